@@ -1,0 +1,107 @@
+"""The error tree. Its first split is whose fault it was.
+
+    TranslatorError
+    ├── InvalidRequest          the client asked for something that cannot be (400)
+    │   ├── NotFound            it named something that is not there (404)
+    │   └── RequestTooLarge     it sent more than is accepted (413)
+    └── UpstreamError           the upstream refused, broke, or could not be reached (502)
+        └── UpstreamTimeout     it did not answer in time (504)
+
+An error knows how it looks to the client: HTTP status, the four keys of OpenAI's error object, and
+the headers that steer an SDK's retries. Before the first byte of an answer it becomes an HTTP
+response; after it, an `error` event and `response.failed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class TranslatorError(Exception):
+    """Something went wrong that a client must be told about."""
+
+    status_hint: int = 500
+    type: str = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers: dict[str, str] = dict(headers or {})
+
+    def envelope(self) -> dict[str, dict[str, str | None]]:
+        """The body of an HTTP error: OpenAI's object with all four keys, null where empty."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class InvalidRequest(TranslatorError):
+    """The client asked for something the Responses API does not allow, or that cannot be done here.
+
+    `param` is the path in the request body, as in "input[3].call_id"; None for the body as a whole.
+    """
+
+    status_hint = 400
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, *, param: str | None, code: str | None = None) -> None:
+        super().__init__(message, param=param, code=code)
+
+
+class NotFound(InvalidRequest):
+    """The client named a model, an item or a path that does not exist."""
+
+    status_hint = 404
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request body is over a limit."""
+
+    status_hint = 413
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param=None, code="request_too_large")
+
+
+class UpstreamError(TranslatorError):
+    """The upstream refused the request, broke off, or could not be reached.
+
+    `status` is the HTTP status that our client gets, not always the one that the upstream sent.
+    """
+
+    status_hint = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 502,
+        code: str | None = "upstream_error",
+        type: str = "server_error",
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code, headers=headers)
+        self.status_hint = status
+        self.type = type
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream did not answer, or fell silent, for longer than is waited."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=504, code="upstream_timeout")

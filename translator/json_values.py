@@ -1,0 +1,56 @@
+"""What kind of JSON value something is, as far as it must be known before it is used.
+
+Values that other people's servers sent are narrowed here, one step at a time; raw ones are told by
+their first byte, and nothing is copied or decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from msgspec import Raw
+
+
+def is_string(raw: Raw) -> bool:
+    """The raw value is a JSON string."""
+    return _first_byte(raw) == b'"'
+
+
+def is_object(raw: Raw) -> bool:
+    """The raw value is a JSON object."""
+    return _first_byte(raw) == b"{"
+
+
+def is_null(raw: Raw) -> bool:
+    """The raw value is null."""
+    return _first_byte(raw) == b"n"
+
+
+def _first_byte(raw: Raw) -> bytes:
+    return bytes(memoryview(raw)[:1])
+
+
+def as_object(value: object) -> dict[str, Any] | None:
+    """A decoded value when it is an object."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object) -> Sequence[Any] | None:
+    """A decoded value when it is an array."""
+    return cast("Sequence[Any]", value) if isinstance(value, list) else None
+
+
+def as_string(value: object) -> str | None:
+    """A decoded value when it is a string."""
+    return value if isinstance(value, str) else None
+
+
+def as_integer(value: object) -> int | None:
+    """A decoded value when it is a whole number; `true` is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def objects_in(value: object) -> list[dict[str, Any]]:
+    """The objects of a decoded array; empty when it is none."""
+    return [entry for one in as_list(value) or () if (entry := as_object(one)) is not None]

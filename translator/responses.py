@@ -1,0 +1,219 @@
+"""The Responses API's request and response objects.
+
+The request declares every field of the API's schema, and those that clients send although the
+schema lacks them; a test walks its fields and fails on one that is neither translated nor
+noticed. The response carries every field that any client or schema requires, in every event.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from .items import OutputItem
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Verbosity = Literal["low", "medium", "high"]
+Tier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+
+_Penalty = Annotated[float, Meta(ge=-2, le=2)]
+_MetadataKey = Annotated[str, Meta(max_length=64)]
+_MetadataValue = Annotated[str, Meta(max_length=512)]
+
+# --- request ----------------------------------------------------------------------------------
+
+
+class TextFormat(Struct, frozen=True, tag_field="type", tag="text"):
+    """Plain text."""
+
+
+class JsonObjectFormat(Struct, frozen=True, tag_field="type", tag="json_object"):
+    """Any JSON object."""
+
+
+class JsonSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema"):
+    """JSON after a schema."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    schema: Raw
+    description: str | None = None
+    strict: bool | None = None
+
+
+Format = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class TextConfig(Struct, frozen=True):
+    """How the text is to look."""
+
+    format: Format | None = None
+    verbosity: Verbosity | None = None
+
+
+class ReasoningConfig(Struct, frozen=True):
+    """How much the model thinks, and how much of it is shown."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Literal["auto", "current_turn", "all_turns"] | None = None
+    mode: Literal["standard", "pro"] | None = None
+
+
+class StreamOptions(Struct, frozen=True):
+    """Options of the event stream."""
+
+    include_obfuscation: bool | None = None
+
+
+class Moderation(Struct, frozen=True):
+    """Moderation by the server."""
+
+    model: str | None = None
+    policy: Raw | UnsetType = UNSET
+
+
+class Request(Struct, frozen=True):
+    """The body of `POST /v1/responses`.
+
+    `input` items, tools and `tool_choice` stay raw here: each is decoded by its own reader, which
+    knows the item's index for the error path.
+    """
+
+    model: str | None = None
+    input: str | list[Raw] | None = None
+    instructions: str | None = None
+    tools: list[Raw] | None = None
+    tool_choice: Raw | UnsetType = UNSET
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    include: list[str] | None = None
+    metadata: Annotated[dict[_MetadataKey, _MetadataValue], Meta(max_length=16)] | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    service_tier: Tier | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    user: str | None = None
+    safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    prompt_cache_options: Raw | UnsetType = UNSET
+    previous_response_id: str | None = None
+    conversation: Raw | UnsetType = UNSET
+    background: bool | None = None
+    background_options: Raw | UnsetType = UNSET
+    context_management: Raw | UnsetType = UNSET
+    moderation: Moderation | None = None
+    prompt: Raw | UnsetType = UNSET
+    access_programs: Raw | UnsetType = UNSET
+    image: Raw | UnsetType = UNSET
+    client_metadata: Raw | UnsetType = UNSET
+    generate: bool | None = None
+    n: int | None = None
+
+
+# --- response -----------------------------------------------------------------------------------
+
+
+class InputTokensDetails(Struct, frozen=True, gc=False):
+    """How the prompt was served."""
+
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class OutputTokensDetails(Struct, frozen=True, gc=False):
+    """How much of the answer was thinking."""
+
+    reasoning_tokens: int
+
+
+class Usage(Struct, frozen=True):
+    """Tokens. All keys are always there: Codex fails on a missing one after the work is done."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class ResponseError(Struct, frozen=True):
+    """Why a response failed."""
+
+    code: str
+    message: str
+
+
+class IncompleteDetails(Struct, frozen=True):
+    """Why a response was cut."""
+
+    reason: Literal["max_output_tokens", "content_filter"]
+
+
+class TextEcho(Struct, frozen=True):
+    """`text` as the response repeats it."""
+
+    format: Format
+    verbosity: Verbosity
+
+
+class ReasoningEcho(Struct, frozen=True):
+    """`reasoning` as the response repeats it: both keys, null when not given."""
+
+    effort: Effort | None
+    summary: Literal["auto", "concise", "detailed"] | None
+
+
+class Response(Struct, frozen=True):
+    """The response object. `output` is empty and `usage` null until the terminal event.
+
+    Times are seconds since 1970. `completed_at` is set when, and only when, the status is
+    completed.
+    """
+
+    id: str
+    created_at: int
+    model: str
+    object: Literal["response"] = "response"
+    status: ResponseStatus = "in_progress"
+    background: bool = False
+    completed_at: int | None = None
+    error: ResponseError | None = None
+    frequency_penalty: float = 0.0
+    incomplete_details: IncompleteDetails | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    max_tool_calls: int | None = None
+    metadata: dict[str, str] = {}
+    moderation: None = None
+    output: list[OutputItem] = []
+    parallel_tool_calls: bool = True
+    presence_penalty: float = 0.0
+    previous_response_id: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    reasoning: ReasoningEcho = ReasoningEcho(None, None)
+    safety_identifier: str | None = None
+    service_tier: str = "default"
+    store: bool = False
+    temperature: float = 1.0
+    text: TextEcho = TextEcho(TextFormat(), "medium")
+    tool_choice: Any = "auto"
+    tools: list[Raw] = []
+    top_logprobs: int = 0
+    top_p: float = 1.0
+    truncation: Literal["auto", "disabled"] = "disabled"
+    usage: Usage | None = None
+    user: str | None = None

@@ -1,0 +1,189 @@
+"""Reading JSON text that is still arriving: is it whole yet, and what does its one string say.
+
+Both readers take slices cut anywhere, look at each character once, and hold back only what the
+next slice decides (an unfinished escape, half a surrogate pair).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from .json_values import as_object, as_string
+
+_STRUCTURE = re.compile(r'["{}\[\]]')
+_STRING_END_OR_ESCAPE = re.compile(r'["\\]')
+_PLAIN = re.compile(r'[^"\\]+')
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([^u]))", re.DOTALL)
+_UNFINISHED_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_LOW_SURROGATE = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_UNFINISHED_LOW = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]?)?)?)?)?\Z")
+_SHORT_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+_REPLACEMENT = "\ufffd"
+
+
+class JsonExtent:
+    """Tells when a JSON object or array, arriving in slices, is whole.
+
+    It counts brackets outside of strings; it does not check that the JSON is valid.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._begun = False
+        self._in_string = False
+        self._escaped = False
+
+    @property
+    def whole(self) -> bool:
+        """Every bracket that was opened is closed again, and there was one."""
+        return self._begun and self._depth == 0
+
+    def feed(self, text: str) -> None:
+        """Take the next slice."""
+        position = 0
+        while position < len(text):
+            if self._escaped:
+                self._escaped = False
+                position += 1
+                continue
+            pattern = _STRING_END_OR_ESCAPE if self._in_string else _STRUCTURE
+            found = pattern.search(text, position)
+            if found is None:
+                return
+            position = found.end()
+            match found.group():
+                case '"':
+                    self._in_string = not self._in_string
+                case "\\":
+                    self._escaped = True
+                case "{" | "[":
+                    self._begun = True
+                    self._depth += 1
+                case _:
+                    self._depth -= 1
+
+
+class StringArgument:
+    """Decodes the one string argument of a call while its JSON text streams in.
+
+    Made for free-form tools that are emulated by a function with one argument: from
+    `{"input": "…"}` it yields the plain text of `…`. A model that answers with the raw text
+    instead is understood at once; one that wraps it differently (another key, a bare JSON string)
+    at the end.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._opening = re.compile(r'\s*\{\s*"' + re.escape(key) + r'"\s*:\s*"')
+        self._key = key
+        self._longest_opening = len(key) + 64  # a little blank space between the tokens is normal
+        self._phase: Callable[[str], str] = self._at_start
+        self._held: str = ""
+        self._buffered: list[str] = []
+
+    def feed(self, text: str) -> str:
+        """The plain text that this slice of JSON text makes known; often empty."""
+        return self._phase(text) if text else ""
+
+    def end(self) -> str:
+        """The plain text that only the end of the arguments makes known."""
+        text, self._held = self._held, ""
+        if self._phase == self._in_other_json:
+            return self._best_guess("".join(self._buffered))
+        if self._phase == self._at_start:
+            return self._best_guess(text)
+        return _REPLACEMENT if text.startswith("\\u") and len(text) >= 6 else text
+
+    def _at_start(self, text: str) -> str:
+        text, self._held = self._held + text, ""
+        opened = self._opening.match(text)
+        if opened:
+            self._phase = self._in_string
+            return self._in_string(text[opened.end() :])
+        start = text.lstrip()
+        if start and start[0] not in '{"':
+            self._phase = self._in_raw_text
+            return text
+        if len(text) > self._longest_opening or start.startswith('"'):
+            self._phase = self._in_other_json
+            self._buffered.append(text)
+            return ""
+        self._held = text
+        return ""
+
+    def _in_string(self, text: str) -> str:
+        text, self._held = self._held + text, ""
+        decoded: list[str] = []
+        position = 0
+        while position < len(text):
+            plain = _PLAIN.match(text, position)
+            if plain:
+                decoded.append(plain.group())
+                position = plain.end()
+            elif text[position] == '"':
+                self._phase = self._after_string
+                break
+            elif _UNFINISHED_ESCAPE.match(text, position):
+                self._held = text[position:]
+                break
+            else:
+                character, end = _read_escape(text, position)
+                if character is None:
+                    self._held = text[position:]
+                    break
+                decoded.append(character)
+                position = end
+        return "".join(decoded)
+
+    def _after_string(self, text: str) -> str:
+        return ""  # the closing brace, or keys that nobody asked for
+
+    def _in_raw_text(self, text: str) -> str:
+        return text
+
+    def _in_other_json(self, text: str) -> str:
+        self._buffered.append(text)
+        return ""
+
+    def _best_guess(self, text: str) -> str:
+        """The text meant by arguments that are not `{key: string}` in that order."""
+        try:
+            value: object = msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
+        except (msgspec.DecodeError, ValueError):
+            return text
+        if isinstance(value, str):
+            return value
+        fields = as_object(value)
+        if fields is None:
+            return text
+        if not fields:
+            return ""
+        only = next(iter(fields.values())) if len(fields) == 1 else None
+        return as_string(fields.get(self._key)) or as_string(only) or text
+
+
+def _read_escape(text: str, position: int) -> tuple[str | None, int]:
+    r"""The character that the escape at `position` stands for, and where it ends.
+
+    None when the first half of a surrogate pair waits for its second. An escape that JSON does not
+    know (`\x`) is kept as it was written.
+    """
+    escape = _ESCAPE.match(text, position)
+    if escape is None:  # \u without four digits
+        return text[position : position + 2], position + 2
+    if escape[2] is not None:
+        known = _SHORT_ESCAPES.get(escape[2]) or (escape[2] if escape[2] in '"\\/' else None)
+        return known or escape[0], escape.end()
+    unit = int(escape[1], 16)
+    if 0xD800 <= unit < 0xDC00:
+        low = _LOW_SURROGATE.match(text, escape.end())
+        if low:
+            return chr(0x10000 + ((unit - 0xD800) << 10) + int(low[1], 16) - 0xDC00), low.end()
+        if _UNFINISHED_LOW.match(text, escape.end()):
+            return None, position
+    if 0xD800 <= unit < 0xE000:
+        return _REPLACEMENT, escape.end()
+    return chr(unit), escape.end()

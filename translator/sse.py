@@ -1,0 +1,134 @@
+"""Server-sent events: upstream bytes to payloads, our events to bytes.
+
+The decoder takes the body in whatever pieces the network cut it and yields the payload of each
+event as soon as it is whole. It accepts what upstreams really send: LF, CRLF and CR line ends (but
+never U+2028, which is legal inside JSON), a byte order mark, comments anywhere, `data:` with and
+without a space, indented lines, a last event without its blank line. Event names are not looked
+at: upstreams that use them repeat the fact in the payload.
+
+A line that belongs to no event (a proxy's plain-text error, a page of HTML) is kept as `stray`:
+it tells why a stream broke off.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .errors import UpstreamError
+from .events import Event
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+"""Largest single event read from an upstream, in bytes: it is held whole before it is decoded."""
+
+MAX_STRAY_BYTES = 500
+"""How much text outside of any event is kept, in bytes; enough for an error sentence."""
+
+DONE = b"data: [DONE]\n\n"
+"""The frame after the terminal event; clients that do not expect it skip it."""
+
+_BOM = b"\xef\xbb\xbf"
+_FIELDS_WITHOUT_PAYLOAD = (b"event", b"id", b"retry")
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(event: Event) -> bytes:
+    """One event as one frame: its name, its JSON on one line, a blank line."""
+    name = event.__struct_config__.tag
+    return b"event: %b\ndata: %b\n\n" % (str(name).encode(), _encoder.encode(event))
+
+
+class Decoder:
+    """Cuts an upstream's body into payloads.
+
+    `feed(data)` returns the payloads that became whole; `end()` the one that the body's end made
+    whole. Both raise UpstreamError when an event is over `max_event_bytes`.
+    """
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max = max_event_bytes
+        self._line: list[bytes] = []  # pieces of a line whose end has not come
+        self._payload: list[bytes] = []  # data lines of an event whose blank line has not come
+        self._held = 0  # bytes in both
+        self._after_cr = False
+        self._at_start = True
+        self._stray: list[bytes] = []
+        self._stray_size = 0
+
+    @property
+    def stray(self) -> str:
+        """Text that came outside of any event, shortened; empty when there was none."""
+        return b"\n".join(self._stray).decode("utf-8", "replace").strip()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next piece of the body."""
+        if self._after_cr and data[:1] == b"\n":
+            data = data[1:]  # the second half of a CRLF that the network cut in two
+            self._after_cr = False
+        if not data:
+            return []
+        self._after_cr = data.endswith(b"\r")
+        lines = data.splitlines()
+        rest = None if data.endswith((b"\n", b"\r")) else lines.pop()
+        if lines and self._line:
+            self._line.append(lines[0])
+            lines[0] = b"".join(self._line)
+            self._line.clear()
+            self._held = sum(map(len, self._payload))
+        payloads: list[bytes] = []
+        for line in lines:
+            self._take(line, payloads)
+        if rest is not None:
+            self._line.append(rest)
+            self._hold(len(rest))
+        return payloads
+
+    def end(self) -> list[bytes]:
+        """The body is over: what is held counts as finished."""
+        payloads: list[bytes] = []
+        if self._line:
+            self._take(b"".join(self._line), payloads)
+            self._line.clear()
+        self._take(b"", payloads)
+        return payloads
+
+    def _take(self, line: bytes, payloads: list[bytes]) -> None:
+        if not line:
+            if self._payload:
+                payloads.append(
+                    self._payload[0] if len(self._payload) == 1 else b"\n".join(self._payload)
+                )
+                self._payload.clear()
+                self._held = 0
+            return
+        if self._at_start:
+            self._at_start = False
+            line = line.removeprefix(_BOM)
+        if not line.startswith(b"data:"):
+            line = self._odd_line(line)
+            if not line:
+                return
+        value = line[6:] if line[5:6] == b" " else line[5:]
+        if value:
+            self._payload.append(value)
+            self._hold(len(value))
+
+    def _odd_line(self, line: bytes) -> bytes:
+        """The `data:` line that a line stands for; empty when it stands for none."""
+        line = line.lstrip()  # " data: {…}" has been seen
+        if line.startswith(b"data:") or not line:
+            return line
+        field, colon, value = line.partition(b":")
+        if colon and field == b"error":
+            return b'data: {"error":%b}' % value  # llama.cpp before 2025 names the field so
+        if not (field == b"" or field in _FIELDS_WITHOUT_PAYLOAD):
+            kept = line[: max(0, MAX_STRAY_BYTES - self._stray_size)]
+            if kept:
+                self._stray.append(kept)
+                self._stray_size += len(kept)
+        return b""
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > self._max:
+            raise UpstreamError(f"The upstream sent an event of more than {self._max} bytes.")

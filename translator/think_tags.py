@@ -1,0 +1,118 @@
+"""Reasoning that upstreams put between tags inside the text: `<think>…</think>answer`.
+
+Only the beginning of an answer is looked at. A tag further on is text that somebody wrote (a
+question about HTML, a code fence), and stays.
+
+    answer = [ blank ], open, reasoning, close, [ blank ], text     tagged
+           | reasoning, close, [ blank ], text                      tagged, opened by the template
+           | [ blank ], close, [ blank ], text                      a close left over by the server
+           | text ;                                                 anything else
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from msgspec import Struct
+
+
+class Tags(Struct, frozen=True):
+    """How one upstream marks reasoning.
+
+    `pairs` are the tags, opening and closing. `opened_by_template`: the opening tag belongs to the
+    prompt, so the answer begins in the middle of the reasoning. `stray_close`: the server splits
+    the reasoning off but leaves its closing tag at the beginning of the text.
+    """
+
+    pairs: tuple[tuple[str, str], ...] = (("<think>", "</think>"),)
+    opened_by_template: bool = False
+    stray_close: bool = False
+
+
+MAX_BLANK = 64
+"""Blank characters that may stand before an opening tag; seen: one or two newlines."""
+
+
+class _At(Enum):
+    START = auto()
+    REASONING = auto()
+    GAP = auto()  # after the closing tag, before the first character of the text
+    TEXT = auto()
+
+
+class Splitter:
+    """Splits text, cut anywhere, into runs of reasoning (True) and of text (False)."""
+
+    def __init__(self, tags: Tags) -> None:
+        self._tags = tags
+        self.restart()
+
+    def restart(self) -> None:
+        """Look for an opening tag again: some models think anew after each tool call."""
+        self._at = _At.START
+        self._held = ""
+        self._close = self._tags.pairs[0][1]
+
+    def feed(self, text: str) -> list[tuple[bool, str]]:
+        """The runs that the next slice of text makes certain."""
+        runs: list[tuple[bool, str]] = []
+        text, self._held = self._held + text, ""
+        while text:
+            match self._at:
+                case _At.START:
+                    text = self._start(text)
+                case _At.REASONING:
+                    text = self._reasoning(text, runs)
+                case _At.GAP:
+                    text = text.lstrip()
+                    if text:
+                        self._at = _At.TEXT
+                case _At.TEXT:
+                    runs.append((False, text))
+                    text = ""
+        return runs
+
+    def end(self) -> list[tuple[bool, str]]:
+        """What was held back because it could have been the beginning of a tag."""
+        text, self._held = self._held, ""
+        return [(self._at is _At.REASONING, text)] if text else []
+
+    def _start(self, text: str) -> str:
+        start = text.lstrip()
+        for opening, closing in self._tags.pairs:
+            if start.startswith(opening):
+                self._at = _At.REASONING
+                self._close = closing
+                return start.removeprefix(opening)
+            if self._tags.stray_close and start.startswith(closing):
+                self._at = _At.GAP
+                return start.removeprefix(closing)
+        if len(text) < MAX_BLANK and any(tag.startswith(start) for tag in self._first_tags()):
+            self._held = text
+            return ""
+        self._at = _At.REASONING if self._tags.opened_by_template else _At.TEXT
+        return text
+
+    def _first_tags(self) -> list[str]:
+        closings = [closing for _, closing in self._tags.pairs] if self._tags.stray_close else []
+        return [opening for opening, _ in self._tags.pairs] + closings
+
+    def _reasoning(self, text: str, runs: list[tuple[bool, str]]) -> str:
+        before, closing, after = text.partition(self._close)
+        if closing:
+            self._at = _At.GAP
+        else:
+            kept = _overlap(before, closing=self._close)
+            self._held = before[len(before) - kept :]
+            before = before[: len(before) - kept]
+        if before:
+            runs.append((True, before))
+        return after
+
+
+def _overlap(text: str, *, closing: str) -> int:
+    """How many characters at the end of `text` could begin the closing tag."""
+    for size in range(min(len(closing) - 1, len(text)), 0, -1):
+        if closing.startswith(text[-size:]):
+            return size
+    return 0

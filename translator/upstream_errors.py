@@ -1,0 +1,298 @@
+"""What an upstream means by an error, whatever it looks like.
+
+There are some thirty shapes of error body in the wild: OpenAI's envelope, strings, arrays, FastAPI
+details, numbers for codes, HTML pages, empty bodies, errors inside a 200. This module finds the
+sentence in them and decides three things that clients act on: the HTTP status, the code, and
+whether trying again is of use. The wordings are listed, with their upstreams, in the table of each
+rule; the tests hold a sample of each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from .errors import UpstreamError
+from .json_values import as_integer, as_list, as_object, as_string
+
+MAX_MESSAGE_CHARACTERS = 1000
+"""An error text longer than this is cut; some upstreams repeat the whole request in it."""
+
+_CONTEXT_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",  # llama.cpp
+        "too_many_prompt_tokens",  # Perplexity
+        "model_context_window_exceeded",  # Z.ai
+        "1261",  # Z.ai
+    }
+)
+_CONTEXT_TEXT = re.compile(
+    r"prompt is too long|prompt too long|input is too long for requested model"
+    r"|exceeds? the context window|context window exceeds limit"
+    r"|input token count.*exceeds the maximum|maximum prompt length is \d+"
+    r"|reduce the length of (the|either|your)|maximum context length"
+    r"|exceeds the available context size|greater than the context length"
+    r"|exceeded model token limit|too large for model with \d+ maximum"
+    r"|maximum allowed input length|max input limit|prompt token count of \d+ exceeds"
+    r"|context[_ ]length[_ ]exceeded|too many tokens|token limit exceeded"
+    r"|range of input length should be|inputs? tokens \+ .?max_new_tokens.? must be"
+    r"|total length of all messages is too long|exceeds max length"
+    r"|longer than the model's context length|requested token count exceeds"
+    r"|exceeds the limit of \d+ tokens",
+    re.IGNORECASE,
+)
+_RATE_TEXT = re.compile(
+    r"tokens per (minute|day|hour)|\bTPM\b|rate.?limit|too many requests", re.IGNORECASE
+)
+_QUOTA_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "exceeded_current_quota_error",  # Moonshot
+        "credit_balance_exhausted",
+        "1113",  # Z.ai
+        "1008",  # MiniMax
+    }
+)
+_QUOTA_TEXT = re.compile(
+    r"insufficient.{0,20}(quota|balance|credit|funds)|exceeded your (current|monthly) quota"
+    r"|quota exceeded|out of credits|billing|payment required",
+    re.IGNORECASE,
+)
+_OVERLOAD_TEXT = re.compile(r"overloaded|over capacity|capacity exceeded", re.IGNORECASE)
+_MODEL_CODES = frozenset({"model_not_found", "invalid_model", "resource_not_found_error"})
+_STATUS_BY_CODE: Mapping[str, int] = {
+    # MiniMax: numbers inside a 200
+    "1000": 500,
+    "1001": 504,
+    "1002": 429,
+    "1004": 401,
+    "1008": 429,
+    "1013": 500,
+    "1026": 400,
+    "1027": 400,
+    "1039": 429,
+    "1041": 429,
+    "2013": 400,
+    "2049": 401,
+    "2056": 429,
+    # names that come without a status
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "rate_limit_reached_error": 429,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "invalid_request_error": 400,
+    "bad_request_error": 400,
+    "badrequesterror": 400,
+    "bad_request": 400,
+    "data_inspection_failed": 400,
+    "tool_use_failed": 400,
+    "overloaded_error": 503,
+    "engine_overloaded_error": 503,
+    "unavailable_error": 503,
+}
+_CONTENT_CODES = frozenset({"content_filter", "data_inspection_failed", "1026", "1027", "1301"})
+_DELAY_TEXT = re.compile(
+    r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*(m?s|seconds?)", re.IGNORECASE
+)
+_SECONDS = re.compile(r"\d+(\.\d+)?")
+_HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TAGS = re.compile(r"<[^>]*>")
+
+
+def read_upstream_error(
+    status: int, body: bytes, *, retry_after: str | None = None
+) -> UpstreamError:
+    """The error that an upstream answered with `status` (HTTP) and `body` (bytes, any shape).
+
+    `retry_after` is the value of its Retry-After header. Credentials are not judged here: a 401
+    or 403 keeps its status, and the caller decides whose key it was.
+    """
+    payload = body.strip()
+    if payload.startswith(b"data:"):  # DashScope answers 400 with one SSE event
+        payload = payload.removeprefix(b"data:").strip()
+    try:
+        decoded: object = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, ValueError):
+        decoded = None
+    found = error_in(decoded)
+    if found is None:
+        found = _Found(message=_plain_message(payload) or f"The upstream answered HTTP {status}.")
+    return _classified(found, status, retry_after)
+
+
+def read_error_object(decoded: object) -> UpstreamError | None:
+    """The error that a decoded payload of a 200 answer holds; None when it holds none."""
+    found = error_in(decoded)
+    if found is None:
+        return None
+    return _classified(found, found.status or _STATUS_BY_CODE.get(found.code.lower()) or 502, None)
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """An error as it was found: texts without judgement; a missing one is empty."""
+
+    message: str
+    code: str = ""
+    type: str = ""
+    status: int = 0
+
+
+def error_in(decoded: object) -> _Found | None:
+    """Look for an error in a decoded JSON value, in all the places where upstreams put it."""
+    entries = as_list(decoded)
+    body = as_object(entries[0] if entries else decoded)
+    if body is None:
+        return None
+    error = as_object(body.get("error"))
+    if error is not None:
+        return _from_object(error, body)
+    text = as_string(body.get("error"))
+    if text:
+        detail = as_string(body.get("message"))
+        if detail:
+            text = f"{text}: {detail}"
+        return _Found(text, _word(body.get("code")), _word(body.get("error_type")))
+    status = as_object(body.get("base_resp")) or {}
+    code = as_integer(status.get("status_code"))
+    if code:  # MiniMax; 0 is its word for success
+        text = _sentence(status.get("status_msg")) or f"The upstream answered status {code}."
+        return _Found(text, str(code))
+    if isinstance(body.get("choices"), list):
+        return None
+    if body.get("object") == "error" or ("message" in body and body.keys() & {"code", "type"}):
+        return _from_object(body, {})
+    text = _sentence(body.get("detail")) or _sentence(body.get("message"))
+    if text:
+        return _Found(text)
+    errors = as_list(body.get("errors"))
+    return error_in({"error": errors[0]}) if errors else None
+
+
+def _from_object(error: dict[str, Any], around: dict[str, Any]) -> _Found:
+    inner = as_string(error.get("error"))
+    if inner is not None:  # Together, older: {"error": {"error": "…"}}
+        error = {"message": inner, "type": error.get("error_type")}
+    code = _word(error.get("code"))
+    numbers = (_number(error.get(key)) for key in _STATUS_KEYS)
+    status = next((number for number in numbers if 400 <= number < 600), 0)
+    message = (
+        _sentence(error.get("message"))
+        or _sentence(around.get("message"))
+        or _word(error.get("type"))
+        or "The upstream reported an error without a message."
+    )
+    raw = as_string((as_object(error.get("metadata")) or {}).get("raw"))
+    if raw:
+        message = f"{message}: {raw}"  # OpenRouter: what the routed upstream said
+    if code == str(status):
+        code = ""
+    return _Found(message, code, _word(error.get("type")), status)
+
+
+_STATUS_KEYS = ("http_code", "status_code", "http_status_code", "status", "code")
+
+
+def _classified(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
+    message = found.message.strip()
+    if len(message) > MAX_MESSAGE_CHARACTERS:
+        message = message[:MAX_MESSAGE_CHARACTERS] + "…"
+    names = {found.code.lower(), found.type.lower()}
+    headers = {"retry-after": retry_after} if retry_after else {}
+    if (
+        status == 402
+        or names & _QUOTA_CODES
+        or (status in (403, 429) and _QUOTA_TEXT.search(message))
+    ):
+        return UpstreamError(
+            message,
+            status=429,
+            code="insufficient_quota",
+            type="insufficient_quota",
+            headers={"x-should-retry": "false"},
+        )
+    if status == 429 or (status == 413 and _RATE_TEXT.search(message)):
+        return UpstreamError(
+            _with_delay(message, retry_after),
+            status=429,
+            code="rate_limit_exceeded",
+            type="rate_limit_error",
+            headers=headers,
+        )
+    if names & _CONTEXT_CODES or (
+        status in (400, 413, 422, 500, 502)
+        and _CONTEXT_TEXT.search(message)
+        and not _RATE_TEXT.search(message)
+    ):
+        return _refusal(message, 400, "context_length_exceeded")
+    if names & _CONTENT_CODES:
+        return _refusal(message, 400, "content_filter")
+    if status in (401, 403):
+        return _refusal(message, status, "invalid_api_key" if status == 401 else None)
+    if status == 404:
+        named = names & _MODEL_CODES or "model" in message.lower()
+        return _refusal(message, 404, "model_not_found" if named else None)
+    if status in (503, 529) or (status >= 500 and _OVERLOAD_TEXT.search(message)):
+        return UpstreamError(
+            message,
+            status=503,
+            code="server_is_overloaded",
+            type="service_unavailable_error",
+            headers=headers,
+        )
+    if status in (408, 504, 524):
+        return UpstreamError(message, status=504, code="upstream_timeout")
+    if 400 <= status < 500:
+        same = status if status in (409, 413) else 400
+        return _refusal(message, same, found.code or None)
+    return UpstreamError(message, status=500 if status == 500 else 502, headers=headers)
+
+
+def _refusal(message: str, status: int, code: str | None) -> UpstreamError:
+    return UpstreamError(message, status=status, code=code, type="invalid_request_error")
+
+
+def _with_delay(message: str, retry_after: str | None) -> str:
+    """Codex reads the delay from the sentence "try again in 7s", not from the header."""
+    if retry_after and _SECONDS.fullmatch(retry_after) and not _DELAY_TEXT.search(message):
+        return f"{message} Please try again in {retry_after}s."
+    return message
+
+
+def _sentence(value: object) -> str:
+    """The text in a message of any shape: a string, FastAPI's details, an object around them."""
+    if isinstance(value, str):
+        return value
+    entries = as_list(value)
+    if entries is not None:
+        return "; ".join(filter(None, map(_sentence, entries)))
+    fields = as_object(value)
+    if fields is None:
+        return ""
+    path, text = as_list(fields.get("loc")), as_string(fields.get("msg"))
+    if path is not None and text is not None:
+        return f"{'.'.join(map(str, path))}: {text}"
+    return _sentence(fields.get("detail")) or _sentence(fields.get("message"))
+
+
+def _word(value: object) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _number(value: object) -> int:
+    word = _word(value)
+    return int(word) if word.isascii() and word.isdigit() else 0
+
+
+def _plain_message(body: bytes) -> str:
+    """The sentence in a body that is no JSON: the title of a page, or the text."""
+    text = body[: 16 * 1024].decode("utf-8", "replace")
+    title = _HTML_TITLE.search(text)
+    if title:
+        return " ".join(title[1].split())
+    return " ".join(_TAGS.sub(" ", text).split())[:500]

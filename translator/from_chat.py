@@ -1,0 +1,425 @@
+"""An upstream's answer, read into deltas: all tolerance of odd upstreams lives here.
+
+One payload (a chunk of a stream, or a whole completion) is decoded once and read in the order
+reasoning, text, tool calls, whatever order its keys came in. What is remembered between payloads
+is what upstreams spread over several: which call a piece belongs to, the finish reason, the usage.
+
+The verdict waits for the end of the body. Usage may follow the finish reason; the finish reason may
+repeat, or come with every chunk; the last one counts.
+
+    finish reason seen                      the end it names
+    [DONE], or a last chunk of usage alone  a normal end
+    an error object before either           a failure, at once
+    silence                                 a failure that clients may retry
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, UnsetType
+
+from . import chat
+from .deltas import (
+    Citation,
+    Delta,
+    Failure,
+    Finish,
+    Logprob,
+    Reasoning,
+    ReasoningDetails,
+    Refusal,
+    ServiceTier,
+    Text,
+    TokenLogprob,
+    Usage,
+    Verdict,
+)
+from .dialects import Dialect
+from .errors import UpstreamError
+from .json_values import as_integer, as_list, as_object, as_string, objects_in
+from .think_tags import Splitter
+from .tool_call_pieces import ToolCallPieces
+from .upstream_errors import read_error_object
+
+DONE = b"[DONE]"
+
+MAX_MALFORMED = 3
+"""So many payloads in a row that are no JSON end the stream: it is not what it says it is."""
+
+_STOPPED: dict[str, Literal["stop", "length", "content_filter"]] = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",  # Mistral
+    "repetition_truncation": "length",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "sensitive": "content_filter",  # Z.ai
+    "safety": "content_filter",
+    "refusal": "content_filter",
+}
+_WHOLE = frozenset(
+    {"stop", "eos", "end_turn", "stop_sequence", "tool_calls", "function_call", "tool_use"}
+)
+_BROKEN = {
+    "insufficient_system_resource": "The upstream ran out of resources.",  # DeepSeek
+    "network_error": "The upstream had a network error.",  # Z.ai
+    "error": "The upstream broke off with an error.",  # OpenRouter, vLLM
+    "abort": "The upstream aborted the answer.",  # SGLang, vLLM
+    "aborted": "The upstream aborted the answer.",
+    "cancelled": "The upstream cancelled the answer.",
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_chunk_decoder = msgspec.json.Decoder(chat.Chunk)
+
+
+class ChatReader:
+    """Reads the payloads of one answer.
+
+    `read(payload)` takes one payload of a stream or a whole completion and returns its deltas;
+    `failure` is set as soon as the answer is known to have failed. `end()` returns the deltas that
+    were held back, and `verdict()` says how the answer ended.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._tags = Splitter(dialect.think_tags) if dialect.think_tags else None
+        self._calls = ToolCallPieces()
+        self._finish_reason: str | None = None
+        self._done = False
+        self._usage_alone = False
+        self._produced = False
+        self._malformed = 0
+        self._half: dict[str, str] = {}  # first halves of surrogate pairs, by kind of text
+        self._so_far: dict[str, str | None] = {}  # all text by kind, while chunks may repeat it
+        self._cited: set[tuple[str, int, int]] = set()
+        self.failure: UpstreamError | None = None
+
+    def read(self, payload: bytes) -> list[Delta]:
+        """The deltas of one payload; empty for what says nothing."""
+        if self._done or self.failure is not None:
+            return []
+        if payload.strip() == DONE:
+            self._done = True
+            return []
+        try:
+            chunk = _chunk_decoder.decode(payload)
+        except (msgspec.DecodeError, ValueError):
+            return self._read_odd(payload)
+        self._malformed = 0
+        if not chunk.choices and chunk.usage is None:
+            return self._read_odd(payload)
+        if not isinstance(chunk.error, UnsetType) and bytes(chunk.error) != b"null":
+            return self._read_odd(payload)
+        return self._read_chunk(chunk)
+
+    def end(self) -> list[Delta]:
+        """What was held back until it was certain that nothing follows."""
+        deltas: list[Delta] = []
+        if self._tags is not None:
+            self._split(deltas, self._tags.end(), None)
+        for kind in list(self._half):
+            self._half.pop(kind)
+            deltas.append(_text_of_kind(kind, "\ufffd"))
+        return deltas
+
+    def verdict(self, stray: str = "") -> Verdict:
+        """How the answer ended, now that the body is over.
+
+        `stray` is text of the body that belonged to no event; it explains an end that is none.
+        """
+        if self.failure is not None:
+            if self.failure.code == "content_filter" and self._produced:
+                return Finish("content_filter")
+            return Failure(self.failure)
+        reason = self._finish_reason
+        if reason is not None:
+            return self._named_end(reason.lower())
+        if self._done or self._usage_alone:
+            return Finish("stop")
+        if self._dialect.lenient_eof and self._calls.all_whole:
+            return Finish("stop")
+        what = f": {stray}" if stray else "."
+        return Failure(UpstreamError(f"The upstream closed the stream before it finished{what}"))
+
+    def _named_end(self, reason: str) -> Verdict:
+        if reason in _BROKEN:
+            return Failure(UpstreamError(_BROKEN[reason]))
+        if reason == "model_context_window_exceeded":  # Z.ai
+            if self._produced:
+                return Finish("length")
+            message = "The conversation is longer than the model's context window."
+            return Failure(UpstreamError(message, status=400, code="context_length_exceeded"))
+        if reason in _STOPPED:
+            return Finish(_STOPPED[reason])
+        if reason in _WHOLE or self._produced:
+            return Finish("stop")
+        message = f"The upstream stopped for an unknown reason ({reason}) and said nothing."
+        return Failure(UpstreamError(message))
+
+    # --- payloads ---------------------------------------------------------------------------
+
+    def _read_odd(self, payload: bytes) -> list[Delta]:
+        """A payload that is not quite a chunk: an error, a wrapper, wrong types, no JSON."""
+        try:
+            value = _decode_any(payload)
+        except ValueError:
+            lines = payload.split(b"\n")
+            if len(lines) > 1:  # two events that lost the blank line between them
+                return [delta for line in lines for delta in self.read(line)]
+            self._malformed += 1
+            if self._malformed >= MAX_MALFORMED:
+                self.failure = UpstreamError("The upstream sends something else than JSON.")
+            return []
+        self._malformed = 0
+        entries = as_list(value)
+        if entries and not read_error_object(entries):
+            return [delta for entry in entries for delta in self._read_value(entry)]
+        return self._read_value(value)
+
+    def _read_value(self, value: object) -> list[Delta]:
+        error = read_error_object(value)
+        chunk = chat.lenient(value)
+        deltas = self._read_chunk(chunk) if chunk else []
+        # After a finish reason the answer is whole, whatever the server complains of afterwards
+        # (OpenRouter reports "Token limit reached" behind `length`).
+        if error is not None and self._finish_reason in (None, "error"):
+            self.failure = error
+        return deltas
+
+    def _read_chunk(self, chunk: chat.Chunk) -> list[Delta]:
+        deltas: list[Delta] = []
+        usage = chunk.usage
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue  # another candidate; only the first is translated
+            usage = usage or choice.usage
+            delta = choice.delta if choice.delta is not None else choice.message
+            if delta is not None:
+                self._read_delta(delta, choice.logprobs, deltas)
+            if choice.finish_reason:
+                self._finish_reason = choice.finish_reason
+        usage = usage or (chunk.x_groq.usage if chunk.x_groq else None)
+        if usage:
+            self._usage_alone = not chunk.choices
+            deltas.append(_read_usage(usage, chunk.timings))
+        if chunk.service_tier:
+            deltas.append(ServiceTier(chunk.service_tier))
+        return deltas
+
+    def _read_delta(
+        self, delta: chat.Delta, logprobs: chat.Logprobs | None, deltas: list[Delta]
+    ) -> None:
+        if delta.reasoning_content:
+            self._add(deltas, "reasoning_content", delta.reasoning_content)
+        elif delta.reasoning:
+            self._add(deltas, "reasoning", delta.reasoning)
+        if not isinstance(delta.reasoning_details, UnsetType):
+            self._read_details(delta, delta.reasoning_details, deltas)
+        content = delta.content
+        if isinstance(content, str):
+            if content:
+                self._read_text(content, logprobs, deltas)
+        elif content:
+            self._read_parts(content, deltas)
+        if delta.refusal:
+            self._add(deltas, "refusal", delta.refusal)
+        for annotation in delta.annotations or ():
+            self._read_annotation(annotation, deltas)
+        calls = delta.tool_calls
+        if delta.function_call is not None:
+            calls = [chat.ToolCallDelta(index=0, function=delta.function_call)]
+        if calls:
+            before = len(deltas)
+            deltas.extend(self._calls.read(calls))
+            self._produced = self._produced or len(deltas) > before
+
+    # --- kinds of content ---------------------------------------------------------------------
+
+    def _read_text(self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta]) -> None:
+        if self._tags is None:
+            self._add(deltas, "text", text, _read_logprobs(logprobs))
+        else:
+            self._split(deltas, self._tags.feed(text), _read_logprobs(logprobs))
+
+    def _split(
+        self, deltas: list[Delta], runs: list[tuple[bool, str]], logprobs: list[Logprob] | None
+    ) -> None:
+        for is_reasoning, text in runs:
+            if is_reasoning:
+                self._add(deltas, "reasoning_content", text)
+            else:
+                self._add(deltas, "text", text, logprobs)
+                logprobs = None
+
+    def _read_parts(self, parts: list[Any], deltas: list[Delta]) -> None:
+        """Mistral's content: a list of texts and of thinking, which is a list of texts again."""
+        for part in parts:
+            fields = as_object(part) or {"text": part}
+            if fields.get("type") == "thinking":
+                thoughts = as_list(fields.get("thinking")) or [{"text": fields.get("thinking")}]
+                for thought in objects_in(thoughts):
+                    self._add(deltas, "reasoning_content", as_string(thought.get("text")) or "")
+            else:
+                text = as_string(fields.get("text"))
+                if text:
+                    self._read_text(text, None, deltas)
+
+    def _read_details(self, delta: chat.Delta, details: Raw, deltas: list[Delta]) -> None:
+        """`reasoning_details`: opaque, but for its text where no other field gives it."""
+        try:
+            entries = msgspec.json.decode(details, type=list[dict[str, Any]])
+        except msgspec.DecodeError:
+            return
+        if not (delta.reasoning_content or delta.reasoning):
+            for entry in entries:
+                text = entry.get("text") or entry.get("summary")
+                if isinstance(text, str) and text:
+                    self._add(deltas, "reasoning", text)
+        if entries and self._dialect.reasoning_details:
+            deltas.append(ReasoningDetails(details))
+
+    def _read_annotation(self, annotation: object, deltas: list[Delta]) -> None:
+        """A web source, flat as in the Responses API or nested as in chat."""
+        outer = as_object(annotation) or {}
+        if outer.get("type") != "url_citation":
+            return
+        citation = as_object(outer.get("url_citation")) or outer
+        url = as_string(citation.get("url"))
+        start, end = as_integer(citation.get("start_index")), as_integer(citation.get("end_index"))
+        if url is None or start is None or end is None:
+            return  # where in the text it belongs is not known
+        if (url, start, end) not in self._cited:
+            self._cited.add((url, start, end))
+            title = as_string(citation.get("title")) or ""
+            deltas.append(Citation(url, title, start, end))
+
+    def _add(
+        self, deltas: list[Delta], kind: str, text: str, logprobs: list[Logprob] | None = None
+    ) -> None:
+        if self._dialect.cumulative:
+            text = self._new_part(kind, text)
+        if kind in self._half or _SURROGATE.search(text):
+            text = self._whole_characters(kind, text)
+        if text:
+            self._produced = self._produced or not text.isspace()
+            delta = Text(text, logprobs) if kind == "text" else _text_of_kind(kind, text)
+            deltas.append(delta)
+
+    def _new_part(self, kind: str, text: str) -> str:
+        """What a chunk adds where chunks may repeat all text so far.
+
+        The first chunk that does not begin with the text before it shows that they do not.
+        """
+        before = self._so_far.get(kind, "")
+        if before is None:
+            return text
+        if not text.startswith(before):
+            self._so_far[kind] = None
+            return text
+        new = text[len(before) :] if len(text) > len(before) else text
+        self._so_far[kind] = before + new
+        return new
+
+    def _whole_characters(self, kind: str, text: str) -> str:
+        """Surrogate pairs that were cut between chunks, joined; a lone half becomes U+FFFD."""
+        text = self._half.pop(kind, "") + text
+        if text and "\ud800" <= text[-1] < "\udc00":
+            self._half[kind] = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _text_of_kind(kind: str, text: str) -> Delta:
+    match kind:
+        case "text":
+            return Text(text)
+        case "refusal":
+            return Refusal(text)
+        case _:
+            return Reasoning(text, kind)
+
+
+def _decode_any(payload: bytes) -> object:
+    """Any JSON, also with half surrogates or broken UTF-8 in it; ValueError when it is none."""
+    try:
+        return msgspec.json.decode(payload)
+    except (msgspec.DecodeError, ValueError):
+        import json  # only here: the standard library keeps half surrogates that msgspec refuses
+
+        try:
+            return json.loads(payload.decode("utf-8", "replace"))
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _read_logprobs(logprobs: chat.Logprobs | None) -> list[Logprob] | None:
+    if logprobs is None or not logprobs.content:
+        return None
+    return [
+        Logprob(
+            entry.token,
+            entry.logprob,
+            _bytes(entry.bytes, entry.token),
+            [
+                TokenLogprob(top.token, top.logprob, _bytes(top.bytes, top.token))
+                for top in entry.top_logprobs or ()
+            ],
+        )
+        for entry in logprobs.content
+    ]
+
+
+def _bytes(given: list[int] | None, token: str) -> list[int]:
+    return list(token.encode()) if given is None else given
+
+
+def _read_usage(usage: dict[str, Any], timings: dict[str, Any] | None) -> Usage:
+    """Usage from any of its forms; counts that are missing or senseless become 0."""
+    prompt = as_object(usage.get("prompt_tokens_details")) or {}
+    completion = as_object(usage.get("completion_tokens_details")) or {}
+    input_tokens = _count(usage.get("prompt_tokens"))
+    output_tokens = _count(usage.get("completion_tokens"))
+    cached = _first_count(
+        prompt.get("cached_tokens"),
+        usage.get("prompt_cache_hit_tokens"),  # DeepSeek
+        usage.get("cached_tokens"),  # Moonshot, Together
+        usage.get("cache_read_input_tokens"),
+        usage.get("num_cached_tokens"),  # Mistral
+        (timings or {}).get("cache_n"),  # llama.cpp
+    )
+    written = _first_count(
+        prompt.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")
+    )
+    reasoning = _first_count(completion.get("reasoning_tokens"), usage.get("reasoning_tokens"))
+    if reasoning and _count(usage.get("total_tokens")) == input_tokens + output_tokens + reasoning:
+        output_tokens += reasoning  # xAI counts the reasoning beside the completion
+    return Usage(
+        input_tokens,
+        min(cached, input_tokens),
+        min(written, input_tokens),
+        output_tokens,
+        min(reasoning, output_tokens),
+    )
+
+
+def _first_count(*values: object) -> int:
+    return next((_count(value) for value in values if value is not None), 0)
+
+
+def _count(value: object) -> int:
+    """A number of tokens: floats and digits in a string count too, anything else is 0."""
+    match value:
+        case bool():
+            return 0
+        case int():
+            return max(0, value)
+        case float() if value == value and abs(value) < 1e18:
+            return max(0, int(value))
+        case str() if value.isascii() and value.isdigit() and len(value) < 19:
+            return int(value)
+        case _:
+            return 0

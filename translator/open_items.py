@@ -1,0 +1,413 @@
+"""Items that are still growing. Each speaks its own part of the event grammar.
+
+    opened()        the item is announced, empty
+    text(), …       one delta each
+    closed(status)  parts, then the item; returns the item that stands in the response
+
+An open item knows how its events look; which item is open, and when it closes, is decided in
+`stream`. Text is only ever joined from the deltas that were sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from . import events, items
+from .deltas import Citation, Logprob
+from .events import Event
+from .json_text import StringArgument
+from .sealed import Thought, merge_details, seal
+from .tools import INPUT_ARGUMENT, Declared
+
+Events = Generator[Event, None, None]
+ReasoningEvents = Literal["summary", "text", "both", "none"]
+FinalStatus = Literal["completed", "incomplete"]
+
+
+class Place(Struct, frozen=True):
+    """Where an item's events belong, and the counter that numbers them."""
+
+    item_id: str
+    output_index: int
+    number: Callable[[], int]
+
+
+class OpenMessage:
+    """A message: text parts and refusal parts, one after the other."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._parts: list[items.OutputText | items.OutputRefusal] = []
+        self._pieces: list[str] = []
+        self._logprobs: list[Logprob] = []
+        self._citations: list[items.UrlCitation] = []
+        self._part: Literal["text", "refusal"] | None = None
+
+    def opened(self) -> Events:
+        place = self._place
+        item = items.Message(place.item_id, "in_progress", [])
+        yield events.OutputItemAdded(place.number(), place.output_index, item)
+
+    def text(self, text: str, logprobs: list[Logprob] | None = None) -> Events:
+        if self._part != "text":
+            yield from self._open_part("text", items.OutputText("", [], []))
+        self._pieces.append(text)
+        if logprobs:
+            self._logprobs.extend(logprobs)
+        place = self._place
+        yield events.OutputTextDelta(
+            place.number(),
+            place.item_id,
+            place.output_index,
+            len(self._parts),
+            text,
+            logprobs or [],
+        )
+
+    def citation(self, citation: Citation) -> Events:
+        if self._part != "text":
+            yield from self._open_part("text", items.OutputText("", [], []))
+        place = self._place
+        annotation = items.UrlCitation(
+            citation.start_index, citation.end_index, citation.title, citation.url
+        )
+        yield events.OutputTextAnnotationAdded(
+            place.number(),
+            place.item_id,
+            place.output_index,
+            len(self._parts),
+            len(self._citations),
+            annotation,
+        )
+        self._citations.append(annotation)
+
+    def refusal(self, text: str) -> Events:
+        if self._part != "refusal":
+            yield from self._open_part("refusal", items.OutputRefusal(""))
+        self._pieces.append(text)
+        place = self._place
+        yield events.RefusalDelta(
+            place.number(), place.item_id, place.output_index, len(self._parts), text
+        )
+
+    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+        yield from self._close_part()
+        place = self._place
+        item = items.Message(place.item_id, status, self._parts)
+        yield events.OutputItemDone(place.number(), place.output_index, item)
+        return item
+
+    def _open_part(
+        self, kind: Literal["text", "refusal"], empty: items.OutputText | items.OutputRefusal
+    ) -> Events:
+        yield from self._close_part()
+        self._part = kind
+        place = self._place
+        yield events.ContentPartAdded(
+            place.number(), place.item_id, place.output_index, len(self._parts), empty
+        )
+
+    def _close_part(self) -> Events:
+        if self._part is None:
+            return
+        place, index = self._place, len(self._parts)
+        text = "".join(self._pieces)
+        part: items.OutputText | items.OutputRefusal
+        if self._part == "text":
+            part = items.OutputText(text, self._citations, self._logprobs)
+            yield events.OutputTextDone(
+                place.number(), place.item_id, place.output_index, index, text, part.logprobs
+            )
+        else:
+            part = items.OutputRefusal(text)
+            yield events.RefusalDone(place.number(), place.item_id, place.output_index, index, text)
+        yield events.ContentPartDone(place.number(), place.item_id, place.output_index, index, part)
+        self._parts.append(part)
+        self._pieces, self._logprobs, self._citations, self._part = [], [], [], None
+
+
+class OpenReasoning:
+    """Reasoning, in the event family that was chosen, sealed when the client asked for it.
+
+    summary: `reasoning_summary_part` and `reasoning_summary_text`. text: `content_part` and
+    `reasoning_text`. both: the two side by side. none: neither; the item holds the sealed text.
+    """
+
+    def __init__(self, place: Place, family: ReasoningEvents, *, sealed: bool) -> None:
+        self._place = place
+        self._summary = family in ("summary", "both")
+        self._content = family in ("text", "both")
+        self._sealed = sealed
+        self._pieces: list[str] = []
+        self._details: list[Raw] = []
+        self._field = ""
+
+    def opened(self) -> Events:
+        place = self._place
+        item = items.Reasoning(place.item_id, [])
+        yield events.OutputItemAdded(place.number(), place.output_index, item)
+
+    def text(self, text: str, field: str) -> Events:
+        place = self._place
+        if not self._pieces:
+            yield from self._open_parts()
+        self._field = field
+        self._pieces.append(text)
+        if self._summary:
+            yield events.ReasoningSummaryTextDelta(
+                place.number(), place.item_id, place.output_index, 0, text
+            )
+        if self._content:
+            yield events.ReasoningTextDelta(
+                place.number(), place.item_id, place.output_index, 0, text
+            )
+
+    def details(self, details: Raw) -> None:
+        """Keep opaque details; they are seen only by the upstream, sealed."""
+        self._details.append(details)
+
+    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+        del status  # reasoning items carry none in OpenAI's live answers
+        text = "".join(self._pieces)
+        if text:
+            yield from self._close_parts(text)
+        blob = None
+        if self._sealed:
+            blob = seal(Thought(text, self._field, merge_details(self._details)))
+        place = self._place
+        item = items.Reasoning(
+            place.item_id,
+            [items.SummaryText(text)] if text and self._summary else [],
+            [items.ReasoningText(text)] if text and self._content else UNSET,
+            UNSET if blob is None else blob,
+        )
+        yield events.OutputItemDone(place.number(), place.output_index, item)
+        return item
+
+    def _open_parts(self) -> Events:
+        place = self._place
+        if self._summary:
+            yield events.ReasoningSummaryPartAdded(
+                place.number(), place.item_id, place.output_index, 0, items.SummaryText("")
+            )
+        if self._content:
+            yield events.ContentPartAdded(
+                place.number(), place.item_id, place.output_index, 0, items.ReasoningText("")
+            )
+
+    def _close_parts(self, text: str) -> Events:
+        place = self._place
+        if self._summary:
+            yield events.ReasoningSummaryTextDone(
+                place.number(), place.item_id, place.output_index, 0, text
+            )
+            yield events.ReasoningSummaryPartDone(
+                place.number(), place.item_id, place.output_index, 0, items.SummaryText(text)
+            )
+        if self._content:
+            yield events.ReasoningTextDone(
+                place.number(), place.item_id, place.output_index, 0, text
+            )
+            yield events.ContentPartDone(
+                place.number(), place.item_id, place.output_index, 0, items.ReasoningText(text)
+            )
+
+
+class OpenFunctionCall:
+    """A function call: its arguments stream as the JSON text that they are."""
+
+    def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
+        self._place = place
+        self._call_id = call_id
+        self._tool = tool
+        self._pieces: list[str] = []
+
+    def opened(self) -> Events:
+        place = self._place
+        yield events.OutputItemAdded(
+            place.number(), place.output_index, self._item("", "in_progress")
+        )
+
+    def arguments(self, text: str) -> Events:
+        self._pieces.append(text)
+        place = self._place
+        yield events.FunctionCallArgumentsDelta(
+            place.number(), place.item_id, place.output_index, text
+        )
+
+    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+        place, arguments = self._place, "".join(self._pieces)
+        yield events.FunctionCallArgumentsDone(
+            place.number(), place.item_id, place.output_index, arguments, self._tool.name
+        )
+        item = self._item(arguments, status)
+        yield events.OutputItemDone(place.number(), place.output_index, item)
+        return item
+
+    def _item(self, arguments: str, status: items.Status) -> items.FunctionCall:
+        return items.FunctionCall(
+            self._place.item_id,
+            self._call_id,
+            self._tool.name,
+            arguments,
+            status,
+            UNSET if self._tool.namespace is None else self._tool.namespace,
+        )
+
+
+class OpenCustomToolCall:
+    """A free-form call: the text inside the one argument streams as plain text."""
+
+    def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
+        self._place = place
+        self._call_id = call_id
+        self._tool = tool
+        self._argument = StringArgument(INPUT_ARGUMENT)
+        self._pieces: list[str] = []
+
+    def opened(self) -> Events:
+        place = self._place
+        yield events.OutputItemAdded(
+            place.number(), place.output_index, self._item("", "in_progress")
+        )
+
+    def arguments(self, text: str) -> Events:
+        yield from self._input(self._argument.feed(text))
+
+    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+        yield from self._input(self._argument.end())
+        place, text = self._place, "".join(self._pieces)
+        yield events.CustomToolCallInputDone(
+            place.number(), place.item_id, place.output_index, text
+        )
+        item = self._item(text, status)
+        yield events.OutputItemDone(place.number(), place.output_index, item)
+        return item
+
+    def _input(self, text: str) -> Events:
+        if text:
+            self._pieces.append(text)
+            place = self._place
+            yield events.CustomToolCallInputDelta(
+                place.number(), place.item_id, place.output_index, text
+            )
+
+    def _item(self, text: str, status: items.Status) -> items.CustomToolCall:
+        return items.CustomToolCall(
+            self._place.item_id,
+            self._call_id,
+            self._tool.name,
+            text,
+            status,
+            UNSET if self._tool.namespace is None else self._tool.namespace,
+        )
+
+
+class OpenActionCall:
+    """A call whose arguments are fields of the item (a search, a command, a change of a file).
+
+    There are no delta events for these in use by any client, and the item cannot be built before
+    its fields are known: it is announced and closed in one go, when the arguments are whole.
+    """
+
+    def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
+        self._place = place
+        self._call_id = call_id
+        self._tool = tool
+        self._pieces: list[str] = []
+
+    def opened(self) -> Events:
+        yield from ()
+
+    def arguments(self, text: str) -> Events:
+        self._pieces.append(text)
+        yield from ()
+
+    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+        place, arguments = self._place, "".join(self._pieces)
+        item = self._item(arguments, status)
+        if item is None:
+            # Nothing that the tool could be asked for: the client gets to see what the model wrote.
+            call = OpenFunctionCall(place, self._call_id, self._tool)
+            yield from call.opened()
+            yield from call.arguments(arguments)
+            return (yield from call.closed(status))
+        yield events.OutputItemAdded(
+            place.number(),
+            place.output_index,
+            msgspec.structs.replace(item, status="in_progress"),
+        )
+        yield events.OutputItemDone(place.number(), place.output_index, item)
+        return item
+
+    def _item(
+        self, arguments: str, status: FinalStatus
+    ) -> (
+        items.ToolSearchCall | items.LocalShellCall | items.ShellCall | items.ApplyPatchCall | None
+    ):
+        item_id, call_id = self._place.item_id, self._call_id
+        body = arguments.encode()
+        try:
+            match self._tool.kind:
+                case "tool_search":
+                    fields = msgspec.json.decode(body, type=dict[str, Any])
+                    encoded = Raw(msgspec.json.encode(fields))
+                    return items.ToolSearchCall(item_id, call_id, encoded, status)
+                case "local_shell":
+                    action = msgspec.json.decode(body, type=_LocalShellArguments)
+                    return items.LocalShellCall(
+                        item_id,
+                        call_id,
+                        items.LocalShellAction(
+                            action.command,
+                            action.env or {},
+                            action.timeout_ms,
+                            None,
+                            action.working_directory,
+                        ),
+                        status,
+                    )
+                case "shell":
+                    shell = msgspec.json.decode(body, type=items.ShellAction)
+                    return items.ShellCall(item_id, call_id, shell, status)
+                case _:
+                    operation = msgspec.json.decode(body, type=items.FileOperation)
+                    return items.ApplyPatchCall(item_id, call_id, operation, status)
+        except msgspec.DecodeError:
+            return None
+
+
+class _LocalShellArguments(Struct, frozen=True):
+    command: list[str]
+    env: dict[str, str] | None = None
+    timeout_ms: int | None = None
+    working_directory: str | None = None
+
+
+OpenCall = OpenFunctionCall | OpenCustomToolCall | OpenActionCall
+
+
+def open_call(place: Place, call_id: str, tool: Declared) -> OpenCall:
+    """The open item for a call of a tool of this kind."""
+    match tool.kind:
+        case "function":
+            return OpenFunctionCall(place, call_id, tool)
+        case "custom":
+            return OpenCustomToolCall(place, call_id, tool)
+        case _:
+            return OpenActionCall(place, call_id, tool)
+
+
+ITEM_ID_PREFIXES = {
+    "function": "fc_",
+    "custom": "ctc_",
+    "tool_search": "tsc_",
+    "local_shell": "lsh_",
+    "shell": "sh_",
+    "apply_patch": "apc_",
+}
+"""How the id of a call's item begins, by the tool's kind; some suites check it."""

@@ -1,0 +1,483 @@
+"""The state machine: which item is open, when it closes, and how the response ends.
+
+    created, in_progress, { item }, ( completed | incomplete | error, failed )
+
+The state is a phase, and a line of segments. A segment is what becomes one output item: a message,
+some reasoning, a call. Only the first in the line is open, so items never overlap on the wire; what
+arrives for a later one waits with it. The first is closed as soon as another stands behind it and
+it can be complete:
+
+    message, reasoning   at once: whatever follows ends them
+    call                 when its arguments are a whole JSON value; upstreams interleave calls
+
+A call joins the line when its name is known and its arguments begin, or when anything else begins.
+Until then it has no `output_index`, so no event can be sent for it by mistake.
+
+Blank text before an answer, between calls, or at the end is noise of chat templates: it waits, and
+is dropped unless more text follows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from enum import Enum, auto
+
+import msgspec
+
+from . import events, responses
+from .deltas import (
+    Citation,
+    Delta,
+    Failure,
+    Finish,
+    Reasoning,
+    ReasoningDetails,
+    Refusal,
+    ServiceTier,
+    Text,
+    ToolCall,
+    Usage,
+    Verdict,
+)
+from .events import Event
+from .items import OutputItem
+from .json_text import JsonExtent
+from .open_items import (
+    ITEM_ID_PREFIXES,
+    Events,
+    FinalStatus,
+    OpenCall,
+    OpenMessage,
+    OpenReasoning,
+    Place,
+    ReasoningEvents,
+    open_call,
+)
+from .tools import REPEAT_MARK, Declared, Toolset
+
+_FATAL_CODES = frozenset({"context_length_exceeded", "insufficient_quota", "rate_limit_exceeded"})
+"""Codes that clients act on. Every other failure is `server_error`, which they retry:
+`server_is_overloaded` would end a Codex turn for good."""
+
+_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
+
+
+class Phase(Enum):
+    """Where a response is; each is entered once, in this order."""
+
+    NEW = auto()
+    OPEN = auto()
+    OVER = auto()
+
+
+class _MessageSegment:
+    """A message, open or waiting."""
+
+    def __init__(self) -> None:
+        self.open: OpenMessage | None = None
+        self.waiting: list[Text | Refusal | Citation] = []
+
+    @property
+    def whole(self) -> bool:
+        return True
+
+    def send(self) -> Events:
+        assert self.open is not None
+        for delta in self.waiting:
+            match delta:
+                case Text():
+                    yield from self.open.text(delta.text, delta.logprobs)
+                case Refusal():
+                    yield from self.open.refusal(delta.text)
+                case Citation():
+                    yield from self.open.citation(delta)
+        self.waiting.clear()
+
+
+class _ReasoningSegment:
+    """Reasoning, open or waiting."""
+
+    def __init__(self) -> None:
+        self.open: OpenReasoning | None = None
+        self.waiting: list[Reasoning | ReasoningDetails] = []
+
+    @property
+    def whole(self) -> bool:
+        return True
+
+    def send(self) -> Events:
+        assert self.open is not None
+        for delta in self.waiting:
+            match delta:
+                case Reasoning():
+                    yield from self.open.text(delta.text, delta.field)
+                case ReasoningDetails():
+                    self.open.details(delta.details)
+        self.waiting.clear()
+
+
+class _CallSegment:
+    """A call: pending (not in the line yet), waiting, open, or closed."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.name: str | None = None
+        self.open: OpenCall | None = None
+        self.in_line = False
+        self.closed = False
+        self.waiting: list[str] = []
+        self._arguments: list[str] = []  # all of them: `whole` is asked late, if ever
+        self._extent = JsonExtent()
+        self._scanned = 0
+
+    def add(self, call: ToolCall) -> None:
+        self.id = self.id or call.id
+        if self.open is None and call.name:
+            self.name = call.name
+        if call.arguments and not self.closed:
+            self._arguments.append(call.arguments)
+            self.waiting.append(call.arguments)
+
+    @property
+    def begun(self) -> bool:
+        """There are arguments, and not just the beginning of a `null` that means none."""
+        text = "".join(self._arguments).strip() if len(self._arguments) < 8 else "{"
+        return not "null".startswith(text)
+
+    @property
+    def whole(self) -> bool:
+        while self._scanned < len(self._arguments):
+            self._extent.feed(self._arguments[self._scanned])
+            self._scanned += 1
+        return self._extent.whole
+
+    def send(self) -> Events:
+        assert self.open is not None
+        if not self.begun:
+            return  # `null` so far: what it is shows at the next piece, or at the end
+        for arguments in self.waiting:
+            yield from self.open.arguments(arguments)
+        self.waiting.clear()
+
+    def send_none(self) -> Events:
+        """The arguments of a call without any: clients parse them, so they must be JSON."""
+        assert self.open is not None
+        if not self.begun:
+            self.waiting.clear()
+            yield from self.open.arguments("{}")
+
+
+_Segment = _MessageSegment | _ReasoningSegment | _CallSegment
+
+
+class ResponseStream:
+    """One response, from its first event to its last.
+
+    `start()`, `feed(delta)`, `finish(verdict)` and `heartbeat()` each return the events to send
+    now, in order. `finish` may be called at any time, once or more often: after the terminal event
+    every method returns an empty list.
+    """
+
+    def __init__(
+        self,
+        response: responses.Response,
+        *,
+        new_id: Callable[[str], str],
+        now: Callable[[], int],
+        tools: Toolset,
+        reasoning_events: ReasoningEvents = "summary",
+        seal_reasoning: bool = False,
+        one_call: bool = False,
+        allowed: frozenset[str] | None = None,
+        known_call_ids: Iterable[str] = (),
+    ) -> None:
+        """`allowed` are the function names that may be called; None: all.
+
+        `known_call_ids` are those of the request's history, which a new call must not repeat.
+        """
+        self.phase = Phase.NEW
+        self._base = response
+        self._final: responses.Response | None = None
+        self._new_id = new_id
+        self._now = now
+        self._tools = tools
+        self._family: ReasoningEvents = reasoning_events
+        self._seal = seal_reasoning
+        self._one_call = one_call
+        self._allowed = allowed
+        self._call_ids = set(known_call_ids)
+        self._number = itertools.count().__next__
+        self._next_index = 0
+        self._output: list[OutputItem] = []
+        self._line: deque[_Segment] = deque()
+        self._last: _Segment | None = None  # where text goes on, unless something else began
+        self._calls: dict[int, _CallSegment] = {}
+        self._blank: list[Text | Citation] = []
+        self._blank_reasoning: list[Reasoning | ReasoningDetails] = []
+        self._usage: responses.Usage | None = None
+        self._tier: str | None = None
+
+    @property
+    def response(self) -> responses.Response:
+        """The response so far; final after the terminal event."""
+        if self._final is not None:
+            return self._final
+        return msgspec.structs.replace(self._base, output=list(self._output))
+
+    @property
+    def produced(self) -> bool:
+        """Whether anything of an answer has been announced to the client."""
+        return self._next_index > 0
+
+    # --- what comes in ------------------------------------------------------------------------
+
+    def start(self) -> list[Event]:
+        """Announce the response."""
+        if self.phase is not Phase.NEW:
+            return []
+        self.phase = Phase.OPEN
+        return [
+            events.Created(self._number(), self._base),
+            events.InProgress(self._number(), self._base),
+        ]
+
+    def heartbeat(self) -> list[Event]:
+        """Say that work goes on."""
+        if self.phase is not Phase.OPEN:
+            return []
+        return [events.InProgress(self._number(), self._base)]
+
+    def feed(self, delta: Delta) -> list[Event]:
+        """Take the next piece of the answer."""
+        return list(self._feed(delta)) if self.phase is Phase.OPEN else []
+
+    def finish(self, verdict: Verdict) -> list[Event]:
+        """End the response: whole, cut, or failed."""
+        if self.phase is not Phase.OPEN:
+            return []
+        self.phase = Phase.OVER
+        match verdict:
+            case Finish():
+                return list(self._finish(verdict))
+            case Failure():
+                return list(self._fail(verdict))
+
+    # --- transitions --------------------------------------------------------------------------
+
+    def _feed(self, delta: Delta) -> Events:
+        match delta:
+            case Text():
+                yield from self._text(delta)
+            case Reasoning() | ReasoningDetails():
+                yield from self._reasoning(delta)
+            case ToolCall():
+                yield from self._tool_call(delta)
+            case Refusal():
+                message = yield from self._message()
+                message.waiting.append(delta)
+                yield from self._advance()
+            case Citation():
+                if isinstance(self._last, _MessageSegment):
+                    self._last.waiting.append(delta)
+                    yield from self._advance()
+                else:
+                    self._blank.append(delta)
+            case Usage():
+                self._usage = _usage(delta)
+            case ServiceTier():
+                self._tier = delta.name if delta.name in _TIERS else None
+
+    def _text(self, delta: Text) -> Events:
+        if not isinstance(self._last, _MessageSegment) and delta.text.isspace():
+            self._blank.append(delta)
+            return
+        message = yield from self._message()
+        message.waiting.append(delta)
+        yield from self._advance()
+
+    def _message(self) -> Generator[Event, None, _MessageSegment]:
+        """The message at the end of the line; a new one when something else stands there."""
+        self._blank_reasoning.clear()
+        if isinstance(self._last, _MessageSegment):
+            return self._last
+        yield from self._line_up()
+        message = _MessageSegment()
+        message.waiting.extend(self._blank)
+        self._blank.clear()
+        self._join(message)
+        return message
+
+    def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Events:
+        if isinstance(self._last, _ReasoningSegment):
+            reasoning = self._last
+        elif isinstance(delta, Reasoning) and delta.text.isspace():
+            self._blank_reasoning.append(delta)
+            return
+        elif self._family == "none" and not self._seal:
+            self._blank.clear()
+            return  # nobody would see it
+        else:
+            yield from self._line_up()
+            reasoning = _ReasoningSegment()
+            reasoning.waiting.extend(self._blank_reasoning)
+            self._blank_reasoning.clear()
+            self._join(reasoning)
+        self._blank.clear()
+        reasoning.waiting.append(delta)
+        yield from self._advance()
+
+    def _tool_call(self, delta: ToolCall) -> Events:
+        call = self._calls.get(delta.key)
+        if call is None:
+            if self._one_call and self._calls:
+                return  # parallel_tool_calls is false, and the upstream did not know
+            call = self._calls[delta.key] = _CallSegment()
+            yield from self._line_up(but=call)
+            self._blank.clear()
+            self._blank_reasoning.clear()
+        call.add(delta)
+        if not call.in_line and call.begun:
+            self._admit(call)
+        yield from self._advance()
+
+    def _line_up(self, but: _CallSegment | None = None) -> Events:
+        """Something else begins: calls that are named but not begun take their place."""
+        for call in self._calls.values():
+            if call is not but and not call.in_line:
+                self._admit(call)
+        yield from self._advance()
+
+    def _admit(self, call: _CallSegment) -> None:
+        if not call.name or not self._may_call(call.name):
+            return
+        call.in_line = True
+        self._join(call)
+
+    def _may_call(self, name: str) -> bool:
+        if self._allowed is None:
+            return True
+        tool = self._tools.called(name)
+        return self._tools.chat_name(tool.name, tool.namespace) in self._allowed
+
+    def _join(self, segment: _Segment) -> None:
+        self._line.append(segment)
+        self._last = segment
+
+    # --- the line -------------------------------------------------------------------------------
+
+    def _advance(self) -> Events:
+        """Send what the first segment has; close it, and go on, while another can follow."""
+        while self._line:
+            first = self._line[0]
+            yield from self._open(first)
+            yield from first.send()
+            if len(self._line) == 1 or not first.whole:
+                return
+            yield from self._close(first, "completed")
+
+    def _open(self, segment: _Segment) -> Events:
+        if segment.open is not None:
+            return
+        match segment:
+            case _MessageSegment():
+                segment.open = OpenMessage(self._place("msg_"))
+            case _ReasoningSegment():
+                place = self._place("rs_")
+                segment.open = OpenReasoning(place, self._family, sealed=self._seal)
+            case _CallSegment():
+                tool = self._called(segment)
+                place = self._place(ITEM_ID_PREFIXES[tool.kind])
+                segment.open = open_call(place, self._call_id(segment.id), tool)
+        yield from segment.open.opened()
+
+    def _close(self, segment: _Segment, status: FinalStatus) -> Events:
+        assert segment.open is not None
+        if isinstance(segment, _CallSegment):
+            yield from segment.send_none()
+            segment.closed = True
+        item = yield from segment.open.closed(status)
+        self._output.append(item)
+        self._line.popleft()
+
+    def _place(self, prefix: str) -> Place:
+        index = self._next_index
+        self._next_index += 1
+        return Place(self._new_id(prefix), index, self._number)
+
+    def _called(self, call: _CallSegment) -> Declared:
+        return self._tools.called(call.name or "")
+
+    def _call_id(self, given: str | None) -> str:
+        """The upstream's id, or a new one; made unique when the upstream repeats itself."""
+        call_id = given or self._new_id("call_")
+        if call_id in self._call_ids:
+            numbered = (f"{call_id}{REPEAT_MARK}{n}" for n in itertools.count(2))
+            call_id = next(one for one in numbered if one not in self._call_ids)
+        self._call_ids.add(call_id)
+        return call_id
+
+    # --- ends -----------------------------------------------------------------------------------
+
+    def _finish(self, verdict: Finish) -> Events:
+        whole = verdict.reason == "stop"
+        for call in self._calls.values():
+            if not call.in_line and (whole or call.begun):
+                self._admit(call)
+        while self._line:
+            first = self._line[0]
+            yield from self._open(first)
+            yield from first.send()
+            cut = not whole and len(self._line) == 1
+            cut = cut and not (isinstance(first, _CallSegment) and first.whole)
+            yield from self._close(first, "incomplete" if cut else "completed")
+        usage, tier = self._usage, self._tier or self._base.service_tier
+        if whole:
+            self._final = msgspec.structs.replace(
+                self._base,
+                status="completed",
+                completed_at=max(self._now(), self._base.created_at),
+                output=self._output,
+                service_tier=tier,
+                usage=usage,
+            )
+            yield events.Completed(self._number(), self._final)
+        else:
+            self._final = msgspec.structs.replace(
+                self._base,
+                status="incomplete",
+                incomplete_details=responses.IncompleteDetails(
+                    "max_output_tokens" if verdict.reason == "length" else "content_filter"
+                ),
+                output=self._output,
+                service_tier=tier,
+                usage=usage,
+            )
+            yield events.Incomplete(self._number(), self._final)
+
+    def _fail(self, verdict: Failure) -> Events:
+        """An item cut by a failure is never closed: a client would run half a call."""
+        error = verdict.error
+        code = error.code if error.code in _FATAL_CODES else "server_error"
+        self._final = msgspec.structs.replace(
+            self._base,
+            status="failed",
+            error=responses.ResponseError(code or "server_error", error.message),
+            output=self._output,
+            service_tier=self._tier or self._base.service_tier,
+            usage=self._usage,
+        )
+        body = events.ErrorBody(error.type, code, error.message, error.param)
+        yield events.Error(self._number(), code, error.message, error.param, body)
+        yield events.Failed(self._number(), self._final)
+
+
+def _usage(usage: Usage) -> responses.Usage:
+    return responses.Usage(
+        usage.input_tokens,
+        responses.InputTokensDetails(usage.cached_tokens, usage.cache_write_tokens),
+        usage.output_tokens,
+        responses.OutputTokensDetails(usage.reasoning_tokens),
+        usage.input_tokens + usage.output_tokens,
+    )

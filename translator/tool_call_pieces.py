@@ -1,0 +1,118 @@
+"""Which call a piece belongs to. Upstreams disagree on every key that could tell.
+
+`index` may be missing, always 0, or begin anywhere; ids may be missing, empty, repeated on every
+chunk, or shared by two calls; names may come late, in pieces, again and again. The rules, in order:
+
+    1. A piece with an index belongs to the call of that index, unless a new id and a name say that
+       another call begins (servers that always send index 0).
+    2. Without an index: the position counts when several pieces come together; else the id; else
+       the last call, unless that is whole and a name says that another begins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from . import chat
+from .deltas import ToolCall
+from .json_text import JsonExtent
+
+
+class _Call:
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+        self._extent = JsonExtent()
+        self._scanned = 0
+
+    @property
+    def whole(self) -> bool:
+        """Its arguments are a whole JSON value; each piece is looked at once."""
+        while self._scanned < len(self.arguments):
+            self._extent.feed(self.arguments[self._scanned])
+            self._scanned += 1
+        return self._extent.whole
+
+
+class ToolCallPieces:
+    """Assigns the pieces of one answer to its calls."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+
+    @property
+    def all_whole(self) -> bool:
+        """There are calls, and each has whole arguments."""
+        return bool(self._calls) and all(call.whole for call in self._calls)
+
+    def read(self, pieces: list[chat.ToolCallDelta]) -> list[ToolCall]:
+        """The pieces of one chunk as deltas; `key` numbers the calls from 0."""
+        several = len(pieces) > 1
+        read: list[ToolCall] = []
+        for position, piece in enumerate(pieces):
+            function = piece.function or chat.FunctionDelta()
+            name, identity = function.name or "", piece.id or ""
+            index = piece.index
+            if index is None and several:
+                index = position
+            call = self._belongs_to(index, identity, name)
+            arguments = _arguments_text(function.arguments)
+            if _repeats(call, arguments):
+                arguments = ""
+            if not call.id:
+                call.id = identity
+            self._name(call, name, identity)
+            if arguments:
+                call.arguments.append(arguments)
+            read.append(ToolCall(call.key, call.id or None, call.name or None, arguments))
+        return read
+
+    def _belongs_to(self, index: int | None, identity: str, name: str) -> _Call:
+        if index is not None:
+            call = self._by_index.get(index)
+            begins = call is None or (name and identity and call.id not in ("", identity))
+            return self._begin(index) if begins or call is None else call
+        if identity:
+            known = next((call for call in self._calls if call.id == identity), None)
+            return known or self._begin(None)
+        if not self._calls or (name and self._calls[-1].name and self._calls[-1].whole):
+            return self._begin(None)
+        return self._calls[-1]
+
+    def _begin(self, index: int | None) -> _Call:
+        call = _Call(len(self._calls))
+        self._calls.append(call)
+        if index is not None:
+            self._by_index[index] = call
+        return call
+
+    @staticmethod
+    def _name(call: _Call, name: str, identity: str) -> None:
+        """A name comes once, or whole on every chunk, or (without an id) in pieces."""
+        if not name or name == call.name:
+            return
+        if not call.name:
+            call.name = name
+        elif not identity and not call.arguments:
+            call.name += name
+
+
+def _arguments_text(arguments: str | dict[str, Any] | None) -> str:
+    if arguments is None:
+        return ""
+    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+
+
+def _repeats(call: _Call, arguments: str) -> bool:
+    """Some servers send a whole call again with the finish reason."""
+    return (
+        len(arguments) > 1
+        and arguments[0] == "{"
+        and call.whole
+        and arguments == "".join(call.arguments)
+    )

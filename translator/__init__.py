@@ -1,0 +1,65 @@
+"""translator: the Responses API in front of upstreams that speak only Chat Completions.
+
+The pure core. It opens no socket, reads no clock and draws no random number: ids and times are
+arguments.
+
+    t = translator.Translation(request, dialect="fireworks", response_id=…, created_at=…, new_id=…)
+    t.chat_body                    bytes to POST upstream; t.notices says what was lost
+    t.start()                      events, each a struct; translator.encode_sse(event) -> bytes
+    t.receive(upstream_bytes)      events; the bytes may be cut anywhere
+    t.close()                      the last events, when the upstream's body is over
+    t.response                     the Response so far; final after close()
+    t.complete(json_body)          the non-streaming way, same result
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from . import dialects
+from .dialects import DIALECTS, Dialect
+from .errors import (
+    InvalidRequest,
+    NotFound,
+    RequestTooLarge,
+    TranslatorError,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from .events import Event
+from .notices import Notice
+from .responses import Response
+from .sse import DONE
+from .sse import encode as encode_sse
+from .to_chat import Target
+from .translation import Options, Translation
+from .upstream_errors import read_upstream_error
+
+__all__ = [
+    "DIALECTS",
+    "DONE",
+    "Dialect",
+    "Event",
+    "InvalidRequest",
+    "NotFound",
+    "Notice",
+    "Options",
+    "RequestTooLarge",
+    "Response",
+    "Target",
+    "Translation",
+    "TranslatorError",
+    "UpstreamError",
+    "UpstreamTimeout",
+    "dialects",
+    "encode_json",
+    "encode_sse",
+    "read_upstream_error",
+]
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_json(response: Response | Event) -> bytes:
+    """A response or an event as JSON, on one line."""
+    return _encoder.encode(response)

@@ -1,0 +1,187 @@
+"""Content of messages and results: parts of the Responses API as chat content.
+
+A content of texts only is sent as one string, which every upstream takes; parts are kept apart
+where there is an image, a file or a sound among them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from msgspec import UNSET, UnsetType
+
+from . import chat, items
+from .dialects import Dialect
+from .errors import InvalidRequest
+from .json_values import is_string
+from .notices import Notice
+
+IMAGE_ATTACHED = "[image attached below]"
+"""Stands in a result for an image that follows in a user message: results hold text only."""
+
+IMAGE_OMITTED = "[image omitted: the model takes text only]"
+"""Stands for an image that the model cannot see."""
+
+_TEXT_ENDINGS = (
+    ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
+    ".ini", ".cfg", ".log", ".html", ".css", ".js", ".ts", ".tsx", ".jsx", ".py", ".rs", ".go",
+    ".c", ".h", ".cpp", ".hpp", ".java", ".kt", ".rb", ".php", ".sh", ".sql", ".diff", ".patch",
+)  # fmt: skip
+
+_DETAILS = {"low": "low", "high": "high", "auto": "auto", "original": "high"}
+
+
+class ContentWriter:
+    """Writes content under one dialect, for one model; collects notices of what was lost."""
+
+    def __init__(self, dialect: Dialect, *, vision: bool) -> None:
+        self._dialect = dialect
+        self._images = vision and dialect.images
+        self.notices: list[Notice] = []
+
+    def text(self, content: items.Content, path: str) -> str:
+        """Content that may hold text only, as of system messages."""
+        parts = self._parts(content, path)
+        for index, part in enumerate(parts):
+            if not isinstance(part, chat.TextPart):
+                raise InvalidRequest(
+                    "Only text is possible here.", param=f"{path}[{index}]", code="invalid_value"
+                )
+        return _joined(parts)
+
+    def user(self, content: items.Content, path: str) -> str | list[chat.Part]:
+        """Content of a user message."""
+        parts = self._parts(content, path)
+        if all(isinstance(part, chat.TextPart) for part in parts):
+            return _joined(parts)
+        return parts
+
+    def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
+        """Text and refusal of an assistant message; None where there is none."""
+        if isinstance(content, str):
+            return content or None, None
+        texts: list[str] = []
+        refusals: list[str] = []
+        for index, part in enumerate(content or []):
+            match part:
+                case str():
+                    texts.append(part)
+                case items.OutputRefusal():
+                    refusals.append(part.refusal)
+                case _:
+                    written = self._part(part, f"{path}[{index}]")
+                    if not isinstance(written, chat.TextPart):
+                        raise InvalidRequest(
+                            "An assistant message holds text only.",
+                            param=f"{path}[{index}]",
+                            code="invalid_value",
+                        )
+                    texts.append(written.text)
+        return "".join(texts) or None, "".join(refusals) or None
+
+    def result(self, content: items.Content, path: str) -> tuple[str, list[chat.Part]]:
+        """The text of a call's result, and the parts that must follow in a user message."""
+        parts = self._parts(content, path)
+        attached: list[chat.Part] = []
+        lines: list[str] = []
+        for part in parts:
+            if isinstance(part, chat.TextPart):
+                lines.append(part.text)
+            else:
+                lines.append(IMAGE_ATTACHED)
+                attached.append(part)
+        return "\n".join(lines), attached
+
+    def _parts(self, content: items.Content, path: str) -> list[chat.Part]:
+        match content:
+            case None:
+                return []
+            case str():
+                return [chat.TextPart(content)]
+            case _:
+                return [self._part(part, f"{path}[{index}]") for index, part in enumerate(content)]
+
+    def _part(self, part: str | items.InputPart, path: str) -> chat.Part:
+        match part:
+            case str():
+                return chat.TextPart(part)
+            case (
+                items.InputText()
+                | items.EchoedText()
+                | items.PlainText()
+                | items.SummaryText()
+                | items.ReasoningText()
+            ):
+                return chat.TextPart(part.text)
+            case items.OutputRefusal():
+                return chat.TextPart(part.refusal)
+            case items.EncryptedContent():
+                return chat.TextPart(part.encrypted_content)
+            case items.InputImage():
+                return self._image(part, path)
+            case items.InputFile():
+                return self._file(part, path)
+            case items.InputAudio():
+                return chat.AudioPart(
+                    chat.AudioBody(part.input_audio.data, part.input_audio.format)
+                )
+
+    def _image(self, image: items.InputImage, path: str) -> chat.Part:
+        if not self._images:
+            self.notices.append(
+                Notice(path, "image_omitted", "The model takes no images; a placeholder was sent.")
+            )
+            return chat.TextPart(IMAGE_OMITTED)
+        url = image.image_url
+        if isinstance(url, UnsetType) or not is_string(url):
+            what = "file_id" if image.file_id else "image_url"
+            reason = (
+                "Files are not stored here; send the image as a URL or data URL."
+                if image.file_id
+                else "An image needs a URL or data URL, as a string."
+            )
+            raise InvalidRequest(reason, param=f"{path}.{what}", code="invalid_value")
+        detail = _DETAILS.get(image.detail or "")
+        return chat.ImagePart(chat.ImageUrl(url, UNSET if detail is None else detail))
+
+    def _file(self, file: items.InputFile, path: str) -> chat.Part:
+        if file.file_data is None:
+            what = "file_url" if file.file_url else "file_id"
+            raise InvalidRequest(
+                "Files are neither stored nor fetched here; send the file inline, as file_data.",
+                param=f"{path}.{what}",
+                code="invalid_value",
+            )
+        if self._dialect.files:
+            return chat.FilePart(chat.FileBody(file.file_data, file.filename or UNSET))
+        text = _file_text(file.file_data, file.filename or "")
+        if text is None:
+            raise InvalidRequest(
+                "The upstream takes no files, and this one is no text.",
+                param=f"{path}.file_data",
+                code="unsupported_value",
+            )
+        name = f' name="{file.filename}"' if file.filename else ""
+        return chat.TextPart(f"<file{name}>\n{text}\n</file>")
+
+
+def _joined(parts: list[chat.Part]) -> str:
+    return "\n".join(part.text for part in parts if isinstance(part, chat.TextPart))
+
+
+def _file_text(data: str, filename: str) -> str | None:
+    """The text of a text file given as base64 or a data URL; None when it is none."""
+    head, comma, payload = data.partition(",")
+    is_text = filename.lower().endswith(_TEXT_ENDINGS)
+    if comma and head.startswith("data:"):
+        media = head.removeprefix("data:").split(";", 1)[0]
+        is_text = is_text or media.startswith("text/") or media.endswith(("json", "xml", "yaml"))
+    else:
+        payload = data
+    if not is_text:
+        return None
+    try:
+        return base64.b64decode(payload, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None

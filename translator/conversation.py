@@ -1,0 +1,288 @@
+"""Input items to chat messages: who said what, in an order that every upstream accepts.
+
+    messages = [ system ], { user | system | assistant, { tool }, [ user with images ] } ;
+
+Neighbouring reasoning, text and calls of the assistant fold into one message, as the upstream once
+sent them. The results of its calls follow directly, in the order in which they came, whatever stood
+between; images in results go into one user message behind the last result. A call without a result
+gets a placeholder, so an interrupted turn does not poison the conversation; a result without a call
+is an error of the client.
+
+Messages are only ever appended: the same beginning of the input gives the same first messages, byte
+for byte, so prefix caches hit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from . import chat
+from .content import ContentWriter
+from .dialects import Dialect
+from .errors import InvalidRequest
+from .input_items import Call, InputItem, Message, Result
+from .notices import Notice
+from .sealed import Thought
+from .tools import REPEAT_MARK
+
+NO_OUTPUT = "[no output: the call was interrupted]"
+"""Stands for the result of a call that never got one."""
+
+BLANK_REASONING = " "
+"""Stands for reasoning that an upstream demands and nobody has: some refuse an empty string."""
+
+_REPEATED = re.compile(re.escape(REPEAT_MARK) + r"\d+\Z")
+
+
+class Conversation(Struct, frozen=True):
+    """The messages, and what was found on the way."""
+
+    messages: list[chat.Message]
+    call_ids: frozenset[str]
+    """Ids of the calls in the history, as the client knows them."""
+    called: frozenset[str]
+    """Names of the functions that the history calls."""
+    notices: list[Notice]
+
+
+def write_messages(
+    instructions: str | None,
+    input_items: Sequence[InputItem],
+    *,
+    dialect: Dialect,
+    vision: bool,
+    thinking: bool,
+) -> Conversation:
+    """The conversation for an upstream that speaks `dialect`.
+
+    `vision`: the model takes images. `thinking`: it is asked to think, so reasoning that it demands
+    must be there. Raises InvalidRequest for what no message can carry.
+    """
+    writer = _Writer(dialect, ContentWriter(dialect, vision=vision), thinking=thinking)
+    writer.results = _match_results(input_items)
+    if instructions:
+        writer.system(instructions, "instructions")
+    for item in input_items:
+        writer.add(item)
+    writer.flush()
+    calls = [item for item in input_items if isinstance(item, Call)]
+    return Conversation(
+        writer.messages,
+        frozenset(call.call_id for call in calls),
+        frozenset(call.name for call in calls),
+        writer.content.notices,
+    )
+
+
+def _match_results(input_items: Sequence[InputItem]) -> dict[int, list[tuple[int, Result]]]:
+    """For each call (by position) its results (with theirs).
+
+    Ids may repeat over turns: a result belongs to the last call of its id before it that has none,
+    else to the next one after it.
+    """
+    matched: dict[int, list[tuple[int, Result]]] = {}
+    unanswered: dict[str, list[int]] = {}
+    answered: dict[str, int] = {}
+    early: dict[str, list[tuple[int, Result]]] = {}
+    for position, item in enumerate(input_items):
+        match item:
+            case Call():
+                if early.get(item.call_id):
+                    matched[position] = [early[item.call_id].pop(0)]
+                    answered[item.call_id] = position
+                else:
+                    unanswered.setdefault(item.call_id, []).append(position)
+            case Result():
+                waiting = unanswered.get(item.call_id)
+                if waiting:
+                    call = waiting.pop()
+                    answered[item.call_id] = call
+                    matched[call] = [(position, item)]
+                elif item.call_id in answered:
+                    matched[answered[item.call_id]].append((position, item))
+                else:
+                    early.setdefault(item.call_id, []).append((position, item))
+            case _:
+                pass
+    for orphans in early.values():
+        for _, orphan in orphans:
+            raise InvalidRequest(
+                f"No tool call found for {orphan.noun} with call_id {orphan.call_id}.",
+                param=f"{orphan.path}.call_id",
+            )
+    return matched
+
+
+class _Draft:
+    """An assistant message that may still grow."""
+
+    def __init__(self) -> None:
+        self.thoughts: list[Thought] = []
+        self.content: str | None = None
+        self.refusal: str | None = None
+        self.calls: list[tuple[int, Call]] = []
+
+    @property
+    def reasoning_field(self) -> str:
+        """The name that the reasoning came under."""
+        fields = (thought.field for thought in self.thoughts if thought.text)
+        return next(fields, "reasoning_content")
+
+
+class _Writer:
+    def __init__(self, dialect: Dialect, content: ContentWriter, *, thinking: bool) -> None:
+        self.dialect = dialect
+        self.content = content
+        self.messages: list[chat.Message] = []
+        self.results: dict[int, list[tuple[int, Result]]] = {}
+        self._thinking = thinking
+        self._draft: _Draft | None = None
+        self._position = -1
+        self._leading = True  # nothing but system messages so far
+
+    def add(self, item: InputItem) -> None:
+        self._position += 1
+        match item:
+            case Message() if item.role == "assistant":
+                self._assistant(item)
+            case Message() if item.role == "user":
+                self.flush()
+                self._append("user", self.content.user(item.content, f"{item.path}.content"))
+            case Message():
+                self.flush()
+                text = self.content.text(item.content, f"{item.path}.content")
+                self.system(text, item.path, item.role)
+            case Thought():
+                self._growing().thoughts.append(item)
+            case Call():
+                self._growing().calls.append((self._position, item))
+            case Result():
+                self.flush()  # it was written behind its call; what comes next is another turn
+
+    # --- messages ---------------------------------------------------------------------------
+
+    def system(self, text: str, path: str, role: str = "developer") -> None:
+        """Instructions, or a system or developer message, under the dialect's policy."""
+        policy = self.dialect.system_messages
+        chat_role = "developer" if role == "developer" and self.dialect.developer_role else "system"
+        if self._leading and policy != "keep" and self.messages:
+            before = self.messages[-1]
+            self.messages[-1] = chat.Message(before.role, f"{before.content}\n\n{text}")
+        elif policy == "demote_later" and not self._leading:
+            self._notice(path, "role_demoted", "System messages come first only; sent as user.")
+            self._append("user", f"<system>\n{text}\n</system>")
+        else:
+            self.messages.append(chat.Message(chat_role, text))
+
+    def _append(self, role: str, content: str | list[chat.Part]) -> None:
+        self._leading = False
+        after_tool = self.messages and self.messages[-1].role == "tool"
+        if role == "user" and after_tool and self.dialect.answer_between_tool_and_user:
+            self.messages.append(chat.Message("assistant", "OK."))
+        self.messages.append(chat.Message(role, content))
+
+    def _growing(self) -> _Draft:
+        if self._draft is None:
+            self._draft = _Draft()
+        return self._draft
+
+    def _assistant(self, message: Message) -> None:
+        text, refusal = self.content.assistant(message.content, f"{message.path}.content")
+        if self._draft and (self._draft.content is not None or self._draft.refusal is not None):
+            self.flush()
+        draft = self._growing()
+        draft.content, draft.refusal = text, refusal
+
+    def flush(self) -> None:
+        """End the assistant's turn: its message, then the results of its calls."""
+        draft, self._draft = self._draft, None
+        if draft is None:
+            return
+        if not draft.calls and not draft.content and not draft.refusal:
+            return  # thoughts that led to nothing, or an empty answer
+        self._leading = False
+        self.messages.append(self._assistant_message(draft))
+        results = [
+            (position, result)
+            for call_position, _ in draft.calls
+            for position, result in self.results.get(call_position, [])
+        ]
+        images: list[chat.Part] = []
+        for _, result in sorted(results, key=lambda pair: pair[0]):
+            text, attached = self.content.result(result.content, f"{result.path}.output")
+            images += attached
+            self._tool_message(result.call_id, text)
+        for position, call in draft.calls:
+            if position not in self.results:
+                self._notice(call.path, "output_missing", "No output; a placeholder was sent.")
+                self._tool_message(call.call_id, NO_OUTPUT)
+        if images:
+            self._append("user", images)
+
+    def _tool_message(self, call_id: str, text: str) -> None:
+        self.messages.append(chat.Message("tool", text, tool_call_id=self._upstream_id(call_id)))
+
+    def _assistant_message(self, draft: _Draft) -> chat.Message:
+        content: str | msgspec.UnsetType | None = draft.content or UNSET
+        if not draft.content and draft.calls:
+            match self.dialect.content_beside_calls:
+                case "omit":
+                    content = UNSET
+                case "null":
+                    content = None
+                case "empty":
+                    content = ""
+        message = chat.Message(
+            "assistant",
+            content,
+            refusal=draft.refusal or UNSET,
+            tool_calls=[self._call(call) for _, call in draft.calls] or UNSET,
+        )
+        return self._with_reasoning(message, draft)
+
+    def _with_reasoning(self, message: chat.Message, draft: _Draft) -> chat.Message:
+        dialect = self.dialect
+        if dialect.reasoning_replay == "drop":
+            return message
+        if dialect.reasoning_not_beside_text_and_calls and draft.content and draft.calls:
+            return message
+        text = "".join(thought.text for thought in draft.thoughts)
+        details = [entry for thought in draft.thoughts for entry in thought.details]
+        if details and dialect.reasoning_details:
+            return msgspec.structs.replace(message, reasoning_details=details)
+        if not text:
+            if not (dialect.reasoning_required and self._thinking):
+                return message
+            text = BLANK_REASONING
+        field = dialect.reasoning_field or draft.reasoning_field
+        if field == "reasoning":
+            return msgspec.structs.replace(message, reasoning=text)
+        return msgspec.structs.replace(message, reasoning_content=text)
+
+    def _call(self, call: Call) -> chat.ToolCall:
+        return chat.ToolCall(
+            self._upstream_id(call.call_id),
+            chat.Function(call.name, self._json_object(call)),
+        )
+
+    def _notice(self, path: str, code: str, message: str) -> None:
+        self.content.notices.append(Notice(path, code, message))
+
+    def _upstream_id(self, call_id: str) -> str:
+        """The id as the upstream gave it: what made it unique for the client is taken off."""
+        return _REPEATED.sub("", call_id)
+
+    def _json_object(self, call: Call) -> str:
+        """Arguments as a JSON object: templates and several servers parse what they get back."""
+        if not call.arguments.strip():
+            return "{}"
+        try:
+            msgspec.json.decode(call.arguments.encode(), type=dict[str, Raw])
+        except (msgspec.DecodeError, ValueError):
+            self._notice(call.path, "arguments_wrapped", "No JSON object; wrapped in one.")
+            return msgspec.json.encode({"input": call.arguments}).decode()
+        return call.arguments

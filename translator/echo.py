@@ -1,0 +1,78 @@
+"""The response object of a request before anything was answered: what it repeats of the request.
+
+Every field is there, with OpenAI's default where the client gave none; nothing depends on the
+upstream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from . import responses
+
+_NEEDED_IN_FUNCTION: dict[str, Any] = {"description": None, "parameters": None, "strict": None}
+"""Keys that every echoed function tool must have, null where the client gave none."""
+
+
+def first_response(
+    request: responses.Request, *, response_id: str, created_at: int, model: str
+) -> responses.Response:
+    """The response as it stands in `response.created`; `created_at` is in seconds since 1970."""
+    default = responses.Response(response_id, created_at, model)
+    reasoning = request.reasoning or responses.ReasoningConfig()
+    text = request.text or responses.TextConfig()
+    given: dict[str, Any] = {
+        name: value
+        for name in _REPEATED
+        if (value := getattr(request, name)) is not None and value is not UNSET
+    }
+    if given.get("service_tier") == "auto":
+        del given["service_tier"]
+    return msgspec.structs.replace(
+        default,
+        **given,
+        reasoning=responses.ReasoningEcho(
+            reasoning.effort, reasoning.summary or reasoning.generate_summary
+        ),
+        text=responses.TextEcho(text.format or responses.TextFormat(), text.verbosity or "medium"),
+        tools=[_tool(raw) for raw in request.tools or ()],
+        tool_choice=_tool_choice(request.tool_choice),
+    )
+
+
+_REPEATED = (
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "parallel_tool_calls",
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "top_logprobs",
+    "truncation",
+    "service_tier",
+    "user",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+)
+
+
+def _tool(raw: Raw) -> Raw:
+    """A tool as it came; function tools get the keys that clients insist on."""
+    fields = msgspec.json.decode(raw, type=dict[str, Raw])
+    is_function = bytes(fields.get("type", b"")) == b'"function"'
+    if not is_function or fields.keys() >= _NEEDED_IN_FUNCTION.keys():
+        return raw
+    return Raw(msgspec.json.encode({**_NEEDED_IN_FUNCTION, **fields}))
+
+
+def _tool_choice(raw: Raw | UnsetType) -> str | Raw:
+    if isinstance(raw, UnsetType) or bytes(raw) == b"null":
+        return "auto"
+    return raw

@@ -1,0 +1,280 @@
+"""The request's `input`, item by item: what each kind of item means for the conversation.
+
+    Message   somebody says something
+    Thought   the model thought something (reasoning, opened if it was sealed by us)
+    Call      the model called a tool, by the name that stands for it upstream
+    Result    what came of a call
+
+Items that only declare tools or settings leave no trace in the conversation. History of hosted
+tools, which never ran here, is dropped with a notice: a thread that began elsewhere must go on.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from . import items, responses
+from .errors import InvalidRequest, NotFound
+from .invalid import at_path, invalid_from
+from .json_values import as_object
+from .notices import Notice
+from .sealed import Thought, unseal
+from .tools import INPUT_ARGUMENT, Toolset
+
+_T = TypeVar("_T")
+
+
+class Message(Struct, frozen=True):
+    """Somebody says something; `path` is where in the request."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: items.Content
+    path: str
+
+
+class Call(Struct, frozen=True):
+    """The model calls a function; `arguments` is JSON text, as far as the client kept it so."""
+
+    call_id: str
+    name: str
+    arguments: str
+    path: str
+
+
+class Result(Struct, frozen=True):
+    """What came of a call; `noun` is the item's name in error messages."""
+
+    call_id: str
+    content: items.Content
+    noun: str
+    path: str
+
+
+InputItem = Message | Thought | Call | Result
+
+_HOSTED_HISTORY = frozenset(
+    {
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "image_generation_call",
+        "computer_call",
+        "computer_call_output",
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "program",
+        "program_output",
+    }
+)
+
+
+class InputReader:
+    """Reads input items; tools that they declare go into `tools`, losses into `notices`."""
+
+    def __init__(self, tools: Toolset) -> None:
+        self._tools = tools
+        self._last_search = ""
+        self.notices: list[Notice] = []
+        self.reasoning: responses.ReasoningConfig | None = None
+        """The last change of settings inside the input, if there was one."""
+        self.text: responses.TextConfig | None = None
+
+    def read(self, source: str | list[Raw] | None) -> list[InputItem]:
+        """The items of `input`. Raises InvalidRequest with the path of the faulty field."""
+        if source is None:
+            return []
+        if isinstance(source, str):
+            return [Message("user", source, "input")]
+        read: list[InputItem] = []
+        for index, raw in enumerate(source):
+            item = self._item(raw, f"input[{index}]", last=index == len(source) - 1)
+            if item is not None:
+                read.append(item)
+        return read
+
+    def _item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
+        head = _decode(raw, items.Head, path)
+        kind = head.type
+        if kind is None:
+            kind = "message" if head.role is not None else "item_reference"
+        match kind:
+            case "message":
+                message = _decode(raw, items.InputMessage, path)
+                return Message(message.role, message.content, path)
+            case "reasoning":
+                return self._reasoning(_decode(raw, items.InputReasoning, path), path)
+            case "function_call":
+                call = _decode(raw, items.InputFunctionCall, path)
+                name = self._tools.chat_name(call.name, call.namespace)
+                return Call(call.call_id, name, call.arguments, path)
+            case "custom_tool_call":
+                custom = _decode(raw, items.InputCustomToolCall, path)
+                name = self._tools.chat_name(custom.name, custom.namespace)
+                return Call(custom.call_id, name, _json({INPUT_ARGUMENT: custom.input}), path)
+            case "function_call_output" | "custom_tool_call_output":
+                return self._output(raw, kind, path)
+            case "tool_search_call" | "tool_search_output":
+                return self._tool_search(raw, kind, path)
+            case "additional_tools":
+                self._tools.declare(
+                    _decode(raw, items.AdditionalTools, path).tools, f"{path}.tools"
+                )
+                return None
+            case "agent_message":
+                agent = _decode(raw, items.AgentMessage, path)
+                return Message("user", agent.content or agent.encrypted_content, path)
+            case "item_reference":
+                self._reference(_decode(raw, items.ItemReference, path).id, path)
+                return None
+            case "configuration_update":
+                self._configure(_decode(raw, items.ConfigurationUpdate, path), path)
+                return None
+            case "compaction":
+                return _compacted(_decode(raw, items.CompactionItem, path), path)
+            case "mcp_call":
+                return _remote_call(_decode(raw, items.McpCall, path), path)
+            case _:
+                return self._shell_or_patch(raw, kind, path)
+
+    def _shell_or_patch(self, raw: Raw, kind: str, path: str) -> InputItem | None:
+        """The calls of built-in tools that the client runs, and their outputs."""
+        match kind:
+            case "local_shell_call":
+                local = _decode(raw, items.InputLocalShellCall, path)
+                call_id = local.call_id or local.id or path
+                return Call(call_id, "local_shell", _without_type(local.action), path)
+            case "local_shell_call_output":
+                output = _decode(raw, items.LocalShellOutput, path)
+                return Result(output.call_id or output.id or "", output.output, _noun(kind), path)
+            case "shell_call":
+                shell = _decode(raw, items.InputShellCall, path)
+                return Call(shell.call_id, "shell", _text(shell.action), path)
+            case "shell_call_output":
+                shown = _decode(raw, items.ShellOutput, path)
+                return Result(shown.call_id, _text(shown.output), _noun(kind), path)
+            case "apply_patch_call":
+                patch = _decode(raw, items.InputApplyPatchCall, path)
+                return Call(patch.call_id, "apply_patch", _text(patch.operation), path)
+            case "apply_patch_call_output":
+                applied = _decode(raw, items.ApplyPatchOutput, path)
+                text = applied.output or applied.status or ""
+                return Result(applied.call_id, text, _noun(kind), path)
+            case _ if kind in _HOSTED_HISTORY:
+                self.notices.append(
+                    Notice(path, "item_dropped", f"A {kind} did not run here; it was left out.")
+                )
+                return None
+            case _:
+                raise InvalidRequest(
+                    f"Invalid value: '{kind}' is not a type of input item that can be translated.",
+                    param=f"{path}.type",
+                    code="invalid_value",
+                )
+
+    def _reasoning(self, reasoning: items.InputReasoning, path: str) -> Thought | None:
+        """The text as it came: sealed by us, else raw, else the summary, when that is our own.
+
+        A blob of somebody else's is no reason to refuse; it means that the summary is not the text.
+        """
+        blob = reasoning.encrypted_content
+        thought = unseal(blob) if blob else None
+        if thought is not None:
+            return thought
+        parts = reasoning.content or (None if blob else reasoning.summary) or []
+        text = "".join(part.text for part in parts)
+        if text:
+            return Thought(text, "reasoning_content")
+        if blob:
+            self.notices.append(
+                Notice(
+                    path, "reasoning_dropped", "The reasoning was sealed elsewhere; it is ignored."
+                )
+            )
+        return None
+
+    def _output(self, raw: Raw, kind: str, path: str) -> Result:
+        output = _decode(raw, items.CallOutput, path)
+        if not output.call_id:
+            raise InvalidRequest(
+                f"Missing required parameter: '{path}.call_id'.",
+                param=f"{path}.call_id",
+                code="missing_required_parameter",
+            )
+        return Result(output.call_id, output.output, _noun(kind), path)
+
+    def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result:
+        if kind == "tool_search_call":
+            search = _decode(raw, items.InputToolSearchCall, path)
+            self._last_search = search.call_id or path
+            return Call(self._last_search, "tool_search", _text(search.arguments), path)
+        found = _decode(raw, items.ToolSearchOutput, path)
+        text = _json({"tools": self._tools.declare(found.tools, f"{path}.tools")})
+        return Result(found.call_id or self._last_search, text, _noun(kind), path)
+
+    def _reference(self, item_id: str, path: str) -> None:
+        if item_id.startswith("rs_"):
+            # The AI SDK refers to reasoning by its id on every second turn.
+            self.notices.append(
+                Notice(path, "reference_dropped", "Items are not stored; the reference is ignored.")
+            )
+            return
+        raise NotFound(
+            f"Item with id '{item_id}' not found. Items are not persisted when `store` is set to "
+            "false. Try again with the item itself in the input.",
+            param=f"{path}.id",
+        )
+
+    def _configure(self, update: items.ConfigurationUpdate, path: str) -> None:
+        if not isinstance(update.reasoning, msgspec.UnsetType):
+            self.reasoning = _decode(
+                update.reasoning, responses.ReasoningConfig, f"{path}.reasoning"
+            )
+        if not isinstance(update.text, msgspec.UnsetType):
+            self.text = _decode(update.text, responses.TextConfig, f"{path}.text")
+
+
+def _compacted(item: items.CompactionItem, path: str) -> Message:
+    thought = unseal(item.encrypted_content)
+    if thought is None:
+        raise InvalidRequest(
+            "The compacted context was not made here and cannot be read.",
+            param=f"{path}.encrypted_content",
+            code="invalid_value",
+        )
+    return Message("user", thought.text, path)
+
+
+def _remote_call(call: items.McpCall, path: str) -> Message:
+    """A call that another server made inside its answer: told, since it cannot be repeated."""
+    server = f"{call.server_label}." if call.server_label else ""
+    lines = [f"[called {server}{call.name} with {call.arguments}]"]
+    if call.output is not None:
+        lines.append(f"[result: {call.output}]")
+    return Message("assistant", "\n".join(lines), path)
+
+
+def _decode(raw: Raw, type: type[_T], path: str) -> _T:
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise at_path(invalid_from(error), path) from None
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _text(raw: Raw) -> str:
+    return bytes(raw).decode()
+
+
+def _without_type(raw: Raw) -> str:
+    fields = as_object(msgspec.json.decode(raw)) or {}
+    return _json({key: value for key, value in fields.items() if key != "type"})
+
+
+def _noun(kind: str) -> str:
+    return kind.replace("_", " ")

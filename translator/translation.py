@@ -1,0 +1,233 @@
+"""One request on its way there and back: the facade that a program imports.
+
+request ──► chat_body ──► upstream
+events  ◄── start, receive, close ◄── upstream's bytes      the streaming way
+Response ◄── complete ◄── upstream's whole body              the other way, through the same machine
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from . import responses, sse
+from .deltas import Delta, Failure, Verdict
+from .dialects import DIALECTS, Dialect
+from .echo import first_response
+from .errors import InvalidRequest, TranslatorError, UpstreamError
+from .events import Event
+from .from_chat import ChatReader
+from .notices import Notice
+from .open_items import ReasoningEvents
+from .stream import Phase, ResponseStream
+from .to_chat import (
+    FORWARDED_BY_DEFAULT,
+    REASONING_INCLUDE,
+    Target,
+    read_request,
+    write_chat_request,
+)
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+"""Largest body of one piece (JSON where a stream was asked for) that is held, in bytes."""
+
+
+class Options(Struct, frozen=True):
+    """How an operator wants requests to be translated.
+
+    `reasoning_events`: which family of events shows reasoning. `hosted_tools`: whether a tool that
+    cannot run here is dropped with a notice, or refused. `strict`: a notice is an error. `forward`:
+    fields beyond the Responses API that go upstream.
+    """
+
+    reasoning_events: ReasoningEvents = "summary"
+    hosted_tools: Literal["drop", "reject"] = "drop"
+    strict: bool = False
+    forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
+
+
+_DEFAULT_TARGET = Target()
+_DEFAULT_OPTIONS = Options()
+
+
+class Translation:
+    """One exchange.
+
+    `chat_body` goes upstream, `notices` tell what was lost. The answer comes back through
+    `receive(data)` with any pieces of the upstream's body, then `close()`; or at once through
+    `complete(body)`.
+    """
+
+    def __init__(
+        self,
+        request: bytes | dict[str, Any],
+        *,
+        dialect: str | Dialect = "base",
+        response_id: str,
+        created_at: int,
+        new_id: Callable[[str], str],
+        now: Callable[[], int] | None = None,
+        target: Target = _DEFAULT_TARGET,
+        options: Options = _DEFAULT_OPTIONS,
+    ) -> None:
+        """Translate a request.
+
+        `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
+        `now()` are seconds since 1970. Raises InvalidRequest (with the field's path) for a request
+        that the API does not allow or that cannot be done over Chat Completions, and KeyError for
+        a dialect of an unknown name.
+        """
+        body = request if isinstance(request, bytes) else msgspec.json.encode(request)
+        self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
+        self.request, unknown = read_request(body)
+        chat_request = write_chat_request(
+            self.request,
+            unknown,
+            dialect=self.dialect,
+            target=target,
+            forward=options.forward,
+            reject_hosted_tools=options.hosted_tools == "reject",
+        )
+        self.chat_body: bytes = chat_request.body
+        self.notices: tuple[Notice, ...] = chat_request.notices
+        if options.strict and self.notices:
+            first = self.notices[0]
+            raise InvalidRequest(first.message, param=first.path, code="unsupported_parameter")
+        self._stream = ResponseStream(
+            first_response(
+                self.request,
+                response_id=response_id,
+                created_at=created_at,
+                model=self.request.model or target.model or "",
+            ),
+            new_id=new_id,
+            now=now or (lambda: created_at),
+            tools=chat_request.tools,
+            reasoning_events=options.reasoning_events,
+            seal_reasoning=REASONING_INCLUDE in (self.request.include or ()),
+            one_call=chat_request.one_call,
+            allowed=chat_request.allowed,
+            known_call_ids=chat_request.conversation.call_ids,
+        )
+        self._reader = ChatReader(self.dialect.for_model(target.model or self.request.model or ""))
+        self._decoder = sse.Decoder()
+        self._sniffed: bytes | None = b""
+        self._whole_body: list[bytes] | None = None
+        self._whole_size = 0
+        self.error: UpstreamError | None = None
+
+    @property
+    def response(self) -> responses.Response:
+        """The response so far; final after `close()` or `complete()`."""
+        return self._stream.response
+
+    @property
+    def finished(self) -> bool:
+        """Whether the terminal event has been produced."""
+        return self._stream.phase is Phase.OVER
+
+    @property
+    def produced(self) -> bool:
+        """Whether an output item has been announced: something that a client could keep."""
+        return self._stream.produced
+
+    def start(self) -> list[Event]:
+        """The first events. Called by `receive` and `close` when it was not called before."""
+        return self._stream.start()
+
+    def heartbeat(self) -> list[Event]:
+        """An event that says no more than that work goes on; only between start and end."""
+        return self._stream.heartbeat()
+
+    def receive(self, data: bytes) -> list[Event]:
+        """The events that the next bytes of the upstream's body make known. Cut anywhere."""
+        events = self.start()
+        if self._sniffed is not None:
+            data = self._sniff(data)
+        if self._whole_body is not None:
+            self._hold(data)
+        elif data:
+            try:
+                payloads = self._decoder.feed(data)
+            except UpstreamError as error:
+                return events + self._end(Failure(error))
+            events += self._read(payloads)
+        return events
+
+    def close(self, error: TranslatorError | str | None = None) -> list[Event]:
+        """The last events, now that the upstream's body is over.
+
+        `error` tells why, when it broke. Ends in one terminal event; empty when that was sent.
+        """
+        if self.finished:
+            return []
+        events = self.start()
+        if error is not None:
+            return events + self._end(Failure(_upstream_error(error)))
+        if self._whole_body is not None:
+            payloads = [b"".join(self._whole_body)]
+        else:
+            payloads = self._decoder.end()
+        events += self._read(payloads)
+        if not self.finished:
+            events += self._feed(self._reader.end())
+            events += self._end(self._reader.verdict(self._decoder.stray))
+        return events
+
+    def complete(self, body: bytes) -> responses.Response:
+        """The response for an upstream's whole body, JSON or a stream.
+
+        Raises UpstreamError when the body holds an error, or nothing that could be an answer.
+        """
+        self.receive(body)
+        self.close()
+        if self.error is not None and not self.produced:
+            raise self.error
+        return self.response
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _sniff(self, data: bytes) -> bytes:
+        """Find out whether the body is a stream at all; some upstreams answer with one JSON."""
+        start = (self._sniffed or b"") + data  # blank so far
+        stripped = start.lstrip(b" \t\r\n\xef\xbb\xbf")
+        if not stripped:
+            self._sniffed = start[-8:]
+            return b""
+        self._sniffed = None
+        if stripped[:1] in (b"{", b"[", b"<"):
+            self._whole_body = []
+            return stripped
+        return start
+
+    def _hold(self, data: bytes) -> None:
+        assert self._whole_body is not None
+        self._whole_size += len(data)
+        if self._whole_size <= MAX_BODY_BYTES:
+            self._whole_body.append(data)
+
+    def _read(self, payloads: list[bytes]) -> list[Event]:
+        events: list[Event] = []
+        for payload in payloads:
+            events += self._feed(self._reader.read(payload))
+            if self._reader.failure is not None:
+                events += self._feed(self._reader.end())
+                return events + self._end(self._reader.verdict())
+        return events
+
+    def _feed(self, deltas: list[Delta]) -> list[Event]:
+        return [event for delta in deltas for event in self._stream.feed(delta)]
+
+    def _end(self, verdict: Verdict) -> list[Event]:
+        if isinstance(verdict, Failure):
+            self.error = verdict.error
+        return self._stream.finish(verdict)
+
+
+def _upstream_error(error: TranslatorError | str) -> UpstreamError:
+    if isinstance(error, UpstreamError):
+        return error
+    return UpstreamError(str(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import assert_never
 
 from msgspec import UNSET, UnsetType
 
@@ -126,6 +127,8 @@ class ContentWriter:
                 return chat.AudioPart(
                     chat.AudioBody(part.input_audio.data, part.input_audio.format)
                 )
+            case _ as never:
+                assert_never(never)
 
     def _image(self, image: items.InputImage, path: str) -> chat.Part:
         if not self._images:

@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import assert_never
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from . import chat
 from .content import ContentWriter
 from .dialects import Dialect
 from .errors import InvalidRequest
 from .input_items import Call, InputItem, Message, Result
+from .json_values import NOT_JSON
 from .notices import Notice
 from .sealed import Thought
 from .tools import REPEAT_MARK
@@ -35,6 +37,7 @@ NO_OUTPUT = "[no output: the call was interrupted]"
 BLANK_REASONING = " "
 """Stands for reasoning that an upstream demands and nobody has: some refuse an empty string."""
 
+_BESIDE_CALLS: dict[str, str | UnsetType | None] = {"omit": UNSET, "null": None, "empty": ""}
 _REPEATED = re.compile(re.escape(REPEAT_MARK) + r"\d+\Z")
 
 
@@ -162,6 +165,8 @@ class _Writer:
                 self._growing().calls.append((self._position, item))
             case Result():
                 self.flush()  # it was written behind its call; what comes next is another turn
+            case _ as never:
+                assert_never(never)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -227,15 +232,9 @@ class _Writer:
         self.messages.append(chat.Message("tool", text, tool_call_id=self._upstream_id(call_id)))
 
     def _assistant_message(self, draft: _Draft) -> chat.Message:
-        content: str | msgspec.UnsetType | None = draft.content or UNSET
+        content: str | UnsetType | None = draft.content or UNSET
         if not draft.content and draft.calls:
-            match self.dialect.content_beside_calls:
-                case "omit":
-                    content = UNSET
-                case "null":
-                    content = None
-                case "empty":
-                    content = ""
+            content = _BESIDE_CALLS[self.dialect.content_beside_calls]
         message = chat.Message(
             "assistant",
             content,
@@ -282,7 +281,7 @@ class _Writer:
             return "{}"
         try:
             msgspec.json.decode(call.arguments.encode(), type=dict[str, Raw])
-        except (msgspec.DecodeError, ValueError):
+        except NOT_JSON:
             self._notice(call.path, "arguments_wrapped", "No JSON object; wrapped in one.")
             return msgspec.json.encode({"input": call.arguments}).decode()
         return call.arguments

@@ -39,7 +39,7 @@ from .deltas import (
 )
 from .dialects import Dialect
 from .errors import UpstreamError
-from .json_values import as_integer, as_list, as_object, as_string, objects_in
+from .json_values import NOT_JSON, as_integer, as_list, as_object, as_string, objects_in
 from .think_tags import Splitter
 from .tool_call_pieces import ToolCallPieces
 from .upstream_errors import read_error_object
@@ -91,6 +91,7 @@ class ChatReader:
         self._finish_reason: str | None = None
         self._done = False
         self._usage_alone = False
+        self._split_by_server = False  # reasoning has a field of its own: tags in text are text
         self._produced = False
         self._malformed = 0
         self._half: dict[str, str] = {}  # first halves of surrogate pairs, by kind of text
@@ -107,7 +108,7 @@ class ChatReader:
             return []
         try:
             chunk = _chunk_decoder.decode(payload)
-        except (msgspec.DecodeError, ValueError):
+        except NOT_JSON:
             return self._read_odd(payload)
         self._malformed = 0
         if not chunk.choices and chunk.usage is None:
@@ -203,8 +204,8 @@ class ChatReader:
             if choice.finish_reason:
                 self._finish_reason = choice.finish_reason
         usage = usage or (chunk.x_groq.usage if chunk.x_groq else None)
+        self._usage_alone = bool(usage) and not chunk.choices
         if usage:
-            self._usage_alone = not chunk.choices
             deltas.append(_read_usage(usage, chunk.timings))
         if chunk.service_tier:
             deltas.append(ServiceTier(chunk.service_tier))
@@ -213,6 +214,10 @@ class ChatReader:
     def _read_delta(
         self, delta: chat.Delta, logprobs: chat.Logprobs | None, deltas: list[Delta]
     ) -> None:
+        if delta.reasoning_content or delta.reasoning:
+            self._split_by_server = not self._dialect.think_tags or not (
+                self._dialect.think_tags.stray_close
+            )
         if delta.reasoning_content:
             self._add(deltas, "reasoning_content", delta.reasoning_content)
         elif delta.reasoning:
@@ -240,7 +245,7 @@ class ChatReader:
     # --- kinds of content ---------------------------------------------------------------------
 
     def _read_text(self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta]) -> None:
-        if self._tags is None:
+        if self._tags is None or self._split_by_server:
             self._add(deltas, "text", text, _read_logprobs(logprobs))
         else:
             self._split(deltas, self._tags.feed(text), _read_logprobs(logprobs))
@@ -272,7 +277,7 @@ class ChatReader:
         """`reasoning_details`: opaque, but for its text where no other field gives it."""
         try:
             entries = msgspec.json.decode(details, type=list[dict[str, Any]])
-        except msgspec.DecodeError:
+        except NOT_JSON:
             return
         if not (delta.reasoning_content or delta.reasoning):
             for entry in entries:
@@ -347,13 +352,13 @@ def _decode_any(payload: bytes) -> object:
     """Any JSON, also with half surrogates or broken UTF-8 in it; ValueError when it is none."""
     try:
         return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, ValueError):
+    except NOT_JSON:
         import json  # only here: the standard library keeps half surrogates that msgspec refuses
 
         try:
             return json.loads(payload.decode("utf-8", "replace"))
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
 
 def _read_logprobs(logprobs: chat.Logprobs | None) -> list[Logprob] | None:

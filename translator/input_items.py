@@ -19,7 +19,7 @@ from msgspec import Raw, Struct
 from . import items, responses
 from .errors import InvalidRequest, NotFound
 from .invalid import at_path, invalid_from
-from .json_values import as_object
+from .json_values import NOT_JSON, as_object
 from .notices import Notice
 from .sealed import Thought, unseal
 from .tools import INPUT_ARGUMENT, Toolset
@@ -259,7 +259,7 @@ def _remote_call(call: items.McpCall, path: str) -> Message:
 def _decode(raw: Raw, type: type[_T], path: str) -> _T:
     try:
         return msgspec.json.decode(raw, type=type)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise at_path(invalid_from(error), path) from None
 
 

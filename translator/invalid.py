@@ -8,12 +8,13 @@ import msgspec
 
 from .errors import InvalidRequest
 
-_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?\Z", re.DOTALL)
+_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?\Z", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(.*?)`")
 _CODES = (
     ("missing required field", "missing_required_parameter"),
     ("Invalid enum value", "invalid_value"),
     ("Invalid value", "invalid_value"),
+    ("`object` of length", "object_above_max_properties"),
     ("of length <=", "string_above_max_length"),
     ("of length >=", "string_below_min_length"),
     (" >= ", "integer_below_min_value"),
@@ -21,7 +22,7 @@ _CODES = (
 )
 
 
-def invalid_from(error: msgspec.DecodeError | UnicodeDecodeError) -> InvalidRequest:
+def invalid_from(error: Exception) -> InvalidRequest:
     """The request error for an error of the decoder.
 
     A body that is no JSON has no `param`; otherwise `param` is the path of the field, without the

@@ -253,7 +253,6 @@ class Head(Struct, frozen=True):
 
     type: str | None = None
     role: str | None = None
-    id: str | None = None
 
 
 class InputMessage(Struct, frozen=True):

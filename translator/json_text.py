@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from .json_values import as_object, as_string
+from .json_values import NOT_JSON, as_object, as_string
 
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _STRING_END_OR_ESCAPE = re.compile(r'["\\]')
@@ -152,13 +152,11 @@ class StringArgument:
         """The text meant by arguments that are not `{key: string}` in that order."""
         try:
             value: object = msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
-        except (msgspec.DecodeError, ValueError):
+        except NOT_JSON:
             return text
         if isinstance(value, str):
             return value
-        fields = as_object(value)
-        if fields is None:
-            return text
+        fields = as_object(value)  # text that begins otherwise was taken for raw at once
         if not fields:
             return ""
         only = next(iter(fields.values())) if len(fields) == 1 else None

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from msgspec import Raw
+from msgspec import DecodeError, Raw
+
+NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises: for bytes that are no JSON, or none of the type that is wanted; for
+broken UTF-8; for JSON that is nested too deeply."""
 
 
 def is_string(raw: Raw) -> bool:

@@ -20,6 +20,7 @@ from . import events, items
 from .deltas import Citation, Logprob
 from .events import Event
 from .json_text import StringArgument
+from .json_values import NOT_JSON
 from .sealed import Thought, merge_details, seal
 from .tools import INPUT_ARGUMENT, Declared
 
@@ -377,7 +378,7 @@ class OpenActionCall:
                 case _:
                     operation = msgspec.json.decode(body, type=items.FileOperation)
                     return items.ApplyPatchCall(item_id, call_id, operation, status)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             return None
 
 

@@ -15,14 +15,13 @@ missing prefix and ignored.
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from .json_values import objects_in
+from .json_values import NOT_JSON, objects_in
 
 PREFIX = "translator.1."
 """Marks a blob as ours and tells its version."""
@@ -66,7 +65,7 @@ def unseal(blob: str) -> Thought | None:
         if not inflate.eof:
             return None
         return _decoder.decode(plain)
-    except (binascii.Error, zlib.error, msgspec.DecodeError, ValueError):
+    except (ValueError, zlib.error, *NOT_JSON):  # ValueError: no base64
         return None
 
 

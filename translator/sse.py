@@ -119,7 +119,7 @@ class Decoder:
         if line.startswith(b"data:") or not line:
             return line
         field, colon, value = line.partition(b":")
-        if colon and field == b"error":
+        if colon and field == b"error" and value.lstrip().startswith(b"{"):
             return b'data: {"error":%b}' % value  # llama.cpp before 2025 names the field so
         if not (field == b"" or field in _FIELDS_WITHOUT_PAYLOAD):
             kept = line[: max(0, MAX_STRAY_BYTES - self._stray_size)]

@@ -23,6 +23,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum, auto
+from typing import assert_never
 
 import msgspec
 
@@ -93,6 +94,8 @@ class _MessageSegment:
                     yield from self.open.refusal(delta.text)
                 case Citation():
                     yield from self.open.citation(delta)
+                case _ as never:
+                    assert_never(never)
         self.waiting.clear()
 
 
@@ -115,6 +118,8 @@ class _ReasoningSegment:
                     yield from self.open.text(delta.text, delta.field)
                 case ReasoningDetails():
                     self.open.details(delta.details)
+                case _ as never:
+                    assert_never(never)
         self.waiting.clear()
 
 
@@ -263,6 +268,8 @@ class ResponseStream:
                 return list(self._finish(verdict))
             case Failure():
                 return list(self._fail(verdict))
+            case _ as never:
+                assert_never(never)
 
     # --- transitions --------------------------------------------------------------------------
 
@@ -288,6 +295,8 @@ class ResponseStream:
                 self._usage = _usage(delta)
             case ServiceTier():
                 self._tier = delta.name if delta.name in _TIERS else None
+            case _ as never:
+                assert_never(never)
 
     def _text(self, delta: Text) -> Events:
         if not isinstance(self._last, _MessageSegment) and delta.text.isspace():
@@ -390,6 +399,8 @@ class ResponseStream:
                 tool = self._called(segment)
                 place = self._place(ITEM_ID_PREFIXES[tool.kind])
                 segment.open = open_call(place, self._call_id(segment.id), tool)
+            case _ as never:
+                assert_never(never)
         yield from segment.open.opened()
 
     def _close(self, segment: _Segment, status: FinalStatus) -> Events:

@@ -12,6 +12,7 @@ question about HTML, a code fence), and stays.
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import assert_never
 
 from msgspec import Struct
 
@@ -70,6 +71,8 @@ class Splitter:
                 case _At.TEXT:
                     runs.append((False, text))
                     text = ""
+                case _ as never:
+                    assert_never(never)
         return runs
 
     def end(self) -> list[tuple[bool, str]]:

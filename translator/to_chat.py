@@ -7,7 +7,7 @@ walks the request type and fails on one that is none of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +19,7 @@ from .dialects import ChoiceKind, Dialect, nearest_effort
 from .errors import InvalidRequest
 from .input_items import InputReader
 from .invalid import at_path, invalid_from
-from .json_values import as_list, as_object, as_string, is_null, is_object
+from .json_values import NOT_JSON, as_list, as_object, as_string, is_null, is_object
 from .notices import Notice
 from .tools import Toolset
 
@@ -245,6 +245,8 @@ class _ParameterWriter:
             keep = self.allowed | called
             functions = [tool for tool in functions if tool.function.name in keep]
         if not functions:
+            if choice not in (None, "auto", "none"):
+                self._notice("tool_choice", "ignored", "There is no tool that could be called.")
             return {}
         fields: dict[str, Any] = {"tools": functions}
         if choice is not None:
@@ -264,10 +266,7 @@ class _ParameterWriter:
         if value in ("auto", "none", "required"):
             return self._accepted(value)
         if kind == "allowed_tools":
-            self.allowed = frozenset(
-                self._chosen(tool, f"tool_choice.tools[{index}]")
-                for index, tool in enumerate(as_list(choice.get("tools")) or ())
-            )
+            self.allowed = frozenset(self._allowed(as_list(choice.get("tools")) or ()))
             mode = choice.get("mode")
             if mode in ("auto", "required"):
                 return self._accepted(mode)
@@ -278,6 +277,14 @@ class _ParameterWriter:
             param="tool_choice",
             code="invalid_value",
         )
+
+    def _allowed(self, tools: Sequence[object]) -> Iterator[str]:
+        for index, tool in enumerate(tools):
+            path = f"tool_choice.tools[{index}]"
+            if (as_object(tool) or {}).get("type") in self._tools.hosted:
+                self._notice(path, "tool_dropped", "The tool cannot run here; it was left out.")
+            else:
+                yield self._chosen(tool, path)
 
     def _chosen(self, value: object, path: str) -> str:
         """The function name of a tool that a choice names."""
@@ -434,12 +441,14 @@ def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
     try:
         request = _request_decoder.decode(body)
         fields = _fields_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise invalid_from(error) from None
     text_format = request.text.format if request.text else None
     if isinstance(text_format, responses.JsonSchemaFormat) and not is_object(text_format.schema):
         raise at_path(
-            InvalidRequest("Invalid 'schema': a JSON Schema is an object.", param="schema"),
+            InvalidRequest(
+                "Invalid 'schema': a JSON Schema is an object.", param="schema", code="invalid_type"
+            ),
             "text.format",
         )
     return request, {name: value for name, value in fields.items() if name not in _KNOWN}

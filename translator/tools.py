@@ -27,6 +27,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from . import chat
 from .errors import InvalidRequest
 from .invalid import at_path, invalid_from
+from .json_values import NOT_JSON
 from .notices import Notice
 
 MAX_NAME_CHARACTERS = 64
@@ -341,5 +342,5 @@ def _schema(parameters: Raw | UnsetType) -> Raw:
 def _read(raw: Raw, type: type[_T], path: str) -> _T:
     try:
         return msgspec.json.decode(raw, type=type)
-    except msgspec.ValidationError as error:
+    except NOT_JSON as error:
         raise at_path(invalid_from(error), path) from None

@@ -30,6 +30,7 @@ from .to_chat import (
     read_request,
     write_chat_request,
 )
+from .upstream_errors import plain_message
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Largest body of one piece (JSON where a stream was asked for) that is held, in bytes."""
@@ -147,14 +148,13 @@ class Translation:
         events = self.start()
         if self._sniffed is not None:
             data = self._sniff(data)
-        if self._whole_body is not None:
-            self._hold(data)
-        elif data:
-            try:
-                payloads = self._decoder.feed(data)
-            except UpstreamError as error:
-                return events + self._end(Failure(error))
-            events += self._read(payloads)
+        try:
+            if self._whole_body is not None:
+                self._hold(data)
+            else:
+                events += self._read(self._decoder.feed(data))
+        except UpstreamError as error:
+            events += self._end(Failure(error))
         return events
 
     def close(self, error: TranslatorError | str | None = None) -> list[Event]:
@@ -168,13 +168,15 @@ class Translation:
         if error is not None:
             return events + self._end(Failure(_upstream_error(error)))
         if self._whole_body is not None:
-            payloads = [b"".join(self._whole_body)]
+            body = b"".join(self._whole_body)
+            events += self._read([body])
+            stray = plain_message(body)
         else:
-            payloads = self._decoder.end()
-        events += self._read(payloads)
+            events += self._read(self._decoder.end())
+            stray = self._decoder.stray
         if not self.finished:
             events += self._feed(self._reader.end())
-            events += self._end(self._reader.verdict(self._decoder.stray))
+            events += self._end(self._reader.verdict(stray))
         return events
 
     def complete(self, body: bytes) -> responses.Response:
@@ -206,8 +208,9 @@ class Translation:
     def _hold(self, data: bytes) -> None:
         assert self._whole_body is not None
         self._whole_size += len(data)
-        if self._whole_size <= MAX_BODY_BYTES:
-            self._whole_body.append(data)
+        if self._whole_size > MAX_BODY_BYTES:
+            raise UpstreamError(f"The upstream's answer is over {MAX_BODY_BYTES} bytes.")
+        self._whole_body.append(data)
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
         events: list[Event] = []

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from .errors import UpstreamError
-from .json_values import as_integer, as_list, as_object, as_string
+from .json_values import NOT_JSON, as_integer, as_list, as_object, as_string
 
 MAX_MESSAGE_CHARACTERS = 1000
 """An error text longer than this is cut; some upstreams repeat the whole request in it."""
@@ -39,7 +39,7 @@ _CONTEXT_TEXT = re.compile(
     r"|exceeded model token limit|too large for model with \d+ maximum"
     r"|maximum allowed input length|max input limit|prompt token count of \d+ exceeds"
     r"|context[_ ]length[_ ]exceeded|too many tokens|token limit exceeded"
-    r"|range of input length should be|inputs? tokens \+ .?max_new_tokens.? must be"
+    r"|range of input length should be|inputs?.? tokens \+ .?max_new_tokens.? must be"
     r"|total length of all messages is too long|exceeds max length"
     r"|longer than the model's context length|requested token count exceeds"
     r"|exceeds the limit of \d+ tokens",
@@ -118,11 +118,11 @@ def read_upstream_error(
         payload = payload.removeprefix(b"data:").strip()
     try:
         decoded: object = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, ValueError):
+    except NOT_JSON:
         decoded = None
     found = error_in(decoded)
     if found is None:
-        found = _Found(message=_plain_message(payload) or f"The upstream answered HTTP {status}.")
+        found = _Found(message=plain_message(payload) or f"The upstream answered HTTP {status}.")
     return _classified(found, status, retry_after)
 
 
@@ -289,8 +289,8 @@ def _number(value: object) -> int:
     return int(word) if word.isascii() and word.isdigit() else 0
 
 
-def _plain_message(body: bytes) -> str:
-    """The sentence in a body that is no JSON: the title of a page, or the text."""
+def plain_message(body: bytes) -> str:
+    """The sentence in a body that is no JSON: the title of a page, or the beginning of the text."""
     text = body[: 16 * 1024].decode("utf-8", "replace")
     title = _HTML_TITLE.search(text)
     if title:

@@ -1,0 +1,321 @@
+"""The rules that every event list obeys, checked on the wire form.
+
+`check_events` takes the events of one response, encodes each as it would be sent, and checks the
+JSON: framing, numbering, nesting, agreement of deltas with what they add up to, and the types of
+the `openai` package, strictly. Nothing here knows how the events were made.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import openai.types.responses as sdk
+from pydantic import BaseModel
+
+import translator
+from translator import Event
+
+TERMINAL = {
+    "response.completed": "completed",
+    "response.incomplete": "incomplete",
+    "response.failed": "failed",
+}
+LIFECYCLE = {**TERMINAL, "response.created": "in_progress", "response.in_progress": "in_progress"}
+DELTA_OF = {
+    "response.output_text.delta": ("response.output_text.done", "text"),
+    "response.refusal.delta": ("response.refusal.done", "refusal"),
+    "response.reasoning_text.delta": ("response.reasoning_text.done", "text"),
+    "response.reasoning_summary_text.delta": ("response.reasoning_summary_text.done", "text"),
+    "response.function_call_arguments.delta": (
+        "response.function_call_arguments.done",
+        "arguments",
+    ),
+    "response.custom_tool_call_input.delta": ("response.custom_tool_call_input.done", "input"),
+}
+DONE_FIELD = dict(DELTA_OF.values())
+ITEM_OF_EVENT = {
+    "response.output_text": "message",
+    "response.refusal": "message",
+    "response.content_part": ("message", "reasoning"),
+    "response.reasoning_text": "reasoning",
+    "response.reasoning_summary_text": "reasoning",
+    "response.reasoning_summary_part": "reasoning",
+    "response.function_call_arguments": "function_call",
+    "response.custom_tool_call_input": "custom_tool_call",
+}
+RESPONSE_FIELDS = set(
+    """id object created_at completed_at status error incomplete_details instructions metadata model
+    output parallel_tool_calls temperature top_p tool_choice tools previous_response_id
+    presence_penalty frequency_penalty top_logprobs truncation text reasoning usage
+    max_output_tokens max_tool_calls store background service_tier safety_identifier
+    prompt_cache_key user prompt_cache_retention moderation""".split()
+)
+MAY_CHANGE = {
+    "status",
+    "output",
+    "usage",
+    "error",
+    "incomplete_details",
+    "completed_at",
+    "service_tier",
+}
+
+SCHEMA = Path(__file__).resolve().parents[2] / "shared/schema/openai-responses.schema.json"
+
+
+def check_events(events: Sequence[Event]) -> dict[str, Any]:
+    """Check one response's events; returns the final response as JSON."""
+    wire = [_wire(event) for event in events]
+    for number, event in enumerate(wire):
+        assert event["sequence_number"] == number
+        check_types(event)
+    _check_lifecycle(wire)
+    final = wire[-1]["response"]
+    _check_items(wire, final)
+    _check_final(final)
+    return final
+
+
+def _wire(event: Event) -> dict[str, Any]:
+    frame = translator.encode_sse(event)
+    head, data, blank, end = frame.split(b"\n")
+    assert blank == end == b""
+    assert data.startswith(b"data: ")
+    body = json.loads(data[6:].decode("utf-8"))
+    assert head == b"event: " + body["type"].encode()
+    return body
+
+
+# --- types --------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _event_models() -> dict[str, type[BaseModel]]:
+    union = get_args(sdk.ResponseStreamEvent)[0]
+    return {get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(union)}
+
+
+@functools.cache
+def _schema_validator(name: str) -> jsonschema.Draft202012Validator | None:
+    if not SCHEMA.is_file():
+        return None
+    schema = _schema()
+    return jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{name}"})
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    schema = json.loads(SCHEMA.read_text())
+    schema.pop("oneOf", None)
+    return schema
+
+
+def check_types(event: dict[str, Any]) -> None:
+    """The event is one that the `openai` package knows, with fields of the right types."""
+    model = _event_models()[event["type"]]
+    model.model_validate_json(json.dumps(_with_listed_code(event)), strict=True)
+
+
+def _with_listed_code(event: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's live API sends two codes that its own types do not list, and Codex acts on them."""
+    error = event["response"]["error"] if event["type"] == "response.failed" else None
+    if error and error["code"] in ("context_length_exceeded", "insufficient_quota"):
+        listed = {**error, "code": "server_error"}
+        return {**event, "response": {**event["response"], "error": listed}}
+    return event
+
+
+def check_response_types(response: dict[str, Any]) -> None:
+    """The same for a response object that came as a body of its own."""
+    sdk.Response.model_validate_json(json.dumps(response), strict=True)
+
+
+def check_schema(events: Sequence[Event]) -> None:
+    """Events agree with OpenAI's published JSON Schema (slow; only where it lies at hand)."""
+    validator = _schema_validator("ResponseStreamEvent")
+    assert validator is not None
+    for event in events:
+        validator.validate(_wire(event))
+
+
+# --- lifecycle ----------------------------------------------------------------------------------
+
+
+def _check_lifecycle(wire: list[dict[str, Any]]) -> None:
+    kinds = [event["type"] for event in wire]
+    assert kinds[0] == "response.created"
+    assert kinds[1] == "response.in_progress"
+    assert kinds.count("response.created") == kinds.count("response.in_progress") == 1
+    assert [kind for kind in kinds if kind in TERMINAL] == [kinds[-1]]
+    if "error" in kinds:
+        assert kinds.count("error") == 1
+        assert kinds[-2:] == ["error", "response.failed"]
+        error = wire[-2]
+        assert {key: error[key] for key in ("code", "message", "param")} == {
+            key: error["error"][key] for key in ("code", "message", "param")
+        }
+    first = wire[0]["response"]
+    for event in wire:
+        status = LIFECYCLE.get(event["type"])
+        if status is None:
+            continue
+        response = event["response"]
+        assert response["status"] == status
+        assert response.keys() >= RESPONSE_FIELDS
+        for field, value in first.items():
+            assert field in MAY_CHANGE or response[field] == value, field
+        if status == "in_progress":
+            assert response["output"] == []
+            assert response["usage"] is None
+
+
+def _check_final(final: dict[str, Any]) -> None:
+    status = final["status"]
+    assert (final["error"] is not None) == (status == "failed")
+    assert (final["incomplete_details"] is not None) == (status == "incomplete")
+    assert (final["completed_at"] is not None) == (status == "completed")
+    if status == "completed":
+        assert final["completed_at"] >= final["created_at"]
+    if status == "failed":
+        assert final["error"]["code"]
+        assert final["error"]["message"]
+    statuses = [item.get("status", "completed") for item in final["output"]]
+    allowed_last = {"completed", "incomplete"} if status == "incomplete" else {"completed"}
+    assert all(one == "completed" for one in statuses[:-1])
+    assert set(statuses[-1:]) <= allowed_last
+    ids = [item["id"] for item in final["output"]]
+    assert len(set(ids)) == len(ids)
+    call_ids = [item["call_id"] for item in final["output"] if "call_id" in item]
+    assert len(set(call_ids)) == len(call_ids)
+    if final["usage"] is not None:
+        usage = final["usage"]
+        details = usage["input_tokens_details"]
+        assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+        assert 0 <= details["cached_tokens"] <= usage["input_tokens"]
+        assert 0 <= details["cache_write_tokens"] <= usage["input_tokens"]
+        reasoning = usage["output_tokens_details"]["reasoning_tokens"]
+        assert 0 <= reasoning <= usage["output_tokens"]
+
+
+# --- items --------------------------------------------------------------------------------------
+
+
+def _check_items(wire: list[dict[str, Any]], final: dict[str, Any]) -> None:
+    done: list[dict[str, Any]] = []
+    opened = 0
+    item: _OpenItem | None = None
+    for event in wire:
+        kind = event["type"]
+        if kind == "response.output_item.added":
+            assert item is None, "two items are open"
+            assert event["output_index"] == opened
+            opened += 1
+            item = _OpenItem(event["item"], event["output_index"])
+        elif kind == "response.output_item.done":
+            assert item is not None
+            item.close(event)
+            done.append(event["item"])
+            item = None
+        elif kind not in LIFECYCLE and kind != "error":
+            assert item is not None, f"{kind} outside of an item"
+            item.take(event)
+    assert item is None or final["status"] == "failed"
+    assert final["output"] == done
+
+
+class _OpenItem:
+    """Follows one item from its announcement to its end."""
+
+    def __init__(self, item: dict[str, Any], output_index: int) -> None:
+        self.item = item
+        self.output_index = output_index
+        self.parts: dict[str, list[dict[str, Any]]] = {"content": [], "summary": []}
+        self.open: dict[str, dict[str, Any]] = {}  # by list: the open part
+        self.text: dict[str, list[str]] = {}  # by event family: the deltas so far
+        self.finished: set[str] = set()
+        self.annotations: list[dict[str, Any]] = []
+        assert re.fullmatch(r"[a-z]+_[A-Za-z0-9]{24,}", item["id"])
+        for field, empty in (("arguments", ""), ("input", ""), ("content", []), ("summary", [])):
+            if item["type"] == "tool_search_call":
+                break
+            assert item.get(field, empty) == empty
+        if "call" in item["type"]:
+            assert item["call_id"]
+        if item["type"] in ("function_call", "custom_tool_call"):
+            assert item["name"]
+
+    def take(self, event: dict[str, Any]) -> None:
+        kind = event["type"]
+        family = kind.rsplit(".", 1)[0]
+        if kind == "response.output_text.annotation.added":
+            assert event["annotation_index"] == len(self.annotations)
+            self.annotations.append(event["annotation"])
+            family = "response.output_text"
+        assert self.item["type"] in ITEM_OF_EVENT[family], kind
+        assert event["item_id"] == self.item["id"]
+        assert event["output_index"] == self.output_index
+        where = "summary" if "summary_index" in event else "content"
+        index = event.get(f"{where}_index")
+        if kind in ("response.content_part.added", "response.reasoning_summary_part.added"):
+            assert where not in self.open
+            assert index == len(self.parts[where])
+            self.open[where] = event["part"]
+            self.finished = {name for name in self.finished if not name.startswith(where)}
+            self.text = {name: t for name, t in self.text.items() if not name.startswith(where)}
+            self.annotations = []
+            empty = event["part"].get("text", event["part"].get("refusal"))
+            assert empty == ""
+            return
+        if kind in ("response.content_part.done", "response.reasoning_summary_part.done"):
+            opened = self.open.pop(where)
+            part = event["part"]
+            assert part["type"] == opened["type"]
+            assert index == len(self.parts[where])
+            text = part.get("text", part.get("refusal"))
+            (joined,) = [t for name, t in self.text.items() if name.startswith(where)] or [[]]
+            assert text == "".join(joined)
+            assert any(name.startswith(where) for name in self.finished), "part without done event"
+            if part["type"] == "output_text":
+                assert part["annotations"] == self.annotations
+            self.parts[where].append(part)
+            return
+        if index is not None:
+            assert where in self.open
+            assert index == len(self.parts[where])
+        key = f"{where if index is not None else 'whole'}:{family}"
+        if kind in DELTA_OF:
+            assert isinstance(event["delta"], str)
+            assert event["delta"]
+            assert key not in self.finished
+            self.text.setdefault(key, []).append(event["delta"])
+        elif kind in DONE_FIELD:
+            assert key not in self.finished
+            assert event[DONE_FIELD[kind]] == "".join(self.text.get(key, []))
+            self.finished.add(key)
+
+    def close(self, event: dict[str, Any]) -> None:
+        done = event["item"]
+        assert event["output_index"] == self.output_index
+        for field in ("id", "type", "call_id", "name", "namespace", "role"):
+            assert done.get(field) == self.item.get(field), field
+        assert not self.open
+        match done["type"]:
+            case "message":
+                assert done["content"] == self.parts["content"]
+            case "reasoning":
+                assert done["summary"] == self.parts["summary"]
+                assert done.get("content", []) == self.parts["content"]
+            case "function_call":
+                assert done["arguments"] == "".join(self._whole())
+            case "custom_tool_call":
+                assert done["input"] == "".join(self._whole())
+
+    def _whole(self) -> list[str]:
+        assert self.finished
+        return next(iter(self.text.values()), [])

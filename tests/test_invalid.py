@@ -1,0 +1,64 @@
+"""Decoding errors in OpenAI's words."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import pytest
+
+from translator.errors import RequestTooLarge, TranslatorError, UpstreamError, UpstreamTimeout
+from translator.invalid import at_path, invalid_from
+
+
+class Inner(msgspec.Struct):
+    name: str
+
+
+class Outer(msgspec.Struct):
+    inner: Inner | None = None
+    many: list[Annotated[int, msgspec.Meta(le=3)]] | None = None
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code", "message"),
+    [
+        (b"{", None, None, "The request body is not valid JSON: Input data was truncated."),
+        (b"[]", None, "invalid_type", "Invalid 'body': Expected `object`, got `array`."),
+        (b'{"inner": 5}', "inner", "invalid_type", "Invalid 'inner': Expected `object | null`, got `int`."),
+        (b'{"inner": {}}', "inner.name", "missing_required_parameter", "Missing required parameter: 'inner.name'."),
+        (b'{"many": [1, 9]}', "many[1]", "integer_above_max_value", "Invalid 'many[1]': Expected `int` <= 3."),
+    ],
+)  # fmt: skip
+def test_errors(body: bytes, param: str | None, code: str | None, message: str) -> None:
+    with pytest.raises(msgspec.DecodeError) as raised:
+        msgspec.json.decode(body, type=Outer)
+    error = invalid_from(raised.value)
+    assert (error.param, error.code, error.message) == (param, code, message)
+
+
+def test_json_that_is_nested_too_deeply() -> None:
+    with pytest.raises(RecursionError) as raised:
+        msgspec.json.decode(b"[" * 100_000)
+    assert "not valid JSON" in invalid_from(raised.value).message
+
+
+def test_a_path_grows_from_the_inside_out() -> None:
+    with pytest.raises(msgspec.DecodeError) as raised:
+        msgspec.json.decode(b"{}", type=Inner)
+    error = at_path(at_path(invalid_from(raised.value), "inner"), "outer[3]")
+    assert error.param == "outer[3].inner.name"
+    assert error.message == "Missing required parameter: 'outer[3].inner.name'."
+    with pytest.raises(msgspec.DecodeError) as raised:
+        msgspec.json.decode(b"5", type=Inner)
+    error = at_path(invalid_from(raised.value), "input[0]")
+    assert error.message == "Invalid 'input[0]': Expected `object`, got `int`."
+
+
+def test_an_error_knows_how_it_looks() -> None:
+    assert TranslatorError("x").envelope() == {
+        "error": {"message": "x", "type": "server_error", "param": None, "code": None}
+    }
+    assert RequestTooLarge("x").status_hint == 413
+    assert UpstreamTimeout("x").envelope()["error"]["code"] == "upstream_timeout"
+    assert UpstreamError("x", headers={"retry-after": "1"}).headers == {"retry-after": "1"}

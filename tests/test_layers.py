@@ -1,0 +1,144 @@
+"""Who may import whom, read from the source: the core stays pure, and its two halves apart."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = {path.stem: path for path in sorted((ROOT / "translator").glob("*.py"))}
+SERVICE = {path.stem: path for path in sorted((ROOT / "translator" / "service").rglob("*.py"))}
+COMMAND_LINE = CORE.pop("__main__")
+
+EVERY = "every core module"
+MAY_IMPORT = {
+    # words: what there is
+    "json_values": "",
+    "errors": "",
+    "notices": "",
+    "chat": "json_values",
+    "deltas": "errors",
+    "items": "deltas",
+    "responses": "items",
+    "events": "deltas items responses",
+    # rules about one thing
+    "json_text": "json_values",
+    "think_tags": "",
+    "sealed": "json_values",
+    "invalid": "errors",
+    "upstream_errors": "errors json_values",
+    "dialects": "think_tags",
+    "echo": "responses",
+    "sse": "errors events",
+    "tools": "chat errors invalid items json_values notices",
+    # the way out: Responses request -> chat request, and no event
+    "content": "chat dialects errors items notices json_values",
+    "input_items": "errors invalid items json_values notices responses sealed tools",
+    "conversation": "chat content dialects errors input_items json_values notices sealed tools",
+    "to_chat": "chat conversation dialects errors input_items invalid json_values notices responses"
+    " tools",
+    # the way back, first half: chat chunk -> deltas, and no event
+    "tool_call_pieces": "chat deltas json_text",
+    "from_chat": "chat deltas dialects errors json_values think_tags tool_call_pieces"
+    " upstream_errors",
+    # the way back, second half: deltas -> events, and no chunk
+    "open_items": "deltas events items json_text json_values sealed tools",
+    "stream": "deltas errors events items json_text open_items responses tools",
+    # the only ones that know both sides
+    "translation": EVERY,
+    "__init__": EVERY,
+}
+
+# Sockets, clocks, chance, processes, files and logs. Ids and times are arguments.
+IMPURE = frozenset(
+    "asyncio concurrent contextvars datetime http io locale logging multiprocessing os pathlib"
+    " random secrets select selectors shutil signal socket ssl subprocess sys tempfile threading"
+    " time urllib uuid warnings".split()
+)
+MAX_LINES = 600
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Absolute names of what is imported anywhere in a core module or the command line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield str(node.module)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield f"translator.{node.module}"
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"translator.{alias.name}" for alias in node.names)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), path.name)
+
+
+def test_the_table_names_every_module() -> None:
+    """A new module says first where it belongs."""
+    assert MAY_IMPORT.keys() == CORE.keys()
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_a_module_imports_only_what_it_may(module: str) -> None:
+    allowed = MAY_IMPORT[module]
+    names = {name for name in imports(parsed(CORE[module])) if name.startswith("translator")}
+    known = set(CORE) if allowed == EVERY else set(allowed.split())
+    assert names <= {f"translator.{name}" for name in known}
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_is_pure(module: str) -> None:
+    """Besides msgspec, only such parts of the standard library as neither wait nor choose."""
+    names = {name.partition(".")[0] for name in imports(parsed(CORE[module]))}
+    foreign = names - {"translator", "msgspec"}
+    assert foreign <= sys.stdlib_module_names
+    assert not foreign & IMPURE
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_a_module_is_short(module: str) -> None:
+    assert len(CORE[module].read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("module", SERVICE)
+def test_the_service_does_not_know_the_command_line(module: str) -> None:
+    assert not any("__main__" in name for name in imports(parsed(SERVICE[module])))
+
+
+def test_the_command_line_imports_the_service_where_it_is_needed() -> None:
+    """`convert` and `replay` work without the service extra."""
+    tree = parsed(COMMAND_LINE)
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        if function.name.strip("_") in ("serve", "demo"):
+            tree.body.remove(function)
+    names = list(imports(tree))
+    assert not [name for name in names if name.startswith("translator.service")]
+    assert {name.partition(".")[0] for name in names} - sys.stdlib_module_names <= {
+        "msgspec",
+        "translator",
+    }
+
+
+def test_importing_the_core_loads_no_means_of_waiting() -> None:
+    """A fresh interpreter that has msgspec loads nothing impure for translator."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import msgspec; before = set(sys.modules);"
+        "import translator; print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "translator" in loaded
+    assert not loaded & {"starlette", "httpx", "uvicorn", "asyncio", "time", "uuid", "random"}

@@ -1,0 +1,391 @@
+"""Rules that hold for every answer and every way of sending it. The docstring is the rule."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import translator
+from tests import strategies as draws
+from tests.invariants import check_events, check_response_types
+from tests.replaying import REQUEST, cut, replay, translation
+from translator import Options, events, items
+
+TOOLS = [
+    {"type": "function", "name": name, "parameters": {"type": "object"}}
+    for name in ("get_weather", "add", "exec_command", "f", "a-b_c")
+]
+ASKING = {**REQUEST, "tools": TOOLS, "include": ["reasoning.encrypted_content"]}
+
+
+def wire(given_events: list[events.Event]) -> list[bytes]:
+    return [translator.encode_sse(event) for event in given_events]
+
+
+def said(response: translator.Response) -> list[Any]:
+    """The output without the ids that each run makes up."""
+    output = json.loads(translator.encode_json(response))["output"]
+    return [{key: value for key, value in item.items() if key != "id"} for item in output]
+
+
+def done_events(given_events: list[events.Event]) -> list[Any]:
+    """What clients keep of a stream: everything but the deltas and the numbering."""
+    kept = []
+    for event in given_events:
+        body = json.loads(translator.encode_json(event))
+        if not body["type"].endswith(".delta"):
+            kept.append({key: value for key, value in body.items() if key != "sequence_number"})
+    return kept
+
+
+@given(st.data(), draws.answers())
+def test_every_answer_becomes_a_legal_event_list(data: st.DataObject, answer: draws.Answer) -> None:
+    """Numbering, nesting, agreement of deltas and items, types: all rules of a response hold."""
+    body = draws.body_of(data.draw(draws.streams(answer, interleave=True)))
+    family = data.draw(st.sampled_from(["summary", "text", "both", "none"]))
+    given_events, _ = replay(body, ASKING, options=Options(reasoning_events=family))
+    check_events(given_events)
+
+
+@given(st.data(), draws.answers())
+def test_nothing_is_lost_and_nothing_invented(data: st.DataObject, answer: draws.Answer) -> None:
+    """The output says what the model said: reasoning, text, refusal, calls, and usage."""
+    _, response = replay(draws.body_of(data.draw(draws.streams(answer))), ASKING)
+    thoughts = [item for item in response.output if isinstance(item, items.Reasoning)]
+    messages = [item for item in response.output if isinstance(item, items.Message)]
+    calls = [item for item in response.output if isinstance(item, items.FunctionCall)]
+    assert "".join(part.text for item in thoughts for part in item.summary) == answer.reasoning
+    parts = [part for item in messages for part in item.content]
+    texts = [part.text for part in parts if isinstance(part, items.OutputText)]
+    refusals = [part.refusal for part in parts if isinstance(part, items.OutputRefusal)]
+    assert "".join(texts) == answer.text
+    assert "".join(refusals) == answer.refusal
+    assert [(c.call_id, c.name, c.arguments) for c in calls] == [
+        (c.id, c.name, c.arguments) for c in answer.calls
+    ]
+    assert response.status == ("incomplete" if answer.finish == "length" else "completed")
+    if answer.usage is None:
+        assert response.usage is None
+    else:
+        assert response.usage is not None
+        assert response.usage.input_tokens == answer.usage["prompt_tokens"]
+        assert response.usage.output_tokens == answer.usage["completion_tokens"]
+
+
+@given(st.data(), draws.answers())
+def test_packet_boundaries_do_not_matter(data: st.DataObject, answer: draws.Answer) -> None:
+    """However the network cuts the upstream body, the client sees the same events."""
+    body = draws.body_of(data.draw(draws.streams(answer, interleave=True)))
+    places = data.draw(st.lists(st.integers(0, len(body)), max_size=12))
+    assert wire(replay(cut(body, places), ASKING)[0]) == wire(replay(body, ASKING)[0])
+
+
+@given(st.data(), draws.answers())
+def test_delta_boundaries_move_deltas_only(data: st.DataObject, answer: draws.Answer) -> None:
+    """However the upstream slices its texts, everything but the deltas stays the same."""
+    manner = draws.Manner()
+    one = draws.body_of(data.draw(draws.streams(answer, manner=manner)))
+    other = draws.body_of(data.draw(draws.streams(answer, manner=manner)))
+    assert done_events(replay(one, ASKING)[0]) == done_events(replay(other, ASKING)[0])
+
+
+@given(st.data(), draws.answers())
+def test_interleaved_calls_come_out_in_order(data: st.DataObject, answer: draws.Answer) -> None:
+    """Calls whose pieces arrive mixed give the same items as calls that arrive one by one."""
+    manner = draws.Manner()
+    mixed = draws.body_of(data.draw(draws.streams(answer, manner=manner, interleave=True)))
+    plain = draws.body_of(data.draw(draws.streams(answer, manner=manner)))
+    assert done_events(replay(mixed, ASKING)[0]) == done_events(replay(plain, ASKING)[0])
+
+
+@given(st.data(), draws.answers())
+def test_manners_do_not_matter(data: st.DataObject, answer: draws.Answer) -> None:
+    """Roles, empty keys, extra keys, places of usage, a missing [DONE]: the response is the same."""
+    manner = data.draw(draws.manners())
+    body = draws.body_of(data.draw(draws.streams(answer, manner=manner)), done=manner.done)
+    plain = draws.body_of(data.draw(draws.streams(answer, manner=draws.Manner())))
+    _, odd = replay(body)
+    _, even = replay(plain)
+    assert said(odd) == said(even)
+    assert (odd.status, odd.usage) == (even.status, even.usage)
+
+
+NOISE = st.sampled_from([b": ping\n\n", b": OPENROUTER PROCESSING\n", b"\n", b"data:\n\n", b"event: message\n", b"id: 7\nretry: 10\n"])  # fmt: skip
+
+
+@given(st.data(), draws.answers())
+def test_framing_does_not_matter(data: st.DataObject, answer: draws.Answer) -> None:
+    """Line ends, comments, names, blank data, a BOM: the events are the same."""
+    body = draws.body_of(data.draw(draws.streams(answer)))
+    frames = [frame + b"\n\n" for frame in body.split(b"\n\n") if frame]
+    noisy = b"".join(b"".join(data.draw(st.lists(NOISE, max_size=2))) + frame for frame in frames)
+    if data.draw(st.booleans()):
+        noisy = noisy.replace(b"data: ", data.draw(st.sampled_from([b"data:", b" data: "])))
+    end = data.draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    noisy = noisy.replace(b"\n", end)
+    if data.draw(st.booleans()):
+        noisy = b"\xef\xbb\xbf" + noisy
+    if data.draw(st.booleans()):
+        noisy = noisy.rstrip()
+    places = data.draw(st.lists(st.integers(0, len(noisy)), max_size=6))
+    assert wire(replay(cut(noisy, places), ASKING)[0]) == wire(replay(body, ASKING)[0])
+
+
+@given(st.data(), draws.answers())
+def test_streaming_or_not_is_the_same_response(data: st.DataObject, answer: draws.Answer) -> None:
+    """The JSON answer is the last snapshot of the stream."""
+    _, streamed = replay(draws.body_of(data.draw(draws.streams(answer))), ASKING)
+    body = draws.completion_of(answer)
+    whole = translation({**ASKING, "stream": False}).complete(body)
+    check_response_types(json.loads(translator.encode_json(whole)))
+    if not data.draw(st.booleans()):
+        _, whole = replay(body, ASKING)  # JSON although a stream was asked for
+    assert translator.encode_json(msgspec.structs.replace(whole, output=[])) == (
+        translator.encode_json(msgspec.structs.replace(streamed, output=[]))
+    )
+    blobless = [
+        [{k: v for k, v in item.items() if k != "encrypted_content"} for item in said(response)]
+        for response in (whole, streamed)
+    ]
+    assert blobless[0] == blobless[1]
+
+
+@settings(max_examples=300)
+@given(st.lists(draws.JSON | st.just("[DONE]"), max_size=4), st.booleans())
+def test_any_json_in_place_of_a_chunk_ends_well(values: list[Any], named: bool) -> None:
+    """Whatever JSON an upstream sends, the events are legal and there is one end."""
+    frames = [
+        f"data: {value if value == '[DONE]' else json.dumps(value)}\n\n".encode()
+        for value in values
+    ]
+    given_events, _ = replay(frames, ASKING, dialect="fireworks" if named else "base")
+    check_events(given_events)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> list[Any]:
+    """A stream in which one value, anywhere in a chunk, is replaced by any JSON."""
+    chunks: list[Any] = draw(draws.streams(draw(draws.answers())))
+    node: Any = draw(st.sampled_from(chunks))
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = draw(st.sampled_from(keys))
+        inner = node[key]
+        if isinstance(inner, dict | list) and inner and draw(st.booleans()):
+            node = inner
+        else:
+            node[key] = draw(draws.JSON)
+            return chunks
+
+
+@settings(max_examples=400)
+@given(damaged(), st.sampled_from(sorted(translator.DIALECTS)))
+def test_any_value_in_a_chunk_may_be_wrong(chunks: list[Any], dialect: str) -> None:
+    """A wrong type anywhere in a chunk is survived: legal events, one end."""
+    given_events, _ = replay(draws.body_of(chunks), ASKING, dialect=dialect)
+    check_events(given_events)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.binary(max_size=40) | st.sampled_from([b"data: ", b"\n\n", b"{", b"<html>"])))
+def test_any_bytes_end_well(pieces: list[bytes]) -> None:
+    """Whatever bytes an upstream sends, the events are legal and there is one end."""
+    given_events, _ = replay(pieces, ASKING)
+    check_events(given_events)
+
+
+@given(draws.TEXT | st.text(), st.data())
+def test_free_form_input_comes_out_as_it_was_meant(text: str, data: st.DataObject) -> None:
+    """For every text and every cut of its JSON, the deltas of a free-form call join to the text."""
+    escaped = data.draw(st.booleans())
+    text = text.encode("utf-8", "ignore").decode()
+    arguments = json.dumps({"input": text}, ensure_ascii=escaped)
+    request = {**REQUEST, "tools": [{"type": "custom", "name": "patch"}]}
+    call = draws.Call("call_1", "patch", arguments)
+    chunks = data.draw(draws.streams(draws.Answer(calls=(call,), finish="tool_calls")))
+    given_events, response = replay(draws.body_of(chunks), request)
+    check_events(given_events)
+    (item,) = response.output
+    assert isinstance(item, items.CustomToolCall)
+    assert item.input == text
+    deltas = [e.delta for e in given_events if isinstance(e, events.CustomToolCallInputDelta)]
+    assert "".join(deltas) == text
+
+
+@given(st.data(), draws.answers(), st.sets(draws.NAMES))
+def test_only_allowed_tools_are_called(
+    data: st.DataObject, answer: draws.Answer, names: set[str]
+) -> None:
+    """With `allowed_tools`, no call of another tool reaches the client."""
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": n} for n in sorted(names)]}  # fmt: skip
+    given_events, response = replay(
+        draws.body_of(data.draw(draws.streams(answer))), {**ASKING, "tool_choice": allowed}
+    )
+    check_events(given_events)
+    called = [item.name for item in response.output if isinstance(item, items.FunctionCall)]
+    assert called == [call.name for call in answer.calls if call.name in names]
+
+
+# --- there and back -----------------------------------------------------------------------------
+
+
+@given(st.data(), draws.answers(), st.sampled_from(["base", "fireworks", "deepseek", "vllm"]))
+def test_a_turn_comes_back_to_the_upstream_as_it_was(
+    data: st.DataObject, answer: draws.Answer, dialect: str
+) -> None:
+    """A client that appends the output to its input gives the upstream its own words back."""
+    manner = draws.Manner()
+    body = draws.body_of(data.draw(draws.streams(answer, manner=manner)))
+    _, response = replay(body, ASKING, dialect=dialect)
+    output = json.loads(translator.encode_json(response))["output"]
+    results = [
+        {"type": "function_call_output", "call_id": call.id, "output": f"result of {call.id}"}
+        for call in answer.calls
+    ]
+    again = {
+        **ASKING,
+        "input": [
+            {"role": "user", "content": "Hello"},
+            *output,
+            *results,
+            {"role": "user", "content": "Go on"},
+        ],
+    }
+    messages = json.loads(translation(again, dialect=dialect).chat_body)["messages"]
+    if not answer.text and not answer.refusal and not answer.calls:
+        assert [message["role"] for message in messages] == ["user", "user"]
+        return
+    assistant = messages[1]
+    assert (assistant.get("content") or "") == answer.text
+    assert assistant.get("refusal", "") == answer.refusal
+    blank = " " if dialect == "deepseek" else ""
+    assert assistant.get("reasoning_content", "") == (answer.reasoning or blank)
+    calls = [
+        (call["id"], call["function"]["name"], call["function"]["arguments"])
+        for call in assistant.get("tool_calls", [])
+    ]
+    assert calls == [(call.id, call.name, call.arguments) for call in answer.calls]
+    assert [m["tool_call_id"] for m in messages if m["role"] == "tool"] == [
+        call.id for call in answer.calls
+    ]
+
+
+ROLES = st.sampled_from(["user", "assistant", "system", "developer"])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Conversations as clients keep them: results late, missing, or with images."""
+    history: list[dict[str, Any]] = [{"role": "user", "content": "Hello"}]
+    open_calls: list[str] = []
+    for number in range(draw(st.integers(0, 10))):
+        match draw(st.sampled_from(["message", "call", "result", "reasoning", "custom"])):
+            case "message":
+                history.append({"role": draw(ROLES), "content": draw(draws.VISIBLE), "id": "msg_1"})
+            case "reasoning":
+                summary = [{"type": "summary_text", "text": draw(draws.VISIBLE)}]
+                history.append({"type": "reasoning", "id": "rs_1", "summary": summary})
+            case "result" if open_calls:
+                call_id = open_calls.pop(draw(st.integers(0, len(open_calls) - 1)))
+                image = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+                output = draw(st.sampled_from(["fine", [image], []]))
+                history.append(
+                    {"type": "function_call_output", "call_id": call_id, "output": output}
+                )
+            case "custom":
+                open_calls.append(f"call_{number}")
+                history.append(
+                    {
+                        "type": "custom_tool_call",
+                        "call_id": f"call_{number}",
+                        "name": "p",
+                        "input": "x",
+                    }
+                )
+            case _:
+                open_calls.append(f"call_{number}")
+                arguments = draw(st.sampled_from(["{}", "", '{"a": 1}', "{broken"]))
+                history.append(
+                    {
+                        "type": "function_call",
+                        "call_id": f"call_{number}",
+                        "name": "f",
+                        "arguments": arguments,
+                    }
+                )
+    return history
+
+
+def messages_of(history: list[dict[str, Any]], dialect: str) -> list[dict[str, Any]]:
+    request = {"model": "m", "input": history, "instructions": "Be brief."}
+    return json.loads(translation(request, dialect=dialect).chat_body)["messages"]
+
+
+@given(histories(), st.sampled_from(sorted(translator.DIALECTS)))
+def test_every_call_is_answered_where_it_was_made(history: list[Any], dialect: str) -> None:
+    """Tool messages follow the assistant message with their call, one for each, and JSON in it."""
+    expected: list[str] = []
+    for message in messages_of(history, dialect):
+        if message["role"] == "tool":
+            expected.remove(message["tool_call_id"])
+        else:
+            assert expected == [], "a call is not answered"
+        for call in message.get("tool_calls", []):
+            expected.append(call["id"])
+            assert isinstance(json.loads(call["function"]["arguments"]), dict)
+    assert expected == []
+
+
+@given(histories(), st.sampled_from(sorted(translator.DIALECTS)))
+def test_what_was_said_keeps_its_order(history: list[Any], dialect: str) -> None:
+    """Texts reach the upstream in the order in which they stand in the input."""
+    written = json.dumps(messages_of(history, dialect), ensure_ascii=False)
+    position = 0
+    for item in history:
+        if isinstance(item.get("content"), str):
+            text = json.dumps(item["content"], ensure_ascii=False)[1:-1]
+            position = written.index(text, position)
+
+
+@given(histories(), st.sampled_from(sorted(translator.DIALECTS)), st.data())
+def test_a_longer_history_begins_with_the_same_bytes(
+    history: list[Any], dialect: str, data: st.DataObject
+) -> None:
+    """Appending to a finished turn changes no earlier message, so prefix caches hit."""
+    answered = {item["call_id"] for item in history if item.get("type") == "function_call_output"}
+    history = [
+        item for item in history if item.get("call_id") is None or item["call_id"] in answered
+    ]
+    ends = [n for n in range(1, len(history) + 1) if _is_settled(history, n)]
+    end = data.draw(st.sampled_from(ends))
+    shorter = messages_of(history[:end], dialect)
+    longer = messages_of([*history, {"role": "user", "content": "More"}], dialect)
+    assert json.dumps(longer).startswith(json.dumps(shorter)[:-1])
+
+
+def _is_settled(history: list[Any], end: int) -> bool:
+    """The history up to `end` is where a client asks: after a user's word or the last result."""
+    calls = [
+        i["call_id"] for i in history[:end] if "call" in i.get("type", "") and "output" not in i
+    ]
+    results = [i["call_id"] for i in history[:end] if "output" in i]
+    return sorted(calls) == sorted(results) and (
+        history[end - 1].get("role") == "user" or "output" in history[end - 1]
+    )
+
+
+EXTRA = st.dictionaries(
+    st.sampled_from(["id", "status", "created_by", "annotations", "logprobs", "caller", "phase"]),
+    st.none() | st.just("completed") | st.just([]),
+)
+
+
+@given(histories(), st.data())
+def test_what_clients_echo_changes_nothing(history: list[Any], data: st.DataObject) -> None:
+    """Ids, states and other keys that clients send back with items do not reach the upstream."""
+    decorated = [{**data.draw(EXTRA), **item} for item in history]
+    assert messages_of(decorated, "base") == messages_of(history, "base")

@@ -1,0 +1,87 @@
+"""Framing: payloads out of bytes cut anywhere, and errors out of what is no stream."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.replaying import cut, replay, sse
+from translator import UpstreamError, encode_sse
+from translator.events import OutputTextDelta
+from translator.sse import Decoder
+
+
+def payloads(*pieces: bytes) -> list[bytes]:
+    decoder = Decoder()
+    return [payload for piece in pieces for payload in decoder.feed(piece)] + decoder.end()
+
+
+BODY = b'data: {"a": 1}\n\n: comment\n\ndata: {"b":\ndata: 2}\n\ndata: [DONE]\n\n'
+PAYLOADS = [b'{"a": 1}', b'{"b":\n2}', b"[DONE]"]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_every_cut_of_every_line_end(end: bytes) -> None:
+    body = BODY.replace(b"\n", end)
+    for place in range(len(body) + 1):
+        assert payloads(*cut(body, [place])) == PAYLOADS
+    assert payloads(*(body[n : n + 1] for n in range(len(body)))) == PAYLOADS
+
+
+def test_a_line_separator_inside_json_is_no_line_end() -> None:
+    assert payloads('data: {"t": "a\u2028b"}\n\n'.encode()) == ['{"t": "a\u2028b"}'.encode()]
+
+
+def test_the_end_of_the_body_ends_the_event() -> None:
+    decoder = Decoder()
+    assert decoder.feed(b"data: 1") == []
+    assert decoder.end() == [b"1"]
+
+
+def test_lines_of_other_fields_are_skipped_and_text_is_kept() -> None:
+    decoder = Decoder()
+    body = b"event: error\nid: 1\nretry: 9\nupstream error: read ECONNRESET\n  \nfoo\n"
+    assert decoder.feed(body) == []
+    assert decoder.stray == "upstream error: read ECONNRESET\nfoo"
+
+
+def test_stray_text_is_bounded() -> None:
+    decoder = Decoder()
+    for _ in range(100):
+        decoder.feed(b"x" * 50 + b"\n")
+    assert len(decoder.stray) <= 600
+
+
+def test_an_error_field_is_an_error_object() -> None:
+    """llama.cpp before 2025 wrote the error under a field name of its own."""
+    assert payloads(b'error: {"message": "no"}\n\n') == [b'{"error": {"message": "no"}}']
+    assert payloads(b"error: no\n\n") == []
+
+
+@pytest.mark.parametrize("pieces", [[b"data: 123456\n\n"], [b"data: 12", b"3456"], [b"x" * 20]])
+def test_an_event_over_the_bound_is_an_error(pieces: list[bytes]) -> None:
+    decoder = Decoder(max_event_bytes=5)
+    with pytest.raises(UpstreamError, match="more than 5 bytes"):
+        for piece in pieces:
+            decoder.feed(piece)
+
+
+def test_a_bound_is_per_event() -> None:
+    decoder = Decoder(max_event_bytes=8)
+    body = b"data: 1234\n\n" * 20
+    assert decoder.feed(body[:50]) + decoder.feed(body[50:]) == [b"1234"] * 20
+
+
+def test_a_huge_event_in_small_pieces() -> None:
+    text = "x" * 1_000_000
+    body = sse({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]})
+    _, response = replay(body[n : n + 1000] for n in range(0, len(body), 1000))
+    assert response.output[0].content[0].text == text  # type: ignore[union-attr]
+
+
+def test_a_frame_is_a_name_and_one_line_of_json() -> None:
+    frame = encode_sse(OutputTextDelta(7, "msg_1", 0, 0, "a\nb", []))
+    assert frame == (
+        b"event: response.output_text.delta\n"
+        b'data: {"type":"response.output_text.delta","sequence_number":7,"item_id":"msg_1",'
+        b'"output_index":0,"content_index":0,"delta":"a\\nb","logprobs":[]}\n\n'
+    )

@@ -1,0 +1,59 @@
+"""Reasoning between tags, wherever the stream is cut."""
+
+from __future__ import annotations
+
+import pytest
+
+from translator.think_tags import Splitter, Tags
+
+PLAIN = Tags()
+TEMPLATE = Tags(opened_by_template=True)
+STRAY = Tags(stray_close=True)
+TWO = Tags((("<think>", "</think>"), ("<reasoning>", "</reasoning>")))
+
+
+def split(tags: Tags, *pieces: str) -> tuple[str, str]:
+    splitter = Splitter(tags)
+    runs = [run for piece in pieces for run in splitter.feed(piece)] + splitter.end()
+    reasoning = "".join(text for is_reasoning, text in runs if is_reasoning)
+    return reasoning, "".join(text for is_reasoning, text in runs if not is_reasoning)
+
+
+@pytest.mark.parametrize(
+    ("tags", "text", "reasoning", "answer"),
+    [
+        (PLAIN, "<think>ab</think>\n\nHi", "ab", "Hi"),
+        (PLAIN, "\n <think>ab</think>Hi", "ab", "Hi"),
+        (PLAIN, "<think>a</thin b</think>Hi </think>", "a</thin b", "Hi </think>"),
+        (PLAIN, "<think>\n\n</think>\n\nHi", "\n\n", "Hi"),
+        (PLAIN, "<think>abc", "abc", ""),
+        (PLAIN, "<think>abc</thi", "abc</thi", ""),
+        (PLAIN, "Use `<think>` tags", "", "Use `<think>` tags"),
+        (PLAIN, "\n<thought>", "", "\n<thought>"),
+        (PLAIN, "<thi", "", "<thi"),
+        (PLAIN, "  ", "", "  "),
+        (PLAIN, "</think>Hi", "", "</think>Hi"),
+        (TEMPLATE, "ab</think>Hi", "ab", "Hi"),
+        (TEMPLATE, "<think>ab</think>Hi", "ab", "Hi"),
+        (STRAY, "\n</think>\nHi", "", "Hi"),
+        (STRAY, "Hi </think>", "", "Hi </think>"),
+        (TWO, "<reasoning>r</reasoning>Hi", "r", "Hi"),
+        (TWO, "<think>r</think>Hi<reasoning>", "r", "Hi<reasoning>"),
+    ],
+)
+def test_split(tags: Tags, text: str, reasoning: str, answer: str) -> None:
+    assert split(tags, text) == (reasoning, answer)
+    for place in range(len(text) + 1):
+        assert split(tags, text[:place], text[place:]) == (reasoning, answer), place
+    assert split(tags, *text) == (reasoning, answer)
+
+
+def test_a_long_blank_beginning_is_text() -> None:
+    assert split(PLAIN, " " * 70, "<think>") == ("", " " * 70 + "<think>")
+
+
+def test_restart_looks_for_tags_again() -> None:
+    splitter = Splitter(PLAIN)
+    splitter.feed("Hi")
+    splitter.restart()
+    assert splitter.feed("<think>b</think>c") == [(True, "b"), (False, "c")]

@@ -1,0 +1,486 @@
+"""Parameters of a request: what goes upstream, what is repeated, noticed or refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+import translator
+from tests.replaying import translation
+from translator import InvalidRequest, Options, Target, responses
+from translator.dialects import BASE, DIALECTS, known_host, nearest_effort
+
+FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+
+
+def chat(
+    dialect: str = "base",
+    target: Target | None = None,
+    options: Options | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    request = {"model": "m", "input": "Hello", **fields}
+    body = translation(request, dialect=dialect, target=target, options=options).chat_body
+    parsed: dict[str, Any] = json.loads(body)
+    return parsed
+
+
+def codes(dialect: str = "base", options: Options | None = None, **fields: Any) -> dict[str, str]:
+    t = translation({"model": "m", "input": "Hello", **fields}, dialect=dialect, options=options)
+    return {notice.path: notice.code for notice in t.notices}
+
+
+def refusal(**fields: Any) -> tuple[str | None, str | None]:
+    with pytest.raises(InvalidRequest) as refused:
+        translation({"model": "m", "input": "Hello", **fields})
+    assert refused.value.status_hint == 400
+    return refused.value.param, refused.value.code
+
+
+# --- every field ----------------------------------------------------------------------------------
+
+EXAMPLES: dict[str, Any] = {
+    "model": "other",
+    "input": "Bye",
+    "instructions": "Be brief.",
+    "tools": [FUNCTION],
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "max_output_tokens": 9,
+    "max_tool_calls": 3,
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.5,
+    "top_logprobs": 2,
+    "text": {"format": {"type": "json_object"}},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "include": ["file_search_call.results"],
+    "metadata": {"k": "v"},
+    "store": True,
+    "stream": True,
+    "stream_options": {"include_obfuscation": True},
+    "service_tier": "flex",
+    "truncation": "auto",
+    "user": "u",
+    "safety_identifier": "s",
+    "prompt_cache_key": "k",
+    "prompt_cache_retention": "24h",
+    "prompt_cache_options": {"mode": "implicit"},
+    "previous_response_id": "resp_1",
+    "conversation": "conv_1",
+    "background": True,
+    "background_options": {"completion_window": "soonest"},
+    "context_management": [{"type": "compaction"}],
+    "moderation": {"model": "m"},
+    "prompt": {"id": "p"},
+    "access_programs": {},
+    "image": {},
+    "client_metadata": {"a": "b"},
+    "generate": False,
+    "n": 2,
+}
+
+
+@pytest.mark.parametrize("field", responses.Request.__struct_fields__)
+def test_no_field_is_lost_in_silence(field: str) -> None:
+    """A field of the request changes the chat request or the response, or it is noticed or refused."""
+    plain: dict[str, Any] = {"model": "m", "input": "Hello"}
+    with_field = {**plain, field: EXAMPLES[field]}
+    if field in ("tool_choice", "parallel_tool_calls"):
+        plain["tools"] = with_field["tools"] = [FUNCTION]
+    before = translation(plain)
+    try:
+        after = translation(with_field)
+    except InvalidRequest as refused:
+        assert refused.param == field
+        return
+    goes_upstream = after.chat_body != before.chat_body
+    is_repeated = translator.encode_json(after.response) != translator.encode_json(before.response)
+    assert goes_upstream or is_repeated or after.notices
+
+
+def test_the_examples_cover_the_request_type() -> None:
+    assert EXAMPLES.keys() == set(responses.Request.__struct_fields__)
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+def test_the_smallest_request() -> None:
+    assert chat() == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "stream": False,
+    }
+
+
+def test_a_stream_asks_for_usage() -> None:
+    assert chat(stream=True)["stream_options"] == {"include_usage": True}
+    silent = translator.dialects.Dialect(name="silent", stream_usage=False)
+    body = translation({"model": "m", "input": "x", "stream": True}, dialect=silent).chat_body
+    assert "stream_options" not in json.loads(body)
+
+
+def test_the_target_names_the_model_and_clamps_the_output() -> None:
+    target = Target(model="accounts/x", max_output_tokens=100)
+    assert chat(target=target)["model"] == "accounts/x"
+    assert "max_tokens" not in chat(target=target)
+    assert chat(target=target, max_output_tokens=100)["max_tokens"] == 100
+    t = translation({"model": "m", "input": "x", "max_output_tokens": 101}, target=target)
+    assert json.loads(t.chat_body)["max_tokens"] == 100
+    assert [(n.path, n.code) for n in t.notices] == [("max_output_tokens", "clamped")]
+    assert t.response.max_output_tokens == 101, "the response repeats what was asked"
+    assert t.response.model == "m", "the response names the model that was asked for"
+
+
+def test_limits_have_the_name_that_the_dialect_knows() -> None:
+    assert chat("openai", max_output_tokens=9)["max_completion_tokens"] == 9
+
+
+def test_sampling_goes_where_it_is_taken() -> None:
+    fields = {"temperature": 0.2, "top_p": 0.9, "presence_penalty": 1, "frequency_penalty": -1}
+    assert fields.items() <= chat(**fields).items()
+    assert not fields.keys() & chat("moonshot", **fields).keys()
+    assert codes("moonshot", **fields) == dict.fromkeys(fields, "ignored")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"top_logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
+        ({"include": ["message.output_text.logprobs"]}, {"logprobs": True, "top_logprobs": 0}),
+        ({"top_logprobs": 0}, {}),
+    ],
+)
+def test_log_probabilities(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    body = chat(**fields)
+    assert {key: body[key] for key in ("logprobs", "top_logprobs") if key in body} == expected
+
+
+def test_log_probabilities_where_there_are_none() -> None:
+    odd = translator.dialects.Dialect(name="odd", refused=frozenset({"logprobs"}))
+    t = translation({"model": "m", "input": "x", "top_logprobs": 3}, dialect=odd)
+    assert b"logprobs" not in t.chat_body
+    assert [notice.code for notice in t.notices] == ["ignored"]
+
+
+SCHEMA = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True, "description": "d"}  # fmt: skip
+
+
+def test_structured_output_is_nested_as_chat_wants_it() -> None:
+    inner = {key: value for key, value in SCHEMA.items() if key != "type"}
+    assert chat(text={"format": SCHEMA})["response_format"] == {
+        "type": "json_schema",
+        "json_schema": inner,
+    }
+    bare = {"type": "json_schema", "name": "n", "schema": {}}
+    assert chat(text={"format": bare})["response_format"]["json_schema"] == {
+        "name": "n",
+        "schema": {},
+    }
+    assert chat(text={"format": {"type": "json_object"}})["response_format"] == {
+        "type": "json_object"
+    }
+    assert "response_format" not in chat(text={"format": {"type": "text"}})
+
+
+def test_structured_output_is_weakened_with_a_notice() -> None:
+    assert chat("deepseek", text={"format": SCHEMA})["response_format"] == {"type": "json_object"}
+    assert codes("deepseek", text={"format": SCHEMA}) == {"text.format": "weakened"}
+    assert "response_format" not in chat("fireworks", text={"format": SCHEMA}, tools=[FUNCTION])
+    assert codes("fireworks", text={"format": SCHEMA}, tools=[FUNCTION]) == {
+        "text.format": "ignored"
+    }
+    none = translator.dialects.Dialect(name="none", response_formats=frozenset())
+    t = translation(
+        {"model": "m", "input": "x", "text": {"format": {"type": "json_object"}}}, dialect=none
+    )
+    assert [notice.code for notice in t.notices] == ["ignored"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "model", "effort", "expected"),
+    [
+        ("base", "m", "high", {}),
+        ("fireworks", "accounts/fireworks/models/kimi-k2p6", "none", {"reasoning_effort": "none"}),
+        ("fireworks", "accounts/fireworks/models/kimi-k2p6", "xhigh", {"reasoning_effort": "high"}),
+        ("fireworks", "accounts/fireworks/models/gpt-oss-120b", "none", {"reasoning_effort": "low"}),
+        ("fireworks", "accounts/fireworks/models/deepseek-v4-pro", "medium", {"reasoning_effort": "high"}),
+        ("deepseek", "deepseek-v4-pro", "none", {"thinking": {"type": "disabled"}}),
+        ("deepseek", "deepseek-v4-pro", "xhigh", {"thinking": {"type": "enabled"}, "reasoning_effort": "max"}),
+        ("moonshot", "kimi-k2.6", "low", {"thinking": {"type": "enabled"}}),
+        ("moonshot", "kimi-k3", "medium", {"reasoning_effort": "high"}),
+        ("openai", "gpt", "max", {"reasoning_effort": "xhigh"}),
+        ("openrouter", "x", "max", {"reasoning": {"effort": "xhigh"}}),
+    ],
+)  # fmt: skip
+def test_effort_in_the_upstreams_words(
+    dialect: str, model: str, effort: str, expected: dict[str, Any]
+) -> None:
+    body = chat(dialect, Target(model=model), reasoning={"effort": effort})
+    sent = {k: body[k] for k in ("reasoning_effort", "thinking", "reasoning") if k in body}
+    assert sent == expected
+
+
+def test_effort_that_changes_is_noticed_and_the_original_repeated() -> None:
+    t = translation({"model": "m", "input": "x", "reasoning": {"effort": "minimal"}}, dialect="deepseek")  # fmt: skip
+    assert [(n.path, n.code) for n in t.notices] == [("reasoning.effort", "weakened")]
+    assert t.response.reasoning.effort == "minimal"
+    assert codes(reasoning={"effort": "high"}) == {"reasoning.effort": "ignored"}
+
+
+def test_identity_goes_only_where_it_is_known() -> None:
+    fields = {
+        "user": "u",
+        "prompt_cache_key": "k",
+        "service_tier": "flex",
+        "safety_identifier": "s",
+    }
+    assert not fields.keys() & chat(**fields).keys()
+    assert fields.items() <= chat("openai", **fields).items()
+    assert chat("openai", text={"verbosity": "low"})["verbosity"] == "low"
+    assert "verbosity" not in chat(text={"verbosity": "low"})
+
+
+def test_unknown_fields_go_upstream_when_they_are_listed() -> None:
+    assert chat(seed=7, stop=["x"], frob=1).items() >= {"seed": 7, "stop": ["x"]}.items()
+    assert "frob" not in chat(frob=1)
+    assert codes(frob=1) == {"frob": "ignored"}
+    assert chat(frob=1, options=Options(forward=("frob",)))["frob"] == 1
+
+
+def test_strict_mode_turns_notices_into_errors() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        translation({"model": "m", "input": "x", "frob": 1}, options=Options(strict=True))
+    assert refused.value.param == "frob"
+
+
+# --- tools ----------------------------------------------------------------------------------------
+
+
+def test_no_tools_no_tool_fields() -> None:
+    body = chat(tools=[], tool_choice="auto", parallel_tool_calls=True)
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & body.keys()
+    assert codes(tools=[], tool_choice="required") == {"tool_choice": "ignored"}
+
+
+@pytest.mark.parametrize("choice", ["auto", "none", "required"])
+def test_plain_choices(choice: str) -> None:
+    assert chat(tools=[FUNCTION], tool_choice=choice)["tool_choice"] == choice
+
+
+def test_a_named_choice() -> None:
+    named = {"type": "function", "function": {"name": "f"}}
+    assert chat(tools=[FUNCTION], tool_choice={"type": "function", "name": "f"})["tool_choice"] == named  # fmt: skip
+    custom = {"type": "custom", "name": "c"}
+    assert chat(tools=[custom], tool_choice=custom)["tool_choice"]["function"] == {"name": "c"}
+    patch = {"type": "apply_patch"}
+    assert chat(tools=[patch], tool_choice=patch)["tool_choice"]["function"]["name"] == "apply_patch"  # fmt: skip
+
+
+def test_no_choice_is_left_to_the_upstream() -> None:
+    assert "tool_choice" not in chat(tools=[FUNCTION])
+    assert "tool_choice" not in chat(tools=[FUNCTION], tool_choice=None)
+
+
+OTHER = {"type": "function", "name": "g"}
+
+
+def test_allowed_tools_are_the_only_ones_declared() -> None:
+    allowed = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "g"}]}  # fmt: skip
+    body = chat(tools=[FUNCTION, OTHER], tool_choice=allowed)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["g"]
+    assert body["tool_choice"] == "required"
+
+
+def test_a_tool_that_the_history_calls_stays_declared() -> None:
+    """Models whose history calls undeclared functions begin to write calls as text."""
+    history = [
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+    ]
+    allowed = {
+        "type": "allowed_tools",
+        "mode": "auto",
+        "tools": [{"type": "function", "name": "g"}],
+    }
+    body = chat(tools=[FUNCTION, OTHER], tool_choice=allowed, input=history)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["f", "g"]
+
+
+def test_hosted_tools_may_stand_among_the_allowed_ones() -> None:
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}, {"type": "function", "name": "f"}]}  # fmt: skip
+    body = chat(tools=[FUNCTION, {"type": "web_search"}], tool_choice=allowed)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["f"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "effort", "choice", "sent"),
+    [
+        ("deepseek", None, "required", "auto"),
+        ("deepseek", "none", "required", "required"),
+        ("deepseek", "high", {"type": "function", "name": "f"}, "auto"),
+        ("moonshot", "high", "required", "auto"),
+    ],
+)
+def test_choices_that_an_upstream_refuses_are_weakened(
+    dialect: str, effort: str | None, choice: Any, sent: str
+) -> None:
+    fields: dict[str, Any] = {"tools": [FUNCTION], "tool_choice": choice}
+    fields["reasoning"] = {"effort": effort}
+    assert chat(dialect, **fields)["tool_choice"] == sent
+    assert ("tool_choice" in codes(dialect, **fields)) == (sent == "auto")
+
+
+def test_no_call_at_all_where_none_is_not_taken() -> None:
+    """No function is declared; one that the history calls is, and its calls do not come through."""
+    assert "tools" not in chat("zai", tools=[FUNCTION], tool_choice="none")
+    history = [
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "x"},
+    ]
+    body = chat("zai", tools=[FUNCTION], tool_choice="none", input=history)
+    assert body["tool_choice"] == "auto"
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["f"]
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [5, "always", {}, {"type": 5}, {"type": "allowed_tools", "mode": "x", "tools": []}],
+)
+def test_choices_that_are_none(choice: Any) -> None:
+    assert refusal(tools=[FUNCTION], tool_choice=choice) == ("tool_choice", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    ("choice", "param"),
+    [
+        ({"type": "web_search_preview"}, "tool_choice"),
+        ({"type": "function", "name": "missing"}, "tool_choice"),
+        ({"type": "function"}, "tool_choice"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}, "tool_choice.tools[0]"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "x"}]}, "tool_choice.tools[0]"),
+    ],
+)  # fmt: skip
+def test_choices_of_tools_that_are_not_there(choice: Any, param: str) -> None:
+    assert refusal(tools=[FUNCTION], tool_choice=choice) == (param, "invalid_value")
+
+
+def test_parallel_calls_as_the_dialect_takes_them() -> None:
+    fields = {"tools": [FUNCTION], "parallel_tool_calls": False}
+    assert chat(**fields)["parallel_tool_calls"] is False
+    assert "parallel_tool_calls" not in chat("zai", **fields)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "code"),
+    [
+        ({"model": None}, "model", "missing_required_parameter"),
+        ({"input": None}, "input", "missing_required_parameter"),
+        ({"input": []}, "input", "missing_required_parameter"),
+        ({"input": ""}, "input", "missing_required_parameter"),
+        ({"model": 5}, "model", "invalid_type"),
+        ({"input": 5}, "input", "invalid_type"),
+        ({"temperature": 3}, "temperature", "integer_above_max_value"),
+        ({"temperature": "hot"}, "temperature", "invalid_type"),
+        ({"max_output_tokens": 0}, "max_output_tokens", "integer_below_min_value"),
+        ({"truncation": "some"}, "truncation", "invalid_value"),
+        ({"reasoning": {"effort": "huge"}}, "reasoning.effort", "invalid_value"),
+        ({"metadata": {"k": "v" * 513}}, "metadata", "string_above_max_length"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata", "string_above_max_length"),
+        ({"metadata": {str(n): "v" for n in range(17)}}, "metadata", "object_above_max_properties"),
+        ({"metadata": {"k": 5}}, "metadata", "invalid_type"),
+        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name", "missing_required_parameter"),
+        ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema", "missing_required_parameter"),
+        ({"text": {"format": {"type": "json_schema", "name": "", "schema": {}}}}, "text.format.name", "string_below_min_length"),
+        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": []}}}, "text.format.schema", "invalid_type"),
+        ({"text": {"format": {"type": "yaml"}}}, "text.format.type", "invalid_value"),
+        ({"previous_response_id": "r"}, "previous_response_id", "previous_response_not_found"),
+        ({"previous_response_id": "r", "conversation": "c"}, "previous_response_id", "invalid_value"),
+        ({"conversation": "c"}, "conversation", "unsupported_parameter"),
+        ({"background": True}, "background", "unsupported_parameter"),
+        ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter"),
+        ({"n": 2}, "n", "unsupported_parameter"),
+        ({"moderation": {"model": "m", "policy": {"input": {"mode": "block"}}}}, "moderation", "unsupported_parameter"),
+    ],
+)  # fmt: skip
+def test_refusals_name_the_field(fields: dict[str, Any], param: str, code: str) -> None:
+    assert refusal(**fields) == (param, code)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"conversation": None},
+        {"prompt": None},
+        {"n": 1},
+        {"background": False},
+        {"store": False},
+        {"truncation": "disabled"},
+        {"metadata": None},
+        {"include": ["reasoning.encrypted_content"]},
+    ],
+)
+def test_defaults_that_clients_send_are_no_loss(fields: dict[str, Any]) -> None:
+    assert codes(**fields) == {}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b'"x"'])
+def test_a_body_that_is_no_object(body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        translation(body)
+    assert refused.value.param is None
+
+
+def test_moderation_that_only_scores_is_ignored_with_a_notice() -> None:
+    fields = {"moderation": {"model": "m", "policy": {"input": {"mode": "score"}}}}
+    assert codes(**fields) == {"moderation": "ignored"}
+
+
+# --- dialects -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("api.fireworks.ai", "fireworks"),
+        ("API.DeepSeek.com", "deepseek"),
+        ("eu.api.openai.com", "openai"),
+        ("notapi.openai.com", "base"),
+        ("127.0.0.1", "base"),
+    ],
+)
+def test_hosts_tell_the_dialect(host: str, name: str) -> None:
+    assert known_host(host) == name
+
+
+def test_the_nearest_level_stands_in() -> None:
+    efforts = {level: {} for level in ("none", "low", "high")}
+    asked = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+    nearest = [nearest_effort(efforts, level) for level in asked]
+    assert nearest == ["none", "low", "low", "high", "high", "high", "high"]
+    assert nearest_effort({"none": {}}, "high") == "none"
+
+
+def test_every_dialect_is_base_with_facts_replaced() -> None:
+    assert DIALECTS["base"] is BASE
+    for name, dialect in DIALECTS.items():
+        assert dialect.name == name
+        assert dialect.for_model("no-such-model").name == name
+
+
+def test_facts_of_a_model_are_put_in() -> None:
+    facts = DIALECTS["fireworks"].for_model("accounts/fireworks/models/MiniMax-M2p7")
+    assert facts.system_messages == "demote_later"
+    assert facts.models == ()
+
+
+def test_a_dialect_must_be_known() -> None:
+    with pytest.raises(KeyError):
+        translation(dialect="klingon")

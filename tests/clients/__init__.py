@@ -1,0 +1,1 @@
+"""Real clients on the real service and a scripted chat-only upstream."""

@@ -1,0 +1,91 @@
+"""The demo ends well, draws both sides, and shows the configuration that the README shows."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from translator.service import demo
+from translator.service.demo import CODEX_CONFIG, SERVE
+from translator.service.demo_script import ANSWER, ARGUMENTS, REASONING, SAID, first_answer
+from translator.service.demo_upstream import refusal
+from translator.service.demo_view import View
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_demo_piped() -> None:
+    """Plain lines, every chunk before the events that it becomes, and exit code 0."""
+    done = subprocess.run(
+        [sys.executable, "-m", "translator", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    for text in (REASONING, SAID, ARGUMENTS, ANSWER):
+        assert text in done.stdout
+    assert all(line in done.stdout for line in CODEX_CONFIG.splitlines())
+    _, *chunks = done.stdout.split("  chunk ")
+    assert len(chunks) == len(first_answer()) + 1
+    [words] = [chunk for chunk in chunks if chunk.startswith('delta.content "Let me"')]
+    assert words.count("→") == 6
+    assert re.search(r"→ +10 response.output_item.done reasoning", words)
+    assert re.search(r"→ +25 response.completed", chunks[-1])
+
+
+def test_the_demo_judges(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It does not end with 0 when the client gets something else than the upstream said."""
+    monkeypatch.setattr(demo, "SAID", "Something else.")
+    assert demo.run([]) == 1
+    assert "translator demo: the deltas say" in capsys.readouterr().err
+
+
+def test_the_readme_shows_the_same_configuration() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert CODEX_CONFIG in readme
+    assert SERVE in readme
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 140, 200])
+@pytest.mark.parametrize("colour", [False, True])
+def test_no_line_is_wider_than_the_terminal(width: int, colour: bool) -> None:
+    out = io.StringIO()
+    view = View(out, width=width, colour=colour)
+    view.columns("left", "right")
+    delta = {"reasoning_content": "thought " * 40}
+    view.chunk({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+    event = {"type": "response.reasoning_summary_text.delta", "sequence_number": 7}
+    view.event(event | {"delta": "thought " * 40})
+    view.event(event | {"delta": "short"})
+    view.chunk(None)
+    view.event(None)
+    view.say()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert ("\x1b" in out.getvalue()) == colour
+    assert max(map(len, shown.splitlines())) <= width
+    assert shown.count("thought") >= 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": "Hello"},
+        {"messages": [{"role": "developer", "content": "Hello"}]},
+        {"tools": [{"type": "web_search"}]},
+        {"messages": [{"role": "tool", "tool_call_id": "a", "content": ""}]},
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]},
+    ],
+)
+def test_the_demos_upstream_is_strict(body: dict[str, object]) -> None:
+    assert refusal("/v1/chat/completions", body)

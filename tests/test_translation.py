@@ -264,12 +264,12 @@ def test_every_step_at_most_once() -> None:
     assert t.start() == []
     assert kinds(t.heartbeat()) == ["in_progress"]
     assert not t.produced
-    t.receive(BODY)
+    t.receive(sse(TEXT, chunk({}, "stop")))
     assert t.produced
-    assert not t.finished
-    assert [type(item).__name__ for item in t.response.output] == []
-    assert kinds(t.close())[-1] == "completed"
-    assert t.finished
+    assert not t.finished, "usage may follow"
+    assert t.response.output == []
+    assert kinds(t.receive(sse("[DONE]")))[-1] == "completed"
+    assert t.finished, "nothing follows [DONE], whether the upstream closes or not"
     assert t.error is None
     assert t.close() == t.receive(BODY) == t.heartbeat() == t.start() == []
     assert t.close(UpstreamTimeout("late")) == []

@@ -4,7 +4,7 @@ One payload (a chunk of a stream, or a whole completion) is decoded once and rea
 reasoning, text, tool calls, whatever order its keys came in. What is remembered between payloads
 is what upstreams spread over several: which call a piece belongs to, the finish reason, the usage.
 
-The verdict waits for the end of the body. Usage may follow the finish reason; the finish reason may
+The verdict waits for `[DONE]` or the end of the body. Usage may follow the finish reason; the finish reason may
 repeat, or come with every chunk; the last one counts.
 
     finish reason seen                      the end it names
@@ -101,7 +101,7 @@ class ChatReader:
 
     def read(self, payload: bytes) -> list[Delta]:
         """The deltas of one payload; empty for what says nothing."""
-        if self._done or self.failure is not None:
+        if self.over:
             return []
         if payload.strip() == DONE:
             self._done = True
@@ -116,6 +116,11 @@ class ChatReader:
         if not isinstance(chunk.error, UnsetType) and bytes(chunk.error) != b"null":
             return self._read_odd(payload)
         return self._read_chunk(chunk)
+
+    @property
+    def over(self) -> bool:
+        """Nothing can follow that counts: `[DONE]` came, or the answer failed."""
+        return self._done or self.failure is not None
 
     def end(self) -> list[Delta]:
         """What was held back until it was certain that nothing follows."""

@@ -174,10 +174,7 @@ class Translation:
         else:
             events += self._read(self._decoder.end())
             stray = self._decoder.stray
-        if not self.finished:
-            events += self._feed(self._reader.end())
-            events += self._end(self._reader.verdict(stray))
-        return events
+        return events if self.finished else events + self._over(stray)
 
     def complete(self, body: bytes) -> responses.Response:
         """The response for an upstream's whole body, JSON or a stream.
@@ -216,10 +213,12 @@ class Translation:
         events: list[Event] = []
         for payload in payloads:
             events += self._feed(self._reader.read(payload))
-            if self._reader.failure is not None:
-                events += self._feed(self._reader.end())
-                return events + self._end(self._reader.verdict())
+            if self._reader.over:
+                return events + self._over("")
         return events
+
+    def _over(self, stray: str) -> list[Event]:
+        return self._feed(self._reader.end()) + self._end(self._reader.verdict(stray))
 
     def _feed(self, deltas: list[Delta]) -> list[Event]:
         return [event for delta in deltas for event in self._stream.feed(delta)]

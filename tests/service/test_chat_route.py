@@ -1,0 +1,228 @@
+"""`POST /v1/chat/completions`: passed through, with the model table applied."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import openai
+import pytest
+
+from .wire import (
+    BOUND_S,
+    COMPLETION,
+    HELLO,
+    MODELS,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    client_of,
+    make_settings,
+    serving,
+)
+
+pytestmark = pytest.mark.anyio
+PATH = "/v1/chat/completions"
+
+
+async def test_the_model_table_is_applied_and_all_else_keeps_its_bytes(
+    upstream: ScriptedUpstream,
+) -> None:
+    body = (
+        b'{"model":"small","max_tokens":101,"max_completion_tokens":7,"temperature":1.0e0,'
+        b'"messages":[{"role":"user","content":"\\u00e9  \xc3\xa9"}],"x_own":{"b":1, "a":2}}'
+    )
+    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+        answer = await client.post(PATH, content=body)
+    assert answer.status_code == 200
+    [call] = upstream.calls
+    assert (call.method, call.path) == ("POST", PATH)
+    assert call.headers["content-type"] == "application/json"
+    assert call.headers["accept-encoding"] == "identity"
+    assert call.body == body.replace(b'"small"', b'"accounts/up/models/m"').replace(b"101", b"100")
+    assert answer.json() == COMPLETION  # the upstream's own name of the model stays
+
+
+@pytest.mark.parametrize("limit", [1, 100, 100.0, "many", None, True])
+async def test_an_output_limit_that_is_not_too_large_is_not_touched(
+    upstream: ScriptedUpstream, limit: object
+) -> None:
+    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+        await client.post(PATH, json={"model": "small", "max_tokens": limit})
+    assert upstream.calls[0].json["max_tokens"] == limit
+
+
+async def test_without_a_table_the_request_keeps_every_byte(upstream: ScriptedUpstream) -> None:
+    body = b' {"max_tokens" : 9999999, "model":"any/thing", "messages":[]}\n'
+    async with client_of(make_settings(upstream.url)) as client:
+        await client.post("/chat/completions", content=body)
+    assert upstream.calls[0].body == body
+
+
+async def test_a_stream_comes_through_byte_for_byte(upstream: ScriptedUpstream) -> None:
+    pieces = [b": comment\r\n\r\n", b'data: {"cut', b'":1}\n\n', *HELLO, b"stray"]
+
+    async def script(call: Call) -> None:
+        await call.head(content_type="text/event-stream;charset=x")
+        await call.send(*pieces)
+        await call.end()
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await client.post(PATH, json={"model": "m", "stream": True})
+    assert answer.content == b"".join(pieces)
+    assert answer.headers["content-type"] == "text/event-stream;charset=x"
+    assert answer.headers["x-accel-buffering"] == "no"
+
+
+async def test_a_piece_is_passed_on_before_the_next_one_exists(upstream: ScriptedUpstream) -> None:
+    seen = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(HELLO[0])
+        await bounded(seen.wait())
+        await call.send(HELLO[1])
+        await call.end()
+
+    upstream.script = script
+    async with (
+        serving(make_settings(upstream.url)) as url,
+        httpx.AsyncClient(timeout=BOUND_S) as client,
+        client.stream("POST", url + PATH, json={"model": "m", "stream": True}) as answer,
+    ):
+        pieces = answer.aiter_raw()
+        assert await bounded(anext(pieces)) == HELLO[0]
+        seen.set()
+        assert await bounded(anext(pieces)) == HELLO[1]
+
+
+async def test_an_upstream_error_comes_through_with_its_status_and_body(
+    upstream: ScriptedUpstream,
+) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(
+            b'{"error" : "slow down"}',
+            status=429,
+            headers={"retry-after": "7", "x-ratelimit-limit-requests": "1", "set-cookie": "a=b"},
+        )
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await client.post(PATH, json={"model": "m"})
+        await client.post(PATH, json={"model": "m"})
+    assert (answer.status_code, answer.content) == (429, b'{"error" : "slow down"}')
+    assert answer.headers["retry-after"] == "7"
+    assert answer.headers["x-ratelimit-limit-requests"] == "1"
+    assert "set-cookie" not in answer.headers
+    assert "cookie" not in upstream.calls[1].headers
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_key_is_the_operators_fault_only_when_it_is_the_operators(
+    upstream: ScriptedUpstream, status: int
+) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(
+            {"error": {"message": f"bad key {call.headers['authorization']}"}}, status
+        )
+
+    upstream.script = script
+    client_key = {"authorization": "Bearer client-key"}
+    async with client_of(make_settings(upstream.url, key="operator-key")) as client:
+        answer = await client.post(PATH, json={"model": "m"}, headers=client_key)
+    assert upstream.calls[0].headers["authorization"] == "Bearer operator-key"
+    assert answer.status_code == 502
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.json() == {
+        "error": {
+            "message": "The upstream refused the gateway's credential; its operator must correct "
+            "it.",
+            "type": "server_error",
+            "param": None,
+            "code": "upstream_error",
+        }
+    }
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await client.post(PATH, json={"model": "m"}, headers=client_key)
+    assert upstream.calls[1].headers["authorization"] == "Bearer client-key"
+    assert answer.status_code == status
+    assert answer.json() == {"error": {"message": "bad key Bearer client-key"}}
+
+
+async def test_a_credential_in_a_header_keeps_the_clients_key_away(
+    upstream: ScriptedUpstream,
+) -> None:
+    settings = make_settings(upstream.url, upstream={"headers": {"Api-Key": "operator-key"}})
+    async with client_of(settings) as client:
+        await client.post(PATH, json={"model": "m"}, headers={"authorization": "Bearer client"})
+    assert upstream.calls[0].headers["api-key"] == "operator-key"
+    assert "authorization" not in upstream.calls[0].headers
+
+
+async def test_a_redirect_is_not_followed(upstream: ScriptedUpstream) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(b"moved", 307, headers={"location": "http://elsewhere.test/"})
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await client.post(PATH, json={"model": "m"})
+    assert answer.status_code == 502
+    assert "redirect" in answer.json()["error"]["message"]
+    assert "elsewhere" not in answer.text + str(answer.headers)
+
+
+async def test_an_answer_that_breaks_off_is_cut_for_the_client_too(
+    upstream: ScriptedUpstream,
+) -> None:
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(HELLO[0])
+        call.drop()
+
+    upstream.script = script
+    async with (
+        serving(make_settings(upstream.url)) as url,
+        httpx.AsyncClient(timeout=BOUND_S) as client,
+    ):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post(url + PATH, json={"model": "m", "stream": True})
+        assert (await client.get(url + "/healthz")).json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "code"),
+    [
+        (b"{", 400, None, None),
+        (b"\xff", 400, None, None),
+        (b"[]", 400, None, "invalid_type"),
+        (b'{"model":3}', 400, None, "invalid_type"),
+        (b"{}", 400, "model", "missing_required_parameter"),
+        (b'{"model":"Small"}', 404, "model", "model_not_found"),
+    ],
+)
+async def test_our_own_refusals_are_in_the_envelope(
+    upstream: ScriptedUpstream, body: bytes, status: int, param: str | None, code: str | None
+) -> None:
+    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+        answer = await client.post(PATH, content=body)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+    assert upstream.calls == []
+
+
+async def test_the_openai_sdk_gets_a_stream_and_an_answer(upstream: ScriptedUpstream) -> None:
+    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+        sdk = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", timeout=BOUND_S)
+        async with sdk:
+            ask = sdk.chat.completions.create
+            whole = await ask(model="small", messages=[{"role": "user", "content": "Hi"}])
+            stream = await ask(
+                model="small", messages=[{"role": "user", "content": "Hi"}], stream=True
+            )
+            text = "".join([part.choices[0].delta.content or "" async for part in stream])
+    assert (whole.choices[0].message.content, text) == ("Hello world", "Hello world")
+    assert json.loads(upstream.calls[0].body)["model"] == "accounts/up/models/m"

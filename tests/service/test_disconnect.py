@@ -1,0 +1,177 @@
+"""A client that leaves: the upstream's request ends at once, wherever the work stands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from .wire import HELLO, Call, ScriptedUpstream, bounded, chunk, make_settings, serving
+
+pytestmark = pytest.mark.anyio
+
+PATHS = ["/v1/responses", "/v1/chat/completions"]
+
+
+async def ask(
+    url: str, path: str, *, stream: bool = True
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A request whose answer is read, or not, by hand."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps({"model": "m", "input": "Hi", "stream": stream}).encode()
+    writer.write(
+        b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+        % (path.encode(), len(body), body)
+    )
+    await writer.drain()
+    return reader, writer
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_before_the_upstream_has_answered(
+    upstream: ScriptedUpstream, path: str, stream: bool
+) -> None:
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        arrived.set()
+        await call.gone()
+        gone.set()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        _, writer = await ask(url, path, stream=stream)
+        await bounded(arrived.wait())
+        writer.close()
+        await bounded(gone.wait())
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_while_the_upstream_thinks(upstream: ScriptedUpstream, path: str) -> None:
+    gone = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(*HELLO[:2])
+        await call.gone()
+        gone.set()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        reader, writer = await ask(url, path)
+        await bounded(reader.readuntil(b"Hello"))
+        writer.close()
+        await bounded(gone.wait())
+
+
+async def test_in_the_grace_time(upstream: ScriptedUpstream) -> None:
+    """Our status line has not been sent: the first piece of the upstream's body is waited for."""
+    answered, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        answered.set()
+        await call.gone()
+        gone.set()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url, headers_grace_s=1000)) as url:
+        _, writer = await ask(url, "/v1/responses")
+        await bounded(answered.wait())
+        writer.close()
+        await bounded(gone.wait())
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_while_a_write_is_blocked(upstream: ScriptedUpstream, path: str) -> None:
+    """The client has stopped reading: the buffers are full, the upstream waits, then it goes."""
+    sent, gone = 0, asyncio.Event()
+
+    async def script(call: Call) -> None:
+        nonlocal sent
+        await call.head()
+        piece = chunk({"content": "x" * 10_000})
+        try:
+            while True:
+                await call.send(piece)
+                sent += 1
+        except ConnectionError:
+            gone.set()
+            raise
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        _, writer = await ask(url, path)
+        before = -1
+        while before != sent or sent == 0:  # until nothing moves any more
+            before = sent
+            await asyncio.sleep(0.2)
+        writer.transport.abort()
+        await bounded(gone.wait())
+
+
+async def test_a_client_that_does_not_take_its_answer_is_given_up(
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="translator")
+    gone = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        piece = chunk({"content": "x" * 10_000})
+        try:
+            while True:
+                await call.send(piece)
+        except ConnectionError:
+            gone.set()
+            raise
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url, client_timeout_s=0.2)) as url:
+        _, writer = await ask(url, "/v1/responses")
+        await bounded(gone.wait())
+        writer.transport.abort()
+    assert "it does not take its answer" in caplog.text
+
+
+async def test_a_departure_is_logged_as_one(
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="translator")
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        arrived.set()
+        await call.gone()
+        gone.set()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        _, writer = await ask(url, "/v1/responses")
+        await bounded(arrived.wait())
+        writer.close()
+        await bounded(gone.wait())
+    [line] = [record.getMessage() for record in caplog.records if record.name.startswith("tran")]
+    assert line.startswith("POST /v1/responses - ")
+    assert "outcome='client left'" in line
+
+
+async def test_a_departure_in_the_middle_of_a_request_is_not_a_fault(
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving(make_settings(upstream.url)) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc")
+        await writer.drain()
+        writer.close()
+        while "client left" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert await reader.read() == b""
+    assert upstream.calls == []
+    assert "Traceback" not in caplog.text

@@ -1,0 +1,286 @@
+"""Both ends of the wire for tests of the service: a scripted upstream, and the service itself.
+
+The upstream is a raw HTTP/1.1 server: a script decides each byte of its answer and when it comes,
+and sees when the other side hangs up. Nothing here waits for a time to pass; every wait has a
+bound, so that a broken service fails a test and does not stop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp, Message
+
+from translator.service.app import create_app
+from translator.service.settings import Settings, read_table
+
+BOUND_S = 20
+"""Longer than anything here can take on a busy machine, in seconds."""
+
+T = TypeVar("T")
+
+
+async def bounded(awaitable: Awaitable[T]) -> T:
+    """The result, or a failure when it does not come."""
+    return await asyncio.wait_for(awaitable, BOUND_S)
+
+
+def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> bytes:
+    """One chat chunk as an SSE frame."""
+    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
+    return frame(
+        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]} | more
+    )
+
+
+def frame(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+HELLO = [
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"content": "Hello"}),
+    chunk({"content": " world"}),
+    chunk({}, "stop"),
+    b"data: [DONE]\n\n",
+]
+"""The chunks of a short answer."""
+
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "accounts/up/models/m",
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello world"},
+            "finish_reason": "stop",
+        }
+    ],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+}
+
+
+def events(body: bytes) -> list[dict[str, Any]]:
+    """The events in an SSE body of ours; `[DONE]` must be its end."""
+    frames = body.decode().split("\n\n")
+    assert frames[-2:] == ["data: [DONE]", ""], frames[-2:]
+    found: list[dict[str, Any]] = []
+    for text in frames[:-2]:
+        name, _, payload = text.partition("\n")
+        event = json.loads(payload.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        found.append(event)
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    return found
+
+
+@dataclass
+class Call:
+    """One request to the scripted upstream, and the means to answer it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    _reader: asyncio.StreamReader
+    _writer: asyncio.StreamWriter
+    _chunked: bool = field(default=False)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    async def head(
+        self,
+        status: int = 200,
+        content_type: str = "text/event-stream",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send the status line and the headers; the body follows in chunks."""
+        lines = {"content-type": content_type, "transfer-encoding": "chunked", **(headers or {})}
+        text = f"HTTP/1.1 {status} Whatever\r\n"
+        text += "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
+        self._writer.write(text.encode())
+        await self._writer.drain()
+        self._chunked = True
+
+    async def send(self, *pieces: bytes) -> None:
+        """Send pieces of the body, each in one network write."""
+        for piece in pieces:
+            self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await self._writer.drain()
+
+    async def end(self) -> None:
+        self._writer.write(b"0\r\n\r\n")
+        await self._writer.drain()
+
+    async def answer(
+        self,
+        body: bytes | dict[str, Any],
+        status: int = 200,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """A whole answer."""
+        await self.head(status, content_type, headers)
+        await self.send(body if isinstance(body, bytes) else json.dumps(body).encode())
+        await self.end()
+
+    def drop(self) -> None:
+        """Break the connection off."""
+        self._writer.transport.abort()
+
+    async def gone(self) -> None:
+        """Wait until the service closes the connection."""
+        with suppress(ConnectionError):
+            rest = await self._reader.read()
+            assert rest == b"", "the service sent something after its request"
+
+
+Script = Callable[[Call], Awaitable[None]]
+
+
+async def say_hello(call: Call) -> None:
+    """The usual answer."""
+    if b'"stream":true' in call.body.replace(b" ", b""):
+        await call.head()
+        await call.send(*HELLO)
+        await call.end()
+    else:
+        await call.answer(COMPLETION)
+
+
+class ScriptedUpstream:
+    """An upstream that does what `script` says, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.script: Script = say_hello
+        self.calls: list[Call] = []
+        self.connections = 0
+        self.url = ""
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if task := asyncio.current_task():
+            self._tasks.add(task)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                first, *lines = head.strip().split("\r\n")
+                method, path, _ = first.split(" ")
+                pairs = (line.partition(": ") for line in lines)
+                headers = {name.lower(): value for name, _, value in pairs}
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                call = Call(method, path, headers, body, reader, writer)
+                self.calls.append(call)
+                await self.script(call)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except asyncio.CancelledError:
+            pass  # the test is over; asyncio.streams reports a cancelled connection as a fault
+        finally:
+            writer.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[ScriptedUpstream]:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+MODELS: dict[str, Any] = {
+    "small": {
+        "upstream": "up",
+        "upstream_model": "accounts/up/models/m",
+        "context_window": 1000,
+        "max_output_tokens": 100,
+        "vision": False,
+    },
+    "org/large": {"upstream": "up"},
+}
+"""A model table for tests."""
+
+
+def make_settings(
+    url: str,
+    *,
+    models: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    upstream: Mapping[str, Any] | None = None,
+    **server: Any,
+) -> Settings:
+    """Settings with one upstream named "up"; `key` is the operator's."""
+    section: dict[str, Any] = {"base_url": url, **(upstream or {})}
+    if key is not None:
+        section["api_key_env"] = "UP_KEY"
+    table: dict[str, Any] = {"server": server, "upstreams": {"up": section}}
+    if models is not None:
+        table["models"] = models
+    return read_table(table, {"UP_KEY": key or ""})
+
+
+@asynccontextmanager
+async def serving(settings: Settings, **more: Any) -> AsyncGenerator[str]:
+    """The service on a real socket; its base URL, without /v1."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        create_app(settings, **more),
+        log_config=None,
+        access_log=False,
+        ws="none",
+        lifespan="on",
+        timeout_graceful_shutdown=BOUND_S // 2,
+    )
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await bounded(running)
+
+
+@asynccontextmanager
+async def client_of(settings: Settings, **more: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    """An HTTP client of the service, with no network between the two."""
+    app = create_app(settings, **more)
+    transport = httpx.ASGITransport(app)
+    async with (
+        lifespan_of(app),
+        httpx.AsyncClient(
+            transport=transport, base_url="http://gateway", timeout=BOUND_S
+        ) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def lifespan_of(app: ASGIApp) -> AsyncGenerator[None]:
+    """What a server says to an application when it begins and when it ends."""
+    told = asyncio.Queue[Message]()
+    heard = asyncio.Queue[Message]()
+    living = asyncio.ensure_future(app({"type": "lifespan"}, told.get, heard.put))
+    told.put_nowait({"type": "lifespan.startup"})
+    assert (await bounded(heard.get()))["type"] == "lifespan.startup.complete"
+    try:
+        yield
+    finally:
+        told.put_nowait({"type": "lifespan.shutdown"})
+        await bounded(living)

@@ -1,0 +1,167 @@
+"""One request and its answer: what every endpoint needs of HTTP, and nothing about models.
+
+    exchange = body, ( start, { write }, end | whole answer ) ;
+
+An exchange bounds what the client can make us hold (the body's size) and wait for (the next piece
+of a body, room for the next piece of an answer). While an upstream works for a client, the client
+is watched: when it leaves, the work is cancelled where it stands, even inside a blocked write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from translator.errors import RequestTooLarge, TranslatorError
+
+from .errors import ClientLeft, RequestStalled, UnsupportedEncoding
+from .settings import Server
+
+JSON = {"content-type": "application/json"}
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class NewId(Protocol):
+    """Makes an unguessable id that begins with `prefix`."""
+
+    def __call__(self, prefix: str, /) -> str: ...
+
+
+class Exchange:
+    """One HTTP request on its way through the service.
+
+    `model`, `dialect`, `notes` and `outcome` are only for the log line.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, server: Server, new_id: NewId
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._server = server
+        self._ended = False
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.status: int | None = None
+        self.model = ""
+        self.dialect = ""
+        self.notes = ""
+        self.outcome = ""
+        given = self.header("x-request-id") or ""
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req_")
+
+    @property
+    def started(self) -> bool:
+        """Whether the status line has been sent: from then on, no HTTP error is possible."""
+        return self.status is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the whole answer has been sent."""
+        return self._ended
+
+    def header(self, name: str) -> str | None:
+        """The first request header of that name, which is given in lower case."""
+        wanted = name.encode()
+        for key, value in self._scope["headers"]:
+            if key == wanted:
+                return str(value, "latin-1")
+        return None
+
+    def path_param(self, name: str) -> str:
+        return str(self._scope["path_params"][name])
+
+    async def body(self) -> bytes:
+        """The whole request body, within its bounds."""
+        limit = self._server.max_body_bytes
+        encoding = (self.header("content-encoding") or "identity").lower()
+        if encoding != "identity":
+            raise UnsupportedEncoding(
+                f"The content-encoding {encoding[:40]!a} is not supported; send the body as it is.",
+                param=None,
+            )
+        announced = self.header("content-length") or ""
+        if announced.isascii() and announced.isdigit() and int(announced) > limit:
+            raise RequestTooLarge(f"The request body is over {limit} bytes.")
+        body = bytearray()
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(self._server.client_timeout_s):
+                    message = await self._receive()
+            except TimeoutError:
+                raise RequestStalled from None
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise RequestTooLarge(f"The request body is over {limit} bytes.")
+            more = message.get("more_body", False)
+        return bytes(body)
+
+    async def while_client_waits(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, or as much of it as can be done until the client leaves.
+
+        What the work holds open (the upstream's answer) is closed when this returns.
+        """
+        working = asyncio.create_task(work)
+        leaving = asyncio.create_task(self._departure())
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if self._ended:  # a server reports "gone" after a finished answer, too
+                await asyncio.wait((working,))
+        finally:
+            working.cancel()
+            leaving.cancel()
+            await asyncio.wait((working, leaving))
+        if working.cancelled():
+            raise ClientLeft
+        working.result()
+
+    async def _departure(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the status line and the headers."""
+        self.status = status
+        headers = {"x-request-id": self.request_id, **headers}
+        encoded = [
+            (name.encode("latin-1"), value.encode("latin-1", "replace"))
+            for name, value in headers.items()
+        ]
+        await self._give({"type": "http.response.start", "status": status, "headers": encoded})
+
+    async def write(self, piece: bytes) -> None:
+        """Send one piece of the answer; waits for a client that reads slowly, within its bound."""
+        await self._give({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def end(self, piece: bytes = b"") -> None:
+        """Send the last piece of the answer."""
+        await self._give({"type": "http.response.body", "body": piece})
+        self._ended = True
+
+    async def _give(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._server.client_timeout_s):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientLeft("it does not take its answer") from None
+
+    async def whole(self, status: int, body: bytes, headers: Mapping[str, str] = JSON) -> None:
+        """Send a whole answer."""
+        await self.start(status, {**headers, "content-length": str(len(body))})
+        await self.end(body)
+
+    async def error(self, error: TranslatorError) -> None:
+        """Send an error as an HTTP answer."""
+        self.outcome = error.code or error.type
+        body = msgspec.json.encode(error.envelope())
+        await self.whole(error.status_hint, body, JSON | error.headers)

@@ -1,0 +1,111 @@
+"""Which upstream answers for a model, and under which facts.
+
+With a model table, ids are exact and case-sensitive: an unknown one is a 404 that names the ones
+there are. Without it any model goes to the only upstream, under the name that the client used.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from translator.errors import InvalidRequest, NotFound
+
+from .settings import Model, ReasoningEvents, Settings, Upstream
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """Where a request goes. None leaves a field as the client asked."""
+
+    upstream: Upstream
+    dialect: str
+    reasoning_events: ReasoningEvents
+    upstream_model: str | None = None
+    max_output_tokens: int | None = None
+    vision: bool = True
+
+
+class ModelEntry(Struct, frozen=True, kw_only=True):
+    """A model as `GET /v1/models` shows it; what is not known is left out."""
+
+    id: str
+    created: int
+    owned_by: str
+    vision: bool
+    context_window: int | UnsetType = UNSET
+    max_output_tokens: int | UnsetType = UNSET
+    object: str = "model"
+
+
+class ModelList(Struct, frozen=True, kw_only=True):
+    """The answer to `GET /v1/models`."""
+
+    data: list[ModelEntry]
+    object: str = "list"
+
+
+class ModelTable:
+    """The models there are. `created` stands for the unknown birthday of each, in seconds."""
+
+    def __init__(self, settings: Settings, created: int) -> None:
+        self._models = settings.models
+        self._created = created
+        self._any: Route | None = None
+        if not settings.models:
+            [upstream] = settings.upstreams.values()
+            self._any = Route(
+                upstream=upstream,
+                dialect=upstream.dialect,
+                reasoning_events=settings.server.reasoning_events,
+            )
+
+    @property
+    def only_upstream(self) -> Upstream | None:
+        """The upstream that answers for every model; None when there is a table."""
+        return self._any.upstream if self._any else None
+
+    def route(self, model: str | None) -> Route:
+        """Where a request for `model` goes; raises NotFound, or InvalidRequest when it is None."""
+        if self._any is not None:
+            return self._any
+        if model is None:
+            raise InvalidRequest(
+                "Missing required parameter: 'model'.",
+                param="model",
+                code="missing_required_parameter",
+            )
+        row = self._row(model)
+        return Route(
+            upstream=row.upstream,
+            dialect=row.dialect,
+            reasoning_events=row.reasoning_events,
+            upstream_model=row.upstream_model,
+            max_output_tokens=row.max_output_tokens,
+            vision=row.vision,
+        )
+
+    def entry(self, model: str) -> ModelEntry:
+        """One model as clients see it; raises NotFound."""
+        return self._entry(self._row(model))
+
+    def entries(self) -> ModelList:
+        return ModelList(data=[self._entry(row) for row in self._models.values()])
+
+    def _row(self, model: str) -> Model:
+        row = self._models.get(model)
+        if row is None:
+            raise NotFound(
+                f"The model '{model[:200]}' does not exist. Models: {', '.join(self._models)}.",
+                param="model",
+                code="model_not_found",
+            )
+        return row
+
+    def _entry(self, row: Model) -> ModelEntry:
+        return ModelEntry(
+            id=row.id,
+            created=self._created,
+            owned_by=row.upstream.name,
+            vision=row.vision,
+            context_window=row.context_window or UNSET,
+            max_output_tokens=row.max_output_tokens or UNSET,
+        )

@@ -1,0 +1,242 @@
+"""Calls to upstreams: what is sent besides the body, and what each failure of HTTP means.
+
+One client lives as long as the process: a pool and a TLS context per request cost more than the
+request. It asks for no compression (an upstream would buffer a stream to compress it), follows no
+redirect (the key would travel along) and keeps no cookies (they would be shared by all clients).
+
+Whose key is sent decides what a 401 means. The operator's own, when there is one: then a refusal is
+the gateway's fault (502). Else the client's `Authorization` is passed on, and so is the refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import httpx
+
+from translator.errors import UpstreamError, UpstreamTimeout
+from translator.upstream_errors import read_upstream_error
+
+from .settings import Server, Upstream
+
+log = logging.getLogger(__name__)
+
+MAX_ERROR_BYTES = 1024 * 1024
+"""How much of an upstream's error body is read, in bytes; the rest cannot matter to a sentence."""
+
+KEEPALIVE_S = 30.0
+"""How long an idle connection is kept. Load balancers close theirs after 60 s and more, and a
+request that meets a closing connection is lost."""
+
+DRAIN_S = 1.0
+"""How long the end of a body may take after its last event, so that the connection is reusable."""
+
+MAX_DRAIN_BYTES = 64 * 1024
+
+_FAULTS: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
+    (httpx.ConnectTimeout, UpstreamTimeout, "The upstream could not be connected to in time."),
+    (httpx.TimeoutException, UpstreamTimeout, "The upstream fell silent {when}."),
+    (httpx.ConnectError, UpstreamError, "The upstream could not be reached."),
+    (httpx.ProxyError, UpstreamError, "The proxy in front of the upstream refused."),
+    (httpx.DecodingError, UpstreamError, "The upstream's answer could not be decompressed."),
+    (httpx.RemoteProtocolError, UpstreamError, "The upstream closed the connection {when}."),
+    (httpx.NetworkError, UpstreamError, "The connection to the upstream broke {when}."),
+    (httpx.HTTPError, UpstreamError, "The upstream could not be called."),
+)
+"""httpx's exceptions to ours; the first row that fits. No sentence holds the upstream's address."""
+
+
+class Upstreams:
+    """The one HTTP client of the process."""
+
+    def __init__(self, server: Server, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._http = httpx.AsyncClient(
+            transport=transport,
+            timeout=httpx.Timeout(
+                server.read_timeout_s, connect=server.connect_timeout_s, pool=None
+            ),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
+            headers={"accept-encoding": "identity", "user-agent": "translator"},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            follow_redirects=False,
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    @asynccontextmanager
+    async def call(
+        self,
+        upstream: Upstream,
+        path: str,
+        *,
+        body: bytes | None = None,
+        authorization: str | None,
+        accept: str = "application/json",
+    ) -> AsyncGenerator[Answer]:
+        """Send one request, POST when it has a body; the answer lives as long as the context.
+
+        `authorization` is the client's own, used only where the operator gave no key.
+        """
+        headers = {"accept": accept}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        if upstream.api_key is not None:
+            headers["authorization"] = f"Bearer {upstream.api_key}"
+        elif authorization is not None and not upstream.has_credential:
+            headers["authorization"] = authorization
+        headers |= {name.lower(): value for name, value in upstream.headers.items()}
+        request = self._http.build_request(
+            "GET" if body is None else "POST",
+            f"{upstream.base_url}/{path}",
+            content=body,
+            headers=headers,
+        )
+        try:
+            response = await self._http.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise _fault(error, upstream, "before it answered") from error
+        try:
+            yield Answer(response, upstream)
+        finally:
+            await response.aclose()
+
+
+class Answer:
+    """An upstream's answer, whose body has not been read."""
+
+    def __init__(self, response: httpx.Response, upstream: Upstream) -> None:
+        self._response = response
+        self._upstream = upstream
+        self.status = response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
+
+    @asynccontextmanager
+    async def body(self, *, raw: bool = False) -> AsyncGenerator[Body]:
+        """The body, to be read; `raw` leaves a compression on."""
+        source = self._response.aiter_raw() if raw else self._response.aiter_bytes()
+        body = Body(self._mapped(source))
+        try:
+            yield body
+        finally:
+            await body.aclose()
+
+    async def _mapped(self, source: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+        try:
+            async for piece in source:
+                yield piece
+        except httpx.HTTPError as error:
+            raise _fault(error, self._upstream, "in mid-answer") from error
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body; raises UpstreamError when it is over `limit` bytes."""
+        read = bytearray()
+        async with self.body() as body:
+            while piece := await body.next():
+                read += piece
+                if len(read) > limit:
+                    raise UpstreamError(f"The upstream's answer is over {limit} bytes.")
+        return bytes(read)
+
+    async def error(self) -> UpstreamError:
+        """What this answer means, when its status is not 2xx, as an error for our client."""
+        if (refusal := self.refusal()) is not None:
+            return refusal
+        read = bytearray()
+        with suppress(UpstreamError):  # the status says enough
+            async with self.body() as body:
+                while len(read) < MAX_ERROR_BYTES and (piece := await body.next()):
+                    read += piece
+        error = read_upstream_error(
+            self.status,
+            bytes(read[:MAX_ERROR_BYTES]),
+            retry_after=self.headers.get("retry-after"),
+        )
+        error.headers = self.retry_headers() | error.headers
+        return error
+
+    def refusal(self) -> UpstreamError | None:
+        """The error in an answer that must not be passed on as it is."""
+        if self.status in (401, 403) and self._upstream.has_credential:
+            log.error(
+                "upstream %s refused the gateway's own credential (%d)",
+                self._upstream.name,
+                self.status,
+            )
+            return UpstreamError(
+                "The upstream refused the gateway's credential; its operator must correct it.",
+                headers={"x-should-retry": "false"},
+            )
+        if 300 <= self.status < 400:
+            log.error(
+                "upstream %s answered with a redirect (%d): its base_url is wrong",
+                self._upstream.name,
+                self.status,
+            )
+            return UpstreamError(
+                "The upstream answered with a redirect, which is not followed.",
+                headers={"x-should-retry": "false"},
+            )
+        return None
+
+    def retry_headers(self) -> dict[str, str]:
+        """What tells a client when to come back."""
+        return {
+            name: value
+            for name, value in self.headers.items()
+            if name in ("retry-after", "retry-after-ms") or name.startswith("x-ratelimit-")
+        }
+
+
+class Body:
+    """An upstream's body as the network cuts it."""
+
+    def __init__(self, pieces: AsyncGenerator[bytes]) -> None:
+        self._pieces = pieces
+        self._pending: asyncio.Task[bytes] | None = None
+
+    async def next(self) -> bytes:
+        """The next piece; empty at the end. Raises UpstreamError when the connection breaks."""
+        if self._pending is None:
+            return await self._read()
+        pending, self._pending = self._pending, None
+        return await pending
+
+    async def next_within(self, patience_s: float) -> bytes | None:
+        """The next piece, or None when it does not come in time: then it is still to come."""
+        if self._pending is None:
+            self._pending = asyncio.create_task(self._read())
+        await asyncio.wait((self._pending,), timeout=max(0.0, patience_s))
+        return await self.next() if self._pending.done() else None
+
+    async def _read(self) -> bytes:
+        return await anext(self._pieces, b"")
+
+    async def drain(self) -> None:
+        """Read what follows the last event, if it is little and comes at once."""
+        left = MAX_DRAIN_BYTES
+        with suppress(UpstreamError, TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while left > 0 and (piece := await self.next()):
+                    left -= len(piece)
+
+    async def aclose(self) -> None:
+        if self._pending is not None:
+            self._pending.cancel()
+            await asyncio.gather(self._pending, return_exceptions=True)
+        await self._pieces.aclose()
+
+
+def _fault(error: httpx.HTTPError, upstream: Upstream, when: str) -> UpstreamError:
+    kind, sentence = next(
+        (kind, sentence) for theirs, kind, sentence in _FAULTS if isinstance(error, theirs)
+    )
+    log.warning("upstream %s: %s: %s", upstream.name, type(error).__name__, error)
+    return kind(sentence.format(when=when))

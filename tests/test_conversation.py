@@ -564,3 +564,55 @@ def test_faulty_items_are_refused_with_their_path(item: Any, param: str) -> None
     refused = refusal([item, user("u")])
     assert refused.param == param
     assert refused.status_hint == 400
+
+
+# --- what hangs on calls --------------------------------------------------------------------------
+
+SIGNED = {"google": {"thought_signature": "s"}}
+SKIPPED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
+
+
+def extras(**by_call: Any) -> dict[str, Any]:
+    return reasoning(encrypted_content=seal(Thought("", "", [], by_call)))
+
+
+def test_signatures_go_back_on_the_calls_that_they_came_with() -> None:
+    items = [user("u"), call("a"), call("b"), extras(a=SIGNED), output("a"), output("b")]
+    first, second = messages(items, dialect="gemini")[1]["tool_calls"]
+    assert first["extra_content"] == SIGNED
+    assert "extra_content" not in second
+    assert "extra_content" not in messages(items, dialect="fireworks")[1]["tool_calls"][0]
+
+
+def test_a_placeholder_stands_in_for_a_signature_that_is_demanded() -> None:
+    items = [user("u"), call("a"), call("b"), output("a"), output("b")]
+    first, second = messages(items, dialect="gemini")[1]["tool_calls"]
+    assert (first["extra_content"], second.get("extra_content")) == (SKIPPED, None)
+    off = messages(items, dialect="gemini", reasoning={"effort": "none"})[1]["tool_calls"]
+    assert "extra_content" not in off[0]
+
+
+def test_a_signature_of_the_message_goes_back_on_it() -> None:
+    said = {"role": "assistant", "content": "x"}
+    items = [user("u"), said, extras(**{"": SIGNED}), user("v")]
+    assert messages(items, dialect="gemini")[1]["extra_content"] == SIGNED
+
+
+def test_ids_of_nine_characters() -> None:
+    items = [user("u"), call("call_1"), call("abcDEF123"), output("call_1"), output("abcDEF123")]
+    written = messages(items, dialect="mistral")
+    first, second = (one["id"] for one in written[1]["tool_calls"])
+    assert second == written[3]["tool_call_id"] == "abcDEF123"
+    assert first == written[2]["tool_call_id"]
+    assert len(first) == 9
+    assert first.isalnum()
+    assert first == messages(items, dialect="mistral")[1]["tool_calls"][0]["id"]
+
+
+def test_images_by_url_where_none_are_fetched() -> None:
+    far = {"type": "input_image", "image_url": "https://example.com/a.png"}
+    near = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+    items = [{"role": "user", "content": [far, near]}]
+    (message,) = messages(items, dialect="ollama")
+    assert [part["type"] for part in message["content"]] == ["text", "image_url"]
+    assert codes(items, dialect="ollama") == {"input[0].content[0]": "image_omitted"}

@@ -489,3 +489,21 @@ def test_details_survive_wrong_types_around_them() -> None:
     blob = json.loads(translator.encode_json(response))["output"][0]["encrypted_content"]
     thought = translator.sealed.unseal(blob)  # type: ignore[attr-defined]
     assert thought.details == details
+
+
+def test_signatures_travel_in_a_last_item() -> None:
+    """Clients keep of a call what the API knows of it; of a reasoning item they keep all."""
+    signed = {**piece("f", "{}", index=0, id="a"), "extra_content": {"google": {"s": 1}}}
+    chunks = [
+        chunk({"extra_content": {"google": {"m": 1}}}),
+        calls(signed, piece("g", "{}", index=1, id="b")),
+        chunk({}, "stop"),
+    ]
+    response = answer(*chunks, include=["reasoning.encrypted_content"])
+    assert shown(response) == [("F", "f", "{}"), ("F", "g", "{}"), ("R", "")]
+    thought = translator.sealed.unseal(response.output[2].encrypted_content)  # type: ignore
+    assert thought.extras == {"a": {"google": {"s": 1}}, "": {"google": {"m": 1}}}
+    assert shown(answer(*chunks)) == [("F", "f", "{}"), ("F", "g", "{}")]
+    nameless = {**piece(None, "{}", index=0), "extra_content": {}}
+    response = answer(calls(nameless), END, include=["reasoning.encrypted_content"])
+    assert shown(response) == []

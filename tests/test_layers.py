@@ -32,19 +32,21 @@ MAY_IMPORT = {
     "sealed": "json_values",
     "invalid": "errors",
     "upstream_errors": "errors json_values",
-    "dialects": "think_tags",
+    "schemas": "json_values",
+    "dialect": "schemas think_tags",
+    "dialects": "dialect schemas think_tags",
     "echo": "responses",
     "sse": "errors events",
-    "tools": "chat errors invalid items json_values notices",
+    "tools": "chat errors invalid items json_values notices schemas",
     # the way out: Responses request -> chat request, and no event
-    "content": "chat dialects errors items notices json_values",
+    "content": "chat dialect errors items notices json_values",
     "input_items": "errors invalid items json_values notices responses sealed tools",
-    "conversation": "chat content dialects errors input_items json_values notices sealed tools",
-    "to_chat": "chat conversation dialects errors input_items invalid json_values notices responses"
-    " tools",
+    "conversation": "chat content dialect errors input_items json_values notices sealed tools",
+    "to_chat": "chat conversation dialect errors input_items invalid json_values notices responses"
+    " schemas tools",
     # the way back, first half: chat chunk -> deltas, and no event
     "tool_call_pieces": "chat deltas json_text",
-    "from_chat": "chat deltas dialects errors json_values think_tags tool_call_pieces"
+    "from_chat": "chat deltas dialect errors json_values think_tags tool_call_pieces"
     " upstream_errors",
     # the way back, second half: deltas -> events, and no chunk
     "open_items": "deltas events items json_text json_values sealed tools",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 import translator
@@ -484,3 +485,46 @@ def test_facts_of_a_model_are_put_in() -> None:
 def test_a_dialect_must_be_known() -> None:
     with pytest.raises(KeyError):
         translation(dialect="klingon")
+
+
+def test_facts_have_the_types_of_their_fields() -> None:
+    for dialect in DIALECTS.values():
+        for facts in [dialect, *(dialect.for_model(f.pattern.replace("*", "x")) for f in dialect.models)]:  # fmt: skip
+            msgspec.convert(msgspec.to_builtins(facts), translator.Dialect)
+
+
+def test_fields_have_the_upstreams_own_names() -> None:
+    assert chat("mistral", seed=7)["random_seed"] == 7
+    assert chat("mistral", tools=[FUNCTION], tool_choice="required")["tool_choice"] == "any"
+
+
+def test_a_choice_that_is_never_taken_is_left_out() -> None:
+    assert "tool_choice" not in chat("ollama", tools=[FUNCTION], tool_choice="auto")
+    assert codes("ollama", tools=[FUNCTION], tool_choice="auto") == {}
+    assert "tool_choice" not in chat("ollama", tools=[FUNCTION], tool_choice="required")
+    assert codes("ollama", tools=[FUNCTION], tool_choice="required") == {"tool_choice": "weakened"}
+
+
+def test_an_upstream_that_thinks_only_in_a_stream() -> None:
+    asked = {"reasoning": {"effort": "high"}}
+    assert chat("dashscope", **asked)["enable_thinking"] is False
+    assert codes("dashscope", **asked) == {"reasoning.effort": "ignored"}
+    assert codes("dashscope", reasoning={"effort": "none"}) == {}
+    body = chat("dashscope", stream=True, **asked)
+    assert (body["enable_thinking"], body["thinking_budget"]) == (True, 32768)
+    assert "enable_thinking" not in chat("dashscope", stream=True)
+
+
+def test_schemas_are_rewritten_where_they_would_be_refused() -> None:
+    schema = {"$schema": "x", "type": "object", "properties": {}}
+    tool = {"type": "function", "name": "f", "parameters": schema}
+    (sent,) = chat("mistral", tools=[tool])["tools"]
+    assert sent["function"]["parameters"] == {"type": "object", "properties": {}}
+    text = {"format": {"type": "json_schema", "name": "n", "schema": schema}}
+    sent = chat("mistral", text=text)["response_format"]["json_schema"]["schema"]
+    assert sent == {"type": "object", "properties": {}}
+    assert chat(tools=[tool])["tools"][0]["function"]["parameters"] == schema
+
+
+def test_every_request_carries_what_the_dialect_adds() -> None:
+    assert chat("minimax")["reasoning_split"] is True

@@ -97,6 +97,7 @@ class Message(Struct, frozen=True, omit_defaults=True):
     reasoning_details: list[Any] | UnsetType = UNSET
     refusal: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    extra_content: Any = UNSET
     tool_call_id: str | UnsetType = UNSET
 
 

@@ -13,9 +13,9 @@ from typing import assert_never
 from msgspec import UNSET, UnsetType
 
 from . import chat, items
-from .dialects import Dialect
+from .dialect import Dialect
 from .errors import InvalidRequest
-from .json_values import is_string
+from .json_values import is_data_url, is_string
 from .notices import Notice
 
 IMAGE_ATTACHED = "[image attached below]"
@@ -145,6 +145,11 @@ class ContentWriter:
                 else "An image needs a URL or data URL, as a string."
             )
             raise InvalidRequest(reason, param=f"{path}.{what}", code="invalid_value")
+        if not self._dialect.image_urls and not is_data_url(url):
+            self.notices.append(
+                Notice(path, "image_omitted", "The upstream fetches no images; send a data URL.")
+            )
+            return chat.TextPart(IMAGE_OMITTED)
         detail = _DETAILS.get(image.detail or "")
         return chat.ImagePart(chat.ImageUrl(url, UNSET if detail is None else detail))
 

@@ -14,16 +14,18 @@ for byte, so prefix caches hit.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import string
 from collections.abc import Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from . import chat
 from .content import ContentWriter
-from .dialects import Dialect
+from .dialect import Dialect
 from .errors import InvalidRequest
 from .input_items import Call, InputItem, Message, Result
 from .json_values import NOT_JSON
@@ -38,6 +40,8 @@ BLANK_REASONING = " "
 """Stands for reasoning that an upstream demands and nobody has: some refuse an empty string."""
 
 _BESIDE_CALLS: dict[str, str | UnsetType | None] = {"omit": UNSET, "null": None, "empty": ""}
+_ALPHANUMERICS = string.digits + string.ascii_letters
+_NINE = re.compile(r"[a-zA-Z0-9]{9}")
 _REPEATED = re.compile(re.escape(REPEAT_MARK) + r"\d+\Z")
 
 
@@ -67,6 +71,9 @@ def write_messages(
     """
     writer = _Writer(dialect, ContentWriter(dialect, vision=vision), thinking=thinking)
     writer.results = _match_results(input_items)
+    for item in input_items:
+        if isinstance(item, Thought):
+            writer.extras.update(item.extras)
     if instructions:
         writer.system(instructions, "instructions")
     for item in input_items:
@@ -142,6 +149,7 @@ class _Writer:
         self.content = content
         self.messages: list[chat.Message] = []
         self.results: dict[int, list[tuple[int, Result]]] = {}
+        self.extras: dict[str, Any] = {}
         self._thinking = thinking
         self._draft: _Draft | None = None
         self._position = -1
@@ -239,9 +247,21 @@ class _Writer:
             "assistant",
             content,
             refusal=draft.refusal or UNSET,
-            tool_calls=[self._call(call) for _, call in draft.calls] or UNSET,
+            tool_calls=self._calls(draft) or UNSET,
+            extra_content=self._message_extra(draft),
         )
         return self._with_reasoning(message, draft)
+
+    def _calls(self, draft: _Draft) -> list[chat.ToolCall]:
+        calls = [self._call(call) for _, call in draft.calls]
+        wanted = self.dialect.extra_content_required
+        if wanted and calls and self._thinking and all(c.extra_content is UNSET for c in calls):
+            calls[0] = msgspec.structs.replace(calls[0], extra_content=wanted)
+        return calls
+
+    def _message_extra(self, draft: _Draft) -> object:
+        extras = [thought.extras[""] for thought in draft.thoughts if "" in thought.extras]
+        return extras[-1] if extras and self.dialect.extra_content else UNSET
 
     def _with_reasoning(self, message: chat.Message, draft: _Draft) -> chat.Message:
         dialect = self.dialect
@@ -266,6 +286,7 @@ class _Writer:
         return chat.ToolCall(
             self._upstream_id(call.call_id),
             chat.Function(call.name, self._json_object(call)),
+            self.extras.get(call.call_id, UNSET) if self.dialect.extra_content else UNSET,
         )
 
     def _notice(self, path: str, code: str, message: str) -> None:
@@ -273,7 +294,11 @@ class _Writer:
 
     def _upstream_id(self, call_id: str) -> str:
         """The id as the upstream gave it: what made it unique for the client is taken off."""
-        return _REPEATED.sub("", call_id)
+        call_id = _REPEATED.sub("", call_id)
+        if self.dialect.call_ids == "as_is" or _NINE.fullmatch(call_id):
+            return call_id
+        digest = int.from_bytes(hashlib.sha256(call_id.encode()).digest())
+        return "".join(_ALPHANUMERICS[digest // 62**n % 62] for n in range(9))
 
     def _json_object(self, call: Call) -> str:
         """Arguments as a JSON object: templates and several servers parse what they get back."""

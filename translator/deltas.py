@@ -3,7 +3,7 @@
 Every dialect of Chat Completions is read into these few structs (`from_chat`), and one machine
 writes them as Responses events (`stream`). Neither half knows the other.
 
-    answer = { Text | Reasoning | ReasoningDetails | Refusal | Citation | ToolCall
+    answer = { Text | Reasoning | ReasoningDetails | Refusal | Citation | ToolCall | CallExtra
              | Usage | ServiceTier }, ( Finish | Failure ) ;
 """
 
@@ -58,6 +58,16 @@ class ReasoningDetails(Struct, frozen=True):
     """
 
     details: Raw
+
+
+class CallExtra(Struct, frozen=True):
+    """What an upstream hangs on a call and wants back with it (Gemini's thought signature).
+
+    `key` is the call's; None: it belongs to the message. `extra` is a JSON object.
+    """
+
+    key: int | None
+    extra: Raw
 
 
 class Refusal(Struct, frozen=True, gc=False):
@@ -117,5 +127,15 @@ class Failure(Struct, frozen=True):
     error: UpstreamError
 
 
-Delta = Text | Reasoning | ReasoningDetails | Refusal | Citation | ToolCall | Usage | ServiceTier
+Delta = (
+    Text
+    | Reasoning
+    | ReasoningDetails
+    | CallExtra
+    | Refusal
+    | Citation
+    | ToolCall
+    | Usage
+    | ServiceTier
+)
 Verdict = Finish | Failure

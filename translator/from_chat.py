@@ -4,8 +4,8 @@ One payload (a chunk of a stream, or a whole completion) is decoded once and rea
 reasoning, text, tool calls, whatever order its keys came in. What is remembered between payloads
 is what upstreams spread over several: which call a piece belongs to, the finish reason, the usage.
 
-The verdict waits for `[DONE]` or the end of the body. Usage may follow the finish reason; the finish reason may
-repeat, or come with every chunk; the last one counts.
+The verdict waits for `[DONE]` or the end of the body. Usage may follow the finish reason; the
+finish reason may repeat, or come with every chunk; the last one counts.
 
     finish reason seen                      the end it names
     [DONE], or a last chunk of usage alone  a normal end
@@ -23,6 +23,7 @@ from msgspec import Raw, UnsetType
 
 from . import chat
 from .deltas import (
+    CallExtra,
     Citation,
     Delta,
     Failure,
@@ -37,7 +38,7 @@ from .deltas import (
     Usage,
     Verdict,
 )
-from .dialects import Dialect
+from .dialect import Dialect
 from .errors import UpstreamError
 from .json_values import NOT_JSON, as_integer, as_list, as_object, as_string, objects_in
 from .think_tags import Splitter
@@ -243,9 +244,10 @@ class ChatReader:
         if delta.function_call is not None:
             calls = [chat.ToolCallDelta(index=0, function=delta.function_call)]
         if calls:
-            before = len(deltas)
+            self._produced = True
             deltas.extend(self._calls.read(calls))
-            self._produced = self._produced or len(deltas) > before
+        if not isinstance(delta.extra_content, UnsetType):
+            deltas.append(CallExtra(None, delta.extra_content))
 
     # --- kinds of content ---------------------------------------------------------------------
 

@@ -21,6 +21,11 @@ def is_string(raw: Raw) -> bool:
     return _first_byte(raw) == b'"'
 
 
+def is_data_url(raw: Raw) -> bool:
+    """The raw value is a string that holds its content itself."""
+    return bytes(memoryview(raw)[:6]) == b'"data:'
+
+
 def is_object(raw: Raw) -> bool:
     """The raw value is a JSON object."""
     return _first_byte(raw) == b"{"

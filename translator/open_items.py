@@ -145,6 +145,7 @@ class OpenReasoning:
         self._sealed = sealed
         self._pieces: list[str] = []
         self._details: list[Raw] = []
+        self._extras: dict[str, Raw] = {}
         self._field = ""
 
     def opened(self) -> Events:
@@ -171,6 +172,10 @@ class OpenReasoning:
         """Keep opaque details; they are seen only by the upstream, sealed."""
         self._details.append(details)
 
+    def extras(self, extras: dict[str, Raw]) -> None:
+        """Keep what was hung on calls, by their ids, in the same way."""
+        self._extras = extras
+
     def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
         del status  # reasoning items carry none in OpenAI's live answers
         text = "".join(self._pieces)
@@ -178,7 +183,8 @@ class OpenReasoning:
             yield from self._close_parts(text)
         blob = None
         if self._sealed:
-            blob = seal(Thought(text, self._field, merge_details(self._details)))
+            details = merge_details(self._details)
+            blob = seal(Thought(text, self._field, details, dict(self._extras)))
         place = self._place
         item = items.Reasoning(
             place.item_id,

@@ -6,7 +6,7 @@ travels in the item itself, with the name of the field that it arrived in and th
 that came along. The blob is no secret, the client has the text anyway; it is compact, and damage
 shows.
 
-    blob = "translator.1." base64url( zlib( json( { field, text, details } ) ) ) ;
+    blob = "translator.1." base64url( zlib( json( { text, field, details, extras } ) ) ) ;
 
 Blobs of other makers (another gateway, OpenAI after a change of model) are recognised by their
 missing prefix and ignored.
@@ -35,12 +35,14 @@ class Thought(Struct, frozen=True):
     """Reasoning as the upstream gave it: all it takes to give it back.
 
     `field` is the name that the text arrived under. `details` are the upstream's own objects, in
-    their order (`reasoning_details`).
+    their order (`reasoning_details`). `extras` is what it hung on its calls (`extra_content`), by
+    call id; on the message, by "".
     """
 
     text: str
     field: str
     details: list[Any] = []
+    extras: dict[str, Any] = {}
 
 
 _decoder = msgspec.json.Decoder(Thought)

@@ -26,9 +26,11 @@ from enum import Enum, auto
 from typing import assert_never
 
 import msgspec
+from msgspec import Raw
 
 from . import events, responses
 from .deltas import (
+    CallExtra,
     Citation,
     Delta,
     Failure,
@@ -130,6 +132,8 @@ class _CallSegment:
         self.id: str | None = None
         self.name: str | None = None
         self.open: OpenCall | None = None
+        self.call_id = ""
+        self.extra: Raw | None = None
         self.in_line = False
         self.closed = False
         self.waiting: list[str] = []
@@ -221,6 +225,7 @@ class ResponseStream:
         self._calls: dict[int, _CallSegment] = {}
         self._blank: list[Text | Citation] = []
         self._blank_reasoning: list[Reasoning | ReasoningDetails] = []
+        self._extras: dict[str, Raw] = {}
         self._usage: responses.Usage | None = None
         self._tier: str | None = None
 
@@ -291,6 +296,11 @@ class ResponseStream:
                     yield from self._advance()
                 else:
                     self._blank.append(delta)
+            case CallExtra():
+                if delta.key is None:
+                    self._extras[""] = delta.extra
+                else:
+                    self._calls[delta.key].extra = delta.extra
             case Usage():
                 self._usage = _usage(delta)
             case ServiceTier():
@@ -398,7 +408,8 @@ class ResponseStream:
             case _CallSegment():
                 tool = self._called(segment)
                 place = self._place(ITEM_ID_PREFIXES[tool.kind])
-                segment.open = open_call(place, self._call_id(segment.id), tool)
+                segment.call_id = self._call_id(segment.id)
+                segment.open = open_call(place, segment.call_id, tool)
             case _ as never:
                 assert_never(never)
         yield from segment.open.opened()
@@ -445,6 +456,7 @@ class ResponseStream:
             yield from self._close(first, "incomplete" if cut else "completed")
         usage, tier = self._usage, self._tier or self._base.service_tier
         if whole:
+            yield from self._seal_extras()
             self._final = msgspec.structs.replace(
                 self._base,
                 status="completed",
@@ -466,6 +478,20 @@ class ResponseStream:
                 usage=usage,
             )
             yield events.Incomplete(self._number(), self._final)
+
+    def _seal_extras(self) -> Events:
+        """What the upstream hung on its calls goes back with them: it waits in a last item.
+
+        Clients keep of a call only what the API knows of it, but all of a reasoning item.
+        """
+        for call in self._calls.values():
+            if call.extra is not None and call.closed:
+                self._extras[call.call_id] = call.extra
+        if self._seal and self._extras:
+            item = OpenReasoning(self._place("rs_"), "none", sealed=True)
+            item.extras(self._extras)
+            yield from item.opened()
+            self._output.append((yield from item.closed("completed")))
 
     def _fail(self, verdict: Failure) -> Events:
         """An item cut by a failure is never closed: a client would run half a call."""

@@ -15,12 +15,13 @@ from msgspec import Raw, Struct, UnsetType
 
 from . import responses
 from .conversation import Conversation, write_messages
-from .dialects import ChoiceKind, Dialect, nearest_effort
+from .dialect import ChoiceKind, Dialect, nearest_effort
 from .errors import InvalidRequest
 from .input_items import InputReader
 from .invalid import at_path, invalid_from
 from .json_values import NOT_JSON, as_list, as_object, as_string, is_null, is_object
 from .notices import Notice
+from .schemas import SchemaRules, rewrite
 from .tools import Toolset
 
 FORWARDED_BY_DEFAULT = (
@@ -82,7 +83,11 @@ def write_chat_request(
     _refuse_what_needs_a_store(request)
     model = target.model or _required_model(request)
     dialect = dialect.for_model(model)
-    tools = Toolset(strict_functions=dialect.strict_functions, reject_hosted=reject_hosted_tools)
+    tools = Toolset(
+        strict_functions=dialect.strict_functions,
+        reject_hosted=reject_hosted_tools,
+        schema_rules=dialect.schema_rules,
+    )
     tools.declare(request.tools or [], "tools")
     reader = InputReader(tools)
     input_items = reader.read(request.input or None)
@@ -118,7 +123,9 @@ def write_chat_request(
         **writer.forwarded(unknown, forward),
     }
     return ChatRequest(
-        body=msgspec.json.encode(fields),
+        body=msgspec.json.encode(
+            {dialect.renamed.get(name, name): value for name, value in fields.items()}
+        ),
         notices=(
             *tools.notices,
             *reader.notices,
@@ -184,6 +191,10 @@ class _ParameterWriter:
         """`reasoning.effort` in the upstream's own words; sets whether it will think."""
         asked = self.reasoning_config.effort if self.reasoning_config else None
         efforts = self._dialect.efforts
+        if self._dialect.thinks_only_streaming and not self._request.stream:
+            if asked not in (None, "none"):
+                self._notice("reasoning.effort", "ignored", "The upstream thinks only in a stream.")
+            asked = "none"
         if asked is None:
             return {}
         if not efforts:
@@ -209,7 +220,8 @@ class _ParameterWriter:
             return {}
         if isinstance(wanted, responses.JsonSchemaFormat):
             if "json_schema" in dialect.response_formats:
-                return {"response_format": {"type": "json_schema", "json_schema": _schema(wanted)}}
+                schema = _schema(wanted, dialect.schema_rules)
+                return {"response_format": {"type": "json_schema", "json_schema": schema}}
             self._notice(
                 "text.format", "weakened", "The upstream knows no schemas: any JSON object."
             )
@@ -308,16 +320,18 @@ class _ParameterWriter:
 
     def _accepted(
         self, wanted: Literal["auto", "none", "required", "named"], name: str = ""
-    ) -> str | dict[str, Any]:
+    ) -> str | dict[str, Any] | None:
         """The choice as the upstream takes it; weakened, with a notice, where it does not."""
         accepted = self._accepted_kinds()
-        if wanted not in accepted:
+        if wanted not in accepted and wanted != "auto":
             self._notice("tool_choice", "weakened", f"The upstream does not take '{wanted}' here.")
             if wanted == "none":
                 self.allowed = frozenset()
             if wanted == "named":
                 self.allowed = frozenset({name})
             wanted = "auto"
+        if "auto" not in accepted and wanted == "auto":
+            return None
         match wanted:
             case "named":
                 return {"type": "function", "function": {"name": name}}
@@ -396,8 +410,9 @@ def _blocks(moderation: responses.Moderation) -> bool:
     return not isinstance(moderation.policy, UnsetType) and b'"block"' in bytes(moderation.policy)
 
 
-def _schema(wanted: responses.JsonSchemaFormat) -> dict[str, Any]:
-    fields: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema}
+def _schema(wanted: responses.JsonSchemaFormat, rules: SchemaRules | None) -> dict[str, Any]:
+    schema = rewrite(wanted.schema, rules) if rules else wanted.schema
+    fields: dict[str, Any] = {"name": wanted.name, "schema": schema}
     if wanted.description is not None:
         fields["description"] = wanted.description
     if wanted.strict is not None:

@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 
 from . import chat
-from .deltas import ToolCall
+from .deltas import CallExtra, ToolCall
 from .json_text import JsonExtent
 
 
@@ -50,10 +51,10 @@ class ToolCallPieces:
         """There are calls, and each has whole arguments."""
         return bool(self._calls) and all(call.whole for call in self._calls)
 
-    def read(self, pieces: list[chat.ToolCallDelta]) -> list[ToolCall]:
+    def read(self, pieces: list[chat.ToolCallDelta]) -> list[ToolCall | CallExtra]:
         """The pieces of one chunk as deltas; `key` numbers the calls from 0."""
         several = len(pieces) > 1
-        read: list[ToolCall] = []
+        read: list[ToolCall | CallExtra] = []
         for position, piece in enumerate(pieces):
             function = piece.function or chat.FunctionDelta()
             name, identity = function.name or "", piece.id or ""
@@ -70,6 +71,8 @@ class ToolCallPieces:
             if arguments:
                 call.arguments.append(arguments)
             read.append(ToolCall(call.key, call.id or None, call.name or None, arguments))
+            if not isinstance(piece.extra_content, UnsetType):
+                read.append(CallExtra(call.key, piece.extra_content))
         return read
 
     def _belongs_to(self, index: int | None, identity: str, name: str) -> _Call:

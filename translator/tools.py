@@ -29,6 +29,7 @@ from .errors import InvalidRequest
 from .invalid import at_path, invalid_from
 from .json_values import NOT_JSON
 from .notices import Notice
+from .schemas import SchemaRules, rewrite
 
 MAX_NAME_CHARACTERS = 64
 """Longest function name that OpenAI, Fireworks, Groq, Azure, DeepSeek and others accept."""
@@ -159,8 +160,15 @@ class _Shell(Struct, frozen=True):
 class Toolset:
     """The tools of one request: their declarations for the upstream, and the names both ways."""
 
-    def __init__(self, *, strict_functions: bool, reject_hosted: bool) -> None:
+    def __init__(
+        self,
+        *,
+        strict_functions: bool = False,
+        reject_hosted: bool = False,
+        schema_rules: SchemaRules | None = None,
+    ) -> None:
         self._strict_functions = strict_functions
+        self._schema_rules = schema_rules
         self._reject_hosted = reject_hosted
         self._by_chat_name: dict[str, Declared] = {}
         self._chat_names: dict[tuple[str | None, str], str] = {}
@@ -260,11 +268,17 @@ class Toolset:
                 chat.FunctionDeclaration(
                     name=name,
                     description=UNSET if description is None else description,
-                    parameters=_schema(parameters),
+                    parameters=self._schema(parameters),
                     strict=True if strict and self._strict_functions else UNSET,
                 )
             )
         )
+
+    def _schema(self, parameters: Raw | UnsetType) -> Raw:
+        """The schema as the upstream takes it; one that all accept where the client gave none."""
+        if isinstance(parameters, UnsetType) or bytes(parameters).strip() in (b"null", b"{}"):
+            return _NO_PARAMETERS
+        return rewrite(parameters, self._schema_rules) if self._schema_rules else parameters
 
     def _cannot_run(self, kind: str, path: str) -> None:
         if self._reject_hosted:
@@ -330,13 +344,6 @@ def _free_form_description(tool: _Custom) -> str:
             f"{tool.format.definition}"
         )
     return "\n\n".join(lines)
-
-
-def _schema(parameters: Raw | UnsetType) -> Raw:
-    """A JSON Schema that every upstream accepts where the client gave none."""
-    if isinstance(parameters, UnsetType) or bytes(parameters).strip() in (b"null", b"{}"):
-        return _NO_PARAMETERS
-    return parameters
 
 
 def _read(raw: Raw, type: type[_T], path: str) -> _T:

@@ -1,0 +1,108 @@
+"""JSON Schemas for upstreams that know only a part of JSON Schema.
+
+A rule removes or rewrites what an upstream refuses; what a schema means is kept as far as that
+upstream can say it. Schemas that break no rule keep their bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from .json_values import as_list, as_object
+
+_OF_SCHEMAS = ("properties", "$defs", "definitions", "patternProperties")
+_LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SCHEMAS = ("items", "additionalProperties", "not")
+_BESIDE_REF = ("$ref", "$defs", "definitions")
+
+
+class SchemaRules(Struct, frozen=True):
+    """What one upstream's schemas may not contain.
+
+    `dropped`: keywords that are left out. `type_lists`: what becomes of `"type": ["string",
+    "null"]`: `nullable` makes it `"type": "string", "nullable": true`, `any_of` an `anyOf` of
+    single types. `types_required`: every schema must name a type. `bare_refs`: a `$ref` stands
+    alone. `object_root`: the outermost schema is of type object.
+    """
+
+    dropped: frozenset[str] = frozenset()
+    type_lists: Literal["keep", "nullable", "any_of"] = "keep"
+    types_required: bool = False
+    bare_refs: bool = False
+    object_root: bool = False
+
+
+def rewrite(schema: Raw, rules: SchemaRules) -> Raw:
+    """The schema under the rules; the same bytes when nothing had to change."""
+    decoded = as_object(msgspec.json.decode(schema))
+    if decoded is None:
+        return schema
+    written = _schema(decoded, rules)
+    if rules.object_root and written.get("type") != "object":
+        written = {"type": "object", **written}
+    return schema if written == decoded else Raw(msgspec.json.encode(written))
+
+
+def _schema(schema: dict[str, Any], rules: SchemaRules) -> dict[str, Any]:
+    if rules.bare_refs and "$ref" in schema:
+        schema = {key: value for key, value in schema.items() if key in _BESIDE_REF}
+    written: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in rules.dropped:
+            continue
+        written[key] = _value(key, value, rules)
+    types = as_list(written.get("type"))
+    if types is not None and rules.type_lists != "keep":
+        _split_types(written, [one for one in types if isinstance(one, str)], rules)
+    if rules.types_required and not written.keys() & {"type", "$ref", *_LISTS_OF_SCHEMAS}:
+        written["type"] = _type_of(written)
+    return written
+
+
+def _value(key: str, value: object, rules: SchemaRules) -> object:
+    """What a keyword holds: schemas by name, schemas in a list, a schema, or plain JSON."""
+    fields = as_object(value)
+    if key in _OF_SCHEMAS and fields is not None:
+        return {name: _inner(inner, rules) for name, inner in fields.items()}
+    if key in _LISTS_OF_SCHEMAS:
+        return [_inner(inner, rules) for inner in as_list(value) or ()]
+    if key in _SCHEMAS:
+        return _inner(value, rules)
+    return value
+
+
+def _inner(schema: object, rules: SchemaRules) -> object:
+    fields = as_object(schema)
+    return schema if fields is None else _schema(fields, rules)
+
+
+def _split_types(schema: dict[str, Any], types: list[str], rules: SchemaRules) -> None:
+    others = [one for one in types if one != "null"]
+    if rules.type_lists == "nullable" and len(others) == 1:
+        schema["type"] = others[0]
+        if len(others) < len(types):
+            schema["nullable"] = True
+    else:
+        del schema["type"]
+        schema["anyOf"] = [{"type": one} for one in types]
+
+
+def _type_of(schema: dict[str, Any]) -> str:
+    """The type that the other keywords speak of."""
+    if "properties" in schema:
+        return "object"
+    if "items" in schema:
+        return "array"
+    values = as_list(schema.get("enum")) or [schema.get("const")]
+    match values[0]:
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "number"
+        case _:
+            return "string"

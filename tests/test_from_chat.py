@@ -190,6 +190,12 @@ def test_half_characters_are_joined() -> None:
     assert shown(answer(halves[0], chunk({"content": "c"}, "stop"))) == [("M", "a\ufffdc")]
     assert shown(answer(halves[0], chunk({}, "stop"))) == [("M", "a\ufffd")]
     assert shown(answer(halves[1], chunk({}, "stop"))) == [("M", "\ufffdb")]
+    call = '{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":%s,"arguments":"%s"}}]}}]}'
+    payloads = [call % ('"f"', '{\\"a\\":\\"\\ud83d'), call % ("null", '\\ude00\\"}')]
+    assert shown(answer(*payloads, END)) == [("F", "f", '{"a":"😀"}')]
+    assert shown(answer(payloads[0], END)) == [("F", "f", '{"a":"\ufffd')]
+    odd = call % ('"\\ud83d"', "{}")
+    assert shown(answer(odd, END)) == [("F", "\ufffd", "{}")]
     for field, kind in (("refusal", "X"), ("reasoning", "R")):
         half = halves[0].replace("content", field)
         assert shown(answer(half, chunk({}, "stop"))) == [(kind, "a\ufffd")]

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "to_chat": "chat conversation dialect errors input_items invalid json_values notices responses"
     " schemas tools",
     # the way back, first half: chat chunk -> deltas, and no event
-    "tool_call_pieces": "chat deltas json_text",
+    "tool_call_pieces": "chat deltas json_text json_values",
     "from_chat": "chat deltas dialect errors json_values think_tags tool_call_pieces"
     " upstream_errors",
     # the way back, second half: deltas -> events, and no chunk

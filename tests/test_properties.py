@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import translator
 from tests import strategies as draws
 from tests.invariants import check_events, check_response_types
-from tests.replaying import REQUEST, cut, replay, translation
+from tests.replaying import REQUEST, cut, replay, sse, translation
 from translator import Options, events, items
 
 TOOLS = [
@@ -178,7 +178,7 @@ def damaged(draw: st.DrawFn) -> list[Any]:
         if isinstance(inner, dict | list) and inner and draw(st.booleans()):
             node = inner
         else:
-            node[key] = draw(draws.JSON)
+            node[key] = draw(draws.JSON | st.sampled_from(["\ud83d", "\ude00x", ["\ud83d"]]))
             return chunks
 
 
@@ -186,7 +186,7 @@ def damaged(draw: st.DrawFn) -> list[Any]:
 @given(damaged(), st.sampled_from(sorted(translator.DIALECTS)))
 def test_any_value_in_a_chunk_may_be_wrong(chunks: list[Any], dialect: str) -> None:
     """A wrong type anywhere in a chunk is survived: legal events, one end."""
-    given_events, _ = replay(draws.body_of(chunks), ASKING, dialect=dialect)
+    given_events, _ = replay(sse(*chunks, "[DONE]"), ASKING, dialect=dialect)
     check_events(given_events)
 
 

@@ -508,7 +508,7 @@ def test_a_choice_that_is_never_taken_is_left_out() -> None:
 def test_an_upstream_that_thinks_only_in_a_stream() -> None:
     asked = {"reasoning": {"effort": "high"}}
     assert chat("dashscope", **asked)["enable_thinking"] is False
-    assert codes("dashscope", **asked) == {"reasoning.effort": "ignored"}
+    assert codes("dashscope", **asked) == {"reasoning.effort": "weakened"}
     assert codes("dashscope", reasoning={"effort": "none"}) == {}
     body = chat("dashscope", stream=True, **asked)
     assert (body["enable_thinking"], body["thinking_budget"]) == (True, 32768)

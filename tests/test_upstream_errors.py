@@ -29,7 +29,7 @@ ENVELOPES: list[tuple[str, int, Any, tuple[int, str | None, str]]] = [
     ("cerebras", 429, {"message": "slow down", "type": "too_many_requests_error", "code": "request_quota_exceeded"}, (429, "rate_limit_exceeded", "slow down")),
     ("minimax new", 400, {"type": "error", "error": {"type": "bad_request_error", "message": "invalid params (2013)", "http_code": "400"}}, (400, None, "invalid params (2013)")),
     ("minimax overloaded", 529, {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, (503, "server_is_overloaded", "busy")),
-    ("moonshot overloaded", 429, {"error": {"message": "The engine is currently overloaded", "type": "engine_overloaded_error"}}, (429, "rate_limit_exceeded", "The engine is currently overloaded")),
+    ("moonshot overloaded", 429, {"error": {"message": "The engine is currently overloaded", "type": "engine_overloaded_error"}}, (503, "server_is_overloaded", "The engine is currently overloaded")),
     ("moonshot quota", 429, {"error": {"message": "no money", "type": "exceeded_current_quota_error"}}, (429, "insufficient_quota", "no money")),
     ("deepseek balance", 402, {"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}, (429, "insufficient_quota", "Insufficient Balance")),
     ("zai balance", 429, {"error": {"code": "1113", "message": "recharge"}}, (429, "insufficient_quota", "recharge")),
@@ -55,7 +55,8 @@ def test_envelopes(status: int, body: Any, expected: tuple[int, str | None, str]
     assert (error.status_hint, error.code, error.message) == expected
     envelope = error.envelope()["error"]
     assert envelope.keys() == {"message", "type", "param", "code"}
-    assert envelope["param"] is None, "paths of the chat request mean nothing to the client"
+    # Paths of the chat request mean nothing to the client; "prompt" is what a filter objects to.
+    assert envelope["param"] == ("prompt" if expected[1] == "content_filter" else None)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_context_that_is_too_long_has_one_code(status: int, message: str) -> N
     assert (error.status_hint, error.code) == (400, "context_length_exceeded")
 
 
-@pytest.mark.parametrize("code", ["context_length_exceeded", "exceed_context_size_error", "1261"])
+@pytest.mark.parametrize("code", ["context_length_exceeded", "request_too_large", "1261"])
 def test_context_codes_count_without_words(code: str) -> None:
     error = read_upstream_error(400, json.dumps({"error": {"message": "x", "code": code}}).encode())
     assert error.code == "context_length_exceeded"

@@ -237,6 +237,8 @@ _DIALECTS = (
         "minimax",
         ".minimax.io",
         ".minimaxi.com",
+        # Only the M3 models see (documentation, 2026-08).
+        images=False,
         # invalid params, chat content has invalid message role: system (2013)
         system_messages="demote_later",
         content_beside_calls="empty",
@@ -256,6 +258,7 @@ _DIALECTS = (
             ModelFacts(
                 "minimax-m3*",
                 {
+                    "images": True,
                     "efforts": {"none": _THINKING_OFF, "high": {"thinking": {"type": "adaptive"}}},
                     "response_formats": frozenset({"json_object", "json_schema"}),
                 },

@@ -15,7 +15,6 @@ finish reason may repeat, or come with every chunk; the last one counts.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 import msgspec
@@ -35,12 +34,21 @@ from .deltas import (
     ServiceTier,
     Text,
     TokenLogprob,
+    ToolCall,
     Usage,
     Verdict,
 )
 from .dialect import Dialect
 from .errors import UpstreamError
-from .json_values import NOT_JSON, as_integer, as_list, as_object, as_string, objects_in
+from .json_values import (
+    NOT_JSON,
+    as_integer,
+    as_list,
+    as_object,
+    as_string,
+    objects_in,
+    without_halves,
+)
 from .think_tags import Splitter
 from .tool_call_pieces import ToolCallPieces
 from .upstream_errors import read_error_object
@@ -72,8 +80,6 @@ _BROKEN = {
     "aborted": "The upstream aborted the answer.",
     "cancelled": "The upstream cancelled the answer.",
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 _chunk_decoder = msgspec.json.Decoder(chat.Chunk)
 
 
@@ -128,9 +134,8 @@ class ChatReader:
         deltas: list[Delta] = []
         if self._tags is not None:
             self._split(deltas, self._tags.end(), None)
-        for kind in list(self._half):
-            self._half.pop(kind)
-            deltas.append(_text_of_kind(kind, "\ufffd"))
+        deltas += [_text_of_kind(kind, "\ufffd") for kind in self._half]
+        self._half.clear()
         return deltas
 
     def verdict(self, stray: str = "") -> Verdict:
@@ -159,12 +164,20 @@ class ChatReader:
             if self._produced:
                 return Finish("length")
             message = "The conversation is longer than the model's context window."
-            return Failure(UpstreamError(message, status=400, code="context_length_exceeded"))
+            return Failure(
+                UpstreamError(
+                    message,
+                    status=400,
+                    code="context_length_exceeded",
+                    type="invalid_request_error",
+                )
+            )
         if reason in _STOPPED:
             return Finish(_STOPPED[reason])
         if reason in _WHOLE or self._produced:
             return Finish("stop")
-        message = f"The upstream stopped for an unknown reason ({reason}) and said nothing."
+        shown = without_halves(reason[:100])
+        message = f"The upstream stopped for an unknown reason ({shown}) and said nothing."
         return Failure(UpstreamError(message))
 
     # --- payloads ---------------------------------------------------------------------------
@@ -245,7 +258,7 @@ class ChatReader:
             calls = [chat.ToolCallDelta(index=0, function=delta.function_call)]
         if calls:
             self._produced = True
-            deltas.extend(self._calls.read(calls))
+            deltas.extend(map(self._with_whole_characters, self._calls.read(calls)))
         if not isinstance(delta.extra_content, UnsetType):
             deltas.append(CallExtra(None, delta.extra_content))
 
@@ -306,16 +319,15 @@ class ChatReader:
             return  # where in the text it belongs is not known
         if (url, start, end) not in self._cited:
             self._cited.add((url, start, end))
-            title = as_string(citation.get("title")) or ""
-            deltas.append(Citation(url, title, start, end))
+            title = without_halves(as_string(citation.get("title")) or "")
+            deltas.append(Citation(without_halves(url), title, start, end))
 
     def _add(
         self, deltas: list[Delta], kind: str, text: str, logprobs: list[Logprob] | None = None
     ) -> None:
         if self._dialect.cumulative:
             text = self._new_part(kind, text)
-        if kind in self._half or _SURROGATE.search(text):
-            text = self._whole_characters(kind, text)
+        text = self._whole_characters(kind, text)
         if text:
             self._produced = self._produced or not text.isspace()
             delta = Text(text, logprobs) if kind == "text" else _text_of_kind(kind, text)
@@ -338,11 +350,21 @@ class ChatReader:
 
     def _whole_characters(self, kind: str, text: str) -> str:
         """Surrogate pairs that were cut between chunks, joined; a lone half becomes U+FFFD."""
-        text = self._half.pop(kind, "") + text
+        if kind in self._half:
+            text = self._half.pop(kind) + text
         if text and "\ud800" <= text[-1] < "\udc00":
             self._half[kind] = text[-1]
             text = text[:-1]
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return without_halves(text)
+
+    def _with_whole_characters(self, delta: ToolCall | CallExtra) -> ToolCall | CallExtra:
+        """The same for the arguments of a call, each call by itself."""
+        if isinstance(delta, CallExtra) or not delta.arguments:
+            return delta
+        arguments = self._whole_characters(f"{delta.key}", delta.arguments)
+        if arguments is delta.arguments:
+            return delta
+        return ToolCall(delta.key, delta.id, delta.name, arguments)
 
 
 def _text_of_kind(kind: str, text: str) -> Delta:
@@ -351,8 +373,10 @@ def _text_of_kind(kind: str, text: str) -> Delta:
             return Text(text)
         case "refusal":
             return Refusal(text)
-        case _:
+        case "reasoning" | "reasoning_content":
             return Reasoning(text, kind)
+        case _:
+            return ToolCall(int(kind), None, None, text)
 
 
 def _decode_any(payload: bytes) -> object:

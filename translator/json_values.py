@@ -6,6 +6,7 @@ their first byte, and nothing is copied or decoded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -38,6 +39,16 @@ def is_null(raw: Raw) -> bool:
 
 def _first_byte(raw: Raw) -> bytes:
     return bytes(memoryview(raw)[:1])
+
+
+def without_halves(text: str) -> str:
+    """Text that every encoder takes: a half surrogate pair becomes U+FFFD, a whole one is joined."""
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def as_object(value: object) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 Only the beginning of an answer is looked at. A tag further on is text that somebody wrote (a
 question about HTML, a code fence), and stays.
 
-    answer = [ blank ], open, reasoning, close, [ blank ], text     tagged
+    answer = [ blank ], open, [ blank ], reasoning, close, [ blank ], text     tagged
            | reasoning, close, [ blank ], text                      tagged, opened by the template
            | [ blank ], close, [ blank ], text                      a close left over by the server
            | text ;                                                 anything else
@@ -36,6 +36,7 @@ MAX_BLANK = 64
 
 class _At(Enum):
     START = auto()
+    OPENING = auto()  # after the opening tag, before the first character of the reasoning
     REASONING = auto()
     GAP = auto()  # after the closing tag, before the first character of the text
     TEXT = auto()
@@ -62,6 +63,10 @@ class Splitter:
             match self._at:
                 case _At.START:
                     text = self._start(text)
+                case _At.OPENING:
+                    text = text.lstrip()
+                    if text:
+                        self._at = _At.REASONING
                 case _At.REASONING:
                     text = self._reasoning(text, runs)
                 case _At.GAP:
@@ -84,7 +89,7 @@ class Splitter:
         start = text.lstrip()
         for opening, closing in self._tags.pairs:
             if start.startswith(opening):
-                self._at = _At.REASONING
+                self._at = _At.OPENING
                 self._close = closing
                 return start.removeprefix(opening)
             if self._tags.stray_close and start.startswith(closing):

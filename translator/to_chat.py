@@ -193,7 +193,9 @@ class _ParameterWriter:
         efforts = self._dialect.efforts
         if self._dialect.thinks_only_streaming and not self._request.stream:
             if asked not in (None, "none"):
-                self._notice("reasoning.effort", "ignored", "The upstream thinks only in a stream.")
+                self._notice(
+                    "reasoning.effort", "weakened", "The upstream thinks only in a stream."
+                )
             asked = "none"
         if asked is None:
             return {}
@@ -218,16 +220,17 @@ class _ParameterWriter:
                 "text.format", "ignored", "The upstream has no structured output beside tools."
             )
             return {}
+        known = dialect.response_formats
+        if isinstance(wanted, responses.JsonSchemaFormat) and "json_schema" in known:
+            schema = _schema(wanted, dialect.schema_rules)
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        if "json_object" not in known:
+            self._notice("text.format", "ignored", "The upstream has no such structured output.")
+            return {}
         if isinstance(wanted, responses.JsonSchemaFormat):
-            if "json_schema" in dialect.response_formats:
-                schema = _schema(wanted, dialect.schema_rules)
-                return {"response_format": {"type": "json_schema", "json_schema": schema}}
             self._notice(
                 "text.format", "weakened", "The upstream knows no schemas: any JSON object."
             )
-        if "json_object" not in dialect.response_formats:
-            self._notice("text.format", "ignored", "The upstream has no structured output.")
-            return {}
         return {"response_format": {"type": "json_object"}}
 
     def identity(self) -> dict[str, Any]:

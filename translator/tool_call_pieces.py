@@ -19,6 +19,7 @@ from msgspec import UnsetType
 from . import chat
 from .deltas import CallExtra, ToolCall
 from .json_text import JsonExtent
+from .json_values import without_halves
 
 
 class _Call:
@@ -57,7 +58,7 @@ class ToolCallPieces:
         read: list[ToolCall | CallExtra] = []
         for position, piece in enumerate(pieces):
             function = piece.function or chat.FunctionDelta()
-            name, identity = function.name or "", piece.id or ""
+            name, identity = without_halves(function.name or ""), without_halves(piece.id or "")
             index = piece.index
             if index is None and several:
                 index = position

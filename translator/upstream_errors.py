@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from .errors import UpstreamError
-from .json_values import NOT_JSON, as_integer, as_list, as_object, as_string
+from .json_values import NOT_JSON, as_integer, as_list, as_object, as_string, without_halves
 
 MAX_MESSAGE_CHARACTERS = 1000
 """An error text longer than this is cut; some upstreams repeat the whole request in it."""
@@ -28,6 +28,13 @@ _CONTEXT_CODES = frozenset(
         "too_many_prompt_tokens",  # Perplexity
         "model_context_window_exceeded",  # Z.ai
         "1261",  # Z.ai
+        "request_too_large",  # Anthropic
+    }
+)
+_OVERLOAD_CODES = frozenset(
+    {
+        "engine_overloaded_error",  # Moonshot, with 429
+        "overloaded_error",  # MiniMax, Anthropic
     }
 )
 _CONTEXT_TEXT = re.compile(
@@ -42,7 +49,8 @@ _CONTEXT_TEXT = re.compile(
     r"|range of input length should be|inputs?.? tokens \+ .?max_new_tokens.? must be"
     r"|total length of all messages is too long|exceeds max length"
     r"|longer than the model's context length|requested token count exceeds"
-    r"|exceeds the limit of \d+ tokens",
+    r"|exceeds the limit of \d+ tokens"
+    r"|invalid '(input|messages)[^']*': string too long",
     re.IGNORECASE,
 )
 _RATE_TEXT = re.compile(
@@ -141,6 +149,7 @@ class _Found(msgspec.Struct, frozen=True):
     code: str = ""
     type: str = ""
     status: int = 0
+    param: str = ""
 
 
 def error_in(decoded: object) -> _Found | None:
@@ -192,14 +201,14 @@ def _from_object(error: dict[str, Any], around: dict[str, Any]) -> _Found:
         message = f"{message}: {raw}"  # OpenRouter: what the routed upstream said
     if code == str(status):
         code = ""
-    return _Found(message, code, _word(error.get("type")), status)
+    return _Found(message, code, _word(error.get("type")), status, _word(error.get("param")))
 
 
 _STATUS_KEYS = ("http_code", "status_code", "http_status_code", "status", "code")
 
 
 def _classified(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
-    message = found.message.strip()
+    message = without_halves(found.message.strip())
     if len(message) > MAX_MESSAGE_CHARACTERS:
         message = message[:MAX_MESSAGE_CHARACTERS] + "…"
     names = {found.code.lower(), found.type.lower()}
@@ -216,6 +225,8 @@ def _classified(found: _Found, status: int, retry_after: str | None) -> Upstream
             type="insufficient_quota",
             headers={"x-should-retry": "false"},
         )
+    if names & _OVERLOAD_CODES:
+        status = 503
     if status == 429 or (status == 413 and _RATE_TEXT.search(message)):
         return UpstreamError(
             _with_delay(message, retry_after),
@@ -231,7 +242,7 @@ def _classified(found: _Found, status: int, retry_after: str | None) -> Upstream
     ):
         return _refusal(message, 400, "context_length_exceeded")
     if names & _CONTENT_CODES:
-        return _refusal(message, 400, "content_filter")
+        return _refusal(message, 400, "content_filter", param=found.param or None)
     if status in (401, 403):
         return _refusal(message, status, "invalid_api_key" if status == 401 else None)
     if status == 404:
@@ -253,8 +264,12 @@ def _classified(found: _Found, status: int, retry_after: str | None) -> Upstream
     return UpstreamError(message, status=500 if status == 500 else 502, headers=headers)
 
 
-def _refusal(message: str, status: int, code: str | None) -> UpstreamError:
-    return UpstreamError(message, status=status, code=code, type="invalid_request_error")
+def _refusal(
+    message: str, status: int, code: str | None, param: str | None = None
+) -> UpstreamError:
+    return UpstreamError(
+        message, status=status, code=code, type="invalid_request_error", param=param
+    )
 
 
 def _with_delay(message: str, retry_after: str | None) -> str:

@@ -58,6 +58,9 @@ class Dialect(Struct, frozen=True):
     lenient_eof: bool = False
     """A body that ends after whole calls, without a finish reason, is an end and no failure."""
 
+    recover_calls: bool = False
+    """Its parser misses calls: those that stand in the text are read from there."""
+
     # messages
     developer_role: bool = False
     """Takes the role `developer`; otherwise it is sent as `system`."""

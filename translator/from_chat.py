@@ -15,6 +15,7 @@ finish reason may repeat, or come with every chunk; the last one counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -49,6 +50,7 @@ from .json_values import (
     objects_in,
     without_halves,
 )
+from .native_calls import NativeCalls
 from .think_tags import Splitter
 from .tool_call_pieces import ToolCallPieces
 from .upstream_errors import read_error_object
@@ -91,8 +93,14 @@ class ChatReader:
     were held back, and `verdict()` says how the answer ended.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, declares: Callable[[str], bool]) -> None:
+        """`declares(name)` tells whether a function was offered to the model."""
         self._dialect = dialect
+        self._native = (
+            {kind: NativeCalls(declares) for kind in ("text", "reasoning", "reasoning_content")}
+            if dialect.recover_calls
+            else {}
+        )
         self._tags = Splitter(dialect.think_tags) if dialect.think_tags else None
         self._calls = ToolCallPieces()
         self._finish_reason: str | None = None
@@ -134,6 +142,12 @@ class ChatReader:
         deltas: list[Delta] = []
         if self._tags is not None:
             self._split(deltas, self._tags.end(), None)
+        for kind, native in self._native.items():
+            if not self._calls.any:
+                calls = enumerate(native.calls())
+                deltas += [ToolCall(key, None, name, given) for key, (name, given) in calls]
+            if text := native.rest():
+                deltas.append(_text_of_kind(kind, text))
         deltas += [_text_of_kind(kind, "\ufffd") for kind in self._half]
         self._half.clear()
         return deltas
@@ -328,6 +342,8 @@ class ChatReader:
         if self._dialect.cumulative:
             text = self._new_part(kind, text)
         text = self._whole_characters(kind, text)
+        if kind in self._native:
+            text = self._native[kind].feed(text)
         if text:
             self._produced = self._produced or not text.isspace()
             delta = Text(text, logprobs) if kind == "text" else _text_of_kind(kind, text)

@@ -42,7 +42,7 @@ def _first_byte(raw: Raw) -> bytes:
 
 
 def without_halves(text: str) -> str:
-    """Text that every encoder takes: a half surrogate pair becomes U+FFFD, a whole one is joined."""
+    """Text that any encoder takes: half a surrogate pair becomes U+FFFD, a whole one is joined."""
     if not _SURROGATE.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

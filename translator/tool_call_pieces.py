@@ -48,6 +48,11 @@ class ToolCallPieces:
         self._by_index: dict[int, _Call] = {}
 
     @property
+    def any(self) -> bool:
+        """There are calls."""
+        return bool(self._calls)
+
+    @property
     def all_whole(self) -> bool:
         """There are calls, and each has whole arguments."""
         return bool(self._calls) and all(call.whole for call in self._calls)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from . import responses, sse
-from .deltas import Delta, Failure, Verdict
+from .deltas import Delta, Failure, ServiceTier, Usage, Verdict
 from .dialects import DIALECTS, Dialect
 from .echo import first_response
 from .errors import InvalidRequest, TranslatorError, UpstreamError
@@ -60,6 +60,9 @@ class Translation:
     `chat_body` goes upstream, `notices` tell what was lost. The answer comes back through
     `receive(data)` with any pieces of the upstream's body, then `close()`; or at once through
     `complete(body)`.
+
+    `pieces` counts what has come of the answer itself. It stands still while the upstream sends
+    nothing but signs of life: comments, blank lines, chunks that hold no text and no call.
     """
 
     def __init__(
@@ -113,12 +116,16 @@ class Translation:
             allowed=chat_request.allowed,
             known_call_ids=chat_request.conversation.call_ids,
         )
-        self._reader = ChatReader(self.dialect.for_model(target.model or self.request.model or ""))
+        self._reader = ChatReader(
+            self.dialect.for_model(target.model or self.request.model or ""),
+            chat_request.tools.declares,
+        )
         self._decoder = sse.Decoder()
         self._sniffed: bytes | None = b""
         self._whole_body: list[bytes] | None = None
         self._whole_size = 0
         self.error: UpstreamError | None = None
+        self.pieces = 0
 
     @property
     def response(self) -> responses.Response:
@@ -205,6 +212,7 @@ class Translation:
     def _hold(self, data: bytes) -> None:
         assert self._whole_body is not None
         self._whole_size += len(data)
+        self.pieces += not data.isspace()
         if self._whole_size > MAX_BODY_BYTES:
             raise UpstreamError(f"The upstream's answer is over {MAX_BODY_BYTES} bytes.")
         self._whole_body.append(data)
@@ -221,6 +229,8 @@ class Translation:
         return self._feed(self._reader.end()) + self._end(self._reader.verdict(stray))
 
     def _feed(self, deltas: list[Delta]) -> list[Event]:
+        for delta in deltas:
+            self.pieces += not isinstance(delta, Usage | ServiceTier)
         return [event for delta in deltas for event in self._stream.feed(delta)]
 
     def _end(self, verdict: Verdict) -> list[Event]:

@@ -1,0 +1,107 @@
+"""Calls that a model wrote as text."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from tests.invariants import check_events
+from tests.replaying import REQUEST, chunk, replay, sse
+from translator import items
+from translator.dialects import BASE
+from translator.native_calls import NativeCalls
+
+TOOLS = {"Bash", "get_weather"}
+RECOVERING = msgspec.structs.replace(BASE, recover_calls=True)
+ASKING = {**REQUEST, "tools": [{"type": "function", "name": name} for name in sorted(TOOLS)]}
+
+DSML = '<｜DSML｜tool_calls><｜DSML｜invoke name="Bash"><｜DSML｜parameter name="command" string="true">pwd</｜DSML｜parameter><｜DSML｜parameter name="n" string="false">5</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜tool_calls>'
+KIMI = '<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}<|tool_call_end|><|tool_calls_section_end|>'
+KIMI_TWO = "<|tool_calls_section_begin|> <|tool_call_begin|>Bash<|tool_call_argument_begin|><|tool_call_end|>\n<|tool_call_begin|>get_weather:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>"
+GLM = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>"
+QWEN = '<tool_call>\n{"name":"get_weather","arguments":{"city":"Paris"}}\n</tool_call>'
+CODER = "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>"
+MINIMAX = '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Paris</parameter>\n</invoke>\n</minimax:tool_call>'
+FENCED = '```json\n{"tool_calls":[{"id":"call_1","type":"function","function":{"name":"get_weather","arguments":"{\\"city\\":\\"Paris\\"}"}}]}\n```'
+FENCED_OBJECT = '```json\n{"tool_calls":[{"function":{"name":"get_weather","arguments":{"city":"Paris"}}},{"function":5}]}\n```'
+
+PARIS = [("get_weather", {"city": "Paris"})]
+
+
+def read(text: str) -> tuple[str, list[tuple[str, object]], str]:
+    native = NativeCalls(TOOLS.__contains__)
+    shown = "".join(native.feed(character) for character in text)
+    calls = [(name, json.loads(arguments)) for name, arguments in native.calls()]
+    return shown, calls, native.rest()
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        (DSML, [("Bash", {"command": "pwd", "n": 5})]),
+        (KIMI, PARIS),
+        (KIMI_TWO, [("Bash", {}), ("get_weather", {})]),
+        (GLM, PARIS),
+        ("<tool_call>Bash</tool_call>", [("Bash", {})]),
+        (QWEN, PARIS),
+        (QWEN + "\n" + GLM, PARIS * 2),
+        (CODER, PARIS),
+        (MINIMAX, PARIS),
+        (FENCED, PARIS),
+        (FENCED_OBJECT, PARIS),
+    ],
+)
+def test_each_syntax_is_read(text: str, calls: list[tuple[str, object]]) -> None:
+    assert read(text) == ("", calls, "")
+    assert read("Let me see. " + text + "\n") == ("Let me see. ", calls, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plain text",
+        "a < b, and <tool",
+        KIMI[:-5],
+        KIMI + " and more",
+        GLM.replace("get_weather", "unknown"),
+        "<tool_call>{broken</tool_call>",
+        '<tool_call>{"arguments": {}}</tool_call>',
+        "```json\n{}\n```",
+        "```json\n5\n```",
+        '```json\n{"tool_calls": [{"function": {"arguments": {}}}]}\n```',
+        DSML.replace("invoke", "invoked", 1),
+    ],
+)
+def test_everything_else_stays_text(text: str) -> None:
+    shown, calls, rest = read(text)
+    assert calls == []
+    assert shown + rest == text
+
+
+def test_text_before_a_marker_is_not_held() -> None:
+    native = NativeCalls(TOOLS.__contains__)
+    assert native.feed("Hello <") == "Hello "
+    assert native.feed("b> <tool_c") == "<b> "
+    assert native.feed("ase>") == "<tool_case>"
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "reasoning"])
+def test_calls_come_out_as_calls(field: str) -> None:
+    body = sse(chunk({field: "Let me."}), chunk({field: KIMI}), chunk({}, "stop"), "[DONE]")
+    events, response = replay(body, ASKING, dialect=RECOVERING)
+    check_events(events)
+    call = response.output[1]
+    assert isinstance(call, items.FunctionCall)
+    assert (call.name, call.arguments) == ("get_weather", '{"city":"Paris"}')
+    _, plain = replay(body, ASKING)
+    assert len(plain.output) == 1, "without the fact, text is text"
+
+
+def test_text_beside_real_calls_stays_text() -> None:
+    real = {"index": 0, "id": "c", "function": {"name": "Bash", "arguments": "{}"}}
+    body = sse(chunk({"content": KIMI}), chunk({"tool_calls": [real]}), chunk({}, "tool_calls"))
+    events, response = replay(body, ASKING, dialect=RECOVERING)
+    check_events(events)
+    assert [type(item).__name__ for item in response.output] == ["FunctionCall", "Message"]

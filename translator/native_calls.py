@@ -1,0 +1,172 @@
+"""Calls that a model wrote as text, in the syntax that it was trained on.
+
+A server is supposed to parse these; when its parser misses, they arrive as text or reasoning. Where
+a dialect says so, text from the first marker on is held back. At the end of an answer without calls
+it is read as calls, if it is nothing but whole calls of tools that were declared; otherwise it is
+the text that it was.
+
+    DSML (DeepSeek)   <｜DSML｜tool_calls> { <｜DSML｜invoke name="…"> { parameter } } </…>
+    Kimi              <|tool_calls_section_begin|> { <|tool_call_begin|>functions.NAME:N … } <|…|>
+    GLM               { <tool_call>NAME { <arg_key>…<arg_value>… } </tool_call> }
+    Qwen              { <tool_call>{"name": …, "arguments": {…}}</tool_call> }
+    Qwen Coder        { <tool_call><function=NAME> { <parameter=KEY>… } </tool_call> }
+    MiniMax           <minimax:tool_call> { <invoke name="…"> { <parameter name="…">… } } </…>
+    fenced            ```json {"tool_calls": [ … ]} ```
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from .json_values import NOT_JSON, as_object, as_string, objects_in
+
+_MARKERS = (
+    "<｜DSML｜",
+    "<|tool_calls_section_begin|>",
+    "<tool_call>",
+    "<minimax:tool_call>",
+    "```json\n",
+)
+_DSML = re.compile(r"<｜DSML｜(tool_calls|function_calls)>(.*)</｜DSML｜\1>", re.DOTALL)
+_DSML_CALL = re.compile(r'<｜DSML｜invoke name="([^"]+)">(.*?)</｜DSML｜invoke>', re.DOTALL)
+_DSML_ARGUMENT = re.compile(
+    r'<｜DSML｜parameter name="([^"]+)"(?: string="(true|false)")?>(.*?)</｜DSML｜parameter>',
+    re.DOTALL,
+)
+_KIMI = re.compile(r"<\|tool_calls_section_begin\|>(.*)<\|tool_calls_section_end\|>", re.DOTALL)
+_KIMI_CALL = re.compile(
+    r"<\|tool_call_begin\|>\s*(?:functions\.)?(.+?)(?::\d+)?\s*"
+    r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
+    re.DOTALL,
+)
+_TAGGED = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_GLM_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+_CODER = re.compile(r"<function=([^>\s]+)>(.*?)</function>", re.DOTALL)
+_CODER_ARGUMENT = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+_MINIMAX = re.compile(r"<minimax:tool_call>(.*)</minimax:tool_call>", re.DOTALL)
+_MINIMAX_CALL = re.compile(r'<invoke name="([^"]+)">(.*?)</invoke>', re.DOTALL)
+_MINIMAX_ARGUMENT = re.compile(r'<parameter name="([^"]+)">(.*?)</parameter>', re.DOTALL)
+_FENCED = re.compile(r"```json\n(.*)\n```", re.DOTALL)
+
+_Call = tuple[str, str]
+
+
+class NativeCalls:
+    """Holds one kind of text back from the first marker on.
+
+    `feed(text)` returns what is certain to be text. `calls()` returns name and arguments (JSON
+    text) of the calls in what is held, and nothing when it is anything else; `rest()` returns it as
+    the text that it is.
+    """
+
+    def __init__(self, declares: Callable[[str], bool]) -> None:
+        self._declares = declares
+        self._held: list[str] = []
+        self._marked = False
+
+    def feed(self, text: str) -> str:
+        """The text up to a marker, or to what could become one."""
+        if self._marked:
+            self._held.append(text)
+            return ""
+        text = "".join(self._held) + text
+        self._held.clear()
+        place = min((at for at in map(text.find, _MARKERS) if at >= 0), default=-1)
+        if place >= 0:
+            self._marked = True
+        else:
+            place = len(text) - _overlap(text)
+        if text[place:]:
+            self._held.append(text[place:])
+        return text[:place]
+
+    def calls(self) -> list[_Call]:
+        """The calls that the held text consists of."""
+        if not self._marked:
+            return []
+        found = list(_read("".join(self._held).strip()))
+        if not found or not all(self._declares(name) for name, _ in found):
+            return []
+        self._held.clear()
+        return found
+
+    def rest(self) -> str:
+        """The held text, when it was no call."""
+        text = "".join(self._held)
+        self._held.clear()
+        return text
+
+
+def _overlap(text: str) -> int:
+    """How many characters at the end could begin a marker."""
+    longest = min(len(text), max(map(len, _MARKERS)) - 1)
+    sizes = range(longest, 0, -1)
+    return next((n for n in sizes if any(m.startswith(text[-n:]) for m in _MARKERS)), 0)
+
+
+def _read(text: str) -> Iterator[_Call]:
+    """The calls of a text; none when something stands beside them."""
+    if section := _DSML.fullmatch(text):
+        for name, body in _only(_DSML_CALL, section[2]):
+            given = {
+                key: value if is_text != "false" else _json(value)
+                for key, is_text, value in _DSML_ARGUMENT.findall(body)
+            }
+            yield name, _encoded(given)
+    elif section := _KIMI.fullmatch(text):
+        for name, arguments in _only(_KIMI_CALL, section[1]):
+            yield name, arguments.strip() or "{}"
+    elif section := _MINIMAX.fullmatch(text):
+        for name, body in _only(_MINIMAX_CALL, section[1]):
+            yield name, _encoded({k: _json(v) for k, v in _MINIMAX_ARGUMENT.findall(body)})
+    elif section := _FENCED.fullmatch(text):
+        yield from _chat_calls(_json(section[1]))
+    else:
+        for (body,) in _only(_TAGGED, text):
+            yield from _tagged(body.strip())
+
+
+def _tagged(body: str) -> Iterator[_Call]:
+    """What GLM and the two kinds of Qwen put between the same tags."""
+    if coder := _CODER.fullmatch(body):
+        yield coder[1], _encoded({k: _json(v) for k, v in _CODER_ARGUMENT.findall(coder[2])})
+    elif body.startswith("{"):
+        call = as_object(_json(body)) or {}
+        name = as_string(call.get("name"))
+        if name is not None:
+            yield name, _encoded(call.get("arguments") or {})
+    else:
+        name, bracket, arguments = body.partition("<arg_key>")
+        given = _GLM_ARGUMENT.findall(bracket + arguments)
+        yield name.strip(), _encoded({key.strip(): _json(value) for key, value in given})
+
+
+def _chat_calls(value: object) -> Iterator[_Call]:
+    """Calls in the form that chat gives them, which some models write out."""
+    for call in objects_in((as_object(value) or {}).get("tool_calls")):
+        function = as_object(call.get("function")) or {}
+        name, arguments = as_string(function.get("name")), function.get("arguments")
+        if name is not None:
+            yield name, arguments if isinstance(arguments, str) else _encoded(arguments or {})
+
+
+def _only(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, ...]]:
+    """The groups of each match, when the text consists of matches and blank space only."""
+    if not pattern.sub("", text).strip():
+        yield from (match.groups() for match in pattern.finditer(text))
+
+
+def _json(text: str) -> object:
+    """The JSON value that a text is, or the text."""
+    try:
+        return msgspec.json.decode(text.encode("utf-8", "replace"))
+    except NOT_JSON:
+        return text
+
+
+def _encoded(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return msgspec.json.encode(value).decode()

@@ -36,6 +36,8 @@ MAY_IMPORT = {
     "dialect": "schemas think_tags",
     "dialects": "dialect schemas think_tags",
     "echo": "responses",
+    "dialect_table": "dialect dialects json_values",
+    "refusals": "notices",
     "sse": "errors events",
     "tools": "chat errors invalid items json_values notices schemas",
     # the way out: Responses request -> chat request, and no event
@@ -46,7 +48,8 @@ MAY_IMPORT = {
     " schemas tools",
     # the way back, first half: chat chunk -> deltas, and no event
     "tool_call_pieces": "chat deltas json_text json_values",
-    "from_chat": "chat deltas dialect errors json_values think_tags tool_call_pieces"
+    "native_calls": "json_values",
+    "from_chat": "chat deltas dialect errors json_values native_calls think_tags tool_call_pieces"
     " upstream_errors",
     # the way back, second half: deltas -> events, and no chunk
     "open_items": "deltas events items json_text json_values sealed tools",

@@ -3,11 +3,12 @@
     translator serve     the service, in front of one upstream or a table of models
     translator convert   a Responses request in, the chat request out
     translator replay    an upstream's body in, the Responses events out
+    translator dialects  what is known of each kind of upstream
     translator demo      a streamed request through all of it, without key or network
 
 A wrong option or an unreadable file is one sentence on stderr and exit code 2. A request that the
-Responses API does not allow is its error sentence and exit code 1. `convert` and `replay` need no
-more than the core.
+Responses API does not allow is its error sentence and exit code 1. `convert`, `replay` and
+`dialects` need no more than the core.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,11 +25,15 @@ from typing import BinaryIO, NoReturn
 import msgspec
 
 import translator
+from translator import dialect_table
 
 PROGRAM = "translator"
 REASONING_EVENTS = ("summary", "text", "both", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SERVICE_PACKAGES = frozenset({"httpx", "starlette", "uvicorn"})
+PLAIN_WIDTH = 100
+"""Columns of a table that goes to a file or a pipe."""
+
 REPLAY_TIME = 1_700_000_000
 """When a replayed response says that it was made: its output must not change from run to run."""
 
@@ -164,6 +170,28 @@ def _parser() -> Parser:
     )
     replay.set_defaults(run=_replay)
 
+    dialects = commands.add_parser(
+        "dialects",
+        help="print what is known of each kind of upstream",
+        description="Prints the known dialects and the facts in which each differs from base, in "
+        "TOML: a line can be copied into [upstreams.NAME.facts] of a settings file.",
+    )
+    dialects.add_argument(
+        "dialect",
+        nargs="?",
+        metavar="NAME",
+        type=_dialect,
+        help="print all facts of this one (default: the differences of all)",
+    )
+    form = dialects.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json", action="store_true", help="all facts as JSON (default: for people to read)"
+    )
+    form.add_argument(
+        "--markdown", action="store_true", help="the table of the README (default: no)"
+    )
+    dialects.set_defaults(run=_dialects)
+
     commands.add_parser(
         "demo",
         help="show a streamed request on both sides of the wire; needs no key and no network",
@@ -259,6 +287,25 @@ def _replay(options: argparse.Namespace) -> int:
         _write(b"".join(translator.encode_json(event) + b"\n" for event in events))
     else:
         _write(b"".join(map(translator.encode_sse, events)) + translator.DONE)
+    return 0
+
+
+def _dialects(options: argparse.Namespace) -> int:
+    known = translator.DIALECTS
+    one = known[options.dialect] if options.dialect is not None else None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLAIN_WIDTH
+    if options.json:
+        values = [dialect_table.as_value(dialect) for dialect in ([one] if one else known.values())]
+        encoded = msgspec.json.encode(values[0] if one else values)
+        _write(msgspec.json.format(encoded, indent=2) + b"\n")
+    elif options.markdown:
+        if one is not None:
+            raise UsageError("dialects --markdown is a table of all, and takes no NAME")
+        _write(dialect_table.markdown().encode())
+    elif one is not None:
+        _write(dialect_table.details(one, width).encode())
+    else:
+        _write(dialect_table.listing(width).encode())
     return 0
 
 

@@ -279,7 +279,15 @@ _DIALECTS = (
         response_format_with_tools=False,
         refused=frozenset({"logprobs"}),
         models=(
-            ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH, "strict_functions": True}),
+            ModelFacts(
+                "*gpt-oss*",
+                {
+                    "efforts": _LOW_TO_HIGH,
+                    "strict_functions": True,
+                    "reasoning_replay": "as_it_came",
+                    "reasoning_field": "reasoning",
+                },
+            ),
             ModelFacts("*qwen*", {"efforts": named_efforts(none="none", high="default")}),
         ),
     ),

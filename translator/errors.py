@@ -81,9 +81,11 @@ class UpstreamError(TranslatorError):
     """The upstream refused the request, broke off, or could not be reached.
 
     `status` is the HTTP status that our client gets, not always the one that the upstream sent.
+    `text` is what the upstream said, uncut, where it said something.
     """
 
     status_hint = 502
+    text = ""
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ finish reason may repeat, or come with every chunk; the last one counts.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -312,7 +313,8 @@ class ChatReader:
         try:
             entries = msgspec.json.decode(details, type=list[dict[str, Any]])
         except NOT_JSON:
-            return
+            entries = objects_in(_decode_any(bytes(details)))
+            details = Raw(without_halves(json.dumps(entries, ensure_ascii=False)).encode())
         if not (delta.reasoning_content or delta.reasoning):
             for entry in entries:
                 text = entry.get("text") or entry.get("summary")
@@ -400,8 +402,7 @@ def _decode_any(payload: bytes) -> object:
     try:
         return msgspec.json.decode(payload)
     except NOT_JSON:
-        import json  # only here: the standard library keeps half surrogates that msgspec refuses
-
+        # The standard library keeps half surrogates, which msgspec refuses.
         try:
             return json.loads(payload.decode("utf-8", "replace"))
         except RecursionError as error:

@@ -11,9 +11,9 @@ chunk, or shared by two calls; names may come late, in pieces, again and again. 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-import msgspec
 from msgspec import UnsetType
 
 from . import chat
@@ -114,7 +114,9 @@ class ToolCallPieces:
 def _arguments_text(arguments: str | dict[str, Any] | None) -> str:
     if arguments is None:
         return ""
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    if isinstance(arguments, str):
+        return arguments
+    return without_halves(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
 
 
 def _repeats(call: _Call, arguments: str) -> bool:

@@ -208,6 +208,12 @@ _STATUS_KEYS = ("http_code", "status_code", "http_status_code", "status", "code"
 
 
 def _classified(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
+    error = _meant(found, status, retry_after)
+    error.text = found.message
+    return error
+
+
+def _meant(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
     message = without_halves(found.message.strip())
     if len(message) > MAX_MESSAGE_CHARACTERS:
         message = message[:MAX_MESSAGE_CHARACTERS] + "…"

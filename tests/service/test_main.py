@@ -18,6 +18,8 @@ import httpx
 import pytest
 
 from translator.__main__ import main
+from translator.dialect_table import markdown
+from translator.dialects import DIALECTS
 
 from .wire import BOUND_S, COMPLETION, HELLO
 
@@ -132,6 +134,39 @@ def test_replay_takes_the_request_that_was_asked(
     assert err.startswith(f"{file}: ")
 
 
+def test_dialects_prints_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dialects"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    heads = [line.partition(" ")[0] for line in out.splitlines() if line[:1] not in ("", " ")]
+    assert heads == list(DIALECTS)
+    assert "fireworks  (api.fireworks.ai)" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_dialects_prints_one_with_all_its_facts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dialects", "deepseek"]) == 0
+    out, _ = capsys.readouterr()
+    assert out.startswith("deepseek  (api.deepseek.com)\n")
+    assert "\n  reasoning_required = true\n" in out
+    assert "\n  cumulative = false\n" in out
+
+
+def test_dialects_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dialects", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in found] == list(DIALECTS)
+    assert main(["dialects", "deepseek", "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one in found
+    assert one["hosts"] == ["api.deepseek.com"]
+
+
+def test_dialects_prints_the_table_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dialects", "--markdown"]) == 0
+    assert capsys.readouterr().out == markdown()
+
+
 MISTAKES: list[tuple[list[str], str]] = [
     ([], "the following arguments are required: COMMAND (see translator --help)"),
     (["sevre"], "invalid choice: 'sevre'"),
@@ -169,6 +204,12 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["replay", "/no/such.sse"], "/no/such.sse cannot be read: No such file or directory"),
     (["replay", "--request", "/", "-"], "/ cannot be read: Is a directory"),
     (["convert", "--jsn"], "unrecognized arguments: --jsn"),
+    (["dialects", "x"], 'argument NAME: there is no dialect "x"; known: base, '),
+    (
+        ["dialects", "base", "--markdown"],
+        "dialects --markdown is a table of all, and takes no NAME",
+    ),
+    (["dialects", "--json", "--markdown"], "not allowed with argument --json"),
 ]
 
 
@@ -223,7 +264,7 @@ def test_serve_without_its_packages_says_how_to_get_them(
     )
 
 
-def test_convert_and_replay_need_only_the_core() -> None:
+def test_convert_replay_and_dialects_need_only_the_core() -> None:
     """In a process of its own, where the service's packages cannot be imported."""
     program = (
         "import sys\n"
@@ -231,7 +272,11 @@ def test_convert_and_replay_need_only_the_core() -> None:
         "from translator.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
-    cases = [("convert", json.dumps(REQUEST).encode()), ("replay", b"".join(HELLO))]
+    cases = [
+        ("convert", json.dumps(REQUEST).encode()),
+        ("replay", b"".join(HELLO)),
+        ("dialects", b""),
+    ]
     for command, body in cases:
         run = subprocess.run(
             [sys.executable, "-c", program, command], input=body, capture_output=True, timeout=60
@@ -265,7 +310,7 @@ def test_the_options_of_the_demo_are_its_own(monkeypatch: pytest.MonkeyPatch) ->
     assert given_words == [["--plain", "-x"]]
 
 
-@pytest.mark.parametrize("command", ["serve", "convert", "replay"])
+@pytest.mark.parametrize("command", ["serve", "convert", "replay", "dialects"])
 def test_help_tells_every_option_with_its_default(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

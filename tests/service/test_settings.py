@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from translator import DIALECTS, Options
 from translator.service.settings import (
+    ModelSection,
     Server,
     SettingsError,
+    options,
     override,
     read_file,
     read_options,
@@ -46,7 +52,8 @@ def test_the_example_holds_the_eight_models() -> None:
     for model in settings.models.values():
         assert model.upstream_model == f"accounts/fireworks/models/{model.id}"
         assert model.upstream is settings.upstreams["fireworks"]
-        assert model.dialect == "fireworks"
+        known = DIALECTS["fireworks"].for_model(model.upstream_model)
+        assert model.dialect == msgspec.structs.replace(known, models=())
     fireworks = settings.upstreams["fireworks"]
     assert (fireworks.base_url, fireworks.api_key) == (
         "https://api.fireworks.ai/inference/v1",
@@ -55,16 +62,21 @@ def test_the_example_holds_the_eight_models() -> None:
 
 
 def test_the_defaults_that_the_example_quotes_are_the_defaults() -> None:
-    quoted: dict[str, str] = {}
-    for line in EXAMPLE.read_text().splitlines():
-        if line.startswith("# ") and " = " in line:
-            name, _, value = line.removeprefix("# ").partition(" = ")
-            quoted[name] = value.partition("#")[0].strip().strip('"')
-    server = Server()
-    assert set(quoted) == set(Server.__struct_fields__) - {"host", "port"}
-    for name, value in quoted.items():
-        default = getattr(server, name)
-        assert type(default)(value) == default, name
+    text = EXAMPLE.read_text("utf-8").partition("\n[upstreams")[0]
+    bare = re.sub(r"^# (?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
+    quoted = tomllib.loads(bare)["server"]
+    assert set(quoted) == set(Server.__struct_fields__)
+    assert msgspec.convert(quoted, Server) == Server()
+
+
+def test_the_facts_that_the_example_quotes_are_facts() -> None:
+    text = EXAMPLE.read_text("utf-8")
+    bare = re.sub(r"^# (?=[a-z_.]+ = |\[)", "", text, flags=re.MULTILINE)
+    settings = read_table(tomllib.loads(bare), {"FIREWORKS_API_KEY": "k"})
+    quoted = settings.upstreams["fireworks"].facts
+    assert quoted
+    for model in settings.models.values():
+        assert {name: getattr(model.dialect, name) for name in quoted} == quoted
 
 
 def test_every_mistake_is_reported_at_once() -> None:
@@ -190,12 +202,12 @@ def test_a_dialect_is_known_from_the_host() -> None:
     }
     settings = read_table(table, {})
     assert settings.upstreams["far"].base_url == "https://api.fireworks.ai/inference/v1"
-    assert [model.dialect for model in settings.models.values()] == [
+    assert [model.dialect.name for model in settings.models.values()] == [
         "fireworks",
         "base",
         "fireworks",
     ]
-    assert [model.reasoning_events for model in settings.models.values()] == [
+    assert [model.options.reasoning_events for model in settings.models.values()] == [
         "summary",
         "summary",
         "none",
@@ -267,11 +279,46 @@ def test_a_mistake_on_the_command_line_is_named_after_its_option() -> None:
 
 
 def test_the_command_line_wins_over_the_file() -> None:
-    table = {
+    table: dict[str, Any] = {
         "server": {"port": 1, "read_timeout_s": 7},
         "upstreams": {"up": UP},
         "models": {"a": {"upstream": "up"}},
     }
+    table["models"]["a"]["reasoning_events"] = "none"
     settings = override(read_table(table, {}), {"port": 2, "reasoning_events": "text"})
     assert (settings.server.port, settings.server.read_timeout_s) == (2, 7)
-    assert settings.models["a"].reasoning_events == "text"
+    assert settings.models["a"].options.reasoning_events == "text"
+    assert options(settings.server).reasoning_events == "text"
+
+
+def test_every_option_of_the_core_can_be_set_for_all_and_for_one_model() -> None:
+    """The defaults are the core's; a model says otherwise for itself."""
+    names = set(Options.__struct_fields__)
+    assert names <= set(Server.__struct_fields__)
+    assert names <= set(ModelSection.__struct_fields__)
+    assert options(Server()) == Options()
+    table: dict[str, Any] = {
+        "server": {"strict": True, "hosted_tools": "reject", "forward": ["seed", "mirostat"]},
+        "upstreams": {"up": UP},
+        "models": {
+            "a": {"upstream": "up"},
+            "b": {"upstream": "up", "strict": False, "hosted_tools": "drop", "forward": []},
+        },
+    }
+    settings = read_table(table, {})
+    given = Options(strict=True, hosted_tools="reject", forward=("seed", "mirostat"))
+    assert options(settings.server) == given
+    assert settings.models["a"].options == given
+    assert settings.models["b"].options == Options(forward=())
+
+
+def test_what_is_translated_cannot_be_forwarded() -> None:
+    table: dict[str, Any] = {
+        "server": {"forward": ["seed", "messages"]},
+        "upstreams": {"up": UP},
+        "models": {"m": {"upstream": "up", "forward": ["tools"]}},
+    }
+    assert problems(table) == (
+        "server.forward: messages is translated, so it cannot go upstream unchanged",
+        'models."m".forward: tools is translated, so it cannot go upstream unchanged',
+    )

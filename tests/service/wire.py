@@ -136,6 +136,12 @@ class Call:
         await self.send(body if isinstance(body, bytes) else json.dumps(body).encode())
         await self.end()
 
+    async def cut(self, piece: bytes) -> None:
+        """Announce a piece of the body, send half of it, and close the connection."""
+        self._writer.write(b"%x\r\n%b" % (len(piece), piece[: len(piece) // 2]))
+        await self._writer.drain()
+        self._writer.close()
+
     def drop(self) -> None:
         """Break the connection off."""
         self._writer.transport.abort()

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
+from translator import Dialect, Options
 from translator.errors import InvalidRequest, NotFound
 
-from .settings import Model, ReasoningEvents, Settings, Upstream
+from .facts import resolved
+from .settings import Model, Settings, Upstream, options
 
 
 class Route(Struct, frozen=True, kw_only=True):
     """Where a request goes. None leaves a field as the client asked."""
 
     upstream: Upstream
-    dialect: str
-    reasoning_events: ReasoningEvents
+    dialect: Dialect
+    options: Options
     upstream_model: str | None = None
     max_output_tokens: int | None = None
     vision: bool = True
@@ -49,24 +51,21 @@ class ModelTable:
     def __init__(self, settings: Settings, created: int) -> None:
         self._models = settings.models
         self._created = created
-        self._any: Route | None = None
+        self._options = options(settings.server)
+        self._only: Upstream | None = None
         if not settings.models:
-            [upstream] = settings.upstreams.values()
-            self._any = Route(
-                upstream=upstream,
-                dialect=upstream.dialect,
-                reasoning_events=settings.server.reasoning_events,
-            )
+            [self._only] = settings.upstreams.values()
 
     @property
     def only_upstream(self) -> Upstream | None:
         """The upstream that answers for every model; None when there is a table."""
-        return self._any.upstream if self._any else None
+        return self._only
 
     def route(self, model: str | None) -> Route:
         """Where a request for `model` goes; raises NotFound, or InvalidRequest when it is None."""
-        if self._any is not None:
-            return self._any
+        if self._only is not None:
+            dialect = resolved(self._only.dialect, model or "", self._only.facts)
+            return Route(upstream=self._only, dialect=dialect, options=self._options)
         if model is None:
             raise InvalidRequest(
                 "Missing required parameter: 'model'.",
@@ -77,7 +76,7 @@ class ModelTable:
         return Route(
             upstream=row.upstream,
             dialect=row.dialect,
-            reasoning_events=row.reasoning_events,
+            options=row.options,
             upstream_model=row.upstream_model,
             max_output_tokens=row.max_output_tokens,
             vision=row.vision,

@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 import translator
-from translator.errors import TranslatorError, UpstreamError
+from translator.errors import TranslatorError, UpstreamError, UpstreamTimeout
 from translator.events import Event
 
+from .attempts import Attempt
 from .exchange import JSON, Exchange
+from .settings import Server
 from .upstream import Answer, Body
 
 log = logging.getLogger(__name__)
@@ -47,33 +49,59 @@ def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
     return {"x-translator-notices": f"{len(notices)}; {','.join(shown)}"}
 
 
-async def stream(
-    exchange: Exchange, translation: translator.Translation, answer: Answer, *, grace_s: float
-) -> None:
+class Progress:
+    """Whether an answer grows.
+
+    Signs of life alone are a stall: the HTTP client's clock starts anew with each comment, this one
+    does not.
+    """
+
+    def __init__(
+        self, translation: translator.Translation, limit_s: float, now: Callable[[], float]
+    ) -> None:
+        self._translation = translation
+        self._limit_s = limit_s
+        self._now = now
+        self._pieces = translation.pieces
+        self._since = self._now()
+
+    def check(self) -> None:
+        """To be called after each piece; raises UpstreamTimeout."""
+        if self._translation.pieces != self._pieces:
+            self._pieces = self._translation.pieces
+            self._since = self._now()
+        elif self._now() - self._since > self._limit_s:
+            raise UpstreamTimeout("The upstream sent signs of life, but its answer did not go on.")
+
+
+async def stream(exchange: Exchange, attempt: Attempt, answer: Answer, *, server: Server) -> None:
     """Answer with Responses events. Raises what went wrong only while no byte has been sent."""
+    translation = attempt.translation
     async with answer.body() as body:
-        async with aclosing(_frames(translation, body, grace_s)) as frames:
+        async with aclosing(_frames(translation, body, server)) as frames:
             async for piece in frames:
                 if not exchange.started:
-                    headers = EVENT_STREAM | notices_header(translation.notices)
+                    headers = EVENT_STREAM | notices_header(attempt.notices)
                     await exchange.start(200, headers)
                 await exchange.write(piece)
         await exchange.end()
         exchange.outcome = translation.response.status
         if translation.error is not None:
             exchange.outcome += f" {translation.error.code}"
-        await body.drain()
+        else:
+            await body.drain()
 
 
 async def _frames(
-    translation: translator.Translation, body: Body, grace_s: float
+    translation: translator.Translation, body: Body, server: Server
 ) -> AsyncGenerator[bytes]:
     """What is written, each time: all events of one upstream read; at the end `[DONE]`."""
     begun = False  # from the first yield on, an error is an event
     broken: TranslatorError | None = None
     held: list[Event] = []
     now = asyncio.get_running_loop().time
-    deadline = now() + grace_s
+    deadline = now() + server.headers_grace_s
+    progress = Progress(translation, server.progress_timeout_s, now)
     try:
         while not translation.finished:
             piece = await (body.next() if begun else body.next_within(deadline - now()))
@@ -81,9 +109,11 @@ async def _frames(
                 break
             if piece is not None:
                 held += translation.receive(piece)
+                progress.check()
                 if not begun and not translation.produced:
                     _raise_if_nothing_came(translation)
-                    continue  # a comment, a role: an error may still come in their place
+                    if now() < deadline:
+                        continue  # a comment, a role: an error may still come in their place
             if not translation.finished and (events := held or translation.start()):
                 begun = True
                 yield _encoded(events)
@@ -113,14 +143,25 @@ def _encoded(events: Sequence[Event]) -> bytes:
     return b"".join(map(translator.encode_sse, events))
 
 
-async def whole(
-    exchange: Exchange, translation: translator.Translation, answer: Answer, *, limit: int
-) -> None:
+async def whole(exchange: Exchange, attempt: Attempt, answer: Answer, *, server: Server) -> None:
     """Answer with one Responses body."""
-    response = translation.complete(await answer.read(limit))
+    translation = attempt.translation
+    now = asyncio.get_running_loop().time
+    progress = Progress(translation, server.progress_timeout_s, now)
+    left = server.max_answer_bytes
+    async with answer.body() as body:
+        while not translation.finished and (piece := await body.next()):
+            left -= len(piece)
+            if left < 0:
+                raise UpstreamError(
+                    f"The upstream's answer is over {server.max_answer_bytes} bytes."
+                )
+            translation.receive(piece)
+            progress.check()
+    response = translation.complete(b"")
     exchange.outcome = response.status
-    body = translator.encode_json(response)
-    await exchange.whole(200, body, JSON | notices_header(translation.notices))
+    encoded = translator.encode_json(response)
+    await exchange.whole(200, encoded, JSON | notices_header(attempt.notices))
 
 
 async def verbatim(exchange: Exchange, answer: Answer) -> None:

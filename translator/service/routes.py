@@ -19,12 +19,12 @@ import msgspec
 from starlette.routing import Route as PathRoute
 from starlette.types import Receive, Scope, Send
 
-import translator
-from translator.errors import InvalidRequest, NotFound
+from translator.errors import InvalidRequest, NotFound, UpstreamError
 from translator.json_values import NOT_JSON
 from translator.to_chat import read_request
 
 from . import relay
+from .attempts import Asking, Attempt, Memory
 from .errors import MethodNotAllowed, Overloaded
 from .exchange import Exchange, NewId
 from .models import ModelTable, Route
@@ -77,6 +77,7 @@ class Endpoints:
         self._upstreams = upstreams
         self._clock = clock
         self._new_id = new_id
+        self._memory = Memory()
         self._open = 0
 
     def routes(self) -> list[PathRoute]:
@@ -103,58 +104,48 @@ class Endpoints:
     async def responses(self, exchange: Exchange) -> None:
         with self._place():
             body = await exchange.body()
-            translation, route = self._translation(body)
-            exchange.model = translation.request.model or ""
-            exchange.dialect = route.dialect
-            if translation.notices:
-                exchange.notes = relay.notices_header(translation.notices)["x-translator-notices"]
-            for notice in translation.notices:
-                log.debug("%s: %s: %s", exchange.request_id, notice.path, notice.message)
-            await exchange.while_client_waits(self._translated(exchange, translation, route))
+            model = _model_of(body)
+            route = self._models.route(model)
+            exchange.model = model or ""
+            exchange.dialect = route.dialect.name
+            asking = Asking(
+                body,
+                route,
+                self._memory,
+                model=exchange.model,
+                may_retry=self._server.retry_refused,
+                clock=self._clock,
+                new_id=self._new_id,
+            )
+            await exchange.while_client_waits(self._translated(exchange, asking, route))
 
-    async def _translated(
-        self, exchange: Exchange, translation: translator.Translation, route: Route
-    ) -> None:
-        streams = bool(translation.request.stream)
+    async def _translated(self, exchange: Exchange, asking: Asking, route: Route) -> None:
+        while True:
+            try:
+                await self._attempt(exchange, asking, route.upstream)
+            except UpstreamError as error:
+                if exchange.started or not asking.again(error):
+                    raise
+            else:
+                return
+
+    async def _attempt(self, exchange: Exchange, asking: Asking, upstream: Upstream) -> None:
+        attempt = asking.attempt
+        _note(exchange, attempt)
+        streams = bool(attempt.translation.request.stream)
         call = self._upstreams.call(
-            route.upstream,
+            upstream,
             "chat/completions",
-            body=translation.chat_body,
+            body=attempt.body,
             authorization=exchange.header("authorization"),
             accept="text/event-stream" if streams else "application/json",
         )
         async with call as answer:
             if not 200 <= answer.status < 300:
                 raise await answer.error()
-            if streams:
-                grace_s = self._server.headers_grace_s
-                await relay.stream(exchange, translation, answer, grace_s=grace_s)
-            else:
-                limit = self._server.max_answer_bytes
-                await relay.whole(exchange, translation, answer, limit=limit)
-
-    def _translation(self, body: bytes) -> tuple[translator.Translation, Route]:
-        try:
-            model = _read_head(body).model
-        except NOT_JSON:
-            read_request(body)  # raises, and says what is wrong
-            model = None
-        route = self._models.route(model)
-        translation = translator.Translation(
-            body,
-            dialect=route.dialect,
-            response_id=self._new_id("resp_"),
-            created_at=int(self._clock()),
-            new_id=self._new_id,
-            now=lambda: int(self._clock()),
-            target=translator.Target(
-                model=route.upstream_model,
-                max_output_tokens=route.max_output_tokens,
-                vision=route.vision,
-            ),
-            options=translator.Options(reasoning_events=route.reasoning_events),
-        )
-        return translation, route
+            asking.taken()
+            give = relay.stream if streams else relay.whole
+            await give(exchange, attempt, answer, server=self._server)
 
     async def chat_completions(self, exchange: Exchange) -> None:
         with self._place():
@@ -168,7 +159,7 @@ class Endpoints:
                 raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
             route = self._models.route(model)
             exchange.model = model or ""
-            exchange.dialect = route.dialect
+            exchange.dialect = route.dialect.name
             if _apply(route, fields):
                 body = msgspec.json.encode(fields)
             work = self._verbatim(exchange, route.upstream, "chat/completions", body)
@@ -218,6 +209,22 @@ class Endpoints:
             yield
         finally:
             self._open -= 1
+
+
+def _model_of(body: bytes) -> str | None:
+    """The model that a request asks for; raises InvalidRequest for what is no JSON object."""
+    try:
+        return _read_head(body).model
+    except NOT_JSON:
+        read_request(body)  # raises, and says what is wrong
+        return None
+
+
+def _note(exchange: Exchange, attempt: Attempt) -> None:
+    """What an attempt loses, for the log."""
+    exchange.notes = relay.notices_header(attempt.notices).get("x-translator-notices", "")
+    for notice in attempt.notices:
+        log.debug("%s: %s: %s", exchange.request_id, notice.path, notice.message)
 
 
 def _unknown_path(exchange: Exchange) -> NotFound:

@@ -6,35 +6,40 @@ A file is TOML. Each section is checked key by key, so that one start shows all 
 its path: `models."kimi-k2p6".upstream: there is no upstream "firework"; known: fireworks`. The
 command line's single `--upstream URL` is the same table with one entry, checked by the same rules.
 
-What comes out is resolved: a dialect is a known name (never "auto"), an API key is the key itself
-and not the name of its variable, a model points to its upstream. Limits carry their unit in the
-name.
+What comes out is resolved: a model's dialect is the facts themselves (and an upstream's a known
+name, never "auto"), an API key is the key itself and not the name of its variable, a model points
+to its upstream. Limits carry their unit in the name.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
-from translator.dialects import DIALECTS, known_host
+from translator import Dialect, Options
+from translator.dialects import known_host
+
+from .checks import (
+    dialect_problems,
+    forward_problems,
+    header_problems,
+    is_header_value,
+    url_problems,
+)
+from .facts import read_facts, resolved
+from .sections import named_sections, read_section, shown_key, unknown
 
 ReasoningEvents = Literal["summary", "text", "both", "none"]
+HostedTools = Literal["drop", "reject"]
 Positive = Annotated[int, Meta(gt=0)]
 Seconds = Annotated[float, Meta(gt=0)]
-
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_FRAMING_HEADERS = frozenset({"connection", "content-length", "transfer-encoding"})
 
 CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 """Headers by which upstreams are known to take a key, in lower case."""
@@ -56,6 +61,18 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """0 lets the system choose one."""
 
     reasoning_events: ReasoningEvents = "summary"
+    hosted_tools: HostedTools = "drop"
+    """A tool that only OpenAI's servers can run: left out with a notice, or refused."""
+
+    strict: bool = False
+    """A request of which something would be lost on the way is refused."""
+
+    forward: tuple[str, ...] = Options().forward
+    """Fields beyond the Responses API that go upstream as the client sent them."""
+
+    retry_refused: bool = True
+    """A request of which the upstream refuses an optional field is sent once more without it."""
+
     max_body_bytes: Positive = 64 * 1024 * 1024
     """Largest request body: images travel inside it."""
 
@@ -68,6 +85,10 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connect_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 300.0
     """Longest silence of an upstream, before its answer and between two pieces of it."""
+
+    progress_timeout_s: Seconds = 900.0
+    """Longest time in which an upstream sends signs of life, but no piece of an answer. DeepSeek
+    keeps a request for ten minutes in its queue, with comments."""
 
     client_timeout_s: Seconds = 300.0
     """Longest wait for a client that neither sends the rest of its request nor takes its answer."""
@@ -86,6 +107,9 @@ class UpstreamSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     base_url: str = ""
     api_key_env: str | None = None
     dialect: str = "auto"
+    facts: dict[str, Any] = {}
+    """What is different from the dialect."""
+
     headers: dict[str, str] = {}
 
 
@@ -100,7 +124,14 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dialect: str = "auto"
     """"auto" is here: the same as its upstream's."""
 
+    facts: dict[str, Any] = {}
+    """What is different from the dialect and from the upstream's facts."""
+
+    # as in [server]
     reasoning_events: ReasoningEvents | None = None
+    hosted_tools: HostedTools | None = None
+    strict: bool | None = None
+    forward: tuple[str, ...] | None = None
 
 
 class Upstream(Struct, frozen=True, kw_only=True):
@@ -109,6 +140,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
     name: str
     base_url: str  # without a slash at its end
     dialect: str
+    facts: dict[str, Any] = {}
     api_key: str | None = None
     headers: dict[str, str] = {}
 
@@ -129,8 +161,8 @@ class Model(Struct, frozen=True, kw_only=True):
     id: str
     upstream: Upstream
     upstream_model: str
-    dialect: str
-    reasoning_events: ReasoningEvents
+    dialect: Dialect
+    options: Options
     context_window: int | None = None  # tokens
     max_output_tokens: int | None = None  # tokens
     vision: bool = True
@@ -183,29 +215,38 @@ def read_options(
 
 def override(settings: Settings, server: Mapping[str, Any]) -> Settings:
     """The same settings with some of `[server]` replaced, as the command line asks."""
-    models = settings.models
-    if "reasoning_events" in server:
-        events = server["reasoning_events"]
-        models = {
-            name: msgspec.structs.replace(model, reasoning_events=events)
-            for name, model in models.items()
-        }
+    asked = {name: server[name] for name in Options.__struct_fields__ if name in server}
+    models = {
+        name: msgspec.structs.replace(
+            model, options=msgspec.structs.replace(model.options, **asked)
+        )
+        for name, model in settings.models.items()
+    }
     return msgspec.structs.replace(
         settings, server=msgspec.structs.replace(settings.server, **server), models=models
+    )
+
+
+def options(server: Server, model: ModelSection | None = None) -> Options:
+    """How requests are translated: as the model says, else as the server does."""
+    own = {name: getattr(model, name, None) for name in Options.__struct_fields__}
+    return Options(
+        **{name: getattr(server, name) if value is None else value for name, value in own.items()}
     )
 
 
 def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings in a decoded TOML document; raises SettingsError with every mistake."""
     sections = ("server", "upstreams", "models")
-    problems = [f"{key}: {_unknown(key, sections)}" for key in table if key not in sections]
-    server = _section(Server, table.get("server", {}), "server", problems)
+    problems = [f"{key}: {unknown(key, sections)}" for key in table if key not in sections]
+    server = read_section(Server, table.get("server", {}), "server", problems)
+    problems += forward_problems(server.forward, "server.forward")
     upstreams: dict[str, Upstream | None] = {}
-    for name, value in _named(table, "upstreams", problems).items():
+    for name, value in named_sections(table, "upstreams", problems).items():
         upstreams[name] = _upstream(name, value, environ, problems)
     models = [
         _model(model_id, value, upstreams, server, problems)
-        for model_id, value in _named(table, "models", problems).items()
+        for model_id, value in named_sections(table, "models", problems).items()
     ]
     if not upstreams:
         problems.append("upstreams: no upstream is given")
@@ -227,13 +268,14 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
 def _upstream(
     name: str, value: object, environ: Mapping[str, str], problems: list[str]
 ) -> Upstream | None:
-    path = f"upstreams.{_key(name)}"
+    path = f"upstreams.{shown_key(name)}"
     before = len(problems)
-    section = _section(UpstreamSection, value, path, problems, required="base_url")
+    section = read_section(UpstreamSection, value, path, problems, required="base_url")
     if section.base_url:
-        problems += [f"{path}.base_url: {text}" for text in _url_problems(section.base_url)]
-    problems += _dialect_problems(section.dialect, f"{path}.dialect")
-    problems += _header_problems(section.headers, f"{path}.headers")
+        problems += [f"{path}.base_url: {text}" for text in url_problems(section.base_url)]
+    problems += dialect_problems(section.dialect, f"{path}.dialect")
+    facts = read_facts(section.facts, f"{path}.facts", problems)
+    problems += header_problems(section.headers, f"{path}.headers")
     api_key = None
     if section.api_key_env is not None:
         api_key = environ.get(section.api_key_env, "").strip()
@@ -241,7 +283,7 @@ def _upstream(
             problems.append(
                 f"{path}.api_key_env: the environment variable {section.api_key_env} is not set"
             )
-        elif not _HEADER_VALUE.fullmatch(api_key):
+        elif not is_header_value(api_key):
             problems.append(
                 f"{path}.api_key_env: the environment variable {section.api_key_env} "
                 "holds characters that cannot be in a key"
@@ -255,6 +297,7 @@ def _upstream(
         name=name,
         base_url=section.base_url.rstrip("/"),
         dialect=dialect,
+        facts=facts,
         api_key=api_key,
         headers=section.headers,
     )
@@ -269,127 +312,32 @@ def _model(
 ) -> Model | None:
     path = f"models.{json.dumps(model_id, ensure_ascii=False)}"
     before = len(problems)
-    section = _section(ModelSection, value, path, problems, required="upstream")
+    section = read_section(ModelSection, value, path, problems, required="upstream")
     if section.upstream and section.upstream not in upstreams:
         known = ", ".join(upstreams) or "none"
         problems.append(
             f'{path}.upstream: there is no upstream "{section.upstream}"; known: {known}'
         )
-    problems += _dialect_problems(section.dialect, f"{path}.dialect")
+    problems += dialect_problems(section.dialect, f"{path}.dialect")
+    facts = read_facts(section.facts, f"{path}.facts", problems)
+    problems += forward_problems(section.forward or (), f"{path}.forward")
     if section.upstream_model == "":
         problems.append(f"{path}.upstream_model: must not be empty")
     upstream = upstreams.get(section.upstream)
     if len(problems) > before or upstream is None:  # what is wrong with it is said there
         return None
+    dialect = upstream.dialect if section.dialect == "auto" else section.dialect
+    upstream_model = section.upstream_model or model_id
     return Model(
         id=model_id,
         upstream=upstream,
-        upstream_model=section.upstream_model or model_id,
-        dialect=upstream.dialect if section.dialect == "auto" else section.dialect,
-        reasoning_events=section.reasoning_events or server.reasoning_events,
+        upstream_model=upstream_model,
+        dialect=resolved(dialect, upstream_model, upstream.facts, facts),
+        options=options(server, section),
         context_window=section.context_window,
         max_output_tokens=section.max_output_tokens,
         vision=section.vision,
     )
-
-
-def _named(table: Mapping[str, Any], key: str, problems: list[str]) -> dict[str, Any]:
-    """A section that is itself a table of sections."""
-    value = table.get(key, {})
-    if isinstance(value, dict):
-        return cast("dict[str, Any]", value)
-    problems.append(f"{key}: expected a table, as in [{key}.NAME]")
-    return {}
-
-
-T = TypeVar("T", bound=Struct)
-
-
-def _section(
-    kind: type[T], value: object, path: str, problems: list[str], *, required: str = ""
-) -> T:
-    """One section as its struct, with the default in place of each value that is wrong.
-
-    msgspec stops at the first mistake, so each key is converted by itself.
-    """
-    if not isinstance(value, dict):
-        problems.append(f"{path}: expected a table, as in [{path}]")
-        return kind()
-    table = cast("dict[str, object]", value)
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    good: dict[str, Any] = {}
-    for key, item in table.items():
-        if key not in fields:
-            problems.append(f"{path}.{_key(key)}: {_unknown(key, fields)}")
-            continue
-        try:
-            good[key] = msgspec.convert(item, fields[key].type)
-        except msgspec.ValidationError as error:
-            problems.append(f"{path}.{key}: {_sentence(error)}")
-    if required and table.get(required, "") == "":
-        problems.append(f"{path}.{required}: is missing")
-    return kind(**good)
-
-
-def _url_problems(url: str) -> list[str]:
-    try:
-        parts = urlsplit(url)
-        port_is_a_number = parts.port is None or parts.port > 0
-    except ValueError:
-        return [f"{json.dumps(url)} is not a URL"]
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_a_number:
-        return [f"{json.dumps(url)} is not a URL that starts with http:// or https://"]
-    if not url.isascii() or not url.isprintable() or " " in url:
-        return [f"{json.dumps(url)} holds a character that a URL cannot hold"]
-    problems: list[str] = []
-    if parts.username is not None or parts.password is not None:
-        problems.append("must not hold a user name or a password; use api_key_env or headers")
-    if parts.query or parts.fragment:
-        problems.append("must not have a query or a fragment; paths are appended to it")
-    if parts.path.rstrip("/").endswith("/chat/completions"):
-        problems.append("must end before /chat/completions, which is appended to it")
-    return problems
-
-
-def _dialect_problems(name: str, path: str) -> list[str]:
-    if name == "auto" or name in DIALECTS:
-        return []
-    return [f'{path}: there is no dialect "{name}"; known: auto, {", ".join(DIALECTS)}']
-
-
-def _header_problems(headers: Mapping[str, str], path: str) -> list[str]:
-    """What is wrong with extra headers. A value may be a secret and is never repeated."""
-    problems: list[str] = []
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            problems.append(f"{path}.{_key(name)}: is not a header name")
-        elif name.lower() in _FRAMING_HEADERS:
-            problems.append(f"{path}.{_key(name)}: is decided by the connection")
-        elif not _HEADER_VALUE.fullmatch(value):
-            problems.append(f"{path}.{_key(name)}: holds characters that a header cannot hold")
-    return problems
-
-
-def _unknown(key: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    if near:
-        return f"there is no such setting; did you mean {near[0]}?"
-    return f"there is no such setting; known: {', '.join(known)}"
-
-
-def _sentence(error: msgspec.ValidationError) -> str:
-    """The sentence of msgspec without its own path, in the voice of the others."""
-    text, _, inner = str(error).partition(" - at ")
-    text = text[:1].lower() + text[1:].replace("`", "")
-    if text.startswith("invalid enum value"):
-        return f"{text}; known: {', '.join(get_args(ReasoningEvents))}"
-    key = inner.strip("`").removeprefix("$")
-    return f"{text} (at {key})" if key and key != "[...]" else text
-
-
-def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def _as_option(problem: str) -> str:

@@ -21,6 +21,7 @@ import httpx
 from translator.errors import UpstreamError, UpstreamTimeout
 from translator.upstream_errors import read_upstream_error
 
+from .inflate import inflated
 from .settings import Server, Upstream
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,6 @@ _FAULTS: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
     (httpx.TimeoutException, UpstreamTimeout, "The upstream fell silent {when}."),
     (httpx.ConnectError, UpstreamError, "The upstream could not be reached."),
     (httpx.ProxyError, UpstreamError, "The proxy in front of the upstream refused."),
-    (httpx.DecodingError, UpstreamError, "The upstream's answer could not be decompressed."),
     (httpx.RemoteProtocolError, UpstreamError, "The upstream closed the connection {when}."),
     (httpx.NetworkError, UpstreamError, "The connection to the upstream broke {when}."),
     (httpx.HTTPError, UpstreamError, "The upstream could not be called."),
@@ -121,7 +121,9 @@ class Answer:
     @asynccontextmanager
     async def body(self, *, raw: bool = False) -> AsyncGenerator[Body]:
         """The body, to be read; `raw` leaves a compression on."""
-        source = self._response.aiter_raw() if raw else self._response.aiter_bytes()
+        source = self._response.aiter_raw()
+        if not raw:
+            source = inflated(source, self.headers.get("content-encoding", ""))
         body = Body(self._mapped(source))
         try:
             yield body
@@ -134,16 +136,6 @@ class Answer:
                 yield piece
         except httpx.HTTPError as error:
             raise _fault(error, self._upstream, "in mid-answer") from error
-
-    async def read(self, limit: int) -> bytes:
-        """The whole body; raises UpstreamError when it is over `limit` bytes."""
-        read = bytearray()
-        async with self.body() as body:
-            while piece := await body.next():
-                read += piece
-                if len(read) > limit:
-                    raise UpstreamError(f"The upstream's answer is over {limit} bytes.")
-        return bytes(read)
 
     async def error(self) -> UpstreamError:
         """What this answer means, when its status is not 2xx, as an error for our client."""

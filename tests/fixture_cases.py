@@ -1,0 +1,285 @@
+"""The fixtures: one folder is one exchange, with what goes in and what must come out.
+
+    request.json      the client's request
+    chat.json         the chat request that goes upstream
+    upstream.sse      the upstream's answer: a stream,
+    upstream.json       one JSON body (or what some upstreams send in its place),
+    upstream.http       or an HTTP error: status line, headers, body
+    events.jsonl      the events of a streamed answer
+    response.json     the body of an answer that is not streamed
+    error.json        the HTTP error: of a refusal, or where nothing of an answer had been sent yet
+    source.toml       the fact that the case stands for, and what is expected in a few words
+
+What is expected stands twice: in full, and in `source.toml`, which is written by hand from the fact
+and never from the outcome. `fixtures/README.md` explains its notation.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+import translator
+from tests.compact import Summary, summary_of
+from tests.replaying import translation
+from translator import Dialect, Event, Options, Response, Target, Translation, TranslatorError
+from translator.sealed import unseal
+
+ERROR_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
+"""Types of errors by HTTP status; of others "server_error" from 500 on, "invalid_request_error"
+below, and "insufficient_quota" where that is the code."""
+
+ROOT = Path(__file__).resolve().parents[1] / "fixtures"
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a case stands for, and what is expected of it.
+
+    `plan` numbers the scenarios, if it stands for any. `usage` is input, output, cached and reasoning tokens. `cut` is
+    the item that a failure left open. `http`, `code`, `param`, `headers` and `says` belong to an error: its
+    status, its code and param (none: null), its headers, a part of its message; `hides` must not be
+    found in the message. `dialect_fields`
+    replace single facts of the dialect.
+    """
+
+    plan: list[int]
+    title: str
+    fact: str
+    dialect: str = "base"
+    items: list[str] = []
+    cut: str | None = None
+    citations: list[str] = []
+    sealed: list[str] = []
+    status: str | None = None
+    usage: tuple[int, int, int, int] | None = None
+    http: int | None = None
+    code: str | None = None
+    param: str | None = None
+    headers: dict[str, str] = {}
+    says: str = ""
+    hides: list[str] = []
+    notices: list[str] = []
+    options: dict[str, Any] = {}
+    target: dict[str, Any] = {}
+    dialect_fields: dict[str, Any] = {}
+
+
+class HttpError(Struct, frozen=True):
+    """An answer that is no answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Outcome(Struct):
+    """What becomes of a case, as JSON values; None for what there is not."""
+
+    chat: Any = None
+    notices: list[str] = []
+    events: list[Any] | None = None
+    response: Any = None
+    error: Any = None
+
+    def files(self) -> dict[str, Any]:
+        """The values by the name of the file that holds them."""
+        named = {
+            "chat.json": self.chat,
+            "events.jsonl": self.events,
+            "response.json": self.response,
+            "error.json": self.error,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def final(self) -> Any:
+        """The final response; None when the answer is an error alone."""
+        return self.events[-1]["response"] if self.events else self.response
+
+
+class Case:
+    """One folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.relative_to(ROOT).as_posix()
+        self.source = msgspec.toml.decode((folder / "source.toml").read_bytes(), type=Source)
+
+    @functools.cached_property
+    def request(self) -> dict[str, Any] | None:
+        return self._json("request.json")
+
+    @functools.cached_property
+    def body(self) -> bytes | None:
+        """The upstream's answer, when it is no HTTP error."""
+        for name in ("upstream.sse", "upstream.json"):
+            if (self.folder / name).is_file():
+                return (self.folder / name).read_bytes()
+        return None
+
+    @functools.cached_property
+    def http_error(self) -> HttpError | None:
+        path = self.folder / "upstream.http"
+        if not path.is_file():
+            return None
+        head, _, body = path.read_bytes().partition(b"\n\n")
+        status, *headers = head.decode().splitlines()
+        pairs = (line.partition(": ")[::2] for line in headers)
+        return HttpError(int(status.split()[1]), dict(pairs), body)
+
+    @property
+    def streamed(self) -> bool:
+        """There is an answer, and it is asked for as a stream."""
+        return self.body is not None and bool((self.request or {}).get("stream"))
+
+    @property
+    def dialect(self) -> Dialect:
+        known = translator.DIALECTS[self.source.dialect]
+        types = get_type_hints(Dialect)
+        fields = {
+            name: msgspec.convert(value, types[name])
+            for name, value in self.source.dialect_fields.items()
+        }
+        return msgspec.structs.replace(known, **fields)
+
+    def translation(self) -> Translation:
+        assert self.request is not None
+        return translation(
+            self.request,
+            dialect=self.dialect,
+            options=msgspec.convert(self.source.options, Options),
+            target=msgspec.convert(self.source.target, Target),
+        )
+
+    def events(self, pieces: list[bytes]) -> tuple[list[Event], Translation]:
+        """The events of the answer, given in pieces."""
+        t = self.translation()
+        events = t.start()
+        for piece in pieces:
+            events += t.receive(piece)
+        return events + t.close(), t
+
+    def expected(self) -> dict[str, Any]:
+        """The values of the files that hold what must come out."""
+        names = ("chat.json", "response.json", "error.json")
+        found = {name: self._json(name) for name in names if (self.folder / name).is_file()}
+        lines = self.folder / "events.jsonl"
+        if lines.is_file():
+            found["events.jsonl"] = [json.loads(line) for line in lines.read_bytes().splitlines()]
+        return found
+
+    def _json(self, name: str) -> Any:
+        path = self.folder / name
+        return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def run(case: Case) -> Outcome:
+    """Run a case through the core."""
+    outcome = Outcome()
+    refusal = case.http_error
+    if refusal is not None:
+        outcome.error = error_answer(
+            translator.read_upstream_error(
+                refusal.status, refusal.body, retry_after=refusal.headers.get("retry-after")
+            )
+        )
+    if case.request is None:
+        return outcome
+    try:
+        t = case.translation()
+    except TranslatorError as error:
+        outcome.error = error_answer(error)
+        return outcome
+    outcome.chat = json.loads(t.chat_body)
+    outcome.notices = [f"{notice.path} {notice.code}" for notice in t.notices]
+    if case.body is None:
+        return outcome
+    if case.streamed:
+        events, t = case.events([case.body])
+        outcome.events = [opened(event) for event in events]
+        if t.error is not None and not t.produced:
+            outcome.error = error_answer(t.error)
+        return outcome
+    try:
+        outcome.response = opened(t.complete(case.body))
+    except TranslatorError as error:
+        outcome.error = error_answer(error)
+    return outcome
+
+
+def disagreements(case: Case, outcome: Outcome) -> list[str]:
+    """Where an outcome is not what `source.toml` expects; empty when all is well."""
+    source, found = case.source, Summary()
+    if outcome.final is not None:
+        found = summary_of(outcome.final, outcome.events or [])
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, getattr(source, name), getattr(found, name))
+        for name in ("items", "cut", "citations", "status", "usage")
+    ]
+    pairs.append(("sealed", [json.loads(blob) for blob in source.sealed], found.sealed))
+    answer = outcome.error or {"status": None, "headers": {}, "body": {"error": {}}}
+    error = answer["body"]["error"]
+    pairs += [
+        ("notices", sorted(source.notices), sorted(outcome.notices)),
+        ("http", source.http, answer["status"]),
+        ("code", source.code, error.get("code")),
+        ("param", source.param, error.get("param")),
+        ("headers", source.headers, answer["headers"]),
+        ("type", _error_type(source), error.get("type")),
+    ]
+    message = error.get("message", found.message)
+    if source.says not in message:
+        pairs.append(("says", source.says, message))
+    pairs += [("hides", text, message) for text in source.hides if text in message]
+    if outcome.final is not None and case.request and "model" in case.request:
+        pairs.append(("model", case.request["model"], outcome.final["model"]))
+    return [
+        f"{name}:\n    expected {expected!r}\n    actual   {actual!r}"
+        for name, expected, actual in pairs
+        if expected != actual or name == "hides"
+    ]
+
+
+def _error_type(source: Source) -> str | None:
+    if source.http is None:
+        return None
+    if source.code == "insufficient_quota":
+        return "insufficient_quota"
+    usual = "server_error" if source.http >= 500 else "invalid_request_error"
+    return ERROR_TYPES.get(source.http, usual)
+
+
+def as_json(value: Event | Response) -> Any:
+    """An event or a response as the JSON value that a client sees."""
+    return json.loads(translator.encode_json(value))
+
+
+def opened(value: Event | Response) -> Any:
+    """The same with sealed reasoning opened, what is empty in it left out.
+
+    How it is packed depends on the machine's zlib.
+    """
+    body = as_json(value)
+    for item in [body.get("item", {}), *body.get("response", body).get("output", [])]:
+        thought = unseal(item.get("encrypted_content") or "")
+        if thought is not None:
+            fields = json.loads(msgspec.json.encode(thought))
+            item["encrypted_content"] = {name: value for name, value in fields.items() if value}
+    return body
+
+
+def error_answer(error: TranslatorError) -> dict[str, Any]:
+    """The HTTP answer that an error becomes before anything was sent."""
+    return {"status": error.status_hint, "headers": error.headers, "body": error.envelope()}
+
+
+@functools.cache
+def all_cases() -> dict[str, Case]:
+    """Every fixture by its name, "<upstream>/<case>"."""
+    folders = sorted(path.parent for path in ROOT.glob("*/*/source.toml"))
+    return {case.name: case for case in map(Case, folders)}

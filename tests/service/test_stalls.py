@@ -1,0 +1,252 @@
+"""An upstream that lives and does not answer: silence has a bound, and so have signs of life."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from translator import Options, Translation, UpstreamTimeout
+from translator.service.relay import Progress, _frames
+from translator.service.settings import Server
+from translator.service.upstream import Body
+
+from .wire import (
+    BOUND_S,
+    HELLO,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    chunk,
+    client_of,
+    events,
+    frame,
+    make_settings,
+    serving,
+)
+
+PATH = "/v1/responses"
+ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+
+SIGNS_OF_LIFE = {
+    "comments": b": keep-alive\n\n",
+    "blank lines": b"\r\n",
+    "empty data": b"data: \n\n",
+    "empty texts": chunk({"role": "assistant", "content": ""}),
+    "empty deltas": chunk({}),
+    "usage": frame({"choices": [{"index": 0, "delta": {}}], "usage": {"prompt_tokens": 3}}),
+}
+
+
+@asynccontextmanager
+async def alive(call: Call, sign: bytes) -> AsyncGenerator[None]:
+    """Signs of life until the service hangs up."""
+
+    async def live() -> None:
+        while True:
+            await call.send(sign)
+            await asyncio.sleep(0.01)
+
+    living = asyncio.create_task(live())
+    try:
+        yield
+        await bounded(call.gone())
+    finally:
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_silence_in_mid_reasoning(upstream: ScriptedUpstream) -> None:
+    """Thoughts, then nothing more, with the connection open: a failure, and it is closed."""
+    gone = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(chunk({"reasoning_content": "Let me"}))
+        await bounded(call.gone())
+        gone.set()
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url, read_timeout_s=0.5)) as client:
+        answer = await bounded(client.post(PATH, json=ASK))
+        await bounded(gone.wait())
+    found = events(answer.content)
+    assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
+    failed = found[-1]["response"]
+    assert failed["error"]["code"] == "server_error"
+    assert "silent" in failed["error"]["message"]
+    assert failed["output"] == []  # the thought that was cut is not called done
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sign", SIGNS_OF_LIFE.values(), ids=SIGNS_OF_LIFE)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_signs_of_life_alone_are_a_504(
+    upstream: ScriptedUpstream, sign: bytes, stream: bool
+) -> None:
+    """Each starts the clock of silence anew, and none the clock of progress."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        async with alive(call, sign):
+            pass
+
+    upstream.script = script
+    settings = make_settings(
+        upstream.url, read_timeout_s=5, headers_grace_s=1000, progress_timeout_s=0.1
+    )
+    async with client_of(settings) as client:
+        answer = await bounded(client.post(PATH, json=ASK | {"stream": stream}))
+    assert answer.status_code == 504
+    assert answer.json()["error"] == {
+        "message": "The upstream sent signs of life, but its answer did not go on.",
+        "type": "server_error",
+        "param": None,
+        "code": "upstream_timeout",
+    }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sign", SIGNS_OF_LIFE.values(), ids=SIGNS_OF_LIFE)
+@pytest.mark.parametrize(
+    "begun", [chunk({"reasoning_content": "Let me"}), HELLO[1]], ids=["reasoning", "text"]
+)
+async def test_signs_of_life_in_mid_answer_end_it_in_a_failure(
+    upstream: ScriptedUpstream, sign: bytes, begun: bytes
+) -> None:
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(begun)
+        async with alive(call, sign):
+            pass
+
+    upstream.script = script
+    settings = make_settings(upstream.url, read_timeout_s=5, progress_timeout_s=0.1)
+    async with client_of(settings) as client:
+        answer = await bounded(client.post(PATH, json=ASK))
+    found = events(answer.content)
+    assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
+    assert "did not go on" in found[-1]["response"]["error"]["message"]
+
+
+def progress_of(**options: Any) -> tuple[Translation, Progress, list[float]]:
+    """The clock of an answer, under a time that the test decides; its bound is 10 seconds."""
+    count = itertools.count()
+    translation = Translation(
+        b'{"model":"m","input":"Hi","stream":true}',
+        response_id="resp_1",
+        created_at=0,
+        new_id=lambda prefix: f"{prefix}{next(count)}",
+        options=Options(**options),
+    )
+    time = [0.0]
+    return translation, Progress(translation, 10, lambda: time[0]), time
+
+
+def stalls(progress: Progress) -> bool:
+    try:
+        progress.check()
+    except UpstreamTimeout:
+        return True
+    return False
+
+
+PIECES = {
+    "reasoning": chunk({"reasoning_content": "Hm."}),
+    "text": HELLO[1],
+    "refusal": chunk({"refusal": "No."}),
+    "call": chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"arguments": "{"}}]}),
+    "a piece of one body": b'{"choices":',
+}
+
+
+@pytest.mark.parametrize("family", ["summary", "none"])
+@pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
+def test_an_answer_that_goes_on_may_last(piece: bytes, family: str) -> None:
+    """Each piece starts the clock anew, though there may be no event that shows it."""
+    translation, progress, time = progress_of(reasoning_events=family)
+    for number in range(1, 20):
+        time[0] = number * 9.0
+        translation.receive(piece)
+        assert not stalls(progress)
+    time[0] += 10.5
+    assert stalls(progress)
+
+
+@pytest.mark.parametrize("sign", SIGNS_OF_LIFE.values(), ids=SIGNS_OF_LIFE)
+@pytest.mark.parametrize("before", [b"", *PIECES.values()], ids=["nothing", *PIECES])
+def test_no_sign_of_life_starts_the_clock_anew(before: bytes, sign: bytes) -> None:
+    translation, progress, time = progress_of()
+    translation.receive(before)
+    assert not stalls(progress)
+    found: list[bool] = []
+    if before == PIECES["a piece of one body"]:
+        sign = b" \n"  # within JSON only blanks are none
+    for second in (9, 10, 11):
+        time[0] = float(second)
+        translation.receive(sign)
+        found.append(stalls(progress))
+    assert found == [False, False, True]
+
+
+@pytest.mark.anyio
+async def test_a_chunk_that_is_cut_off_is_a_failure(upstream: ScriptedUpstream) -> None:
+    """The body ends inside a chunk of HTTP, as when a proxy in between is restarted."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(*HELLO[:2])
+        await call.cut(HELLO[2])
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await bounded(client.post(PATH, json=ASK))
+    found = events(answer.content)
+    assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
+    error = found[-1]["response"]["error"]
+    assert error["code"] == "server_error"
+    assert error["message"] == "The upstream closed the connection in mid-answer."
+
+
+@pytest.mark.anyio
+async def test_a_stall_leaves_the_next_request_alone(upstream: ScriptedUpstream) -> None:
+    async def script(call: Call) -> None:
+        await call.head()
+        if call.json["model"] == "quick":
+            await call.send(*HELLO)
+            await call.end()
+        else:
+            async with alive(call, SIGNS_OF_LIFE["comments"]):
+                pass
+
+    upstream.script = script
+    settings = make_settings(upstream.url, headers_grace_s=1000, progress_timeout_s=0.1)
+    async with (
+        serving(settings) as url,
+        httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,
+    ):
+        for model, status in (("slow", 504), ("quick", 200), ("slow", 504), ("quick", 200)):
+            answer = await bounded(client.post(PATH, json=ASK | {"model": model}))
+            assert answer.status_code == status
+
+
+@pytest.mark.anyio
+async def test_the_grace_time_ends_among_signs_of_life() -> None:
+    """However many there are, the client gets its status line."""
+
+    class Flood:
+        async def next_within(self, patience_s: float) -> bytes:
+            await asyncio.sleep(0)
+            return SIGNS_OF_LIFE["comments"]
+
+    translation, _, _ = progress_of()
+    body = cast("Body", Flood())
+    async with aclosing(_frames(translation, body, Server(headers_grace_s=0.01))) as frames:
+        first = await bounded(anext(frames))
+    assert first.startswith(b"event: response.created\n")

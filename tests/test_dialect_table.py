@@ -1,0 +1,144 @@
+"""The known dialects as people and programs see them: the README, the command line, the settings."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.dialects_readme import COMMAND, README, SNAPSHOT, block, snapshot
+from translator import dialect_table
+from translator.dialect import Dialect, ModelFacts, named_efforts
+from translator.dialect_table import all_facts, details, fact_lines, listing, markdown, own_facts
+from translator.dialects import BASE, DIALECTS
+from translator.think_tags import Tags
+
+OLD = f"is not what the code says; run `{COMMAND}` and read what changed"
+
+
+def test_the_readme_shows_the_dialects_that_are_known() -> None:
+    shown = block(README.read_text("utf-8"))
+    assert shown is not None, "README.md lacks the lines <!-- dialects --> and <!-- /dialects -->"
+    assert shown == markdown(), f"the table of dialects in README.md {OLD}"
+
+
+def test_no_fact_changes_by_accident() -> None:
+    """A change of a default, or of a shared value, shows in every dialect that it reaches."""
+    kept = SNAPSHOT.read_text("utf-8") if SNAPSHOT.exists() else ""
+    assert kept == snapshot(), f"{SNAPSHOT.name} {OLD}"
+
+
+def test_the_snapshot_is_whole() -> None:
+    found = json.loads(snapshot())
+    assert list(found) == list(DIALECTS)
+    for facts in found.values():
+        assert set(facts) == set(Dialect.__struct_fields__)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)
+def test_facts_are_written_as_toml(dialect: Dialect) -> None:
+    """What is printed reads back as what it was; None is false there."""
+
+    def false_for_none(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: false_for_none(one) for key, one in value.items()}
+        return False if value is None else value
+
+    read = tomllib.loads("\n".join(fact_lines(all_facts(dialect))))
+    assert read == false_for_none(all_facts(dialect))
+
+
+def odd() -> Dialect:
+    return msgspec.structs.replace(
+        BASE,
+        name="odd",
+        hosts=("odd.test", ".odd.test"),
+        extra={"a b": {}, "x": {"y": [1.5, None]}},
+        think_tags=Tags(pairs=(("<a|b>", "</a|b>"),)),
+        efforts=named_efforts(none="off", minimal="a", low="a", medium="a", xhigh="b", max="b"),
+        refused=frozenset(f"a_long_name_of_a_field_{number}" for number in range(9)),
+        models=(ModelFacts("a*", {"images": False, "efforts": {}}),),
+    )
+
+
+def test_what_differs_from_the_base_is_shown_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dialect_table, "DIALECTS", {"base": BASE, "odd": odd()})
+    lines = listing(60).splitlines()
+    start = lines.index("odd  (odd.test, .odd.test)")
+    assert "  images = true" in lines[:start]
+    shown = lines[start:]
+    assert "  images = true" not in shown
+    assert '  extra."a b" = {}' in shown
+    assert "  extra.x = { y = [1.5, false] }" in shown
+    assert shown[-3:] == ["  # models a*:", "    images = false", "    efforts = {}"]
+    assert max(map(len, lines)) <= 60
+    wrapped = [line for line in shown if line.startswith("      ")]
+    assert wrapped and all('"a_long_name_of_a_field_' in line for line in wrapped)
+
+
+def test_one_dialect_is_shown_with_all_its_facts() -> None:
+    lines = details(odd(), 1000).splitlines()
+    assert lines[0] == "odd  (odd.test, .odd.test)"
+    names = {line.strip().partition(" =")[0].partition(".")[0] for line in lines[2:-3]}
+    assert names == set(Dialect.__struct_fields__) - {"name", "hosts", "models"}
+    assert details(BASE, 1).startswith("base\n  # all facts:\n  think_tags = false\n")
+
+
+def test_values_for_programs_are_plain_and_sorted() -> None:
+    value = dialect_table.as_value(odd())
+    assert json.loads(json.dumps(value)) == value
+    assert value["refused"] == sorted(value["refused"])
+    assert value["think_tags"]["pairs"] == [["<a|b>", "</a|b>"]]
+    assert value["models"] == {"a*": {"images": False, "efforts": {}}}
+    assert "images" not in own_facts(odd())
+
+
+CELLS: list[tuple[dict[str, Any], str, str]] = [
+    # facts, heading, cell
+    ({}, "reasoning effort", "–"),
+    ({"efforts": named_efforts(none="off", minimal="a", low="a", medium="a", xhigh="b", max="b")}, "reasoning effort", "`reasoning_effort`: none / minimal … medium / xhigh, max"),
+    ({"efforts": named_efforts(low="a", medium="a", max="a")}, "reasoning effort", "`reasoning_effort`: low, medium, max"),
+    ({"efforts": {"none": {"x": 1}, "max": {"y": 1, "x": 2}}}, "reasoning effort", "`x`, `y`: none / max"),
+    ({"models": (ModelFacts("k*", {"efforts": {"max": {"x": 1}}}),)}, "reasoning effort", "by model"),
+    ({"models": (ModelFacts("k*", {"images": False}),)}, "reasoning effort", "–"),
+    ({"models": (ModelFacts("k*", {"images": False}), ModelFacts("l*", {}))}, "remarks", "more for `k*`, `l*`"),
+    ({}, "reasoning goes back", "as it came"),
+    ({"reasoning_field": "reasoning"}, "reasoning goes back", "`reasoning`"),
+    ({"reasoning_required": True}, "reasoning goes back", "as it came, required"),
+    ({"reasoning_replay": "drop", "reasoning_field": "reasoning"}, "reasoning goes back", "dropped"),
+    ({}, "developer role", "as `system`"),
+    ({"developer_role": True}, "developer role", "yes"),
+    ({}, "system messages", "as they are"),
+    ({"system_messages": "merge_leading"}, "system messages", "leading ones merged"),
+    ({"system_messages": "demote_later"}, "system messages", "one, first; later ones as user"),
+    ({}, "tool_choice", "auto, none, required, named"),
+    ({"tool_choices": frozenset()}, "tool_choice", "–"),
+    ({"required_word": "any", "tool_choices_thinking": frozenset({"none", "auto"})}, "tool_choice", "auto, none, any, named; thinking: auto, none"),
+    ({}, "structured output", "schema, object"),
+    ({"response_formats": frozenset({"json_object"})}, "structured output", "object"),
+    ({"response_format_with_tools": False}, "structured output", "schema, object, not beside tools"),
+    ({"response_formats": frozenset(), "response_format_with_tools": False}, "structured output", "–"),
+    ({"max_tokens_field": "max_completion_tokens"}, "token limit", "`max_completion_tokens`"),
+    ({"hosts": ("a.test", ".b.test")}, "hosts", "`a.test`, `.b.test`"),
+    ({}, "hosts", "–"),
+    ({}, "remarks", ""),
+    ({"images": False, "required_word": "any"}, "remarks", "`images = false`"),
+    ({"extra": {"a|b": 1}}, "remarks", '`extra = { "a\\|b" = 1 }`'),
+    ({"refused": frozenset({"x" * 80})}, "remarks", "`refused`"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "heading", "cell"), CELLS)
+def test_a_cell_of_the_table(
+    facts: dict[str, Any], heading: str, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect = msgspec.structs.replace(BASE, name="odd", **facts)
+    monkeypatch.setattr(dialect_table, "DIALECTS", {"odd": dialect})
+    headings, _, row = markdown().splitlines()
+    column = headings.strip("| ").split(" | ").index(heading)
+    assert row.removeprefix("| ").removesuffix(" |").split(" | ")[column] == cell

@@ -1,0 +1,62 @@
+"""Events and responses against OpenAI's published JSON Schema, where it lies beside the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.invariants import SCHEMA, check_schema
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+
+pytestmark = pytest.mark.skipif(
+    not SCHEMA.is_file(), reason="OpenAI's JSON Schema is not beside the project"
+)
+
+
+def _as_sent(value: dict[str, Any]) -> dict[str, Any]:
+    """Fixtures show sealed reasoning opened; on the wire it is a string."""
+    if isinstance(value.get("encrypted_content"), dict):
+        return {**value, "encrypted_content": "sealed"}
+    return value
+
+
+def _events() -> dict[str, list[dict[str, Any]]]:
+    """The events of all fixtures by their type; of deltas, which are alike, a few."""
+    by_type: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(FIXTURES.glob("*/*/events.jsonl")):
+        for line in path.read_bytes().splitlines():  # bytes: U+2028 is no line end
+            event = json.loads(line, object_hook=_as_sent)
+            known = by_type.setdefault(event["type"], [])
+            if not event["type"].endswith(".delta") or len(known) < 20:
+                known.append(event)
+    return by_type
+
+
+EVENTS = _events()
+
+
+def test_the_fixtures_show_every_kind_of_event_that_is_sent() -> None:
+    from translator import events
+
+    sent = {str(kind.__struct_config__.tag) for kind in events.Event.__args__}
+    assert sent == EVENTS.keys()
+
+
+@pytest.mark.parametrize("kind", sorted(EVENTS))
+def test_events_agree_with_the_schema(kind: str) -> None:
+    for event in EVENTS[kind]:
+        check_schema(event)
+
+
+def test_responses_agree_with_the_schema() -> None:
+    """A response that came as a body of its own is the one of a terminal event."""
+    bodies = sorted(FIXTURES.glob("*/*/response.json"))
+    assert bodies
+    for path in bodies:
+        response = json.loads(path.read_bytes(), object_hook=_as_sent)
+        kind = f"response.{response['status']}"
+        check_schema({"type": kind, "sequence_number": 0, "response": response})

@@ -1,0 +1,70 @@
+"""What a setting's type cannot tell: URLs, headers, names. Each mistake is a sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from translator.dialects import DIALECTS
+from translator.responses import Request
+
+from .sections import shown_key
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_FRAMING_HEADERS = frozenset({"connection", "content-length", "transfer-encoding"})
+
+
+def url_problems(url: str) -> list[str]:
+    """What is wrong with the base URL of an upstream."""
+    try:
+        parts = urlsplit(url)
+        port_is_a_number = parts.port is None or parts.port > 0
+    except ValueError:
+        return [f"{json.dumps(url)} is not a URL"]
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_a_number:
+        return [f"{json.dumps(url)} is not a URL that starts with http:// or https://"]
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return [f"{json.dumps(url)} holds a character that a URL cannot hold"]
+    problems: list[str] = []
+    if parts.username is not None or parts.password is not None:
+        problems.append("must not hold a user name or a password; use api_key_env or headers")
+    if parts.query or parts.fragment:
+        problems.append("must not have a query or a fragment; paths are appended to it")
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        problems.append("must end before /chat/completions, which is appended to it")
+    return problems
+
+
+def dialect_problems(name: str, path: str) -> list[str]:
+    if name == "auto" or name in DIALECTS:
+        return []
+    return [f'{path}: there is no dialect "{name}"; known: auto, {", ".join(DIALECTS)}']
+
+
+def header_problems(headers: Mapping[str, str], path: str) -> list[str]:
+    """What is wrong with extra headers. A value may be a secret and is never repeated."""
+    problems: list[str] = []
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            problems.append(f"{path}.{shown_key(name)}: is not a header name")
+        elif name.lower() in _FRAMING_HEADERS:
+            problems.append(f"{path}.{shown_key(name)}: is decided by the connection")
+        elif not is_header_value(value):
+            problems.append(f"{path}.{shown_key(name)}: holds characters that a header cannot hold")
+    return problems
+
+
+def is_header_value(text: str) -> bool:
+    return _HEADER_VALUE.fullmatch(text) is not None
+
+
+def forward_problems(names: Iterable[str], path: str) -> list[str]:
+    """What is wrong with the fields that are to go upstream unchanged."""
+    return [
+        f"{path}: {name} is translated, so it cannot go upstream unchanged"
+        for name in names
+        if name == "messages" or name in Request.__struct_fields__
+    ]

@@ -45,6 +45,13 @@ FRAMINGS = {
 }
 
 TESTS = {
+    62: "service/test_refusals::test_fireworks_without_stream_options",
+    128: "service/test_stalls::test_signs_of_life_alone_are_a_504",
+    183: "service/test_bodies::test_the_content_type_of_an_upstream_does_not_matter",
+    211: "service/test_refusals::test_parallel_tool_calls_in_the_words_of_several",
+    222: "service/test_refusals::test_reasoning_that_is_demanded_gets_a_placeholder",
+    235: "service/test_bodies::test_a_hundred_answers_at_once_do_not_cross",
+    237: "test_translation::test_a_hundred_thousand_pieces_take_linear_time_and_memory",
     **dict.fromkeys(FRAMINGS, "test_framing::test_framing"),
     95: "test_framing::test_think_tags_cut_at_every_place",
     127: "service/test_responses_route::"
@@ -68,20 +75,13 @@ TESTS = {
 }
 """Scenarios that are tests of many bodies, or of the service."""
 
-_SECOND_TRY = "there is no second attempt yet"
 NOT_YET = {
-    128: "there is no longer bound for a first token yet",
-    183: "the core is not told the content type; the body decides",
-    211: _SECOND_TRY,
     221: "there is no store",
-    222: _SECOND_TRY,
-    235: "no test of many streams side by side yet",
-    237: "no test of a million chunks yet",
 }
 """Scenarios without a case here, and why."""
 
 PARTLY = {
-    62: _SECOND_TRY,
+    237: "100,000 chunks",
     126: "the HTTP status is in its `error.json`",
     154: "no option for the size of the request yet",
 }

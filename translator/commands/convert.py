@@ -1,0 +1,42 @@
+"""`translator convert`: a Responses request in, the chat request out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import msgspec
+
+import translator
+
+from .terminal import Commands, add_dialect, read, sentence, translation, write
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="print the chat request that a Responses request becomes",
+        description="Reads a Responses request and prints the chat request that would be sent "
+        "upstream. What is lost on the way is printed on stderr, one notice per line.",
+    )
+    parser.add_argument(
+        "request",
+        nargs="?",
+        default="-",
+        metavar="FILE",
+        help="the request, JSON (default: -, standard input)",
+    )
+    add_dialect(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        converted = translation(read(options.request), options.dialect)
+    except translator.InvalidRequest as error:
+        print(sentence(error), file=sys.stderr)
+        return 1
+    write(msgspec.json.format(converted.chat_body, indent=2) + b"\n")
+    for notice in converted.notices:
+        print(f"notice: {notice.path}: {notice.message} [{notice.code}]", file=sys.stderr)
+    return 0

@@ -1,0 +1,206 @@
+"""Who is measured: how each is started in front of the mock upstream, and how it is asked.
+
+A target is a folder of scratch, a command, and a path. What cannot be installed or started says so
+in a sentence and is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRATCH = ROOT / ".bench"
+KEY = "sk-bench"
+START_TIMEOUT_S = 90
+
+RESPONSES_BODY = json.dumps(
+    {
+        "model": "bench",
+        "stream": True,
+        "store": False,
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "Count."}]}],
+    }
+)
+CHAT_BODY = json.dumps(
+    {
+        "model": "bench",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "messages": [{"role": "user", "content": "Count."}],
+    }
+)
+
+
+class Unavailable(Exception):
+    """A target cannot be measured on this machine; the text says why."""
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One program in front of the upstream."""
+
+    name: str
+    command: Callable[[Path, int, int], list[str]]
+    """The words that start it, from a folder to write in, its port, and the upstream's port."""
+
+    path: str = "/v1/responses"
+    body: str = RESPONSES_BODY
+    environ: Mapping[str, str] = {}
+    version: Callable[[], str] = lambda: ""
+    most_streams: int = 100_000
+    """More at once would only measure how it fails."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A target that has been started."""
+
+    target: Target
+    port: int
+    pid: int
+    started_s: float
+    """From the start of the process to the first accepted connection."""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def started(target: Target, upstream_port: int, cpu: int | None) -> Generator[Running]:
+    """The target, pinned to a CPU, as long as the context lasts; raises Unavailable."""
+    folder = SCRATCH / "run" / target.name.partition(",")[0].replace(" ", "-")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = target.command(folder, port, upstream_port)
+    if cpu is not None:
+        command = ["taskset", "--cpu-list", str(cpu), *command]
+    environ = {**os.environ, "OPENAI_API_KEY": KEY, "PYTHONPATH": str(ROOT), **target.environ}
+    began = time.monotonic()
+    with (folder / "output.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        while not _accepts(port):
+            if process.poll() is not None or time.monotonic() - began > START_TIMEOUT_S:
+                end = (folder / "output.log").read_text("utf-8", "replace").strip()[-300:]
+                raise Unavailable(f"it does not start: {end}")
+            time.sleep(0.002)
+        yield Running(target, port, process.pid, time.monotonic() - began)
+    finally:
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+            return
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# ---- ourselves -----------------------------------------------------------------------------------
+
+
+def translator(*options: str, name: str = "translator") -> Target:
+    def command(_folder: Path, port: int, upstream: int) -> list[str]:
+        words = [sys.executable, "-m", "translator", "serve", "--port", str(port)]
+        url = f"http://127.0.0.1:{upstream}/v1"
+        return [*words, "--upstream", url, "--log-level", "warning", *options]
+
+    return Target(name=name, command=command)
+
+
+# ---- nginx, bytes unmodified -------------------------------------------------------------------
+
+_NGINX_CONF = """\
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 100000;
+    upstream mock {{
+        server 127.0.0.1:{upstream};
+        keepalive 512;
+        keepalive_requests 100000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://mock;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_buffering off;
+            proxy_read_timeout 600s;
+        }}
+    }}
+}}
+"""
+
+
+def nginx() -> Target:
+    def command(folder: Path, port: int, upstream: int) -> list[str]:
+        conf = folder / "nginx.conf"
+        conf.write_text(_NGINX_CONF.format(folder=folder, port=port, upstream=upstream))
+        return [nginx_binary(), "-c", str(conf), "-e", str(folder / "error.log")]
+
+    return Target(
+        name="nginx, unmodified",
+        command=command,
+        path="/v1/chat/completions",
+        body=CHAT_BODY,
+        version=nginx_version,
+    )
+
+
+def nginx_binary() -> str:
+    """The nginx of this machine, else the Debian package unpacked beside the benchmark."""
+    installed = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if installed:
+        return installed
+    folder = SCRATCH / "nginx"
+    binary = folder / "unpacked" / "usr" / "sbin" / "nginx"
+    if not binary.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            subprocess.run(
+                ["apt-get", "download", "nginx"], cwd=folder, check=True, capture_output=True
+            )
+            [package] = folder.glob("nginx_*.deb")
+            subprocess.run(["dpkg", "-x", str(package), str(folder / "unpacked")], check=True)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            raise Unavailable(f"nginx is not here and apt-get gives none ({error})") from None
+    return str(binary)
+
+
+def nginx_version() -> str:
+    done = subprocess.run([nginx_binary(), "-v"], capture_output=True, text=True, check=False)
+    return done.stderr.strip().rpartition("/")[2]

@@ -6,6 +6,7 @@
     F name call_id arguments    a function call; in a namespace, "namespace/name"
     C name call_id input        a custom tool call
     T type call_id body         a call of any other tool; the body is JSON
+    Z text                      a compaction, opened
 
 A letter is followed by "!" when the item's status is "incomplete". A message of several parts has
 their notations joined by " + ". A call id that was made here is "*".
@@ -54,7 +55,11 @@ def summary_of(response: dict[str, Any], events: list[Any]) -> Summary:
             for part in parts
             for one in part.get("annotations", [])
         ],
-        sealed=[item["encrypted_content"] for item in output if "encrypted_content" in item],
+        sealed=[
+            item["encrypted_content"]
+            for item in output
+            if item["type"] == "reasoning" and "encrypted_content" in item
+        ],
         status=_status(response),
         usage=_usage(response["usage"]),
         message=(response["error"] or {}).get("message", ""),
@@ -81,6 +86,8 @@ def item_in_words(item: dict[str, Any]) -> str:
             return f"F{mark} {name} {_call_id(item)} {item['arguments']}"
         case "custom_tool_call":
             return f"C{mark} {item['name']} {_call_id(item)} {item['input']}"
+        case "compaction":
+            return f"Z {item['encrypted_content']['summary']}"
         case kind:
             body = json.dumps(item[ACTIONS[kind]], ensure_ascii=False)
             return f"T{mark} {kind} {_call_id(item)} {body}"

@@ -100,7 +100,7 @@ def test_no_field_is_lost_in_silence(field: str) -> None:
         return
     goes_upstream = after.chat_body != before.chat_body
     is_repeated = translator.encode_json(after.response) != translator.encode_json(before.response)
-    assert goes_upstream or is_repeated or after.notices
+    assert goes_upstream or is_repeated or after.notices or not after.wants_answer
 
 
 def test_the_examples_cover_the_request_type() -> None:
@@ -188,18 +188,32 @@ def test_structured_output_is_nested_as_chat_wants_it() -> None:
     assert "response_format" not in chat(text={"format": {"type": "text"}})
 
 
-def test_structured_output_is_weakened_with_a_notice() -> None:
-    assert chat("deepseek", text={"format": SCHEMA})["response_format"] == {"type": "json_object"}
+def test_a_format_that_the_upstream_lacks_is_told_the_model() -> None:
+    """In words, after the instructions: they stay the beginning of every prompt."""
+    sent = chat("deepseek", instructions="Be brief.", text={"format": SCHEMA})
+    assert sent["response_format"] == {"type": "json_object"}
+    told = sent["messages"][0]["content"]
+    assert told.startswith("Be brief.\n\nYour answer is one JSON object")
+    assert told.endswith('schema:\n{"type":"object"}')
     assert codes("deepseek", text={"format": SCHEMA}) == {"text.format": "weakened"}
-    assert "response_format" not in chat("fireworks", text={"format": SCHEMA}, tools=[FUNCTION])
+
+    beside_tools = chat("fireworks", text={"format": SCHEMA}, tools=[FUNCTION])
+    assert "response_format" not in beside_tools
+    assert beside_tools["messages"][0]["content"].endswith('{"type":"object"}')
     assert codes("fireworks", text={"format": SCHEMA}, tools=[FUNCTION]) == {
-        "text.format": "ignored"
+        "text.format": "weakened"
     }
-    none = translator.dialects.Dialect(name="none", response_formats=frozenset())
-    t = translation(
-        {"model": "m", "input": "x", "text": {"format": {"type": "json_object"}}}, dialect=none
-    )
-    assert [notice.code for notice in t.notices] == ["ignored"]
+
+
+def test_any_json_object_is_told_only_where_nothing_asks_for_one() -> None:
+    """Where the field does, the client's own prompt says so: OpenAI demands that, too."""
+    wanted = {"format": {"type": "json_object"}}
+    assert chat("deepseek", text=wanted)["messages"] == chat("deepseek")["messages"]
+    assert codes("deepseek", text=wanted) == {}
+    sent = chat("tgi", text=wanted)
+    assert "response_format" not in sent
+    assert "one JSON object" in sent["messages"][0]["content"]
+    assert codes("tgi", text=wanted) == {"text.format": "weakened"}
 
 
 @pytest.mark.parametrize(

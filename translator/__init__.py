@@ -10,6 +10,9 @@ arguments.
     t.close()                      the last events, when the upstream's body is over
     t.response                     the Response so far; final after close()
     t.complete(json_body)          the non-streaming way, same result
+
+    c = translator.CompactRequest(request)    of /v1/responses/compact; c.body is to be translated
+    c.answer(t.response, new_id=…)            what the client gets
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import msgspec
 
 from . import dialects
+from .compacted import CompactedResponse, CompactRequest
 from .dialects import DIALECTS, Dialect
 from .errors import (
     InvalidRequest,
@@ -38,6 +42,8 @@ from .upstream_errors import read_upstream_error
 __all__ = [
     "DIALECTS",
     "DONE",
+    "CompactRequest",
+    "CompactedResponse",
     "Dialect",
     "Event",
     "InvalidRequest",
@@ -60,6 +66,6 @@ __all__ = [
 _encoder = msgspec.json.Encoder()
 
 
-def encode_json(response: Response | Event) -> bytes:
+def encode_json(response: Response | CompactedResponse | Event) -> bytes:
     """A response or an event as JSON, on one line."""
     return _encoder.encode(response)

@@ -15,6 +15,7 @@ for byte, so prefix caches hit.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import string
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ from .tools import REPEAT_MARK
 
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Stands for the result of a call that never got one."""
+
+GIVEN_UP = "aborted"
+"""What Codex puts behind each call of a turn in which it was killed, once the thread goes on."""
 
 BLANK_REASONING = " "
 """Stands for reasoning that an upstream demands and nobody has: some refuse an empty string."""
@@ -71,6 +75,7 @@ def write_messages(
     """
     writer = _Writer(dialect, ContentWriter(dialect, vision=vision), thinking=thinking)
     writer.results = _match_results(input_items)
+    writer.inside_turns = _inside_turns(input_items)
     for item in input_items:
         if isinstance(item, Thought):
             writer.extras.update(item.extras)
@@ -127,6 +132,22 @@ def _match_results(input_items: Sequence[InputItem]) -> dict[int, list[tuple[int
     return matched
 
 
+def _inside_turns(input_items: Sequence[InputItem]) -> set[int]:
+    """The results (by position) that stand between the calls of one turn.
+
+    Codex resumes a killed turn as call, "aborted", call, "aborted". Behind such a turn only a user
+    can speak, so what the model says directly behind such a result is the same turn. Told apart,
+    the later calls would lack the reasoning that the turn began with, and strict upstreams refuse.
+    """
+    return {
+        position
+        for position, (item, following) in enumerate(itertools.pairwise(input_items))
+        if isinstance(item, Result)
+        and item.content == GIVEN_UP
+        and isinstance(following, Call | Thought)
+    }
+
+
 class _Draft:
     """An assistant message that may still grow."""
 
@@ -140,7 +161,8 @@ class _Draft:
     def reasoning_field(self) -> str:
         """The name that the reasoning came under."""
         fields = (thought.field for thought in self.thoughts if thought.text)
-        return next(fields, "reasoning_content")
+        field = next(fields, "")
+        return field if field in chat.REASONING_FIELDS else "reasoning_content"
 
 
 class _Writer:
@@ -149,6 +171,7 @@ class _Writer:
         self.content = content
         self.messages: list[chat.Message] = []
         self.results: dict[int, list[tuple[int, Result]]] = {}
+        self.inside_turns: set[int] = set()
         self.extras: dict[str, Any] = {}
         self._thinking = thinking
         self._draft: _Draft | None = None
@@ -171,6 +194,8 @@ class _Writer:
                 self._growing().thoughts.append(item)
             case Call():
                 self._growing().calls.append((self._position, item))
+            case Result() if self._position in self.inside_turns:
+                pass  # it is written with the others, behind the whole turn
             case Result():
                 self.flush()  # it was written behind its call; what comes next is another turn
             case _ as never:
@@ -278,9 +303,7 @@ class _Writer:
                 return message
             text = BLANK_REASONING
         field = dialect.reasoning_field or draft.reasoning_field
-        if field == "reasoning":
-            return msgspec.structs.replace(message, reasoning=text)
-        return msgspec.structs.replace(message, reasoning_content=text)
+        return msgspec.structs.replace(message, **{field: text})
 
     def _call(self, call: Call) -> chat.ToolCall:
         return chat.ToolCall(

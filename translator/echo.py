@@ -56,6 +56,7 @@ _REPEATED = (
     "top_logprobs",
     "truncation",
     "service_tier",
+    "previous_response_id",
     "user",
     "safety_identifier",
     "prompt_cache_key",

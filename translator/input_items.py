@@ -11,12 +11,15 @@ tools, which never ran here, is dropped with a notice: a thread that began elsew
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+import re
+from collections.abc import Sequence
+from typing import Literal, TypeVar, assert_never, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
 from . import items, responses
+from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
 from .errors import InvalidRequest, NotFound
 from .invalid import at_path, invalid_from
 from .json_values import NOT_JSON, as_object
@@ -55,6 +58,13 @@ class Result(Struct, frozen=True):
 
 InputItem = Message | Thought | Call | Result
 
+_USUAL: dict[str, type[items.UsualInputItem]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(items.UsualInputItem)
+}
+_decode_usual = msgspec.json.Decoder(items.UsualInputItem).decode
+
+_TOLD_THOUGHT = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
+
 _HOSTED_HISTORY = frozenset(
     {
         "web_search_call",
@@ -81,41 +91,71 @@ class InputReader:
         self.reasoning: responses.ReasoningConfig | None = None
         """The last change of settings inside the input, if there was one."""
         self.text: responses.TextConfig | None = None
+        self.compacts = False
+        """The input ends in a trigger: the answer is to be a compaction."""
 
-    def read(self, source: str | list[Raw] | None) -> list[InputItem]:
-        """The items of `input`. Raises InvalidRequest with the path of the faulty field."""
-        if source is None:
-            return []
-        if isinstance(source, str):
-            return [Message("user", source, "input")]
+    def read(self, source: str | list[Raw] | None, earlier: Sequence[Raw] = ()) -> list[InputItem]:
+        """The items of `input`, behind those of `earlier` responses.
+
+        Raises InvalidRequest with the path of the faulty field.
+        """
         read: list[InputItem] = []
+        for index, raw in enumerate(after_compaction(earlier)):
+            item = self._item(raw, f"previous_response_id[{index}]", last=False)
+            if item is not None:
+                read.append(item)
+        if isinstance(source, str):
+            return [*read, Message("user", source, "input")]
+        source = source or []
         for index, raw in enumerate(source):
             item = self._item(raw, f"input[{index}]", last=index == len(source) - 1)
             if item is not None:
                 read.append(item)
+        if self.compacts and len(read) == 1:
+            raise InvalidRequest(
+                "There is nothing before the 'compaction_trigger' item that could be compacted.",
+                param="input",
+                code="invalid_value",
+            )
         return read
 
     def _item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
+        try:
+            usual = _decode_usual(raw)  # at once: an item is read twice only when it is not
+        except NOT_JSON:
+            return self._unusual(raw, path, last=last)
+        return self._usual(usual, path)
+
+    def _usual(
+        self, item: items.UsualInputItem | items.PlainMessage, path: str
+    ) -> InputItem | None:
+        match item:
+            case items.PlainMessage():
+                return _told_thought(item) or Message(item.role, item.content, path)
+            case items.InputReasoning():
+                return self._reasoning(item, path)
+            case items.InputFunctionCall():
+                name = self._tools.chat_name(item.name, item.namespace)
+                return Call(item.call_id, name, item.arguments, path)
+            case items.FunctionCallOutput():
+                return _result(item, "function call output", path)
+            case items.InputCustomToolCall():
+                name = self._tools.chat_name(item.name, item.namespace)
+                return Call(item.call_id, name, _json({INPUT_ARGUMENT: item.input}), path)
+            case items.CustomToolCallOutput():
+                return _result(item, "custom tool call output", path)
+            case _ as never:
+                assert_never(never)
+
+    def _unusual(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
+        """An item of a rarer kind, a message without `type`, or a faulty item."""
         head = _decode(raw, items.Head, path)
-        kind = head.type
-        if kind is None:
-            kind = "message" if head.role is not None else "item_reference"
+        if head.type is None and head.role is not None:
+            return self._usual(_decode(raw, items.PlainMessage, path), path)
+        kind = head.type or "item_reference"
         match kind:
-            case "message":
-                message = _decode(raw, items.InputMessage, path)
-                return Message(message.role, message.content, path)
-            case "reasoning":
-                return self._reasoning(_decode(raw, items.InputReasoning, path), path)
-            case "function_call":
-                call = _decode(raw, items.InputFunctionCall, path)
-                name = self._tools.chat_name(call.name, call.namespace)
-                return Call(call.call_id, name, call.arguments, path)
-            case "custom_tool_call":
-                custom = _decode(raw, items.InputCustomToolCall, path)
-                name = self._tools.chat_name(custom.name, custom.namespace)
-                return Call(custom.call_id, name, _json({INPUT_ARGUMENT: custom.input}), path)
-            case "function_call_output" | "custom_tool_call_output":
-                return self._output(raw, kind, path)
+            case _ if kind in _USUAL:
+                return self._usual(_decode(raw, _USUAL[kind], path), path)
             case "tool_search_call" | "tool_search_output":
                 return self._tool_search(raw, kind, path)
             case "additional_tools":
@@ -133,7 +173,10 @@ class InputReader:
                 self._configure(_decode(raw, items.ConfigurationUpdate, path), path)
                 return None
             case "compaction":
-                return _compacted(_decode(raw, items.CompactionItem, path), path)
+                blob = _decode(raw, items.CompactionItem, path).encrypted_content
+                return Message("user", read_summary(blob, path), path)
+            case "compaction_trigger":
+                return self._trigger(path, last=last)
             case "mcp_call":
                 return _remote_call(_decode(raw, items.McpCall, path), path)
             case _:
@@ -145,19 +188,19 @@ class InputReader:
             case "local_shell_call":
                 local = _decode(raw, items.InputLocalShellCall, path)
                 call_id = local.call_id or local.id or path
-                return Call(call_id, "local_shell", _without_type(local.action), path)
+                return Call(call_id, "local_shell", _arguments(local.action, without="type"), path)
             case "local_shell_call_output":
                 output = _decode(raw, items.LocalShellOutput, path)
                 return Result(output.call_id or output.id or "", output.output, _noun(kind), path)
             case "shell_call":
                 shell = _decode(raw, items.InputShellCall, path)
-                return Call(shell.call_id, "shell", _text(shell.action), path)
+                return Call(shell.call_id, "shell", _arguments(shell.action), path)
             case "shell_call_output":
                 shown = _decode(raw, items.ShellOutput, path)
                 return Result(shown.call_id, _text(shown.output), _noun(kind), path)
             case "apply_patch_call":
                 patch = _decode(raw, items.InputApplyPatchCall, path)
-                return Call(patch.call_id, "apply_patch", _text(patch.operation), path)
+                return Call(patch.call_id, "apply_patch", _arguments(patch.operation), path)
             case "apply_patch_call_output":
                 applied = _decode(raw, items.ApplyPatchOutput, path)
                 text = applied.output or applied.status or ""
@@ -195,16 +238,6 @@ class InputReader:
             )
         return None
 
-    def _output(self, raw: Raw, kind: str, path: str) -> Result:
-        output = _decode(raw, items.CallOutput, path)
-        if not output.call_id:
-            raise InvalidRequest(
-                f"Missing required parameter: '{path}.call_id'.",
-                param=f"{path}.call_id",
-                code="missing_required_parameter",
-            )
-        return Result(output.call_id, output.output, _noun(kind), path)
-
     def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result:
         if kind == "tool_search_call":
             search = _decode(raw, items.InputToolSearchCall, path)
@@ -222,10 +255,20 @@ class InputReader:
             )
             return
         raise NotFound(
-            f"Item with id '{item_id}' not found. Items are not persisted when `store` is set to "
-            "false. Try again with the item itself in the input.",
+            f"Item with id '{item_id}' not found. Items are not stored here: set `store` to false "
+            "in your client, or put the item itself into the input.",
             param=f"{path}.id",
         )
+
+    def _trigger(self, path: str, *, last: bool) -> Message:
+        if not last:
+            raise InvalidRequest(
+                "The 'compaction_trigger' item must be the final input item.",
+                param=f"{path}.type",
+                code="invalid_value",
+            )
+        self.compacts = True
+        return Message("user", SUMMARY_REQUEST, path)
 
     def _configure(self, update: items.ConfigurationUpdate, path: str) -> None:
         if not isinstance(update.reasoning, msgspec.UnsetType):
@@ -236,15 +279,27 @@ class InputReader:
             self.text = _decode(update.text, responses.TextConfig, f"{path}.text")
 
 
-def _compacted(item: items.CompactionItem, path: str) -> Message:
-    thought = unseal(item.encrypted_content)
-    if thought is None:
+def _result(
+    item: items.FunctionCallOutput | items.CustomToolCallOutput, noun: str, path: str
+) -> Result:
+    if not item.call_id:
         raise InvalidRequest(
-            "The compacted context was not made here and cannot be read.",
-            param=f"{path}.encrypted_content",
-            code="invalid_value",
+            f"Missing required parameter: '{path}.call_id'.",
+            param=f"{path}.call_id",
+            code="missing_required_parameter",
         )
-    return Message("user", thought.text, path)
+    return Result(item.call_id, item.output, noun, path)
+
+
+def _told_thought(message: items.PlainMessage) -> Thought | None:
+    """Reasoning that comes back as a message of nothing else, between tags.
+
+    pydantic-ai returns it so where its profile of a model does not say that it seals its reasoning.
+    """
+    if message.role != "assistant" or not isinstance(message.content, str):
+        return None
+    told = _TOLD_THOUGHT.fullmatch(message.content)
+    return Thought(told[1], "reasoning_content") if told else None
 
 
 def _remote_call(call: items.McpCall, path: str) -> Message:
@@ -271,9 +326,12 @@ def _text(raw: Raw) -> str:
     return bytes(raw).decode()
 
 
-def _without_type(raw: Raw) -> str:
+def _arguments(raw: Raw, *, without: str = "") -> str:
+    """The arguments of a call, from fields of its item; what is empty there was never given."""
     fields = as_object(msgspec.json.decode(raw)) or {}
-    return _json({key: value for key, value in fields.items() if key != "type"})
+    given = {key: value for key, value in fields.items() if value not in (None, {})}
+    given.pop(without, None)
+    return _json(given)
 
 
 def _noun(kind: str) -> str:

@@ -170,6 +170,13 @@ class ApplyPatchCall(Struct, frozen=True, tag_field="type", tag="apply_patch_cal
     status: Status
 
 
+class Compaction(Struct, frozen=True, tag_field="type", tag="compaction"):
+    """The conversation, summed up: it stands for all that came before it."""
+
+    id: str
+    encrypted_content: str
+
+
 OutputItem = (
     Message
     | Reasoning
@@ -179,6 +186,7 @@ OutputItem = (
     | LocalShellCall
     | ShellCall
     | ApplyPatchCall
+    | Compaction
 )
 
 # --- parts of input items -------------------------------------------------------------------
@@ -255,14 +263,18 @@ class Head(Struct, frozen=True):
     role: str | None = None
 
 
-class InputMessage(Struct, frozen=True):
-    """A message of any role, with or without `type`."""
+class PlainMessage(Struct, frozen=True):
+    """A message of any role, without `type`."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: Content
 
 
-class InputReasoning(Struct, frozen=True):
+class InputMessage(PlainMessage, frozen=True, tag_field="type", tag="message"):
+    """A message of any role."""
+
+
+class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
     """Reasoning of an earlier answer, as the client got it or as much as it kept."""
 
     id: str | None = None
@@ -271,7 +283,7 @@ class InputReasoning(Struct, frozen=True):
     encrypted_content: str | None = None
 
 
-class InputFunctionCall(Struct, frozen=True):
+class InputFunctionCall(Struct, frozen=True, tag_field="type", tag="function_call"):
     """A call that the model made."""
 
     call_id: str
@@ -280,7 +292,7 @@ class InputFunctionCall(Struct, frozen=True):
     namespace: str | None = None
 
 
-class InputCustomToolCall(Struct, frozen=True):
+class InputCustomToolCall(Struct, frozen=True, tag_field="type", tag="custom_tool_call"):
     """A free-form call that the model made."""
 
     call_id: str
@@ -289,12 +301,29 @@ class InputCustomToolCall(Struct, frozen=True):
     namespace: str | None = None
 
 
-class CallOutput(Struct, frozen=True):
+class FunctionCallOutput(Struct, frozen=True, tag_field="type", tag="function_call_output"):
     """What came of a call: text, or parts with text, images and files."""
 
     output: Content
     call_id: str | None = None
-    name: str | None = None
+
+
+class CustomToolCallOutput(Struct, frozen=True, tag_field="type", tag="custom_tool_call_output"):
+    """What came of a free-form call."""
+
+    output: Content
+    call_id: str | None = None
+
+
+UsualInputItem = (
+    InputMessage
+    | InputReasoning
+    | InputFunctionCall
+    | FunctionCallOutput
+    | InputCustomToolCall
+    | CustomToolCallOutput
+)
+"""What the input of a session with an agent is made of, nearly all of it."""
 
 
 class InputToolSearchCall(Struct, frozen=True):

@@ -51,24 +51,33 @@ _decoder = msgspec.json.Decoder(Thought)
 def seal(thought: Thought) -> str | None:
     """The blob for a thought; None when it is over MAX_REASONING_BYTES."""
     plain = msgspec.json.encode(thought)
-    if len(plain) > MAX_REASONING_BYTES:
-        return None
-    return PREFIX + base64.urlsafe_b64encode(zlib.compress(plain)).decode()
+    return None if len(plain) > MAX_REASONING_BYTES else pack(PREFIX, plain)
 
 
 def unseal(blob: str) -> Thought | None:
     """The thought in a blob of ours; None for anybody else's, a damaged or an oversized one."""
-    if not blob.startswith(PREFIX):
+    try:
+        return _decoder.decode(unpack(PREFIX, blob, MAX_REASONING_BYTES) or b"")
+    except NOT_JSON:
+        return None
+
+
+def pack(prefix: str, plain: bytes) -> str:
+    """Bytes as a blob that begins with `prefix`."""
+    return prefix + base64.urlsafe_b64encode(zlib.compress(plain)).decode()
+
+
+def unpack(prefix: str, blob: str, limit: int) -> bytes | None:
+    """The bytes in a blob, at most `limit`; None for one of another prefix, damaged, or larger."""
+    if not blob.startswith(prefix):
         return None
     try:
-        packed = base64.urlsafe_b64decode(blob[len(PREFIX) :])
+        packed = base64.urlsafe_b64decode(blob[len(prefix) :])
         inflate = zlib.decompressobj()
-        plain = inflate.decompress(packed, MAX_REASONING_BYTES)
-        if not inflate.eof:
-            return None
-        return _decoder.decode(plain)
-    except (ValueError, zlib.error, *NOT_JSON):  # ValueError: no base64
+        plain = inflate.decompress(packed, limit)
+    except (ValueError, zlib.error):  # ValueError: no base64
         return None
+    return plain if inflate.eof else None
 
 
 def merge_details(pieces: list[Raw]) -> list[Any]:

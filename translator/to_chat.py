@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct, UnsetType
 
 from . import responses
+from .compaction import free_of_form
 from .conversation import Conversation, write_messages
 from .dialect import ChoiceKind, Dialect, nearest_effort
 from .errors import InvalidRequest
@@ -64,6 +65,8 @@ class ChatRequest(Struct, frozen=True):
     """Function names that may be called; None: all."""
     one_call: bool
     """Only the first call of the answer counts."""
+    compacts: bool
+    """The answer is a summary of the conversation, to be given as a compaction."""
 
 
 def write_chat_request(
@@ -74,13 +77,15 @@ def write_chat_request(
     target: Target,
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT,
     reject_hosted_tools: bool = False,
+    earlier: Sequence[Raw] | None = None,
 ) -> ChatRequest:
     """The chat request for `request`; `unknown` are its fields beyond the Responses API.
 
+    `earlier` are the input and output items of its previous response, None where that is unknown.
     Raises InvalidRequest, with the field's path, for what the API does not allow or what cannot be
     done over Chat Completions at all.
     """
-    _refuse_what_needs_a_store(request)
+    _refuse_what_needs_a_store(request, known=earlier is not None)
     model = target.model or _required_model(request)
     dialect = dialect.for_model(model)
     tools = Toolset(
@@ -90,19 +95,25 @@ def write_chat_request(
     )
     tools.declare(request.tools or [], "tools")
     reader = InputReader(tools)
-    input_items = reader.read(request.input or None)
-    if not input_items:
+    input_items = reader.read(request.input or None, earlier or ())
+    if not input_items and request.generate is not False:
         raise InvalidRequest(
             "Missing required parameter: 'input'.",
             param="input",
             code="missing_required_parameter",
         )
-    writer = _ParameterWriter(request, dialect, target, tools)
+    if reader.text is not None:
+        request = msgspec.structs.replace(request, text=reader.text)
+    bent: list[Notice] = []
+    if reader.compacts:
+        request, bent = free_of_form(request)
+    writer = _ParameterWriter(request, dialect, target, tools, compacts=reader.compacts)
     writer.reasoning_config = reader.reasoning or request.reasoning
-    writer.text_config = reader.text or request.text
     effort = writer.effort()
+    response_format = writer.response_format()
+    said = [text for text in (request.instructions, writer.said) if text]
     conversation = write_messages(
-        request.instructions,
+        "\n\n".join(said),
         input_items,
         dialect=dialect,
         vision=target.vision,
@@ -116,7 +127,7 @@ def write_chat_request(
         **writer.sampling(),
         **writer.limit(),
         **writer.logprobs(),
-        **writer.response_format(),
+        **response_format,
         **effort,
         **writer.identity(),
         **dialect.extra,
@@ -129,6 +140,7 @@ def write_chat_request(
         notices=(
             *tools.notices,
             *reader.notices,
+            *bent,
             *conversation.notices,
             *writer.notices,
             *_ignored(request),
@@ -137,6 +149,7 @@ def write_chat_request(
         conversation=conversation,
         allowed=writer.allowed,
         one_call=request.parallel_tool_calls is False,
+        compacts=reader.compacts,
     )
 
 
@@ -144,16 +157,24 @@ class _ParameterWriter:
     """The parameters of one request, group by group."""
 
     def __init__(
-        self, request: responses.Request, dialect: Dialect, target: Target, tools: Toolset
+        self,
+        request: responses.Request,
+        dialect: Dialect,
+        target: Target,
+        tools: Toolset,
+        *,
+        compacts: bool,
     ) -> None:
         self._request = request
         self._dialect = dialect
+        self._compacts = compacts
         self._target = target
         self._tools = tools
         self.reasoning_config = request.reasoning
         self.text_config = request.text
         self.thinking = dialect.thinks_by_default
         self.allowed: frozenset[str] | None = None
+        self.said: str | None = None  # what the model is told, since no field says it
         self.notices: list[Notice] = []
 
     def streaming(self) -> dict[str, Any]:
@@ -180,7 +201,7 @@ class _ParameterWriter:
     def logprobs(self) -> dict[str, Any]:
         wanted = LOGPROBS_INCLUDE in (self._request.include or ())
         top = self._request.top_logprobs
-        if not wanted and not top:
+        if self._compacts or not (wanted or top):
             return {}
         if "logprobs" in self._dialect.refused:
             self._notice("top_logprobs", "ignored", "The upstream gives no log probabilities.")
@@ -214,24 +235,19 @@ class _ParameterWriter:
         wanted = self.text_config.format if self.text_config else None
         if wanted is None or isinstance(wanted, responses.TextFormat):
             return {}
-        dialect = self._dialect
-        if self._tools.functions and not dialect.response_format_with_tools:
-            self._notice(
-                "text.format", "ignored", "The upstream has no structured output beside tools."
-            )
-            return {}
-        known = dialect.response_formats
+        with_tools = self._dialect.response_format_with_tools
+        free = with_tools or not self._tools.functions
+        known = self._dialect.response_formats if free else frozenset[str]()
         if isinstance(wanted, responses.JsonSchemaFormat) and "json_schema" in known:
-            schema = _schema(wanted, dialect.schema_rules)
+            schema = _schema(wanted, self._dialect.schema_rules)
             return {"response_format": {"type": "json_schema", "json_schema": schema}}
-        if "json_object" not in known:
-            self._notice("text.format", "ignored", "The upstream has no such structured output.")
-            return {}
-        if isinstance(wanted, responses.JsonSchemaFormat):
+        if isinstance(wanted, responses.JsonSchemaFormat) or "json_object" not in known:
+            self.said = _in_words(wanted)
+            where = "The upstream" if free else "Beside tools the upstream"
             self._notice(
-                "text.format", "weakened", "The upstream knows no schemas: any JSON object."
+                "text.format", "weakened", f"{where} has no such format; the model is told it."
             )
-        return {"response_format": {"type": "json_object"}}
+        return {"response_format": {"type": "json_object"}} if "json_object" in known else {}
 
     def identity(self) -> dict[str, Any]:
         fields = dict(self._given(_IDENTITY, only=self._dialect.forwarded))
@@ -272,6 +288,8 @@ class _ParameterWriter:
         return fields
 
     def _choice(self) -> str | dict[str, Any] | None:
+        if self._compacts:
+            return self._no_call()
         raw = self._request.tool_choice
         value: object = None if isinstance(raw, UnsetType) else msgspec.json.decode(raw)
         choice = as_object(value) or {}
@@ -292,6 +310,14 @@ class _ParameterWriter:
             param="tool_choice",
             code="invalid_value",
         )
+
+    def _no_call(self) -> str | None:
+        """That no tool is called, as far as it can be said; no call of the answer counts."""
+        accepted = self._accepted_kinds()
+        if "none" in accepted:
+            return "none"
+        self.allowed = frozenset()
+        return "auto" if "auto" in accepted else None
 
     def _allowed(self, tools: Sequence[object]) -> Iterator[str]:
         for index, tool in enumerate(tools):
@@ -376,9 +402,12 @@ def _required_model(request: responses.Request) -> str:
     return request.model
 
 
-def _refuse_what_needs_a_store(request: responses.Request) -> None:
-    """What would need memory, or a server that runs things by itself, is refused plainly."""
-    if request.previous_response_id is not None:
+def _refuse_what_needs_a_store(request: responses.Request, *, known: bool) -> None:
+    """What would need memory, or a server that runs things by itself, is refused plainly.
+
+    `known`: the items of the previous response are there.
+    """
+    if request.previous_response_id is not None and not known:
         if not isinstance(request.conversation, UnsetType):
             raise InvalidRequest(
                 "'previous_response_id' and 'conversation' cannot be given together.",
@@ -413,6 +442,14 @@ def _blocks(moderation: responses.Moderation) -> bool:
     return not isinstance(moderation.policy, UnsetType) and b'"block"' in bytes(moderation.policy)
 
 
+def _in_words(wanted: responses.JsonSchemaFormat | responses.JsonObjectFormat) -> str:
+    """The format as the model is told it. DeepSeek also refuses prompts without the word JSON."""
+    told = "Your answer is one JSON object and nothing else, without a code fence."
+    if isinstance(wanted, responses.JsonSchemaFormat):
+        told += f" It fits this JSON schema:\n{bytes(wanted.schema).decode(errors='replace')}"
+    return told
+
+
 def _schema(wanted: responses.JsonSchemaFormat, rules: SchemaRules | None) -> dict[str, Any]:
     schema = rewrite(wanted.schema, rules) if rules else wanted.schema
     fields: dict[str, Any] = {"name": wanted.name, "schema": schema}
@@ -426,13 +463,12 @@ def _schema(wanted: responses.JsonSchemaFormat, rules: SchemaRules | None) -> di
 _IGNORED = {
     "stream_options": "Events are not padded.",
     "background_options": "Responses do not run in the background here.",
-    "context_management": "The context is left to the client.",
+    "context_management": "Nothing is compacted unasked; a compaction_trigger asks for it.",
     "moderation": "Nothing is moderated here.",
     "prompt_cache_options": "The upstream's cache cannot be steered.",
     "access_programs": "There are no access programs here.",
     "image": "Images are passed on as they are.",
     "client_metadata": "It has no meaning upstream.",
-    "generate": "Every request is answered.",
 }
 
 
@@ -457,8 +493,7 @@ def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
     Raises InvalidRequest with OpenAI's codes and the path of the faulty field.
     """
     try:
-        request = _request_decoder.decode(body)
-        fields = _fields_decoder.decode(body)
+        request, unknown = _decoded(body)
     except NOT_JSON as error:
         raise invalid_from(error) from None
     text_format = request.text.format if request.text else None
@@ -469,9 +504,27 @@ def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
             ),
             "text.format",
         )
+    return request, unknown
+
+
+def _decoded(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
+    """A request and its unknown fields; usually there are none, and one look at the body is enough.
+
+    A body is megabytes long: each look at it takes as long as a hundred chunks of the answer.
+    """
+    try:
+        return _known_request_decoder.decode(body), {}
+    except msgspec.ValidationError:
+        request = _request_decoder.decode(body)
+        fields = _fields_decoder.decode(body)
     return request, {name: value for name, value in fields.items() if name not in _KNOWN}
 
 
+class _KnownRequest(responses.Request, frozen=True, forbid_unknown_fields=True):
+    """A request of which every field is known."""
+
+
+_known_request_decoder = msgspec.json.Decoder(_KnownRequest)
 _request_decoder = msgspec.json.Decoder(responses.Request)
 _fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 _KNOWN = frozenset(responses.Request.__struct_fields__)

@@ -7,14 +7,15 @@ Response ◄── complete ◄── upstream's whole body              the oth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from . import responses, sse
-from .deltas import Delta, Failure, ServiceTier, Usage, Verdict
+from .compaction import SummaryReader
+from .deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .dialects import DIALECTS, Dialect
 from .echo import first_response
 from .errors import InvalidRequest, TranslatorError, UpstreamError
@@ -76,11 +77,15 @@ class Translation:
         now: Callable[[], int] | None = None,
         target: Target = _DEFAULT_TARGET,
         options: Options = _DEFAULT_OPTIONS,
+        earlier: Sequence[Raw] | None = None,
+        judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
     ) -> None:
         """Translate a request.
 
         `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
-        `now()` are seconds since 1970. Raises InvalidRequest (with the field's path) for a request
+        `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
+        response that the request names; without them such a request is refused. `judge` decides
+        what an error in the upstream's body is for the client. Raises InvalidRequest (with the field's path) for a request
         that the API does not allow or that cannot be done over Chat Completions, and KeyError for
         a dialect of an unknown name.
         """
@@ -94,6 +99,7 @@ class Translation:
             target=target,
             forward=options.forward,
             reject_hosted_tools=options.hosted_tools == "reject",
+            earlier=earlier,
         )
         self.chat_body: bytes = chat_request.body
         self.notices: tuple[Notice, ...] = chat_request.notices
@@ -111,7 +117,7 @@ class Translation:
             now=now or (lambda: created_at),
             tools=chat_request.tools,
             reasoning_events=options.reasoning_events,
-            seal_reasoning=REASONING_INCLUDE in (self.request.include or ()),
+            seal_reasoning=_returns_reasoning(self.request),
             one_call=chat_request.one_call,
             allowed=chat_request.allowed,
             known_call_ids=chat_request.conversation.call_ids,
@@ -120,12 +126,19 @@ class Translation:
             self.dialect.for_model(target.model or self.request.model or ""),
             chat_request.tools.declares,
         )
+        self._summary = SummaryReader() if chat_request.compacts else None
         self._decoder = sse.Decoder()
         self._sniffed: bytes | None = b""
         self._whole_body: list[bytes] | None = None
         self._whole_size = 0
+        self._judge = judge
         self.error: UpstreamError | None = None
         self.pieces = 0
+
+    @property
+    def wants_answer(self) -> bool:
+        """False for a request that only prepares the next one: nothing of it goes upstream."""
+        return self.request.generate is not False
 
     @property
     def response(self) -> responses.Response:
@@ -149,6 +162,10 @@ class Translation:
     def heartbeat(self) -> list[Event]:
         """An event that says no more than that work goes on; only between start and end."""
         return self._stream.heartbeat()
+
+    def skip(self) -> list[Event]:
+        """All events of a request that wants no answer."""
+        return self.start() + self._stream.finish(Finish("stop"))
 
     def receive(self, data: bytes) -> list[Event]:
         """The events that the next bytes of the upstream's body make known. Cut anywhere."""
@@ -231,12 +248,31 @@ class Translation:
     def _feed(self, deltas: list[Delta]) -> list[Event]:
         for delta in deltas:
             self.pieces += not isinstance(delta, Usage | ServiceTier)
+        if self._summary is not None:
+            deltas = self._summary.read(deltas)
+        return self._write(deltas)
+
+    def _write(self, deltas: list[Delta]) -> list[Event]:
         return [event for delta in deltas for event in self._stream.feed(delta)]
 
     def _end(self, verdict: Verdict) -> list[Event]:
+        events: list[Event] = []
+        if self._summary is not None:
+            made, verdict = self._summary.end(verdict)
+            events = self._write(made)
         if isinstance(verdict, Failure):
-            self.error = verdict.error
-        return self._stream.finish(verdict)
+            self.error = self._judge(verdict.error)
+            verdict = Failure(self.error)
+        return events + self._stream.finish(verdict)
+
+
+def _returns_reasoning(request: responses.Request) -> bool:
+    """Whether the client sends reasoning back only when it is sealed.
+
+    It asks for that, or it keeps the conversation itself: the AI SDK and OpenCode drop what is not
+    sealed then, and ask only for models whose names they know.
+    """
+    return request.store is False or REASONING_INCLUDE in (request.include or ())
 
 
 def _upstream_error(error: TranslatorError | str) -> UpstreamError:

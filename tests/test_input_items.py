@@ -1,0 +1,79 @@
+"""Items that are neither messages nor calls, and items that are faulty."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.conversations import (
+    codes,
+    exchange,
+    messages,
+    refusal,
+    user,
+)
+from translator import NotFound
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call", "computer_call_output", "mcp_list_tools", "mcp_approval_request", "program", "program_output"],
+)  # fmt: skip
+def test_history_of_hosted_tools_is_left_out_with_a_notice(kind: str) -> None:
+    items = [user("u"), {"type": kind, "id": "x_1", "status": "completed"}]
+    assert messages(items) == [user("u")]
+    assert codes(items) == {"input[1]": "item_dropped"}
+
+
+def test_a_remote_call_is_told() -> None:
+    remote = {"type": "mcp_call", "id": "m", "name": "get", "arguments": "{}", "server_label": "w", "output": "sunny"}  # fmt: skip
+    assert messages([user("u"), remote])[1]["content"] == "[called w.get with {}]\n[result: sunny]"
+    del remote["output"], remote["server_label"]
+    assert messages([user("u"), remote])[1]["content"] == "[called get with {}]"
+
+
+def test_references_cannot_be_resolved() -> None:
+    items = [user("u"), {"type": "item_reference", "id": "rs_1"}]
+    assert messages(items) == [user("u")]
+    assert codes(items) == {"input[1]": "reference_dropped"}
+    with pytest.raises(NotFound) as missing:
+        exchange([user("u"), {"id": "msg_1"}])
+    assert missing.value.param == "input[1].id"
+    assert missing.value.status_hint == 404
+    assert "'msg_1' not found" in missing.value.message
+
+
+def test_settings_inside_the_input_count_from_there() -> None:
+    update = {"type": "configuration_update", "reasoning": {"effort": "high"}, "text": {"format": {"type": "json_object"}}}  # fmt: skip
+    body = json.loads(exchange([update, user("u")], dialect="fireworks").chat_body)
+    assert body["reasoning_effort"] == "high"
+    assert body["response_format"] == {"type": "json_object"}
+    assert json.loads(exchange([{"type": "configuration_update"}, user("u")]).chat_body)["messages"] == [user("u")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("item", "param"),
+    [
+        ({"role": "tool", "content": "x"}, "input[0].role"),
+        ({"role": "user"}, "input[0].content"),
+        ({"type": "message", "content": "x"}, "input[0].role"),
+        ({"type": "brand_new"}, "input[0].type"),
+        ({"type": 5}, "input[0].type"),
+        ({"type": "compaction_trigger"}, "input[0].type"),
+        ({"type": "mcp_approval_response", "approve": True}, "input[0].type"),
+        ({"type": "function_call", "name": "f", "arguments": "{}"}, "input[0].call_id"),
+        ({"type": "function_call", "call_id": "a", "name": "f", "arguments": {}}, "input[0].arguments"),
+        ({"type": "function_call_output", "output": "x"}, "input[0].call_id"),
+        ({"type": "configuration_update", "reasoning": {"effort": 5}}, "input[0].reasoning.effort"),
+        ({"type": "additional_tools", "tools": [{}]}, "input[0].tools[0].type"),
+        ({}, "input[0].id"),
+        ("text", "input[0]"),
+        (None, "input[0]"),
+    ],
+)  # fmt: skip
+def test_faulty_items_are_refused_with_their_path(item: Any, param: str) -> None:
+    refused = refusal([item, user("u")])
+    assert refused.param == param
+    assert refused.status_hint == 400

@@ -104,7 +104,7 @@ async def test_codex_is_told_at_once_that_there_is_no_websocket() -> None:
         "sec-websocket-version": "13",
     }
     async with (
-        serving(make_settings("http://up.test")) as url,
+        serving(make_settings("http://up.test", websocket=False)) as url,
         httpx.AsyncClient(timeout=BOUND_S) as client,
     ):
         answer = await client.get(f"{url}/v1/responses", headers=upgrade)
@@ -129,7 +129,7 @@ async def test_a_server_with_a_websocket_library_refuses_too(answerable: bool) -
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await create_app(make_settings("http://up.test"))(scope, receive, send)
+    await create_app(make_settings("http://up.test", websocket=False))(scope, receive, send)
     if answerable:
         assert [message["type"] for message in sent] == [
             "websocket.http.response.start",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, cast
+from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
 
 from translator import Options, Translation, UpstreamTimeout
-from translator.service.relay import Progress, _frames
-from translator.service.settings import Server
-from translator.service.upstream import Body
+from translator.service.turn import Progress
 
 from .wire import (
     BOUND_S,
@@ -237,16 +235,20 @@ async def test_a_stall_leaves_the_next_request_alone(upstream: ScriptedUpstream)
 
 
 @pytest.mark.anyio
-async def test_the_grace_time_ends_among_signs_of_life() -> None:
+async def test_the_grace_time_ends_among_signs_of_life(upstream: ScriptedUpstream) -> None:
     """However many there are, the client gets its status line."""
 
-    class Flood:
-        async def next_within(self, patience_s: float) -> bytes:
-            await asyncio.sleep(0)
-            return SIGNS_OF_LIFE["comments"]
+    async def script(call: Call) -> None:
+        await call.head()
+        async with alive(call, SIGNS_OF_LIFE["comments"]):
+            pass
 
-    translation, _, _ = progress_of()
-    body = cast("Body", Flood())
-    async with aclosing(_frames(translation, body, Server(headers_grace_s=0.01))) as frames:
-        first = await bounded(anext(frames))
+    upstream.script = script
+    async with (
+        serving(make_settings(upstream.url, headers_grace_s=0.05)) as url,
+        httpx.AsyncClient(timeout=BOUND_S) as client,
+        client.stream("POST", url + PATH, json=ASK) as answer,
+    ):
+        first = await bounded(anext(answer.aiter_raw()))
+    assert answer.status_code == 200
     assert first.startswith(b"event: response.created\n")

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message
 
 from translator.service.app import create_app
+from translator.service.run import protocols
 from translator.service.settings import Settings, read_table
 
 BOUND_S = 20
@@ -250,7 +251,7 @@ async def serving(settings: Settings, **more: Any) -> AsyncGenerator[str]:
         create_app(settings, **more),
         log_config=None,
         access_log=False,
-        ws="none",
+        **protocols(settings.server),
         lifespan="on",
         timeout_graceful_shutdown=BOUND_S // 2,
     )

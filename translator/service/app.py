@@ -2,7 +2,8 @@
 
 Every request becomes an `Exchange`. Whatever an endpoint raises before the first byte of its answer
 becomes an HTTP error here, in OpenAI's envelope; after it, endpoints end their streams themselves.
-Each exchange leaves one line in the log. Secrets are in neither.
+Each exchange leaves one line in the log, and so does each turn on a WebSocket. Secrets are in
+neither.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -19,12 +20,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from translator.errors import TranslatorError
 
-from .errors import ClientLeft, UpgradeRefused
-from .exchange import Exchange, NewId
+from .errors import ClientLeft, Overloaded, UpgradeRefused
+from .exchange import Exchange
 from .models import ModelTable
+from .record import NewId
 from .routes import Endpoints
 from .settings import Settings
+from .turn import Turns
 from .upstream import Upstreams
+from .websocket import Connection
+from .witness import Watch
+
+WEBSOCKET_PATHS = frozenset({"/v1/responses", "/responses"})
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +47,22 @@ def create_app(
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.time,
     new_id: NewId = random_id,
+    watch: Watch | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
     `transport` stands in for the network to the upstreams, `clock` for the time in seconds.
+    `watch` decides who looks on at a request.
     """
     upstreams = Upstreams(settings.server, transport)
-    endpoints = Endpoints(
+    turns = Turns(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
         upstreams=upstreams,
         clock=clock,
         new_id=new_id,
     )
+    endpoints = Endpoints(turns)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
@@ -62,40 +72,69 @@ def create_app(
     router = Router(
         endpoints.routes(), redirect_slashes=False, default=endpoints.unknown, lifespan=lifespan
     )
-    return Front(router, settings=settings, clock=clock, new_id=new_id)
+    return Front(router, turns=turns, watch=watch)
 
 
 class Front:
     """What every request passes on its way in, and every answer on its way out."""
 
-    def __init__(
-        self, inner: ASGIApp, *, settings: Settings, clock: Callable[[], float], new_id: NewId
-    ) -> None:
+    def __init__(self, inner: ASGIApp, *, turns: Turns, watch: Watch | None) -> None:
         self._inner = inner
-        self._server = settings.server
-        self._clock = clock
-        self._new_id = new_id
+        self._turns = turns
+        self._watch = watch
+        self._websockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
             return
-        if scope["type"] == "websocket":
-            scope, receive, send = _as_http(scope, receive, send)
-        exchange = Exchange(scope, receive, send, server=self._server, new_id=self._new_id)
-        scope["exchange"] = exchange
-        began = self._clock()
+        turns = self._turns
+        http = _as_http(scope, receive, send) if scope["type"] == "websocket" else None
+        exchange = Exchange(
+            *(http or (scope, receive, send)), server=turns.server, new_id=turns.new_id
+        )
+        opens = http is not None and turns.server.websocket and exchange.path in WEBSOCKET_PATHS
+        if self._watch is not None and not opens:
+            exchange.witness = self._watch(exchange)
+        began = turns.clock()
         try:
-            await self._answer(exchange, scope, receive, send)
+            if opens:
+                await self._answer(exchange, self._converse(exchange, receive, send))
+            else:
+                await self._answer(exchange, self._route(exchange, scope, receive, send))
         finally:
-            log.info("%s", _line(exchange, self._clock() - began))
+            exchange.over(turns.clock() - began)
 
-    async def _answer(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _route(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the endpoint of a path answer."""
+        if (exchange.header("upgrade") or "").lower() == "websocket":
+            raise UpgradeRefused
+        scope["exchange"] = exchange
+        await self._inner(scope, receive, send)
+
+    async def _converse(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        """Answer on a WebSocket for as long as it is open."""
+        limit = self._turns.server.max_websockets
+        if self._websockets >= limit:
+            raise Overloaded(limit)
+        self._websockets += 1
+        try:
+            connection = Connection(
+                receive,
+                send,
+                record=exchange,
+                turns=self._turns,
+                authorization=exchange.header("authorization"),
+                watch=self._watch,
+            )
+            await connection.run()
+        finally:
+            self._websockets -= 1
+
+    async def _answer(self, exchange: Exchange, answering: Awaitable[None]) -> None:
         try:
             try:
-                if (exchange.header("upgrade") or "").lower() == "websocket":
-                    raise UpgradeRefused
-                await self._inner(scope, receive, send)
+                await answering
             except TranslatorError as error:
                 await _refuse(exchange, error)
             except ClientLeft:
@@ -116,10 +155,7 @@ async def _refuse(exchange: Exchange, error: TranslatorError) -> None:
 
 
 def _as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:
-    """A WebSocket handshake as the HTTP request that it is, to refuse it with a status and a body.
-
-    Only where the server was started with a WebSocket library does it call us so.
-    """
+    """A WebSocket handshake as the HTTP request that it is; it is answered with a status so."""
     answerable = "websocket.http.response" in scope.get("extensions", {})
 
     async def send_refusal(message: Message) -> None:
@@ -129,18 +165,3 @@ def _as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive
             await send({"type": "websocket.close"})
 
     return {**scope, "type": "http", "method": "GET"}, receive, send_refusal
-
-
-def _line(exchange: Exchange, seconds: float) -> str:
-    """The log line of one exchange. What came from the client is quoted where it is not plain."""
-    words = [exchange.method, _plain(exchange.path), str(exchange.status or "-")]
-    words.append(f"{max(0, round(seconds * 1000))}ms")
-    facts = {name: getattr(exchange, name) for name in ("model", "dialect", "notes", "outcome")}
-    words += [f"{name}={_plain(value)}" for name, value in facts.items() if value]
-    words.append(f"id={exchange.request_id}")
-    return " ".join(words)
-
-
-def _plain(text: str) -> str:
-    text = text[:200]
-    return text if text.isascii() and text.isprintable() and " " not in text else ascii(text)

@@ -3,7 +3,7 @@
     attempt, [ refused, attempt without a field ], [ refused, attempt with its reasoning ]
 
 Each sort of refusal is answered once, in whatever order they come, and only while the client has
-not got a byte. What was found to help is remembered for the upstream's model, as long as the
+nothing of an answer. What was found to help is remembered for the upstream's model, as long as the
 process lives, so the next request is right at once.
 
 A finding counts as right when the second attempt is taken, or is refused for something else: many
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from translator import Dialect, Notice, Target, Translation, UpstreamError
@@ -28,8 +28,9 @@ from translator.refusals import (
     without,
 )
 
-from .exchange import NewId
 from .models import Route
+from .record import NewId
+from .upstream import judged
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +103,10 @@ class Asking:
         may_retry: bool,
         clock: Callable[[], float],
         new_id: NewId,
+        earlier: Sequence[Raw] | None = None,
     ) -> None:
         self._request = request
+        self._earlier = earlier
         self._route = route
         self._memory = memory
         self._may_retry = may_retry
@@ -198,6 +201,8 @@ class Asking:
                 vision=route.vision,
             ),
             options=route.options,
+            earlier=self._earlier,
+            judge=lambda error: judged(error, route.upstream),
         )
 
 

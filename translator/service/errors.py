@@ -56,5 +56,18 @@ class Overloaded(TranslatorError):
         )
 
 
+class TooManyWaiting(TranslatorError):
+    """A WebSocket's client sends requests faster than they are answered."""
+
+    status_hint = 429
+    type = "rate_limit_error"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Too many requests wait on this connection; try again in 1s.",
+            code="rate_limit_exceeded",
+        )
+
+
 class ClientLeft(Exception):
     """There is nobody to answer any more. Never sent, only logged."""

@@ -10,9 +10,8 @@ is watched: when it leaves, the work is cancelled where it stands, even inside a
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Coroutine, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -20,24 +19,14 @@ from starlette.types import Message, Receive, Scope, Send
 from translator.errors import RequestTooLarge, TranslatorError
 
 from .errors import ClientLeft, RequestStalled, UnsupportedEncoding
+from .record import NewId, Record
 from .settings import Server
 
 JSON = {"content-type": "application/json"}
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
-
-class NewId(Protocol):
-    """Makes an unguessable id that begins with `prefix`."""
-
-    def __call__(self, prefix: str, /) -> str: ...
-
-
-class Exchange:
-    """One HTTP request on its way through the service.
-
-    `model`, `dialect`, `notes` and `outcome` are only for the log line.
-    """
+class Exchange(Record):
+    """One HTTP request on its way through the service."""
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, *, server: Server, new_id: NewId
@@ -47,15 +36,12 @@ class Exchange:
         self._send = send
         self._server = server
         self._ended = False
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.status: int | None = None
-        self.model = ""
-        self.dialect = ""
-        self.notes = ""
-        self.outcome = ""
-        given = self.header("x-request-id") or ""
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req_")
+        super().__init__(
+            scope["method"],
+            scope["path"],
+            given_id=self.header("x-request-id") or "",
+            new_id=new_id,
+        )
 
     @property
     def started(self) -> bool:
@@ -74,6 +60,11 @@ class Exchange:
             if key == wanted:
                 return str(value, "latin-1")
         return None
+
+    def asks(self, name: str) -> bool:
+        """Whether the query has a parameter of that name."""
+        query = str(self._scope["query_string"], "latin-1")
+        return any(part.partition("=")[0] == name for part in query.split("&"))
 
     def path_param(self, name: str) -> str:
         return str(self._scope["path_params"][name])

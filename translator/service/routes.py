@@ -1,8 +1,10 @@
 """The endpoints: which path and method does what.
 
-    POST /v1/responses            translated
+    POST /v1/responses            translated; GET may become a WebSocket (`websocket`)
+    POST /v1/responses/compact    translated: a conversation becomes a shorter one
     POST /v1/chat/completions     passed through, with the model table applied
-    GET  /v1/models[/ID]          from the model table, else the upstream's
+    GET  /v1/models[/ID]          from the model table, else the upstream's; the list holds Codex's
+                                  catalog, too
     GET  /healthz                 the process is up
 
 All but the last also without `/v1`, for base URLs that were given without it.
@@ -10,39 +12,28 @@ All but the last also without `/v1`, for base URLs that were given without it.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from urllib.parse import quote
 
 import msgspec
 from starlette.routing import Route as PathRoute
 from starlette.types import Receive, Scope, Send
 
-from translator.errors import InvalidRequest, NotFound, UpstreamError
+from translator.errors import InvalidRequest, NotFound
 from translator.json_values import NOT_JSON
-from translator.to_chat import read_request
 
-from . import relay
-from .attempts import Asking, Attempt, Memory
-from .errors import MethodNotAllowed, Overloaded
-from .exchange import Exchange, NewId
-from .models import ModelTable, Route
-from .settings import Server, Upstream
-from .upstream import Upstreams
-
-log = logging.getLogger(__name__)
+from . import listing, relay
+from .compact import compact
+from .errors import MethodNotAllowed
+from .exchange import Exchange
+from .models import Route, unlisted
+from .settings import Upstream
+from .turn import Turns
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
 
-class _Head(msgspec.Struct, frozen=True):
-    """As much of a request as says where it goes."""
-
-    model: str | None = None
-
-
-_read_head = msgspec.json.Decoder(_Head).decode
 _read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -63,26 +54,14 @@ class Endpoint:
 class Endpoints:
     """What the service can be asked."""
 
-    def __init__(
-        self,
-        *,
-        server: Server,
-        models: ModelTable,
-        upstreams: Upstreams,
-        clock: Callable[[], float],
-        new_id: NewId,
-    ) -> None:
-        self._server = server
-        self._models = models
-        self._upstreams = upstreams
-        self._clock = clock
-        self._new_id = new_id
-        self._memory = Memory()
-        self._open = 0
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._models = turns.models
 
     def routes(self) -> list[PathRoute]:
         paths = {
             "/responses": Endpoint({"POST": self.responses}),
+            "/responses/compact": Endpoint({"POST": self.compact}),
             "/chat/completions": Endpoint({"POST": self.chat_completions}),
             "/models": Endpoint({"GET": self.models}),
             "/models/{id:path}": Endpoint({"GET": self.model}),
@@ -102,53 +81,18 @@ class Endpoints:
         await exchange.whole(200, b'{"status":"ok"}')
 
     async def responses(self, exchange: Exchange) -> None:
-        with self._place():
+        with self._turns.place():
             body = await exchange.body()
-            model = _model_of(body)
-            route = self._models.route(model)
-            exchange.model = model or ""
-            exchange.dialect = route.dialect.name
-            asking = Asking(
-                body,
-                route,
-                self._memory,
-                model=exchange.model,
-                may_retry=self._server.retry_refused,
-                clock=self._clock,
-                new_id=self._new_id,
-            )
-            await exchange.while_client_waits(self._translated(exchange, asking, route))
+            authorization = exchange.header("authorization")
+            turn = self._turns.begin(exchange, body, authorization=authorization)
+            give = relay.stream if turn.streams else relay.whole
+            await exchange.while_client_waits(give(exchange, turn))
 
-    async def _translated(self, exchange: Exchange, asking: Asking, route: Route) -> None:
-        while True:
-            try:
-                await self._attempt(exchange, asking, route.upstream)
-            except UpstreamError as error:
-                if exchange.started or not asking.again(error):
-                    raise
-            else:
-                return
-
-    async def _attempt(self, exchange: Exchange, asking: Asking, upstream: Upstream) -> None:
-        attempt = asking.attempt
-        _note(exchange, attempt)
-        streams = bool(attempt.translation.request.stream)
-        call = self._upstreams.call(
-            upstream,
-            "chat/completions",
-            body=attempt.body,
-            authorization=exchange.header("authorization"),
-            accept="text/event-stream" if streams else "application/json",
-        )
-        async with call as answer:
-            if not 200 <= answer.status < 300:
-                raise await answer.error()
-            asking.taken()
-            give = relay.stream if streams else relay.whole
-            await give(exchange, attempt, answer, server=self._server)
+    async def compact(self, exchange: Exchange) -> None:
+        await compact(exchange, self._turns)
 
     async def chat_completions(self, exchange: Exchange) -> None:
-        with self._place():
+        with self._turns.place():
             body = await exchange.body()
             try:
                 fields = _read_fields(body)
@@ -160,6 +104,8 @@ class Endpoints:
             route = self._models.route(model)
             exchange.model = model or ""
             exchange.dialect = route.dialect.name
+            if exchange.witness is not None:
+                exchange.witness.asked(body)
             if _apply(route, fields):
                 body = msgspec.json.encode(fields)
             work = self._verbatim(exchange, route.upstream, "chat/completions", body)
@@ -170,8 +116,24 @@ class Endpoints:
         if upstream is None:
             await exchange.whole(200, msgspec.json.encode(self._models.entries()))
             return
-        with self._place():
-            await exchange.while_client_waits(self._verbatim(exchange, upstream, "models"))
+        with self._turns.place():
+            if exchange.asks("client_version"):
+                work = self._listed(exchange, upstream)
+            else:
+                work = self._verbatim(exchange, upstream, "models")
+            await exchange.while_client_waits(work)
+
+    async def _listed(self, exchange: Exchange, upstream: Upstream) -> None:
+        """The upstream's models, with Codex's catalog beside them."""
+        call = self._turns.upstreams.call(
+            upstream,
+            "models",
+            authorization=exchange.header("authorization"),
+            witness=exchange.witness,
+        )
+        describe = partial(unlisted, upstream=upstream, server=self._turns.server)
+        async with call as answer:
+            await listing.with_catalog(exchange, answer, describe)
 
     async def model(self, exchange: Exchange) -> None:
         model = exchange.path_param("id")
@@ -182,49 +144,22 @@ class Endpoints:
         if any(part in ("", ".", "..") for part in model.split("/")):
             raise _unknown_path(exchange)  # such a path would lead elsewhere on the upstream
         path = f"models/{quote(model, safe='/:@')}"
-        with self._place():
+        with self._turns.place():
             await exchange.while_client_waits(self._verbatim(exchange, upstream, path))
 
     async def _verbatim(
         self, exchange: Exchange, upstream: Upstream, path: str, body: bytes | None = None
     ) -> None:
-        call = self._upstreams.call(
+        call = self._turns.upstreams.call(
             upstream,
             path,
             body=body,
             authorization=exchange.header("authorization"),
             accept=exchange.header("accept") or "application/json",
+            witness=exchange.witness,
         )
         async with call as answer:
             await relay.verbatim(exchange, answer)
-
-    @contextmanager
-    def _place(self) -> Generator[None]:
-        """A place among the requests that are answered at once; raises Overloaded without one."""
-        limit = self._server.max_concurrent_requests
-        if self._open >= limit:
-            raise Overloaded(limit)
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-
-
-def _model_of(body: bytes) -> str | None:
-    """The model that a request asks for; raises InvalidRequest for what is no JSON object."""
-    try:
-        return _read_head(body).model
-    except NOT_JSON:
-        read_request(body)  # raises, and says what is wrong
-        return None
-
-
-def _note(exchange: Exchange, attempt: Attempt) -> None:
-    """What an attempt loses, for the log."""
-    exchange.notes = relay.notices_header(attempt.notices).get("x-translator-notices", "")
-    for notice in attempt.notices:
-        log.debug("%s: %s: %s", exchange.request_id, notice.path, notice.message)
 
 
 def _unknown_path(exchange: Exchange) -> NotFound:

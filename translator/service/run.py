@@ -10,11 +10,13 @@ import gc
 import logging
 import os
 import socket
+from typing import Any
 
 import uvicorn
 
 from .app import create_app
-from .settings import Settings, SettingsError
+from .http1 import Http1
+from .settings import Server, Settings, SettingsError
 
 BACKLOG = 2048
 KEEPALIVE_S = 120
@@ -39,7 +41,7 @@ def run(settings: Settings, *, log_level: str) -> int:
             server_header=False,
             timeout_graceful_shutdown=settings.server.shutdown_timeout_s,
             timeout_keep_alive=KEEPALIVE_S,
-            ws="none",
+            **protocols(settings.server),
         )
         _warn_if_open(settings)
         print(start_line(settings, listener), flush=True)  # noqa: T201 - the program's output
@@ -50,6 +52,19 @@ def run(settings: Settings, *, log_level: str) -> int:
         except KeyboardInterrupt:
             return 130
     return 0
+
+
+def protocols(server: Server) -> dict[str, Any]:
+    """What uvicorn is told of the protocols that are spoken."""
+    if not server.websocket:
+        return {"http": Http1, "ws": "none"}
+    return {
+        "http": Http1,
+        "ws": "websockets-sansio",
+        "ws_max_size": server.max_body_bytes,
+        # it would cost CPU per token and memory per connection, and small messages grow by it
+        "ws_per_message_deflate": False,
+    }
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -10,10 +10,9 @@ the gateway's fault (502). Else the client's `Authorization` is passed on, and s
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
@@ -23,6 +22,7 @@ from translator.upstream_errors import read_upstream_error
 
 from .inflate import inflated
 from .settings import Server, Upstream
+from .witness import Witness
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,6 @@ MAX_ERROR_BYTES = 1024 * 1024
 KEEPALIVE_S = 30.0
 """How long an idle connection is kept. Load balancers close theirs after 60 s and more, and a
 request that meets a closing connection is lost."""
-
-DRAIN_S = 1.0
-"""How long the end of a body may take after its last event, so that the connection is reusable."""
-
-MAX_DRAIN_BYTES = 64 * 1024
 
 _FAULTS: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
     (httpx.ConnectTimeout, UpstreamTimeout, "The upstream could not be connected to in time."),
@@ -77,11 +72,14 @@ class Upstreams:
         body: bytes | None = None,
         authorization: str | None,
         accept: str = "application/json",
+        witness: Witness | None = None,
     ) -> AsyncGenerator[Answer]:
         """Send one request, POST when it has a body; the answer lives as long as the context.
 
         `authorization` is the client's own, used only where the operator gave no key.
         """
+        if witness is not None:
+            witness.called(path, body)
         headers = {"accept": accept}
         if body is not None:
             headers["content-type"] = "application/json"
@@ -101,7 +99,9 @@ class Upstreams:
         except httpx.HTTPError as error:
             raise _fault(error, upstream, "before it answered") from error
         try:
-            yield Answer(response, upstream)
+            if witness is not None:
+                witness.answered(response.status_code, response.headers)
+            yield Answer(response, upstream, witness)
         finally:
             await response.aclose()
 
@@ -109,30 +109,30 @@ class Upstreams:
 class Answer:
     """An upstream's answer, whose body has not been read."""
 
-    def __init__(self, response: httpx.Response, upstream: Upstream) -> None:
+    def __init__(
+        self, response: httpx.Response, upstream: Upstream, witness: Witness | None
+    ) -> None:
         self._response = response
         self._upstream = upstream
+        self._witness = witness
         self.status = response.status_code
 
     @property
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 
-    @asynccontextmanager
-    async def body(self, *, raw: bool = False) -> AsyncGenerator[Body]:
-        """The body, to be read; `raw` leaves a compression on."""
-        source = self._response.aiter_raw()
+    async def pieces(self, *, raw: bool = False) -> AsyncGenerator[bytes]:
+        """The body as the network cuts it; `raw` leaves a compression on.
+
+        Raises UpstreamError when the connection breaks.
+        """
+        source: AsyncIterator[bytes] = self._response.aiter_raw()
         if not raw:
             source = inflated(source, self.headers.get("content-encoding", ""))
-        body = Body(self._mapped(source))
-        try:
-            yield body
-        finally:
-            await body.aclose()
-
-    async def _mapped(self, source: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
         try:
             async for piece in source:
+                if self._witness is not None:
+                    self._witness.received(piece)
                 yield piece
         except httpx.HTTPError as error:
             raise _fault(error, self._upstream, "in mid-answer") from error
@@ -143,9 +143,11 @@ class Answer:
             return refusal
         read = bytearray()
         with suppress(UpstreamError):  # the status says enough
-            async with self.body() as body:
-                while len(read) < MAX_ERROR_BYTES and (piece := await body.next()):
+            async with aclosing(self.pieces()) as pieces:
+                async for piece in pieces:
                     read += piece
+                    if len(read) >= MAX_ERROR_BYTES:
+                        break
         error = read_upstream_error(
             self.status,
             bytes(read[:MAX_ERROR_BYTES]),
@@ -157,15 +159,7 @@ class Answer:
     def refusal(self) -> UpstreamError | None:
         """The error in an answer that must not be passed on as it is."""
         if self.status in (401, 403) and self._upstream.has_credential:
-            log.error(
-                "upstream %s refused the gateway's own credential (%d)",
-                self._upstream.name,
-                self.status,
-            )
-            return UpstreamError(
-                "The upstream refused the gateway's credential; its operator must correct it.",
-                headers={"x-should-retry": "false"},
-            )
+            return _own_credential_refused(self._upstream, self.status)
         if 300 <= self.status < 400:
             log.error(
                 "upstream %s answered with a redirect (%d): its base_url is wrong",
@@ -187,43 +181,19 @@ class Answer:
         }
 
 
-class Body:
-    """An upstream's body as the network cuts it."""
+def judged(error: UpstreamError, upstream: Upstream) -> UpstreamError:
+    """What an error inside a 200 is for the client: a refused key may not have been its own."""
+    if error.status_hint in (401, 403) and upstream.has_credential:
+        return _own_credential_refused(upstream, error.status_hint)
+    return error
 
-    def __init__(self, pieces: AsyncGenerator[bytes]) -> None:
-        self._pieces = pieces
-        self._pending: asyncio.Task[bytes] | None = None
 
-    async def next(self) -> bytes:
-        """The next piece; empty at the end. Raises UpstreamError when the connection breaks."""
-        if self._pending is None:
-            return await self._read()
-        pending, self._pending = self._pending, None
-        return await pending
-
-    async def next_within(self, patience_s: float) -> bytes | None:
-        """The next piece, or None when it does not come in time: then it is still to come."""
-        if self._pending is None:
-            self._pending = asyncio.create_task(self._read())
-        await asyncio.wait((self._pending,), timeout=max(0.0, patience_s))
-        return await self.next() if self._pending.done() else None
-
-    async def _read(self) -> bytes:
-        return await anext(self._pieces, b"")
-
-    async def drain(self) -> None:
-        """Read what follows the last event, if it is little and comes at once."""
-        left = MAX_DRAIN_BYTES
-        with suppress(UpstreamError, TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                while left > 0 and (piece := await self.next()):
-                    left -= len(piece)
-
-    async def aclose(self) -> None:
-        if self._pending is not None:
-            self._pending.cancel()
-            await asyncio.gather(self._pending, return_exceptions=True)
-        await self._pieces.aclose()
+def _own_credential_refused(upstream: Upstream, status: int) -> UpstreamError:
+    log.error("upstream %s refused the gateway's own credential (%d)", upstream.name, status)
+    return UpstreamError(
+        "The upstream refused the gateway's credential; its operator must correct it.",
+        headers={"x-should-retry": "false"},
+    )
 
 
 def _fault(error: httpx.HTTPError, upstream: Upstream, when: str) -> UpstreamError:

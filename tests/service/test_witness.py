@@ -1,0 +1,193 @@
+"""Whoever looks on sees all that passes, in order, on every way through the service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+import translator
+from translator import Notice
+from translator.events import Event
+from translator.responses import Response
+from translator.service.record import Record
+from translator.service.witness import Witness
+
+from .wire import (
+    COMPLETION,
+    HELLO,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    client_of,
+    make_settings,
+    say_hello,
+    serving,
+)
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v1/responses"
+ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+
+
+class Notebook(Witness):
+    """Writes down what it sees."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.seen: list[tuple[str, Any]] = []
+        self.body = b""
+        self.events: list[Event] = []
+
+    def asked(self, request: bytes) -> None:
+        self.seen.append(("asked", json.loads(request) if request != b"{" else "half a request"))
+
+    def called(self, path: str, body: bytes | None) -> None:
+        self.seen.append(("called", (path, body and json.loads(body))))
+
+    def lost(self, notices: Sequence[Notice]) -> None:
+        self.seen.append(("lost", [notice.code for notice in notices]))
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        self.seen.append(("answered", (status, headers["content-type"])))
+
+    def received(self, piece: bytes) -> None:
+        self.body += piece
+
+    def sent(self, events: Sequence[Event]) -> None:
+        self.events += events
+
+    def responded(self, response: Response) -> None:
+        self.seen.append(("responded", response.status))
+
+    def ended(self, record: Record) -> None:
+        self.seen.append(("ended", record.outcome))
+
+    @property
+    def words(self) -> list[str]:
+        return [word for word, _ in self.seen]
+
+
+class Notebooks:
+    """A `Watch` that looks on at every request but the health checks."""
+
+    def __init__(self) -> None:
+        self.all: list[Notebook] = []
+
+    def __call__(self, record: Record) -> Notebook | None:
+        if record.path == "/healthz":
+            return None
+        self.all.append(Notebook(record))
+        return self.all[-1]
+
+
+async def test_a_stream_is_seen(upstream: ScriptedUpstream) -> None:
+    notebooks = Notebooks()
+    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+        await client.get("/healthz")
+        answer = await client.post(PATH, json=ASK | {"truncation": "auto"})
+    [notebook] = notebooks.all
+    [call] = upstream.calls
+    assert notebook.seen == [
+        ("asked", ASK | {"truncation": "auto"}),
+        ("lost", ["ignored"]),
+        ("called", ("chat/completions", call.json)),
+        ("answered", (200, "text/event-stream")),
+        ("ended", "completed"),
+    ]
+    assert notebook.body == b"".join(HELLO)
+    sent = b"".join(map(translator.encode_sse, notebook.events)) + translator.DONE
+    assert sent == answer.content
+    assert notebook.record.request_id == answer.headers["x-request-id"]
+
+
+async def test_a_whole_answer_is_seen(upstream: ScriptedUpstream) -> None:
+    notebooks = Notebooks()
+    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+        await client.post(PATH, json=ASK | {"stream": False})
+    [notebook] = notebooks.all
+    assert notebook.words == ["asked", "lost", "called", "answered", "responded", "ended"]
+    assert json.loads(notebook.body) == COMPLETION
+    assert notebook.events == []
+
+
+async def test_a_refusal_and_the_second_attempt_are_seen(upstream: ScriptedUpstream) -> None:
+    async def script(call: Call) -> None:
+        if "temperature" in call.json:
+            message = "Unknown parameter: 'temperature'."
+            await call.answer({"error": {"message": message}}, 400)
+        else:
+            await say_hello(call)
+
+    upstream.script = script
+    notebooks = Notebooks()
+    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+        await client.post(PATH, json=ASK | {"temperature": 0.5})
+    [notebook] = notebooks.all
+    assert notebook.words == ["asked", *["lost", "called", "answered"] * 2, "ended"]
+    assert [what[1] for word, what in notebook.seen if word == "called"] == [
+        call.json for call in upstream.calls
+    ]
+    assert [what[0] for word, what in notebook.seen if word == "answered"] == [400, 200]
+    assert b"Unknown parameter" in notebook.body
+
+
+async def test_an_error_is_seen(upstream: ScriptedUpstream) -> None:
+    notebooks = Notebooks()
+    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+        await client.post(PATH, content=b"{")
+        await client.post(PATH, json={"model": "m", "input": [], "stream": True})
+    half, empty = notebooks.all
+    assert half.seen == [("asked", "half a request"), ("ended", "invalid_request_error")]
+    assert half.record.status == 400
+    assert empty.seen[1:] == [("ended", "missing_required_parameter")]
+
+
+async def test_what_is_passed_through_is_seen(upstream: ScriptedUpstream) -> None:
+    notebooks = Notebooks()
+    request = {"model": "m", "messages": [], "stream": True}
+    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+        await client.post("/v1/chat/completions", json=request)
+    [notebook] = notebooks.all
+    assert notebook.words == ["asked", "called", "answered", "ended"]
+    assert notebook.seen[1] == ("called", ("chat/completions", request))
+    assert notebook.body == b"".join(HELLO)
+
+
+async def test_each_turn_of_a_websocket_is_seen(upstream: ScriptedUpstream) -> None:
+    notebooks = Notebooks()
+    async with serving(make_settings(upstream.url), watch=notebooks) as base:
+        async with connect(base.replace("http", "ws") + PATH) as socket:
+            for _ in range(2):
+                await socket.send(json.dumps(ASK | {"type": "response.create"}))
+                while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
+                    pass
+    one, two = notebooks.all
+    assert one.words == two.words == ["asked", "lost", "called", "answered", "ended"]
+    assert one.seen[0] == ("asked", ASK)
+    assert one.record.method == "WS"
+    assert one.record.request_id != two.record.request_id
+    assert [type(event).__name__ for event in one.events][-1] == "Completed"
+
+
+async def test_a_departure_is_seen(upstream: ScriptedUpstream) -> None:
+    notebooks = Notebooks()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(*HELLO[:2])
+        await bounded(call.gone())
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url), watch=notebooks) as base:
+        async with httpx.AsyncClient(base_url=base) as client:
+            async with client.stream("POST", PATH, json=ASK) as answer:
+                await bounded(anext(answer.aiter_raw()))
+    [notebook] = notebooks.all
+    assert notebook.seen[-1] == ("ended", "client left")
+    assert [type(event).__name__ for event in notebook.events][-1] == "OutputTextDelta"

@@ -1,0 +1,335 @@
+"""One request of a client, answered: attempts upstream, and the events that its client gets.
+
+    events = first, { more }, last ;        each a list of events: what one upstream read became
+
+Before the first events, exceptions; after them, events. The first are held back until the answer
+begins, because many upstreams say 200, then a comment or a role, and then what is wrong; but not
+longer than a grace time, because clients and proxies give up on a request that stays without a
+status. From then on, whenever nothing flows for a while, `response.in_progress` is repeated: the
+idle timers of clients count events.
+
+As long as no item of an answer has been announced, a refusal can be answered with another attempt,
+whatever was sent before: every attempt begins with the same events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+
+import msgspec
+from msgspec import Raw
+
+import translator
+from translator.errors import TranslatorError, UpstreamError, UpstreamTimeout
+from translator.events import Event
+from translator.json_values import NOT_JSON
+from translator.responses import Response
+from translator.to_chat import read_request
+
+from .attempts import Asking, Attempt, Memory
+from .errors import Overloaded
+from .models import ModelTable, Route
+from .reading import Reading
+from .record import NewId, Record
+from .settings import Server
+from .upstream import Upstreams
+
+log = logging.getLogger(__name__)
+
+MAX_NOTICE_CODES = 10
+"""How many different notice codes are listed: proxies bound a header's size."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """As much of a request as says where it goes."""
+
+    model: str | None = None
+
+
+_read_head = msgspec.json.Decoder(_Head).decode
+
+
+class Turns:
+    """What every turn needs, and how many there may be at once."""
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        models: ModelTable,
+        upstreams: Upstreams,
+        clock: Callable[[], float],
+        new_id: NewId,
+    ) -> None:
+        self.server = server
+        self.models = models
+        self.upstreams = upstreams
+        self.clock = clock
+        self.new_id = new_id
+        self._memory = Memory()
+        self._open = 0
+
+    @contextmanager
+    def place(self) -> Generator[None]:
+        """A place among the requests that are answered at once; raises Overloaded without one."""
+        limit = self.server.max_concurrent_requests
+        if self._open >= limit:
+            raise Overloaded(limit)
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    def begin(
+        self,
+        record: Record,
+        request: bytes,
+        *,
+        authorization: str | None,
+        earlier: Sequence[Raw] | None = None,
+    ) -> Turn:
+        """A turn, not yet asked upstream.
+
+        `authorization` is the client's own. `earlier` are the items of the previous response.
+        Raises InvalidRequest for a request that cannot be translated.
+        """
+        if record.witness is not None:
+            record.witness.asked(request)
+        model = _model_of(request)
+        route = self.models.route(model)
+        record.model = model or ""
+        record.dialect = route.dialect.name
+        asking = Asking(
+            request,
+            route,
+            self._memory,
+            model=record.model,
+            may_retry=self.server.retry_refused,
+            clock=self.clock,
+            new_id=self.new_id,
+            earlier=earlier,
+        )
+        return Turn(record, asking, route, self, authorization)
+
+
+class Turn:
+    """One request, its answer asked for once: by `events()` or by `response()`."""
+
+    def __init__(
+        self, record: Record, asking: Asking, route: Route, turns: Turns, authorization: str | None
+    ) -> None:
+        self._record = record
+        self._asking = asking
+        self._attempt = asking.attempt
+        self._route = route
+        self._upstreams = turns.upstreams
+        self._server = turns.server
+        self._authorization = authorization
+
+    @property
+    def translation(self) -> translator.Translation:
+        """That of the latest attempt."""
+        return self._attempt.translation
+
+    @property
+    def streams(self) -> bool:
+        """Whether the client asks for events."""
+        return bool(self.translation.request.stream)
+
+    @property
+    def notices(self) -> tuple[translator.Notice, ...]:
+        """What is lost of the request, in the latest attempt."""
+        return self._attempt.notices
+
+    async def events(self) -> AsyncGenerator[list[Event]]:
+        """All events, each list as soon as it is known; the last list ends in the terminal event.
+
+        Raises TranslatorError, and only before the first list.
+        """
+        if not self.translation.wants_answer:
+            yield self._told(self.translation.skip())
+            return
+        now = asyncio.get_running_loop().time
+        due = now() + self._server.headers_grace_s  # then the client hears something, whatever
+        begun = False
+        beats = 0
+        while True:
+            attempt = self._attempt = self._asking.attempt
+            translation = attempt.translation
+            if begun:
+                _repeat_beginning(translation, beats)
+            held: list[Event] = []  # what the client does not have yet
+            progress = Progress(translation, self._server.progress_timeout_s, now)
+            try:
+                async with Reading(self._answer(attempt)) as reading:
+                    while True:
+                        piece = await reading.next(due)
+                        if piece:
+                            held += translation.receive(piece)
+                            progress.check()
+                        elif piece is not None:
+                            held += translation.close()
+                        if translation.finished:
+                            break
+                        late = now() >= due
+                        if late and not held:
+                            held = translation.start()
+                            if not held:
+                                held = translation.heartbeat()
+                                beats += 1
+                        if held and (begun or late or translation.produced):
+                            begun = True
+                            due = now() + self._server.heartbeat_s
+                            yield self._told(held)
+                            held = []
+                    _raise_if_nothing_came(translation)
+                    yield self._told(held)
+                    if translation.error is None:
+                        await reading.drain()
+                    return
+            except UpstreamError as error:
+                if not translation.produced and self._asking.again(error):
+                    continue
+                if not begun:
+                    raise
+                held += translation.close(error)
+            except Exception:
+                if not begun:
+                    raise
+                log.exception("%s: this is a fault in translator", self._record.request_id)
+                fault = TranslatorError("The translator failed.", code="server_error")
+                held += translation.close(fault)
+            yield self._told(held)
+            return
+
+    async def response(self) -> Response:
+        """The whole answer. Raises TranslatorError where there is none."""
+        if not self.translation.wants_answer:
+            self._told(self.translation.skip())
+            return self.translation.response
+        while True:
+            self._attempt = self._asking.attempt
+            try:
+                response = await self._whole(self._attempt)
+            except UpstreamError as error:
+                if not self._asking.again(error):
+                    raise
+            else:
+                self._record.outcome = response.status
+                if self._record.witness is not None:
+                    self._record.witness.responded(response)
+                return response
+
+    async def _whole(self, attempt: Attempt) -> Response:
+        translation = attempt.translation
+        now = asyncio.get_running_loop().time
+        progress = Progress(translation, self._server.progress_timeout_s, now)
+        left = limit = self._server.max_answer_bytes
+        async with self._answer(attempt) as pieces:
+            async for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    raise UpstreamError(f"The upstream's answer is over {limit} bytes.")
+                translation.receive(piece)
+                progress.check()
+                if translation.finished:
+                    break
+        return translation.complete(b"")
+
+    @asynccontextmanager
+    async def _answer(self, attempt: Attempt) -> AsyncGenerator[AsyncGenerator[bytes]]:
+        """One attempt: the pieces of its answer; raises UpstreamError for a refusal."""
+        self._note(attempt)
+        call = self._upstreams.call(
+            self._route.upstream,
+            "chat/completions",
+            body=attempt.body,
+            authorization=self._authorization,
+            accept="text/event-stream" if self.streams else "application/json",
+            witness=self._record.witness,
+        )
+        async with call as answer:
+            if not 200 <= answer.status < 300:
+                raise await answer.error()
+            self._asking.taken()
+            async with aclosing(answer.pieces()) as pieces:
+                yield pieces
+
+    def _note(self, attempt: Attempt) -> None:
+        """What an attempt loses, for the log."""
+        if self._record.witness is not None:
+            self._record.witness.lost(attempt.notices)
+        self._record.notes = in_short(attempt.notices)
+        for notice in attempt.notices:
+            log.debug("%s: %s: %s", self._record.request_id, notice.path, notice.message)
+
+    def _told(self, events: list[Event]) -> list[Event]:
+        """Events on their way to the client."""
+        translation = self.translation
+        if translation.finished:
+            self._record.outcome = translation.response.status
+            if translation.error is not None:
+                self._record.outcome += f" {translation.error.code}"
+        if self._record.witness is not None:
+            self._record.witness.sent(events)
+        return events
+
+
+class Progress:
+    """Whether an answer grows.
+
+    Signs of life alone are a stall: the HTTP client's clock starts anew with each comment, this one
+    does not.
+    """
+
+    def __init__(
+        self, translation: translator.Translation, limit_s: float, now: Callable[[], float]
+    ) -> None:
+        self._translation = translation
+        self._limit_s = limit_s
+        self._now = now
+        self._pieces = translation.pieces
+        self._since = self._now()
+
+    def check(self) -> None:
+        """To be called after each piece; raises UpstreamTimeout."""
+        if self._translation.pieces != self._pieces:
+            self._pieces = self._translation.pieces
+            self._since = self._now()
+        elif self._now() - self._since > self._limit_s:
+            raise UpstreamTimeout("The upstream sent signs of life, but its answer did not go on.")
+
+
+def in_short(notices: Sequence[translator.Notice]) -> str:
+    """How many notices there are, and their codes; empty when there are none."""
+    if not notices:
+        return ""
+    codes = list(dict.fromkeys(notice.code for notice in notices))
+    shown = codes[:MAX_NOTICE_CODES] + (["..."] if len(codes) > MAX_NOTICE_CODES else [])
+    return f"{len(notices)}; {','.join(shown)}"
+
+
+def _repeat_beginning(translation: translator.Translation, beats: int) -> None:
+    """Bring another attempt to where the client is: all attempts begin with the same events."""
+    translation.start()
+    for _ in range(beats):
+        translation.heartbeat()
+
+
+def _raise_if_nothing_came(translation: translator.Translation) -> None:
+    """An error in place of an answer is a refusal, though the status line was a 200."""
+    if translation.error is not None and not translation.produced:
+        raise translation.error
+
+
+def _model_of(body: bytes) -> str | None:
+    """The model that a request asks for; raises InvalidRequest for what is no JSON object."""
+    try:
+        return _read_head(body).model
+    except NOT_JSON:
+        read_request(body)  # raises, and says what is wrong
+        return None

@@ -1,0 +1,346 @@
+"""The Responses API over a WebSocket: many turns on one connection, each sending what is new.
+
+    connection = { request }          text frames of one JSON object each
+    request    = { type: "response.create", [ stream_id ], [ generate ], … as in POST }
+    answer     = { event } | error    the events of the HTTP stream, without `[DONE]`
+
+Requests with the same `stream_id` are a lane: one is answered after the other. Lanes do not wait
+for each other. What could be answered is remembered as long as the connection lasts, so
+`previous_response_id` works though nothing is stored. A turn that fails takes the response that it
+went on from with it, if that was its own lane's: then the client sends everything again.
+
+An error leaves the connection open. Everything that waits or is remembered has a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+from starlette.types import Receive, Send
+
+import translator
+from translator.errors import InvalidRequest, TranslatorError
+from translator.events import Event
+from translator.json_values import NOT_JSON
+
+from .errors import ClientLeft, TooManyWaiting
+from .history import History, Link, items_of
+from .record import Record
+from .turn import Turn, Turns
+from .witness import Watch
+
+log = logging.getLogger(__name__)
+
+MAX_ACTIVE = 16
+"""Turns of one connection that are answered at once; further lanes wait."""
+
+MAX_LANES = 32
+"""Different names of lanes on one connection; the one without a name does not count."""
+
+MAX_WAITING = 64
+"""Requests of one connection that wait for their turn."""
+
+NORMAL_CLOSURE = 1000
+
+_LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+
+
+class _Head(Struct, frozen=True):
+    """What says where a message goes."""
+
+    type: object = None
+    stream_id: object = None
+
+
+class _Parent(Struct, frozen=True):
+    """What a request says of the response that it goes on from."""
+
+    previous_response_id: str | None = None
+
+
+class ErrorBody(Struct, frozen=True):
+    """`error` of an error frame; `headers` are those of the HTTP answer that it stands for."""
+
+    type: str
+    code: str | None
+    message: str
+    param: str | None
+    headers: dict[str, str] | UnsetType = UNSET
+
+
+class ErrorFrame(Struct, frozen=True, tag_field="type", tag="error"):
+    """An error in place of an answer. Codex reads the headers beside the error, SDKs inside it."""
+
+    status: int
+    error: ErrorBody
+    headers: dict[str, str] | UnsetType = UNSET
+
+
+_read_head = msgspec.json.Decoder(_Head).decode
+_read_parent = msgspec.json.Decoder(_Parent).decode
+_read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class _Lane:
+    """The requests of one `stream_id` that wait."""
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+        self.waiting: deque[bytes] = deque()
+        self.active = False
+
+
+class Connection:
+    """One WebSocket, from its handshake to its end."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        record: Record,
+        turns: Turns,
+        authorization: str | None,
+        watch: Watch | None,
+    ) -> None:
+        """`authorization` is the client's own, as in the handshake; `record` is the handshake's."""
+        self._receive = receive
+        self._send = send
+        self._record = record
+        self._turns = turns
+        self._server = turns.server
+        self._authorization = authorization
+        self._watch = watch
+        self._history = History(self._server.max_history_bytes)
+        self._lanes: dict[str | None, _Lane] = {}
+        self._waiting_bytes = 0
+        self._active = asyncio.Semaphore(MAX_ACTIVE)
+        self._answering: set[asyncio.Task[None]] = set()
+        self._is_over = False
+        self._count = 0
+
+    async def run(self) -> None:
+        """Answer until the client leaves, or the time of the connection is up."""
+        headers = [(b"x-request-id", self._record.request_id.encode())]
+        await self._receive()  # the handshake itself
+        await self._send({"type": "websocket.accept", "headers": headers})
+        self._record.status = 101
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._serve(tasks)
+        except* ClientLeft as left:
+            reasons = filter(None, map(str, left.exceptions))
+            self._record.outcome = ": ".join(["client left", *reasons])
+        self._record.notes = f"{self._count} turns"
+
+    async def _serve(self, tasks: asyncio.TaskGroup) -> None:
+        listening = tasks.create_task(self._listen(tasks))
+        await asyncio.sleep(self._server.max_websocket_s)
+        self._is_over = True
+        while self._answering:
+            await asyncio.wait(self._answering)
+        await self._refuse(_time_is_up(self._server.max_websocket_s), None)
+        listening.cancel()
+        self._record.outcome = "websocket_connection_limit_reached"
+        await self._give({"type": "websocket.close", "code": NORMAL_CLOSURE})
+
+    async def _listen(self, tasks: asyncio.TaskGroup) -> None:
+        """Take what the client sends; raises ClientLeft when it leaves."""
+        while (message := await self._receive())["type"] == "websocket.receive":
+            text = message.get("text")
+            frame = text.encode() if text is not None else message.get("bytes") or b""
+            lane = None
+            try:
+                head = _head_of(frame)
+                lane = self._lane(head)
+                self._queue(lane, head, frame)
+            except TranslatorError as error:
+                await self._refuse(error, lane)
+            else:
+                if not lane.active:
+                    lane.active = True
+                    task = tasks.create_task(self._answer(lane))
+                    self._answering.add(task)
+                    task.add_done_callback(self._answering.discard)
+        raise ClientLeft
+
+    def _lane(self, head: _Head) -> _Lane:
+        name = head.stream_id
+        if name is not None and not (isinstance(name, str) and _LANE.fullmatch(name)):
+            raise InvalidRequest(
+                "Invalid 'stream_id': expected 1 to 256 of the characters A-Z a-z 0-9 _ - and '.'.",
+                param="stream_id",
+                code="invalid_stream_id",
+            )
+        if name not in self._lanes:
+            if name is not None and len(self._lanes.keys() - {None}) >= MAX_LANES:
+                raise InvalidRequest(
+                    f"A connection has at most {MAX_LANES} different stream ids.",
+                    param="stream_id",
+                    code="websocket_stream_limit_reached",
+                )
+            self._lanes[name] = _Lane(name)
+        return self._lanes[name]
+
+    def _queue(self, lane: _Lane, head: _Head, frame: bytes) -> None:
+        if head.type != "response.create":
+            raise InvalidRequest(
+                f"Unknown event type: {str(head.type)[:100]!r}; expected 'response.create'.",
+                param="type",
+                code="unknown_event_type",
+            )
+        if self._is_over:
+            raise _time_is_up(self._server.max_websocket_s)
+        waiting = sum(len(one.waiting) for one in self._lanes.values())
+        size = self._waiting_bytes + len(frame)
+        if waiting >= MAX_WAITING or (waiting and size > self._server.max_body_bytes):
+            raise TooManyWaiting
+        self._waiting_bytes = size
+        lane.waiting.append(frame)
+
+    # --- turns ----------------------------------------------------------------------------------
+
+    async def _answer(self, lane: _Lane) -> None:
+        """Answer what waits in a lane, one after the other."""
+        try:
+            while lane.waiting:
+                async with self._active:
+                    frame = lane.waiting.popleft()
+                    self._waiting_bytes -= len(frame)
+                    if self._is_over:
+                        await self._refuse(_time_is_up(self._server.max_websocket_s), lane)
+                    else:
+                        await self._turn(lane, frame)
+        finally:
+            lane.active = False
+
+    async def _turn(self, lane: _Lane, frame: bytes) -> None:
+        record = Record("WS", self._record.path, new_id=self._turns.new_id)
+        if self._watch is not None:
+            record.witness = self._watch(record)
+        began = self._turns.clock()
+        self._count += 1
+        try:
+            with self._turns.place():
+                await self._answered(lane, frame, record)
+        except TranslatorError as error:
+            await self._refused(error, lane, record)
+        except (ClientLeft, asyncio.CancelledError):
+            record.outcome = "client left"
+            raise
+        except Exception:
+            log.exception("%s: this is a fault in translator", record.request_id)
+            fault = TranslatorError("The translator failed.", code="server_error")
+            await self._refused(fault, lane, record)
+        finally:
+            record.over(self._turns.clock() - began)
+
+    async def _answered(self, lane: _Lane, frame: bytes, record: Record) -> None:
+        parent_id = _parent_of(frame)
+        parent = None if parent_id is None else self._history.recall(parent_id)
+        goes_on = False
+        try:
+            turn = self._turns.begin(
+                record,
+                _as_post(frame),
+                authorization=self._authorization,
+                earlier=None if parent is None else parent.all_items(),
+            )
+            async with aclosing(turn.events()) as batches:
+                async for events in batches:
+                    record.status = 200
+                    if turn.translation.finished:
+                        goes_on = self._remember(turn, parent, lane)
+                    await self._say(events, lane)
+        finally:
+            own = parent is not None and parent.lane == lane.name
+            if own and not goes_on and parent_id is not None:
+                self._history.forget(parent_id)
+
+    def _remember(self, turn: Turn, parent: Link | None, lane: _Lane) -> bool:
+        """Keep a response that can be gone on from; False for one that failed."""
+        response = turn.translation.response
+        if response.status == "failed":
+            return False
+        items = items_of(turn.translation.request.input, response)
+        self._history.keep(response.id, Link(parent, items, lane.name))
+        return True
+
+    # --- what goes out --------------------------------------------------------------------------
+
+    async def _say(self, events: Sequence[Event], lane: _Lane) -> None:
+        await self._give(*(_text_frame(translator.encode_json(event), lane) for event in events))
+
+    async def _refused(self, error: TranslatorError, lane: _Lane, record: Record) -> None:
+        record.outcome = error.code or error.type
+        record.status = error.status_hint
+        await self._refuse(error, lane)
+
+    async def _refuse(self, error: TranslatorError, lane: _Lane | None) -> None:
+        """Send an error in place of an answer."""
+        headers = error.headers or UNSET
+        # Codex gives a turn up on the code, where over HTTP it has retried by the status before
+        code = "server_error" if error.code == "server_is_overloaded" else error.code
+        body = ErrorBody(error.type, code, error.message, error.param, headers)
+        frame = ErrorFrame(error.status_hint, body, headers)
+        await self._give(_text_frame(msgspec.json.encode(frame), lane))
+
+    async def _give(self, *messages: dict[str, object]) -> None:
+        """Send; waits for a client that reads slowly, within its bound."""
+        try:
+            async with asyncio.timeout(self._server.client_timeout_s):
+                for message in messages:
+                    await self._send(message)
+        except TimeoutError:
+            raise ClientLeft("it does not take its answer") from None
+        except OSError:  # so a server says that nobody is there any more
+            raise ClientLeft from None
+
+
+def _head_of(frame: bytes) -> _Head:
+    try:
+        return _read_head(frame)
+    except NOT_JSON as error:
+        raise InvalidRequest(
+            f"A message is one JSON object; this is not: {error}.", param=None, code="invalid_json"
+        ) from None
+
+
+def _parent_of(frame: bytes) -> str | None:
+    """The response that a request goes on from; None, too, for a field that will be refused."""
+    try:
+        return _read_parent(frame).previous_response_id
+    except NOT_JSON:
+        return None
+
+
+def _as_post(frame: bytes) -> bytes:
+    """The body of the POST that a message stands for. What is asked here is always a stream."""
+    fields = _read_fields(frame)
+    for name in ("type", "stream_id"):
+        fields.pop(name, None)
+    fields["stream"] = Raw(b"true")
+    return msgspec.json.encode(fields)
+
+
+def _text_frame(body: bytes, lane: _Lane | None) -> dict[str, object]:
+    """A JSON object as a message, with the name of its lane."""
+    text = body.decode()
+    if lane is not None and lane.name is not None:
+        text = f'{text[:-1]},"stream_id":"{lane.name}"}}'
+    return {"type": "websocket.send", "text": text}
+
+
+def _time_is_up(limit_s: float) -> InvalidRequest:
+    return InvalidRequest(
+        f"The connection has reached its limit of {limit_s / 60:g} minutes; open another one.",
+        param=None,
+        code="websocket_connection_limit_reached",
+    )

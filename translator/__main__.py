@@ -1,9 +1,12 @@
 """The command line. What it decides: which words mean what, and what a wrong one costs.
 
     translator serve     the service, in front of one upstream or a table of models
+    translator probe     the dialect of an unknown upstream, found by asking it
     translator convert   a Responses request in, the chat request out
     translator replay    an upstream's body in, the Responses events out
     translator dialects  what is known of each kind of upstream
+    translator codex     the files that Codex CLI needs to use the service, printed or written
+    translator opencode  the same for OpenCode
     translator demo      a streamed request through all of it, without key or network
 
 A wrong option or an unreadable file is one sentence on stderr and exit code 2. A request that the
@@ -18,11 +21,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .commands import convert, demo, dialects, replay, serve
+from .commands import codex, convert, demo, dialects, opencode, probe, replay, serve
 from .commands.terminal import Parser, UsageError
 
 PROGRAM = "translator"
-COMMANDS = (serve, convert, replay, dialects, demo)
+COMMANDS = (serve, probe, convert, replay, dialects, codex, opencode, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import openai
 import pytest
+
+from translator.service import listing
 
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, client_of, make_settings, serving
 
@@ -26,6 +30,15 @@ LARGE = {
     "vision": True,
 }
 
+CODEX_NEEDS = frozenset(
+    "slug display_name supported_reasoning_levels shell_type visibility supported_in_api priority"
+    " base_instructions support_verbosity truncation_policy experimental_supported_tools".split()
+)
+"""Fields without which Codex 0.169 reads nothing of a catalog."""
+
+QUERY = {"client_version": "0.169.0"}
+"""What Codex puts into its question."""
+
 
 def clock() -> float:
     return 1_700_000_000.9
@@ -38,7 +51,25 @@ async def test_the_table_is_listed() -> None:
             answer = await client.get(path)
             assert answer.status_code == 200
             assert answer.headers["content-type"] == "application/json"
-            assert answer.json() == {"object": "list", "data": [SMALL, LARGE]}
+            listed = answer.json()
+            assert listed.pop("models")
+            assert listed == {"object": "list", "data": [SMALL, LARGE]}
+
+
+async def test_the_list_holds_codex_catalog() -> None:
+    """Beside OpenAI's list, and the same for everybody: nobody else looks at it."""
+    settings = make_settings("http://up.test", models=MODELS, upstream={"dialect": "deepseek"})
+    async with client_of(settings) as client:
+        for query in ("", "?client_version=0.169.0"):
+            small, large = (await client.get(f"/v1/models{query}")).json()["models"]
+            assert (small["slug"], small["context_window"]) == ("small", 1000)
+            assert small["input_modalities"] == ["text"]
+            levels = [level["effort"] for level in small["supported_reasoning_levels"]]
+            assert levels == ["none", "low", "high", "max"]
+            assert small["default_reasoning_level"] == "high"
+            assert large["slug"] == "org/large"
+            assert "context_window" not in large
+            assert small.keys() >= CODEX_NEEDS
 
 
 async def test_one_model_is_shown_even_with_a_slash_in_its_id() -> None:
@@ -77,6 +108,102 @@ async def test_without_a_table_the_upstream_is_asked(upstream: ScriptedUpstream)
     ]
     assert upstream.calls[0].headers["authorization"] == "Bearer client"
     assert climbing.status_code == 404
+
+
+async def test_codex_gets_a_catalog_of_the_upstreams_models(upstream: ScriptedUpstream) -> None:
+    """Made of the ids, the dialect, and the context window under whatever name; the rest stays."""
+    rows = [
+        {"id": "a", "max_model_len": 1000, "context_length": 9},
+        {"id": "b", "context_length": 2000},
+        {"id": "c", "context_window": 3000},
+        {"id": "d", "max_context_length": 4000, "context_window": None},
+        {"id": "e", "context_length": 0, "score": 1.0},
+        {"id": 7},
+        "nonsense",
+        {"id": "f", "context_length": "many"},
+    ]
+
+    async def script(call: Call) -> None:
+        body = json.dumps({"object": "list", "x": 1.10, "data": rows})
+        await call.answer(body.replace("1.1", "1.10").encode())
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url, upstream={"dialect": "zai"})) as client:
+        answer = await client.get("/v1/models", params=QUERY, headers={"authorization": "Bearer k"})
+        other = await client.get("/v1/models", params={"limit": "1", "client_versions": "1"})
+    assert '"x":1.10' in answer.text
+    listed = answer.json()
+    assert listed["data"] == rows
+    assert [(model["slug"], model.get("context_window")) for model in listed["models"]] == [
+        ("a", 1000),
+        ("b", 2000),
+        ("c", 3000),
+        ("d", 4000),
+        ("e", None),
+        ("f", None),
+    ]
+    levels = listed["models"][0]["supported_reasoning_levels"]
+    assert [level["effort"] for level in levels] == ["none", "high"]
+    assert "models" not in other.json()
+    assert upstream.calls[0].headers["authorization"] == "Bearer k"
+    assert upstream.calls[0].path == "/v1/models"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b'{"object":"list"}',
+        b'{"data": {}}',
+        b'{"data": [], "models": [1] }',
+        b"\xff",
+    ],
+)
+async def test_what_is_no_list_of_models_goes_to_codex_as_it_is(
+    upstream: ScriptedUpstream, body: bytes
+) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(body, content_type="text/odd")
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await client.get("/v1/models", params=QUERY)
+    assert (answer.status_code, answer.content) == (200, body)
+    assert answer.headers["content-type"] == "text/odd"
+
+
+async def test_a_refusal_goes_to_codex_as_it_is(upstream: ScriptedUpstream) -> None:
+    async def script(call: Call) -> None:
+        await call.answer({"error": {"message": "no"}}, 401)
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await client.get("/v1/models", params=QUERY)
+    assert (answer.status_code, answer.json()) == (401, {"error": {"message": "no"}})
+    async with client_of(make_settings(upstream.url, key="sk-operator")) as client:
+        answer = await client.get("/v1/models", params=QUERY)
+    assert answer.status_code == 502, "the operator's own key was refused, not the client's"
+
+
+async def test_a_list_has_bounds(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long one, the first models get an entry; one without end is an error."""
+
+    async def script(call: Call) -> None:
+        await call.answer({"data": [{"id": str(number)} for number in range(9)]})
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        monkeypatch.setattr(listing, "MAX_LISTED", 2)
+        listed = (await client.get("/v1/models", params=QUERY)).json()
+        assert len(listed["data"]) == 9
+        assert [model["slug"] for model in listed["models"]] == ["0", "1"]
+        monkeypatch.setattr(listing, "MAX_LIST_BYTES", 20)
+        answer = await client.get("/v1/models", params=QUERY)
+    assert answer.status_code == 502
+    assert "over 20 bytes" in answer.json()["error"]["message"]
 
 
 async def test_an_upstream_without_models_answers_for_itself(upstream: ScriptedUpstream) -> None:

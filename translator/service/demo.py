@@ -24,6 +24,7 @@ import httpx
 import uvicorn
 
 from .app import create_app
+from .codex_config import plain_config
 from .demo_script import (
     ANSWER,
     ARGUMENTS,
@@ -41,16 +42,11 @@ from .demo_view import Cell, Style, View, json_cell
 from .settings import read_options
 
 SERVE = "serve --upstream https://api.fireworks.ai/inference/v1"
-CODEX_CONFIG = """\
-model = "accounts/fireworks/models/kimi-k2p6"
-model_provider = "translator"
-
-[model_providers.translator]
-name = "translator"
-base_url = "http://127.0.0.1:8080/v1"
-wire_api = "responses"
-env_key = "FIREWORKS_API_KEY"
-"""
+CODEX_CONFIG = plain_config(
+    base_url="http://127.0.0.1:8080/v1",
+    model="accounts/fireworks/models/kimi-k2p6",
+    key_env="FIREWORKS_API_KEY",
+)
 """What Codex needs in its configuration to use a translator that was started with `SERVE`.
 
 The key goes through to the upstream, so it is the upstream's.

@@ -11,8 +11,9 @@ from msgspec import UNSET, Struct, UnsetType
 from translator import Dialect, Options
 from translator.errors import InvalidRequest, NotFound
 
+from .codex_catalog import Entry, Known, entries
 from .facts import resolved
-from .settings import Model, Settings, Upstream, options
+from .settings import Model, Server, Settings, Upstream, options
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -24,6 +25,33 @@ class Route(Struct, frozen=True, kw_only=True):
     upstream_model: str | None = None
     max_output_tokens: int | None = None
     vision: bool = True
+
+
+def known(model: Model) -> Known:
+    """What clients can be told of a model in the table."""
+    return Known(
+        id=model.id,
+        upstream=model.upstream.name,
+        dialect=model.dialect,
+        context_window=model.context_window,
+        max_output_tokens=model.max_output_tokens,
+        vision=model.vision,
+        hosted_tools_refused=_refuses_hosted_tools(model.options),
+    )
+
+
+def unlisted(model: str, upstream: Upstream, server: Server) -> Known:
+    """What clients can be told of a model that goes to the only upstream without a table."""
+    return Known(
+        id=model,
+        upstream=upstream.name,
+        dialect=resolved(upstream.dialect, model, upstream.facts),
+        hosted_tools_refused=_refuses_hosted_tools(options(server)),
+    )
+
+
+def _refuses_hosted_tools(options: Options) -> bool:
+    return options.strict or options.hosted_tools == "reject"
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -39,10 +67,11 @@ class ModelEntry(Struct, frozen=True, kw_only=True):
 
 
 class ModelList(Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/models`."""
+    """The answer to `GET /v1/models`: a list as OpenAI's clients know it, and Codex's catalog."""
 
     data: list[ModelEntry]
     object: str = "list"
+    models: list[Entry]
 
 
 class ModelTable:
@@ -87,7 +116,9 @@ class ModelTable:
         return self._entry(self._row(model))
 
     def entries(self) -> ModelList:
-        return ModelList(data=[self._entry(row) for row in self._models.values()])
+        """All models of the table."""
+        rows = self._models.values()
+        return ModelList(data=[self._entry(row) for row in rows], models=entries(map(known, rows)))
 
     def _row(self, model: str) -> Model:
         row = self._models.get(model)

@@ -1,0 +1,194 @@
+"""What the commands that set up a client share: their options, and files that are kept.
+
+A file that changes leaves its old text beside it (`config.toml.bak`, then `.bak2`, …). One that
+would stay the same is not touched, so a second run changes nothing and leaves no backup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .settings import add_settings, mistakes_told, service_needed, settings_of
+from .terminal import Parser, UsageError
+
+if TYPE_CHECKING:
+    from translator.service.client_setup import Setup
+
+
+class _AnyVariable(dict[str, str]):
+    """An environment in which each variable is set: a key is not needed to write its name down."""
+
+    def get(self, name: str, default: object = None) -> str:
+        return "not needed here"
+
+
+def add_setup(parser: Parser) -> None:
+    """The options that say which service, which models, and whether to write."""
+    add_settings(parser)
+    add = parser.add_argument
+    add(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a model to set up, as often as there are models (default: all in the --config file; "
+        "needed with --upstream, where any model is accepted)",
+    )
+    add(
+        "--default",
+        metavar="NAME",
+        help="the model that the client begins with (default: as it is; the first one where there "
+        "is no configuration yet)",
+    )
+    add(
+        "--context-window",
+        type=_tokens,
+        metavar="TOKENS",
+        help="context window of the models of which the settings do not say it (default: none)",
+    )
+    add(
+        "--base-url",
+        metavar="URL",
+        help="where the client finds the service (default: as it listens, on this machine: "
+        "http://127.0.0.1:8080/v1)",
+    )
+    key = parser.add_mutually_exclusive_group()
+    key.add_argument(
+        "--key-env",
+        metavar="NAME",
+        help="environment variable from which the client takes the upstream's key (default: "
+        "TRANSLATOR_API_KEY; none when the settings hold the key or the upstream is on this "
+        "machine)",
+    )
+    key.add_argument(
+        "--no-key", action="store_true", help="the client needs no key (default: see --key-env)"
+    )
+    add(
+        "--write",
+        action="store_true",
+        help="write it into the client's own files, keeping what is there, with a backup of each "
+        "file that changes (default: print it)",
+    )
+
+
+def setup_of(
+    options: argparse.Namespace, command: str, *, usual_key_env: str | None = None
+) -> Setup:
+    """What the options ask for; raises UsageError."""
+    settings = settings_of(options, command, environ=_AnyVariable())
+    with service_needed(command):
+        from translator.service.client_setup import DEFAULT_KEY_ENV, setup
+    with mistakes_told():
+        return setup(
+            settings,
+            models=options.model,
+            context_window=options.context_window,
+            base_url=options.base_url,
+            key_env=options.key_env,
+            usual_key_env=usual_key_env or DEFAULT_KEY_ENV,
+            without_key=options.no_key,
+        )
+
+
+def checked_default(options: argparse.Namespace, setup: Setup) -> str | None:
+    """The model that `--default` names; raises UsageError when it is not one of ours."""
+    models = [model.id for model in setup.models]
+    if options.default is not None and options.default not in models:
+        known = ", ".join(models)
+        raise UsageError(f'--default: there is no model "{options.default}"; known: {known}')
+    default: str | None = options.default
+    return default
+
+
+def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
+    """What is to be done before the client is started, and what will be missed."""
+    lines: list[str] = []
+    if unbounded := [model.id for model in setup.models if model.context_window is None]:
+        lines.append(
+            f"note: the context window of {', '.join(unbounded)} is not known, so the client "
+            "cannot compact in time: set context_window in the settings, or use --context-window"
+        )
+    names = ("config", "upstream", "dialect", "api_key_env")
+    given = {name.replace("_", "-"): getattr(options, name) for name in names}
+    words = [word for name, v in given.items() if v is not None for word in (f"--{name}", str(v))]
+    lines.append(f"start the service:  translator serve {shlex.join(words)}")
+    if setup.key_env is not None:
+        lines.append(f"give it the key:    export {setup.key_env}=...")
+    return lines
+
+
+def texts_in(folder: Path, *patterns: str) -> dict[str, str]:
+    """The text of each file in a folder that fits one of the patterns; raises UsageError."""
+    paths = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    return {path.name: text_of(path) for path in paths}
+
+
+def text_of(path: Path) -> str:
+    """A file's text, its line ends as they are; raises UsageError."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text") from None
+
+
+def write_all(folder: Path, texts: Mapping[str, str]) -> None:
+    """Bring files up to date and say of each what was done; raises UsageError."""
+    for name, text in texts.items():
+        path = folder / name
+        try:
+            print(_written(path, text))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _written(path: Path, text: str) -> str:
+    """Write one file, if it has to be; what was done, in a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    real = path.resolve()  # a link to a file elsewhere stays a link
+    if not real.exists():
+        _replace(real, text)
+        return f"wrote      {path}"
+    if text_of(real) == text:
+        return f"unchanged  {path}"
+    backup = _free_backup(path)
+    shutil.copy2(real, backup)
+    _replace(real, text)
+    return f"changed    {path} (before: {backup.name})"
+
+
+def _free_backup(path: Path) -> Path:
+    number = 1
+    while (backup := Path(f"{path}.bak{'' if number == 1 else number}")).exists():
+        number += 1
+    return backup
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a text in a file's place at once: a client never reads half of it."""
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+        Path(name).chmod(mode)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _tokens(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens")
+    return int(text)

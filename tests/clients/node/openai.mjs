@@ -1,0 +1,112 @@
+// The `openai` package for Node, on /v1/responses. `request` are further fields of the request.
+
+import OpenAI from 'openai';
+import { zodTextFormat } from 'openai/helpers/zod';
+import { z } from 'zod';
+
+import { KEY, PIXEL, PROMPT, serve, weather } from './cases.mjs';
+
+const Weather = z.object({ city: z.string(), degrees: z.number() });
+
+const TOOLS = [
+  {
+    type: 'function',
+    name: 'weather',
+    description: 'The weather in a city.',
+    strict: true,
+    parameters: {
+      type: 'object',
+      properties: { city: { type: 'string' } },
+      required: ['city'],
+      additionalProperties: false,
+    },
+  },
+];
+
+const at = (baseURL) => new OpenAI({ baseURL, apiKey: KEY });
+
+function shown(response) {
+  return {
+    text: response.output_text,
+    status: response.status,
+    reason: response.incomplete_details?.reason,
+    usage: response.usage?.total_tokens,
+  };
+}
+
+/** A stream to its end. The package's own accumulator judges every event on the way. */
+async function followed(stream, types = {}) {
+  const heard = {};
+  for await (const { type, delta } of stream) {
+    const kind = types[type];
+    if (kind !== undefined) heard[kind] = (heard[kind] ?? '') + delta;
+  }
+  return { response: await stream.finalResponse(), heard };
+}
+
+const SHOWN = {
+  'response.output_text.delta': 'text',
+  'response.reasoning_summary_text.delta': 'reasoning',
+};
+
+/** Answer calls until there are none. `ask` gives the response to an input. */
+async function loop(ask) {
+  const input = [{ role: 'user', content: PROMPT }];
+  for (;;) {
+    const response = await ask(input);
+    input.push(...response.output);
+    const calls = response.output.filter((item) => item.type === 'function_call');
+    if (calls.length === 0) return shown(response);
+    for (const { call_id, arguments: json } of calls) {
+      const output = weather(JSON.parse(json));
+      input.push({ type: 'function_call_output', call_id, output });
+    }
+  }
+}
+
+const cases = {
+  async text({ baseURL, model, request }) {
+    return shown(await at(baseURL).responses.create({ model, input: PROMPT, ...request }));
+  },
+
+  async streaming({ baseURL, model, request }) {
+    const stream = at(baseURL).responses.stream({ model, input: PROMPT, ...request });
+    const { response, heard } = await followed(stream, SHOWN);
+    return { ...shown(response), heard };
+  },
+
+  async tools({ baseURL, model, request }) {
+    const client = at(baseURL);
+    return loop((input) => client.responses.create({ model, input, tools: TOOLS, ...request }));
+  },
+
+  async 'streaming tools'({ baseURL, model, request }) {
+    const client = at(baseURL);
+    return loop(async (input) => {
+      const stream = client.responses.stream({ model, input, tools: TOOLS, ...request });
+      return (await followed(stream)).response;
+    });
+  },
+
+  async structured({ baseURL, model }) {
+    const text = { format: zodTextFormat(Weather, 'weather') };
+    const response = await at(baseURL).responses.parse({ model, input: PROMPT, text });
+    return { parsed: response.output_parsed };
+  },
+
+  async image({ baseURL, model }) {
+    const content = [
+      { type: 'input_text', text: PROMPT },
+      { type: 'input_image', image_url: `data:image/png;base64,${PIXEL}`, detail: 'auto' },
+    ];
+    const input = [{ role: 'user', content }];
+    return shown(await at(baseURL).responses.create({ model, input }));
+  },
+};
+
+serve(cases, ({ constructor, status, code, message }) => ({
+  name: constructor.name,
+  status,
+  code,
+  message,
+}));

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SERVICE_MODULES = {"httptools", "httpx", "starlette", "tomlkit", "uvicorn", "uvloop"}
+SERVICE_MODULES = {"aiohttp", "httptools", "httpx", "httpx_aiohttp", "starlette", "tomlkit", "uvicorn", "uvloop"}
 
 # The interpreter as it is where only `pip install translator` was run.
 WITHOUT_SERVICE = f"""
@@ -91,4 +91,5 @@ def test_the_service_imports_only_what_its_extra_installs() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 imported.add(str(node.module).partition(".")[0])
-    assert imported - sys.stdlib_module_names <= installed | {"msgspec", "translator"}
+    known = {name.replace("-", "_") for name in installed} | {"msgspec", "translator"}
+    assert imported - sys.stdlib_module_names <= known

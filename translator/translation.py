@@ -85,9 +85,9 @@ class Translation:
         `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
         `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
         response that the request names; without them such a request is refused. `judge` decides
-        what an error in the upstream's body is for the client. Raises InvalidRequest (with the field's path) for a request
-        that the API does not allow or that cannot be done over Chat Completions, and KeyError for
-        a dialect of an unknown name.
+        what an error in the upstream's body is for the client. Raises InvalidRequest (with the
+        field's path) for a request that the API does not allow or that cannot be done over Chat
+        Completions, and KeyError for a dialect of an unknown name.
         """
         body = request if isinstance(request, bytes) else msgspec.json.encode(request)
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect

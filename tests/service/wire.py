@@ -134,7 +134,8 @@ class Call:
     ) -> None:
         """A whole answer."""
         await self.head(status, content_type, headers)
-        await self.send(body if isinstance(body, bytes) else json.dumps(body).encode())
+        if body:  # an empty chunk would be the end
+            await self.send(body if isinstance(body, bytes) else json.dumps(body).encode())
         await self.end()
 
     async def cut(self, piece: bytes) -> None:

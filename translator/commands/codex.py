@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("codex"):
-        from translator.service.codex_config import CATALOG, Folder
+        from translator.service.setup.codex import CATALOG, Folder
     home: Path = options.codex_home or Path(os.environ.get("CODEX_HOME") or "~/.codex")
     home = home.expanduser()
     texts = texts_in(home, "*config.toml", CATALOG) if options.write else {}

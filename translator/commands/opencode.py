@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("opencode"):
-        from translator.service.opencode_config import PROVIDER, File
+        from translator.service.setup.opencode import PROVIDER, File
     path: Path = options.file or _usual_file()
     path = path.expanduser()
     text = text_of(path) if options.write and path.exists() else None

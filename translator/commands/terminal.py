@@ -10,7 +10,9 @@ from typing import BinaryIO, NoReturn, Protocol
 
 import translator
 
-SERVICE_PACKAGES = frozenset({"httptools", "httpx", "starlette", "tomlkit", "uvicorn"})
+SERVICE_PACKAGES = frozenset(
+    {"aiohttp", "httptools", "httpx", "httpx_aiohttp", "starlette", "tomlkit", "uvicorn"}
+)
 
 REPLAY_TIME = 1_700_000_000
 """When a replayed response says that it was made: its output must not change from run to run."""

@@ -24,7 +24,6 @@ import httpx
 import uvicorn
 
 from .app import create_app
-from .codex_config import plain_config
 from .demo_script import (
     ANSWER,
     ARGUMENTS,
@@ -40,6 +39,7 @@ from .demo_script import (
 from .demo_upstream import ScriptedUpstream
 from .demo_view import Cell, Style, View, json_cell
 from .settings import read_options
+from .setup.codex import plain_config
 
 SERVE = "serve --upstream https://api.fireworks.ai/inference/v1"
 CODEX_CONFIG = plain_config(

@@ -17,11 +17,12 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from translator.errors import UpstreamError, UpstreamTimeout
+from translator.errors import CredentialRefused, UpstreamError
 from translator.upstream_errors import read_upstream_error
 
 from .inflate import inflated
 from .settings import Server, Upstream
+from .transport import FAULTS, Client, cause, fault
 from .witness import Witness
 
 log = logging.getLogger(__name__)
@@ -33,26 +34,17 @@ KEEPALIVE_S = 30.0
 """How long an idle connection is kept. Load balancers close theirs after 60 s and more, and a
 request that meets a closing connection is lost."""
 
-_FAULTS: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
-    (httpx.ConnectTimeout, UpstreamTimeout, "The upstream could not be connected to in time."),
-    (httpx.TimeoutException, UpstreamTimeout, "The upstream fell silent {when}."),
-    (httpx.ConnectError, UpstreamError, "The upstream could not be reached."),
-    (httpx.ProxyError, UpstreamError, "The proxy in front of the upstream refused."),
-    (httpx.RemoteProtocolError, UpstreamError, "The upstream closed the connection {when}."),
-    (httpx.NetworkError, UpstreamError, "The connection to the upstream broke {when}."),
-    (httpx.HTTPError, UpstreamError, "The upstream could not be called."),
-)
-"""httpx's exceptions to ours; the first row that fits. No sentence holds the upstream's address."""
-
 
 class Upstreams:
     """The one HTTP client of the process."""
 
     def __init__(self, server: Server, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx.AsyncClient(
+        self._http = Client(
             transport=transport,
             timeout=httpx.Timeout(
-                server.read_timeout_s, connect=server.connect_timeout_s, pool=None
+                server.read_timeout_s,
+                connect=server.connect_timeout_s,
+                pool=server.connect_timeout_s,  # aiohttp: resolving the name and all
             ),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
             headers={"accept-encoding": "identity", "user-agent": "translator"},
@@ -96,7 +88,7 @@ class Upstreams:
         )
         try:
             response = await self._http.send(request, stream=True)
-        except httpx.HTTPError as error:
+        except FAULTS as error:
             raise _fault(error, upstream, "before it answered") from error
         try:
             if witness is not None:
@@ -134,7 +126,7 @@ class Answer:
                 if self._witness is not None:
                     self._witness.received(piece)
                 yield piece
-        except httpx.HTTPError as error:
+        except FAULTS as error:
             raise _fault(error, self._upstream, "in mid-answer") from error
 
     async def error(self) -> UpstreamError:
@@ -190,15 +182,10 @@ def judged(error: UpstreamError, upstream: Upstream) -> UpstreamError:
 
 def _own_credential_refused(upstream: Upstream, status: int) -> UpstreamError:
     log.error("upstream %s refused the gateway's own credential (%d)", upstream.name, status)
-    return UpstreamError(
-        "The upstream refused the gateway's credential; its operator must correct it.",
-        headers={"x-should-retry": "false"},
-    )
+    return CredentialRefused()
 
 
-def _fault(error: httpx.HTTPError, upstream: Upstream, when: str) -> UpstreamError:
-    kind, sentence = next(
-        (kind, sentence) for theirs, kind, sentence in _FAULTS if isinstance(error, theirs)
-    )
-    log.warning("upstream %s: %s: %s", upstream.name, type(error).__name__, error)
-    return kind(sentence.format(when=when))
+def _fault(error: Exception, upstream: Upstream, when: str) -> UpstreamError:
+    seen = cause(error)
+    log.warning("upstream %s: %s: %s", upstream.name, type(seen).__name__, seen)
+    return fault(error, when)

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from translator.json_values import as_object
+from translator.service.codex_catalog import Known
+from translator.service.settings import SettingsError
 
-from .client_setup import Setup
-from .codex_catalog import Known
-from .settings import SettingsError
+from .client import Setup
 
 Api = Literal["responses", "chat"]
 

@@ -21,10 +21,10 @@ from typing import Any, cast
 import msgspec
 
 from translator.json_values import as_list, as_object
+from translator.service.codex_catalog import Entry, Known, entries
+from translator.service.settings import SettingsError
 
-from .client_setup import Setup
-from .codex_catalog import Entry, Known, entries
-from .settings import SettingsError
+from .client import Setup
 from .toml_text import NotKept, Value, read, with_keys, with_table
 
 PROVIDER = "translator"

@@ -1,0 +1,859 @@
+"""Upstreams to be probed, each with a model behind it that does what it is told.
+
+What each takes, gives and refuses is what its documentation and its recorded answers say. Nothing here looks at the dialects of the package: the tests are to find out whether the probe sees
+what is there. The words of refusal are the upstreams' own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+JSON = dict[str, Any]
+
+THOUGHT = "Let me work this out step by step."
+NUMBERS = "\n".join(f"number {n}" for n in range(1, 61))
+CHARACTERS_PER_TOKEN = 4
+
+
+class Refusal(Exception):
+    """An upstream answers with an error."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+def openai_error(status: int, message: str, **more: Any) -> Refusal:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return Refusal(status, {"error": error | more})
+
+
+def answer(
+    status: int, body: Any, kind: str = "application/json", **headers: str
+) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": kind, **headers}
+    return httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))
+
+
+@dataclass
+class Said:
+    """What the model has to say."""
+
+    reasoning: str = ""
+    text: str = ""
+    calls: list[str] = field(default_factory=list)
+    finish: str = "stop"
+
+
+class Upstream:
+    """A tolerant server, which takes everything and reads what its attributes say.
+
+    As a function it answers a request of httpx, so it can be a `MockTransport`.
+    """
+
+    model = "some-model"
+    owner: str | None = None
+    path = "/v1"
+
+    always_thinks = True
+    reasoning_key = "reasoning_content"
+    reads_reasoning: frozenset[str] = frozenset({"reasoning_content"})
+    reads_developer = True
+    reads_limits: frozenset[str] = frozenset({"max_tokens", "max_completion_tokens"})
+    reads_choice = True
+    reads_parallel = True
+    reads_formats: frozenset[str] = frozenset({"json_object", "json_schema"})
+    usage_unasked = False
+    grammar_rules = False
+    """A schema is a grammar over the whole answer: no call can be written."""
+    sees = True
+
+    def __init__(self) -> None:
+        self.bodies: list[JSON] = []
+        self.authorizations: list[str | None] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.authorizations.append(request.headers.get("authorization"))
+        if request.url.path == f"{self.path}/models":
+            return self.list_models()
+        assert request.url.path == f"{self.path}/chat/completions", request.url.path
+        body = json.loads(request.content)
+        self.bodies.append(body)
+        try:
+            self.check(body)
+        except Refusal as refusal:
+            return answer(refusal.status, refusal.body)
+        said = self.say(body)
+        if not body.get("stream"):
+            return answer(200, self.completion(body, said))
+        stream = b"".join(
+            b"data: "
+            + (chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode())
+            + b"\n\n"
+            for chunk in self.chunks(body, said)
+        )
+        return answer(200, stream, "text/event-stream")
+
+    def list_models(self) -> httpx.Response:
+        if self.owner is None:
+            return answer(404, {"error": {"message": "Not Found"}})
+        listed = {"id": self.model, "object": "model", "owned_by": self.owner}
+        return answer(200, {"object": "list", "data": [listed]})
+
+    # --- what it refuses ----------------------------------------------------------------------
+
+    def check(self, body: JSON) -> None:
+        """Raises Refusal."""
+        if body["model"] != self.model:
+            raise openai_error(404, f"The model `{body['model']}` does not exist.")
+
+    # --- what its model does ------------------------------------------------------------------
+
+    def thinks(self, body: JSON) -> bool:
+        return self.always_thinks
+
+    def say(self, body: JSON) -> Said:
+        said = self.obey(body)
+        if self.thinks(body):
+            said.reasoning = THOUGHT
+        limits = [body[name] for name in self.reads_limits if name in body]
+        if limits:
+            most = min(limits) * CHARACTERS_PER_TOKEN
+            if len(said.reasoning + said.text) > most:
+                said.text = said.text[: max(0, most - len(said.reasoning))]
+                said.reasoning = said.reasoning[:most]
+                said.finish = "length"
+        return said
+
+    def obey(self, body: JSON) -> Said:
+        messages = body["messages"]
+        asked = messages[-1]["content"]
+        if isinstance(asked, list):
+            return Said(text="Red" if self.sees else "I see no picture.")
+        choice = body.get("tool_choice", "auto") if self.reads_choice else "auto"
+        kind = body.get("response_format", {}).get("type")
+        grammar = self.grammar_rules and kind is not None
+        if body.get("tools") and choice != "none" and not grammar:
+            if "Look both up" in asked:
+                one = self.reads_parallel and body.get("parallel_tool_calls") is False
+                return Said(calls=["Paris"] if one else ["Paris", "Oslo"], finish="tool_calls")
+            if choice not in ("auto", "translator_probe"):
+                return Said(calls=["London"], finish="tool_calls")
+        if kind in self.reads_formats:
+            properties: JSON = {"greeting": {"type": "string"}}
+            if kind == "json_schema":
+                properties = body["response_format"]["json_schema"]["schema"]["properties"]
+            types = {"string": "Paris", "integer": 3}
+            return Said(text=json.dumps({n: types[p["type"]] for n, p in properties.items()}))
+        roles = ("system", "developer") if self.reads_developer else ("system",)
+        for message in messages:
+            if message["role"] in roles and "single word" in message["content"]:
+                return Said(text="Pineapple")
+        if "17 times 23" in asked:
+            return Said(text="391")
+        if "Count from 1" in asked:
+            return Said(text=NUMBERS)
+        if "capital of France" in asked:
+            return Said(text="The capital of France is Paris.")
+        return Said(text="No." if "yes or no" in asked else "Hello!")
+
+    def prompt_tokens(self, body: JSON) -> int:
+        size = 0
+        for message in body["messages"]:
+            read = {"content", "tool_calls", *self.reads_reasoning}
+            size += len(json.dumps({k: v for k, v in message.items() if k in read}))
+        return size // CHARACTERS_PER_TOKEN
+
+    # --- what it gives ------------------------------------------------------------------------
+
+    def usage(self, body: JSON, said: Said) -> JSON:
+        prompt = self.prompt_tokens(body)
+        written = len(said.reasoning + said.text) // CHARACTERS_PER_TOKEN + 20 * len(said.calls)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+        }
+
+    def calls(self, said: Said) -> list[JSON]:
+        return [
+            {
+                "index": index,
+                "id": f"call_{index}",
+                "type": "function",
+                "function": {"name": "get_weather", "arguments": json.dumps({"city": city})},
+            }
+            for index, city in enumerate(said.calls)
+        ]
+
+    def completion(self, body: JSON, said: Said) -> JSON:
+        message: JSON = {"role": "assistant", "content": said.text or None}
+        if said.reasoning:
+            message[self.reasoning_key] = said.reasoning
+        if said.calls:
+            message["tool_calls"] = self.calls(said)
+        choice = {"index": 0, "message": message, "finish_reason": said.finish}
+        return self.envelope([choice]) | {"usage": self.usage(body, said)}
+
+    def envelope(self, choices: list[JSON]) -> JSON:
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": self.model,
+            "choices": choices,
+        }
+
+    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
+        return self.envelope([{"index": 0, "delta": delta, "finish_reason": finish}])
+
+    def deltas(self, said: Said) -> Iterator[JSON]:
+        yield {"role": "assistant", "content": ""}
+        for piece in _pieces(said.reasoning):
+            yield {self.reasoning_key: piece}
+        for piece in _pieces(said.text):
+            yield {"content": piece}
+        for call in self.calls(said):
+            yield {"tool_calls": [call]}
+
+    def chunks(self, body: JSON, said: Said) -> Iterator[JSON | bytes]:
+        for delta in self.deltas(said):
+            yield self.chunk(delta)
+        last = self.chunk({}, said.finish)
+        asked = body.get("stream_options", {}).get("include_usage")
+        if self.usage_unasked:
+            last["usage"] = self.usage(body, said)
+        yield last
+        if asked and not self.usage_unasked:
+            yield self.envelope([]) | {"usage": self.usage(body, said)}
+        yield b"[DONE]"
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for start in range(0, len(text), 8):
+        yield text[start : start + 8]
+
+
+def asked(body: JSON, role: str) -> list[int]:
+    """Where the messages of a role stand."""
+    return [at for at, message in enumerate(body["messages"]) if message["role"] == role]
+
+
+def has_image(body: JSON) -> bool:
+    return any(isinstance(message.get("content"), list) for message in body["messages"])
+
+
+def with_thought(usage: JSON, tokens: int) -> JSON:
+    """Usage in which hidden reasoning is counted."""
+    more = {name: usage[name] + tokens for name in ("completion_tokens", "total_tokens")}
+    return usage | more | {"completion_tokens_details": {"reasoning_tokens": tokens}}
+
+
+# --- one class for each upstream ------------------------------------------------------------------
+
+
+class Fireworks(Upstream):
+    """Knows its fields and refuses all others; a model whose thinking `none` switches off."""
+
+    model = "accounts/fireworks/models/kimi-k2p6"
+    path = "/inference/v1"
+    usage_unasked = True
+    grammar_rules = True
+    knows = frozenset(
+        "model messages stream stream_options max_tokens max_completion_tokens temperature top_p"
+        " presence_penalty frequency_penalty logprobs top_logprobs user prompt_cache_key n stop"
+        " tools tool_choice parallel_tool_calls response_format reasoning_effort thinking"
+        " reasoning_history seed logit_bias metadata top_k min_p".split()
+    )
+    knows_of_messages = frozenset(
+        "role content name tool_calls tool_call_id reasoning_content".split()
+    )
+    knows_of_calls = frozenset("id type function index".split())
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        unknown = [name for name in body if name not in self.knows]
+        for at, message in enumerate(body["messages"]):
+            path = f"messages[{at}]"
+            unknown += [f"{path}.{key}" for key in message if key not in self.knows_of_messages]
+            for n, call in enumerate(message.get("tool_calls", [])):
+                keys = [key for key in call if key not in self.knows_of_calls]
+                unknown += [f"{path}.tool_calls[{n}].{key}" for key in keys]
+        if unknown:
+            texts = [f"Extra inputs are not permitted, field: '{name}'" for name in unknown]
+            text = "; ".join(texts)
+            if len(texts) > 1:
+                text = f"{len(texts)} request validation errors: {text}"
+            raise self.invalid(text)
+        if asked(body, "developer"):
+            raise Refusal(
+                422,
+                {
+                    "message": "openai_error",
+                    "type": "bad_response_status_code",
+                    "param": "",
+                    "code": "bad_response_status_code",
+                },
+            )
+        if "thinking" in body and "reasoning_effort" in body:
+            raise self.invalid("thinking and reasoning_effort cannot both be given")
+
+    def invalid(self, text: str) -> Refusal:
+        kind = "invalid_request_error"
+        error = {"object": "error", "type": kind, "code": kind, "message": text}
+        return Refusal(400, {"error": error})
+
+    def thinks(self, body: JSON) -> bool:
+        off = body.get("thinking", {}).get("type") == "disabled"
+        return not off and body.get("reasoning_effort") != "none"
+
+    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
+        return super().chunk(delta, finish) | {"usage": None}
+
+
+class FireworksQwen(Fireworks):
+    """A model there whose template wants one system message, and first."""
+
+    model = "accounts/fireworks/models/qwen3p6-plus"
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        if any(at > 0 for at in asked(body, "system")):
+            raise self.invalid("System message must be at the beginning.")
+
+
+class FireworksGptOss(Fireworks):
+    """A model there that cannot help thinking, and does not see."""
+
+    model = "accounts/fireworks/models/gpt-oss-120b"
+    sees = False
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        if body.get("reasoning_effort") == "none" or "thinking" in body:
+            raise self.invalid("Invalid reasoning effort: none")
+        if has_image(body):
+            raise self.invalid("This model does not support image inputs")
+
+    def thinks(self, body: JSON) -> bool:
+        return True
+
+
+class DeepSeek(Upstream):
+    """Ignores what it does not know, demands its reasoning back, and thinks with `auto` only."""
+
+    model = "deepseek-v4-pro"
+    path = ""
+    reads_limits = frozenset({"max_tokens"})
+    reads_parallel = False
+    reads_formats = frozenset({"json_object"})
+    roles = ("system", "user", "assistant", "tool", "latest_reminder")
+
+    def check(self, body: JSON) -> None:
+        if body["model"] != self.model:
+            raise self.invalid(
+                "The supported API model names are deepseek-v4-pro or deepseek-v4-flash, but you "
+                f"passed {body['model']}."
+            )
+        for at, message in enumerate(body["messages"]):
+            if message["role"] not in self.roles:
+                known = ", ".join(f"`{role}`" for role in self.roles)
+                raise self.undecodable(
+                    f"messages[{at}].role: unknown variant `{message['role']}`, expected one of {known}"
+                )
+            if isinstance(message.get("content"), list):
+                raise self.undecodable(
+                    f"messages[{at}]: unknown variant `image_url`, expected `text`"
+                )
+        if body.get("reasoning_effort") not in (None, "low", "medium", "high", "xhigh", "max"):
+            raise self.undecodable(
+                f"reasoning_effort: unknown variant `{body['reasoning_effort']}`"
+            )
+        if body.get("response_format", {}).get("type") == "json_schema":
+            raise self.invalid("This response_format type is unavailable now")
+        if body.get("tool_choice", "auto") not in ("auto", "none") and self.thinks(body):
+            raise self.invalid("Thinking mode does not support this tool_choice")
+        if self.thinks(body):
+            for message in body["messages"]:
+                if message.get("tool_calls") and not message.get("reasoning_content"):
+                    raise self.invalid(
+                        "The `reasoning_content` in the thinking mode must be passed back to the API."
+                    )
+
+    def invalid(self, text: str) -> Refusal:
+        return openai_error(400, text, code="invalid_request_error")
+
+    def undecodable(self, text: str) -> Refusal:
+        begin = "Failed to deserialize the JSON body into the target type: "
+        return self.invalid(f"{begin}{text} at line 1 column 60")
+
+    def thinks(self, body: JSON) -> bool:
+        return body.get("thinking", {}).get("type") != "disabled"
+
+    def usage(self, body: JSON, said: Said) -> JSON:
+        usage = super().usage(body, said)
+        prompt = usage["prompt_tokens"]
+        return usage | {"prompt_cache_hit_tokens": 0, "prompt_cache_miss_tokens": prompt}
+
+
+class Vllm(Upstream):
+    """A model whose template has a switch. Fields that it does not know are only logged."""
+
+    model = "Qwen/Qwen3-32B"
+    owner = "vllm"
+    reasoning_key = "reasoning"
+    reads_reasoning = frozenset({"reasoning", "reasoning_content"})
+    reads_developer = False
+    sees = False
+
+    def check(self, body: JSON) -> None:
+        if body["model"] != self.model:
+            raise self.bad(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
+        choice = body.get("tool_choice", "auto")
+        if isinstance(choice, str) and choice not in ("auto", "none", "required"):
+            raise self.bad(400, f"Invalid value for `tool_choice`: {choice}!")
+        if has_image(body):
+            raise self.bad(400, f"{self.model} is not a multimodal model")
+
+    def bad(self, status: int, text: str, kind: str = "BadRequestError") -> Refusal:
+        return Refusal(
+            status, {"error": {"message": text, "type": kind, "param": None, "code": status}}
+        )
+
+    def thinks(self, body: JSON) -> bool:
+        return body.get("chat_template_kwargs", {}).get("enable_thinking") is not False
+
+    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
+        chunk = super().chunk(delta, finish)
+        if finish:
+            chunk["choices"][0]["stop_reason"] = 151645
+        return chunk
+
+
+class VllmWithoutParallel(Vllm):
+    """A gateway in front of it that refuses one field."""
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        if "parallel_tool_calls" in body:
+            raise self.bad(400, "Unknown parameter: 'parallel_tool_calls'")
+
+
+class Ollama(Upstream):
+    """Reads what its API lists and skips the rest: no choice of tools, no parallel calls."""
+
+    model = "qwen3:32b"
+    owner = "library"
+    reasoning_key = "reasoning"
+    reads_reasoning = frozenset({"reasoning"})
+    reads_developer = False
+    reads_limits = frozenset({"max_tokens"})
+    reads_choice = False
+    reads_parallel = False
+    sees = False
+
+    def thinks(self, body: JSON) -> bool:
+        return body.get("reasoning_effort") != "none"
+
+    def envelope(self, choices: list[JSON]) -> JSON:
+        return super().envelope(choices) | {"system_fingerprint": "fp_ollama"}
+
+
+class OpenAI(Upstream):
+    """A reasoning model that shows no reasoning, behind an API that refuses what it does not know."""
+
+    model = "gpt-5.4"
+    always_thinks = False
+    knows = frozenset(
+        "model messages stream stream_options max_completion_tokens temperature top_p"
+        " presence_penalty frequency_penalty logprobs top_logprobs user prompt_cache_key n stop"
+        " tools tool_choice parallel_tool_calls response_format reasoning_effort seed store"
+        " service_tier verbosity safety_identifier metadata".split()
+    )
+    knows_of_messages = frozenset("role content name tool_calls tool_call_id refusal".split())
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        if "max_tokens" in body:
+            raise openai_error(
+                400,
+                "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+                "'max_completion_tokens' instead.",
+                param="max_tokens",
+                code="unsupported_parameter",
+            )
+        unknown = [name for name in body if name not in self.knows]
+        for at, message in enumerate(body["messages"]):
+            keys = [key for key in message if key not in self.knows_of_messages]
+            unknown += [f"messages[{at}].{key}" for key in keys]
+        if unknown:
+            text = f"Unknown parameter: '{unknown[0]}'."
+            raise openai_error(400, text, param=unknown[0], code="unknown_parameter")
+        if "stream_options" in body and not body["stream"]:
+            raise openai_error(
+                400, "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+            )
+
+    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
+        chunk = super().chunk(delta, finish)
+        if delta.get("content"):
+            token = {"token": delta["content"], "logprob": -0.1, "bytes": None, "top_logprobs": []}
+            chunk["choices"][0]["logprobs"] = {"content": [token]}
+        return chunk
+
+    def usage(self, body: JSON, said: Said) -> JSON:
+        thought = 0 if body.get("reasoning_effort") == "none" else 64
+        return with_thought(super().usage(body, said), thought)
+
+
+class Mistral(Upstream):
+    """Reasoning in parts of the content, ids of nine characters, and 422 for what it does not know."""
+
+    model = "mistral-medium-latest"
+    owner = "mistralai"
+    usage_unasked = True
+    always_thinks = False
+    reads_reasoning: frozenset[str] = frozenset()
+    knows = frozenset(
+        "model messages stream stream_options max_tokens temperature top_p presence_penalty"
+        " frequency_penalty n stop tools tool_choice parallel_tool_calls response_format"
+        " random_seed safe_prompt prompt_mode reasoning_effort prediction".split()
+    )
+    knows_of_messages = frozenset("role content name tool_calls tool_call_id prefix".split())
+
+    def check(self, body: JSON) -> None:
+        if body["model"] != self.model:
+            message = f"Invalid model: {body['model']}"
+            raise Refusal(
+                400,
+                {"object": "error", "message": message, "type": "invalid_model", "code": "1500"},
+            )
+        if "logprobs" in body:
+            raise self.invalid("Logprobs are not enabled for this model", "3051")
+        extra = [["body", name] for name in body if name not in self.knows]
+        for at, message in enumerate(body["messages"]):
+            keys = [key for key in message if key not in self.knows_of_messages]
+            extra += [["body", "messages", at, message["role"], key] for key in keys]
+            for n, call in enumerate(message.get("tool_calls", [])):
+                keys = [key for key in call if key not in ("id", "type", "function", "index")]
+                extra += [["body", "messages", at, "assistant", "tool_calls", n, k] for k in keys]
+            if message["role"] not in ("system", "user", "assistant", "tool"):
+                self.unprocessable(
+                    [["body", "messages", at, "role"]], "literal_error", "Input should be 'system'"
+                )
+        if extra:
+            self.unprocessable(extra, "extra_forbidden", "Extra inputs are not permitted")
+        if body.get("reasoning_effort") not in (None, "none", "high"):
+            self.unprocessable(
+                [["body", "reasoning_effort"]], "enum", "Input should be 'none' or 'high'"
+            )
+        before = ""
+        for message in body["messages"]:
+            if message["role"] == "user" and before == "tool":
+                raise self.invalid("Unexpected role 'user' after role 'tool'", "3230")
+            before = message["role"]
+            for call in message.get("tool_calls", []):
+                if len(call["id"]) != 9 or not call["id"].isalnum():
+                    raise self.invalid(
+                        f"Tool call id was {call['id']} but must be a-z, A-Z, 0-9, with a length of "
+                        "9.",
+                        "3280",
+                    )
+
+    def invalid(self, text: str, code: str) -> Refusal:
+        kind = "invalid_request_error"
+        return Refusal(
+            400,
+            {"object": "error", "message": text, "type": kind, "param": None, "code": code},
+        )
+
+    def unprocessable(self, places: list[list[Any]], kind: str, text: str) -> None:
+        detail = [{"type": kind, "loc": place, "msg": text, "input": False} for place in places]
+        raise Refusal(
+            422,
+            {"object": "error", "message": {"detail": detail}, "type": "invalid_request_error"},
+        )
+
+    def thinks(self, body: JSON) -> bool:
+        return body.get("reasoning_effort") == "high"
+
+    def deltas(self, said: Said) -> Iterator[JSON]:
+        yield {"role": "assistant", "content": ""}
+        for piece in _pieces(said.reasoning):
+            yield {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": piece}]}]}
+        for piece in _pieces(said.text):
+            yield {"content": piece}
+        if said.calls:
+            yield {"content": None, "tool_calls": self.calls(said)}
+
+
+class LmStudio(Upstream):
+    """Leaves the reasoning between tags in the text; some values it refuses, most it skips."""
+
+    model = "qwen3-8b"
+    owner = "organization_owner"
+    reads_reasoning: frozenset[str] = frozenset()
+    reads_developer = False
+    reads_parallel = False
+    reads_formats = frozenset({"json_schema"})
+    sees = False
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        if body.get("response_format", {}).get("type") == "json_object":
+            raise Refusal(400, {"error": "'response_format.type' must be 'json_schema' or 'text'"})
+        choice = body.get("tool_choice", "auto")
+        if not isinstance(choice, str):
+            raise Refusal(
+                400,
+                {
+                    "error": "Invalid tool_choice type: 'object'. Supported string values: none, auto, required"
+                },
+            )
+        for tool in body.get("tools", []):
+            for schema in tool["function"]["parameters"]["properties"].values():
+                if not isinstance(schema["type"], str):
+                    raise Refusal(
+                        400,
+                        {
+                            "error": "Error in iterating prediction stream: ValueError: 'type' must be a string"
+                        },
+                    )
+        if has_image(body):
+            raise Refusal(
+                400, {"error": "Model does not support images. Please use a model that does."}
+            )
+
+    def deltas(self, said: Said) -> Iterator[JSON]:
+        yield {"role": "assistant"}
+        thought = f"<think>\n{said.reasoning}\n</think>\n\n" if said.reasoning else ""
+        for piece in _pieces(thought + said.text):
+            yield {"content": piece}
+        for call in self.calls(said):
+            yield {"tool_calls": [call]}
+
+    def completion(self, body: JSON, said: Said) -> JSON:
+        said = Said("", f"<think>\n{said.reasoning}\n</think>\n\n{said.text}", said.calls)
+        return super().completion(body, said)
+
+
+class MiniMax(LmStudio):
+    """Tags in the text unless `reasoning_split` is asked for; errors in a 200, under `base_resp`."""
+
+    model = "MiniMax-M2.7"
+    owner = None
+    reads_reasoning = frozenset({"reasoning_content", "reasoning_details"})
+    reads_formats = frozenset()
+
+    def check(self, body: JSON) -> None:
+        if any(at > 0 for at in asked(body, "system")) or asked(body, "developer"):
+            role = "developer" if asked(body, "developer") else "system"
+            raise self.invalid(
+                f"invalid params, chat content has invalid message role: {role} (2013)"
+            )
+        if body.get("tool_choice", "auto") not in ("auto", "none"):
+            raise self.invalid("invalid params, invalid chat setting: tool_choice (2013)")
+        if "response_format" in body:
+            raise self.invalid("invalid params, response_format is for other models (2013)")
+        if has_image(body):
+            raise self.invalid("invalid params, this model does not take image_url (2013)")
+
+    def invalid(self, text: str) -> Refusal:
+        status = {"status_code": 2013, "status_msg": text}
+        return Refusal(200, {"id": "", "choices": None, "base_resp": status})
+
+    def say(self, body: JSON) -> Said:
+        said = super().say(body)
+        self.splits = bool(body.get("reasoning_split"))
+        return said
+
+    def deltas(self, said: Said) -> Iterator[JSON]:
+        if not self.splits:
+            yield from super().deltas(said)
+            return
+        same = {"role": "assistant", "name": "MiniMax AI", "audio_content": "", "content": ""}
+        for piece in _pieces(said.reasoning):
+            part = {
+                "type": "reasoning.text",
+                "format": "MiniMax-response-v1",
+                "index": 0,
+                "text": piece,
+            }
+            yield same | {"reasoning_content": piece, "reasoning_details": [part]}
+        for piece in _pieces(said.text):
+            yield same | {"content": piece}
+        for call in self.calls(said):
+            yield same | {"tool_calls": [call]}
+
+
+class LlamaCpp(Upstream):
+    """gpt-oss on it: its template fails, with 500, over text beside reasoning and calls."""
+
+    model = "gpt-oss-20b"
+    owner = "llamacpp"
+    reads_developer = False
+    reads_parallel = True
+    sees = False
+
+    def check(self, body: JSON) -> None:
+        for message in body["messages"]:
+            thinks = message.get("reasoning_content") and message.get("content")
+            if message.get("tool_calls") and thinks:
+                raise self.failed(
+                    "Cannot pass both content and thinking in an assistant message with tool calls!"
+                )
+        if any(at > 0 for at in asked(body, "system")):
+            raise self.failed("Jinja Exception: System message must be at the beginning.")
+        if has_image(body):
+            raise self.failed(
+                "image input is not supported - hint: if this is unexpected, you may need to "
+                "provide the mmproj"
+            )
+
+    def failed(self, text: str) -> Refusal:
+        return Refusal(500, {"error": {"code": 500, "message": text, "type": "server_error"}})
+
+    def chunks(self, body: JSON, said: Said) -> Iterator[JSON | bytes]:
+        for chunk in super().chunks(body, said):
+            if isinstance(chunk, dict) and chunk.get("usage"):
+                chunk["timings"] = {"cache_n": 0, "prompt_n": 12, "prompt_ms": 40.0}
+            yield chunk
+
+
+class DashScope(Upstream):
+    """Thinks in streams only, and takes few choices then; refuses in the form of an event."""
+
+    model = "qwen3.6-plus"
+    path = "/compatible-mode/v1"
+    reads_reasoning: frozenset[str] = frozenset()
+    roles = ("system", "assistant", "user", "tool", "function")
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        response = super().__call__(request)
+        if response.status_code == 400 and b'"stream":true' in request.content:
+            event = b"data: " + b"".join(response.stream) + b"\n\n"  # type: ignore[arg-type]
+            return answer(400, event, "text/event-stream")
+        return response
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        for at, message in enumerate(body["messages"]):
+            if message["role"] not in self.roles:
+                known = list(self.roles)
+                raise self.invalid(
+                    f"{message['role']} is not one of {known} - 'messages.[{at}].role'"
+                )
+        if any(at > 0 for at in asked(body, "system")):
+            raise self.invalid("System message must be at the beginning.")
+        if self.thinks(body) and not body.get("stream"):
+            raise self.invalid(
+                "parameter.enable_thinking must be set to false for non-streaming calls"
+            )
+        choice = body.get("tool_choice", "auto")
+        if choice == "required" or (self.thinks(body) and choice not in ("auto", "none")):
+            raise self.invalid(
+                "<400> InternalError.Algo.InvalidParameter: The tool_choice parameter does not "
+                "support being set to required or object in thinking mode"
+            )
+
+    def invalid(self, text: str) -> Refusal:
+        return openai_error(400, text, code="invalid_parameter_error")
+
+    def thinks(self, body: JSON) -> bool:
+        return body.get("enable_thinking") is not False
+
+
+class OpenRouter(Upstream):
+    """Takes everything, gives reasoning in two forms, usage always, and comments."""
+
+    model = "z-ai/glm-5.1"
+    path = "/api/v1"
+    usage_unasked = True
+    reasoning_key = "reasoning"
+    reads_reasoning = frozenset({"reasoning", "reasoning_details"})
+
+    def thinks(self, body: JSON) -> bool:
+        reasoning = body.get("reasoning", {})
+        off = reasoning.get("enabled") is False or reasoning.get("effort") == "none"
+        return not off and body.get("reasoning_effort") != "none"
+
+    def deltas(self, said: Said) -> Iterator[JSON]:
+        for delta in super().deltas(said):
+            if "reasoning" in delta:
+                part = {"type": "reasoning.text", "text": delta["reasoning"], "index": 0}
+                delta |= {"reasoning_details": [part]}
+            yield {"role": "assistant", "content": "", **delta}
+
+    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
+        chunk = super().chunk(delta, finish) | {"provider": "Novita"}
+        chunk["choices"][0]["native_finish_reason"] = finish
+        return chunk
+
+    def chunks(self, body: JSON, said: Said) -> Iterator[JSON | bytes]:
+        for chunk in super().chunks(body, said):
+            yield chunk
+            if isinstance(chunk, dict) and chunk.get("usage"):
+                chunk["choices"][0]["delta"] = {"role": "assistant", "content": ""}
+
+
+class Gemini(Upstream):
+    """Hides its thoughts, and demands the signature of each call back."""
+
+    model = "gemini-3-pro"
+    path = "/v1beta/openai"
+    always_thinks = False
+    reads_parallel = False
+    reads_formats = frozenset({"json_schema"})
+
+    def check(self, body: JSON) -> None:
+        super().check(body)
+        known = Fireworks.knows - {"user", "prompt_cache_key", "thinking", "reasoning_history"}
+        for name in body.keys() - known:
+            self.refuse(f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.')
+        for message in body["messages"]:
+            for name in (
+                message.keys() - Fireworks.knows_of_messages
+                | {"reasoning_content"} & message.keys()
+            ):
+                self.refuse(
+                    f"Invalid JSON payload received. Unknown name \"{name}\" at 'messages': Cannot "
+                    "find field."
+                )
+            for call in message.get("tool_calls", []):
+                if "extra_content" not in call:
+                    self.refuse(
+                        "Function call is missing a thought_signature in functionCall parts. This is "
+                        "required for tools to work correctly"
+                    )
+        if body.get("response_format") and body.get("tools"):
+            self.refuse(
+                "Function calling with a response mime type: 'application/json' is unsupported"
+            )
+        if body.get("response_format", {}).get("type") == "json_object":
+            self.refuse("response_format: json_object needs a schema")
+        for tool in body.get("tools", []):
+            if "$schema" in tool["function"]["parameters"]:
+                self.refuse(
+                    'Invalid JSON payload received. Unknown name "$schema": Cannot find field.'
+                )
+            city = tool["function"]["parameters"]["properties"]["city"]
+            if not isinstance(city["type"], str):
+                self.refuse("Invalid value at 'type', list is not supported: Proto field")
+
+    def refuse(self, text: str) -> None:
+        error = {"code": 400, "message": text, "status": "INVALID_ARGUMENT"}
+        raise Refusal(400, [{"error": error}])
+
+    def calls(self, said: Said) -> list[JSON]:
+        signature = {"google": {"thought_signature": "c2ln"}}
+        return [call | {"extra_content": signature} for call in super().calls(said)]
+
+    def usage(self, body: JSON, said: Said) -> JSON:
+        return with_thought(super().usage(body, said), 50)

@@ -1,0 +1,136 @@
+"""The way to the upstream: TLS, proxies of the environment, connections, and what breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from .wire import (
+    Call,
+    ScriptedUpstream,
+    bounded,
+    client_of,
+    events,
+    make_settings,
+    say_hello,
+    serving,
+)
+
+ASK: dict[str, Any] = {"model": "m", "input": "Hello", "stream": True}
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_connections_are_kept_for_the_next_request(upstream: ScriptedUpstream) -> None:
+    async with client_of(make_settings(upstream.url)) as client:
+        for _ in range(3):
+            answer = await client.post("/v1/responses", json=ASK)
+            assert events(answer.content)[-1]["type"] == "response.completed"
+    assert (len(upstream.calls), upstream.connections) == (3, 1)
+
+
+async def test_there_are_as_many_connections_as_requests(upstream: ScriptedUpstream) -> None:
+    """Libraries stop at a hundred: the next stream would wait for one of them to end."""
+    here, all_here = 0, asyncio.Event()
+
+    async def script(call: Call) -> None:
+        nonlocal here
+        here += 1
+        if here == 150:
+            all_here.set()
+        await bounded(all_here.wait())
+        await say_hello(call)
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        asked = [client.post("/v1/responses", json=ASK) for _ in range(150)]
+        answers = await bounded(asyncio.gather(*asked))
+    assert {events(answer.content)[-1]["type"] for answer in answers} == {"response.completed"}
+
+
+async def test_cookies_of_one_client_are_not_sent_for_another(upstream: ScriptedUpstream) -> None:
+    async def script(call: Call) -> None:
+        await call.answer({"object": "list", "data": []}, headers={"set-cookie": "session=first"})
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        await client.get("/v1/models")
+        await client.get("/v1/models")
+    assert [call.headers.get("cookie") for call in upstream.calls] == [None, None]
+
+
+async def test_a_proxy_of_the_environment_is_used(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scripted upstream plays the proxy: it is asked for a whole URL."""
+    monkeypatch.setenv("HTTP_PROXY", upstream.url.removesuffix("/v1"))
+    monkeypatch.setenv("NO_PROXY", "")
+    async with client_of(make_settings("http://models.example/v1")) as client:
+        answer = await client.post("/v1/responses", json=ASK)
+    assert events(answer.content)[-1]["type"] == "response.completed"
+    assert [call.path for call in upstream.calls] == ["http://models.example/v1/chat/completions"]
+
+
+async def test_no_proxy_is_heeded(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with client_of(make_settings(upstream.url)) as client:
+        answer = await client.post("/v1/responses", json=ASK)
+    assert events(answer.content)[-1]["type"] == "response.completed"
+
+
+async def test_tls_is_verified(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate of an authority that the operator trusts will do, and no other."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    server = await asyncio.start_server(upstream._connected, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    try:
+        async with client_of(make_settings(url)) as client:
+            refused = await client.post("/v1/responses", json=ASK)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+        async with client_of(make_settings(url)) as client:
+            answer = await client.post("/v1/responses", json=ASK)
+    finally:
+        server.close()
+    assert (refused.status_code, refused.json()["error"]["message"]) == (
+        502,
+        "The upstream could not be reached.",
+    )
+    assert events(answer.content)[-1]["type"] == "response.completed"
+
+
+async def test_what_breaks_is_told_as_it_was(upstream: ScriptedUpstream) -> None:
+    """A closed connection is not a timeout, and nothing that the upstream sends is our fault."""
+
+    async def close(call: Call) -> None:
+        call.drop()
+
+    async def garbage(call: Call) -> None:
+        call._writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await call.gone()
+
+    told: list[tuple[int, str]] = []
+    async with serving(make_settings(upstream.url)) as url:
+        import httpx
+
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            for script in (close, garbage):
+                upstream.script = script
+                answer = await client.post("/v1/responses", json=ASK)
+                told.append((answer.status_code, answer.json()["error"]["message"]))
+    assert told == [
+        (502, "The upstream closed the connection before it answered."),
+        (502, "The upstream's answer was no HTTP that can be read."),
+    ]

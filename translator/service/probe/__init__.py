@@ -1,0 +1,1 @@
+"""`translator probe`: which dialect an unknown upstream speaks, found by asking it."""

@@ -1,0 +1,115 @@
+"""How bytes travel to upstreams: aiohttp, beneath httpx's interface.
+
+httpx stays what we call. Its own transport costs about twice as much CPU per token and per request
+(`bench/service.py` measures it), and looks through its whole pool for each request; aiohttp hands
+over what one network read brought, at once.
+
+What is decided here is what `httpx-aiohttp` leaves to its defaults: as many connections as there
+are requests (our own bound stands before them), and no cookies, which clients would share.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
+
+from translator.errors import UpstreamError, UpstreamTimeout
+
+FAULTS = (httpx.HTTPError, aiohttp.ClientError)
+"""What the client raises when a call fails. Not all of aiohttp's errors become httpx's."""
+
+_SENTENCES: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
+    (
+        aiohttp.ConnectionTimeoutError,
+        UpstreamTimeout,
+        "The upstream could not be connected to in time.",
+    ),
+    (aiohttp.ServerTimeoutError, UpstreamTimeout, "The upstream fell silent {when}."),
+    (
+        aiohttp.ClientProxyConnectionError,
+        UpstreamError,
+        "The proxy in front of the upstream could not be reached.",
+    ),
+    (
+        aiohttp.ClientHttpProxyError,
+        UpstreamError,
+        "The proxy in front of the upstream refused.",
+    ),
+    (aiohttp.ClientConnectorError, UpstreamError, "The upstream could not be reached."),
+    (
+        aiohttp.ServerDisconnectedError,
+        UpstreamError,
+        "The upstream closed the connection {when}.",
+    ),
+    (aiohttp.ClientPayloadError, UpstreamError, "The upstream closed the connection {when}."),
+    (
+        aiohttp.ClientConnectionError,
+        UpstreamError,
+        "The connection to the upstream broke {when}.",
+    ),
+    (aiohttp.ClientError, UpstreamError, "The upstream's answer was no HTTP that can be read."),
+    # of any other transport
+    (
+        httpx.ConnectTimeout,
+        UpstreamTimeout,
+        "The upstream could not be connected to in time.",
+    ),
+    (httpx.TimeoutException, UpstreamTimeout, "The upstream fell silent {when}."),
+    (httpx.ConnectError, UpstreamError, "The upstream could not be reached."),
+    (httpx.ProxyError, UpstreamError, "The proxy in front of the upstream refused."),
+    (httpx.RemoteProtocolError, UpstreamError, "The upstream closed the connection {when}."),
+    (httpx.NetworkError, UpstreamError, "The connection to the upstream broke {when}."),
+    (httpx.HTTPError, UpstreamError, "The upstream could not be called."),
+)
+"""Their errors to ours; the first row that fits. No sentence holds the upstream's address."""
+
+
+def cause(error: Exception) -> Exception:
+    """What really happened: `httpx-aiohttp` calls every lost connection a ConnectTimeout."""
+    return error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
+
+
+def fault(error: Exception, when: str) -> UpstreamError:
+    """An error of FAULTS as ours."""
+    seen = cause(error)
+    kind, sentence = next(
+        (kind, sentence) for theirs, kind, sentence in _SENTENCES if isinstance(seen, theirs)
+    )
+    return kind(sentence.format(when=when))
+
+
+class Client(HttpxAiohttpClient):
+    """An httpx client over `Transport`, also for the proxies that the environment names."""
+
+    # httpx gives all of these by name.
+    def _init_transport(
+        self,
+        *_: Any,  # noqa: ANN401
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> httpx.AsyncBaseTransport:
+        return transport or Transport(**options)
+
+    def _init_proxy_transport(
+        self,
+        proxy: httpx.Proxy,
+        *_: Any,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> httpx.AsyncBaseTransport:
+        return Transport(proxy=proxy, **options)
+
+
+class Transport(AiohttpTransport):
+    """Connections without a limit of their own, and without cookies."""
+
+    ssl_context: ssl.SSLContext
+
+    def get_client(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=self.limits.keepalive_expiry, ssl=self.ssl_context
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())

@@ -28,6 +28,7 @@ import translator
 from tests.compact import Summary, summary_of
 from tests.replaying import translation
 from translator import Dialect, Event, Options, Response, Target, Translation, TranslatorError
+from translator.compaction import unseal_summary
 from translator.sealed import unseal
 
 ERROR_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
@@ -181,14 +182,8 @@ class Case:
 def run(case: Case) -> Outcome:
     """Run a case through the core."""
     outcome = Outcome()
-    refusal = case.http_error
-    if refusal is not None:
-        outcome.error = error_answer(
-            translator.read_upstream_error(
-                refusal.status, refusal.body, retry_after=refusal.headers.get("retry-after")
-            )
-        )
     if case.request is None:
+        outcome.error = _refused(case, b"")
         return outcome
     try:
         t = case.translation()
@@ -198,6 +193,7 @@ def run(case: Case) -> Outcome:
     outcome.chat = json.loads(t.chat_body)
     outcome.notices = [f"{notice.path} {notice.code}" for notice in t.notices]
     if case.body is None:
+        outcome.error = _refused(case, t.chat_body)
         return outcome
     if case.streamed:
         events, t = case.events([case.body])
@@ -210,6 +206,20 @@ def run(case: Case) -> Outcome:
     except TranslatorError as error:
         outcome.error = error_answer(error)
     return outcome
+
+
+def _refused(case: Case, sent: bytes) -> Any:
+    """The HTTP answer for the upstream's refusal of what was sent; None when there is none."""
+    refusal = case.http_error
+    if refusal is None:
+        return None
+    error = translator.read_upstream_error(
+        refusal.status,
+        refusal.body,
+        retry_after=refusal.headers.get("retry-after"),
+        silent_overflow=case.dialect.overflows_silently(len(sent)),
+    )
+    return error_answer(error)
 
 
 def disagreements(case: Case, outcome: Outcome) -> list[str]:
@@ -260,7 +270,7 @@ def as_json(value: Event | Response) -> Any:
 
 
 def opened(value: Event | Response) -> Any:
-    """The same with sealed reasoning opened, what is empty in it left out.
+    """The same with what is sealed opened, and what is empty in reasoning left out.
 
     How it is packed depends on the machine's zlib.
     """
@@ -270,6 +280,8 @@ def opened(value: Event | Response) -> Any:
         if thought is not None:
             fields = json.loads(msgspec.json.encode(thought))
             item["encrypted_content"] = {name: value for name, value in fields.items() if value}
+        if item.get("type") == "compaction":
+            item["encrypted_content"] = {"summary": unseal_summary(item["encrypted_content"])}
     return body
 
 

@@ -49,13 +49,23 @@ ITEM_OF_EVENT = {
     "response.function_call_arguments": "function_call",
     "response.custom_tool_call_input": "custom_tool_call",
 }
-RESPONSE_FIELDS = set(
-    """id object created_at completed_at status error incomplete_details instructions metadata model
-    output parallel_tool_calls temperature top_p tool_choice tools previous_response_id
-    presence_penalty frequency_penalty top_logprobs truncation text reasoning usage
-    max_output_tokens max_tool_calls store background service_tier safety_identifier
-    prompt_cache_key user prompt_cache_retention moderation""".split()
-)
+NOTHING = type(None)
+RESPONSE_FIELDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys("id object status model service_tier truncation".split(), (str,)),
+    **dict.fromkeys("created_at top_logprobs".split(), (int,)),
+    **dict.fromkeys("temperature top_p presence_penalty frequency_penalty".split(), (int, float)),
+    **dict.fromkeys("parallel_tool_calls store background".split(), (bool,)),
+    **dict.fromkeys("completed_at max_output_tokens max_tool_calls".split(), (int, NOTHING)),
+    **dict.fromkeys("output tools".split(), (list,)),
+    **dict.fromkeys("metadata text reasoning".split(), (dict,)),
+    **dict.fromkeys("error incomplete_details usage".split(), (dict, NOTHING)),
+    **dict.fromkeys(
+        "instructions previous_response_id safety_identifier user".split(), (str, NOTHING)
+    ),
+    **dict.fromkeys("prompt_cache_key prompt_cache_retention moderation".split(), (str, NOTHING)),
+    "tool_choice": (str, dict),
+}
+"""What every response has, whatever its state: clients fail on a field that is missing or null."""
 MAY_CHANGE = {
     "status",
     "output",
@@ -66,17 +76,29 @@ MAY_CHANGE = {
     "service_tier",
 }
 
+ERROR_TYPES = {
+    "context_length_exceeded": "invalid_request_error",
+    "insufficient_quota": "insufficient_quota",
+    "rate_limit_exceeded": "rate_limit_error",
+    "server_error": "server_error",
+}
+"""Codes of failures inside a stream, with the type that belongs to each."""
+
 SCHEMA = Path(__file__).resolve().parents[2] / "shared/schema/openai-responses.schema.json"
 
 
 def check_events(events: Sequence[Event]) -> dict[str, Any]:
     """Check one response's events; returns the final response as JSON."""
-    wire = [_wire(event) for event in events]
+    return check_wire([_wire(event) for event in events])
+
+
+def check_wire(wire: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same for events as they are on the wire."""
     for number, event in enumerate(wire):
         assert event["sequence_number"] == number
         check_types(event)
     _check_lifecycle(wire)
-    final = wire[-1]["response"]
+    final: dict[str, Any] = wire[-1]["response"]
     _check_items(wire, final)
     _check_final(final)
     return final
@@ -124,12 +146,34 @@ def _with_listed_code(event: dict[str, Any]) -> dict[str, Any]:
 
 def check_response_types(response: dict[str, Any]) -> None:
     """The same for a response object that came as a body of its own."""
+    _check_shape(response)
     sdk.Response.model_validate_json(json.dumps(response), strict=True)
 
 
 def check_schema(event: dict[str, Any]) -> None:
     """The event agrees with OpenAI's published JSON Schema; slow, and only where that lies at hand."""
     _schema_validator("ResponseStreamEvent").validate(_with_listed_code(event))
+
+
+def _check_shape(response: dict[str, Any]) -> None:
+    """Every field is there, and null only where that is a value."""
+    assert response.keys() >= RESPONSE_FIELDS.keys()
+    for field, types in RESPONSE_FIELDS.items():
+        value = response[field]
+        assert isinstance(value, types), field
+        assert bool in types or not isinstance(value, bool), field
+    assert response["object"] == "response"
+    assert response["text"].keys() == {"format", "verbosity"}
+    assert response["reasoning"].keys() == {"effort", "summary"}
+    for tool in response["tools"]:
+        assert tool["type"] != "function" or tool.keys() >= {
+            "name",
+            "description",
+            "parameters",
+            "strict",
+        }
+    if response["incomplete_details"] is not None:
+        assert response["incomplete_details"]["reason"] in ("max_output_tokens", "content_filter")
 
 
 # --- lifecycle ----------------------------------------------------------------------------------
@@ -148,6 +192,8 @@ def _check_lifecycle(wire: list[dict[str, Any]]) -> None:
         assert {key: error[key] for key in ("code", "message", "param")} == {
             key: error["error"][key] for key in ("code", "message", "param")
         }
+        assert error["error"]["type"] == ERROR_TYPES[error["code"]]
+        assert wire[-1]["response"]["error"] == {key: error[key] for key in ("code", "message")}
     first = wire[0]["response"]
     for event in wire:
         status = LIFECYCLE.get(event["type"])
@@ -155,7 +201,7 @@ def _check_lifecycle(wire: list[dict[str, Any]]) -> None:
             continue
         response = event["response"]
         assert response["status"] == status
-        assert response.keys() >= RESPONSE_FIELDS
+        _check_shape(response)
         for field, value in first.items():
             assert field in MAY_CHANGE or response[field] == value, field
         if status == "in_progress":

@@ -104,6 +104,7 @@ class Manner:
     role: str = "first"  # "first", "always", "never"
     empty: Any = ...  # value of the keys that a chunk does not use; ...: they are left out
     reasoning_field: str = "reasoning_content"
+    empty_calls: Any = ...  # the same of `tool_calls`
     usage: str = "alone"  # "finish", "alone", "always"
     done: bool = True
     extras: dict[str, Any] = field(default_factory=dict)
@@ -115,6 +116,7 @@ def manners(draw: st.DrawFn) -> Manner:
         role=draw(st.sampled_from(["first", "always", "never"])),
         empty=draw(st.sampled_from([None, "", ...])),
         reasoning_field=draw(st.sampled_from(["reasoning_content", "reasoning"])),
+        empty_calls=draw(st.sampled_from([None, [], ...])),
         usage=draw(st.sampled_from(["finish", "alone", "always"])),
         done=draw(st.booleans()),
         extras=draw(
@@ -171,6 +173,8 @@ def streams(
         if manner.empty is not ...:
             for name in ("content", manner.reasoning_field, "refusal"):
                 full.setdefault(name, manner.empty)
+        if manner.empty_calls is not ...:
+            full.setdefault("tool_calls", manner.empty_calls)
         chunks.append(_chunk(full, None, manner, answer.usage if manner.usage == "always" else ...))
     last = answer.usage if manner.usage in ("finish", "always") else ...
     chunks.append(_chunk({}, answer.finish, manner, last))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import json
+import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.dialects_readme import COMMAND, README, SNAPSHOT, block, snapshot
-from translator import dialect_table
+from tests.fixture_cases import all_cases
+from translator import dialect_table, dialects
 from translator.dialect import Dialect, ModelFacts, named_efforts
 from translator.dialect_table import all_facts, details, fact_lines, listing, markdown, own_facts
 from translator.dialects import BASE, DIALECTS
@@ -36,6 +41,37 @@ def test_the_snapshot_is_whole() -> None:
     assert list(found) == list(DIALECTS)
     for facts in found.values():
         assert set(facts) == set(Dialect.__struct_fields__)
+
+
+def test_every_fact_says_where_it_comes_from() -> None:
+    """A comment speaks for the facts below it, and tells when that was read."""
+    source = Path(dialects.__file__).read_text("utf-8")
+    lines = source.splitlines()
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_dialect"
+    ]
+    assert [ast.literal_eval(call.args[0]) for call in calls] == list(DIALECTS)[1:]
+    for call in calls:
+        first = min(keyword.value.lineno for keyword in call.keywords)
+        assert lines[first - 2].strip().startswith("# "), f"line {first}: says no source"
+        inside = lines[call.lineno : call.end_lineno]
+        comments = [
+            " ".join(line.strip("# ") for line in block)
+            for is_comment, block in itertools.groupby(inside, lambda line: "# " in line[:30])
+            if is_comment
+        ]
+        for comment in comments:
+            assert re.search(r"20\d\d", comment), f"no date in: {comment}"
+
+
+def test_every_dialect_has_fixtures() -> None:
+    """What it sends, and what is sent to it."""
+    for name in DIALECTS:
+        cases = [case for case in all_cases().values() if case.source.dialect == name]
+        assert any(case.body is not None for case in cases), name
+        assert any(case.request is not None for case in cases), name
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=lambda dialect: dialect.name)

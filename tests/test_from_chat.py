@@ -68,7 +68,7 @@ END = chunk({}, "tool_calls")
 
 
 def test_reasoning_under_any_name_counts_once() -> None:
-    both = {"reasoning_content": "a", "reasoning": "a"}
+    both = {"reasoning_content": "a", "reasoning": "a", "reasoning_text": "a"}
     details = {"reasoning_details": [{"type": "reasoning.text", "text": "b"}, {"data": "x"}]}
     same = {"reasoning": "c", "reasoning_details": [{"type": "reasoning.text", "text": "c"}]}
     summary = {"reasoning_details": [{"type": "reasoning.summary", "summary": "d"}]}
@@ -76,6 +76,8 @@ def test_reasoning_under_any_name_counts_once() -> None:
         chunk(both), chunk(details), chunk(same), chunk(summary), chunk({"content": "x"}, "stop")
     )
     assert shown(response) == [("R", "abcd"), ("M", "x")]
+    alone = {"reasoning_text": "a", "reasoning_details": [{"type": "reasoning.text", "text": "a"}]}
+    assert shown(answer(chunk(alone), chunk({}, "stop"))) == [("R", "a")]
 
 
 def test_details_that_are_no_list_of_objects_are_left_alone() -> None:
@@ -95,6 +97,10 @@ def test_content_in_parts() -> None:
     odd = [{"type": "reference", "reference_ids": [1]}, 5, "d", {"type": "thinking"}]
     response = answer(chunk({"content": [thinking, plain, text, *odd]}, "stop"))
     assert shown(response) == [("R", "ab"), ("M", "cd")]
+    summary = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}
+    as_text = {"type": "reasoning", "text": "b"}
+    response = answer(chunk({"content": [summary, as_text, text]}, "stop"))
+    assert shown(response) == [("R", "ab"), ("M", "c")]
 
 
 def test_only_the_first_candidate_counts() -> None:
@@ -175,6 +181,47 @@ def test_sources_become_annotations() -> None:
     ]
 
 
+def cited(*payloads: Any) -> list[tuple[str, str, int, int]]:
+    response = answer(*payloads)
+    parts = [part for item in response.output if isinstance(item, items.Message) for part in item.content]  # fmt: skip
+    return [
+        (one.url, one.title, one.start_index, one.end_index)
+        for part in parts
+        if isinstance(part, items.OutputText)
+        for one in part.annotations
+    ]
+
+
+SKY, SEA = {"url": "sky", "title": "The sky"}, {"url": "sea"}
+
+
+@pytest.mark.parametrize(
+    ("payloads", "expected"),
+    [
+        # marks cut anywhere; the list comes with the first chunk, or the last, or again and again
+        ([chunk({"content": "a[1"}, citations=["sky"]), chunk({"content": "][2]"}, "stop")], [("sky", "", 1, 4)]),
+        ([chunk({"content": "a[2]"}), chunk({}, "stop", citations=["sky", "sea"])], [("sea", "", 1, 4)]),
+        ([chunk({"content": "[1]"}, citations=["sky"]), chunk({"content": "[2]"}, "stop", citations=["sky", "sea"])], [("sky", "", 0, 3), ("sea", "", 3, 6)]),
+        # titles, or the list itself, come as search results
+        ([chunk({"content": "[1][2]"}, "stop", citations=["sky", "sea"], search_results=[SKY, SEA])], [("sky", "The sky", 0, 3), ("sea", "", 3, 6)]),
+        ([chunk({"content": "[1][2]"}, "stop", search_results=[SKY, 5, SEA])], [("sky", "The sky", 0, 3), ("sea", "", 3, 6)]),
+        # what is no mark, or a mark of nothing
+        ([chunk({"content": "[0][3] `[1]` ```\n[1]\n``` [1a] ```[1]"}, "stop", citations=["sky"])], []),
+        ([chunk({"refusal": "[1]"}, "stop", citations=["sky"])], []),
+        ([chunk({"content": "[1]"}, "stop", citations=[])], []),
+        ([chunk({"content": "[1]"}, "stop", citations="sky", search_results={"url": "sky"})], []),
+        ([chunk({"content": "[1]"}, "stop", citations=None, search_results=None)], []),
+        ([chunk({"content": "[1]", "role": 5, "refusal": 5}, "stop", citations=["sky"])], [("sky", "", 0, 3)]),
+        # places that the upstream gives itself are enough
+        ([chunk({"content": "[1]", "annotations": [{"type": "url_citation", "url": "x", "start_index": 0, "end_index": 1}]}, "stop", citations=["sky"])], [("x", "", 0, 1)]),
+    ],
+)  # fmt: skip
+def test_marks_in_the_text_refer_to_sources(
+    payloads: list[Any], expected: list[tuple[str, str, int, int]]
+) -> None:
+    assert cited(*payloads) == expected
+
+
 def test_text_that_is_repeated_whole_is_cut_to_what_is_new() -> None:
     dialect = msgspec.structs.replace(BASE, cumulative=True)
     growing = [chunk({"reasoning": text}) for text in ("A", "AB", "ABC")]
@@ -246,8 +293,8 @@ F, G = ("F", "f", '{"a":1}'), ("F", "g", "{}")
         ([{"choices": [{"delta": {"tool_calls": [{"index": 0, "id": 7, "function": {"name": "f", "arguments": '{"a":1}'}}]}}]}], [F]),
         # invalid JSON is passed on
         ([calls(piece("f", '{"a": tru', index=0))], [("F", "f", '{"a": tru')]),
-        # a call that never gets a name is none
-        ([calls(piece(None, "{}", index=0)), calls(piece("g", "{}", index=1))], [G]),
+        # a piece without a name and without arguments is none
+        ([calls(piece(None, "", index=0, id="")), calls(piece("g", "{}", index=1))], [G]),
         # channel debris in the name
         ([calls(piece("shell<|channel|>json", "{}", index=0))], [("F", "shell", "{}")]),
         # a tool that was not declared
@@ -276,6 +323,20 @@ def test_ids_are_kept_made_up_or_made_unique() -> None:
     assert ids[:2] == ["a~2", "a~3"]
     assert ids[2].startswith("call_0")
     assert ids[3] == "functions.f:0"
+
+
+@pytest.mark.parametrize(
+    "others", [[], [calls(piece("g", "{}", index=1))], [chunk({"content": "x"})]]
+)
+def test_arguments_for_nobody_knows_what_fail_the_answer(others: list[Any]) -> None:
+    """They can be given to no tool, and to drop them would lose what the model asked for."""
+    nameless = calls(piece(None, '{"a"', index=0, id="x")), calls(piece(None, ":1}", index=0))
+    response = answer(*nameless, *others, END)
+    assert status(response) == "server_error"
+    assert response.error is not None
+    assert "without saying which" in response.error.message
+    cut = answer(*nameless, *others, chunk({}, "length"))
+    assert status(cut) == "max_output_tokens"
 
 
 def test_one_call_where_several_are_not_wanted() -> None:
@@ -388,6 +449,9 @@ def test_a_cut_call_is_the_last_item_and_incomplete() -> None:
         ({"completion_tokens": 9, "reasoning_tokens": 50}, (0, 0, 0, 9, 9)),
         # xAI: reasoning beside the completion
         ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 6, "reasoning_tokens": 3}, (1, 0, 0, 5, 3)),
+        # cached tokens beside the prompt, alone and with reasoning beside the completion
+        ({"prompt_tokens": 105, "completion_tokens": 128, "total_tokens": 740, "cached_tokens": 507}, (612, 507, 0, 128, 0)),
+        ({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 10, "cached_tokens": 4, "reasoning_tokens": 3}, (5, 4, 0, 5, 3)),
         ({"prompt_tokens": "7", "completion_tokens": 12.0}, (7, 0, 0, 12, 0)),
         ({"prompt_tokens": -1, "completion_tokens": 10**18}, (0, 0, 0, 10**18, 0)),
         ({"prompt_tokens": True, "completion_tokens": [1]}, (0, 0, 0, 0, 0)),
@@ -404,6 +468,15 @@ def test_usage_in_all_its_forms(usage: dict[str, Any], expected: tuple[int, ...]
         response.usage.output_tokens,
         response.usage.output_tokens_details.reasoning_tokens,
     ) == expected
+
+
+def test_a_fact_says_where_cached_tokens_are_counted_beside_the_prompt() -> None:
+    beside = msgspec.structs.replace(BASE, prompt_excludes_cached=True)
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "cache_read_input_tokens": 40}
+    response = answer(chunk({"content": "x"}, "stop", usage=usage), dialect=beside)
+    assert response.usage is not None
+    assert response.usage.input_tokens == 45
+    assert response.usage.input_tokens_details.cached_tokens == 40
 
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4}

@@ -7,8 +7,14 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from translator.errors import RequestTooLarge, TranslatorError, UpstreamError, UpstreamTimeout
-from translator.invalid import at_path, invalid_from
+from translator.errors import (
+    InvalidRequest,
+    RequestTooLarge,
+    TranslatorError,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from translator.invalid import MAX_SEARCHED_BYTES, at_path, invalid_from, refuse_broken_text
 
 
 class Inner(msgspec.Struct):
@@ -40,7 +46,37 @@ def test_errors(body: bytes, param: str | None, code: str | None, message: str) 
 def test_json_that_is_nested_too_deeply() -> None:
     with pytest.raises(RecursionError) as raised:
         msgspec.json.decode(b"[" * 100_000)
-    assert "not valid JSON" in invalid_from(raised.value).message
+    error = invalid_from(raised.value)
+    assert (error.message, error.code) == ("The request body is nested too deeply.", "json_too_deep")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "start"),
+    [
+        (b'{"input":[{"action":{"commands":["ls","\xff"]}}]}', "input[0].action.commands[1]", 39),
+        (b'{"input":[{"output":"\xc3"}]}', "input[0].output", 21),
+        ('{"a":"é","b":"'.encode() + b'\xed\xa0\x80"}', "b", 15),
+        (b'{"\xff":1}', None, 2),
+        (b'"\xff"', None, 1),
+        (b'\xff{"a":1}', None, 0),
+        (b'{"a":' + b"[" * 5000 + b'"\xff"' + b"]" * 5000 + b"}", None, 5006),
+        (b'{"a":"' + b" " * MAX_SEARCHED_BYTES + b'\xff"}', None, 6 + MAX_SEARCHED_BYTES),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_not_utf8_is_refused_with_its_path(
+    body: bytes, param: str | None, start: int
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        refuse_broken_text(body)
+    error = raised.value
+    where = f"Invalid '{param}'" if param else "The request body is not valid JSON"
+    assert error.message == f"{where}: no UTF-8 at byte {start} of the body."
+    assert (error.param, error.code) == (param, "invalid_value" if param else None)
+
+
+@pytest.mark.parametrize("body", [b'{"a":"b"}', '{"a":"é\U0001f600"}'.encode(), b'{"a":"\\udcff"}'])
+def test_utf8_is_not_refused(body: bytes) -> None:
+    refuse_broken_text(body)
 
 
 def test_a_path_grows_from_the_inside_out() -> None:

@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "json_text": "json_values",
     "think_tags": "",
     "sealed": "json_values",
-    "invalid": "errors",
+    "invalid": "errors json_values",
+    "compaction": "deltas errors items json_values notices responses sealed",
     "upstream_errors": "errors json_values",
     "schemas": "json_values",
     "dialect": "schemas think_tags",
@@ -46,20 +47,22 @@ MAY_IMPORT = {
     "tools": "chat errors invalid items json_values notices schemas",
     # the way out: Responses request -> chat request, and no event
     "content": "chat dialect errors items notices json_values",
-    "input_items": "errors invalid items json_values notices responses sealed tools",
+    "input_items": "compaction errors invalid items json_values notices responses sealed tools",
     "conversation": "chat content dialect errors input_items json_values notices sealed tools",
-    "to_chat": "chat conversation dialect errors input_items invalid json_values notices responses"
-    " schemas tools",
+    "to_chat": "chat compaction conversation dialect errors input_items invalid json_values notices"
+    " responses schemas tools",
     # the way back, first half: chat chunk -> deltas, and no event
     "tool_call_pieces": "chat deltas json_text json_values",
     "native_calls": "json_values",
+    "usage": "deltas json_values",
     "from_chat": "chat deltas dialect errors json_values native_calls think_tags tool_call_pieces"
-    " upstream_errors",
+    " upstream_errors usage",
     # the way back, second half: deltas -> events, and no chunk
     "open_items": "deltas events items json_text json_values sealed tools",
     "stream": "deltas errors events items json_text open_items responses tools",
     # the only ones that know both sides
     "translation": EVERY,
+    "compacted": "compaction errors items json_values notices responses to_chat",
     "__init__": EVERY,
 }
 

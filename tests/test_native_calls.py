@@ -20,6 +20,8 @@ ASKING = {**REQUEST, "tools": [{"type": "function", "name": name} for name in so
 DSML = '<｜DSML｜tool_calls><｜DSML｜invoke name="Bash"><｜DSML｜parameter name="command" string="true">pwd</｜DSML｜parameter><｜DSML｜parameter name="n" string="false">5</｜DSML｜parameter></｜DSML｜invoke></｜DSML｜tool_calls>'
 KIMI = '<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}<|tool_call_end|><|tool_calls_section_end|>'
 KIMI_TWO = "<|tool_calls_section_begin|> <|tool_call_begin|>Bash<|tool_call_argument_begin|><|tool_call_end|>\n<|tool_call_begin|>get_weather:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>"
+DEEPSEEK = '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city":"Paris"}<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>Bash<｜tool▁sep｜><｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+DEEPSEEK_OLDER = '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{"city":"Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
 GLM = "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>"
 QWEN = '<tool_call>\n{"name":"get_weather","arguments":{"city":"Paris"}}\n</tool_call>'
 CODER = "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>"
@@ -33,8 +35,14 @@ PARIS = [("get_weather", {"city": "Paris"})]
 def read(text: str) -> tuple[str, list[tuple[str, object]], str]:
     native = NativeCalls(TOOLS.__contains__)
     shown = "".join(native.feed(character) for character in text)
-    calls = [(name, json.loads(arguments)) for name, arguments in native.calls()]
+    calls = [(call.name, json.loads(call.arguments)) for call in native.calls()]
     return shown, calls, native.rest()
+
+
+def ids(text: str) -> list[str | None]:
+    native = NativeCalls(TOOLS.__contains__)
+    native.feed(text)
+    return [call.id for call in native.calls()]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +51,8 @@ def read(text: str) -> tuple[str, list[tuple[str, object]], str]:
         (DSML, [("Bash", {"command": "pwd", "n": 5})]),
         (KIMI, PARIS),
         (KIMI_TWO, [("Bash", {}), ("get_weather", {})]),
+        (DEEPSEEK, [*PARIS, ("Bash", {})]),
+        (DEEPSEEK_OLDER, PARIS),
         (GLM, PARIS),
         ("<tool_call>Bash</tool_call>", [("Bash", {})]),
         (QWEN, PARIS),
@@ -56,6 +66,24 @@ def read(text: str) -> tuple[str, list[tuple[str, object]], str]:
 def test_each_syntax_is_read(text: str, calls: list[tuple[str, object]]) -> None:
     assert read(text) == ("", calls, "")
     assert read("Let me see. " + text + "\n") == ("Let me see. ", calls, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (KIMI, ["functions.get_weather:0"]),
+        (KIMI_TWO, [None, "get_weather:1"]),
+        (FENCED, ["call_1"]),
+        (FENCED_OBJECT, [None]),
+        (FENCED.replace("call_1", ""), [None]),
+        (GLM + QWEN + CODER, [None, None, None]),
+        (DSML, [None]),
+        (MINIMAX, [None]),
+        (DEEPSEEK, [None, None]),
+    ],
+)
+def test_an_id_in_the_text_is_the_id_of_the_call(text: str, expected: list[str | None]) -> None:
+    assert ids(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -95,6 +123,7 @@ def test_calls_come_out_as_calls(field: str) -> None:
     call = response.output[1]
     assert isinstance(call, items.FunctionCall)
     assert (call.name, call.arguments) == ("get_weather", '{"city":"Paris"}')
+    assert call.call_id == "functions.get_weather:0"
     _, plain = replay(body, ASKING)
     assert len(plain.output) == 1, "without the fact, text is text"
 
@@ -105,3 +134,25 @@ def test_text_beside_real_calls_stays_text() -> None:
     events, response = replay(body, ASKING, dialect=RECOVERING)
     check_events(events)
     assert [type(item).__name__ for item in response.output] == ["FunctionCall", "Message"]
+
+
+def test_an_id_that_is_in_use_is_made_unique() -> None:
+    """A model counts its calls anew in each turn: the history has `functions.get_weather:0`."""
+    history = [
+        {"role": "user", "content": "x"},
+        {"type": "function_call", "call_id": "functions.get_weather:0", "name": "get_weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "functions.get_weather:0", "output": "x"},
+    ]  # fmt: skip
+    body = sse(chunk({"content": KIMI}), chunk({}, "stop"))
+    _, response = replay(body, {**ASKING, "input": history}, dialect=RECOVERING)
+    (call,) = response.output
+    assert isinstance(call, items.FunctionCall)
+    assert call.call_id == "functions.get_weather:0~2"
+
+
+def test_calls_in_text_and_in_reasoning_are_different_calls() -> None:
+    body = sse(chunk({"reasoning": KIMI}), chunk({"content": QWEN}), chunk({}, "stop"))
+    events, response = replay(body, ASKING, dialect=RECOVERING)
+    check_events(events)
+    calls = [item for item in response.output if isinstance(item, items.FunctionCall)]
+    assert [call.arguments for call in calls] == ['{"city":"Paris"}'] * 2

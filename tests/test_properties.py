@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import translator
 from tests import strategies as draws
 from tests.invariants import check_events, check_response_types
-from tests.replaying import REQUEST, cut, replay, sse, translation
+from tests.replaying import REQUEST, cut, replay, translation
 from translator import Options, events, items
 
 TOOLS = [
@@ -154,50 +154,6 @@ def test_streaming_or_not_is_the_same_response(data: st.DataObject, answer: draw
     assert blobless[0] == blobless[1]
 
 
-@settings(max_examples=300)
-@given(st.lists(draws.JSON | st.just("[DONE]"), max_size=4), st.booleans())
-def test_any_json_in_place_of_a_chunk_ends_well(values: list[Any], named: bool) -> None:
-    """Whatever JSON an upstream sends, the events are legal and there is one end."""
-    frames = [
-        f"data: {value if value == '[DONE]' else json.dumps(value)}\n\n".encode()
-        for value in values
-    ]
-    given_events, _ = replay(frames, ASKING, dialect="fireworks" if named else "base")
-    check_events(given_events)
-
-
-@st.composite
-def damaged(draw: st.DrawFn) -> list[Any]:
-    """A stream in which one value, anywhere in a chunk, is replaced by any JSON."""
-    chunks: list[Any] = draw(draws.streams(draw(draws.answers())))
-    node: Any = draw(st.sampled_from(chunks))
-    while True:
-        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
-        key = draw(st.sampled_from(keys))
-        inner = node[key]
-        if isinstance(inner, dict | list) and inner and draw(st.booleans()):
-            node = inner
-        else:
-            node[key] = draw(draws.JSON | st.sampled_from(["\ud83d", "\ude00x", ["\ud83d"]]))
-            return chunks
-
-
-@settings(max_examples=400)
-@given(damaged(), st.sampled_from(sorted(translator.DIALECTS)))
-def test_any_value_in_a_chunk_may_be_wrong(chunks: list[Any], dialect: str) -> None:
-    """A wrong type anywhere in a chunk is survived: legal events, one end."""
-    given_events, _ = replay(sse(*chunks, "[DONE]"), ASKING, dialect=dialect)
-    check_events(given_events)
-
-
-@settings(max_examples=300)
-@given(st.lists(st.binary(max_size=40) | st.sampled_from([b"data: ", b"\n\n", b"{", b"<html>"])))
-def test_any_bytes_end_well(pieces: list[bytes]) -> None:
-    """Whatever bytes an upstream sends, the events are legal and there is one end."""
-    given_events, _ = replay(pieces, ASKING)
-    check_events(given_events)
-
-
 @given(draws.TEXT | st.text(), st.data())
 def test_free_form_input_comes_out_as_it_was_meant(text: str, data: st.DataObject) -> None:
     """For every text and every cut of its JSON, the deltas of a free-form call join to the text."""
@@ -272,6 +228,61 @@ def test_a_turn_comes_back_to_the_upstream_as_it_was(
     assert [m["tool_call_id"] for m in messages if m["role"] == "tool"] == [
         call.id for call in answer.calls
     ]
+
+
+EVERY_TOOL = [
+    {"type": "function", "name": "f"},
+    {"type": "namespace", "name": "ns", "description": "d", "tools": [{"type": "function", "name": "g"}]},
+    {"type": "custom", "name": "patch"},
+    {"type": "local_shell"},
+    {"type": "shell"},
+    {"type": "apply_patch"},
+    {"type": "tool_search", "execution": "client"},
+]  # fmt: skip
+WORDS = st.lists(draws.TEXT, min_size=1, max_size=3)
+EVERY_CALL = st.one_of(
+    st.tuples(st.just("f"), st.dictionaries(draws.TEXT, draws.ARGUMENTS, max_size=3)),
+    st.tuples(st.just("ns__g"), st.dictionaries(draws.TEXT, draws.ARGUMENTS, max_size=3)),
+    st.tuples(st.just("patch"), st.fixed_dictionaries({"input": draws.TEXT})),
+    st.tuples(st.just("local_shell"), st.fixed_dictionaries({"command": WORDS}, optional={"timeout_ms": st.integers(1, 9), "working_directory": draws.TEXT})),
+    st.tuples(st.just("shell"), st.fixed_dictionaries({"commands": WORDS}, optional={"timeout_ms": st.integers(1, 9), "max_output_length": st.integers(1, 9)})),
+    st.tuples(st.just("apply_patch"), st.fixed_dictionaries({"type": st.just("update_file"), "path": draws.TEXT, "diff": draws.TEXT})),
+    st.tuples(st.just("tool_search"), st.dictionaries(draws.TEXT, draws.ARGUMENTS, max_size=3)),
+)  # fmt: skip
+RESULTS: dict[str, dict[str, Any]] = {
+    "function_call": {"type": "function_call_output", "output": "done"},
+    "custom_tool_call": {"type": "custom_tool_call_output", "output": "done"},
+    "local_shell_call": {"type": "local_shell_call_output", "output": "done"},
+    "shell_call": {"type": "shell_call_output", "output": [{"stdout": "a", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}]},
+    "apply_patch_call": {"type": "apply_patch_call_output", "status": "completed"},
+    "tool_search_call": {"type": "tool_search_output", "tools": []},
+}  # fmt: skip
+
+
+@given(st.data(), st.lists(EVERY_CALL, min_size=1, max_size=4), draws.VISIBLE)
+def test_calls_of_every_kind_of_tool_come_back(
+    data: st.DataObject, called: list[tuple[str, dict[str, Any]]], thought: str
+) -> None:
+    """The upstream knows functions alone: it finds the calls it made, under their ids."""
+    request = {**REQUEST, "tools": EVERY_TOOL, "include": ["reasoning.encrypted_content"]}
+    calls = tuple(
+        draws.Call(f"call_{number}", name, json.dumps(arguments))
+        for number, (name, arguments) in enumerate(called)
+    )
+    answer = draws.Answer(reasoning=thought, calls=calls, finish="tool_calls")
+    given_events, response = replay(draws.body_of(data.draw(draws.streams(answer))), request)
+    check_events(given_events)
+    output = json.loads(translator.encode_json(response))["output"]
+    results = [{"call_id": i["call_id"], **RESULTS[i["type"]]} for i in output if "call_id" in i]
+    history = [{"role": "user", "content": "Hello"}, *output, *results]
+    t = translation({**request, "input": history})
+    _, assistant, *tools = json.loads(t.chat_body)["messages"]
+    assert thought in (assistant.get("reasoning_content"), assistant.get("reasoning"))
+    assert [
+        (call["id"], call["function"]["name"], json.loads(call["function"]["arguments"]))
+        for call in assistant["tool_calls"]
+    ] == [(f"call_{number}", name, arguments) for number, (name, arguments) in enumerate(called)]
+    assert [message["tool_call_id"] for message in tools] == [call.id for call in calls]
 
 
 ROLES = st.sampled_from(["user", "assistant", "system", "developer"])

@@ -53,8 +53,30 @@ def test_a_long_blank_beginning_is_text() -> None:
     assert split(PLAIN, " " * 70, "<think>") == ("", " " * 70 + "<think>")
 
 
-def test_restart_looks_for_tags_again() -> None:
+def test_behind_a_call_the_model_may_think_anew() -> None:
+    """Where it is known to: elsewhere a tag there is text, as everywhere but at the beginning."""
+    for tags, expected in (
+        (Tags(interleaved=True), [(True, "b"), (False, "c")]),
+        (Tags(interleaved=True, opened_by_template=True), [(True, "b"), (False, "c")]),
+        (PLAIN, [(False, "<think>b</think>c")]),
+    ):
+        splitter = Splitter(tags)
+        splitter.feed("a</think>Hi")
+        assert splitter.call() == []
+        assert splitter.feed("<think>b</think>c") == expected
+
+
+def test_the_template_opens_a_tag_only_once() -> None:
+    splitter = Splitter(Tags(interleaved=True, opened_by_template=True))
+    assert splitter.feed("a</think>Hi") == [(True, "a"), (False, "Hi")]
+    splitter.call()
+    assert splitter.feed("b") == [(False, "b")]
+
+
+def test_what_waits_for_a_tag_stands_before_the_call() -> None:
     splitter = Splitter(PLAIN)
-    splitter.feed("Hi")
-    splitter.restart()
-    assert splitter.feed("<think>b</think>c") == [(True, "b"), (False, "c")]
+    assert splitter.feed("<thi") == []
+    assert splitter.call() == [(False, "<thi")]
+    splitter = Splitter(PLAIN)
+    assert splitter.feed("<think>a</thi") == [(True, "a")]
+    assert splitter.call() == [(True, "</thi")]

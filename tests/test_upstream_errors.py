@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from translator import read_upstream_error
+from translator import Dialect, read_upstream_error
 from translator.upstream_errors import error_in, read_error_object
 
 ENVELOPES: list[tuple[str, int, Any, tuple[int, str | None, str]]] = [
@@ -101,6 +101,9 @@ CONTEXT = [
     (400, "Prompt exceeds max length"),
     (400, "The total length of all messages is too long."),
     (500, "This endpoint's maximum context length is 200000 tokens."),
+    (400, "prompt token count of 153600 exceeds the limit of 128000"),
+    (400, "Your input exceeds the limit of 131072 tokens."),
+    (400, "The number of input tokens exceeds the limit of 131072."),
 ]
 
 
@@ -109,6 +112,41 @@ def test_a_context_that_is_too_long_has_one_code(status: int, message: str) -> N
     """Codex compacts on this code, whatever the upstream's words are."""
     error = read_upstream_error(status, json.dumps({"error": {"message": message}}).encode())
     assert (error.status_hint, error.code) == (400, "context_length_exceeded")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The image exceeds the limit of 20 MB.",
+        "The number of tools exceeds the limit of 128 functions.",
+        "max_tokens is too large: 400000.",
+    ],
+)
+def test_other_limits_are_not_the_context(message: str) -> None:
+    """Codex would compact a conversation that is short enough."""
+    error = read_upstream_error(400, json.dumps({"error": {"message": message}}).encode())
+    assert error.code is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (413, b"", "context_length_exceeded"),
+        (400, b" \n", "context_length_exceeded"),
+        (400, b"no", None),
+        (500, b"", "upstream_error"),
+        (401, b"", "invalid_api_key"),
+    ],
+)
+def test_an_empty_refusal_of_a_large_request(status: int, body: bytes, code: str | None) -> None:
+    assert read_upstream_error(status, body, silent_overflow=True).code == code
+    assert read_upstream_error(413, b"").code is None
+
+
+def test_what_is_a_large_request_is_a_fact_of_the_dialect() -> None:
+    known = Dialect("x", silent_overflow_bytes=100)
+    assert [known.overflows_silently(size) for size in (99, 100)] == [False, True]
+    assert not Dialect("x").overflows_silently(10**9)
 
 
 @pytest.mark.parametrize("code", ["context_length_exceeded", "request_too_large", "1261"])

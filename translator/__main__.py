@@ -3,7 +3,9 @@
     translator serve     the service, in front of one upstream or a table of models
     translator probe     the dialect of an unknown upstream, found by asking it
     translator convert   a Responses request in, the chat request out
-    translator replay    an upstream's body in, the Responses events out
+    translator replay    an upstream's body in, the Responses events out; or a kept exchange
+    translator fixture   a test case of an exchange that was kept
+    translator tail      what goes on in a service that keeps exchanges
     translator dialects  what is known of each kind of upstream
     translator codex     the files that Codex CLI needs to use the service, printed or written
     translator opencode  the same for OpenCode
@@ -21,11 +23,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .commands import codex, convert, demo, dialects, opencode, probe, replay, serve
+from .commands import (
+    codex,
+    convert,
+    demo,
+    dialects,
+    fixture,
+    opencode,
+    probe,
+    replay,
+    serve,
+    tail,
+)
 from .commands.terminal import Parser, UsageError
 
 PROGRAM = "translator"
-COMMANDS = (serve, probe, convert, replay, dialects, codex, opencode, demo)
+COMMANDS = (serve, probe, convert, replay, fixture, tail, dialects, codex, opencode, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -86,14 +86,15 @@ class ToolCall(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="f
 class Message(Struct, frozen=True, omit_defaults=True):
     """One message of the conversation.
 
-    `content` is left out, null, or a string, as the dialect wants it beside tool calls. Of the
-    reasoning fields at most one is set: the one that the upstream knows.
+    `content` is left out, null, or a string, as the dialect wants it beside tool calls; raw, it is
+    a JSON string. Of the reasoning fields at most one is set: the one that the upstream knows.
     """
 
     role: str
-    content: str | list[Part] | UnsetType | None = UNSET
+    content: str | Raw | list[Part] | UnsetType | None = UNSET
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    reasoning_text: str | UnsetType = UNSET
     reasoning_details: list[Any] | UnsetType = UNSET
     refusal: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
@@ -135,12 +136,17 @@ class ToolCallDelta(Struct, frozen=True):
     extra_content: Raw | UnsetType = UNSET
 
 
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
+"""The names under which reasoning comes; where one chunk has several, the first one counts."""
+
+
 class Delta(Struct, frozen=True):
     """What one chunk adds, or the whole message of a completion."""
 
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_text: str | None = None
     reasoning_details: Raw | UnsetType = UNSET
     refusal: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
@@ -198,6 +204,8 @@ class Chunk(Struct, frozen=True):
     service_tier: str | None = None
     x_groq: Groq | None = None
     timings: dict[str, Any] | None = None
+    citations: Raw | UnsetType = UNSET
+    search_results: Raw | UnsetType = UNSET
 
 
 # --- the second reading -----------------------------------------------------------------------
@@ -221,6 +229,8 @@ def lenient(value: object) -> Chunk | None:
         service_tier=as_string(body.get("service_tier")),
         x_groq=Groq(as_object(groq.get("usage"))) if groq else None,
         timings=as_object(body.get("timings")),
+        citations=_array(body.get("citations")),
+        search_results=_array(body.get("search_results")),
     )
 
 
@@ -238,12 +248,12 @@ def _choice(entry: dict[str, Any]) -> Choice:
 def _delta(entry: dict[str, Any]) -> Delta:
     content = entry.get("content")
     function = as_object(entry.get("function_call"))
-    details = as_list(entry.get("reasoning_details"))
     return Delta(
         content=as_string(content) or list(as_list(content) or ()),
         reasoning_content=as_string(entry.get("reasoning_content")),
         reasoning=as_string(entry.get("reasoning")),
-        reasoning_details=UNSET if details is None else Raw(json.dumps(details).encode()),
+        reasoning_text=as_string(entry.get("reasoning_text")),
+        reasoning_details=_array(entry.get("reasoning_details")),
         refusal=as_string(entry.get("refusal")),
         tool_calls=[_tool_call(call) for call in objects_in(entry.get("tool_calls"))] or None,
         function_call=None if function is None else _function(function),
@@ -259,6 +269,12 @@ def _tool_call(call: dict[str, Any]) -> ToolCallDelta:
         id=as_string(call.get("id")) if number is None else str(number),
         function=None if function is None else _function(function),
     )
+
+
+def _array(value: object) -> Raw | UnsetType:
+    """An array as JSON again, half characters escaped."""
+    entries = as_list(value)
+    return UNSET if entries is None else Raw(json.dumps(entries).encode())
 
 
 def _function(function: dict[str, Any]) -> FunctionDelta:

@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import assert_never
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from . import chat, items
 from .dialect import Dialect
@@ -81,8 +81,10 @@ class ContentWriter:
                     texts.append(written.text)
         return "".join(texts) or None, "".join(refusals) or None
 
-    def result(self, content: items.Content, path: str) -> tuple[str, list[chat.Part]]:
+    def result(self, content: items.Content | Raw, path: str) -> tuple[str | Raw, list[chat.Part]]:
         """The text of a call's result, and the parts that must follow in a user message."""
+        if isinstance(content, str | Raw):
+            return content, []
         parts = self._parts(content, path)
         attached: list[chat.Part] = []
         lines: list[str] = []

@@ -19,6 +19,7 @@ import itertools
 import re
 import string
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, assert_never
 
 import msgspec
@@ -37,13 +38,15 @@ from .tools import REPEAT_MARK
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Stands for the result of a call that never got one."""
 
-GIVEN_UP = "aborted"
+GIVEN_UP = b'"aborted"'
 """What Codex puts behind each call of a turn in which it was killed, once the thread goes on."""
 
 BLANK_REASONING = " "
 """Stands for reasoning that an upstream demands and nobody has: some refuse an empty string."""
 
 _BESIDE_CALLS: dict[str, str | UnsetType | None] = {"omit": UNSET, "null": None, "empty": ""}
+_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_by_position = itemgetter(0)
 _ALPHANUMERICS = string.digits + string.ascii_letters
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
 _REPEATED = re.compile(re.escape(REPEAT_MARK) + r"\d+\Z")
@@ -143,7 +146,8 @@ def _inside_turns(input_items: Sequence[InputItem]) -> set[int]:
         position
         for position, (item, following) in enumerate(itertools.pairwise(input_items))
         if isinstance(item, Result)
-        and item.content == GIVEN_UP
+        and isinstance(item.content, Raw)
+        and memoryview(item.content) == GIVEN_UP
         and isinstance(following, Call | Thought)
     }
 
@@ -181,6 +185,13 @@ class _Writer:
     def add(self, item: InputItem) -> None:
         self._position += 1
         match item:
+            case Thought():
+                self._growing().thoughts.append(item)
+            case Call():
+                self._growing().calls.append((self._position, item))
+            case Result():
+                if self._position not in self.inside_turns:
+                    self.flush()  # it is written behind its call; what follows is another turn
             case Message() if item.role == "assistant":
                 self._assistant(item)
             case Message() if item.role == "user":
@@ -190,14 +201,6 @@ class _Writer:
                 self.flush()
                 text = self.content.text(item.content, f"{item.path}.content")
                 self.system(text, item.path, item.role)
-            case Thought():
-                self._growing().thoughts.append(item)
-            case Call():
-                self._growing().calls.append((self._position, item))
-            case Result() if self._position in self.inside_turns:
-                pass  # it is written with the others, behind the whole turn
-            case Result():
-                self.flush()  # it was written behind its call; what comes next is another turn
             case _ as never:
                 assert_never(never)
 
@@ -245,12 +248,12 @@ class _Writer:
         self._leading = False
         self.messages.append(self._assistant_message(draft))
         results = [
-            (position, result)
-            for call_position, _ in draft.calls
-            for position, result in self.results.get(call_position, [])
+            numbered for position, _ in draft.calls for numbered in self.results.get(position, ())
         ]
+        if len(results) > 1:
+            results.sort(key=_by_position)
         images: list[chat.Part] = []
-        for _, result in sorted(results, key=lambda pair: pair[0]):
+        for _, result in results:
             text, attached = self.content.result(result.content, f"{result.path}.output")
             images += attached
             self._tool_message(result.call_id, text)
@@ -261,21 +264,21 @@ class _Writer:
         if images:
             self._append("user", images)
 
-    def _tool_message(self, call_id: str, text: str) -> None:
+    def _tool_message(self, call_id: str, text: str | Raw) -> None:
         self.messages.append(chat.Message("tool", text, tool_call_id=self._upstream_id(call_id)))
 
     def _assistant_message(self, draft: _Draft) -> chat.Message:
         content: str | UnsetType | None = draft.content or UNSET
         if not draft.content and draft.calls:
             content = _BESIDE_CALLS[self.dialect.content_beside_calls]
-        message = chat.Message(
+        return chat.Message(
             "assistant",
             content,
             refusal=draft.refusal or UNSET,
             tool_calls=self._calls(draft) or UNSET,
             extra_content=self._message_extra(draft),
+            **self._reasoning(draft),
         )
-        return self._with_reasoning(message, draft)
 
     def _calls(self, draft: _Draft) -> list[chat.ToolCall]:
         calls = [self._call(call) for _, call in draft.calls]
@@ -285,25 +288,28 @@ class _Writer:
         return calls
 
     def _message_extra(self, draft: _Draft) -> object:
+        if not self.dialect.extra_content:
+            return UNSET
         extras = [thought.extras[""] for thought in draft.thoughts if "" in thought.extras]
-        return extras[-1] if extras and self.dialect.extra_content else UNSET
+        return extras[-1] if extras else UNSET
 
-    def _with_reasoning(self, message: chat.Message, draft: _Draft) -> chat.Message:
+    def _reasoning(self, draft: _Draft) -> dict[str, Any]:
+        """The one field of the message under which the upstream wants its reasoning back."""
         dialect = self.dialect
         if dialect.reasoning_replay == "drop":
-            return message
+            return {}
         if dialect.reasoning_not_beside_text_and_calls and draft.content and draft.calls:
-            return message
-        text = "".join(thought.text for thought in draft.thoughts)
-        details = [entry for thought in draft.thoughts for entry in thought.details]
-        if details and dialect.reasoning_details:
-            return msgspec.structs.replace(message, reasoning_details=details)
+            return {}
+        if dialect.reasoning_details:
+            details = [entry for thought in draft.thoughts for entry in thought.details]
+            if details:
+                return {"reasoning_details": details}
+        text = "".join([thought.text for thought in draft.thoughts])
         if not text:
             if not (dialect.reasoning_required and self._thinking):
-                return message
+                return {}
             text = BLANK_REASONING
-        field = dialect.reasoning_field or draft.reasoning_field
-        return msgspec.structs.replace(message, **{field: text})
+        return {dialect.reasoning_field or draft.reasoning_field: text}
 
     def _call(self, call: Call) -> chat.ToolCall:
         return chat.ToolCall(
@@ -317,7 +323,8 @@ class _Writer:
 
     def _upstream_id(self, call_id: str) -> str:
         """The id as the upstream gave it: what made it unique for the client is taken off."""
-        call_id = _REPEATED.sub("", call_id)
+        if REPEAT_MARK in call_id:
+            call_id = _REPEATED.sub("", call_id)
         if self.dialect.call_ids == "as_is" or _NINE.fullmatch(call_id):
             return call_id
         digest = int.from_bytes(hashlib.sha256(call_id.encode()).digest())
@@ -325,10 +332,10 @@ class _Writer:
 
     def _json_object(self, call: Call) -> str:
         """Arguments as a JSON object: templates and several servers parse what they get back."""
-        if not call.arguments.strip():
+        if not call.arguments or call.arguments.isspace():
             return "{}"
         try:
-            msgspec.json.decode(call.arguments.encode(), type=dict[str, Raw])
+            _decode_object(call.arguments)
         except NOT_JSON:
             self._notice(call.path, "arguments_wrapped", "No JSON object; wrapped in one.")
             return msgspec.json.encode({"input": call.arguments}).decode()

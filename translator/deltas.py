@@ -3,8 +3,8 @@
 Every dialect of Chat Completions is read into these few structs (`from_chat`), and one machine
 writes them as Responses events (`stream`). Neither half knows the other.
 
-    answer = { Text | Reasoning | ReasoningDetails | Refusal | Citation | ToolCall | CallExtra
-             | Usage | ServiceTier }, ( Finish | Failure ) ;
+    answer = { Text | Reasoning | ReasoningDetails | Refusal | Citation | Sources | ToolCall
+             | CallExtra | Compaction | Usage | ServiceTier }, ( Finish | Failure ) ;
 """
 
 from __future__ import annotations
@@ -85,6 +85,19 @@ class Citation(Struct, frozen=True, gc=False):
     end_index: int
 
 
+class Source(Struct, frozen=True, gc=False):
+    """A web page that an answer rests on."""
+
+    url: str
+    title: str
+
+
+class Sources(Struct, frozen=True):
+    """The sources of an answer, all of them each time; its text refers to the first one as [1]."""
+
+    sources: tuple[Source, ...]
+
+
 class ToolCall(Struct, frozen=True, gc=False):
     """A piece of one function call.
 
@@ -97,6 +110,15 @@ class ToolCall(Struct, frozen=True, gc=False):
     id: str | None
     name: str | None
     arguments: str
+
+
+class Compaction(Struct, frozen=True, gc=False):
+    """The conversation, summed up; no upstream says this, it is made of a whole answer.
+
+    `blob` is the summary as a client carries it.
+    """
+
+    blob: str
 
 
 class Usage(Struct, frozen=True, gc=False):
@@ -134,7 +156,9 @@ Delta = (
     | CallExtra
     | Refusal
     | Citation
+    | Sources
     | ToolCall
+    | Compaction
     | Usage
     | ServiceTier
 )

@@ -55,6 +55,11 @@ class Dialect(Struct, frozen=True):
     """Reasoning that stands between tags inside the text; None: text is text."""
     cumulative: bool = False
     """Each chunk may repeat all text so far instead of adding to it."""
+    prompt_excludes_cached: bool = False
+    """Counts cached tokens beside those of the prompt, and its total does not show it."""
+    silent_overflow_bytes: int | None = None
+    """Answers an empty 400 or 413 where the context is too long: for a request of so many bytes or
+    more, that is what such an answer means. None: it says nothing."""
     lenient_eof: bool = False
     """A body that ends after whole calls, without a finish reason, is an end and no failure."""
 
@@ -137,6 +142,11 @@ class Dialect(Struct, frozen=True):
     # models
     models: tuple[ModelFacts, ...] = ()
     """Facts of single models; the first pattern that fits counts."""
+
+    def overflows_silently(self, request_bytes: int) -> bool:
+        """Whether an empty refusal of a request of this size means that the context is too long."""
+        least = self.silent_overflow_bytes
+        return least is not None and request_bytes >= least
 
     def for_model(self, model: str) -> Dialect:
         """The dialect with the facts of one model (the upstream's id) put in."""

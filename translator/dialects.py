@@ -1,8 +1,9 @@
 """The known dialects, as data.
 
-Every one is BASE with the facts replaced that were observed to differ. Where a value comes from is
-said beside it: the upstream's own words of refusal, its documentation, or its source, with the
-month in which that was read; the fixtures of the dialect show what it sends.
+Every one is BASE with the facts replaced that were observed to differ. A comment says where the
+facts below it come from: the upstream's own words of refusal, its documentation or its source, with
+the time when that was read. What it sends, and what is sent to it, is in the fixtures under its
+name.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ BASE = Dialect(name="base")
 
 _THINKING_OFF: Mapping[str, Any] = {"thinking": {"type": "disabled"}}
 _THINKING_ON: Mapping[str, Any] = {"thinking": {"type": "enabled"}}
+_THINKING_KEPT: Mapping[str, Any] = {"thinking": {"type": "enabled", "clear_thinking": False}}
 _ON_OR_OFF: Efforts = {
     "none": _THINKING_OFF,
     **dict.fromkeys(EFFORT_LEVELS[1:], _THINKING_ON),
@@ -54,6 +56,8 @@ _TEMPLATE_OFF: Mapping[str, Any] = {
 _TEMPLATE_ON: Mapping[str, Any] = {
     "chat_template_kwargs": {"enable_thinking": True, "thinking": True}
 }
+# System message must be at the beginning. (Qwen's own template, 2026-09)
+_QWEN_TEMPLATE = ModelFacts("*qwen*", {"system_messages": "demote_later"})
 
 _AUTO_ONLY: frozenset[ChoiceKind] = frozenset({"auto"})
 _AUTO_OR_NONE: frozenset[ChoiceKind] = frozenset({"auto", "none"})
@@ -71,15 +75,16 @@ _DIALECTS = (
     _dialect(
         "openai",
         "api.openai.com",
-        developer_role=True,
-        files=True,
         # Its chat messages have no field for reasoning (API reference, 2026-09).
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
-        efforts=named_efforts(**{level: level for level in EFFORT_LEVELS if level != "max"}),
-        # Unsupported parameter: 'max_tokens' … Use 'max_completion_tokens' instead.
+        # Unsupported parameter: 'max_tokens' … Use 'max_completion_tokens' instead. (2026)
         max_tokens_field="max_completion_tokens",
+        # Its request has all of these (API reference, 2026-09).
+        developer_role=True,
+        files=True,
+        efforts=named_efforts(**{level: level for level in EFFORT_LEVELS if level != "max"}),
         strict_functions=True,
         forwarded=frozenset(
             {"verbosity", "service_tier", "prompt_cache_key", "safety_identifier", "user"}
@@ -89,12 +94,13 @@ _DIALECTS = (
         "azure",
         ".openai.azure.com",
         ".services.ai.azure.com",
-        developer_role=True,
-        files=True,
         # Unknown parameter (2026-09): every key that its API version does not list is refused.
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
+        # Its newer API versions have these of OpenAI's (documentation, 2026-09).
+        developer_role=True,
+        files=True,
         efforts=named_efforts(**{level: level for level in EFFORT_LEVELS if level != "max"}),
         max_tokens_field="max_completion_tokens",
         strict_functions=True,
@@ -107,20 +113,24 @@ _DIALECTS = (
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
-        # Some deployments leave the tags in the text (reports, 2025).
-        think_tags=Tags(),
+        # Some deployments leave the tags in the text; Kimi and MiniMax think between calls, too
+        # (reports, 2025).
+        think_tags=Tags(interleaved=True),
         # The templates of Qwen and MiniMax fail on a second system message (reports, 2026).
         system_messages="merge_leading",
-        efforts=named_efforts(none="none", minimal="low", low="low", medium="medium", high="high"),
-        thinks_by_default=True,
         # Structured output is a grammar over the whole answer (client tables, 2026-08).
         response_format_with_tools=False,
+        # The types of its SDK, and what its models do by default (documentation, 2026-09).
+        efforts=named_efforts(none="none", minimal="low", low="low", medium="medium", high="high"),
+        thinks_by_default=True,
         forwarded=frozenset({"prompt_cache_key", "user"}),
         models=(
             # Invalid reasoning effort: none (2026-09)
             ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH}),
             ModelFacts("*minimax*", {"efforts": _LOW_TO_HIGH, "system_messages": "demote_later"}),
+            # As above: its template takes one system message (reports, 2026).
             ModelFacts("*qwen*", {"system_messages": "demote_later"}),
+            # V4 knows two efforts there (clients' tables, 2026-08).
             ModelFacts(
                 "*deepseek*",
                 {"efforts": named_efforts(none="none", low="high", high="high", max="max")},
@@ -130,6 +140,7 @@ _DIALECTS = (
     _dialect(
         "deepseek",
         "api.deepseek.com",
+        # The field of its documentation, which takes no other (2026-08).
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
@@ -140,6 +151,7 @@ _DIALECTS = (
         content_beside_calls="empty",
         # unknown variant `image_url`, expected `text` (2026-08)
         images=False,
+        # Three efforts beside the switch (documentation, 2026-08).
         efforts={
             "none": _THINKING_OFF,
             "low": {**_THINKING_ON, "reasoning_effort": "low"},
@@ -148,7 +160,7 @@ _DIALECTS = (
         },
         # Thinking mode does not support this tool_choice (2026-08)
         tool_choices_thinking=_AUTO_OR_NONE,
-        # Ignored there (documentation, 2026-08).
+        # Ignored there, and JSON mode without a schema (documentation, 2026-08).
         parallel_tool_calls=False,
         response_formats=frozenset({"json_object"}),
     ),
@@ -157,19 +169,22 @@ _DIALECTS = (
         "api.moonshot.ai",
         "api.moonshot.cn",
         "api.kimi.com",
+        # thinking is enabled but reasoning_content is missing in assistant tool call message (2026)
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
-        # thinking is enabled but reasoning_content is missing in assistant tool call message (2026)
         reasoning_required=True,
+        # A switch, on by default; the newer name of the limit (documentation, 2026-08).
         thinks_by_default=True,
         efforts=_ON_OR_OFF,
+        max_tokens_field="max_completion_tokens",
+        # It does not know parallel_tool_calls; the cache key it does (documentation, 2026-08).
+        parallel_tool_calls=False,
+        forwarded=frozenset({"prompt_cache_key"}),
         # tool_choice 'required' is incompatible with thinking enabled (2026-08)
         tool_choices_thinking=frozenset({"auto", "none", "named"}),
-        max_tokens_field="max_completion_tokens",
         # invalid temperature: only 1 is allowed for this model (2026-08)
         refused=_SAMPLING,
-        parallel_tool_calls=False,
         # Images by URL are not fetched: base64, or its own ms:// (documentation, 2026-08).
         image_urls=False,
         # response_format.json_schema is not a valid moonshot flavored json schema (2026-08)
@@ -180,8 +195,8 @@ _DIALECTS = (
             bare_refs=True,
             object_root=True,
         ),
-        forwarded=frozenset({"prompt_cache_key"}),
         models=(
+            # It thinks always, more or less (documentation, 2026-08).
             ModelFacts(
                 "kimi-k3*",
                 {"efforts": named_efforts(none="low", low="low", high="high", max="max")},
@@ -192,22 +207,34 @@ _DIALECTS = (
         "zai",
         "api.z.ai",
         "open.bigmodel.cn",
+        # Reasoning goes back under this name; a switch, on by default (documentation, 2026-08).
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
         thinks_by_default=True,
         # It wants a string beside calls (recorded requests, 2026).
         content_beside_calls="empty",
-        efforts={
-            "none": _THINKING_OFF,
-            # Without it the server drops the reasoning of earlier turns (documentation, 2026-08).
-            "high": {"thinking": {"type": "enabled", "clear_thinking": False}},
-        },
-        # Only auto is documented (2026-08).
+        # With clear_thinking it drops the reasoning of earlier turns (documentation, 2026-08).
+        efforts={"none": _THINKING_OFF, "high": _THINKING_KEPT},
+        # Only auto, no penalties, JSON mode without a schema (documentation, 2026-08).
         tool_choices=_AUTO_ONLY,
         parallel_tool_calls=False,
         refused=_PENALTIES,
         response_formats=frozenset({"json_object"}),
+        models=(
+            # From 5.2 on there are efforts beside the switch (documentation, 2026-09).
+            ModelFacts(
+                "glm-5.[2-9]*",
+                {
+                    "efforts": {
+                        "none": _THINKING_OFF,
+                        "low": {**_THINKING_KEPT, "reasoning_effort": "low"},
+                        "high": {**_THINKING_KEPT, "reasoning_effort": "high"},
+                        "max": {**_THINKING_KEPT, "reasoning_effort": "max"},
+                    }
+                },
+            ),
+        ),
     ),
     _dialect(
         "dashscope",
@@ -218,7 +245,9 @@ _DIALECTS = (
         extra_content=False,
         # The template takes a system message only first (reports, 2026).
         system_messages="demote_later",
+        # Recorded requests that were accepted have "" beside calls (2026).
         content_beside_calls="empty",
+        # A switch, and a budget in tokens (documentation, 2026-08).
         efforts={
             "none": {"enable_thinking": False},
             "minimal": {"enable_thinking": True, "thinking_budget": 1024},
@@ -239,15 +268,18 @@ _DIALECTS = (
         ".minimaxi.com",
         # Only the M3 models see (documentation, 2026-08).
         images=False,
-        # invalid params, chat content has invalid message role: system (2013)
+        # invalid params, chat content has invalid message role: system (2013; reports, 2026)
         system_messages="demote_later",
+        # It wants a string beside calls (clients' code, 2026).
         content_beside_calls="empty",
         # Chunks may repeat the text from its beginning (clients' code, 2026).
         cumulative=True,
-        # A closing tag was seen left over in the text (M3, reports, 2026).
-        think_tags=Tags(stray_close=True),
+        # A closing tag was seen left over in the text (M3), and several blocks of reasoning with
+        # calls between (M2; reports, 2026).
+        think_tags=Tags(stray_close=True, interleaved=True),
         # Without it the reasoning stands in the text, between tags (documentation, 2026-08).
         extra={"reasoning_split": True},
+        # M2 always thinks, calls at will, and has no structured output (its OpenAPI file, 2026-08).
         extra_content=False,
         thinks_by_default=True,
         max_tokens_field="max_completion_tokens",
@@ -255,6 +287,7 @@ _DIALECTS = (
         parallel_tool_calls=False,
         response_formats=frozenset(),
         models=(
+            # It sees, can stop thinking, and has structured output (documentation, 2026-08).
             ModelFacts(
                 "minimax-m3*",
                 {
@@ -268,17 +301,20 @@ _DIALECTS = (
     _dialect(
         "groq",
         "api.groq.com",
-        developer_role=True,
         # property 'reasoning_content' is unsupported, did you mean 'reasoning'? (2026); some models
         # refuse `reasoning` too.
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
-        max_tokens_field="max_completion_tokens",
         # json mode cannot be combined with tool/function calling (2026)
         response_format_with_tools=False,
+        # The role is taken, the older name of the limit is not for long, log probabilities are not
+        # (API reference, 2026-08).
+        developer_role=True,
+        max_tokens_field="max_completion_tokens",
         refused=frozenset({"logprobs"}),
         models=(
+            # Efforts by model, and `reasoning` back (API reference, 2026-08).
             ModelFacts(
                 "*gpt-oss*",
                 {
@@ -298,27 +334,31 @@ _DIALECTS = (
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
-        system_messages="merge_leading",
+        # Recorded requests that were accepted have "" beside calls (2026).
         content_beside_calls="empty",
-        # Unexpected role 'user' after role 'tool' (3230)
+        # Unexpected role 'user' after role 'tool' (3230; reports, 2026)
         answer_between_tool_and_user=True,
-        # Tool call id was call_abc but must be a-z, A-Z, 0-9, with a length of 9. (3280)
+        # Tool call id was call_abc but must be a-z, A-Z, 0-9, with a length of 9. (3280; 2026)
         call_ids="nine_alphanumerics",
-        efforts=named_efforts(none="none", high="high"),
-        required_word="any",
         # Usage comes unasked; the field is unknown (recorded, 2026).
         stream_usage=False,
-        renamed={"seed": "random_seed"},
-        # Logprobs are not enabled for this model (3051)
+        # Logprobs are not enabled for this model (3051; recorded, 2026)
         refused=frozenset({"logprobs"}),
+        # One leading system message, two efforts, its own words (API reference, 2026-08).
+        system_messages="merge_leading",
+        efforts=named_efforts(none="none", high="high"),
+        required_word="any",
+        renamed={"seed": "random_seed"},
+        # Clients strip these from schemas for it (their code, 2026).
         schema_rules=SchemaRules(dropped=frozenset({"$schema", "$id"})),
     ),
     _dialect(
         "openrouter",
         "openrouter.ai",
+        # Signatures of Claude and Gemini come and go in reasoning_details, as in the base; the rest
+        # it takes for all that it routes to (documentation, 2026-08).
         developer_role=True,
         files=True,
-        # Signatures of Claude and Gemini stand in reasoning_details (documentation, 2026-08).
         efforts={
             level: {"reasoning": {"effort": "xhigh" if level == "max" else level}}
             for level in EFFORT_LEVELS
@@ -332,6 +372,7 @@ _DIALECTS = (
         "api.together.ai",
         # R1 and its kin put the reasoning between tags (recorded, 2025).
         think_tags=Tags(),
+        # Reasoning does not go back; a switch, for gpt-oss efforts (documentation, 2026-08).
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
@@ -347,13 +388,15 @@ _DIALECTS = (
     _dialect(
         "xai",
         "api.x.ai",
-        developer_role=True,
+        # Reasoning goes back under this name (recorded requests that were accepted, 2026).
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
-        max_tokens_field="max_completion_tokens",
         # Argument not supported on this model: presencePenalty (2026)
         refused=_PENALTIES,
+        # Any role in any order, schemas alone (API reference, 2026-08).
+        developer_role=True,
+        max_tokens_field="max_completion_tokens",
         strict_functions=True,
         response_formats=frozenset({"json_schema"}),
         models=(
@@ -367,6 +410,7 @@ _DIALECTS = (
         "generativelanguage.googleapis.com",
         # Thoughts that are asked for stand between tags (report, 2026).
         think_tags=Tags((("<thought>", "</thought>"),)),
+        # Its reasoning goes back as the signatures of calls alone (documentation, 2026-08).
         reasoning_replay="drop",
         reasoning_details=False,
         # Function call is missing a thought_signature in functionCall parts. (2026); the value that
@@ -374,15 +418,16 @@ _DIALECTS = (
         extra_content_required={
             "google": {"thought_signature": "skip_thought_signature_validator"}
         },
+        # Efforts, and schemas of a kind (documentation of the compatible API, 2026-08).
         thinks_by_default=True,
         efforts=named_efforts(
             none="none", minimal="minimal", low="low", medium="medium", high="high"
         ),
         parallel_tool_calls=False,
         response_formats=frozenset({"json_schema"}),
-        # Function calling with a response mime type: 'application/json' is unsupported
+        # Function calling with a response mime type: 'application/json' is unsupported (2026)
         response_format_with_tools=False,
-        # Unknown name "…": Cannot find field.
+        # Unknown name "…": Cannot find field. (2026)
         schema_rules=SchemaRules(
             dropped=frozenset({"$schema", "$id", "additionalProperties", "const", "default"}),
             type_lists="nullable",
@@ -403,6 +448,8 @@ _DIALECTS = (
     _dialect(
         "cerebras",
         "api.cerebras.ai",
+        # property '…' is unsupported (2026): it knows neither more roles nor more fields, and its
+        # models do not see (documentation, 2026-08).
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
@@ -411,6 +458,10 @@ _DIALECTS = (
         max_tokens_field="max_completion_tokens",
         # Usage comes unasked with the finish (recorded, 2026).
         stream_usage=False,
+        # A context that is too long is an empty 400 or 413 (a client's source, 2026); its smallest
+        # context, of 8,192 tokens, holds some 32 KiB of text.
+        silent_overflow_bytes=32 * 1024,
+        # gpt-oss cannot stop thinking (documentation, 2026-08).
         models=(ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH}),),
     ),
     # --- servers that people run themselves: no host tells them apart ---------------------------
@@ -418,14 +469,17 @@ _DIALECTS = (
         "vllm",
         # System message must be at the beginning. (templates, 2026-09)
         system_messages="merge_leading",
+        # It has all names of efforts, and hands the switch to the template (source, 2026-09).
         efforts={
             "none": {"reasoning_effort": "none", **_TEMPLATE_OFF},
             **{level: {"reasoning_effort": level, **_TEMPLATE_ON} for level in EFFORT_LEVELS[1:]},
         },
-        models=(ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH}),),
+        models=(ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH}), _QWEN_TEMPLATE),
     ),
     _dialect(
         "sglang",
+        # The same templates; its messages have one field for reasoning, and content is a string
+        # (source, 2026-09).
         system_messages="merge_leading",
         content_beside_calls="empty",
         reasoning_field="reasoning_content",
@@ -433,6 +487,7 @@ _DIALECTS = (
         efforts={"none": _TEMPLATE_OFF, "high": _TEMPLATE_ON},
         models=(
             ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH}),
+            _QWEN_TEMPLATE,
             # Its V4 template takes two efforts and drops the others (source, 2026-09).
             ModelFacts(
                 "*deepseek-v4*",
@@ -448,10 +503,12 @@ _DIALECTS = (
     ),
     _dialect(
         "llama_cpp",
-        reasoning_field="reasoning_content",
-        reasoning_details=False,
         # Cannot pass both content and thinking in an assistant message with tool calls! (2026-08)
         reasoning_not_beside_text_and_calls=True,
+        # System message must be at the beginning. (templates); one field for reasoning, the switch
+        # handed to the template (source, 2026-09).
+        reasoning_field="reasoning_content",
+        reasoning_details=False,
         system_messages="merge_leading",
         efforts={
             "none": {"chat_template_kwargs": {"enable_thinking": False}},
@@ -467,10 +524,12 @@ _DIALECTS = (
                     }
                 },
             ),
+            _QWEN_TEMPLATE,
         ),
     ),
     _dialect(
         "ollama",
+        # Its messages have this field, and content is a string; all efforts (source, 2026-09).
         reasoning_field="reasoning",
         reasoning_details=False,
         content_beside_calls="empty",
@@ -485,6 +544,7 @@ _DIALECTS = (
         "lm_studio",
         # Without its setting the reasoning stands between tags (reports, 2026).
         think_tags=Tags(),
+        # The templates of its models, images as base64, no named choice (documentation, 2026-08).
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
@@ -496,10 +556,11 @@ _DIALECTS = (
         response_formats=frozenset({"json_schema"}),
         # ValueError: 'type' must be a string (tool schemas, 2026)
         schema_rules=SchemaRules(type_lists="any_of"),
-        models=(ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH}),),
+        models=(ModelFacts("*gpt-oss*", {"efforts": _LOW_TO_HIGH}), _QWEN_TEMPLATE),
     ),
     _dialect(
         "tgi",
+        # It splits no reasoning off; its messages are checked by their types (source, 2026).
         think_tags=Tags(),
         reasoning_replay="drop",
         reasoning_details=False,

@@ -5,6 +5,7 @@
     │   ├── NotFound            it named something that is not there (404)
     │   └── RequestTooLarge     it sent more than is accepted (413)
     └── UpstreamError           the upstream refused, broke, or could not be reached (502)
+        ├── CredentialRefused   it refused the operator's key (502)
         └── UpstreamTimeout     it did not answer in time (504)
 
 An error knows how it looks to the client: HTTP status, the four keys of OpenAI's error object, and
@@ -107,3 +108,13 @@ class UpstreamTimeout(UpstreamError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, status=504, code="upstream_timeout")
+
+
+class CredentialRefused(UpstreamError):
+    """The upstream refused the key of whoever runs this, which no client can mend."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The upstream refused the gateway's credential; its operator must correct it.",
+            headers={"x-should-retry": "false"},
+        )

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Raw, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
 from . import chat
 from .deltas import (
@@ -34,10 +34,11 @@ from .deltas import (
     ReasoningDetails,
     Refusal,
     ServiceTier,
+    Source,
+    Sources,
     Text,
     TokenLogprob,
     ToolCall,
-    Usage,
     Verdict,
 )
 from .dialect import Dialect
@@ -55,6 +56,7 @@ from .native_calls import NativeCalls
 from .think_tags import Splitter
 from .tool_call_pieces import ToolCallPieces
 from .upstream_errors import read_error_object
+from .usage import read_usage
 
 DONE = b"[DONE]"
 
@@ -83,6 +85,7 @@ _BROKEN = {
     "aborted": "The upstream aborted the answer.",
     "cancelled": "The upstream cancelled the answer.",
 }
+_STOP = Finish("stop")
 _chunk_decoder = msgspec.json.Decoder(chat.Chunk)
 
 
@@ -98,11 +101,12 @@ class ChatReader:
         """`declares(name)` tells whether a function was offered to the model."""
         self._dialect = dialect
         self._native = (
-            {kind: NativeCalls(declares) for kind in ("text", "reasoning", "reasoning_content")}
+            {kind: NativeCalls(declares) for kind in (*chat.REASONING_FIELDS, "text")}
             if dialect.recover_calls
             else {}
         )
         self._tags = Splitter(dialect.think_tags) if dialect.think_tags else None
+        self._stray_close = bool(dialect.think_tags and dialect.think_tags.stray_close)
         self._calls = ToolCallPieces()
         self._finish_reason: str | None = None
         self._done = False
@@ -113,23 +117,25 @@ class ChatReader:
         self._half: dict[str, str] = {}  # first halves of surrogate pairs, by kind of text
         self._so_far: dict[str, str | None] = {}  # all text by kind, while chunks may repeat it
         self._cited: set[tuple[str, int, int]] = set()
+        self._sources: tuple[Source, ...] = ()
+        self._sources_read: tuple[Raw | UnsetType, Raw | UnsetType] = (UNSET, UNSET)
         self.failure: UpstreamError | None = None
 
     def read(self, payload: bytes) -> list[Delta]:
         """The deltas of one payload; empty for what says nothing."""
-        if self.over:
-            return []
-        if payload.strip() == DONE:
-            self._done = True
+        if self._done or self.failure is not None:
             return []
         try:
             chunk = _chunk_decoder.decode(payload)
         except NOT_JSON:
-            return self._read_odd(payload)
+            if payload.strip() != DONE:
+                return self._read_odd(payload)
+            self._done = True
+            return []
         self._malformed = 0
         if not chunk.choices and chunk.usage is None:
             return self._read_odd(payload)
-        if not isinstance(chunk.error, UnsetType) and bytes(chunk.error) != b"null":
+        if chunk.error is not UNSET and bytes(chunk.error) != b"null":
             return self._read_odd(payload)
         return self._read_chunk(chunk)
 
@@ -143,14 +149,15 @@ class ChatReader:
         deltas: list[Delta] = []
         if self._tags is not None:
             self._split(deltas, self._tags.end(), None)
+        natives = self._native.values()
+        calls = [] if self._calls.any else [call for one in natives for call in one.calls()]
         for kind, native in self._native.items():
-            if not self._calls.any:
-                calls = enumerate(native.calls())
-                deltas += [ToolCall(key, None, name, given) for key, (name, given) in calls]
             if text := native.rest():
                 deltas.append(_text_of_kind(kind, text))
         deltas += [_text_of_kind(kind, "\ufffd") for kind in self._half]
         self._half.clear()
+        for key, call in enumerate(calls):
+            deltas.append(ToolCall(key, call.id, call.name, call.arguments))
         return deltas
 
     def verdict(self, stray: str = "") -> Verdict:
@@ -158,6 +165,12 @@ class ChatReader:
 
         `stray` is text of the body that belonged to no event; it explains an end that is none.
         """
+        verdict = self._end_reached(stray)
+        if verdict == _STOP and self._calls.nameless:
+            return Failure(UpstreamError("The upstream called a function without saying which."))
+        return verdict
+
+    def _end_reached(self, stray: str) -> Verdict:
         if self.failure is not None:
             if self.failure.code == "content_filter" and self._produced:
                 return Finish("content_filter")
@@ -166,9 +179,9 @@ class ChatReader:
         if reason is not None:
             return self._named_end(reason.lower())
         if self._done or self._usage_alone:
-            return Finish("stop")
+            return _STOP
         if self._dialect.lenient_eof and self._calls.all_whole:
-            return Finish("stop")
+            return _STOP
         what = f": {stray}" if stray else "."
         return Failure(UpstreamError(f"The upstream closed the stream before it finished{what}"))
 
@@ -190,7 +203,7 @@ class ChatReader:
         if reason in _STOPPED:
             return Finish(_STOPPED[reason])
         if reason in _WHOLE or self._produced:
-            return Finish("stop")
+            return _STOP
         shown = without_halves(reason[:100])
         message = f"The upstream stopped for an unknown reason ({shown}) and said nothing."
         return Failure(UpstreamError(message))
@@ -227,6 +240,8 @@ class ChatReader:
 
     def _read_chunk(self, chunk: chat.Chunk) -> list[Delta]:
         deltas: list[Delta] = []
+        if chunk.citations is not UNSET or chunk.search_results is not UNSET:
+            self._read_sources(chunk.citations, chunk.search_results, deltas)
         usage = chunk.usage
         for choice in chunk.choices or ():
             if choice.index:
@@ -240,7 +255,8 @@ class ChatReader:
         usage = usage or (chunk.x_groq.usage if chunk.x_groq else None)
         self._usage_alone = bool(usage) and not chunk.choices
         if usage:
-            deltas.append(_read_usage(usage, chunk.timings))
+            excludes = self._dialect.prompt_excludes_cached
+            deltas.append(read_usage(usage, chunk.timings, prompt_excludes_cached=excludes))
         if chunk.service_tier:
             deltas.append(ServiceTier(chunk.service_tier))
         return deltas
@@ -248,15 +264,13 @@ class ChatReader:
     def _read_delta(
         self, delta: chat.Delta, logprobs: chat.Logprobs | None, deltas: list[Delta]
     ) -> None:
-        if delta.reasoning_content or delta.reasoning:
-            self._split_by_server = not self._dialect.think_tags or not (
-                self._dialect.think_tags.stray_close
-            )
         if delta.reasoning_content:
-            self._add(deltas, "reasoning_content", delta.reasoning_content)
+            self._read_thought("reasoning_content", delta.reasoning_content, deltas)
         elif delta.reasoning:
-            self._add(deltas, "reasoning", delta.reasoning)
-        if not isinstance(delta.reasoning_details, UnsetType):
+            self._read_thought("reasoning", delta.reasoning, deltas)
+        elif delta.reasoning_text:
+            self._read_thought("reasoning_text", delta.reasoning_text, deltas)
+        if delta.reasoning_details is not UNSET:
             self._read_details(delta, delta.reasoning_details, deltas)
         content = delta.content
         if isinstance(content, str):
@@ -272,12 +286,18 @@ class ChatReader:
         if delta.function_call is not None:
             calls = [chat.ToolCallDelta(index=0, function=delta.function_call)]
         if calls:
+            if self._tags is not None:
+                self._split(deltas, self._tags.call(), None)
             self._produced = True
             deltas.extend(map(self._with_whole_characters, self._calls.read(calls)))
-        if not isinstance(delta.extra_content, UnsetType):
+        if delta.extra_content is not UNSET:
             deltas.append(CallExtra(None, delta.extra_content))
 
     # --- kinds of content ---------------------------------------------------------------------
+
+    def _read_thought(self, field: str, text: str, deltas: list[Delta]) -> None:
+        self._split_by_server = not self._stray_close
+        self._add(deltas, field, text)
 
     def _read_text(self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta]) -> None:
         if self._tags is None or self._split_by_server:
@@ -296,12 +316,15 @@ class ChatReader:
                 logprobs = None
 
     def _read_parts(self, parts: list[Any], deltas: list[Delta]) -> None:
-        """Mistral's content: a list of texts and of thinking, which is a list of texts again."""
+        """A list of texts and of reasoning, which is a list of texts again.
+
+        Mistral has it under `thinking`, Databricks (for Claude) under `summary`.
+        """
         for part in parts:
             fields = as_object(part) or {"text": part}
-            if fields.get("type") == "thinking":
-                thoughts = as_list(fields.get("thinking")) or [{"text": fields.get("thinking")}]
-                for thought in objects_in(thoughts):
+            if fields.get("type") in ("thinking", "reasoning"):
+                told = fields.get("thinking") or fields.get("summary") or fields.get("text")
+                for thought in objects_in(as_list(told) or [{"text": told}]):
                     self._add(deltas, "reasoning_content", as_string(thought.get("text")) or "")
             else:
                 text = as_string(fields.get("text"))
@@ -315,13 +338,34 @@ class ChatReader:
         except NOT_JSON:
             entries = objects_in(_decode_any(bytes(details)))
             details = Raw(without_halves(json.dumps(entries, ensure_ascii=False)).encode())
-        if not (delta.reasoning_content or delta.reasoning):
+        if not (delta.reasoning_content or delta.reasoning or delta.reasoning_text):
             for entry in entries:
                 text = entry.get("text") or entry.get("summary")
                 if isinstance(text, str) and text:
                     self._add(deltas, "reasoning", text)
         if entries and self._dialect.reasoning_details:
             deltas.append(ReasoningDetails(details))
+
+    def _read_sources(
+        self, citations: Raw | UnsetType, results: Raw | UnsetType, deltas: list[Delta]
+    ) -> None:
+        """Sources that marks in the text refer to by number; Perplexity repeats them per chunk."""
+        if (citations, results) == self._sources_read:
+            return
+        self._sources_read = (citations, results)
+        titles = {
+            result.get("url"): as_string(result.get("title"))
+            for result in objects_in(_decoded_raw(results))
+        }
+        urls = as_list(_decoded_raw(citations)) or list(titles)
+        sources = tuple(
+            Source(without_halves(url), without_halves(titles.get(url) or ""))
+            for url in urls
+            if isinstance(url, str)
+        )
+        if sources != self._sources:
+            self._sources = sources
+            deltas.append(Sources(sources))
 
     def _read_annotation(self, annotation: object, deltas: list[Delta]) -> None:
         """A web source, flat as in the Responses API or nested as in chat."""
@@ -343,7 +387,8 @@ class ChatReader:
     ) -> None:
         if self._dialect.cumulative:
             text = self._new_part(kind, text)
-        text = self._whole_characters(kind, text)
+        if self._half or not text.isascii():
+            text = self._whole_characters(kind, text)
         if kind in self._native:
             text = self._native[kind].feed(text)
         if text:
@@ -391,10 +436,14 @@ def _text_of_kind(kind: str, text: str) -> Delta:
             return Text(text)
         case "refusal":
             return Refusal(text)
-        case "reasoning" | "reasoning_content":
+        case kind if kind in chat.REASONING_FIELDS:
             return Reasoning(text, kind)
         case _:
             return ToolCall(int(kind), None, None, text)
+
+
+def _decoded_raw(raw: Raw | UnsetType) -> object:
+    return None if raw is UNSET else _decode_any(bytes(raw))
 
 
 def _decode_any(payload: bytes) -> object:
@@ -428,51 +477,3 @@ def _read_logprobs(logprobs: chat.Logprobs | None) -> list[Logprob] | None:
 
 def _bytes(given: list[int] | None, token: str) -> list[int]:
     return list(token.encode()) if given is None else given
-
-
-def _read_usage(usage: dict[str, Any], timings: dict[str, Any] | None) -> Usage:
-    """Usage from any of its forms; counts that are missing or senseless become 0."""
-    prompt = as_object(usage.get("prompt_tokens_details")) or {}
-    completion = as_object(usage.get("completion_tokens_details")) or {}
-    input_tokens = _count(usage.get("prompt_tokens"))
-    output_tokens = _count(usage.get("completion_tokens"))
-    cached = _first_count(
-        prompt.get("cached_tokens"),
-        usage.get("prompt_cache_hit_tokens"),  # DeepSeek
-        usage.get("cached_tokens"),  # Moonshot, Together
-        usage.get("cache_read_input_tokens"),
-        usage.get("num_cached_tokens"),  # Mistral
-        (timings or {}).get("cache_n"),  # llama.cpp
-    )
-    written = _first_count(
-        prompt.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")
-    )
-    reasoning = _first_count(completion.get("reasoning_tokens"), usage.get("reasoning_tokens"))
-    if reasoning and _count(usage.get("total_tokens")) == input_tokens + output_tokens + reasoning:
-        output_tokens += reasoning  # xAI counts the reasoning beside the completion
-    return Usage(
-        input_tokens,
-        min(cached, input_tokens),
-        min(written, input_tokens),
-        output_tokens,
-        min(reasoning, output_tokens),
-    )
-
-
-def _first_count(*values: object) -> int:
-    return next((_count(value) for value in values if value is not None), 0)
-
-
-def _count(value: object) -> int:
-    """A number of tokens: floats and digits in a string count too, anything else is 0."""
-    match value:
-        case bool():
-            return 0
-        case int():
-            return max(0, value)
-        case float() if value == value and abs(value) < 1e18:
-            return max(0, int(value))
-        case str() if value.isascii() and value.isdigit() and len(value) < 19:
-            return int(value)
-        case _:
-            return 0

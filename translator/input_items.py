@@ -22,7 +22,7 @@ from . import items, responses
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
 from .errors import InvalidRequest, NotFound
 from .invalid import at_path, invalid_from
-from .json_values import NOT_JSON, as_object
+from .json_values import NOT_JSON, as_object, is_string
 from .notices import Notice
 from .sealed import Thought, unseal
 from .tools import INPUT_ARGUMENT, Toolset
@@ -48,10 +48,10 @@ class Call(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What came of a call; `noun` is the item's name in error messages."""
+    """What came of a call; raw text is a JSON string. `noun` is the item's name in errors."""
 
     call_id: str
-    content: items.Content
+    content: items.Content | Raw
     noun: str
     path: str
 
@@ -107,8 +107,9 @@ class InputReader:
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]
         source = source or []
+        last = len(source) - 1
         for index, raw in enumerate(source):
-            item = self._item(raw, f"input[{index}]", last=index == len(source) - 1)
+            item = self._item(raw, f"input[{index}]", last=index == last)
             if item is not None:
                 read.append(item)
         if self.compacts and len(read) == 1:
@@ -130,15 +131,15 @@ class InputReader:
         self, item: items.UsualInputItem | items.PlainMessage, path: str
     ) -> InputItem | None:
         match item:
-            case items.PlainMessage():
-                return _told_thought(item) or Message(item.role, item.content, path)
-            case items.InputReasoning():
-                return self._reasoning(item, path)
+            case items.FunctionCallOutput():
+                return _result(item, "function call output", path)
             case items.InputFunctionCall():
                 name = self._tools.chat_name(item.name, item.namespace)
                 return Call(item.call_id, name, item.arguments, path)
-            case items.FunctionCallOutput():
-                return _result(item, "function call output", path)
+            case items.InputReasoning():
+                return self._reasoning(item, path)
+            case items.PlainMessage():
+                return _told_thought(item) or Message(item.role, item.content, path)
             case items.InputCustomToolCall():
                 name = self._tools.chat_name(item.name, item.namespace)
                 return Call(item.call_id, name, _json({INPUT_ARGUMENT: item.input}), path)
@@ -288,7 +289,10 @@ def _result(
             param=f"{path}.call_id",
             code="missing_required_parameter",
         )
-    return Result(item.call_id, item.output, noun, path)
+    output = item.output
+    if is_string(output):
+        return Result(item.call_id, output, noun, path)
+    return Result(item.call_id, _decode(output, items.Content, f"{path}.output"), noun, path)
 
 
 def _told_thought(message: items.PlainMessage) -> Thought | None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from .errors import InvalidRequest
+from .json_values import as_list, as_object
+
+MAX_SEARCHED_BYTES = 1024 * 1024
+"""Largest body that is searched for the path of a broken text, in bytes."""
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?\Z", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(.*?)`")
@@ -28,6 +35,8 @@ def invalid_from(error: Exception) -> InvalidRequest:
     A body that is no JSON has no `param`; otherwise `param` is the path of the field, without the
     decoder's `$`.
     """
+    if isinstance(error, RecursionError):
+        return nested_too_deeply()
     if not isinstance(error, msgspec.ValidationError):
         return InvalidRequest(f"The request body is not valid JSON: {error}.", param=None)
     found = _MESSAGE.match(str(error))
@@ -41,6 +50,58 @@ def invalid_from(error: Exception) -> InvalidRequest:
         )
     code = next((code for words, code in _CODES if words in what), "invalid_type")
     return InvalidRequest(f"Invalid '{path or 'body'}': {what}.", param=path or None, code=code)
+
+
+def nested_too_deeply() -> InvalidRequest:
+    """JSON of more levels than the interpreter goes down: some 900, more than any tool's schema."""
+    return InvalidRequest(
+        "The request body is nested too deeply.", param=None, code="json_too_deep"
+    )
+
+
+def refuse_broken_text(body: bytes) -> None:
+    """Raise InvalidRequest where a body is not UTF-8.
+
+    The decoder sees that only of the texts that it reads, and raw parts go upstream as they are.
+    """
+    if body.isascii():  # most are, and this looks at a gigabyte in less than a tenth of a second
+        return
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        path = _path_of_broken_text(body)
+        where = f"Invalid '{path}'" if path else "The request body is not valid JSON"
+        raise InvalidRequest(
+            f"{where}: no UTF-8 at byte {error.start} of the body.",
+            param=path,
+            code="invalid_value" if path else None,
+        ) from None
+
+
+def _path_of_broken_text(body: bytes) -> str | None:
+    """The path of the first text that is not UTF-8; None where the body is no JSON, or a key is."""
+    if len(body) > MAX_SEARCHED_BYTES:
+        return None
+    try:
+        value = json.loads(body.decode("utf-8", "surrogateescape"))
+        found = (path for path, text in _texts(value) if _BROKEN.search(text))
+        return next(found, "").lstrip(".") or None
+    except (ValueError, RecursionError):
+        return None
+
+
+_BROKEN = re.compile("[\udc80-\udcff]")
+"""What `surrogateescape` makes of bytes that are not UTF-8."""
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - JSON
+    """Every text in a JSON value, with its path."""
+    if isinstance(value, str):
+        yield path, value
+    for key, inner in (as_object(value) or {}).items():
+        yield from _texts(inner, f"{path}.{key}")
+    for index, inner in enumerate(as_list(value) or ()):
+        yield from _texts(inner, f"{path}[{index}]")
 
 
 def at_path(error: InvalidRequest, prefix: str) -> InvalidRequest:

@@ -302,16 +302,19 @@ class InputCustomToolCall(Struct, frozen=True, tag_field="type", tag="custom_too
 
 
 class FunctionCallOutput(Struct, frozen=True, tag_field="type", tag="function_call_output"):
-    """What came of a call: text, or parts with text, images and files."""
+    """What came of a call: text, or parts with text, images and files.
 
-    output: Content
+    Text stays the JSON string that it was: most of a long session is made of such texts.
+    """
+
+    output: Raw
     call_id: str | None = None
 
 
 class CustomToolCallOutput(Struct, frozen=True, tag_field="type", tag="custom_tool_call_output"):
-    """What came of a free-form call."""
+    """What came of a free-form call, as of any other."""
 
-    output: Content
+    output: Raw
     call_id: str | None = None
 
 

@@ -6,12 +6,15 @@ it is read as calls, if it is nothing but whole calls of tools that were declare
 the text that it was.
 
     DSML (DeepSeek)   <｜DSML｜tool_calls> { <｜DSML｜invoke name="…"> { parameter } } </…>
+    DeepSeek, older   <｜tool▁calls▁begin｜> { <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{…}<…> } <…>
     Kimi              <|tool_calls_section_begin|> { <|tool_call_begin|>functions.NAME:N … } <|…|>
     GLM               { <tool_call>NAME { <arg_key>…<arg_value>… } </tool_call> }
     Qwen              { <tool_call>{"name": …, "arguments": {…}}</tool_call> }
     Qwen Coder        { <tool_call><function=NAME> { <parameter=KEY>… } </tool_call> }
     MiniMax           <minimax:tool_call> { <invoke name="…"> { <parameter name="…">… } } </…>
     fenced            ```json {"tool_calls": [ … ]} ```
+
+Where the text gives a call an id, it is kept: Kimi wants its own (functions.NAME:N) back unchanged.
 """
 
 from __future__ import annotations
@@ -21,25 +24,37 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from .json_values import NOT_JSON, as_object, as_string, objects_in
 
 _MARKERS = (
     "<｜DSML｜",
+    "<｜tool▁calls▁begin｜>",
     "<|tool_calls_section_begin|>",
     "<tool_call>",
     "<minimax:tool_call>",
     "```json\n",
 )
+_MARKER = re.compile("|".join(map(re.escape, _MARKERS)))
+_BEGINNINGS = (re.escape(one[:size]) for one in _MARKERS for size in range(1, len(one)))
+_MARKER_BEGUN = re.compile(rf"(?:{'|'.join(_BEGINNINGS)})\Z")
+_LONGEST_MARKER = max(map(len, _MARKERS))
 _DSML = re.compile(r"<｜DSML｜(tool_calls|function_calls)>(.*)</｜DSML｜\1>", re.DOTALL)
 _DSML_CALL = re.compile(r'<｜DSML｜invoke name="([^"]+)">(.*?)</｜DSML｜invoke>', re.DOTALL)
 _DSML_ARGUMENT = re.compile(
     r'<｜DSML｜parameter name="([^"]+)"(?: string="(true|false)")?>(.*?)</｜DSML｜parameter>',
     re.DOTALL,
 )
+_DEEPSEEK = re.compile(r"<｜tool▁calls▁begin｜>(.*)<｜tool▁calls▁end｜>", re.DOTALL)
+_DEEPSEEK_CALL = re.compile(
+    r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([^\n<]+)(?:<｜tool▁sep｜>|\n```json\n)"
+    r"(.*?)(?:\n```)?<｜tool▁call▁end｜>",
+    re.DOTALL,
+)
 _KIMI = re.compile(r"<\|tool_calls_section_begin\|>(.*)<\|tool_calls_section_end\|>", re.DOTALL)
 _KIMI_CALL = re.compile(
-    r"<\|tool_call_begin\|>\s*(?:functions\.)?(.+?)(?::\d+)?\s*"
+    r"<\|tool_call_begin\|>\s*((?:functions\.)?(.+?)(:\d+)?)\s*"
     r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
     re.DOTALL,
 )
@@ -52,15 +67,20 @@ _MINIMAX_CALL = re.compile(r'<invoke name="([^"]+)">(.*?)</invoke>', re.DOTALL)
 _MINIMAX_ARGUMENT = re.compile(r'<parameter name="([^"]+)">(.*?)</parameter>', re.DOTALL)
 _FENCED = re.compile(r"```json\n(.*)\n```", re.DOTALL)
 
-_Call = tuple[str, str]
+
+class NativeCall(Struct, frozen=True):
+    """A call that was text: `arguments` is JSON text, `id` None where the text gave it none."""
+
+    name: str
+    arguments: str
+    id: str | None = None
 
 
 class NativeCalls:
     """Holds one kind of text back from the first marker on.
 
-    `feed(text)` returns what is certain to be text. `calls()` returns name and arguments (JSON
-    text) of the calls in what is held, and nothing when it is anything else; `rest()` returns it as
-    the text that it is.
+    `feed(text)` returns what is certain to be text. `calls()` returns the calls in what is held,
+    and nothing when it is anything else; `rest()` returns it as the text that it is.
     """
 
     def __init__(self, declares: Callable[[str], bool]) -> None:
@@ -75,21 +95,20 @@ class NativeCalls:
             return ""
         text = "".join(self._held) + text
         self._held.clear()
-        place = min((at for at in map(text.find, _MARKERS) if at >= 0), default=-1)
-        if place >= 0:
-            self._marked = True
-        else:
-            place = len(text) - _overlap(text)
-        if text[place:]:
-            self._held.append(text[place:])
-        return text[:place]
+        marker = _MARKER.search(text)
+        self._marked = marker is not None
+        waits = marker or _MARKER_BEGUN.search(text, max(0, len(text) - _LONGEST_MARKER))
+        if waits is None:
+            return text
+        self._held.append(text[waits.start() :])
+        return text[: waits.start()]
 
-    def calls(self) -> list[_Call]:
+    def calls(self) -> list[NativeCall]:
         """The calls that the held text consists of."""
         if not self._marked:
             return []
         found = list(_read("".join(self._held).strip()))
-        if not found or not all(self._declares(name) for name, _ in found):
+        if not found or not all(self._declares(call.name) for call in found):
             return []
         self._held.clear()
         return found
@@ -101,14 +120,7 @@ class NativeCalls:
         return text
 
 
-def _overlap(text: str) -> int:
-    """How many characters at the end could begin a marker."""
-    longest = min(len(text), max(map(len, _MARKERS)) - 1)
-    sizes = range(longest, 0, -1)
-    return next((n for n in sizes if any(m.startswith(text[-n:]) for m in _MARKERS)), 0)
-
-
-def _read(text: str) -> Iterator[_Call]:
+def _read(text: str) -> Iterator[NativeCall]:
     """The calls of a text; none when something stands beside them."""
     if section := _DSML.fullmatch(text):
         for name, body in _only(_DSML_CALL, section[2]):
@@ -116,13 +128,17 @@ def _read(text: str) -> Iterator[_Call]:
                 key: value if is_text != "false" else _json(value)
                 for key, is_text, value in _DSML_ARGUMENT.findall(body)
             }
-            yield name, _encoded(given)
+            yield NativeCall(name, _encoded(given))
+    elif section := _DEEPSEEK.fullmatch(text):
+        for name, arguments in _only(_DEEPSEEK_CALL, section[1]):
+            yield NativeCall(name.strip(), arguments.strip() or "{}")
     elif section := _KIMI.fullmatch(text):
-        for name, arguments in _only(_KIMI_CALL, section[1]):
-            yield name, arguments.strip() or "{}"
+        for identity, name, number, arguments in _only(_KIMI_CALL, section[1]):
+            yield NativeCall(name, arguments.strip() or "{}", identity if number else None)
     elif section := _MINIMAX.fullmatch(text):
         for name, body in _only(_MINIMAX_CALL, section[1]):
-            yield name, _encoded({k: _json(v) for k, v in _MINIMAX_ARGUMENT.findall(body)})
+            given = {key: _json(value) for key, value in _MINIMAX_ARGUMENT.findall(body)}
+            yield NativeCall(name, _encoded(given))
     elif section := _FENCED.fullmatch(text):
         yield from _chat_calls(_json(section[1]))
     else:
@@ -130,34 +146,37 @@ def _read(text: str) -> Iterator[_Call]:
             yield from _tagged(body.strip())
 
 
-def _tagged(body: str) -> Iterator[_Call]:
+def _tagged(body: str) -> Iterator[NativeCall]:
     """What GLM and the two kinds of Qwen put between the same tags."""
     if coder := _CODER.fullmatch(body):
-        yield coder[1], _encoded({k: _json(v) for k, v in _CODER_ARGUMENT.findall(coder[2])})
+        given = {key: _json(value) for key, value in _CODER_ARGUMENT.findall(coder[2])}
+        yield NativeCall(coder[1], _encoded(given))
     elif body.startswith("{"):
         call = as_object(_json(body)) or {}
         name = as_string(call.get("name"))
         if name is not None:
-            yield name, _encoded(call.get("arguments") or {})
+            yield NativeCall(name, _encoded(call.get("arguments") or {}))
     else:
         name, bracket, arguments = body.partition("<arg_key>")
-        given = _GLM_ARGUMENT.findall(bracket + arguments)
-        yield name.strip(), _encoded({key.strip(): _json(value) for key, value in given})
+        pairs = _GLM_ARGUMENT.findall(bracket + arguments)
+        given = {key.strip(): _json(value) for key, value in pairs}
+        yield NativeCall(name.strip(), _encoded(given))
 
 
-def _chat_calls(value: object) -> Iterator[_Call]:
+def _chat_calls(value: object) -> Iterator[NativeCall]:
     """Calls in the form that chat gives them, which some models write out."""
     for call in objects_in((as_object(value) or {}).get("tool_calls")):
         function = as_object(call.get("function")) or {}
         name, arguments = as_string(function.get("name")), function.get("arguments")
         if name is not None:
-            yield name, arguments if isinstance(arguments, str) else _encoded(arguments or {})
+            text = arguments if isinstance(arguments, str) else _encoded(arguments or {})
+            yield NativeCall(name, text, as_string(call.get("id")) or None)
 
 
 def _only(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, ...]]:
     """The groups of each match, when the text consists of matches and blank space only."""
     if not pattern.sub("", text).strip():
-        yield from (match.groups() for match in pattern.finditer(text))
+        yield from (match.groups("") for match in pattern.finditer(text))
 
 
 def _json(text: str) -> object:

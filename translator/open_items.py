@@ -1,8 +1,8 @@
 """Items that are still growing. Each speaks its own part of the event grammar.
 
-    opened()        the item is announced, empty
-    text(), …       one delta each
-    closed(status)  parts, then the item; returns the item that stands in the response
+    opened()                    the item is announced, empty
+    take(delta), arguments(…)   one delta each
+    closed(status)              parts, then the item; returns the item that stands in the response
 
 An open item knows how its events look; which item is open, and when it closes, is decided in
 `stream`. Text is only ever joined from the deltas that were sent.
@@ -10,14 +10,24 @@ An open item knows how its events look; which item is open, and when it closes, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from . import events, items
-from .deltas import Citation, Logprob
+from .deltas import (
+    Citation,
+    Logprob,
+    Reasoning,
+    ReasoningDetails,
+    Refusal,
+    Source,
+    Sources,
+    Text,
+)
 from .events import Event
 from .json_text import StringArgument
 from .json_values import NOT_JSON
@@ -25,8 +35,16 @@ from .sealed import Thought, merge_details, seal
 from .tools import INPUT_ARGUMENT, Declared
 
 Events = Generator[Event, None, None]
+Closing = Generator[Event, None, items.OutputItem]
+MessageDelta = Text | Refusal | Citation | Sources
+ReasoningDelta = Reasoning | ReasoningDetails
 ReasoningEvents = Literal["summary", "text", "both", "none"]
 FinalStatus = Literal["completed", "incomplete"]
+
+_D = TypeVar("_D", contravariant=True)
+
+_MARK = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\[(\d{1,3})\]", re.DOTALL)
+"""A number in brackets; what stands in code is passed over."""
 
 
 class Place(Struct, frozen=True):
@@ -35,6 +53,20 @@ class Place(Struct, frozen=True):
     item_id: str
     output_index: int
     number: Callable[[], int]
+
+    def added(self, item: items.OutputItem) -> Event:
+        return events.OutputItemAdded(self.number(), self.output_index, item)
+
+    def done(self, item: items.OutputItem) -> Event:
+        return events.OutputItemDone(self.number(), self.output_index, item)
+
+
+class OpenNarrative(Protocol[_D]):
+    """An item that tells something: it takes its deltas as they come."""
+
+    def opened(self) -> Events: ...
+    def take(self, delta: _D) -> Events: ...
+    def closed(self, status: FinalStatus) -> Closing: ...
 
 
 class OpenMessage:
@@ -49,11 +81,22 @@ class OpenMessage:
         self._part: Literal["text", "refusal"] | None = None
 
     def opened(self) -> Events:
-        place = self._place
-        item = items.Message(place.item_id, "in_progress", [])
-        yield events.OutputItemAdded(place.number(), place.output_index, item)
+        yield self._place.added(items.Message(self._place.item_id, "in_progress", []))
 
-    def text(self, text: str, logprobs: list[Logprob] | None = None) -> Events:
+    def take(self, delta: MessageDelta) -> Events:
+        match delta:
+            case Text():
+                return self._text(delta.text, delta.logprobs)
+            case Refusal():
+                return self._refusal(delta.text)
+            case Citation():
+                return self._citation(delta)
+            case Sources():
+                return self._references(delta.sources)
+            case _ as never:
+                assert_never(never)
+
+    def _text(self, text: str, logprobs: list[Logprob] | None) -> Events:
         if self._part != "text":
             yield from self._open_part("text", items.OutputText("", [], []))
         self._pieces.append(text)
@@ -69,7 +112,7 @@ class OpenMessage:
             logprobs or [],
         )
 
-    def citation(self, citation: Citation) -> Events:
+    def _citation(self, citation: Citation) -> Events:
         if self._part != "text":
             yield from self._open_part("text", items.OutputText("", [], []))
         place = self._place
@@ -86,7 +129,17 @@ class OpenMessage:
         )
         self._citations.append(annotation)
 
-    def refusal(self, text: str) -> Events:
+    def _references(self, sources: Sequence[Source]) -> Events:
+        """Annotate the marks of the open text that refer to sources: [1] is the first one."""
+        if self._part != "text" or self._citations:
+            return
+        for mark in _MARK.finditer("".join(self._pieces)):
+            number = int(mark[1] or 0)
+            if 0 < number <= len(sources):
+                source = sources[number - 1]
+                yield from self._citation(Citation(source.url, source.title, *mark.span()))
+
+    def _refusal(self, text: str) -> Events:
         if self._part != "refusal":
             yield from self._open_part("refusal", items.OutputRefusal(""))
         self._pieces.append(text)
@@ -95,11 +148,10 @@ class OpenMessage:
             place.number(), place.item_id, place.output_index, len(self._parts), text
         )
 
-    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+    def closed(self, status: FinalStatus) -> Closing:
         yield from self._close_part()
-        place = self._place
-        item = items.Message(place.item_id, status, self._parts)
-        yield events.OutputItemDone(place.number(), place.output_index, item)
+        item = items.Message(self._place.item_id, status, self._parts)
+        yield self._place.done(item)
         return item
 
     def _open_part(
@@ -149,11 +201,18 @@ class OpenReasoning:
         self._field = ""
 
     def opened(self) -> Events:
-        place = self._place
-        item = items.Reasoning(place.item_id, [])
-        yield events.OutputItemAdded(place.number(), place.output_index, item)
+        yield self._place.added(items.Reasoning(self._place.item_id, []))
 
-    def text(self, text: str, field: str) -> Events:
+    def take(self, delta: ReasoningDelta) -> Events:
+        match delta:
+            case Reasoning():
+                return self._text(delta.text, delta.field)
+            case ReasoningDetails():
+                return self._keep(delta.details)
+            case _ as never:
+                assert_never(never)
+
+    def _text(self, text: str, field: str) -> Events:
         place = self._place
         if not self._pieces:
             yield from self._open_parts()
@@ -168,15 +227,16 @@ class OpenReasoning:
                 place.number(), place.item_id, place.output_index, 0, text
             )
 
-    def details(self, details: Raw) -> None:
-        """Keep opaque details; they are seen only by the upstream, sealed."""
+    def _keep(self, details: Raw) -> Events:
+        """Opaque details are seen only by the upstream, sealed."""
         self._details.append(details)
+        yield from ()
 
     def extras(self, extras: dict[str, Raw]) -> None:
         """Keep what was hung on calls, by their ids, in the same way."""
         self._extras = extras
 
-    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+    def closed(self, status: FinalStatus) -> Closing:
         del status  # reasoning items carry none in OpenAI's live answers
         text = "".join(self._pieces)
         if text:
@@ -192,7 +252,7 @@ class OpenReasoning:
             [items.ReasoningText(text)] if text and self._content else UNSET,
             UNSET if blob is None else blob,
         )
-        yield events.OutputItemDone(place.number(), place.output_index, item)
+        yield place.done(item)
         return item
 
     def _open_parts(self) -> Events:
@@ -224,8 +284,8 @@ class OpenReasoning:
             )
 
 
-class OpenFunctionCall:
-    """A function call: its arguments stream as the JSON text that they are."""
+class _OpenCall:
+    """What is known of a call when it begins; its text comes in pieces."""
 
     def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
         self._place = place
@@ -233,11 +293,31 @@ class OpenFunctionCall:
         self._tool = tool
         self._pieces: list[str] = []
 
+
+class _StreamedCall(_OpenCall):
+    """What calls of functions and of free-form tools share: the text is shown as it grows."""
+
+    kind: type[items.FunctionCall | items.CustomToolCall]
+
     def opened(self) -> Events:
+        yield self._place.added(self._item("", "in_progress"))
+
+    def _done(self, text: str, status: FinalStatus) -> Closing:
+        item = self._item(text, status)
+        yield self._place.done(item)
+        return item
+
+    def _item(self, text: str, status: items.Status) -> items.FunctionCall | items.CustomToolCall:
+        tool = self._tool
+        namespace = UNSET if tool.namespace is None else tool.namespace
         place = self._place
-        yield events.OutputItemAdded(
-            place.number(), place.output_index, self._item("", "in_progress")
-        )
+        return self.kind(place.item_id, self._call_id, tool.name, text, status, namespace)
+
+
+class OpenFunctionCall(_StreamedCall):
+    """A function call: its arguments stream as the JSON text that they are."""
+
+    kind = items.FunctionCall
 
     def arguments(self, text: str) -> Events:
         self._pieces.append(text)
@@ -246,54 +326,33 @@ class OpenFunctionCall:
             place.number(), place.item_id, place.output_index, text
         )
 
-    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
-        place, arguments = self._place, "".join(self._pieces)
+    def closed(self, status: FinalStatus) -> Closing:
+        place, text = self._place, "".join(self._pieces)
         yield events.FunctionCallArgumentsDone(
-            place.number(), place.item_id, place.output_index, arguments, self._tool.name
+            place.number(), place.item_id, place.output_index, text, self._tool.name
         )
-        item = self._item(arguments, status)
-        yield events.OutputItemDone(place.number(), place.output_index, item)
-        return item
-
-    def _item(self, arguments: str, status: items.Status) -> items.FunctionCall:
-        return items.FunctionCall(
-            self._place.item_id,
-            self._call_id,
-            self._tool.name,
-            arguments,
-            status,
-            UNSET if self._tool.namespace is None else self._tool.namespace,
-        )
+        return (yield from self._done(text, status))
 
 
-class OpenCustomToolCall:
+class OpenCustomToolCall(_StreamedCall):
     """A free-form call: the text inside the one argument streams as plain text."""
 
-    def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
-        self._place = place
-        self._call_id = call_id
-        self._tool = tool
-        self._argument = StringArgument(INPUT_ARGUMENT)
-        self._pieces: list[str] = []
+    kind = items.CustomToolCall
 
-    def opened(self) -> Events:
-        place = self._place
-        yield events.OutputItemAdded(
-            place.number(), place.output_index, self._item("", "in_progress")
-        )
+    def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
+        super().__init__(place, call_id, tool)
+        self._argument = StringArgument(INPUT_ARGUMENT)
 
     def arguments(self, text: str) -> Events:
         yield from self._input(self._argument.feed(text))
 
-    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+    def closed(self, status: FinalStatus) -> Closing:
         yield from self._input(self._argument.end())
         place, text = self._place, "".join(self._pieces)
         yield events.CustomToolCallInputDone(
             place.number(), place.item_id, place.output_index, text
         )
-        item = self._item(text, status)
-        yield events.OutputItemDone(place.number(), place.output_index, item)
-        return item
+        return (yield from self._done(text, status))
 
     def _input(self, text: str) -> Events:
         if text:
@@ -303,29 +362,13 @@ class OpenCustomToolCall:
                 place.number(), place.item_id, place.output_index, text
             )
 
-    def _item(self, text: str, status: items.Status) -> items.CustomToolCall:
-        return items.CustomToolCall(
-            self._place.item_id,
-            self._call_id,
-            self._tool.name,
-            text,
-            status,
-            UNSET if self._tool.namespace is None else self._tool.namespace,
-        )
 
-
-class OpenActionCall:
+class OpenActionCall(_OpenCall):
     """A call whose arguments are fields of the item (a search, a command, a change of a file).
 
     There are no delta events for these in use by any client, and the item cannot be built before
     its fields are known: it is announced and closed in one go, when the arguments are whole.
     """
-
-    def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
-        self._place = place
-        self._call_id = call_id
-        self._tool = tool
-        self._pieces: list[str] = []
 
     def opened(self) -> Events:
         yield from ()
@@ -334,7 +377,7 @@ class OpenActionCall:
         self._pieces.append(text)
         yield from ()
 
-    def closed(self, status: FinalStatus) -> Generator[Event, None, items.OutputItem]:
+    def closed(self, status: FinalStatus) -> Closing:
         place, arguments = self._place, "".join(self._pieces)
         item = self._item(arguments, status)
         if item is None:
@@ -343,12 +386,8 @@ class OpenActionCall:
             yield from call.opened()
             yield from call.arguments(arguments)
             return (yield from call.closed(status))
-        yield events.OutputItemAdded(
-            place.number(),
-            place.output_index,
-            msgspec.structs.replace(item, status="in_progress"),
-        )
-        yield events.OutputItemDone(place.number(), place.output_index, item)
+        yield place.added(msgspec.structs.replace(item, status="in_progress"))
+        yield place.done(item)
         return item
 
     def _item(
@@ -393,6 +432,22 @@ class _LocalShellArguments(Struct, frozen=True):
     env: dict[str, str] | None = None
     timeout_ms: int | None = None
     working_directory: str | None = None
+
+
+class OpenCompaction:
+    """The conversation summed up. It has no parts and comes whole, so it is announced whole."""
+
+    def __init__(self, place: Place, blob: str) -> None:
+        self._place = place
+        self._item = items.Compaction(place.item_id, blob)
+
+    def opened(self) -> Events:
+        yield self._place.added(self._item)
+
+    def closed(self, status: FinalStatus) -> Closing:
+        del status  # such an item carries none
+        yield self._place.done(self._item)
+        return self._item
 
 
 OpenCall = OpenFunctionCall | OpenCustomToolCall | OpenActionCall

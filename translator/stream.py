@@ -7,7 +7,8 @@ some reasoning, a call. Only the first in the line is open, so items never overl
 arrives for a later one waits with it. The first is closed as soon as another stands behind it and
 it can be complete:
 
-    message, reasoning   at once: whatever follows ends them
+    message, reasoning,
+    compaction           at once: whatever follows ends them
     call                 when its arguments are a whole JSON value; upstreams interleave calls
 
 A call joins the line when its name is known and its arguments begin, or when anything else begins.
@@ -23,7 +24,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum, auto
-from typing import assert_never
+from typing import Generic, TypeVar, assert_never
 
 import msgspec
 from msgspec import Raw
@@ -32,6 +33,7 @@ from . import events, responses
 from .deltas import (
     CallExtra,
     Citation,
+    Compaction,
     Delta,
     Failure,
     Finish,
@@ -39,6 +41,7 @@ from .deltas import (
     ReasoningDetails,
     Refusal,
     ServiceTier,
+    Sources,
     Text,
     ToolCall,
     Usage,
@@ -51,18 +54,28 @@ from .open_items import (
     ITEM_ID_PREFIXES,
     Events,
     FinalStatus,
+    MessageDelta,
     OpenCall,
+    OpenCompaction,
     OpenMessage,
+    OpenNarrative,
     OpenReasoning,
     Place,
+    ReasoningDelta,
     ReasoningEvents,
     open_call,
 )
 from .tools import REPEAT_MARK, Declared, Toolset
 
-_FATAL_CODES = frozenset({"context_length_exceeded", "insufficient_quota", "rate_limit_exceeded"})
-"""Codes that clients act on. Every other failure is `server_error`, which they retry:
-`server_is_overloaded` would end a Codex turn for good."""
+_FATAL_TYPES = {
+    "context_length_exceeded": "invalid_request_error",
+    "insufficient_quota": "insufficient_quota",
+    "rate_limit_exceeded": "rate_limit_error",
+}
+"""Codes that clients act on, with their types. Every other failure is `server_error`, which they
+retry: `server_is_overloaded` would end a Codex turn for good."""
+
+_D = TypeVar("_D")
 
 _TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
 
@@ -75,54 +88,28 @@ class Phase(Enum):
     OVER = auto()
 
 
-class _MessageSegment:
-    """A message, open or waiting."""
+class _Narrative(Generic[_D]):
+    """What is told in one piece, open or waiting: whatever follows ends it."""
+
+    whole = True
 
     def __init__(self) -> None:
-        self.open: OpenMessage | None = None
-        self.waiting: list[Text | Refusal | Citation] = []
-
-    @property
-    def whole(self) -> bool:
-        return True
+        self.open: OpenNarrative[_D] | None = None
+        self.waiting: list[_D] = []
 
     def send(self) -> Events:
         assert self.open is not None
         for delta in self.waiting:
-            match delta:
-                case Text():
-                    yield from self.open.text(delta.text, delta.logprobs)
-                case Refusal():
-                    yield from self.open.refusal(delta.text)
-                case Citation():
-                    yield from self.open.citation(delta)
-                case _ as never:
-                    assert_never(never)
+            yield from self.open.take(delta)
         self.waiting.clear()
 
 
-class _ReasoningSegment:
-    """Reasoning, open or waiting."""
+class _MessageSegment(_Narrative[MessageDelta]):
+    """A message."""
 
-    def __init__(self) -> None:
-        self.open: OpenReasoning | None = None
-        self.waiting: list[Reasoning | ReasoningDetails] = []
 
-    @property
-    def whole(self) -> bool:
-        return True
-
-    def send(self) -> Events:
-        assert self.open is not None
-        for delta in self.waiting:
-            match delta:
-                case Reasoning():
-                    yield from self.open.text(delta.text, delta.field)
-                case ReasoningDetails():
-                    self.open.details(delta.details)
-                case _ as never:
-                    assert_never(never)
-        self.waiting.clear()
+class _ReasoningSegment(_Narrative[ReasoningDelta]):
+    """Reasoning."""
 
 
 class _CallSegment:
@@ -178,7 +165,20 @@ class _CallSegment:
             yield from self.open.arguments("{}")
 
 
-_Segment = _MessageSegment | _ReasoningSegment | _CallSegment
+class _CompactionSegment:
+    """A compacted context, which comes whole."""
+
+    whole = True
+
+    def __init__(self, blob: str) -> None:
+        self.open: OpenCompaction | None = None
+        self.blob = blob
+
+    def send(self) -> Events:
+        yield from ()
+
+
+_Segment = _MessageSegment | _ReasoningSegment | _CallSegment | _CompactionSegment
 
 
 class ResponseStream:
@@ -226,6 +226,7 @@ class ResponseStream:
         self._blank: list[Text | Citation] = []
         self._blank_reasoning: list[Reasoning | ReasoningDetails] = []
         self._extras: dict[str, Raw] = {}
+        self._sources: Sources | None = None
         self._usage: responses.Usage | None = None
         self._tier: str | None = None
 
@@ -278,24 +279,28 @@ class ResponseStream:
 
     # --- transitions --------------------------------------------------------------------------
 
-    def _feed(self, delta: Delta) -> Events:
+    def _feed(self, delta: Delta) -> Iterable[Event]:
         match delta:
-            case Text():
-                yield from self._text(delta)
+            case Text() | Refusal():
+                return self._said(delta)
             case Reasoning() | ReasoningDetails():
-                yield from self._reasoning(delta)
+                return self._reasoning(delta)
             case ToolCall():
-                yield from self._tool_call(delta)
-            case Refusal():
-                message = yield from self._message()
-                message.waiting.append(delta)
-                yield from self._advance()
+                return self._tool_call(delta)
             case Citation():
-                if isinstance(self._last, _MessageSegment):
-                    self._last.waiting.append(delta)
-                    yield from self._advance()
-                else:
-                    self._blank.append(delta)
+                return self._cited(delta)
+            case Compaction():
+                self._join(_CompactionSegment(delta.blob))
+                return self._advance()
+            case _:
+                self._remember(delta)
+                return ()
+
+    def _remember(self, delta: Sources | CallExtra | Usage | ServiceTier) -> None:
+        """What shows only at the end."""
+        match delta:
+            case Sources():
+                self._sources = delta
             case CallExtra():
                 if delta.key is None:
                     self._extras[""] = delta.extra
@@ -308,19 +313,26 @@ class ResponseStream:
             case _ as never:
                 assert_never(never)
 
-    def _text(self, delta: Text) -> Events:
-        if not isinstance(self._last, _MessageSegment) and delta.text.isspace():
-            self._blank.append(delta)
-            return
-        message = yield from self._message()
+    def _said(self, delta: Text | Refusal) -> Events:
+        message = self._last
+        if not isinstance(message, _MessageSegment):
+            if isinstance(delta, Text) and delta.text.isspace():
+                self._blank.append(delta)
+                return
+            message = yield from self._new_message()
+        self._blank_reasoning.clear()
         message.waiting.append(delta)
         yield from self._advance()
 
-    def _message(self) -> Generator[Event, None, _MessageSegment]:
-        """The message at the end of the line; a new one when something else stands there."""
-        self._blank_reasoning.clear()
+    def _cited(self, delta: Citation) -> Events:
         if isinstance(self._last, _MessageSegment):
-            return self._last
+            self._last.waiting.append(delta)
+            yield from self._advance()
+        else:
+            self._blank.append(delta)
+
+    def _new_message(self) -> Generator[Event, None, _MessageSegment]:
+        """A message at the end of the line, behind all that was said before."""
         yield from self._line_up()
         message = _MessageSegment()
         message.waiting.extend(self._blank)
@@ -390,15 +402,14 @@ class ResponseStream:
         """Send what the first segment has; close it, and go on, while another can follow."""
         while self._line:
             first = self._line[0]
-            yield from self._open(first)
+            if first.open is None:
+                yield from self._open(first)
             yield from first.send()
             if len(self._line) == 1 or not first.whole:
                 return
             yield from self._close(first, "completed")
 
     def _open(self, segment: _Segment) -> Events:
-        if segment.open is not None:
-            return
         match segment:
             case _MessageSegment():
                 segment.open = OpenMessage(self._place("msg_"))
@@ -410,6 +421,8 @@ class ResponseStream:
                 place = self._place(ITEM_ID_PREFIXES[tool.kind])
                 segment.call_id = self._call_id(segment.id)
                 segment.open = open_call(place, segment.call_id, tool)
+            case _CompactionSegment():
+                segment.open = OpenCompaction(self._place("cmp_"), segment.blob)
             case _ as never:
                 assert_never(never)
         yield from segment.open.opened()
@@ -419,6 +432,9 @@ class ResponseStream:
         if isinstance(segment, _CallSegment):
             yield from segment.send_none()
             segment.closed = True
+        if isinstance(segment, _MessageSegment) and self._sources is not None:
+            segment.waiting.append(self._sources)
+            yield from segment.send()
         item = yield from segment.open.closed(status)
         self._output.append(item)
         self._line.popleft()
@@ -449,7 +465,8 @@ class ResponseStream:
                 self._admit(call)
         while self._line:
             first = self._line[0]
-            yield from self._open(first)
+            if first.open is None:
+                yield from self._open(first)
             yield from first.send()
             cut = not whole and len(self._line) == 1
             cut = cut and not (isinstance(first, _CallSegment) and first.whole)
@@ -496,16 +513,18 @@ class ResponseStream:
     def _fail(self, verdict: Failure) -> Events:
         """An item cut by a failure is never closed: a client would run half a call."""
         error = verdict.error
-        code = error.code if error.code in _FATAL_CODES else "server_error"
+        code, kind = "server_error", "server_error"
+        if error.code in _FATAL_TYPES:
+            code, kind = error.code, _FATAL_TYPES[error.code]
         self._final = msgspec.structs.replace(
             self._base,
             status="failed",
-            error=responses.ResponseError(code or "server_error", error.message),
+            error=responses.ResponseError(code, error.message),
             output=self._output,
             service_tier=self._tier or self._base.service_tier,
             usage=self._usage,
         )
-        body = events.ErrorBody(error.type, code, error.message, error.param)
+        body = events.ErrorBody(kind, code, error.message, error.param)
         yield events.Error(self._number(), code, error.message, error.param, body)
         yield events.Failed(self._number(), self._final)
 

@@ -1,7 +1,8 @@
 """Reasoning that upstreams put between tags inside the text: `<think>…</think>answer`.
 
-Only the beginning of an answer is looked at. A tag further on is text that somebody wrote (a
-question about HTML, a code fence), and stays.
+Only the beginning of an answer is looked at, and the first text behind a call where the model is
+known to think anew there. A tag further on is text that somebody wrote (a question about HTML, a
+code fence), and stays.
 
     answer = [ blank ], open, [ blank ], reasoning, close, [ blank ], text     tagged
            | reasoning, close, [ blank ], text                      tagged, opened by the template
@@ -22,12 +23,14 @@ class Tags(Struct, frozen=True):
 
     `pairs` are the tags, opening and closing. `opened_by_template`: the opening tag belongs to the
     prompt, so the answer begins in the middle of the reasoning. `stray_close`: the server splits
-    the reasoning off but leaves its closing tag at the beginning of the text.
+    the reasoning off but leaves its closing tag at the beginning of the text. `interleaved`: a call
+    may be followed by reasoning between tags again.
     """
 
     pairs: tuple[tuple[str, str], ...] = (("<think>", "</think>"),)
     opened_by_template: bool = False
     stray_close: bool = False
+    interleaved: bool = False
 
 
 MAX_BLANK = 64
@@ -47,13 +50,10 @@ class Splitter:
 
     def __init__(self, tags: Tags) -> None:
         self._tags = tags
-        self.restart()
-
-    def restart(self) -> None:
-        """Look for an opening tag again: some models think anew after each tool call."""
         self._at = _At.START
         self._held = ""
-        self._close = self._tags.pairs[0][1]
+        self._close = tags.pairs[0][1]
+        self._opened_by_template = tags.opened_by_template
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
         """The runs that the next slice of text makes certain."""
@@ -85,6 +85,14 @@ class Splitter:
         text, self._held = self._held, ""
         return [(self._at is _At.REASONING, text)] if text else []
 
+    def call(self) -> list[tuple[bool, str]]:
+        """The same, because a call stands here; behind it the model may think anew."""
+        runs = self.end()
+        if self._tags.interleaved:
+            self._at = _At.START
+            self._opened_by_template = False
+        return runs
+
     def _start(self, text: str) -> str:
         start = text.lstrip()
         for opening, closing in self._tags.pairs:
@@ -98,7 +106,7 @@ class Splitter:
         if len(text) < MAX_BLANK and any(tag.startswith(start) for tag in self._first_tags()):
             self._held = text
             return ""
-        self._at = _At.REASONING if self._tags.opened_by_template else _At.TEXT
+        self._at = _At.REASONING if self._opened_by_template else _At.TEXT
         return text
 
     def _first_tags(self) -> list[str]:

@@ -19,7 +19,7 @@ from .conversation import Conversation, write_messages
 from .dialect import ChoiceKind, Dialect, nearest_effort
 from .errors import InvalidRequest
 from .input_items import InputReader
-from .invalid import at_path, invalid_from
+from .invalid import at_path, invalid_from, refuse_broken_text
 from .json_values import NOT_JSON, as_list, as_object, as_string, is_null, is_object
 from .notices import Notice
 from .schemas import SchemaRules, rewrite
@@ -492,6 +492,7 @@ def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
 
     Raises InvalidRequest with OpenAI's codes and the path of the faulty field.
     """
+    refuse_broken_text(body)
     try:
         request, unknown = _decoded(body)
     except NOT_JSON as error:

@@ -28,6 +28,7 @@ class _Call:
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
+        self.size = 0  # of the arguments, in characters
         self._extent = JsonExtent()
         self._scanned = 0
 
@@ -57,6 +58,11 @@ class ToolCallPieces:
         """There are calls, and each has whole arguments."""
         return bool(self._calls) and all(call.whole for call in self._calls)
 
+    @property
+    def nameless(self) -> bool:
+        """A call has arguments, and nothing says which function they are for."""
+        return any(call.arguments and not call.name for call in self._calls)
+
     def read(self, pieces: list[chat.ToolCallDelta]) -> list[ToolCall | CallExtra]:
         """The pieces of one chunk as deltas; `key` numbers the calls from 0."""
         several = len(pieces) > 1
@@ -76,6 +82,7 @@ class ToolCallPieces:
             self._name(call, name, identity)
             if arguments:
                 call.arguments.append(arguments)
+                call.size += len(arguments)
             read.append(ToolCall(call.key, call.id or None, call.name or None, arguments))
             if not isinstance(piece.extra_content, UnsetType):
                 read.append(CallExtra(call.key, piece.extra_content))
@@ -122,7 +129,7 @@ def _arguments_text(arguments: str | dict[str, Any] | None) -> str:
 def _repeats(call: _Call, arguments: str) -> bool:
     """Some servers send a whole call again with the finish reason."""
     return (
-        len(arguments) > 1
+        len(arguments) == call.size > 1
         and arguments[0] == "{"
         and call.whole
         and arguments == "".join(call.arguments)

@@ -21,6 +21,7 @@ from .echo import first_response
 from .errors import InvalidRequest, TranslatorError, UpstreamError
 from .events import Event
 from .from_chat import ChatReader
+from .invalid import nested_too_deeply
 from .notices import Notice
 from .open_items import ReasoningEvents
 from .stream import Phase, ResponseStream
@@ -92,15 +93,18 @@ class Translation:
         body = request if isinstance(request, bytes) else msgspec.json.encode(request)
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
         self.request, unknown = read_request(body)
-        chat_request = write_chat_request(
-            self.request,
-            unknown,
-            dialect=self.dialect,
-            target=target,
-            forward=options.forward,
-            reject_hosted_tools=options.hosted_tools == "reject",
-            earlier=earlier,
-        )
+        try:
+            chat_request = write_chat_request(
+                self.request,
+                unknown,
+                dialect=self.dialect,
+                target=target,
+                forward=options.forward,
+                reject_hosted_tools=options.hosted_tools == "reject",
+                earlier=earlier,
+            )
+        except RecursionError:
+            raise nested_too_deeply() from None
         self.chat_body: bytes = chat_request.body
         self.notices: tuple[Notice, ...] = chat_request.notices
         if options.strict and self.notices:

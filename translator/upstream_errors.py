@@ -49,7 +49,7 @@ _CONTEXT_TEXT = re.compile(
     r"|range of input length should be|inputs?.? tokens \+ .?max_new_tokens.? must be"
     r"|total length of all messages is too long|exceeds max length"
     r"|longer than the model's context length|requested token count exceeds"
-    r"|exceeds the limit of \d+ tokens"
+    r"|exceeds the limit of \d+(?: tokens|[^\w ]|$)"
     r"|invalid '(input|messages)[^']*': string too long",
     re.IGNORECASE,
 )
@@ -114,14 +114,18 @@ _TAGS = re.compile(r"<[^>]*>")
 
 
 def read_upstream_error(
-    status: int, body: bytes, *, retry_after: str | None = None
+    status: int, body: bytes, *, retry_after: str | None = None, silent_overflow: bool = False
 ) -> UpstreamError:
     """The error that an upstream answered with `status` (HTTP) and `body` (bytes, any shape).
 
-    `retry_after` is the value of its Retry-After header. Credentials are not judged here: a 401
-    or 403 keeps its status, and the caller decides whose key it was.
+    `retry_after` is the value of its Retry-After header. `silent_overflow`: an empty 400 or 413
+    means that the context is too long (`Dialect.overflows_silently`). Credentials are not judged
+    here: a 401 or 403 keeps its status, and the caller decides whose key it was.
     """
     payload = body.strip()
+    if silent_overflow and not payload and status in (400, 413):
+        message = "The conversation is longer than the model's context window."
+        return _refusal(message, 400, "context_length_exceeded")
     if payload.startswith(b"data:"):  # DashScope answers 400 with one SSE event
         payload = payload.removeprefix(b"data:").strip()
     try:

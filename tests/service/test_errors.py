@@ -340,3 +340,22 @@ async def test_each_exchange_is_one_line_without_secrets(
     assert lines[0].startswith(r"GET '/v1/models/a\nb c' 404 500ms outcome=unknown_path id=req_")
     assert lines[1] == "POST /v1/chat/completions 200 0ms model=small dialect=base id=r1"
     assert "key" not in caplog.text
+
+
+async def test_a_large_request_that_is_refused_without_a_word_is_too_long(
+    upstream: ScriptedUpstream,
+) -> None:
+    """Cerebras answers an overflow of its context with an empty 413; a small request got none."""
+
+    async def script(call: Call) -> None:
+        await call.answer(b"", 413)
+
+    upstream.script = script
+    told: list[str] = []
+    settings = make_settings(upstream.url, upstream={"dialect": "cerebras"})
+    async with client_of(settings) as client:
+        for text in ("Hello", "word " * 10_000):
+            answer = await client.post("/v1/responses", json={"model": "m", "input": text})
+            told.append(answer.json()["error"]["code"])
+    assert told[1] == "context_length_exceeded"
+    assert told[0] != "context_length_exceeded"

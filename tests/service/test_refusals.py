@@ -352,29 +352,57 @@ async def test_an_error_inside_a_200_is_a_refusal_too(upstream: ScriptedUpstream
             assert len(upstream.calls) == 2
 
 
-async def test_nothing_is_asked_again_when_the_client_has_a_byte(
-    upstream: ScriptedUpstream,
-) -> None:
+async def late_refusal(
+    upstream: ScriptedUpstream, before: bytes, **settings: Any
+) -> list[dict[str, Any]]:
+    """The events of a request whose temperature is refused when the client has some already."""
     begun = asyncio.Event()
     refusal = frame({"error": {"message": "Unknown parameter: 'temperature'.", "code": 400}})
 
     async def script(call: Call) -> None:
+        if "temperature" not in call.json:
+            await say_hello(call)
+            return
         await call.head()
+        await call.send(before)
         await bounded(begun.wait())
         await call.send(refusal)
         await call.end()
 
     upstream.script = script
+    body = b""
     async with (
-        serving(make_settings(upstream.url, headers_grace_s=0.01)) as url,
+        serving(make_settings(upstream.url, headers_grace_s=0.01, **settings)) as url,
         httpx.AsyncClient(timeout=BOUND_S) as client,
         client.stream("POST", url + PATH, json=ASK) as answer,
     ):
-        body = b""
         async for piece in answer.aiter_raw():
             body += piece
-            begun.set()
-    assert events(body)[-1]["type"] == "response.failed"
+            if body.count(b"event: response.in_progress") >= 3 or b"Hello" in body:
+                begun.set()
+    return events(body)
+
+
+async def test_a_late_refusal_is_answered_as_long_as_nothing_of_an_answer_was_sent(
+    upstream: ScriptedUpstream,
+) -> None:
+    """The second attempt goes on behind the events that the client has: same id, next number."""
+    found = await late_refusal(upstream, b": PROCESSING\n\n", heartbeat_s=0.02)
+    types = [event["type"] for event in found]
+    assert types[0] == "response.created"
+    assert types.count("response.created") == 1
+    assert types.count("response.in_progress") >= 3
+    assert types[-1] == "response.completed"
+    assert len({event["response"]["id"] for event in found if "response" in event}) == 1
+    assert found[-1]["response"]["output"][0]["content"][0]["text"] == "Hello world"
+    assert len(upstream.calls) == 2
+
+
+async def test_nothing_is_asked_again_when_the_client_has_a_piece_of_an_answer(
+    upstream: ScriptedUpstream,
+) -> None:
+    found = await late_refusal(upstream, HELLO[1])
+    assert found[-1]["type"] == "response.failed"
     assert len(upstream.calls) == 1
 
 

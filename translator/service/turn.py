@@ -103,6 +103,10 @@ class Turns:
         route = self.models.route(model)
         record.model = model or ""
         record.dialect = route.dialect.name
+        record.upstream = route.upstream.name
+        if record.witness is not None:
+            record.witness.routed(route, earlier)
+        began = self.clock()
         asking = Asking(
             request,
             route,
@@ -113,6 +117,7 @@ class Turns:
             new_id=self.new_id,
             earlier=earlier,
         )
+        record.translating_s = self.clock() - began
         return Turn(record, asking, route, self, authorization)
 
 
@@ -128,6 +133,7 @@ class Turn:
         self._route = route
         self._upstreams = turns.upstreams
         self._server = turns.server
+        self._clock = turns.clock
         self._authorization = authorization
 
     @property
@@ -192,6 +198,7 @@ class Turn:
                         await reading.drain()
                     return
             except UpstreamError as error:
+                self._broke(error)
                 if not translation.produced and self._asking.again(error):
                     continue
                 if not begun:
@@ -216,10 +223,12 @@ class Turn:
             try:
                 response = await self._whole(self._attempt)
             except UpstreamError as error:
+                self._broke(error)
                 if not self._asking.again(error):
                     raise
             else:
                 self._record.outcome = response.status
+                self._record.usage = response.usage
                 if self._record.witness is not None:
                     self._record.witness.responded(response)
                 return response
@@ -250,11 +259,12 @@ class Turn:
             body=attempt.body,
             authorization=self._authorization,
             accept="text/event-stream" if self.streams else "application/json",
-            witness=self._record.witness,
+            record=self._record,
         )
         async with call as answer:
             if not 200 <= answer.status < 300:
-                raise await answer.error()
+                silent = self._route.dialect.overflows_silently(len(attempt.body))
+                raise await answer.error(silent_overflow=silent)
             self._asking.taken()
             async with aclosing(answer.pieces()) as pieces:
                 yield pieces
@@ -263,17 +273,29 @@ class Turn:
         """What an attempt loses, for the log."""
         if self._record.witness is not None:
             self._record.witness.lost(attempt.notices)
+            self._record.witness.written(attempt.translation)
+        self._record.attempts += 1
+        self._record.notices = attempt.notices
         self._record.notes = in_short(attempt.notices)
         for notice in attempt.notices:
             log.debug("%s: %s: %s", self._record.request_id, notice.path, notice.message)
 
+    def _broke(self, error: UpstreamError) -> None:
+        """An attempt has failed; an error inside its answer is part of what came."""
+        if self._record.witness is not None and error is not self.translation.error:
+            self._record.witness.broke(error)
+
     def _told(self, events: list[Event]) -> list[Event]:
         """Events on their way to the client."""
-        translation = self.translation
+        translation, record = self.translation, self._record
+        if record.first_token_s is None and translation.produced:
+            record.first_token_s = self._clock() - record.began
         if translation.finished:
-            self._record.outcome = translation.response.status
+            record.outcome = translation.response.status
+            record.usage = translation.response.usage
+            record.failure = translation.error
             if translation.error is not None:
-                self._record.outcome += f" {translation.error.code}"
+                record.outcome += f" {translation.error.code}"
         if self._record.witness is not None:
             self._record.witness.sent(events)
         return events

@@ -21,6 +21,7 @@ from translator.errors import CredentialRefused, UpstreamError
 from translator.upstream_errors import read_upstream_error
 
 from .inflate import inflated
+from .record import Record
 from .settings import Server, Upstream
 from .transport import FAULTS, Client, cause, fault
 from .witness import Witness
@@ -64,15 +65,19 @@ class Upstreams:
         body: bytes | None = None,
         authorization: str | None,
         accept: str = "application/json",
-        witness: Witness | None = None,
+        record: Record | None = None,
     ) -> AsyncGenerator[Answer]:
         """Send one request, POST when it has a body; the answer lives as long as the context.
 
-        `authorization` is the client's own, used only where the operator gave no key.
+        `authorization` is the client's own, used only where the operator gave no key. `record` is
+        that of the request which this one is sent for.
         """
+        witness = None if record is None else record.witness
         if witness is not None:
             witness.called(path, body)
         headers = {"accept": accept}
+        if record is not None:
+            headers |= record.carried()
         if body is not None:
             headers["content-type"] = "application/json"
         if upstream.api_key is not None:
@@ -129,8 +134,11 @@ class Answer:
         except FAULTS as error:
             raise _fault(error, self._upstream, "in mid-answer") from error
 
-    async def error(self) -> UpstreamError:
-        """What this answer means, when its status is not 2xx, as an error for our client."""
+    async def error(self, *, silent_overflow: bool = False) -> UpstreamError:
+        """What this answer means, when its status is not 2xx, as an error for our client.
+
+        `silent_overflow`: to so large a request the upstream may say nothing but that.
+        """
         if (refusal := self.refusal()) is not None:
             return refusal
         read = bytearray()
@@ -144,6 +152,7 @@ class Answer:
             self.status,
             bytes(read[:MAX_ERROR_BYTES]),
             retry_after=self.headers.get("retry-after"),
+            silent_overflow=silent_overflow,
         )
         error.headers = self.retry_headers() | error.headers
         return error

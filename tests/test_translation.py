@@ -345,3 +345,40 @@ def test_cutting_the_body_does_not_change_the_events() -> None:
     whole = [translator.encode_sse(event) for event in replay(BODY)[0]]
     for place in range(len(BODY) + 1):
         assert [translator.encode_sse(e) for e in replay(cut(BODY, [place]))[0]] == whole
+
+
+def test_text_behind_an_unfinished_call_waits_for_its_end() -> None:
+    """Items never overlap: what is told while a call is still open is kept, piece by piece."""
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a":'}}
+    body = sse(
+        chunk({"tool_calls": [call]}),
+        chunk({"content": "Mean"}),
+        chunk({"content": "while"}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}),
+        chunk({}, "tool_calls"),
+    )
+    given, response = replay(body)
+    check_events(given)
+    called, said = response.output
+    assert isinstance(called, items.FunctionCall)
+    assert called.arguments == '{"a":1}'
+    assert isinstance(said, items.Message)
+    assert [part.text for part in said.content if isinstance(part, items.OutputText)] == [
+        "Meanwhile"
+    ]
+
+
+def test_blank_reasoning_between_two_texts_is_noise() -> None:
+    body = sse(
+        chunk({"content": "Hel"}),
+        chunk({"reasoning": "\n"}),
+        chunk({"content": "lo"}),
+        chunk({"reasoning": "Hm."}),
+        chunk({}, "stop"),
+    )
+    given, response = replay(body)
+    check_events(given)
+    said, thought = response.output
+    assert isinstance(said, items.Message)
+    assert isinstance(thought, items.Reasoning)
+    assert [part.text for part in thought.summary] == ["Hm."]

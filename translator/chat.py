@@ -120,14 +120,14 @@ class Tool(Struct, frozen=True, tag_field="type", tag="function"):
 # --- what we read ---------------------------------------------------------------------------
 
 
-class FunctionDelta(Struct, frozen=True):
+class FunctionDelta(Struct, frozen=True, gc=False):
     """A piece of a call's name and arguments; some upstreams send arguments as an object."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
-class ToolCallDelta(Struct, frozen=True):
+class ToolCallDelta(Struct, frozen=True, gc=False):
     """A piece of one tool call."""
 
     index: int | None = None
@@ -140,7 +140,7 @@ REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
 """The names under which reasoning comes; where one chunk has several, the first one counts."""
 
 
-class Delta(Struct, frozen=True):
+class Delta(Struct, frozen=True, gc=False):
     """What one chunk adds, or the whole message of a completion."""
 
     content: str | list[Any] | None = None
@@ -178,7 +178,7 @@ class Logprobs(Struct, frozen=True):
     content: list[Logprob] | None = None
 
 
-class Choice(Struct, frozen=True):
+class Choice(Struct, frozen=True, gc=False):
     """One candidate's piece. A completion has `message`, a chunk `delta`, a few send both."""
 
     index: int | None = None
@@ -195,7 +195,7 @@ class Groq(Struct, frozen=True):
     usage: dict[str, Any] | None = None
 
 
-class Chunk(Struct, frozen=True):
+class Chunk(Struct, frozen=True, gc=False):
     """One payload of a stream, or a whole completion."""
 
     choices: list[Choice] | None = None

@@ -145,11 +145,17 @@ def _inside_turns(input_items: Sequence[InputItem]) -> set[int]:
     return {
         position
         for position, (item, following) in enumerate(itertools.pairwise(input_items))
-        if isinstance(item, Result)
-        and isinstance(item.content, Raw)
-        and memoryview(item.content) == GIVEN_UP
-        and isinstance(following, Call | Thought)
+        if isinstance(item, Result) and _is_given_up(item) and isinstance(following, Call | Thought)
     }
+
+
+def _is_given_up(result: Result) -> bool:
+    content = result.content
+    return (
+        isinstance(content, Raw)
+        and memoryview(content).nbytes == len(GIVEN_UP)  # a screenshot need not be copied for it
+        and bytes(content) == GIVEN_UP
+    )
 
 
 class _Draft:
@@ -212,6 +218,7 @@ class _Writer:
         chat_role = "developer" if role == "developer" and self.dialect.developer_role else "system"
         if self._leading and policy != "keep" and self.messages:
             before = self.messages[-1]
+            assert isinstance(before.content, str)  # a system message
             self.messages[-1] = chat.Message(before.role, f"{before.content}\n\n{text}")
         elif policy == "demote_later" and not self._leading:
             self._notice(path, "role_demoted", "System messages come first only; sent as user.")

@@ -33,7 +33,7 @@ class Logprob(Struct, frozen=True):
     top_logprobs: list[TokenLogprob]
 
 
-class Text(Struct, frozen=True):
+class Text(Struct, frozen=True, gc=False):
     """A piece of the visible answer."""
 
     text: str

@@ -108,7 +108,7 @@ class ContentPartDone(_Event, frozen=True, tag="response.content_part.done"):
     part: OutputPart
 
 
-class OutputTextDelta(_Event, frozen=True, tag="response.output_text.delta"):
+class OutputTextDelta(_Event, frozen=True, gc=False, tag="response.output_text.delta"):
     """More text; never empty."""
 
     item_id: str
@@ -138,7 +138,7 @@ class OutputTextAnnotationAdded(_Event, frozen=True, tag="response.output_text.a
     annotation: UrlCitation
 
 
-class RefusalDelta(_Event, frozen=True, tag="response.refusal.delta"):
+class RefusalDelta(_Event, frozen=True, gc=False, tag="response.refusal.delta"):
     """More of a refusal; never empty."""
 
     item_id: str
@@ -156,7 +156,7 @@ class RefusalDone(_Event, frozen=True, tag="response.refusal.done"):
     refusal: str
 
 
-class ReasoningTextDelta(_Event, frozen=True, tag="response.reasoning_text.delta"):
+class ReasoningTextDelta(_Event, frozen=True, gc=False, tag="response.reasoning_text.delta"):
     """More raw reasoning; never empty."""
 
     item_id: str
@@ -192,7 +192,9 @@ class ReasoningSummaryPartDone(_Event, frozen=True, tag="response.reasoning_summ
     part: SummaryText
 
 
-class ReasoningSummaryTextDelta(_Event, frozen=True, tag="response.reasoning_summary_text.delta"):
+class ReasoningSummaryTextDelta(
+    _Event, frozen=True, gc=False, tag="response.reasoning_summary_text.delta"
+):
     """More of a reasoning summary; never empty."""
 
     item_id: str
@@ -210,7 +212,9 @@ class ReasoningSummaryTextDone(_Event, frozen=True, tag="response.reasoning_summ
     text: str
 
 
-class FunctionCallArgumentsDelta(_Event, frozen=True, tag="response.function_call_arguments.delta"):
+class FunctionCallArgumentsDelta(
+    _Event, frozen=True, gc=False, tag="response.function_call_arguments.delta"
+):
     """A slice of the arguments' JSON text; never empty."""
 
     item_id: str
@@ -227,7 +231,9 @@ class FunctionCallArgumentsDone(_Event, frozen=True, tag="response.function_call
     name: str
 
 
-class CustomToolCallInputDelta(_Event, frozen=True, tag="response.custom_tool_call_input.delta"):
+class CustomToolCallInputDelta(
+    _Event, frozen=True, gc=False, tag="response.custom_tool_call_input.delta"
+):
     """More free-form input, as plain text; never empty."""
 
     item_id: str

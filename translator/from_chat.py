@@ -300,10 +300,11 @@ class ChatReader:
         self._add(deltas, field, text)
 
     def _read_text(self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta]) -> None:
-        if self._tags is None or self._split_by_server:
-            self._add(deltas, "text", text, _read_logprobs(logprobs))
+        read = _read_logprobs(logprobs) if logprobs else None
+        if self._tags is None or self._split_by_server or self._tags.only_text:
+            self._add(deltas, "text", text, read)
         else:
-            self._split(deltas, self._tags.feed(text), _read_logprobs(logprobs))
+            self._split(deltas, self._tags.feed(text), read)
 
     def _split(
         self, deltas: list[Delta], runs: list[tuple[bool, str]], logprobs: list[Logprob] | None
@@ -392,7 +393,8 @@ class ChatReader:
         if kind in self._native:
             text = self._native[kind].feed(text)
         if text:
-            self._produced = self._produced or not text.isspace()
+            if not self._produced:
+                self._produced = not text.isspace()
             delta = Text(text, logprobs) if kind == "text" else _text_of_kind(kind, text)
             deltas.append(delta)
 

@@ -62,6 +62,7 @@ _USUAL: dict[str, type[items.UsualInputItem]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(items.UsualInputItem)
 }
 _decode_usual = msgspec.json.Decoder(items.UsualInputItem).decode
+_decode_content = msgspec.json.Decoder(items.Content).decode
 
 _TOLD_THOUGHT = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
 
@@ -292,7 +293,10 @@ def _result(
     output = item.output
     if is_string(output):
         return Result(item.call_id, output, noun, path)
-    return Result(item.call_id, _decode(output, items.Content, f"{path}.output"), noun, path)
+    try:
+        return Result(item.call_id, _decode_content(output), noun, path)
+    except NOT_JSON as error:
+        raise at_path(invalid_from(error), f"{path}.output") from None
 
 
 def _told_thought(message: items.PlainMessage) -> Thought | None:

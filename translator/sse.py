@@ -12,6 +12,8 @@ it tells why a stream broke off.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from .errors import UpstreamError
@@ -34,8 +36,14 @@ _encoder = msgspec.json.Encoder()
 
 def encode(event: Event) -> bytes:
     """One event as one frame: its name, its JSON on one line, a blank line."""
-    name = event.__struct_config__.tag
-    return b"event: %b\ndata: %b\n\n" % (str(name).encode(), _encoder.encode(event))
+    return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
+
+
+_BEFORE = {
+    kind: b"event: %b\ndata: " % str(kind.__struct_config__.tag).encode()
+    for kind in get_args(Event)
+}
+"""What stands before the JSON of each kind of event."""
 
 
 class Decoder:
@@ -67,6 +75,10 @@ class Decoder:
             self._after_cr = False
         if not data:
             return []
+        if data.startswith(b"data: ") and data.endswith(b"\n\n") and not self._held:
+            frames = data[6:-2].split(b"\n\ndata: ")
+            if self._usual(data, len(frames)):
+                return frames
         self._after_cr = data.endswith(b"\r")
         lines = data.splitlines()
         rest = None if data.endswith((b"\n", b"\r")) else lines.pop()
@@ -82,6 +94,11 @@ class Decoder:
             self._line.append(rest)
             self._hold(len(rest))
         return payloads
+
+    def _usual(self, data: bytes, frames: int) -> bool:
+        """Whether a read is whole frames of one `data:` line each, which nearly all reads are."""
+        self._at_start = False
+        return data.count(b"\n") == 2 * frames and b"\r" not in data and len(data) - 8 <= self._max
 
     def end(self) -> list[bytes]:
         """The body is over: what is held counts as finished."""

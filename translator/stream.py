@@ -313,23 +313,35 @@ class ResponseStream:
             case _ as never:
                 assert_never(never)
 
-    def _said(self, delta: Text | Refusal) -> Events:
+    def _said(self, delta: Text | Refusal) -> Iterable[Event]:
         message = self._last
         if not isinstance(message, _MessageSegment):
-            if isinstance(delta, Text) and delta.text.isspace():
-                self._blank.append(delta)
-                return
-            message = yield from self._new_message()
+            return self._said_anew(delta)
+        if self._blank_reasoning:
+            self._blank_reasoning.clear()
+        return self._goes_on(message, delta)
+
+    def _said_anew(self, delta: Text | Refusal) -> Events:
+        if isinstance(delta, Text) and delta.text.isspace():
+            self._blank.append(delta)
+            return
+        message = yield from self._new_message()
         self._blank_reasoning.clear()
         message.waiting.append(delta)
         yield from self._advance()
 
-    def _cited(self, delta: Citation) -> Events:
+    def _goes_on(self, narrative: _Narrative[_D], delta: _D) -> Iterable[Event]:
+        """More of what was told last. Nearly all deltas are: alone in the line, they pass it by."""
+        if narrative.open is not None and len(self._line) == 1:
+            return narrative.open.take(delta)
+        narrative.waiting.append(delta)
+        return self._advance()
+
+    def _cited(self, delta: Citation) -> Iterable[Event]:
         if isinstance(self._last, _MessageSegment):
-            self._last.waiting.append(delta)
-            yield from self._advance()
-        else:
-            self._blank.append(delta)
+            return self._goes_on(self._last, delta)
+        self._blank.append(delta)
+        return ()
 
     def _new_message(self) -> Generator[Event, None, _MessageSegment]:
         """A message at the end of the line, behind all that was said before."""
@@ -340,23 +352,25 @@ class ResponseStream:
         self._join(message)
         return message
 
-    def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Events:
+    def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Iterable[Event]:
         if isinstance(self._last, _ReasoningSegment):
-            reasoning = self._last
-        elif isinstance(delta, Reasoning) and delta.text.isspace():
-            self._blank_reasoning.append(delta)
-            return
-        elif self._family == "none" and not self._seal:
             self._blank.clear()
-            return  # nobody would see it
-        else:
-            yield from self._line_up()
-            reasoning = _ReasoningSegment()
-            reasoning.waiting.extend(self._blank_reasoning)
-            self._blank_reasoning.clear()
-            self._join(reasoning)
+            return self._goes_on(self._last, delta)
+        if isinstance(delta, Reasoning) and delta.text.isspace():
+            self._blank_reasoning.append(delta)
+            return ()
         self._blank.clear()
+        if self._family == "none" and not self._seal:
+            return ()  # nobody would see it
+        return self._new_reasoning(delta)
+
+    def _new_reasoning(self, delta: Reasoning | ReasoningDetails) -> Events:
+        yield from self._line_up()
+        reasoning = _ReasoningSegment()
+        reasoning.waiting.extend(self._blank_reasoning)
         reasoning.waiting.append(delta)
+        self._blank_reasoning.clear()
+        self._join(reasoning)
         yield from self._advance()
 
     def _tool_call(self, delta: ToolCall) -> Events:

@@ -55,6 +55,11 @@ class Splitter:
         self._close = tags.pairs[0][1]
         self._opened_by_template = tags.opened_by_template
 
+    @property
+    def only_text(self) -> bool:
+        """Nothing is looked for any more: all that follows is text."""
+        return self._at is _At.TEXT
+
     def feed(self, text: str) -> list[tuple[bool, str]]:
         """The runs that the next slice of text makes certain."""
         runs: list[tuple[bool, str]] = []

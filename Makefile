@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CLIENTS := .clients
 NODE_CLIENTS := tests/clients/node/package.json
 
+# `make test RUN="coverage run"` counts, in the same run, which branches were taken.
+RUN ?= python
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -16,7 +19,8 @@ NODE_CLIENTS := tests/clients/node/package.json
 help:
 	@echo "make demo             watch one answer pass through: no key, no network"
 	@echo "make test             the tests"
-	@echo "make check            format, lint, types, and the tests with the core fully covered"
+	@echo "make lint             format, lint, types"
+	@echo "make check            the same, and the tests with the core fully covered"
 	@echo "make clients          the tests with the real clients, which it installs (needs node and npm)"
 	@echo "make clean            remove everything that make built"
 
@@ -28,14 +32,17 @@ demo: $(VENV)/service.stamp
 
 .PHONY: test
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/$(RUN) -m pytest
 
-.PHONY: check
-check: $(VENV)/dev.stamp $(VENV)/node.stamp
+.PHONY: lint
+lint: $(VENV)/dev.stamp $(VENV)/node.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: check
+check: lint
 	$(BIN)/coverage run -m pytest --ignore=tests/clients
 	$(BIN)/coverage report
 

@@ -85,3 +85,10 @@ def test_a_frame_is_a_name_and_one_line_of_json() -> None:
         b'data: {"type":"response.output_text.delta","sequence_number":7,"item_id":"msg_1",'
         b'"output_index":0,"content_index":0,"delta":"a\\nb","logprobs":[]}\n\n'
     )
+
+
+def test_an_event_without_data_is_none() -> None:
+    """However many whole frames one read brings."""
+    assert payloads(b"data: \n\n") == []
+    assert payloads(b"data: 1\n\ndata: \n\ndata: 2\n\n") == [b"1", b"2"]
+    assert payloads(b"data: 1\n\ndata: 2\n\ndata: 3\n\n") == [b"1", b"2", b"3"]

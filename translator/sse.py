@@ -77,7 +77,7 @@ class Decoder:
             return []
         if data.startswith(b"data: ") and data.endswith(b"\n\n") and not self._held:
             frames = data[6:-2].split(b"\n\ndata: ")
-            if self._usual(data, len(frames)):
+            if self._usual(data, frames):
                 return frames
         self._after_cr = data.endswith(b"\r")
         lines = data.splitlines()
@@ -95,10 +95,15 @@ class Decoder:
             self._hold(len(rest))
         return payloads
 
-    def _usual(self, data: bytes, frames: int) -> bool:
+    def _usual(self, data: bytes, frames: list[bytes]) -> bool:
         """Whether a read is whole frames of one `data:` line each, which nearly all reads are."""
         self._at_start = False
-        return data.count(b"\n") == 2 * frames and b"\r" not in data and len(data) - 8 <= self._max
+        return (
+            data.count(b"\n") == 2 * len(frames)
+            and b"\r" not in data
+            and b"" not in frames
+            and len(data) - 8 <= self._max
+        )
 
     def end(self) -> list[bytes]:
         """The body is over: what is held counts as finished."""

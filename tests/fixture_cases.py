@@ -25,10 +25,10 @@ import msgspec
 from msgspec import Struct
 
 import translator
-from tests.compact import Summary, summary_of
 from tests.replaying import translation
 from translator import Dialect, Event, Options, Response, Target, Translation, TranslatorError
 from translator.compaction import unseal_summary
+from translator.kept.notation import Summary, summary_of
 from translator.sealed import unseal
 
 ERROR_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
@@ -143,7 +143,9 @@ class Case:
         known = translator.DIALECTS[self.source.dialect]
         types = get_type_hints(Dialect)
         fields = {
-            name: msgspec.convert(value, types[name])
+            name: None  # TOML has no null
+            if value is False and types[name] is not bool
+            else msgspec.convert(value, types[name])
             for name, value in self.source.dialect_fields.items()
         }
         return msgspec.structs.replace(known, **fields)

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 import translator
 from tests import test_framing
-from tests.compact import summary_of
 from tests.fixture_cases import Case, all_cases, as_json, disagreements, error_answer, run
 from tests.fixture_table import FRAMINGS, README, TESTS, readme_with_table
 from tests.invariants import check_events, check_response_types
 from tests.replaying import cut
 from tests.whole_bodies import completion_of
 from translator import TranslatorError
+from translator.kept.notation import summary_of
 
 TESTS_FOLDER = Path(__file__).parent
 CASES = all_cases()

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 import translator
-from tests.compact import summary_of
 from tests.fixture_cases import Case, all_cases, as_json
 from tests.invariants import check_events
 from tests.replaying import chunk, cut, replay, sse
+from translator.kept.notation import summary_of
 from translator.think_tags import Tags
 
 CASES = {

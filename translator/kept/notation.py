@@ -1,4 +1,4 @@
-"""A response in a few words, as `source.toml` of a fixture gives what is expected.
+"""A response in a few words, as `source.toml` of a fixture tells what is expected.
 
     R text                      reasoning
     M text                      a message of one text part
@@ -21,7 +21,7 @@ from typing import Any
 from msgspec import Struct
 
 MADE_HERE = re.compile(r"call_\d{24}(?=\Z|~)")
-"""Call ids as the tests' counter makes them."""
+"""Call ids as they are counted where exchanges are run again."""
 
 ACTIONS = {
     "tool_search_call": "arguments",
@@ -47,6 +47,7 @@ def summary_of(response: dict[str, Any], events: list[Any]) -> Summary:
     """The summary of a final response, and of the events that led to it."""
     output = response["output"]
     parts = [part for item in output for part in item.get("content", [])]
+    error: dict[str, Any] = response["error"] or {}
     return Summary(
         items=[item_in_words(item) for item in output],
         cut=_cut(events),
@@ -62,7 +63,7 @@ def summary_of(response: dict[str, Any], events: list[Any]) -> Summary:
         ],
         status=_status(response),
         usage=_usage(response["usage"]),
-        message=(response["error"] or {}).get("message", ""),
+        message=error.get("message", ""),
     )
 
 

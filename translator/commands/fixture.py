@@ -1,0 +1,62 @@
+"""`translator fixture`: an exchange that was kept becomes a case of the tests."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from translator.kept.fixture import default_name, fixture_of
+from translator.kept.folder import Folder, NotKept
+
+from .terminal import Commands, UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "fixture",
+        help="make a test case of an exchange that was kept",
+        description="Makes a fixture of a folder that serve --trace has kept: the request, the "
+        "chat request, the upstream's answer, and what comes out of it now. Read what it wrote "
+        "before you keep it: what was said is in there.",
+    )
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="the exchange (default: none)")
+    add(
+        "--name",
+        metavar="UPSTREAM/CASE",
+        help="the name of the fixture (default: the dialect, and the time and model)",
+    )
+    add("--to", metavar="DIR", default="fixtures", help="where it goes (default: fixtures)")
+    add(
+        "--title",
+        metavar="TEXT",
+        default="As it was seen",
+        help="what the case shows (default: As it was seen)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
+        folder = Folder(Path(options.folder))
+        files = fixture_of(folder, options.title)
+    except NotKept as error:
+        raise UsageError(f"{options.folder} cannot become a fixture: {error}") from None
+    name = options.name or default_name(folder)
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"--name: {name!r} is not of the form UPSTREAM/CASE")
+    place = Path(options.to) / name
+    try:
+        place.mkdir(parents=True)
+        for file, content in files.items():
+            (place / file).write_bytes(content)
+    except FileExistsError:
+        raise UsageError(f"{place} is there already; --name gives it another name") from None
+    except OSError as error:
+        raise UsageError(f"{place} cannot be written: {error.strerror}") from None
+    for file in files:
+        print(place / file)
+    return 0

@@ -1,0 +1,107 @@
+"""Keys, taken out of what is kept.
+
+Headers are the smaller part: those that are not on a short list are not kept at all. But clients
+put keys into prompts, and upstreams repeat them in errors; so each key that is known, the
+operator's and those in the client's headers, is looked for in every byte, also as JSON escapes it,
+and in the sealed reasoning and summaries that travel inside a conversation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from translator.compaction import MAX_SUMMARY_BYTES
+from translator.compaction import PREFIX as SUMMARY
+from translator.dialects import DIALECTS
+from translator.kept.folder import REMOVED
+from translator.sealed import MAX_REASONING_BYTES, pack, unpack
+from translator.sealed import PREFIX as REASONING
+from translator.service.settings import Settings
+
+MIN_SECRET_CHARACTERS = 8
+"""What is shorter protects nothing, and may stand anywhere by chance."""
+
+KEPT_HEADERS = re.compile(
+    r"content-(?:type|encoding)|date|retry-after(?:-ms)?|server|x-request-id|x-ratelimit-[a-z-]+"
+)
+"""The headers of an upstream that are kept."""
+
+_SECRET_NAME = re.compile(r"auth|cookie|key|passw|secret|session|token", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[\s,;]+")
+_BLOB = re.compile(rb"translator\.(?:compaction\.)?1\.[A-Za-z0-9_=-]+")
+_LIMITS = {REASONING: MAX_REASONING_BYTES, SUMMARY: MAX_SUMMARY_BYTES}
+
+
+class Redaction:
+    """Replaces secrets by REMOVED."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets for form in _forms(secret)}
+        self._forms = sorted(
+            forms, key=len, reverse=True
+        )  # the longest first: one may hold another
+
+    def __call__(self, data: bytes) -> bytes:
+        if not self._forms:
+            return data
+        return self._plain(_BLOB.sub(self._blob, data))
+
+    def text(self, text: str) -> str:
+        return self(text.encode()).decode()
+
+    def _plain(self, data: bytes) -> bytes:
+        for form in self._forms:
+            data = data.replace(form, REMOVED.encode())
+        return data
+
+    def _blob(self, match: re.Match[bytes]) -> bytes:
+        blob = match[0].decode()
+        for prefix, limit in _LIMITS.items():
+            plain = unpack(prefix, blob, limit)
+            if plain is not None and (clean := self._plain(plain)) != plain:
+                return pack(prefix, clean).encode()
+        return match[0]
+
+
+def operator_secrets(settings: Settings) -> set[str]:
+    """The keys and headers of all upstreams, whichever of them a request goes to."""
+    found: set[str] = set()
+    for upstream in settings.upstreams.values():
+        if upstream.api_key is not None:
+            found.add(upstream.api_key)
+        # Whatever its name, a header that an operator sets may be a secret; but a fact of the
+        # exchange must not go with it.
+        found |= {value for value in upstream.headers.values() if value not in DIALECTS}
+        found |= secrets_in(upstream.headers)
+    return {one for one in found if len(one) >= MIN_SECRET_CHARACTERS}
+
+
+def client_secrets(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
+    """The keys in the headers of a client's request."""
+    return secrets_in({str(name, "latin-1"): str(value, "latin-1") for name, value in headers})
+
+
+def secrets_in(headers: Mapping[str, str]) -> set[str]:
+    """What could be a secret in the headers that could hold one."""
+    found: set[str] = set()
+    for name, value in headers.items():
+        if _SECRET_NAME.search(name):
+            found |= {value, *_words(value)}
+    return {one for one in found if len(one) >= MIN_SECRET_CHARACTERS}
+
+
+def _words(value: str) -> Iterator[str]:
+    """The key behind "Bearer", and the value of each cookie."""
+    scheme, _, rest = value.strip().partition(" ")
+    for word in _SEPARATORS.split(rest or scheme):
+        yield word
+        yield word.partition("=")[2]
+
+
+def _forms(secret: str) -> Iterator[bytes]:
+    """A secret as it may be written: plainly, and inside JSON."""
+    for text in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+        yield text.encode()
+        yield text.replace("/", "\\/").encode()

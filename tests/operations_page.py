@@ -1,0 +1,139 @@
+"""Write the tables of docs/operations.md that the code knows best, after a setting has changed.
+
+    python -m tests.operations_page
+
+Each table stands between two marks, <!-- NAME --> and <!-- /NAME -->; all else is written by hand.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+from translator.service import settings as module
+from translator.service.metrics import Metrics
+from translator.service.settings import (
+    ClientKeys,
+    ModelSection,
+    Server,
+    UpstreamSection,
+    read_table,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "operations.md"
+COMMAND = "python -m tests.operations_page"
+
+SECTIONS: Mapping[str, type[msgspec.Struct]] = {
+    "[server]": Server,
+    "[upstreams.NAME]": UpstreamSection,
+    '[models."ID"]': ModelSection,
+    "[clients.NAME]": ClientKeys,
+}
+_KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
+
+
+def block(text: str, name: str) -> str | None:
+    """What stands between the marks of that name; None where there are none."""
+    found = _marked(name).search(text)
+    return found[0] if found else None
+
+
+def _marked(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+
+
+def settings() -> str:
+    """All that can be set: its default and what it means."""
+    parts: list[str] = []
+    for title, struct in SECTIONS.items():
+        said = meanings(struct)
+        parts.append(f"\n### `{title}`\n\n| setting | default | meaning |\n|---|---|---|\n")
+        for field in msgspec.structs.fields(struct):
+            default = field.default
+            if default is msgspec.NODEFAULT:
+                default = field.default_factory()  # type: ignore[misc]
+            words = [said[field.name]] if said[field.name] else []
+            if not words and field.name in Server.__struct_fields__:
+                words.append("In place of what `[server]` says.")
+            if known := _words(field.type):
+                words.append(f"One of {', '.join(f'`{word}`' for word in known)}.")
+            text = " ".join(words).replace("|", "\\|")
+            parts.append(f"| `{field.name}` | {shown(default)} | {text} |\n")
+    return "".join(parts) + "\n"
+
+
+def meanings(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """The docstring of each field; empty where it has none."""
+    tree = ast.parse(inspect.getsource(module))
+    [body] = [
+        node.body
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name == struct.__name__
+    ]
+    found = dict.fromkeys(struct.__struct_fields__, "")
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[node.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def shown(default: object) -> str:
+    """A default as TOML writes it."""
+    if default is None or default == "" or default == {}:
+        return ""
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(json.dumps, default))}]`"
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{json.dumps(default)}`"
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return next(filter(None, map(_words, get_args(kind))), ())
+
+
+def metrics() -> str:
+    """All metrics, with their labels."""
+    made = Metrics(read_table({"upstreams": {"up": {"base_url": "http://up.test"}}}, {}))
+    lines = ["| metric | kind | labels | meaning |\n|---|---|---|---|\n"]
+    for one in vars(made).values():
+        if not isinstance(one, MetricWrapperBase):
+            continue
+        name = f"{one._name}_total" if isinstance(one, Counter) else one._name
+        labels = ", ".join(f"`{label}`" for label in one._labelnames)
+        lines.append(f"| `{name}` | {_KINDS[type(one)]} | {labels} | {one._documentation} |\n")
+    return "".join(lines)
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {"settings": settings, "metrics": metrics}
+
+
+def main() -> int:
+    text = PAGE.read_text("utf-8")
+    for name, write in BLOCKS.items():
+        if block(text, name) is None:
+            print(f"{PAGE.name} has no lines <!-- {name} --> and <!-- /{name} -->", file=sys.stderr)
+            return 1
+        made = write()
+        text = _marked(name).sub(lambda _, made=made: made, text)
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""The log: a line per request, as words or as JSON, with what an operator asks first."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from translator.service.logs import FORMATTERS, start_logging
+from translator.service.settings import LogFormat
+
+from .test_main import served
+from .wire import (
+    BOUND_S,
+    HELLO,
+    MODELS,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    chunk,
+    client_of,
+    frame,
+    make_settings,
+)
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v1/responses"
+ASK: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+class Log:
+    """What is written to the log, in one of its forms."""
+
+    def __init__(self, form: LogFormat) -> None:
+        self._stream = io.StringIO()
+        self.where = logging.StreamHandler(self._stream)
+        self.where.setFormatter(FORMATTERS[form]())
+
+    @property
+    def lines(self) -> list[str]:
+        return self._stream.getvalue().splitlines()
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.lines]
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The line of the only request."""
+        [found] = [line for line in self.objects if "duration_ms" in line]
+        return found
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
+    """The log of `translator` in JSON, or in the form that the test is parametrized with."""
+    found = Log(getattr(request, "param", "json"))
+    logger = logging.getLogger("translator")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(found.where)
+    yield found
+    logger.removeHandler(found.where)
+    logger.setLevel(before)
+
+
+async def say_hello_with_usage(call: Call) -> None:
+    usage = {
+        "prompt_tokens": 30,
+        "completion_tokens": 12,
+        "total_tokens": 42,
+        "prompt_tokens_details": {"cached_tokens": 20},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    }
+    await call.head()
+    await call.send(*HELLO[:-1], frame({"choices": [], "usage": usage}), HELLO[-1])
+    await call.end()
+
+
+async def test_a_line_of_json_has_the_facts_of_a_request(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    upstream.script = say_hello_with_usage
+    headers = {"x-request-id": "mine-1", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+        await client.post(PATH, json=ASK | {"store": True, "truncation": "auto"}, headers=headers)
+    [line] = log.objects
+    assert 0 <= line.pop("first_token_ms") <= line.pop("duration_ms") < BOUND_S * 1000
+    moment = datetime.fromisoformat(line.pop("time"))
+    assert abs((datetime.now(UTC) - moment).total_seconds()) < 2 * BOUND_S
+    message = line.pop("message")
+    assert message.startswith(f"POST {PATH} 200 ")
+    assert message.endswith(
+        "tokens=30+12 model=small dialect=base notes='2; ignored' outcome=completed id=mine-1"
+    )
+    assert line == {
+        "level": "info",
+        "logger": "translator.service.record",
+        "id": "mine-1",
+        "method": "POST",
+        "path": PATH,
+        "status": 200,
+        "model": "small",
+        "dialect": "base",
+        "upstream": "up",
+        "attempts": 1,
+        "outcome": "completed",
+        "notices": {"ignored": 2},
+        "trace_id": TRACE,
+        "input_tokens": 30,
+        "cached_tokens": 20,
+        "output_tokens": 12,
+        "reasoning_tokens": 5,
+    }
+
+
+@pytest.mark.parametrize("log", ["text"], indirect=True)
+async def test_a_line_of_words_is_one_line(upstream: ScriptedUpstream, log: Log) -> None:
+    upstream.script = say_hello_with_usage
+    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+        await client.post(PATH, json=ASK)
+        await client.post(PATH, json=ASK | {"input": [{"role": "user", "content": 3}]})
+    good, bad = log.lines
+    assert f" INFO POST {PATH} 200 " in good
+    assert "ms first=" in good
+    assert " tokens=30+12 model=small dialect=base outcome=completed id=req_" in good
+    assert f" INFO POST {PATH} 400 " in bad
+    assert " outcome=invalid_type param=input[0].content id=req_" in bad
+    assert "first=" not in bad
+    assert "tokens=" not in bad
+
+
+async def test_a_failure_is_told_with_its_reason(upstream: ScriptedUpstream, log: Log) -> None:
+    async def script(call: Call) -> None:
+        if "temperature" in call.json:
+            await call.answer({"error": {"message": "Unknown parameter: 'temperature'."}}, 400)
+        else:
+            error = {"message": "secret", "code": "c" * 999, "param": "top_p"}
+            await call.answer({"error": error}, 400)
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+        await client.post(PATH, json=ASK | {"temperature": 0.5})
+    line = log.request
+    assert line["status"] == 400
+    assert line["attempts"] == 2
+    assert line["error"] == {"type": "invalid_request_error", "code": "c" * 200}
+    assert " attempts=2 " in line["message"]
+    assert "secret" not in "".join(log.lines)
+
+
+async def test_a_stream_that_fails_is_told_with_its_reason(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(chunk({"content": "x"}))
+        call.drop()
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+        await client.post(PATH, json=ASK)
+    line = log.request
+    assert line["status"] == 200
+    assert line["outcome"] == "failed upstream_error"
+    assert line["error"] == {"type": "server_error", "code": "upstream_error"}
+
+
+async def test_what_machines_ask_for_all_the_time_is_no_news(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    async with client_of(make_settings(upstream.url)) as client:
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert (await client.get(path)).status_code == 200
+        assert log.lines == []
+        logging.getLogger("translator").setLevel(logging.DEBUG)
+        await client.get("/healthz")
+    assert log.request["path"] == "/healthz"
+
+
+async def test_a_client_cannot_write_into_the_log(upstream: ScriptedUpstream, log: Log) -> None:
+    """Neither a second line, nor a field that is not its own."""
+    async with client_of(make_settings(upstream.url)) as client:
+        model = 'x\n{"level":"error"}", "status": 200'
+        await client.post(PATH, json=ASK | {"model": model})
+        await client.get("/v1/a%0Ab%22")
+    first, second = log.objects
+    assert first["status"] == 200
+    assert first["level"] == "info"
+    assert first["model"] == model
+    assert second["path"] == '/v1/a\nb"'
+
+
+async def test_an_exception_is_a_field(log: Log) -> None:
+    try:
+        raise ValueError("one\ntwo")
+    except ValueError:
+        logging.getLogger("translator").exception("It failed: %s", "why")
+    [line] = log.objects
+    assert line["level"] == "error"
+    assert line["message"] == "It failed: why"
+    assert line["exception"].endswith("ValueError: one\ntwo")
+
+
+async def test_a_request_id_is_taken_returned_and_sent_upstream(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    async with client_of(make_settings(upstream.url)) as client:
+        given = await client.post(PATH, json=ASK, headers={"x-request-id": "mine-1"})
+        made = await client.post("/v1/chat/completions", json={"model": "m", "messages": []})
+    assert given.headers["x-request-id"] == "mine-1"
+    assert made.headers["x-request-id"].startswith("req_")
+    assert [call.headers["x-request-id"] for call in upstream.calls] == [
+        given.headers["x-request-id"],
+        made.headers["x-request-id"],
+    ]
+    assert [line["id"] for line in log.objects] == [
+        call.headers["x-request-id"] for call in upstream.calls
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parent", "state", "carried"),
+    [
+        (f"00-{TRACE}-00f067aa0ba902b7-01", "a=1,b=2", True),
+        (f"00-{TRACE}-00f067aa0ba902b7-00", None, True),
+        (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", None, False),
+        (f"00-{'0' * 32}-00f067aa0ba902b7-01", None, False),
+        (f"00-{TRACE}-{'0' * 16}-01", None, False),
+        (f"ff-{TRACE}-00f067aa0ba902b7-01", None, False),
+        (f"00-{TRACE}-00f067aa0ba902b7-01-secret", None, False),
+        ("secret", None, False),
+        (f"00-{TRACE}-00f067aa0ba902b7-01", "x=" + "y" * 511, "parent"),
+    ],
+)
+async def test_the_trace_of_a_client_goes_on_upstream(
+    parent: str, state: str | None, carried: bool | str, upstream: ScriptedUpstream
+) -> None:
+    """Without OpenTelemetry, too; and only where it is one."""
+    headers = {"traceparent": parent} | ({} if state is None else {"tracestate": state})
+    async with client_of(make_settings(upstream.url)) as client:
+        await client.post(PATH, json=ASK, headers=headers)
+    [call] = upstream.calls
+    assert call.headers.get("traceparent") == (parent if carried else None)
+    assert call.headers.get("tracestate") == (state if carried is True else None)
+
+
+async def test_the_operators_headers_come_before_the_clients(upstream: ScriptedUpstream) -> None:
+    settings = make_settings(upstream.url, upstream={"headers": {"X-Request-Id": "fixed"}})
+    async with client_of(settings) as client:
+        await client.post(PATH, json=ASK, headers={"x-request-id": "mine-1"})
+    assert upstream.calls[0].headers["x-request-id"] == "fixed"
+
+
+async def test_serve_logs_json_when_asked(upstream: ScriptedUpstream) -> None:
+    words = ("--upstream", upstream.url, "--log-format", "json", "--log-level", "debug")
+    with served(*words) as (line, process):
+        base = line.partition("/v1 and ")[0].removeprefix("translator listens on ")
+        async with httpx.AsyncClient(timeout=BOUND_S) as client:
+            await client.post(base + PATH, json=ASK)
+        process.terminate()
+        _, err = await bounded(asyncio.to_thread(process.communicate, timeout=BOUND_S))
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line["outcome"] for line in lines if "duration_ms" in line] == ["completed"]
+
+
+def test_the_log_can_go_elsewhere() -> None:
+    """A live view keeps its lines apart."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        root.handlers = []
+        start_logging("info", "json", stream)
+        logging.getLogger("translator").info("Hello")
+        logging.getLogger("other").info("not shown")
+    finally:
+        root.handlers, level = before
+        root.setLevel(level)
+        logging.getLogger("translator").setLevel(logging.NOTSET)
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["Hello"]

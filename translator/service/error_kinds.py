@@ -1,0 +1,75 @@
+"""What went wrong, as one of a few words: for metrics and spans, whose labels must be bounded.
+
+An upstream can put anything into an error's code. So its code counts only when it is one of those
+that we give; any other refusal is known by whose fault it was.
+"""
+
+from __future__ import annotations
+
+import aiohttp
+import httpx
+
+from translator.errors import CredentialRefused, TranslatorError, UpstreamError
+
+from .transport import FAULTS, cause
+
+KNOWN_CODES = frozenset(
+    {
+        "content_filter",
+        "context_length_exceeded",
+        "insufficient_quota",
+        "invalid_api_key",
+        "model_not_found",
+        "rate_limit_exceeded",
+        "server_is_overloaded",
+    }
+)
+"""Codes of upstream errors on which clients act, and so operators, too."""
+
+_TRANSPORT: tuple[tuple[str, tuple[type[Exception], ...]], ...] = (
+    ("connect_timeout", (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout)),
+    ("silence", (aiohttp.ServerTimeoutError, httpx.TimeoutException)),
+    (
+        "unreachable",
+        (
+            aiohttp.ClientConnectorError,
+            aiohttp.ClientHttpProxyError,
+            httpx.ConnectError,
+            httpx.ProxyError,
+        ),
+    ),
+    (
+        "broken",
+        (
+            aiohttp.ClientConnectionError,
+            aiohttp.ClientPayloadError,
+            httpx.RemoteProtocolError,
+            httpx.NetworkError,
+        ),
+    ),
+    ("not_http", (aiohttp.ClientError, httpx.HTTPError)),
+)
+"""The client's exceptions; the first row that fits."""
+
+
+def kind_of(error: TranslatorError) -> str:
+    """One word for an error: one of ours, or one of `UPSTREAM_KINDS`."""
+    if not isinstance(error, UpstreamError):
+        return error.code or error.type
+    if isinstance(error.__cause__, FAULTS):
+        seen = cause(error.__cause__)
+        return next(kind for kind, theirs in _TRANSPORT if isinstance(seen, theirs))
+    if isinstance(error, CredentialRefused):
+        return "credential_refused"
+    if error.code in KNOWN_CODES:
+        return str(error.code)
+    if error.status_hint == 504:
+        return "timeout"
+    return "refused" if error.status_hint < 500 else "failed"
+
+
+UPSTREAM_KINDS = frozenset(
+    {*KNOWN_CODES, *(kind for kind, _ in _TRANSPORT)}
+    | {"credential_refused", "timeout", "refused", "failed"}
+)
+"""All words for what goes wrong with an upstream."""

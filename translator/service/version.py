@@ -1,0 +1,15 @@
+"""Which version serves."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def _version() -> str:
+    try:
+        return version("translator")
+    except PackageNotFoundError:  # run from a folder
+        return "unknown"
+
+
+VERSION = _version()

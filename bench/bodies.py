@@ -5,8 +5,9 @@ Both are made up here, of the shapes and sizes that real ones have; nothing in t
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 KINDS = ("text", "reasoning", "arguments", "custom input")
@@ -35,11 +36,9 @@ def stream(kind: str, count: int) -> Iterator[bytes]:
     `custom input` belong to the free-form tool of `request`.
     """
     yield frame({"role": "assistant", "content": ""})
-    words = _words()
     if kind in ("text", "reasoning"):
         field = "content" if kind == "text" else "reasoning_content"
-        for _ in range(count):
-            yield frame({field: next(words)})
+        yield from _repeated([frame({field: f"{word} "}) for word in WORDS], count)
         yield frame({}, "stop")
     else:
         name = "exec_command" if kind == "arguments" else "apply_patch"
@@ -47,8 +46,7 @@ def stream(kind: str, count: int) -> Iterator[bytes]:
         call = {"index": 0, "id": "functions.call:0", "type": "function"}
         yield frame({"tool_calls": [call | {"function": {"name": name, "arguments": ""}}]})
         yield _arguments(f'{{"{key}":"')
-        for _ in range(count):
-            yield _arguments(next(words))
+        yield from _repeated([_arguments(f"{word} ") for word in WORDS], count)
         yield _arguments('"}')
         yield frame({}, "tool_calls")
     yield b"data: [DONE]\n\n"
@@ -58,20 +56,32 @@ def _arguments(piece: str) -> bytes:
     return frame({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
 
 
-def _words() -> Iterator[str]:
-    while True:
-        for word in WORDS:
-            yield f"{word} "
+def _repeated(frames: Sequence[bytes], count: int) -> Iterator[bytes]:
+    return itertools.islice(itertools.cycle(frames), count)
 
 
-def request(size: int, *, image_share: float = 0.0) -> bytes:
+SIZES: Mapping[str, tuple[int, float]] = {
+    "40 KB": (40_000, 0),
+    "200 KB": (200_000, 0),
+    "1 MB": (1_000_000, 0),
+    "4 MB": (4_000_000, 0),
+    "4 MB, 3 of it a screenshot": (4_000_000, 0.75),
+}
+"""Requests to measure with: bytes of the body, and which share of them is one image."""
+
+
+def requests() -> dict[str, bytes]:
+    return {name: request(size, image_share=image) for name, (size, image) in SIZES.items()}
+
+
+def request(size: int, *, image_share: float = 0.0, model: str = "kimi-k2p6") -> bytes:
     """A request of about `size` bytes, as a coding agent sends it in the middle of a session.
 
     Twenty tools, instructions, then turns of reasoning, a call and its result. `image_share` is the
     part of the size that is one screenshot, inside the result of a call.
     """
     body: dict[str, Any] = {
-        "model": "kimi-k2p6",
+        "model": model,
         "stream": True,
         "input": [
             _said("developer", _prose(min(16_000, size // 8))),

@@ -1,6 +1,6 @@
 """The core alone, bytes to bytes: what a chunk costs, and whether that depends on how many came.
 
-    python -m bench.core
+    python -m bench.core [--quick]
 
 The yardstick beside each kind is `json.loads` and `json.dumps` of the same chunk: what a program
 pays that decodes and encodes it, and does nothing else.
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
 import translator
 
 from .bodies import KINDS, frame, request, stream
-from .timing import best_of, seconds, table
+from .section import Section, table
+from .timing import best_of, seconds
 
 CHUNKS = 20_000
 ROUNDS = 7
@@ -48,15 +50,16 @@ def decode_and_encode(pieces: Sequence[bytes]) -> None:
             json.dumps(json.loads(piece[6:])).encode()
 
 
-def kinds() -> str:
+def kinds(rounds: int) -> Section:
     """What one chunk of each kind costs."""
     rows: list[tuple[str, ...]] = []
+    facts: dict[tuple[str, str], float] = {}
     for kind in KINDS:
         pieces = list(stream(kind, CHUNKS))
         size = sum(map(len, pieces))
         one_read = [b"".join(pieces[n : n + 16]) for n in range(0, len(pieces), 16)]
         best = best_of(
-            ROUNDS,
+            rounds,
             {
                 "alone": lambda pieces=pieces: seconds(lambda: translate(pieces)),
                 "sixteen": lambda pieces=one_read: seconds(lambda: translate(pieces)),
@@ -64,6 +67,7 @@ def kinds() -> str:
             },
         )
         per_chunk = {name: value / len(pieces) * 1e6 for name, value in best.items()}
+        facts["us_per_chunk", kind] = per_chunk["alone"]
         rows.append(
             (
                 kind,
@@ -75,30 +79,41 @@ def kinds() -> str:
             )
         )
     head = ("chunks of", "µs", "µs, 16 in a read", "MB/s", "json µs", "ratio")
-    return table(head, rows)
-
-
-def growth() -> str:
-    """What a chunk costs in streams of other lengths."""
-    rows: list[tuple[str, ...]] = []
-    first: dict[str, float] = {}
-    for length in LENGTHS:
-        row = [f"{length:,}"]
-        for kind in KINDS:
-            pieces = list(stream(kind, length))
-            best = min(seconds(lambda: translate(pieces)) for _ in range(3))  # noqa: B023
-            cost = best / len(pieces) * 1e6
-            row.append(f"{cost:.2f} ({cost / first.setdefault(kind, cost):.2f})")
-        rows.append(tuple(row))
-    return table(("chunks", *(f"{kind}, µs (ratio)" for kind in KINDS)), rows)
-
-
-def report() -> str:
-    return (
-        f"A chunk is {len(frame({'content': 'words '}))} bytes; CPU time, best of {ROUNDS}.\n\n"
-        f"{kinds()}\nThe law of growth:\n\n{growth()}"
+    return Section(
+        title="The core alone, bytes to bytes",
+        table=table(head, rows),
+        remarks=[
+            f"A chunk is {len(frame({'content': 'words '}))} bytes; CPU time, best of {rounds} "
+            "rounds. json is `json.loads` and `json.dumps` of the same chunk."
+        ],
+        facts=facts,
     )
 
 
+def growth(lengths: Sequence[int]) -> Section:
+    """What a chunk costs in streams of other lengths."""
+    rows: list[tuple[str, ...]] = []
+    first: dict[str, float] = {}
+    for length in lengths:
+        row = [f"{length:,}"]
+        for kind in KINDS:
+            pieces = list(stream(kind, length))
+            rounds = 1 if length > 100_000 else 3
+            best = min(seconds(lambda: translate(pieces)) for _ in range(rounds))  # noqa: B023
+            cost = best / len(pieces) * 1e6
+            row.append(f"{cost:.2f} ({cost / first.setdefault(kind, cost):.2f})")
+        rows.append(tuple(row))
+    return Section(
+        title="The core's law of growth: µs per chunk in a stream of so many",
+        table=table(("chunks", *(f"{kind} (× the shortest)" for kind in KINDS)), rows),
+    )
+
+
+def sections(*, quick: bool) -> Iterator[Section]:
+    yield kinds(2 if quick else ROUNDS)
+    yield growth(LENGTHS[:3] if quick else LENGTHS)
+
+
 if __name__ == "__main__":
-    print(report())
+    for section in sections(quick="--quick" in sys.argv):
+        print(section.markdown(), end="", flush=True)

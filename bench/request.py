@@ -1,27 +1,28 @@
 """A request's way out: decode, translate, encode.
 
-    python -m bench.request
+    python -m bench.request [--quick]
 
-The yardstick is `json.loads` and `json.dumps` of the same body.
+The yardsticks are `json.loads` and `json.dumps` of the same body, and LiteLLM's own translation of
+it, called as a library.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import translator
 
-from .bodies import request
-from .timing import best_of, seconds, table
+from .bodies import requests
+from .environments import installed
+from .peers import LITELLM
+from .section import Section, table
+from .targets import ROOT, Unavailable
+from .timing import milliseconds
 
-BODIES = {
-    "40 KB": request(40_000),
-    "200 KB": request(200_000),
-    "1 MB": request(1_000_000),
-    "4 MB": request(4_000_000),
-    "4 MB, 3 of it a screenshot": request(4_000_000, image_share=0.75),
-}
 ROUNDS = 7
 DIALECTS = ("fireworks", "deepseek")
 
@@ -41,32 +42,66 @@ def decode_and_encode(body: bytes) -> bytes:
     return json.dumps(json.loads(body)).encode()
 
 
-def report() -> str:
+def litellm_ms(rounds: int) -> tuple[dict[str, float], str]:
+    """Milliseconds that LiteLLM takes for each body; or none, and why."""
+    try:
+        python = installed(LITELLM) / "python"
+    except Unavailable as reason:
+        return {}, f"LiteLLM is left out: {reason}"
+    done = subprocess.run(
+        [str(python), "-m", "bench.litellm_request", str(rounds)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        return {}, f"LiteLLM is left out: {done.stderr.strip()[-300:]}"
+    return json.loads(done.stdout.splitlines()[-1]), ""
+
+
+def sections(*, quick: bool) -> Iterator[Section]:
+    rounds = 2 if quick else ROUNDS
+    theirs, missing = litellm_ms(max(1, rounds // 2))
     rows: list[tuple[str, ...]] = []
-    for name, body in BODIES.items():
-        repeat = max(1, 4_000_000 // len(body))
-        candidates = {
-            dialect: lambda body=body, dialect=dialect, repeat=repeat: seconds(
-                lambda: [translate(body, dialect) for _ in range(repeat)]
-            )
-            for dialect in DIALECTS
-        }
-        candidates["json"] = lambda body=body, repeat=repeat: seconds(
-            lambda: [decode_and_encode(body) for _ in range(repeat)]
-        )
-        best = best_of(ROUNDS, candidates)
-        ms = {name: value / repeat * 1e3 for name, value in best.items()}
+    facts: dict[tuple[str, str], float] = {}
+    ways: dict[str, Callable[[bytes], object]] = {
+        dialect: lambda body, dialect=dialect: translate(body, dialect) for dialect in DIALECTS
+    }
+    for name, body in requests().items():
+        ms = milliseconds(rounds, body, {**ways, "json": decode_and_encode})
+        ratios = [ms[dialect] / ms["json"] for dialect in DIALECTS]
+        facts["request_to_json", name] = max(ratios)
         rows.append(
             (
                 name,
                 *(f"{ms[dialect]:.2f}" for dialect in DIALECTS),
                 f"{ms['json']:.2f}",
-                *(f"{ms[dialect] / ms['json']:.2f}" for dialect in DIALECTS),
+                *(f"{ratio:.2f}" for ratio in ratios),
+                f"{theirs[name]:.2f}" if name in theirs else "–",
+                f"{theirs[name] / ms[DIALECTS[0]]:.0f}" if name in theirs else "–",
             )
         )
-    head = ("body", *(f"{d}, ms" for d in DIALECTS), "json, ms", *(f"{d}, ratio" for d in DIALECTS))
-    return table(head, rows)
+    head = (
+        "body",
+        *(f"{dialect}, ms" for dialect in DIALECTS),
+        "json, ms",
+        *(f"{dialect} / json" for dialect in DIALECTS),
+        "LiteLLM, ms",
+        f"LiteLLM / {DIALECTS[0]}",
+    )
+    yield Section(
+        title="A request's way out: decode, translate, encode",
+        table=table(head, rows),
+        remarks=[
+            f"CPU time, best of {rounds} rounds. json is `json.loads` and `json.dumps` of the same "
+            f"body, LiteLLM ({LITELLM.rpartition('=')[2]}) its translation between the two.",
+            *([missing] if missing else []),
+        ],
+        facts=facts,
+    )
 
 
 if __name__ == "__main__":
-    print(report())
+    for section in sections(quick="--quick" in sys.argv):
+        print(section.markdown(), end="", flush=True)

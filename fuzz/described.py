@@ -1,0 +1,71 @@
+"""Ask the service whatever its own description allows, and forbids: `make schemathesis`.
+
+    python -m fuzz.described [EXAMPLES]        of each endpoint; exit code 0 when nothing is found
+
+The service runs here on a free port, with a client's key and in front of a scripted upstream that
+answers every request well. So each 5xx is a fault of ours, and so is each answer that its
+description does not allow.
+
+One check is left out: `positive_data_acceptance`. What fits the schema may still be refused, since
+input items, tools and what must not be given together are checked by code and not by the schema.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.service.wire import Call, ScriptedUpstream, say_hello, serving
+from translator.service.keys import new_key, store
+from translator.service.settings import read_table
+
+EXAMPLES = 200
+LISTED: dict[str, Any] = {
+    "object": "list",
+    "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "up"}],
+}
+
+
+async def answer(call: Call) -> None:
+    """Answer well, whatever is asked."""
+    if call.method == "GET":
+        await call.answer(LISTED if call.path.endswith("/models") else LISTED["data"][0])
+    else:
+        await say_hello(call)
+
+
+async def main(examples: int) -> int:
+    """Run schemathesis; its exit code."""
+    key = new_key()
+    async with ScriptedUpstream().running() as upstream:
+        upstream.script = answer
+        settings = read_table(
+            {
+                "upstreams": {"up": {"base_url": upstream.url}},
+                "clients": {"fuzz": {"keys": [str(store(key))]}},
+            },
+            {},
+        )
+        async with serving(settings) as url:
+            words = [
+                *("run", f"{url}/openapi.json", "--no-color", "--seed", "1"),
+                *("--header", f"Authorization: Bearer {key}"),
+                *("--max-examples", str(examples), "--phases", "examples,coverage,fuzzing"),
+                *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+                *("--suppress-health-check", "all"),
+            ]
+            program = Path(sys.executable).with_name("schemathesis")
+            environment = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+            running = await asyncio.create_subprocess_exec(program, *words, env=environment)
+            try:
+                return await running.wait()
+            finally:
+                if running.returncode is None:
+                    running.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else EXAMPLES)))

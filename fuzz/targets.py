@@ -1,0 +1,108 @@
+"""The targets: each takes any bytes, and raises where a rule does not hold.
+
+    sse        the decoder of event streams       however it is cut, the same payloads
+    request    what clients send                  a chat request, or a 4xx that says where
+    receive    what upstreams send                legal events with one end, however it is cut
+
+The first bytes of `sse` and `receive` say how the rest is cut, and which dialect reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import translator
+from tests.invariants import check_events, check_response_types
+from tests.replaying import replay, translation
+from translator import InvalidRequest, TranslatorError, UpstreamError, encode_sse
+from translator.sse import Decoder
+
+MAX_EVENT_BYTES = 1024
+"""The bound of an event, in bytes: so low that it is met."""
+
+DIALECTS = sorted(translator.DIALECTS)
+
+ASKING = {
+    "model": "m",
+    "input": "Hi",
+    "stream": True,
+    "include": ["reasoning.encrypted_content"],
+    "tools": [
+        *({"type": "function", "name": name} for name in ("get_weather", "add", "f")),
+        {"type": "custom", "name": "patch"},
+        {"type": "shell"},
+    ],
+}
+
+
+def sse(data: bytes) -> None:
+    """The payloads of a stream, whole and in pieces."""
+    size, body = data[:1], data[1:]
+    whole = _decoded([body])
+    pieces = _decoded(_pieces(body, size))
+    if whole is None or pieces is None:
+        return  # over the bound: what came before it depends on the cut
+    assert pieces == whole
+    assert all(b"\r" not in payload for payload in whole[0])
+
+
+def request(data: bytes) -> None:
+    """A request of a client: translated, or refused."""
+    try:
+        translated = translation(data)
+    except InvalidRequest as error:
+        _check_error(error, 400, 500)
+    else:
+        chat = json.loads(translated.chat_body)
+        assert chat["messages"] or not translated.wants_answer
+        assert translation(data).chat_body == translated.chat_body
+        for event in translated.start():
+            encode_sse(event)
+    try:
+        compacting = translator.CompactRequest(data)
+        translation(compacting.body)
+    except InvalidRequest as error:
+        _check_error(error, 400, 500)
+
+
+def receive(data: bytes) -> None:
+    """An upstream's answer, as a stream and as a body of its own."""
+    dialect = DIALECTS[(data[0] if data else 0) % len(DIALECTS)]
+    size, body = data[1:2], data[2:]
+    events, response = replay(body, ASKING, dialect=dialect)
+    check_events(events)
+    _, cut = replay(_pieces(body, size), ASKING, dialect=dialect)
+    assert (cut.status, cut.output) == (response.status, response.output)
+    try:
+        whole = translation({**ASKING, "stream": False}, dialect=dialect).complete(body)
+    except UpstreamError as error:
+        _check_error(error, 400, 600)
+    else:
+        check_response_types(json.loads(translator.encode_json(whole)))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"sse": sse, "request": request, "receive": receive}
+
+
+def _decoded(pieces: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], str] | None:
+    decoder = Decoder(MAX_EVENT_BYTES)
+    payloads: list[bytes] = []
+    try:
+        for piece in pieces:
+            payloads += decoder.feed(piece)
+        payloads += decoder.end()
+    except UpstreamError:
+        return None
+    return payloads, decoder.stray
+
+
+def _pieces(body: bytes, size: bytes) -> Iterator[bytes]:
+    step = 1 + (size[0] if size else 0) % 64
+    return (body[start : start + step] for start in range(0, len(body), step))
+
+
+def _check_error(error: TranslatorError, lowest: int, above: int) -> None:
+    assert lowest <= error.status_hint < above
+    envelope = json.loads(json.dumps(error.envelope(), ensure_ascii=False).encode())
+    assert envelope["error"]["message"]

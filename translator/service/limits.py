@@ -1,0 +1,39 @@
+"""How many items and tools one request may bring: each costs more than its bytes.
+
+The other bounds of a request are where it is read: the size of its body in `exchange`, that of its
+header in `http1`, and how deep it is nested in the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Raw
+
+from translator.errors import InvalidRequest
+
+from .settings import Server
+
+Field = Sequence[Raw] | str | None
+
+
+def check_counts(
+    server: Server, *, items: Field, tools: Field, earlier: int = 0, name: str = "input"
+) -> None:
+    """Raise InvalidRequest for too many of them.
+
+    `items` is the field `name` of the request; `earlier` items of the conversation stand before it.
+    """
+    _check(name, items, earlier, server.max_input_items)
+    _check("tools", tools, 0, server.max_tools)
+
+
+def _check(name: str, values: Field, earlier: int, limit: int) -> None:
+    count = earlier + (len(values) if values is not None and not isinstance(values, str) else 0)
+    if count > limit:
+        raise InvalidRequest(
+            f"Invalid '{name}': array too long. Expected an array with maximum length "
+            f"{limit}, but got an array with length {count} instead.",
+            param=name,
+            code="array_above_max_length",
+        )

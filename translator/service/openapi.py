@@ -1,0 +1,217 @@
+"""`GET /openapi.json`: what the service can be asked, described by the structs themselves.
+
+The description cannot drift from the code: every body that is decoded or encoded here has the
+schema of its own struct. Input items and tools are as open there as in the structs: each is read by
+a reader of its own. What passes through is described no further than it is looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from translator import items, responses
+from translator.compacted import CompactedResponse
+from translator.events import Event
+
+from .models import ModelEntry, ModelList
+from .ready import Readiness
+from .version import VERSION
+
+
+class ErrorObject(Struct, frozen=True):
+    """What went wrong: a sentence, its kind, the path of the faulty field."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Envelope(Struct, frozen=True):
+    """The body of every error."""
+
+    error: ErrorObject
+
+
+class Health(Struct, frozen=True):
+    """The process is up."""
+
+    status: str
+
+
+_Schema = dict[str, Any]
+
+_REFUSALS = {
+    400: "The request cannot be as it is; `param` says where.",
+    401: "The key is missing or unknown.",
+    403: "A page of this origin may not ask.",
+    404: "There is no such model, path or stored item.",
+    408: "The body did not arrive in time.",
+    413: "The body is too large.",
+    415: "The body is compressed.",
+    421: "The host is not served here.",
+    429: "A limit is reached; `retry-after` says for how long.",
+    500: "A fault of the service.",
+    502: "The upstream refused, broke off, or could not be reached.",
+    503: "Too many requests at once; `retry-after` says for how long.",
+    504: "The upstream did not answer in time.",
+}
+_PROBES = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+
+
+@functools.cache
+def document() -> bytes:
+    """The description as OpenAPI 3.1, in JSON."""
+    described: tuple[Any, ...] = (
+        responses.Request,
+        responses.Response,
+        Event,
+        CompactedResponse,
+        ModelEntry,
+        ModelList,
+        Readiness,
+        Health,
+        Envelope,
+        items.UsualInputItem,
+        items.PlainMessage,
+    )
+    schemas, components = msgspec.json.schema_components(
+        described, ref_template="#/components/schemas/{name}"
+    )
+    request, response, event, compacted, entry, listing, ready, health, envelope, *said = schemas
+    _say_more(components["Request"], said)
+    refusals = {str(status): _answer(text, envelope) for status, text in _REFUSALS.items()}
+    passed_on: _Schema = {
+        "type": "object",
+        "properties": {"model": {"type": ["string", "null"]}},
+        "description": "A chat request, which goes upstream with the model table applied.",
+    }
+    streamed = _answer("The response, or its events when `stream` is true.", response)
+    streamed["content"]["text/event-stream"] = {
+        "schema": {"type": "string", "description": "A frame per event, then `[DONE]`."},
+        "x-event": event,
+    }
+    anything: _Schema = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
+    paths: dict[str, _Schema] = {
+        "/v1/responses": {
+            "post": _operation("respond", "Answer a request.", request, streamed, refusals)
+        },
+        "/v1/responses/compact": {
+            "post": _operation(
+                "compact",
+                "Make a conversation shorter.",
+                request,
+                _answer("The shorter conversation.", compacted),
+                refusals,
+            )
+        },
+        "/v1/chat/completions": {
+            "post": _operation(
+                "chat",
+                "Pass a chat request through.",
+                passed_on,
+                {"description": "The upstream's answer.", "content": anything},
+                refusals | {"default": {"description": "The upstream's answer, as it came."}},
+            )
+        },
+        "/v1/models": {
+            "get": _operation(
+                "models",
+                "The models there are.",
+                None,
+                _answer(
+                    "A list; the upstream's own where there is no table.",
+                    _or_the_upstreams(listing),
+                ),
+                refusals,
+            )
+        },
+        "/v1/models/{id}": {
+            "get": _operation(
+                "model",
+                "One model.",
+                None,
+                _answer("The model.", _or_the_upstreams(entry)),
+                refusals,
+            )
+            | {
+                "parameters": [
+                    {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+                ]
+            }
+        },
+        "/healthz": {"get": _operation("health", "Up?", None, _answer("It is.", health), {})},
+        "/readyz": {
+            "get": _operation(
+                "readiness",
+                "Is an upstream reachable, too?",
+                None,
+                _answer("One is.", ready),
+                {"503": _answer("None is, or the process is about to end.", ready)},
+            )
+        },
+        "/openapi.json": {
+            "get": _operation("describe", "This description.", None, _answer("It.", {}), {})
+        },
+    }
+    for path in _PROBES:
+        for operation in paths.get(path, {}).values():
+            operation["security"] = []
+            operation["responses"]["421"] = refusals["421"]
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "translator",
+                "version": VERSION,
+                "description": "The Responses API, in front of models that speak Chat Completions.",
+            },
+            "security": [{}, {"key": []}],
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+def _say_more(request: _Schema, said: list[_Schema]) -> None:
+    """Say of the request what its readers check beside the struct."""
+    fields = request["properties"]
+    request["required"] = ["model"]
+    fields["model"] = {"type": "string", "minLength": 1}
+    kinds = {"input": {"anyOf": [*said, {"type": "object"}]}, "tools": {"type": "object"}}
+    for name, kind in kinds.items():
+        for form in fields[name]["anyOf"]:
+            if form.get("type") == "array":
+                form["items"] = kind
+    fields["tool_choice"] = {"type": ["string", "object"]}
+
+
+def _or_the_upstreams(schema: _Schema) -> _Schema:
+    return {"anyOf": [schema, {"type": "object"}]}
+
+
+def _operation(
+    name: str, summary: str, body: _Schema | None, answer: _Schema, others: _Schema
+) -> _Schema:
+    operation: _Schema = {
+        "operationId": name,
+        "summary": summary,
+        "responses": {"200": answer, **others},
+    }
+    if body is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": body}},
+        }
+    return operation
+
+
+def _answer(description: str, schema: _Schema) -> _Schema:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -17,7 +17,8 @@ SERVICE = {path.stem: path for path in sorted((ROOT / "translator" / "service").
 COMMAND_LINE = {
     path.stem: path for path in sorted((ROOT / "translator" / "commands").glob("*.py"))
 } | {"__main__": CORE.pop("__main__")}
-CORE_COMMANDS = frozenset({"convert", "dialects", "replay"})
+KEPT = {path.stem: path for path in sorted((ROOT / "translator" / "kept").glob("*.py"))}
+CORE_COMMANDS = frozenset({"convert", "dialects", "fixture", "replay"})
 
 EVERY = "every core module"
 MAY_IMPORT = {
@@ -123,6 +124,15 @@ def test_a_module_is_short(module: str) -> None:
 def test_the_service_does_not_know_the_command_line(module: str) -> None:
     names = imports(parsed(SERVICE[module]))
     assert not any("__main__" in name or "translator.commands" in name for name in names)
+
+
+@pytest.mark.parametrize("module", KEPT)
+def test_what_was_kept_is_read_without_the_service(module: str) -> None:
+    names = list(imports(parsed(KEPT[module])))
+    above = ("translator.service", "translator.commands", "translator.__main__")
+    assert not [name for name in names if name.startswith(above)]
+    known = sys.stdlib_module_names | {"msgspec", "translator"}
+    assert {name.partition(".")[0] for name in names} <= known
 
 
 @pytest.mark.parametrize("module", COMMAND_LINE)

@@ -9,6 +9,7 @@
     translator dialects  what is known of each kind of upstream
     translator codex     the files that Codex CLI needs to use the service, printed or written
     translator opencode  the same for OpenCode
+    translator key       a key for a client of the service
     translator demo      a streamed request through all of it, without key or network
 
 A wrong option or an unreadable file is one sentence on stderr and exit code 2. A request that the
@@ -29,6 +30,7 @@ from .commands import (
     demo,
     dialects,
     fixture,
+    key,
     opencode,
     probe,
     replay,
@@ -38,7 +40,7 @@ from .commands import (
 from .commands.terminal import Parser, UsageError
 
 PROGRAM = "translator"
-COMMANDS = (serve, probe, convert, replay, fixture, tail, dialects, codex, opencode, demo)
+COMMANDS = (serve, probe, convert, replay, fixture, tail, dialects, codex, opencode, key, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,6 @@ is dropped unless more text follows.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum, auto
 from typing import Generic, TypeVar, assert_never
@@ -220,7 +219,7 @@ class ResponseStream:
         self._number = itertools.count().__next__
         self._next_index = 0
         self._output: list[OutputItem] = []
-        self._line: deque[_Segment] = deque()
+        self._line: list[_Segment] = []
         self._last: _Segment | None = None  # where text goes on, unless something else began
         self._calls: dict[int, _CallSegment] = {}
         self._blank: list[Text | Citation] = []
@@ -451,7 +450,7 @@ class ResponseStream:
             yield from segment.send()
         item = yield from segment.open.closed(status)
         self._output.append(item)
-        self._line.popleft()
+        self._line.pop(0)
 
     def _place(self, prefix: str) -> Place:
         index = self._next_index

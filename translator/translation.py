@@ -38,6 +38,9 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """Largest body of one piece (JSON where a stream was asked for) that is held, in bytes."""
 
 
+_SIGNS_OF_LIFE = frozenset({Usage, ServiceTier})
+
+
 class Options(Struct, frozen=True):
     """How an operator wants requests to be translated.
 
@@ -251,12 +254,14 @@ class Translation:
 
     def _feed(self, deltas: list[Delta]) -> list[Event]:
         for delta in deltas:
-            self.pieces += not isinstance(delta, Usage | ServiceTier)
+            self.pieces += type(delta) not in _SIGNS_OF_LIFE
         if self._summary is not None:
             deltas = self._summary.read(deltas)
         return self._write(deltas)
 
     def _write(self, deltas: list[Delta]) -> list[Event]:
+        if len(deltas) == 1:  # as of nearly every chunk
+            return self._stream.feed(deltas[0])
         return [event for delta in deltas for event in self._stream.feed(delta)]
 
     def _end(self, verdict: Verdict) -> list[Event]:

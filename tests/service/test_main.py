@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from translator.__main__ import main
 from translator.dialect_table import markdown
@@ -310,7 +312,7 @@ def test_the_options_of_the_demo_are_its_own(monkeypatch: pytest.MonkeyPatch) ->
     assert given_words == [["--plain", "-x"]]
 
 
-@pytest.mark.parametrize("command", ["serve", "convert", "replay", "dialects"])
+@pytest.mark.parametrize("command", ["serve", "convert", "replay", "fixture", "tail", "dialects"])
 def test_help_tells_every_option_with_its_default(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -361,6 +363,40 @@ def test_serve_says_where_it_listens_and_stops_when_told() -> None:
     assert process.returncode == 130
     assert "POST /v1/responses 502 " in err
     assert "model=m dialect=base outcome=upstream_error" in err
+    assert "Traceback" not in err
+
+
+def test_serve_stops_with_open_websockets(tmp_path: Path) -> None:
+    """One idle, one in the middle of a turn, which fails: both are told of the restart (1012)."""
+    file = tmp_path / "settings.toml"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        file.write_text(f'[server]\ndrain_s = 0.5\n[upstreams.up]\nbase_url = "{url}"\n')
+        with served("--config", str(file)) as (line, process):
+            address = line.partition(" and ")[0].removeprefix("translator listens on http://")
+            with (
+                connect(f"ws://{address}/responses", open_timeout=BOUND_S) as idle,
+                connect(f"ws://{address}/responses", open_timeout=BOUND_S) as busy,
+            ):
+                busy.send(json.dumps({"type": "response.create", "model": "m", "input": "x"}))
+                silent.settimeout(BOUND_S)
+                upstream, _ = silent.accept()
+                with upstream:
+                    upstream.settimeout(BOUND_S)
+                    while upstream.recv(65536)[-1:] != b"}":
+                        pass  # the request is there, and gets no answer
+                    process.terminate()
+                    failed = json.loads(busy.recv(timeout=BOUND_S))
+                    assert (failed["type"], failed["status"]) == ("error", 503)
+                    for one in (idle, busy):
+                        with pytest.raises(ConnectionClosed) as closed:
+                            one.recv(timeout=BOUND_S)
+                        assert closed.value.rcvd is not None
+                        assert closed.value.rcvd.code == 1012
+                    assert upstream.recv(1) == b""  # the turn's call upstream has ended
+            _, err = process.communicate(timeout=BOUND_S)
+    assert process.returncode == 0
+    assert "WS /v1/responses 503 " in err
     assert "Traceback" not in err
 
 

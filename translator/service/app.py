@@ -8,11 +8,13 @@ neither.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpx
 from starlette.routing import Router
@@ -20,16 +22,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from translator.errors import TranslatorError
 
+from .browsers import Browsers
+from .clients import Clients
+from .drain import Drain
 from .errors import ClientLeft, Overloaded, UpgradeRefused
 from .exchange import Exchange
+from .look.together import together
 from .models import ModelTable
-from .record import NewId
-from .routes import Endpoints
-from .settings import Settings
+from .record import PROBED, NewId
+from .routes import Endpoints, unknown_path
+from .settings import Settings, SettingsError
 from .turn import Turns
 from .upstream import Upstreams
 from .websocket import Connection
 from .witness import Watch
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
+    from .otel import Spans
 
 WEBSOCKET_PATHS = frozenset({"/v1/responses", "/responses"})
 
@@ -48,40 +58,80 @@ def create_app(
     clock: Callable[[], float] = time.time,
     new_id: NewId = random_id,
     watch: Watch | None = None,
+    drain: Drain | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
     `transport` stands in for the network to the upstreams, `clock` for the time in seconds.
-    `watch` decides who looks on at a request.
+    `watch` decides who looks on at a request. `drain` is how the server says that it stops.
     """
-    upstreams = Upstreams(settings.server, transport)
+    upstreams = Upstreams(settings.server, transport, clock=clock)
+    metrics = None
+    if settings.server.metrics:
+        from .metrics import Metrics  # not before: see there
+
+        metrics = Metrics(settings)
+    spans = _spans() if settings.server.traces else None
     turns = Turns(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
         upstreams=upstreams,
         clock=clock,
         new_id=new_id,
+        drain=drain or Drain(),
     )
-    endpoints = Endpoints(turns)
+    endpoints = Endpoints(turns, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        yield
-        await upstreams.aclose()
+        async with AsyncExitStack() as until_the_end:
+            until_the_end.push_async_callback(upstreams.aclose)
+            if metrics is not None:
+                await until_the_end.enter_async_context(metrics.watching_the_loop())
+            if spans is not None:
+                until_the_end.push_async_callback(asyncio.to_thread, spans.close)
+            yield
 
     router = Router(
         endpoints.routes(), redirect_slashes=False, default=endpoints.unknown, lifespan=lifespan
     )
-    return Front(router, turns=turns, watch=watch)
+    watches = [one for one in (spans, metrics, watch) if one is not None]
+    clients = Clients(settings.clients, clock) if settings.clients else None
+    return Front(router, turns=turns, clients=clients, watch=together(watches), metrics=metrics)
+
+
+def _spans() -> Spans:
+    try:
+        from .otel import exporting
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            [f"server.traces: {error.name} is missing; pip install 'translator[otel]'"]
+        ) from None
+    return exporting()
+
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""What needs no key: whether the service is up, and how to speak to it."""
 
 
 class Front:
     """What every request passes on its way in, and every answer on its way out."""
 
-    def __init__(self, inner: ASGIApp, *, turns: Turns, watch: Watch | None) -> None:
+    def __init__(
+        self,
+        inner: ASGIApp,
+        *,
+        turns: Turns,
+        clients: Clients | None,
+        watch: Watch | None,
+        metrics: Metrics | None,
+    ) -> None:
         self._inner = inner
         self._turns = turns
+        self._clients = clients
+        self._browsers = Browsers(turns.server)
         self._watch = watch
+        self._metrics = metrics
         self._websockets = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,31 +143,68 @@ class Front:
         exchange = Exchange(
             *(http or (scope, receive, send)), server=turns.server, new_id=turns.new_id
         )
-        opens = http is not None and turns.server.websocket and exchange.path in WEBSOCKET_PATHS
+        opens = (
+            http is not None
+            and turns.server.websocket
+            and exchange.path in WEBSOCKET_PATHS
+            and self._has_door(scope, exchange.path)
+        )
+        key = None if self._clients is None else exchange.take("authorization")
         if self._watch is not None and not opens:
             exchange.witness = self._watch(exchange)
-        began = turns.clock()
+        exchange.began = turns.clock()
         try:
             if opens:
-                await self._answer(exchange, self._converse(exchange, receive, send))
+                await self._answer(exchange, self._converse(exchange, key, receive, send))
             else:
-                await self._answer(exchange, self._route(exchange, scope, receive, send))
+                await self._answer(exchange, self._route(exchange, key, scope, receive, send))
         finally:
-            exchange.over(turns.clock() - began)
+            exchange.over(turns.clock() - exchange.began)
 
-    async def _route(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+    def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
+        """Let in who may ask; raises InvalidRequest."""
+        self._browsers.check(exchange, websocket=websocket)
+        on_own_port = self._turns.server.metrics_port is not None and exchange.path in PROBED
+        if self._clients is not None and exchange.path not in OPEN_PATHS and not on_own_port:
+            exchange.client = self._clients.of_key(key)
+
+    async def _route(
+        self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Have the endpoint of a path answer."""
+        if (allowed := self._browsers.preflight(exchange)) is not None:
+            await exchange.start(204, allowed)
+            await exchange.end()
+            return
+        self._admit(exchange, key)
+        if not self._has_door(scope, exchange.path):
+            raise unknown_path(exchange)
         if (exchange.header("upgrade") or "").lower() == "websocket":
             raise UpgradeRefused
         scope["exchange"] = exchange
         await self._inner(scope, receive, send)
 
-    async def _converse(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+    def _has_door(self, scope: Scope, path: str) -> bool:
+        """Whether a path is answered on the port that it was asked on."""
+        own_port = self._turns.server.metrics_port
+        if own_port is None:
+            return True
+        server: tuple[str, int | None] | None = scope.get("server")
+        if server is not None and server[1] == own_port:
+            return path in PROBED
+        return path != "/metrics"
+
+    async def _converse(
+        self, exchange: Exchange, key: str | None, receive: Receive, send: Send
+    ) -> None:
         """Answer on a WebSocket for as long as it is open."""
+        self._admit(exchange, key, websocket=True)
         limit = self._turns.server.max_websockets
         if self._websockets >= limit:
             raise Overloaded(limit)
         self._websockets += 1
+        if self._metrics is not None:
+            self._metrics.websockets_open.inc()
         try:
             connection = Connection(
                 receive,
@@ -130,6 +217,8 @@ class Front:
             await connection.run()
         finally:
             self._websockets -= 1
+            if self._metrics is not None:
+                self._metrics.websockets_open.dec()
 
     async def _answer(self, exchange: Exchange, answering: Awaitable[None]) -> None:
         try:
@@ -150,8 +239,13 @@ class Front:
 async def _refuse(exchange: Exchange, error: TranslatorError) -> None:
     """Answer with an error. Where an answer has begun it stays cut, which clients notice."""
     exchange.outcome = error.code or error.type
+    exchange.failure = error
     if not exchange.started:
+        if exchange.witness is not None:
+            exchange.witness.refused(error)
         await exchange.error(error)
+    elif exchange.witness is not None:
+        exchange.witness.broke(error)
 
 
 def _as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:

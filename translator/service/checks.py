@@ -14,6 +14,8 @@ from .sections import shown_key
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_HOST_PATTERN = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _FRAMING_HEADERS = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
@@ -59,6 +61,24 @@ def header_problems(headers: Mapping[str, str], path: str) -> list[str]:
 
 def is_header_value(text: str) -> bool:
     return _HEADER_VALUE.fullmatch(text) is not None
+
+
+def host_problems(hosts: Iterable[str], path: str) -> list[str]:
+    """What is wrong with the names by which the service may be addressed."""
+    return [
+        f"{path}: {json.dumps(host)} is not a host name; a port or a path is not part of it"
+        for host in hosts
+        if not _HOST_PATTERN.fullmatch(host)
+    ]
+
+
+def origin_problems(origins: Iterable[str], path: str) -> list[str]:
+    """What is wrong with the origins whose pages may use the service."""
+    return [
+        f"{path}: {json.dumps(origin)} is not an origin, as in https://chat.example.org, nor *"
+        for origin in origins
+        if origin != "*" and not _ORIGIN.fullmatch(origin)
+    ]
 
 
 def forward_problems(names: Iterable[str], path: str) -> list[str]:

@@ -11,7 +11,7 @@ from .turn import Turn, Turns, in_short
 
 async def compact(exchange: Exchange, turns: Turns) -> None:
     """Answer with the user's messages and a compaction of all the rest."""
-    with turns.place():
+    with turns.place(exchange.client):
         request = translator.CompactRequest(await exchange.body())
         authorization = exchange.header("authorization")
         turn = turns.begin(exchange, request.body, authorization=authorization)
@@ -24,5 +24,6 @@ async def _give(
     response = await turn.response()
     answer = translator.encode_json(request.answer(response, new_id=turns.new_id))
     notices = (*turn.notices, *request.notices)
+    exchange.notices = notices
     exchange.notes = in_short(notices)
     await exchange.whole(200, answer, JSON | notices_header(notices))

@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from translator.errors import RequestTooLarge, TranslatorError
 
 from .errors import ClientLeft, RequestStalled, UnsupportedEncoding
+from .patience import Patience
 from .record import NewId, Record
 from .settings import Server
 
@@ -35,6 +36,7 @@ class Exchange(Record):
         self._receive = receive
         self._send = send
         self._server = server
+        self._patience = Patience(server.client_timeout_s)
         self._ended = False
         super().__init__(
             scope["method"],
@@ -42,6 +44,9 @@ class Exchange(Record):
             given_id=self.header("x-request-id") or "",
             new_id=new_id,
         )
+        self.headers = scope["headers"]
+        self.added: Mapping[str, str] = {}
+        """Headers of the answer, whatever it will be."""
 
     @property
     def started(self) -> bool:
@@ -60,6 +65,13 @@ class Exchange(Record):
             if key == wanted:
                 return str(value, "latin-1")
         return None
+
+    def take(self, name: str) -> str | None:
+        """The request header of that name, which is gone from then on."""
+        value = self.header(name)
+        wanted = name.encode()
+        self._scope["headers"] = [pair for pair in self._scope["headers"] if pair[0] != wanted]
+        return value
 
     def asks(self, name: str) -> bool:
         """Whether the query has a parameter of that name."""
@@ -123,7 +135,8 @@ class Exchange(Record):
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the status line and the headers."""
         self.status = status
-        headers = {"x-request-id": self.request_id, **headers}
+        left = {} if self.client is None else self.client.headers()
+        headers = {"x-request-id": self.request_id, **headers, **self.added, **left}
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1", "replace"))
             for name, value in headers.items()
@@ -138,10 +151,11 @@ class Exchange(Record):
         """Send the last piece of the answer."""
         await self._give({"type": "http.response.body", "body": piece})
         self._ended = True
+        self._patience.close()
 
     async def _give(self, message: Message) -> None:
         try:
-            async with asyncio.timeout(self._server.client_timeout_s):
+            with self._patience:
                 await self._send(message)
         except TimeoutError:
             raise ClientLeft("it does not take its answer") from None

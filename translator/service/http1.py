@@ -3,6 +3,9 @@
 Java's HTTP client offers `Upgrade: h2c` with each request. httptools then takes the request for
 finished with its headers, and a body for what follows the upgrade: it would never be answered. So
 such a head is parsed once more without the offer, and the body behind it.
+
+What is held of a request before the application sees it is bounded: its first line, its headers,
+and what follows a body (its trailers). httptools alone would hold any number of them.
 """
 
 from __future__ import annotations
@@ -11,9 +14,15 @@ import asyncio
 from typing import Any, cast
 
 import httptools
+import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from translator.errors import TranslatorError
+
+LINGER_S = 1.0
+"""How long a connection is still read, and what comes thrown away, after a refused header."""
 
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
 
@@ -27,20 +36,64 @@ class Http1(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        max_header_bytes: int,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.parser = cast("httptools.HttpRequestParser", Parser(self))
+        self._max_header_bytes = max_header_bytes
+        self.parser = cast("httptools.HttpRequestParser", Parser(self, max_header_bytes))
+
+        self._refused = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        try:
+            super().data_received(data)
+        except HeaderTooLarge:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Answer with a 431, unless an answer has begun; the connection ends.
+
+        Not at once: what a client is still sending would reset it, and the answer be lost.
+        """
+        self._refused = True
+        answering = cast("RequestResponseCycle | None", self.cycle)
+        if answering is None or answering.response_complete:
+            error = TranslatorError(
+                f"The request's header is over {self._max_header_bytes} bytes.",
+                code="header_too_large",
+            )
+            error.type = "invalid_request_error"
+            body = msgspec.json.encode(error.envelope())
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+                b"content-type: application/json\r\ncontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%b" % (len(body), body)
+            )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+
+class HeaderTooLarge(Exception):
+    """More is held of a request's header than may be."""
 
 
 class Parser:
     """An `httptools.HttpRequestParser` that knows one upgrade: to a WebSocket.
 
     `protocol` gets the parser's calls; those of a head that is parsed once more come twice, and
-    begin with `on_message_begin` each time.
+    begin with `on_message_begin` each time. `feed_data` also raises HeaderTooLarge.
     """
 
-    def __init__(self, protocol: HttpToolsProtocol) -> None:
+    def __init__(self, protocol: HttpToolsProtocol, max_header_bytes: int) -> None:
         self._protocol = protocol
+        self._max = max_header_bytes
+        self._whole = 0  # bytes of what is known of the header
+        self._line = 0  # bytes of a line whose end has not come
+        self._in_body = False
         self._parser = self._fresh()
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -52,6 +105,7 @@ class Parser:
         return parser
 
     def feed_data(self, data: bytes) -> None:
+        self._in_body = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -63,6 +117,24 @@ class Parser:
             self._parser = self._fresh()  # the old one may be done with the connection
             self._parser.feed_data(head)
             self.feed_data(data[end:])
+            return
+        except httptools.HttpParserCallbackError:
+            if self._whole > self._max:
+                raise HeaderTooLarge from None
+            raise
+        if self._in_body:
+            self._line = 0
+            return
+        ended = data.rfind(b"\n") + 1
+        self._line = len(data) - ended + (0 if ended else self._line)
+        if self._line > self._max:
+            raise HeaderTooLarge
+
+    def _known(self, size: int) -> None:
+        """So many more bytes of the header are known."""
+        self._whole += size
+        if self._whole > self._max:
+            raise HeaderTooLarge  # goes through the parser as its HttpParserCallbackError
 
     def _head(self) -> bytes:
         version = self._parser.get_http_version().encode()
@@ -82,13 +154,16 @@ class Parser:
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = []
+        self._whole = 0
         self._protocol.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
+        self._known(len(url))
         self._url += url
         self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._known(len(name) + len(value))
         self._headers.append((name, value))
         self._protocol.on_header(name, value)
 
@@ -97,6 +172,10 @@ class Parser:
         self._unheard = self._parser.should_upgrade() and offers != [b"websocket"]
         if not self._unheard:
             self._protocol.on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._in_body = True
+        self._protocol.on_body(body)
 
     def on_message_complete(self) -> None:
         if not self._unheard:

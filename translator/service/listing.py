@@ -2,9 +2,10 @@
 
     { "object": "list", "data": [ { "id", … }, … ] }  ->  the same, and "models": [ entry, … ]
 
-Only for Codex, which asks for `models?client_version=…`: all others get the upstream's bytes. What
-an upstream says of a model besides its id has many names; here only the context window is read. A
-body that is no such list goes on as it is.
+Only for Codex, which asks for `models?client_version=…`, and for clients that may not use every
+model, which see the ones that they may: all others get the upstream's bytes. What an upstream says
+of a model besides its id has many names; here only the context window is read. A body that is no
+such list goes on as it is.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ _read_row = msgspec.json.Decoder(_Listed).decode
 async def with_catalog(
     exchange: Exchange, answer: Answer, describe: Callable[[str], Known]
 ) -> None:
-    """Answer with the upstream's list and the catalog made of it."""
+    """Answer with the upstream's list, as far as the client may see it, and the catalog of it."""
     if answer.status != 200:
         await relay.verbatim(exchange, answer)
         return
@@ -73,7 +74,21 @@ async def with_catalog(
                     f"The upstream's list of models is over {MAX_LIST_BYTES} bytes."
                 )
     headers = {"content-type": answer.headers.get("content-type", JSON["content-type"])}
-    await exchange.whole(200, _with_models(bytes(body), describe), headers)
+    client = exchange.client
+    shown = bytes(body)
+    if client is not None and not client.chooses_freely:
+        shown = _only(shown, client.may_use)
+    await exchange.whole(200, _with_models(shown, describe), headers)
+
+
+def _only(body: bytes, may_use: Callable[[str], bool]) -> bytes:
+    """The list with no other models in it than these; an empty one for what is no list."""
+    try:
+        rows = _read_rows(_read_fields(body).get("data", b""))
+    except NOT_JSON:
+        rows = []
+    known = [raw for raw in rows if (row := _row(raw)) is not None and may_use(row.id)]
+    return msgspec.json.encode({"object": "list", "data": known})
 
 
 def _with_models(body: bytes, describe: Callable[[str], Known]) -> bytes:

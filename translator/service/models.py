@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 from translator import Dialect, Options
 from translator.errors import InvalidRequest, NotFound
 
+from .clients import Client
 from .codex_catalog import Entry, Known, entries
 from .facts import resolved
 from .settings import Model, Server, Settings, Upstream, options
@@ -78,6 +79,7 @@ class ModelTable:
     """The models there are. `created` stands for the unknown birthday of each, in seconds."""
 
     def __init__(self, settings: Settings, created: int) -> None:
+        self.upstreams = tuple(settings.upstreams.values())
         self._models = settings.models
         self._created = created
         self._options = options(settings.server)
@@ -90,9 +92,13 @@ class ModelTable:
         """The upstream that answers for every model; None when there is a table."""
         return self._only
 
-    def route(self, model: str | None) -> Route:
-        """Where a request for `model` goes; raises NotFound, or InvalidRequest when it is None."""
-        if self._only is not None:
+    def route(self, model: str | None, client: Client | None = None) -> Route:
+        """Where a request of this client for `model` goes; None for the upstream's own choice.
+
+        Raises NotFound for a model that is not there, or not for this client, and InvalidRequest
+        where one must be named.
+        """
+        if self._only is not None and (client is None or client.chooses_freely):
             dialect = resolved(self._only.dialect, model or "", self._only.facts)
             return Route(upstream=self._only, dialect=dialect, options=self._options)
         if model is None:
@@ -101,7 +107,11 @@ class ModelTable:
                 param="model",
                 code="missing_required_parameter",
             )
-        row = self._row(model)
+        if self._only is not None:
+            self._check_allowed(model, client)
+            dialect = resolved(self._only.dialect, model, self._only.facts)
+            return Route(upstream=self._only, dialect=dialect, options=self._options)
+        row = self._row(model, client)
         return Route(
             upstream=row.upstream,
             dialect=row.dialect,
@@ -111,24 +121,25 @@ class ModelTable:
             vision=row.vision,
         )
 
-    def entry(self, model: str) -> ModelEntry:
+    def entry(self, model: str, client: Client | None = None) -> ModelEntry:
         """One model as clients see it; raises NotFound."""
-        return self._entry(self._row(model))
+        return self._entry(self._row(model, client))
 
-    def entries(self) -> ModelList:
-        """All models of the table."""
-        rows = self._models.values()
+    def entries(self, client: Client | None = None) -> ModelList:
+        """All models of the table that this client may use."""
+        rows = [row for row in self._models.values() if client is None or client.may_use(row.id)]
         return ModelList(data=[self._entry(row) for row in rows], models=entries(map(known, rows)))
 
-    def _row(self, model: str) -> Model:
+    def _row(self, model: str, client: Client | None) -> Model:
+        self._check_allowed(model, client)
         row = self._models.get(model)
         if row is None:
-            raise NotFound(
-                f"The model '{model[:200]}' does not exist. Models: {', '.join(self._models)}.",
-                param="model",
-                code="model_not_found",
-            )
+            raise _no_model(model, list(self._models))
         return row
+
+    def _check_allowed(self, model: str, client: Client | None) -> None:
+        if client is not None and not client.may_use(model):
+            raise _no_model(model, [entry.id for entry in self.entries(client).data])
 
     def _entry(self, row: Model) -> ModelEntry:
         return ModelEntry(
@@ -139,3 +150,10 @@ class ModelTable:
             context_window=row.context_window or UNSET,
             max_output_tokens=row.max_output_tokens or UNSET,
         )
+
+
+def _no_model(model: str, there_are: list[str]) -> NotFound:
+    models = f" Models: {', '.join(there_are)}." if there_are else ""
+    return NotFound(
+        f"The model '{model[:200]}' does not exist.{models}", param="model", code="model_not_found"
+    )

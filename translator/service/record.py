@@ -1,4 +1,4 @@
-"""What is told of one request: in the log, and to whoever looks on.
+"""What is told of one request: in the log, in the metrics, and to whoever looks on.
 
 A request is one HTTP exchange, or one turn on a WebSocket. Secrets are never part of it, and what
 came from the client is quoted where it is not plain.
@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from translator import Notice, TranslatorError
+from translator.responses import Usage
+
+from .carried import trace_context, trace_id
 
 if TYPE_CHECKING:
+    from .clients import Charge, Client
     from .witness import Witness
 
 log = logging.getLogger(__name__)
 
+PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that machines ask for every few seconds: no news, and only logged at debug."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+Ending = Literal["completed", "incomplete", "refused", "failed", "client_left"]
 
 
 class NewId(Protocol):
@@ -36,26 +50,145 @@ class Record:
         """The HTTP status of the answer, as soon as it is sent; a turn's events are a 200, too."""
         self.model = ""
         self.dialect = ""
+        self.upstream = ""
+        """Its name in the settings."""
+        self.attempts = 0
+        """How often the request was written for the upstream."""
+        self.retries = 0
+        """How often it was sent upstream again, because it had not been taken."""
+        self.translating_s: float | None = None
+        """How long it took to write the first time."""
+        self.client: Client | None = None
+        """Who asks, where the settings know clients."""
+        self.charge: Charge | None = None
+        """What the request costs its client, as far as it is known."""
+        self.began = 0.0
+        """When the request came, by the clock of the service in seconds."""
+        self.first_token_s: float | None = None
+        """How long the client of a stream waited until something of an answer was sent."""
+        self.usage: Usage | None = None
+        self.notices: Sequence[Notice] = ()
         self.notes = ""
         """How many notices there are, and their codes."""
         self.outcome = ""
+        self.failure: TranslatorError | None = None
+        """Why there is no answer, or why it is cut. Its message may quote what was said."""
+        self.headers: Iterable[tuple[bytes, bytes]] = ()
+        """Those of the client's request, names in lower case, with every secret in them: whoever
+        keeps what was said must know what to take out of it."""
+        self.trace_context: dict[str, str] | None = None
+        """The headers of a trace that goes on upstream, in place of the client's own."""
+        self.seconds = 0.0
+        """How long the request took, once it is over."""
         self.witness: Witness | None = None
         """Whoever looks on."""
 
+    def carried(self) -> dict[str, str]:
+        """The headers that go upstream with it, so that it is found in the logs there."""
+        if self.trace_context is None:
+            self.trace_context = trace_context(self.headers)
+        return {"x-request-id": self.request_id, **self.trace_context}
+
+    def charged(self, size: int) -> None:
+        """Charge the client for a request of so many bytes; raises LimitReached."""
+        if self.client is not None:
+            self.charge = self.client.charge(size)
+
+    @property
+    def ending(self) -> Ending:
+        """How it ended, in one word; `outcome` may hold words of an upstream."""
+        if self.outcome.startswith("client left"):
+            return "client_left"
+        status = self.status or 0
+        if 400 <= status < 500:
+            return "refused"
+        if status >= 500 or self.failure is not None or self.outcome.startswith("failed"):
+            return "failed"
+        return "incomplete" if self.outcome == "incomplete" else "completed"
+
     def over(self, seconds: float) -> None:
         """The request is over, after so long."""
-        log.info("%s", self.line(seconds))
+        self.seconds = max(0.0, seconds)
+        self._settle()
+        log.log(logging.DEBUG if self.path in PROBED else logging.INFO, Line(self))
         if self.witness is not None:
             self.witness.ended(self)
 
-    def line(self, seconds: float) -> str:
-        """The log line, for a request that took so long."""
-        words = [self.method, _plain(self.path), str(self.status or "-")]
-        words.append(f"{max(0, round(seconds * 1000))}ms")
-        facts = {name: getattr(self, name) for name in ("model", "dialect", "notes", "outcome")}
+    def _settle(self) -> None:
+        """Put what the request has cost in the place of what was charged for it."""
+        if self.charge is None:
+            return
+        if self.usage is not None:
+            self.charge.settle(self.usage.total_tokens)
+        elif self.status is None or self.status >= 400:
+            self.charge.settle(0)
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of it, for programs; times in milliseconds."""
+        usage, failure = self.usage, self.failure
+        known: dict[str, Any] = {
+            "id": self.request_id,
+            "method": self.method,
+            "path": self.path[:200],
+            "status": self.status,
+            "duration_ms": _ms(self.seconds),
+            "first_token_ms": None if self.first_token_s is None else _ms(self.first_token_s),
+            "client": "" if self.client is None else self.client.name,
+            "model": self.model[:200],
+            "dialect": self.dialect,
+            "upstream": self.upstream,
+            "attempts": self.attempts,
+            "retries": self.retries or None,
+            "outcome": self.outcome,
+            "notices": Counter(notice.code for notice in self.notices),
+            "trace_id": trace_id(self.trace_context or {}),
+        }
+        if usage is not None:
+            known |= {
+                "input_tokens": usage.input_tokens,
+                "cached_tokens": usage.input_tokens_details.cached_tokens,
+                "output_tokens": usage.output_tokens,
+                "reasoning_tokens": usage.output_tokens_details.reasoning_tokens,
+            }
+        if failure is not None:
+            parts = {"type": failure.type, "code": failure.code, "param": failure.param}
+            known["error"] = {name: text[:200] for name, text in parts.items() if text}
+        return {name: value for name, value in known.items() if value not in (None, "", {})}
+
+
+class Line:
+    """The log line of a request that is over: words for people, facts for programs."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def facts(self) -> Mapping[str, Any]:
+        return self._record.facts()
+
+    def __str__(self) -> str:
+        record = self._record
+        words = [record.method, _plain(record.path), str(record.status or "-")]
+        words.append(f"{_ms(record.seconds)}ms")
+        if record.first_token_s is not None:
+            words.append(f"first={_ms(record.first_token_s)}ms")
+        if (usage := record.usage) is not None:
+            words.append(f"tokens={usage.input_tokens}+{usage.output_tokens}")
+        if record.attempts > 1:
+            words.append(f"attempts={record.attempts}")
+        if record.retries:
+            words.append(f"retries={record.retries}")
+        if record.client is not None:
+            words.append(f"client={_plain(record.client.name)}")
+        facts = {name: getattr(record, name) for name in ("model", "dialect", "notes", "outcome")}
+        if record.failure is not None and record.failure.param:
+            facts["param"] = record.failure.param
         words += [f"{name}={_plain(value)}" for name, value in facts.items() if value]
-        words.append(f"id={self.request_id}")
+        words.append(f"id={record.request_id}")
         return " ".join(words)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def _plain(text: str) -> str:

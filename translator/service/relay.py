@@ -8,7 +8,7 @@ verbatim    the upstream's own bytes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 import translator
 
@@ -56,8 +56,12 @@ async def verbatim(exchange: Exchange, answer: Answer) -> None:
     headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
     if headers.get("content-type", "").startswith("text/event-stream"):
         headers = EVENT_STREAM | headers
+    charge = exchange.charge
     async with aclosing(answer.pieces(raw=True)) as pieces:
         await exchange.start(answer.status, headers | answer.retry_headers())
-        async for piece in pieces:
-            await exchange.write(piece)
+        with nullcontext() if charge is None else charge.tallied() as tally:
+            async for piece in pieces:
+                if tally is not None:
+                    tally.add(piece)
+                await exchange.write(piece)
     await exchange.end()

@@ -6,14 +6,18 @@
     GET  /v1/models[/ID]          from the model table, else the upstream's; the list holds Codex's
                                   catalog, too
     GET  /healthz                 the process is up
+    GET  /readyz                  an upstream is reachable, too
+    GET  /metrics                 for Prometheus
+    GET  /openapi.json            all of this, for programs
 
-All but the last also without `/v1`, for base URLs that were given without it.
+All but the last four also without `/v1`, for base URLs that were given without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
@@ -21,20 +25,29 @@ from starlette.routing import Route as PathRoute
 from starlette.types import Receive, Scope, Send
 
 from translator.errors import InvalidRequest, NotFound
+from translator.invalid import nested_too_deeply
 from translator.json_values import NOT_JSON
 
-from . import listing, relay
+from . import listing, openapi, relay
 from .compact import compact
 from .errors import MethodNotAllowed
-from .exchange import Exchange
+from .exchange import JSON, Exchange
+from .limits import check_counts
 from .models import Route, unlisted
+from .ready import Readiness
 from .settings import Upstream
 from .turn import Turns
 
-_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+if TYPE_CHECKING:
+    from .metrics import Metrics
 
+_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+_LISTS = ("messages", "tools")
+
+NOT_KEPT = {"cache-control": "no-store"}
 
 _read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read_values = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
 class Endpoint:
@@ -54,9 +67,10 @@ class Endpoint:
 class Endpoints:
     """What the service can be asked."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, metrics: Metrics | None = None) -> None:
         self._turns = turns
         self._models = turns.models
+        self._metrics = metrics
 
     def routes(self) -> list[PathRoute]:
         paths = {
@@ -68,6 +82,9 @@ class Endpoints:
         }
         return [
             PathRoute("/healthz", Endpoint({"GET": self.health})),
+            PathRoute("/readyz", Endpoint({"GET": self.ready})),
+            PathRoute("/metrics", Endpoint({"GET": self.metrics})),
+            PathRoute("/openapi.json", Endpoint({"GET": self.description})),
             *(PathRoute(f"/v1{path}", endpoint) for path, endpoint in paths.items()),
             *(PathRoute(path, endpoint) for path, endpoint in paths.items()),
         ]
@@ -75,13 +92,31 @@ class Endpoints:
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Every other path."""
         exchange: Exchange = scope["exchange"]
-        raise _unknown_path(exchange)
+        raise unknown_path(exchange)
 
     async def health(self, exchange: Exchange) -> None:
         await exchange.whole(200, b'{"status":"ok"}')
 
+    async def description(self, exchange: Exchange) -> None:
+        await exchange.whole(200, openapi.document())
+
+    async def ready(self, exchange: Exchange) -> None:
+        upstreams = self._turns.upstreams
+        if self._turns.drain.begun.is_set():
+            found = Readiness("draining", {})
+        else:
+            found = await upstreams.lately.readiness(self._models.upstreams, upstreams.probe)
+        status = 200 if found.status == "ready" else 503
+        await exchange.whole(status, msgspec.json.encode(found), JSON | NOT_KEPT)
+
+    async def metrics(self, exchange: Exchange) -> None:
+        if self._metrics is None:
+            raise unknown_path(exchange)
+        page, content_type = await self._metrics.page(exchange.header("accept") or "")
+        await exchange.whole(200, page, {"content-type": content_type} | NOT_KEPT)
+
     async def responses(self, exchange: Exchange) -> None:
-        with self._turns.place():
+        with self._turns.place(exchange.client):
             body = await exchange.body()
             authorization = exchange.header("authorization")
             turn = self._turns.begin(exchange, body, authorization=authorization)
@@ -92,59 +127,80 @@ class Endpoints:
         await compact(exchange, self._turns)
 
     async def chat_completions(self, exchange: Exchange) -> None:
-        with self._turns.place():
+        with self._turns.place(exchange.client):
             body = await exchange.body()
             try:
                 fields = _read_fields(body)
                 model = msgspec.json.decode(fields.get("model", b"null"), type=str | None)
             except msgspec.ValidationError as error:
                 raise InvalidRequest(f"{error}.", param=None, code="invalid_type") from None
+            except RecursionError:
+                raise nested_too_deeply() from None
             except NOT_JSON as error:
                 raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
-            route = self._models.route(model)
+            route = self._models.route(model, exchange.client)
+            self._check(exchange, fields, len(body))
             exchange.model = model or ""
             exchange.dialect = route.dialect.name
             if exchange.witness is not None:
                 exchange.witness.asked(body)
-            if _apply(route, fields):
+                exchange.witness.routed(route, None)
+            if _apply(route, fields) or not _chooses_freely(exchange):
                 body = msgspec.json.encode(fields)
             work = self._verbatim(exchange, route.upstream, "chat/completions", body)
             await exchange.while_client_waits(work)
 
+    def _check(self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], size: int) -> None:
+        """Hold a chat request to its bounds, and charge for it."""
+        try:
+            messages, tools = (_read_values(fields.get(name, b"[]")) for name in _LISTS)
+        except NOT_JSON:
+            messages = tools = None  # which the upstream will say in its own words
+        check_counts(self._turns.server, items=messages, tools=tools, name="messages")
+        if "models" in fields and not _chooses_freely(exchange):
+            raise InvalidRequest(
+                "Unsupported parameter: 'models'. This key is for certain models; name one.",
+                param="models",
+                code="unsupported_parameter",
+            )
+        exchange.charged(size)
+
     async def models(self, exchange: Exchange) -> None:
         upstream = self._models.only_upstream
         if upstream is None:
-            await exchange.whole(200, msgspec.json.encode(self._models.entries()))
+            await exchange.whole(200, msgspec.json.encode(self._models.entries(exchange.client)))
             return
-        with self._turns.place():
-            if exchange.asks("client_version"):
+        with self._turns.place(exchange.client):
+            if exchange.asks("client_version") or not _chooses_freely(exchange):
                 work = self._listed(exchange, upstream)
             else:
                 work = self._verbatim(exchange, upstream, "models")
             await exchange.while_client_waits(work)
 
     async def _listed(self, exchange: Exchange, upstream: Upstream) -> None:
-        """The upstream's models, with Codex's catalog beside them."""
+        """The upstream's models that the client may use, with Codex's catalog beside them."""
         call = self._turns.upstreams.call(
             upstream,
             "models",
             authorization=exchange.header("authorization"),
-            witness=exchange.witness,
+            record=exchange,
         )
         describe = partial(unlisted, upstream=upstream, server=self._turns.server)
-        async with call as answer:
+        async with self._turns.drain.until(self._turns.until()), call as answer:
             await listing.with_catalog(exchange, answer, describe)
 
     async def model(self, exchange: Exchange) -> None:
         model = exchange.path_param("id")
         upstream = self._models.only_upstream
         if upstream is None:
-            await exchange.whole(200, msgspec.json.encode(self._models.entry(model)))
+            entry = self._models.entry(model, exchange.client)
+            await exchange.whole(200, msgspec.json.encode(entry))
             return
+        self._models.route(model, exchange.client)  # raises where the client may not use it
         if any(part in ("", ".", "..") for part in model.split("/")):
-            raise _unknown_path(exchange)  # such a path would lead elsewhere on the upstream
+            raise unknown_path(exchange)  # such a path would lead elsewhere on the upstream
         path = f"models/{quote(model, safe='/:@')}"
-        with self._turns.place():
+        with self._turns.place(exchange.client):
             await exchange.while_client_waits(self._verbatim(exchange, upstream, path))
 
     async def _verbatim(
@@ -156,13 +212,17 @@ class Endpoints:
             body=body,
             authorization=exchange.header("authorization"),
             accept=exchange.header("accept") or "application/json",
-            witness=exchange.witness,
+            record=exchange,
         )
-        async with call as answer:
+        async with self._turns.drain.until(self._turns.until()), call as answer:
             await relay.verbatim(exchange, answer)
 
 
-def _unknown_path(exchange: Exchange) -> NotFound:
+def _chooses_freely(exchange: Exchange) -> bool:
+    return exchange.client is None or exchange.client.chooses_freely
+
+
+def unknown_path(exchange: Exchange) -> NotFound:
     message = f"Unknown path: {exchange.method} {exchange.path[:200]}."
     return NotFound(message, param=None, code="unknown_path")
 

@@ -9,13 +9,22 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import socket
+import sys
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from .app import create_app
+from .drain import Drain
 from .http1 import Http1
+from .logs import start_logging
+from .look.looking import looking
+from .look.show import show_on
+from .serving import Post, Service
 from .settings import Server, Settings, SettingsError
 
 BACKLOG = 2048
@@ -28,38 +37,69 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, log_level: str) -> int:
-    """Serve until SIGINT or SIGTERM; raises SettingsError when the address cannot be used."""
-    with listen(settings.server.host, settings.server.port) as listener:
-        start_logging(log_level)
+def run(
+    settings: Settings, *, log_level: str, watch: bool = False, post: Post | None = None
+) -> int:
+    """Serve until SIGINT or SIGTERM; `watch` shows on stdout what goes on.
+
+    `post` is that of one worker among several. Raises SettingsError when the address, or the folder
+    for traces, cannot be used.
+    """
+    server = settings.server
+    with ExitStack() as open_ones:
+        if post is not None:
+            sockets = post.listeners
+        else:
+            sockets = [listen(server.host, server.port, reuse_port=server.reuse_port)]
+            sockets += listen_for_metrics(server)
+        for sock in sockets:
+            open_ones.enter_context(sock)
+        show = open_ones.enter_context(closing(show_on(sys.stdout))) if watch else None
+        stream = None if show is None else show.log_stream(sys.stderr)
+        start_logging(log_level, settings.server.log_format, stream)
+        seen_by = open_ones.enter_context(looking(settings, show))
+        drain = Drain()
         config = uvicorn.Config(
-            create_app(settings),
+            create_app(settings, watch=seen_by, drain=drain),
             access_log=False,
             backlog=BACKLOG,
             log_config=None,
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=settings.server.shutdown_timeout_s,
             timeout_keep_alive=KEEPALIVE_S,
             **protocols(settings.server),
         )
-        _warn_if_open(settings)
-        print(start_line(settings, listener), flush=True)  # noqa: T201 - the program's output
+        if post is None:
+            announce(settings, sockets[0])
+        service = Service(config, drain, server.drain_s, post)
+        # uvicorn stops, and then lets the signal do what it would have done without uvicorn
+        signal.signal(signal.SIGTERM, _end)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            service.run(sockets=sockets)
         except KeyboardInterrupt:
             return 130
     return 0
 
 
+def _end(*_: object) -> None:
+    sys.exit(0)
+
+
+def announce(settings: Settings, listener: socket.socket) -> None:
+    """Say that the service is there."""
+    _say_who_may_ask(settings)
+    print(start_line(settings, listener), flush=True)  # noqa: T201 - the program's output
+
+
 def protocols(server: Server) -> dict[str, Any]:
     """What uvicorn is told of the protocols that are spoken."""
+    http = partial(Http1, max_header_bytes=server.max_header_bytes)
     if not server.websocket:
-        return {"http": Http1, "ws": "none"}
+        return {"http": http, "ws": "none"}
     return {
-        "http": Http1,
+        "http": http,
         "ws": "websockets-sansio",
         "ws_max_size": server.max_body_bytes,
         # it would cost CPU per token and memory per connection, and small messages grow by it
@@ -67,14 +107,27 @@ def protocols(server: Server) -> dict[str, Any]:
     }
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen_for_metrics(server: Server) -> list[socket.socket]:
+    """The listening socket for metrics alone, where the settings ask for one."""
+    if server.metrics_port is None:
+        return []
+    return [listen(server.metrics_host, server.metrics_port, "metrics_host")]
+
+
+def listen(
+    host: str, port: int, setting: str = "--host", *, reuse_port: bool = False
+) -> socket.socket:
     """A listening socket; raises SettingsError with a sentence about the address."""
+    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise SettingsError(["server.reuse_port: this system cannot share a port"])
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         [family, *_], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port
+        )
     except socket.gaierror:
-        raise SettingsError([f"--host: there is no address for {host!r}"]) from None
+        raise SettingsError([f"{setting}: there is no address for {host!r}"]) from None
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise SettingsError([f"cannot listen on {where}: {reason}"]) from None
@@ -85,32 +138,23 @@ def start_line(settings: Settings, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     targets = ", ".join(
-        f"{upstream.base_url} (dialect {upstream.dialect})"
+        f"{' or '.join(upstream.urls)} (dialect {upstream.dialect})"
         for upstream in settings.upstreams.values()
     )
     return f"translator listens on http://{shown}:{port}/v1 and forwards to {targets}"
 
 
-def start_logging(level: str) -> None:
-    """One line per record on stderr. The libraries beneath only speak up when something is odd."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
-    logging.getLogger("translator").setLevel(level.upper())
-    # Codex asks for a WebSocket in each session and is told 426; that is no reason to warn.
-    logging.getLogger("uvicorn.error").addFilter(_says_more_than_no_websocket)
-
-
-def _says_more_than_no_websocket(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return "upgrade request" not in message and "WebSocket library" not in message
-
-
-def _warn_if_open(settings: Settings) -> None:
-    if settings.server.host not in LOOPBACK and any(
-        upstream.has_credential for upstream in settings.upstreams.values()
-    ):
+def _say_who_may_ask(settings: Settings) -> None:
+    host = settings.server.host
+    if settings.clients:
+        log.info("a client needs a key here; known clients: %d", len(settings.clients))
+    elif host in LOOPBACK:
+        log.info("no client needs a key here, so only programs on this machine can reach %s", host)
+    elif any(upstream.has_credential for upstream in settings.upstreams.values()):
         log.warning(
-            "whoever reaches %s uses the upstream key of this gateway: it asks clients for none",
-            settings.server.host,
+            "whoever reaches %s uses the upstream key of this gateway: it asks clients for none "
+            "(see [clients])",
+            host,
         )
+    else:
+        log.warning("whoever reaches %s may ask: no client needs a key (see [clients])", host)

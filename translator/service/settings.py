@@ -30,16 +30,23 @@ from .checks import (
     dialect_problems,
     forward_problems,
     header_problems,
+    host_problems,
     is_header_value,
+    origin_problems,
     url_problems,
 )
 from .facts import read_facts, resolved
+from .keys import StoredKey, read_stored
 from .sections import named_sections, read_section, shown_key, unknown
 
+LogFormat = Literal["text", "json"]
 ReasoningEvents = Literal["summary", "text", "both", "none"]
 HostedTools = Literal["drop", "reject"]
 Positive = Annotated[int, Meta(gt=0)]
+NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
+NotNegativeSeconds = Annotated[float, Meta(ge=0)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
 
 CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 """Headers by which upstreams are known to take a key, in lower case."""
@@ -57,10 +64,14 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the service listens, and the bound of everything that could grow or last."""
 
     host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` is every one of this machine."""
+
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080
-    """0 lets the system choose one."""
+    """The TCP port; 0 lets the system choose one."""
 
     reasoning_events: ReasoningEvents = "summary"
+    """Which events show the model's reasoning: `summary` are those that clients of OpenAI know."""
+
     hosted_tools: HostedTools = "drop"
     """A tool that only OpenAI's servers can run: left out with a notice, or refused."""
 
@@ -73,18 +84,58 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_refused: bool = True
     """A request of which the upstream refuses an optional field is sent once more without it."""
 
+    retries: NotNegative = 2
+    """How often a request is sent again that an upstream did not take: it could not be connected
+    to, had closed the idle connection, or asked for a later try."""
+
+    retry_budget_percent: Percent = 20.0
+    """How many of the requests to an upstream may be such repetitions: more would make it worse."""
+
+    max_retry_after_s: NotNegativeSeconds = 2.0
+    """Longest `Retry-After` of an upstream that is waited here; a longer one is told the client.
+    All tries should fit in `headers_grace_s`, so that what remains is still an HTTP error."""
+
+    breaker_failures: Positive = 5
+    """After so many failures in a row, one of an upstream's several addresses is left out."""
+
+    breaker_s: Seconds = 10.0
+    """How long it is left out. Then one request tries it."""
+
     max_body_bytes: Positive = 64 * 1024 * 1024
     """Largest request body: images travel inside it."""
 
     max_answer_bytes: Positive = 64 * 1024 * 1024
     """Largest upstream answer that is held whole (`stream` false)."""
 
+    max_header_bytes: Positive = 64 * 1024
+    """Largest header of a request, with its first line; one more byte is a 431."""
+
+    max_input_items: Positive = 50_000
+    """Items of one request and of the conversation that it goes on from; messages of a chat
+    request."""
+
+    max_tools: Positive = 4096
+    """Tools that one request declares."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may address the service (`Host`), as in `["llm.example.org"]`, or
+    `["*.example.org"]`; without any, all. Others get a 421."""
+
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may use the service from a browser, as in `["https://chat.example.org"]`,
+    or `["*"]`; without any, none."""
+
     max_concurrent_requests: Positive = 1000
     """Requests being answered at once; one more gets a 503 that clients retry."""
 
     connect_timeout_s: Seconds = 10.0
+    """Longest wait for a connection to an upstream, its name and TLS included."""
+
     read_timeout_s: Seconds = 300.0
     """Longest silence of an upstream, before its answer and between two pieces of it."""
+
+    exchange_timeout_s: Seconds = 3600.0
+    """Longest time from a request to the end of its answer, all attempts included."""
 
     progress_timeout_s: Seconds = 900.0
     """Longest time in which an upstream sends signs of life, but no piece of an answer. DeepSeek
@@ -115,30 +166,80 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much of its conversations one WebSocket remembers. What was forgotten cannot be gone on
     from."""
 
-    shutdown_timeout_s: Positive = 30
-    """How long open answers may go on after SIGTERM."""
+    trace_folder: str | None = None
+    """Where each exchange is kept, without keys, with all that was said; without it, nowhere."""
+
+    max_traced_exchanges: Positive = 200
+    """Exchanges that are kept; the oldest make room."""
+
+    max_traced_bytes: Positive = 16 * 1024 * 1024
+    """Largest exchange that is kept whole."""
+
+    log_format: LogFormat = "text"
+    """How the log reads: a line of words per request for people, or of JSON for programs."""
+
+    metrics: bool = True
+    """Whether `GET /metrics` answers, for Prometheus."""
+
+    metrics_port: Annotated[int, Meta(gt=0, le=65535)] | None = None
+    """A TCP port of its own for /metrics, /healthz and /readyz; /metrics is then only there."""
+
+    metrics_host: str = "127.0.0.1"
+    """The address of that port."""
+
+    traces: bool = False
+    """Spans for OpenTelemetry: one per request and one per call upstream. Where they go is said by
+    the environment (`OTEL_*`); needs the extra `otel`."""
+
+    workers: Positive = 1
+    """Processes that answer; all bounds are of each of them."""
+
+    reuse_port: bool = False
+    """Other processes may listen on the same port, so that a new one can take over from an old."""
+
+    drain_s: Seconds = 30.0
+    """How long open answers may go on after SIGTERM. Then they end in a failure that clients
+    retry."""
 
 
 class UpstreamSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[upstreams.NAME]` as it is written. Without a `base_url` it is a mistake."""
 
-    base_url: str = ""
+    base_url: str | tuple[str, ...] = ""
+    """Where it answers, up to and without `/chat/completions`. Several are one upstream, in the
+    order of preference."""
+
     api_key_env: str | None = None
+    """The environment variable that holds its key; without it, the client's own is passed on."""
+
     dialect: str = "auto"
+    """What it speaks; "auto" is known from its host, else base."""
+
     facts: dict[str, Any] = {}
     """What is different from the dialect."""
 
     headers: dict[str, str] = {}
+    """What is sent with each request to it, over all else."""
 
 
 class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[models."ID"]` as it is written. Without an `upstream` it is a mistake."""
 
     upstream: str = ""
+    """Which of the upstreams it is on."""
+
     upstream_model: str | None = None
+    """Its id there; without it, the same."""
+
     context_window: Positive | None = None
+    """Tokens, for clients that ask."""
+
     max_output_tokens: Positive | None = None
+    """Tokens; a request for more is cut to it."""
+
     vision: bool = True
+    """Where it takes no images, those in a request become a short text and a notice."""
+
     dialect: str = "auto"
     """"auto" is here: the same as its upstream's."""
 
@@ -152,15 +253,52 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     forward: tuple[str, ...] | None = None
 
 
+class ClientKeys(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[clients.NAME]` as it is written. Without `keys` it is a mistake."""
+
+    keys: tuple[str, ...] = ()
+    """What `translator key new NAME` prints; a second one while the first is being replaced."""
+
+    models: tuple[str, ...] | None = None
+    """The models that it may use; without it, all."""
+
+    requests_per_minute: Positive | None = None
+    """Requests; without it, any number."""
+
+    tokens_per_minute: Positive | None = None
+    """Tokens of requests and answers together; without it, any number."""
+
+    max_concurrent_requests: Positive | None = None
+    """Its requests that are answered at once; one more gets a 429."""
+
+
+class ClientSection(Struct, frozen=True, kw_only=True):
+    """A client: its keys, as far as they are known, and what it may do."""
+
+    keys: tuple[StoredKey, ...]
+    models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrent_requests: int | None = None
+
+
 class Upstream(Struct, frozen=True, kw_only=True):
     """Whom we call. Its key and headers are secrets: they are not part of its `repr`."""
 
     name: str
     base_url: str  # without a slash at its end
+    fallback_urls: tuple[str, ...] = ()
+    """The same upstream at other addresses, for when the first one fails."""
+
     dialect: str
     facts: dict[str, Any] = {}
     api_key: str | None = None
     headers: dict[str, str] = {}
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All its addresses, in the order of preference."""
+        return (self.base_url, *self.fallback_urls)
 
     @property
     def has_credential(self) -> bool:
@@ -189,12 +327,13 @@ class Model(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """Everything that is fixed for the life of the process.
 
-    Without `models` any model goes to the only upstream.
+    Without `models` any model goes to the only upstream; without `clients` everyone may ask.
     """
 
     server: Server
     upstreams: dict[str, Upstream]
     models: dict[str, Model] = {}
+    clients: dict[str, ClientSection] = {}
 
 
 def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
@@ -255,10 +394,12 @@ def options(server: Server, model: ModelSection | None = None) -> Options:
 
 def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings in a decoded TOML document; raises SettingsError with every mistake."""
-    sections = ("server", "upstreams", "models")
+    sections = ("server", "upstreams", "models", "clients")
     problems = [f"{key}: {unknown(key, sections)}" for key in table if key not in sections]
     server = read_section(Server, table.get("server", {}), "server", problems)
     problems += forward_problems(server.forward, "server.forward")
+    problems += host_problems(server.allowed_hosts, "server.allowed_hosts")
+    problems += origin_problems(server.cors_origins, "server.cors_origins")
     upstreams: dict[str, Upstream | None] = {}
     for name, value in named_sections(table, "upstreams", problems).items():
         upstreams[name] = _upstream(name, value, environ, problems)
@@ -266,6 +407,7 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         _model(model_id, value, upstreams, server, problems)
         for model_id, value in named_sections(table, "models", problems).items()
     ]
+    clients = _clients(table, problems)
     if not upstreams:
         problems.append("upstreams: no upstream is given")
     elif not models and "models" not in table and len(upstreams) > 1:
@@ -280,6 +422,7 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         server=server,
         upstreams={name: upstream for name, upstream in upstreams.items() if upstream},
         models={model.id: model for model in models if model},
+        clients=clients,
     )
 
 
@@ -289,8 +432,11 @@ def _upstream(
     path = f"upstreams.{shown_key(name)}"
     before = len(problems)
     section = read_section(UpstreamSection, value, path, problems, required="base_url")
+    urls = (section.base_url,) if isinstance(section.base_url, str) else section.base_url
     if section.base_url:
-        problems += [f"{path}.base_url: {text}" for text in url_problems(section.base_url)]
+        problems += [f"{path}.base_url: {text}" for url in urls for text in url_problems(url)]
+    elif section.base_url == ():
+        problems.append(f"{path}.base_url: is an empty list")
     problems += dialect_problems(section.dialect, f"{path}.dialect")
     facts = read_facts(section.facts, f"{path}.facts", problems)
     problems += header_problems(section.headers, f"{path}.headers")
@@ -310,10 +456,16 @@ def _upstream(
         return None
     dialect = section.dialect
     if dialect == "auto":
-        dialect = known_host(urlsplit(section.base_url).hostname or "")
+        known = {known_host(urlsplit(url).hostname or ""): url for url in urls}
+        if len(known) > 1:
+            problems.append(f"{path}.base_url: speaks several dialects: {', '.join(known)}")
+            return None
+        [dialect] = known
+    first, *others = (url.rstrip("/") for url in urls)
     return Upstream(
         name=name,
-        base_url=section.base_url.rstrip("/"),
+        base_url=first,
+        fallback_urls=tuple(others),
         dialect=dialect,
         facts=facts,
         api_key=api_key,
@@ -356,6 +508,38 @@ def _model(
         max_output_tokens=section.max_output_tokens,
         vision=section.vision,
     )
+
+
+def _clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, ClientSection]:
+    clients: dict[str, ClientSection] = {}
+    salts: set[str] = set()
+    for name, value in named_sections(table, "clients", problems).items():
+        path = f"clients.{shown_key(name)}"
+        section = read_section(ClientKeys, value, path, problems, required="keys")
+        if section.keys == () and isinstance(value, dict) and "keys" in value:
+            problems.append(f"{path}.keys: no key is given; translator key new {name} makes one")
+        keys = [read_stored(text) for text in section.keys]
+        for index, key in enumerate(keys):
+            if key is None:
+                problems.append(
+                    f"{path}.keys[{index}]: is not what translator key new {name} prints"
+                )
+            elif key.salt in salts:
+                problems.append(f"{path}.keys[{index}]: is a key that was given before")
+            else:
+                salts.add(key.salt)
+        if isinstance(table.get("models"), dict):
+            problems += [
+                f'{path}.models: there is no model "{model}"'
+                for model in section.models or ()
+                if model not in table["models"]
+            ]
+        fields = msgspec.structs.asdict(section)
+        fields["keys"] = tuple(key for key in keys if key is not None)
+        clients[name] = ClientSection(**fields)
+    if table.get("clients") == {}:
+        problems.append("clients: no client is given; without this section everyone may ask")
+    return clients
 
 
 def _as_option(problem: str) -> str:

@@ -11,6 +11,7 @@ are requests (our own bound stands before them), and no cookies, which clients w
 from __future__ import annotations
 
 import ssl
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -112,4 +113,28 @@ class Transport(AiohttpTransport):
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=self.limits.keepalive_expiry, ssl=self.ssl_context
         )
-        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        reuse = aiohttp.TraceConfig()
+        reuse.on_connection_reuseconn.append(_reused)
+        return aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[reuse]
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        _sending.set(request)
+        return await super().handle_async_request(request)
+
+
+_sending: ContextVar[httpx.Request] = ContextVar("sending")
+"""The request that a task sends: aiohttp does not know httpx's."""
+
+
+async def _reused(*_: object) -> None:
+    _sending.get().extensions[_IDLE] = True
+
+
+_IDLE = "translator.idle"
+
+
+def was_idle(error: Exception) -> bool:
+    """Whether a request has failed on a connection that had been idle before."""
+    return isinstance(error, httpx.RequestError) and _IDLE in error.request.extensions

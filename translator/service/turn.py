@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 
 import msgspec
 from msgspec import Raw
@@ -30,12 +30,16 @@ from translator.responses import Response
 from translator.to_chat import read_request
 
 from .attempts import Asking, Attempt, Memory
-from .errors import Overloaded
+from .clients import Client
+from .drain import Drain
+from .errors import Overloaded, Stopping
+from .limits import check_counts
 from .models import ModelTable, Route
 from .reading import Reading
 from .record import NewId, Record
 from .settings import Server
 from .upstream import Upstreams
+from .witness import for_events
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +48,11 @@ MAX_NOTICE_CODES = 10
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """As much of a request as says where it goes."""
+    """As much of a request as says where it goes, and how large it is."""
 
     model: str | None = None
+    input: str | list[Raw] | None = None
+    tools: list[Raw] | None = None
 
 
 _read_head = msgspec.json.Decoder(_Head).decode
@@ -63,7 +69,9 @@ class Turns:
         upstreams: Upstreams,
         clock: Callable[[], float],
         new_id: NewId,
+        drain: Drain,
     ) -> None:
+        self.drain = drain
         self.server = server
         self.models = models
         self.upstreams = upstreams
@@ -73,16 +81,24 @@ class Turns:
         self._open = 0
 
     @contextmanager
-    def place(self) -> Generator[None]:
-        """A place among the requests that are answered at once; raises Overloaded without one."""
+    def place(self, client: Client | None = None) -> Generator[None]:
+        """A place among the requests that are answered at once.
+
+        Raises Overloaded without one, and LimitReached where the client has no more of them.
+        """
         limit = self.server.max_concurrent_requests
         if self._open >= limit:
             raise Overloaded(limit)
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
+        with nullcontext() if client is None else client.place():
+            self._open += 1
+            try:
+                yield
+            finally:
+                self._open -= 1
+
+    def until(self) -> float:
+        """When an exchange that begins now ends at the latest, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self.server.exchange_timeout_s
 
     def begin(
         self,
@@ -99,11 +115,13 @@ class Turns:
         """
         if record.witness is not None:
             record.witness.asked(request)
-        model = _model_of(request)
-        route = self.models.route(model)
+        head = _head_of(request)
+        model = head.model
+        route = self.models.route(model, record.client)
+        check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
+        record.charged(len(request))
         record.model = model or ""
         record.dialect = route.dialect.name
-        record.upstream = route.upstream.name
         if record.witness is not None:
             record.witness.routed(route, earlier)
         began = self.clock()
@@ -132,8 +150,11 @@ class Turn:
         self._attempt = asking.attempt
         self._route = route
         self._upstreams = turns.upstreams
+        self._drain = turns.drain
+        self._until = turns.until()
         self._server = turns.server
         self._clock = turns.clock
+        self._seen = for_events(record.witness)
         self._authorization = authorization
 
     @property
@@ -204,6 +225,11 @@ class Turn:
                 if not begun:
                     raise
                 held += translation.close(error)
+            except Stopping as error:
+                self._broke(error)
+                if not begun:
+                    raise
+                held += translation.close(error)
             except Exception:
                 if not begun:
                     raise
@@ -261,7 +287,7 @@ class Turn:
             accept="text/event-stream" if self.streams else "application/json",
             record=self._record,
         )
-        async with call as answer:
+        async with self._drain.until(self._until), call as answer:
             if not 200 <= answer.status < 300:
                 silent = self._route.dialect.overflows_silently(len(attempt.body))
                 raise await answer.error(silent_overflow=silent)
@@ -280,7 +306,7 @@ class Turn:
         for notice in attempt.notices:
             log.debug("%s: %s: %s", self._record.request_id, notice.path, notice.message)
 
-    def _broke(self, error: UpstreamError) -> None:
+    def _broke(self, error: TranslatorError) -> None:
         """An attempt has failed; an error inside its answer is part of what came."""
         if self._record.witness is not None and error is not self.translation.error:
             self._record.witness.broke(error)
@@ -296,8 +322,8 @@ class Turn:
             record.failure = translation.error
             if translation.error is not None:
                 record.outcome += f" {translation.error.code}"
-        if self._record.witness is not None:
-            self._record.witness.sent(events)
+        if self._seen is not None:
+            self._seen(events)
         return events
 
 
@@ -348,10 +374,10 @@ def _raise_if_nothing_came(translation: translator.Translation) -> None:
         raise translation.error
 
 
-def _model_of(body: bytes) -> str | None:
-    """The model that a request asks for; raises InvalidRequest for what is no JSON object."""
+def _head_of(body: bytes) -> _Head:
+    """What is to be known of a request first; raises InvalidRequest for what is none."""
     try:
-        return _read_head(body).model
+        return _read_head(body)
     except NOT_JSON:
         read_request(body)  # raises, and says what is wrong
-        return None
+        return _Head()

@@ -10,8 +10,10 @@ the gateway's fault (502). Else the client's `Authorization` is passed on, and s
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -20,11 +22,14 @@ import httpx
 from translator.errors import CredentialRefused, UpstreamError
 from translator.upstream_errors import read_upstream_error
 
+from .endpoints import Endpoints
 from .inflate import inflated
+from .ready import PROBE_S, Lately
 from .record import Record
+from .retries import Budget, Tries
 from .settings import Server, Upstream
 from .transport import FAULTS, Client, cause, fault
-from .witness import Witness
+from .witness import Witness, for_pieces
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +44,17 @@ request that meets a closing connection is lost."""
 class Upstreams:
     """The one HTTP client of the process."""
 
-    def __init__(self, server: Server, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lately = Lately(clock)
+        self._server = server
+        self._clock = clock
+        self._targets: dict[tuple[str, ...], tuple[Endpoints, Budget]] = {}
         self._http = Client(
             transport=transport,
             timeout=httpx.Timeout(
@@ -72,12 +87,11 @@ class Upstreams:
         `authorization` is the client's own, used only where the operator gave no key. `record` is
         that of the request which this one is sent for.
         """
-        witness = None if record is None else record.witness
-        if witness is not None:
-            witness.called(path, body)
-        headers = {"accept": accept}
+        witness = None
         if record is not None:
-            headers |= record.carried()
+            record.upstream = upstream.name
+            witness = record.witness
+        headers = {"accept": accept}
         if body is not None:
             headers["content-type"] = "application/json"
         if upstream.api_key is not None:
@@ -85,22 +99,61 @@ class Upstreams:
         elif authorization is not None and not upstream.has_credential:
             headers["authorization"] = authorization
         headers |= {name.lower(): value for name, value in upstream.headers.items()}
-        request = self._http.build_request(
-            "GET" if body is None else "POST",
-            f"{upstream.base_url}/{path}",
-            content=body,
-            headers=headers,
-        )
-        try:
+        method = "GET" if body is None else "POST"
+
+        async def ask(url: str) -> httpx.Response:
+            if witness is not None:
+                witness.called(path, body)
+            carried = {} if record is None else record.carried()  # each try is its own in a trace
+            request = self._http.build_request(
+                method, f"{url}/{path}", content=body, headers=carried | headers
+            )
             response = await self._http.send(request, stream=True)
-        except FAULTS as error:
-            raise _fault(error, upstream, "before it answered") from error
-        try:
             if witness is not None:
                 witness.answered(response.status_code, response.headers)
+            return response
+
+        try:
+            response = await self._tries(upstream, record).answer(ask)
+        except FAULTS as error:
+            self.lately.failed(upstream.name)
+            raise _fault(error, upstream, "before it answered") from error
+        try:
+            self.lately.heard(upstream.name, response.status_code)
             yield Answer(response, upstream, witness)
         finally:
             await response.aclose()
+
+    def _tries(self, upstream: Upstream, record: Record | None) -> Tries:
+        urls = (upstream.base_url, *upstream.fallback_urls)
+        if urls not in self._targets:
+            server = self._server
+            endpoints = Endpoints(
+                urls, failures=server.breaker_failures, out_s=server.breaker_s, now=self._clock
+            )
+            self._targets[urls] = endpoints, Budget(server.retry_budget_percent)
+        endpoints, budget = self._targets[urls]
+        return Tries(endpoints, budget, self._server, record, upstream.name)
+
+    async def probe(self, upstream: Upstream) -> int | None:
+        """The status of its answer to a request without key or meaning; None without an answer.
+
+        Of several addresses, the best status.
+        """
+
+        async def ask(url: str) -> int | None:
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    request = self._http.build_request("GET", url)
+                    response = await self._http.send(request, stream=True)
+                    await response.aclose()
+            except (*FAULTS, TimeoutError):
+                return None
+            return response.status_code
+
+        urls = (upstream.base_url, *upstream.fallback_urls)
+        statuses = await asyncio.gather(*map(ask, urls))
+        return min((status for status in statuses if status is not None), default=None)
 
 
 class Answer:
@@ -111,7 +164,7 @@ class Answer:
     ) -> None:
         self._response = response
         self._upstream = upstream
-        self._witness = witness
+        self._seen = for_pieces(witness)
         self.status = response.status_code
 
     @property
@@ -123,13 +176,16 @@ class Answer:
 
         Raises UpstreamError when the connection breaks.
         """
-        source: AsyncIterator[bytes] = self._response.aiter_raw()
-        if not raw:
-            source = inflated(source, self.headers.get("content-encoding", ""))
+        stream = self._response.stream  # without httpx's own layers around it
+        assert isinstance(stream, httpx.AsyncByteStream)
+        source: AsyncIterator[bytes] = aiter(stream)
+        encoding = self.headers.get("content-encoding", "identity")
+        if encoding != "identity" and not raw:
+            source = inflated(source, encoding)
         try:
             async for piece in source:
-                if self._witness is not None:
-                    self._witness.received(piece)
+                if self._seen is not None:
+                    self._seen(piece)
                 yield piece
         except FAULTS as error:
             raise _fault(error, self._upstream, "in mid-answer") from error
@@ -161,6 +217,8 @@ class Answer:
         """The error in an answer that must not be passed on as it is."""
         if self.status in (401, 403) and self._upstream.has_credential:
             return _own_credential_refused(self._upstream, self.status)
+        if self.status < 200:
+            return UpstreamError("The upstream switched to another protocol, unasked.")
         if 300 <= self.status < 400:
             log.error(
                 "upstream %s answered with a redirect (%d): its base_url is wrong",

@@ -19,7 +19,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -48,6 +48,7 @@ MAX_WAITING = 64
 """Requests of one connection that wait for their turn."""
 
 NORMAL_CLOSURE = 1000
+SERVICE_RESTART = 1012
 
 _LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 
@@ -123,11 +124,11 @@ class Connection:
         self._waiting_bytes = 0
         self._active = asyncio.Semaphore(MAX_ACTIVE)
         self._answering: set[asyncio.Task[None]] = set()
-        self._is_over = False
+        self._over: TranslatorError | None = None  # why nothing more is answered
         self._count = 0
 
     async def run(self) -> None:
-        """Answer until the client leaves, or the time of the connection is up."""
+        """Answer until the client leaves, or the time of the connection or the service is up."""
         headers = [(b"x-request-id", self._record.request_id.encode())]
         await self._receive()  # the handshake itself
         await self._send({"type": "websocket.accept", "headers": headers})
@@ -142,14 +143,19 @@ class Connection:
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         listening = tasks.create_task(self._listen(tasks))
-        await asyncio.sleep(self._server.max_websocket_s)
-        self._is_over = True
+        drain = self._turns.drain.begun
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._server.max_websocket_s):
+                await drain.wait()
+        self._over = _restarting() if drain.is_set() else _time_is_up(self._server.max_websocket_s)
         while self._answering:
             await asyncio.wait(self._answering)
-        await self._refuse(_time_is_up(self._server.max_websocket_s), None)
+        if not drain.is_set():
+            await self._refuse(self._over, None)
         listening.cancel()
-        self._record.outcome = "websocket_connection_limit_reached"
-        await self._give({"type": "websocket.close", "code": NORMAL_CLOSURE})
+        self._record.outcome = self._over.code or ""
+        code = SERVICE_RESTART if drain.is_set() else NORMAL_CLOSURE
+        await self._give({"type": "websocket.close", "code": code})
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
         """Take what the client sends; raises ClientLeft when it leaves."""
@@ -196,8 +202,8 @@ class Connection:
                 param="type",
                 code="unknown_event_type",
             )
-        if self._is_over:
-            raise _time_is_up(self._server.max_websocket_s)
+        if self._over is not None:
+            raise self._over
         waiting = sum(len(one.waiting) for one in self._lanes.values())
         size = self._waiting_bytes + len(frame)
         if waiting >= MAX_WAITING or (waiting and size > self._server.max_body_bytes):
@@ -214,8 +220,8 @@ class Connection:
                 async with self._active:
                     frame = lane.waiting.popleft()
                     self._waiting_bytes -= len(frame)
-                    if self._is_over:
-                        await self._refuse(_time_is_up(self._server.max_websocket_s), lane)
+                    if self._over is not None:
+                        await self._refuse(self._over, lane)
                     else:
                         await self._turn(lane, frame)
         finally:
@@ -223,12 +229,14 @@ class Connection:
 
     async def _turn(self, lane: _Lane, frame: bytes) -> None:
         record = Record("WS", self._record.path, new_id=self._turns.new_id)
+        record.headers = self._record.headers
+        record.client = self._record.client
         if self._watch is not None:
             record.witness = self._watch(record)
-        began = self._turns.clock()
+        record.began = self._turns.clock()
         self._count += 1
         try:
-            with self._turns.place():
+            with self._turns.place(record.client):
                 await self._answered(lane, frame, record)
         except TranslatorError as error:
             await self._refused(error, lane, record)
@@ -240,7 +248,7 @@ class Connection:
             fault = TranslatorError("The translator failed.", code="server_error")
             await self._refused(fault, lane, record)
         finally:
-            record.over(self._turns.clock() - began)
+            record.over(self._turns.clock() - record.began)
 
     async def _answered(self, lane: _Lane, frame: bytes, record: Record) -> None:
         parent_id = _parent_of(frame)
@@ -280,7 +288,10 @@ class Connection:
 
     async def _refused(self, error: TranslatorError, lane: _Lane, record: Record) -> None:
         record.outcome = error.code or error.type
+        record.failure = error
         record.status = error.status_hint
+        if record.witness is not None:
+            record.witness.refused(error)
         await self._refuse(error, lane)
 
     async def _refuse(self, error: TranslatorError, lane: _Lane | None) -> None:
@@ -341,6 +352,15 @@ def _text_frame(body: bytes, lane: _Lane | None) -> dict[str, object]:
 def _time_is_up(limit_s: float) -> InvalidRequest:
     return InvalidRequest(
         f"The connection has reached its limit of {limit_s / 60:g} minutes; open another one.",
+        param=None,
+        code="websocket_connection_limit_reached",
+    )
+
+
+def _restarting() -> InvalidRequest:
+    """With the code on which clients open another connection, and send everything again."""
+    return InvalidRequest(
+        "The service is restarting; open another connection.",
         param=None,
         code="websocket_connection_limit_reached",
     )

@@ -53,7 +53,7 @@ MANY_CHARACTERS = 200
 
 # --- roles ----------------------------------------------------------------------------------------
 
-SECRET_WORD = "PINEAPPLE"
+SECRET_WORD = "PINEAPPLE"  # told to every upstream  # nosec B105
 DEVELOPER = [
     {
         "role": "developer",

@@ -19,7 +19,7 @@ from translator.service.settings import Server, Settings, SettingsError
 DEFAULT_KEY_ENV = "TRANSLATOR_API_KEY"
 """The variable for the key that clients pass on, where the operator gave none."""
 
-_ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # nosec B104
 
 
 class Setup(Struct, frozen=True, kw_only=True):
@@ -83,10 +83,12 @@ def _with_window(model: Known, context_window: int | None) -> Known:
 
 
 def _asks_for_key(settings: Settings, models: Sequence[Known]) -> bool:
-    """Whether some upstream takes the client's own key.
+    """Whether a client needs a key: one of `[clients]`, or its own for some upstream.
 
-    It does when the operator gave none, unless it is a program on this machine.
+    An upstream takes that when the operator gave none, unless it is a program on this machine.
     """
+    if settings.clients:
+        return True
     used = {model.upstream for model in models}
     return any(
         not upstream.has_credential and not _is_here(upstream.base_url)

@@ -1,0 +1,141 @@
+"""`translator serve` as processes of their own, and clients that notice when anything is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.service.wire import BOUND_S, HELLO, Call, bounded, events
+
+ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+
+
+class Serving:
+    """One process, or one parent of several."""
+
+    def __init__(self, process: asyncio.subprocess.Process, line: str) -> None:
+        self.process = process
+        self.line = line
+        """The start-up line."""
+        self.url = line.partition(" and ")[0].removeprefix("translator listens on ")
+        self.url = self.url.removesuffix("/v1")
+        self.err: list[str] = []
+        self._listening = asyncio.ensure_future(self._listen())
+
+    async def _listen(self) -> None:
+        assert self.process.stderr
+        async for line in self.process.stderr:
+            self.err.append(line.decode())
+
+    async def says(self, text: str) -> None:
+        """Wait for a line of its log."""
+        async with asyncio.timeout(BOUND_S):
+            while not any(text in line for line in self.err):
+                await asyncio.sleep(0.02)
+
+    async def ends(self) -> int:
+        """Wait for its end; its exit code."""
+        code = await asyncio.wait_for(self.process.wait(), 2 * BOUND_S)
+        await bounded(self._listening)
+        return code
+
+    @property
+    def log(self) -> str:
+        return "".join(self.err)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that it has started."""
+        pid = self.process.pid
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@asynccontextmanager
+async def serve(tmp_path: Path, url: str, *words: str, **server: Any) -> AsyncGenerator[Serving]:
+    """A service in front of `url`, from its start-up line on."""
+    file = tmp_path / "settings.toml"
+    write(file, url, **server)
+    words = ("--config", str(file), *words)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "translator", "serve", *words,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "NO_PROXY": "127.0.0.1"},
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        line = (await asyncio.wait_for(process.stdout.readline(), 3 * BOUND_S)).decode()
+        yield Serving(process, line)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def write(file: Path, url: str, **server: Any) -> None:
+    lines = [f"{name} = {str(value).lower()}" for name, value in {"port": 0, **server}.items()]
+    text = "\n".join(["[server]", *lines, "[upstreams.up]", f'base_url = "{url}"', ""])
+    file.write_text(text)
+
+
+async def slow_hello(call: Call) -> None:
+    """The usual answer, in about a second."""
+    await call.head()
+    for piece in [HELLO[0], *[HELLO[1]] * 10, *HELLO[2:]]:
+        await call.send(piece)
+        await asyncio.sleep(0.07)
+    await call.end()
+
+
+TEXT = "Hello" * 10 + " world"
+
+
+class Load:
+    """Clients that ask again and again, each for a whole stream; what was lost is kept."""
+
+    def __init__(self, url: str, count: int) -> None:
+        self._url = url
+        self._count = count
+        self._over = False
+        self.done = 0
+        self.lost: list[str] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[Load]:
+        limits = httpx.Limits(max_connections=None)
+        async with (
+            httpx.AsyncClient(base_url=self._url, timeout=BOUND_S, limits=limits) as client,
+            asyncio.TaskGroup() as tasks,
+        ):
+            for number in range(self._count):
+                tasks.create_task(self._ask(client, number))
+            try:
+                yield self
+            finally:
+                self._over = True
+
+    async def _ask(self, client: httpx.AsyncClient, number: int) -> None:
+        await asyncio.sleep(number / self._count)
+        while not self._over:
+            try:
+                answer = await client.post("/v1/responses", json=ASK)
+                final = events(answer.content)[-1]["response"]
+                text = final["output"][0]["content"][0]["text"]
+                if (final["status"], text) != ("completed", TEXT):
+                    self.lost.append(str(final))
+            except (httpx.HTTPError, AssertionError, KeyError) as error:
+                self.lost.append(repr(error))
+            self.done += 1
+
+    async def goes_on(self, count: int) -> None:
+        """Wait for so many more answers."""
+        goal = self.done + count
+        async with asyncio.timeout(2 * BOUND_S):
+            while self.done < goal:
+                await asyncio.sleep(0.02)

@@ -1,0 +1,230 @@
+"""Several processes that answer on one port, and the one that keeps them there.
+
+    parent = listeners, { worker }, start-up line, signals ;
+    signals
+        SIGTERM, SIGINT     passed on; a second one ends everything at once
+        SIGHUP              each worker is replaced by a new one, with the settings of now
+
+Each worker has a listener of its own, on the same port, among which the kernel spreads connections
+evenly. The parent holds all of them, so what waits in one survives its worker, and a new one begins
+there before the old one ends: nothing is refused meanwhile.
+
+A worker is this program with one more option, so it runs the code that is installed now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from .logs import start_logging
+from .run import announce, listen, listen_for_metrics
+from .serving import END_S, LINGER_S, READY
+from .settings import Server, Settings
+from .shared_metrics import shared_metrics, worker_gone
+
+START_S = 60.0
+"""How long a worker may take until it serves."""
+
+MARGIN_S = LINGER_S + 2 * END_S + 2
+"""How much longer than `drain_s` the end of a worker may take."""
+
+STEADY_S = 10.0
+"""A worker that ends sooner is replaced with a delay, which doubles each time."""
+
+FIRST_DELAY_S, MAX_DELAY_S = 0.25, 4.0
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings, *, log_level: str, command: Sequence[str]) -> int:
+    """Keep `workers` processes until a signal ends them; the exit code.
+
+    `command` is what a worker runs, but for its post. Raises SettingsError for the address.
+    """
+    slots = [_Slot(listener) for listener in listeners(settings.server)]
+    common = listen_for_metrics(settings.server)
+    start_logging(log_level, settings.server.log_format)
+    with shared_metrics():
+        return asyncio.run(_Workers(settings, command, slots, common).run())
+
+
+def listeners(server: Server) -> list[socket.socket]:
+    """One for each worker; the same for all where the system does not spread connections."""
+    with listen(server.host, server.port, reuse_port=server.reuse_port) as first:
+        port = first.getsockname()[1]
+        if not sys.platform.startswith("linux"):
+            return [first.dup() for _ in range(server.workers)]
+    # only now: among sockets that share a port, a stranger's would not have been noticed
+    return [listen(server.host, port, reuse_port=True) for _ in range(server.workers)]
+
+
+class _Worker:
+    """One process, from its start to its end."""
+
+    def __init__(self, process: asyncio.subprocess.Process, parent: socket.socket) -> None:
+        self._process = process
+        self._parent = parent  # closed, it tells the worker that the parent is gone
+        self._began = asyncio.get_running_loop().time()
+        self.pid = process.pid
+
+    async def serves(self) -> bool:
+        """Whether it has come to serve."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(START_S):
+                return await loop.sock_recv(self._parent, 1) == READY
+        except (OSError, TimeoutError):
+            return False
+
+    def tell(self, number: signal.Signals) -> None:
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def gone(self) -> int:
+        """Its exit code, negative for a signal."""
+        code = await self._process.wait()
+        self._parent.close()
+        worker_gone(self.pid)
+        return code
+
+    @property
+    def age_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._began
+
+
+class _Slot:
+    """One listener, and the worker that answers there now."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.worker: _Worker | None = None
+        self.delay_s = FIRST_DELAY_S
+
+
+class _Workers:
+    def __init__(
+        self,
+        settings: Settings,
+        command: Sequence[str],
+        slots: Sequence[_Slot],
+        common: Sequence[socket.socket],
+    ) -> None:
+        """`common` is what all workers listen on, beside the listener of each."""
+        self._settings = settings
+        self._command = command
+        self._slots = slots
+        self._common = common
+        self._stopping = asyncio.Event()
+        self._code = 0
+        self._alive: set[_Worker] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._renewing = asyncio.Lock()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop, 0)
+        loop.add_signal_handler(signal.SIGINT, self._stop, 130)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._renew()))
+        begun = await asyncio.gather(*map(self._fill, self._slots))
+        if all(begun) and not self._stopping.is_set():
+            announce(self._settings, self._slots[0].listener)
+        elif not self._stopping.is_set():
+            log.error("the workers do not start")
+            self._stop(1)
+        await self._stopping.wait()
+        await self._end()
+        for listener in (*(slot.listener for slot in self._slots), *self._common):
+            listener.close()
+        return self._code
+
+    def _stop(self, code: int) -> None:
+        again = self._stopping.is_set()
+        self._code = self._code or code
+        self._stopping.set()
+        for worker in self._alive:
+            worker.tell(signal.SIGKILL if again else signal.SIGTERM)
+
+    async def _end(self) -> None:
+        """Wait for all workers, but not for ever."""
+        for task in self._tasks:
+            task.cancel()
+        gone = [asyncio.create_task(worker.gone()) for worker in self._alive]
+        if not gone:
+            return
+        _, late = await asyncio.wait(gone, timeout=self._settings.server.drain_s + MARGIN_S)
+        if late:
+            log.error("%d workers did not end in time", len(late))
+            for worker in self._alive:
+                worker.tell(signal.SIGKILL)
+            await asyncio.wait(late)
+
+    async def _fill(self, slot: _Slot) -> bool:
+        """Have a new worker in the place of the one that is there, if it comes to serve."""
+        worker = await self._started(slot.listener)
+        if not await worker.serves() or self._stopping.is_set():
+            worker.tell(signal.SIGTERM)
+            self._begin(self._bury(worker))
+            return False
+        old, slot.worker = slot.worker, worker
+        self._begin(self._watch(slot, worker))
+        if old is not None:
+            old.tell(signal.SIGTERM)
+        return True
+
+    async def _started(self, listener: socket.socket) -> _Worker:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        numbers = [one.fileno() for one in (theirs, listener, *self._common)]
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                "--post",
+                ":".join(map(str, numbers)),
+                pass_fds=numbers,
+                process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
+            )
+        worker = _Worker(process, ours)
+        self._alive.add(worker)
+        if self._stopping.is_set():
+            worker.tell(signal.SIGTERM)
+        return worker
+
+    async def _watch(self, slot: _Slot, worker: _Worker) -> None:
+        """Replace a worker that ends by itself."""
+        code = await self._bury(worker)
+        while slot.worker is worker and not self._stopping.is_set():
+            if worker.age_s > STEADY_S:
+                slot.delay_s = FIRST_DELAY_S
+            log.error("worker %d has ended (%d); another one starts", worker.pid, code)
+            await asyncio.sleep(slot.delay_s)
+            slot.delay_s = min(2 * slot.delay_s, MAX_DELAY_S)
+            async with self._renewing:
+                if slot.worker is worker:
+                    await self._fill(slot)
+
+    async def _bury(self, worker: _Worker) -> int:
+        code = await worker.gone()
+        self._alive.discard(worker)
+        return code
+
+    async def _renew(self) -> None:
+        """Replace all workers, one after the other."""
+        async with self._renewing:
+            for slot in self._slots:
+                if self._stopping.is_set():
+                    return
+                if not await self._fill(slot):
+                    log.error("the new worker does not start; the others stay as they are")
+                    return
+        log.warning("all workers are new")
+
+    def _begin(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

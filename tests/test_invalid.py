@@ -47,7 +47,10 @@ def test_json_that_is_nested_too_deeply() -> None:
     with pytest.raises(RecursionError) as raised:
         msgspec.json.decode(b"[" * 100_000)
     error = invalid_from(raised.value)
-    assert (error.message, error.code) == ("The request body is nested too deeply.", "json_too_deep")
+    assert (error.message, error.code) == (
+        "The request body is nested too deeply.",
+        "json_too_deep",
+    )
 
 
 @pytest.mark.parametrize(

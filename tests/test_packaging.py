@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SERVICE_MODULES = {"aiohttp", "httptools", "httpx", "httpx_aiohttp", "starlette", "tomlkit", "uvicorn", "uvloop"}
+SERVICE_MODULES = {
+    "aiohttp",
+    "httptools",
+    "httpx",
+    "httpx_aiohttp",
+    "starlette",
+    "tomlkit",
+    "uvicorn",
+    "uvloop",
+}
 
 # The interpreter as it is where only `pip install translator` was run.
 WITHOUT_SERVICE = f"""

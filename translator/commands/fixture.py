@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
         "before you keep it: what was said is in there.",
     )
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="the exchange (default: none)")
+    add("folder", metavar="FOLDER", help="the exchange (default: none, it must be given)")
     add(
         "--name",
         metavar="UPSTREAM/CASE",

@@ -92,7 +92,7 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many of the requests to an upstream may be such repetitions: more would make it worse."""
 
     max_retry_after_s: NotNegativeSeconds = 2.0
-    """Longest `Retry-After` of an upstream that is waited here; a longer one is told the client.
+    """Longest `Retry-After` of an upstream to wait for here; a longer one is told the client.
     All tries should fit in `headers_grace_s`, so that what remains is still an HTTP error."""
 
     breaker_failures: Positive = 5

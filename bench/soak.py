@@ -24,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,10 @@ MAX_P99_GROWTH = 2.0
 """How many times the first p99 the last may be; a machine has other things to do."""
 
 STALL_S = 60.0
+IDLE_S = 65
+"""After so long the service has closed its idle connections: it keeps them for 30 s, and looks for
+old ones as often."""
+
 HEARTBEAT_S = 2
 TOOL = {"type": "function", "name": "ls", "parameters": {"type": "object"}}
 
@@ -299,7 +304,9 @@ def processes(workers: int) -> Generator[tuple[str, subprocess.Popen[str]]]:
         assert service.stdout
         upstream.stdout.readline()
         line = service.stdout.readline()
-        yield line.partition(" and ")[0].removeprefix("translator listens on ")[:-3], service
+        url = line.partition(" and ")[0].removeprefix("translator listens on ")[:-3]
+        urllib.request.urlopen(url + "/healthz", timeout=STALL_S).close()
+        yield url, service
     finally:
         for process in (service, upstream):
             process.send_signal(signal.SIGTERM)
@@ -397,7 +404,7 @@ def main() -> int:
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs\n", flush=True)
     with processes(options.workers) as (url, service):
         seen, samples = uvloop.run(soak(url, service.pid, seconds, options.streams))
-        time.sleep(2)  # for connections to be closed
+        time.sleep(IDLE_S)
         after = sample(service.pid, seconds)
     log = (SCRATCH / "soak" / "service.log").read_text("utf-8", "replace")
     faults_logged = log.count("fault in translator") + log.count("Traceback")

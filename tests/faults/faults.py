@@ -51,6 +51,9 @@ class Exchange:
             await self.reader.read()
 
 
+Fault = Callable[[Exchange], Awaitable[None]]
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
@@ -87,6 +90,16 @@ async def garbage(exchange: Exchange) -> None:
     await exchange.gone()
 
 
+def later(fault: Fault) -> Fault:
+    """The same in a network packet of its own, when all that came before has been read."""
+
+    async def wait(exchange: Exchange) -> None:
+        await asyncio.sleep(0.1)
+        await fault(exchange)
+
+    return wait
+
+
 async def nonsense(exchange: Exchange) -> None:
     """Sound HTTP with rubbish in it."""
     await exchange.send(chunk(b"data: {]\xff\n\n" * 20) + b"0\r\n\r\n")
@@ -108,14 +121,15 @@ async def comments(exchange: Exchange) -> None:
         await asyncio.sleep(0.02)
 
 
-Fault = Callable[[Exchange], Awaitable[None]]
-
 AT_A_POINT: dict[str, Fault] = {
     "reset": reset,
     "close": close,
     "stall": stall,
     "trickle": trickle,
     "garbage": garbage,
+    "late reset": later(reset),
+    "late close": later(close),
+    "late garbage": later(garbage),
     "nonsense": nonsense,
     "oversize": oversize,
     "comments": comments,

@@ -10,6 +10,7 @@ are requests (our own bound stands before them), and no cookies, which clients w
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from contextvars import ContextVar
 from typing import Any
@@ -113,10 +114,11 @@ class Transport(AiohttpTransport):
         connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=self.limits.keepalive_expiry, ssl=self.ssl_context
         )
-        reuse = aiohttp.TraceConfig()
-        reuse.on_connection_reuseconn.append(_reused)
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_reused)
+        trace.on_request_end.append(_watch_body)
         return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[reuse]
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace]
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -130,6 +132,37 @@ _sending: ContextVar[httpx.Request] = ContextVar("sending")
 
 async def _reused(*_: object) -> None:
     _sending.get().extensions[_IDLE] = True
+
+
+async def _watch_body(_: object, __: object, end: aiohttp.TraceRequestEndParams) -> None:
+    """Tell whoever reads a body that its connection is gone.
+
+    On bytes in mid-body that are no HTTP, aiohttp 3.14 closes the connection and stops its clock,
+    and the reader waits for ever.
+    """
+    connection, body = end.response.connection, end.response.content
+    if connection is None or connection.protocol is None:
+        return
+    closed = connection.protocol.closed
+    if closed is None:
+        _tell_end(body)
+        return
+
+    def tell(gone: asyncio.Future[None]) -> None:
+        if not gone.cancelled():
+            gone.exception()  # else asyncio says that nobody wanted to know
+        _tell_end(body)
+
+    def leave() -> None:
+        closed.remove_done_callback(tell)  # the connection goes on
+
+    closed.add_done_callback(tell)
+    body.on_eof(leave)
+
+
+def _tell_end(body: aiohttp.StreamReader) -> None:
+    if not body.is_eof() and body.exception() is None:
+        body.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
 
 
 _IDLE = "translator.idle"

@@ -27,6 +27,7 @@ from translator.service import retries
 from translator.service.endpoints import Endpoints
 from translator.service.record import Record
 from translator.service.retries import BUDGET_RESERVE, Budget, retry_after_s
+from translator.service.settings import SettingsError
 from translator.service.witness import Witness
 
 pytestmark = pytest.mark.anyio
@@ -325,6 +326,32 @@ async def test_a_refusal_is_no_reason_to_ask_elsewhere(upstream: ScriptedUpstrea
         async with client_of(settings) as client:
             assert (await client.post(PATH, json=ASK)).status_code == 400
         assert second.calls == []
+
+
+@pytest.mark.parametrize(
+    ("urls", "problem"),
+    [
+        ([], "is an empty list"),
+        (["http://a/v1", "a"], '"a" is not a URL that starts with http:// or https://'),
+        (
+            ["https://api.fireworks.ai/inference/v1", "https://api.deepseek.com"],
+            "speaks several dialects: fireworks, deepseek",
+        ),
+        (["http://a/v1", 3], "expected str, got int"),
+    ],
+)
+def test_a_list_of_addresses_is_checked(urls: list[Any], problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make_settings("", upstream={"base_url": urls})
+    [found] = caught.value.problems
+    assert found.startswith("upstreams.up.base_url")
+    assert found.endswith(f": {problem}")
+
+
+def test_a_list_of_addresses_is_one_upstream() -> None:
+    upstream = make_settings("", upstream={"base_url": ["http://a/v1/", "http://b/v1"]})
+    assert upstream.upstreams["up"].urls == ("http://a/v1", "http://b/v1")
+    assert upstream.upstreams["up"].dialect == "base"
 
 
 def endpoints(count: int) -> tuple[Endpoints, list[float]]:

@@ -19,7 +19,7 @@ OPEN_TIMEOUT_S = 60
 
 _DEPENDENCIES = """
 import sys
-import translator.service.run, uvicorn.protocols.http.httptools_impl, uvloop
+import translator.service.process.run, uvicorn.protocols.http.httptools_impl, uvloop
 names = [
     name for name, module in sys.modules.items()
     if "site-packages" in (getattr(module, "__file__", None) or "")

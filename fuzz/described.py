@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.service.wire import Call, ScriptedUpstream, say_hello, serving
-from translator.service.keys import new_key, store
+from translator.service.guard.keys import new_key, store
 from translator.service.settings import read_table
 
 EXAMPLES = 200

@@ -21,7 +21,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from translator.service import settings as module
-from translator.service.metrics import Metrics
+from translator.service.seen.metrics import Metrics
 from translator.service.settings import (
     ClientKeys,
     ModelSection,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from translator.service import demo
-from translator.service.demo import CODEX_CONFIG, SERVE
-from translator.service.demo_script import ANSWER, ARGUMENTS, REASONING, SAID, first_answer
-from translator.service.demo_upstream import refusal
-from translator.service.demo_view import View
+from translator.service.demo import conversation as demo
+from translator.service.demo.conversation import CODEX_CONFIG, SERVE
+from translator.service.demo.script import ANSWER, ARGUMENTS, REASONING, SAID, first_answer
+from translator.service.demo.scripted_upstream import refusal
+from translator.service.demo.view import View
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from translator.service.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
+from translator.service.seen.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
 
 from .operations_page import BLOCKS, COMMAND, PAGE, ROOT, SECTIONS, block, meanings
 

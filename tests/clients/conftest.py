@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from translator.service.demo import CODEX_CONFIG
+from translator.service.demo.conversation import CODEX_CONFIG
 
 from .matrix import (
     pytest_collection_modifyitems,

@@ -23,12 +23,12 @@ from tests.service.wire import (
     serving,
 )
 from translator.errors import UpstreamError
-from translator.service import retries
-from translator.service.endpoints import Endpoints
-from translator.service.record import Record
-from translator.service.retries import BUDGET_RESERVE, Budget, retry_after_s
+from translator.service.seen.record import Record
+from translator.service.seen.witness import Witness
 from translator.service.settings import SettingsError
-from translator.service.witness import Witness
+from translator.service.upstreams import retries
+from translator.service.upstreams.endpoints import Endpoints
+from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_after_s
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from translator.errors import UpstreamError
-from translator.service.inflate import MAX_PIECE_BYTES, inflated
+from translator.service.upstreams.inflate import MAX_PIECE_BYTES, inflated
 
 from .wire import (
     BOUND_S,

@@ -14,11 +14,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from translator.service.clients import Allowance, shown_s
-from translator.service.keys import new_key, read_stored, salt_of, store
-from translator.service.run import _say_who_may_ask
+from translator.service.guard.clients import Allowance, shown_s
+from translator.service.guard.keys import new_key, read_stored, salt_of, store
+from translator.service.guard.tally import MAX_TAIL_BYTES, Tally
+from translator.service.process.run import _say_who_may_ask
 from translator.service.settings import Settings, SettingsError, read_table
-from translator.service.tally import MAX_TAIL_BYTES, Tally
 
 from .wire import (
     COMPLETION,

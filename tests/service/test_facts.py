@@ -10,8 +10,8 @@ import pytest
 
 from translator import DIALECTS, Dialect
 from translator.dialect_table import all_facts, fact_lines
+from translator.service.catalog.models import ModelTable
 from translator.service.facts import FACTS, resolved
-from translator.service.models import ModelTable
 from translator.service.settings import SettingsError, read_table
 from translator.think_tags import Tags
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from translator.service.logs import FORMATTERS, start_logging
+from translator.service.seen.logs import FORMATTERS, start_logging
 from translator.service.settings import LogFormat
 
 from .test_main import served
@@ -104,7 +104,7 @@ async def test_a_line_of_json_has_the_facts_of_a_request(
     )
     assert line == {
         "level": "info",
-        "logger": "translator.service.record",
+        "logger": "translator.service.seen.record",
         "id": "mine-1",
         "method": "POST",
         "path": PATH,

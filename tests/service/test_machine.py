@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from translator.service.keys import new_key, store
+from translator.service.guard.keys import new_key, store
 from translator.service.settings import read_table
 
 from .wire import COMPLETION, HELLO, client_of

@@ -299,7 +299,7 @@ def test_a_reader_that_has_enough_is_not_a_fault() -> None:
 
 
 def test_the_options_of_the_demo_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from translator.service import demo
+    from translator.service.demo import conversation as demo
 
     given_words: list[list[str]] = []
 

@@ -20,8 +20,8 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from websockets.asyncio.client import connect
 
 from translator.__main__ import main
-from translator.service import run
-from translator.service.otel import Spans
+from translator.service.process import run
+from translator.service.seen.otel import Spans
 
 from .test_main import served
 from .wire import (
@@ -329,7 +329,7 @@ def test_traces_without_their_extra_are_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in list(sys.modules):
-        if name.startswith("opentelemetry.") or name == "translator.service.otel":
+        if name.startswith("opentelemetry.") or name == "translator.service.seen.otel":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.setattr(run, "start_logging", lambda *_: None)  # it would outlast the test

@@ -21,7 +21,7 @@ from translator.deltas import Usage
 from translator.dialect import Dialect
 from translator.dialect_table import own_facts
 from translator.dialects import BASE, DIALECTS
-from translator.service.models import ModelTable
+from translator.service.catalog.models import ModelTable
 from translator.service.probe import report as service
 from translator.service.probe.findings import (
     Carries,

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from translator.service.keys import new_key, store
+from translator.service.guard.keys import new_key, store
 from translator.service.settings import Settings, read_table
 
 from .wire import (

@@ -26,7 +26,7 @@ from translator.__main__ import main
 from translator.dialect_table import own_facts
 from translator.dialects import DIALECTS
 from translator.sealed import Thought, seal
-from translator.service.keys import new_key, store
+from translator.service.guard.keys import new_key, store
 from translator.service.look import trace
 from translator.service.look.looking import looking
 from translator.service.look.redaction import Redaction, secrets_in

@@ -31,8 +31,8 @@ from translator.service.look.feed import FILES, Feed, News, Reader
 from translator.service.look.show import Show, show_on
 from translator.service.look.together import together
 from translator.service.look.watch import Sight, Watcher
-from translator.service.record import Record
-from translator.service.witness import Witness
+from translator.service.seen.record import Record
+from translator.service.seen.witness import Witness
 
 from .test_main import served
 from .test_trace import kept

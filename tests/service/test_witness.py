@@ -14,8 +14,8 @@ import translator
 from translator import Notice
 from translator.events import Event
 from translator.responses import Response
-from translator.service.record import Record
-from translator.service.witness import Witness
+from translator.service.seen.record import Record
+from translator.service.seen.witness import Witness
 
 from .wire import (
     COMPLETION,

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message
 
 from translator.service.app import create_app
-from translator.service.run import protocols
+from translator.service.process.run import protocols
 from translator.service.settings import Settings, read_table
 
 BOUND_S = 20

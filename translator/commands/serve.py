@@ -71,15 +71,15 @@ def add(commands: Commands) -> None:
         metavar="NUMBER",
         help="processes that answer; SIGHUP replaces them one by one (default: 1)",
     )
-    add("--post", help=argparse.SUPPRESS)  # of a worker: see `translator.service.workers`
+    add("--post", help=argparse.SUPPRESS)  # of a worker: see `translator.service.process.workers`
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("serve"):
-        from translator.service import run as service
-        from translator.service import workers
-        from translator.service.serving import Post
+        from translator.service.process import run as service
+        from translator.service.process import workers
+        from translator.service.process.serving import Post
     names = (
         "host", "port", "workers", "log_format", "reasoning_events", "retries", "trace_folder"
     )  # fmt: skip

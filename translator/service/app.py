@@ -22,24 +22,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from translator.errors import TranslatorError
 
-from .browsers import Browsers
-from .clients import Clients
-from .drain import Drain
+from .catalog.models import ModelTable
 from .errors import ClientLeft, Overloaded, UpgradeRefused
 from .exchange import Exchange
+from .guard.browsers import Browsers
+from .guard.clients import Clients
 from .look.together import together
-from .models import ModelTable
-from .record import PROBED, NewId
+from .process.drain import Drain
 from .routes import Endpoints, unknown_path
+from .seen.record import PROBED, NewId
+from .seen.witness import Watch
 from .settings import Settings, SettingsError
 from .turn import Turns
-from .upstream import Upstreams
+from .upstreams.upstream import Upstreams
 from .websocket import Connection
-from .witness import Watch
 
 if TYPE_CHECKING:
-    from .metrics import Metrics
-    from .otel import Spans
+    from .seen.metrics import Metrics
+    from .seen.otel import Spans
 
 WEBSOCKET_PATHS = frozenset({"/v1/responses", "/responses"})
 
@@ -68,7 +68,7 @@ def create_app(
     upstreams = Upstreams(settings.server, transport, clock=clock)
     metrics = None
     if settings.server.metrics:
-        from .metrics import Metrics  # not before: see there
+        from .seen.metrics import Metrics  # not before: see there
 
         metrics = Metrics(settings)
     spans = _spans() if settings.server.traces else None
@@ -102,7 +102,7 @@ def create_app(
 
 def _spans() -> Spans:
     try:
-        from .otel import exporting
+        from .seen.otel import exporting
     except ModuleNotFoundError as error:
         raise SettingsError(
             [f"server.traces: {error.name} is missing; pip install 'translator[otel]'"]

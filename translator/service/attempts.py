@@ -28,9 +28,9 @@ from translator.refusals import (
     without,
 )
 
-from .models import Route
-from .record import NewId
-from .upstream import judged
+from .catalog.models import Route
+from .seen.record import NewId
+from .upstreams.upstream import judged
 
 log = logging.getLogger(__name__)
 

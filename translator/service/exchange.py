@@ -20,7 +20,7 @@ from translator.errors import RequestTooLarge, TranslatorError
 
 from .errors import ClientLeft, RequestStalled, UnsupportedEncoding
 from .patience import Patience
-from .record import NewId, Record
+from .seen.record import NewId, Record
 from .settings import Server
 
 JSON = {"content-type": "application/json"}

@@ -17,8 +17,8 @@ from translator import items, responses
 from translator.compacted import CompactedResponse
 from translator.events import Event
 
-from .models import ModelEntry, ModelList
-from .ready import Readiness
+from .catalog.models import ModelEntry, ModelList
+from .seen.ready import Readiness
 from .version import VERSION
 
 

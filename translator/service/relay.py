@@ -14,7 +14,7 @@ import translator
 
 from .exchange import JSON, Exchange
 from .turn import Turn, in_short
-from .upstream import Answer
+from .upstreams.upstream import Answer
 
 EVENT_STREAM = {
     "content-type": "text/event-stream; charset=utf-8",

@@ -28,18 +28,19 @@ from translator.errors import InvalidRequest, NotFound
 from translator.invalid import nested_too_deeply
 from translator.json_values import NOT_JSON
 
-from . import listing, openapi, relay
+from . import openapi, relay
+from .catalog import listing
+from .catalog.models import Route, unlisted
 from .compact import compact
 from .errors import MethodNotAllowed
 from .exchange import JSON, Exchange
-from .limits import check_counts
-from .models import Route, unlisted
-from .ready import Readiness
+from .guard.limits import check_counts
+from .seen.ready import Readiness
 from .settings import Upstream
 from .turn import Turns
 
 if TYPE_CHECKING:
-    from .metrics import Metrics
+    from .seen.metrics import Metrics
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")

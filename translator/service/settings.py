@@ -36,7 +36,7 @@ from .checks import (
     url_problems,
 )
 from .facts import read_facts, resolved
-from .keys import StoredKey, read_stored
+from .guard.keys import StoredKey, read_stored
 from .sections import named_sections, read_section, shown_key, unknown
 
 LogFormat = Literal["text", "json"]

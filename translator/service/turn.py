@@ -30,16 +30,16 @@ from translator.responses import Response
 from translator.to_chat import read_request
 
 from .attempts import Asking, Attempt, Memory
-from .clients import Client
-from .drain import Drain
+from .catalog.models import ModelTable, Route
 from .errors import Overloaded, Stopping
-from .limits import check_counts
-from .models import ModelTable, Route
-from .reading import Reading
-from .record import NewId, Record
+from .guard.clients import Client
+from .guard.limits import check_counts
+from .process.drain import Drain
+from .seen.record import NewId, Record
+from .seen.witness import for_events
 from .settings import Server
-from .upstream import Upstreams
-from .witness import for_events
+from .upstreams.reading import Reading
+from .upstreams.upstream import Upstreams
 
 log = logging.getLogger(__name__)
 

@@ -32,9 +32,9 @@ from translator.json_values import NOT_JSON
 
 from .errors import ClientLeft, TooManyWaiting
 from .history import History, Link, items_of
-from .record import Record
+from .seen.record import Record
+from .seen.witness import Watch
 from .turn import Turn, Turns
-from .witness import Watch
 
 log = logging.getLogger(__name__)
 

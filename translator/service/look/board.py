@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from translator.service.demo_view import COLOURS
+from translator.service.demo.view import COLOURS
 
 from .watch import Phase, Sight
 

@@ -6,8 +6,8 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from translator.service.seen.witness import Watch
 from translator.service.settings import Settings, SettingsError
-from translator.service.witness import Watch
 
 from .feed import Feed
 from .show import Show

@@ -9,9 +9,9 @@ from msgspec import Raw
 from translator import Notice, Translation, TranslatorError, UpstreamError
 from translator.events import Event
 from translator.responses import Response
-from translator.service.models import Route
-from translator.service.record import Record
-from translator.service.witness import Watch, Witness, for_events, for_pieces
+from translator.service.catalog.models import Route
+from translator.service.seen.record import Record
+from translator.service.seen.witness import Watch, Witness, for_events, for_pieces
 
 
 def together(watches: Sequence[Watch]) -> Watch | None:

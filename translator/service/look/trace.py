@@ -31,11 +31,11 @@ from translator.kept import folder as kept
 from translator.kept.folder import Answered, Kept
 from translator.kept.run import error_answer
 from translator.responses import Response
-from translator.service.models import Route
-from translator.service.record import Record
+from translator.service.catalog.models import Route
+from translator.service.seen.record import Record
+from translator.service.seen.witness import Witness
 from translator.service.settings import Settings, SettingsError
 from translator.service.version import VERSION
-from translator.service.witness import Witness
 
 from .background import Background
 from .redaction import KEPT_HEADERS, Redaction, client_secrets, operator_secrets

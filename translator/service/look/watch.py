@@ -28,9 +28,9 @@ from translator.events import (
     RefusalDelta,
 )
 from translator.responses import Response
-from translator.service.models import Route
-from translator.service.record import Record
-from translator.service.witness import Witness
+from translator.service.catalog.models import Route
+from translator.service.seen.record import Record
+from translator.service.seen.witness import Witness
 
 Phase = Literal[
     "waiting", "thinking", "answering", "calling", "done", "incomplete", "failed", "left"

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from translator.errors import UpstreamError
 from translator.json_values import NOT_JSON, as_object, as_string, objects_in
 from translator.service.settings import Upstream
-from translator.service.upstream import Answer, Upstreams
+from translator.service.upstreams.upstream import Answer, Upstreams
 
 from .questions import Question
 from .replies import (

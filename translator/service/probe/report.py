@@ -27,7 +27,7 @@ from translator.dialect_table import all_facts
 from translator.dialects import BASE, known_host
 from translator.refusals import refused_fields
 from translator.service.settings import Server, Upstream
-from translator.service.upstream import Upstreams
+from translator.service.upstreams.upstream import Upstreams
 
 from . import questions as ask
 from .asking import Asker

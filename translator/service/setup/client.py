@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from translator.service.codex_catalog import Known
-from translator.service.models import known, unlisted
+from translator.service.catalog.codex_catalog import Known
+from translator.service.catalog.models import known, unlisted
 from translator.service.settings import Server, Settings, SettingsError
 
 DEFAULT_KEY_ENV = "TRANSLATOR_API_KEY"

@@ -21,7 +21,7 @@ from typing import Any, cast
 import msgspec
 
 from translator.json_values import as_list, as_object
-from translator.service.codex_catalog import Entry, Known, entries
+from translator.service.catalog.codex_catalog import Entry, Known, entries
 from translator.service.settings import SettingsError
 
 from .client import Setup

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from translator.json_values import as_object
-from translator.service.codex_catalog import Known
+from translator.service.catalog.codex_catalog import Known
 from translator.service.settings import SettingsError
 
 from .client import Setup

@@ -15,8 +15,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from translator.errors import UpstreamTimeout
-
-from .errors import Stopping
+from translator.service.errors import Stopping
 
 
 class Drain:

@@ -32,12 +32,12 @@ from opentelemetry.util.types import AttributeValue
 
 from translator import Translation, TranslatorError, UpstreamError
 from translator.responses import Response
+from translator.service.catalog.models import Route
+from translator.service.version import VERSION
 
 from .carried import trace_context
 from .error_kinds import kind_of
-from .models import Route
 from .record import PROBED, Record
-from .version import VERSION
 from .witness import Witness
 
 FLUSH_S = 5.0

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from msgspec import Raw
 
 from translator.errors import InvalidRequest
-
-from .settings import Server
+from translator.service.settings import Server
 
 Field = Sequence[Raw] | str | None
 

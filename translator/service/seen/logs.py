@@ -16,8 +16,9 @@ from typing import Any, TextIO
 
 import msgspec
 
+from translator.service.settings import LogFormat
+
 from .record import Line
-from .settings import LogFormat
 
 _encode = msgspec.json.Encoder().encode
 

@@ -19,11 +19,11 @@ from msgspec.structs import replace
 
 from translator.errors import UpstreamError
 from translator.json_values import NOT_JSON
+from translator.service import relay
+from translator.service.exchange import JSON, Exchange
+from translator.service.upstreams.upstream import Answer
 
-from . import relay
 from .codex_catalog import Known, entries
-from .exchange import JSON, Exchange
-from .upstream import Answer
 
 MAX_LIST_BYTES = 8 * 1024 * 1024
 """Largest list that is read, in bytes."""

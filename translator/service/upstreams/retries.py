@@ -22,11 +22,11 @@ import aiohttp
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
+from translator.service.seen.record import Record
+from translator.service.settings import Server
 from translator.upstream_errors import read_upstream_error
 
 from .endpoints import OUT_OF_ORDER, Endpoint, Endpoints
-from .record import Record
-from .settings import Server
 from .transport import FAULTS, cause, fault, was_idle
 
 log = logging.getLogger(__name__)

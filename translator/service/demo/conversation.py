@@ -23,8 +23,11 @@ from typing import Any
 import httpx
 import uvicorn
 
-from .app import create_app
-from .demo_script import (
+from translator.service.app import create_app
+from translator.service.settings import read_options
+from translator.service.setup.codex import plain_config
+
+from .script import (
     ANSWER,
     ARGUMENTS,
     CALL_ID,
@@ -36,10 +39,8 @@ from .demo_script import (
     first_answer,
     second_answer,
 )
-from .demo_upstream import ScriptedUpstream
-from .demo_view import Cell, Style, View, json_cell
-from .settings import read_options
-from .setup.codex import plain_config
+from .scripted_upstream import ScriptedUpstream
+from .view import Cell, Style, View, json_cell
 
 SERVE = "serve --upstream https://api.fireworks.ai/inference/v1"
 CODEX_CONFIG = plain_config(

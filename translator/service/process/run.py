@@ -18,14 +18,15 @@ from typing import Any
 
 import uvicorn
 
-from .app import create_app
+from translator.service.app import create_app
+from translator.service.look.looking import looking
+from translator.service.look.show import show_on
+from translator.service.seen.logs import start_logging
+from translator.service.settings import Server, Settings, SettingsError
+
 from .drain import Drain
 from .http1 import Http1
-from .logs import start_logging
-from .look.looking import looking
-from .look.show import show_on
 from .serving import Post, Service
-from .settings import Server, Settings, SettingsError
 
 BACKLOG = 2048
 KEEPALIVE_S = 120

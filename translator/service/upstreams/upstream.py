@@ -20,16 +20,16 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 
 from translator.errors import CredentialRefused, UpstreamError
+from translator.service.seen.ready import PROBE_S, Lately
+from translator.service.seen.record import Record
+from translator.service.seen.witness import Witness, for_pieces
+from translator.service.settings import Server, Upstream
 from translator.upstream_errors import read_upstream_error
 
 from .endpoints import Endpoints
 from .inflate import inflated
-from .ready import PROBE_S, Lately
-from .record import Record
 from .retries import Budget, Tries
-from .settings import Server, Upstream
 from .transport import FAULTS, Client, cause, fault
-from .witness import Witness, for_pieces
 
 log = logging.getLogger(__name__)
 

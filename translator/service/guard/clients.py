@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
-from .errors import InvalidKey, LimitReached
+from translator.service.errors import InvalidKey, LimitReached
+from translator.service.settings import ClientSection
+
 from .keys import StoredKey, salt_of
-from .settings import ClientSection
 from .tally import Tally
 
 BYTES_PER_TOKEN = 4

@@ -10,11 +10,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
 from translator.errors import InvalidRequest, NotFound
+from translator.service.facts import resolved
+from translator.service.guard.clients import Client
+from translator.service.settings import Model, Server, Settings, Upstream, options
 
-from .clients import Client
 from .codex_catalog import Entry, Known, entries
-from .facts import resolved
-from .settings import Model, Server, Settings, Upstream, options
 
 
 class Route(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,7 @@ import aiohttp
 import httpx
 
 from translator.errors import CredentialRefused, TranslatorError, UpstreamError
-
-from .transport import FAULTS, cause
+from translator.service.upstreams.transport import FAULTS, cause
 
 KNOWN_CODES = frozenset(
     {

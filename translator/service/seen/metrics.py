@@ -24,12 +24,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from translator import Translation, TranslatorError, UpstreamError
+from translator.service.settings import Settings
+from translator.service.version import VERSION
 
 from .error_kinds import kind_of
 from .record import PROBED, Record
-from .settings import Settings
 from .shared_metrics import FOLDER
-from .version import VERSION
 from .witness import Witness
 
 NAMESPACE = "translator"

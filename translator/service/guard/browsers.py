@@ -14,10 +14,10 @@ service's own page.
 
 from __future__ import annotations
 
-from .errors import HostUnknown, OriginRefused
-from .exchange import Exchange
-from .record import PROBED
-from .settings import Server
+from translator.service.errors import HostUnknown, OriginRefused
+from translator.service.exchange import Exchange
+from translator.service.seen.record import PROBED
+from translator.service.settings import Server
 
 _PREFLIGHT_AGE_S = 600
 _METHODS = "GET, POST"

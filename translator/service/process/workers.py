@@ -22,11 +22,12 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from .logs import start_logging
+from translator.service.seen.logs import start_logging
+from translator.service.seen.shared_metrics import shared_metrics, worker_gone
+from translator.service.settings import Server, Settings
+
 from .run import announce, listen, listen_for_metrics
 from .serving import END_S, LINGER_S, READY
-from .settings import Server, Settings
-from .shared_metrics import shared_metrics, worker_gone
 
 START_S = 60.0
 """How long a worker may take until it serves."""

@@ -18,7 +18,8 @@ from translator.responses import Usage
 from .carried import trace_context, trace_id
 
 if TYPE_CHECKING:
-    from .clients import Charge, Client
+    from translator.service.guard.clients import Charge, Client
+
     from .witness import Witness
 
 log = logging.getLogger(__name__)

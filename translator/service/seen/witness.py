@@ -18,8 +18,8 @@ from msgspec import Raw
 from translator import Notice, Translation, TranslatorError, UpstreamError
 from translator.events import Event
 from translator.responses import Response
+from translator.service.catalog.models import Route
 
-from .models import Route
 from .record import Record
 
 

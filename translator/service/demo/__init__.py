@@ -1,0 +1,1 @@
+"""The demo: the main job at work, with no key and no network."""

@@ -56,8 +56,9 @@ MAY_IMPORT = {
     "tool_call_pieces": "chat deltas json_text json_values",
     "native_calls": "json_values",
     "usage": "deltas json_values",
+    "usual_chunks": "deltas",
     "from_chat": "chat deltas dialect errors json_values native_calls think_tags tool_call_pieces"
-    " upstream_errors usage",
+    " upstream_errors usage usual_chunks",
     # the way back, second half: deltas -> events, and no chunk
     "open_items": "deltas events items json_text json_values sealed tools",
     "stream": "deltas errors events items json_text open_items responses tools",

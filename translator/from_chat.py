@@ -57,6 +57,7 @@ from .think_tags import Splitter
 from .tool_call_pieces import ToolCallPieces
 from .upstream_errors import read_error_object
 from .usage import read_usage
+from .usual_chunks import more_arguments, more_reasoning, more_reasoning_content, more_text
 
 DONE = b"[DONE]"
 
@@ -86,15 +87,20 @@ _BROKEN = {
     "cancelled": "The upstream cancelled the answer.",
 }
 _STOP = Finish("stop")
+_MORE_REASONING = {
+    "reasoning_content": more_reasoning_content,
+    "reasoning": more_reasoning,
+}
 _chunk_decoder = msgspec.json.Decoder(chat.Chunk)
 
 
 class ChatReader:
     """Reads the payloads of one answer.
 
-    `read(payload)` takes one payload of a stream or a whole completion and returns its deltas;
-    `failure` is set as soon as the answer is known to have failed. `end()` returns the deltas that
-    were held back, and `verdict()` says how the answer ended.
+    `read(payload)` takes one payload of a stream or a whole completion and returns its deltas.
+    `over` is set when nothing can follow that counts: `[DONE]` came, or the answer has failed, and
+    then `failure` says how. `end()` returns the deltas that were held back, and `verdict()` says
+    how the answer ended.
     """
 
     def __init__(self, dialect: Dialect, declares: Callable[[str], bool]) -> None:
@@ -119,18 +125,49 @@ class ChatReader:
         self._cited: set[tuple[str, int, int]] = set()
         self._sources: tuple[Source, ...] = ()
         self._sources_read: tuple[Raw | UnsetType, Raw | UnsetType] = (UNSET, UNSET)
+        self._more: Callable[[bytes], Delta | None] | None = None  # reads what the last chunk was
         self.failure: UpstreamError | None = None
+        self.over = False
 
     def read(self, payload: bytes) -> list[Delta]:
         """The deltas of one payload; empty for what says nothing."""
-        if self._done or self.failure is not None:
+        if self._more is not None:
+            try:
+                more = self._more(payload)
+            except NOT_JSON:
+                more = None
+            if more is not None:
+                return [more]
+        deltas = self._read(payload)
+        self._more = self._reads_more_of(deltas[0]) if len(deltas) == 1 else None
+        return deltas
+
+    def _reads_more_of(self, delta: Delta) -> Callable[[bytes], Delta | None] | None:
+        """What reads more of the same, where it is taken as it stands and changes nothing here."""
+        if not self._produced or self._half or self._native or self._dialect.cumulative:
+            return None
+        match delta:
+            case Text():
+                return more_text if self._looks_for_tags is None else None
+            case Reasoning() if self._split_by_server is not self._stray_close:
+                return _MORE_REASONING.get(delta.field)
+            case ToolCall():
+                return self._more_arguments
+            case _:
+                return None
+
+    def _more_arguments(self, payload: bytes) -> ToolCall | None:
+        return self._calls.more(*more_arguments(payload))
+
+    def _read(self, payload: bytes) -> list[Delta]:
+        if self.over:
             return []
         try:
             chunk = _chunk_decoder.decode(payload)
         except NOT_JSON:
             if payload.strip() != DONE:
                 return self._read_odd(payload)
-            self._done = True
+            self._done = self.over = True
             return []
         self._malformed = 0
         if not chunk.choices and chunk.usage is None:
@@ -138,11 +175,6 @@ class ChatReader:
         if chunk.error is not UNSET and bytes(chunk.error) != b"null":
             return self._read_odd(payload)
         return self._read_chunk(chunk)
-
-    @property
-    def over(self) -> bool:
-        """Nothing can follow that counts: `[DONE]` came, or the answer failed."""
-        return self._done or self.failure is not None
 
     def end(self) -> list[Delta]:
         """What was held back until it was certain that nothing follows."""
@@ -220,7 +252,7 @@ class ChatReader:
                 return [delta for line in lines for delta in self.read(line)]
             self._malformed += 1
             if self._malformed >= MAX_MALFORMED:
-                self.failure = UpstreamError("The upstream sends something else than JSON.")
+                self._fail(UpstreamError("The upstream sends something else than JSON."))
             return []
         self._malformed = 0
         entries = as_list(value)
@@ -235,8 +267,12 @@ class ChatReader:
         # After a finish reason the answer is whole, whatever the server complains of afterwards
         # (OpenRouter reports "Token limit reached" behind `length`).
         if error is not None and self._finish_reason in (None, "error"):
-            self.failure = error
+            self._fail(error)
         return deltas
+
+    def _fail(self, error: UpstreamError) -> None:
+        self.failure = error
+        self.over = True
 
     def _read_chunk(self, chunk: chat.Chunk) -> list[Delta]:
         deltas: list[Delta] = []
@@ -299,12 +335,19 @@ class ChatReader:
         self._split_by_server = not self._stray_close
         self._add(deltas, field, text)
 
+    @property
+    def _looks_for_tags(self) -> Splitter | None:
+        """What finds reasoning among text, as long as there may be some."""
+        tags = self._tags
+        return None if tags is None or self._split_by_server or tags.only_text else tags
+
     def _read_text(self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta]) -> None:
         read = _read_logprobs(logprobs) if logprobs else None
-        if self._tags is None or self._split_by_server or self._tags.only_text:
+        tags = self._looks_for_tags
+        if tags is None:
             self._add(deltas, "text", text, read)
         else:
-            self._split(deltas, self._tags.feed(text), read)
+            self._split(deltas, tags.feed(text), read)
 
     def _split(
         self, deltas: list[Delta], runs: list[tuple[bool, str]], logprobs: list[Logprob] | None

@@ -115,6 +115,8 @@ class StringArgument:
         return ""
 
     def _in_string(self, text: str) -> str:
+        if not self._held and '"' not in text and "\\" not in text:
+            return text
         text, self._held = self._held + text, ""
         decoded: list[str] = []
         position = 0

@@ -2,6 +2,7 @@
 
     opened()                    the item is announced, empty
     take(delta), arguments(…)   one delta each
+    more(delta)                 the same for a delta of the kind that it `tells`: more of the same
     closed(status)              parts, then the item; returns the item that stands in the response
 
 An open item knows how its events look; which item is open, and when it closes, is decided in
@@ -64,8 +65,11 @@ class Place(Struct, frozen=True):
 class OpenNarrative(Protocol[_D]):
     """An item that tells something: it takes its deltas as they come."""
 
+    @property
+    def tells(self) -> type[object] | None: ...
     def opened(self) -> Events: ...
     def take(self, delta: _D) -> Events: ...
+    def more(self, delta: Any) -> list[Event]: ...  # noqa: ANN401 - of the kind that it tells
     def closed(self, status: FinalStatus) -> Closing: ...
 
 
@@ -83,10 +87,30 @@ class OpenMessage:
     def opened(self) -> Events:
         yield self._place.added(items.Message(self._place.item_id, "in_progress", []))
 
+    @property
+    def tells(self) -> type[Text] | None:
+        return Text if self._part == "text" else None
+
+    def more(self, delta: Text) -> list[Event]:
+        self._pieces.append(delta.text)
+        if delta.logprobs:
+            self._logprobs.extend(delta.logprobs)
+        place = self._place
+        return [
+            events.OutputTextDelta(
+                place.number(),
+                place.item_id,
+                place.output_index,
+                len(self._parts),
+                delta.text,
+                delta.logprobs or [],
+            )
+        ]
+
     def take(self, delta: MessageDelta) -> Events:
         match delta:
             case Text():
-                return self._text(delta.text, delta.logprobs)
+                return self._text(delta)
             case Refusal():
                 return self._refusal(delta.text)
             case Citation():
@@ -96,21 +120,10 @@ class OpenMessage:
             case _ as never:
                 assert_never(never)
 
-    def _text(self, text: str, logprobs: list[Logprob] | None) -> Events:
+    def _text(self, delta: Text) -> Events:
         if self._part != "text":
             yield from self._open_part("text", items.OutputText("", [], []))
-        self._pieces.append(text)
-        if logprobs:
-            self._logprobs.extend(logprobs)
-        place = self._place
-        yield events.OutputTextDelta(
-            place.number(),
-            place.item_id,
-            place.output_index,
-            len(self._parts),
-            text,
-            logprobs or [],
-        )
+        yield from self.more(delta)
 
     def _citation(self, citation: Citation) -> Events:
         if self._part != "text":
@@ -203,29 +216,42 @@ class OpenReasoning:
     def opened(self) -> Events:
         yield self._place.added(items.Reasoning(self._place.item_id, []))
 
+    @property
+    def tells(self) -> type[Reasoning] | None:
+        return Reasoning if self._pieces else None
+
+    def more(self, delta: Reasoning) -> list[Event]:
+        self._field = delta.field
+        self._pieces.append(delta.text)
+        place = self._place
+        told: list[Event] = []
+        if self._summary:
+            told.append(
+                events.ReasoningSummaryTextDelta(
+                    place.number(), place.item_id, place.output_index, 0, delta.text
+                )
+            )
+        if self._content:
+            told.append(
+                events.ReasoningTextDelta(
+                    place.number(), place.item_id, place.output_index, 0, delta.text
+                )
+            )
+        return told
+
     def take(self, delta: ReasoningDelta) -> Events:
         match delta:
             case Reasoning():
-                return self._text(delta.text, delta.field)
+                return self._text(delta)
             case ReasoningDetails():
                 return self._keep(delta.details)
             case _ as never:
                 assert_never(never)
 
-    def _text(self, text: str, field: str) -> Events:
-        place = self._place
+    def _text(self, delta: Reasoning) -> Events:
         if not self._pieces:
             yield from self._open_parts()
-        self._field = field
-        self._pieces.append(text)
-        if self._summary:
-            yield events.ReasoningSummaryTextDelta(
-                place.number(), place.item_id, place.output_index, 0, text
-            )
-        if self._content:
-            yield events.ReasoningTextDelta(
-                place.number(), place.item_id, place.output_index, 0, text
-            )
+        yield from self.more(delta)
 
     def _keep(self, details: Raw) -> Events:
         """Opaque details are seen only by the upstream, sealed."""
@@ -319,12 +345,14 @@ class OpenFunctionCall(_StreamedCall):
 
     kind = items.FunctionCall
 
-    def arguments(self, text: str) -> Events:
+    def arguments(self, text: str) -> list[Event]:
         self._pieces.append(text)
         place = self._place
-        yield events.FunctionCallArgumentsDelta(
-            place.number(), place.item_id, place.output_index, text
-        )
+        return [
+            events.FunctionCallArgumentsDelta(
+                place.number(), place.item_id, place.output_index, text
+            )
+        ]
 
     def closed(self, status: FinalStatus) -> Closing:
         place, text = self._place, "".join(self._pieces)
@@ -343,8 +371,8 @@ class OpenCustomToolCall(_StreamedCall):
         super().__init__(place, call_id, tool)
         self._argument = StringArgument(INPUT_ARGUMENT)
 
-    def arguments(self, text: str) -> Events:
-        yield from self._input(self._argument.feed(text))
+    def arguments(self, text: str) -> list[Event]:
+        return self._input(self._argument.feed(text))
 
     def closed(self, status: FinalStatus) -> Closing:
         yield from self._input(self._argument.end())
@@ -354,13 +382,14 @@ class OpenCustomToolCall(_StreamedCall):
         )
         return (yield from self._done(text, status))
 
-    def _input(self, text: str) -> Events:
-        if text:
-            self._pieces.append(text)
-            place = self._place
-            yield events.CustomToolCallInputDelta(
-                place.number(), place.item_id, place.output_index, text
-            )
+    def _input(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        self._pieces.append(text)
+        place = self._place
+        return [
+            events.CustomToolCallInputDelta(place.number(), place.item_id, place.output_index, text)
+        ]
 
 
 class OpenActionCall(_OpenCall):
@@ -373,9 +402,9 @@ class OpenActionCall(_OpenCall):
     def opened(self) -> Events:
         yield from ()
 
-    def arguments(self, text: str) -> Events:
+    def arguments(self, text: str) -> list[Event]:
         self._pieces.append(text)
-        yield from ()
+        return []
 
     def closed(self, status: FinalStatus) -> Closing:
         place, arguments = self._place, "".join(self._pieces)

@@ -75,9 +75,16 @@ class Decoder:
             self._after_cr = False
         if not data:
             return []
-        if data.startswith(b"data: ") and data.endswith(b"\n\n") and not self._held:
+        if not self._held and data.startswith(b"data: ") and data.endswith(b"\n\n"):
             frames = data[6:-2].split(b"\n\ndata: ")
-            if self._usual(data, frames):
+            # nearly all reads are whole frames of one `data:` line each
+            if (
+                data.count(b"\n") == 2 * len(frames)
+                and b"\r" not in data
+                and b"" not in frames
+                and len(data) - 8 <= self._max
+            ):
+                self._at_start = False
                 return frames
         self._after_cr = data.endswith(b"\r")
         lines = data.splitlines()
@@ -94,16 +101,6 @@ class Decoder:
             self._line.append(rest)
             self._hold(len(rest))
         return payloads
-
-    def _usual(self, data: bytes, frames: list[bytes]) -> bool:
-        """Whether a read is whole frames of one `data:` line each, which nearly all reads are."""
-        self._at_start = False
-        return (
-            data.count(b"\n") == 2 * len(frames)
-            and b"\r" not in data
-            and b"" not in frames
-            and len(data) - 8 <= self._max
-        )
 
     def end(self) -> list[bytes]:
         """The body is over: what is held counts as finished."""

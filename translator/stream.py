@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum, auto
-from typing import Generic, TypeVar, assert_never
+from typing import Any, Generic, TypeVar, assert_never
 
 import msgspec
 from msgspec import Raw
@@ -76,6 +76,9 @@ retry: `server_is_overloaded` would end a Codex turn for good."""
 
 _D = TypeVar("_D")
 
+_More = Callable[[Any], list[Event] | None]
+"""Takes a delta that goes on with what is open; None: it does not."""
+
 _TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
 
 
@@ -114,7 +117,8 @@ class _ReasoningSegment(_Narrative[ReasoningDelta]):
 class _CallSegment:
     """A call: pending (not in the line yet), waiting, open, or closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: int) -> None:
+        self._key = key
         self.id: str | None = None
         self.name: str | None = None
         self.open: OpenCall | None = None
@@ -134,6 +138,15 @@ class _CallSegment:
         if call.arguments and not self.closed:
             self._arguments.append(call.arguments)
             self.waiting.append(call.arguments)
+
+    def more(self, delta: ToolCall) -> list[Event] | None:
+        """Go on with an open call whose arguments have been sent so far."""
+        if self.open is None or not self._arguments or self.waiting:
+            return None
+        if delta.key != self._key or not delta.arguments:
+            return None
+        self._arguments.append(delta.arguments)
+        return self.open.arguments(delta.arguments)
 
     @property
     def begun(self) -> bool:
@@ -221,6 +234,8 @@ class ResponseStream:
         self._output: list[OutputItem] = []
         self._line: list[_Segment] = []
         self._last: _Segment | None = None  # where text goes on, unless something else began
+        self._told: type[object] | None = None  # the kind of delta that only goes on, as most do,
+        self._more: _More  # and what takes it
         self._calls: dict[int, _CallSegment] = {}
         self._blank: list[Text | Citation] = []
         self._blank_reasoning: list[Reasoning | ReasoningDetails] = []
@@ -261,13 +276,34 @@ class ResponseStream:
 
     def feed(self, delta: Delta) -> list[Event]:
         """Take the next piece of the answer."""
-        return list(self._feed(delta)) if self.phase is Phase.OPEN else []
+        if type(delta) is self._told and (more := self._more(delta)) is not None:
+            return more
+        if self.phase is not Phase.OPEN:
+            return []
+        events = list(self._feed(delta))
+        self._expect_more()
+        return events
+
+    def _expect_more(self) -> None:
+        """Which kind of delta can only be more of what is open, and what takes it.
+
+        So nothing else may be in the line, or wait for what comes next.
+        """
+        self._told = None
+        if len(self._line) != 1 or self._blank or self._blank_reasoning:
+            return
+        first = self._line[0]
+        if isinstance(first, _CallSegment):
+            self._told, self._more = ToolCall, first.more
+        elif isinstance(first, _Narrative) and first.open is not None and first is self._last:
+            self._told, self._more = first.open.tells, first.open.more
 
     def finish(self, verdict: Verdict) -> list[Event]:
         """End the response: whole, cut, or failed."""
         if self.phase is not Phase.OPEN:
             return []
         self.phase = Phase.OVER
+        self._told = None
         match verdict:
             case Finish():
                 return list(self._finish(verdict))
@@ -329,10 +365,8 @@ class ResponseStream:
         message.waiting.append(delta)
         yield from self._advance()
 
-    def _goes_on(self, narrative: _Narrative[_D], delta: _D) -> Iterable[Event]:
-        """More of what was told last. Nearly all deltas are: alone in the line, they pass it by."""
-        if narrative.open is not None and len(self._line) == 1:
-            return narrative.open.take(delta)
+    def _goes_on(self, narrative: _Narrative[_D], delta: _D) -> Events:
+        """More of what was told last."""
         narrative.waiting.append(delta)
         return self._advance()
 
@@ -377,7 +411,7 @@ class ResponseStream:
         if call is None:
             if self._one_call and self._calls:
                 return  # parallel_tool_calls is false, and the upstream did not know
-            call = self._calls[delta.key] = _CallSegment()
+            call = self._calls[delta.key] = _CallSegment(delta.key)
             yield from self._line_up(but=call)
             self._blank.clear()
             self._blank_reasoning.clear()

@@ -74,19 +74,23 @@ class ToolCallPieces:
             if index is None and several:
                 index = position
             call = self._belongs_to(index, identity, name)
-            arguments = _arguments_text(function.arguments)
-            if _repeats(call, arguments):
-                arguments = ""
             if not call.id:
                 call.id = identity
             self._name(call, name, identity)
-            if arguments:
-                call.arguments.append(arguments)
-                call.size += len(arguments)
-            read.append(ToolCall(call.key, call.id or None, call.name or None, arguments))
+            read.append(_goes_on(call, _arguments_text(function.arguments)))
             if not isinstance(piece.extra_content, UnsetType):
                 read.append(CallExtra(call.key, piece.extra_content))
         return read
+
+    def more(self, index: int | None, arguments: str) -> ToolCall | None:
+        """A piece that is nothing but arguments; None when its call is not known yet."""
+        if index is None:
+            call = self._calls[-1]
+        elif index in self._by_index:
+            call = self._by_index[index]
+        else:
+            return None
+        return _goes_on(call, arguments)
 
     def _belongs_to(self, index: int | None, identity: str, name: str) -> _Call:
         if index is not None:
@@ -116,6 +120,15 @@ class ToolCallPieces:
             call.name = name
         elif not identity and not call.arguments:
             call.name += name
+
+
+def _goes_on(call: _Call, arguments: str) -> ToolCall:
+    if _repeats(call, arguments):
+        arguments = ""
+    if arguments:
+        call.arguments.append(arguments)
+        call.size += len(arguments)
+    return ToolCall(call.key, call.id or None, call.name or None, arguments)
 
 
 def _arguments_text(arguments: str | dict[str, Any] | None) -> str:

@@ -135,7 +135,8 @@ class Translation:
         )
         self._summary = SummaryReader() if chat_request.compacts else None
         self._decoder = sse.Decoder()
-        self._sniffed: bytes | None = b""
+        self._streams = False  # it has shown that the body is a stream, as nearly all are
+        self._blank: bytes = b""  # the body's beginning, which does not show what it is
         self._whole_body: list[bytes] | None = None
         self._whole_size = 0
         self._judge = judge
@@ -176,17 +177,13 @@ class Translation:
 
     def receive(self, data: bytes) -> list[Event]:
         """The events that the next bytes of the upstream's body make known. Cut anywhere."""
-        events = self.start()
-        if self._sniffed is not None:
-            data = self._sniff(data)
+        events = [] if self._streams else self.start()
         try:
-            if self._whole_body is not None:
-                self._hold(data)
-            else:
-                events += self._read(self._decoder.feed(data))
+            if not self._streams:
+                data = self._begin(data)
+            return events + self._read(self._decoder.feed(data))
         except UpstreamError as error:
-            events += self._end(Failure(error))
-        return events
+            return events + self._end(Failure(error))
 
     def close(self, error: TranslatorError | str | None = None) -> list[Event]:
         """The last events, now that the upstream's body is over.
@@ -220,26 +217,27 @@ class Translation:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _sniff(self, data: bytes) -> bytes:
-        """Find out whether the body is a stream at all; some upstreams answer with one JSON."""
-        start = (self._sniffed or b"") + data  # blank so far
-        stripped = start.lstrip(b" \t\r\n\xef\xbb\xbf")
-        if not stripped:
-            self._sniffed = start[-8:]
-            return b""
-        self._sniffed = None
-        if stripped[:1] in (b"{", b"[", b"<"):
-            self._whole_body = []
-            return stripped
-        return start
+    def _begin(self, data: bytes) -> bytes:
+        """Find out whether the body is a stream, or one JSON; what the decoder gets of it."""
+        if self._whole_body is None:
+            data = self._blank + data
+            stripped = data.lstrip(b" \t\r\n\xef\xbb\xbf")
+            if not stripped:
+                self._blank = data[-8:]
+                return b""
+            self._streams = stripped[:1] not in (b"{", b"[", b"<")
+            if self._streams:
+                return data
+            self._whole_body, data = [], stripped
+        self._hold(self._whole_body, data)
+        return b""
 
-    def _hold(self, data: bytes) -> None:
-        assert self._whole_body is not None
+    def _hold(self, held: list[bytes], data: bytes) -> None:
         self._whole_size += len(data)
         self.pieces += not data.isspace()
         if self._whole_size > MAX_BODY_BYTES:
             raise UpstreamError(f"The upstream's answer is over {MAX_BODY_BYTES} bytes.")
-        self._whole_body.append(data)
+        held.append(data)
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
         events: list[Event] = []
@@ -257,9 +255,6 @@ class Translation:
             self.pieces += type(delta) not in _SIGNS_OF_LIFE
         if self._summary is not None:
             deltas = self._summary.read(deltas)
-        return self._write(deltas)
-
-    def _write(self, deltas: list[Delta]) -> list[Event]:
         if len(deltas) == 1:  # as of nearly every chunk
             return self._stream.feed(deltas[0])
         return [event for delta in deltas for event in self._stream.feed(delta)]
@@ -268,7 +263,7 @@ class Translation:
         events: list[Event] = []
         if self._summary is not None:
             made, verdict = self._summary.end(verdict)
-            events = self._write(made)
+            events = [event for delta in made for event in self._stream.feed(delta)]
         if isinstance(verdict, Failure):
             self.error = self._judge(verdict.error)
             verdict = Failure(self.error)

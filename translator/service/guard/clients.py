@@ -157,6 +157,10 @@ class Charge:
         self._tokens = tokens
 
 
+_ROUNDING = 1e-6
+"""What may seem to be missing to whoever comes back just when it was told."""
+
+
 class Allowance:
     """A quantity that fills up evenly, by `limit` per minute and up to `limit`."""
 
@@ -169,7 +173,8 @@ class Allowance:
     def wait_s(self, amount: int, now: float) -> float:
         """In how many seconds so much will be there; 0 when it is, or will never be nearer."""
         self._fill(now)
-        return max(0.0, (amount - self._left) * 60 / self.limit)
+        missing = amount - self._left
+        return missing * 60 / self.limit if missing > _ROUNDING else 0.0
 
     def take(self, amount: int, now: float) -> None:
         """Take so much, or give it back when it is negative; what is not there becomes a debt."""

@@ -28,6 +28,7 @@ MAX_STRAY_BYTES = 500
 DONE = b"data: [DONE]\n\n"
 """The frame after the terminal event; clients that do not expect it skip it."""
 
+_LF, _CR = b"\n\r"  # as numbers, which are found in a sixth of the time
 _BOM = b"\xef\xbb\xbf"
 _FIELDS_WITHOUT_PAYLOAD = (b"event", b"id", b"retry")
 
@@ -75,16 +76,11 @@ class Decoder:
             self._after_cr = False
         if not data:
             return []
-        if not self._held and data.startswith(b"data: ") and data.endswith(b"\n\n"):
-            frames = data[6:-2].split(b"\n\ndata: ")
-            # nearly all reads are whole frames of one `data:` line each
-            if (
-                data.count(b"\n") == 2 * len(frames)
-                and b"\r" not in data
-                and b"" not in frames
-                and len(data) - 8 <= self._max
-            ):
-                self._at_start = False
+        if not self._held and data.startswith(b"data: ") and _CR not in data:
+            self._at_start = False
+            if data.find(_LF) == len(data) - 2 and data[-1] == _LF and 8 < len(data) <= self._max:
+                return [data[6:-2]]  # one frame of one line, as nearly all reads are
+            if frames := self._frames(data):
                 return frames
         self._after_cr = data.endswith(b"\r")
         lines = data.splitlines()
@@ -101,6 +97,13 @@ class Decoder:
             self._line.append(rest)
             self._hold(len(rest))
         return payloads
+
+    def _frames(self, data: bytes) -> list[bytes]:
+        """The payloads of a read that is whole frames of one line each; empty for any other."""
+        frames = data[6:-2].split(b"\n\ndata: ")
+        if not data.endswith(b"\n\n") or data.count(_LF) != 2 * len(frames) or b"" in frames:
+            return []
+        return frames if len(data) <= self._max else []
 
     def end(self) -> list[bytes]:
         """The body is over: what is held counts as finished."""

@@ -38,6 +38,7 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """Largest body of one piece (JSON where a stream was asked for) that is held, in bytes."""
 
 
+_OVER = Phase.OVER  # to look a member up takes longer than to compare it
 _SIGNS_OF_LIFE = frozenset({Usage, ServiceTier})
 
 
@@ -156,7 +157,7 @@ class Translation:
     @property
     def finished(self) -> bool:
         """Whether the terminal event has been produced."""
-        return self._stream.phase is Phase.OVER
+        return self._stream.phase is _OVER
 
     @property
     def produced(self) -> bool:
@@ -177,13 +178,12 @@ class Translation:
 
     def receive(self, data: bytes) -> list[Event]:
         """The events that the next bytes of the upstream's body make known. Cut anywhere."""
-        events = [] if self._streams else self.start()
+        if not self._streams:
+            return self._receive_first(data)
         try:
-            if not self._streams:
-                data = self._begin(data)
-            return events + self._read(self._decoder.feed(data))
+            return self._read(self._decoder.feed(data))
         except UpstreamError as error:
-            return events + self._end(Failure(error))
+            return self._end(Failure(error))
 
     def close(self, error: TranslatorError | str | None = None) -> list[Event]:
         """The last events, now that the upstream's body is over.
@@ -217,6 +217,13 @@ class Translation:
 
     # --- inside -------------------------------------------------------------------------------
 
+    def _receive_first(self, data: bytes) -> list[Event]:
+        events = self.start()
+        try:
+            return events + self._read(self._decoder.feed(self._begin(data)))
+        except UpstreamError as error:
+            return events + self._end(Failure(error))
+
     def _begin(self, data: bytes) -> bytes:
         """Find out whether the body is a stream, or one JSON; what the decoder gets of it."""
         if self._whole_body is None:
@@ -241,23 +248,26 @@ class Translation:
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
         events: list[Event] = []
+        reader = self._reader
         for payload in payloads:
-            events += self._feed(self._reader.read(payload))
-            if self._reader.over:
+            self._write(reader.read(payload), events)
+            if reader.over:
                 return events + self._over("")
         return events
 
     def _over(self, stray: str) -> list[Event]:
-        return self._feed(self._reader.end()) + self._end(self._reader.verdict(stray))
+        events: list[Event] = []
+        self._write(self._reader.end(), events)
+        return events + self._end(self._reader.verdict(stray))
 
-    def _feed(self, deltas: list[Delta]) -> list[Event]:
-        for delta in deltas:
-            self.pieces += type(delta) not in _SIGNS_OF_LIFE
+    def _write(self, deltas: list[Delta], events: list[Event]) -> None:
         if self._summary is not None:
-            deltas = self._summary.read(deltas)
-        if len(deltas) == 1:  # as of nearly every chunk
-            return self._stream.feed(deltas[0])
-        return [event for delta in deltas for event in self._stream.feed(delta)]
+            self.pieces += sum(type(delta) not in _SIGNS_OF_LIFE for delta in deltas)
+            deltas = self._summary.read(deltas)  # which leaves only signs of life
+        for delta in deltas:
+            if type(delta) not in _SIGNS_OF_LIFE:
+                self.pieces += 1
+            events += self._stream.feed(delta)
 
     def _end(self, verdict: Verdict) -> list[Event]:
         events: list[Event] = []

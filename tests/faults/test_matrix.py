@@ -8,7 +8,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -280,14 +280,20 @@ async def settled(count: int) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.fixture
+def nothing_is_logged() -> Iterator[None]:
+    """Pytest keeps records, and what they are about."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("nothing_is_logged")
 @pytest.mark.parametrize(
     ("limits", "waits"), [(PATIENT, False), (IMPATIENT, True)], ids=["what breaks", "what lasts"]
 )
-async def test_every_fault_ends_as_it_must(
-    limits: dict[str, Any], waits: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_fault_ends_as_it_must(limits: dict[str, Any], waits: bool) -> None:
     """Nothing of it is left behind, and the next request is answered."""
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # pytest keeps records
     before = descriptors()
     async with service(**limits) as client:
         assert await stream(client, "well") == "completed"

@@ -237,37 +237,37 @@ async def test_an_upstream_that_is_not_there_is_a_502(path: str, stream: bool) -
     ("fault", "status", "code", "message"),
     [
         (
-            httpx.ConnectTimeout("x"),
+            httpx.ConnectTimeout,
             504,
             "upstream_timeout",
             "The upstream could not be connected to in time.",
         ),
         (
-            httpx.ReadTimeout("x"),
+            httpx.ReadTimeout,
             504,
             "upstream_timeout",
             "The upstream fell silent before it answered.",
         ),
         (
-            httpx.RemoteProtocolError("x"),
+            httpx.RemoteProtocolError,
             502,
             "upstream_error",
             "The upstream closed the connection before it answered.",
         ),
         (
-            httpx.ReadError("x"),
+            httpx.ReadError,
             502,
             "upstream_error",
             "The connection to the upstream broke before it answered.",
         ),
         (
-            httpx.ProxyError("x"),
+            httpx.ProxyError,
             502,
             "upstream_error",
             "The proxy in front of the upstream refused.",
         ),
         (
-            httpx.UnsupportedProtocol("x"),
+            httpx.UnsupportedProtocol,
             502,
             "upstream_error",
             "The upstream could not be called.",
@@ -275,10 +275,10 @@ async def test_an_upstream_that_is_not_there_is_a_502(path: str, stream: bool) -
     ],
 )
 async def test_each_fault_of_the_network_has_a_status_and_a_sentence(
-    fault: Exception, status: int, code: str, message: str
+    fault: type[httpx.TransportError], status: int, code: str, message: str
 ) -> None:
     def broken(request: httpx.Request) -> httpx.Response:
-        raise fault
+        raise fault("x")
 
     settings = make_settings("http://up.test/v1")
     async with client_of(settings, transport=httpx.MockTransport(broken)) as client:

@@ -133,8 +133,8 @@ async def test_signs_of_life_in_mid_answer_end_it_in_a_failure(
     assert "did not go on" in found[-1]["response"]["error"]["message"]
 
 
-def progress_of(**options: Any) -> tuple[Translation, Progress, list[float]]:
-    """The clock of an answer, under a time that the test decides; its bound is 10 seconds."""
+def progress_of(**options: Any) -> tuple[Translation, Progress]:
+    """The clock of an answer that begins at 0 seconds; its bound is 10 seconds."""
     count = itertools.count()
     translation = Translation(
         b'{"model":"m","input":"Hi","stream":true}',
@@ -143,13 +143,12 @@ def progress_of(**options: Any) -> tuple[Translation, Progress, list[float]]:
         new_id=lambda prefix: f"{prefix}{next(count)}",
         options=Options(**options),
     )
-    time = [0.0]
-    return translation, Progress(translation, 10, lambda: time[0]), time
+    return translation, Progress(translation, 10, 0)
 
 
-def stalls(progress: Progress) -> bool:
+def stalls(progress: Progress, now: float) -> bool:
     try:
-        progress.check()
+        progress.check(now)
     except UpstreamTimeout:
         return True
     return False
@@ -168,28 +167,27 @@ PIECES = {
 @pytest.mark.parametrize("piece", PIECES.values(), ids=PIECES)
 def test_an_answer_that_goes_on_may_last(piece: bytes, family: str) -> None:
     """Each piece starts the clock anew, though there may be no event that shows it."""
-    translation, progress, time = progress_of(reasoning_events=family)
+    translation, progress = progress_of(reasoning_events=family)
+    last = 0.0
     for number in range(1, 20):
-        time[0] = number * 9.0
+        last = number * 9.0
         translation.receive(piece)
-        assert not stalls(progress)
-    time[0] += 10.5
-    assert stalls(progress)
+        assert not stalls(progress, last)
+    assert stalls(progress, last + 10.5)
 
 
 @pytest.mark.parametrize("sign", SIGNS_OF_LIFE.values(), ids=SIGNS_OF_LIFE)
 @pytest.mark.parametrize("before", [b"", *PIECES.values()], ids=["nothing", *PIECES])
 def test_no_sign_of_life_starts_the_clock_anew(before: bytes, sign: bytes) -> None:
-    translation, progress, time = progress_of()
+    translation, progress = progress_of()
     translation.receive(before)
-    assert not stalls(progress)
+    assert not stalls(progress, 0)
     found: list[bool] = []
     if before == PIECES["a piece of one body"]:
         sign = b" \n"  # within JSON only blanks are none
     for second in (9, 10, 11):
-        time[0] = float(second)
         translation.receive(sign)
-        found.append(stalls(progress))
+        found.append(stalls(progress, second))
     assert found == [False, False, True]
 
 

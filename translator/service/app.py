@@ -159,6 +159,7 @@ class Front:
             else:
                 await self._answer(exchange, self._route(exchange, key, scope, receive, send))
         finally:
+            exchange.close()
             exchange.over(turns.clock() - exchange.began)
 
     def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:

@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from translator.errors import RequestTooLarge, TranslatorError
 
+from .direct import EXTENSION, Direct
 from .errors import ClientLeft, RequestStalled, UnsupportedEncoding
 from .patience import Patience
 from .seen.record import NewId, Record
@@ -36,8 +37,12 @@ class Exchange(Record):
         self._receive = receive
         self._send = send
         self._server = server
-        self._patience = Patience(server.client_timeout_s)
+        self._patience: Patience | None = None  # of the task that answers
+        self._now = asyncio.get_running_loop().time
         self._ended = False
+        self.direct: Direct | None = scope.get("extensions", {}).get(EXTENSION)
+        """The short way for pieces of an answer that has begun, where the server has one."""
+
         super().__init__(
             scope["method"],
             scope["path"],
@@ -133,7 +138,7 @@ class Exchange(Record):
             pass
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send the status line and the headers."""
+        """Send the status line and the headers: what follows must come from the same task."""
         self.status = status
         left = {} if self.client is None else self.client.headers()
         headers = {"x-request-id": self.request_id, **headers, **self.added, **left}
@@ -151,14 +156,20 @@ class Exchange(Record):
         """Send the last piece of the answer."""
         await self._give({"type": "http.response.body", "body": piece})
         self._ended = True
-        self._patience.close()
 
     async def _give(self, message: Message) -> None:
+        if self._patience is None:
+            self._patience = Patience()
         try:
-            with self._patience:
+            with self._patience.until(self._now() + self._server.client_timeout_s):
                 await self._send(message)
         except TimeoutError:
             raise ClientLeft("it does not take its answer") from None
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        if self._patience is not None:
+            self._patience.close()
 
     async def whole(self, status: int, body: bytes, headers: Mapping[str, str] = JSON) -> None:
         """Send a whole answer."""

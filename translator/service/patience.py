@@ -1,4 +1,4 @@
-"""A bound for many short waits, without a timer for each.
+"""A bound for many waits, without a timer for each.
 
 `asyncio.timeout` makes and cancels a timer each time, which costs as much as the translation of a
 token. Here one timer looks now and then: between two looks any number of waits may pass.
@@ -8,28 +8,37 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Self
 
 
 class Patience:
-    """Bounds waits of one task, one after the other: `with patience: await …`.
+    """Bounds waits of the task that makes it, one after the other.
 
-    Raises TimeoutError when a wait lasts for `limit_s` seconds.
+        with patience.until(when): await …
+
+    Raises TimeoutError when a wait lasts until then, by the loop's clock, or until `end()`.
     """
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[object] | None = None
-        self._since = 0.0
+        task = asyncio.current_task()  # which is asked of the system, so only once
+        assert task is not None
+        self._task = task
+        self._waits = False
+        self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._rings = 0.0  # when it does
         self._cancelled_before = 0
         self._over = False
 
+    def until(self, when: float) -> Self:
+        self._until = when
+        return self
+
     def __enter__(self) -> None:
-        self._task = asyncio.current_task()
-        self._since = self._loop.time()
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._since + self._limit_s, self._look)
+        self._waits = True
+        if self._timer is None or self._until < self._rings:
+            self._wake_at(self._until)
 
     def __exit__(
         self,
@@ -37,21 +46,31 @@ class Patience:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        task, self._task = self._task, None
+        self._waits = False
         if not self._over:
             return
         self._over = False
-        ours = task is not None and task.uncancel() <= self._cancelled_before
+        ours = self._task.uncancel() <= self._cancelled_before
         if ours and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
+    def _wake_at(self, when: float) -> None:
+        self.close()
+        self._rings = when
+        self._timer = self._loop.call_at(when, self._look)
+
     def _look(self) -> None:
         self._timer = None
-        if self._task is None:
+        if not self._waits:
             return  # nobody waits: the next wait sets the timer again
-        due = self._since + self._limit_s
-        if self._loop.time() < due:
-            self._timer = self._loop.call_at(due, self._look)
+        if self._loop.time() < self._until:
+            self._wake_at(self._until)
+        else:
+            self.end()
+
+    def end(self) -> None:
+        """End the wait that lasts, if there is one."""
+        if not self._waits or self._over:
             return
         self._over = True
         self._cancelled_before = self._task.cancelling()

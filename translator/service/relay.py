@@ -12,9 +12,11 @@ from contextlib import aclosing, nullcontext
 
 import translator
 
+from .direct import Direct
 from .exchange import JSON, Exchange
-from .turn import Turn, in_short
-from .upstreams.upstream import Answer
+from .guard.tally import Tally
+from .turn import Outlet, Turn, in_short
+from .upstreams.reading import Reading
 
 EVENT_STREAM = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -30,13 +32,38 @@ def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
     return {"x-translator-notices": in_short(notices)} if notices else {}
 
 
+def encoded(events: Sequence[translator.Event]) -> bytes:
+    """Events as they stand in a stream."""
+    if len(events) == 1:  # as of nearly every read
+        return translator.encode_sse(events[0])
+    return b"".join(map(translator.encode_sse, events))
+
+
+class _Pieces:
+    """The short way for pieces of a body that is passed on."""
+
+    def __init__(self, direct: Direct, reading: Reading, tally: Tally | None) -> None:
+        self.ready = direct.ready
+        self._write = direct.write
+        self._reading = reading
+        self._tally = tally
+
+    def take(self, piece: bytes) -> bool:
+        self._reading.hears()
+        if self._tally is not None:
+            self._tally.add(piece)
+        self._write(piece)
+        return True
+
+
 async def stream(exchange: Exchange, turn: Turn) -> None:
     """Answer with Responses events. Raises what went wrong only while no byte has been sent."""
-    async with aclosing(turn.events()) as batches:
+    outlet = None if exchange.direct is None else Outlet(exchange.direct, encoded)
+    async with aclosing(turn.events(outlet)) as batches:
         async for events in batches:
             if not exchange.started:
                 await exchange.start(200, EVENT_STREAM | notices_header(turn.notices))
-            piece = b"".join(map(translator.encode_sse, events))
+            piece = encoded(events)
             if turn.translation.finished:
                 await exchange.end(piece + translator.DONE)
             else:
@@ -49,19 +76,22 @@ async def whole(exchange: Exchange, turn: Turn) -> None:
     await exchange.whole(200, encoded, JSON | notices_header(turn.notices))
 
 
-async def verbatim(exchange: Exchange, answer: Answer) -> None:
+async def verbatim(exchange: Exchange, reading: Reading) -> None:
     """Answer with the upstream's own status and bytes, each piece as soon as it is read."""
+    answer = await reading.answer()
     if (refusal := answer.refusal()) is not None:
         raise refusal
+    answer.as_sent()
     headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
     if headers.get("content-type", "").startswith("text/event-stream"):
         headers = EVENT_STREAM | headers
     charge = exchange.charge
-    async with aclosing(answer.pieces(raw=True)) as pieces:
-        await exchange.start(answer.status, headers | answer.retry_headers())
-        with nullcontext() if charge is None else charge.tallied() as tally:
-            async for piece in pieces:
-                if tally is not None:
-                    tally.add(piece)
-                await exchange.write(piece)
+    await exchange.start(answer.status, headers | answer.retry_headers())
+    with nullcontext() if charge is None else charge.tallied() as tally:
+        direct = exchange.direct
+        taker = None if direct is None else _Pieces(direct, reading, tally)
+        while piece := await reading.next(taker=taker):
+            if tally is not None:
+                tally.add(piece)
+            await exchange.write(piece)
     await exchange.end()

@@ -180,15 +180,15 @@ class Endpoints:
 
     async def _listed(self, exchange: Exchange, upstream: Upstream) -> None:
         """The upstream's models that the client may use, with Codex's catalog beside them."""
-        call = self._turns.upstreams.call(
+        describe = partial(unlisted, upstream=upstream, server=self._turns.server)
+        opening = self._turns.upstreams.open(
             upstream,
             "models",
             authorization=exchange.header("authorization"),
             record=exchange,
         )
-        describe = partial(unlisted, upstream=upstream, server=self._turns.server)
-        async with self._turns.drain.until(self._turns.until()), call as answer:
-            await listing.with_catalog(exchange, answer, describe)
+        async with self._turns.reading(opening) as reading:
+            await listing.with_catalog(exchange, reading, describe)
 
     async def model(self, exchange: Exchange) -> None:
         model = exchange.path_param("id")
@@ -207,7 +207,7 @@ class Endpoints:
     async def _verbatim(
         self, exchange: Exchange, upstream: Upstream, path: str, body: bytes | None = None
     ) -> None:
-        call = self._turns.upstreams.call(
+        opening = self._turns.upstreams.open(
             upstream,
             path,
             body=body,
@@ -215,8 +215,8 @@ class Endpoints:
             accept=exchange.header("accept") or "application/json",
             record=exchange,
         )
-        async with self._turns.drain.until(self._turns.until()), call as answer:
-            await relay.verbatim(exchange, answer)
+        async with self._turns.reading(opening) as reading:
+            await relay.verbatim(exchange, reading)
 
 
 def _chooses_freely(exchange: Exchange) -> bool:

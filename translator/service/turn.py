@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -31,6 +32,7 @@ from translator.to_chat import read_request
 
 from .attempts import Asking, Attempt, Memory
 from .catalog.models import ModelTable, Route
+from .direct import Direct
 from .errors import Overloaded, Stopping
 from .guard.clients import Client
 from .guard.limits import check_counts
@@ -39,7 +41,7 @@ from .seen.record import NewId, Record
 from .seen.witness import for_events
 from .settings import Server
 from .upstreams.reading import Reading
-from .upstreams.upstream import Upstreams
+from .upstreams.upstream import Answer, Upstreams
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,15 @@ class Turns:
         """When an exchange that begins now ends at the latest, by the loop's clock."""
         return asyncio.get_running_loop().time() + self.server.exchange_timeout_s
 
+    def reading(self, opening: Coroutine[Any, Any, Answer], until: float | None = None) -> Reading:
+        """An answer on its way, within all bounds; `until` is when its exchange ends."""
+        return Reading(
+            opening,
+            self.drain,
+            until=self.until() if until is None else until,
+            silence_s=self.server.read_timeout_s,
+        )
+
     def begin(
         self,
         record: Record,
@@ -149,8 +160,7 @@ class Turn:
         self._asking = asking
         self._attempt = asking.attempt
         self._route = route
-        self._upstreams = turns.upstreams
-        self._drain = turns.drain
+        self._turns = turns
         self._until = turns.until()
         self._server = turns.server
         self._clock = turns.clock
@@ -172,10 +182,11 @@ class Turn:
         """What is lost of the request, in the latest attempt."""
         return self._attempt.notices
 
-    async def events(self) -> AsyncGenerator[list[Event]]:
+    async def events(self, outlet: Outlet | None = None) -> AsyncGenerator[list[Event]]:
         """All events, each list as soon as it is known; the last list ends in the terminal event.
 
-        Raises TranslatorError, and only before the first list.
+        What is known once the answer goes on may go the short way instead, if there is one. Raises
+        TranslatorError, and only before the first list.
         """
         if not self.translation.wants_answer:
             yield self._told(self.translation.skip())
@@ -190,16 +201,19 @@ class Turn:
             if begun:
                 _repeat_beginning(translation, beats)
             held: list[Event] = []  # what the client does not have yet
-            progress = Progress(translation, self._server.progress_timeout_s, now)
+            progress = Progress(translation, self._server.progress_timeout_s, now())
             try:
-                async with Reading(self._answer(attempt)) as reading:
+                async with self._turns.reading(self._open(attempt), self._until) as reading:
+                    flow: _Flow | None = None
                     while True:
-                        piece = await reading.next(due)
+                        piece = await reading.next(due, flow)
                         if piece:
                             held += translation.receive(piece)
-                            progress.check()
+                            progress.check(reading.heard)
                         elif piece is not None:
                             held += translation.close()
+                        elif flow is not None:
+                            held, due = flow.left, flow.sent + self._server.heartbeat_s
                         if translation.finished:
                             break
                         late = now() >= due
@@ -213,6 +227,8 @@ class Turn:
                             due = now() + self._server.heartbeat_s
                             yield self._told(held)
                             held = []
+                            if outlet is not None and translation.produced and flow is None:
+                                flow = _Flow(translation, progress, reading, outlet, self._seen)
                     _raise_if_nothing_came(translation)
                     yield self._told(held)
                     if translation.error is None:
@@ -262,24 +278,21 @@ class Turn:
     async def _whole(self, attempt: Attempt) -> Response:
         translation = attempt.translation
         now = asyncio.get_running_loop().time
-        progress = Progress(translation, self._server.progress_timeout_s, now)
+        progress = Progress(translation, self._server.progress_timeout_s, now())
         left = limit = self._server.max_answer_bytes
-        async with self._answer(attempt) as pieces:
-            async for piece in pieces:
+        async with self._turns.reading(self._open(attempt), self._until) as reading:
+            while not translation.finished and (piece := await reading.next()):
                 left -= len(piece)
                 if left < 0:
                     raise UpstreamError(f"The upstream's answer is over {limit} bytes.")
                 translation.receive(piece)
-                progress.check()
-                if translation.finished:
-                    break
+                progress.check(reading.heard)
         return translation.complete(b"")
 
-    @asynccontextmanager
-    async def _answer(self, attempt: Attempt) -> AsyncGenerator[AsyncGenerator[bytes]]:
-        """One attempt: the pieces of its answer; raises UpstreamError for a refusal."""
+    async def _open(self, attempt: Attempt) -> Answer:
+        """One attempt: its answer; raises UpstreamError for a refusal."""
         self._note(attempt)
-        call = self._upstreams.call(
+        answer = await self._turns.upstreams.open(
             self._route.upstream,
             "chat/completions",
             body=attempt.body,
@@ -287,13 +300,14 @@ class Turn:
             accept="text/event-stream" if self.streams else "application/json",
             record=self._record,
         )
-        async with self._drain.until(self._until), call as answer:
-            if not 200 <= answer.status < 300:
+        if not 200 <= answer.status < 300:
+            try:
                 silent = self._route.dialect.overflows_silently(len(attempt.body))
                 raise await answer.error(silent_overflow=silent)
-            self._asking.taken()
-            async with aclosing(answer.pieces()) as pieces:
-                yield pieces
+            finally:
+                await answer.aclose()
+        self._asking.taken()
+        return answer
 
     def _note(self, attempt: Attempt) -> None:
         """What an attempt loses, for the log."""
@@ -334,22 +348,67 @@ class Progress:
     does not.
     """
 
-    def __init__(
-        self, translation: translator.Translation, limit_s: float, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, translation: translator.Translation, limit_s: float, began: float) -> None:
         self._translation = translation
         self._limit_s = limit_s
-        self._now = now
         self._pieces = translation.pieces
-        self._since = self._now()
+        self._since = began
 
-    def check(self) -> None:
-        """To be called after each piece; raises UpstreamTimeout."""
+    def check(self, now: float) -> None:
+        """To be called after each piece, with the time in seconds; raises UpstreamTimeout."""
         if self._translation.pieces != self._pieces:
             self._pieces = self._translation.pieces
-            self._since = self._now()
-        elif self._now() - self._since > self._limit_s:
+            self._since = now
+        elif now - self._since > self._limit_s:
             raise UpstreamTimeout("The upstream sent signs of life, but its answer did not go on.")
+
+
+class Outlet(NamedTuple):
+    """The short way to the client, and how events are written there."""
+
+    direct: Direct
+    encode: Callable[[Sequence[Event]], bytes]
+
+
+class _Flow:
+    """An answer that goes on: its pieces become events, and are sent, where they arrive."""
+
+    def __init__(
+        self,
+        translation: translator.Translation,
+        progress: Progress,
+        reading: Reading,
+        outlet: Outlet,
+        seen: Callable[[Sequence[Event]], None] | None,
+    ) -> None:
+        self._translation = translation
+        self._progress = progress
+        self._reading = reading
+        self._encode = outlet.encode
+        self._write = outlet.direct.write
+        self._seen = seen
+        self.ready = outlet.direct.ready
+        self.sent = reading.heard
+        """When events were sent last, by the loop's clock."""
+
+        self.left: list[Event] = []
+        """What has not been sent: the end."""
+
+    def take(self, piece: bytes) -> bool:
+        translation = self._translation
+        events = translation.receive(piece)
+        now = self._reading.hears()
+        if not events:
+            self._progress.check(now)
+            return True
+        if translation.finished:
+            self.left = events
+            return False
+        if self._seen is not None:
+            self._seen(events)
+        self._write(self._encode(events))
+        self.sent = now
+        return True
 
 
 def in_short(notices: Sequence[translator.Notice]) -> str:

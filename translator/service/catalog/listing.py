@@ -11,7 +11,6 @@ such list goes on as it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import aclosing
 
 import msgspec
 from msgspec import Raw, Struct
@@ -21,7 +20,7 @@ from translator.errors import UpstreamError
 from translator.json_values import NOT_JSON
 from translator.service import relay
 from translator.service.exchange import JSON, Exchange
-from translator.service.upstreams.upstream import Answer
+from translator.service.upstreams.reading import Reading
 
 from .codex_catalog import Known, entries
 
@@ -59,20 +58,18 @@ _read_row = msgspec.json.Decoder(_Listed).decode
 
 
 async def with_catalog(
-    exchange: Exchange, answer: Answer, describe: Callable[[str], Known]
+    exchange: Exchange, reading: Reading, describe: Callable[[str], Known]
 ) -> None:
     """Answer with the upstream's list, as far as the client may see it, and the catalog of it."""
+    answer = await reading.answer()
     if answer.status != 200:
-        await relay.verbatim(exchange, answer)
+        await relay.verbatim(exchange, reading)
         return
     body = bytearray()
-    async with aclosing(answer.pieces()) as pieces:
-        async for piece in pieces:
-            body += piece
-            if len(body) > MAX_LIST_BYTES:
-                raise UpstreamError(
-                    f"The upstream's list of models is over {MAX_LIST_BYTES} bytes."
-                )
+    while piece := await reading.next():
+        body += piece
+        if len(body) > MAX_LIST_BYTES:
+            raise UpstreamError(f"The upstream's list of models is over {MAX_LIST_BYTES} bytes.")
     headers = {"content-type": answer.headers.get("content-type", JSON["content-type"])}
     client = exchange.client
     shown = bytes(body)

@@ -1,23 +1,28 @@
-"""An upstream's answer, read by a task of its own.
+"""An upstream's answer, read by whoever needs it, and how long that may take.
 
-So whoever waits for its next piece can stop waiting, and say to the client that work goes on,
-without breaking the read off. One task reads the whole answer: no task, and no timer, per piece.
+    opened ──► read ──► … ──► ended          none of the waits longer than its bound
 
-    opened ──task──► ready ──next──► all that has come since
+Whoever waits for the next piece can stop waiting, and say to the client that work goes on, without
+breaking anything off. Opening takes a task, as it is many waits; reading takes none, and no timer
+per piece.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
+import math
+from collections.abc import Coroutine
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from translator.errors import UpstreamError
+from translator.errors import UpstreamError, UpstreamTimeout
+from translator.service.errors import Stopping
+from translator.service.patience import Patience
+from translator.service.process.drain import Drain
 
-MAX_AHEAD_BYTES = 256 * 1024
-"""How much is read ahead of a client that takes its answer slowly, in bytes (and one piece)."""
+from .body import Taker
+from .upstream import Answer
 
 DRAIN_S = 1.0
 """How long the end of a body may take after its last event, so that the connection is reusable."""
@@ -26,25 +31,34 @@ MAX_DRAIN_BYTES = 64 * 1024
 
 
 class Reading:
-    """The pieces of one answer, as long as the `async with` block lasts.
+    """One answer, as long as the `async with` block lasts.
 
-    `opening` opens the answer and yields its pieces; it runs, with all that it waits for, inside
-    the task. What goes wrong in it is raised by `next`, behind the pieces that came before.
+    All that waits raises UpstreamError where the answer is refused or broken, UpstreamTimeout where
+    it takes too long, and Stopping when the service does not wait for it any more.
     """
 
-    def __init__(self, opening: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> None:
-        self._opening = opening
-        self._loop = asyncio.get_running_loop()
-        self._ready: list[bytes] = []
-        self._size = 0
-        self._room = asyncio.Event()
-        self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None]
+    def __init__(
+        self, opening: Coroutine[Any, Any, Answer], drain: Drain, *, until: float, silence_s: float
+    ) -> None:
+        """`until` is when all of it ends, by the loop's clock; `silence_s` bounds each read."""
+        self._now = asyncio.get_running_loop().time
+        self._to_open = opening
+        self._opening: asyncio.Task[Answer]
+        self._drain = drain
+        self._until = until
+        self._silence_s = silence_s
+        self.heard = math.inf
+        """When something came last, by the loop's clock."""
+        self._answer: Answer | None = None
+        self._patience = Patience()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._read())
-        self._task.add_done_callback(self._wake)
+        try:
+            self._drain.join(self._stop)
+        except Stopping:
+            self._to_open.close()
+            raise
+        self._opening = asyncio.create_task(self._to_open)
         return self
 
     async def __aexit__(
@@ -53,71 +67,78 @@ class Reading:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._task.cancel()
-        await asyncio.wait((self._task,))
-        if not self._task.cancelled():
-            self._task.exception()  # whoever wanted to know it has asked `next`
+        self._drain.leave(self._stop)
+        self._patience.close()
+        if not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait((self._opening,))
+        # what went wrong in it has been told whoever wanted to know
+        if not self._opening.cancelled() and self._opening.exception() is None:
+            await self._opening.result().aclose()
 
-    async def _read(self) -> None:
-        async with self._opening as pieces:
-            async for piece in pieces:
-                if not piece:
-                    continue
-                self._ready.append(piece)
-                self._size += len(piece)
-                self._wake()
-                while self._size > MAX_AHEAD_BYTES:
-                    self._room.clear()
-                    await self._room.wait()
+    async def answer(self) -> Answer:
+        """The answer, as soon as its headers are there."""
+        while self._answer is None:
+            await self._open(math.inf)
+        return self._answer
 
-    async def next(self, until: float | None = None) -> bytes | None:
-        """All that has come since; empty at the end. Raises UpstreamError when it broke off.
+    async def next(self, until: float = math.inf, taker: Taker | None = None) -> bytes | None:
+        """All that has come since; empty at the end; None when nothing comes until then.
 
-        None when nothing comes until then, by the loop's clock, and sometimes earlier: whoever asks
-        looks at the clock. (So one timer lasts for many pieces.)
+        What a taker can take goes there, and it calls `hears`. None, too, when it wants a look.
         """
-        while not self._ready and not self._task.done():
-            if until is not None:
-                self._wake_at(until)
-            self._waiter = self._loop.create_future()
+        if self._answer is None and not await self._open(until):
+            return None
+        assert self._answer is not None
+        while True:
+            silent = self.heard + self._silence_s
             try:
-                await self._waiter
-            finally:
-                self._waiter = None
-            if until is not None:
-                break
-        if self._ready:
-            piece = self._ready[0] if len(self._ready) == 1 else b"".join(self._ready)
-            self._ready.clear()
-            self._size = 0
-            self._room.set()
+                with self._patience.until(min(until, self._until, silent)):
+                    piece = await self._answer.read(taker)
+            except TimeoutError:
+                self._check()
+                now = self._now()
+                if now >= self.heard + self._silence_s:
+                    raise UpstreamTimeout("The upstream fell silent in mid-answer.") from None
+                if now >= until:
+                    return None
+                continue
+            if piece is not None:
+                self.hears()
+            self._check()
             return piece
-        if self._task.done():
-            self._task.result()
-            return b""
-        return None
 
-    def _wake_at(self, until: float) -> None:
-        if self._timer is not None:
-            if self._timer.when() <= until:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(until, self._time_is_up)
+    def hears(self) -> float:
+        """Something has come; when that is, by the loop's clock."""
+        self.heard = self._now()
+        return self.heard
 
-    def _time_is_up(self) -> None:
-        self._timer = None
-        self._wake()
+    async def _open(self, until: float) -> bool:
+        """Wait for the answer's headers; False when they do not come until then."""
+        try:
+            with self._patience.until(min(until, self._until)):
+                await asyncio.wait((self._opening,))
+        except TimeoutError:
+            self._check()
+            return False
+        self._answer = self._opening.result()
+        self.hears()
+        return True
 
-    def _wake(self, _task: object = None) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def _check(self) -> None:
+        if self._until == -math.inf:
+            raise Stopping
+        if self._now() >= self._until:
+            raise UpstreamTimeout("The upstream's answer took too long.")
+
+    def _stop(self) -> None:
+        self._until = -math.inf
+        self._patience.end()
 
     async def drain(self) -> None:
         """Read what follows the last event, if it is little and comes at once."""
         left = MAX_DRAIN_BYTES
-        with suppress(UpstreamError, TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                while left > 0 and (piece := await self.next()):
-                    left -= len(piece)
+        until = self._now() + DRAIN_S
+        with suppress(UpstreamError, Stopping):
+            while left > 0 and (piece := await self.next(until)):
+                left -= len(piece)

@@ -10,7 +10,6 @@ are requests (our own bound stands before them), and no cookies, which clients w
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from contextvars import ContextVar
 from typing import Any
@@ -20,6 +19,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
 from translator.errors import UpstreamError, UpstreamTimeout
+
+from .connection import Connection, Connector
 
 FAULTS = (httpx.HTTPError, aiohttp.ClientError)
 """What the client raises when a call fails. Not all of aiohttp's errors become httpx's."""
@@ -111,12 +112,10 @@ class Transport(AiohttpTransport):
     ssl_context: ssl.SSLContext
 
     def get_client(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=self.limits.keepalive_expiry, ssl=self.ssl_context
-        )
+        connector = Connector(self.ssl_context, self.limits.keepalive_expiry)
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_reused)
-        trace.on_request_end.append(_watch_body)
+        trace.on_request_end.append(_began)
         return aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace]
         )
@@ -134,38 +133,29 @@ async def _reused(*_: object) -> None:
     _sending.get().extensions[_IDLE] = True
 
 
-async def _watch_body(_: object, __: object, end: aiohttp.TraceRequestEndParams) -> None:
-    """Tell whoever reads a body that its connection is gone.
+async def _began(_: object, __: object, end: aiohttp.TraceRequestEndParams) -> None:
+    """An answer has begun: from here on its body is read without what is around it."""
+    connection = end.response.connection
+    protocol = None if connection is None else connection.protocol
+    if isinstance(protocol, Connection):
+        protocol.leave_clock()
+        _sending.get().extensions[_CONTENT] = end.response.content, protocol
+    else:
+        _sending.get().extensions[_CONTENT] = end.response.content, None  # it is here, whole
 
-    On bytes in mid-body that are no HTTP, aiohttp 3.14 closes the connection and stops its clock,
-    and the reader waits for ever.
+
+def content(response: httpx.Response) -> tuple[aiohttp.StreamReader, Connection | None] | None:
+    """The body of a response as aiohttp reads it, and the connection if more of it may come.
+
+    None where it came another way. Whoever reads it bounds its reads.
     """
-    connection, body = end.response.connection, end.response.content
-    if connection is None or connection.protocol is None:
-        return
-    closed = connection.protocol.closed
-    if closed is None:
-        _tell_end(body)
-        return
-
-    def tell(gone: asyncio.Future[None]) -> None:
-        if not gone.cancelled():
-            gone.exception()  # else asyncio says that nobody wanted to know
-        _tell_end(body)
-
-    def leave() -> None:
-        closed.remove_done_callback(tell)  # the connection goes on
-
-    closed.add_done_callback(tell)
-    body.on_eof(leave)
-
-
-def _tell_end(body: aiohttp.StreamReader) -> None:
-    if not body.is_eof() and body.exception() is None:
-        body.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
+    found: tuple[aiohttp.StreamReader, Connection | None] | None
+    found = response.request.extensions.get(_CONTENT)
+    return found
 
 
 _IDLE = "translator.idle"
+_CONTENT = "translator.content"
 
 
 def was_idle(error: Exception) -> bool:

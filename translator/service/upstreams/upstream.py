@@ -13,19 +13,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from translator.errors import CredentialRefused, UpstreamError
+from translator.errors import CredentialRefused, UpstreamError, UpstreamTimeout
+from translator.service.patience import Patience
 from translator.service.seen.ready import PROBE_S, Lately
 from translator.service.seen.record import Record
 from translator.service.seen.witness import Witness, for_pieces
 from translator.service.settings import Server, Upstream
 from translator.upstream_errors import read_upstream_error
 
+from .body import Body, Taker, body
 from .endpoints import Endpoints
 from .inflate import inflated
 from .retries import Budget, Tries
@@ -82,10 +84,29 @@ class Upstreams:
         accept: str = "application/json",
         record: Record | None = None,
     ) -> AsyncGenerator[Answer]:
-        """Send one request, POST when it has a body; the answer lives as long as the context.
+        """`open`; the answer lives as long as the context."""
+        answer = await self.open(
+            upstream, path, body=body, authorization=authorization, accept=accept, record=record
+        )
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    async def open(
+        self,
+        upstream: Upstream,
+        path: str,
+        *,
+        body: bytes | None = None,
+        authorization: str | None,
+        accept: str = "application/json",
+        record: Record | None = None,
+    ) -> Answer:
+        """Send one request, POST when it has a body; the answer must be closed.
 
         `authorization` is the client's own, used only where the operator gave no key. `record` is
-        that of the request which this one is sent for.
+        that of the request which this one is sent for. Raises UpstreamError.
         """
         witness = None
         if record is not None:
@@ -118,11 +139,8 @@ class Upstreams:
         except FAULTS as error:
             self.lately.failed(upstream.name)
             raise _fault(error, upstream, "before it answered") from error
-        try:
-            self.lately.heard(upstream.name, response.status_code)
-            yield Answer(response, upstream, witness)
-        finally:
-            await response.aclose()
+        self.lately.heard(upstream.name, response.status_code)
+        return Answer(response, upstream, witness, self._server.read_timeout_s)
 
     def _tries(self, upstream: Upstream, record: Record | None) -> Tries:
         urls = (upstream.base_url, *upstream.fallback_urls)
@@ -160,35 +178,66 @@ class Answer:
     """An upstream's answer, whose body has not been read."""
 
     def __init__(
-        self, response: httpx.Response, upstream: Upstream, witness: Witness | None
+        self,
+        response: httpx.Response,
+        upstream: Upstream,
+        witness: Witness | None,
+        silence_s: float,
     ) -> None:
         self._response = response
         self._upstream = upstream
         self._seen = for_pieces(witness)
+        self._silence_s = silence_s
+        self._body: Body | None = None
         self.status = response.status_code
 
     @property
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
 
-    async def pieces(self, *, raw: bool = False) -> AsyncGenerator[bytes]:
-        """The body as the network cuts it; `raw` leaves a compression on.
+    async def read(self, taker: Taker | None = None) -> bytes | None:
+        """What has come of the body since, as the network cuts it; empty at the end.
 
-        Raises UpstreamError when the connection breaks.
+        What a taker can take goes there, unless somebody else looks at pieces; None when it wants a
+        look. May be cancelled, and called again. It may wait for ever. Raises UpstreamError when
+        the connection breaks.
         """
-        stream = self._response.stream  # without httpx's own layers around it
-        assert isinstance(stream, httpx.AsyncByteStream)
-        source: AsyncIterator[bytes] = aiter(stream)
-        encoding = self.headers.get("content-encoding", "identity")
-        if encoding != "identity" and not raw:
-            source = inflated(source, encoding)
+        if self._body is None:
+            encoding = self.headers.get("content-encoding", "")
+            self._body = inflated(body(self._response), encoding)
         try:
-            async for piece in source:
-                if self._seen is not None:
-                    self._seen(piece)
-                yield piece
+            piece = await self._body.read(taker if self._seen is None else None)
         except FAULTS as error:
             raise _fault(error, self._upstream, "in mid-answer") from error
+        if self._seen is not None and piece:
+            self._seen(piece)
+        return piece
+
+    def as_sent(self) -> None:
+        """A compression is to be left on: to be called before the first read."""
+        self._body = body(self._response)
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """All reads of the body. Raises UpstreamTimeout when none comes for too long."""
+        now = asyncio.get_running_loop().time
+        patience = Patience()
+        try:
+            while True:
+                with patience.until(now() + self._silence_s):
+                    piece = await self.read()
+                if not piece:
+                    return
+                yield piece
+        except TimeoutError:
+            raise UpstreamTimeout("The upstream fell silent in mid-answer.") from None
+        finally:
+            patience.close()
+
+    async def aclose(self) -> None:
+        """Let go of the connection, which goes on if the whole body has been read."""
+        if self._body is not None:
+            await self._body.aclose()
+        await self._response.aclose()
 
     async def error(self, *, silent_overflow: bool = False) -> UpstreamError:
         """What this answer means, when its status is not 2xx, as an error for our client.

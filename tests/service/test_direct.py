@@ -1,0 +1,251 @@
+"""The short way: pieces are done with where they arrive, and nobody sees a difference."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpx
+import pytest
+
+from translator import Translation
+from translator.service.exchange import Exchange
+from translator.service.process import http1
+
+from .wire import (
+    BOUND_S,
+    HELLO,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    chunk,
+    client_of,
+    events,
+    make_settings,
+    serving,
+)
+
+pytestmark = pytest.mark.anyio
+
+ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions"}
+TEXT = [chunk({"content": f"word {number} "}) for number in range(50)]
+ANSWER = [
+    *(HELLO[0], chunk({"reasoning_content": "Hm. "}), chunk({"reasoning_content": "Well."})),
+    *TEXT,
+    chunk({"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{"}}]}),
+    chunk({"tool_calls": [{"index": 0, "function": {"arguments": '"a":1}'}}]}),
+    chunk({}, "tool_calls", usage={"prompt_tokens": 3, "completion_tokens": 60}),
+    b"data: [DONE]\n\n",
+]
+
+
+class Counted:
+    """How often each of the two ways to a client was taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.short = self.long = 0
+        write, give = http1._Direct.write, Exchange.write
+
+        def count_short(direct: http1._Direct, piece: bytes) -> None:
+            self.short += 1
+            write(direct, piece)
+
+        async def count_long(exchange: Exchange, piece: bytes) -> None:
+            self.long += 1
+            await give(exchange, piece)
+
+        monkeypatch.setattr(http1._Direct, "write", count_short)
+        monkeypatch.setattr(Exchange, "write", count_long)
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+async def one_by_one(call: Call, pieces: Iterable[bytes]) -> None:
+    """Each piece in a network read of its own, with what came before it done."""
+    for piece in pieces:
+        await call.send(piece)
+        await asyncio.sleep(0.002)
+
+
+def slowly(pieces: Iterable[bytes]) -> Callable[[Call], Any]:
+    async def script(call: Call) -> None:
+        await call.head()
+        await one_by_one(call, pieces)
+        await call.end()
+
+    return script
+
+
+def told(body: bytes) -> list[dict[str, Any]]:
+    """Events without what is new in each answer."""
+    text = json.dumps(events(body))
+    for event in events(body):
+        for one in (event, event.get("item") or {}, event.get("response") or {}):
+            for name in ("id", "item_id", "call_id"):
+                if name in one:
+                    text = text.replace(one[name], name)
+    found: list[dict[str, Any]] = json.loads(text)
+    for event in found:
+        for name in ("created_at", "completed_at"):
+            event.get("response", {}).pop(name, None)
+    return found
+
+
+async def asked(url: str, path: str = "/v1/responses") -> bytes:
+    async with httpx.AsyncClient(timeout=BOUND_S) as client:
+        answer = await client.post(url + path, json=ASK | {"messages": []})
+    assert answer.status_code == 200
+    return answer.content
+
+
+async def test_both_ways_say_the_same(upstream: ScriptedUpstream, ways: Counted) -> None:
+    upstream.script = slowly(ANSWER)
+    settings = make_settings(upstream.url)
+    async with serving(settings) as url:
+        short = await asked(url)
+    assert ways.short > 40
+    assert ways.long <= 3  # until the answer goes on
+    ways.short = 0
+    async with client_of(settings) as client:  # a server that knows no short way
+        long = await client.post("/v1/responses", json=ASK)
+    assert ways.short == 0
+    assert told(short) == told(long.content)
+
+
+async def test_what_is_passed_on_goes_the_short_way_too(
+    upstream: ScriptedUpstream, ways: Counted
+) -> None:
+    upstream.script = slowly(TEXT)
+    async with serving(make_settings(upstream.url)) as url:
+        assert await asked(url, PATHS["chat"]) == b"".join(TEXT)
+    assert ways.short > 40
+
+
+async def test_an_answer_of_known_length_goes_the_long_way(
+    upstream: ScriptedUpstream, ways: Counted
+) -> None:
+    """Its pieces are no chunks of HTTP."""
+
+    async def script(call: Call) -> None:
+        call._writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 60\r\n\r\n")
+        for _ in range(6):
+            call._writer.write(b"0123456789")
+            await call._writer.drain()
+            await asyncio.sleep(0.01)
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        assert await asked(url, PATHS["chat"]) == b"0123456789" * 6
+    assert ways.short == 0
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+async def test_a_client_that_pauses_gets_everything_in_order(
+    upstream: ScriptedUpstream, path: str, ways: Counted
+) -> None:
+    """Nothing is sent past what a slow client has not taken; then the short way opens again."""
+    full, goes_on = asyncio.Event(), asyncio.Event()
+    sent: list[bytes] = []
+
+    async def script(call: Call) -> None:
+        await call.head()
+        while not full.is_set():
+            sent.append(chunk({"content": f"{len(sent):08} " * 5000}))
+            sending = asyncio.ensure_future(call.send(sent[-1]))
+            if not (await asyncio.wait((sending,), timeout=0.3))[0]:
+                full.set()
+            await sending
+        await bounded(goes_on.wait())
+        await one_by_one(call, TEXT)
+        await call.send(*HELLO[3:])
+        await call.end()
+
+    upstream.script = script
+    async with (
+        serving(make_settings(upstream.url)) as url,
+        httpx.AsyncClient(timeout=BOUND_S) as client,
+        client.stream("POST", url + path, json=ASK | {"messages": []}) as answer,
+    ):
+        await bounded(full.wait())
+        ways.short = 0
+        body = b""
+        async for piece in answer.aiter_raw():
+            body += piece
+            if f"{len(sent) - 1:08} ".encode() in body[-1000:] and body.endswith(b"\n\n"):
+                goes_on.set()
+    if path == PATHS["chat"]:
+        assert body == b"".join([*sent, *TEXT, *HELLO[3:]])
+    else:
+        deltas = [event for event in events(body) if event["type"] == "response.output_text.delta"]
+        said = "".join(f"{number:08} " * 5000 for number in range(len(sent)))
+        said += "".join(f"word {number} " for number in range(50))
+        assert "".join(event["delta"] for event in deltas) == said
+    assert ways.short > 40
+
+
+@pytest.mark.parametrize("how", ["reset", "close", "garbage"])
+async def test_what_came_before_a_break_is_sent(upstream: ScriptedUpstream, how: str) -> None:
+    async def script(call: Call) -> None:
+        await call.head()
+        await one_by_one(call, TEXT[:10])
+        await call.send(TEXT[10])
+        match how:
+            case "reset":
+                await asyncio.sleep(0.05)
+                call.drop()
+            case "close":
+                call._writer.close()
+            case _:
+                call._writer.write(b"\x00rubbish\r\n" * 5)
+                await call.gone()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        found = events(await asked(url))
+    assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
+    deltas = [event["delta"] for event in found if event["type"] == "response.output_text.delta"]
+    assert deltas == [f"word {number} " for number in range(11)]
+
+
+async def test_a_fault_of_our_own_ends_the_stream(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not go to the event loop, and the client is not left waiting."""
+    receive, count = Translation.receive, 0
+
+    def broken(translation: Translation, data: bytes) -> list[Any]:
+        nonlocal count
+        count += 1
+        if count == 20:
+            raise RuntimeError("sk-secret")
+        return receive(translation, data)
+
+    monkeypatch.setattr(Translation, "receive", broken)
+    upstream.script = slowly(ANSWER)
+    async with serving(make_settings(upstream.url)) as url:
+        found = events(await bounded(asked(url)))
+    assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
+    assert found[-1]["response"]["error"]["message"] == "The translator failed."
+
+
+async def test_an_upstream_that_stalls_among_signs_of_life_is_given_up(
+    upstream: ScriptedUpstream,
+) -> None:
+    async def script(call: Call) -> None:
+        await call.head()
+        await one_by_one(call, TEXT[:20])
+        while True:
+            await call.send(b": wait\n\n")
+            await asyncio.sleep(0.01)
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url, progress_timeout_s=0.2)) as url:
+        found = events(await bounded(asked(url)))
+    assert found[-1]["type"] == "response.failed"
+    assert "did not go on" in found[-1]["response"]["error"]["message"]

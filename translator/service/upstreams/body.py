@@ -1,0 +1,146 @@
+"""The body of an upstream's answer, read where it is needed: each read is what has come since.
+
+    read = { piece taken by the taker }, ( piece | end | nothing: the taker wants a look ) ;
+
+A read that is cancelled loses nothing. So whoever reads can stop waiting, say to its client that
+work goes on, and read on; there is no task between the network and the reader. And where pieces can
+be done with at once, no task is woken for them at all: a taker gets them as the network brings
+them, until it says that the reader has to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import aiohttp
+import httpx
+
+from .connection import Connection
+from .transport import content
+
+
+class Taker(Protocol):
+    """Does with pieces, as they come, what needs no waiting."""
+
+    def ready(self) -> bool:
+        """Whether it can take a piece now."""
+        ...
+
+    def take(self, piece: bytes) -> bool:
+        """Take a piece; False: whoever reads has to look now. It may raise, which the read does."""
+        ...
+
+
+class Body(Protocol):
+    """What can be read."""
+
+    async def read(self, taker: Taker | None = None) -> bytes | None:
+        """What has come since, and at least one byte of it; empty at the end.
+
+        What a taker can take may go there instead; None when it wants a look. Raises one of FAULTS.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Nothing more is read."""
+        ...
+
+
+def body(response: httpx.Response) -> Body:
+    """The body of a response, as it was sent."""
+    found = content(response)
+    return _Other(response) if found is None else _Network(*found)
+
+
+class _Network:
+    """What aiohttp has read, without httpx's own layers around it."""
+
+    def __init__(self, reader: aiohttp.StreamReader, connection: Connection | None) -> None:
+        self._reader = reader
+        self._connection = connection
+        self._read_bytes = 0
+
+    async def read(self, taker: Taker | None = None) -> bytes | None:
+        if taker is not None and not self._reader.is_eof() and await self._looks(taker):
+            return None
+        if self._reader.exception() is not None:
+            return await self._rest()
+        piece = await self._reader.readany()
+        self._read_bytes += len(piece)
+        return piece
+
+    async def _looks(self, taker: Taker) -> bool:
+        """Give it what comes, until it wants a look (True), or what is there has to be read."""
+        reader, connection = self._reader, self._connection
+        if connection is None:
+            return False
+        looks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def heard() -> None:
+            if looks.done():
+                return
+            try:
+                while self._read_bytes != reader.total_bytes:
+                    if not taker.ready():
+                        looks.set_result(False)
+                        return
+                    piece = connection.all_of(reader)
+                    self._read_bytes += len(piece)
+                    if not taker.take(piece):
+                        looks.set_result(True)
+                        return
+                if reader.is_eof() or reader.exception() is not None:
+                    looks.set_result(False)
+            except Exception as error:
+                looks.set_exception(error)
+
+        connection.heard = heard
+        try:
+            heard()  # something may have come meanwhile
+            return await looks
+        finally:
+            connection.heard = None
+
+    async def _rest(self) -> bytes:
+        """What came before the connection broke: aiohttp keeps it, and raises instead."""
+        reader, error = self._reader, self._reader.exception()
+        reader.set_exception(None)  # type: ignore[arg-type] # as it was before
+        try:
+            rest = reader.read_nowait()
+        finally:
+            if error is not None:
+                reader.set_exception(error)
+        return rest or await reader.readany()
+
+    async def aclose(self) -> None:
+        """Nothing: the response's own end is enough."""
+
+
+class _Other:
+    """What any other transport of httpx gives: an iterator, which a cancelled read would break."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        stream = response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        self._pieces: AsyncIterator[bytes] = aiter(stream)
+        self._next: asyncio.Task[bytes | None] | None = None
+
+    async def read(self, taker: Taker | None = None) -> bytes:
+        piece: bytes | None = b""
+        while piece == b"":
+            if self._next is None:
+                self._next = asyncio.create_task(self._read())
+            await asyncio.wait((self._next,))
+            done, self._next = self._next, None
+            piece = done.result()
+        return piece or b""
+
+    async def _read(self) -> bytes | None:
+        return await anext(self._pieces, None)
+
+    async def aclose(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.wait((self._next,))

@@ -15,7 +15,6 @@ for byte, so prefix caches hit.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 import string
 from collections.abc import Sequence
@@ -76,45 +75,76 @@ def write_messages(
     `vision`: the model takes images. `thinking`: it is asked to think, so reasoning that it demands
     must be there. Raises InvalidRequest for what no message can carry.
     """
-    writer = _Writer(dialect, ContentWriter(dialect, vision=vision), thinking=thinking)
-    writer.results = _match_results(input_items)
-    writer.inside_turns = _inside_turns(input_items)
-    for item in input_items:
-        if isinstance(item, Thought):
-            writer.extras.update(item.extras)
+    plan = _plan(input_items)
+    writer = _Writer(dialect, ContentWriter(dialect, vision=vision), plan, thinking=thinking)
     if instructions:
         writer.system(instructions, "instructions")
     for item in input_items:
         writer.add(item)
     writer.flush()
-    calls = [item for item in input_items if isinstance(item, Call)]
     return Conversation(
         writer.messages,
-        frozenset(call.call_id for call in calls),
-        frozenset(call.name for call in calls),
+        frozenset(plan.call_ids),
+        frozenset(plan.called),
         writer.content.notices,
     )
 
 
-def _match_results(input_items: Sequence[InputItem]) -> dict[int, list[tuple[int, Result]]]:
-    """For each call (by position) its results (with theirs).
+class _Plan:
+    """What has to be known of a conversation before its first message is written."""
+
+    def __init__(self) -> None:
+        self.results: dict[int, list[tuple[int, Result]]] = {}
+        """For each call (by position) its results (with theirs)."""
+
+        self.inside_turns: set[int] = set()
+        """The results (by position) that stand between the calls of one turn.
+
+        Codex resumes a killed turn as call, "aborted", call, "aborted". Behind such a turn only a
+        user can speak, so what the model says directly behind such a result is the same turn. Told
+        apart, the later calls would lack the reasoning that the turn began with, and strict
+        upstreams refuse.
+        """
+
+        self.extras: dict[str, Any] = {}
+        """What upstreams hung on calls, by their ids."""
+
+        self.call_ids: set[str] = set()
+        self.called: set[str] = set()
+        """The names of the functions that are called."""
+
+
+def _plan(input_items: Sequence[InputItem]) -> _Plan:
+    """Look once at all items; raises InvalidRequest for a result without a call.
 
     Ids may repeat over turns: a result belongs to the last call of its id before it that has none,
     else to the next one after it.
     """
-    matched: dict[int, list[tuple[int, Result]]] = {}
+    plan = _Plan()
+    matched = plan.results
     unanswered: dict[str, list[int]] = {}
     answered: dict[str, int] = {}
     early: dict[str, list[tuple[int, Result]]] = {}
+    given_up = -2  # where such a result stands, of which the next item tells whether it is inside
     for position, item in enumerate(input_items):
+        kind = type(item)
+        if kind is Message:
+            continue
+        if given_up == position - 1 and kind is not Result:
+            plan.inside_turns.add(given_up)
         match item:
             case Call():
-                if early.get(item.call_id):
-                    matched[position] = [early[item.call_id].pop(0)]
-                    answered[item.call_id] = position
+                call_id = item.call_id
+                plan.call_ids.add(call_id)
+                plan.called.add(item.name)
+                if early.get(call_id):
+                    matched[position] = [early[call_id].pop(0)]
+                    answered[call_id] = position
                 else:
-                    unanswered.setdefault(item.call_id, []).append(position)
+                    unanswered.setdefault(call_id, []).append(position)
             case Result():
+                if _is_given_up(item):
+                    given_up = position
                 waiting = unanswered.get(item.call_id)
                 if waiting:
                     call = waiting.pop()
@@ -124,29 +154,20 @@ def _match_results(input_items: Sequence[InputItem]) -> dict[int, list[tuple[int
                     matched[answered[item.call_id]].append((position, item))
                 else:
                     early.setdefault(item.call_id, []).append((position, item))
-            case _:
+            case Thought():
+                if item.extras:
+                    plan.extras.update(item.extras)
+            case Message():
                 pass
+            case _ as never:
+                assert_never(never)
     for orphans in early.values():
         for _, orphan in orphans:
             raise InvalidRequest(
                 f"No tool call found for {orphan.noun} with call_id {orphan.call_id}.",
                 param=f"{orphan.path}.call_id",
             )
-    return matched
-
-
-def _inside_turns(input_items: Sequence[InputItem]) -> set[int]:
-    """The results (by position) that stand between the calls of one turn.
-
-    Codex resumes a killed turn as call, "aborted", call, "aborted". Behind such a turn only a user
-    can speak, so what the model says directly behind such a result is the same turn. Told apart,
-    the later calls would lack the reasoning that the turn began with, and strict upstreams refuse.
-    """
-    return {
-        position
-        for position, (item, following) in enumerate(itertools.pairwise(input_items))
-        if isinstance(item, Result) and _is_given_up(item) and isinstance(following, Call | Thought)
-    }
+    return plan
 
 
 def _is_given_up(result: Result) -> bool:
@@ -176,13 +197,13 @@ class _Draft:
 
 
 class _Writer:
-    def __init__(self, dialect: Dialect, content: ContentWriter, *, thinking: bool) -> None:
+    def __init__(
+        self, dialect: Dialect, content: ContentWriter, plan: _Plan, *, thinking: bool
+    ) -> None:
         self.dialect = dialect
         self.content = content
         self.messages: list[chat.Message] = []
-        self.results: dict[int, list[tuple[int, Result]]] = {}
-        self.inside_turns: set[int] = set()
-        self.extras: dict[str, Any] = {}
+        self._plan = plan
         self._thinking = thinking
         self._draft: _Draft | None = None
         self._position = -1
@@ -196,7 +217,7 @@ class _Writer:
             case Call():
                 self._growing().calls.append((self._position, item))
             case Result():
-                if self._position not in self.inside_turns:
+                if self._position not in self._plan.inside_turns:
                     self.flush()  # it is written behind its call; what follows is another turn
             case Message() if item.role == "assistant":
                 self._assistant(item)
@@ -255,7 +276,7 @@ class _Writer:
         self._leading = False
         self.messages.append(self._assistant_message(draft))
         results = [
-            numbered for position, _ in draft.calls for numbered in self.results.get(position, ())
+            numbered for position, _ in draft.calls for numbered in self._plan.results.get(position, ())
         ]
         if len(results) > 1:
             results.sort(key=_by_position)
@@ -265,7 +286,7 @@ class _Writer:
             images += attached
             self._tool_message(result.call_id, text)
         for position, call in draft.calls:
-            if position not in self.results:
+            if position not in self._plan.results:
                 self._notice(call.path, "output_missing", "No output; a placeholder was sent.")
                 self._tool_message(call.call_id, NO_OUTPUT)
         if images:
@@ -322,7 +343,7 @@ class _Writer:
         return chat.ToolCall(
             self._upstream_id(call.call_id),
             chat.Function(call.name, self._json_object(call)),
-            self.extras.get(call.call_id, UNSET) if self.dialect.extra_content else UNSET,
+            self._plan.extras.get(call.call_id, UNSET) if self.dialect.extra_content else UNSET,
         )
 
     def _notice(self, path: str, code: str, message: str) -> None:

@@ -101,18 +101,11 @@ class InputReader:
         Raises InvalidRequest with the path of the faulty field.
         """
         read: list[InputItem] = []
-        for index, raw in enumerate(after_compaction(earlier)):
-            item = self._item(raw, f"previous_response_id[{index}]", last=False)
-            if item is not None:
-                read.append(item)
+        self._read(after_compaction(earlier), "previous_response_id", read, last=-1)
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]
         source = source or []
-        last = len(source) - 1
-        for index, raw in enumerate(source):
-            item = self._item(raw, f"input[{index}]", last=index == last)
-            if item is not None:
-                read.append(item)
+        self._read(source, "input", read, last=len(source) - 1)
         if self.compacts and len(read) == 1:
             raise InvalidRequest(
                 "There is nothing before the 'compaction_trigger' item that could be compacted.",
@@ -121,12 +114,18 @@ class InputReader:
             )
         return read
 
-    def _item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
-        try:
-            usual = _decode_usual(raw)  # at once: an item is read twice only when it is not
-        except NOT_JSON:
-            return self._unusual(raw, path, last=last)
-        return self._usual(usual, path)
+    def _read(self, source: Sequence[Raw], name: str, read: list[InputItem], *, last: int) -> None:
+        """Items of one list into `read`; `last` is the index of the one that ends the request."""
+        for index, raw in enumerate(source):
+            path = f"{name}[{index}]"
+            try:
+                usual = _decode_usual(raw)  # at once: an item is read twice only when it is not
+            except NOT_JSON:
+                item = self._unusual(raw, path, last=index == last)
+            else:
+                item = self._usual(usual, path)
+            if item is not None:
+                read.append(item)
 
     def _usual(
         self, item: items.UsualInputItem | items.PlainMessage, path: str

@@ -382,3 +382,51 @@ def test_blank_reasoning_between_two_texts_is_noise() -> None:
     assert isinstance(said, items.Message)
     assert isinstance(thought, items.Reasoning)
     assert [part.text for part in thought.summary] == ["Hm."]
+
+
+def test_a_request_can_be_forgotten_once_its_answer_has_begun() -> None:
+    """Nothing of the answer depends on it any more, but its names and what the response repeats."""
+    asked = {
+        **REQUEST,
+        "tools": [
+            {"type": "custom", "name": "patch"},
+            {"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]},
+        ],
+        "tool_choice": {"type": "custom", "name": "patch"},
+        "text": {"format": {"type": "json_schema", "name": "s", "schema": {"type": "object"}}},
+        "temperature": 0.5,
+    }
+    name = json.loads(translation(asked).chat_body)["tools"][1]["function"]["name"]
+    pieces = [
+        sse(chunk({"content": "Hi"})),
+        sse(
+            chunk(
+                {
+                    "tool_calls": [
+                        {"index": 0, "function": {"name": "patch", "arguments": '{"input":"x'}}
+                    ]
+                }
+            ),
+            chunk(
+                {
+                    "tool_calls": [
+                        {"index": 0, "function": {"arguments": '"}'}},
+                        {"index": 1, "function": {"name": name, "arguments": "{}"}},
+                    ]
+                }
+            ),
+            chunk({}, "tool_calls"),
+        ),
+    ]
+    forgets, remembers = translation(asked), translation(asked)
+    found: list[list[Event]] = []
+    for t in (forgets, remembers):
+        events = t.receive(pieces[0])
+        if t is forgets:
+            t.forget_request()
+        found.append(events + t.receive(pieces[1]) + t.close())
+    assert found[0] == found[1]
+    assert forgets.chat_body == b""
+    assert forgets.request.input is None
+    assert forgets.request.temperature == 0.5
+    assert forgets.request.stream

@@ -275,9 +275,8 @@ class _Writer:
             return  # thoughts that led to nothing, or an empty answer
         self._leading = False
         self.messages.append(self._assistant_message(draft))
-        results = [
-            numbered for position, _ in draft.calls for numbered in self._plan.results.get(position, ())
-        ]
+        known = self._plan.results
+        results = [numbered for position, _ in draft.calls for numbered in known.get(position, ())]
         if len(results) > 1:
             results.sort(key=_by_position)
         images: list[chat.Part] = []
@@ -286,7 +285,7 @@ class _Writer:
             images += attached
             self._tool_message(result.call_id, text)
         for position, call in draft.calls:
-            if position not in self._plan.results:
+            if position not in known:
                 self._notice(call.path, "output_missing", "No output; a placeholder was sent.")
                 self._tool_message(call.call_id, NO_OUTPUT)
         if images:

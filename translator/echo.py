@@ -37,7 +37,7 @@ def first_response(
         reasoning=responses.ReasoningEcho(
             reasoning.effort, reasoning.summary or reasoning.generate_summary
         ),
-        text=responses.TextEcho(text.format or responses.TextFormat(), text.verbosity or "medium"),
+        text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
         tools=[_tool(raw) for raw in request.tools or ()],
         tool_choice=_tool_choice(request.tool_choice),
     )
@@ -69,11 +69,17 @@ def _tool(raw: Raw) -> Raw:
     fields = msgspec.json.decode(raw, type=dict[str, Raw])
     is_function = bytes(fields.get("type", b"")) == b'"function"'
     if not is_function or fields.keys() >= _NEEDED_IN_FUNCTION.keys():
-        return raw
+        return raw.copy()
     return Raw(msgspec.json.encode({**_NEEDED_IN_FUNCTION, **fields}))
 
 
 def _tool_choice(raw: Raw | UnsetType) -> str | Raw:
     if isinstance(raw, UnsetType) or bytes(raw) == b"null":
         return "auto"
-    return raw
+    return raw.copy()
+
+
+def _format(given: responses.Format | None) -> responses.Format:
+    if isinstance(given, responses.JsonSchemaFormat):
+        return msgspec.structs.replace(given, schema=given.schema.copy())
+    return given or responses.TextFormat()

@@ -293,6 +293,10 @@ class Toolset:
             Notice(path, "tool_dropped", f"The tool {kind} cannot run here; it was left out.")
         )
 
+    def forget_declarations(self) -> None:
+        """Keep the names only: they are what an answer needs."""
+        self.functions = []
+
     # --- names ------------------------------------------------------------------------------
 
     def chat_name(self, name: str, namespace: str | None = None) -> str:

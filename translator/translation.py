@@ -38,6 +38,9 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 """Largest body of one piece (JSON where a stream was asked for) that is held, in bytes."""
 
 
+_TOLD_LATER = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
+"""What is still asked of a request when it has been forgotten."""
+
 _OVER = Phase.OVER  # to look a member up takes longer than to compare it
 _SIGNS_OF_LIFE = frozenset({Usage, ServiceTier})
 
@@ -114,6 +117,7 @@ class Translation:
         if options.strict and self.notices:
             first = self.notices[0]
             raise InvalidRequest(first.message, param=first.path, code="unsupported_parameter")
+        self._tools = chat_request.tools
         self._stream = ResponseStream(
             first_response(
                 self.request,
@@ -163,6 +167,16 @@ class Translation:
     def produced(self) -> bool:
         """Whether an output item has been announced: something that a client could keep."""
         return self._stream.produced
+
+    def forget_request(self) -> None:
+        """Let go of what only another attempt would need: the body, and most of `request`.
+
+        A conversation is megabytes long, and its answer may last for minutes.
+        """
+        self.chat_body = b""
+        kept = {name: getattr(self.request, name) for name in _TOLD_LATER}
+        self.request = responses.Request(**kept)
+        self._tools.forget_declarations()
 
     def start(self) -> list[Event]:
         """The first events. Called by `receive` and `close` when it was not called before."""

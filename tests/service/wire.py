@@ -189,8 +189,9 @@ class ScriptedUpstream:
                 method, path, _ = first.split(" ")
                 pairs = (line.partition(": ") for line in lines)
                 headers = {name.lower(): value for name, _, value in pairs}
-                body = await reader.readexactly(int(headers.get("content-length", "0")))
-                call = Call(method, path, headers, body, reader, writer)
+                size = int(headers.get("content-length", "0"))
+                body = reader.readexactly(size)
+                call = Call(method, path, headers, await body, reader, writer)
                 self.calls.append(call)
                 await self.script(call)
         except (asyncio.IncompleteReadError, ConnectionError):

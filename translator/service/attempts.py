@@ -147,6 +147,13 @@ class Asking:
         self.attempt = self._written()
         return self.attempt.body != before
 
+    def forget(self) -> None:
+        """The client has something of an answer: there will be no other attempt."""
+        self._may_retry = False
+        self._request, self._earlier = b"", None
+        self.attempt = replace(self.attempt, body=b"")
+        self.attempt.translation.forget_request()
+
     def _read(self, error: UpstreamError) -> tuple[str | None, Findings]:
         """What sort of refusal an error is, and what it teaches."""
         text = error.text

@@ -1,13 +1,15 @@
-"""The short way for pieces of an answer: written where they arise, and no task is woken for them.
+"""The short way to a client and from it: a function is called, and no task is woken.
 
 ASGI's `send` is a coroutine and takes a message: that costs more than the write itself, and only a
-task can wait for it. A server that can do without offers a `Direct` among the `extensions` of a
-request; ours does (`process.http1`). It is for what an answer consists of once it has begun. Its
-beginning and its end, and whatever may have to wait, go the long way.
+task can wait for it. Another task has to wait in `receive` all the time to hear that a client has
+left. A server that can do without offers a `Direct` among the `extensions` of a request; ours does
+(`process.http1`). What is written so is what an answer consists of once it has begun. Its beginning
+and its end, and whatever may have to wait, go the long way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 EXTENSION = "translator.direct"
@@ -15,7 +17,7 @@ EXTENSION = "translator.direct"
 
 
 class Direct(Protocol):
-    """The rest of one answer, as far as its client takes it."""
+    """One request, while it is answered."""
 
     def ready(self) -> bool:
         """Whether a piece can be written now: the client is there, and takes what it is given."""
@@ -23,4 +25,16 @@ class Direct(Protocol):
 
     def write(self, piece: bytes) -> None:
         """Write one piece."""
+        ...
+
+    def waits(self) -> bool:
+        """Whether `send` would wait, as the client does not take what it is given."""
+        ...
+
+    def watch(self, left: Callable[[], None]) -> bool:
+        """Have `left` called when the client leaves; False: it has left."""
+        ...
+
+    def unwatch(self) -> None:
+        """It does not matter any more."""
         ...

@@ -30,6 +30,12 @@ JSON = {"content-type": "application/json"}
 class Exchange(Record):
     """One HTTP request on its way through the service."""
 
+    # beside a record's, so that those stay few enough for Python to keep them in little space
+    __slots__ = (
+        *("_ended", "_now", "_patience", "_receive", "_scope", "_send", "_server"),
+        *("added", "direct"),
+    )
+
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, *, server: Server, new_id: NewId
     ) -> None:
@@ -98,7 +104,8 @@ class Exchange(Record):
         announced = self.header("content-length") or ""
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
             raise RequestTooLarge(f"The request body is over {limit} bytes.")
-        body = bytearray()
+        pieces: list[bytes] = []
+        size = 0
         more = True
         while more:
             try:
@@ -108,17 +115,21 @@ class Exchange(Record):
                 raise RequestStalled from None
             if message["type"] == "http.disconnect":
                 raise ClientLeft
-            body += message.get("body", b"")
-            if len(body) > limit:
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > limit:
                 raise RequestTooLarge(f"The request body is over {limit} bytes.")
             more = message.get("more_body", False)
-        return bytes(body)
+        return b"".join(pieces)
 
     async def while_client_waits(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work, or as much of it as can be done until the client leaves.
 
         What the work holds open (the upstream's answer) is closed when this returns.
         """
+        if self.direct is not None:
+            await self._until_left(work, self.direct)
+            return
         working = asyncio.create_task(work)
         leaving = asyncio.create_task(self._departure())
         try:
@@ -132,6 +143,30 @@ class Exchange(Record):
         if working.cancelled():
             raise ClientLeft
         working.result()
+
+    async def _until_left(self, work: Coroutine[Any, Any, None], direct: Direct) -> None:
+        """The same without a task for either."""
+        task = asyncio.current_task()
+        assert task is not None
+        before, has_left = task.cancelling(), False
+
+        def left() -> None:
+            nonlocal has_left
+            if not self._ended and not has_left:
+                has_left = True
+                task.cancel()
+
+        if not direct.watch(left):
+            work.close()
+            raise ClientLeft
+        try:
+            await work
+        except asyncio.CancelledError:
+            if has_left and task.uncancel() <= before:
+                raise ClientLeft from None
+            raise
+        finally:
+            direct.unwatch()
 
     async def _departure(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -158,6 +193,9 @@ class Exchange(Record):
         self._ended = True
 
     async def _give(self, message: Message) -> None:
+        if self.direct is not None and not self.direct.waits():
+            await self._send(message)
+            return
         if self._patience is None:
             self._patience = Patience()
         try:

@@ -63,11 +63,11 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
         async for events in batches:
             if not exchange.started:
                 await exchange.start(200, EVENT_STREAM | notices_header(turn.notices))
-            piece = encoded(events)
             if turn.translation.finished:
-                await exchange.end(piece + translator.DONE)
+                await exchange.end(encoded(events) + translator.DONE)
             else:
-                await exchange.write(piece)
+                await exchange.write(encoded(events))
+            del events  # so that they are not kept while nothing comes
 
 
 async def whole(exchange: Exchange, turn: Turn) -> None:

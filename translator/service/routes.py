@@ -118,9 +118,8 @@ class Endpoints:
 
     async def responses(self, exchange: Exchange) -> None:
         with self._turns.place(exchange.client):
-            body = await exchange.body()
             authorization = exchange.header("authorization")
-            turn = self._turns.begin(exchange, body, authorization=authorization)
+            turn = self._turns.begin(exchange, await exchange.body(), authorization=authorization)
             give = relay.stream if turn.streams else relay.whole
             await exchange.while_client_waits(give(exchange, turn))
 
@@ -129,27 +128,32 @@ class Endpoints:
 
     async def chat_completions(self, exchange: Exchange) -> None:
         with self._turns.place(exchange.client):
-            body = await exchange.body()
-            try:
-                fields = _read_fields(body)
-                model = msgspec.json.decode(fields.get("model", b"null"), type=str | None)
-            except msgspec.ValidationError as error:
-                raise InvalidRequest(f"{error}.", param=None, code="invalid_type") from None
-            except RecursionError:
-                raise nested_too_deeply() from None
-            except NOT_JSON as error:
-                raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
-            route = self._models.route(model, exchange.client)
-            self._check(exchange, fields, len(body))
-            exchange.model = model or ""
-            exchange.dialect = route.dialect.name
-            if exchange.witness is not None:
-                exchange.witness.asked(body)
-                exchange.witness.routed(route, None)
-            if _apply(route, fields) or not _chooses_freely(exchange):
-                body = msgspec.json.encode(fields)
+            route, body = self._chat(exchange, await exchange.body())
             work = self._verbatim(exchange, route.upstream, "chat/completions", body)
+            del body  # which is not held while the answer comes
             await exchange.while_client_waits(work)
+
+    def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
+        """Where a chat request goes, and as what; raises InvalidRequest."""
+        try:
+            fields = _read_fields(body)
+            model = msgspec.json.decode(fields.get("model", b"null"), type=str | None)
+        except msgspec.ValidationError as error:
+            raise InvalidRequest(f"{error}.", param=None, code="invalid_type") from None
+        except RecursionError:
+            raise nested_too_deeply() from None
+        except NOT_JSON as error:
+            raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
+        route = self._models.route(model, exchange.client)
+        self._check(exchange, fields, len(body))
+        exchange.model = model or ""
+        exchange.dialect = route.dialect.name
+        if exchange.witness is not None:
+            exchange.witness.asked(body)
+            exchange.witness.routed(route, None)
+        if _apply(route, fields) or not _chooses_freely(exchange):
+            body = msgspec.json.encode(fields)
+        return route, body
 
     def _check(self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], size: int) -> None:
         """Hold a chat request to its bounds, and charge for it."""
@@ -215,6 +219,7 @@ class Endpoints:
             accept=exchange.header("accept") or "application/json",
             record=exchange,
         )
+        del body
         async with self._turns.reading(opening) as reading:
             await relay.verbatim(exchange, reading)
 

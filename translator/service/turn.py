@@ -193,17 +193,17 @@ class Turn:
             return
         now = asyncio.get_running_loop().time
         due = now() + self._server.headers_grace_s  # then the client hears something, whatever
-        begun = False
+        begun = forgotten = False
         beats = 0
         while True:
-            attempt = self._attempt = self._asking.attempt
-            translation = attempt.translation
+            self._attempt = self._asking.attempt
+            translation = self.translation
             if begun:
                 _repeat_beginning(translation, beats)
             held: list[Event] = []  # what the client does not have yet
             progress = Progress(translation, self._server.progress_timeout_s, now())
             try:
-                async with self._turns.reading(self._open(attempt), self._until) as reading:
+                async with self._turns.reading(self._open(), self._until) as reading:
                     flow: _Flow | None = None
                     while True:
                         piece = await reading.next(due, flow)
@@ -214,6 +214,7 @@ class Turn:
                             held += translation.close()
                         elif flow is not None:
                             held, due = flow.left, flow.sent + self._server.heartbeat_s
+                        piece = None  # it is not kept while nothing comes
                         if translation.finished:
                             break
                         late = now() >= due
@@ -227,6 +228,9 @@ class Turn:
                             due = now() + self._server.heartbeat_s
                             yield self._told(held)
                             held = []
+                            if translation.produced and not forgotten:
+                                self._asking.forget()
+                                self._attempt, forgotten = self._asking.attempt, True
                             if outlet is not None and translation.produced and flow is None:
                                 flow = _Flow(translation, progress, reading, outlet, self._seen)
                     _raise_if_nothing_came(translation)
@@ -263,7 +267,7 @@ class Turn:
         while True:
             self._attempt = self._asking.attempt
             try:
-                response = await self._whole(self._attempt)
+                response = await self._whole()
             except UpstreamError as error:
                 self._broke(error)
                 if not self._asking.again(error):
@@ -275,12 +279,12 @@ class Turn:
                     self._record.witness.responded(response)
                 return response
 
-    async def _whole(self, attempt: Attempt) -> Response:
-        translation = attempt.translation
+    async def _whole(self) -> Response:
+        translation = self.translation
         now = asyncio.get_running_loop().time
         progress = Progress(translation, self._server.progress_timeout_s, now())
         left = limit = self._server.max_answer_bytes
-        async with self._turns.reading(self._open(attempt), self._until) as reading:
+        async with self._turns.reading(self._open(), self._until) as reading:
             while not translation.finished and (piece := await reading.next()):
                 left -= len(piece)
                 if left < 0:
@@ -289,8 +293,9 @@ class Turn:
                 progress.check(reading.heard)
         return translation.complete(b"")
 
-    async def _open(self, attempt: Attempt) -> Answer:
+    async def _open(self) -> Answer:
         """One attempt: its answer; raises UpstreamError for a refusal."""
+        attempt = self._attempt
         self._note(attempt)
         answer = await self._turns.upstreams.open(
             self._route.upstream,

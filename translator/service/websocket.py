@@ -29,12 +29,13 @@ import translator
 from translator.errors import InvalidRequest, TranslatorError
 from translator.events import Event
 from translator.json_values import NOT_JSON
+from translator.responses import Response
 
 from .errors import ClientLeft, TooManyWaiting
 from .history import History, Link, items_of
 from .seen.record import Record
 from .seen.witness import Watch
-from .turn import Turn, Turns
+from .turn import Turns
 
 log = logging.getLogger(__name__)
 
@@ -261,24 +262,30 @@ class Connection:
                 authorization=self._authorization,
                 earlier=None if parent is None else parent.all_items(),
             )
+            asked = turn.translation.request.input  # which the turn forgets
             async with aclosing(turn.events()) as batches:
                 async for events in batches:
                     record.status = 200
                     if turn.translation.finished:
-                        goes_on = self._remember(turn, parent, lane)
+                        response = turn.translation.response
+                        goes_on = self._remember(response, asked, parent, lane)
                     await self._say(events, lane)
         finally:
             own = parent is not None and parent.lane == lane.name
             if own and not goes_on and parent_id is not None:
                 self._history.forget(parent_id)
 
-    def _remember(self, turn: Turn, parent: Link | None, lane: _Lane) -> bool:
+    def _remember(
+        self,
+        response: Response,
+        asked: str | Sequence[Raw] | None,
+        parent: Link | None,
+        lane: _Lane,
+    ) -> bool:
         """Keep a response that can be gone on from; False for one that failed."""
-        response = turn.translation.response
         if response.status == "failed":
             return False
-        items = items_of(turn.translation.request.input, response)
-        self._history.keep(response.id, Link(parent, items, lane.name))
+        self._history.keep(response.id, Link(parent, items_of(asked, response), lane.name))
         return True
 
     # --- what goes out --------------------------------------------------------------------------

@@ -6,6 +6,8 @@ there are. Without it any model goes to the only upstream, under the name that t
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
@@ -15,6 +17,12 @@ from translator.service.guard.clients import Client
 from translator.service.settings import Model, Server, Settings, Upstream, options
 
 from .codex_catalog import Entry, Known, entries
+
+MAX_KNOWN = 256
+"""Models without a table whose facts are kept: to find them costs as much as ten tokens."""
+
+MAX_KNOWN_LENGTH = 256
+"""Longest id of such a model, in characters."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -86,6 +94,7 @@ class ModelTable:
         self._only: Upstream | None = None
         if not settings.models:
             [self._only] = settings.upstreams.values()
+        self._known = lru_cache(MAX_KNOWN)(self._to_only)
 
     @property
     def only_upstream(self) -> Upstream | None:
@@ -99,8 +108,7 @@ class ModelTable:
         where one must be named.
         """
         if self._only is not None and (client is None or client.chooses_freely):
-            dialect = resolved(self._only.dialect, model or "", self._only.facts)
-            return Route(upstream=self._only, dialect=dialect, options=self._options)
+            return self._unlisted(model or "")
         if model is None:
             raise InvalidRequest(
                 "Missing required parameter: 'model'.",
@@ -109,8 +117,7 @@ class ModelTable:
             )
         if self._only is not None:
             self._check_allowed(model, client)
-            dialect = resolved(self._only.dialect, model, self._only.facts)
-            return Route(upstream=self._only, dialect=dialect, options=self._options)
+            return self._unlisted(model)
         row = self._row(model, client)
         return Route(
             upstream=row.upstream,
@@ -120,6 +127,16 @@ class ModelTable:
             max_output_tokens=row.max_output_tokens,
             vision=row.vision,
         )
+
+    def _unlisted(self, model: str) -> Route:
+        """A model that only the upstream knows; clients may name any, of any length."""
+        find = self._known if len(model) <= MAX_KNOWN_LENGTH else self._to_only
+        return find(model)
+
+    def _to_only(self, model: str) -> Route:
+        assert self._only is not None
+        dialect = resolved(self._only.dialect, model, self._only.facts)
+        return Route(upstream=self._only, dialect=dialect, options=self._options)
 
     def entry(self, model: str, client: Client | None = None) -> ModelEntry:
         """One model as clients see it; raises NotFound."""

@@ -13,6 +13,7 @@ Pieces of an answer have a shorter way out than ASGI's (`direct`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
@@ -33,6 +34,9 @@ _OFFER = frozenset({b"upgrade", b"http2-settings"})
 class Http1(HttpToolsProtocol):
     """uvicorn's protocol over a `Parser`."""
 
+    # beside uvicorn's own, so that those stay few enough for Python to keep them in little space
+    __slots__ = ("_max_header_bytes", "_refused", "_watched")
+
     def __init__(
         self,
         config: uvicorn.Config,
@@ -45,8 +49,14 @@ class Http1(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._max_header_bytes = max_header_bytes
         self.parser = cast("httptools.HttpRequestParser", Parser(self, max_header_bytes))
-
         self._refused = False
+        self._watched: set[_Direct] = set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        cast("Parser", self.parser).close()
+        super().connection_lost(exc)
+        for request in tuple(self._watched):
+            request.left()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -83,16 +93,21 @@ class Http1(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and cycle.scope is self.scope:
-            cast("dict[str, Any]", self.scope)["extensions"] = {direct.EXTENSION: _Direct(cycle)}
+            cast("dict[str, Any]", self.scope)["extensions"] = {
+                direct.EXTENSION: _Direct(cycle, self._watched)
+            }
 
 
 class _Direct:
     """A `direct.Direct`."""
 
-    __slots__ = ("_cycle", "_flow", "_transport")
+    __slots__ = ("_cycle", "_flow", "_left", "_transport", "_watched")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, watched: set[_Direct]) -> None:
+        """`watched` are those of the connection that want to know of its end."""
         self._cycle = cycle
+        self._watched = watched
+        self._left: Callable[[], None] | None = None
         self._flow = cycle.flow
         self._transport = cycle.transport
 
@@ -105,8 +120,28 @@ class _Direct:
             or self._transport.is_closing()
         )
 
+    def waits(self) -> bool:
+        return self._flow.write_paused
+
     def write(self, piece: bytes) -> None:
         self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    def watch(self, left: Callable[[], None]) -> bool:
+        if self._transport.is_closing():
+            return False
+        self._left = left
+        self._watched.add(self)
+        self._flow.resume_reading()  # else a large body keeps the end of the connection away
+        return True
+
+    def unwatch(self) -> None:
+        self._left = None
+        self._watched.discard(self)
+
+    def left(self) -> None:
+        """The connection is gone."""
+        if self._left is not None:
+            self._left()
 
 
 class HeaderTooLarge(Exception):
@@ -130,6 +165,10 @@ class Parser:
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._unheard = False
+
+    def close(self) -> None:
+        """Nothing more is parsed: let go of the parser, which holds this one."""
+        del self._parser
 
     def _fresh(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
@@ -203,6 +242,7 @@ class Parser:
         offers = [value.lower() for name, value in self._headers if name.lower() == b"upgrade"]
         self._unheard = self._parser.should_upgrade() and offers != [b"websocket"]
         if not self._unheard:
+            self._headers = []
             self._protocol.on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -114,6 +114,7 @@ class Record:
         log.log(logging.DEBUG if self.path in PROBED else logging.INFO, Line(self))
         if self.witness is not None:
             self.witness.ended(self)
+        _without_frames(self.failure)
 
     def _settle(self) -> None:
         """Put what the request has cost in the place of what was charged for it."""
@@ -186,6 +187,13 @@ class Line:
         words += [f"{name}={_plain(value)}" for name, value in facts.items() if value]
         words.append(f"id={record.request_id}")
         return " ".join(words)
+
+
+def _without_frames(error: BaseException | None) -> None:
+    """Let an error go of the frames that it came through: they hold the request that holds it."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _ms(seconds: float) -> int:

@@ -14,11 +14,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-import aiohttp
 import httpx
 
-from .connection import Connection
-from .transport import content
+from .transport import Content, content
 
 
 class Taker(Protocol):
@@ -44,22 +42,26 @@ class Body(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Nothing more is read."""
+        """Let go of the connection, which goes on if the whole body has been read."""
         ...
 
 
 def body(response: httpx.Response) -> Body:
-    """The body of a response, as it was sent."""
+    """The body of a response, as it was sent; the response is not asked for anything more."""
     found = content(response)
-    return _Other(response) if found is None else _Network(*found)
+    if found is None:
+        return _Other(response)
+    response.stream = found.stream  # httpx's own holds the response, and that the request
+    return _Network(found)
 
 
 class _Network:
     """What aiohttp has read, without httpx's own layers around it."""
 
-    def __init__(self, reader: aiohttp.StreamReader, connection: Connection | None) -> None:
-        self._reader = reader
-        self._connection = connection
+    def __init__(self, content: Content) -> None:
+        self._reader = content.reader
+        self._connection = content.connection
+        self._stream = content.stream
         self._read_bytes = 0
 
     async def read(self, taker: Taker | None = None) -> bytes | None:
@@ -115,7 +117,7 @@ class _Network:
         return rest or await reader.readany()
 
     async def aclose(self) -> None:
-        """Nothing: the response's own end is enough."""
+        await self._stream.aclose()
 
 
 class _Other:
@@ -124,6 +126,7 @@ class _Other:
     def __init__(self, response: httpx.Response) -> None:
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
+        self._response = response
         self._pieces: AsyncIterator[bytes] = aiter(stream)
         self._next: asyncio.Task[bytes | None] | None = None
 
@@ -144,3 +147,4 @@ class _Other:
         if self._next is not None:
             self._next.cancel()
             await asyncio.wait((self._next,))
+        await self._response.aclose()

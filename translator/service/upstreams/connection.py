@@ -5,7 +5,8 @@ for each read; with few bytes in each, as tokens come, that is a quarter of what
 (`bench/service.py`). So whoever can do with a piece where it arrives is called from there instead.
 
 This is the one place that leans on what aiohttp does not promise: the class of its connections, the
-attribute of a connector that makes them, and how a body is held. pyproject.toml bounds its version.
+attribute of a connector that makes them, how a body is held, and a constant. pyproject.toml bounds
+its version.
 """
 
 # ruff: noqa: SLF001
@@ -15,11 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Callable
 from functools import partial
 
 import aiohttp
+from aiohttp import payload
 from aiohttp.client_proto import ResponseHandler
+
+setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
+"""It warns of bodies over 1 MiB, which would better be read from a file; ours are no files."""
 
 
 class Connector(aiohttp.TCPConnector):

@@ -43,7 +43,7 @@ class Reading:
         """`until` is when all of it ends, by the loop's clock; `silence_s` bounds each read."""
         self._now = asyncio.get_running_loop().time
         self._to_open = opening
-        self._opening: asyncio.Task[Answer]
+        self._opening: asyncio.Task[Answer] | None = None
         self._drain = drain
         self._until = until
         self._silence_s = silence_s
@@ -69,12 +69,14 @@ class Reading:
     ) -> None:
         self._drain.leave(self._stop)
         self._patience.close()
-        if not self._opening.done():
+        if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait((self._opening,))
-        # what went wrong in it has been told whoever wanted to know
-        if not self._opening.cancelled() and self._opening.exception() is None:
-            await self._opening.result().aclose()
+            # what went wrong in it has been told whoever wanted to know
+            if not self._opening.cancelled() and self._opening.exception() is None:
+                self._answer = self._opening.result()
+        if self._answer is not None:
+            await self._answer.aclose()
 
     async def answer(self) -> Answer:
         """The answer, as soon as its headers are there."""
@@ -115,13 +117,14 @@ class Reading:
 
     async def _open(self, until: float) -> bool:
         """Wait for the answer's headers; False when they do not come until then."""
+        assert self._opening is not None
         try:
             with self._patience.until(min(until, self._until)):
                 await asyncio.wait((self._opening,))
         except TimeoutError:
             self._check()
             return False
-        self._answer = self._opening.result()
+        self._answer, self._opening = self._opening.result(), None
         self.hears()
         return True
 

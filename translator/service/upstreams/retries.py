@@ -92,7 +92,10 @@ class Tries:
         retrying = AsyncRetrying(
             retry=self._is_worth_it, wait=self._delay, before_sleep=self._again
         )
-        return await retrying(self._try, ask)
+        try:
+            return await retrying(self._try, ask)
+        finally:
+            retrying.iter_state.reset()  # it would hold itself, and all that the request holds
 
     async def _try(self, ask: Ask) -> httpx.Response:
         endpoint = self._endpoints.choose(self._tried)

@@ -121,16 +121,52 @@ class Transport(AiohttpTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        _sending.set(request)
-        return await super().handle_async_request(request)
+        sending = _Sending()
+        _sending.set(sending)
+        try:
+            response = await super().handle_async_request(request)
+        finally:
+            if sending.idle:
+                request.extensions[_IDLE] = True
+            content, sending.content = sending.content, None
+        assert content is not None
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        content.stream = response.stream
+        request.extensions[_CONTENT] = content
+        return response
 
 
-_sending: ContextVar[httpx.Request] = ContextVar("sending")
-"""The request that a task sends: aiohttp does not know httpx's."""
+class _Sending:
+    """What is found out about a request while it is sent; aiohttp does not know httpx's.
+
+    A connection keeps the context in which it was made, and so the first one of these: it must not
+    hold the request.
+    """
+
+    def __init__(self) -> None:
+        self.idle = False
+        self.content: Content | None = None
+
+
+_sending: ContextVar[_Sending] = ContextVar("sending")
 
 
 async def _reused(*_: object) -> None:
-    _sending.get().extensions[_IDLE] = True
+    _sending.get().idle = True
+
+
+class Content:
+    """The body of a response as aiohttp reads it. Whoever reads it bounds its reads.
+
+    It is what is left of a response once its status and headers are known.
+    """
+
+    def __init__(self, reader: aiohttp.StreamReader, connection: Connection | None) -> None:
+        """`connection` is None where the whole body has come."""
+        self.reader = reader
+        self.connection = connection
+        self.stream: httpx.AsyncByteStream
+        """The same for httpx; here only to be closed."""
 
 
 async def _began(_: object, __: object, end: aiohttp.TraceRequestEndParams) -> None:
@@ -139,19 +175,15 @@ async def _began(_: object, __: object, end: aiohttp.TraceRequestEndParams) -> N
     protocol = None if connection is None else connection.protocol
     if isinstance(protocol, Connection):
         protocol.leave_clock()
-        _sending.get().extensions[_CONTENT] = end.response.content, protocol
     else:
-        _sending.get().extensions[_CONTENT] = end.response.content, None  # it is here, whole
+        protocol = None
+    _sending.get().content = Content(end.response.content, protocol)
 
 
-def content(response: httpx.Response) -> tuple[aiohttp.StreamReader, Connection | None] | None:
-    """The body of a response as aiohttp reads it, and the connection if more of it may come.
-
-    None where it came another way. Whoever reads it bounds its reads.
-    """
-    found: tuple[aiohttp.StreamReader, Connection | None] | None
+def content(response: httpx.Response) -> Content | None:
+    """That of a response; None where it came another way."""
     found = response.request.extensions.get(_CONTENT)
-    return found
+    return found if isinstance(found, Content) else None
 
 
 _IDLE = "translator.idle"

@@ -184,16 +184,15 @@ class Answer:
         witness: Witness | None,
         silence_s: float,
     ) -> None:
-        self._response = response
         self._upstream = upstream
         self._seen = for_pieces(witness)
         self._silence_s = silence_s
-        self._body: Body | None = None
+        self._body: Body = body(response)
         self.status = response.status_code
+        self.headers: Mapping[str, str] = dict(response.headers.items())
+        """Names in lower case."""
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers
+        self._compression = self.headers.get("content-encoding", "")  # until it is seen to
 
     async def read(self, taker: Taker | None = None) -> bytes | None:
         """What has come of the body since, as the network cuts it; empty at the end.
@@ -202,9 +201,9 @@ class Answer:
         look. May be cancelled, and called again. It may wait for ever. Raises UpstreamError when
         the connection breaks.
         """
-        if self._body is None:
-            encoding = self.headers.get("content-encoding", "")
-            self._body = inflated(body(self._response), encoding)
+        if self._compression:
+            self._body = inflated(self._body, self._compression)
+            self._compression = ""
         try:
             piece = await self._body.read(taker if self._seen is None else None)
         except FAULTS as error:
@@ -215,7 +214,7 @@ class Answer:
 
     def as_sent(self) -> None:
         """A compression is to be left on: to be called before the first read."""
-        self._body = body(self._response)
+        self._compression = ""
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """All reads of the body. Raises UpstreamTimeout when none comes for too long."""
@@ -235,9 +234,7 @@ class Answer:
 
     async def aclose(self) -> None:
         """Let go of the connection, which goes on if the whole body has been read."""
-        if self._body is not None:
-            await self._body.aclose()
-        await self._response.aclose()
+        await self._body.aclose()
 
     async def error(self, *, silent_overflow: bool = False) -> UpstreamError:
         """What this answer means, when its status is not 2xx, as an error for our client.

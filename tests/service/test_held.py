@@ -1,0 +1,144 @@
+"""What is held of a request, and until when: not the conversation while its answer comes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+
+from .wire import (
+    BOUND_S,
+    HELLO,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    chunk,
+    make_settings,
+    serving,
+)
+
+pytestmark = pytest.mark.anyio
+
+COUNT = 8
+SIZE = 1024 * 1024
+LARGE: dict[str, Any] = {
+    "model": "m",
+    "stream": True,
+    "instructions": "Be brief.",
+    "input": [
+        {"role": "user", "content": "x" * (SIZE // 2)},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "y" * (SIZE // 2)},
+    ],
+    "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "text": {"format": {"type": "json_schema", "name": "s", "schema": {"type": "object"}}},
+}
+CHAT: dict[str, Any] = {
+    "model": "m",
+    "stream": True,
+    "messages": [{"role": "user", "content": "x" * SIZE}],
+}
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Memory is counted, and what only a search for cycles would find counts as held."""
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+class Halfway:
+    """An upstream whose answers go on when they are told to."""
+
+    def __init__(self, upstream: ScriptedUpstream, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+        self.go = asyncio.Event()
+        self.upstream = upstream
+        upstream.script = self._script
+
+    async def _script(self, call: Call) -> None:
+        self.upstream.calls.clear()
+        call.body = b""
+        await call.head()
+        await call.send(*self.pieces)
+        await bounded(self.go.wait())
+        await call.send(*HELLO[3:])
+        await call.end()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("responses", LARGE), ("chat/completions", CHAT)], ids=["responses", "chat"]
+)
+async def test_a_conversation_is_let_go_of_when_its_answer_begins(
+    upstream: ScriptedUpstream, path: str, body: dict[str, Any]
+) -> None:
+    upstream_does = Halfway(upstream, HELLO[:2])
+    encoded = json.dumps(body).encode()
+    async with (
+        serving(make_settings(upstream.url)) as url,
+        httpx.AsyncClient(timeout=BOUND_S) as client,
+    ):
+
+        async def ask(begun: asyncio.Semaphore) -> None:
+            async with client.stream("POST", f"{url}/v1/{path}", content=encoded) as answer:
+                assert answer.status_code == 200
+                async for piece in answer.aiter_raw():
+                    if b"Hello" in piece:
+                        begun.release()
+
+        upstream_does.go.set()
+        await ask(asyncio.Semaphore(0))  # what is only made once does not count
+        upstream_does.go.clear()
+        with traced():
+            before, _ = tracemalloc.get_traced_memory()
+            begun = asyncio.Semaphore(0)
+            asking = [asyncio.create_task(ask(begun)) for _ in range(COUNT)]
+            for _ in asking:
+                await bounded(begun.acquire())
+            held = (tracemalloc.get_traced_memory()[0] - before) / COUNT
+            upstream_does.go.set()
+            await bounded(asyncio.gather(*asking))
+    assert held < SIZE / 4  # both ends of the test have their part in it
+
+
+async def test_a_socket_remembers_what_its_turns_have_forgotten(
+    upstream: ScriptedUpstream,
+) -> None:
+    asked: list[list[Any]] = []
+
+    async def script(call: Call) -> None:
+        asked.append(call.json["messages"])
+        await call.head()
+        await call.send(chunk({"content": f"answer {len(asked)}"}), *HELLO[3:])
+        await call.end()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        async with connect(url.replace("http", "ws", 1) + "/v1/responses") as socket:
+            previous = None
+            for number in (1, 2, 3):
+                request = {"type": "response.create", "model": "m", "input": f"question {number}"}
+                await socket.send(json.dumps(request | {"previous_response_id": previous}))
+                while (event := json.loads(await bounded(socket.recv())))["type"] != (
+                    "response.completed"
+                ):
+                    pass
+                previous = event["response"]["id"]
+    assert [one["content"] for one in asked[-1]] == [
+        *("question 1", "answer 1", "question 2", "answer 2", "question 3"),
+    ]

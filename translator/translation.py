@@ -41,7 +41,6 @@ MAX_BODY_BYTES = 64 * 1024 * 1024
 _TOLD_LATER = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """What is still asked of a request when it has been forgotten."""
 
-_OVER = Phase.OVER  # to look a member up takes longer than to compare it
 _SIGNS_OF_LIFE = frozenset({Usage, ServiceTier})
 
 
@@ -147,6 +146,8 @@ class Translation:
         self._judge = judge
         self.error: UpstreamError | None = None
         self.pieces = 0
+        self.finished = False
+        """Whether the terminal event has been produced."""
 
     @property
     def wants_answer(self) -> bool:
@@ -157,11 +158,6 @@ class Translation:
     def response(self) -> responses.Response:
         """The response so far; final after `close()` or `complete()`."""
         return self._stream.response
-
-    @property
-    def finished(self) -> bool:
-        """Whether the terminal event has been produced."""
-        return self._stream.phase is _OVER
 
     @property
     def produced(self) -> bool:
@@ -188,7 +184,7 @@ class Translation:
 
     def skip(self) -> list[Event]:
         """All events of a request that wants no answer."""
-        return self.start() + self._stream.finish(Finish("stop"))
+        return self.start() + self._finish(Finish("stop"))
 
     def receive(self, data: bytes) -> list[Event]:
         """The events that the next bytes of the upstream's body make known. Cut anywhere."""
@@ -291,7 +287,12 @@ class Translation:
         if isinstance(verdict, Failure):
             self.error = self._judge(verdict.error)
             verdict = Failure(self.error)
-        return events + self._stream.finish(verdict)
+        return events + self._finish(verdict)
+
+    def _finish(self, verdict: Verdict) -> list[Event]:
+        events = self._stream.finish(verdict)
+        self.finished = self._stream.phase is Phase.OVER
+        return events
 
 
 def _returns_reasoning(request: responses.Request) -> bool:

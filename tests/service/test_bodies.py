@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from translator.errors import UpstreamError
-from translator.service.upstreams.body import Taker
+from translator.service.upstreams.connection import Taker
 from translator.service.upstreams.inflate import MAX_PIECE_BYTES, inflated
 
 from .wire import (

@@ -389,6 +389,7 @@ class _Flow:
         self._translation = translation
         self._progress = progress
         self._reading = reading
+        self._now = asyncio.get_running_loop().time
         self._encode = outlet.encode
         self._write = outlet.direct.write
         self._seen = seen
@@ -402,7 +403,7 @@ class _Flow:
     def take(self, piece: bytes) -> bool:
         translation = self._translation
         events = translation.receive(piece)
-        now = self._reading.hears()
+        now = self._reading.heard = self._now()
         if not events:
             self._progress.check(now)
             return True

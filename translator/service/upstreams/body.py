@@ -16,19 +16,8 @@ from typing import Protocol
 
 import httpx
 
+from .connection import Taker
 from .transport import Content, content
-
-
-class Taker(Protocol):
-    """Does with pieces, as they come, what needs no waiting."""
-
-    def ready(self) -> bool:
-        """Whether it can take a piece now."""
-        ...
-
-    def take(self, piece: bytes) -> bool:
-        """Take a piece; False: whoever reads has to look now. It may raise, which the read does."""
-        ...
 
 
 class Body(Protocol):
@@ -62,48 +51,16 @@ class _Network:
         self._reader = content.reader
         self._connection = content.connection
         self._stream = content.stream
-        self._read_bytes = 0
 
     async def read(self, taker: Taker | None = None) -> bytes | None:
-        if taker is not None and not self._reader.is_eof() and await self._looks(taker):
-            return None
-        if self._reader.exception() is not None:
+        reader = self._reader
+        if taker is not None and self._connection is not None and not reader.is_eof():
+            wants_a_look = await self._connection.give(reader, taker)
+            if wants_a_look:
+                return None
+        if reader.exception() is not None:
             return await self._rest()
-        piece = await self._reader.readany()
-        self._read_bytes += len(piece)
-        return piece
-
-    async def _looks(self, taker: Taker) -> bool:
-        """Give it what comes, until it wants a look (True), or what is there has to be read."""
-        reader, connection = self._reader, self._connection
-        if connection is None:
-            return False
-        looks: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def heard() -> None:
-            if looks.done():
-                return
-            try:
-                while self._read_bytes != reader.total_bytes:
-                    if not taker.ready():
-                        looks.set_result(False)
-                        return
-                    piece = connection.all_of(reader)
-                    self._read_bytes += len(piece)
-                    if not taker.take(piece):
-                        looks.set_result(True)
-                        return
-                if reader.is_eof() or reader.exception() is not None:
-                    looks.set_result(False)
-            except Exception as error:
-                looks.set_exception(error)
-
-        connection.heard = heard
-        try:
-            heard()  # something may have come meanwhile
-            return await looks
-        finally:
-            connection.heard = None
+        return await reader.readany()
 
     async def _rest(self) -> bytes:
         """What came before the connection broke: aiohttp keeps it, and raises instead."""

@@ -1,4 +1,4 @@
-"""aiohttp's connection, as far as it is ours: it says when the network has brought something.
+"""aiohttp's connection, as far as it is ours: pieces of a body are taken where they come.
 
 aiohttp wakes the task that reads, which costs a future, a turn of the event loop and a dozen frames
 for each read; with few bytes in each, as tokens come, that is a quarter of what a token costs here
@@ -19,6 +19,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import aiohttp
 from aiohttp import payload
@@ -26,6 +27,18 @@ from aiohttp.client_proto import ResponseHandler
 
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
 """It warns of bodies over 1 MiB, which would better be read from a file; ours are no files."""
+
+
+class Taker(Protocol):
+    """Does with pieces of a body, as they come, what needs no waiting."""
+
+    def ready(self) -> bool:
+        """Whether it can take a piece now."""
+        ...
+
+    def take(self, piece: bytes) -> bool:
+        """Take a piece; False: whoever reads has to look now. It may raise, which the read does."""
+        ...
 
 
 class Connector(aiohttp.TCPConnector):
@@ -40,31 +53,56 @@ class Connector(aiohttp.TCPConnector):
 
 
 class Connection(ResponseHandler):
-    """`heard` is called after each read of the network, and when the connection is gone."""
+    """Has somebody take what comes, where it comes."""
 
-    heard: Callable[[], None] | None = None
+    _heard: Callable[[], None] | None = None
 
     def leave_clock(self) -> None:
         """Bound no reads: aiohttp winds its clock with each chunk, which costs more than that."""
         self.read_timeout = None
         self.start_timeout()
 
-    def all_of(self, body: aiohttp.StreamReader) -> bytes:
-        """What `body.read_nowait()` returns, which are five calls of Python for one small piece."""
+    async def give(self, body: aiohttp.StreamReader, taker: Taker) -> bool:
+        """Give what comes to a taker, until it wants a look (True), or there is what to read."""
+        looks: asyncio.Future[bool] = self._loop.create_future()
         held = body._buffer
-        if len(held) != 1 or self._reading_paused:
-            return body.read_nowait()
-        piece = held.popleft()
-        body._size -= len(piece)
-        body._cursor += len(piece)
-        if body._http_chunk_splits:
-            body._http_chunk_splits.clear()
-        return piece
+
+        def heard() -> None:
+            if looks.done():
+                return
+            try:
+                while held:
+                    if not taker.ready():
+                        looks.set_result(False)
+                        return
+                    if len(held) == 1 and not self._reading_paused:
+                        # what `read_nowait` does, which are five calls for one small piece
+                        piece = held.popleft()
+                        body._size -= len(piece)
+                        body._cursor += len(piece)
+                        if body._http_chunk_splits:
+                            body._http_chunk_splits.clear()
+                    else:
+                        piece = body.read_nowait()
+                    if not taker.take(piece):
+                        looks.set_result(True)
+                        return
+                if body._eof or body._exception is not None:
+                    looks.set_result(False)
+            except Exception as error:
+                looks.set_exception(error)
+
+        self._heard = heard
+        try:
+            heard()  # something may have come meanwhile
+            return await looks
+        finally:
+            self._heard = None
 
     def data_received(self, data: bytes) -> None:
         ResponseHandler.data_received(self, data)
-        if data and self.heard is not None:  # without data, aiohttp goes on with what it held back
-            self.heard()
+        if data and self._heard is not None:  # without data, aiohttp goes on with what it held back
+            self._heard()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Only what was paused: aiohttp resumes after each read, and parses no bytes each time."""
@@ -80,5 +118,5 @@ class Connection(ResponseHandler):
         super().connection_lost(exc)
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
-        if self.heard is not None:
-            self.heard()
+        if self._heard is not None:
+            self._heard()

@@ -12,7 +12,8 @@ import zlib
 
 from translator.errors import UpstreamError
 
-from .body import Body, Taker
+from .body import Body
+from .connection import Taker
 
 MAX_PIECE_BYTES = 256 * 1024
 """Largest piece that is decompressed at once, in bytes."""

@@ -21,7 +21,7 @@ from translator.service.errors import Stopping
 from translator.service.patience import Patience
 from translator.service.process.drain import Drain
 
-from .body import Taker
+from .connection import Taker
 from .upstream import Answer
 
 DRAIN_S = 1.0
@@ -87,7 +87,7 @@ class Reading:
     async def next(self, until: float = math.inf, taker: Taker | None = None) -> bytes | None:
         """All that has come since; empty at the end; None when nothing comes until then.
 
-        What a taker can take goes there, and it calls `hears`. None, too, when it wants a look.
+        What a taker can take goes there, and it sets `heard`. None, too, when it wants a look.
         """
         if self._answer is None and not await self._open(until):
             return None

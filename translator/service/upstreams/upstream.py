@@ -27,7 +27,8 @@ from translator.service.seen.witness import Witness, for_pieces
 from translator.service.settings import Server, Upstream
 from translator.upstream_errors import read_upstream_error
 
-from .body import Body, Taker, body
+from .body import Body, body
+from .connection import Taker
 from .endpoints import Endpoints
 from .inflate import inflated
 from .retries import Budget, Tries

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from translator import Translation
 from translator.service.exchange import Exchange
-from translator.service.process import http1
+from translator.service.process import http1, sockets
 
 from .wire import (
     BOUND_S,
@@ -57,6 +58,13 @@ class Counted:
             self.long += 1
             await give(exchange, piece)
 
+        say = sockets._Messages.write
+
+        def count_messages(direct: sockets._Messages, piece: Sequence[bytes]) -> None:
+            self.short += len(piece)
+            say(direct, piece)
+
+        monkeypatch.setattr(sockets._Messages, "write", count_messages)
         monkeypatch.setattr(http1._Direct, "write", count_short)
         monkeypatch.setattr(Exchange, "write", count_long)
 
@@ -125,6 +133,29 @@ async def test_what_is_passed_on_goes_the_short_way_too(
     async with serving(make_settings(upstream.url)) as url:
         assert await asked(url, PATHS["chat"]) == b"".join(TEXT)
     assert ways.short > 40
+
+
+@pytest.mark.parametrize("lane", [None, "one"])
+async def test_messages_of_a_socket_go_the_short_way_too(
+    upstream: ScriptedUpstream, ways: Counted, lane: str | None
+) -> None:
+    upstream.script = slowly(ANSWER)
+    ask = {"type": "response.create", "model": "m", "input": "Hi"}
+    found: list[Any] = []
+    async with serving(make_settings(upstream.url)) as url:
+        over_http = await asked(url)
+        ways.short = 0
+        async with connect(url.replace("http", "ws", 1) + "/v1/responses") as socket:
+            await socket.send(json.dumps(ask | ({} if lane is None else {"stream_id": lane})))
+            while not found or found[-1]["type"] != "response.completed":
+                found.append(json.loads(await bounded(socket.recv())))
+    assert ways.short > 40
+    assert {event.pop("stream_id", None) for event in found} == {lane}
+    frames = b"".join(
+        b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event).encode())
+        for event in found
+    )
+    assert told(frames + b"data: [DONE]\n\n") == told(over_http)
 
 
 async def test_an_answer_of_known_length_goes_the_long_way(

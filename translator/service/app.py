@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from translator.errors import TranslatorError
 
 from .catalog.models import ModelTable
+from .direct import EXTENSION
 from .errors import ClientLeft, Overloaded, UpgradeRefused
 from .exchange import Exchange
 from .guard.browsers import Browsers
@@ -155,7 +156,7 @@ class Front:
         exchange.began = turns.clock()
         try:
             if opens:
-                await self._answer(exchange, self._converse(exchange, key, receive, send))
+                await self._answer(exchange, self._converse(exchange, key, scope, receive, send))
             else:
                 await self._answer(exchange, self._route(exchange, key, scope, receive, send))
         finally:
@@ -196,7 +197,7 @@ class Front:
         return path != "/metrics"
 
     async def _converse(
-        self, exchange: Exchange, key: str | None, receive: Receive, send: Send
+        self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer on a WebSocket for as long as it is open."""
         self._admit(exchange, key, websocket=True)
@@ -214,6 +215,7 @@ class Front:
                 turns=self._turns,
                 authorization=exchange.header("authorization"),
                 watch=self._watch,
+                direct=scope.get("extensions", {}).get(EXTENSION),
             )
             await connection.run()
         finally:
@@ -251,7 +253,9 @@ async def _refuse(exchange: Exchange, error: TranslatorError) -> None:
 
 def _as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:
     """A WebSocket handshake as the HTTP request that it is; it is answered with a status so."""
-    answerable = "websocket.http.response" in scope.get("extensions", {})
+    extensions = dict(scope.get("extensions", {}))
+    extensions.pop(EXTENSION, None)  # it is for messages
+    answerable = "websocket.http.response" in extensions
 
     async def send_refusal(message: Message) -> None:
         if answerable:
@@ -259,4 +263,5 @@ def _as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive
         elif message["type"] == "http.response.start":
             await send({"type": "websocket.close"})
 
-    return {**scope, "type": "http", "method": "GET"}, receive, send_refusal
+    as_http = {**scope, "type": "http", "method": "GET", "extensions": extensions}
+    return as_http, receive, send_refusal

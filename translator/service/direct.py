@@ -3,33 +3,39 @@
 ASGI's `send` is a coroutine and takes a message: that costs more than the write itself, and only a
 task can wait for it. Another task has to wait in `receive` all the time to hear that a client has
 left. A server that can do without offers a `Direct` among the `extensions` of a request; ours does
-(`process.http1`). What is written so is what an answer consists of once it has begun. Its beginning
-and its end, and whatever may have to wait, go the long way.
+(`process.http1`, `process.sockets`). What is written so is what an answer consists of once it has
+begun. Its beginning and its end, and whatever may have to wait, go the long way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 EXTENSION = "translator.direct"
 """The name of the extension."""
 
+P = TypeVar("P", contravariant=True)
 
-class Direct(Protocol):
-    """One request, while it is answered."""
+
+class Direct(Protocol[P]):
+    """A way out for pieces of an answer."""
 
     def ready(self) -> bool:
         """Whether a piece can be written now: the client is there, and takes what it is given."""
         ...
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: P) -> None:
         """Write one piece."""
         ...
 
     def waits(self) -> bool:
         """Whether `send` would wait, as the client does not take what it is given."""
         ...
+
+
+class Http(Direct[bytes], Protocol):
+    """That of an HTTP request, while it is answered: pieces of the body."""
 
     def watch(self, left: Callable[[], None]) -> bool:
         """Have `left` called when the client leaves; False: it has left."""
@@ -38,3 +44,7 @@ class Direct(Protocol):
     def unwatch(self) -> None:
         """It does not matter any more."""
         ...
+
+
+class Messages(Direct[Sequence[bytes]], Protocol):
+    """That of a WebSocket: text messages, several at a time."""

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from translator.errors import RequestTooLarge, TranslatorError
 
-from .direct import EXTENSION, Direct
+from .direct import EXTENSION, Http
 from .errors import ClientLeft, RequestStalled, UnsupportedEncoding
 from .patience import Patience
 from .seen.record import NewId, Record
@@ -46,7 +46,7 @@ class Exchange(Record):
         self._patience: Patience | None = None  # of the task that answers
         self._now = asyncio.get_running_loop().time
         self._ended = False
-        self.direct: Direct | None = scope.get("extensions", {}).get(EXTENSION)
+        self.direct: Http | None = scope.get("extensions", {}).get(EXTENSION)
         """The short way for pieces of an answer that has begun, where the server has one."""
 
         super().__init__(
@@ -144,7 +144,7 @@ class Exchange(Record):
             raise ClientLeft
         working.result()
 
-    async def _until_left(self, work: Coroutine[Any, Any, None], direct: Direct) -> None:
+    async def _until_left(self, work: Coroutine[Any, Any, None], direct: Http) -> None:
         """The same without a task for either."""
         task = asyncio.current_task()
         assert task is not None

@@ -12,7 +12,7 @@ from contextlib import aclosing, nullcontext
 
 import translator
 
-from .direct import Direct
+from .direct import Http
 from .exchange import JSON, Exchange
 from .guard.tally import Tally
 from .turn import Outlet, Turn, in_short
@@ -42,7 +42,7 @@ def encoded(events: Sequence[translator.Event]) -> bytes:
 class _Pieces:
     """The short way for pieces of a body that is passed on."""
 
-    def __init__(self, direct: Direct, reading: Reading, tally: Tally | None) -> None:
+    def __init__(self, direct: Http, reading: Reading, tally: Tally | None) -> None:
         self.ready = direct.ready
         self._write = direct.write
         self._reading = reading

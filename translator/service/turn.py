@@ -18,7 +18,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -182,7 +182,7 @@ class Turn:
         """What is lost of the request, in the latest attempt."""
         return self._attempt.notices
 
-    async def events(self, outlet: Outlet | None = None) -> AsyncGenerator[list[Event]]:
+    async def events(self, outlet: Outlet[Any] | None = None) -> AsyncGenerator[list[Event]]:
         """All events, each list as soon as it is known; the last list ends in the terminal event.
 
         What is known once the answer goes on may go the short way instead, if there is one. Raises
@@ -368,11 +368,14 @@ class Progress:
             raise UpstreamTimeout("The upstream sent signs of life, but its answer did not go on.")
 
 
-class Outlet(NamedTuple):
+P = TypeVar("P")
+
+
+class Outlet(NamedTuple, Generic[P]):
     """The short way to the client, and how events are written there."""
 
-    direct: Direct
-    encode: Callable[[Sequence[Event]], bytes]
+    direct: Direct[P]
+    encode: Callable[[Sequence[Event]], P]
 
 
 class _Flow:
@@ -383,7 +386,7 @@ class _Flow:
         translation: translator.Translation,
         progress: Progress,
         reading: Reading,
-        outlet: Outlet,
+        outlet: Outlet[Any],
         seen: Callable[[Sequence[Event]], None] | None,
     ) -> None:
         self._translation = translation

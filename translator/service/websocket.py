@@ -20,6 +20,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -31,11 +32,12 @@ from translator.events import Event
 from translator.json_values import NOT_JSON
 from translator.responses import Response
 
+from .direct import Messages
 from .errors import ClientLeft, TooManyWaiting
 from .history import History, Link, items_of
 from .seen.record import Record
 from .seen.witness import Watch
-from .turn import Turns
+from .turn import Outlet, Turns
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +113,12 @@ class Connection:
         turns: Turns,
         authorization: str | None,
         watch: Watch | None,
+        direct: Messages | None,
     ) -> None:
         """`authorization` is the client's own, as in the handshake; `record` is the handshake's."""
         self._receive = receive
         self._send = send
+        self._direct = direct
         self._record = record
         self._turns = turns
         self._server = turns.server
@@ -263,7 +267,9 @@ class Connection:
                 earlier=None if parent is None else parent.all_items(),
             )
             asked = turn.translation.request.input  # which the turn forgets
-            async with aclosing(turn.events()) as batches:
+            encoded = partial(_messages, lane=lane)
+            outlet = None if self._direct is None else Outlet(self._direct, encoded)
+            async with aclosing(turn.events(outlet)) as batches:
                 async for events in batches:
                     record.status = 200
                     if turn.translation.finished:
@@ -291,7 +297,7 @@ class Connection:
     # --- what goes out --------------------------------------------------------------------------
 
     async def _say(self, events: Sequence[Event], lane: _Lane) -> None:
-        await self._give(*(_text_frame(translator.encode_json(event), lane) for event in events))
+        await self._give(*map(_as_message, _messages(events, lane)))
 
     async def _refused(self, error: TranslatorError, lane: _Lane, record: Record) -> None:
         record.outcome = error.code or error.type
@@ -308,12 +314,13 @@ class Connection:
         code = "server_error" if error.code == "server_is_overloaded" else error.code
         body = ErrorBody(error.type, code, error.message, error.param, headers)
         frame = ErrorFrame(error.status_hint, body, headers)
-        await self._give(_text_frame(msgspec.json.encode(frame), lane))
+        await self._give(_as_message(_in_lane(msgspec.json.encode(frame), lane)))
 
     async def _give(self, *messages: dict[str, object]) -> None:
         """Send; waits for a client that reads slowly, within its bound."""
+        waits = self._direct is None or self._direct.waits()
         try:
-            async with asyncio.timeout(self._server.client_timeout_s):
+            async with asyncio.timeout(self._server.client_timeout_s if waits else None):
                 for message in messages:
                     await self._send(message)
         except TimeoutError:
@@ -348,12 +355,20 @@ def _as_post(frame: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _text_frame(body: bytes, lane: _Lane | None) -> dict[str, object]:
-    """A JSON object as a message, with the name of its lane."""
-    text = body.decode()
-    if lane is not None and lane.name is not None:
-        text = f'{text[:-1]},"stream_id":"{lane.name}"}}'
-    return {"type": "websocket.send", "text": text}
+def _messages(events: Sequence[Event], lane: _Lane) -> list[bytes]:
+    """Events as texts."""
+    return [_in_lane(translator.encode_json(event), lane) for event in events]
+
+
+def _in_lane(body: bytes, lane: _Lane | None) -> bytes:
+    """A JSON object with the name of its lane."""
+    if lane is None or lane.name is None:
+        return body
+    return b'%b,"stream_id":"%b"}' % (body[:-1], lane.name.encode())
+
+
+def _as_message(text: bytes) -> dict[str, object]:
+    return {"type": "websocket.send", "text": text.decode()}
 
 
 def _time_is_up(limit_s: float) -> InvalidRequest:

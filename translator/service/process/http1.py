@@ -99,7 +99,7 @@ class Http1(HttpToolsProtocol):
 
 
 class _Direct:
-    """A `direct.Direct`."""
+    """A `direct.Http`."""
 
     __slots__ = ("_cycle", "_flow", "_left", "_transport", "_watched")
 

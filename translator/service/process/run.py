@@ -27,6 +27,7 @@ from translator.service.settings import Server, Settings, SettingsError
 from .drain import Drain
 from .http1 import Http1
 from .serving import Post, Service
+from .sockets import WebSocket
 
 BACKLOG = 2048
 KEEPALIVE_S = 120
@@ -107,7 +108,7 @@ def protocols(server: Server) -> dict[str, Any]:
         return {"http": http, "ws": "none"}
     return {
         "http": http,
-        "ws": "websockets-sansio",
+        "ws": WebSocket,
         "ws_max_size": server.max_body_bytes,
         # it would cost CPU per token and memory per connection, and small messages grow by it
         "ws_per_message_deflate": False,

@@ -36,7 +36,7 @@ def sections(*, quick: bool, only: Sequence[str] = ()) -> Iterator[Section]:
         )
         yield short_requests(rigged)
         yield flat_out(rigged)
-        for streams in (200,) if quick else (50, 200, 500):
+        for streams in (5, 200) if quick else (5, 50, 200, 500):
             yield steady(rigged, streams)
         yield capacity(rigged)
         yield large_requests(rigged)

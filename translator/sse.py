@@ -12,6 +12,7 @@ it tells why a stream broke off.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
 import msgspec
@@ -38,6 +39,14 @@ _encoder = msgspec.json.Encoder()
 def encode(event: Event) -> bytes:
     """One event as one frame: its name, its JSON on one line, a blank line."""
     return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
+
+
+def encode_all(events: Sequence[Event]) -> bytes:
+    """Events as they follow each other; nearly always it is one."""
+    if len(events) == 1:
+        [event] = events
+        return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
+    return b"".join(map(encode, events))
 
 
 _BEFORE = {

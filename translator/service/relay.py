@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import aclosing, nullcontext
 
 import translator
+from translator.sse import encode_all
 
 from .direct import Http
 from .exchange import JSON, Exchange
@@ -32,13 +33,6 @@ def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
     return {"x-translator-notices": in_short(notices)} if notices else {}
 
 
-def encoded(events: Sequence[translator.Event]) -> bytes:
-    """Events as they stand in a stream."""
-    if len(events) == 1:  # as of nearly every read
-        return translator.encode_sse(events[0])
-    return b"".join(map(translator.encode_sse, events))
-
-
 class _Pieces:
     """The short way for pieces of a body that is passed on."""
 
@@ -58,15 +52,15 @@ class _Pieces:
 
 async def stream(exchange: Exchange, turn: Turn) -> None:
     """Answer with Responses events. Raises what went wrong only while no byte has been sent."""
-    outlet = None if exchange.direct is None else Outlet(exchange.direct, encoded)
+    outlet = None if exchange.direct is None else Outlet(exchange.direct, encode_all)
     async with aclosing(turn.events(outlet)) as batches:
         async for events in batches:
             if not exchange.started:
                 await exchange.start(200, EVENT_STREAM | notices_header(turn.notices))
             if turn.translation.finished:
-                await exchange.end(encoded(events) + translator.DONE)
+                await exchange.end(encode_all(events) + translator.DONE)
             else:
-                await exchange.write(encoded(events))
+                await exchange.write(encode_all(events))
             del events  # so that they are not kept while nothing comes
 
 

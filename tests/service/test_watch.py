@@ -35,7 +35,7 @@ from translator.service.seen.record import Record
 from translator.service.seen.witness import Witness
 
 from .test_main import served
-from .test_trace import kept
+from .trace.keeping import kept
 from .wire import (
     BOUND_S,
     COMPLETION,

@@ -1,0 +1,77 @@
+"""Probing a scripted upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from translator.service.probe.report import Report, as_settings, probe
+from translator.service.settings import Upstream, read_table
+
+from .scripted import JSON
+
+HOST = "https://unknown.example"
+
+
+class Waits:
+    """A clock that stands still unless somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+def ask(
+    behind: Callable[[httpx.Request], httpx.Response],
+    *,
+    model: str | None = None,
+    host: str = HOST,
+    key: str | None = None,
+    headers: dict[str, str] | None = None,
+    waits: Waits | None = None,
+    **more: Any,
+) -> Report:
+    """The report on a scripted upstream, which is reached without a network."""
+    waits = waits or Waits()
+    upstream = Upstream(
+        name="up",
+        base_url=host + getattr(behind, "path", "/v1"),
+        dialect="base",
+        api_key=key,
+        headers=headers or {},
+    )
+    return asyncio.run(
+        probe(
+            upstream,
+            model or getattr(behind, "model", "m"),
+            transport=httpx.MockTransport(behind),
+            now=waits.now,
+            sleep=waits.sleep,
+            **more,
+        )
+    )
+
+
+def settings_of(report: Report) -> Any:
+    """The printed settings, as the service reads them."""
+    text = as_settings(report, name="up", api_key_env=None)
+    return read_table(tomllib.loads(text), {})
+
+
+def facts_about(report: Report, *names: str) -> list[str]:
+    return [finding.seen for finding in report.findings if finding.fact in names]
+
+
+def about_schemas(body: JSON) -> bool:
+    return body.get("response_format", {}).get("type") == "json_schema"

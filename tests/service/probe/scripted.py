@@ -1,0 +1,252 @@
+"""What the upstreams to be probed have in common: a model behind them that does what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+JSON = dict[str, Any]
+
+THOUGHT = "Let me work this out step by step."
+NUMBERS = "\n".join(f"number {n}" for n in range(1, 61))
+CHARACTERS_PER_TOKEN = 4
+
+
+class Refusal(Exception):
+    """An upstream answers with an error."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+def openai_error(status: int, message: str, **more: Any) -> Refusal:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return Refusal(status, {"error": error | more})
+
+
+def answer(
+    status: int, body: Any, kind: str = "application/json", **headers: str
+) -> httpx.Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": kind, **headers}
+    return httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))
+
+
+@dataclass
+class Said:
+    """What the model has to say."""
+
+    reasoning: str = ""
+    text: str = ""
+    calls: list[str] = field(default_factory=list)
+    finish: str = "stop"
+
+
+class Upstream:
+    """A tolerant server, which takes everything and reads what its attributes say.
+
+    As a function it answers a request of httpx, so it can be a `MockTransport`.
+    """
+
+    model = "some-model"
+    owner: str | None = None
+    path = "/v1"
+
+    always_thinks = True
+    reasoning_key = "reasoning_content"
+    reads_reasoning: frozenset[str] = frozenset({"reasoning_content"})
+    reads_developer = True
+    reads_limits: frozenset[str] = frozenset({"max_tokens", "max_completion_tokens"})
+    reads_choice = True
+    reads_parallel = True
+    reads_formats: frozenset[str] = frozenset({"json_object", "json_schema"})
+    usage_unasked = False
+    grammar_rules = False
+    """A schema is a grammar over the whole answer: no call can be written."""
+    sees = True
+
+    def __init__(self) -> None:
+        self.bodies: list[JSON] = []
+        self.authorizations: list[str | None] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.authorizations.append(request.headers.get("authorization"))
+        if request.url.path == f"{self.path}/models":
+            return self.list_models()
+        assert request.url.path == f"{self.path}/chat/completions", request.url.path
+        body = json.loads(request.content)
+        self.bodies.append(body)
+        try:
+            self.check(body)
+        except Refusal as refusal:
+            return answer(refusal.status, refusal.body)
+        said = self.say(body)
+        if not body.get("stream"):
+            return answer(200, self.completion(body, said))
+        stream = b"".join(
+            b"data: "
+            + (chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode())
+            + b"\n\n"
+            for chunk in self.chunks(body, said)
+        )
+        return answer(200, stream, "text/event-stream")
+
+    def list_models(self) -> httpx.Response:
+        if self.owner is None:
+            return answer(404, {"error": {"message": "Not Found"}})
+        listed = {"id": self.model, "object": "model", "owned_by": self.owner}
+        return answer(200, {"object": "list", "data": [listed]})
+
+    # --- what it refuses ----------------------------------------------------------------------
+
+    def check(self, body: JSON) -> None:
+        """Raises Refusal."""
+        if body["model"] != self.model:
+            raise openai_error(404, f"The model `{body['model']}` does not exist.")
+
+    # --- what its model does ------------------------------------------------------------------
+
+    def thinks(self, body: JSON) -> bool:
+        return self.always_thinks
+
+    def say(self, body: JSON) -> Said:
+        said = self.obey(body)
+        if self.thinks(body):
+            said.reasoning = THOUGHT
+        limits = [body[name] for name in self.reads_limits if name in body]
+        if limits:
+            most = min(limits) * CHARACTERS_PER_TOKEN
+            if len(said.reasoning + said.text) > most:
+                said.text = said.text[: max(0, most - len(said.reasoning))]
+                said.reasoning = said.reasoning[:most]
+                said.finish = "length"
+        return said
+
+    def obey(self, body: JSON) -> Said:
+        messages = body["messages"]
+        asked = messages[-1]["content"]
+        if isinstance(asked, list):
+            return Said(text="Red" if self.sees else "I see no picture.")
+        choice = body.get("tool_choice", "auto") if self.reads_choice else "auto"
+        kind = body.get("response_format", {}).get("type")
+        grammar = self.grammar_rules and kind is not None
+        if body.get("tools") and choice != "none" and not grammar:
+            if "Look both up" in asked:
+                one = self.reads_parallel and body.get("parallel_tool_calls") is False
+                return Said(calls=["Paris"] if one else ["Paris", "Oslo"], finish="tool_calls")
+            if choice not in ("auto", "translator_probe"):
+                return Said(calls=["London"], finish="tool_calls")
+        if kind in self.reads_formats:
+            properties: JSON = {"greeting": {"type": "string"}}
+            if kind == "json_schema":
+                properties = body["response_format"]["json_schema"]["schema"]["properties"]
+            types = {"string": "Paris", "integer": 3}
+            return Said(text=json.dumps({n: types[p["type"]] for n, p in properties.items()}))
+        roles = ("system", "developer") if self.reads_developer else ("system",)
+        for message in messages:
+            if message["role"] in roles and "single word" in message["content"]:
+                return Said(text="Pineapple")
+        if "17 times 23" in asked:
+            return Said(text="391")
+        if "Count from 1" in asked:
+            return Said(text=NUMBERS)
+        if "capital of France" in asked:
+            return Said(text="The capital of France is Paris.")
+        return Said(text="No." if "yes or no" in asked else "Hello!")
+
+    def prompt_tokens(self, body: JSON) -> int:
+        size = 0
+        for message in body["messages"]:
+            read = {"content", "tool_calls", *self.reads_reasoning}
+            size += len(json.dumps({k: v for k, v in message.items() if k in read}))
+        return size // CHARACTERS_PER_TOKEN
+
+    # --- what it gives ------------------------------------------------------------------------
+
+    def usage(self, body: JSON, said: Said) -> JSON:
+        prompt = self.prompt_tokens(body)
+        written = len(said.reasoning + said.text) // CHARACTERS_PER_TOKEN + 20 * len(said.calls)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+        }
+
+    def calls(self, said: Said) -> list[JSON]:
+        return [
+            {
+                "index": index,
+                "id": f"call_{index}",
+                "type": "function",
+                "function": {"name": "get_weather", "arguments": json.dumps({"city": city})},
+            }
+            for index, city in enumerate(said.calls)
+        ]
+
+    def completion(self, body: JSON, said: Said) -> JSON:
+        message: JSON = {"role": "assistant", "content": said.text or None}
+        if said.reasoning:
+            message[self.reasoning_key] = said.reasoning
+        if said.calls:
+            message["tool_calls"] = self.calls(said)
+        choice = {"index": 0, "message": message, "finish_reason": said.finish}
+        return self.envelope([choice]) | {"usage": self.usage(body, said)}
+
+    def envelope(self, choices: list[JSON]) -> JSON:
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": self.model,
+            "choices": choices,
+        }
+
+    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
+        return self.envelope([{"index": 0, "delta": delta, "finish_reason": finish}])
+
+    def deltas(self, said: Said) -> Iterator[JSON]:
+        yield {"role": "assistant", "content": ""}
+        for piece in pieces(said.reasoning):
+            yield {self.reasoning_key: piece}
+        for piece in pieces(said.text):
+            yield {"content": piece}
+        for call in self.calls(said):
+            yield {"tool_calls": [call]}
+
+    def chunks(self, body: JSON, said: Said) -> Iterator[JSON | bytes]:
+        for delta in self.deltas(said):
+            yield self.chunk(delta)
+        last = self.chunk({}, said.finish)
+        asked = body.get("stream_options", {}).get("include_usage")
+        if self.usage_unasked:
+            last["usage"] = self.usage(body, said)
+        yield last
+        if asked and not self.usage_unasked:
+            yield self.envelope([]) | {"usage": self.usage(body, said)}
+        yield b"[DONE]"
+
+
+def pieces(text: str) -> Iterator[str]:
+    for start in range(0, len(text), 8):
+        yield text[start : start + 8]
+
+
+def asked(body: JSON, role: str) -> list[int]:
+    """Where the messages of a role stand."""
+    return [at for at, message in enumerate(body["messages"]) if message["role"] == role]
+
+
+def has_image(body: JSON) -> bool:
+    return any(isinstance(message.get("content"), list) for message in body["messages"])
+
+
+def with_thought(usage: JSON, tokens: int) -> JSON:
+    """Usage in which hidden reasoning is counted."""
+    more = {name: usage[name] + tokens for name in ("completion_tokens", "total_tokens")}
+    return usage | more | {"completion_tokens_details": {"reasoning_tokens": tokens}}

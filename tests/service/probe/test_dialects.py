@@ -1,0 +1,151 @@
+"""`translator probe`: an unknown upstream is recognised by how it behaves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from translator.dialect_table import own_facts
+from translator.dialects import DIALECTS
+from translator.service.catalog.models import ModelTable
+from translator.service.probe.findings import (
+    Is,
+    Member,
+    contradicted,
+)
+from translator.service.probe.report import Report
+from translator.service.probe.verdict import ranked
+
+from . import scripted, upstreams
+from .asking import HOST, ask, settings_of
+from .scripted import JSON
+
+KNOWN: list[tuple[type[scripted.Upstream], str, JSON]] = [
+    (upstreams.Fireworks, "fireworks", {}),
+    (upstreams.FireworksQwen, "fireworks", {}),
+    (upstreams.FireworksGptOss, "fireworks", {"images": False}),
+    (upstreams.DeepSeek, "deepseek", {}),
+    (upstreams.Vllm, "vllm", {"images": False}),
+    (upstreams.VllmWithoutParallel, "vllm", {"images": False, "parallel_tool_calls": False}),
+    (upstreams.Ollama, "ollama", {}),
+    (upstreams.OpenAI, "openai", {}),
+    (upstreams.Mistral, "mistral", {}),
+    (upstreams.LmStudio, "lm_studio", {"images": False}),
+    (upstreams.MiniMax, "minimax", {}),
+    (upstreams.DashScope, "dashscope", {"thinks_by_default": True}),
+    (upstreams.OpenRouter, "openrouter", {}),
+    (upstreams.Gemini, "gemini", {"developer_role": True}),
+    (upstreams.LlamaCpp, "llama_cpp", {"images": False, "system_messages": "demote_later"}),
+]
+
+
+@pytest.mark.parametrize(("upstream", "dialect", "overrides"), KNOWN)
+def test_an_upstream_is_recognised_by_how_it_behaves(
+    upstream: type[scripted.Upstream], dialect: str, overrides: JSON
+) -> None:
+    """At a host that nobody knows, with exactly the facts to correct that are different."""
+    report = ask(upstream())
+    assert report.best.name == dialect
+    assert report.best.overrides == overrides
+    assert report.check == "taken"  # an agent's turn, as the service would write it
+
+
+@pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
+def test_the_printed_settings_say_exactly_what_was_found(upstream: type[scripted.Upstream]) -> None:
+    """They load, and the dialect of the model is the corrected one, with which all findings agree."""
+    report = ask(upstream())
+    route = ModelTable(settings_of(report), created=0).route(report.model)
+    assert route.dialect == report.best.right
+    assert contradicted(route.dialect, report.findings) == []
+
+
+@pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
+def test_any_dialect_can_be_corrected_to_what_was_found(upstream: type[scripted.Upstream]) -> None:
+    """Also one that is far off; and what is printed for it loads as that."""
+    report = ask(upstream())
+    for name in DIALECTS:
+        [fit] = ranked(report.findings, model=report.model, base_url=report.base_url, only=name)
+        assert contradicted(fit.right, report.findings) == [], name
+        one = Report(
+            model=report.model,
+            base_url=report.base_url,
+            fits=[fit],
+            findings=report.findings,
+            notes=[],
+            unknown={},
+            marks=[],
+            check="",
+            requests=0,
+        )
+        route = ModelTable(settings_of(one), created=0).route(report.model)
+        assert route.dialect == fit.right, name
+
+
+@pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
+def test_the_questions_are_few_small_and_bounded(upstream: type[scripted.Upstream]) -> None:
+    behind = upstream()
+    report = ask(behind)
+    assert len(behind.bodies) < report.requests <= 36
+    for body in behind.bodies:
+        limit = body.get("max_tokens", body.get("max_completion_tokens"))
+        assert limit is not None
+        assert limit <= 1024
+        assert len(json.dumps(body)) < 4000
+
+
+def test_of_equals_the_dialect_of_the_host_comes_first() -> None:
+    assert ask(upstreams.OpenAI()).equals == ["azure"]
+    report = ask(upstreams.OpenAI(), host="https://mine.openai.azure.com")
+    assert (report.best.name, report.equals) == ("azure", ["openai"])
+
+
+def test_of_equals_the_dialect_whose_marks_were_seen_comes_first() -> None:
+    """A server that gives and takes the same as vLLM says of itself that it is SGLang."""
+
+    class Sglang(upstreams.Vllm):
+        owner = "sglang"
+
+        def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
+            chunk = super().chunk(delta, finish)
+            chunk["choices"][0].pop("stop_reason", None)
+            chunk["choices"][0]["matched_stop"] = 151645 if finish else None
+            return chunk
+
+    assert ask(upstreams.Vllm()).best.name == "vllm"
+    report = ask(Sglang())
+    assert report.best.name == "sglang"
+    assert "choice.matched_stop" in report.marks
+
+
+def test_of_equals_the_dialect_with_fewer_facts_to_correct_comes_first() -> None:
+    """Mistral's has two kinds of one fact to correct, TGI's two facts."""
+    findings = [
+        Member(name="response_formats", member="json_schema", there=False, evidence=""),
+        Member(name="response_formats", member="json_object", there=False, evidence=""),
+        Is(name="stream_usage", values=(False,), evidence=""),
+        Is(name="system_messages", values=("merge_leading",), evidence=""),
+    ]
+    fits = {fit.name: fit for fit in ranked(findings, model="m", base_url=HOST)}
+    assert fits["mistral"].distance == fits["tgi"].distance == 2
+    assert len(own_facts(DIALECTS["mistral"])) > len(own_facts(DIALECTS["tgi"]))
+    assert list(fits).index("mistral") < list(fits).index("tgi")
+
+
+def test_a_dialect_that_is_given_is_corrected_and_not_chosen() -> None:
+    report = ask(upstreams.Vllm(), only="base")
+    assert [fit.name for fit in report.fits] == ["base"]
+    assert report.best.overrides["efforts"]["none"] == {
+        "chat_template_kwargs": {"enable_thinking": False, "thinking": False}
+    }
+    assert settings_of(report).upstreams["up"].dialect == "base"
+
+
+def test_a_tolerant_upstream_of_which_nothing_is_known_needs_no_corrections() -> None:
+    class Plain(scripted.Upstream):
+        always_thinks = False
+        usage_unasked = True
+
+    report = ask(Plain())
+    assert report.best.name == "base"
+    assert report.best.overrides == {"developer_role": True}

@@ -1,0 +1,421 @@
+"""What `translator probe` takes for a fact, and what a fact contradicts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from translator.dialect import Dialect
+from translator.dialects import DIALECTS
+from translator.service.probe.findings import (
+    Carries,
+    Choice,
+    Finding,
+    Is,
+    Member,
+    NoEffortField,
+    NotSent,
+    Replays,
+    Schemas,
+    Switched,
+    Tagged,
+    Thinks,
+    contradicted,
+    corrected,
+)
+from translator.service.probe.report import as_settings
+from translator.service.probe.verdict import ranked
+from translator.think_tags import Tags
+
+from . import scripted, upstreams
+from .asking import HOST, about_schemas, ask, facts_about
+from .scripted import JSON, Said, openai_error
+
+# --- what counts as a fact ------------------------------------------------------------------------
+
+
+class Interrupting(upstreams.Vllm):
+    """Answers one question with an error that has nothing to do with it."""
+
+    def __init__(self, wanted: Callable[[JSON], bool], refusal: scripted.Refusal) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.refusal = refusal
+
+    def check(self, body: JSON) -> None:
+        if self.wanted(body):
+            raise self.refusal
+        super().check(body)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        (openai_error(429, "Too many requests"), "rate limited"),
+        (openai_error(503, "Service overloaded"), "the upstream failed (503)"),
+        (openai_error(500, "CUDA error: out of memory"), "the upstream failed (500)"),
+        (openai_error(400, "Content was filtered", code="content_filter"), "for another reason"),
+        (
+            openai_error(
+                400,
+                "Could not finish the message because max_tokens or model output "
+                "limit was reached.",
+            ),
+            "for another reason",
+        ),
+        (openai_error(408, "Request timed out"), "the upstream failed"),
+    ],
+)
+def test_an_error_that_says_nothing_of_the_question_is_no_fact(
+    refusal: scripted.Refusal, reason: str
+) -> None:
+    report = ask(Interrupting(about_schemas, refusal))
+    assert reason in report.unknown["json_schema"]
+    assert "response_formats: not json_schema" not in facts_about(report, "response_formats")
+    assert "response_formats: json_schema" not in facts_about(report, "response_formats")
+    assert report.best.name == "vllm"
+
+
+def test_a_refusal_in_words_is_a_fact_with_its_words_as_evidence() -> None:
+    refusal = openai_error(400, "guided decoding is not compiled in")
+    report = ask(Interrupting(about_schemas, refusal))
+    assert "response_formats: not json_schema" in facts_about(report, "response_formats")
+    assert report.best.overrides["response_formats"] == ["json_object"]
+    text = as_settings(report, name="up", api_key_env=None)
+    assert "# json_schema was refused: “guided decoding is not compiled in”\n" in text
+
+
+def test_a_model_that_does_not_do_as_it_is_told_is_not_seen_rather_than_false() -> None:
+    """It calls nothing, follows no schema, and overlooks the picture, and refuses none of it."""
+
+    class Unwilling(scripted.Upstream):
+        reads_formats = frozenset()
+        sees = False
+
+        def obey(self, body: JSON) -> Said:
+            return super().obey({k: v for k, v in body.items() if k != "tools"})
+
+    report = ask(Unwilling())
+    assert facts_about(report, "tool_choices", "parallel_tool_calls", "images") == [
+        # A choice that does not exist was taken too: so the field is not read.
+        "tool_choices: not required",
+        "tool_choices: not named",
+    ]
+    assert facts_about(report, "response_formats", "response_format_with_tools") == []
+    for topic in ("tool calls", "parallel_tool_calls", "tool_choice none", "images", "json_schema"):
+        assert report.unknown[topic].startswith("not seen: "), topic
+
+
+def test_an_answer_that_was_cut_tells_nothing() -> None:
+    """A model that needs more tokens for its thoughts than it is given."""
+
+    class Endless(upstreams.Vllm):
+        def say(self, body: JSON) -> Said:
+            return Said(reasoning=scripted.THOUGHT * 200, finish="length")
+
+    report = ask(Endless())
+    told = {finding.fact for finding in report.findings}
+    assert told <= {
+        "thinks_by_default",
+        "stream_usage",
+        "thinks_only_streaming",
+        "call_ids",
+        "images",
+        "answer_between_tool_and_user",
+        "reasoning_required",
+        "reasoning_replay",
+    }
+
+
+def test_an_empty_answer_does_not_show_that_thinking_is_off() -> None:
+    class Empty(upstreams.Vllm):
+        def say(self, body: JSON) -> Said:
+            return Said(finish="length") if "enable_thinking" in body else super().say(body)
+
+    [switched] = [f for f in ask(Empty()).findings if isinstance(f, Switched)]
+    assert [next(iter(fields)) for fields in switched.works] == ["chat_template_kwargs"]
+
+
+def test_a_short_answer_does_not_show_that_a_limit_is_ignored() -> None:
+    class Terse(upstreams.Vllm):
+        reads_limits = frozenset({"max_tokens"})
+
+        def obey(self, body: JSON) -> Said:
+            said = super().obey(body)
+            return Said(text="One.") if said.text == scripted.NUMBERS else said
+
+    class Ignoring(upstreams.Vllm):
+        reads_limits = frozenset({"max_tokens"})
+
+    assert facts_about(ask(Terse()), "max_tokens_field") == []
+    assert facts_about(ask(Ignoring()), "max_tokens_field") == ['max_tokens_field = "max_tokens"']
+
+
+def test_it_hangs_up_where_the_beginning_of_an_answer_is_enough() -> None:
+    """An answer that would never end is read as long as it takes to see that one came."""
+    read: list[int] = []
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for number in range(10_000):
+                read.append(number)
+                yield b'data: {"choices":[{"delta":{"content":"more"}}]}\n\n'
+
+    class Talking(upstreams.Vllm):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            response = super().__call__(request)
+            if self.bodies and len(scripted.asked(self.bodies[-1], "system")) > 1:
+                return httpx.Response(200, stream=Endless())
+            return response
+
+    report = ask(Talking())
+    assert "System messages are taken in every place." in report.notes
+    assert 0 < len(read) < 10
+
+
+def test_a_forced_call_that_was_cut_off_is_not_taken_for_none() -> None:
+    class Cut(upstreams.Ollama):
+        def say(self, body: JSON) -> Said:
+            said = super().say(body)
+            return Said(said.reasoning, "", [], "length") if "tool_choice" in body else said
+
+    report = ask(Cut())
+    assert "tool_choices: not required" not in facts_about(report, "tool_choices")
+    assert report.unknown["tool_choice required"] == (
+        "not seen: the answer was cut at the token limit"
+    )
+
+
+def test_thinking_that_comes_and_goes_tells_no_way_to_switch_it_off() -> None:
+    class Moody(upstreams.Vllm):
+        def thinks(self, body: JSON) -> bool:
+            return not (
+                body.keys()
+                & {
+                    "reasoning_effort",
+                    "thinking",
+                    "enable_thinking",
+                    "reasoning",
+                    "chat_template_kwargs",
+                }
+            )
+
+    report = ask(Moody())
+    assert facts_about(report, "efforts") == []
+    assert any("at times only" in note for note in report.notes)
+
+
+def test_a_call_in_spite_of_none_shows_that_the_choice_is_not_read() -> None:
+    assert "tool_choices: not none" in facts_about(ask(upstreams.Ollama()), "tool_choices")
+    assert "tool_choices: none" in facts_about(ask(upstreams.Vllm()), "tool_choices")
+
+
+def test_a_choice_that_is_refused_while_it_thinks_is_asked_again_without() -> None:
+    assert facts_about(ask(upstreams.DeepSeek()), "tool_choices", "tool_choices_thinking") == [
+        "tool_choices_thinking: not required",
+        "tool_choices: required",
+        "tool_choices_thinking: not named",
+        "tool_choices: named",
+        "tool_choices: none",
+    ]
+    assert "tool_choices: not required" in facts_about(ask(upstreams.DashScope()), "tool_choices")
+
+
+def test_a_correction_is_given_its_evidence_once() -> None:
+    """Also where one finding corrects two facts."""
+    report = ask(upstreams.Mistral(), only="vllm")
+    assert {"tool_choices", "call_ids", "reasoning_replay"} & report.best.overrides.keys()
+    _, _, section = as_settings(report, name="up", api_key_env=None).partition("[upstreams.up]")
+    comments = [line for line in section.splitlines() if line.startswith("#")]
+    assert sorted(comments) == sorted(f"# {f.evidence}" for f in report.best.contradicted)
+
+    report = ask(upstreams.Vllm(), only="mistral")
+    assert {"reasoning_replay", "reasoning_field"} <= report.best.overrides.keys()
+    text = as_settings(report, name="up", api_key_env=None)
+    assert text.count("reasoning made the prompt") == 2  # among what was seen, and beside the fact
+
+
+def test_a_refusal_that_names_nothing_is_traced_by_asking_for_each_thing_alone() -> None:
+    class Vague(upstreams.OpenAI):
+        def check(self, body: JSON) -> None:
+            super().check(body)
+            roles = [message["role"] for message in body["messages"]]
+            if ("tool", "user") in itertools.pairwise(roles):
+                raise openai_error(400, "Bad request")
+
+    report = ask(Vague())
+    assert report.best.right.answer_between_tool_and_user
+    assert facts_about(report, "call_ids", "content_beside_calls", "extra_content_required") == [
+        'call_ids = "as_is"'
+    ]
+    assert facts_about(report, "reasoning_required") == ["reasoning_required = false"]
+    assert report.check == "taken"
+
+
+def test_required_may_have_another_name() -> None:
+    class OwnWord(scripted.Upstream):
+        def check(self, body: JSON) -> None:
+            super().check(body)
+            if body.get("tool_choice") == "required":
+                raise openai_error(422, "tool_choice: Input should be 'auto', 'none' or 'any'")
+
+    report = ask(OwnWord())
+    assert facts_about(report, "required_word") == ['required_word = "any"']
+    assert report.best.right.required_word == "any"
+    assert "required" in report.best.right.tool_choices
+
+
+def test_a_schema_that_makes_calls_impossible_cannot_stand_beside_tools() -> None:
+    report = ask(upstreams.Fireworks())
+    assert facts_about(report, "response_format_with_tools") == [
+        "response_format_with_tools = false"
+    ]
+    assert facts_about(ask(upstreams.Vllm()), "response_format_with_tools") == [
+        "response_format_with_tools = true"
+    ]
+
+
+def test_what_only_the_agents_turn_shows_is_learned_from_its_refusal() -> None:
+    """Effort by one name is refused for some levels: the corrected dialect is tried once more."""
+
+    class NoMedium(upstreams.Fireworks):
+        def check(self, body: JSON) -> None:
+            super().check(body)
+            if body.get("reasoning_effort") not in (None, "none", "high"):
+                raise self.invalid(f"Invalid reasoning effort: {body['reasoning_effort']}")
+
+    behind = NoMedium()
+    report = ask(behind)
+    assert report.best.name == "fireworks"
+    assert report.check == "taken"
+    assert "medium" not in report.best.right.efforts
+    assert behind.bodies[-1]["reasoning_effort"] == "high"
+
+
+def test_a_field_of_effort_that_is_not_known_is_sent_at_no_level() -> None:
+    class NoEffort(upstreams.Vllm):
+        def check(self, body: JSON) -> None:
+            super().check(body)
+            if "reasoning_effort" in body:
+                raise self.bad(400, "Unknown parameter: 'reasoning_effort'")
+
+    report = ask(NoEffort(), only="vllm")
+    assert report.check == "taken"
+    by_template = {"enable_thinking": True, "thinking": True}
+    assert report.best.overrides["efforts"] == {
+        "none": {"chat_template_kwargs": dict.fromkeys(by_template, False)},
+        "high": {"chat_template_kwargs": by_template},
+    }
+
+    class NotThinking(NoEffort):
+        always_thinks = False
+
+        def thinks(self, body: JSON) -> bool:
+            return False
+
+    report = ask(NotThinking(), only="vllm")
+    assert report.check == "taken"
+    assert facts_about(report, "efforts")[-1] == "efforts: no reasoning_effort"
+    assert report.best.right.efforts["medium"] == {"chat_template_kwargs": by_template}
+
+
+def test_a_fact_of_the_model_tells_no_dialects_apart() -> None:
+    """A model without eyes is no other upstream, and its thinking matters only where it is asked."""
+    blind = Is(name="images", values=(False,), evidence="", weak=True)
+    fits = ranked([blind], model="m", base_url=HOST)
+    assert (fits[0].name, fits[0].distance) == ("base", 0)
+    assert fits[0].overrides == {"images": False}
+    thinks = Thinks(by_default=True, evidence="")
+    assert thinks.holds(DIALECTS["vllm"])
+    assert not thinks.holds(Dialect(name="x", reasoning_required=True))
+
+
+# --- findings -------------------------------------------------------------------------------------
+
+OFF = {"thinking": {"type": "disabled"}}
+NONE = {"reasoning_effort": "none"}
+THINK = ("<think>", "</think>")
+LATE = Dialect(name="late", think_tags=Tags(opened_by_template=True))
+FINDINGS: list[tuple[Finding, Dialect | str, Dialect | str]] = [
+    # the finding, a dialect that agrees, a dialect that does not
+    (Is(name="images", values=(False,), evidence=""), "deepseek", "base"),
+    (
+        Is(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
+        "vllm",
+        "base",
+    ),
+    (
+        Is(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
+        "tgi",
+        "base",
+    ),
+    (Thinks(by_default=True, evidence=""), "deepseek", Dialect(name="x", reasoning_required=True)),
+    (Thinks(by_default=True, evidence=""), "vllm", "dashscope"),
+    (Member(name="refused", member="temperature", there=True, evidence=""), "moonshot", "base"),
+    (Member(name="refused", member="logprobs", there=False, evidence=""), "base", "groq"),
+    (Choice(kind="required", taken=False, when="thinking", evidence=""), "deepseek", "base"),
+    (Choice(kind="required", taken=False, when="always", evidence=""), "zai", "deepseek"),
+    (Choice(kind="required", taken=True, when="always", evidence=""), "base", "deepseek"),
+    (Choice(kind="named", taken=True, when="not thinking", evidence=""), "deepseek", "zai"),
+    (Tagged(pair=THINK, evidence=""), "together", "base"),
+    (Tagged(pair=THINK, evidence=""), "together", LATE),
+    (Tagged(pair=("<thought>", "</thought>"), evidence=""), "gemini", "together"),
+    (Tagged(pair=THINK, opened_by_template=True, evidence=""), LATE, "together"),
+    (Tagged(pair=THINK, stray_close=True, evidence=""), "minimax", "together"),
+    (
+        Switched(level="none", works=[OFF], instead={"none": OFF}, evidence=""),
+        "deepseek",
+        "fireworks",
+    ),
+    (
+        Switched(level="none", works=[OFF, NONE], instead={"none": OFF}, evidence=""),
+        "ollama",
+        "together",
+    ),
+    (NotSent(level="none", ways=[NONE, OFF], evidence=""), "together", "fireworks"),
+    (NoEffortField(name="reasoning_effort", evidence=""), "together", "fireworks"),
+    (Replays(fields={"reasoning_content": "read"}, evidence=""), "fireworks", "mistral"),
+    (Replays(fields={"reasoning_content": "read"}, evidence=""), "base", "ollama"),
+    (
+        Replays(
+            fields={"reasoning": "read", "reasoning_content": "ignored"},
+            came_in="reasoning",
+            evidence="",
+        ),
+        "vllm",
+        "deepseek",
+    ),
+    (
+        Replays(fields={"reasoning_content": "taken", "reasoning": "refused"}, evidence=""),
+        "fireworks",
+        "base",
+    ),
+    (
+        Replays(fields={"reasoning_content": "refused", "reasoning": "refused"}, evidence=""),
+        "mistral",
+        "ollama",
+    ),
+    (Carries(fields={"reasoning_split": True}, evidence=""), "minimax", "base"),
+    (Schemas(evidence=""), "moonshot", "mistral"),
+    (Schemas(keyword="$schema", evidence=""), "mistral", "lm_studio"),
+    (Schemas(keyword="$schema", evidence=""), "gemini", "base"),
+]
+
+
+@pytest.mark.parametrize(("finding", "agrees", "differs"), FINDINGS)
+def test_a_finding_knows_which_dialects_it_contradicts(
+    finding: Finding, agrees: Dialect | str, differs: Dialect | str
+) -> None:
+    """And corrects those, and no others."""
+    right = DIALECTS[agrees] if isinstance(agrees, str) else agrees
+    wrong = DIALECTS[differs] if isinstance(differs, str) else differs
+    assert contradicted(right, [finding]) == []
+    assert corrected(right, [finding]) == right
+    assert contradicted(wrong, [finding]) == [finding]
+    better = corrected(wrong, [finding])
+    assert contradicted(better, [finding]) == []
+    changed = {f for f in Dialect.__struct_fields__ if getattr(better, f) != getattr(wrong, f)}
+    assert changed <= set(finding.facts)

@@ -1,0 +1,143 @@
+"""How `translator probe` reads what comes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from translator.deltas import Usage
+from translator.dialects import BASE
+from translator.service.probe.replies import ReplyReader
+from translator.service.probe.verdict import marked
+from translator.think_tags import Tags
+
+from . import scripted, upstreams
+from .asking import ask, settings_of
+from .scripted import JSON, Said
+
+
+def read(*payloads: Any, tail: bytes = b"") -> Any:
+    reader = ReplyReader()
+    for payload in payloads:
+        text = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        reader.feed(b"data: " + text + b"\n\n")
+    reader.feed(tail)
+    reader.end()
+    return reader.reply(whole=True)
+
+
+def texts(*contents: str) -> list[JSON]:
+    return [{"choices": [{"delta": {"content": content}}]} for content in contents]
+
+
+def test_a_stream_that_repeats_itself_is_told_from_one_that_goes_on() -> None:
+    assert read(*texts("a", "ab", "abc")).repeats
+    assert not read(*texts("a", "b", "c")).repeats
+    assert not read(*texts("a", "ab")).repeats  # once may be chance
+    assert not read(*texts("1", "12", "123", "4")).repeats
+
+
+@pytest.mark.parametrize(
+    ("text", "thinks", "tags", "lone"),
+    [
+        ("<think>\nHm.\n</think>\n\n391", True, ("<think>", "</think>"), None),
+        ("<thought>Hm.</thought>391", True, ("<thought>", "</thought>"), None),
+        ("<think>\n\n</think>\n\n391", False, ("<think>", "</think>"), None),
+        ("Hm.</think>391", True, None, ("<think>", "</think>")),
+        ("\n</think>\n\n391", False, None, ("<think>", "</think>")),
+        ("Write <think> at first.", False, None, None),
+    ],
+)
+def test_thoughts_in_the_text_are_told_by_their_tags(
+    text: str, thinks: bool, tags: Any, lone: Any
+) -> None:
+    reply = read(*texts(text))
+    assert (reply.thinks, reply.tags, reply.lone_close) == (thinks, tags, lone)
+
+
+class Closing(upstreams.Vllm):
+    """Loses the opening tag, which belongs to its template."""
+
+    def deltas(self, said: Said) -> Any:
+        yield {"content": f"{said.reasoning}</think>\n\n" if said.reasoning else ""}
+        yield {"content": said.text}
+        yield from ({"tool_calls": [call]} for call in self.calls(said))
+
+
+def test_tags_of_which_only_the_end_is_sent_are_recognised() -> None:
+    report = ask(Closing())
+    assert report.best.right.think_tags == Tags(opened_by_template=True)
+    assert settings_of(report).upstreams["up"].facts["think_tags"] == Tags(opened_by_template=True)
+
+
+def test_a_stray_closing_tag_is_recognised() -> None:
+    class Stray(upstreams.Vllm):
+        def deltas(self, said: Said) -> Any:
+            for delta in super().deltas(said):
+                yield delta
+                if delta.get("reasoning"):
+                    yield {"content": ""}
+            return
+
+        def say(self, body: JSON) -> Said:
+            said = super().say(body)
+            if said.reasoning:
+                said.text = f"\n</think>\n\n{said.text}"
+            return said
+
+    assert ask(Stray()).best.right.think_tags == Tags(stray_close=True)
+
+
+def test_calls_that_stand_in_the_text_are_recognised() -> None:
+    class Unparsed(upstreams.Vllm):
+        def deltas(self, said: Said) -> Any:
+            calls = "\n".join(
+                f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
+                for city in said.calls
+            )
+            yield {"role": "assistant", "content": calls or said.text}
+
+    report = ask(Unparsed())
+    assert report.best.overrides["recover_calls"] is True
+
+
+def test_an_end_without_a_reason_is_recognised() -> None:
+    class Silent(upstreams.Vllm):
+        def chunks(self, body: JSON, said: Said) -> Any:
+            for delta in self.deltas(said):
+                yield self.chunk(delta)
+            if not said.calls:
+                yield self.chunk({}, "stop")
+
+    report = ask(Silent())
+    assert report.best.overrides["lenient_eof"] is True
+    assert "The stream ended without [DONE]." in report.notes
+
+
+def test_an_answer_in_one_piece_is_read_like_a_stream() -> None:
+    """Some gateways overlook `stream`."""
+    completion = scripted.Upstream().completion({"messages": []}, Said("Hm.", "391"))
+    reader = ReplyReader()
+    body = json.dumps(completion).encode()
+    reader.feed(b"\n" + body[:7])
+    reader.feed(body[7:])
+    reader.end()
+    reply = reader.reply(whole=True)
+    assert (reply.text, reply.reasoning, reply.finish) == (
+        "391",
+        {"reasoning_content": "Hm."},
+        "stop",
+    )
+    assert isinstance(reply.usage, Usage)
+
+
+def test_marks_are_keys_and_words() -> None:
+    reply = read(
+        {"system_fingerprint": "fp_ollama", "timings": {}, "choices": [], "usage": {"a": 1}}
+    )
+    assert {"chunk.timings", "usage.a", "fingerprint:fp_ollama"} <= reply.marks
+    assert marked("ollama", reply.marks) == ["fingerprint:fp_ollama"]
+    assert marked("vllm", reply.marks) == []
+    assert marked(BASE.name, reply.marks) == []

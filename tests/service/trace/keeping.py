@@ -1,0 +1,102 @@
+"""A service that keeps exchanges, and what it kept."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests import fixture_cases
+from tests.fixture_cases import Case
+from tests.fixture_cases import run as run_case
+from tests.service.wire import (
+    Call,
+    chunk,
+    client_of,
+    serving,
+)
+from translator.__main__ import main
+from translator.service.look.looking import looking
+from translator.service.settings import Settings
+
+PATH = "/v1/responses"
+ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+OWN_KEY = "sk-of-the-operator/+1"
+CLIENT_KEY = "sk-of-the-client/+2"
+END = "response.completed"
+THINKING = [
+    chunk({"role": "assistant", "reasoning_content": "Hm. "}),
+    chunk({"content": "Yes."}),
+    chunk({}, "stop"),
+    b"data: [DONE]\n\n",
+]
+
+
+@asynccontextmanager
+async def tracing(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of a service that keeps exchanges; they are written when it ends."""
+    with looking(settings, None) as watch:
+        async with client_of(settings, watch=watch) as client:
+            yield client
+
+
+@asynccontextmanager
+async def tracing_server(settings: Settings) -> AsyncGenerator[str]:
+    with looking(settings, None) as watch:
+        async with serving(settings, watch=watch) as base:
+            yield base
+
+
+def kept(folder: Path) -> list[Path]:
+    """The exchanges in a folder, the oldest first."""
+    return sorted(path for path in folder.iterdir() if path.is_dir())
+
+
+def told(folder: Path) -> dict[str, Any]:
+    return tomllib.loads((folder / "exchange.toml").read_text("utf-8"))
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def contents(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def assert_replays(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What went out and what the client got are the same when the folder is replayed."""
+    capsys.readouterr()
+    code = main(["replay", str(folder)])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, ""), out + err
+    assert "not the same" not in out
+    return out
+
+
+def assert_fixture(
+    folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch, name: str = "up/a_case"
+) -> Case:
+    """The fixture's files are what the core makes of them, and `source.toml` tells it."""
+    assert main(["fixture", str(folder), "--to", str(place), "--name", name]) == 0
+    monkeypatch.setattr(fixture_cases, "ROOT", place)
+    case = Case(place / name)
+    outcome = run_case(case)
+    assert fixture_cases.disagreements(case, outcome) == []
+    assert outcome.files() == case.expected()
+    assert "events.jsonl" in case.expected() or not (case.request or {}).get("stream")
+    return case
+
+
+def answering(*pieces: bytes, status: int = 200) -> Callable[[Call], Any]:
+    async def script(call: Call) -> None:
+        await call.head(status)
+        await call.send(*pieces)
+        await call.end()
+
+    return script

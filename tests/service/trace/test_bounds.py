@@ -1,0 +1,271 @@
+"""What a trace does not keep: no key, and not more than there is room for."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+import translator
+from tests.service.wire import (
+    HELLO,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    chunk,
+    events,
+    make_settings,
+)
+from translator.__main__ import main
+from translator.sealed import Thought, seal
+from translator.service.guard.keys import new_key, store
+from translator.service.look import trace
+from translator.service.look.looking import looking
+from translator.service.look.redaction import Redaction, secrets_in
+from translator.service.settings import read_table
+
+from .keeping import (
+    ASK,
+    CLIENT_KEY,
+    END,
+    OWN_KEY,
+    PATH,
+    answering,
+    assert_replays,
+    contents,
+    files,
+    kept,
+    told,
+    tracing,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+async def test_no_key_is_kept(
+    upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in the body, as JSON escapes it or plainly, nor in an error that repeats it."""
+    other = "another-secret-value"
+
+    async def script(call: Call) -> None:
+        echo = json.dumps({"error": {"message": f"Bad key {OWN_KEY}, {other}"}})
+        await call.answer(echo.replace("/", "\\/").encode(), 400)
+
+    upstream.script = script
+    settings = make_settings(
+        upstream.url,
+        trace_folder=str(tmp_path / "t"),
+        key=OWN_KEY,
+        upstream={"headers": {"x-tenant": other, "x-kind": "fireworks", "x-of": "short"}},
+    )
+    blob = seal(Thought(f"The key is {CLIENT_KEY}.", "reasoning_content"))
+    request = {
+        "model": "m",
+        "stream": True,
+        "input": [
+            {"type": "reasoning", "summary": [], "encrypted_content": blob},
+            {"role": "assistant", "content": "fireworks, short"},
+            {"role": "user", "content": f"{CLIENT_KEY} {OWN_KEY}"},
+        ],
+    }
+    headers = {
+        "authorization": f"Bearer {CLIENT_KEY}",
+        "cookie": "theme=dark; session=0123456789abcdef",
+        "user-agent": "agent 0123456789abcdef",
+    }
+    async with tracing(settings) as client:
+        await client.post(PATH, json=request, headers=headers)
+    [folder] = kept(tmp_path / "t")
+    text = contents(folder)
+    for secret in (OWN_KEY, CLIENT_KEY, other, "0123456789abcdef"):
+        assert secret.encode() not in text
+        assert secret.replace("/", "\\/").encode() not in text
+    assert b"fireworks, short" in text, "facts, and what is too short to be a secret, stay"
+    kept_blob = json.loads((folder / "request.json").read_bytes())["input"][0]["encrypted_content"]
+    thought = translator.sealed.unseal(kept_blob)
+    assert thought is not None
+    assert thought.text == "The key is [removed]."
+    assert_replays(folder, capsys)
+
+
+async def test_no_key_of_a_client_of_the_gateway_is_kept(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """It is taken out of the request at the door, and looked for in what was said all the same."""
+    key = new_key()
+    table = {
+        "server": {"trace_folder": str(tmp_path / "t")},
+        "upstreams": {"up": {"base_url": upstream.url}},
+        "clients": {"anna": {"keys": [str(store(key))]}},
+    }
+    async with tracing(read_table(table, {})) as client:
+        headers = {"authorization": f"Bearer {key}"}
+        await client.post(PATH, json=ASK | {"input": f"My key is {key}."}, headers=headers)
+    [folder] = kept(tmp_path / "t")
+    assert key.encode() not in contents(folder)
+    assert b"My key is [removed]." in (folder / "chat.json").read_bytes()
+    assert told(folder)["client"] == "anna"
+
+
+async def test_an_answer_that_spells_a_key_is_not_kept(
+    upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A key that comes in pieces is in no single place, and could be put together."""
+    half = len(CLIENT_KEY) // 2
+    upstream.script = answering(
+        chunk({"content": CLIENT_KEY[:half]}), chunk({"content": CLIENT_KEY[half:]}, "stop")
+    )
+    headers = {"authorization": f"Bearer {CLIENT_KEY}"}
+    async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "t"))) as client:
+        await client.post(PATH, json=ASK, headers=headers)
+    [folder] = kept(tmp_path / "t")
+    assert files(folder) == {"exchange.toml", "request.json", "chat.json"}
+    assert CLIENT_KEY[half:].encode() not in contents(folder)
+    assert main(["replay", str(folder)]) == 2
+    assert "the model spelled a key" in capsys.readouterr().err
+
+
+def test_what_counts_as_a_key() -> None:
+    found = secrets_in(
+        {
+            "Authorization": "Bearer abcdefgh==",
+            "cookie": "a=1; id=12345678",
+            "x-api-key": "short",
+            "accept": "application/json",
+        }
+    )
+    assert found == {"Bearer abcdefgh==", "abcdefgh==", "a=1; id=12345678", "id=12345678", "12345678"}  # fmt: skip
+    assert Redaction(["abcdefgh", "abcdefghij"])(b"abcdefghij") == b"[removed]"
+
+
+async def test_only_the_owner_reads_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "new/t"))) as client:
+        await client.post(PATH, json=ASK)
+    assert stat.S_IMODE((tmp_path / "new/t").stat().st_mode) == 0o700
+    [folder] = kept(tmp_path / "new/t")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+
+async def test_the_oldest_make_room(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """What is no exchange is not touched."""
+    (tmp_path / "20200101T000000").mkdir()
+    (tmp_path / "notes.txt").touch()
+    stale = tmp_path / "20200101T000000.000000Z-req_1-m"
+    stale.mkdir()
+    crashed = tmp_path / "20200101T000000.000000Z-req_2-m.part"
+    crashed.mkdir()
+    os.utime(crashed, (0, 0))
+    (tmp_path / "20200101T000000.000000Z-req_3-m.part").mkdir()  # another process is writing it
+    settings = make_settings(upstream.url, trace_folder=str(tmp_path), max_traced_exchanges=2)
+    async with tracing(settings) as client:
+        for number in range(3):
+            await client.post(PATH, json=ASK | {"model": f"m{number}"})
+    names = [path.name for path in kept(tmp_path)]
+    assert names[:2] == ["20200101T000000", "20200101T000000.000000Z-req_3-m.part"]
+    assert [name[-2:] for name in names[2:]] == ["m1", "m2"]
+    assert (tmp_path / "notes.txt").exists()
+
+
+async def test_what_is_too_large_is_left_out_and_named(
+    upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream.script = answering(*[chunk({"content": "x" * 1000})] * 20, chunk({}, "stop"))
+    settings = make_settings(
+        upstream.url, trace_folder=str(tmp_path / "t"), max_traced_bytes=10_000
+    )
+    async with tracing(settings) as client:
+        answer = await client.post(PATH, json=ASK)
+        await client.post(PATH, json=ASK | {"input": "y" * 20_000})
+    assert events(answer.content)[-1]["type"] == "response.completed"
+    answer_left_out, request_left_out = kept(tmp_path / "t")
+    assert files(answer_left_out) == {"exchange.toml", "request.json", "chat.json"}
+    assert told(answer_left_out)["outcome"] == "completed"
+    assert "too large" in told(answer_left_out)["left_out"][0]
+    assert files(request_left_out) == {"exchange.toml"}
+    assert told(request_left_out)["left_out"][0] == "request.json: too large"
+    for folder in (answer_left_out, request_left_out):
+        assert main(["replay", str(folder)]) == 2
+        assert "too large" in capsys.readouterr().err
+
+
+async def test_all_that_is_held_has_a_bound(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many large exchanges at once are kept without their largest part, and then it is free."""
+    monkeypatch.setattr(trace, "MAX_HELD_BYTES", 100_000)
+    meanwhile = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await bounded(meanwhile.wait())
+        await answering(*HELLO)(call)
+
+    upstream.script = script
+    large = ASK | {"input": "y" * 30_000}
+    settings = make_settings(upstream.url, trace_folder=str(tmp_path / "t"))
+    async with tracing(settings) as client:
+        asking = [asyncio.create_task(client.post(PATH, json=large)) for _ in range(4)]
+        async with asyncio.timeout(20):
+            while len(upstream.calls) < 4:
+                await asyncio.sleep(0.01)
+        meanwhile.set()
+        for answer in await asyncio.gather(*asking):
+            assert events(answer.content)[-1]["type"] == END
+    async with tracing(settings) as client:
+        await client.post(PATH, json=large)
+    *together, alone = kept(tmp_path / "t")
+    assert sum("request.json" in files(folder) for folder in together) == 3
+    assert "left_out" not in told(alone)
+
+
+async def test_a_full_disk_is_a_warning(
+    upstream: ScriptedUpstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    settings = make_settings(upstream.url, trace_folder=str(tmp_path / "t"))
+    with caplog.at_level(logging.INFO, "translator"):
+        async with tracing(settings) as client:
+            with monkeypatch.context() as patch:
+                patch.setattr(Path, "write_bytes", full)
+                answer = await client.post(PATH, json=ASK)
+                async with asyncio.timeout(20):
+                    while "No space left" not in caplog.text:
+                        await asyncio.sleep(0.01)
+            await client.post(PATH, json=ASK)
+    assert events(answer.content)[-1]["type"] == "response.completed"
+    [folder] = kept(tmp_path / "t")  # the second one, when there was room again
+    assert f"is kept in {folder}" in caplog.text
+
+
+def test_a_folder_of_no_use_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    words = ["serve", "--upstream", "http://u", "--port", "0", "--trace", str(tmp_path / "file/t")]
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        f"translator: trace: cannot write in {tmp_path}/file/t: not a directory\n"
+    )
+
+
+def test_nobody_looks_on_where_nobody_was_asked_to() -> None:
+    with looking(make_settings("http://127.0.0.1:9/v1"), None) as watch:
+        assert watch is None

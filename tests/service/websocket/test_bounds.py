@@ -1,0 +1,295 @@
+"""What goes wrong on a WebSocket, how many turns run at once, and what is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+import websockets
+
+from tests.service.wire import (
+    BOUND_S,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    make_settings,
+    say_hello,
+    serving,
+)
+from translator.service import websocket as service_websocket
+
+from .talking import (
+    CREATE,
+    ask,
+    asked,
+    hear,
+    hear_out,
+    id_of,
+    open_socket,
+    socket_to,
+    types,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "param"),
+    [
+        ("{", "invalid_json", None),
+        ("[]", "invalid_json", None),
+        ('{"type":"response.create","input":[{]}', "invalid_json", None),
+        (b"\xff", "invalid_json", None),
+        ("{}", "unknown_event_type", "type"),
+        ('{"type":"response.steer","input":"x"}', "unknown_event_type", "type"),
+        ('{"type":"response.create","stream_id":""}', "invalid_stream_id", "stream_id"),
+        ('{"type":"response.create","stream_id":"a b"}', "invalid_stream_id", "stream_id"),
+        ('{"type":"response.create","stream_id":3}', "invalid_stream_id", "stream_id"),
+        ('{"type":"response.create","model":"m"}', "missing_required_parameter", "input"),
+        ('{"type":"response.create","model":3,"input":"x"}', "invalid_type", "model"),
+        ('{"type":"response.create","model":"m","input":"x","previous_response_id":3}',
+         "invalid_type", "previous_response_id"),
+    ],
+)  # fmt: skip
+async def test_an_error_leaves_the_socket_usable(
+    upstream: ScriptedUpstream, message: str | bytes, code: str, param: str | None
+) -> None:
+    async with socket_to(upstream) as socket:
+        await socket.send(message)
+        error = await hear(socket)
+        assert error["type"] == "error"
+        assert error["status"] == 400
+        assert set(error["error"]) == {"type", "code", "message", "param"}
+        assert (error["error"]["code"], error["error"]["param"]) == (code, param)
+        assert upstream.calls == []
+        assert types(await ask(socket))[-1] == "response.completed"
+
+
+async def test_a_refusal_keeps_its_status_and_its_headers(upstream: ScriptedUpstream) -> None:
+    async def script(call: Call) -> None:
+        await call.answer({"error": {"message": "slow down"}}, 429, headers={"retry-after": "7"})
+
+    upstream.script = script
+    async with socket_to(upstream) as socket:
+        [error] = await ask(socket)
+    assert error["status"] == 429
+    assert error["error"]["code"] == "rate_limit_exceeded"
+    assert error["error"]["headers"]["retry-after"] == "7"
+    assert error["headers"]["retry-after"] == "7"
+
+
+async def test_a_fault_of_our_own_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(request: httpx.Request) -> httpx.Response:
+        raise KeyError("secret detail")
+
+    settings = make_settings("http://up.test/v1")
+    async with serving(settings, transport=httpx.MockTransport(broken)) as base:
+        async with open_socket(base) as socket:
+            [error] = await ask(socket)
+            assert (error["status"], error["error"]["message"]) == (500, "The translator failed.")
+            [again] = await ask(socket)
+            assert again["status"] == 500
+    assert "secret detail" in caplog.text
+
+
+async def test_no_place_for_a_turn_is_a_503_that_costs_nothing(upstream: ScriptedUpstream) -> None:
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        if call.json["messages"][-1]["content"] == "wait":
+            arrived.set()
+            await bounded(go.wait())
+        await say_hello(call)
+
+    upstream.script = script
+    async with socket_to(upstream, max_concurrent_requests=1) as socket:
+        first = await ask(socket)
+        await socket.send(json.dumps(CREATE | {"stream_id": "a", "input": "wait"}))
+        await bounded(arrived.wait())
+        [error] = await ask(socket, previous_response_id=id_of(first))
+        assert (error["status"], error["error"]["code"]) == (503, "server_error")
+        assert error["headers"]["retry-after"] == "1"
+        go.set()
+        await hear_out(socket)
+        assert id_of(await ask(socket, previous_response_id=id_of(first)))
+
+
+# --- lanes ----------------------------------------------------------------------------------------
+
+
+async def test_a_lane_is_first_in_first_out(upstream: ScriptedUpstream) -> None:
+    async with socket_to(upstream) as socket:
+        for number in range(5):
+            await socket.send(json.dumps(CREATE | {"input": str(number), "stream_id": "a"}))
+        for _ in range(5):
+            found = await hear_out(socket)
+            assert {event["stream_id"] for event in found} == {"a"}
+            assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    assert [content for [(_, content)] in (asked(upstream, n) for n in range(5))] == list("01234")
+
+
+async def test_lanes_do_not_wait_for_each_other(upstream: ScriptedUpstream) -> None:
+    """One stands still; two others, and the one without a name, go on."""
+    slow, go = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        if call.json["messages"][-1]["content"] == "slow":
+            slow.set()
+            await bounded(go.wait())
+        await say_hello(call)
+
+    upstream.script = script
+    async with socket_to(upstream) as socket:
+        await socket.send(json.dumps(CREATE | {"input": "slow", "stream_id": "slow"}))
+        await bounded(slow.wait())
+        for lane in ({"stream_id": "a"}, {"stream_id": "b-1._X"}, {}, {"stream_id": None}):
+            found = await ask(socket, **lane)
+            assert types(found)[-1] == "response.completed"
+            assert {event.get("stream_id") for event in found} == {lane.get("stream_id")}
+        go.set()
+        assert {event["stream_id"] for event in await hear_out(socket)} == {"slow"}
+
+
+async def test_sixteen_lanes_are_answered_at_once_and_more_wait(upstream: ScriptedUpstream) -> None:
+    go = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await bounded(go.wait())
+        await say_hello(call)
+
+    upstream.script = script
+    async with socket_to(upstream) as socket:
+        for number in range(20):
+            await socket.send(json.dumps(CREATE | {"stream_id": f"lane{number}"}))
+        while len(upstream.calls) < 16:
+            await asyncio.sleep(0.01)
+        await bounded(await socket.ping())  # everything that was sent has been read
+        await asyncio.sleep(0.1)
+        assert len(upstream.calls) == 16
+        go.set()
+        ended: set[str] = set()
+        while len(ended) < 20:
+            event = await hear(socket)
+            if event["type"] == "response.completed":
+                ended.add(event["stream_id"])
+    assert len(upstream.calls) == 20
+
+
+async def test_a_connection_knows_32_names(upstream: ScriptedUpstream) -> None:
+    async with socket_to(upstream) as socket:
+        for number in range(32):
+            await ask(socket, stream_id=f"lane{number}", generate=False)
+        [error] = await ask(socket, stream_id="one-more", generate=False)
+        assert error["status"] == 400
+        assert error["error"]["code"] == "websocket_stream_limit_reached"
+        assert (
+            types(await ask(socket, stream_id="lane3", generate=False))[-1] == "response.completed"
+        )
+        assert types(await ask(socket, generate=False))[-1] == "response.completed"
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+async def test_what_waits_is_bounded_in_number(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_websocket, "MAX_WAITING", 2)
+    await overflow(upstream, CREATE, fitting=2)
+
+
+async def test_what_waits_is_bounded_in_bytes(upstream: ScriptedUpstream) -> None:
+    await overflow(upstream, CREATE | {"input": "x" * 500}, fitting=1, max_body_bytes=1000)
+
+
+async def overflow(
+    upstream: ScriptedUpstream, message: dict[str, Any], *, fitting: int, **settings: Any
+) -> None:
+    """One turn runs, `fitting` more wait, and the next is refused; then all of them are answered."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        arrived.set()
+        await bounded(go.wait())
+        await say_hello(call)
+
+    upstream.script = script
+    async with socket_to(upstream, **settings) as socket:
+        await socket.send(json.dumps(message))
+        await bounded(arrived.wait())
+        for _ in range(fitting + 1):
+            await socket.send(json.dumps(message))
+        error = await hear(socket)
+        assert (error["type"], error["status"]) == ("error", 429)
+        assert error["error"]["code"] == "rate_limit_exceeded"
+        go.set()
+        for _ in range(fitting + 1):
+            assert types(await hear_out(socket))[-1] == "response.completed"
+        assert types(await ask(socket))[-1] == "response.completed"
+
+
+async def test_a_message_over_the_limit_ends_the_connection(upstream: ScriptedUpstream) -> None:
+    async with socket_to(upstream, max_body_bytes=1000) as socket:
+        await socket.send(json.dumps(CREATE | {"input": "x" * 2000}))
+        with pytest.raises(websockets.ConnectionClosedError) as closed:
+            await bounded(socket.recv())
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+    assert upstream.calls == []
+
+
+async def test_more_sockets_than_allowed_are_a_503(upstream: ScriptedUpstream) -> None:
+    async with serving(make_settings(upstream.url, max_websockets=1)) as base:
+        async with open_socket(base) as socket:
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                async with open_socket(base):
+                    pass
+            assert refused.value.response.status_code == 503
+            assert refused.value.response.headers["retry-after"] == "1"
+            assert types(await ask(socket))[-1] == "response.completed"
+        async with asyncio.timeout(BOUND_S):
+            while True:  # the end of the first is noticed a little later
+                try:
+                    async with open_socket(base) as other:
+                        assert types(await ask(other))[-1] == "response.completed"
+                        break
+                except websockets.InvalidStatus:
+                    await asyncio.sleep(0.01)
+
+
+async def test_a_connection_lasts_so_long(upstream: ScriptedUpstream) -> None:
+    """What is being answered is finished, what waits or comes later is refused, then it closes."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        arrived.set()
+        await bounded(go.wait())
+        await say_hello(call)
+
+    upstream.script = script
+    async with socket_to(upstream, max_websocket_s=2) as socket:
+        await socket.send(json.dumps(CREATE))
+        await bounded(arrived.wait())
+        await socket.send(json.dumps(CREATE | {"input": "waits"}))
+        found: list[dict[str, Any]] = [{}]
+        async with asyncio.timeout(BOUND_S):
+            while "status" not in found[0]:
+                await asyncio.sleep(0.05)
+                found = await ask(socket, stream_id="late", generate=False)
+        assert found[0]["error"]["code"] == "websocket_connection_limit_reached"
+        assert found[0]["stream_id"] == "late"
+        go.set()
+        assert types(await hear_out(socket))[-1] == "response.completed"
+        for _ in range(2):  # for the one that waited, and for the connection
+            error = await hear(socket)
+            assert (error["type"], error["status"]) == ("error", 400)
+            assert error["error"]["code"] == "websocket_connection_limit_reached"
+        with pytest.raises(websockets.ConnectionClosedOK):
+            await bounded(socket.recv())
+    assert len(upstream.calls) == 1

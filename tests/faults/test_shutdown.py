@@ -72,8 +72,9 @@ async def close_code(socket: ClientConnection) -> int | None:
     return closed.value.rcvd and closed.value.rcvd.code
 
 
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
 async def test_open_answers_are_finished(
-    upstream: ScriptedUpstream, held: Held, tmp_path: Path
+    upstream: ScriptedUpstream, held: Held, tmp_path: Path, sign: signal.Signals
 ) -> None:
     """Over HTTP and on a WebSocket; the idle WebSocket is told of the restart at once."""
     async with (
@@ -85,7 +86,7 @@ async def test_open_answers_are_finished(
             await ask(busy)
             for _ in range(2):
                 await bounded(held.arrived.acquire())
-            served.process.send_signal(signal.SIGTERM)
+            served.process.send_signal(sign)
             assert await close_code(idle) == 1012
             with pytest.raises(httpx.ConnectError):
                 await httpx.AsyncClient().get(served.url + "/healthz")

@@ -1,6 +1,6 @@
 """uvicorn, but it stops in our way: what has begun is finished, while there is time.
 
-    SIGTERM, linger, drain, [ end ], [ abort ], gone ;
+    SIGTERM | SIGHUP, linger, drain, [ end ], [ abort ], gone ;
 
 linger  no more connections; a request that is on its way on an open one is still answered
 drain   open answers go on, WebSockets take no more requests
@@ -11,7 +11,9 @@ abort   clients that do not even take that
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import cast
@@ -62,6 +64,9 @@ class Service(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            # a terminal that is closed says so; `nohup` has it ignored
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._stop)
         if self._post is not None:
             self._post.taken(self._stop)
 

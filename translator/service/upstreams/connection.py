@@ -83,29 +83,31 @@ class Connection(ResponseHandler):
         """Give what comes to a taker, until it wants a look (True), or there is what to read."""
         looks: asyncio.Future[bool] = self._loop.create_future()
         held = body._buffer
+        ready, take = taker.ready, taker.take
         between = False  # whether aiohttp's parser is between two chunks
-
-        def take(piece: bytes) -> bool:
-            if taker.take(piece):
-                return True
-            looks.set_result(True)
-            return False
 
         def heard(data: bytes) -> None:
             nonlocal between
-            if between and not held and not looks.done() and taker.ready():
-                piece = chunk(data)
-                if piece is not None:
-                    take(piece)  # and the parser is still between two chunks
-                    return
-            if data:
-                ResponseHandler.data_received(self, data)
-                ends = body._http_chunk_splits
-                between = bool(ends and ends[-1] == body.total_bytes) and data.endswith(_EVENT_END)
-            if looks.done():
-                return
+            try:
+                if between and not held and not looks.done() and ready():
+                    piece = chunk(data)
+                    if piece is not None:  # and the parser is still between two
+                        if not take(piece):
+                            looks.set_result(True)
+                        return
+                if data:
+                    ResponseHandler.data_received(self, data)
+                    ends = body._http_chunk_splits
+                    ended = bool(ends and ends[-1] == body.total_bytes)
+                    between = ended and data.endswith(_EVENT_END)
+                if not looks.done():
+                    hand_over()
+            except Exception as error:
+                looks.set_exception(error)
+
+        def hand_over() -> None:
             while held:
-                if not taker.ready():
+                if not ready():
                     looks.set_result(False)
                     return
                 if len(held) == 1 and not self._reading_paused:
@@ -118,19 +120,14 @@ class Connection(ResponseHandler):
                 else:
                     piece = body.read_nowait()
                 if not take(piece):
+                    looks.set_result(True)
                     return
             if body._eof or body._exception is not None:
                 looks.set_result(False)
 
-        def listen(data: bytes) -> None:
-            try:
-                heard(data)
-            except Exception as error:
-                looks.set_exception(error)
-
-        self._heard = listen
+        self._heard = heard
         try:
-            listen(b"")  # something may have come meanwhile
+            heard(b"")  # something may have come meanwhile
             return await looks
         finally:
             self._heard = None

@@ -127,10 +127,9 @@ def _plan(input_items: Sequence[InputItem]) -> _Plan:
     early: dict[str, list[tuple[int, Result]]] = {}
     given_up = -2  # where such a result stands, of which the next item tells whether it is inside
     for position, item in enumerate(input_items):
-        kind = type(item)
-        if kind is Message:
+        if isinstance(item, Message):
             continue
-        if given_up == position - 1 and kind is not Result:
+        if given_up == position - 1 and not isinstance(item, Result):
             plan.inside_turns.add(given_up)
         match item:
             case Call():
@@ -157,8 +156,6 @@ def _plan(input_items: Sequence[InputItem]) -> _Plan:
             case Thought():
                 if item.extras:
                     plan.extras.update(item.extras)
-            case Message():
-                pass
             case _ as never:
                 assert_never(never)
     for orphans in early.values():

@@ -4,16 +4,19 @@ What a test needs of them:
 
     stage       an upstream in one dialect with a translator in front, shared by the whole run;
                 `stage.play(Turn(…), …)` gives it a script, `stage.base_url` is for the client
-    serving     a translator of one's own, with options of one's own
+    serving     a translator of one's own, with options of one's own; `settings_file` is for --config
     needed      a client that is there, or else the sentence that says how to get it
     readme      the blocks of code under a heading of the README: a test's set-up is the documented one
 
 A test of a cell of the matrix says so: `@pytest.mark.cell(client="openai Python", case="text")`.
+With `@pytest.mark.heartbeats`, the translator on its stage tells a client of each moment in which
+nothing comes, and the test fails where it did not.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import queue
 import re
@@ -21,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +40,7 @@ from .matrix import (
     pytest_sessionfinish,
     pytest_terminal_summary,
 )
+from .recorder import Recorder
 from .spoken import SPOKEN
 from .upstream import ScriptedUpstream, Step
 
@@ -49,6 +53,7 @@ __all__ = [
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 30
+HEARTBEATS = {"headers_grace_s": 0.1, "heartbeat_s": 0.1}
 CODEX_TIMEOUT_S = 120
 KEY = "sk-the-upstreams-key"
 DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
@@ -152,12 +157,42 @@ def _listening(lines: queue.Queue[str | None]) -> str:
     pytest.fail(f"the translator did not start:\n{seen}")
 
 
+def settings_file(
+    folder: Path,
+    upstream: ScriptedUpstream,
+    *,
+    server: Mapping[str, object] | None = None,
+    model: Mapping[str, object] | None = None,
+) -> Path:
+    """Settings for one upstream; `server` and `model` stand in those sections.
+
+    Without `model` there is no table of models, and any will do.
+    """
+    sections: dict[str, Mapping[str, object]] = {
+        "server": server or {},
+        "upstreams.scripted": {"base_url": upstream.base_url, "dialect": upstream.spoken.name},
+    }
+    if model is not None:
+        sections[f"models.{json.dumps(upstream.spoken.model)}"] = {"upstream": "scripted", **model}
+    file = folder / "settings.toml"
+    file.write_text(
+        "\n".join(
+            line
+            for name, section in sections.items()
+            for line in (f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in section.items()))
+        )
+    )
+    return file
+
+
 @dataclass(frozen=True)
 class Stage:
     """A scripted upstream and a translator in front of it."""
 
     upstream: ScriptedUpstream
     base_url: str
+    recorder: Recorder | None = None
+    """What passes between a client and a translator that sends heartbeats."""
 
     @property
     def dialect(self) -> str:
@@ -177,19 +212,26 @@ class Stage:
 
 
 @pytest.fixture(scope="session")
-def stages() -> Iterator[Callable[[str], Stage]]:
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stage]]:
     """The stage of each dialect, set up when it is first asked for and kept to the end."""
-    known: dict[str, Stage] = {}
+    known: dict[tuple[str, bool], Stage] = {}
     with ExitStack() as stack:
 
-        def stage(dialect: str) -> Stage:
-            if dialect not in known:
-                upstream = stack.enter_context(ScriptedUpstream(speaks=dialect))
+        def set_up(dialect: str, heartbeats: bool) -> Stage:
+            upstream = stack.enter_context(ScriptedUpstream(speaks=dialect))
+            if not heartbeats:
                 # What a client does about a refusal is the client's here, not the service's.
                 options = ("--dialect", dialect, "--retries", "0")
-                base_url = stack.enter_context(serving(upstream.base_url, *options))
-                known[dialect] = Stage(upstream, base_url)
-            return known[dialect]
+                return Stage(upstream, stack.enter_context(serving(upstream.base_url, *options)))
+            file = settings_file(tmp_path_factory.mktemp(dialect), upstream, server=HEARTBEATS)
+            base_url = stack.enter_context(serving(None, "--config", str(file)))
+            recorder = stack.enter_context(Recorder(base_url))
+            return Stage(upstream, recorder.base_url, recorder)
+
+        def stage(dialect: str, *, heartbeats: bool = False) -> Stage:
+            if (dialect, heartbeats) not in known:
+                known[dialect, heartbeats] = set_up(dialect, heartbeats)
+            return known[dialect, heartbeats]
 
         yield stage
 
@@ -202,13 +244,30 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def stage(dialect: str, stages: Callable[[str], Stage]) -> Iterator[Stage]:
+def stage(
+    dialect: str, stages: Callable[..., Stage], request: pytest.FixtureRequest
+) -> Iterator[Stage]:
     """The stage of one dialect, empty. Whatever the test does, the upstream may refuse nothing."""
-    stage = stages(dialect)
+    heartbeats = request.node.get_closest_marker("heartbeats") is not None
+    stage = stages(dialect, heartbeats=heartbeats)
     stage.play()
+    if stage.recorder is not None:
+        stage.recorder.exchanges.clear()
     yield stage
     assert stage.upstream.refusals == []
     assert stage.upstream.left == 0, "turns of the script were not asked for"
+    if stage.recorder is not None:
+        _check_heartbeats(stage.recorder)
+
+
+def _check_heartbeats(recorder: Recorder) -> None:
+    """There were some before the answer, and some within it; chat completions know none."""
+    assert recorder.exchanges
+    for exchange in recorder.exchanges:
+        if exchange.path.endswith("/responses"):
+            before, _, within = exchange.body.partition(b"event: response.output_item.added")
+            assert before.count(b"event: response.in_progress") > 1
+            assert within.count(b"event: response.in_progress") > 0
 
 
 # --- the README --------------------------------------------------------------------------------

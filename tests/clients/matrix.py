@@ -40,6 +40,8 @@ CASES = {  # the short name, and what it means
     "structured": "an answer that fits a JSON schema, as an object of the client's language",
     "image": "an image reaches a model that sees; one that reads only is told that there was one",
     "error": "what the upstream refuses is an error that says why, and can be told from others",
+    "waiting": "a model that is silent for long, before its answer and within it, loses nobody:"
+    " heartbeats mean no harm",
     "incomplete": "an answer that ran into its token limit can be told from a whole one",
 }
 FEWEST_DIALECTS = 3

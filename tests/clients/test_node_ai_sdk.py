@@ -24,7 +24,7 @@ from .node_programs import (
     running,
     workshop,
 )
-from .upstream import Trouble, Turn
+from .upstream import SLOW, Trouble, Turn
 
 CLIENT = "Vercel AI SDK"
 WHOLE = {"finish": "stop", "usage": 150, "steps": 1}
@@ -181,6 +181,15 @@ def test_an_answer_that_breaks_off(ai_sdk: Program, stage: Stage) -> None:
     error = ai_sdk.run("streaming", stage)["error"]
 
     assert "upstream" in error["message"]
+
+
+@cell(client=CLIENT, case="waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model(ai_sdk: Program, stage: Stage) -> None:
+    stage.play(SLOW)
+    seen = ai_sdk.run("streaming", stage)
+
+    assert (seen["text"], seen["finish"]) == (SLOW.text, "stop")
 
 
 @cell(client=CLIENT, case="incomplete")

@@ -21,7 +21,7 @@ from .node_programs import (
     running,
     workshop,
 )
-from .upstream import Trouble, Turn
+from .upstream import SLOW, Trouble, Turn
 
 CLIENT = "openai Node"
 WHOLE = {"status": "completed", "usage": 150}
@@ -157,6 +157,16 @@ def test_an_answer_that_breaks_off(openai: Program, stage: Stage) -> None:
 
     assert error["name"] == "APIError"
     assert "upstream" in error["message"]
+
+
+@cell(client=CLIENT, case="waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model(openai: Program, stage: Stage) -> None:
+    """Neither the package nor its accumulator minds an event that says the same again."""
+    stage.play(SLOW)
+    seen = openai.run("streaming", stage)
+
+    assert (seen["text"], seen["status"]) == (SLOW.text, "completed")
 
 
 @cell(client=CLIENT, case="incomplete")

@@ -15,7 +15,7 @@ import pytest
 from .conftest import KEY, Stage, at, find_program, needed, readme
 from .node_programs import PIXEL, PIXEL_URL, THOUGHT, check_image, check_thought, shown_image
 from .opencode import OpenCode, Seen, opencode_run, opencode_server, text
-from .upstream import Call, Trouble, Turn
+from .upstream import SLOW, Call, Trouble, Turn
 
 DOCUMENTED_MODEL = "accounts/fireworks/models/kimi-k2p6"
 SETUPS = {  # the provider's name in the README: how the matrix calls it, and where the README has it
@@ -67,7 +67,8 @@ def opencode(binary: str, home: Path) -> Iterator[OpenCode]:
 @pytest.fixture
 def project(home: Path, provider: str, stage: Stage) -> Path:
     """A folder as the README sets it up; made once, for OpenCode takes a second to open one."""
-    folder = home / f"{provider}-{stage.dialect}"
+    name = f"{provider}-{stage.dialect}"
+    folder = home / (name if stage.recorder is None else f"{name}-with-heartbeats")
     if not folder.exists():
         folder.mkdir()
         [block] = readme(SETUPS[provider][1], "json")
@@ -129,6 +130,14 @@ def test_tools(ask: Ask, project: Path, stage: Stage) -> None:
     assert [result["tool_call_id"] for result in results] == [call.id for call in calls]
     assert "a line of old text" in results[0]["content"]
     check_thought(stage, turn)
+
+
+@cells("waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model(ask: Ask, stage: Stage) -> None:
+    stage.play(SLOW)
+    assert ask(text("What is the weather?")).texts == [SLOW.text]
+    assert len(stage.requests) == 1
 
 
 @cells("image")

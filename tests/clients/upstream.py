@@ -17,7 +17,7 @@ from typing import Any
 
 from .spoken import SPOKEN, Spoken, refusal
 
-__all__ = ["Call", "ScriptedUpstream", "Step", "Trouble", "Turn", "Usage", "refusal"]
+__all__ = ["SLOW", "Call", "ScriptedUpstream", "Step", "Trouble", "Turn", "Usage", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class Trouble:
     headers: Mapping[str, str] = field(default_factory=dict)
     code: str | None = None
 
+
+SLOW = Turn(reasoning="Hm.", text="Paris is sunny.", pause_s=0.35, gap_s=0.15)
+"""A model that takes its time."""
 
 Step = Turn | Trouble | Callable[[dict[str, Any]], Turn | Trouble]
 """One step of a script. A function chooses by the request, where two clients ask at once."""

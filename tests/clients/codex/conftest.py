@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Stage, serving
+from tests.clients.conftest import Stage, serving, settings_file
+from tests.clients.recorder import Recorder
 from tests.clients.upstream import ScriptedUpstream
 
-from .recorder import Recorder
 from .session import Session
 
 
@@ -21,9 +20,6 @@ def codex(codex_binary: str, tmp_path: Path, stage: Stage) -> Iterator[Session]:
     """Codex on the stage of one dialect."""
     with Recorder(stage.base_url) as recorder:
         yield Session(codex_binary, tmp_path, recorder, stage.model)
-
-
-Settings = Mapping[str, Mapping[str, object]]
 
 
 @pytest.fixture
@@ -41,27 +37,9 @@ def codex_with(codex_binary: str, tmp_path: Path) -> Iterator[Callable[..., Sess
             model: Mapping[str, object] | None = None,
         ) -> Session:
             stack.enter_context(upstream)
-            name = upstream.spoken.model
-            sections = {
-                "server": server or {},
-                "upstreams.scripted": {
-                    "base_url": upstream.base_url,
-                    "dialect": upstream.spoken.name,
-                },
-                f"models.{json.dumps(name)}": {"upstream": "scripted", **(model or {})},
-            }
-            file = tmp_path / "settings.toml"
-            file.write_text(_toml(sections))
+            file = settings_file(tmp_path, upstream, server=server, model=model or {})
             base_url = stack.enter_context(serving(None, "--config", str(file)))
             recorder = stack.enter_context(Recorder(base_url))
-            return Session(codex_binary, tmp_path, recorder, name)
+            return Session(codex_binary, tmp_path, recorder, upstream.spoken.model)
 
         yield start
-
-
-def _toml(sections: Settings) -> str:
-    return "\n".join(
-        line
-        for name, section in sections.items()
-        for line in (f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in section.items()))
-    )

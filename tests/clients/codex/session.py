@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clients.conftest import CODEX_TIMEOUT_S, KEY, NO_NETWORK, Outcome
-
-from .recorder import Recorder
+from tests.clients.recorder import Recorder
 
 PROVIDER = "model_providers.translator"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.clients.conftest import Stage
-from tests.clients.upstream import ScriptedUpstream, Trouble, Turn
+from tests.clients.upstream import SLOW, ScriptedUpstream, Trouble, Turn
 
 from .looking import run
 from .session import PROVIDER, Session
@@ -136,6 +136,17 @@ def test_an_answer_that_breaks_off_is_asked_for_again(codex: Session, stage: Sta
     assert stage.requests[0] == stage.requests[1] == stage.requests[2]
     assert list(codex.folder.iterdir()) == []
     assert all(b"response.failed" in exchange.body for exchange in codex.wire.exchanges[:2])
+
+
+@pytest.mark.cell(client="Codex CLI", case="waiting")
+@pytest.mark.heartbeats
+@pytest.mark.parametrize("dialect", THREE)
+def test_a_slow_model_is_waited_for(codex: Session, stage: Stage) -> None:
+    stage.play(SLOW)
+    outcome = codex.exec("say hello")
+
+    assert (outcome.code, outcome.last_message) == (0, SLOW.text), outcome.log
+    assert len(stage.requests) == 1
 
 
 def impatient(codex: Session) -> Session:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import Stage, needed_module
-from tests.clients.upstream import Call, Turn
+from tests.clients.upstream import SLOW, Call, Turn
 
 from . import script
 from .script import ANSWER, PARIS, PROMPT, THOUGHT, City
@@ -77,6 +77,13 @@ def test_stream_gives_pieces(model: Any, stage: Stage) -> None:
     whole = reduce(add, chunks)
     assert (whole.text, whole.chunk_position) == (ANSWER, "last")
     assert whole.usage_metadata["total_tokens"] == 150
+
+
+@pytest.mark.cell(client=CLIENT, case="waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model_is_waited_for(model: Any, stage: Stage) -> None:
+    stage.play(SLOW)
+    assert stream(model, PROMPT).text == SLOW.text
 
 
 @pytest.mark.cell(client=CLIENT, case="reasoning")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import Stage, needed_module
+from tests.clients.upstream import SLOW
 
 from . import script
 from .script import ANSWER, PARIS, PROMPT, THOUGHT, City
@@ -231,6 +232,13 @@ def test_half_an_answer_is_an_error(openai: Any, client: Any, stage: Stage) -> N
     with pytest.raises(openai.APIError, match=script.CLOSED):
         seen += client.responses.create(model=MODEL, input=PROMPT, stream=True)
     assert "response.completed" not in [event.type for event in seen]
+
+
+@pytest.mark.cell(client=CLIENT, case="waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model_is_waited_for(client: Any, stage: Stage) -> None:
+    stage.play(SLOW)
+    assert stream(client.with_options(max_retries=0)).output_text == SLOW.text
 
 
 @pytest.mark.cell(client=CLIENT, case="incomplete")

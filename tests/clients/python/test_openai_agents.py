@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import Stage, needed_module
-from tests.clients.upstream import Turn
+from tests.clients.upstream import SLOW, Turn
 
 from . import script
 from .script import ANSWER, PARIS, PROMPT, THOUGHT, City
@@ -109,6 +109,13 @@ def test_a_streamed_run_shows_the_answer_in_pieces(run: Run, stage: Stage) -> No
     deltas = [event.delta for event in result.events if event.type == "response.output_text.delta"]
     assert script.in_pieces(deltas, ANSWER)
     assert result.final_output == ANSWER
+
+
+@pytest.mark.cell(client=CLIENT, case="waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model_is_waited_for(run: Run, stage: Stage) -> None:
+    stage.play(SLOW)
+    assert run(PROMPT, streamed=True).final_output == SLOW.text
 
 
 @pytest.mark.cell(client=CLIENT, case="reasoning")

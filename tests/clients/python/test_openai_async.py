@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.clients.conftest import Stage, needed_module
+from tests.clients.upstream import SLOW
 
 from . import script
 from .script import ANSWER, PARIS, PROMPT, THOUGHT, City
@@ -66,6 +67,14 @@ def test_stream_builds_the_response_from_its_pieces(on_client: OnClient, stage: 
     deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert script.in_pieces(deltas, ANSWER)
     assert (final.status, final.output_text) == ("completed", ANSWER)
+
+
+@pytest.mark.cell(client=CLIENT, case="waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model_is_waited_for(on_client: OnClient, stage: Stage) -> None:
+    stage.play(SLOW)
+    _, final = on_client(in_stream(input=PROMPT))
+    assert final.output_text == SLOW.text
 
 
 @pytest.mark.cell(client=CLIENT, case="reasoning")

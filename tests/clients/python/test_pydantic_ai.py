@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.clients.conftest import Stage, needed_module
-from tests.clients.upstream import Call, Turn
+from tests.clients.upstream import SLOW, Call, Turn
 
 from . import script
 from .script import ANSWER, PARIS, PROMPT, THOUGHT, City
@@ -93,6 +93,13 @@ def test_run_stream_gives_pieces(ai: Any, on_model: OnModel, stage: Stage) -> No
             return [text async for text in result.stream_text(delta=True, debounce_by=None)]
 
     assert script.in_pieces(on_model(pieces), ANSWER)
+
+
+@pytest.mark.cell(client=CLIENT, case="waiting")
+@pytest.mark.heartbeats
+def test_a_slow_model_is_waited_for(ai: Any, on_model: OnModel, stage: Stage) -> None:
+    stage.play(SLOW)
+    assert on_model(lambda model: streamed(ai.Agent(model), PROMPT)).output == SLOW.text
 
 
 @pytest.mark.cell(client=CLIENT, case="reasoning")

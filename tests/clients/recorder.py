@@ -1,4 +1,4 @@
-"""A proxy between Codex and the translator that keeps what went through: what Codex itself sent."""
+"""A proxy between a client and the translator that keeps what went through, both ways."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOP = {"connection", "host", "keep-alive", "transfer-encoding"}  # headers of o
 
 @dataclass
 class Exchange:
-    """One request of Codex and what the translator answered."""
+    """One request of the client and what the translator answered."""
 
     path: str
     request: dict[str, Any]
@@ -53,7 +53,7 @@ class Recorder:
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """The bodies that Codex sent, in order."""
+        """The bodies that the client sent, in order."""
         return [exchange.request for exchange in self.exchanges]
 
     def __enter__(self) -> Recorder:
@@ -68,7 +68,7 @@ class Recorder:
 
 class _Handler(BaseHTTPRequestHandler):
     owner: Recorder
-    timeout = 30  # seconds that Codex may be silent
+    timeout = 30  # seconds that the client may be silent
 
     def do_GET(self) -> None:
         self._pass_on(None)
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(piece)
                 self.wfile.flush()
         except ConnectionError:
-            pass  # Codex is gone, and with it our connection to the translator
+            pass  # the client is gone, and with it our connection to the translator
         finally:
             connection.close()
 

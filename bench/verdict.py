@@ -60,12 +60,6 @@ PROMISES = (
     ),
     Promise("the same, to LiteLLM", "≤", 1 / 20, " ×", ratio("us_per_token 200", LITELLM), 3),
     Promise(
-        "the same with 5 streams, which LiteLLM can carry",
-        *("≤", 1 / 20, " ×"),
-        ratio("us_per_token 5", LITELLM),
-        3,
-    ),
-    Promise(
         "streams of 50 tokens a second on one core, 99 % of tokens younger than 20 ms",
         *("≥", 400, ""),
         fact("capacity"),

@@ -68,6 +68,27 @@ async def test_while_the_upstream_thinks(upstream: ScriptedUpstream, path: str) 
         await bounded(gone.wait())
 
 
+async def test_behind_a_body_that_nobody_reads(upstream: ScriptedUpstream) -> None:
+    arrived, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        arrived.set()
+        await call.gone()
+        gone.set()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url)) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        size = 1_000_000
+        writer.write(b"GET /v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+        writer.write(b"x" * size)
+        await bounded(writer.drain())
+        await bounded(arrived.wait())
+        writer.close()
+        await bounded(gone.wait())
+
+
 async def test_in_the_grace_time(upstream: ScriptedUpstream) -> None:
     """Our status line has not been sent: the first piece of the upstream's body is waited for."""
     answered, gone = asyncio.Event(), asyncio.Event()

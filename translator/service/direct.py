@@ -38,7 +38,10 @@ class Http(Direct[bytes], Protocol):
     """That of an HTTP request, while it is answered: pieces of the body."""
 
     def watch(self, left: Callable[[], None]) -> bool:
-        """Have `left` called when the client leaves; False: it has left."""
+        """Have `left` called when the client leaves; False: it has left.
+
+        What there is of the request's body and has not been read is not wanted any more.
+        """
         ...
 
     def unwatch(self) -> None:

@@ -89,6 +89,11 @@ class Http1(HttpToolsProtocol):
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
 
+    def on_body(self, body: bytes) -> None:
+        """Throw away what nobody reads: held back, it would hide the end of the connection."""
+        if not any(request.is_for(self.cycle) for request in self._watched):
+            super().on_body(body)
+
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         cycle = cast("RequestResponseCycle | None", self.cycle)
@@ -110,6 +115,9 @@ class _Direct:
         self._left: Callable[[], None] | None = None
         self._flow = cycle.flow
         self._transport = cycle.transport
+
+    def is_for(self, cycle: RequestResponseCycle) -> bool:
+        return cycle is self._cycle
 
     def ready(self) -> bool:
         cycle = self._cycle

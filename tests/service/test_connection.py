@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import Iterable
 from itertools import pairwise
 
+import aiohttp
+import httpx
+import pytest
 from aiohttp.client_proto import ResponseHandler
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from translator.service.upstreams import connection
+from translator.service.upstreams.body import _Network
+from translator.service.upstreams.transport import Content
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -35,10 +40,11 @@ class Basket:
 
     def __init__(self, look_after: int = 0) -> None:
         self.pieces: list[bytes] = []
+        self.takes = True
         self._look_after = look_after
 
     def ready(self) -> bool:
-        return True
+        return self.takes
 
     def take(self, piece: bytes) -> bool:
         self.pieces.append(piece)
@@ -65,13 +71,20 @@ class Parsed:
         ResponseHandler.data_received = self._real  # type: ignore[method-assign]
 
 
-async def received(reads: Iterable[bytes], *, look_after: int = 0) -> bytes:
-    """The body that is made of these reads, after its head, as takers and reads see it."""
+async def begun() -> tuple[connection.Connection, aiohttp.StreamReader]:
+    """A connection on which an answer has begun, and its body."""
     handler = connection.Connection(asyncio.get_running_loop())
     handler.connection_made(Wire())
     handler.set_response_params(read_until_eof=True, auto_decompress=False)
     handler.data_received(HEAD)
     _, body = await handler.read()  # type: ignore[attr-defined]
+    handler.begins()
+    return handler, body
+
+
+async def received(reads: Iterable[bytes], *, look_after: int = 0) -> bytes:
+    """The body that is made of these reads, after its head, as takers and reads see it."""
+    handler, body = await begun()
     basket = Basket(look_after)
 
     async def read() -> None:
@@ -149,3 +162,66 @@ def test_a_chunk_is_whole_alone_and_written_as_the_standard_says() -> None:
         b"6\r\nhello\r\n",
     ):
         assert connection.chunk(other) is None
+
+
+@pytest.mark.parametrize("size", [1, len(EVENT)])
+def test_reading_goes_on_after_a_pause(size: int) -> None:
+    """Nobody reads until aiohttp pauses; what it still has of its last read is not passed over."""
+
+    async def run() -> None:
+        handler, body = await begun()
+        basket = Basket()
+        basket.takes = False
+        waits = asyncio.create_task(handler.give(body, basket))
+        await asyncio.sleep(0)
+        many = coded(b"x" * size) * (body._high_water_chunks + 1)
+        handler.data_received(many)
+        assert not await asyncio.wait_for(waits, 5)
+        assert handler._reading_paused
+        basket.takes = True
+        reading = asyncio.create_task(handler.give(body, basket))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT) + LAST)
+        await asyncio.wait_for(reading, 5)
+        assert body.is_eof()
+        assert b"".join(basket.pieces) == many.count(b"x") * b"x" + EVENT
+
+    asyncio.run(run())
+
+
+def test_what_came_before_a_break_is_read() -> None:
+    """However many pieces: aiohttp would raise in place of the rest."""
+
+    async def run() -> None:
+        handler, body = await begun()
+        content = Content(body, handler)
+        content.stream = httpx.ByteStream(b"")
+        network = _Network(content)
+        handler.data_received(coded(EVENT))
+        handler.data_received(coded(EVENT))
+        handler.connection_lost(None)
+        basket = Basket()
+        assert await network.read(basket) == EVENT * 2
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await network.read(basket)
+        assert basket.pieces == []
+
+    asyncio.run(run())
+
+
+def test_that_the_taker_wants_a_look_is_not_lost_with_a_wait() -> None:
+    """Who waits may stop in the moment in which the last piece comes."""
+
+    async def run() -> None:
+        handler, body = await begun()
+        basket = Basket(look_after=1)
+        waiting = asyncio.create_task(handler.give(body, basket))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert basket.pieces == [EVENT]
+        assert await asyncio.wait_for(handler.give(body, basket), 5)
+
+    asyncio.run(run())

@@ -349,7 +349,7 @@ class Turn:
 class Progress:
     """Whether an answer grows.
 
-    Signs of life alone are a stall: the HTTP client's clock starts anew with each comment, this one
+    Signs of life alone are a stall: the clock of `Reading` starts anew with each comment, this one
     does not.
     """
 

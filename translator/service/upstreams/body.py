@@ -54,7 +54,8 @@ class _Network:
 
     async def read(self, taker: Taker | None = None) -> bytes | None:
         reader = self._reader
-        if taker is not None and self._connection is not None and not reader.is_eof():
+        goes_on = not reader.is_eof() and reader.exception() is None
+        if goes_on and taker is not None and self._connection is not None:
             wants_a_look = await self._connection.give(reader, taker)
             if wants_a_look:
                 return None

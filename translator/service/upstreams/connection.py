@@ -73,15 +73,24 @@ class Connection(ResponseHandler):
     """Has somebody take what comes, where it comes."""
 
     _heard: Callable[[bytes], None] | None = None
+    _unseen: asyncio.Future[bool] | None = None  # what a cancelled `give` would have said
+    _was_paused = False  # in this answer; then aiohttp's parser may be in the middle of anything
 
-    def leave_clock(self) -> None:
-        """Bound no reads: aiohttp winds its clock with each chunk, which costs more than that."""
+    def begins(self) -> None:
+        """An answer has begun.
+
+        Its reads are not bounded here: aiohttp winds its clock with each chunk, which costs more
+        than that.
+        """
+        self._unseen = None
+        self._was_paused = self._reading_paused
         self.read_timeout = None
         self.start_timeout()
 
     async def give(self, body: aiohttp.StreamReader, taker: Taker) -> bool:
         """Give what comes to a taker, until it wants a look (True), or there is what to read."""
-        looks: asyncio.Future[bool] = self._loop.create_future()
+        looks: asyncio.Future[bool] = self._unseen or self._loop.create_future()
+        self._unseen = None
         held = body._buffer
         ready, take = taker.ready, taker.take
         between = False  # whether aiohttp's parser is between two chunks
@@ -99,7 +108,7 @@ class Connection(ResponseHandler):
                     ResponseHandler.data_received(self, data)
                     ends = body._http_chunk_splits
                     ended = bool(ends and ends[-1] == body.total_bytes)
-                    between = ended and data.endswith(_EVENT_END)
+                    between = ended and data.endswith(_EVENT_END) and not self._was_paused
                 if not looks.done():
                     hand_over()
             except Exception as error:
@@ -110,7 +119,7 @@ class Connection(ResponseHandler):
                 if not ready():
                     looks.set_result(False)
                     return
-                if len(held) == 1 and not self._reading_paused:
+                if len(held) == 1 and not self._was_paused:
                     # what `read_nowait` does, which are five calls for one small piece
                     piece = held.popleft()
                     body._size -= len(piece)
@@ -129,6 +138,10 @@ class Connection(ResponseHandler):
         try:
             heard(b"")  # something may have come meanwhile
             return await looks
+        except asyncio.CancelledError:
+            if looks.done() and not looks.cancelled():
+                self._unseen = looks
+            raise
         finally:
             self._heard = None
 
@@ -138,9 +151,13 @@ class Connection(ResponseHandler):
         else:  # without data, aiohttp goes on with what it held back
             ResponseHandler.data_received(self, data)
 
+    def pause_reading(self) -> None:
+        self._was_paused = True
+        super().pause_reading()
+
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Only what was paused: aiohttp resumes after each read, and parses no bytes each time."""
-        if self._reading_paused or self._buffer_paused:
+        if self._was_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -105,8 +105,9 @@ class Reading:
                 if now >= until:
                     return None
                 continue
-            if piece is not None:
-                self.hears()
+            if piece is None:
+                return None  # what the taker has is not lost, whatever the time
+            self.hears()
             self._check()
             return piece
 

@@ -174,7 +174,7 @@ async def _began(_: object, __: object, end: aiohttp.TraceRequestEndParams) -> N
     connection = end.response.connection
     protocol = None if connection is None else connection.protocol
     if isinstance(protocol, Connection):
-        protocol.leave_clock()
+        protocol.begins()
     else:
         protocol = None
     _sending.get().content = Content(end.response.content, protocol)

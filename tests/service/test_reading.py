@@ -1,0 +1,53 @@
+"""How an upstream's answer is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+
+from translator.service.errors import Stopping
+from translator.service.process.drain import Drain
+from translator.service.upstreams.connection import Taker
+from translator.service.upstreams.reading import Reading
+
+pytestmark = pytest.mark.anyio
+
+
+class Last:
+    """An answer of which a taker has the last piece when the service ends, in the same moment."""
+
+    def __init__(self, drain: Drain) -> None:
+        self._drain = drain
+
+    async def read(self, taker: Taker | None = None) -> bytes | None:
+        self._drain.end()
+        return None if taker is not None and not taker.take(b"the end") else b"more"
+
+    async def aclose(self) -> None: ...
+
+
+class Ended:
+    """Has taken the end: whoever reads has to look."""
+
+    def ready(self) -> bool:
+        return True
+
+    def take(self, piece: bytes) -> bool:
+        return False
+
+
+async def test_the_end_that_a_taker_has_is_not_lost_as_the_service_ends() -> None:
+    drain = Drain()
+    answer: Any = Last(drain)
+
+    async def opening() -> Any:
+        return answer
+
+    async with Reading(opening(), drain, until=math.inf, silence_s=10) as reading:
+        await reading.answer()
+        assert await asyncio.wait_for(reading.next(taker=Ended()), 5) is None
+        with pytest.raises(Stopping):
+            await reading.next()

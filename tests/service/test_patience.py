@@ -70,6 +70,31 @@ async def test_a_pause_between_waits_does_not_count() -> None:
     patience.close()
 
 
+@pytest.mark.parametrize("first", ["cancel", "end"])
+async def test_who_is_cancelled_at_the_same_time_is_not_told_of_a_timeout(first: str) -> None:
+    """A client that leaves in the moment of a heartbeat has left."""
+    patience = Patience()
+
+    def both() -> None:
+        for act in (
+            (task.cancel, patience.end) if first == "cancel" else (patience.end, task.cancel)
+        ):
+            act()
+
+    async def wait() -> None:
+        nonlocal patience
+        patience = Patience()
+        asyncio.get_running_loop().call_soon(both)
+        with patience.until(soon(1000)):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(wait())
+    with pytest.raises(asyncio.CancelledError):
+        await bounded(task)
+    assert task.cancelled()
+    patience.close()
+
+
 async def test_a_wait_can_be_ended_from_outside() -> None:
     patience = Patience()
     asyncio.get_running_loop().call_later(0.02, patience.end)

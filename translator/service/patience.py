@@ -37,6 +37,7 @@ class Patience:
 
     def __enter__(self) -> None:
         self._waits = True
+        self._cancelled_before = self._task.cancelling()
         if self._timer is None or self._until < self._rings:
             self._wake_at(self._until)
 
@@ -73,7 +74,6 @@ class Patience:
         if not self._waits or self._over:
             return
         self._over = True
-        self._cancelled_before = self._task.cancelling()
         self._task.cancel()
 
     def close(self) -> None:

@@ -318,7 +318,7 @@ class Connection:
 
     async def _give(self, *messages: dict[str, object]) -> None:
         """Send; waits for a client that reads slowly, within its bound."""
-        waits = self._direct is None or self._direct.waits()
+        waits = len(messages) > 1 or self._direct is None or self._direct.waits()
         try:
             async with asyncio.timeout(self._server.client_timeout_s if waits else None):
                 for message in messages:

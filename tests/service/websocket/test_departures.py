@@ -28,6 +28,7 @@ from tests.service.wire import (
     make_settings,
     serving,
 )
+from translator.service.process import sockets
 
 from .talking import (
     CREATE,
@@ -103,6 +104,29 @@ async def test_a_client_that_does_not_read_is_given_up(
         await bounded(gone.wait())
         socket.transport.abort()
     assert "it does not take its answer" in caplog.text
+
+
+async def test_a_client_that_reads_no_more_at_the_end_is_given_up(
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last events are several messages; that the first of them fits says nothing of the rest."""
+    caplog.set_level(logging.INFO, logger="translator")
+    monkeypatch.setattr(sockets._Messages, "waits", lambda _: False)
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(chunk({"content": "x" * 6_000_000}), chunk({}, "stop"))
+        await call.end()
+
+    upstream.script = script
+    async with serving(make_settings(upstream.url, client_timeout_s=0.2)) as base:
+        socket = await open_socket(base)
+        socket.transport.pause_reading()
+        await socket.send(json.dumps(CREATE))
+        async with asyncio.timeout(BOUND_S):
+            while "it does not take its answer" not in caplog.text:
+                await asyncio.sleep(0.05)
+        socket.transport.abort()
 
 
 async def test_each_turn_is_one_line(

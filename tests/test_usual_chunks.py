@@ -66,9 +66,10 @@ USUAL: dict[Callable[[bytes], object], bytes] = {
         {},
         {"choice": {"index": None, "message": None, "finish_reason": "", "logprobs": None}},
         {"usage": None, "error": None, "service_tier": None, "x_groq": None, "timings": {"a": 1}},
+        {"citations": None, "search_results": None},
         {"system_fingerprint": "f", "obfuscation": "xx", "token_ids": [1]},
     ],
-    ids=["plain", "empty choice", "empty top", "what nobody reads"],
+    ids=["plain", "empty choice", "empty top", "no sources", "what nobody reads"],
 )
 @pytest.mark.parametrize("more", USUAL, ids=lambda more: more.__name__)
 def test_keys_without_meaning_change_nothing(
@@ -160,12 +161,14 @@ pieces = st.builds(
     index=st.sampled_from([0, 0, 0, 1, None]),
     id=st.sampled_from([None, None, "", "call_1", "call_2"]),
     function=st.sampled_from([{}, {}, {"name": "f"}, {"name": ""}]),
+    extra_content=st.none(),
 )
 deltas = st.one_of(
     st.builds(lambda text: {"content": text}, texts),
     st.builds(lambda text: {"content": text}, texts),
     st.builds(lambda text: {"reasoning_content": text}, texts),
     st.builds(lambda text: {"reasoning": text, "content": ""}, texts),
+    st.builds(lambda text: {"content": text, "extra_content": None}, texts),
     pieces,
     pieces,
     st.just({"content": "a", "reasoning_content": "b"}),
@@ -184,6 +187,8 @@ odd = st.sampled_from(
         b'{"choices":[{"delta":{"content":"a"}}]}\n{"choices":[{"delta":{"content":"b"}}]}',
         b'{"choices":[{"delta":{"content":"a"},"index":1}]}',
         b'{"choices":[{"delta":{"content":"a"}}],"service_tier":"default"}',
+        b'{"choices":[{"delta":{"content":"a"}}],"citations":["https://a.example"]}',
+        b'{"choices":[{"delta":{"content":"a"}}],"citations":null,"search_results":null}',
     ]
 )
 payloads = st.lists(st.one_of(deltas.map(chunk), deltas.map(chunk), odd), max_size=30)
@@ -192,6 +197,13 @@ payloads = st.lists(st.one_of(deltas.map(chunk), deltas.map(chunk), odd), max_si
 @given(payloads, st.sampled_from(READ_AS), st.booleans())
 @example(
     [ARGUMENTS, chunk(call("}", index=1)), ARGUMENTS, chunk(call("}", index=None))], BASE, False
+)
+@example([TEXT, chunk({"content": "!", "extra_content": None})], BASE, False)
+@example([ARGUMENTS, chunk(call("}", extra_content=None))], BASE, False)
+@example(
+    [chunk({"content": "a"}, citations=["https://a.example"]), TEXT, chunk({}, citations=None)],
+    BASE,
+    False,
 )
 def test_both_ways_read_the_same(payloads: list[bytes], dialect: Dialect, recovers: bool) -> None:
     dialect = msgspec.structs.replace(dialect, recover_calls=recovers)

@@ -49,6 +49,7 @@ from .json_values import (
     as_list,
     as_object,
     as_string,
+    is_there,
     objects_in,
     without_halves,
 )
@@ -172,7 +173,7 @@ class ChatReader:
         self._malformed = 0
         if not chunk.choices and chunk.usage is None:
             return self._read_odd(payload)
-        if chunk.error is not UNSET and bytes(chunk.error) != b"null":
+        if is_there(chunk.error):
             return self._read_odd(payload)
         return self._read_chunk(chunk)
 
@@ -276,7 +277,7 @@ class ChatReader:
 
     def _read_chunk(self, chunk: chat.Chunk) -> list[Delta]:
         deltas: list[Delta] = []
-        if chunk.citations is not UNSET or chunk.search_results is not UNSET:
+        if is_there(chunk.citations) or is_there(chunk.search_results):
             self._read_sources(chunk.citations, chunk.search_results, deltas)
         usage = chunk.usage
         for choice in chunk.choices or ():
@@ -326,7 +327,7 @@ class ChatReader:
                 self._split(deltas, self._tags.call(), None)
             self._produced = True
             deltas.extend(map(self._with_whole_characters, self._calls.read(calls)))
-        if delta.extra_content is not UNSET:
+        if is_there(delta.extra_content):
             deltas.append(CallExtra(None, delta.extra_content))
 
     # --- kinds of content ---------------------------------------------------------------------

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
-from msgspec import DecodeError, Raw
+from msgspec import DecodeError, Raw, UnsetType
 
 NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
 """What the decoder raises: for bytes that are no JSON, or none of the type that is wanted; for
@@ -35,6 +35,11 @@ def is_object(raw: Raw) -> bool:
 def is_null(raw: Raw) -> bool:
     """The raw value is null."""
     return _first_byte(raw) == b"n"
+
+
+def is_there(raw: Raw | UnsetType) -> TypeGuard[Raw]:
+    """The key is there, and its value is not null."""
+    return not isinstance(raw, UnsetType) and not is_null(raw)
 
 
 def _first_byte(raw: Raw) -> bytes:

@@ -14,12 +14,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from msgspec import UnsetType
-
 from . import chat
 from .deltas import CallExtra, ToolCall
 from .json_text import JsonExtent
-from .json_values import without_halves
+from .json_values import is_there, without_halves
 
 
 class _Call:
@@ -78,7 +76,7 @@ class ToolCallPieces:
                 call.id = identity
             self._name(call, name, identity)
             read.append(_goes_on(call, _arguments_text(function.arguments)))
-            if not isinstance(piece.extra_content, UnsetType):
+            if is_there(piece.extra_content):
                 read.append(CallExtra(call.key, piece.extra_content))
         return read
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from translator import invalid
 from translator.service.seen.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
 
 from .operations_page import BLOCKS, COMMAND, PAGE, ROOT, SECTIONS, block, meanings
 
 TEXT = PAGE.read_text("utf-8")
-_ROW = re.compile(r"^\| `([a-z_]+)` \|", re.MULTILINE)
+_ROW = re.compile(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -35,7 +36,7 @@ def test_every_setting_says_what_it_means(section: str) -> None:
 
 def codes() -> set[str]:
     """All codes of errors in the source."""
-    found: set[str] = set(KNOWN_CODES)
+    found = set(KNOWN_CODES) | {code for _, code in invalid.CODES}
     for path in (ROOT / "translator").rglob("*.py"):
         if "probe" in path.parts:
             continue
@@ -60,7 +61,8 @@ def _is_notice(call: ast.Call) -> bool:
 def rows(heading: str) -> set[str]:
     """The first column of the table below a heading."""
     part = TEXT.partition(f"\n{heading}\n")[2]
-    return set(_ROW.findall(re.split(r"\n##+ ", part)[0]))
+    cells = _ROW.findall(re.split(r"\n##+ ", part)[0])
+    return {word.strip("`") for cell in cells for word in cell.split(", ")}
 
 
 def test_every_code_of_an_error_is_explained() -> None:

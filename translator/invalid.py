@@ -17,7 +17,7 @@ MAX_SEARCHED_BYTES = 1024 * 1024
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?\Z", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(.*?)`")
-_CODES = (
+CODES = (
     ("missing required field", "missing_required_parameter"),
     ("Invalid enum value", "invalid_value"),
     ("Invalid value", "invalid_value"),
@@ -27,6 +27,7 @@ _CODES = (
     (" >= ", "integer_below_min_value"),
     (" <= ", "integer_above_max_value"),
 )
+"""Words in the decoder's message, and OpenAI's code for such a mistake; the first row that fits."""
 
 
 def invalid_from(error: Exception) -> InvalidRequest:
@@ -48,7 +49,7 @@ def invalid_from(error: Exception) -> InvalidRequest:
         return InvalidRequest(
             f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
         )
-    code = next((code for words, code in _CODES if words in what), "invalid_type")
+    code = next((code for words, code in CODES if words in what), "invalid_type")
     return InvalidRequest(f"Invalid '{path or 'body'}': {what}.", param=path or None, code=code)
 
 

@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
         "--workers",
         type=_count,
         metavar="NUMBER",
-        help="processes that answer; SIGHUP replaces them one by one (default: 1)",
+        help="processes that answer; SIGHUP replaces several one by one (default: 1)",
     )
     add("--post", help=argparse.SUPPRESS)  # of a worker: see `translator.service.process.workers`
     parser.set_defaults(run=run)

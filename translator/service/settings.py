@@ -1,6 +1,6 @@
 """What an operator can set, and every mistake in it at once.
 
-    settings = [ server ], upstreams, [ models ] ;
+    settings = [ server ], upstreams, [ models ], [ clients ] ;
 
 A file is TOML. Each section is checked key by key, so that one start shows all mistakes, each with
 its path: `models."kimi-k2p6".upstream: there is no upstream "firework"; known: fireworks`. The
@@ -210,7 +210,8 @@ class UpstreamSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     order of preference."""
 
     api_key_env: str | None = None
-    """The environment variable that holds its key; without it, the client's own is passed on."""
+    """The environment variable that holds its key; without it, the client's own is passed on,
+    unless there are `[clients]`, whose keys are for this service alone."""
 
     dialect: str = "auto"
     """What it speaks; "auto" is known from its host, else base."""

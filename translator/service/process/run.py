@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 def run(
     settings: Settings, *, log_level: str, watch: bool = False, post: Post | None = None
 ) -> int:
-    """Serve until SIGINT or SIGTERM; `watch` shows on stdout what goes on.
+    """Serve until a signal ends it; `watch` shows on stdout what goes on.
 
     `post` is that of one worker among several. Raises SettingsError when the address, or the folder
     for traces, cannot be used.

@@ -57,7 +57,7 @@ def start_logging(level: str, form: LogFormat = "text", stream: TextIO | None = 
     where.setFormatter(FORMATTERS[form]())
     logging.basicConfig(level=logging.WARNING, handlers=[where], force=True)
     logging.getLogger("translator").setLevel(level.upper())
-    # Codex asks for a WebSocket in each session and is told 426; that is no reason to warn.
+    # Without WebSockets here, Codex is told 426 in each session; that is no reason to warn.
     logging.getLogger("uvicorn.error").addFilter(_says_more_than_no_websocket)
 
 

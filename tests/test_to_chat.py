@@ -542,3 +542,15 @@ def test_schemas_are_rewritten_where_they_would_be_refused() -> None:
 
 def test_every_request_carries_what_the_dialect_adds() -> None:
     assert chat("minimax")["reasoning_split"] is True
+
+
+@pytest.mark.parametrize(
+    "said", [[{"role": "assistant", "content": None}], [{"role": "assistant", "content": []}]]
+)
+def test_a_conversation_in_which_nothing_is_said_is_refused(said: list[Any]) -> None:
+    """No upstream takes a request without messages."""
+    body = json.dumps({"model": "m", "input": said}).encode()
+    with pytest.raises(InvalidRequest, match="nothing is said") as refused:
+        translation(body)
+    assert refused.value.param == "input"
+    assert translation(json.dumps({"model": "m", "input": said, "instructions": "Go."}).encode())

@@ -119,6 +119,10 @@ def write_chat_request(
         vision=target.vision,
         thinking=writer.thinking,
     )
+    if not conversation.messages and request.generate is not False:
+        raise InvalidRequest(
+            "Invalid 'input': nothing is said in it.", param="input", code="invalid_value"
+        )
     fields: dict[str, Any] = {
         "model": model,
         "messages": conversation.messages,

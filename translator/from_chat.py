@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -153,12 +154,9 @@ class ChatReader:
             case Reasoning() if self._split_by_server is not self._stray_close:
                 return _MORE_REASONING.get(delta.field)
             case ToolCall():
-                return self._more_arguments
+                return partial(_more_of_a_call, self._calls)
             case _:
                 return None
-
-    def _more_arguments(self, payload: bytes) -> ToolCall | None:
-        return self._calls.more(*more_arguments(payload))
 
     def _read(self, payload: bytes) -> list[Delta]:
         if self.over:
@@ -474,6 +472,10 @@ class ChatReader:
         if arguments is delta.arguments:
             return delta
         return ToolCall(delta.key, delta.id, delta.name, arguments)
+
+
+def _more_of_a_call(calls: ToolCallPieces, payload: bytes) -> ToolCall | None:
+    return calls.more(*more_arguments(payload))
 
 
 def _text_of_kind(kind: str, text: str) -> Delta:

@@ -142,3 +142,48 @@ async def test_a_socket_remembers_what_its_turns_have_forgotten(
     assert [one["content"] for one in asked[-1]] == [
         *("question 1", "answer 1", "question 2", "answer 2", "question 3"),
     ]
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions", "socket"])
+async def test_what_is_over_is_gone_without_a_search_for_cycles(
+    upstream: ScriptedUpstream, path: str
+) -> None:
+    """Python looks for cycles seldom here: with some in each request, memory would grow for long."""
+    settings = make_settings(upstream.url)
+    body: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+    if path == "/v1/chat/completions":
+        body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+
+    async def ask(url: str) -> None:
+        if path != "socket":
+            async with httpx.AsyncClient(timeout=BOUND_S) as client:
+                answer = await client.post(url + path, json=body)
+                assert b"[DONE]" in answer.content
+            return
+        async with connect(url.replace("http", "ws", 1) + "/v1/responses") as socket:
+            await socket.send(json.dumps({"type": "response.create", "model": "m", "input": "Hi"}))
+            while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
+                pass
+
+    async with serving(settings) as url:
+        await ask(url)  # what is made once
+        await asyncio.sleep(0.1)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await ask(url)
+            await asyncio.sleep(0.1)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            found = [type(one).__qualname__ for one in gc.garbage if _is_ours(one)]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+    assert found == []
+
+
+def _is_ours(one: object) -> bool:
+    module = type(one).__module__
+    return module.startswith(("translator.", "uvicorn.protocols"))

@@ -184,7 +184,10 @@ class Front:
         if (exchange.header("upgrade") or "").lower() == "websocket":
             raise UpgradeRefused
         scope["exchange"] = exchange
-        await self._inner(scope, receive, send)
+        try:
+            await self._inner(scope, receive, send)
+        finally:
+            del scope["exchange"]  # which holds the scope
 
     def _has_door(self, scope: Scope, path: str) -> bool:
         """Whether a path is answered on the port that it was asked on."""
@@ -215,7 +218,7 @@ class Front:
                 turns=self._turns,
                 authorization=exchange.header("authorization"),
                 watch=self._watch,
-                direct=scope.get("extensions", {}).get(EXTENSION),
+                direct=scope.get("extensions", {}).pop(EXTENSION, None),
             )
             await connection.run()
         finally:

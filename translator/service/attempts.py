@@ -194,14 +194,14 @@ class Asking:
         return Attempt(translation, body, (*translation.notices, *notices))
 
     def _translation(self, dialect: Dialect) -> Translation:
-        route = self._route
+        route, clock = self._route, self._clock
         return Translation(
             self._request,
             dialect=dialect,
             response_id=self._response_id,
             created_at=self._created_at,
             new_id=self._new_id,
-            now=lambda: int(self._clock()),
+            now=lambda: int(clock()),
             target=Target(
                 model=route.upstream_model,
                 max_output_tokens=route.max_output_tokens,

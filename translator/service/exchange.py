@@ -46,7 +46,7 @@ class Exchange(Record):
         self._patience: Patience | None = None  # of the task that answers
         self._now = asyncio.get_running_loop().time
         self._ended = False
-        self.direct: Http | None = scope.get("extensions", {}).get(EXTENSION)
+        self.direct: Http | None = scope.get("extensions", {}).pop(EXTENSION, None)
         """The short way for pieces of an answer that has begun, where the server has one."""
 
         super().__init__(

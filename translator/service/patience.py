@@ -56,7 +56,7 @@ class Patience:
             raise TimeoutError from error
 
     def _wake_at(self, when: float) -> None:
-        self.close()
+        self._stop_timer()
         self._rings = when
         self._timer = self._loop.call_at(when, self._look)
 
@@ -78,6 +78,10 @@ class Patience:
 
     def close(self) -> None:
         """There are no more waits."""
+        self._stop_timer()
+        del self._task  # which may hold what holds this
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -141,9 +141,9 @@ class Connection:
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._serve(tasks)
-        except* ClientLeft as left:
-            reasons = filter(None, map(str, left.exceptions))
-            self._record.outcome = ": ".join(["client left", *reasons])
+        except ExceptionGroup as ended:  # no `except*`, which keeps the group to itself
+            self._record.outcome = _left(ended)
+            ended.with_traceback(None)  # whose frames hold the group
         self._record.notes = f"{self._count} turns"
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
@@ -327,6 +327,14 @@ class Connection:
             raise ClientLeft("it does not take its answer") from None
         except OSError:  # so a server says that nobody is there any more
             raise ClientLeft from None
+
+
+def _left(ended: ExceptionGroup[Exception]) -> str:
+    """The outcome where clients have left; raises what else there was."""
+    left, others = ended.split(ClientLeft)
+    if others is not None:
+        raise others
+    return ": ".join(["client left", *filter(None, map(str, left.exceptions if left else ()))])
 
 
 def _head_of(frame: bytes) -> _Head:

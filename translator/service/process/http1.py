@@ -52,6 +52,10 @@ class Http1(HttpToolsProtocol):
         self._refused = False
         self._watched: set[_Direct] = set()
 
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        cast("Parser", self.parser).close()  # another protocol has the connection
+
     def connection_lost(self, exc: Exception | None) -> None:
         cast("Parser", self.parser).close()
         super().connection_lost(exc)
@@ -175,8 +179,8 @@ class Parser:
         self._unheard = False
 
     def close(self) -> None:
-        """Nothing more is parsed: let go of the parser, which holds this one."""
-        del self._parser
+        """Nothing more is parsed: let go of the parser and of the protocol, which hold this one."""
+        del self._parser, self._protocol
 
     def _fresh(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)

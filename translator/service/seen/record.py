@@ -114,6 +114,7 @@ class Record:
         log.log(logging.DEBUG if self.path in PROBED else logging.INFO, Line(self))
         if self.witness is not None:
             self.witness.ended(self)
+            self.witness = None  # which holds this
         _without_frames(self.failure)
 
     def _settle(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +23,7 @@ from .wire import (
     bounded,
     chunk,
     make_settings,
+    say_hello,
     serving,
 )
 
@@ -144,21 +146,42 @@ async def test_a_socket_remembers_what_its_turns_have_forgotten(
     ]
 
 
+async def hello(call: Call) -> None:
+    await say_hello(call)
+
+
+def later_first() -> Callable[[Call], Awaitable[None]]:
+    """Each request is told to come back, and then answered."""
+    numbers = itertools.count()
+
+    async def script(call: Call) -> None:
+        if next(numbers) % 2:
+            await say_hello(call)
+        else:
+            await call.answer({}, 503, headers={"retry-after": "0"})
+
+    return script
+
+
+@pytest.mark.parametrize("script", [hello, later_first()], ids=["at once", "asked again"])
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions", "socket"])
 async def test_what_is_over_is_gone_without_a_search_for_cycles(
-    upstream: ScriptedUpstream, path: str
+    upstream: ScriptedUpstream, path: str, script: Callable[[Call], Awaitable[None]]
 ) -> None:
     """Python looks for cycles seldom here: with some in each request, memory would grow for long."""
+    upstream.script = script
     settings = make_settings(upstream.url)
     body: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
     if path == "/v1/chat/completions":
         body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    of_the_test: list[object] = []  # httpx's own cycles there do not count
 
     async def ask(url: str) -> None:
         if path != "socket":
             async with httpx.AsyncClient(timeout=BOUND_S) as client:
                 answer = await client.post(url + path, json=body)
                 assert b"[DONE]" in answer.content
+                of_the_test.extend((client, answer))
             return
         async with connect(url.replace("http", "ws", 1) + "/v1/responses") as socket:
             await socket.send(json.dumps({"type": "response.create", "model": "m", "input": "Hi"}))
@@ -186,4 +209,4 @@ async def test_what_is_over_is_gone_without_a_search_for_cycles(
 
 def _is_ours(one: object) -> bool:
     module = type(one).__module__
-    return module.startswith(("translator.", "uvicorn.protocols"))
+    return module.startswith(("translator.", "uvicorn.protocols", "httpx", "tenacity"))

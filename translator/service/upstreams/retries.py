@@ -26,6 +26,7 @@ from translator.service.seen.record import Record
 from translator.service.settings import Server
 from translator.upstream_errors import read_upstream_error
 
+from .body import body
 from .endpoints import OUT_OF_ORDER, Endpoint, Endpoints
 from .transport import FAULTS, cause, fault, was_idle
 
@@ -154,7 +155,7 @@ class Tries:
         else:
             response = _response(state)
             error = read_upstream_error(response.status_code, b"")
-            await response.aclose()
+            await body(response).aclose()
         seconds = state.next_action.sleep if state.next_action else 0.0
         log.warning("upstream %s: %s Asked again in %.2fs.", self._name, error.message, seconds)
         if self._record is not None:

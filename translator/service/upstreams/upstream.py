@@ -165,7 +165,7 @@ class Upstreams:
                 async with asyncio.timeout(PROBE_S):
                     request = self._http.build_request("GET", url)
                     response = await self._http.send(request, stream=True)
-                    await response.aclose()
+                    await body(response).aclose()
             except (*FAULTS, TimeoutError):
                 return None
             return response.status_code

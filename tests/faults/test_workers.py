@@ -14,6 +14,9 @@ import pytest
 
 from tests.service.wire import BOUND_S, ScriptedUpstream, bounded, events
 from translator.__main__ import main
+from translator.service.look.background import CLOSING_S
+from translator.service.process.serving import CLOSE_S
+from translator.service.seen.otel import FLUSH_S
 
 from .processes import ASK, Load, Serving, serve, slow_hello, write
 
@@ -49,6 +52,11 @@ async def gone(pids: Sequence[int]) -> None:
     async with asyncio.timeout(2 * BOUND_S):
         while any(map(is_there, pids)):
             await asyncio.sleep(0.05)
+
+
+def test_the_parent_waits_for_all_that_a_worker_may_wait_for_at_its_end() -> None:
+    """Spans, the traces' folder, and the feed in it, one after the other."""
+    assert CLOSE_S >= FLUSH_S + 2 * CLOSING_S
 
 
 async def test_several_processes_answer_on_one_port(

@@ -33,6 +33,9 @@ LINGER_S = 0.5
 END_S = 5.0
 """How long clients have to take the failure of an answer that was cut."""
 
+CLOSE_S = 25.0
+"""How long spans and traces that wait may then take, where whoever gets them does not answer."""
+
 _TICK_S = 0.05
 
 

@@ -27,12 +27,12 @@ from translator.service.seen.shared_metrics import shared_metrics, worker_gone
 from translator.service.settings import Server, Settings
 
 from .run import announce, listen, listen_for_metrics
-from .serving import END_S, LINGER_S, READY
+from .serving import CLOSE_S, END_S, LINGER_S, READY
 
 START_S = 60.0
 """How long a worker may take until it serves."""
 
-MARGIN_S = LINGER_S + 2 * END_S + 2
+MARGIN_S = LINGER_S + 2 * END_S + CLOSE_S + 2
 """How much longer than `drain_s` the end of a worker may take."""
 
 STEADY_S = 10.0

@@ -10,12 +10,24 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.service.wire import BOUND_S, HELLO, Call, ScriptedUpstream, chunk, make_settings, serving
+from tests.service.wire import (
+    BOUND_S,
+    COMPLETION,
+    HELLO,
+    Call,
+    ScriptedUpstream,
+    chunk,
+    make_settings,
+    serving,
+)
+
+from .processes import serve
 
 pytestmark = pytest.mark.anyio
 
@@ -39,8 +51,8 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def client(url: str, way: str) -> AsyncGenerator[Client]:
-    """It has asked; its socket takes little that it does not read."""
+async def client(url: str, way: str, *lines: str) -> AsyncGenerator[Client]:
+    """It has asked, with further header lines; its socket takes little that it does not read."""
     host, _, port = url.removeprefix("http://").partition(":")
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -60,8 +72,10 @@ async def client(url: str, way: str) -> AsyncGenerator[Client]:
     )
     fields = {name: ASK[name] for name in ("model", "messages" if way == "chat" else "input")}
     body = json.dumps(fields | ({} if way == "compact" else {"stream": way in ("stream", "chat")}))
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
-    await asyncio.get_running_loop().sock_sendall(sock, (head + body).encode())
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    await asyncio.get_running_loop().sock_sendall(
+        sock, "".join([head, *lines, "\r\n", body]).encode()
+    )
     try:
         yield Client(sock)
     finally:
@@ -122,3 +136,88 @@ async def test_a_client_that_does_not_read_stops_the_upstream(
         assert 0 < watched.sent < 16 * 1024 * 1024  # of which the kernel's buffers are the most
         one.leave()
         await asyncio.wait_for(watched.gone.wait(), SOON_S)
+
+
+@pytest.mark.parametrize("way", ["stream", "chat", "websocket"])
+async def test_a_client_that_only_says_that_it_leaves_has_left(
+    upstream: ScriptedUpstream, way: str
+) -> None:
+    """It does not read, and sends the end of what it has to say: its buffers stay full."""
+    watched = Watched(upstream, "while nobody reads")
+    async with serving(make_settings(upstream.url)) as url, client(url, way) as one:
+        await asyncio.wait_for(watched.there.wait(), BOUND_S)
+        one.sock.shutdown(socket.SHUT_WR)
+        await asyncio.wait_for(watched.gone.wait(), SOON_S)
+
+
+@pytest.mark.parametrize("way", ["stream", "chat", "websocket"])
+async def test_a_client_that_does_not_read_is_cut_off_in_time(
+    upstream: ScriptedUpstream, way: str
+) -> None:
+    """It stays, and nothing of the service stays with it: not even the connection."""
+    watched = Watched(upstream, "while nobody reads")
+    settings = make_settings(upstream.url, client_timeout_s=0.5)
+    async with serving(settings) as url, client(url, way) as one:
+        await asyncio.wait_for(watched.gone.wait(), BOUND_S)
+        await let_go(one)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux bounds it")
+async def test_what_is_closed_waits_for_no_client_either(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """A whole answer that is not read is handed over to the system, which waits as long."""
+
+    async def script(call: Call) -> None:
+        body = json.loads(json.dumps(COMPLETION))
+        body["choices"][0]["message"]["content"] = "x" * 16 * 1024 * 1024
+        await call.answer(body)
+
+    upstream.script = script
+    async with (
+        serve(tmp_path, upstream.url, client_timeout_s=1) as served,
+        client(served.url, "json", "connection: close\r\n") as one,
+    ):
+        async with asyncio.timeout(BOUND_S):
+            while not upstream.calls:
+                await asyncio.sleep(0.02)
+        assert is_held(one)
+        await let_go(one)
+
+
+def is_held(one: Client) -> bool:
+    """Whether the service has the other end of a connection: a file, and not the system alone."""
+    ends = one.sock.getpeername()[1], one.sock.getsockname()[1]
+    of_both = [f"0100007F:{end:04X}" for end in ends]
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    return any(line.split()[1:3] == of_both and line.split()[9] != "0" for line in lines)
+
+
+async def let_go(one: Client) -> None:
+    async with asyncio.timeout(BOUND_S):
+        while is_held(one):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one packet", "later"])
+async def test_a_request_behind_the_first_hides_no_departure(
+    upstream: ScriptedUpstream, path: str, at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(upstream, "before the body")
+    body = json.dumps(ASK | {"stream": True}).encode()
+    request = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+    request %= (path.encode(), len(body), body)
+    async with serving(make_settings(upstream.url)) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request * 2 if at_once else request)
+        await asyncio.wait_for(watched.there.wait(), BOUND_S)
+        if not at_once:
+            writer.write(request)
+            await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.wait_for(watched.gone.wait(), SOON_S)
+    assert len(upstream.calls) == 1
+    assert "Traceback" not in caplog.text
+    assert "ASGI" not in caplog.text

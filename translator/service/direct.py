@@ -33,6 +33,10 @@ class Direct(Protocol[P]):
         """Whether `send` would wait, as the client does not take what it is given."""
         ...
 
+    def abort(self) -> None:
+        """End the connection, with all that the client has not taken."""
+        ...
+
 
 class Http(Direct[bytes], Protocol):
     """That of an HTTP request, while it is answered: pieces of the body."""

@@ -202,6 +202,8 @@ class Exchange(Record):
             with self._patience.until(self._now() + self._server.client_timeout_s):
                 await self._send(message)
         except TimeoutError:
+            if self.direct is not None:
+                self.direct.abort()  # closed, it would wait for the client once more, without bound
             raise ClientLeft("it does not take its answer") from None
 
     def close(self) -> None:

@@ -324,6 +324,8 @@ class Connection:
                 for message in messages:
                     await self._send(message)
         except TimeoutError:
+            if self._direct is not None:
+                self._direct.abort()  # closed, it would wait for the client once more
             raise ClientLeft("it does not take its answer") from None
         except OSError:  # so a server says that nobody is there any more
             raise ClientLeft from None

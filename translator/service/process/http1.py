@@ -28,6 +28,10 @@ from translator.service import direct
 LINGER_S = 1.0
 """How long a connection is still read, and what comes thrown away, after a refused header."""
 
+MAX_PIPELINED = 8
+"""Requests behind the one that is answered. With more, nothing is read any more, and so not the
+end of the connection either."""
+
 _OFFER = frozenset({b"upgrade", b"http2-settings"})
 
 
@@ -61,6 +65,11 @@ class Http1(HttpToolsProtocol):
         super().connection_lost(exc)
         for request in tuple(self._watched):
             request.left()
+
+    def eof_received(self) -> None:
+        """Nobody waits for a client that leaves, and takes nothing of its answer."""
+        if self._watched and self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -105,6 +114,8 @@ class Http1(HttpToolsProtocol):
             cast("dict[str, Any]", self.scope)["extensions"] = {
                 direct.EXTENSION: _Direct(cycle, self._watched)
             }
+        if self._watched and 0 < len(self.pipeline) <= MAX_PIPELINED:
+            self.flow.resume_reading()
 
 
 class _Direct:
@@ -150,8 +161,13 @@ class _Direct:
         self._left = None
         self._watched.discard(self)
 
+    def abort(self) -> None:
+        self._cycle.disconnected = True
+        self._transport.abort()
+
     def left(self) -> None:
         """The connection is gone."""
+        self._cycle.disconnected = True  # uvicorn says so only to the last request on it
         if self._left is not None:
             self._left()
 

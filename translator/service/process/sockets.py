@@ -15,6 +15,11 @@ from translator.service import direct
 class WebSocket(WebSocketsSansIOProtocol):
     """Offers a `direct.Messages` to the application."""
 
+    def eof_received(self) -> None:
+        """The client has left, and takes nothing of what it was sent: then nobody waits for it."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:  # else there is nobody to offer it to
@@ -47,3 +52,6 @@ class _Messages:
 
     def waits(self) -> bool:
         return not self._socket.writable.is_set()
+
+    def abort(self) -> None:
+        self._socket.transport.abort()

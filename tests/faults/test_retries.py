@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import logging
 from collections.abc import Callable
@@ -26,8 +27,8 @@ from translator.errors import UpstreamError
 from translator.service.seen.record import Record
 from translator.service.seen.witness import Witness
 from translator.service.settings import SettingsError
-from translator.service.upstreams import retries
-from translator.service.upstreams.endpoints import Endpoints
+from translator.service.upstreams import retries, transport
+from translator.service.upstreams.endpoints import HANGS_S, Endpoints
 from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_after_s
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +112,26 @@ async def test_an_idle_connection_that_was_closed_costs_nothing(
     assert [call.path for call in upstream.calls] == ["/v1/chat/completions"] * 3
     assert upstream.calls[1].body == upstream.calls[2].body
     assert upstream.connections == 2
+
+
+async def test_a_reused_connection_that_breaks_later_is_told(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not closed as the request came: the upstream has worked on that, and may have died."""
+    monkeypatch.setattr(transport, "LOST_S", 0.2)
+
+    async def script(call: Call) -> None:
+        if len(upstream.calls) == 2:
+            await asyncio.sleep(0.3)
+            call.drop()
+        else:
+            await say_hello(call)
+
+    upstream.script = script
+    async with client_of(make_settings(upstream.url)) as client:
+        answers = [await bounded(client.post(PATH, json=ASK)) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 502]
+    assert (len(upstream.calls), upstream.connections) == (2, 1)
 
 
 async def test_a_fresh_connection_that_breaks_is_told(upstream: ScriptedUpstream) -> None:
@@ -363,8 +384,7 @@ def endpoints(count: int) -> tuple[Endpoints, list[float]]:
 
 def fail(found: Endpoints) -> str:
     one = found.choose([])
-    one.asked()
-    one.failed()
+    one.asked().failed()
     return one.url
 
 
@@ -374,10 +394,10 @@ def test_one_request_tries_an_address_after_its_time() -> None:
     assert found.choose([]).url == "1"
     time[0] = 10.0
     trying = found.choose([])
-    trying.asked()
+    call = trying.asked()
     assert trying.url == "0"
     assert found.choose([]).url == "1"  # all others go on elsewhere
-    trying.answered(200)
+    call.answered(200)
     assert found.choose([]).url == "0"
 
 
@@ -396,17 +416,44 @@ def test_a_try_that_nobody_waits_for_makes_room_for_another() -> None:
     found, time = endpoints(2)
     fail(found), fail(found)
     time[0] = 10.0
-    trying = found.choose([])
-    trying.asked()
+    found.choose([]).asked().left()
+    assert found.choose([]).url == "0"
+
+
+def test_only_the_try_itself_makes_room_for_another() -> None:
+    """What was asked before the address was left out may end while another request tries it."""
+    found, time = endpoints(2)
+    older = [found.choose([]).asked() for _ in range(3)]
+    fail(found), fail(found)
+    time[0] = 10.0
+    trying = found.choose([]).asked()
+    older[0].left()
+    older[1].failed()
+    time[0] = 25.0
+    assert found.choose([]).url == "1"
     trying.left()
     assert found.choose([]).url == "0"
+    older[2].answered(200)
+    assert fail(found) == "0"
+    assert found.choose([]).url == "0"
+
+
+def test_an_address_that_hangs_until_its_clients_give_up_is_left_out() -> None:
+    found, time = endpoints(2)
+    calls = [found.choose([]).asked() for _ in range(4)]
+    time[0] = HANGS_S
+    calls[0].left(), calls[1].left()  # not for so long that it would tell something
+    assert found.choose([]).url == "0"
+    time[0] += 0.1
+    calls[2].left(), calls[3].left()
+    assert found.choose([]).url == "1"
 
 
 def test_an_answer_in_between_starts_the_count_anew() -> None:
     found, _ = endpoints(2)
     for _ in range(5):
         fail(found)
-        found.choose([]).answered(429)  # it lives
+        found.choose([]).asked().answered(429)  # it lives
     assert found.choose([]).url == "0"
 
 

@@ -101,16 +101,16 @@ class Tries:
     async def _try(self, ask: Ask) -> httpx.Response:
         endpoint = self._endpoints.choose(self._tried)
         self._tried.append(endpoint)
-        endpoint.asked()
+        call = endpoint.asked()
         try:
             response = await ask(endpoint.url)
         except FAULTS:
-            endpoint.failed()
+            call.failed()
             raise
         except BaseException:
-            endpoint.left()
+            call.left()
             raise
-        endpoint.answered(response.status_code)
+        call.answered(response.status_code)
         return response
 
     def _is_worth_it(self, state: RetryCallState) -> bool:

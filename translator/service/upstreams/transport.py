@@ -10,7 +10,9 @@ are requests (our own bound stands before them), and no cookies, which clients w
 
 from __future__ import annotations
 
+import math
 import ssl
+import time
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,6 +26,10 @@ from .connection import Connection, Connector
 
 FAULTS = (httpx.HTTPError, aiohttp.ClientError)
 """What the client raises when a call fails. Not all of aiohttp's errors become httpx's."""
+
+LOST_S = 1.0
+"""A request on an idle connection that the upstream was closing meanwhile is lost within a round
+trip. One that is lost later may have been worked on."""
 
 _SENTENCES: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
     (
@@ -126,8 +132,8 @@ class Transport(AiohttpTransport):
         try:
             response = await super().handle_async_request(request)
         finally:
-            if sending.idle:
-                request.extensions[_IDLE] = True
+            if time.monotonic() - sending.reused_at < LOST_S:
+                request.extensions[_LOST] = True
             content, sending.content = sending.content, None
         assert content is not None
         assert isinstance(response.stream, httpx.AsyncByteStream)
@@ -144,7 +150,9 @@ class _Sending:
     """
 
     def __init__(self) -> None:
-        self.idle = False
+        self.reused_at = -math.inf
+        """When an idle connection was taken for it."""
+
         self.content: Content | None = None
 
 
@@ -152,7 +160,7 @@ _sending: ContextVar[_Sending] = ContextVar("sending")
 
 
 async def _reused(*_: object) -> None:
-    _sending.get().idle = True
+    _sending.get().reused_at = time.monotonic()
 
 
 class Content:
@@ -186,10 +194,10 @@ def content(response: httpx.Response) -> Content | None:
     return found if isinstance(found, Content) else None
 
 
-_IDLE = "translator.idle"
+_LOST = "translator.lost"
 _CONTENT = "translator.content"
 
 
 def was_idle(error: Exception) -> bool:
-    """Whether a request has failed on a connection that had been idle before."""
-    return isinstance(error, httpx.RequestError) and _IDLE in error.request.extensions
+    """Whether a request has failed as it was put on a connection that had been idle before."""
+    return isinstance(error, httpx.RequestError) and _LOST in error.request.extensions

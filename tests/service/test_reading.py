@@ -46,7 +46,7 @@ async def test_the_end_that_a_taker_has_is_not_lost_as_the_service_ends() -> Non
     async def opening() -> Any:
         return answer
 
-    async with Reading(opening(), drain, until=math.inf, silence_s=10) as reading:
+    async with Reading(opening(), drain, until=math.inf, silence_s=10, progress_s=10) as reading:
         await reading.answer()
         assert await asyncio.wait_for(reading.next(taker=Ended()), 5) is None
         with pytest.raises(Stopping):

@@ -110,6 +110,51 @@ async def test_signs_of_life_alone_are_a_504(
     }
 
 
+PASSED_ON = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("sign", [b": keep-alive\n\n", b": a\n: b\n\n", b"\r\n", b"   "])
+@pytest.mark.parametrize("begun", [b"", HELLO[1]], ids=["before", "in mid-answer"])
+async def test_signs_of_life_alone_cut_what_is_passed_on(
+    upstream: ScriptedUpstream, sign: bytes, begun: bytes
+) -> None:
+    gone = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        if begun:
+            await call.send(begun)
+        async with alive(call, sign):
+            pass
+        gone.set()
+
+    upstream.script = script
+    settings = make_settings(upstream.url, read_timeout_s=5, progress_timeout_s=0.1)
+    async with serving(settings) as url, httpx.AsyncClient(timeout=BOUND_S) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await bounded(client.post(f"{url}/v1/chat/completions", json=PASSED_ON))
+        await bounded(gone.wait())
+
+
+@pytest.mark.anyio
+async def test_what_is_passed_on_may_take_its_time_while_it_grows(
+    upstream: ScriptedUpstream,
+) -> None:
+    async def script(call: Call) -> None:
+        await call.head()
+        for piece in [*HELLO[:2], *[HELLO[1]] * 8, *HELLO[2:]]:
+            await call.send(b": keep-alive\n\n", piece)
+            await asyncio.sleep(0.1)
+        await call.end()
+
+    upstream.script = script
+    settings = make_settings(upstream.url, progress_timeout_s=0.5)
+    async with serving(settings) as url, httpx.AsyncClient(timeout=BOUND_S) as client:
+        answer = await bounded(client.post(f"{url}/v1/chat/completions", json=PASSED_ON))
+    assert answer.content.endswith(HELLO[-1])
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("sign", SIGNS_OF_LIFE.values(), ids=SIGNS_OF_LIFE)
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from translator.sse import encode_all
 from .direct import Http
 from .exchange import JSON, Exchange
 from .guard.tally import Tally
-from .turn import Outlet, Turn, in_short
+from .turn import Outlet, Turn, in_short, stalled
 from .upstreams.reading import Reading
 
 EVENT_STREAM = {
@@ -33,19 +33,47 @@ def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
     return {"x-translator-notices": in_short(notices)} if notices else {}
 
 
-class _Pieces:
-    """The short way for pieces of a body that is passed on."""
+class _Passing:
+    """What is to be known of the pieces of a body that is passed on."""
 
-    def __init__(self, direct: Http, reading: Reading, tally: Tally | None) -> None:
+    def __init__(self, reading: Reading, tally: Tally | None) -> None:
+        self._reading = reading
+        self._tally = tally
+        self._grew = reading.heard
+
+    def check(self, piece: bytes) -> None:
+        """To be called as each piece has come; raises UpstreamTimeout."""
+        if self._tally is not None:
+            self._tally.add(piece)
+        if not _is_sign_of_life(piece):
+            self._grew = self._reading.heard
+        elif self._reading.heard - self._grew > self._reading.progress_s:
+            raise stalled()
+
+
+def _is_sign_of_life(piece: bytes) -> bool:
+    """Whether there is nothing in it but comments of an event stream, and blank lines."""
+    if piece[:1] not in _NO_FIELD:
+        return False
+    return all(not line or line.isspace() or line[:1] == b":" for line in piece.splitlines())
+
+
+_NO_FIELD = frozenset({b":", b" ", b"\n", b"\r", b"\t"})
+"""What a line begins with that is none of an answer."""
+
+
+class _Pieces:
+    """The short way for such pieces."""
+
+    def __init__(self, direct: Http, reading: Reading, passing: _Passing) -> None:
         self.ready = direct.ready
         self._write = direct.write
         self._reading = reading
-        self._tally = tally
+        self._check = passing.check
 
     def take(self, piece: bytes) -> bool:
         self._reading.hears()
-        if self._tally is not None:
-            self._tally.add(piece)
+        self._check(piece)
         self._write(piece)
         return True
 
@@ -83,9 +111,9 @@ async def verbatim(exchange: Exchange, reading: Reading) -> None:
     await exchange.start(answer.status, headers | answer.retry_headers())
     with nullcontext() if charge is None else charge.tallied() as tally:
         direct = exchange.direct
-        taker = None if direct is None else _Pieces(direct, reading, tally)
+        passing = _Passing(reading, tally)
+        taker = None if direct is None else _Pieces(direct, reading, passing)
         while piece := await reading.next(taker=taker):
-            if tally is not None:
-                tally.add(piece)
+            passing.check(piece)
             await exchange.write(piece)
     await exchange.end()

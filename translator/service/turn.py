@@ -109,6 +109,7 @@ class Turns:
             self.drain,
             until=self.until() if until is None else until,
             silence_s=self.server.read_timeout_s,
+            progress_s=self.server.progress_timeout_s,
         )
 
     def begin(
@@ -365,7 +366,12 @@ class Progress:
             self._pieces = self._translation.pieces
             self._since = now
         elif now - self._since > self._limit_s:
-            raise UpstreamTimeout("The upstream sent signs of life, but its answer did not go on.")
+            raise stalled()
+
+
+def stalled() -> UpstreamTimeout:
+    """The error of an answer that does not grow."""
+    return UpstreamTimeout("The upstream sent signs of life, but its answer did not go on.")
 
 
 P = TypeVar("P")

@@ -38,9 +38,19 @@ class Reading:
     """
 
     def __init__(
-        self, opening: Coroutine[Any, Any, Answer], drain: Drain, *, until: float, silence_s: float
+        self,
+        opening: Coroutine[Any, Any, Answer],
+        drain: Drain,
+        *,
+        until: float,
+        silence_s: float,
+        progress_s: float,
     ) -> None:
-        """`until` is when all of it ends, by the loop's clock; `silence_s` bounds each read."""
+        """`until` is when all of it ends, by the loop's clock; `silence_s` bounds each read.
+
+        `progress_s` bounds signs of life alone, which only whoever reads can tell from the answer.
+        """
+        self.progress_s = progress_s
         self._now = asyncio.get_running_loop().time
         self._to_open = opening
         self._opening: asyncio.Task[Answer] | None = None

@@ -120,6 +120,24 @@ async def test_a_new_turn_is_sent_elsewhere(
         assert await served.ends() == 0
 
 
+async def test_at_the_end_of_that_time_uploads_are_refused(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """A body that is still coming by then would hold the end up."""
+    async with serve(tmp_path, upstream.url, drain_s=0.5) as served:
+        host, _, port = served.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        await asyncio.sleep(0.2)
+        served.process.send_signal(signal.SIGTERM)
+        answer = await bounded(reader.read())
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"server_shutting_down"' in answer
+        assert await served.ends() == 0
+        writer.close()
+    assert "Traceback" not in served.log
+
+
 async def test_at_the_end_of_that_time_answers_fail(
     upstream: ScriptedUpstream, held: Held, tmp_path: Path
 ) -> None:

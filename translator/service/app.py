@@ -142,7 +142,10 @@ class Front:
         turns = self._turns
         http = _as_http(scope, receive, send) if scope["type"] == "websocket" else None
         exchange = Exchange(
-            *(http or (scope, receive, send)), server=turns.server, new_id=turns.new_id
+            *(http or (scope, receive, send)),
+            server=turns.server,
+            new_id=turns.new_id,
+            drain=turns.drain,
         )
         opens = (
             http is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -19,8 +20,9 @@ from starlette.types import Message, Receive, Scope, Send
 from translator.errors import RequestTooLarge, TranslatorError
 
 from .direct import EXTENSION, Http
-from .errors import ClientLeft, RequestStalled, UnsupportedEncoding
+from .errors import ClientLeft, RequestStalled, Stopping, UnsupportedEncoding
 from .patience import Patience
+from .process.drain import Drain
 from .seen.record import NewId, Record
 from .settings import Server
 
@@ -32,17 +34,25 @@ class Exchange(Record):
 
     # beside a record's, so that those stay few enough for Python to keep them in little space
     __slots__ = (
-        *("_ended", "_now", "_patience", "_receive", "_scope", "_send", "_server"),
+        *("_drain", "_ended", "_now", "_patience", "_receive", "_scope", "_send", "_server"),
         *("added", "direct"),
     )
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, server: Server, new_id: NewId
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        server: Server,
+        new_id: NewId,
+        drain: Drain,
     ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
         self._server = server
+        self._drain = drain
         self._patience: Patience | None = None  # of the task that answers
         self._now = asyncio.get_running_loop().time
         self._ended = False
@@ -107,19 +117,16 @@ class Exchange(Record):
         pieces: list[bytes] = []
         size = 0
         more = True
-        while more:
-            try:
-                async with asyncio.timeout(self._server.client_timeout_s):
-                    message = await self._receive()
-            except TimeoutError:
-                raise RequestStalled from None
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > limit:
-                raise RequestTooLarge(f"The request body is over {limit} bytes.")
-            more = message.get("more_body", False)
+        with closing(_Upload(self._drain, self._server.client_timeout_s)) as upload:
+            while more:
+                message = await upload.next(self._receive)
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+                if size > limit:
+                    raise RequestTooLarge(f"The request body is over {limit} bytes.")
+                more = message.get("more_body", False)
         return b"".join(pieces)
 
     async def while_client_waits(self, work: Coroutine[Any, Any, None]) -> None:
@@ -221,3 +228,32 @@ class Exchange(Record):
         self.outcome = error.code or error.type
         body = msgspec.json.encode(error.envelope())
         await self.whole(error.status_hint, body, JSON | error.headers)
+
+
+class _Upload:
+    """The waits for a request's body: bounded each, and ended by the end of the service."""
+
+    def __init__(self, drain: Drain, limit_s: float) -> None:
+        """Raises Stopping."""
+        self._drain = drain
+        self._limit_s = limit_s
+        self._stopping = False
+        self._patience = Patience()
+        self._now = asyncio.get_running_loop().time
+        drain.join(self._stop)
+
+    async def next(self, receive: Receive) -> Message:
+        """What comes next; raises RequestStalled, and Stopping."""
+        try:
+            with self._patience.until(self._now() + self._limit_s):
+                return await receive()
+        except TimeoutError:
+            raise (Stopping if self._stopping else RequestStalled) from None
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._patience.end()
+
+    def close(self) -> None:
+        self._drain.leave(self._stop)
+        self._patience.close()

@@ -96,7 +96,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     All tries should fit in `headers_grace_s`, so that what remains is still an HTTP error."""
 
     breaker_failures: Positive = 5
-    """After so many failures in a row, one of an upstream's several addresses is left out."""
+    """After so many failures in a row, one of an upstream's several addresses is left out. A
+    client that gives up after more than 30 s without a status counts as one."""
 
     breaker_s: Seconds = 10.0
     """How long it is left out. Then one request tries it."""

@@ -125,28 +125,23 @@ async def test_the_upstream_hears_of_a_departure(
         await asyncio.wait_for(watched.gone.wait(), SOON_S)
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["leaves", "half-closes"])
 @pytest.mark.parametrize("way", ["stream", "chat", "websocket"])
 async def test_a_client_that_does_not_read_stops_the_upstream(
-    upstream: ScriptedUpstream, way: str
+    upstream: ScriptedUpstream, way: str, half: bool
 ) -> None:
-    """What the service has taken by then is bounded, however much there is; so it can leave, too."""
+    """What the service has taken by then is bounded, however much there is; so it can leave, too.
+
+    Or say so: that has to be heard while the buffers to it stay full.
+    """
     watched = Watched(upstream, "while nobody reads")
     async with serving(make_settings(upstream.url)) as url, client(url, way) as one:
         await asyncio.wait_for(watched.there.wait(), BOUND_S)
         assert 0 < watched.sent < 16 * 1024 * 1024  # of which the kernel's buffers are the most
-        one.leave()
-        await asyncio.wait_for(watched.gone.wait(), SOON_S)
-
-
-@pytest.mark.parametrize("way", ["stream", "chat", "websocket"])
-async def test_a_client_that_only_says_that_it_leaves_has_left(
-    upstream: ScriptedUpstream, way: str
-) -> None:
-    """It does not read, and sends the end of what it has to say: its buffers stay full."""
-    watched = Watched(upstream, "while nobody reads")
-    async with serving(make_settings(upstream.url)) as url, client(url, way) as one:
-        await asyncio.wait_for(watched.there.wait(), BOUND_S)
-        one.sock.shutdown(socket.SHUT_WR)
+        if half:
+            one.sock.shutdown(socket.SHUT_WR)
+        else:
+            one.leave()
         await asyncio.wait_for(watched.gone.wait(), SOON_S)
 
 

@@ -12,6 +12,9 @@ NODE_CLIENTS := tests/clients/node/package.json
 # `make test RUN="coverage run"` counts, in the same run, which branches were taken.
 RUN ?= python
 
+# `make test TESTS=tests/service` runs some of them; @FILE those that a file names.
+TESTS ?=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -38,7 +41,7 @@ demo: $(VENV)/service.stamp
 
 .PHONY: test
 test: $(VENV)/dev.stamp
-	$(BIN)/$(RUN) -m pytest
+	$(BIN)/$(RUN) -m pytest $(TESTS)
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp $(VENV)/node.stamp

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadlines: the machines are shared, and a slow moment proves nothing.
@@ -17,3 +19,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add the test to the file that TRANSLATOR_SKIPPED names, if it was skipped and there is one."""
+    if report.skipped and (file := os.environ.get("TRANSLATOR_SKIPPED")):
+        with Path(file).open("a") as skipped:
+            skipped.write(f"{report.nodeid}\n")

@@ -24,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,8 @@ HEARTBEATS = {"headers_grace_s": 0.1, "heartbeat_s": 0.1}
 CODEX_TIMEOUT_S = 120
 KEY = "sk-the-upstreams-key"
 DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
+
+SKIPPED = pytest.StashKey[bool]()
 
 T = TypeVar("T")
 
@@ -254,10 +256,23 @@ def stage(
     if stage.recorder is not None:
         stage.recorder.exchanges.clear()
     yield stage
+    if request.node.stash.get(SKIPPED, False):
+        return  # nothing was asked, so there is nothing to look at
     assert stage.upstream.refusals == []
     assert stage.upstream.left == 0, "turns of the script were not asked for"
     if stage.recorder is not None:
         _check_heartbeats(stage.recorder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test was skipped, by itself or a fixture: the other fixtures still end."""
+    report = yield
+    if report.skipped:
+        item.stash[SKIPPED] = True
+    return report
 
 
 def _check_heartbeats(recorder: Recorder) -> None:

@@ -142,10 +142,10 @@ def _row(values: Iterable[str]) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each report the cell that its test stands for: reports may come from other processes."""
-    MATRIX.whole = {Path(path).resolve() for path in config.args} <= {
-        (config.rootpath / "tests").resolve(),
-        Path(__file__).parent.resolve(),
-    } and not (config.option.keyword or config.option.markexpr)
+    asked = {Path(path).resolve() for path in config.args}
+    here = Path(__file__).parent.resolve()
+    narrowed = config.option.keyword or config.option.markexpr
+    MATRIX.whole = bool(asked & {here, *here.parents}) and not narrowed
     for item in items:
         for mark in item.iter_markers("cell"):
             client, case = mark.kwargs["client"], mark.kwargs["case"]

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, TypeGuard, cast
 
+import msgspec
 from msgspec import DecodeError, Raw, UnsetType
 
 NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
@@ -40,6 +41,21 @@ def is_null(raw: Raw) -> bool:
 def is_there(raw: Raw | UnsetType) -> TypeGuard[Raw]:
     """The key is there, and its value is not null."""
     return not isinstance(raw, UnsetType) and not is_null(raw)
+
+
+def on_one_line(document: bytes) -> bytes:
+    """The same JSON without white space between its tokens, when a line break or a tab is in it.
+
+    Inside JSON strings these are always escaped, so one that is found stands between tokens. A
+    document that is on one line already keeps its blanks: they harm nothing, and to look for them
+    costs as much as to decode it. Raises one of NOT_JSON.
+    """
+    if not any(byte in document for byte in _LINE_BYTES):
+        return document
+    return msgspec.json.format(document, indent=-1)
+
+
+_LINE_BYTES = (b"\n", b"\r", b"\t")
 
 
 def _first_byte(raw: Raw) -> bytes:

@@ -20,7 +20,15 @@ from .dialect import ChoiceKind, Dialect, nearest_effort
 from .errors import InvalidRequest
 from .input_items import InputReader
 from .invalid import at_path, invalid_from, refuse_broken_text
-from .json_values import NOT_JSON, as_list, as_object, as_string, is_null, is_object
+from .json_values import (
+    NOT_JSON,
+    as_list,
+    as_object,
+    as_string,
+    is_null,
+    is_object,
+    on_one_line,
+)
 from .notices import Notice
 from .schemas import SchemaRules, rewrite
 from .tools import Toolset
@@ -494,11 +502,12 @@ def _ignored(request: responses.Request) -> Iterator[Notice]:
 def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
     """Decode a request body: the fields of the API, and those beyond it.
 
+    Values that are kept as they came hold no line break afterwards: they go into SSE frames.
     Raises InvalidRequest with OpenAI's codes and the path of the faulty field.
     """
     refuse_broken_text(body)
     try:
-        request, unknown = _decoded(body)
+        request, unknown = _decoded(on_one_line(body))
     except NOT_JSON as error:
         raise invalid_from(error) from None
     text_format = request.text.format if request.text else None

@@ -3,13 +3,17 @@
     text    2026-01-31 12:00:00,000 INFO POST /v1/responses 200 1234ms first=210ms ... id=req_...
     json    {"time":"2026-01-31T12:00:00.000Z","level":"info","logger":"...","message":"...", ...}
 
-A record per line. In JSON, the line of a request has its facts as fields of
-their own beside `message`, so nobody has to take a sentence apart.
+A record is one line, whatever a client or an upstream put into it: characters that end a line, and
+other control characters, are escaped. Only a traceback goes on, in lines that begin with blanks. In
+JSON, the line of a request has its facts as fields of their own beside `message`, so nobody has to
+take a sentence apart.
 """
 
 from __future__ import annotations
 
 import logging
+import re
+import textwrap
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -21,6 +25,26 @@ from translator.service.settings import LogFormat
 from .record import Line
 
 _encode = msgspec.json.Encoder().encode
+
+_NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Control characters, and what Unicode counts as the end of a line."""
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+class TextLines(logging.Formatter):
+    """A record as words, on one line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return _NOT_IN_A_LINE.sub(_escaped, super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - as logging has it
+        return textwrap.indent("\n".join(super().formatException(ei).splitlines()), "  ")
 
 
 class JsonLines(logging.Formatter):
@@ -39,11 +63,11 @@ class JsonLines(logging.Formatter):
             fields |= message.facts()
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return _encode(fields).decode()
+        return _NOT_IN_A_LINE.sub(_escaped, _encode(fields).decode())
 
 
 FORMATTERS: Mapping[LogFormat, Callable[[], logging.Formatter]] = {
-    "text": lambda: logging.Formatter("%(asctime)s %(levelname)s %(message)s"),
+    "text": TextLines,
     "json": JsonLines,
 }
 

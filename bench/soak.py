@@ -36,7 +36,7 @@ import uvloop
 from msgspec import Struct
 
 import translator
-from translator.sse import Decoder
+from translator.reader.sse import Decoder
 
 from .scheduler import unique_kib, with_descendants
 from .section import table

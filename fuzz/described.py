@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.service.wire import Call, ScriptedUpstream, say_hello, serving
-from translator.service.guard.keys import new_key, store
-from translator.service.settings import read_table
+from translator.service.base.keys import new_key, store
+from translator.service.config.settings import read_table
 
 EXAMPLES = 200
 LISTED: dict[str, Any] = {

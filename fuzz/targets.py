@@ -16,7 +16,7 @@ import translator
 from tests.invariants import check_events, check_response_types
 from tests.replaying import replay, translation
 from translator import InvalidRequest, TranslatorError, UpstreamError, encode_sse
-from translator.sse import Decoder
+from translator.reader.sse import Decoder
 
 MAX_EVENT_BYTES = 1024
 """The bound of an event, in bytes: so low that it is met."""

@@ -13,8 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-from translator.dialect_table import as_value, markdown
 from translator.dialects import DIALECTS
+from translator.dialects.table import as_value, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"

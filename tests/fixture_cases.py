@@ -27,9 +27,9 @@ from msgspec import Struct
 import translator
 from tests.replaying import translation
 from translator import Dialect, Event, Options, Response, Target, Translation, TranslatorError
-from translator.compaction import unseal_summary
-from translator.kept.notation import Summary, summary_of
-from translator.sealed import unseal
+from translator.captures.notation import Summary, summary_of
+from translator.common.sealed import unseal
+from translator.request.compaction import unseal_summary
 
 ERROR_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
 """Types of errors by HTTP status; of others "server_error" from 500 on, "invalid_request_error"

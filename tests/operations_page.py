@@ -20,15 +20,15 @@ import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from translator.service import settings as module
-from translator.service.seen.metrics import Metrics
-from translator.service.settings import (
+from translator.service.config import settings as module
+from translator.service.config.settings import (
     ClientKeys,
     ModelSection,
     Server,
     UpstreamSection,
     read_table,
 )
+from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "operations.md"

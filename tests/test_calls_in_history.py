@@ -21,9 +21,9 @@ from tests.conversations import (
     tool,
     user,
 )
-from translator.conversation import NO_OUTPUT
+from translator.common.sealed import Thought, seal
 from translator.dialects import Dialect
-from translator.sealed import Thought, seal
+from translator.request.conversation import NO_OUTPUT
 
 
 def test_a_turn_folds_into_one_message() -> None:

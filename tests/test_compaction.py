@@ -29,8 +29,10 @@ from tests.conversations import (
 from tests.invariants import SCHEMA, check_events
 from tests.replaying import chunk, cut, numbered_ids, replay, sse, translation
 from tests.strategies import VISIBLE
-from translator import CompactRequest, InvalidRequest, Options, UpstreamError, compaction
-from translator.compaction import (
+from translator import CompactRequest, InvalidRequest, Options, UpstreamError
+from translator.common.sealed import Thought, seal
+from translator.request import compaction
+from translator.request.compaction import (
     MAX_KEPT_CHARACTERS,
     PART_CHARACTERS,
     PREFIX,
@@ -38,7 +40,6 @@ from translator.compaction import (
     read_summary,
     seal_summary,
 )
-from translator.sealed import Thought, seal
 
 TRIGGER = {"type": "compaction_trigger"}
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}}
@@ -124,7 +125,7 @@ def test_what_would_bend_a_summary_is_left_out_with_a_notice() -> None:
     assert body["max_completion_tokens"] == 500
     assert body["verbosity"] == "low"
     assert not body.keys() & {"response_format", "logprobs", "top_logprobs"}
-    assert t.response.text.format == translator.responses.JsonObjectFormat()
+    assert t.response.text.format == translator.wire.responses.JsonObjectFormat()
 
 
 @pytest.mark.parametrize("choice", ["auto", "none", None])
@@ -317,7 +318,7 @@ def _packed(plain: bytes) -> str:
     ("blob", "says"),
     [
         ("gAAAAABforeign", "not made here"),
-        ("translator.compaction.2.eJw", "not made here"),
+        ("translator.request.compaction.2.eJw", "not made here"),
         (seal(Thought("a thought", "reasoning")), "not made here"),
         ("", "not made here"),
         (PREFIX, "damaged"),

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from translator.service.demo import conversation as demo
-from translator.service.demo.conversation import CODEX_CONFIG, SERVE
-from translator.service.demo.script import ANSWER, ARGUMENTS, REASONING, SAID, first_answer
-from translator.service.demo.scripted_upstream import refusal
-from translator.service.demo.view import View
+from translator.demo import conversation as demo
+from translator.demo.conversation import CODEX_CONFIG, SERVE
+from translator.demo.script import ANSWER, ARGUMENTS, REASONING, SAID, first_answer
+from translator.demo.scripted_upstream import refusal
+from translator.demo.view import View
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,11 +15,12 @@ import pytest
 
 from tests.dialects_readme import COMMAND, README, SNAPSHOT, block, snapshot
 from tests.fixture_cases import all_cases
-from translator import dialect_table, dialects
-from translator.dialect import Dialect, ModelFacts, named_efforts
-from translator.dialect_table import all_facts, details, fact_lines, listing, markdown, own_facts
 from translator.dialects import BASE, DIALECTS
-from translator.think_tags import Tags
+from translator.dialects import known as dialects
+from translator.dialects import table as dialect_table
+from translator.dialects.dialect import Dialect, ModelFacts, named_efforts
+from translator.dialects.table import all_facts, details, fact_lines, listing, markdown, own_facts
+from translator.dialects.think_tags import Tags
 
 OLD = f"is not what the code says; run `{COMMAND}` and read what changed"
 

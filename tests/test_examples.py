@@ -17,9 +17,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from translator.__main__ import main
-from translator.service.process.workers import MARGIN_S
-from translator.service.seen.metrics import Metrics
-from translator.service.settings import Server, read_table
+from translator.service.config.settings import Server, read_table
+from translator.service.server.workers import MARGIN_S
+from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -172,7 +172,7 @@ def test_what_the_image_needs_is_let_in() -> None:
 def test_the_image_starts_with_options_that_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from translator.service.process import run
+    from translator.service.server import run
 
     started: list[Any] = []
     monkeypatch.setattr(run, "run", lambda settings, **more: started.append(settings) or 0)

@@ -21,7 +21,7 @@ from tests.invariants import check_events, check_response_types
 from tests.replaying import cut
 from tests.whole_bodies import completion_of
 from translator import TranslatorError
-from translator.kept.notation import summary_of
+from translator.captures.notation import summary_of
 
 TESTS_FOLDER = Path(__file__).parent
 CASES = all_cases()

@@ -16,8 +16,8 @@ import translator
 from tests.fixture_cases import Case, all_cases, as_json
 from tests.invariants import check_events
 from tests.replaying import chunk, cut, replay, sse
-from translator.kept.notation import summary_of
-from translator.think_tags import Tags
+from translator.captures.notation import summary_of
+from translator.dialects.think_tags import Tags
 
 CASES = {
     name: all_cases()[name]

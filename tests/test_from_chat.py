@@ -11,9 +11,10 @@ import pytest
 import translator
 from tests.invariants import check_events
 from tests.replaying import REQUEST, chunk, replay, sse
-from translator import Response, items
+from translator import Response
 from translator.dialects import BASE, Dialect
-from translator.think_tags import Tags
+from translator.dialects.think_tags import Tags
+from translator.wire import items
 
 TOOLS = [{"type": "function", "name": name} for name in ("f", "g", "shell")]
 ASKING = {**REQUEST, "tools": TOOLS}
@@ -566,7 +567,7 @@ def test_details_survive_wrong_types_around_them() -> None:
     response = answer(odd, include=["reasoning.encrypted_content"])
     assert shown(response) == [("R", "a"), ("M", "x")]
     blob = json.loads(translator.encode_json(response))["output"][0]["encrypted_content"]
-    thought = translator.sealed.unseal(blob)  # type: ignore[attr-defined]
+    thought = translator.common.sealed.unseal(blob)  # type: ignore[attr-defined]
     assert thought.details == details
 
 
@@ -580,7 +581,7 @@ def test_signatures_travel_in_a_last_item() -> None:
     ]
     response = answer(*chunks, include=["reasoning.encrypted_content"])
     assert shown(response) == [("F", "f", "{}"), ("F", "g", "{}"), ("R", "")]
-    thought = translator.sealed.unseal(response.output[2].encrypted_content)  # type: ignore
+    thought = translator.common.sealed.unseal(response.output[2].encrypted_content)  # type: ignore
     assert thought.extras == {"a": {"google": {"s": 1}}, "": {"google": {"m": 1}}}
     assert shown(answer(*chunks)) == [("F", "f", "{}"), ("F", "g", "{}")]
     nameless = {**piece(None, "{}", index=0), "extra_content": {}}

@@ -7,14 +7,14 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from translator.errors import (
+from translator.common.invalid import MAX_SEARCHED_BYTES, at_path, invalid_from, refuse_broken_text
+from translator.wire.errors import (
     InvalidRequest,
     RequestTooLarge,
     TranslatorError,
     UpstreamError,
     UpstreamTimeout,
 )
-from translator.invalid import MAX_SEARCHED_BYTES, at_path, invalid_from, refuse_broken_text
 
 
 class Inner(msgspec.Struct):

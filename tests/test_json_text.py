@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import strategies as draws
-from translator.json_text import JsonExtent, StringArgument
+from translator.common.json_text import JsonExtent, StringArgument
 
 
 def decode(*pieces: str, key: str = "input") -> str:

@@ -1,10 +1,16 @@
-"""Who may import whom, read from the source: the core stays pure, and its two halves apart."""
+"""Who may import whom, read from the source: folders on floors, and no way up.
+
+The core (the facade and the folders that it imports) is pure: it opens no socket, reads no clock,
+draws no random number. `docs/architecture.md` walks through the same floors.
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeGuard
@@ -12,61 +18,42 @@ from typing import TypeGuard
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CORE = {path.stem: path for path in sorted((ROOT / "translator").glob("*.py"))}
-SERVICE = {path.stem: path for path in sorted((ROOT / "translator" / "service").rglob("*.py"))}
-COMMAND_LINE = {
-    path.stem: path for path in sorted((ROOT / "translator" / "commands").glob("*.py"))
-} | {"__main__": CORE.pop("__main__")}
-KEPT = {path.stem: path for path in sorted((ROOT / "translator" / "kept").glob("*.py"))}
-CORE_COMMANDS = frozenset({"convert", "dialects", "fixture", "replay"})
+PACKAGE = ROOT / "translator"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 500
 
-EVERY = "every core module"
+FACADE = "facade"
+CORE = "wire common dialects request reader writer"
 MAY_IMPORT = {
-    # words: what there is
-    "json_values": "",
-    "errors": "",
-    "notices": "",
-    "chat": "json_values",
-    "deltas": "errors",
-    "items": "deltas",
-    "responses": "items",
-    "events": "deltas items responses",
-    # rules about one thing
-    "json_text": "json_values",
-    "think_tags": "",
-    "sealed": "json_values",
-    "invalid": "errors json_values",
-    "compaction": "deltas errors items json_values notices responses sealed",
-    "upstream_errors": "errors json_values",
-    "schemas": "json_values",
-    "dialect": "schemas think_tags",
-    "dialects": "dialect schemas think_tags",
-    "echo": "responses",
-    "dialect_table": "dialect dialects json_values",
-    "refusals": "notices",
-    "sse": "errors events",
-    "tools": "chat errors invalid items json_values notices schemas",
-    # the way out: Responses request -> chat request, and no event
-    "content": "chat dialect errors items notices json_values",
-    "input_items": "compaction errors invalid items json_values notices responses sealed tools",
-    "conversation": "chat content dialect errors input_items json_values notices sealed tools",
-    "to_chat": "chat compaction conversation dialect errors input_items invalid json_values notices"
-    " responses schemas tools",
-    # the way back, first half: chat chunk -> deltas, and no event
-    "tool_call_pieces": "chat deltas json_text json_values",
-    "native_calls": "json_values",
-    "usage": "deltas json_values",
-    "usual_chunks": "deltas",
-    "from_chat": "chat deltas dialect errors json_values native_calls think_tags tool_call_pieces"
-    " upstream_errors usage usual_chunks",
-    # the way back, second half: deltas -> events, and no chunk
-    "open_items": "deltas events items json_text json_values sealed tools",
-    "stream": "deltas errors events items json_text open_items responses tools",
-    # the only ones that know both sides
-    "translation": EVERY,
-    "compacted": "compaction errors items json_values notices responses to_chat",
-    "__init__": EVERY,
+    # the core, from the ground up
+    "wire": "",
+    "common": "wire",
+    "dialects": "common wire",
+    "request": "dialects common wire",
+    "reader": "dialects common wire",
+    "writer": "common wire",
+    FACADE: CORE,  # translator/__init__.py and translation.py
+    "captures": f"{FACADE} {CORE}",
+    # the service, from the ground up; a folder of the service may use the core
+    "service.base": "",
+    "service.config": "base",
+    "service.access": "base config",
+    "service.models": "base config access",
+    "service.observe": "base config access models",
+    "service.upstreams": "base config observe",
+    "service.turns": "base config access models observe upstreams",
+    "service.telemetry": "base config models observe upstreams",
+    "service.capture": "base config models observe",
+    "service.live": "base models observe",
+    "service.http": "base config access models observe upstreams turns telemetry",
+    "service.server": "base config observe telemetry capture live http",
+    # programs beside the service
+    "probe": "service.base service.config service.upstreams",
+    "setup": "service.base service.config service.models",
+    "demo": "setup service.base service.config service.http",
+    "commands": "captures probe setup demo service.base service.config service.live service.server",
 }
+"""The folders, each with those that it may import, all of them further up in this table."""
 
 # Sockets, clocks, chance, processes, files and logs. Ids and times are arguments.
 IMPURE = frozenset(
@@ -74,78 +61,139 @@ IMPURE = frozenset(
     " random secrets select selectors shutil signal socket ssl subprocess sys tempfile threading"
     " time urllib uuid warnings".split()
 )
-MAX_LINES = 600
+CORE_COMMANDS = frozenset({"convert", "dialects", "fixture", "replay"})
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """Absolute names of what is imported anywhere in a core module or the command line."""
+def may_import(folder: str) -> set[str]:
+    """The folders of the table, by their whole names, that a folder may import."""
+    named = MAY_IMPORT[folder].split()
+    if folder.startswith("service."):
+        named = [f"service.{name}" for name in named]
+    if folder.startswith(("service.", "probe", "setup", "demo", "commands")):
+        named += [FACADE, *CORE.split()]
+    if folder.startswith("service.capture"):
+        named.append("captures")
+    return set(named)
+
+
+def module_of(path: Path) -> str:
+    """The name by which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def folder_of(module: str) -> str:
+    """The folder of the table that a module is in; empty for `translator.service` itself."""
+    path = MODULES[module]
+    if path.name == "__main__.py":
+        return "commands"
+    folder = ".".join(path.parent.relative_to(PACKAGE).parts) or FACADE
+    return "" if folder == "service" else folder
+
+
+def imported(path: Path, tree: ast.AST) -> Iterator[str]:
+    """Absolute names of all that is imported anywhere in a file; modules where it is one."""
+    package = ".".join(path.parent.relative_to(ROOT).parts)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield str(node.module)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield f"translator.{node.module}"
         elif isinstance(node, ast.ImportFrom):
-            yield from (f"translator.{alias.name}" for alias in node.names)
+            assert node.level < 2, f"{path}: from .. hides which folder is meant"
+            base = node.module or ""
+            if node.level:
+                base = f"{package}.{base}".rstrip(".")
+            for alias in node.names:
+                name = f"{base}.{alias.name}"
+                yield name if name in MODULES else base
 
 
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"), path.name)
 
 
-def test_the_table_names_every_module() -> None:
-    """A new module says first where it belongs."""
-    assert MAY_IMPORT.keys() == CORE.keys()
+def ours(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    names = imported(path, parsed(path))
+    return {name for name in names if name.partition(".")[0] == "translator"}
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_a_module_imports_only_what_it_may(module: str) -> None:
-    allowed = MAY_IMPORT[module]
-    names = {name for name in imports(parsed(CORE[module])) if name.startswith("translator")}
-    known = set(CORE) if allowed == EVERY else set(allowed.split())
-    assert names <= {f"translator.{name}" for name in known}
+def test_the_table_names_every_folder() -> None:
+    """A new folder says first where it belongs."""
+    assert {folder_of(module) for module in MODULES} - {""} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("module", CORE)
+def test_no_folder_may_import_upward() -> None:
+    """So there is no circle of folders."""
+    order = list(MAY_IMPORT)
+    for folder in order:
+        below = set(order[: order.index(folder)])
+        assert may_import(folder) <= below, folder
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_a_folder_imports_only_what_it_may(folder: str) -> None:
+    """What it names and does not use is no part of the table, either."""
+    used: dict[str, set[str]] = defaultdict(set)
+    for module, path in MODULES.items():
+        if folder_of(module) == folder:
+            for name in ours(path):
+                used[folder_of(name)].add(module)
+    del used[folder]
+    assert used.keys() <= may_import(folder), {
+        name: used[name] for name in used.keys() - may_import(folder)
+    }
+
+
+def test_no_circle_of_files() -> None:
+    """Not even for types alone: who needs the other's name is on the wrong floor."""
+    graph = {module: ours(path) - {module} for module, path in MODULES.items()}
+    for module in graph:
+        if MODULES[module].name == "__init__.py":  # it gathers what its folder offers
+            graph[module] = {name for name in graph[module] if not name.startswith(f"{module}.")}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_is_short(module: str) -> None:
+    assert len(MODULES[module].read_text("utf-8").splitlines()) <= MAX_LINES
+
+
+def in_folders(folders: str) -> list[str]:
+    return [module for module in MODULES if folder_of(module) in folders.split()]
+
+
+@pytest.mark.parametrize("module", in_folders(f"{FACADE} {CORE}"))
 def test_the_core_is_pure(module: str) -> None:
     """Besides msgspec, only such parts of the standard library as neither wait nor choose."""
-    names = {name.partition(".")[0] for name in imports(parsed(CORE[module]))}
+    path = MODULES[module]
+    names = {name.partition(".")[0] for name in imported(path, parsed(path))}
     foreign = names - {"translator", "msgspec"}
     assert foreign <= sys.stdlib_module_names
     assert not foreign & IMPURE
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_a_module_is_short(module: str) -> None:
-    assert len(CORE[module].read_text("utf-8").splitlines()) <= MAX_LINES
-
-
-@pytest.mark.parametrize("module", SERVICE)
-def test_the_service_does_not_know_the_command_line(module: str) -> None:
-    names = imports(parsed(SERVICE[module]))
-    assert not any("__main__" in name or "translator.commands" in name for name in names)
-
-
-@pytest.mark.parametrize("module", KEPT)
-def test_what_was_kept_is_read_without_the_service(module: str) -> None:
-    names = list(imports(parsed(KEPT[module])))
-    above = ("translator.service", "translator.commands", "translator.__main__")
-    assert not [name for name in names if name.startswith(above)]
+@pytest.mark.parametrize("module", in_folders("captures"))
+def test_captures_are_read_without_the_service(module: str) -> None:
+    path = MODULES[module]
     known = sys.stdlib_module_names | {"msgspec", "translator"}
-    assert {name.partition(".")[0] for name in names} <= known
+    assert {name.partition(".")[0] for name in imported(path, parsed(path))} <= known
 
 
-@pytest.mark.parametrize("module", COMMAND_LINE)
+@pytest.mark.parametrize("module", in_folders("commands"))
 def test_the_command_line_imports_the_service_where_it_is_needed(module: str) -> None:
     """The commands of the core work without the service extra, and all others start without it."""
-    tree = parsed(COMMAND_LINE[module])
-    if module not in CORE_COMMANDS:
+    path = MODULES[module]
+    tree = parsed(path)
+    if module.rpartition(".")[2] not in CORE_COMMANDS:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef) or _is_for_types(node):
                 node.body = [ast.Pass()]
-    names = list(imports(tree))
-    assert not [name for name in names if name.startswith("translator.service")]
+    names = list(imported(path, tree))
+    allowed = {FACADE, "captures", "commands", *CORE.split()}
+    assert {folder_of(name) for name in names if name in MODULES} <= allowed
     assert {name.partition(".")[0] for name in names} - sys.stdlib_module_names <= {
         "msgspec",
         "translator",

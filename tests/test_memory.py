@@ -16,9 +16,10 @@ import pytest
 
 import translator
 from tests.replaying import REQUEST, chunk, sse, translation
-from translator import Translation, items
+from translator import Translation
 from translator.dialects import BASE
-from translator.think_tags import Tags
+from translator.dialects.think_tags import Tags
+from translator.wire import items
 
 PIECES = 20_000
 TEXT = "twenty characters.. "

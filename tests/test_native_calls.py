@@ -9,9 +9,9 @@ import pytest
 
 from tests.invariants import check_events
 from tests.replaying import REQUEST, chunk, replay, sse
-from translator import items
 from translator.dialects import BASE
-from translator.native_calls import NativeCalls
+from translator.reader.native_calls import NativeCalls
+from translator.wire import items
 
 TOOLS = {"Bash", "get_weather"}
 RECOVERING = msgspec.structs.replace(BASE, recover_calls=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from translator import invalid
-from translator.service.seen.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
+from translator.common import invalid
+from translator.service.telemetry.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
 
 from .operations_page import BLOCKS, COMMAND, PAGE, ROOT, SECTIONS, block, meanings
 

@@ -13,7 +13,8 @@ import translator
 from tests import strategies as draws
 from tests.invariants import check_events, check_response_types
 from tests.replaying import REQUEST, cut, replay, translation
-from translator import Options, events, items
+from translator import Options
+from translator.wire import events, items
 
 TOOLS = [
     {"type": "function", "name": name, "parameters": {"type": "object"}}

@@ -14,7 +14,7 @@ from tests.conversations import (
     reasoning,
     user,
 )
-from translator.sealed import Thought, seal
+from translator.common.sealed import Thought, seal
 
 SUMMARY = [{"type": "summary_text", "text": "sum"}]
 CONTENT = [{"type": "reasoning_text", "text": "raw "}, {"type": "reasoning_text", "text": "text"}]

@@ -16,7 +16,7 @@ import pytest
 import translator
 from tests.invariants import check_events
 from tests.replaying import replay
-from translator import items
+from translator.wire import items
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "recorded"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from translator import Dialect, read_upstream_error
-from translator.refusals import (
+from translator.reader.rejected_fields import (
     MAX_TEXT_CHARACTERS,
     REASONING_REQUIRED,
     Refused,

@@ -40,7 +40,7 @@ EVENTS = _events()
 
 
 def test_the_fixtures_show_every_kind_of_event_that_is_sent() -> None:
-    from translator import events
+    from translator.wire import events
 
     sent = {str(kind.__struct_config__.tag) for kind in events.Event.__args__}
     assert sent == EVENTS.keys()

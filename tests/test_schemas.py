@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tests import strategies as draws
+from translator.common.schemas import SchemaRules, rewrite
 from translator.dialects import DIALECTS
-from translator.schemas import SchemaRules, rewrite
 
 MOONSHOT = DIALECTS["moonshot"].schema_rules
 GEMINI = DIALECTS["gemini"].schema_rules

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from translator import sealed
-from translator.sealed import PREFIX, Thought, merge_details, seal, unseal
+from translator.common import sealed
+from translator.common.sealed import PREFIX, Thought, merge_details, seal, unseal
 
 
 @given(st.text(), st.sampled_from(["reasoning_content", "reasoning"]))

@@ -6,8 +6,8 @@ import pytest
 
 from tests.replaying import cut, replay, sse
 from translator import UpstreamError, encode_sse
-from translator.events import OutputTextDelta
-from translator.sse import Decoder
+from translator.reader.sse import Decoder
+from translator.wire.events import OutputTextDelta
 
 
 def payloads(*pieces: bytes) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from translator.think_tags import Splitter, Tags
+from translator.dialects.think_tags import Splitter, Tags
 
 PLAIN = Tags()
 TEMPLATE = Tags(opened_by_template=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from translator import InvalidRequest
-from translator.tools import Declared, Toolset
+from translator.common.tools import Declared, Toolset
 
 
 def declared(*tools: dict[str, Any], strict: bool = False, reject: bool = False) -> Toolset:

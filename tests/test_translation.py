@@ -10,7 +10,8 @@ import pytest
 import translator
 from tests.invariants import check_events, check_response_types
 from tests.replaying import REQUEST, chunk, cut, replay, sse, translation
-from translator import Event, Options, Translation, UpstreamError, UpstreamTimeout, items
+from translator import Event, Options, Translation, UpstreamError, UpstreamTimeout
+from translator.wire import items
 
 TEXT = chunk({"content": "Hello"})
 BODY = sse(TEXT, chunk({}, "stop"), "[DONE]")
@@ -79,7 +80,7 @@ def test_reasoning_is_not_sealed_for_others(asks: dict[str, Any]) -> None:
 
 
 def test_reasoning_too_large_to_seal_is_shown_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translator.sealed, "MAX_REASONING_BYTES", 10)  # type: ignore[attr-defined]
+    monkeypatch.setattr(translator.common.sealed, "MAX_REASONING_BYTES", 10)  # type: ignore[attr-defined]
     request = {**REQUEST, "include": ["reasoning.encrypted_content"]}
     given, response = replay(sse(chunk({"reasoning": "a" * 100}), chunk({}, "stop")), request)
     final = check_events(given)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from translator import Dialect, read_upstream_error
-from translator.upstream_errors import error_in, read_error_object
+from translator.reader.upstream_errors import error_in, read_error_object
 
 ENVELOPES: list[tuple[str, int, Any, tuple[int, str | None, str]]] = [
     # who, HTTP status, body, (our status, code, message)

@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 
 from tests.invariants import check_events
 from tests.replaying import REQUEST, translation
-from translator import Event, Options, chat, usual_chunks
-from translator.deltas import (
+from translator import Event, Options
+from translator.dialects import BASE, DIALECTS, Dialect
+from translator.dialects.think_tags import Tags
+from translator.reader import fast_chunks as usual_chunks
+from translator.reader.from_chat import ChatReader
+from translator.wire import chat
+from translator.wire.deltas import (
     Delta,
     Finish,
     Reasoning,
@@ -25,9 +30,6 @@ from translator.deltas import (
     ToolCall,
     Usage,
 )
-from translator.dialects import BASE, DIALECTS, Dialect
-from translator.from_chat import ChatReader
-from translator.think_tags import Tags
 
 SILENT: dict[str, Any] = {
     "role": "assistant",

@@ -112,7 +112,7 @@ def test_a_compacted_conversation_is_on_one_line(indent: int | str) -> None:
 
 def test_a_request_on_one_line_keeps_its_bytes() -> None:
     """It is not copied, which would cost as much as to decode it."""
-    from translator.json_values import on_one_line
+    from translator.wire.json_values import on_one_line
 
     body = json.dumps(REQUEST).encode()
     assert on_one_line(body) is body

@@ -20,9 +20,12 @@ from __future__ import annotations
 import msgspec
 
 from . import dialects
-from .compacted import CompactedResponse, CompactRequest
 from .dialects import DIALECTS, Dialect
-from .errors import (
+from .reader.upstream_errors import read_upstream_error
+from .request.compact_request import CompactedResponse, CompactRequest
+from .request.to_chat import Target
+from .translation import Options, Translation
+from .wire.errors import (
     InvalidRequest,
     NotFound,
     RequestTooLarge,
@@ -30,14 +33,11 @@ from .errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from .events import Event
-from .notices import Notice
-from .responses import Response
-from .sse import DONE
-from .sse import encode as encode_sse
-from .to_chat import Target
-from .translation import Options, Translation
-from .upstream_errors import read_upstream_error
+from .wire.events import Event
+from .wire.notices import Notice
+from .wire.responses import Response
+from .writer.sse import DONE
+from .writer.sse import encode as encode_sse
 
 __all__ = [
     "DIALECTS",

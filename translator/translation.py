@@ -13,26 +13,27 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from . import responses, sse
-from .compaction import SummaryReader
-from .deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
+from .common.invalid import nested_too_deeply
 from .dialects import DIALECTS, Dialect
-from .echo import first_response
-from .errors import InvalidRequest, TranslatorError, UpstreamError
-from .events import Event
-from .from_chat import ChatReader
-from .invalid import nested_too_deeply
-from .notices import Notice
-from .open_items import ReasoningEvents
-from .stream import Phase, ResponseStream
-from .to_chat import (
+from .reader import sse
+from .reader.from_chat import ChatReader
+from .reader.upstream_errors import plain_message
+from .request.compaction import SummaryReader
+from .request.echo import first_response
+from .request.to_chat import (
     FORWARDED_BY_DEFAULT,
     REASONING_INCLUDE,
     Target,
     read_request,
     write_chat_request,
 )
-from .upstream_errors import plain_message
+from .wire import responses
+from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
+from .wire.errors import InvalidRequest, TranslatorError, UpstreamError
+from .wire.events import Event
+from .wire.notices import Notice
+from .writer.open_items import ReasoningEvents
+from .writer.stream import Phase, ResponseStream
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 """Largest body of one piece (JSON where a stream was asked for) that is held, in bytes."""

@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from translator.service.demo.conversation import CODEX_CONFIG
+from translator.demo.conversation import CODEX_CONFIG
 
 from .matrix import (
     pytest_collection_modifyitems,

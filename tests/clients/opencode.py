@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from translator.sse import Decoder
+from translator.reader.sse import Decoder
 
 from .conftest import KEY, NO_NETWORK
 

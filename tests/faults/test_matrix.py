@@ -18,11 +18,11 @@ from websockets.asyncio.client import connect
 
 from tests.invariants import check_response_types, check_wire
 from tests.service.wire import BOUND_S, events, serving
-from translator.service.exchange import Exchange
-from translator.service.settings import Settings, read_table
-from translator.service.turn import Turn
-from translator.service.upstreams.reading import Reading
-from translator.service.upstreams.upstream import Answer
+from translator.service.config.settings import Settings, read_table
+from translator.service.http.exchange import Exchange
+from translator.service.turns.turn import Turn
+from translator.service.upstreams.client import Answer
+from translator.service.upstreams.streams import Reading
 
 from .faults import (
     AT_A_POINT,

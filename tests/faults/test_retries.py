@@ -23,13 +23,13 @@ from tests.service.wire import (
     say_hello,
     serving,
 )
-from translator.errors import UpstreamError
-from translator.service.seen.record import Record
-from translator.service.seen.witness import Witness
-from translator.service.settings import SettingsError
+from translator.service.config.settings import SettingsError
+from translator.service.observe.observer import Witness
+from translator.service.observe.record import Record
 from translator.service.upstreams import retries, transport
-from translator.service.upstreams.endpoints import HANGS_S, Endpoints
+from translator.service.upstreams.replicas import HANGS_S, Endpoints
 from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_after_s
+from translator.wire.errors import UpstreamError
 
 pytestmark = pytest.mark.anyio
 

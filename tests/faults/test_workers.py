@@ -14,9 +14,9 @@ import pytest
 
 from tests.service.wire import BOUND_S, ScriptedUpstream, bounded, events
 from translator.__main__ import main
-from translator.service.look.background import CLOSING_S
-from translator.service.process.serving import CLOSE_S
-from translator.service.seen.otel import FLUSH_S
+from translator.service.base.background import CLOSING_S
+from translator.service.server.serving import CLOSE_S
+from translator.service.telemetry.otel import FLUSH_S
 
 from .processes import ASK, Load, Serving, serve, slow_hello, write
 

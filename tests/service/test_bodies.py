@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from translator.errors import UpstreamError
 from translator.service.upstreams.connection import Taker
 from translator.service.upstreams.inflate import MAX_PIECE_BYTES, inflated
+from translator.wire.errors import UpstreamError
 
 from .wire import (
     BOUND_S,

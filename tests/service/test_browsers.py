@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from translator.service.checks import host_problems, origin_problems
+from translator.service.config.checks import host_problems, origin_problems
 
 from .wire import ScriptedUpstream, bounded, client_of, make_settings, serving
 

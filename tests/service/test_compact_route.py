@@ -11,7 +11,7 @@ import openai
 import pytest
 from websockets.asyncio.client import connect
 
-from translator.compaction import PREFIX, SUMMARY_REQUEST, read_summary
+from translator.request.compaction import PREFIX, SUMMARY_REQUEST, read_summary
 
 from .wire import (
     BOUND_S,

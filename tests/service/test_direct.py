@@ -12,8 +12,9 @@ import pytest
 from websockets.asyncio.client import connect
 
 from translator import Translation
-from translator.service.exchange import Exchange
-from translator.service.process import http1, sockets
+from translator.service.http.exchange import Exchange
+from translator.service.server import http1
+from translator.service.server import websocket_protocol as sockets
 
 from .wire import (
     BOUND_S,

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
-from translator.service.app import create_app
+from translator.service.http.app import create_app
 
 from .wire import (
     BOUND_S,

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from translator import DIALECTS, Dialect
-from translator.dialect_table import all_facts, fact_lines
-from translator.service.catalog.models import ModelTable
-from translator.service.facts import FACTS, resolved
-from translator.service.settings import SettingsError, read_table
-from translator.think_tags import Tags
+from translator.dialects.table import all_facts, fact_lines
+from translator.dialects.think_tags import Tags
+from translator.service.config.facts import FACTS, resolved
+from translator.service.config.settings import SettingsError, read_table
+from translator.service.models.table import ModelTable
 
 from .wire import COMPLETION, Call, ScriptedUpstream, client_of, make_settings
 

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from translator.service.seen.logs import FORMATTERS, start_logging
-from translator.service.settings import LogFormat
+from translator.service.config.settings import LogFormat
+from translator.service.telemetry.logs import FORMATTERS, start_logging
 
 from .test_main import served
 from .wire import (
@@ -104,7 +104,7 @@ async def test_a_line_of_json_has_the_facts_of_a_request(
     )
     assert line == {
         "level": "info",
-        "logger": "translator.service.seen.record",
+        "logger": "translator.service.observe.record",
         "id": "mine-1",
         "method": "POST",
         "path": PATH,

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from translator.service.guard.keys import new_key, store
-from translator.service.settings import read_table
+from translator.service.base.keys import new_key, store
+from translator.service.config.settings import read_table
 
 from .wire import COMPLETION, HELLO, client_of
 

@@ -20,8 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from translator.__main__ import main
-from translator.dialect_table import markdown
 from translator.dialects import DIALECTS
+from translator.dialects.table import markdown
 
 from .wire import BOUND_S, COMPLETION, HELLO
 
@@ -299,7 +299,7 @@ def test_a_reader_that_has_enough_is_not_a_fault() -> None:
 
 
 def test_the_options_of_the_demo_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from translator.service.demo import conversation as demo
+    from translator.demo import conversation as demo
 
     given_words: list[list[str]] = []
 

@@ -14,10 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
-from translator.service.seen import metrics as module
-from translator.service.seen.error_kinds import UPSTREAM_KINDS
-from translator.service.seen.metrics import Metrics
-from translator.service.seen.shared_metrics import FOLDER, shared_metrics, worker_gone
+from translator.service.telemetry import metrics as module
+from translator.service.telemetry.error_kinds import UPSTREAM_KINDS
+from translator.service.telemetry.metrics import Metrics
+from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
 
 from .test_main import served
 from .wire import (

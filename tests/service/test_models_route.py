@@ -7,7 +7,7 @@ import json
 import openai
 import pytest
 
-from translator.service.catalog import listing
+from translator.service.http import models_list as listing
 
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, client_of, make_settings, serving
 

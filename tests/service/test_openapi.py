@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from translator.service import openapi
+from translator.service.http import openapi
 
 from .wire import MODELS, Call, ScriptedUpstream, client_of, make_settings
 

@@ -20,8 +20,8 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from websockets.asyncio.client import connect
 
 from translator.__main__ import main
-from translator.service.process import run
-from translator.service.seen.otel import Spans
+from translator.service.server import run
+from translator.service.telemetry.otel import Spans
 
 from .test_main import served
 from .wire import (
@@ -121,8 +121,8 @@ async def test_a_request_and_its_call_are_spans_of_the_clients_trace(
         "http.response.status_code": 200,
         "translator.request_id": answer.headers["x-request-id"],
         "translator.outcome": "completed",
-        "translator.dialect": "base",
-        "translator.notices": ("ignored",),
+        "translator.dialects.dialect": "base",
+        "translator.wire.notices": ("ignored",),
     }
     assert call.name == "chat accounts/up/models/m"
     assert call.attributes is not None
@@ -329,7 +329,7 @@ def test_traces_without_their_extra_are_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in list(sys.modules):
-        if name.startswith("opentelemetry.") or name == "translator.service.seen.otel":
+        if name.startswith("opentelemetry.") or name == "translator.service.telemetry.otel":
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     monkeypatch.setattr(run, "start_logging", lambda *_: None)  # it would outlast the test

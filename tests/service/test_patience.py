@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from translator.service.patience import Patience
+from translator.service.base.reusable_timeout import Patience
 
 from .wire import bounded
 

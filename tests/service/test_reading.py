@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from translator.service.errors import Stopping
-from translator.service.process.drain import Drain
+from translator.service.base.drain import Drain
+from translator.service.base.errors import Stopping
 from translator.service.upstreams.connection import Taker
-from translator.service.upstreams.reading import Reading
+from translator.service.upstreams.streams import Reading
 
 pytestmark = pytest.mark.anyio
 

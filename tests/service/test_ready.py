@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from translator.service.process.drain import Drain
-from translator.service.seen.ready import AGAIN_S, LATELY_S, Lately
-from translator.service.settings import read_table
-from translator.service.upstreams import upstream as upstream_module
+from translator.service.base.drain import Drain
+from translator.service.config.settings import read_table
+from translator.service.upstreams import client as upstream_module
+from translator.service.upstreams.health import AGAIN_S, LATELY_S, Lately
 
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from translator.refusals import Refused
-from translator.service.attempts import MAX_FIELDS, MAX_MODELS, NOTHING, Findings, Memory
+from translator.reader.rejected_fields import Refused
+from translator.service.turns.attempts import MAX_FIELDS, MAX_MODELS, NOTHING, Findings, Memory
 
 from .wire import (
     BOUND_S,

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from translator.service.guard.keys import new_key, store
-from translator.service.settings import Settings, read_table
+from translator.service.base.keys import new_key, store
+from translator.service.config.settings import Settings, read_table
 
 from .wire import (
     BOUND_S,

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from websockets.asyncio.client import connect
 
-from translator.service.seen.otel import Spans
+from translator.service.telemetry.otel import Spans
 
 from .test_logs import Log
 from .wire import (

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from translator import DIALECTS, Options
-from translator.service.settings import (
+from translator.service.config.settings import (
     ModelSection,
     Server,
     SettingsError,

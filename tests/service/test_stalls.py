@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from translator import Options, Translation, UpstreamTimeout
-from translator.service.turn import Progress
+from translator.service.turns.turn import Progress
 
 from .wire import (
     BOUND_S,

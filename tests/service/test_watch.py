@@ -26,13 +26,13 @@ from websockets.asyncio.client import connect
 import translator
 from translator import Notice
 from translator.__main__ import main
-from translator.service.look.board import Board, line
-from translator.service.look.feed import FILES, Feed, News, Reader
-from translator.service.look.show import Show, show_on
-from translator.service.look.together import together
-from translator.service.look.watch import Sight, Watcher
-from translator.service.seen.record import Record
-from translator.service.seen.witness import Witness
+from translator.service.live.board import Board, line
+from translator.service.live.feed import FILES, Feed, News, Reader
+from translator.service.live.progress import Sight, Watcher
+from translator.service.live.terminal import Show, show_on
+from translator.service.observe.fan_out import together
+from translator.service.observe.observer import Witness
+from translator.service.observe.record import Record
 
 from .test_main import served
 from .trace.keeping import kept

@@ -12,10 +12,10 @@ from websockets.asyncio.client import connect
 
 import translator
 from translator import Notice
-from translator.events import Event
-from translator.responses import Response
-from translator.service.seen.record import Record
-from translator.service.seen.witness import Witness
+from translator.service.observe.observer import Witness
+from translator.service.observe.record import Record
+from translator.wire.events import Event
+from translator.wire.responses import Response
 
 from .wire import (
     COMPLETION,

@@ -19,9 +19,9 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp, Message
 
-from translator.service.app import create_app
-from translator.service.process.run import protocols
-from translator.service.settings import Settings, read_table
+from translator.service.config.settings import Settings, read_table
+from translator.service.http.app import create_app
+from translator.service.server.run import protocols
 
 BOUND_S = 20
 """Longer than anything here can take on a busy machine, in seconds."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from translator.compaction import after_compaction
-from translator.dialect_table import fact_lines
-from translator.json_values import as_list, as_object
+from translator.dialects.table import fact_lines
+from translator.request.compaction import after_compaction
+from translator.wire.json_values import as_list, as_object
 
 from .folder import Folder, NotKept, facts_of, http_text
 from .notation import Summary, summary_of

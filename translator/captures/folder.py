@@ -28,8 +28,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator import DIALECTS, Dialect, Notice, Options, Target
-from translator.dialect_table import fact_lines, own_facts
-from translator.json_values import as_object
+from translator.dialects.table import fact_lines, own_facts
+from translator.wire.json_values import as_object
 
 EXCHANGE = "exchange.toml"
 REQUEST = "request.json"

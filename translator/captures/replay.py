@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from translator.errors import UpstreamError, UpstreamTimeout
+from translator.wire.errors import UpstreamError, UpstreamTimeout
 
 from .folder import CHAT, ERROR, EVENTS, REQUEST, RESPONSE, Answered, Folder, NotKept
 from .run import Ending, Given, Outcome, Refusal, counted, open_sealed, run

@@ -15,9 +15,9 @@ from msgspec import Raw, Struct
 
 import translator
 from translator import Dialect, Event, Notice, Options, Response, Target, TranslatorError
-from translator.compaction import unseal_summary
-from translator.errors import CredentialRefused, UpstreamError
-from translator.sealed import unseal
+from translator.common.sealed import unseal
+from translator.request.compaction import unseal_summary
+from translator.wire.errors import CredentialRefused, UpstreamError
 
 Ending: TypeAlias = Literal["whole", "open"] | UpstreamError
 """How an upstream's answer ended: whole, still open when the client left, broken by an error."""

@@ -20,7 +20,7 @@ from .settings import add_settings, mistakes_told, service_needed, settings_of
 from .terminal import Parser, UsageError
 
 if TYPE_CHECKING:
-    from translator.service.setup.client import Setup
+    from translator.setup.client import Setup
 
 
 class _AnyVariable(dict[str, str]):
@@ -85,7 +85,7 @@ def setup_of(
     """What the options ask for; raises UsageError."""
     settings = settings_of(options, command, environ=_AnyVariable())
     with service_needed(command):
-        from translator.service.setup.client import DEFAULT_KEY_ENV, setup
+        from translator.setup.client import DEFAULT_KEY_ENV, setup
     with mistakes_told():
         return setup(
             settings,

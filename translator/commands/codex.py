@@ -7,14 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from .client_files import (
-    add_setup,
-    checked_default,
-    setup_of,
-    start_lines,
-    texts_in,
-    write_all,
-)
+from .client_files import add_setup, checked_default, setup_of, start_lines, texts_in, write_all
 from .settings import mistakes_told, service_needed
 from .terminal import Commands
 
@@ -39,7 +32,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("codex"):
-        from translator.service.setup.codex import CATALOG, Folder
+        from translator.setup.codex import CATALOG, Folder
     home: Path = options.codex_home or Path(os.environ.get("CODEX_HOME") or "~/.codex")
     home = home.expanduser()
     texts = texts_in(home, "*config.toml", CATALOG) if options.write else {}

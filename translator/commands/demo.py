@@ -16,5 +16,5 @@ def add(commands: Commands) -> None:
 
 def run(words: list[str]) -> int:
     with service_needed("demo"):
-        from translator.service.demo import conversation as demo
+        from translator.demo import conversation as demo
     return demo.run(words)

@@ -9,7 +9,7 @@ import sys
 import msgspec
 
 import translator
-from translator import dialect_table
+from translator.dialects import table as dialect_table
 
 from .terminal import Commands, UsageError, dialect, write
 

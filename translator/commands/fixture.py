@@ -6,8 +6,8 @@ import argparse
 import re
 from pathlib import Path
 
-from translator.kept.fixture import default_name, fixture_of
-from translator.kept.folder import Folder, NotKept
+from translator.captures.fixture import default_name, fixture_of
+from translator.captures.folder import Folder, NotKept
 
 from .terminal import Commands, UsageError
 

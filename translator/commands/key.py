@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("key"):
-        from translator.service.guard.keys import new_key, store
+        from translator.service.base.keys import new_key, store
     key = new_key()
     name: str = options.name
     section = name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)

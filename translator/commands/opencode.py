@@ -7,14 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from .client_files import (
-    add_setup,
-    checked_default,
-    setup_of,
-    start_lines,
-    text_of,
-    write_all,
-)
+from .client_files import add_setup, checked_default, setup_of, start_lines, text_of, write_all
 from .settings import mistakes_told, service_needed
 from .terminal import Commands
 
@@ -46,7 +39,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("opencode"):
-        from translator.service.setup.opencode import PROVIDER, File
+        from translator.setup.opencode import PROVIDER, File
     path: Path = options.file or _usual_file()
     path = path.expanduser()
     text = text_of(path) if options.write and path.exists() else None

@@ -14,7 +14,7 @@ from .settings import add_settings, service_needed, settings_of
 from .terminal import Commands, UsageError, write
 
 if TYPE_CHECKING:
-    from translator.service.settings import Settings, Upstream
+    from translator.service.config.settings import Settings, Upstream
 
 NOBODY_ANSWERED = 1
 INTERRUPTED = 130
@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
     import asyncio  # not at the top: the commands of the core start without it
 
     with service_needed("probe"):
-        from translator.service.probe import report as service
-        from translator.service.probe.notebook import CouldNotAsk
+        from translator.probe import report as service
+        from translator.probe.notebook import CouldNotAsk
     settings = settings_of(options, "probe")
     upstream, model = _asked(settings, options.model)
     known = options.dialect if options.dialect not in (None, "auto") else None

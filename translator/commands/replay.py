@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 import translator
-from translator.kept.folder import Folder, Kept, NotKept
-from translator.kept.replay import compared, replayed
+from translator.captures.folder import Folder, Kept, NotKept
+from translator.captures.replay import compared, replayed
 
 from .terminal import Commands, UsageError, add_dialect, read, sentence, translation, write
 

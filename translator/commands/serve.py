@@ -71,15 +71,15 @@ def add(commands: Commands) -> None:
         metavar="NUMBER",
         help="processes that answer; SIGHUP replaces several one by one (default: 1)",
     )
-    add("--post", help=argparse.SUPPRESS)  # of a worker: see `translator.service.process.workers`
+    add("--post", help=argparse.SUPPRESS)  # of a worker: see `translator.service.server.workers`
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("serve"):
-        from translator.service.process import run as service
-        from translator.service.process import workers
-        from translator.service.process.serving import Post
+        from translator.service.server import run as service
+        from translator.service.server import workers
+        from translator.service.server.serving import Post
     names = (
         "host", "port", "workers", "log_format", "reasoning_events", "retries", "trace_folder"
     )  # fmt: skip

@@ -18,7 +18,7 @@ import translator
 from .terminal import Parser, UsageError, missing_package
 
 if TYPE_CHECKING:
-    from translator.service.settings import Settings
+    from translator.service.config.settings import Settings
 
 
 def add_settings(parser: Parser) -> None:
@@ -58,7 +58,7 @@ def settings_of(
 ) -> Settings:
     """The settings that the options ask for; raises UsageError. `server` overrides `[server]`."""
     with service_needed(command):
-        from translator.service.settings import override, read_file, read_options
+        from translator.service.config.settings import override, read_file, read_options
     with mistakes_told():
         if options.config is not None:
             for name in ("upstream", "dialect", "api_key_env"):
@@ -88,7 +88,7 @@ def service_needed(command: str) -> Generator[None]:
 @contextmanager
 def mistakes_told() -> Generator[None]:
     """For what raises SettingsError: its mistakes become one UsageError."""
-    from translator.service.settings import SettingsError
+    from translator.service.config.settings import SettingsError
 
     try:
         yield

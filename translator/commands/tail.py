@@ -13,9 +13,9 @@ from .settings import service_needed
 from .terminal import Commands, UsageError
 
 if TYPE_CHECKING:
-    from translator.service.look.feed import Reader
-    from translator.service.look.show import Show
-    from translator.service.look.watch import Sight
+    from translator.service.live.feed import Reader
+    from translator.service.live.progress import Sight
+    from translator.service.live.terminal import Show
 
 POLL_S = 0.2
 
@@ -46,8 +46,8 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("tail"):
-        from translator.service.look.feed import Reader
-        from translator.service.look.show import show_on
+        from translator.service.live.feed import Reader
+        from translator.service.live.terminal import show_on
     with closing(Reader(Path(options.folder))) as reader:
         begun = reader.read()
         if begun is None:

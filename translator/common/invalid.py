@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from .errors import InvalidRequest
-from .json_values import as_list, as_object, without_halves
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import as_list, as_object, without_halves
 
 MAX_SEARCHED_BYTES = 1024 * 1024
 """Largest body that is searched for the path of a broken text, in bytes."""

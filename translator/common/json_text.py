@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from .json_values import NOT_JSON, as_object, as_string
+from translator.wire.json_values import NOT_JSON, as_object, as_string
 
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _STRING_END_OR_ESCAPE = re.compile(r'["\\]')

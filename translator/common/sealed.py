@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from .json_values import NOT_JSON, objects_in
+from translator.wire.json_values import NOT_JSON, objects_in
 
 PREFIX = "translator.1."
 """Marks a blob as ours and tells its version."""

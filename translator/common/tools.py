@@ -24,11 +24,12 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from . import chat
-from .errors import InvalidRequest
+from translator.wire import chat
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import NOT_JSON
+from translator.wire.notices import Notice
+
 from .invalid import at_path, invalid_from
-from .json_values import NOT_JSON
-from .notices import Notice
 from .schemas import SchemaRules, rewrite
 
 MAX_NAME_CHARACTERS = 64

@@ -1,1 +1,1 @@
-"""The demo: the main job at work, with no key and no network."""
+"""A scripted upstream and client, for a demonstration without key or network."""

@@ -23,9 +23,10 @@ from typing import Any
 import httpx
 import uvicorn
 
-from translator.service.app import create_app
-from translator.service.settings import read_options
-from translator.service.setup.codex import plain_config
+from translator.service.base.colours import Style
+from translator.service.config.settings import read_options
+from translator.service.http.app import create_app
+from translator.setup.codex import plain_config
 
 from .script import (
     ANSWER,
@@ -40,7 +41,7 @@ from .script import (
     second_answer,
 )
 from .scripted_upstream import ScriptedUpstream
-from .view import Cell, Style, View, json_cell
+from .view import Cell, View, json_cell
 
 SERVE = "serve --upstream https://api.fireworks.ai/inference/v1"
 CODEX_CONFIG = plain_config(

@@ -19,18 +19,9 @@ from typing import Any, Literal, TextIO
 
 from msgspec import Struct
 
-Kind = Literal["reasoning", "text", "tool", "lifecycle"]
-Style = Literal["reasoning", "text", "tool", "lifecycle", "plain", "dim", "bold", "good"]
+from translator.service.base.colours import COLOURS, Style
 
-COLOURS: dict[Style, str] = {
-    "reasoning": "35",
-    "text": "32",
-    "tool": "33",
-    "lifecycle": "36",
-    "dim": "2",
-    "bold": "1",
-    "good": "1;32",
-}
+Kind = Literal["reasoning", "text", "tool", "lifecycle"]
 
 TWO_COLUMNS = 110
 """Narrowest terminal with two columns, in characters."""

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from .schemas import SchemaRules
+from translator.common.schemas import SchemaRules
+
 from .think_tags import Tags
 
 ChoiceKind = Literal["auto", "none", "required", "named"]

@@ -13,27 +13,10 @@ from typing import Any
 
 import msgspec
 
-from .dialect import (
-    EFFORT_LEVELS,
-    ChoiceKind,
-    Dialect,
-    Efforts,
-    ModelFacts,
-    named_efforts,
-    nearest_effort,
-)
-from .schemas import SchemaRules
-from .think_tags import Tags
+from translator.common.schemas import SchemaRules
 
-__all__ = [
-    "BASE",
-    "DIALECTS",
-    "EFFORT_LEVELS",
-    "Dialect",
-    "ModelFacts",
-    "known_host",
-    "nearest_effort",
-]
+from .dialect import EFFORT_LEVELS, ChoiceKind, Dialect, Efforts, ModelFacts, named_efforts
+from .think_tags import Tags
 
 BASE = Dialect(name="base")
 """The tolerant base: reads everything, sends only what every upstream takes."""

@@ -15,9 +15,10 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
+from translator.wire.json_values import as_list, as_object
+
 from .dialect import EFFORT_LEVELS, Dialect
-from .dialects import BASE, DIALECTS
-from .json_values import as_list, as_object
+from .known import BASE, DIALECTS
 
 _IDENTITY = frozenset({"name", "hosts", "models"})
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

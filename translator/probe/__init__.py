@@ -1,1 +1,1 @@
-"""`translator probe`: which dialect an unknown upstream speaks, found by asking it."""
+"""Finds out which dialect an upstream speaks, by asking it."""

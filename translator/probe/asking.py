@@ -17,23 +17,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from translator.errors import UpstreamError
-from translator.json_values import NOT_JSON, as_object, as_string, objects_in
-from translator.service.settings import Upstream
-from translator.service.upstreams.upstream import Answer, Upstreams
+from translator.service.config.settings import Upstream
+from translator.service.upstreams.client import Answer, Upstreams
+from translator.wire.errors import UpstreamError
+from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
 
 from .questions import Question
-from .replies import (
-    NO_QUOTA,
-    Outcome,
-    Refused,
-    ReplyReader,
-    Taken,
-    Unclear,
-    quoted,
-    refusal,
-    told,
-)
+from .replies import NO_QUOTA, Outcome, Refused, ReplyReader, Taken, Unclear, quoted, refusal, told
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Largest answer that is read, in bytes: a thousand tokens, each in a chunk of a few hundred."""

@@ -14,11 +14,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from translator.dialect import ChoiceKind, Dialect
-from translator.dialect_table import fact_lines
-from translator.json_values import as_object
-from translator.schemas import SchemaRules
-from translator.think_tags import Tags
+from translator.common.schemas import SchemaRules
+from translator.dialects.dialect import ChoiceKind, Dialect
+from translator.dialects.table import fact_lines
+from translator.dialects.think_tags import Tags
+from translator.wire.json_values import as_object
 
 ROUNDS = 3
 """A correction can make another fact matter; so often all findings are gone through."""

@@ -10,8 +10,7 @@ a network. What is found goes into the notebook.
 
 from __future__ import annotations
 
-from . import tools as tools
-from . import topics as topics
+from . import tools, topics
 from .notebook import Asking, Notebook
 
 

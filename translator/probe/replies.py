@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from translator import sse
-from translator.deltas import CallExtra, Reasoning, ReasoningDetails, Text, ToolCall, Usage
 from translator.dialects import BASE
-from translator.errors import UpstreamError
-from translator.from_chat import DONE, ChatReader
-from translator.json_values import NOT_JSON, as_list, as_object, as_string, objects_in
-from translator.native_calls import NativeCalls
-from translator.upstream_errors import plain_message
+from translator.reader import sse
+from translator.reader.from_chat import DONE, ChatReader
+from translator.reader.native_calls import NativeCalls
+from translator.reader.upstream_errors import plain_message
+from translator.wire.deltas import CallExtra, Reasoning, ReasoningDetails, Text, ToolCall, Usage
+from translator.wire.errors import UpstreamError
+from translator.wire.json_values import NOT_JSON, as_list, as_object, as_string, objects_in
 
 from .questions import TAGS
 

@@ -22,12 +22,11 @@ import msgspec
 from msgspec import Struct
 
 from translator import Target, Translation
-from translator.dialect import Dialect, nearest_effort
-from translator.dialect_table import all_facts
-from translator.dialects import BASE, known_host
-from translator.refusals import refused_fields
-from translator.service.settings import Server, Upstream
-from translator.service.upstreams.upstream import Upstreams
+from translator.dialects import BASE, Dialect, known_host, nearest_effort
+from translator.dialects.table import all_facts
+from translator.reader.rejected_fields import refused_fields
+from translator.service.config.settings import Server, Upstream
+from translator.service.upstreams.client import Upstreams
 
 from . import questions as ask
 from .asking import Asker

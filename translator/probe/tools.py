@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Any, Literal
 
-from translator.dialect import ChoiceKind
+from translator.dialects.dialect import ChoiceKind
 
 from . import questions as ask
 from .findings import Back, Choice, Replays, Schemas

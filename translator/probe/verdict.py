@@ -14,10 +14,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from translator.dialect import Dialect
-from translator.dialect_table import fact_lines, own_facts
-from translator.dialects import BASE, DIALECTS, known_host
-from translator.service.sections import shown_key
+from translator.dialects import BASE, DIALECTS, Dialect, known_host
+from translator.dialects.table import fact_lines, own_facts
+from translator.service.config.sections import shown_key
 
 from .findings import Finding, contradicted, corrected
 

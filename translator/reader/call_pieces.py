@@ -14,10 +14,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import chat
-from .deltas import CallExtra, ToolCall
-from .json_text import JsonExtent
-from .json_values import is_there, without_halves
+from translator.common.json_text import JsonExtent
+from translator.wire import chat
+from translator.wire.deltas import CallExtra, ToolCall
+from translator.wire.json_values import is_there, without_halves
 
 
 class _Call:

@@ -13,7 +13,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from .deltas import Reasoning, Text
+from translator.wire.deltas import Reasoning, Text
 
 Nothing = Literal[""] | None
 NoneOfThem = tuple[()] | None

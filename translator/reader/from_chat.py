@@ -23,8 +23,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from . import chat
-from .deltas import (
+from translator.dialects import Dialect
+from translator.dialects.think_tags import Splitter
+from translator.wire import chat
+from translator.wire.deltas import (
     CallExtra,
     Citation,
     Delta,
@@ -42,9 +44,8 @@ from .deltas import (
     ToolCall,
     Verdict,
 )
-from .dialect import Dialect
-from .errors import UpstreamError
-from .json_values import (
+from translator.wire.errors import UpstreamError
+from translator.wire.json_values import (
     NOT_JSON,
     as_integer,
     as_list,
@@ -54,12 +55,12 @@ from .json_values import (
     objects_in,
     without_halves,
 )
+
+from .call_pieces import ToolCallPieces
+from .fast_chunks import more_arguments, more_reasoning, more_reasoning_content, more_text
 from .native_calls import NativeCalls
-from .think_tags import Splitter
-from .tool_call_pieces import ToolCallPieces
 from .upstream_errors import read_error_object
 from .usage import read_usage
-from .usual_chunks import more_arguments, more_reasoning, more_reasoning_content, more_text
 
 DONE = b"[DONE]"
 

@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from .json_values import NOT_JSON, as_object, as_string, objects_in
+from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
 
 _MARKERS = (
     "<｜DSML｜",

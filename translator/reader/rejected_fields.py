@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from .notices import Notice
+from translator.wire.notices import Notice
 
 MAX_TEXT_CHARACTERS = 64 * 1024
 """How much of an error text is read: some upstreams repeat the whole request in it."""

@@ -1,4 +1,4 @@
-"""Server-sent events: upstream bytes to payloads, our events to bytes.
+"""Server-sent events of an upstream: bytes to payloads.
 
 The decoder takes the body in whatever pieces the network cut it and yields the payload of each
 event as soon as it is whole. It accepts what upstreams really send: LF, CRLF and CR line ends (but
@@ -12,13 +12,7 @@ it tells why a stream broke off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import get_args
-
-import msgspec
-
-from .errors import UpstreamError
-from .events import Event
+from translator.wire.errors import UpstreamError
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Largest single event read from an upstream, in bytes: it is held whole before it is decoded."""
@@ -26,34 +20,9 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 MAX_STRAY_BYTES = 500
 """How much text outside of any event is kept, in bytes; enough for an error sentence."""
 
-DONE = b"data: [DONE]\n\n"
-"""The frame after the terminal event; clients that do not expect it skip it."""
-
 _LF, _CR = b"\n\r"  # as numbers, which are found in a sixth of the time
 _BOM = b"\xef\xbb\xbf"
 _FIELDS_WITHOUT_PAYLOAD = (b"event", b"id", b"retry")
-
-_encoder = msgspec.json.Encoder()
-
-
-def encode(event: Event) -> bytes:
-    """One event as one frame: its name, its JSON on one line, a blank line."""
-    return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
-
-
-def encode_all(events: Sequence[Event]) -> bytes:
-    """Events as they follow each other; nearly always it is one."""
-    if len(events) == 1:
-        [event] = events
-        return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
-    return b"".join(map(encode, events))
-
-
-_BEFORE = {
-    kind: b"event: %b\ndata: " % str(kind.__struct_config__.tag).encode()
-    for kind in get_args(Event)
-}
-"""What stands before the JSON of each kind of event."""
 
 
 class Decoder:

@@ -15,8 +15,15 @@ from typing import Any
 
 import msgspec
 
-from .errors import UpstreamError
-from .json_values import NOT_JSON, as_integer, as_list, as_object, as_string, without_halves
+from translator.wire.errors import UpstreamError
+from translator.wire.json_values import (
+    NOT_JSON,
+    as_integer,
+    as_list,
+    as_object,
+    as_string,
+    without_halves,
+)
 
 MAX_MESSAGE_CHARACTERS = 1000
 """An error text longer than this is cut; some upstreams repeat the whole request in it."""

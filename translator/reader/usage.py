@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .deltas import Usage
-from .json_values import as_object
+from translator.wire.deltas import Usage
+from translator.wire.json_values import as_object
 
 
 def read_usage(

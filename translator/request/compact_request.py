@@ -17,11 +17,12 @@ from typing import Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from . import items, responses
+from translator.wire import items, responses
+from translator.wire.errors import InvalidRequest, UpstreamError
+from translator.wire.json_values import is_null, is_string
+from translator.wire.notices import Notice
+
 from .compaction import head_of, kept_items
-from .errors import InvalidRequest, UpstreamError
-from .json_values import is_null, is_string
-from .notices import Notice
 from .to_chat import read_request
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')

@@ -12,11 +12,11 @@ from typing import assert_never
 
 from msgspec import UNSET, Raw, UnsetType
 
-from . import chat, items
-from .dialect import Dialect
-from .errors import InvalidRequest
-from .json_values import is_data_url, is_string
-from .notices import Notice
+from translator.dialects import Dialect
+from translator.wire import chat, items
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import is_data_url, is_string
+from translator.wire.notices import Notice
 
 IMAGE_ATTACHED = "[image attached below]"
 """Stands in a result for an image that follows in a user message: results hold text only."""

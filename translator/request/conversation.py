@@ -24,15 +24,16 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from . import chat
+from translator.common.sealed import Thought
+from translator.common.tools import REPEAT_MARK
+from translator.dialects import Dialect
+from translator.wire import chat
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import NOT_JSON
+from translator.wire.notices import Notice
+
 from .content import ContentWriter
-from .dialect import Dialect
-from .errors import InvalidRequest
 from .input_items import Call, InputItem, Message, Result
-from .json_values import NOT_JSON
-from .notices import Notice
-from .sealed import Thought
-from .tools import REPEAT_MARK
 
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Stands for the result of a call that never got one."""

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from . import responses
+from translator.wire import responses
 
 _NEEDED_IN_FUNCTION: dict[str, Any] = {"description": None, "parameters": None, "strict": None}
 """Keys that every echoed function tool must have, null where the client gave none."""

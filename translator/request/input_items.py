@@ -18,14 +18,15 @@ from typing import Literal, TypeVar, assert_never, get_args
 import msgspec
 from msgspec import Raw, Struct
 
-from . import items, responses
+from translator.common.invalid import at_path, invalid_from
+from translator.common.sealed import Thought, unseal
+from translator.common.tools import INPUT_ARGUMENT, Toolset
+from translator.wire import items, responses
+from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.json_values import NOT_JSON, as_object, is_string
+from translator.wire.notices import Notice
+
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
-from .errors import InvalidRequest, NotFound
-from .invalid import at_path, invalid_from
-from .json_values import NOT_JSON, as_object, is_string
-from .notices import Notice
-from .sealed import Thought, unseal
-from .tools import INPUT_ARGUMENT, Toolset
 
 _T = TypeVar("_T")
 

@@ -13,14 +13,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct, UnsetType
 
-from . import responses
-from .compaction import free_of_form
-from .conversation import Conversation, write_messages
-from .dialect import ChoiceKind, Dialect, nearest_effort
-from .errors import InvalidRequest
-from .input_items import InputReader
-from .invalid import at_path, invalid_from, refuse_broken_text
-from .json_values import (
+from translator.common.invalid import at_path, invalid_from, refuse_broken_text
+from translator.common.schemas import SchemaRules, rewrite
+from translator.common.tools import Toolset
+from translator.dialects.dialect import ChoiceKind, Dialect, nearest_effort
+from translator.wire import responses
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import (
     NOT_JSON,
     as_list,
     as_object,
@@ -29,9 +28,11 @@ from .json_values import (
     is_object,
     on_one_line,
 )
-from .notices import Notice
-from .schemas import SchemaRules, rewrite
-from .tools import Toolset
+from translator.wire.notices import Notice
+
+from .compaction import free_of_form
+from .conversation import Conversation, write_messages
+from .input_items import InputReader
 
 FORWARDED_BY_DEFAULT = (
     "seed",

@@ -1,1 +1,1 @@
-"""The service around the pure core: everything that can wait or fail over a network."""
+"""The service: HTTP and WebSocket in front, upstreams behind, the core between."""

@@ -1,1 +1,1 @@
-"""What clients need in their own files to use the service, made from its settings."""
+"""Configuration files for Codex CLI and OpenCode."""

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from translator.service.catalog.codex_catalog import Known
-from translator.service.catalog.models import known, unlisted
-from translator.service.settings import Server, Settings, SettingsError
+from translator.service.config.settings import Server, Settings, SettingsError
+from translator.service.models.codex_catalog import Known
+from translator.service.models.table import known, unlisted
 
 DEFAULT_KEY_ENV = "TRANSLATOR_API_KEY"
 """The variable for the key that clients pass on, where the operator gave none."""

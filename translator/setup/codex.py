@@ -20,9 +20,9 @@ from typing import Any, cast
 
 import msgspec
 
-from translator.json_values import as_list, as_object
-from translator.service.catalog.codex_catalog import Entry, Known, entries
-from translator.service.settings import SettingsError
+from translator.service.config.settings import SettingsError
+from translator.service.models.codex_catalog import Entry, Known, entries
+from translator.wire.json_values import as_list, as_object
 
 from .client import Setup
 from .toml_text import NotKept, Value, read, with_keys, with_table

@@ -17,9 +17,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from translator.json_values import as_object
-from translator.service.catalog.codex_catalog import Known
-from translator.service.settings import SettingsError
+from translator.service.config.settings import SettingsError
+from translator.service.models.codex_catalog import Known
+from translator.wire.json_values import as_object
 
 from .client import Setup
 

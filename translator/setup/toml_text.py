@@ -17,7 +17,7 @@ from tomlkit.container import Container
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, InlineTable, Table
 
-from translator.json_values import as_object
+from translator.wire.json_values import as_object
 
 Value = str | bool | None
 """None stands for a key that must not be there."""

@@ -18,8 +18,11 @@ from typing import Any, Literal, Protocol, TypeVar, assert_never
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from . import events, items
-from .deltas import (
+from translator.common.json_text import StringArgument
+from translator.common.sealed import Thought, merge_details, seal
+from translator.common.tools import INPUT_ARGUMENT, Declared
+from translator.wire import events, items
+from translator.wire.deltas import (
     Citation,
     Logprob,
     Reasoning,
@@ -29,11 +32,8 @@ from .deltas import (
     Sources,
     Text,
 )
-from .events import Event
-from .json_text import StringArgument
-from .json_values import NOT_JSON
-from .sealed import Thought, merge_details, seal
-from .tools import INPUT_ARGUMENT, Declared
+from translator.wire.events import Event
+from translator.wire.json_values import NOT_JSON
 
 Events = Generator[Event, None, None]
 Closing = Generator[Event, None, items.OutputItem]

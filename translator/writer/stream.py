@@ -28,8 +28,10 @@ from typing import Any, Generic, TypeVar, assert_never
 import msgspec
 from msgspec import Raw
 
-from . import events, responses
-from .deltas import (
+from translator.common.json_text import JsonExtent
+from translator.common.tools import REPEAT_MARK, Declared, Toolset
+from translator.wire import events, responses
+from translator.wire.deltas import (
     CallExtra,
     Citation,
     Compaction,
@@ -46,9 +48,9 @@ from .deltas import (
     Usage,
     Verdict,
 )
-from .events import Event
-from .items import OutputItem
-from .json_text import JsonExtent
+from translator.wire.events import Event
+from translator.wire.items import OutputItem
+
 from .open_items import (
     ITEM_ID_PREFIXES,
     Events,
@@ -64,7 +66,6 @@ from .open_items import (
     ReasoningEvents,
     open_call,
 )
-from .tools import REPEAT_MARK, Declared, Toolset
 
 _FATAL_TYPES = {
     "context_length_exceeded": "invalid_request_error",

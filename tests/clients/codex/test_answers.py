@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.conftest import KEY, Stage
 from tests.clients.upstream import Turn, Usage
-from translator.content import IMAGE_OMITTED
+from translator.request.content import IMAGE_OMITTED
 
 from .looking import Request, data_url, functions, image_urls, items, png
 from .session import Session

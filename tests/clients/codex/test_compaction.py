@@ -14,7 +14,7 @@ import pytest
 
 from tests.clients.conftest import Stage
 from tests.clients.upstream import Trouble, Turn, Usage
-from translator.compaction import PREFIX, SUMMARY_REQUEST
+from translator.request.compaction import PREFIX, SUMMARY_REQUEST
 
 from .looking import items, results, roles, run
 from .session import PROVIDER, Session

@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients.conftest import Stage
 from tests.clients.upstream import Call, ScriptedUpstream, Turn
-from translator.content import IMAGE_ATTACHED, IMAGE_OMITTED
+from translator.request.content import IMAGE_ATTACHED, IMAGE_OMITTED
 
 from . import weather
 from .looking import (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.conftest import Stage, needed_module
 from tests.clients.upstream import Turn
-from translator.compaction import SUMMARY_REQUEST
+from translator.request.compaction import SUMMARY_REQUEST
 
 from . import script
 

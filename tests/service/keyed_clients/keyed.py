@@ -12,8 +12,8 @@ from tests.service.wire import (
     MODELS,
     client_of,
 )
-from translator.service.guard.keys import new_key, store
-from translator.service.settings import Settings, read_table
+from translator.service.base.keys import new_key, store
+from translator.service.config.settings import Settings, read_table
 
 RESPONSES = "/v1/responses"
 CHAT = "/v1/chat/completions"

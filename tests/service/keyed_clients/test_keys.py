@@ -16,9 +16,9 @@ from tests.service.wire import (
     client_of,
     serving,
 )
-from translator.service.guard.keys import new_key, read_stored, salt_of, store
-from translator.service.process.run import _say_who_may_ask
-from translator.service.settings import SettingsError, read_table
+from translator.service.base.keys import new_key, read_stored, salt_of, store
+from translator.service.config.settings import SettingsError, read_table
+from translator.service.server.run import _say_who_may_ask
 
 from .keyed import (
     ALICE,

@@ -23,7 +23,7 @@ from tests.service.wire import (
     say_hello,
     serving,
 )
-from translator.service.guard.clients import Allowance, shown_s
+from translator.service.access.clients import Allowance, shown_s
 
 from .keyed import (
     ALICE,

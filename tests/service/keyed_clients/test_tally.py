@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from translator.service.guard.tally import MAX_TAIL_BYTES, Tally
+from translator.service.access.token_meter import MAX_TAIL_BYTES, Tally
 
 from .keyed import (
     USAGE,

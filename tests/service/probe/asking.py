@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from translator.service.probe.report import Report, as_settings, probe
-from translator.service.settings import Upstream, read_table
+from translator.probe.report import Report, as_settings, probe
+from translator.service.config.settings import Upstream, read_table
 
 from .scripted import JSON
 

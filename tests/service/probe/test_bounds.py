@@ -8,8 +8,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from translator.service.probe.notebook import CouldNotAsk
-from translator.service.probe.report import as_json, as_settings
+from translator.probe.notebook import CouldNotAsk
+from translator.probe.report import as_json, as_settings
 
 from . import scripted, upstreams
 from .asking import Waits, about_schemas, ask, facts_about

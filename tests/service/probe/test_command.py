@@ -16,10 +16,10 @@ import pytest
 
 from translator.__main__ import main
 from translator.dialects import DIALECTS
-from translator.service.probe import report as service
-from translator.service.probe.notebook import CouldNotAsk
-from translator.service.probe.report import Report, as_json
-from translator.service.settings import read_table
+from translator.probe import report as service
+from translator.probe.notebook import CouldNotAsk
+from translator.probe.report import Report, as_json
+from translator.service.config.settings import read_table
 
 from . import scripted, upstreams
 from .asking import ask

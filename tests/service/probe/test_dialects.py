@@ -6,16 +6,12 @@ import json
 
 import pytest
 
-from translator.dialect_table import own_facts
 from translator.dialects import DIALECTS
-from translator.service.catalog.models import ModelTable
-from translator.service.probe.findings import (
-    Is,
-    Member,
-    contradicted,
-)
-from translator.service.probe.report import Report
-from translator.service.probe.verdict import ranked
+from translator.dialects.table import own_facts
+from translator.probe.findings import Is, Member, contradicted
+from translator.probe.report import Report
+from translator.probe.verdict import ranked
+from translator.service.models.table import ModelTable
 
 from . import scripted, upstreams
 from .asking import HOST, ask, settings_of

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from translator.dialect import Dialect
-from translator.dialects import DIALECTS
-from translator.service.probe.findings import (
+from translator.dialects import DIALECTS, Dialect
+from translator.dialects.think_tags import Tags
+from translator.probe.findings import (
     Carries,
     Choice,
     Finding,
@@ -26,9 +26,8 @@ from translator.service.probe.findings import (
     contradicted,
     corrected,
 )
-from translator.service.probe.report import as_settings
-from translator.service.probe.verdict import ranked
-from translator.think_tags import Tags
+from translator.probe.report import as_settings
+from translator.probe.verdict import ranked
 
 from . import scripted, upstreams
 from .asking import HOST, about_schemas, ask, facts_about

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from translator.deltas import Usage
 from translator.dialects import BASE
-from translator.service.probe.replies import ReplyReader
-from translator.service.probe.verdict import marked
-from translator.think_tags import Tags
+from translator.dialects.think_tags import Tags
+from translator.probe.replies import ReplyReader
+from translator.probe.verdict import marked
+from translator.wire.deltas import Usage
 
 from . import scripted, upstreams
 from .asking import ask, settings_of

@@ -21,8 +21,8 @@ from tests.service.wire import (
     serving,
 )
 from translator.__main__ import main
-from translator.service.look.looking import looking
-from translator.service.settings import Settings
+from translator.service.config.settings import Settings
+from translator.service.server.observers import looking
 
 PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}

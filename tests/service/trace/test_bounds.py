@@ -23,12 +23,12 @@ from tests.service.wire import (
     make_settings,
 )
 from translator.__main__ import main
-from translator.sealed import Thought, seal
-from translator.service.guard.keys import new_key, store
-from translator.service.look import trace
-from translator.service.look.looking import looking
-from translator.service.look.redaction import Redaction, secrets_in
-from translator.service.settings import read_table
+from translator.common.sealed import Thought, seal
+from translator.service.base.keys import new_key, store
+from translator.service.capture import trace
+from translator.service.capture.redaction import Redaction, secrets_in
+from translator.service.config.settings import read_table
+from translator.service.server.observers import looking
 
 from .keeping import (
     ASK,
@@ -92,7 +92,7 @@ async def test_no_key_is_kept(
         assert secret.replace("/", "\\/").encode() not in text
     assert b"fireworks, short" in text, "facts, and what is too short to be a secret, stay"
     kept_blob = json.loads((folder / "request.json").read_bytes())["input"][0]["encrypted_content"]
-    thought = translator.sealed.unseal(kept_blob)
+    thought = translator.common.sealed.unseal(kept_blob)
     assert thought is not None
     assert thought.text == "The key is [removed]."
     assert_replays(folder, capsys)

@@ -17,8 +17,8 @@ from tests.service.wire import (
     make_settings,
 )
 from translator.__main__ import main
-from translator.dialect_table import own_facts
 from translator.dialects import DIALECTS
+from translator.dialects.table import own_facts
 
 from .keeping import (
     ASK,

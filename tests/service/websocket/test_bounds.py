@@ -19,7 +19,7 @@ from tests.service.wire import (
     say_hello,
     serving,
 )
-from translator.service import websocket as service_websocket
+from translator.service.http import websocket as service_websocket
 
 from .talking import (
     CREATE,

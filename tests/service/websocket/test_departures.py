@@ -28,7 +28,7 @@ from tests.service.wire import (
     make_settings,
     serving,
 )
-from translator.service.process import sockets
+from translator.service.server import websocket_protocol as sockets
 
 from .talking import (
     CREATE,

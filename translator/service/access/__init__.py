@@ -1,1 +1,1 @@
-"""Who may ask, how much, and from where."""
+"""Client keys, rate limits, and what a request is charged."""

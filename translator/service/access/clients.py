@@ -23,11 +23,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
-from translator.service.errors import InvalidKey, LimitReached
-from translator.service.settings import ClientSection
+from translator.service.base.errors import InvalidKey, LimitReached
+from translator.service.base.keys import StoredKey, salt_of
+from translator.service.config.settings import ClientSection
 
-from .keys import StoredKey, salt_of
-from .tally import Tally
+from .token_meter import Tally
 
 BYTES_PER_TOKEN = 4
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from translator.service.errors import Stopping
+from .errors import Stopping
 
 
 class Drain:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from translator.errors import InvalidRequest, TranslatorError
+from translator.wire.errors import InvalidRequest, TranslatorError
 
 
 class MethodNotAllowed(InvalidRequest):

@@ -12,13 +12,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from translator.compaction import MAX_SUMMARY_BYTES
-from translator.compaction import PREFIX as SUMMARY
+from translator.captures.folder import REMOVED
+from translator.common.sealed import MAX_REASONING_BYTES, pack, unpack
+from translator.common.sealed import PREFIX as REASONING
 from translator.dialects import DIALECTS
-from translator.kept.folder import REMOVED
-from translator.sealed import MAX_REASONING_BYTES, pack, unpack
-from translator.sealed import PREFIX as REASONING
-from translator.service.settings import Settings
+from translator.request.compaction import MAX_SUMMARY_BYTES
+from translator.request.compaction import PREFIX as SUMMARY
+from translator.service.config.settings import Settings
 
 MIN_SECRET_CHARACTERS = 8
 """What is shorter protects nothing, and may stand anywhere by chance."""

@@ -1,4 +1,4 @@
-"""Keeps each exchange as a folder: a bug report that can be replayed. `translator.kept` reads it.
+"""Keeps each exchange as a folder, a bug report to replay. `translator.captures` reads it.
 
 While a request is answered, only references are gathered. When it is over, a thread of its own
 takes the keys out and writes; what goes wrong there is a warning and no answer's business. A folder
@@ -26,18 +26,18 @@ from msgspec.structs import replace
 
 import translator
 from translator import Notice, Options, Target, Translation, TranslatorError, UpstreamError
-from translator.events import Event, OutputItemAdded
-from translator.kept import folder as kept
-from translator.kept.folder import Answered, Kept
-from translator.kept.run import error_answer
-from translator.responses import Response
-from translator.service.catalog.models import Route
-from translator.service.seen.record import Record
-from translator.service.seen.witness import Witness
-from translator.service.settings import Settings, SettingsError
-from translator.service.version import VERSION
+from translator.captures import folder as kept
+from translator.captures.folder import Answered, Kept
+from translator.captures.run import error_answer
+from translator.service.base.background import Background
+from translator.service.base.version import VERSION
+from translator.service.config.settings import Settings, SettingsError
+from translator.service.models.table import Route
+from translator.service.observe.observer import Witness
+from translator.service.observe.record import Record
+from translator.wire.events import Event, OutputItemAdded
+from translator.wire.responses import Response
 
-from .background import Background
 from .redaction import KEPT_HEADERS, Redaction, client_secrets, operator_secrets
 
 log = logging.getLogger(__name__)

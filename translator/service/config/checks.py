@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from translator.dialects import DIALECTS
-from translator.responses import Request
+from translator.wire.responses import Request
 
 from .sections import shown_key
 

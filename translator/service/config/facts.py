@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from translator.dialects import DIALECTS, EFFORT_LEVELS, Dialect
-from translator.json_values import as_object
-from translator.think_tags import Tags
+from translator.dialects.think_tags import Tags
+from translator.wire.json_values import as_object
 
 from .sections import fields, shown_key, takes_none, unknown
 

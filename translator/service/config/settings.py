@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 
 from translator import Dialect, Options
 from translator.dialects import known_host
+from translator.service.base.keys import StoredKey, read_stored
 
 from .checks import (
     dialect_problems,
@@ -36,7 +37,6 @@ from .checks import (
     url_problems,
 )
 from .facts import read_facts, resolved
-from .guard.keys import StoredKey, read_stored
 from .sections import named_sections, read_section, shown_key, unknown
 
 LogFormat = Literal["text", "json"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,36 +19,32 @@ import httpx
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from translator.errors import TranslatorError
+from translator.service.access.clients import Clients
+from translator.service.base.drain import Drain
+from translator.service.base.errors import ClientLeft, Overloaded, UpgradeRefused
+from translator.service.base.ids import NewId, random_id
+from translator.service.base.sinks import EXTENSION
+from translator.service.config.settings import Settings, SettingsError
+from translator.service.models.table import ModelTable
+from translator.service.observe.fan_out import together
+from translator.service.observe.observer import Watch
+from translator.service.observe.record import PROBED
+from translator.service.turns.turn import Turns
+from translator.service.upstreams.client import Upstreams
+from translator.wire.errors import TranslatorError
 
-from .catalog.models import ModelTable
-from .direct import EXTENSION
-from .errors import ClientLeft, Overloaded, UpgradeRefused
+from .cors import Browsers
 from .exchange import Exchange
-from .guard.browsers import Browsers
-from .guard.clients import Clients
-from .look.together import together
-from .process.drain import Drain
 from .routes import Endpoints, unknown_path
-from .seen.record import PROBED, NewId
-from .seen.witness import Watch
-from .settings import Settings, SettingsError
-from .turn import Turns
-from .upstreams.upstream import Upstreams
 from .websocket import Connection
 
 if TYPE_CHECKING:
-    from .seen.metrics import Metrics
-    from .seen.otel import Spans
+    from translator.service.telemetry.metrics import Metrics
+    from translator.service.telemetry.otel import Spans
 
 WEBSOCKET_PATHS = frozenset({"/v1/responses", "/responses"})
 
 log = logging.getLogger(__name__)
-
-
-def random_id(prefix: str) -> str:
-    """An id that cannot be guessed: 128 random bits."""
-    return prefix + secrets.token_hex(16)
 
 
 def create_app(
@@ -69,7 +64,7 @@ def create_app(
     upstreams = Upstreams(settings.server, transport, clock=clock)
     metrics = None
     if settings.server.metrics:
-        from .seen.metrics import Metrics  # not before: see there
+        from translator.service.telemetry.metrics import Metrics  # not before: see there
 
         metrics = Metrics(settings)
     spans = _spans() if settings.server.traces else None
@@ -103,7 +98,7 @@ def create_app(
 
 def _spans() -> Spans:
     try:
-        from .seen.otel import exporting
+        from translator.service.telemetry.otel import exporting
     except ModuleNotFoundError as error:
         raise SettingsError(
             [f"server.traces: {error.name} is missing; pip install 'translator[otel]'"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import translator
+from translator.service.turns.turn import Turn, Turns, in_short
 
 from .exchange import JSON, Exchange
-from .relay import notices_header
-from .turn import Turn, Turns, in_short
+from .responders import notices_header
 
 
 async def compact(exchange: Exchange, turns: Turns) -> None:

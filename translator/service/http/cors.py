@@ -14,10 +14,11 @@ service's own page.
 
 from __future__ import annotations
 
-from translator.service.errors import HostUnknown, OriginRefused
-from translator.service.exchange import Exchange
-from translator.service.seen.record import PROBED
-from translator.service.settings import Server
+from translator.service.base.errors import HostUnknown, OriginRefused
+from translator.service.config.settings import Server
+from translator.service.observe.record import PROBED
+
+from .exchange import Exchange
 
 _PREFLIGHT_AGE_S = 600
 _METHODS = "GET, POST"

@@ -17,14 +17,14 @@ from typing import Any
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
-from translator.errors import RequestTooLarge, TranslatorError
-
-from .direct import EXTENSION, Http
-from .errors import ClientLeft, RequestStalled, Stopping, UnsupportedEncoding
-from .patience import Patience
-from .process.drain import Drain
-from .seen.record import NewId, Record
-from .settings import Server
+from translator.service.base.drain import Drain
+from translator.service.base.errors import ClientLeft, RequestStalled, Stopping, UnsupportedEncoding
+from translator.service.base.ids import NewId
+from translator.service.base.reusable_timeout import Patience
+from translator.service.base.sinks import EXTENSION, Http
+from translator.service.config.settings import Server
+from translator.service.observe.record import Record
+from translator.wire.errors import RequestTooLarge, TranslatorError
 
 JSON = {"content-type": "application/json"}
 

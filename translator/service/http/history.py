@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import Raw
 
-from translator.responses import Response
+from translator.wire.responses import Response
 
 MAX_RESPONSES = 64
 """Responses that can be gone on from, of one connection. Most clients only go on from the last."""

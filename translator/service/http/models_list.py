@@ -16,13 +16,13 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from translator.errors import UpstreamError
-from translator.json_values import NOT_JSON
-from translator.service import relay
-from translator.service.exchange import JSON, Exchange
-from translator.service.upstreams.reading import Reading
+from translator.service.models.codex_catalog import Known, entries
+from translator.service.upstreams.streams import Reading
+from translator.wire.errors import UpstreamError
+from translator.wire.json_values import NOT_JSON
 
-from .codex_catalog import Known, entries
+from . import responders as relay
+from .exchange import JSON, Exchange
 
 MAX_LIST_BYTES = 8 * 1024 * 1024
 """Largest list that is read, in bytes."""

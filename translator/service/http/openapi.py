@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from translator import items, responses
-from translator.compacted import CompactedResponse
-from translator.events import Event
-
-from .catalog.models import ModelEntry, ModelList
-from .seen.ready import Readiness
-from .version import VERSION
+from translator.request.compact_request import CompactedResponse
+from translator.service.base.version import VERSION
+from translator.service.models.table import ModelEntry, ModelList
+from translator.service.upstreams.health import Readiness
+from translator.wire import items, responses
+from translator.wire.events import Event
 
 
 class ErrorObject(Struct, frozen=True):

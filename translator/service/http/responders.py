@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from contextlib import aclosing, nullcontext
 
 import translator
-from translator.sse import encode_all
+from translator.service.access.token_meter import Tally
+from translator.service.base.sinks import Http
+from translator.service.turns.turn import Outlet, Turn, in_short, stalled
+from translator.service.upstreams.streams import Reading
+from translator.writer.sse import encode_all
 
-from .direct import Http
 from .exchange import JSON, Exchange
-from .guard.tally import Tally
-from .turn import Outlet, Turn, in_short, stalled
-from .upstreams.reading import Reading
 
 EVENT_STREAM = {
     "content-type": "text/event-stream; charset=utf-8",

@@ -24,23 +24,24 @@ import msgspec
 from starlette.routing import Route as PathRoute
 from starlette.types import Receive, Scope, Send
 
-from translator.errors import InvalidRequest, NotFound
-from translator.invalid import nested_too_deeply
-from translator.json_values import NOT_JSON
+from translator.common.invalid import nested_too_deeply
+from translator.service.base.errors import MethodNotAllowed
+from translator.service.config.settings import Upstream
+from translator.service.models.table import Route, unlisted
+from translator.service.turns.counts import check_counts
+from translator.service.turns.turn import Turns
+from translator.service.upstreams.health import Readiness
+from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.json_values import NOT_JSON
 
-from . import openapi, relay
-from .catalog import listing
-from .catalog.models import Route, unlisted
+from . import models_list as listing
+from . import openapi
+from . import responders as relay
 from .compact import compact
-from .errors import MethodNotAllowed
 from .exchange import JSON, Exchange
-from .guard.limits import check_counts
-from .seen.ready import Readiness
-from .settings import Upstream
-from .turn import Turns
 
 if TYPE_CHECKING:
-    from .seen.metrics import Metrics
+    from translator.service.telemetry.metrics import Metrics
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")

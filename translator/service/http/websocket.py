@@ -27,17 +27,17 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from starlette.types import Receive, Send
 
 import translator
-from translator.errors import InvalidRequest, TranslatorError
-from translator.events import Event
-from translator.json_values import NOT_JSON
-from translator.responses import Response
+from translator.service.base.errors import ClientLeft, TooManyWaiting
+from translator.service.base.sinks import Messages
+from translator.service.observe.observer import Watch
+from translator.service.observe.record import Record
+from translator.service.turns.turn import Outlet, Turns
+from translator.wire.errors import InvalidRequest, TranslatorError
+from translator.wire.events import Event
+from translator.wire.json_values import NOT_JSON
+from translator.wire.responses import Response
 
-from .direct import Messages
-from .errors import ClientLeft, TooManyWaiting
 from .history import History, Link, items_of
-from .seen.record import Record
-from .seen.witness import Watch
-from .turn import Outlet, Turns
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from translator.service.demo.view import COLOURS
+from translator.service.base.colours import COLOURS
 
-from .watch import Phase, Sight
+from .progress import Phase, Sight
 
 PHASE_COLOURS: dict[Phase, str] = {
     "waiting": COLOURS["dim"],

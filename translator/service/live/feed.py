@@ -19,9 +19,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from .background import Background
+from translator.service.base.background import Background
+
 from .board import Board
-from .watch import Sight
+from .progress import Sight
 
 if sys.platform != "win32":
     import fcntl

@@ -14,8 +14,12 @@ from typing import Literal
 
 from msgspec import Raw, Struct
 
-from translator import Translation, UpstreamError, items
-from translator.events import (
+from translator import Translation, UpstreamError
+from translator.service.models.table import Route
+from translator.service.observe.observer import Witness
+from translator.service.observe.record import Record
+from translator.wire import items
+from translator.wire.events import (
     Completed,
     CustomToolCallInputDelta,
     Event,
@@ -27,10 +31,7 @@ from translator.events import (
     ReasoningTextDelta,
     RefusalDelta,
 )
-from translator.responses import Response
-from translator.service.catalog.models import Route
-from translator.service.seen.record import Record
-from translator.service.seen.witness import Witness
+from translator.wire.responses import Response
 
 Phase = Literal[
     "waiting", "thinking", "answering", "calling", "done", "incomplete", "failed", "left"

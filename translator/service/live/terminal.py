@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from .board import Board, line
-from .watch import Sight
+from .progress import Sight
 
 MAX_LINES_BEHIND = 10_000
 """Lines that wait for a terminal that stands still; of more, the oldest are lost."""

@@ -1,1 +1,1 @@
-"""The models that can be asked for, and what clients are told about them."""
+"""The model table: which upstream serves a model, and how clients see it."""

@@ -11,10 +11,10 @@ from functools import lru_cache
 from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
-from translator.errors import InvalidRequest, NotFound
-from translator.service.facts import resolved
-from translator.service.guard.clients import Client
-from translator.service.settings import Model, Server, Settings, Upstream, options
+from translator.service.access.clients import Client
+from translator.service.config.facts import resolved
+from translator.service.config.settings import Model, Server, Settings, Upstream, options
+from translator.wire.errors import InvalidRequest, NotFound
 
 from .codex_catalog import Entry, Known, entries
 

@@ -1,1 +1,1 @@
-"""What is told of requests: to the log, to metrics and traces, and to whoever looks on."""
+"""The record of a request, and observers of its events."""

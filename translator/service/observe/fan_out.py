@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from msgspec import Raw
 
 from translator import Notice, Translation, TranslatorError, UpstreamError
-from translator.events import Event
-from translator.responses import Response
-from translator.service.catalog.models import Route
-from translator.service.seen.record import Record
-from translator.service.seen.witness import Watch, Witness, for_events, for_pieces
+from translator.service.models.table import Route
+from translator.wire.events import Event
+from translator.wire.responses import Response
+
+from .observer import Watch, Witness, for_events, for_pieces
+from .record import Record
 
 
 def together(watches: Sequence[Watch]) -> Watch | None:

@@ -16,9 +16,9 @@ from typing import TypeAlias
 from msgspec import Raw
 
 from translator import Notice, Translation, TranslatorError, UpstreamError
-from translator.events import Event
-from translator.responses import Response
-from translator.service.catalog.models import Route
+from translator.service.models.table import Route
+from translator.wire.events import Event
+from translator.wire.responses import Response
 
 from .record import Record
 

@@ -10,17 +10,17 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from translator import Notice, TranslatorError
-from translator.responses import Usage
-
-from .carried import trace_context, trace_id
+from translator.service.base.ids import NewId
+from translator.service.base.trace_context import trace_context, trace_id
+from translator.wire.responses import Usage
 
 if TYPE_CHECKING:
-    from translator.service.guard.clients import Charge, Client
+    from translator.service.access.clients import Charge, Client
 
-    from .witness import Witness
+    from .observer import Witness
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 Ending = Literal["completed", "incomplete", "refused", "failed", "client_left"]
-
-
-class NewId(Protocol):
-    """Makes an unguessable id that begins with `prefix`."""
-
-    def __call__(self, prefix: str, /) -> str: ...
 
 
 class Record:

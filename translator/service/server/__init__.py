@@ -1,1 +1,1 @@
-"""The service as processes: how they start, share a port and stop."""
+"""The process: sockets, uvicorn, workers, graceful shutdown."""

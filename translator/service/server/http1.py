@@ -22,8 +22,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from translator.errors import TranslatorError
-from translator.service import direct
+from translator.service.base import sinks as direct
+from translator.wire.errors import TranslatorError
 
 LINGER_S = 1.0
 """How long a connection is still read, and what comes thrown away, after a refused header."""

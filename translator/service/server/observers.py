@@ -6,14 +6,13 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from translator.service.seen.witness import Watch
-from translator.service.settings import Settings, SettingsError
-
-from .feed import Feed
-from .show import Show
-from .together import together
-from .trace import Trace
-from .watch import Watcher
+from translator.service.capture.trace import Trace
+from translator.service.config.settings import Settings, SettingsError
+from translator.service.live.feed import Feed
+from translator.service.live.progress import Watcher
+from translator.service.live.terminal import Show
+from translator.service.observe.fan_out import together
+from translator.service.observe.observer import Watch
 
 FEED_PROGRESS_S = 1.0
 """How often growth alone goes into the feed, in seconds."""

@@ -19,16 +19,16 @@ from typing import Any
 
 import uvicorn
 
-from translator.service.app import create_app
-from translator.service.look.looking import looking
-from translator.service.look.show import show_on
-from translator.service.seen.logs import start_logging
-from translator.service.settings import Server, Settings, SettingsError
+from translator.service.base.drain import Drain
+from translator.service.config.settings import Server, Settings, SettingsError
+from translator.service.http.app import create_app
+from translator.service.live.terminal import show_on
+from translator.service.telemetry.logs import start_logging
 
-from .drain import Drain
 from .http1 import Http1
+from .observers import looking
 from .serving import Post, Service
-from .sockets import WebSocket
+from .websocket_protocol import WebSocket
 
 BACKLOG = 2048
 KEEPALIVE_S = 120

@@ -21,7 +21,8 @@ from typing import cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from .drain import Drain
+from translator.service.base.drain import Drain
+
 from .http1 import Http1
 
 READY = b"+"

@@ -9,7 +9,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from translator.service import direct
+from translator.service.base import sinks as direct
 
 
 class WebSocket(WebSocketsSansIOProtocol):

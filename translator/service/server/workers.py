@@ -22,9 +22,9 @@ import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from translator.service.seen.logs import start_logging
-from translator.service.seen.shared_metrics import shared_metrics, worker_gone
-from translator.service.settings import Server, Settings
+from translator.service.config.settings import Server, Settings
+from translator.service.telemetry.logs import start_logging
+from translator.service.telemetry.shared_metrics import shared_metrics, worker_gone
 
 from .run import announce, listen, listen_for_metrics
 from .serving import CLOSE_S, END_S, LINGER_S, READY

@@ -9,8 +9,8 @@ from __future__ import annotations
 import aiohttp
 import httpx
 
-from translator.errors import CredentialRefused, TranslatorError, UpstreamError
 from translator.service.upstreams.transport import FAULTS, cause
+from translator.wire.errors import CredentialRefused, TranslatorError, UpstreamError
 
 KNOWN_CODES = frozenset(
     {

@@ -20,9 +20,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from translator.service.settings import LogFormat
-
-from .record import Line
+from translator.service.config.settings import LogFormat
+from translator.service.observe.record import Line
 
 _encode = msgspec.json.Encoder().encode
 

@@ -24,13 +24,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from translator import Translation, TranslatorError, UpstreamError
-from translator.service.settings import Settings
-from translator.service.version import VERSION
+from translator.service.base.version import VERSION
+from translator.service.config.settings import Settings
+from translator.service.observe.observer import Witness
+from translator.service.observe.record import PROBED, Record
 
 from .error_kinds import kind_of
-from .record import PROBED, Record
 from .shared_metrics import FOLDER
-from .witness import Witness
 
 NAMESPACE = "translator"
 """What all names begin with."""

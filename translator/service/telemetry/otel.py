@@ -31,14 +31,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from translator import Translation, TranslatorError, UpstreamError
-from translator.responses import Response
-from translator.service.catalog.models import Route
-from translator.service.version import VERSION
+from translator.service.base.trace_context import trace_context
+from translator.service.base.version import VERSION
+from translator.service.models.table import Route
+from translator.service.observe.observer import Witness
+from translator.service.observe.record import PROBED, Record
+from translator.wire.responses import Response
 
-from .carried import trace_context
 from .error_kinds import kind_of
-from .record import PROBED, Record
-from .witness import Witness
 
 FLUSH_S = 5.0
 """How long the end of the process waits for spans that are not sent yet."""
@@ -147,8 +147,8 @@ class _Exchange(Witness):
         facts: dict[str, AttributeValue] = {
             "translator.request_id": record.request_id,
             "translator.outcome": record.ending,
-            "translator.dialect": record.dialect,
-            "translator.notices": sorted({notice.code for notice in record.notices}),
+            "translator.dialects.dialect": record.dialect,
+            "translator.wire.notices": sorted({notice.code for notice in record.notices}),
         }
         span.set_attributes({name: value for name, value in facts.items() if value})
         if record.failure is not None:

@@ -20,17 +20,16 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from translator import Dialect, Notice, Target, Translation, UpstreamError
-from translator.refusals import (
+from translator.reader.rejected_fields import (
     REASONING_REQUIRED,
     Refused,
     refused_fields,
     wants_reasoning,
     without,
 )
-
-from .catalog.models import Route
-from .seen.record import NewId
-from .upstreams.upstream import judged
+from translator.service.base.ids import NewId
+from translator.service.models.table import Route
+from translator.service.upstreams.client import judged
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from msgspec import Raw
 
-from translator.errors import InvalidRequest
-from translator.service.settings import Server
+from translator.service.config.settings import Server
+from translator.wire.errors import InvalidRequest
 
 Field = Sequence[Raw] | str | None
 

@@ -24,24 +24,25 @@ import msgspec
 from msgspec import Raw
 
 import translator
-from translator.errors import TranslatorError, UpstreamError, UpstreamTimeout
-from translator.events import Event
-from translator.json_values import NOT_JSON
-from translator.responses import Response
-from translator.to_chat import read_request
+from translator.request.to_chat import read_request
+from translator.service.access.clients import Client
+from translator.service.base.drain import Drain
+from translator.service.base.errors import Overloaded, Stopping
+from translator.service.base.ids import NewId
+from translator.service.base.sinks import Direct
+from translator.service.config.settings import Server
+from translator.service.models.table import ModelTable, Route
+from translator.service.observe.observer import for_events
+from translator.service.observe.record import Record
+from translator.service.upstreams.client import Answer, Upstreams
+from translator.service.upstreams.streams import Reading
+from translator.wire.errors import TranslatorError, UpstreamError, UpstreamTimeout
+from translator.wire.events import Event
+from translator.wire.json_values import NOT_JSON
+from translator.wire.responses import Response
 
 from .attempts import Asking, Attempt, Memory
-from .catalog.models import ModelTable, Route
-from .direct import Direct
-from .errors import Overloaded, Stopping
-from .guard.clients import Client
-from .guard.limits import check_counts
-from .process.drain import Drain
-from .seen.record import NewId, Record
-from .seen.witness import for_events
-from .settings import Server
-from .upstreams.reading import Reading
-from .upstreams.upstream import Answer, Upstreams
+from .counts import check_counts
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Calls to upstreams: what travels, what is sent again, and how an answer is read."""
+"""The HTTP client: connections, streams, retries, replicas, health."""

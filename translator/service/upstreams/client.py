@@ -19,18 +19,18 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
-from translator.errors import CredentialRefused, UpstreamError, UpstreamTimeout
-from translator.service.patience import Patience
-from translator.service.seen.ready import PROBE_S, Lately
-from translator.service.seen.record import Record
-from translator.service.seen.witness import Witness, for_pieces
-from translator.service.settings import Server, Upstream
-from translator.upstream_errors import read_upstream_error
+from translator.reader.upstream_errors import read_upstream_error
+from translator.service.base.reusable_timeout import Patience
+from translator.service.config.settings import Server, Upstream
+from translator.service.observe.observer import Witness, for_pieces
+from translator.service.observe.record import Record
+from translator.wire.errors import CredentialRefused, UpstreamError, UpstreamTimeout
 
 from .body import Body, body
 from .connection import Taker
-from .endpoints import Endpoints
+from .health import PROBE_S, Lately
 from .inflate import inflated
+from .replicas import Endpoints
 from .retries import Budget, Tries
 from .transport import FAULTS, Client, cause, fault
 

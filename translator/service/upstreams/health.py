@@ -18,7 +18,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from translator.service.settings import Upstream
+from translator.service.config.settings import Upstream
 
 LATELY_S = 30.0
 """How long a call that was answered stands for its upstream."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 
-from translator.errors import UpstreamError
+from translator.wire.errors import UpstreamError
 
 from .body import Body
 from .connection import Taker

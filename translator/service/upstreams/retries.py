@@ -22,12 +22,12 @@ import aiohttp
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from translator.service.seen.record import Record
-from translator.service.settings import Server
-from translator.upstream_errors import read_upstream_error
+from translator.reader.upstream_errors import read_upstream_error
+from translator.service.config.settings import Server
+from translator.service.observe.record import Record
 
 from .body import body
-from .endpoints import OUT_OF_ORDER, Endpoint, Endpoints
+from .replicas import OUT_OF_ORDER, Endpoint, Endpoints
 from .transport import FAULTS, cause, fault, was_idle
 
 log = logging.getLogger(__name__)

@@ -16,13 +16,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from translator.errors import UpstreamError, UpstreamTimeout
-from translator.service.errors import Stopping
-from translator.service.patience import Patience
-from translator.service.process.drain import Drain
+from translator.service.base.drain import Drain
+from translator.service.base.errors import Stopping
+from translator.service.base.reusable_timeout import Patience
+from translator.wire.errors import UpstreamError, UpstreamTimeout
 
+from .client import Answer
 from .connection import Taker
-from .upstream import Answer
 
 DRAIN_S = 1.0
 """How long the end of a body may take after its last event, so that the connection is reusable."""

@@ -20,7 +20,7 @@ import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
-from translator.errors import UpstreamError, UpstreamTimeout
+from translator.wire.errors import UpstreamError, UpstreamTimeout
 
 from .connection import Connection, Connector
 
@@ -195,7 +195,7 @@ def content(response: httpx.Response) -> Content | None:
 
 
 _LOST = "translator.lost"
-_CONTENT = "translator.content"
+_CONTENT = "translator.request.content"
 
 
 def was_idle(error: Exception) -> bool:

@@ -1,0 +1,1 @@
+"""What both directions need: tools, sealed reasoning, schemas, JSON text, invalid requests."""

@@ -1,0 +1,16 @@
+"""Dialects: facts about each kind of upstream, the known ones, and the table that prints them."""
+
+from __future__ import annotations
+
+from .dialect import EFFORT_LEVELS, Dialect, ModelFacts, nearest_effort
+from .known import BASE, DIALECTS, known_host
+
+__all__ = [
+    "BASE",
+    "DIALECTS",
+    "EFFORT_LEVELS",
+    "Dialect",
+    "ModelFacts",
+    "known_host",
+    "nearest_effort",
+]

@@ -1,0 +1,1 @@
+"""A chat answer becomes deltas: SSE decoding, chunks, upstream errors."""

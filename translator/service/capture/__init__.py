@@ -1,0 +1,1 @@
+"""Writes each exchange to a folder, with the secrets removed."""

@@ -1,0 +1,1 @@
+"""Settings: their structs, loading, and validation with the path of each mistake."""

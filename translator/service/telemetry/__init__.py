@@ -1,0 +1,1 @@
+"""Metrics, OpenTelemetry spans and logs."""

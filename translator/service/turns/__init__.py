@@ -1,0 +1,1 @@
+"""One turn: attempts upstream, and the events that its client gets."""

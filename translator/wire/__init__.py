@@ -1,0 +1,1 @@
+"""The vocabularies: chat, items, responses, events, and the deltas between the protocols."""

@@ -1,0 +1,1 @@
+"""Deltas become Responses events: the state machine, the open items, SSE encoding."""

@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
 from translator.service.config.settings import ClientSection
+from translator.wire.responses import Usage
 
 from .token_meter import Tally
 
@@ -150,6 +151,13 @@ class Charge:
         finally:
             told = tally.total
             self.settle(self._tokens + tally.events if told is None else told)
+
+    def close(self, usage: Usage | None, *, answered: bool) -> None:
+        """The request is over. Without an answer it costs nothing, without usage the charge."""
+        if usage is not None:
+            self.settle(usage.total_tokens)
+        elif not answered:
+            self.settle(0)
 
     def settle(self, tokens: int) -> None:
         """The request is over and has cost so many tokens."""

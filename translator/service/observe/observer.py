@@ -1,19 +1,21 @@
-"""Whoever looks on while a request is answered: a trace, a live view, a test.
+"""Observers of a request: a trace, metrics, a live view, a test.
 
-    seen    = [ asked ], [ routed ], { attempt }, [ responded | refused ], ended ;
-    attempt = [ lost, written ], { called, [ answered ], again },
-              called, [ answered, { received } ], { sent }, [ broke ] ;
+    request = [ RequestReceived ], [ Routed ], { attempt }, [ ResponseSent | ErrorSent ],
+              RequestEnded ;
+    attempt = [ AttemptWritten ], { UpstreamCalled, [ UpstreamAnswered ], RetryScheduled },
+              UpstreamCalled, [ UpstreamAnswered, { ChunkReceived } ], { EventsSent },
+              [ AttemptFailed ] ;
 
-The application is given a `Watch`, which decides for each request whether anybody looks on. Where
-nobody looks at pieces and events, that costs one comparison for each.
+The application is given an `ObserverFactory`, which decides for each request whether anyone
+observes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from translator import Notice, Translation, TranslatorError, UpstreamError
 from translator.service.models.table import Route
@@ -23,66 +25,121 @@ from translator.wire.responses import Response
 from .record import Record
 
 
-class Witness:
-    """Looks on at one request; a subclass overrides what it wants to see.
+class RequestReceived(Struct, frozen=True):
+    """The client's request body, whole."""
 
-    A method is called as the thing happens, with the very objects that travel on: it must neither
-    change them, nor raise, nor wait. What it sees of headers and bodies may hold secrets.
+    body: bytes
+
+
+class Routed(Struct, frozen=True):
+    """The upstream and the facts of the model; `earlier` are items of the previous response."""
+
+    route: Route
+    earlier: Sequence[Raw] | None
+
+
+class AttemptWritten(Struct, frozen=True):
+    """The chat request of an attempt; `notices` say what it loses of the client's request."""
+
+    translation: Translation
+    notices: Sequence[Notice]
+
+
+class UpstreamCalled(Struct, frozen=True):
+    """A request is sent upstream."""
+
+    path: str
+    body: bytes | None
+
+
+class UpstreamAnswered(Struct, frozen=True):
+    """The upstream's status line and headers have arrived."""
+
+    status: int
+    headers: Mapping[str, str]
+
+
+class ChunkReceived(Struct, frozen=True):
+    """A chunk of the upstream's body, as the network cut it; of an error's body, too."""
+
+    chunk: bytes
+
+
+class AttemptFailed(Struct, frozen=True):
+    """The answer to the latest upstream request ends with an error that is not in its body."""
+
+    error: TranslatorError
+
+
+class RetryScheduled(Struct, frozen=True):
+    """The upstream did not accept the latest request; it is sent again after `delay_s` seconds."""
+
+    error: UpstreamError
+    delay_s: float
+
+
+class EventsSent(Struct, frozen=True):
+    """Events that are sent to the client in one write."""
+
+    events: Sequence[Event]
+
+
+class ResponseSent(Struct, frozen=True):
+    """A response that is sent to the client as one JSON body."""
+
+    response: Response
+
+
+class ErrorSent(Struct, frozen=True):
+    """An error that is sent to the client in place of an answer."""
+
+    error: TranslatorError
+
+
+class RequestEnded(Struct, frozen=True):
+    """The request is over; its record is final."""
+
+
+ObservedEvent: TypeAlias = (
+    RequestReceived
+    | Routed
+    | AttemptWritten
+    | UpstreamCalled
+    | UpstreamAnswered
+    | ChunkReceived
+    | AttemptFailed
+    | RetryScheduled
+    | EventsSent
+    | ResponseSent
+    | ErrorSent
+    | RequestEnded
+)
+
+
+class Observer(Protocol):
+    """Observes one request.
+
+    `on` is called as things happen, with the objects that the service itself uses: it must neither
+    change them, nor raise, nor wait. Headers and bodies may hold secrets. It ignores events that
+    `wants` does not name; they need not be made for it, which matters for `ChunkReceived` and
+    `EventsSent`, the only ones that come per chunk.
     """
 
-    def asked(self, request: bytes) -> None:
-        """The client's request body is there, whole."""
-
-    def routed(self, route: Route, earlier: Sequence[Raw] | None) -> None:
-        """It is known where the request goes. `earlier` are the items of its previous response."""
-
-    def called(self, path: str, body: bytes | None) -> None:
-        """A request goes upstream; more than once when the upstream refuses a field."""
-
-    def lost(self, notices: Sequence[Notice]) -> None:
-        """What the request that goes upstream next does not say, or says otherwise."""
-
-    def written(self, translation: Translation) -> None:
-        """The translation for the next request upstream, which may lack fields of it."""
-
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """The upstream's status line and headers are there."""
-
-    def received(self, piece: bytes) -> None:
-        """A piece of the upstream's body, an error's too, as the network cut it."""
-
-    def broke(self, error: TranslatorError) -> None:
-        """The answer to the latest request upstream ends here, for a reason not in its body."""
-
-    def again(self, error: UpstreamError, seconds: float) -> None:
-        """The latest request upstream was not taken; after a wait the same one goes there again."""
-
-    def sent(self, events: Sequence[Event]) -> None:
-        """The client gets these events, all at once."""
-
-    def responded(self, response: Response) -> None:
-        """The client gets this response, whole."""
-
-    def refused(self, error: TranslatorError) -> None:
-        """The client gets this error in place of an answer."""
-
-    def ended(self, record: Record) -> None:
-        """The request is over; `record.outcome` says how."""
+    @property
+    def wants(self) -> frozenset[type[ObservedEvent]]: ...
+    def on(self, event: ObservedEvent) -> None: ...
 
 
-def for_pieces(witness: Witness | None) -> Callable[[bytes], None] | None:
-    """Its `received`, where it looks at pieces: they are many."""
-    return None if witness is None or _is_not_seen(witness, "received") else witness.received
+class NullObserver:
+    """Observes nothing."""
+
+    wants: frozenset[type[ObservedEvent]] = frozenset()
+
+    def on(self, event: ObservedEvent) -> None:
+        pass
 
 
-def for_events(witness: Witness | None) -> Callable[[Sequence[Event]], None] | None:
-    """Its `sent`, where it looks at events."""
-    return None if witness is None or _is_not_seen(witness, "sent") else witness.sent
+NOBODY = NullObserver()
 
-
-def _is_not_seen(witness: Witness, name: str) -> bool:
-    return getattr(type(witness), name) is getattr(Witness, name)
-
-
-Watch: TypeAlias = Callable[[Record], Witness | None]
-"""Who looks on at a request that begins; None when nobody does."""
+ObserverFactory: TypeAlias = Callable[[Record], Observer | None]
+"""Makes the observer of a request that begins; None: nobody observes it."""

@@ -1,97 +1,100 @@
-"""What is told of one request: in the log, in the metrics, and to whoever looks on.
+"""The record of a request: its facts as they become known, and its line in the log.
 
-A request is one HTTP exchange, or one turn on a WebSocket. Secrets are never part of it, and what
-came from the client is quoted where it is not plain.
+A request is one HTTP exchange, or one turn on a WebSocket. Secrets are never part of the log line,
+and text from the client is quoted in it unless it is plain.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from msgspec import Struct
 
 from translator import Notice, TranslatorError
 from translator.service.base.ids import NewId
 from translator.service.base.trace_context import trace_context, trace_id
 from translator.wire.responses import Usage
 
-if TYPE_CHECKING:
-    from translator.service.access.clients import Charge, Client
-
-    from .observer import Witness
-
-log = logging.getLogger(__name__)
-
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Paths that machines ask for every few seconds: no news, and only logged at debug."""
+"""Paths that machines request every few seconds; they are logged at debug level only."""
+
+MAX_NOTICE_CODES = 10
+"""How many different notice codes a summary lists: proxies bound the size of a header."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
+Result = Literal["completed", "incomplete", "refused", "failed", "client_left"]
 
-Ending = Literal["completed", "incomplete", "refused", "failed", "client_left"]
+
+def request_id(given: str, new_id: NewId) -> str:
+    """The client's own id for its request if it is well-formed, else a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else new_id("req_")
 
 
-class Record:
-    """One request, as far as it has come. A text that is empty is not known, or does not apply."""
+class Record(Struct, kw_only=True, eq=False):
+    """One request. An empty text is unknown, or does not apply."""
 
-    def __init__(self, method: str, path: str, *, given_id: str = "", new_id: NewId) -> None:
-        """`given_id` is the client's own id for the request, taken when it is a sane one."""
-        self.method = method
-        self.path = path
-        self.request_id = given_id if _REQUEST_ID.fullmatch(given_id) else new_id("req_")
-        self.status: int | None = None
-        """The HTTP status of the answer, as soon as it is sent; a turn's events are a 200, too."""
-        self.model = ""
-        self.dialect = ""
-        self.upstream = ""
-        """Its name in the settings."""
-        self.attempts = 0
-        """How often the request was written for the upstream."""
-        self.retries = 0
-        """How often it was sent upstream again, because it had not been taken."""
-        self.translating_s: float | None = None
-        """How long it took to write the first time."""
-        self.client: Client | None = None
-        """Who asks, where the settings know clients."""
-        self.charge: Charge | None = None
-        """What the request costs its client, as far as it is known."""
-        self.began = 0.0
-        """When the request came, by the clock of the service in seconds."""
-        self.first_token_s: float | None = None
-        """How long the client of a stream waited until something of an answer was sent."""
-        self.usage: Usage | None = None
-        self.notices: Sequence[Notice] = ()
-        self.notes = ""
-        """How many notices there are, and their codes."""
-        self.outcome = ""
-        self.failure: TranslatorError | None = None
-        """Why there is no answer, or why it is cut. Its message may quote what was said."""
-        self.headers: Iterable[tuple[bytes, bytes]] = ()
-        """Those of the client's request, names in lower case, with every secret in them: whoever
-        keeps what was said must know what to take out of it."""
-        self.trace_context: dict[str, str] | None = None
-        """The headers of a trace that goes on upstream, in place of the client's own."""
-        self.seconds = 0.0
-        """How long the request took, once it is over."""
-        self.witness: Witness | None = None
-        """Whoever looks on."""
+    method: str
+    """The HTTP method; "WS" for a turn on a WebSocket."""
 
-    def carried(self) -> dict[str, str]:
-        """The headers that go upstream with it, so that it is found in the logs there."""
+    path: str
+    request_id: str
+    started_at: float
+    """When the request arrived, in seconds of the service's clock."""
+
+    status: int | None = None
+    """The HTTP status, as soon as it is sent; 200 for the events of a WebSocket turn."""
+
+    client: str = ""
+    """The client's name in the settings."""
+
+    model: str = ""
+    dialect: str = ""
+    upstream: str = ""
+    """The upstream's name in the settings."""
+
+    attempts: int = 0
+    """How often the request was translated: once, and again for each rejected field."""
+
+    retries: int = 0
+    """How often the same body was sent again, because the upstream had not accepted it."""
+
+    translation_s: float | None = None
+    """Seconds that the first translation took."""
+
+    first_token_s: float | None = None
+    """Seconds from the request to the first output item of its stream."""
+
+    seconds: float = 0.0
+    """Duration of the request, set at its end."""
+
+    usage: Usage | None = None
+    notices: Sequence[Notice] = ()
+    remarks: str = ""
+    """A summary for the log: of the notices, or of a WebSocket's turns."""
+
+    outcome: str = ""
+    failure: TranslatorError | None = None
+    """Why there is no answer, or why it was cut. Its message may quote the conversation."""
+
+    headers: Iterable[tuple[bytes, bytes]] = ()
+    """The request's headers, names in lower case, secrets included: redaction needs them."""
+
+    trace_context: dict[str, str] | None = None
+    """The `traceparent` and `tracestate` to send upstream; None: those of the client."""
+
+    def upstream_headers(self) -> dict[str, str]:
+        """The headers that identify this request in the upstream's logs and traces."""
         if self.trace_context is None:
             self.trace_context = trace_context(self.headers)
         return {"x-request-id": self.request_id, **self.trace_context}
 
-    def charged(self, size: int) -> None:
-        """Charge the client for a request of so many bytes; raises LimitReached."""
-        if self.client is not None:
-            self.charge = self.client.charge(size)
-
     @property
-    def ending(self) -> Ending:
-        """How it ended, in one word; `outcome` may hold words of an upstream."""
+    def result(self) -> Result:
+        """How the request ended, as one of a few words; `outcome` may quote an upstream."""
         if self.outcome.startswith("client left"):
             return "client_left"
         status = self.status or 0
@@ -101,27 +104,8 @@ class Record:
             return "failed"
         return "incomplete" if self.outcome == "incomplete" else "completed"
 
-    def over(self, seconds: float) -> None:
-        """The request is over, after so long."""
-        self.seconds = max(0.0, seconds)
-        self._settle()
-        log.log(logging.DEBUG if self.path in PROBED else logging.INFO, Line(self))
-        if self.witness is not None:
-            self.witness.ended(self)
-            self.witness = None  # which holds this
-        _without_frames(self.failure)
-
-    def _settle(self) -> None:
-        """Put what the request has cost in the place of what was charged for it."""
-        if self.charge is None:
-            return
-        if self.usage is not None:
-            self.charge.settle(self.usage.total_tokens)
-        elif self.status is None or self.status >= 400:
-            self.charge.settle(0)
-
     def facts(self) -> dict[str, Any]:
-        """What is known of it, for programs; times in milliseconds."""
+        """All that is known, for programs; times in milliseconds."""
         usage, failure = self.usage, self.failure
         known: dict[str, Any] = {
             "id": self.request_id,
@@ -130,7 +114,7 @@ class Record:
             "status": self.status,
             "duration_ms": _ms(self.seconds),
             "first_token_ms": None if self.first_token_s is None else _ms(self.first_token_s),
-            "client": "" if self.client is None else self.client.name,
+            "client": self.client,
             "model": self.model[:200],
             "dialect": self.dialect,
             "upstream": self.upstream,
@@ -153,8 +137,8 @@ class Record:
         return {name: value for name, value in known.items() if value not in (None, "", {})}
 
 
-class Line:
-    """The log line of a request that is over: words for people, facts for programs."""
+class LogLine:
+    """The log message of a request that has ended: words for people, facts for programs."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -174,21 +158,26 @@ class Line:
             words.append(f"attempts={record.attempts}")
         if record.retries:
             words.append(f"retries={record.retries}")
-        if record.client is not None:
-            words.append(f"client={_plain(record.client.name)}")
-        facts = {name: getattr(record, name) for name in ("model", "dialect", "notes", "outcome")}
-        if record.failure is not None and record.failure.param:
-            facts["param"] = record.failure.param
-        words += [f"{name}={_plain(value)}" for name, value in facts.items() if value]
+        named = {
+            "client": record.client,
+            "model": record.model,
+            "dialect": record.dialect,
+            "notes": record.remarks,
+            "outcome": record.outcome,
+            "param": (record.failure and record.failure.param) or "",
+        }
+        words += [f"{name}={_plain(value)}" for name, value in named.items() if value]
         words.append(f"id={record.request_id}")
         return " ".join(words)
 
 
-def _without_frames(error: BaseException | None) -> None:
-    """Let an error go of the frames that it came through: they hold the request that holds it."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+def notices_summary(notices: Sequence[Notice]) -> str:
+    """The number of notices and their codes; empty when there are none."""
+    if not notices:
+        return ""
+    codes = list(dict.fromkeys(notice.code for notice in notices))
+    shown = codes[:MAX_NOTICE_CODES] + (["..."] if len(codes) > MAX_NOTICE_CODES else [])
+    return f"{len(notices)}; {','.join(shown)}"
 
 
 def _ms(seconds: float) -> int:

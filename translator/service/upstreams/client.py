@@ -22,8 +22,14 @@ import httpx
 from translator.reader.upstream_errors import read_upstream_error
 from translator.service.base.reusable_timeout import Patience
 from translator.service.config.settings import Server, Upstream
-from translator.service.observe.observer import Witness, for_pieces
-from translator.service.observe.record import Record
+from translator.service.observe.context import RequestContext
+from translator.service.observe.observer import (
+    NOBODY,
+    ChunkReceived,
+    Observer,
+    UpstreamAnswered,
+    UpstreamCalled,
+)
 from translator.wire.errors import CredentialRefused, UpstreamError, UpstreamTimeout
 
 from .body import Body, body
@@ -83,11 +89,11 @@ class Upstreams:
         body: bytes | None = None,
         authorization: str | None,
         accept: str = "application/json",
-        record: Record | None = None,
+        context: RequestContext | None = None,
     ) -> AsyncGenerator[Answer]:
         """`open`; the answer lives as long as the context."""
         answer = await self.open(
-            upstream, path, body=body, authorization=authorization, accept=accept, record=record
+            upstream, path, body=body, authorization=authorization, accept=accept, context=context
         )
         try:
             yield answer
@@ -102,17 +108,17 @@ class Upstreams:
         body: bytes | None = None,
         authorization: str | None,
         accept: str = "application/json",
-        record: Record | None = None,
+        context: RequestContext | None = None,
     ) -> Answer:
         """Send one request, POST when it has a body; the answer must be closed.
 
-        `authorization` is the client's own, used only where the operator gave no key. `record` is
-        that of the request which this one is sent for. Raises UpstreamError.
+        `authorization` is the client's own, used only where the operator gave no key. `context` is
+        that of the client's request. Raises UpstreamError.
         """
-        witness = None
-        if record is not None:
-            record.upstream = upstream.name
-            witness = record.witness
+        observer: Observer = NOBODY
+        if context is not None:
+            context.record.upstream = upstream.name
+            observer = context.observer
         headers = {"accept": accept}
         if body is not None:
             headers["content-type"] = "application/json"
@@ -124,26 +130,25 @@ class Upstreams:
         method = "GET" if body is None else "POST"
 
         async def ask(url: str) -> httpx.Response:
-            if witness is not None:
-                witness.called(path, body)
-            carried = {} if record is None else record.carried()  # each try is its own in a trace
+            observer.on(UpstreamCalled(path, body))
+            # each request has a span of its own, which `UpstreamCalled` begins
+            identity = {} if context is None else context.record.upstream_headers()
             request = self._http.build_request(
-                method, f"{url}/{path}", content=body, headers=carried | headers
+                method, f"{url}/{path}", content=body, headers=identity | headers
             )
             response = await self._http.send(request, stream=True)
-            if witness is not None:
-                witness.answered(response.status_code, response.headers)
+            observer.on(UpstreamAnswered(response.status_code, response.headers))
             return response
 
         try:
-            response = await self._tries(upstream, record).answer(ask)
+            response = await self._tries(upstream, context).answer(ask)
         except FAULTS as error:
             self.lately.failed(upstream.name)
             raise _fault(error, upstream, "before it answered") from error
         self.lately.heard(upstream.name, response.status_code)
-        return Answer(response, upstream, witness, self._server.read_timeout_s)
+        return Answer(response, upstream, observer, self._server.read_timeout_s)
 
-    def _tries(self, upstream: Upstream, record: Record | None) -> Tries:
+    def _tries(self, upstream: Upstream, context: RequestContext | None) -> Tries:
         urls = (upstream.base_url, *upstream.fallback_urls)
         if urls not in self._targets:
             server = self._server
@@ -152,7 +157,7 @@ class Upstreams:
             )
             self._targets[urls] = endpoints, Budget(server.retry_budget_percent)
         endpoints, budget = self._targets[urls]
-        return Tries(endpoints, budget, self._server, record, upstream.name)
+        return Tries(endpoints, budget, self._server, context, upstream.name)
 
     async def probe(self, upstream: Upstream) -> int | None:
         """The status of its answer to a request without key or meaning; None without an answer.
@@ -182,11 +187,11 @@ class Answer:
         self,
         response: httpx.Response,
         upstream: Upstream,
-        witness: Witness | None,
+        observer: Observer,
         silence_s: float,
     ) -> None:
         self._upstream = upstream
-        self._seen = for_pieces(witness)
+        self._observe = observer.on if ChunkReceived in observer.wants else None
         self._silence_s = silence_s
         self._body: Body = body(response)
         self.status = response.status_code
@@ -206,11 +211,11 @@ class Answer:
             self._body = inflated(self._body, self._compression)
             self._compression = ""
         try:
-            piece = await self._body.read(taker if self._seen is None else None)
+            piece = await self._body.read(taker if self._observe is None else None)
         except FAULTS as error:
             raise _fault(error, self._upstream, "in mid-answer") from error
-        if self._seen is not None and piece:
-            self._seen(piece)
+        if self._observe is not None and piece:
+            self._observe(ChunkReceived(piece))
         return piece
 
     def as_sent(self) -> None:

@@ -24,7 +24,8 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from translator.reader.upstream_errors import read_upstream_error
 from translator.service.config.settings import Server
-from translator.service.observe.record import Record
+from translator.service.observe.context import RequestContext
+from translator.service.observe.observer import RetryScheduled
 
 from .body import body
 from .replicas import OUT_OF_ORDER, Endpoint, Endpoints
@@ -76,14 +77,14 @@ class Tries:
         endpoints: Endpoints,
         budget: Budget,
         server: Server,
-        record: Record | None,
+        context: RequestContext | None,
         name: str,
     ) -> None:
         """`name` is the upstream's, for the log."""
         self._endpoints = endpoints
         self._budget = budget
         self._server = server
-        self._record = record
+        self._context = context
         self._name = name
         self._tried: list[Endpoint] = []
 
@@ -158,10 +159,9 @@ class Tries:
             await body(response).aclose()
         seconds = state.next_action.sleep if state.next_action else 0.0
         log.warning("upstream %s: %s Asked again in %.2fs.", self._name, error.message, seconds)
-        if self._record is not None:
-            self._record.retries += 1
-            if self._record.witness is not None:
-                self._record.witness.again(error, seconds)
+        if self._context is not None:
+            self._context.record.retries += 1
+            self._context.observer.on(RetryScheduled(error, seconds))
 
 
 def is_not_taken(error: Exception) -> bool:

@@ -28,7 +28,7 @@ from translator.service.base.keys import StoredKey, salt_of
 from translator.service.config.settings import ClientSection
 from translator.wire.responses import Usage
 
-from .token_meter import Tally
+from .token_meter import TokenMeter
 
 BYTES_PER_TOKEN = 4
 
@@ -140,17 +140,17 @@ class Charge:
         self._tokens = tokens
 
     @contextmanager
-    def tallied(self) -> Generator[Tally | None]:
+    def metered(self) -> Generator[TokenMeter | None]:
         """Settle by what an answer tells while it passes; None where tokens do not matter."""
         if not self._client.counts_tokens:
             yield None
             return
-        tally = Tally()
+        meter = TokenMeter()
         try:
-            yield tally
+            yield meter
         finally:
-            told = tally.total
-            self.settle(self._tokens + tally.events if told is None else told)
+            told = meter.total
+            self.settle(self._tokens + meter.events if told is None else told)
 
     def close(self, usage: Usage | None, *, answered: bool) -> None:
         """The request is over. Without an answer it costs nothing, without usage the charge."""

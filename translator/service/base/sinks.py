@@ -3,8 +3,8 @@
 ASGI's `send` is a coroutine and takes a message: that costs more than the write itself, and only a
 task can wait for it. Another task has to wait in `receive` all the time to hear that a client has
 left. A server that can do without offers a `Direct` among the `extensions` of a request; ours does
-(`server.http1`, `server.websocket_protocol`). What is written so is what an answer consists of once it has
-begun. Its beginning and its end, and whatever may have to wait, go the long way.
+(`server.http1`, `server.websocket_protocol`). What is written so is what an answer consists of once
+it has begun. Its beginning and its end, and whatever may have to wait, go the long way.
 """
 
 from __future__ import annotations

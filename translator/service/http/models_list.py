@@ -21,7 +21,7 @@ from translator.service.upstreams.streams import Reading
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON
 
-from . import responders as relay
+from . import responders
 from .exchange import JSON, Exchange
 
 MAX_LIST_BYTES = 8 * 1024 * 1024
@@ -58,20 +58,20 @@ _read_row = msgspec.json.Decoder(_Listed).decode
 
 
 async def with_catalog(
-    exchange: Exchange, reading: Reading, describe: Callable[[str], Known]
+    exchange: Exchange, stream: Reading, describe: Callable[[str], Known]
 ) -> None:
     """Answer with the upstream's list, as far as the client may see it, and the catalog of it."""
-    answer = await reading.answer()
+    answer = await stream.answer()
     if answer.status != 200:
-        await relay.verbatim(exchange, reading)
+        await responders.passthrough(exchange, stream)
         return
     body = bytearray()
-    while piece := await reading.next():
-        body += piece
+    while chunk := await stream.next():
+        body += chunk
         if len(body) > MAX_LIST_BYTES:
             raise UpstreamError(f"The upstream's list of models is over {MAX_LIST_BYTES} bytes.")
     headers = {"content-type": answer.headers.get("content-type", JSON["content-type"])}
-    client = exchange.client
+    client = exchange.context.client
     shown = bytes(body)
     if client is not None and not client.chooses_freely:
         shown = _only(shown, client.may_use)

@@ -27,11 +27,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from starlette.types import Receive, Send
 
 import translator
-from translator.service.base.errors import ClientLeft, TooManyWaiting
+from translator.service.base.errors import ClientLeft, InternalError, TooManyWaiting
 from translator.service.base.sinks import Messages
-from translator.service.observe.observer import Watch
-from translator.service.observe.record import Record
-from translator.service.turns.turn import Outlet, Turns
+from translator.service.observe.context import RequestContext
+from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFactory
+from translator.service.observe.record import Record, request_id
+from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.sink import EventWriter
 from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.events import Event
 from translator.wire.json_values import NOT_JSON
@@ -101,7 +103,7 @@ class _Lane:
         self.active = False
 
 
-class Connection:
+class WebSocketSession:
     """One WebSocket, from its handshake to its end."""
 
     def __init__(
@@ -109,21 +111,22 @@ class Connection:
         receive: Receive,
         send: Send,
         *,
-        record: Record,
-        turns: Turns,
+        context: RequestContext,
+        dispatcher: Dispatcher,
         authorization: str | None,
-        watch: Watch | None,
+        observe: ObserverFactory | None,
         direct: Messages | None,
     ) -> None:
-        """`authorization` is the client's own, as in the handshake; `record` is the handshake's."""
+        """`authorization` is the client's own; it and `context` are of the handshake."""
         self._receive = receive
         self._send = send
         self._direct = direct
-        self._record = record
-        self._turns = turns
-        self._server = turns.server
+        self._context = context
+        self._record = context.record
+        self._dispatcher = dispatcher
+        self._server = dispatcher.server
         self._authorization = authorization
-        self._watch = watch
+        self._observe = observe
         self._history = History(self._server.max_history_bytes)
         self._lanes: dict[str | None, _Lane] = {}
         self._waiting_bytes = 0
@@ -144,11 +147,11 @@ class Connection:
         except ExceptionGroup as ended:  # no `except*`, which keeps the group to itself
             self._record.outcome = _left(ended)
             ended.with_traceback(None)  # whose frames hold the group
-        self._record.notes = f"{self._count} turns"
+        self._record.remarks = f"{self._count} turns"
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         listening = tasks.create_task(self._listen(tasks))
-        drain = self._turns.drain.begun
+        drain = self._dispatcher.bounds.drain.begun
         with suppress(TimeoutError):
             async with asyncio.timeout(self._server.max_websocket_s):
                 await drain.wait()
@@ -233,45 +236,51 @@ class Connection:
             lane.active = False
 
     async def _turn(self, lane: _Lane, frame: bytes) -> None:
-        record = Record("WS", self._record.path, new_id=self._turns.new_id)
-        record.headers = self._record.headers
-        record.client = self._record.client
-        if self._watch is not None:
-            record.witness = self._watch(record)
-        record.began = self._turns.clock()
+        clock = self._dispatcher.clock
+        record = Record(
+            method="WS",
+            path=self._record.path,
+            request_id=request_id("", self._dispatcher.new_id),
+            started_at=clock(),
+            headers=self._record.headers,
+        )
+        context = RequestContext(record)
+        if self._context.client is not None:
+            context.admit(self._context.client)
+        if self._observe is not None:
+            context.observer = self._observe(record) or NOBODY
         self._count += 1
         try:
-            with self._turns.place(record.client):
-                await self._answered(lane, frame, record)
+            with self._dispatcher.slot(context.client):
+                await self._answered(lane, frame, context)
         except TranslatorError as error:
-            await self._refused(error, lane, record)
+            await self._refused(error, lane, context)
         except (ClientLeft, asyncio.CancelledError):
             record.outcome = "client left"
             raise
         except Exception:
-            log.exception("%s: this is a fault in translator", record.request_id)
-            fault = TranslatorError("The translator failed.", code="server_error")
-            await self._refused(fault, lane, record)
+            log.exception("%s: internal error", record.request_id)
+            await self._refused(InternalError(), lane, context)
         finally:
-            record.over(self._turns.clock() - record.began)
+            context.end(clock())
 
-    async def _answered(self, lane: _Lane, frame: bytes, record: Record) -> None:
+    async def _answered(self, lane: _Lane, frame: bytes, context: RequestContext) -> None:
         parent_id = _parent_of(frame)
         parent = None if parent_id is None else self._history.recall(parent_id)
         goes_on = False
         try:
-            turn = self._turns.begin(
-                record,
+            turn = self._dispatcher.begin(
+                context,
                 _as_post(frame),
                 authorization=self._authorization,
                 earlier=None if parent is None else parent.all_items(),
             )
             asked = turn.translation.request.input  # which the turn forgets
             encoded = partial(_messages, lane=lane)
-            outlet = None if self._direct is None else Outlet(self._direct, encoded)
-            async with aclosing(turn.events(outlet)) as batches:
+            writer = None if self._direct is None else EventWriter(self._direct, encoded)
+            async with aclosing(turn.events(writer)) as batches:
                 async for events in batches:
-                    record.status = 200
+                    context.record.status = 200
                     if turn.translation.finished:
                         response = turn.translation.response
                         goes_on = self._remember(response, asked, parent, lane)
@@ -299,12 +308,12 @@ class Connection:
     async def _say(self, events: Sequence[Event], lane: _Lane) -> None:
         await self._give(*map(_as_message, _messages(events, lane)))
 
-    async def _refused(self, error: TranslatorError, lane: _Lane, record: Record) -> None:
+    async def _refused(self, error: TranslatorError, lane: _Lane, context: RequestContext) -> None:
+        record = context.record
         record.outcome = error.code or error.type
         record.failure = error
         record.status = error.status_hint
-        if record.witness is not None:
-            record.witness.refused(error)
+        context.observer.on(ErrorSent(error))
         await self._refuse(error, lane)
 
     async def _refuse(self, error: TranslatorError, lane: _Lane | None) -> None:
@@ -326,7 +335,7 @@ class Connection:
         except TimeoutError:
             if self._direct is not None:
                 self._direct.abort()  # closed, it would wait for the client once more
-            raise ClientLeft("it does not take its answer") from None
+            raise ClientLeft("it does not read its response") from None
         except OSError:  # so a server says that nobody is there any more
             raise ClientLeft from None
 

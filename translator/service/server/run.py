@@ -26,7 +26,7 @@ from translator.service.live.terminal import show_on
 from translator.service.telemetry.logs import start_logging
 
 from .http1 import Http1
-from .observers import looking
+from .observers import observing
 from .serving import Post, Service
 from .websocket_protocol import WebSocket
 
@@ -68,10 +68,10 @@ def run(
         show = open_ones.enter_context(closing(show_on(sys.stdout))) if watch else None
         stream = None if show is None else show.log_stream(sys.stderr)
         start_logging(log_level, settings.server.log_format, stream)
-        seen_by = open_ones.enter_context(looking(settings, show))
+        observe = open_ones.enter_context(observing(settings, show))
         drain = Drain()
         config = uvicorn.Config(
-            create_app(settings, watch=seen_by, drain=drain),
+            create_app(settings, observe=observe, drain=drain),
             access_log=False,
             backlog=BACKLOG,
             log_config=None,

@@ -37,7 +37,7 @@ from translator.service.turns.dispatcher import Dispatcher
 from translator.service.upstreams.client import Upstreams
 from translator.wire.errors import TranslatorError
 
-from .cors import Browsers
+from .cors import OriginPolicy
 from .exchange import Exchange
 from .routes import Endpoints, unknown_path
 from .websocket import WebSocketSession
@@ -131,7 +131,7 @@ class Gateway:
         self._dispatcher = dispatcher
         self._server = dispatcher.server
         self._clients = clients
-        self._browsers = Browsers(dispatcher.server)
+        self._origins = OriginPolicy(dispatcher.server)
         self._observe = observe
         self._metrics = metrics
         self._websockets = 0
@@ -169,7 +169,7 @@ class Gateway:
 
     def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
         """Check the host, the origin and the key of a request; raises InvalidRequest."""
-        self._browsers.check(exchange, websocket=websocket)
+        self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
         if self._clients is not None and exchange.path not in OPEN_PATHS and not on_own_port:
             exchange.context.admit(self._clients.of_key(key))
@@ -178,7 +178,7 @@ class Gateway:
         self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Have the endpoint of the path respond."""
-        if (allowed := self._browsers.preflight(exchange)) is not None:
+        if (allowed := self._origins.preflight(exchange)) is not None:
             await exchange.start(204, allowed)
             await exchange.end()
             return

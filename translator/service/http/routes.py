@@ -229,7 +229,7 @@ class Endpoints:
 
 def _may_use_any_model(exchange: Exchange) -> bool:
     client = exchange.context.client
-    return client is None or client.chooses_freely
+    return client is None or client.may_use_any_model
 
 
 def unknown_path(exchange: Exchange) -> NotFound:

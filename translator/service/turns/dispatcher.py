@@ -68,7 +68,7 @@ class Dispatcher:
         limit = self.server.max_concurrent_requests
         if self._open >= limit:
             raise Overloaded(limit)
-        with nullcontext() if client is None else client.place():
+        with nullcontext() if client is None else client.slot():
             self._open += 1
             try:
                 yield

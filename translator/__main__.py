@@ -37,7 +37,7 @@ from .commands import (
     serve,
     tail,
 )
-from .commands.terminal import Parser, UsageError
+from .commands.common import Parser, UsageError
 
 PROGRAM = "translator"
 COMMANDS = (serve, probe, convert, replay, fixture, tail, dialects, codex, opencode, key, demo)

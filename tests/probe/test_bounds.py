@@ -8,11 +8,11 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from translator.probe.notebook import CouldNotAsk
 from translator.probe.report import as_json, as_settings
+from translator.probe.state import CouldNotAsk
 
 from . import scripted, upstreams
-from .asking import Waits, about_schemas, ask, facts_about
+from .probing import Waits, about_schemas, ask, facts_about
 from .scripted import JSON, Said
 
 # --- bounds, and politeness -----------------------------------------------------------------------

@@ -17,12 +17,12 @@ import pytest
 from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.probe import report as service
-from translator.probe.notebook import CouldNotAsk
 from translator.probe.report import Report, as_json
+from translator.probe.state import CouldNotAsk
 from translator.service.config.settings import read_table
 
 from . import scripted, upstreams
-from .asking import ask
+from .probing import ask
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from translator.probe.verdict import ranked
 from translator.service.models.table import ModelTable
 
 from . import scripted, upstreams
-from .asking import HOST, ask, settings_of
+from .probing import HOST, ask, settings_of
 from .scripted import JSON
 
 KNOWN: list[tuple[type[scripted.Upstream], str, JSON]] = [

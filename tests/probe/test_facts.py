@@ -30,7 +30,7 @@ from translator.probe.report import as_settings
 from translator.probe.verdict import ranked
 
 from . import scripted, upstreams
-from .asking import HOST, about_schemas, ask, facts_about
+from .probing import HOST, about_schemas, ask, facts_about
 from .scripted import JSON, Said, openai_error
 
 # --- what counts as a fact ------------------------------------------------------------------------

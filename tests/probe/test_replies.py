@@ -14,7 +14,7 @@ from translator.probe.verdict import marked
 from translator.wire.deltas import Usage
 
 from . import scripted, upstreams
-from .asking import ask, settings_of
+from .probing import ask, settings_of
 from .scripted import JSON, Said
 
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .common import Parser, UsageError
 from .settings import add_settings, mistakes_told, service_needed, settings_of
-from .terminal import Parser, UsageError
 
 if TYPE_CHECKING:
     from translator.setup.client import Setup

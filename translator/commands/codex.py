@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from .client_files import add_setup, checked_default, setup_of, start_lines, texts_in, write_all
+from .common import Commands
 from .settings import mistakes_told, service_needed
-from .terminal import Commands
 
 
 def add(commands: Commands) -> None:

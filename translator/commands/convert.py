@@ -9,7 +9,7 @@ import msgspec
 
 import translator
 
-from .terminal import Commands, add_dialect, read, sentence, translation, write
+from .common import Commands, add_dialect, read, sentence, translation, write
 
 
 def add(commands: Commands) -> None:

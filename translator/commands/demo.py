@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .common import Commands
 from .settings import service_needed
-from .terminal import Commands
 
 
 def add(commands: Commands) -> None:

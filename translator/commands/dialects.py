@@ -11,7 +11,7 @@ import msgspec
 import translator
 from translator.dialects import table as dialect_table
 
-from .terminal import Commands, UsageError, dialect, write
+from .common import Commands, UsageError, dialect, write
 
 PLAIN_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""

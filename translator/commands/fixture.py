@@ -9,7 +9,7 @@ from pathlib import Path
 from translator.captures.fixture import default_name, fixture_of
 from translator.captures.folder import Folder, NotKept
 
-from .terminal import Commands, UsageError
+from .common import Commands, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 

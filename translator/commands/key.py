@@ -6,8 +6,8 @@ import argparse
 import json
 import re
 
+from .common import Commands
 from .settings import service_needed
-from .terminal import Commands
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .common import Commands, UsageError, write
 from .settings import add_settings, service_needed, settings_of
-from .terminal import Commands, UsageError, write
 
 if TYPE_CHECKING:
     from translator.service.config.settings import Settings, Upstream
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
     with service_needed("probe"):
         from translator.probe import report as service
-        from translator.probe.notebook import CouldNotAsk
+        from translator.probe.state import CouldNotAsk
     settings = settings_of(options, "probe")
     upstream, model = _asked(settings, options.model)
     known = options.dialect if options.dialect not in (None, "auto") else None

@@ -15,7 +15,7 @@ import translator
 from translator.captures.folder import Folder, Kept, NotKept
 from translator.captures.replay import compared, replayed
 
-from .terminal import Commands, UsageError, add_dialect, read, sentence, translation, write
+from .common import Commands, UsageError, add_dialect, read, sentence, translation, write
 
 
 def add(commands: Commands) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from .common import Commands, UsageError
 from .settings import add_settings, mistakes_told, service_needed, settings_of
-from .terminal import Commands, UsageError
 
 REASONING_EVENTS = ("summary", "text", "both", "none")
 LOG_LEVELS = ("debug", "info", "warning", "error")

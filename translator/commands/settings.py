@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import translator
 
-from .terminal import Parser, UsageError, missing_package
+from .common import Parser, UsageError, missing_package
 
 if TYPE_CHECKING:
     from translator.service.config.settings import Settings

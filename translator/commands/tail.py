@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .common import Commands, UsageError
 from .settings import service_needed
-from .terminal import Commands, UsageError
 
 if TYPE_CHECKING:
     from translator.service.live.feed import Reader

@@ -24,7 +24,7 @@ from translator.wire.deltas import CallExtra, Reasoning, ReasoningDetails, Text,
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON, as_list, as_object, as_string, objects_in
 
-from .questions import TAGS
+from .payloads import TAGS
 
 MAX_QUOTED_CHARACTERS = 160
 

@@ -28,13 +28,13 @@ from translator.reader.rejected_fields import refused_fields
 from translator.service.config.settings import Server, Upstream
 from translator.service.upstreams.client import Upstreams
 
-from . import questions as ask
-from .asking import Asker
+from . import payloads
+from .client import Asker
 from .findings import Finding, Is, NoEffortField, NotSent
-from .interview import interview
-from .notebook import CouldNotAsk, Notebook
-from .questions import Question
+from .payloads import Question
+from .plan import interview
 from .replies import Outcome, Refused, Taken, quoted, told
+from .state import CouldNotAsk, Notebook
 from .verdict import Fit, marked, ranked, settings_lines
 
 MAX_REQUESTS = 60
@@ -175,8 +175,8 @@ async def _checked(
 
 def _check(dialect: Dialect, model: str) -> Question:
     """A turn of an agent, as the service would send it to this dialect."""
-    call = {"type": "function_call", "call_id": ask.ORDINARY_ID, "name": ask.TOOL}
-    function = ask.tool()["function"]
+    call = {"type": "function_call", "call_id": payloads.ORDINARY_ID, "name": payloads.TOOL}
+    function = payloads.tool()["function"]
     request: dict[str, Any] = {
         "model": model,
         "stream": True,
@@ -186,12 +186,12 @@ def _check(dialect: Dialect, model: str) -> Question:
             {"role": "user", "content": "What is the weather in Paris?"},
             {
                 "type": "reasoning",
-                "summary": [{"type": "summary_text", "text": ask.REASONING}],
+                "summary": [{"type": "summary_text", "text": payloads.REASONING}],
             },
             {**call, "arguments": '{"city": "Paris"}'},
             {
                 "type": "function_call_output",
-                "call_id": ask.ORDINARY_ID,
+                "call_id": payloads.ORDINARY_ID,
                 "output": "18 degrees, no wind",
             },
             {"role": "developer", "content": "The user is in a hurry."},
@@ -201,7 +201,7 @@ def _check(dialect: Dialect, model: str) -> Question:
         "tool_choice": "auto",
         "parallel_tool_calls": True,
         "reasoning": {"effort": EFFORT},
-        "max_output_tokens": ask.MAX_TOKENS,
+        "max_output_tokens": payloads.MAX_TOKENS,
         "store": False,
     }
     count = itertools.count(1)

@@ -22,7 +22,7 @@ from translator.service.upstreams.client import Answer, Upstreams
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
 
-from .questions import Question
+from .payloads import Question
 from .replies import NO_QUOTA, Outcome, Refused, ReplyReader, Taken, Unclear, quoted, refusal, told
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from translator.dialects.dialect import ChoiceKind
 
-from . import questions as ask
+from . import payloads
 from .findings import Back, Choice, Replays, Schemas
-from .notebook import Asking, Notebook
-from .questions import Fields
+from .payloads import Fields
 from .replies import Refused, Reply, Taken, quoted
+from .state import Asking, Notebook
 
 _THINKING = re.compile(r"think|reasoning", re.IGNORECASE)
 
@@ -26,13 +26,13 @@ def tools(book: Notebook) -> Asking[int | None]:
             "type list": r"\btype\b.{0,20}(?:must be a string|list|array|string)",
             "$schema": r"\$schema",
         },
-        lambda more: book.body(ask.WEATHER, tools=[ask.tool(more)]),
+        lambda more: book.body(payloads.WEATHER, tools=[payloads.tool(more)]),
         whole=True,
     )
     reply = trial.reply
     if reply is None:
         outcome = yield from book.ask(
-            "plain tools", book.body(ask.WEATHER, tools=ask.TOOLS), words=r"\btools?\b"
+            "plain tools", book.body(payloads.WEATHER, tools=payloads.TOOLS), words=r"\btools?\b"
         )
         if isinstance(outcome, Refused):
             book.notes.append(f"Tools are refused: {quoted(outcome.text)}")
@@ -61,7 +61,7 @@ def tools(book: Notebook) -> Asking[int | None]:
 
 def parallel(book: Notebook, calls: int) -> Asking[None]:
     topic = "parallel_tool_calls"
-    body = book.body(ask.WEATHER, tools=ask.TOOLS, parallel_tool_calls=False)
+    body = book.body(payloads.WEATHER, tools=payloads.TOOLS, parallel_tool_calls=False)
     outcome = yield from book.ask(topic, body)
     if isinstance(outcome, Refused):
         book.fact(topic, False, evidence=f"it was refused: {quoted(outcome.text)}")
@@ -83,14 +83,14 @@ def format_beside(book: Notebook, calls: int) -> Asking[None]:
     Where it is a grammar over the whole answer, a call cannot be written any more.
     """
     topic = "response_format beside tools"
-    beside: Fields = {"response_format": ask.JSON_SCHEMA, "tools": ask.TOOLS}
-    outcome = yield from book.ask(topic, book.body(ask.WEATHER, **beside))
+    beside: Fields = {"response_format": payloads.JSON_SCHEMA, "tools": payloads.TOOLS}
+    outcome = yield from book.ask(topic, book.body(payloads.WEATHER, **beside))
     if isinstance(outcome, Refused):
         evidence = f"{topic} was refused: {quoted(outcome.text)}"
         book.fact("response_format_with_tools", False, evidence=evidence)
     elif isinstance(outcome, Taken):
         reply = outcome.reply
-        if calls and not reply.calls and ask.SCHEMA_KEY in (reply.json or {}):
+        if calls and not reply.calls and payloads.SCHEMA_KEY in (reply.json or {}):
             evidence = f"instead of {calls} calls came {quoted(reply.text, 60)}"
             book.fact("response_format_with_tools", False, evidence=evidence)
         elif not reply.calls:
@@ -100,9 +100,9 @@ def format_beside(book: Notebook, calls: int) -> Asking[None]:
 
 
 def _format_without_call(book: Notebook, topic: str, beside: Fields) -> Asking[None]:
-    outcome = yield from book.ask(topic, book.body(ask.CAPITAL_WITHOUT_TOOLS, **beside))
+    outcome = yield from book.ask(topic, book.body(payloads.CAPITAL_WITHOUT_TOOLS, **beside))
     if isinstance(outcome, Taken):
-        if ask.SCHEMA_KEY in (outcome.reply.json or {}):
+        if payloads.SCHEMA_KEY in (outcome.reply.json or {}):
             evidence = "beside tools, the schema was followed, and calls came where they should"
             book.fact("response_format_with_tools", True, evidence=evidence)
         else:
@@ -112,14 +112,14 @@ def _format_without_call(book: Notebook, topic: str, beside: Fields) -> Asking[N
 def choices(book: Notebook, calls: int) -> Asking[None]:
     forced: tuple[tuple[ChoiceKind, Any], ...] = (
         ("required", "required"),
-        ("named", ask.NAMED),
+        ("named", payloads.NAMED),
     )
     ignored: list[ChoiceKind] = []
     for kind, choice in forced:
         if (yield from _forced(book, kind, choice)):
             ignored.append(kind)
     topic = "tool_choice none"
-    body = book.body(ask.WEATHER, tools=ask.TOOLS, tool_choice="none")
+    body = book.body(payloads.WEATHER, tools=payloads.TOOLS, tool_choice="none")
     outcome = yield from book.ask(topic, body)
     if isinstance(outcome, Refused):
         evidence = f"it was refused: {quoted(outcome.text)}"
@@ -133,7 +133,9 @@ def choices(book: Notebook, calls: int) -> Asking[None]:
             book.not_seen(topic, "no calls came to tell by")
     if ignored:
         topic = "a tool_choice that does not exist"
-        body = book.body(ask.GREETING, tools=ask.TOOLS, tool_choice=ask.NO_SUCH_CHOICE)
+        body = book.body(
+            payloads.GREETING, tools=payloads.TOOLS, tool_choice=payloads.NO_SUCH_CHOICE
+        )
         outcome = yield from book.ask(topic, body, whole=False)
         for kind in ignored:
             if isinstance(outcome, Taken):
@@ -146,7 +148,7 @@ def choices(book: Notebook, calls: int) -> Asking[None]:
 def _forced(book: Notebook, kind: ChoiceKind, choice: object) -> Asking[bool]:
     """Ask for a call where none is needed. True when it was taken, and no call came."""
     topic = f"tool_choice {kind}"
-    body = book.body(ask.GREETING, tools=ask.TOOLS, tool_choice=choice)
+    body = book.body(payloads.GREETING, tools=payloads.TOOLS, tool_choice=choice)
     outcome = yield from book.ask(topic, body)
     if isinstance(outcome, Taken):
         if outcome.reply.calls:
@@ -208,7 +210,7 @@ def history(book: Notebook) -> Asking[None]:
             "unreasoned": r"reasoning_(?:content|text)|without reasoning",
             "unsigned": r"thought_signature",
         },
-        lambda liberties: book.body(ask.history(liberties), tools=ask.TOOLS),
+        lambda liberties: book.body(payloads.history(liberties), tools=payloads.TOOLS),
         about=r"\brole|alternat|\bcontent\b|jinja|template",
         # What stands in their place is itself refused by strict upstreams.
         steady=("unreasoned", "unsigned"),
@@ -219,7 +221,7 @@ def history(book: Notebook) -> Asking[None]:
         evidence = f"an id of another form was refused: {refused['id']}"
         book.fact("call_ids", "nine_alphanumerics", evidence=evidence)
     elif "id" in trial.taken:
-        book.fact("call_ids", "as_is", evidence=f"the id {ask.ORDINARY_ID} was taken")
+        book.fact("call_ids", "as_is", evidence=f"the id {payloads.ORDINARY_ID} was taken")
     between = "answer_between_tool_and_user"
     if "user" in refused:
         evidence = f"a user message behind a tool message was refused: {refused['user']}"
@@ -231,14 +233,14 @@ def history(book: Notebook) -> Asking[None]:
         book.fact("content_beside_calls", "empty", "null", evidence=evidence)
     if "unsigned" in refused:
         evidence = f"calls without it were refused: {refused['unsigned']}"
-        book.fact("extra_content_required", ask.SIGNATURE, evidence=evidence)
+        book.fact("extra_content_required", payloads.SIGNATURE, evidence=evidence)
     if "unreasoned" in refused:
         evidence = f"calls without reasoning were refused: {refused['unreasoned']}"
         book.fact("reasoning_required", True, evidence=evidence)
     elif book.thinks and "unreasoned" in trial.taken:
         evidence = "it thinks, and calls without reasoning were taken"
         book.fact("reasoning_required", False, evidence=evidence)
-    conceded = frozenset(ask.LIBERTIES) - trial.taken
+    conceded = frozenset(payloads.LIBERTIES) - trial.taken
     if not conceded & trial.unclear.keys() and trial.reply is not None:
         yield from _pass_back(book, conceded, trial.reply, required="unreasoned" in refused)
 
@@ -247,7 +249,7 @@ def _pass_back(
     book: Notebook, conceded: Collection[str], without: Reply, *, required: bool
 ) -> Asking[None]:
     """Whether reasoning of an earlier turn may go back, and whether it is read there."""
-    liberties = [one for one in ask.LIBERTIES if one not in conceded or one == "unreasoned"]
+    liberties = [one for one in payloads.LIBERTIES if one not in conceded or one == "unreasoned"]
     back: dict[str, Back] = {}
     evidence: list[str] = []
     if required:
@@ -264,19 +266,19 @@ def _pass_back(
         book.findings.append(
             Replays(fields=back, came_in=book.came_in, evidence="; ".join(evidence))
         )
-    base: Fields = {"reasoning_content": ask.REASONING} if required else {}
-    details: Fields = {"reasoning_details": ask.DETAILS}
+    base: Fields = {"reasoning_content": payloads.REASONING} if required else {}
+    details: Fields = {"reasoning_details": payloads.DETAILS}
     signed = [one for one in liberties if one != "unsigned"]
     trial = yield from book.attempt(
         "more in the history",
         {"reasoning_details": r"\breasoning_details\b", "extra_content": r"\bextra_content\b"},
         lambda names: book.body(
-            ask.history(
+            payloads.history(
                 signed if "extra_content" in names else liberties,
                 **base,
                 **(details if "reasoning_details" in names else {}),
             ),
-            tools=ask.TOOLS,
+            tools=payloads.TOOLS,
         ),
     )
     for name, text in trial.refused.items():
@@ -288,18 +290,18 @@ def _pass_back(
 def _field_back(
     book: Notebook, field: str, liberties: list[str], without: Reply, *, required: bool
 ) -> Asking[tuple[Back, str] | None]:
-    base: Fields = {"reasoning_content": ask.REASONING} if required else {}
+    base: Fields = {"reasoning_content": payloads.REASONING} if required else {}
     trial = yield from book.attempt(
         f"{field} in the history",
         {"it": rf"\b{field}\b", "text beside it": r"both content and thinking"},
         lambda names: book.body(
-            ask.history(
+            payloads.history(
                 liberties,
                 **base,
-                **({field: ask.REASONING} if "it" in names else {}),
+                **({field: payloads.REASONING} if "it" in names else {}),
                 **({"content": "I look it up."} if "text beside it" in names else {}),
             ),
-            tools=ask.TOOLS,
+            tools=payloads.TOOLS,
         ),
         point="it",
         whole=True,
@@ -316,6 +318,6 @@ def _field_back(
     if before is None or after is None or not before.input_tokens or not after.input_tokens:
         return "taken", "was taken"
     more = after.input_tokens - before.input_tokens
-    if more >= ask.MIN_REASONING_TOKENS:
+    if more >= payloads.MIN_REASONING_TOKENS:
         return "read", f"made the prompt {more} tokens longer"
     return "ignored", "was taken, but did not make the prompt longer"

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .findings import Finding, Is
-from .questions import MAX_TOKENS, Fields, Question
+from .payloads import MAX_TOKENS, Fields, Question
 from .replies import Outcome, Refused, Reply, Taken, Unclear
 
 T = TypeVar("T")

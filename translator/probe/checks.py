@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from . import questions as ask
+from . import payloads
 from .findings import Carries, Member, NotSent, Switched, Tagged, Thinks
-from .notebook import NEVER, Asking, CouldNotAsk, Notebook
-from .questions import Fields
+from .payloads import Fields
 from .replies import Refused, Reply, Taken, Unclear, quoted
+from .state import NEVER, Asking, CouldNotAsk, Notebook
 
 MANY_WAYS = 4
 """No upstream is known to take more of the ways to switch thinking off."""
@@ -20,11 +20,11 @@ _THINKING = re.compile(r"think|reasoning", re.IGNORECASE)
 
 def hello(book: Notebook) -> Asking[Reply]:
     """The first answer: is there anybody, does it think, and where does it say so."""
-    outcome = yield from book.ask("a first answer", book.body(ask.ARITHMETIC))
+    outcome = yield from book.ask("a first answer", book.body(payloads.ARITHMETIC))
     if isinstance(outcome, Refused) and _LIMIT.search(outcome.text):
         evidence = f"max_tokens was refused: {quoted(outcome.text)}"
         book.limit = "max_completion_tokens"
-        outcome = yield from book.ask("max_completion_tokens", book.body(ask.ARITHMETIC))
+        outcome = yield from book.ask("max_completion_tokens", book.body(payloads.ARITHMETIC))
         if isinstance(outcome, Taken):
             book.fact("max_tokens_field", book.limit, evidence=evidence)
     match outcome:
@@ -76,7 +76,7 @@ def _thinks_unasked(book: Notebook, reply: Reply) -> None:
 
 def usage(book: Notebook, hello: Reply) -> Asking[None]:
     asked: Fields = {"stream_options": {"include_usage": True}}
-    outcome = yield from book.ask("usage in a stream", book.body(ask.GREETING, **asked))
+    outcome = yield from book.ask("usage in a stream", book.body(payloads.GREETING, **asked))
     if isinstance(outcome, Refused):
         evidence = f"stream_options was refused: {quoted(outcome.text)}"
         book.fact("stream_usage", False, evidence=evidence)
@@ -91,7 +91,7 @@ def usage(book: Notebook, hello: Reply) -> Asking[None]:
 
 
 def whole(book: Notebook) -> Asking[None]:
-    body = book.body(ask.ARITHMETIC, stream=False)
+    body = book.body(payloads.ARITHMETIC, stream=False)
     body.pop("stream_options", None)
     outcome = yield from book.ask("an answer that is no stream", body)
     if isinstance(outcome, Refused):
@@ -108,19 +108,19 @@ def whole(book: Notebook) -> Asking[None]:
 def completion_limit(book: Notebook) -> Asking[None]:
     if book.limit == "max_completion_tokens":
         return
-    body = book.body(ask.COUNTING)
+    body = book.body(payloads.COUNTING)
     del body["max_tokens"]
-    body["max_completion_tokens"] = ask.FEW_TOKENS
+    body["max_completion_tokens"] = payloads.FEW_TOKENS
     outcome = yield from book.ask("max_completion_tokens", body)
     if isinstance(outcome, Refused):
         evidence = f"max_completion_tokens was refused: {quoted(outcome.text)}"
         book.fact("max_tokens_field", "max_tokens", evidence=evidence)
     elif isinstance(outcome, Taken):
         reply = outcome.reply
-        if not reply.cut and len(reply.text) > ask.MANY_CHARACTERS:
+        if not reply.cut and len(reply.text) > payloads.MANY_CHARACTERS:
             evidence = (
                 f"an answer of {len(reply.text)} characters came under a "
-                f"max_completion_tokens of {ask.FEW_TOKENS}"
+                f"max_completion_tokens of {payloads.FEW_TOKENS}"
             )
             book.fact("max_tokens_field", "max_tokens", evidence=evidence)
         elif reply.cut:
@@ -136,9 +136,9 @@ def thinking(book: Notebook, hello: Reply) -> Asking[None]:
         yield from _splitters(book)
     works: list[str] = []
     refused: dict[str, str] = {}
-    for name, (off, _) in ask.SWITCHES.items():
+    for name, (off, _) in payloads.SWITCHES.items():
         topic = f"thinking off by {name}"
-        outcome = yield from book.ask(topic, book.body(ask.ARITHMETIC, **off))
+        outcome = yield from book.ask(topic, book.body(payloads.ARITHMETIC, **off))
         if isinstance(outcome, Refused):
             refused[name] = quoted(outcome.text)
         elif isinstance(outcome, Taken):
@@ -146,14 +146,14 @@ def thinking(book: Notebook, hello: Reply) -> Asking[None]:
             if not (reply.thinks or reply.cut or reply.said_nothing):
                 works.append(name)
     if refused:
-        ways = [ask.SWITCHES[name][0] for name in refused]
+        ways = [payloads.SWITCHES[name][0] for name in refused]
         first = next(iter(refused.values()))
         evidence = f"{', '.join(refused)} {'were' if len(refused) > 1 else 'was'} refused: {first}"
         book.findings.append(NotSent(level="none", ways=ways, evidence=evidence))
     if len(works) > MANY_WAYS:
         book.notes.append("It thinks at times only, so no way to switch that off can be told.")
     elif works:
-        book.off = ask.SWITCHES[works[0]][0]
+        book.off = payloads.SWITCHES[works[0]][0]
         evidence = f"no reasoning came with {', '.join(works)}"
         _switched(book, "none", works, evidence)
     else:
@@ -163,21 +163,21 @@ def thinking(book: Notebook, hello: Reply) -> Asking[None]:
 def _switched(
     book: Notebook, level: Literal["none", "high"], works: list[str], evidence: str
 ) -> None:
-    off, on = ask.SWITCHES[works[0]]
+    off, on = payloads.SWITCHES[works[0]]
     instead = {"none": off, "high": on}
     if level == "high":
         del instead["none"]
     if works[0] == "reasoning_effort":
         named = {word: {"reasoning_effort": word} for word in ("low", "medium", "high")}
         instead |= named
-    fields = [ask.SWITCHES[name][level == "high"] for name in works]
+    fields = [payloads.SWITCHES[name][level == "high"] for name in works]
     book.findings.append(Switched(level=level, works=fields, instead=instead, evidence=evidence))
 
 
 def _thinking_on(book: Notebook) -> Asking[None]:
-    on = ask.SWITCHES["reasoning_effort"][1]
+    on = payloads.SWITCHES["reasoning_effort"][1]
     topic = "thinking on by reasoning_effort"
-    outcome = yield from book.ask(topic, book.body(ask.ARITHMETIC, **on))
+    outcome = yield from book.ask(topic, book.body(payloads.ARITHMETIC, **on))
     if isinstance(outcome, Refused):
         evidence = f"reasoning_effort was refused: {quoted(outcome.text)}"
         book.findings.append(NotSent(level="high", ways=[on], evidence=evidence))
@@ -190,10 +190,10 @@ def _thinking_on(book: Notebook) -> Asking[None]:
 
 
 def _splitters(book: Notebook) -> Asking[None]:
-    for fields in ask.SPLITTERS:
+    for fields in payloads.SPLITTERS:
         [name] = fields
         topic = f"reasoning beside the text by {name}"
-        outcome = yield from book.ask(topic, book.body(ask.ARITHMETIC, **fields))
+        outcome = yield from book.ask(topic, book.body(payloads.ARITHMETIC, **fields))
         if isinstance(outcome, Taken) and outcome.reply.reasoning and not outcome.reply.tags:
             field = next(iter(outcome.reply.reasoning))
             book.came_in = field
@@ -204,13 +204,13 @@ def _splitters(book: Notebook) -> Asking[None]:
 
 def developer(book: Notebook) -> Asking[None]:
     outcome = yield from book.ask(
-        "developer role", book.body(ask.DEVELOPER), words=r"\brole|developer|jinja|template"
+        "developer role", book.body(payloads.DEVELOPER), words=r"\brole|developer|jinja|template"
     )
     if isinstance(outcome, Refused):
         evidence = f"the role developer was refused: {quoted(outcome.text)}"
         book.fact("developer_role", False, evidence=evidence)
     elif isinstance(outcome, Taken):
-        if ask.SECRET_WORD in outcome.reply.text.upper():
+        if payloads.SECRET_WORD in outcome.reply.text.upper():
             evidence = "a developer message was obeyed"
             # Weak: to send it as `system`, as most dialects have it, is right there as well.
             book.fact("developer_role", True, evidence=evidence, weak=True)
@@ -222,7 +222,7 @@ def system(book: Notebook) -> Asking[None]:
     trial = yield from book.attempt(
         "system messages",
         {"leading": NEVER, "later": NEVER},
-        lambda where: book.body(ask.system_messages(where)),
+        lambda where: book.body(payloads.system_messages(where)),
         about=r"system message|alternat|\brole|jinja|template",
     )
     if (text := trial.refused.get("later")) is not None:
@@ -238,10 +238,10 @@ def system(book: Notebook) -> Asking[None]:
 def parameters(book: Notebook) -> Asking[None]:
     trial = yield from book.attempt(
         "optional fields",
-        {name: words for name, (_, words) in ask.PARAMETERS.items()},
+        {name: words for name, (_, words) in payloads.PARAMETERS.items()},
         lambda names: book.body(
-            ask.GREETING,
-            **{field: v for name in names for field, v in ask.PARAMETERS[name][0].items()},
+            payloads.GREETING,
+            **{field: v for name in names for field, v in payloads.PARAMETERS[name][0].items()},
         ),
         whole=True,
     )
@@ -250,12 +250,12 @@ def parameters(book: Notebook) -> Asking[None]:
         if name in ("user", "prompt_cache_key"):
             finding = Member(name="forwarded", member=name, there=False, evidence=evidence)
             book.findings.append(finding)
-        elif name == ask.NO_SUCH_FIELD:
+        elif name == payloads.NO_SUCH_FIELD:
             book.notes.append(f"Unknown fields are refused: {quoted(text)}")
         else:
             finding = Member(name="refused", member=name, there=True, evidence=evidence)
             book.findings.append(finding)
-    if ask.NO_SUCH_FIELD in trial.taken:
+    if payloads.NO_SUCH_FIELD in trial.taken:
         book.notes.append("Unknown fields are taken (and probably ignored).")
     if "logprobs" in trial.taken and trial.reply and "logprobs" in trial.reply.marks:
         evidence = "log probabilities came when they were asked for"
@@ -266,8 +266,8 @@ def parameters(book: Notebook) -> Asking[None]:
 
 def formats(book: Notebook) -> Asking[bool]:
     """Structured output; whether schemas are followed."""
-    followed = yield from _format(book, "json_schema", ask.JSON_SCHEMA, ask.CAPITAL)
-    yield from _format(book, "json_object", ask.JSON_OBJECT, ask.NOT_ABOUT_JSON)
+    followed = yield from _format(book, "json_schema", payloads.JSON_SCHEMA, payloads.CAPITAL)
+    yield from _format(book, "json_object", payloads.JSON_OBJECT, payloads.NOT_ABOUT_JSON)
     return followed
 
 
@@ -283,7 +283,7 @@ def _format(
         evidence = f"{kind} was refused: {quoted(outcome.text)}"
     elif isinstance(outcome, Taken):
         found = outcome.reply.json
-        there = found is not None and (kind == "json_object" or ask.SCHEMA_KEY in found)
+        there = found is not None and (kind == "json_object" or payloads.SCHEMA_KEY in found)
         if there:
             evidence = f"with {kind} the answer was {quoted(outcome.reply.text, 60)}"
         else:
@@ -296,13 +296,13 @@ def _format(
 
 def picture(book: Notebook) -> Asking[None]:
     outcome = yield from book.ask(
-        "images", book.body(ask.PICTURE), words="image|mmproj|multimodal|vision"
+        "images", book.body(payloads.PICTURE), words="image|mmproj|multimodal|vision"
     )
     if isinstance(outcome, Refused):
         evidence = f"this model refused a picture: {quoted(outcome.text)}"
         book.fact("images", False, evidence=evidence, weak=True)
     elif isinstance(outcome, Taken):
-        if ask.COLOUR in outcome.reply.text.lower():
+        if payloads.COLOUR in outcome.reply.text.lower():
             evidence = "the colour of a picture was told"
             book.fact("images", True, evidence=evidence, weak=True)
         else:

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from translator.probe.report import Report, as_settings, probe
+from translator.probe.report import Report, as_settings
+from translator.probe.run import probe
 from translator.service.config.settings import Upstream, read_table
 
 from .scripted import JSON

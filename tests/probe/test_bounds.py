@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from translator.probe.report import as_json, as_settings
-from translator.probe.state import CouldNotAsk
+from translator.probe.state import ProbeFailed
 
 from . import scripted, upstreams
 from .probing import Waits, about_schemas, ask, facts_about
@@ -48,11 +48,11 @@ def test_it_waits_longer_each_time_where_it_is_not_told() -> None:
 
 def test_it_does_not_wait_for_ever() -> None:
     waits = Waits()
-    with pytest.raises(CouldNotAsk, match="rate limited for 3600 s, which is too long to wait"):
+    with pytest.raises(ProbeFailed, match="rate limited for 3600 s, which is too long to wait"):
         ask(Busy(1, **{"retry-after": "3600"}), waits=waits)
     assert waits.slept == []
     busy = Busy(99)
-    with pytest.raises(CouldNotAsk, match="rate limited"):
+    with pytest.raises(ProbeFailed, match="rate limited"):
         ask(busy)
     assert busy.left == 95  # four attempts at one question
 
@@ -63,10 +63,12 @@ def test_the_number_of_requests_is_bounded() -> None:
     assert report.requests == 9
     assert len(behind.bodies) == 8
     assert facts_about(report, "thinks_by_default") == ["thinks_by_default = true"]
-    assert report.unknown["images"] == "not asked: 9 requests are the limit"
-    assert report.check == "not asked: 9 requests are the limit"
+    assert report.unknown["images"] == "not sent: the limit of 9 requests is reached"
+    assert report.agent_turn == "not sent: the limit of 9 requests is reached"
     text = as_settings(report, name="up", api_key_env=None)
-    assert text.count("not asked: 9 requests are the limit") == 2  # by reason, and the check
+    assert (
+        text.count("not sent: the limit of 9 requests is reached") == 2
+    )  # by reason, and the check
 
 
 def test_the_time_is_bounded() -> None:
@@ -80,7 +82,7 @@ def test_the_time_is_bounded() -> None:
     behind = Slow()
     report = ask(behind, waits=waits, max_seconds=45)
     assert len(behind.bodies) == 5
-    assert report.unknown["images"] == "not asked: the time is up"
+    assert report.unknown["images"] == "not sent: the time limit is reached"
 
 
 def test_one_question_at_a_time_and_a_model_list_first() -> None:
@@ -114,26 +116,27 @@ def moved(_request: httpx.Request) -> httpx.Response:
     ("behind", "sentence"),
     [
         (unreachable, "The upstream could not be reached."),
-        (locked, "The upstream did not accept the key (401); --api-key-env names the variable"),
-        (a_page, "the answer was none: “Welcome”"),
+        (
+            locked,
+            "The upstream rejected the key (401); --api-key-env names the environment variable",
+        ),
+        (a_page, "the response is not an answer: “Welcome”"),
         (moved, "The upstream answered with a redirect, which is not followed."),
     ],
 )
 def test_what_cannot_be_asked_is_a_sentence(
     behind: Callable[[httpx.Request], httpx.Response], sentence: str, key: str | None
 ) -> None:
-    with pytest.raises(CouldNotAsk) as caught:
+    with pytest.raises(ProbeFailed) as caught:
         ask(behind, key=key)
     assert sentence in str(caught.value)
     assert "sk-secret-key" not in str(caught.value)
 
 
 def test_a_model_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(CouldNotAsk) as caught:
+    with pytest.raises(ProbeFailed) as caught:
         ask(upstreams.Vllm(), model="qwen3-32b")
-    assert str(caught.value) == (
-        "The upstream knows no model qwen3-32b; among those that it lists: Qwen/Qwen3-32B."
-    )
+    assert str(caught.value) == ("The upstream has no model qwen3-32b; it lists Qwen/Qwen3-32B.")
 
 
 def test_a_key_that_expires_on_the_way_stops_the_questions() -> None:
@@ -147,7 +150,7 @@ def test_a_key_that_expires_on_the_way_stops_the_questions() -> None:
     behind = Expiring()
     report = ask(behind)
     assert behind.refused == 1
-    assert report.unknown["images"] == "the key was not accepted (401)"
+    assert report.unknown["images"] == "the key was rejected (401)"
 
 
 def test_no_secret_gets_into_what_is_printed() -> None:
@@ -169,7 +172,7 @@ def test_no_secret_gets_into_what_is_printed() -> None:
     report = ask(behind, key=key, headers={"x-token": token}, progress=lines.append)
     assert behind.authorizations[0] == f"Bearer {key}"
     evidence = [finding.evidence for finding in report.findings]
-    assert "json_schema was refused: “no response_format for … and …”" in evidence
+    assert "json_schema was rejected: “no response_format for … and …”" in evidence
     assert 'with json_object the answer was “{"greeting": "…"}”' in evidence
     printed = as_settings(report, name="up", api_key_env="UP_KEY")
     told = json.dumps(as_json(report, name="up", api_key_env="UP_KEY"), ensure_ascii=False)

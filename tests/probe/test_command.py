@@ -16,9 +16,9 @@ import pytest
 
 from translator.__main__ import main
 from translator.dialects import DIALECTS
-from translator.probe import report as service
+from translator.probe import run as service
 from translator.probe.report import Report, as_json
-from translator.probe.state import CouldNotAsk
+from translator.probe.state import ProbeFailed
 from translator.service.config.settings import read_table
 
 from . import scripted, upstreams
@@ -93,8 +93,8 @@ def test_the_command_prints_settings_that_the_service_takes(
     }
     assert read_table(table, {"UP_KEY": "x"}).upstreams["mine"].dialect == "vllm"
     assert "# closest dialect: vllm (" in out
-    assert "it was refused: “Unknown parameter: 'parallel_tool_calls'”" in out
-    assert "   2 a first answer: taken" in err
+    assert "it was rejected: “Unknown parameter: 'parallel_tool_calls'”" in out
+    assert "   2 first answer: accepted" in err
     file = tmp_path / "settings.toml"
     file.write_text(out)
     with listening(upstream) as url:  # now with these settings
@@ -135,7 +135,7 @@ def test_the_command_takes_an_upstream_of_a_file(
         assert main([*words, "small"]) == 0
         out, _ = capsys.readouterr()
         assert tomllib.loads(out)["upstreams"]["a"]["dialect"] == "ollama"
-        assert f"# its key and headers: as in {file}\n" in out
+        assert f"# key and headers: as in {file}\n" in out
         assert upstream.authorizations[-1] == "Basic c2VjcmV0"
         assert "c2VjcmV0" not in out
         assert main([*words, "large"]) == 2
@@ -150,9 +150,7 @@ def test_the_command_says_in_one_sentence_why_it_could_not_ask(
         assert main(["probe", "--upstream", url, "--model", "Qwen", "--quiet"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == (
-        "translator: The upstream knows no model Qwen; among those that it lists: Qwen/Qwen3-32B.\n"
-    )
+    assert err == ("translator: The upstream has no model Qwen; it lists Qwen/Qwen3-32B.\n")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +177,8 @@ def test_help_tells_every_option_with_its_default(capsys: pytest.CaptureFixture[
         main(["probe", "--help"])
     told = capsys.readouterr().out.split("\n  --")[1:]
     for text in (" ".join(text.split()) for text in told):
-        assert "(default: " in text or text.startswith("upstream URL"), text
+        optional = "(default: " in text or text.startswith("upstream URL")
+        assert optional or (text.startswith("model ID the model") and "(required)" in text), text
 
 
 def test_json_says_what_the_settings_say() -> None:
@@ -195,7 +194,7 @@ def test_the_bounds_are_those_that_the_help_tells(monkeypatch: pytest.MonkeyPatc
 
     async def fake(*_words: object, **bounds: Any) -> Report:
         given.append(bounds)
-        raise CouldNotAsk("enough")
+        raise ProbeFailed("enough")
 
     monkeypatch.setattr(service, "probe", fake)
     assert main(["probe", "--upstream", "http://127.0.0.1:9", "--model", "m"]) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from translator.dialects import DIALECTS
 from translator.dialects.table import own_facts
-from translator.probe.findings import Is, Member, contradicted
+from translator.probe.findings import FactValue, SetMember, contradicted
 from translator.probe.report import Report
 from translator.probe.verdict import ranked
 from translator.service.models.table import ModelTable
@@ -44,7 +44,7 @@ def test_an_upstream_is_recognised_by_how_it_behaves(
     report = ask(upstream())
     assert report.best.name == dialect
     assert report.best.overrides == overrides
-    assert report.check == "taken"  # an agent's turn, as the service would write it
+    assert report.agent_turn == "taken"  # an agent's turn, as the service would write it
 
 
 @pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
@@ -52,7 +52,7 @@ def test_the_printed_settings_say_exactly_what_was_found(upstream: type[scripted
     """They load, and the dialect of the model is the corrected one, with which all findings agree."""
     report = ask(upstream())
     route = ModelTable(settings_of(report), created=0).route(report.model)
-    assert route.dialect == report.best.right
+    assert route.dialect == report.best.corrected
     assert contradicted(route.dialect, report.findings) == []
 
 
@@ -62,7 +62,7 @@ def test_any_dialect_can_be_corrected_to_what_was_found(upstream: type[scripted.
     report = ask(upstream())
     for name in DIALECTS:
         [fit] = ranked(report.findings, model=report.model, base_url=report.base_url, only=name)
-        assert contradicted(fit.right, report.findings) == [], name
+        assert contradicted(fit.corrected, report.findings) == [], name
         one = Report(
             model=report.model,
             base_url=report.base_url,
@@ -71,11 +71,11 @@ def test_any_dialect_can_be_corrected_to_what_was_found(upstream: type[scripted.
             notes=[],
             unknown={},
             marks=[],
-            check="",
+            agent_turn="",
             requests=0,
         )
         route = ModelTable(settings_of(one), created=0).route(report.model)
-        assert route.dialect == fit.right, name
+        assert route.dialect == fit.corrected, name
 
 
 @pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
@@ -117,10 +117,10 @@ def test_of_equals_the_dialect_whose_marks_were_seen_comes_first() -> None:
 def test_of_equals_the_dialect_with_fewer_facts_to_correct_comes_first() -> None:
     """Mistral's has two kinds of one fact to correct, TGI's two facts."""
     findings = [
-        Member(name="response_formats", member="json_schema", there=False, evidence=""),
-        Member(name="response_formats", member="json_object", there=False, evidence=""),
-        Is(name="stream_usage", values=(False,), evidence=""),
-        Is(name="system_messages", values=("merge_leading",), evidence=""),
+        SetMember(name="response_formats", member="json_schema", present=False, evidence=""),
+        SetMember(name="response_formats", member="json_object", present=False, evidence=""),
+        FactValue(name="stream_usage", values=(False,), evidence=""),
+        FactValue(name="system_messages", values=("merge_leading",), evidence=""),
     ]
     fits = {fit.name: fit for fit in ranked(findings, model="m", base_url=HOST)}
     assert fits["mistral"].distance == fits["tgi"].distance == 2

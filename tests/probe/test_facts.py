@@ -11,18 +11,18 @@ import pytest
 from translator.dialects import DIALECTS, Dialect
 from translator.dialects.think_tags import Tags
 from translator.probe.findings import (
-    Carries,
-    Choice,
+    EffortFieldRejected,
+    EffortRejected,
+    ExtraFields,
+    FactValue,
     Finding,
-    Is,
-    Member,
-    NoEffortField,
-    NotSent,
-    Replays,
-    Schemas,
-    Switched,
-    Tagged,
-    Thinks,
+    ReasoningReplay,
+    SchemaLimit,
+    SetMember,
+    ThinkingSwitch,
+    ThinksByDefault,
+    ThinkTags,
+    ToolChoice,
     contradicted,
     corrected,
 )
@@ -84,7 +84,7 @@ def test_a_refusal_in_words_is_a_fact_with_its_words_as_evidence() -> None:
     assert "response_formats: not json_schema" in facts_about(report, "response_formats")
     assert report.best.overrides["response_formats"] == ["json_object"]
     text = as_settings(report, name="up", api_key_env=None)
-    assert "# json_schema was refused: “guided decoding is not compiled in”\n" in text
+    assert "# json_schema was rejected: “guided decoding is not compiled in”\n" in text
 
 
 def test_a_model_that_does_not_do_as_it_is_told_is_not_seen_rather_than_false() -> None:
@@ -134,7 +134,7 @@ def test_an_empty_answer_does_not_show_that_thinking_is_off() -> None:
         def say(self, body: JSON) -> Said:
             return Said(finish="length") if "enable_thinking" in body else super().say(body)
 
-    [switched] = [f for f in ask(Empty()).findings if isinstance(f, Switched)]
+    [switched] = [f for f in ask(Empty()).findings if isinstance(f, ThinkingSwitch)]
     assert [next(iter(fields)) for fields in switched.works] == ["chat_template_kwargs"]
 
 
@@ -171,7 +171,7 @@ def test_it_hangs_up_where_the_beginning_of_an_answer_is_enough() -> None:
             return response
 
     report = ask(Talking())
-    assert "System messages are taken in every place." in report.notes
+    assert "System messages are accepted anywhere." in report.notes
     assert 0 < len(read) < 10
 
 
@@ -204,7 +204,7 @@ def test_thinking_that_comes_and_goes_tells_no_way_to_switch_it_off() -> None:
 
     report = ask(Moody())
     assert facts_about(report, "efforts") == []
-    assert any("at times only" in note for note in report.notes)
+    assert any("only sometimes" in note for note in report.notes)
 
 
 def test_a_call_in_spite_of_none_shows_that_the_choice_is_not_read() -> None:
@@ -246,12 +246,12 @@ def test_a_refusal_that_names_nothing_is_traced_by_asking_for_each_thing_alone()
                 raise openai_error(400, "Bad request")
 
     report = ask(Vague())
-    assert report.best.right.answer_between_tool_and_user
+    assert report.best.corrected.answer_between_tool_and_user
     assert facts_about(report, "call_ids", "content_beside_calls", "extra_content_required") == [
         'call_ids = "as_is"'
     ]
     assert facts_about(report, "reasoning_required") == ["reasoning_required = false"]
-    assert report.check == "taken"
+    assert report.agent_turn == "taken"
 
 
 def test_required_may_have_another_name() -> None:
@@ -263,8 +263,8 @@ def test_required_may_have_another_name() -> None:
 
     report = ask(OwnWord())
     assert facts_about(report, "required_word") == ['required_word = "any"']
-    assert report.best.right.required_word == "any"
-    assert "required" in report.best.right.tool_choices
+    assert report.best.corrected.required_word == "any"
+    assert "required" in report.best.corrected.tool_choices
 
 
 def test_a_schema_that_makes_calls_impossible_cannot_stand_beside_tools() -> None:
@@ -289,8 +289,8 @@ def test_what_only_the_agents_turn_shows_is_learned_from_its_refusal() -> None:
     behind = NoMedium()
     report = ask(behind)
     assert report.best.name == "fireworks"
-    assert report.check == "taken"
-    assert "medium" not in report.best.right.efforts
+    assert report.agent_turn == "taken"
+    assert "medium" not in report.best.corrected.efforts
     assert behind.bodies[-1]["reasoning_effort"] == "high"
 
 
@@ -302,7 +302,7 @@ def test_a_field_of_effort_that_is_not_known_is_sent_at_no_level() -> None:
                 raise self.bad(400, "Unknown parameter: 'reasoning_effort'")
 
     report = ask(NoEffort(), only="vllm")
-    assert report.check == "taken"
+    assert report.agent_turn == "taken"
     by_template = {"enable_thinking": True, "thinking": True}
     assert report.best.overrides["efforts"] == {
         "none": {"chat_template_kwargs": dict.fromkeys(by_template, False)},
@@ -316,20 +316,20 @@ def test_a_field_of_effort_that_is_not_known_is_sent_at_no_level() -> None:
             return False
 
     report = ask(NotThinking(), only="vllm")
-    assert report.check == "taken"
+    assert report.agent_turn == "taken"
     assert facts_about(report, "efforts")[-1] == "efforts: no reasoning_effort"
-    assert report.best.right.efforts["medium"] == {"chat_template_kwargs": by_template}
+    assert report.best.corrected.efforts["medium"] == {"chat_template_kwargs": by_template}
 
 
 def test_a_fact_of_the_model_tells_no_dialects_apart() -> None:
     """A model without eyes is no other upstream, and its thinking matters only where it is asked."""
-    blind = Is(name="images", values=(False,), evidence="", weak=True)
+    blind = FactValue(name="images", values=(False,), evidence="", weak=True)
     fits = ranked([blind], model="m", base_url=HOST)
     assert (fits[0].name, fits[0].distance) == ("base", 0)
     assert fits[0].overrides == {"images": False}
-    thinks = Thinks(by_default=True, evidence="")
-    assert thinks.holds(DIALECTS["vllm"])
-    assert not thinks.holds(Dialect(name="x", reasoning_required=True))
+    thinks = ThinksByDefault(by_default=True, evidence="")
+    assert thinks.agrees(DIALECTS["vllm"])
+    assert not thinks.agrees(Dialect(name="x", reasoning_required=True))
 
 
 # --- findings -------------------------------------------------------------------------------------
@@ -340,67 +340,77 @@ THINK = ("<think>", "</think>")
 LATE = Dialect(name="late", think_tags=Tags(opened_by_template=True))
 FINDINGS: list[tuple[Finding, Dialect | str, Dialect | str]] = [
     # the finding, a dialect that agrees, a dialect that does not
-    (Is(name="images", values=(False,), evidence=""), "deepseek", "base"),
+    (FactValue(name="images", values=(False,), evidence=""), "deepseek", "base"),
     (
-        Is(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
+        FactValue(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
         "vllm",
         "base",
     ),
     (
-        Is(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
+        FactValue(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
         "tgi",
         "base",
     ),
-    (Thinks(by_default=True, evidence=""), "deepseek", Dialect(name="x", reasoning_required=True)),
-    (Thinks(by_default=True, evidence=""), "vllm", "dashscope"),
-    (Member(name="refused", member="temperature", there=True, evidence=""), "moonshot", "base"),
-    (Member(name="refused", member="logprobs", there=False, evidence=""), "base", "groq"),
-    (Choice(kind="required", taken=False, when="thinking", evidence=""), "deepseek", "base"),
-    (Choice(kind="required", taken=False, when="always", evidence=""), "zai", "deepseek"),
-    (Choice(kind="required", taken=True, when="always", evidence=""), "base", "deepseek"),
-    (Choice(kind="named", taken=True, when="not thinking", evidence=""), "deepseek", "zai"),
-    (Tagged(pair=THINK, evidence=""), "together", "base"),
-    (Tagged(pair=THINK, evidence=""), "together", LATE),
-    (Tagged(pair=("<thought>", "</thought>"), evidence=""), "gemini", "together"),
-    (Tagged(pair=THINK, opened_by_template=True, evidence=""), LATE, "together"),
-    (Tagged(pair=THINK, stray_close=True, evidence=""), "minimax", "together"),
     (
-        Switched(level="none", works=[OFF], instead={"none": OFF}, evidence=""),
+        ThinksByDefault(by_default=True, evidence=""),
+        "deepseek",
+        Dialect(name="x", reasoning_required=True),
+    ),
+    (ThinksByDefault(by_default=True, evidence=""), "vllm", "dashscope"),
+    (
+        SetMember(name="refused", member="temperature", present=True, evidence=""),
+        "moonshot",
+        "base",
+    ),
+    (SetMember(name="refused", member="logprobs", present=False, evidence=""), "base", "groq"),
+    (ToolChoice(kind="required", accepted=False, when="thinking", evidence=""), "deepseek", "base"),
+    (ToolChoice(kind="required", accepted=False, when="always", evidence=""), "zai", "deepseek"),
+    (ToolChoice(kind="required", accepted=True, when="always", evidence=""), "base", "deepseek"),
+    (ToolChoice(kind="named", accepted=True, when="not thinking", evidence=""), "deepseek", "zai"),
+    (ThinkTags(pair=THINK, evidence=""), "together", "base"),
+    (ThinkTags(pair=THINK, evidence=""), "together", LATE),
+    (ThinkTags(pair=("<thought>", "</thought>"), evidence=""), "gemini", "together"),
+    (ThinkTags(pair=THINK, opened_by_template=True, evidence=""), LATE, "together"),
+    (ThinkTags(pair=THINK, stray_close=True, evidence=""), "minimax", "together"),
+    (
+        ThinkingSwitch(level="none", works=[OFF], instead={"none": OFF}, evidence=""),
         "deepseek",
         "fireworks",
     ),
     (
-        Switched(level="none", works=[OFF, NONE], instead={"none": OFF}, evidence=""),
+        ThinkingSwitch(level="none", works=[OFF, NONE], instead={"none": OFF}, evidence=""),
         "ollama",
         "together",
     ),
-    (NotSent(level="none", ways=[NONE, OFF], evidence=""), "together", "fireworks"),
-    (NoEffortField(name="reasoning_effort", evidence=""), "together", "fireworks"),
-    (Replays(fields={"reasoning_content": "read"}, evidence=""), "fireworks", "mistral"),
-    (Replays(fields={"reasoning_content": "read"}, evidence=""), "base", "ollama"),
+    (EffortRejected(level="none", ways=[NONE, OFF], evidence=""), "together", "fireworks"),
+    (EffortFieldRejected(name="reasoning_effort", evidence=""), "together", "fireworks"),
+    (ReasoningReplay(fields={"reasoning_content": "read"}, evidence=""), "fireworks", "mistral"),
+    (ReasoningReplay(fields={"reasoning_content": "read"}, evidence=""), "base", "ollama"),
     (
-        Replays(
+        ReasoningReplay(
             fields={"reasoning": "read", "reasoning_content": "ignored"},
-            came_in="reasoning",
+            source_field="reasoning",
             evidence="",
         ),
         "vllm",
         "deepseek",
     ),
     (
-        Replays(fields={"reasoning_content": "taken", "reasoning": "refused"}, evidence=""),
+        ReasoningReplay(fields={"reasoning_content": "taken", "reasoning": "refused"}, evidence=""),
         "fireworks",
         "base",
     ),
     (
-        Replays(fields={"reasoning_content": "refused", "reasoning": "refused"}, evidence=""),
+        ReasoningReplay(
+            fields={"reasoning_content": "refused", "reasoning": "refused"}, evidence=""
+        ),
         "mistral",
         "ollama",
     ),
-    (Carries(fields={"reasoning_split": True}, evidence=""), "minimax", "base"),
-    (Schemas(evidence=""), "moonshot", "mistral"),
-    (Schemas(keyword="$schema", evidence=""), "mistral", "lm_studio"),
-    (Schemas(keyword="$schema", evidence=""), "gemini", "base"),
+    (ExtraFields(fields={"reasoning_split": True}, evidence=""), "minimax", "base"),
+    (SchemaLimit(evidence=""), "moonshot", "mistral"),
+    (SchemaLimit(keyword="$schema", evidence=""), "mistral", "lm_studio"),
+    (SchemaLimit(keyword="$schema", evidence=""), "gemini", "base"),
 ]
 
 

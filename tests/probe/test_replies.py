@@ -33,10 +33,10 @@ def texts(*contents: str) -> list[JSON]:
 
 
 def test_a_stream_that_repeats_itself_is_told_from_one_that_goes_on() -> None:
-    assert read(*texts("a", "ab", "abc")).repeats
-    assert not read(*texts("a", "b", "c")).repeats
-    assert not read(*texts("a", "ab")).repeats  # once may be chance
-    assert not read(*texts("1", "12", "123", "4")).repeats
+    assert read(*texts("a", "ab", "abc")).cumulative
+    assert not read(*texts("a", "b", "c")).cumulative
+    assert not read(*texts("a", "ab")).cumulative  # once may be chance
+    assert not read(*texts("1", "12", "123", "4")).cumulative
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ class Closing(upstreams.Vllm):
 
 def test_tags_of_which_only_the_end_is_sent_are_recognised() -> None:
     report = ask(Closing())
-    assert report.best.right.think_tags == Tags(opened_by_template=True)
+    assert report.best.corrected.think_tags == Tags(opened_by_template=True)
     assert settings_of(report).upstreams["up"].facts["think_tags"] == Tags(opened_by_template=True)
 
 
@@ -87,7 +87,7 @@ def test_a_stray_closing_tag_is_recognised() -> None:
                 said.text = f"\n</think>\n\n{said.text}"
             return said
 
-    assert ask(Stray()).best.right.think_tags == Tags(stray_close=True)
+    assert ask(Stray()).best.corrected.think_tags == Tags(stray_close=True)
 
 
 def test_calls_that_stand_in_the_text_are_recognised() -> None:

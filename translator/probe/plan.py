@@ -1,34 +1,30 @@
-"""The order in which an unknown upstream is asked.
+"""The probe plan: the order in which the checks run.
 
-    interview = first answer, usage, whole answer, limit, thinking, roles, parameters,
-                structured output, [ tools, parallel calls, [ format beside tools ], choices,
-                history ], picture ;
-
-Every topic is a generator that yields questions and is sent their outcomes: nothing here waits for
-a network. What is found goes into the notebook.
+plan = first answer, usage, unstreamed, limit, thinking, roles, parameters, structured output,
+       [ tools, parallel calls, [ format beside tools ], choices, history ], image ;
 """
 
 from __future__ import annotations
 
 from . import checks, tool_checks
-from .state import Asking, Notebook
+from .state import Check, ProbeState
 
 
-def interview(book: Notebook) -> Asking[None]:
-    """All questions; raises CouldNotAsk when the first one is not answered."""
-    hello = yield from checks.hello(book)
-    yield from checks.usage(book, hello)
-    yield from checks.whole(book)
-    yield from checks.completion_limit(book)
-    yield from checks.thinking(book, hello)
-    yield from checks.developer(book)
-    yield from checks.system(book)
-    yield from checks.parameters(book)
-    follows_schemas = yield from checks.formats(book)
-    if (calls := (yield from tool_checks.tools(book))) is not None:
-        yield from tool_checks.parallel(book, calls)
+def plan(state: ProbeState) -> Check[None]:
+    """Run all checks; raises ProbeFailed when the first request gets no answer."""
+    first = yield from checks.first_answer(state)
+    yield from checks.usage(state, first)
+    yield from checks.unstreamed(state)
+    yield from checks.completion_limit(state)
+    yield from checks.thinking(state, first)
+    yield from checks.developer_role(state)
+    yield from checks.system_messages(state)
+    yield from checks.parameters(state)
+    follows_schemas = yield from checks.formats(state)
+    if (calls := (yield from tool_checks.tools(state))) is not None:
+        yield from tool_checks.parallel_calls(state, calls)
         if follows_schemas:
-            yield from tool_checks.format_beside(book, calls)
-        yield from tool_checks.choices(book, calls)
-        yield from tool_checks.history(book)
-    yield from checks.picture(book)
+            yield from tool_checks.format_beside_tools(state, calls)
+        yield from tool_checks.choices(state, calls)
+        yield from tool_checks.history(state)
+    yield from checks.image(state)

@@ -1,147 +1,156 @@
-"""The notebook of an interview: how a question is asked, and what was written down.
+"""Probe state: what is known of one model so far, and the requests that checks build on it.
 
-Where a request holds several things that may be refused, all are asked at once: the words of a
-refusal often name one, which is then left out. Where they name none, each is asked by itself.
+Where a request holds several optional features, all are sent at once. If the rejection names some
+of them, those are removed and the rest is sent again; if it names none, each is sent alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Generator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .findings import Finding, Is
-from .payloads import MAX_TOKENS, Fields, Question
-from .replies import Outcome, Refused, Reply, Taken, Unclear
+from .findings import FactValue, Finding
+from .payloads import MAX_TOKENS, Fields, ProbeRequest
+from .replies import Accepted, Inconclusive, Outcome, Rejected, Reply
 
 T = TypeVar("T")
-Asking = Generator[Question, Outcome, T]
-"""Yields questions, is sent their outcomes, and returns what it was about."""
+Check = Generator[ProbeRequest, Outcome, T]
+"""Yields requests, is sent their outcomes, and returns what later checks need."""
 
 NEVER = r"(?!)"
+"""A pattern that matches nothing."""
 
 
-class CouldNotAsk(Exception):
-    """Not even the first question was answered; the text is a sentence that says why."""
+class ProbeFailed(Exception):
+    """Not even the first request was answered; the text is a sentence that says why."""
 
 
-class Trial(Struct, frozen=True):
-    """What became of several things that one request held."""
+class FeatureResults(Struct, frozen=True):
+    """Which features of a request were accepted."""
 
-    taken: frozenset[str]
-    refused: dict[str, str]
-    """The words of each refusal."""
-    unclear: dict[str, str]
-    """Why nothing is known."""
+    accepted: frozenset[str]
+    rejected: dict[str, str]
+    """The upstream's words, by feature."""
+    inconclusive: dict[str, str]
+    """The reason why nothing is known, by feature."""
     reply: Reply | None
-    """The answer to the last request that was taken."""
+    """The reply to the last request that was accepted."""
 
 
-class Notebook:
+class ProbeState:
     """What is known so far of one model of an upstream."""
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.limit = "max_tokens"
-        """The field that limits an answer."""
+        self.limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
         self.stream_options: Fields = {}
         self.thinks = False
-        """It thinks when nothing is said of it."""
-        self.off: Fields | None = None
-        """What switches its thinking off, where that is known."""
-        self.came_in: str | None = None
-        """The field in which reasoning came."""
+        """It thinks by default."""
+        self.thinking_off: Fields | None = None
+        """The fields that switch its thinking off, where they are known."""
+        self.reasoning_field: str | None = None
+        """The field in which reasoning arrives."""
         self.marks: set[str] = set()
         self.findings: list[Finding] = []
         self.notes: list[str] = []
-        """What was seen and is no fact of a dialect, in sentences."""
+        """Observations that are no fact of a dialect, as sentences."""
         self.unknown: dict[str, str] = {}
-        """Why nothing is known, by topic."""
+        """The reason why nothing is known, by topic."""
 
     def body(self, messages: list[Fields], **fields: Any) -> Fields:  # noqa: ANN401 - JSON
+        """A request body with the limit and stream options that this upstream accepts."""
         body: Fields = {"model": self.model, "messages": messages, "stream": True}
-        return {**body, **self.stream_options, self.limit: MAX_TOKENS, **fields}
+        return {**body, **self.stream_options, self.limit_field: MAX_TOKENS, **fields}
 
-    def ask(
-        self, topic: str, body: Fields, *, words: str = NEVER, whole: bool = True
-    ) -> Asking[Outcome]:
-        """Ask one question. A server that fails with these `words` refuses what it was asked."""
-        outcome = yield Question(topic, body, whole)
-        if isinstance(outcome, Unclear) and _names(words, outcome.text):
-            outcome = Refused(outcome.text)
+    def send(
+        self, topic: str, body: Fields, *, pattern: str = NEVER, whole: bool = True
+    ) -> Check[Outcome]:
+        """Send one request.
+
+        A server failure whose text matches `pattern` counts as a rejection: some servers answer 500
+        to what they do not support.
+        """
+        outcome = yield ProbeRequest(topic, body, whole)
+        if isinstance(outcome, Inconclusive) and _matches(pattern, outcome.text):
+            outcome = Rejected(outcome.text)
         match outcome:
-            case Taken(reply):
+            case Accepted(reply):
                 self.marks |= reply.marks
-            case Unclear(reason):
+            case Inconclusive(reason):
                 self.unknown[topic] = reason
-            case Refused():
+            case Rejected():
                 pass
         return outcome
 
-    def attempt(
+    def send_features(
         self,
         topic: str,
-        words: Mapping[str, str],
+        patterns: Mapping[str, str],
         body: Callable[[Collection[str]], Fields],
         *,
-        about: str = NEVER,
-        point: str = "",
-        steady: Collection[str] = (),
+        any_pattern: str = NEVER,
+        essential: str = "",
+        sticky: Collection[str] = (),
         whole: bool = False,
-    ) -> Asking[Trial]:
-        """Try several things at once; `words` are the patterns by which a refusal names each.
+    ) -> Check[FeatureResults]:
+        """Find out which of several features are accepted, in as few requests as possible.
 
-        `body` writes the request that holds some of them. Without any it would be taken. `about`
-        are words by which a refusal names what is asked about, and none of them. Once the `point`
-        of it all is settled and not taken, the rest is not asked about. What is `steady` is left
-        out only where a refusal names it.
+        `patterns` maps each feature to the pattern by which a rejection names it. `body` builds the
+        request with some of them; without any it must be acceptable. `any_pattern` matches
+        rejections that are about these features without naming one. The search ends once the
+        `essential` feature is settled and not accepted. A `sticky` feature is left out only where a
+        rejection names it.
         """
-        any_words = "|".join((about, *words.values()))
-        left: list[str] = list(words)
-        trial = Trial(frozenset(), {}, {}, None)
-        apart = False  # each by itself
+        known_patterns = "|".join((any_pattern, *patterns.values()))
+        left: list[str] = list(patterns)
+        results = FeatureResults(frozenset(), {}, {}, None)
+        one_by_one = False
         while left:
-            firm = [one for one in words if one in steady and one not in trial.refused]
-            loose = [one for one in left if one not in steady]
-            held: list[str] = [*loose[:1], *firm] if apart else left
-            named = held if len(held) < len(words) else ["all"]
-            label = topic if len(words) == 1 else f"{topic}: {', '.join(named)}"
-            outcome = yield from self.ask(label, body(held), words=any_words, whole=whole)
+            kept = [name for name in patterns if name in sticky and name not in results.rejected]
+            loose = [name for name in left if name not in sticky]
+            held: list[str] = [*loose[:1], *kept] if one_by_one else left
+            named = held if len(held) < len(patterns) else ["all"]
+            label = topic if len(patterns) == 1 else f"{topic}: {', '.join(named)}"
+            outcome = yield from self.send(label, body(held), pattern=known_patterns, whole=whole)
             settled: list[str] = held
             match outcome:
-                case Taken(reply):
-                    trial = replace(trial, taken=trial.taken.union(held), reply=reply)
-                case Unclear(reason):
-                    trial = replace(trial, unclear=trial.unclear | dict.fromkeys(held, reason))
-                case Refused(text):
-                    settled = [one for one in held if _names(words[one], text)]
-                    if not settled and (apart or len(held) == 1):
+                case Accepted(reply):
+                    accepted = results.accepted.union(held)
+                    results = replace(results, accepted=accepted, reply=reply)
+                case Inconclusive(reason):
+                    inconclusive = results.inconclusive | dict.fromkeys(held, reason)
+                    results = replace(results, inconclusive=inconclusive)
+                case Rejected(text):
+                    settled = [name for name in held if _matches(patterns[name], text)]
+                    if not settled and (one_by_one or len(held) == 1):
                         settled = loose[:1] or held
-                    apart = apart or not settled
-                    trial = replace(trial, refused=trial.refused | dict.fromkeys(settled, text))
-            left = [one for one in left if one not in settled]
-            if point in settled and point not in trial.taken:
+                    one_by_one = one_by_one or not settled
+                    rejected = results.rejected | dict.fromkeys(settled, text)
+                    results = replace(results, rejected=rejected)
+            left = [name for name in left if name not in settled]
+            if essential in settled and essential not in results.accepted:
                 break
-        return trial
+        return results
 
     def fact(
         self,
         name: str,
-        *values: Any,  # noqa: ANN401 - whatever the fact is
+        *values: Any,  # noqa: ANN401 - the value of any fact
         evidence: str,
         weak: bool = False,
     ) -> None:
-        """Write down that a fact has one of some values."""
-        finding = Is(name=name, values=values, evidence=evidence, weak=weak)
+        """Record that a fact has one of some values; the first one corrects a dialect."""
+        finding = FactValue(name=name, values=values, evidence=evidence, weak=weak)
         self.findings.append(finding)
 
     def not_seen(self, topic: str, reason: str) -> None:
-        """Write down that an effect was not seen, which says nothing."""
+        """Record that an effect was not seen, which proves nothing."""
         self.unknown[topic] = f"not seen: {reason}"
 
 
-def _names(words: str, text: str) -> bool:
-    return re.search(words, text, re.IGNORECASE) is not None
+def _matches(pattern: str, text: str) -> bool:
+    return re.search(pattern, text, re.IGNORECASE) is not None

@@ -1,207 +1,210 @@
-"""The topics of an interview that are about tools: calls, which of them, and their history."""
+"""Checks with tools: calls, parallel calls, `tool_choice`, structured output, history."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Any, Literal
 
 from translator.dialects.dialect import ChoiceKind
 
 from . import payloads
-from .findings import Back, Choice, Replays, Schemas
+from .findings import ReasoningReplay, ReplayResult, SchemaLimit, ToolChoice
 from .payloads import Fields
-from .replies import Refused, Reply, Taken, quoted
-from .state import Asking, Notebook
-
-_THINKING = re.compile(r"think|reasoning", re.IGNORECASE)
+from .replies import ABOUT_THINKING, Accepted, Rejected, Reply, quoted
+from .state import Check, ProbeState
 
 
-def tools(book: Notebook) -> Asking[int | None]:
-    """How many calls came; None when tools cannot be asked about at all."""
-    trial = yield from book.attempt(
+def tools(state: ProbeState) -> Check[int | None]:
+    """How many calls the model made; None where tools are not supported at all."""
+    results = yield from state.send_features(
         "tools",
         {
             "strict": r"\bstrict\b",
             "type list": r"\btype\b.{0,20}(?:must be a string|list|array|string)",
             "$schema": r"\$schema",
         },
-        lambda more: book.body(payloads.WEATHER, tools=[payloads.tool(more)]),
+        lambda features: state.body(payloads.WEATHER, tools=[payloads.tool(features)]),
         whole=True,
     )
-    reply = trial.reply
+    reply = results.reply
     if reply is None:
-        outcome = yield from book.ask(
-            "plain tools", book.body(payloads.WEATHER, tools=payloads.TOOLS), words=r"\btools?\b"
+        outcome = yield from state.send(
+            "plain tools", state.body(payloads.WEATHER, tools=payloads.TOOLS), pattern=r"\btools?\b"
         )
-        if isinstance(outcome, Refused):
-            book.notes.append(f"Tools are refused: {quoted(outcome.text)}")
-        if not isinstance(outcome, Taken):
+        if isinstance(outcome, Rejected):
+            state.notes.append(f"Tools are rejected: {quoted(outcome.text)}")
+        if not isinstance(outcome, Accepted):
             return None
         reply = outcome.reply
-    for name, text in trial.refused.items():
-        evidence = f"in a tool, {name} was refused: {quoted(text)}"
+    for name, text in results.rejected.items():
+        evidence = f"in a tool, {name} was rejected: {quoted(text)}"
         match name:
             case "strict":
-                book.fact("strict_functions", False, evidence=evidence)
+                state.fact("strict_functions", False, evidence=evidence)
             case "type list":
-                book.findings.append(Schemas(evidence=evidence))
+                state.findings.append(SchemaLimit(evidence=evidence))
             case _:
-                book.findings.append(Schemas(keyword=name, evidence=evidence))
+                state.findings.append(SchemaLimit(keyword=name, evidence=evidence))
     if not reply.calls:
-        if reply.written_calls:
-            evidence = f"calls stood in the text: {quoted(reply.text, 60)}"
-            book.fact("recover_calls", True, evidence=evidence)
-        book.not_seen("tool calls", "no call came, though the model was asked for two")
+        if reply.has_written_calls:
+            evidence = f"the text contained calls: {quoted(reply.text, 60)}"
+            state.fact("recover_calls", True, evidence=evidence)
+        state.not_seen("tool calls", "the model made no call, although it was asked for two")
     elif reply.finish is None and not reply.done:
         evidence = "an answer with calls ended without a finish reason and without [DONE]"
-        book.fact("lenient_eof", True, evidence=evidence)
+        state.fact("lenient_eof", True, evidence=evidence)
     return len(reply.calls)
 
 
-def parallel(book: Notebook, calls: int) -> Asking[None]:
+def parallel_calls(state: ProbeState, calls: int) -> Check[None]:
     topic = "parallel_tool_calls"
-    body = book.body(payloads.WEATHER, tools=payloads.TOOLS, parallel_tool_calls=False)
-    outcome = yield from book.ask(topic, body)
-    if isinstance(outcome, Refused):
-        book.fact(topic, False, evidence=f"it was refused: {quoted(outcome.text)}")
-    elif isinstance(outcome, Taken):
-        now = len(outcome.reply.calls)
+    body = state.body(payloads.WEATHER, tools=payloads.TOOLS, parallel_tool_calls=False)
+    outcome = yield from state.send(topic, body)
+    if isinstance(outcome, Rejected):
+        state.fact(topic, False, evidence=f"it was rejected: {quoted(outcome.text)}")
+    elif isinstance(outcome, Accepted):
+        count = len(outcome.reply.calls)
         if not calls:
-            book.not_seen(topic, "no calls came to tell by")
-        elif now > 1:
-            book.fact(topic, False, evidence=f"{now} calls came although it was false")
-        elif now == 1 and calls > 1:
-            book.fact(topic, True, evidence=f"one call came instead of {calls}", weak=True)
+            state.not_seen(topic, "the model makes no calls, so no difference can be seen")
+        elif count > 1:
+            state.fact(topic, False, evidence=f"{count} calls arrived although it was false")
+        elif count == 1 and calls > 1:
+            state.fact(topic, True, evidence=f"one call arrived instead of {calls}", weak=True)
         else:
-            book.not_seen(topic, "taken, but no difference could be seen")
+            state.not_seen(topic, "accepted, but no difference could be seen")
 
 
-def format_beside(book: Notebook, calls: int) -> Asking[None]:
-    """Whether a schema is followed beside tools, and leaves calls possible.
+def format_beside_tools(state: ProbeState, calls: int) -> Check[None]:
+    """Whether a schema is followed beside tools, and calls are still possible.
 
-    Where it is a grammar over the whole answer, a call cannot be written any more.
+    Where the schema is a grammar over the whole answer, the model cannot write a call.
     """
     topic = "response_format beside tools"
     beside: Fields = {"response_format": payloads.JSON_SCHEMA, "tools": payloads.TOOLS}
-    outcome = yield from book.ask(topic, book.body(payloads.WEATHER, **beside))
-    if isinstance(outcome, Refused):
-        evidence = f"{topic} was refused: {quoted(outcome.text)}"
-        book.fact("response_format_with_tools", False, evidence=evidence)
-    elif isinstance(outcome, Taken):
+    outcome = yield from state.send(topic, state.body(payloads.WEATHER, **beside))
+    if isinstance(outcome, Rejected):
+        evidence = f"{topic} was rejected: {quoted(outcome.text)}"
+        state.fact("response_format_with_tools", False, evidence=evidence)
+    elif isinstance(outcome, Accepted):
         reply = outcome.reply
         if calls and not reply.calls and payloads.SCHEMA_KEY in (reply.json or {}):
-            evidence = f"instead of {calls} calls came {quoted(reply.text, 60)}"
-            book.fact("response_format_with_tools", False, evidence=evidence)
+            evidence = f"instead of {calls} calls, the answer was {quoted(reply.text, 60)}"
+            state.fact("response_format_with_tools", False, evidence=evidence)
         elif not reply.calls:
-            book.not_seen(topic, "taken, but neither a call nor the schema could be seen")
+            state.not_seen(topic, "accepted, but neither a call nor the schema could be seen")
         else:
-            yield from _format_without_call(book, topic, beside)
+            yield from _format_without_call(state, topic, beside)
 
 
-def _format_without_call(book: Notebook, topic: str, beside: Fields) -> Asking[None]:
-    outcome = yield from book.ask(topic, book.body(payloads.CAPITAL_WITHOUT_TOOLS, **beside))
-    if isinstance(outcome, Taken):
+def _format_without_call(state: ProbeState, topic: str, beside: Fields) -> Check[None]:
+    outcome = yield from state.send(topic, state.body(payloads.CAPITAL_WITHOUT_TOOLS, **beside))
+    if isinstance(outcome, Accepted):
         if payloads.SCHEMA_KEY in (outcome.reply.json or {}):
-            evidence = "beside tools, the schema was followed, and calls came where they should"
-            book.fact("response_format_with_tools", True, evidence=evidence)
+            evidence = (
+                "beside tools the schema was followed, and calls arrived where they were expected"
+            )
+            state.fact("response_format_with_tools", True, evidence=evidence)
         else:
-            book.not_seen(topic, "taken, but the answer did not follow the schema")
+            state.not_seen(topic, "accepted, but the answer did not follow the schema")
 
 
-def choices(book: Notebook, calls: int) -> Asking[None]:
+def choices(state: ProbeState, calls: int) -> Check[None]:
     forced: tuple[tuple[ChoiceKind, Any], ...] = (
         ("required", "required"),
         ("named", payloads.NAMED),
     )
     ignored: list[ChoiceKind] = []
     for kind, choice in forced:
-        if (yield from _forced(book, kind, choice)):
+        if (yield from _ignores_choice(state, kind, choice)):
             ignored.append(kind)
     topic = "tool_choice none"
-    body = book.body(payloads.WEATHER, tools=payloads.TOOLS, tool_choice="none")
-    outcome = yield from book.ask(topic, body)
-    if isinstance(outcome, Refused):
-        evidence = f"it was refused: {quoted(outcome.text)}"
-        _choice(book, "none", False, evidence)
-    elif isinstance(outcome, Taken):
+    body = state.body(payloads.WEATHER, tools=payloads.TOOLS, tool_choice="none")
+    outcome = yield from state.send(topic, body)
+    if isinstance(outcome, Rejected):
+        evidence = f"rejected: {quoted(outcome.text)}"
+        _record_choice(state, "none", False, evidence)
+    elif isinstance(outcome, Accepted):
         if outcome.reply.calls:
-            _choice(book, "none", False, f"{len(outcome.reply.calls)} calls came all the same")
+            _record_choice(
+                state, "none", False, f"{len(outcome.reply.calls)} calls arrived all the same"
+            )
         elif calls:
-            _choice(book, "none", True, "the calls that came without it did not come")
+            _record_choice(state, "none", True, "no calls arrived, as they do without it")
         else:
-            book.not_seen(topic, "no calls came to tell by")
+            state.not_seen(topic, "the model makes no calls, so no difference can be seen")
     if ignored:
-        topic = "a tool_choice that does not exist"
-        body = book.body(
+        topic = "unknown tool_choice"
+        body = state.body(
             payloads.GREETING, tools=payloads.TOOLS, tool_choice=payloads.NO_SUCH_CHOICE
         )
-        outcome = yield from book.ask(topic, body, whole=False)
+        outcome = yield from state.send(topic, body, whole=False)
         for kind in ignored:
-            if isinstance(outcome, Taken):
-                evidence = "no call came, and a choice that does not exist was taken as well"
-                _choice(book, kind, False, evidence)
+            if isinstance(outcome, Accepted):
+                evidence = "no call arrived, and an unknown choice was accepted as well"
+                _record_choice(state, kind, False, evidence)
             else:
-                book.not_seen(f"tool_choice {kind}", "taken, but no call came")
+                state.not_seen(f"tool_choice {kind}", "accepted, but no call arrived")
 
 
-def _forced(book: Notebook, kind: ChoiceKind, choice: object) -> Asking[bool]:
-    """Ask for a call where none is needed. True when it was taken, and no call came."""
+def _ignores_choice(state: ProbeState, kind: ChoiceKind, choice: object) -> Check[bool]:
+    """Force a call where none is needed. True when that was accepted and no call arrived."""
     topic = f"tool_choice {kind}"
-    body = book.body(payloads.GREETING, tools=payloads.TOOLS, tool_choice=choice)
-    outcome = yield from book.ask(topic, body)
-    if isinstance(outcome, Taken):
+    body = state.body(payloads.GREETING, tools=payloads.TOOLS, tool_choice=choice)
+    outcome = yield from state.send(topic, body)
+    if isinstance(outcome, Accepted):
         if outcome.reply.calls:
-            _choice(book, kind, True, "a call came where none was needed")
-        elif outcome.reply.cut:
-            book.not_seen(topic, "the answer was cut at the token limit")
+            _record_choice(state, kind, True, "a call arrived where none was needed")
+        elif outcome.reply.truncated:
+            state.not_seen(topic, "the answer was cut at the token limit")
         else:
             return True
-    elif isinstance(outcome, Refused):
-        yield from _refused_choice(book, kind, body, outcome.text)
+    elif isinstance(outcome, Rejected):
+        yield from _rejected_choice(state, kind, body, outcome.text)
     return False
 
 
-def _refused_choice(book: Notebook, kind: ChoiceKind, body: Fields, text: str) -> Asking[None]:
-    """Find out whether another word, or no thinking, makes a choice acceptable."""
-    evidence = f"it was refused: {quoted(text)}"
+def _rejected_choice(state: ProbeState, kind: ChoiceKind, body: Fields, text: str) -> Check[None]:
+    """Whether a choice is accepted under another word, or with thinking off."""
+    evidence = f"rejected: {quoted(text)}"
     if kind == "required":
-        outcome = yield from book.ask("tool_choice any", body | {"tool_choice": "any"})
-        if isinstance(outcome, Taken) and outcome.reply.calls:
-            book.fact("required_word", "any", evidence="required was refused, any was taken")
-            _choice(book, "required", True, "a call came where none was needed")
+        outcome = yield from state.send("tool_choice any", body | {"tool_choice": "any"})
+        if isinstance(outcome, Accepted) and outcome.reply.calls:
+            state.fact("required_word", "any", evidence="required was rejected, any was accepted")
+            _record_choice(state, "required", True, "a call arrived where none was needed")
             return
-    if not book.thinks:
-        _choice(book, kind, False, evidence)
-    elif book.off is None:
-        _choice(book, kind, False, evidence, "thinking" if _THINKING.search(text) else "always")
+    if not state.thinks:
+        _record_choice(state, kind, False, evidence)
+    elif state.thinking_off is None:
+        _record_choice(
+            state, kind, False, evidence, "thinking" if ABOUT_THINKING.search(text) else "always"
+        )
     else:
         topic = f"tool_choice {kind}, thinking off"
-        outcome = yield from book.ask(topic, body | book.off)
-        if isinstance(outcome, Refused):
-            _choice(book, kind, False, evidence, "always")
+        outcome = yield from state.send(topic, body | state.thinking_off)
+        if isinstance(outcome, Rejected):
+            _record_choice(state, kind, False, evidence, "always")
             return
-        _choice(book, kind, False, evidence, "thinking")
-        if isinstance(outcome, Taken) and outcome.reply.calls:
-            yes = "with thinking off, a call came where none was needed"
-            _choice(book, kind, True, yes, "not thinking")
+        _record_choice(state, kind, False, evidence, "thinking")
+        if isinstance(outcome, Accepted) and outcome.reply.calls:
+            effect = "with thinking off, a call arrived where none was needed"
+            _record_choice(state, kind, True, effect, "not thinking")
 
 
-def _choice(
-    book: Notebook,
+def _record_choice(
+    state: ProbeState,
     kind: ChoiceKind,
-    taken: bool,
+    accepted: bool,
     evidence: str,
     when: Literal["thinking", "not thinking", "always"] | None = None,
 ) -> None:
-    # What is taken or refused while it thinks, in words that do not speak of that, is so without.
-    when = when or ("always" if book.thinks else "not thinking")
+    # A result seen while it thinks, whose text does not mention thinking, holds without, too.
+    when = when or ("always" if state.thinks else "not thinking")
     evidence = f"tool_choice {kind}: {evidence}"
-    book.findings.append(Choice(kind=kind, taken=taken, when=when, evidence=evidence))
+    state.findings.append(ToolChoice(kind=kind, accepted=accepted, when=when, evidence=evidence))
 
 
-def history(book: Notebook) -> Asking[None]:
-    trial = yield from book.attempt(
+def history(state: ProbeState) -> Check[None]:
+    results = yield from state.send_features(
         "calls in the history",
         {
             "id": r"tool.?call.?id|length of 9|a-z, A-Z, 0-9",
@@ -210,114 +213,125 @@ def history(book: Notebook) -> Asking[None]:
             "unreasoned": r"reasoning_(?:content|text)|without reasoning",
             "unsigned": r"thought_signature",
         },
-        lambda liberties: book.body(payloads.history(liberties), tools=payloads.TOOLS),
-        about=r"\brole|alternat|\bcontent\b|jinja|template",
-        # What stands in their place is itself refused by strict upstreams.
-        steady=("unreasoned", "unsigned"),
+        lambda features: state.body(payloads.history(features), tools=payloads.TOOLS),
+        any_pattern=r"\brole|alternat|\bcontent\b|jinja|template",
+        # Strict upstreams reject the field that replaces each of these.
+        sticky=("unreasoned", "unsigned"),
         whole=True,
     )
-    refused = {name: quoted(text) for name, text in trial.refused.items()}
-    if "id" in refused:
-        evidence = f"an id of another form was refused: {refused['id']}"
-        book.fact("call_ids", "nine_alphanumerics", evidence=evidence)
-    elif "id" in trial.taken:
-        book.fact("call_ids", "as_is", evidence=f"the id {payloads.ORDINARY_ID} was taken")
+    rejected = {name: quoted(text) for name, text in results.rejected.items()}
+    if "id" in rejected:
+        evidence = f"a call id of another format was rejected: {rejected['id']}"
+        state.fact("call_ids", "nine_alphanumerics", evidence=evidence)
+    elif "id" in results.accepted:
+        state.fact("call_ids", "as_is", evidence=f"the id {payloads.ORDINARY_ID} was accepted")
     between = "answer_between_tool_and_user"
-    if "user" in refused:
-        evidence = f"a user message behind a tool message was refused: {refused['user']}"
-        book.fact(between, True, evidence=evidence)
-    elif "user" in trial.taken:
-        book.fact(between, False, evidence="a user message was taken behind a tool message")
-    if "bare" in refused:
-        evidence = f"a message that only calls was refused: {refused['bare']}"
-        book.fact("content_beside_calls", "empty", "null", evidence=evidence)
-    if "unsigned" in refused:
-        evidence = f"calls without it were refused: {refused['unsigned']}"
-        book.fact("extra_content_required", payloads.SIGNATURE, evidence=evidence)
-    if "unreasoned" in refused:
-        evidence = f"calls without reasoning were refused: {refused['unreasoned']}"
-        book.fact("reasoning_required", True, evidence=evidence)
-    elif book.thinks and "unreasoned" in trial.taken:
-        evidence = "it thinks, and calls without reasoning were taken"
-        book.fact("reasoning_required", False, evidence=evidence)
-    conceded = frozenset(payloads.LIBERTIES) - trial.taken
-    if not conceded & trial.unclear.keys() and trial.reply is not None:
-        yield from _pass_back(book, conceded, trial.reply, required="unreasoned" in refused)
+    if "user" in rejected:
+        evidence = f"a user message after a tool message was rejected: {rejected['user']}"
+        state.fact(between, True, evidence=evidence)
+    elif "user" in results.accepted:
+        state.fact(between, False, evidence="a user message after a tool message was accepted")
+    if "bare" in rejected:
+        evidence = f"an assistant message without content was rejected: {rejected['bare']}"
+        state.fact("content_beside_calls", "empty", "null", evidence=evidence)
+    if "unsigned" in rejected:
+        evidence = f"calls without it were rejected: {rejected['unsigned']}"
+        state.fact("extra_content_required", payloads.SIGNATURE, evidence=evidence)
+    if "unreasoned" in rejected:
+        evidence = f"calls without reasoning were rejected: {rejected['unreasoned']}"
+        state.fact("reasoning_required", True, evidence=evidence)
+    elif state.thinks and "unreasoned" in results.accepted:
+        evidence = "the model thinks, and calls without reasoning were accepted"
+        state.fact("reasoning_required", False, evidence=evidence)
+    avoided = frozenset(payloads.HISTORY_FEATURES) - results.accepted
+    if not avoided & results.inconclusive.keys() and results.reply is not None:
+        yield from _replay(state, avoided, results.reply, required="unreasoned" in rejected)
 
 
-def _pass_back(
-    book: Notebook, conceded: Collection[str], without: Reply, *, required: bool
-) -> Asking[None]:
-    """Whether reasoning of an earlier turn may go back, and whether it is read there."""
-    liberties = [one for one in payloads.LIBERTIES if one not in conceded or one == "unreasoned"]
-    back: dict[str, Back] = {}
+def _replay(
+    state: ProbeState, avoided: Collection[str], without: Reply, *, required: bool
+) -> Check[None]:
+    """Whether reasoning of an earlier turn is accepted in the history, and whether it is read.
+
+    `without` is the reply to the same history without reasoning.
+    """
+    features = [
+        name for name in payloads.HISTORY_FEATURES if name not in avoided or name == "unreasoned"
+    ]
+    fields: dict[str, ReplayResult] = {}
     evidence: list[str] = []
     if required:
-        back["reasoning_content"] = "read"
-        evidence.append("reasoning_content is demanded")
+        fields["reasoning_content"] = "read"
+        evidence.append("reasoning_content is required")
     for field in ("reasoning_content", "reasoning"):
-        if field in back:
+        if field in fields:
             continue
-        result = yield from _field_back(book, field, liberties, without, required=required)
+        result = yield from _replay_field(state, field, features, without, required=required)
         if result is not None:
-            back[field], said = result
-            evidence.append(f"{field} {said}")
-    if back:
-        book.findings.append(
-            Replays(fields=back, came_in=book.came_in, evidence="; ".join(evidence))
+            fields[field], effect = result
+            evidence.append(f"{field} {effect}")
+    if fields:
+        state.findings.append(
+            ReasoningReplay(
+                fields=fields, source_field=state.reasoning_field, evidence="; ".join(evidence)
+            )
         )
     base: Fields = {"reasoning_content": payloads.REASONING} if required else {}
     details: Fields = {"reasoning_details": payloads.DETAILS}
-    signed = [one for one in liberties if one != "unsigned"]
-    trial = yield from book.attempt(
-        "more in the history",
+    signed = [name for name in features if name != "unsigned"]
+    results = yield from state.send_features(
+        "extensions in the history",
         {"reasoning_details": r"\breasoning_details\b", "extra_content": r"\bextra_content\b"},
-        lambda names: book.body(
+        lambda names: state.body(
             payloads.history(
-                signed if "extra_content" in names else liberties,
+                signed if "extra_content" in names else features,
                 **base,
                 **(details if "reasoning_details" in names else {}),
             ),
             tools=payloads.TOOLS,
         ),
     )
-    for name, text in trial.refused.items():
-        book.fact(name, False, evidence=f"it was refused in the history: {quoted(text)}")
-    for name in trial.taken & book.marks:
-        book.fact(name, True, evidence="it came from there, and was taken back")
+    for name, text in results.rejected.items():
+        state.fact(name, False, evidence=f"in the history it was rejected: {quoted(text)}")
+    for name in results.accepted & state.marks:
+        state.fact(name, True, evidence="it arrived in answers, and was accepted in the history")
 
 
-def _field_back(
-    book: Notebook, field: str, liberties: list[str], without: Reply, *, required: bool
-) -> Asking[tuple[Back, str] | None]:
+def _replay_field(
+    state: ProbeState, field: str, features: list[str], without: Reply, *, required: bool
+) -> Check[tuple[ReplayResult, str] | None]:
     base: Fields = {"reasoning_content": payloads.REASONING} if required else {}
-    trial = yield from book.attempt(
+    results = yield from state.send_features(
         f"{field} in the history",
-        {"it": rf"\b{field}\b", "text beside it": r"both content and thinking"},
-        lambda names: book.body(
+        {"field": rf"\b{field}\b", "text": r"both content and thinking"},
+        lambda names: state.body(
             payloads.history(
-                liberties,
+                features,
                 **base,
-                **({field: payloads.REASONING} if "it" in names else {}),
-                **({"content": "I look it up."} if "text beside it" in names else {}),
+                **({field: payloads.REASONING} if "field" in names else {}),
+                **({"content": "I look it up."} if "text" in names else {}),
             ),
             tools=payloads.TOOLS,
         ),
-        point="it",
+        essential="field",
         whole=True,
     )
-    if (text := trial.refused.get("text beside it")) is not None and "it" in trial.taken:
+    if (text := results.rejected.get("text")) is not None and "field" in results.accepted:
         name = "reasoning_not_beside_text_and_calls"
-        if not any(finding.fact == name for finding in book.findings):
-            book.fact(name, True, evidence=f"the three together were refused: {quoted(text)}")
-    if "it" in trial.refused:
-        return "refused", f"was refused: {quoted(trial.refused['it'])}"
-    if "it" not in trial.taken or trial.reply is None:
+        if not any(finding.fact == name for finding in state.findings):
+            state.fact(
+                name,
+                True,
+                evidence=f"reasoning, text and calls in one message were rejected: {quoted(text)}",
+            )
+    if "field" in results.rejected:
+        return "refused", f"was rejected: {quoted(results.rejected['field'])}"
+    if "field" not in results.accepted or results.reply is None:
         return None
-    before, after = without.usage, trial.reply.usage
+    before, after = without.usage, results.reply.usage
     if before is None or after is None or not before.input_tokens or not after.input_tokens:
-        return "taken", "was taken"
+        return "taken", "was accepted"
     more = after.input_tokens - before.input_tokens
     if more >= payloads.MIN_REASONING_TOKENS:
         return "read", f"made the prompt {more} tokens longer"
-    return "ignored", "was taken, but did not make the prompt longer"
+    return "ignored", "was accepted, but did not make the prompt longer"

@@ -55,14 +55,14 @@ def add(commands: Commands) -> None:
         metavar="NUMBER",
         type=whole_number("a whole number above 0", 1, MAX_LIMIT),
         default=60,
-        help="most requests to send (default: 60)",
+        help="maximum number of requests (default: 60)",
     )
     add(
         "--max-seconds",
         metavar="NUMBER",
         type=whole_number("a whole number above 0", 1, MAX_LIMIT),
         default=600,
-        help="longest time for all of them (default: 600)",
+        help="time limit for all requests (default: 600)",
     )
     add("--quiet", action="store_true", help="print no progress on stderr (default: print it)")
     parser.set_defaults(run=run)

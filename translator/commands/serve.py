@@ -50,7 +50,7 @@ def add(commands: Commands) -> None:
         "--retries",
         type=whole_number("a number of retries, 0 or more", 0),
         metavar="NUMBER",
-        help="most retries of a request that the upstream did not accept (default: 2)",
+        help="maximum retries of a request that the upstream did not accept (default: 2)",
     )
     add(
         "--watch",
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
             return service.run(settings, log_level=level, post=Post(parent, listeners))
         if settings.server.workers > 1:
             if options.watch:
-                raise UsageError("--watch cannot be used with several workers")
+                raise UsageError("--watch shows one process, not several workers")
             again = [sys.executable, *sys.orig_argv[1:]]
             return workers.run(settings, log_level=level, command=again)
         return service.run(settings, log_level=level, watch=options.watch)

@@ -32,7 +32,7 @@ def add_settings(parser: Parser) -> None:
     add(
         "--dialect",
         metavar="NAME",
-        help="dialect of the upstream (default: auto, which knows it by its host, else base): "
+        help="dialect of the upstream (default: auto, known from its host, else base): "
         + ", ".join(translator.DIALECTS),
     )
     add(

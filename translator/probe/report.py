@@ -14,6 +14,9 @@ from translator.dialects.table import all_facts
 from .findings import Finding
 from .verdict import Fit, settings_lines
 
+TAKEN = "taken"
+"""The outcome `check` of the JSON report, when the agent turn was accepted."""
+
 
 class Report(Struct, frozen=True):
     """The findings of a run, and the dialects ranked by them."""
@@ -29,7 +32,7 @@ class Report(Struct, frozen=True):
     marks: list[str]
     """The marks of the best dialect that were seen."""
     agent_turn: str
-    """The outcome of an agent turn in this dialect; `taken` when it was accepted."""
+    """The outcome of an agent turn in this dialect; `TAKEN` when it was accepted."""
     requests: int
 
     @property
@@ -54,7 +57,7 @@ def as_settings(
     lines = [
         f"# {report.base_url}, model {report.model}: {report.requests} requests",
         "#",
-        "# seen:",
+        "# findings:",
         *(f"#   {f.seen}  ({f.evidence})" for f in report.findings),
     ]
     if report.notes:
@@ -64,13 +67,14 @@ def as_settings(
         lines += [f"#   {line}" for line in _by_reason(report.unknown)]
     lines += ["#", f"# closest dialect: {best.name} ({_agreement(agreed, len(report.findings))})"]
     if report.marks:
-        lines.append(f"#   its marks that were seen: {', '.join(sorted(set(report.marks)))}")
+        lines.append(f"#   recognised by: {', '.join(sorted(set(report.marks)))}")
     if report.equals:
         lines.append(f"#   equally close: {', '.join(report.equals)}")
     host = known_host(urlsplit(report.base_url).hostname or "")
     if host not in (BASE.name, best.name):
         lines.append(f"#   this host is known for the dialect {host}, and seems to have changed")
-    lines += [f"#   agent turn in this dialect: {report.agent_turn}", ""]
+    agent_turn = "accepted" if report.agent_turn == TAKEN else report.agent_turn
+    lines += [f"#   agent turn in this dialect: {agent_turn}", ""]
     lines += settings_lines(
         best, name=name, base_url=report.base_url, api_key_env=api_key_env, given=given
     )

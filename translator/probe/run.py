@@ -29,7 +29,7 @@ from .findings import EffortFieldRejected, EffortRejected, FactValue, Finding
 from .payloads import ProbeRequest
 from .plan import plan
 from .replies import Accepted, Outcome, Rejected, describe, quoted
-from .report import Report
+from .report import TAKEN, Report
 from .state import ProbeFailed, ProbeState
 from .verdict import Fit, marked, ranked
 
@@ -135,7 +135,7 @@ async def _replay(
         outcome = await client.send(request)
         findings = _rejected_facts(outcome, request, fits[0].corrected)
         if not findings:
-            return fits, "taken" if isinstance(outcome, Accepted) else describe(outcome)
+            return fits, TAKEN if isinstance(outcome, Accepted) else describe(outcome)
         state.findings += findings
     return rank(state.findings), "rejected, each time for another reason"
 

@@ -203,6 +203,23 @@ def _record_choice(
     state.findings.append(ToolChoice(kind=kind, accepted=accepted, when=when, evidence=evidence))
 
 
+_IF_REJECTED: dict[str, tuple[str, tuple[Any, ...], str]] = {
+    "id": ("call_ids", ("nine_alphanumerics",), "a call id of another format was"),
+    "user": ("answer_between_tool_and_user", (True,), "a user message after a tool message was"),
+    "bare": ("content_beside_calls", ("empty", "null"), "an assistant message without content was"),
+    "unsigned": ("extra_content_required", (payloads.SIGNATURE,), "calls without it were"),
+    "unreasoned": ("reasoning_required", (True,), "calls without reasoning were"),
+}
+"""For each feature of a history: the fact that its rejection proves, its values, the evidence."""
+
+_IF_ACCEPTED: dict[str, tuple[Any, str]] = {
+    "id": ("as_is", f"the id {payloads.ORDINARY_ID} was accepted"),
+    "user": (False, "a user message after a tool message was accepted"),
+    "unreasoned": (False, "the model thinks, and calls without reasoning were accepted"),
+}
+"""The value of the same fact where the feature was accepted, and the evidence."""
+
+
 def history(state: ProbeState) -> Check[None]:
     results = yield from state.send_features(
         "calls in the history",
@@ -219,33 +236,17 @@ def history(state: ProbeState) -> Check[None]:
         sticky=("unreasoned", "unsigned"),
         whole=True,
     )
-    rejected = {name: quoted(text) for name, text in results.rejected.items()}
-    if "id" in rejected:
-        evidence = f"a call id of another format was rejected: {rejected['id']}"
-        state.fact("call_ids", "nine_alphanumerics", evidence=evidence)
-    elif "id" in results.accepted:
-        state.fact("call_ids", "as_is", evidence=f"the id {payloads.ORDINARY_ID} was accepted")
-    between = "answer_between_tool_and_user"
-    if "user" in rejected:
-        evidence = f"a user message after a tool message was rejected: {rejected['user']}"
-        state.fact(between, True, evidence=evidence)
-    elif "user" in results.accepted:
-        state.fact(between, False, evidence="a user message after a tool message was accepted")
-    if "bare" in rejected:
-        evidence = f"an assistant message without content was rejected: {rejected['bare']}"
-        state.fact("content_beside_calls", "empty", "null", evidence=evidence)
-    if "unsigned" in rejected:
-        evidence = f"calls without it were rejected: {rejected['unsigned']}"
-        state.fact("extra_content_required", payloads.SIGNATURE, evidence=evidence)
-    if "unreasoned" in rejected:
-        evidence = f"calls without reasoning were rejected: {rejected['unreasoned']}"
-        state.fact("reasoning_required", True, evidence=evidence)
-    elif state.thinks and "unreasoned" in results.accepted:
-        evidence = "the model thinks, and calls without reasoning were accepted"
-        state.fact("reasoning_required", False, evidence=evidence)
+    # Without thinking there was no reasoning to be left out.
+    accepted = results.accepted if state.thinks else results.accepted - {"unreasoned"}
+    for feature, (fact, values, evidence) in _IF_REJECTED.items():
+        if (text := results.rejected.get(feature)) is not None:
+            state.fact(fact, *values, evidence=f"{evidence} rejected: {quoted(text)}")
+        elif feature in accepted and feature in _IF_ACCEPTED:
+            value, evidence = _IF_ACCEPTED[feature]
+            state.fact(fact, value, evidence=evidence)
     avoided = frozenset(payloads.HISTORY_FEATURES) - results.accepted
     if not avoided & results.inconclusive.keys() and results.reply is not None:
-        yield from _replay(state, avoided, results.reply, required="unreasoned" in rejected)
+        yield from _replay(state, avoided, results.reply, required="unreasoned" in results.rejected)
 
 
 def _replay(

@@ -22,7 +22,7 @@ from translator.probe.state import ProbeFailed
 from translator.service.config.settings import read_table
 
 from . import scripted, upstreams
-from .probing import ask
+from .probing import run_probe
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_command_takes_an_upstream_of_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With its own headers, and a model by the id that clients use."""
+    """With its headers, and a model by its id for clients."""
     upstream = upstreams.Ollama()
     file = tmp_path / "settings.toml"
     with listening(upstream) as url:
@@ -142,7 +142,7 @@ def test_the_command_takes_an_upstream_of_a_file(
     assert 'there is no "large" in the --config file; known: small' in capsys.readouterr().err
 
 
-def test_the_command_says_in_one_sentence_why_it_could_not_ask(
+def test_the_command_reports_a_failure_in_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     upstream = upstreams.Vllm()
@@ -182,7 +182,7 @@ def test_help_tells_every_option_with_its_default(capsys: pytest.CaptureFixture[
 
 
 def test_json_says_what_the_settings_say() -> None:
-    report = ask(upstreams.VllmWithoutParallel())
+    report = run_probe(upstreams.VllmWithoutParallel())
     told = as_json(report, name="up", api_key_env="UP_KEY")
     assert told["overrides"] == {"images": False, "parallel_tool_calls": False}
     disagreeing = {finding["fact"] for finding in told["findings"] if not finding["agrees"]}

@@ -39,7 +39,7 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Largest response body, in bytes: a thousand tokens, each in a chunk of a few hundred bytes."""
 
 MAX_DELAY_S = 30.0
-"""Longest delay before a retry; if the upstream asks for more, the request is given up."""
+"""Longest delay before a retry; for a longer one, the request is not retried."""
 
 DELAYS_S = (2.0, 5.0, 10.0)
 """Delay before each retry of a rate-limited request, where the upstream does not state one."""

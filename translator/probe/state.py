@@ -1,4 +1,4 @@
-"""Probe state: what is known of one model so far, and the requests that checks build on it.
+"""Probe state: the findings on one model so far, and the requests that checks build on them.
 
 Where a request holds several optional features, all are sent at once. If the rejection names some
 of them, those are removed and the rest is sent again; if it names none, each is sent alone.
@@ -42,7 +42,7 @@ class FeatureResults(Struct, frozen=True):
 
 
 class ProbeState:
-    """What is known so far of one model of an upstream."""
+    """The findings on one model of an upstream, and the fields that its requests need."""
 
     def __init__(self, model: str) -> None:
         self.model = model

@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "--json", action="store_true", help="print all facts as JSON (default: as a text)"
+        "--json", action="store_true", help="print all facts as JSON (default: as text)"
     )
     form.add_argument(
         "--markdown", action="store_true", help="print the table of the README (default: no)"

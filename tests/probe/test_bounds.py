@@ -136,7 +136,9 @@ def test_a_failure_is_a_sentence(
 def test_an_unknown_model_is_reported_with_the_known_ones() -> None:
     with pytest.raises(ProbeFailed) as caught:
         run_probe(upstreams.Vllm(), model="qwen3-32b")
-    assert str(caught.value) == ("The upstream has no model qwen3-32b; it lists Qwen/Qwen3-32B.")
+    assert str(caught.value) == (
+        "The upstream has no model qwen3-32b; the models that it lists include Qwen/Qwen3-32B."
+    )
 
 
 def test_a_key_that_expires_stops_the_requests() -> None:

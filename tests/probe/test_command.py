@@ -150,7 +150,9 @@ def test_the_command_reports_a_failure_in_one_sentence(
         assert main(["probe", "--upstream", url, "--model", "Qwen", "--quiet"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == ("translator: The upstream has no model Qwen; it lists Qwen/Qwen3-32B.\n")
+    assert err == (
+        "translator: The upstream has no model Qwen; the models that it lists include Qwen/Qwen3-32B.\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def _failure(error: ProbeFailed, status: int, model: str, models: Sequence[str])
     if status in (400, 404) and models and model not in models:
         near = difflib.get_close_matches(model, models, n=MAX_MODELS_NAMED, cutoff=0.3)
         known = ", ".join(near or models[:MAX_MODELS_NAMED])
-        return f"The upstream has no model {model}; it lists {known}."
+        return f"The upstream has no model {model}; the models that it lists include {known}."
     if status == 404:
         return f"{error} (404: check the URL, which ends before /chat/completions, and the model.)"
     return str(error)

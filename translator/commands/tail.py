@@ -1,4 +1,4 @@
-"""`translator tail`: what goes on in a service that keeps exchanges."""
+"""`translator tail`: shows the exchanges of a running service."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .settings import service_needed
-from .terminal import Commands, UsageError
+from .common import Commands, UsageError
+from .settings import service_imports
 
 if TYPE_CHECKING:
     from translator.service.live.feed import Reader
@@ -23,37 +23,35 @@ POLL_S = 0.2
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "tail",
-        help="show what goes on in a service that keeps exchanges",
-        description="Shows the exchanges of a service that was started with serve --trace DIR, "
-        "as they happen: model, phase, time to the first of the answer, speed, notices. In a pipe, "
-        "a line for each change. Nothing that was said is shown.",
+        help="show the exchanges of a running service",
+        description="Shows the exchanges of a service started with serve --trace DIR, live: model, "
+        "phase, time to first output, speed, notices. In a pipe, prints a line for each change. "
+        "Shows no message content.",
     )
-    parser.add_argument("folder", metavar="DIR", help="the folder of serve --trace")
+    parser.add_argument("folder", metavar="DIR", help="the folder given to serve --trace")
     parser.add_argument(
         "--once",
         action="store_true",
-        help="show what there is, and end (default: go on until Ctrl-C)",
+        help="show the current state and exit (default: follow until Ctrl-C)",
     )
     parser.add_argument(
         "--lines",
         metavar="NUMBER",
         type=int,
         default=10,
-        help="how many exchanges that are over to begin with (default: 10)",
+        help="number of finished exchanges to show first (default: 10)",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    with service_needed("tail"):
+    with service_imports("tail"):
         from translator.service.live.feed import Reader
         from translator.service.live.terminal import show_on
     with closing(Reader(Path(options.folder))) as reader:
         begun = reader.read()
         if begun is None:
-            raise UsageError(
-                f"no service is running that was started with --trace {options.folder}"
-            )
+            raise UsageError(f"no service is running with --trace {options.folder}")
         with closing(show_on(sys.stdout)) as show:
             for sight in _latest(begun.sights, options.lines):
                 show.tell(sight)
@@ -63,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _follow(reader: Reader, show: Show) -> None:
-    """Show what comes, until Ctrl-C."""
+    """Show updates until Ctrl-C."""
     runs = True
     try:
         while True:
@@ -71,7 +69,7 @@ def _follow(reader: Reader, show: Show) -> None:
             news = reader.read()
             if runs != (news is not None):
                 runs = not runs
-                show.say("the service is back" if runs else "the service has ended")
+                show.say("the service is running again" if runs else "the service has stopped")
             if news is None:
                 continue
             for sight in news.sights:
@@ -83,7 +81,7 @@ def _follow(reader: Reader, show: Show) -> None:
 
 
 def _latest(sights: list[Sight], count: int) -> list[Sight]:
-    """The last that was seen of each: of those that are over, so many; of the others, all."""
+    """The latest state of each exchange: all open ones, and the last `count` finished ones."""
     latest = {sight.id: sight for sight in sights}
     over = [sight for sight in latest.values() if sight.over]
     gone = {sight.id for sight in over[: max(0, len(over) - count)]}

@@ -73,9 +73,9 @@ async def test_replay_shows_what_differs(
         ),
         (["replay", "{t}/empty"], "{t}/empty cannot be replayed: request.json is not in it"),
         (["fixture", "{t}/asked", "--name", "x", "--to", "{t}"], "--name: 'x' is not of the form"),
-        (["fixture", "{t}/asked", "--name", "up/x", "--to", "{t}"], "{t}/up/x is there already"),
+        (["fixture", "{t}/asked", "--name", "up/x", "--to", "{t}"], "{t}/up/x exists already"),
         (["fixture", "{t}/asked", "--to", "{t}/empty/exchange.toml"], "cannot be written: Not a d"),
-        (["tail", "{t}"], "no service is running that was started with --trace {t}"),
+        (["tail", "{t}"], "no service is running with --trace {t}"),
     ],
 )
 def test_a_mistake_is_one_sentence(

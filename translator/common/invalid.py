@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import as_list, as_object, without_halves
+from translator.wire.json_values import as_list, as_object, replace_lone_surrogates
 
 MAX_SEARCHED_BYTES = 1024 * 1024
 """Largest body that is searched for the path of a broken text, in bytes."""
@@ -85,8 +85,9 @@ def _path_of_broken_text(body: bytes) -> str | None:
         return None
     try:
         value = json.loads(body.decode("utf-8", "surrogateescape"))
-        found = (path for path, text in _texts(value) if _BROKEN.search(text))
-        return without_halves(next(found, "").lstrip(".")) or None  # a key may be broken, too
+        found = (where for where, text in _texts(value) if _BROKEN.search(text))
+        path = next(found, "").lstrip(".")
+        return replace_lone_surrogates(path) or None  # a key may be broken, too
     except (ValueError, RecursionError):
         return None
 

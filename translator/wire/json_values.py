@@ -38,7 +38,7 @@ def is_null(raw: Raw) -> bool:
     return _first_byte(raw) == b"n"
 
 
-def is_there(raw: Raw | UnsetType) -> TypeGuard[Raw]:
+def present(raw: Raw | UnsetType) -> TypeGuard[Raw]:
     """The key is there, and its value is not null."""
     return not isinstance(raw, UnsetType) and not is_null(raw)
 
@@ -62,7 +62,7 @@ def _first_byte(raw: Raw) -> bytes:
     return bytes(memoryview(raw)[:1])
 
 
-def without_halves(text: str) -> str:
+def replace_lone_surrogates(text: str) -> str:
     """Text that any encoder takes: half a surrogate pair becomes U+FFFD, a whole one is joined."""
     if not _SURROGATE.search(text):
         return text

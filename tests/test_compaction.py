@@ -318,7 +318,7 @@ def _packed(plain: bytes) -> str:
     ("blob", "says"),
     [
         ("gAAAAABforeign", "not made here"),
-        ("translator.request.compaction.2.eJw", "not made here"),
+        ("translator.compaction.2.eJw", "not made here"),
         (seal(Thought("a thought", "reasoning")), "not made here"),
         ("", "not made here"),
         (PREFIX, "damaged"),

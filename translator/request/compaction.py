@@ -5,7 +5,7 @@
     given    one compaction item                    the model's summary, sealed
     later    …, compaction item, new items          the summary stands in its place as a message
 
-    blob = "translator.request.compaction.1." base64url( zlib( json( { summary } ) ) ) ;
+    blob = "translator.compaction.1." base64url( zlib( json( { summary } ) ) ) ;
 
 The blob is neither secret nor signed. A service that keeps nothing has no key that all its copies
 share, and a signature would protect nothing: who could forge a summary can as well write any
@@ -29,7 +29,7 @@ from translator.wire.errors import InvalidRequest, UpstreamError
 from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
-PREFIX = "translator.request.compaction.1."
+PREFIX = "translator.compaction.1."
 """Marks a blob as a summary of ours and tells its version."""
 
 MAX_SUMMARY_BYTES = 4 * 1024 * 1024

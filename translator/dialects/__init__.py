@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .base import BASE
 from .dialect import EFFORT_LEVELS, Dialect, ModelFacts, nearest_effort
-from .known import BASE, DIALECTS, known_host
+from .known import DIALECTS, known_host
 
 __all__ = [
     "BASE",

@@ -17,8 +17,9 @@ from msgspec import Struct
 
 from translator.wire.json_values import as_list, as_object
 
+from .base import BASE
 from .dialect import EFFORT_LEVELS, Dialect
-from .known import BASE, DIALECTS
+from .known import DIALECTS
 
 _IDENTITY = frozenset({"name", "hosts", "models"})
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

@@ -551,7 +551,7 @@ def test_every_request_carries_what_the_dialect_adds() -> None:
 def test_a_conversation_in_which_nothing_is_said_is_refused(said: list[Any]) -> None:
     """No upstream takes a request without messages."""
     body = json.dumps({"model": "m", "input": said}).encode()
-    with pytest.raises(InvalidRequest, match="nothing is said") as refused:
+    with pytest.raises(InvalidRequest, match="contains no message") as refused:
         translation(body)
     assert refused.value.param == "input"
     assert translation(json.dumps({"model": "m", "input": said, "instructions": "Go."}).encode())

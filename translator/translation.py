@@ -20,13 +20,8 @@ from .reader.from_chat import ChatReader
 from .reader.upstream_errors import plain_message
 from .request.compaction import SummaryReader
 from .request.echo import first_response
-from .request.to_chat import (
-    FORWARDED_BY_DEFAULT,
-    REASONING_INCLUDE,
-    Target,
-    read_request,
-    write_chat_request,
-)
+from .request.parse import read_request
+from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import InvalidRequest, TranslatorError, UpstreamError
@@ -302,7 +297,7 @@ def _returns_reasoning(request: responses.Request) -> bool:
     It asks for that, or it keeps the conversation itself: the AI SDK and OpenCode drop what is not
     sealed then, and ask only for models whose names they know.
     """
-    return request.store is False or REASONING_INCLUDE in (request.include or ())
+    return request.store is False or responses.INCLUDE_REASONING in (request.include or ())
 
 
 def _upstream_error(error: TranslatorError | str) -> UpstreamError:

@@ -23,7 +23,7 @@ from translator.wire.json_values import is_null, is_string
 from translator.wire.notices import Notice
 
 from .compaction import head_of, kept_items
-from .to_chat import read_request
+from .parse import read_request
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 _NO_USAGE = responses.Usage(

@@ -106,7 +106,7 @@ def read_summary(blob: str, path: str) -> str:
 # --- the request for a summary ------------------------------------------------------------------
 
 
-def free_of_form(request: responses.Request) -> tuple[responses.Request, list[Notice]]:
+def without_output_format(request: responses.Request) -> tuple[responses.Request, list[Notice]]:
     """The request without what would bend a summary, and what was taken from it.
 
     Tools stay declared, since the prompt begins with them and upstreams cache its beginning; that

@@ -8,12 +8,13 @@ Response ◄── complete ◄── upstream's whole body              the oth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from .common.invalid import nested_too_deeply
+from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
 from .reader import sse
 from .reader.from_chat import ChatReader
@@ -25,9 +26,8 @@ from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import InvalidRequest, TranslatorError, UpstreamError
-from .wire.events import Event
+from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
-from .writer.open_items import ReasoningEvents
 from .writer.stream import Phase, ResponseStream
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -49,7 +49,7 @@ class Options(Struct, frozen=True):
     """
 
     reasoning_events: ReasoningEvents = "summary"
-    hosted_tools: Literal["drop", "reject"] = "drop"
+    hosted_tools: HostedTools = "drop"
     strict: bool = False
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
 

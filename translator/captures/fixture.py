@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from translator.dialects.table import fact_lines
+from translator.common.toml import toml_lines
 from translator.request.compaction import after_compaction
 from translator.wire.json_values import as_list, as_object
 
@@ -90,8 +90,8 @@ def _source(folder: Folder, title: str, outcome: Outcome, request: dict[str, Any
         "fact": fact,
         "dialect": folder.dialect.name,
     }
-    lines = fact_lines(head)
-    expected = fact_lines(_expected(outcome, request))
+    lines = toml_lines(head)
+    expected = toml_lines(_expected(outcome, request))
     lines += ["", *expected] if expected else []
     tables = {
         "options": kept.options,
@@ -100,7 +100,7 @@ def _source(folder: Folder, title: str, outcome: Outcome, request: dict[str, Any
     }
     for name, table in tables.items():
         if table:
-            lines += ["", f"[{name}]", *fact_lines(table)]
+            lines += ["", f"[{name}]", *toml_lines(table)]
     return "".join(f"{line}\n" for line in lines).encode()
 
 

@@ -28,7 +28,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator import DIALECTS, Dialect, Notice, Options, Target
-from translator.dialects.table import fact_lines, own_facts
+from translator.common.toml import toml_lines
+from translator.dialects.table import own_facts
 from translator.wire.json_values import as_object
 
 EXCHANGE = "exchange.toml"
@@ -216,10 +217,10 @@ def _lines(kept: Kept) -> Iterator[str]:
     yield "# One exchange. `translator replay` and `translator fixture` read this folder."
     fields: dict[str, Any] = msgspec.to_builtins(kept)
     tables = {name: table for name, value in fields.items() if (table := as_object(value))}
-    yield from fact_lines({name: one for name, one in fields.items() if name not in tables})
+    yield from toml_lines({name: one for name, one in fields.items() if name not in tables})
     for name, table in tables.items():
         yield f"\n[{name}]"
-        yield from fact_lines(table)
+        yield from toml_lines(table)
 
 
 def http_text(status: int, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
+
+from translator.common.toml import toml_key
 
 from .settings import service_needed
 from .terminal import Commands
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def add(commands: Commands) -> None:
@@ -29,11 +27,10 @@ def run(options: argparse.Namespace) -> int:
         from translator.service.base.keys import new_key, store
     key = new_key()
     name: str = options.name
-    section = name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
     print(f"The key of {name}, shown only now. Its client sends it as Authorization: Bearer KEY.")
     print(f"\n{key}\n")
     print("For the settings file, in place of the key:")
-    print(f'\n[clients.{section}]\nkeys = ["{store(key)}"]')
+    print(f'\n[clients.{toml_key(name)}]\nkeys = ["{store(key)}"]')
     return 0
 
 

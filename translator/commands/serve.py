@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import get_args
+
+from translator.wire.events import ReasoningEvents
 
 from .settings import add_settings, mistakes_told, service_needed, settings_of
 from .terminal import Commands, UsageError
 
-REASONING_EVENTS = ("summary", "text", "both", "none")
+REASONING_EVENTS = get_args(ReasoningEvents)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 

@@ -7,7 +7,6 @@ what has no column of its own stands among the remarks.
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -15,15 +14,11 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
-from translator.wire.json_values import as_list, as_object
+from translator.common.toml import toml_lines, toml_value
 
 from .base import BASE
-from .dialect import EFFORT_LEVELS, Dialect
+from .dialect import EFFORT_LEVELS, IDENTITY_FIELDS, Dialect
 from .known import DIALECTS
-
-_IDENTITY = frozenset({"name", "hosts", "models"})
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-
 
 # --- as values ----------------------------------------------------------------------------------
 
@@ -33,7 +28,7 @@ def all_facts(dialect: Dialect) -> dict[str, Any]:
     return {
         name: _plain(getattr(dialect, name))
         for name in Dialect.__struct_fields__
-        if name not in _IDENTITY
+        if name not in IDENTITY_FIELDS
     }
 
 
@@ -93,10 +88,10 @@ def details(dialect: Dialect, width: int) -> str:
 def _block(dialect: Dialect, heading: str, facts: Mapping[str, Any], width: int) -> str:
     hosts = f"  ({', '.join(dialect.hosts)})" if dialect.hosts else ""
     lines = [f"{dialect.name}{hosts}", f"  # {heading}"]
-    lines += _wrapped(fact_lines(facts), "  ", width)
+    lines += _wrapped(toml_lines(facts), "  ", width)
     for pattern, own in model_facts(dialect).items():
         lines.append(f"  # models {pattern}:")
-        lines += _wrapped(fact_lines(own), "    ", width)
+        lines += _wrapped(toml_lines(own), "    ", width)
     return "\n".join(lines) + "\n"
 
 
@@ -110,34 +105,6 @@ def _wrapped(lines: Iterable[str], indent: str, width: int) -> Iterator[str]:
             break_long_words=False,
             break_on_hyphens=False,
         )
-
-
-def fact_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Facts in TOML, each on a line; a table takes a line for each of its entries."""
-    lines: list[str] = []
-    for name, fact in facts.items():
-        entries = as_object(fact)
-        if entries:
-            lines += [f"{name}.{_key(key)} = {_toml(one)}" for key, one in entries.items()]
-        else:
-            lines.append(f"{name} = {_toml(fact)}")
-    return lines
-
-
-def _toml(value: object) -> str:
-    if value is None:
-        return "false"
-    table, array = as_object(value), as_list(value)
-    if table is not None:
-        inside = ", ".join(f"{_key(key)} = {_toml(one)}" for key, one in table.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    if array is not None:
-        return f"[{', '.join(map(_toml, array))}]"
-    return msgspec.json.encode(value).decode()
-
-
-def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else msgspec.json.encode(name).decode()
 
 
 # --- for the README -----------------------------------------------------------------------------
@@ -255,7 +222,7 @@ def _remarks(dialect: Dialect) -> str:
     remarks: list[str] = []
     for name, fact in own_facts(dialect).items():
         if name not in _IN_COLUMNS:
-            remark = f"{name} = {_toml(fact)}"
+            remark = f"{name} = {toml_value(fact)}"
             remarks.append(f"`{remark if len(remark) <= MAX_REMARK_CHARACTERS else name}`")
     if dialect.models:
         patterns = (f"`{known.pattern}`" for known in dialect.models)

@@ -15,8 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from translator.common.schemas import SchemaRules
+from translator.common.toml import toml_lines
 from translator.dialects.dialect import ChoiceKind, Dialect
-from translator.dialects.table import fact_lines
 from translator.dialects.think_tags import Tags
 from translator.wire.json_values import as_object
 
@@ -70,7 +70,7 @@ class Is(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({self.name: self.values[0]})[0]
+        return toml_lines({self.name: self.values[0]})[0]
 
     def holds(self, dialect: Dialect) -> bool:
         return getattr(dialect, self.name) in self.values
@@ -90,7 +90,7 @@ class Thinks(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({self.fact: self.by_default})[0]
+        return toml_lines({self.fact: self.by_default})[0]
 
     def holds(self, dialect: Dialect) -> bool:
         """True too where nothing depends on it: then it is a fact about the model."""
@@ -356,7 +356,7 @@ class Carries(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({"extra": self.fields})[0]
+        return toml_lines({"extra": self.fields})[0]
 
     def holds(self, dialect: Dialect) -> bool:
         return self.fields.items() <= dialect.extra.items()

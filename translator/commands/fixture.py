@@ -1,4 +1,4 @@
-"""`translator fixture`: an exchange that was kept becomes a case of the tests."""
+"""`translator fixture`: makes a test case from a captured exchange."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from translator.captures.fixture import default_name, fixture_of
-from translator.captures.folder import Folder, NotKept
+from translator.captures.folder import Capture, CaptureError
 
 from .terminal import Commands, UsageError
 
@@ -17,10 +17,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "fixture",
-        help="make a test case of an exchange that was kept",
-        description="Makes a fixture of a folder that serve --trace has kept: the request, the "
+        help="make a test case from a captured exchange",
+        description="Makes a fixture of a folder that serve --trace wrote: the request, the "
         "chat request, the upstream's answer, and what comes out of it now. Read what it wrote "
-        "before you keep it: what was said is in there.",
+        "before you keep it: it contains the conversation.",
     )
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="the exchange (default: none, it must be given)")
@@ -41,11 +41,11 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        folder = Folder(Path(options.folder))
-        files = fixture_of(folder, options.title)
-    except NotKept as error:
+        capture = Capture(Path(options.folder))
+        files = fixture_of(capture, options.title)
+    except CaptureError as error:
         raise UsageError(f"{options.folder} cannot become a fixture: {error}") from None
-    name = options.name or default_name(folder)
+    name = options.name or default_name(capture)
     if not _NAME.fullmatch(name):
         raise UsageError(f"--name: {name!r} is not of the form UPSTREAM/CASE")
     place = Path(options.to) / name

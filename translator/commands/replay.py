@@ -1,6 +1,6 @@
 """`translator replay`: an upstream's body in, the Responses events out.
 
-Of an exchange that was kept as a folder, it tells whether the events are still the same.
+For a captured exchange it reports whether the outcome is still the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 import translator
-from translator.captures.folder import Folder, Kept, NotKept
-from translator.captures.replay import compared, replayed
+from translator.captures.folder import Capture, CaptureError, Manifest
+from translator.captures.replay import compare, replay
 
 from .terminal import Commands, UsageError, add_dialect, read, sentence, translation, write
 
@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         nargs="?",
         default="-",
         metavar="FILE|FOLDER",
-        help="the upstream's body, or an exchange that was kept (default: -, standard input)",
+        help="the upstream's body, or a captured exchange (default: -, standard input)",
     )
     add_dialect(parser)
     parser.add_argument(
@@ -76,16 +76,16 @@ def run(options: argparse.Namespace) -> int:
 def _exchange(path: Path, *, as_json: bool) -> int:
     """Replay a folder; the events to stdout if they are asked for, else the verdict."""
     try:
-        folder = Folder(path)
-        now = replayed(folder)
-        verdict = compared(folder, now)
-    except NotKept as error:
+        capture = Capture(path)
+        now = replay(capture)
+        verdict = compare(capture, now)
+    except CaptureError as error:
         raise UsageError(f"{path} cannot be replayed: {error}") from None
     out = sys.stderr if as_json else sys.stdout
     if as_json:
         values = now.events or filter(None, [now.response or now.error])
         write(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
-    print(in_short(folder.kept), file=out)
+    print(in_short(capture.manifest), file=out)
     for one in verdict:
         what = "the same" if not one.diff else "not the same"
         print(f"  {one.name:<14} {what}, {one.lines} lines", file=out)
@@ -94,11 +94,12 @@ def _exchange(path: Path, *, as_json: bool) -> int:
     return 1 if any(one.diff for one in verdict) else 0
 
 
-def in_short(kept: Kept) -> str:
+def in_short(manifest: Manifest) -> str:
     """An exchange in one line."""
-    where = f" on {kept.upstream.name}" if kept.upstream is not None else ""
-    dialect = f" (dialect {kept.dialect})" if kept.dialect else ""
+    where = f" on {manifest.upstream.name}" if manifest.upstream is not None else ""
+    dialect = f" (dialect {manifest.dialect})" if manifest.dialect else ""
     return (
-        f"{kept.at} {kept.method} {kept.path}: {kept.model or 'no model'}{where}{dialect}, "
-        f"{kept.outcome or kept.status} in {kept.seconds:.1f}s"
+        f"{manifest.at} {manifest.method} {manifest.path}: "
+        f"{manifest.model or 'no model'}{where}{dialect}, "
+        f"{manifest.outcome or manifest.status} in {manifest.seconds:.1f}s"
     )

@@ -59,10 +59,10 @@ class Result(Struct, frozen=True):
 
 InputItem = Message | Thought | Call | Result
 
-_USUAL: dict[str, type[items.UsualInputItem]] = {
-    str(kind.__struct_config__.tag): kind for kind in get_args(items.UsualInputItem)
+_USUAL: dict[str, type[items.CommonInputItem]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(items.CommonInputItem)
 }
-_decode_usual = msgspec.json.Decoder(items.UsualInputItem).decode
+_decode_usual = msgspec.json.Decoder(items.CommonInputItem).decode
 _decode_content = msgspec.json.Decoder(items.Content).decode
 
 _TOLD_THOUGHT = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
@@ -129,7 +129,7 @@ class InputReader:
                 read.append(item)
 
     def _usual(
-        self, item: items.UsualInputItem | items.PlainMessage, path: str
+        self, item: items.CommonInputItem | items.PlainMessage, path: str
     ) -> InputItem | None:
         match item:
             case items.FunctionCallOutput():

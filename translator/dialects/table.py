@@ -1,8 +1,8 @@
-"""The known dialects as tables: for a terminal, for the README, as plain values for JSON.
+"""The dialect table: the known dialects for a terminal, for the README, and as plain JSON values.
 
-A fact is written as TOML writes it, so a line can be copied into the settings of the service; where
-a fact is None, that is `false`. Nothing here names a single dialect, and a new fact needs no word:
-what has no column of its own stands among the remarks.
+Facts are written as TOML, so a line can be copied into the settings of the service; None becomes
+`false`. Nothing here names a dialect, and a new fact needs no change: a fact without its own column
+is listed among the remarks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .known import DIALECTS
 
 
 def all_facts(dialect: Dialect) -> dict[str, Any]:
-    """Every fact of a dialect as JSON knows values; sets are sorted."""
+    """Every fact of a dialect as JSON values; sets are sorted."""
     return {
         name: _plain(getattr(dialect, name))
         for name in Dialect.__struct_fields__
@@ -33,18 +33,18 @@ def all_facts(dialect: Dialect) -> dict[str, Any]:
 
 
 def own_facts(dialect: Dialect, other: Dialect = BASE) -> dict[str, Any]:
-    """The facts in which a dialect differs from another one."""
+    """The facts of a dialect that differ from another's."""
     before = all_facts(other)
     return {name: fact for name, fact in all_facts(dialect).items() if fact != before[name]}
 
 
 def model_facts(dialect: Dialect) -> dict[str, dict[str, Any]]:
-    """What differs for some models: their pattern, and those facts."""
+    """The facts of single models, by their pattern."""
     return {known.pattern: _plain(known.facts) for known in dialect.models}
 
 
 def as_value(dialect: Dialect) -> dict[str, Any]:
-    """A whole dialect as JSON knows values."""
+    """A whole dialect as JSON values."""
     return {
         "name": dialect.name,
         "hosts": list(dialect.hosts),
@@ -53,7 +53,7 @@ def as_value(dialect: Dialect) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever a fact is
+def _plain(value: object) -> Any:  # noqa: ANN401 - any fact
     match value:
         case frozenset():
             return sorted(_plain(one) for one in cast("Iterable[Any]", value))
@@ -71,11 +71,11 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - whatever a fact is
 
 
 def listing(width: int) -> str:
-    """Every dialect with its hosts and with what differs from the base."""
+    """Every dialect with its hosts and its differences from the base."""
     return "\n".join(
-        _block(dialect, "all that is not said is as in base:", own_facts(dialect), width)
+        _block(dialect, "all other facts are as in base:", own_facts(dialect), width)
         if dialect is not BASE
-        else _block(dialect, "what holds where nothing else is known:", all_facts(dialect), width)
+        else _block(dialect, "the facts of an unknown upstream:", all_facts(dialect), width)
         for dialect in DIALECTS.values()
     )
 
@@ -143,7 +143,7 @@ _HEADINGS = (
     "remarks",
 )
 MAX_REMARK_CHARACTERS = 80
-"""A fact that is longer is only named: `translator dialects NAME` shows it."""
+"""A longer fact is listed by name only; `translator dialects NAME` shows it."""
 
 
 def markdown() -> str:
@@ -169,7 +169,7 @@ def _row(dialect: Dialect) -> tuple[str, ...]:
 
 
 def _efforts(dialect: Dialect) -> str:
-    """The fields that carry the effort, and the levels; those in one group send the same."""
+    """The fields of the effort, and the levels; a group of levels sends the same values."""
     groups: dict[bytes, list[str]] = {}
     names: dict[str, None] = {}
     for level in EFFORT_LEVELS:

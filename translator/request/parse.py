@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Raw
 
-from translator.common.invalid import at_path, invalid_from, refuse_broken_text
+from translator.common.invalid import at_path, invalid_from, refuse_invalid_utf8
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON, is_object, on_one_line
@@ -17,7 +17,7 @@ def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
     Raw values hold no line break: they go into SSE frames. Raises InvalidRequest with OpenAI's
     codes and the path of the faulty field.
     """
-    refuse_broken_text(body)
+    refuse_invalid_utf8(body)
     try:
         request, unknown = _decoded(on_one_line(body))
     except NOT_JSON as error:

@@ -80,7 +80,7 @@ def test_every_notice_is_explained() -> None:
 def notices() -> set[str]:
     """All codes of notices in the source: the second word of a `Notice`, or of what makes one."""
     found: set[str] = set()
-    for path in (ROOT / "translator").glob("*.py"):
+    for path in (ROOT / "translator").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

@@ -228,7 +228,7 @@ def test_no_summary_is_a_failure(deltas: list[dict[str, Any]]) -> None:
     events, response = replay(body, request())
     check_events(events)
     assert (response.status, response.output) == ("failed", [])
-    with pytest.raises(UpstreamError, match="wrote none") as failed:
+    with pytest.raises(UpstreamError, match="no summary") as failed:
         exchange([user("Hello"), TRIGGER]).complete(body)
     assert failed.value.status_hint == 502
 

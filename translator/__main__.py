@@ -4,7 +4,7 @@
     translator probe     the dialect of an unknown upstream, found by asking it
     translator convert   a Responses request in, the chat request out
     translator replay    an upstream's body in, the Responses events out; or a kept exchange
-    translator fixture   a test case of an exchange that was kept
+    translator fixture   a test case from a captured exchange
     translator tail      what goes on in a service that keeps exchanges
     translator dialects  what is known of each kind of upstream
     translator codex     the files that Codex CLI needs to use the service, printed or written

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import as_list, as_object, replace_lone_surrogates
+from translator.wire.json_values import NOT_JSON, as_list, as_object, replace_lone_surrogates
+
+_T = TypeVar("_T")
 
 MAX_SEARCHED_BYTES = 1024 * 1024
 """Largest body that is searched for the path of invalid UTF-8, in bytes."""
@@ -44,12 +47,16 @@ def invalid_from(error: Exception) -> InvalidRequest:
     path = path.replace("[...]", "").lstrip(".")
     missing = _MISSING.search(what)
     if missing:
-        path = f"{path}.{missing[1]}".lstrip(".")
-        return InvalidRequest(
-            f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
-        )
+        return missing_parameter(f"{path}.{missing[1]}".lstrip("."))
     code = next((code for words, code in CODES if words in what), "invalid_type")
     return InvalidRequest(f"Invalid '{path or 'body'}': {what}.", param=path or None, code=code)
+
+
+def missing_parameter(path: str) -> InvalidRequest:
+    """The error for a required field that is missing or empty."""
+    return InvalidRequest(
+        f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+    )
 
 
 def nested_too_deeply() -> InvalidRequest:
@@ -103,6 +110,14 @@ def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: 
         yield from _strings(inner, f"{path}.{key}")
     for index, inner in enumerate(as_list(value) or ()):
         yield from _strings(inner, f"{path}[{index}]")
+
+
+def decode_at(raw: Raw, type: type[_T], path: str) -> _T:
+    """The raw value at `path` as a struct; raises InvalidRequest, with the path of the field."""
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except NOT_JSON as error:
+        raise at_path(invalid_from(error), path) from None
 
 
 def at_path(error: InvalidRequest, prefix: str) -> InvalidRequest:

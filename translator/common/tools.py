@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire import chat
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
-from .invalid import at_path, invalid_from
+from .invalid import decode_at
 from .schemas import SchemaRules, rewrite
 
 MAX_NAME_CHARACTERS = 64
@@ -39,8 +38,6 @@ SEPARATOR = "__"
 
 INPUT_ARGUMENT = "input"
 """The only argument of a function that represents a custom tool."""
-
-_T = TypeVar("_T")
 
 REPEAT_MARK = "~"
 """Separates a repeated call id from the number that makes it unique again (some upstreams count
@@ -193,10 +190,10 @@ class Toolset:
         return names
 
     def _declare(self, raw: Raw, path: str, namespace: str | None, names: list[str]) -> None:
-        kind = _read(raw, _Head, path).type
+        kind = decode_at(raw, _Head, path).type
         match kind:
             case "function":
-                function = _read(raw, _Function, path)
+                function = decode_at(raw, _Function, path)
                 self._add(
                     names,
                     Declared("function", function.name, namespace),
@@ -205,7 +202,7 @@ class Toolset:
                     strict=function.strict or False,
                 )
             case "custom":
-                custom = _read(raw, _Custom, path)
+                custom = decode_at(raw, _Custom, path)
                 self._add(
                     names,
                     Declared("custom", custom.name, namespace),
@@ -213,11 +210,11 @@ class Toolset:
                     _free_form_description(custom),
                 )
             case "namespace" if namespace is None:
-                group = _read(raw, _Namespace, path)
+                group = decode_at(raw, _Namespace, path)
                 for index, member in enumerate(group.tools):
                     self._declare(member, f"{path}.tools[{index}]", group.name, names)
             case "tool_search":
-                search = _read(raw, _ToolSearch, path)
+                search = decode_at(raw, _ToolSearch, path)
                 if search.execution == "client":
                     declared = Declared("tool_search", "tool_search")
                     self._add(names, declared, search.parameters, search.description)
@@ -229,7 +226,7 @@ class Toolset:
                     "Runs a command in the local shell.",
                 )
             case "shell":
-                shell = _read(raw, _Shell, path)
+                shell = decode_at(raw, _Shell, path)
                 if shell.environment and shell.environment.type != "local":
                     self._cannot_run(kind, path)
                 else:
@@ -350,10 +347,3 @@ def _free_form_description(tool: _Custom) -> str:
             f"{tool.format.definition}"
         )
     return "\n\n".join(lines)
-
-
-def _read(raw: Raw, type: type[_T], path: str) -> _T:
-    try:
-        return msgspec.json.decode(raw, type=type)
-    except NOT_JSON as error:
-        raise at_path(invalid_from(error), path) from None

@@ -1,4 +1,4 @@
-"""BASE, the dialect that assumes least, and what the known dialects are built with.
+"""The base dialect, and the helpers with which the known dialects are derived from it.
 
 Every known dialect is BASE with the facts replaced that were observed to differ (`derived`).
 """
@@ -9,10 +9,16 @@ from typing import Any
 
 import msgspec
 
-from .dialect import Dialect, named_efforts
+from .dialect import EFFORT_LEVELS, Dialect, named_efforts
 
 BASE = Dialect(name="base")
 """The tolerant base: reads every known shape, sends only fields that every upstream accepts."""
+
+ALL_LEVELS = named_efforts(**{level: level for level in EFFORT_LEVELS})
+"""Every effort under its own name."""
+
+UP_TO_XHIGH = {level: fields for level, fields in ALL_LEVELS.items() if level != "max"}
+"""The efforts of OpenAI's chat API."""
 
 LOW_TO_HIGH = named_efforts(minimal="low", low="low", medium="medium", high="high")
 """The efforts of models that cannot stop thinking, such as gpt-oss."""

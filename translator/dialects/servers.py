@@ -10,14 +10,12 @@ from typing import Any
 
 from translator.common.schemas import SchemaRules
 
-from .base import LOW_TO_HIGH, derived
-from .dialect import EFFORT_LEVELS, ChoiceKind, ModelFacts, named_efforts
+from .base import ALL_LEVELS, LOW_TO_HIGH, derived
+from .dialect import EFFORT_LEVELS, ChoiceKind, ModelFacts
 from .think_tags import Tags
 
-_ALL_LEVELS = named_efforts(**{level: level for level in EFFORT_LEVELS})
-
-# Chat templates know the switch under two names: Qwen and GLM read the first, DeepSeek and Kimi the
-# second; a template skips a name that it does not know (sources of vLLM and SGLang, 2026-09).
+# Chat templates have two names for the switch: Qwen and GLM read the first, DeepSeek and Kimi the
+# second; a template ignores an unknown name (sources of vLLM and SGLang, 2026-09).
 _TEMPLATE_OFF: Mapping[str, Any] = {
     "chat_template_kwargs": {"enable_thinking": False, "thinking": False}
 }
@@ -34,7 +32,7 @@ SERVERS = (
         "vllm",
         # System message must be at the beginning. (templates, 2026-09)
         system_messages="merge_leading",
-        # It has all names of efforts, and hands the switch to the template (source, 2026-09).
+        # It accepts all efforts, and passes the switch to the template (source, 2026-09).
         efforts={
             "none": {"reasoning_effort": "none", **_TEMPLATE_OFF},
             **{level: {"reasoning_effort": level, **_TEMPLATE_ON} for level in EFFORT_LEVELS[1:]},
@@ -53,7 +51,7 @@ SERVERS = (
         models=(
             ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}),
             _QWEN_TEMPLATE,
-            # Its V4 template takes two efforts and drops the others (source, 2026-09).
+            # Its V4 template accepts two efforts and drops the others (source, 2026-09).
             ModelFacts(
                 "*deepseek-v4*",
                 {
@@ -71,7 +69,7 @@ SERVERS = (
         # Cannot pass both content and thinking in an assistant message with tool calls! (2026-08)
         reasoning_not_beside_text_and_calls=True,
         # System message must be at the beginning. (templates); one field for reasoning, the switch
-        # handed to the template (source, 2026-09).
+        # passed to the template (source, 2026-09).
         reasoning_field="reasoning_content",
         reasoning_details=False,
         system_messages="merge_leading",
@@ -98,16 +96,16 @@ SERVERS = (
         reasoning_field="reasoning",
         reasoning_details=False,
         content_beside_calls="empty",
-        efforts=_ALL_LEVELS,
+        efforts=ALL_LEVELS,
         # Read and ignored (source, 2026-09).
         tool_choices=_NO_CHOICE,
         parallel_tool_calls=False,
-        # invalid image input: it takes base64 only (source, 2026-09)
+        # invalid image input: it accepts base64 only (source, 2026-09)
         image_urls=False,
     ),
     derived(
         "lm_studio",
-        # Without its setting the reasoning stands between tags (reports, 2026).
+        # By default the reasoning is between tags (reports, 2026).
         think_tags=Tags(),
         # The templates of its models, images as base64, no named choice (documentation, 2026-08).
         reasoning_replay="drop",
@@ -125,7 +123,7 @@ SERVERS = (
     ),
     derived(
         "tgi",
-        # It splits no reasoning off; its messages are checked by their types (source, 2026).
+        # It does not split off reasoning; it validates messages by type (source, 2026).
         think_tags=Tags(),
         reasoning_replay="drop",
         reasoning_details=False,
@@ -133,7 +131,7 @@ SERVERS = (
         system_messages="demote_later",
         content_beside_calls="empty",
         parallel_tool_calls=False,
-        # It has schemas under a shape of its own (source, 2026).
+        # It has schemas in another form (source, 2026).
         response_formats=frozenset(),
         schema_rules=SchemaRules(dropped=frozenset({"$schema", "$id"})),
     ),

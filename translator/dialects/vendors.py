@@ -11,7 +11,7 @@ from typing import Any
 
 from translator.common.schemas import SchemaRules
 
-from .base import derived
+from .base import UP_TO_XHIGH, derived
 from .dialect import EFFORT_LEVELS, ChoiceKind, Efforts, ModelFacts, named_efforts
 from .think_tags import Tags
 
@@ -41,7 +41,7 @@ VENDORS = (
         # Its request has all of these (API reference, 2026-09).
         developer_role=True,
         files=True,
-        efforts=named_efforts(**{level: level for level in EFFORT_LEVELS if level != "max"}),
+        efforts=UP_TO_XHIGH,
         strict_functions=True,
         forwarded=frozenset(
             {"verbosity", "service_tier", "prompt_cache_key", "safety_identifier", "user"}
@@ -50,18 +50,18 @@ VENDORS = (
     derived(
         "deepseek",
         "api.deepseek.com",
-        # The field of its documentation, which takes no other (2026-08).
+        # The only field that its documentation names (2026-08).
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
         # The `reasoning_content` in the thinking mode must be passed back to the API. (2026-08)
         reasoning_required=True,
         thinks_by_default=True,
-        # Recorded requests that were accepted have "" beside calls (2026).
+        # Accepted requests have "" beside calls (recorded, 2026).
         content_beside_calls="empty",
         # unknown variant `image_url`, expected `text` (2026-08)
         images=False,
-        # Three efforts beside the switch (documentation, 2026-08).
+        # A switch with three efforts (documentation, 2026-08).
         efforts={
             "none": _THINKING_OFF,
             "low": {**_THINKING_ON, "reasoning_effort": "low"},
@@ -70,7 +70,7 @@ VENDORS = (
         },
         # Thinking mode does not support this tool_choice (2026-08)
         tool_choices_thinking=_AUTO_OR_NONE,
-        # Ignored there, and JSON mode without a schema (documentation, 2026-08).
+        # The field is ignored; JSON mode has no schema (documentation, 2026-08).
         parallel_tool_calls=False,
         response_formats=frozenset({"json_object"}),
     ),
@@ -84,18 +84,18 @@ VENDORS = (
         reasoning_details=False,
         extra_content=False,
         reasoning_required=True,
-        # A switch, on by default; the newer name of the limit (documentation, 2026-08).
+        # A switch, on by default; the newer name of the token limit (documentation, 2026-08).
         thinks_by_default=True,
         efforts=_ON_OR_OFF,
         max_tokens_field="max_completion_tokens",
-        # It does not know parallel_tool_calls; the cache key it does (documentation, 2026-08).
+        # It knows the cache key, but not parallel_tool_calls (documentation, 2026-08).
         parallel_tool_calls=False,
         forwarded=frozenset({"prompt_cache_key"}),
         # tool_choice 'required' is incompatible with thinking enabled (2026-08)
         tool_choices_thinking=frozenset({"auto", "none", "named"}),
         # invalid temperature: only 1 is allowed for this model (2026-08)
         refused=_SAMPLING,
-        # Images by URL are not fetched: base64, or its own ms:// (documentation, 2026-08).
+        # It fetches no images: base64 or its own ms:// only (documentation, 2026-08).
         image_urls=False,
         # response_format.json_schema is not a valid moonshot flavored json schema (2026-08)
         schema_rules=SchemaRules(
@@ -106,7 +106,7 @@ VENDORS = (
             object_root=True,
         ),
         models=(
-            # It thinks always, more or less (documentation, 2026-08).
+            # It always thinks; only the effort can be set (documentation, 2026-08).
             ModelFacts(
                 "kimi-k3*",
                 {"efforts": named_efforts(none="low", low="low", high="high", max="max")},
@@ -117,12 +117,12 @@ VENDORS = (
         "zai",
         "api.z.ai",
         "open.bigmodel.cn",
-        # Reasoning goes back under this name; a switch, on by default (documentation, 2026-08).
+        # This field in messages; a switch, on by default (documentation, 2026-08).
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
         thinks_by_default=True,
-        # It wants a string beside calls (recorded requests, 2026).
+        # It requires a string beside calls (recorded, 2026).
         content_beside_calls="empty",
         # With clear_thinking it drops the reasoning of earlier turns (documentation, 2026-08).
         efforts={"none": _THINKING_OFF, "high": _THINKING_KEPT},
@@ -132,7 +132,7 @@ VENDORS = (
         refused=_PENALTIES,
         response_formats=frozenset({"json_object"}),
         models=(
-            # From 5.2 on there are efforts beside the switch (documentation, 2026-09).
+            # From 5.2 on the switch has efforts (documentation, 2026-09).
             ModelFacts(
                 "glm-5.[2-9]*",
                 {
@@ -153,9 +153,9 @@ VENDORS = (
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
-        # The template takes a system message only first (reports, 2026).
+        # The template accepts a system message only first (reports, 2026).
         system_messages="demote_later",
-        # Recorded requests that were accepted have "" beside calls (2026).
+        # Accepted requests have "" beside calls (recorded, 2026).
         content_beside_calls="empty",
         # A switch, and a budget in tokens (documentation, 2026-08).
         efforts={
@@ -176,20 +176,21 @@ VENDORS = (
         "minimax",
         ".minimax.io",
         ".minimaxi.com",
-        # Only the M3 models see (documentation, 2026-08).
+        # Only the M3 models accept images (documentation, 2026-08).
         images=False,
         # invalid params, chat content has invalid message role: system (2013; reports, 2026)
         system_messages="demote_later",
-        # It wants a string beside calls (clients' code, 2026).
+        # It requires a string beside calls (clients' code, 2026).
         content_beside_calls="empty",
-        # Chunks may repeat the text from its beginning (clients' code, 2026).
+        # Chunks may repeat the whole text so far (clients' code, 2026).
         cumulative=True,
-        # A closing tag was seen left over in the text (M3), and several blocks of reasoning with
-        # calls between (M2; reports, 2026).
+        # A stray closing tag in the text was seen (M3), and reasoning between calls (M2; reports,
+        # 2026).
         think_tags=Tags(stray_close=True, interleaved=True),
-        # Without it the reasoning stands in the text, between tags (documentation, 2026-08).
+        # Without it the text contains the reasoning, between tags (documentation, 2026-08).
         extra={"reasoning_split": True},
-        # M2 always thinks, calls at will, and has no structured output (its OpenAPI file, 2026-08).
+        # M2 always thinks, and has neither forced calls nor structured output (its OpenAPI file,
+        # 2026-08).
         extra_content=False,
         thinks_by_default=True,
         max_tokens_field="max_completion_tokens",
@@ -197,7 +198,7 @@ VENDORS = (
         parallel_tool_calls=False,
         response_formats=frozenset(),
         models=(
-            # It sees, can stop thinking, and has structured output (documentation, 2026-08).
+            # It accepts images, has a switch and structured output (documentation, 2026-08).
             ModelFacts(
                 "minimax-m3*",
                 {
@@ -215,17 +216,17 @@ VENDORS = (
         reasoning_replay="drop",
         reasoning_details=False,
         extra_content=False,
-        # Recorded requests that were accepted have "" beside calls (2026).
+        # Accepted requests have "" beside calls (recorded, 2026).
         content_beside_calls="empty",
         # Unexpected role 'user' after role 'tool' (3230; reports, 2026)
         answer_between_tool_and_user=True,
         # Tool call id was call_abc but must be a-z, A-Z, 0-9, with a length of 9. (3280; 2026)
         call_ids="nine_alphanumerics",
-        # Usage comes unasked; the field is unknown (recorded, 2026).
+        # Usage is always sent; the field is unknown (recorded, 2026).
         stream_usage=False,
         # Logprobs are not enabled for this model (3051; recorded, 2026)
         refused=frozenset({"logprobs"}),
-        # One leading system message, two efforts, its own words (API reference, 2026-08).
+        # One leading system message, two efforts, its own names (API reference, 2026-08).
         system_messages="merge_leading",
         efforts=named_efforts(none="none", high="high"),
         required_word="any",
@@ -236,19 +237,19 @@ VENDORS = (
     derived(
         "xai",
         "api.x.ai",
-        # Reasoning goes back under this name (recorded requests that were accepted, 2026).
+        # This field in accepted requests (recorded, 2026).
         reasoning_field="reasoning_content",
         reasoning_details=False,
         extra_content=False,
         # Argument not supported on this model: presencePenalty (2026)
         refused=_PENALTIES,
-        # Any role in any order, schemas alone (API reference, 2026-08).
+        # Any role in any order; structured output by schema only (API reference, 2026-08).
         developer_role=True,
         max_tokens_field="max_completion_tokens",
         strict_functions=True,
         response_formats=frozenset({"json_schema"}),
         models=(
-            # Model X does not support parameter reasoningEffort.: only these do (2026).
+            # Model X does not support parameter reasoningEffort. Only these do (2026).
             ModelFacts("grok-3-mini*", {"efforts": named_efforts(low="low", high="high")}),
             ModelFacts("grok-4.*", {"efforts": named_efforts(low="low", high="high")}),
         ),
@@ -256,9 +257,9 @@ VENDORS = (
     derived(
         "gemini",
         "generativelanguage.googleapis.com",
-        # Thoughts that are asked for stand between tags (report, 2026).
+        # Requested thoughts are between tags (report, 2026).
         think_tags=Tags((("<thought>", "</thought>"),)),
-        # Its reasoning goes back as the signatures of calls alone (documentation, 2026-08).
+        # Only the signatures of calls are sent back (documentation, 2026-08).
         reasoning_replay="drop",
         reasoning_details=False,
         # Function call is missing a thought_signature in functionCall parts. (2026); the value that
@@ -266,7 +267,7 @@ VENDORS = (
         extra_content_required={
             "google": {"thought_signature": "skip_thought_signature_validator"}
         },
-        # Efforts, and schemas of a kind (documentation of the compatible API, 2026-08).
+        # Efforts, and structured output by schema (documentation of the compatible API, 2026-08).
         thinks_by_default=True,
         efforts=named_efforts(
             none="none", minimal="minimal", low="low", medium="medium", high="high"

@@ -17,8 +17,9 @@ from typing import Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.common.invalid import missing_parameter
 from translator.wire import items, responses
-from translator.wire.errors import InvalidRequest, UpstreamError
+from translator.wire.errors import UpstreamError
 from translator.wire.json_values import is_null, is_string
 from translator.wire.notices import Notice
 
@@ -52,11 +53,7 @@ class CompactRequest:
         """Raises InvalidRequest for a body that is not a request, or that names no model."""
         request, _ = read_request(body)
         if not request.model:
-            raise InvalidRequest(
-                "Missing required parameter: 'model'.",
-                param="model",
-                code="missing_required_parameter",
-            )
+            raise missing_parameter("model")
         source = request.input or []
         if isinstance(source, str):
             source = [_encoded({"role": "user", "content": source})]

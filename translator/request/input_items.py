@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, TypeVar, assert_never, get_args
+from typing import Literal, assert_never, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
-from translator.common.invalid import at_path, invalid_from
+from translator.common.invalid import at_path, decode_at, invalid_from, missing_parameter
 from translator.common.sealed import Thought, unseal
 from translator.common.tools import INPUT_ARGUMENT, Toolset
 from translator.wire import items, responses
@@ -28,8 +28,6 @@ from translator.wire.json_values import NOT_JSON, as_object, is_string
 from translator.wire.notices import Notice
 
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
-
-_T = TypeVar("_T")
 
 
 class Message(Struct, frozen=True):
@@ -153,36 +151,36 @@ class InputReader:
 
     def _rare_item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
         """An item of a rarer kind, a message without `type`, or a faulty item."""
-        head = _decode(raw, items.Head, path)
+        head = decode_at(raw, items.Head, path)
         if head.type is None and head.role is not None:
-            return self._common_item(_decode(raw, items.PlainMessage, path), path)
+            return self._common_item(decode_at(raw, items.PlainMessage, path), path)
         kind = head.type or "item_reference"
         match kind:
             case _ if kind in _COMMON:
-                return self._common_item(_decode(raw, _COMMON[kind], path), path)
+                return self._common_item(decode_at(raw, _COMMON[kind], path), path)
             case "tool_search_call" | "tool_search_output":
                 return self._tool_search(raw, kind, path)
             case "additional_tools":
                 self._tools.declare(
-                    _decode(raw, items.AdditionalTools, path).tools, f"{path}.tools"
+                    decode_at(raw, items.AdditionalTools, path).tools, f"{path}.tools"
                 )
                 return None
             case "agent_message":
-                agent = _decode(raw, items.AgentMessage, path)
+                agent = decode_at(raw, items.AgentMessage, path)
                 return Message("user", agent.content or agent.encrypted_content, path)
             case "item_reference":
-                self._reference(_decode(raw, items.ItemReference, path).id, path)
+                self._reference(decode_at(raw, items.ItemReference, path).id, path)
                 return None
             case "configuration_update":
-                self._configure(_decode(raw, items.ConfigurationUpdate, path), path)
+                self._configure(decode_at(raw, items.ConfigurationUpdate, path), path)
                 return None
             case "compaction":
-                blob = _decode(raw, items.CompactionItem, path).encrypted_content
+                blob = decode_at(raw, items.CompactionItem, path).encrypted_content
                 return Message("user", read_summary(blob, path), path)
             case "compaction_trigger":
                 return self._trigger(path, last=last)
             case "mcp_call":
-                return _remote_call(_decode(raw, items.McpCall, path), path)
+                return _remote_call(decode_at(raw, items.McpCall, path), path)
             case _:
                 return self._shell_or_patch(raw, kind, path)
 
@@ -190,23 +188,23 @@ class InputReader:
         """Calls of built-in tools that the client runs, and their outputs."""
         match kind:
             case "local_shell_call":
-                local = _decode(raw, items.InputLocalShellCall, path)
+                local = decode_at(raw, items.InputLocalShellCall, path)
                 call_id = local.call_id or local.id or path
                 return Call(call_id, "local_shell", _arguments(local.action, without="type"), path)
             case "local_shell_call_output":
-                output = _decode(raw, items.LocalShellOutput, path)
+                output = decode_at(raw, items.LocalShellOutput, path)
                 return Result(output.call_id or output.id or "", output.output, _noun(kind), path)
             case "shell_call":
-                shell = _decode(raw, items.InputShellCall, path)
+                shell = decode_at(raw, items.InputShellCall, path)
                 return Call(shell.call_id, "shell", _arguments(shell.action), path)
             case "shell_call_output":
-                shown = _decode(raw, items.ShellOutput, path)
+                shown = decode_at(raw, items.ShellOutput, path)
                 return Result(shown.call_id, _text(shown.output), _noun(kind), path)
             case "apply_patch_call":
-                patch = _decode(raw, items.InputApplyPatchCall, path)
+                patch = decode_at(raw, items.InputApplyPatchCall, path)
                 return Call(patch.call_id, "apply_patch", _arguments(patch.operation), path)
             case "apply_patch_call_output":
-                applied = _decode(raw, items.ApplyPatchOutput, path)
+                applied = decode_at(raw, items.ApplyPatchOutput, path)
                 text = applied.output or applied.status or ""
                 return Result(applied.call_id, text, _noun(kind), path)
             case _ if kind in _HOSTED_HISTORY:
@@ -244,10 +242,10 @@ class InputReader:
 
     def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result:
         if kind == "tool_search_call":
-            search = _decode(raw, items.InputToolSearchCall, path)
+            search = decode_at(raw, items.InputToolSearchCall, path)
             self._last_search = search.call_id or path
             return Call(self._last_search, "tool_search", _text(search.arguments), path)
-        found = _decode(raw, items.ToolSearchOutput, path)
+        found = decode_at(raw, items.ToolSearchOutput, path)
         text = _json({"tools": self._tools.declare(found.tools, f"{path}.tools")})
         return Result(found.call_id or self._last_search, text, _noun(kind), path)
 
@@ -276,22 +274,18 @@ class InputReader:
 
     def _configure(self, update: items.ConfigurationUpdate, path: str) -> None:
         if not isinstance(update.reasoning, msgspec.UnsetType):
-            self.reasoning = _decode(
+            self.reasoning = decode_at(
                 update.reasoning, responses.ReasoningConfig, f"{path}.reasoning"
             )
         if not isinstance(update.text, msgspec.UnsetType):
-            self.text = _decode(update.text, responses.TextConfig, f"{path}.text")
+            self.text = decode_at(update.text, responses.TextConfig, f"{path}.text")
 
 
 def _result(
     item: items.FunctionCallOutput | items.CustomToolCallOutput, noun: str, path: str
 ) -> Result:
     if not item.call_id:
-        raise InvalidRequest(
-            f"Missing required parameter: '{path}.call_id'.",
-            param=f"{path}.call_id",
-            code="missing_required_parameter",
-        )
+        raise missing_parameter(f"{path}.call_id")
     output = item.output
     if is_string(output):
         return Result(item.call_id, output, noun, path)
@@ -319,13 +313,6 @@ def _remote_call(call: items.McpCall, path: str) -> Message:
     if call.output is not None:
         lines.append(f"[result: {call.output}]")
     return Message("assistant", "\n".join(lines), path)
-
-
-def _decode(raw: Raw, type: type[_T], path: str) -> _T:
-    try:
-        return msgspec.json.decode(raw, type=type)
-    except NOT_JSON as error:
-        raise at_path(invalid_from(error), path) from None
 
 
 def _json(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.common.invalid import missing_parameter
 from translator.common.tools import Toolset
 from translator.dialects import Dialect
 from translator.wire import responses
@@ -88,7 +89,9 @@ def write_chat_request(
     Completions cannot express.
     """
     refuse_unsupported(request, previous_known=earlier is not None)
-    model = target.model or _required_model(request)
+    model = target.model or request.model
+    if not model:
+        raise missing_parameter("model")
     dialect = dialect.for_model(model)
     tools = Toolset(
         strict_functions=dialect.strict_functions,
@@ -99,11 +102,7 @@ def write_chat_request(
     reader = InputReader(tools)
     input_items = reader.read(request.input or None, earlier or ())
     if not input_items and request.generate is not False:
-        raise InvalidRequest(
-            "Missing required parameter: 'input'.",
-            param="input",
-            code="missing_required_parameter",
-        )
+        raise missing_parameter("input")
     request = msgspec.structs.replace(
         request,
         text=reader.text or request.text,
@@ -174,11 +173,3 @@ def write_chat_request(
         one_call=request.parallel_tool_calls is False,
         compacts=reader.compacts,
     )
-
-
-def _required_model(request: responses.Request) -> str:
-    if not request.model:
-        raise InvalidRequest(
-            "Missing required parameter: 'model'.", param="model", code="missing_required_parameter"
-        )
-    return request.model

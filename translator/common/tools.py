@@ -289,7 +289,7 @@ class Toolset:
             )
         self.hosted.add(kind)
         self.notices.append(
-            Notice(path, "tool_dropped", f"Tools of type {kind} cannot run here; it was left out.")
+            Notice(path, "tool_dropped", f"A tool of type {kind} cannot run here; it was left out.")
         )
 
     def forget_declarations(self) -> None:

@@ -24,13 +24,7 @@ from . import parameters
 from .compaction import without_output_format
 from .conversation import Conversation, write_messages
 from .input_items import InputReader
-from .tool_choice import (
-    accepted_choice,
-    accepted_kinds,
-    no_call,
-    read_tool_choice,
-    tool_fields,
-)
+from .tool_choice import resolve_tool_choice, tool_fields
 from .unsupported import ignored, refuse_unsupported
 
 FORWARDED_BY_DEFAULT = (
@@ -128,12 +122,14 @@ def write_chat_request(
         raise InvalidRequest(
             "Invalid 'input': it contains no message.", param="input", code="invalid_value"
         )
-    kinds = accepted_kinds(dialect, thinking=reasoning.thinking)
-    if reader.compacts:
-        choice = no_call(kinds)
-    else:
-        choice = read_tool_choice(request.tool_choice, tools, notices)
-        choice = accepted_choice(choice, kinds, notices)
+    choice = resolve_tool_choice(
+        request.tool_choice,
+        tools,
+        dialect,
+        notices,
+        thinking=reasoning.thinking,
+        compacts=reader.compacts,
+    )
     fields: dict[str, Any] = {
         "model": model,
         "messages": conversation.messages,

@@ -34,8 +34,29 @@ class ToolChoice(Struct, frozen=True):
     """Function names that may be called; None: all."""
 
 
-def read_tool_choice(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolChoice:
-    """The client's choice. Raises InvalidRequest for one that is malformed or names no tool."""
+def resolve_tool_choice(
+    raw: Raw | UnsetType,
+    tools: Toolset,
+    dialect: Dialect,
+    notices: list[Notice],
+    *,
+    thinking: bool,
+    compacts: bool,
+) -> ToolChoice:
+    """The choice for the upstream; for a compaction none, whatever the client chose.
+
+    Raises InvalidRequest for a choice that is malformed or names an undeclared tool.
+    """
+    accepted = dialect.tool_choices
+    if thinking and dialect.tool_choices_thinking is not None:
+        accepted = dialect.tool_choices_thinking
+    if compacts:
+        return _no_call(accepted)
+    return _weakened(_read(raw, tools, notices), accepted, notices)
+
+
+def _read(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolChoice:
+    """The client's choice."""
     value: object = None if isinstance(raw, UnsetType) else msgspec.json.decode(raw)
     if value is None:
         return ToolChoice()
@@ -59,10 +80,10 @@ def read_tool_choice(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]
     )
 
 
-def accepted_choice(
+def _weakened(
     choice: ToolChoice, accepted: frozenset[ChoiceKind], notices: list[Notice]
 ) -> ToolChoice:
-    """The choice that an upstream which accepts these kinds gets: weakened to "auto", or unset."""
+    """The choice, weakened to "auto" where its kind is not accepted, or unset."""
     kind, allowed = choice.kind, choice.allowed
     if kind is not None and kind not in accepted and kind != "auto":
         message = f"The upstream does not accept '{kind}' here."
@@ -77,18 +98,11 @@ def accepted_choice(
     return ToolChoice(kind, choice.name, allowed)
 
 
-def no_call(accepted: frozenset[ChoiceKind]) -> ToolChoice:
+def _no_call(accepted: frozenset[ChoiceKind]) -> ToolChoice:
     """The nearest choice to "none" that the upstream accepts; calls in the answer do not count."""
     if "none" in accepted:
         return ToolChoice("none")
     return ToolChoice("auto" if "auto" in accepted else None, allowed=frozenset())
-
-
-def accepted_kinds(dialect: Dialect, *, thinking: bool) -> frozenset[ChoiceKind]:
-    """The kinds of choice that the upstream accepts."""
-    if thinking and dialect.tool_choices_thinking is not None:
-        return dialect.tool_choices_thinking
-    return dialect.tool_choices
 
 
 def tool_fields(

@@ -28,7 +28,7 @@ class ReasoningFields(Struct, frozen=True):
 
 
 class FormatFields(Struct, frozen=True):
-    """The chat fields of an output format; the instruction that stands in for a missing one."""
+    """The chat fields of an output format; the instruction that replaces a missing one."""
 
     fields: dict[str, Any]
     instruction: str | None = None

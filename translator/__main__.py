@@ -3,8 +3,8 @@
     translator serve     run the service in front of one upstream or a table of models
     translator probe     find out which dialect an upstream speaks
     translator convert   print the chat request for a Responses request
-    translator replay    print the Responses events for an upstream's body, or replay a recording
-    translator fixture   turn a recorded exchange into a test fixture
+    translator replay    print the Responses events for an upstream's body, or replay a capture
+    translator fixture   turn a captured exchange into a test fixture
     translator tail      show the exchanges of a running service
     translator dialects  print the known dialects and their facts
     translator codex     print or write the configuration of Codex CLI

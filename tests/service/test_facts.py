@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from translator import DIALECTS, Dialect
-from translator.dialects.table import all_facts, fact_lines
+from translator.common.toml import toml_lines
+from translator.dialects.table import all_facts
 from translator.dialects.think_tags import Tags
 from translator.service.config.facts import FACTS, resolved
 from translator.service.config.settings import SettingsError, read_table
@@ -71,7 +72,7 @@ def test_false_takes_a_fact_away_that_can_be_none() -> None:
 @pytest.mark.parametrize("name", DIALECTS)
 def test_all_facts_that_are_printed_can_be_given(name: str) -> None:
     """What `translator dialects NAME` prints makes any dialect into that one."""
-    printed = "[upstreams.up.facts]\n" + "\n".join(fact_lines(all_facts(DIALECTS[name])))
+    printed = "[upstreams.up.facts]\n" + "\n".join(toml_lines(all_facts(DIALECTS[name])))
     dialect = dialect_of(printed)
     assert all_facts(dialect) == all_facts(DIALECTS[name])
     for fact in FACTS:

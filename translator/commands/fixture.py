@@ -1,4 +1,4 @@
-"""`translator fixture`: turns a recorded exchange into a test fixture."""
+"""`translator fixture`: turns a captured exchange into a test fixture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from translator.captures.fixture import default_name, fixture_of
-from translator.captures.folder import Folder, NotKept
+from translator.captures.folder import Capture, CaptureError
 
 from .common import Commands, UsageError
 
@@ -17,13 +17,13 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "fixture",
-        help="turn a recorded exchange into a test fixture",
-        description="Turns an exchange recorded by serve --trace into a test fixture: the request, "
+        help="turn a captured exchange into a test fixture",
+        description="Turns an exchange captured by serve --trace into a test fixture: the request, "
         "the chat request, the upstream's response, and the current output. Review the files "
         "before you commit them: they contain all message content.",
     )
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="the recorded exchange")
+    add("folder", metavar="FOLDER", help="the captured exchange")
     add(
         "--name",
         metavar="UPSTREAM/CASE",
@@ -43,11 +43,11 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        folder = Folder(Path(options.folder))
-        files = fixture_of(folder, options.title)
-    except NotKept as error:
+        capture = Capture(Path(options.folder))
+        files = fixture_of(capture, options.title)
+    except CaptureError as error:
         raise UsageError(f"{options.folder} cannot become a fixture: {error}") from None
-    name = options.name or default_name(folder)
+    name = options.name or default_name(capture)
     if not _NAME.fullmatch(name):
         raise UsageError(f"--name: {name!r} is not of the form UPSTREAM/CASE")
     place = Path(options.to) / name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from translator.common.toml import toml_key
+
 from .common import Commands
 from .settings import service_imports
 
@@ -23,13 +25,12 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     with service_imports("key"):
         from translator.service.base.keys import new_key, store
-        from translator.service.config.sections import shown_key
     key = new_key()
     name: str = options.name
     print(f"Key of {name}, shown only once. The client sends it as Authorization: Bearer KEY.")
     print(f"\n{key}\n")
     print("Add its hash to the settings file:")
-    print(f'\n[clients.{shown_key(name)}]\nkeys = ["{store(key)}"]')
+    print(f'\n[clients.{toml_key(name)}]\nkeys = ["{store(key)}"]')
     return 0
 
 

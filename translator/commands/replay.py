@@ -1,6 +1,6 @@
 """`translator replay`: prints the Responses events for an upstream's response body.
 
-A recorded exchange is replayed as a whole, and compared with the recording.
+A captured exchange is replayed as a whole, and compared with the capture.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 import translator
-from translator.captures.folder import Folder, Kept, NotKept
-from translator.captures.replay import compared, replayed
+from translator.captures.folder import Capture, CaptureError, Manifest
+from translator.captures.replay import compare, replay
 
 from .common import Commands, UsageError, add_dialect, one_line, read, translation, write
 
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         nargs="?",
         default="-",
         metavar="FILE|FOLDER",
-        help="the response body, or a recorded exchange (default: -, standard input)",
+        help="the response body, or a captured exchange (default: -, standard input)",
     )
     add_dialect(parser)
     parser.add_argument(
@@ -75,18 +75,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _exchange(path: Path, *, as_json: bool) -> int:
-    """Replay a recorded exchange and print the comparison; with `as_json`, also the events."""
+    """Replay a captured exchange and print the comparison; with `as_json`, also the events."""
     try:
-        folder = Folder(path)
-        now = replayed(folder)
-        verdict = compared(folder, now)
-    except NotKept as error:
+        capture = Capture(path)
+        now = replay(capture)
+        verdict = compare(capture, now)
+    except CaptureError as error:
         raise UsageError(f"{path} cannot be replayed: {error}") from None
     out = sys.stderr if as_json else sys.stdout
     if as_json:
         values = now.events or filter(None, [now.response or now.error])
         write(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
-    print(summary(folder.kept), file=out)
+    print(summary(capture.manifest), file=out)
     for one in verdict:
         what = "the same" if not one.diff else "not the same"
         print(f"  {one.name:<14} {what}, {one.lines} lines", file=out)
@@ -95,11 +95,12 @@ def _exchange(path: Path, *, as_json: bool) -> int:
     return 1 if any(one.diff for one in verdict) else 0
 
 
-def summary(kept: Kept) -> str:
-    """One line about a recorded exchange."""
-    where = f" on {kept.upstream.name}" if kept.upstream is not None else ""
-    dialect = f" (dialect {kept.dialect})" if kept.dialect else ""
+def summary(manifest: Manifest) -> str:
+    """One line about a captured exchange."""
+    where = f" on {manifest.upstream.name}" if manifest.upstream is not None else ""
+    dialect = f" (dialect {manifest.dialect})" if manifest.dialect else ""
     return (
-        f"{kept.at} {kept.method} {kept.path}: {kept.model or 'no model'}{where}{dialect}, "
-        f"{kept.outcome or kept.status} in {kept.seconds:.1f}s"
+        f"{manifest.at} {manifest.method} {manifest.path}: "
+        f"{manifest.model or 'no model'}{where}{dialect}, "
+        f"{manifest.outcome or manifest.status} in {manifest.seconds:.1f}s"
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import get_args
+
+from translator.wire.events import ReasoningEvents
 
 from .common import Commands, UsageError, whole_number
 from .settings import add_settings, service_imports, settings_errors, settings_of
 
-REASONING_EVENTS = ("summary", "text", "both", "none")
+REASONING_EVENTS = get_args(ReasoningEvents)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 

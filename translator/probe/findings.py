@@ -15,8 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from translator.common.schemas import SchemaRules
+from translator.common.toml import toml_lines
 from translator.dialects.dialect import ChoiceKind, Dialect
-from translator.dialects.table import fact_lines
 from translator.dialects.think_tags import Tags
 from translator.wire.json_values import as_object
 
@@ -70,7 +70,7 @@ class FactValue(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({self.name: self.values[0]})[0]
+        return toml_lines({self.name: self.values[0]})[0]
 
     def agrees(self, dialect: Dialect) -> bool:
         return getattr(dialect, self.name) in self.values
@@ -90,7 +90,7 @@ class ThinksByDefault(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({self.fact: self.by_default})[0]
+        return toml_lines({self.fact: self.by_default})[0]
 
     def agrees(self, dialect: Dialect) -> bool:
         """True also where no other fact depends on it: then it is a property of the model."""
@@ -358,7 +358,7 @@ class ExtraFields(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({"extra": self.fields})[0]
+        return toml_lines({"extra": self.fields})[0]
 
     def agrees(self, dialect: Dialect) -> bool:
         return self.fields.items() <= dialect.extra.items()

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from translator.common.toml import toml_lines
 from translator.dialects import BASE, DIALECTS, Dialect, known_host
-from translator.dialects.table import fact_lines, own_facts
+from translator.dialects.table import own_facts
 from translator.service.config.sections import shown_key
 
 from .findings import Finding, contradicted, corrected
@@ -133,7 +134,7 @@ def settings_lines(
         reasons = [finding for finding in left if fact in finding.facts]
         left = [finding for finding in left if finding not in reasons]
         lines += [f"# {finding.evidence}" for finding in reasons]
-        lines += fact_lines({fact: value})
+        lines += toml_lines({fact: value})
     return lines
 
 

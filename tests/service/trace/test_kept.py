@@ -236,7 +236,7 @@ async def test_what_is_refused_here_is_kept(
     assert_replays(wrong, capsys)
     assert_replays(half, capsys)
     assert main(["replay", str(nowhere)]) == 2
-    assert "it went nowhere: The model 'm' does not exist." in capsys.readouterr().err
+    assert "it was never routed: The model 'm' does not exist." in capsys.readouterr().err
     assert main(["fixture", str(half), "--to", str(tmp_path)]) == 2
     assert main(["fixture", str(nowhere), "--to", str(tmp_path)]) == 2
     assert main(["fixture", str(wrong), "--to", str(tmp_path), "--name", "up/wrong"]) == 0
@@ -318,7 +318,7 @@ async def test_an_upstream_that_is_not_there_is_kept(
     assert files(folder) == {"exchange.toml", "request.json", "chat.json", "error.json"}
     assert_replays(folder, capsys)
     assert main(["fixture", str(folder), "--to", str(tmp_path)]) == 2
-    assert "nothing came from the upstream" in capsys.readouterr().err
+    assert "the upstream sent nothing" in capsys.readouterr().err
 
 
 async def test_what_a_client_that_left_had_got_is_kept(

@@ -26,8 +26,8 @@ from msgspec.structs import replace
 
 import translator
 from translator import Notice, Options, Target, TranslatorError, UpstreamError
-from translator.captures import folder as kept
-from translator.captures.folder import Answered, Kept
+from translator.captures import folder as captures
+from translator.captures.folder import Manifest, UpstreamAnswer
 from translator.captures.run import error_answer
 from translator.service.base.background import Background
 from translator.service.base.version import VERSION
@@ -195,14 +195,14 @@ class _Attempt(Struct):
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         if self.body is not None:
-            yield kept.CHAT, self.body
+            yield captures.CHAT, self.body
         if self.status is None or self.overflow:
             return
         body = b"".join(self.received)
         if self.is_refusal:
-            yield "upstream.http", kept.http_text(self.status, self.kept_headers, body)
+            yield "upstream.http", captures.http_text(self.status, self.kept_headers, body)
         else:
-            yield kept.body_name(body), body
+            yield captures.body_name(body), body
 
     @property
     def kept_headers(self) -> dict[str, str]:
@@ -343,39 +343,42 @@ class _Gathered:
                 continue
             limit -= len(clean)
             files[name] = clean
-        files[kept.EXCHANGE] = redaction(kept.exchange_toml(self._kept(left_out)))
+        files[captures.EXCHANGE] = redaction(captures.exchange_toml(self._manifest(left_out)))
         return files
 
     def _bodies(self, left_out: list[str], redaction: Redaction) -> Iterator[tuple[str, bytes]]:
         if self._request is not None:
-            yield kept.REQUEST, self._request
+            yield captures.REQUEST, self._request
         else:
-            left_out.append(f"{kept.REQUEST}: too large")
+            left_out.append(f"{captures.REQUEST}: too large")
         if self._earlier is not None:
-            yield kept.EARLIER, msgspec.json.encode(self._earlier)
+            yield captures.EARLIER, msgspec.json.encode(self._earlier)
         if self._error is not None:
-            yield kept.ERROR, _pretty(error_answer(self._error))
+            yield captures.ERROR, _pretty(error_answer(self._error))
         if self._response is not None:
-            yield kept.RESPONSE, _pretty(self._response)
+            yield captures.RESPONSE, _pretty(self._response)
         spelled = _spells_a_secret(self._events, redaction)
         if spelled:
             left_out.append("the answer: the model spelled a key in it")
         elif self._events:
-            yield kept.EVENTS, b"".join(translator.encode_json(one) + b"\n" for one in self._events)
+            yield (
+                captures.EVENTS,
+                b"".join(translator.encode_json(one) + b"\n" for one in self._events),
+            )
         for number, attempt in enumerate(reversed(self._attempts)):
             place = f"attempt_{len(self._attempts) - number}/" if number else ""
             if attempt.body is None:
-                left_out.append(f"{place}{kept.CHAT}: too large")
+                left_out.append(f"{place}{captures.CHAT}: too large")
             if attempt.overflow:
                 left_out.append(f"{place}the upstream's answer, and what became of it: too large")
             unreadable = attempt.translated is None and "content-encoding" in attempt.headers
             if unreadable:
                 left_out.append(f"{place}the upstream's answer: compressed")
             for name, content in attempt.files():
-                if name == kept.CHAT or not (unreadable or (spelled and not number)):
+                if name == captures.CHAT or not (unreadable or (spelled and not number)):
                     yield place + name, content
 
-    def _kept(self, left_out: list[str]) -> Kept:
+    def _manifest(self, left_out: list[str]) -> Manifest:
         record, route = self._record, self._route
         last = self._attempts[-1] if self._attempts else self._coming
         if route is None:
@@ -383,7 +386,7 @@ class _Gathered:
         else:
             dialect, options = last.dialect or route.dialect, route.options
             target = Target(route.upstream_model, route.max_output_tokens, route.vision)
-        return Kept(
+        return Manifest(
             translator=VERSION,
             id=record.request_id,
             at=_iso(self._began),
@@ -403,15 +406,17 @@ class _Gathered:
             notices=list(last.notices),
             upstream=self._answered(last) if self._attempts else None,
             dialect=dialect.name if dialect else "",
-            dialect_fields=kept.facts_of(dialect, target.model or record.model) if dialect else {},
+            dialect_fields=captures.facts_of(dialect, target.model or record.model)
+            if dialect
+            else {},
             options=_differing(options, Options()),
             target=_differing(target, Target()),
         )
 
-    def _answered(self, attempt: _Attempt) -> Answered:
+    def _answered(self, attempt: _Attempt) -> UpstreamAnswer:
         upstream = self._route.upstream if self._route is not None else None
         error = None if attempt.is_refusal else attempt.error
-        return Answered(
+        return UpstreamAnswer(
             name=upstream.name if upstream is not None else "",
             own_key=upstream is not None and upstream.has_credential,
             status=attempt.status,

@@ -16,17 +16,16 @@ from typing import Any
 import msgspec
 
 from translator.dialects import DIALECTS, EFFORT_LEVELS, Dialect
+from translator.dialects.dialect import IDENTITY_FIELDS
 from translator.dialects.think_tags import Tags
 from translator.wire.json_values import as_object
 
 from .sections import fields, shown_key, takes_none, unknown
 
-_IDENTITY = frozenset({"name", "hosts", "models"})
-
 FACTS: Mapping[str, Any] = {
     field.name: field.type
     for field in msgspec.structs.fields(Dialect)
-    if field.name not in _IDENTITY
+    if field.name not in IDENTITY_FIELDS
 }
 """The facts that can be given, with their types."""
 
@@ -34,8 +33,8 @@ FACTS: Mapping[str, Any] = {
 def read_facts(table: Mapping[str, object], path: str, problems: list[str]) -> dict[str, Any]:
     """The facts in a table, with every mistake in it added to `problems`."""
     missing = {key for key in table if table[key] is False and takes_none(FACTS.get(key))}
-    problems += [f"{path}.{key}: belongs to the dialect" for key in table if key in _IDENTITY]
-    skipped = missing | _IDENTITY
+    problems += [f"{path}.{key}: belongs to the dialect" for key in table if key in IDENTITY_FIELDS]
+    skipped = missing | IDENTITY_FIELDS
     given = {key: item for key, item in table.items() if key not in skipped}
     facts = fields(FACTS, given, path, problems, noun="fact")
     # What has the right type and would not work:

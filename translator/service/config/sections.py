@@ -7,8 +7,6 @@ it. A mistake is a sentence behind its path, as in `server.port: expected int <=
 from __future__ import annotations
 
 import difflib
-import json
-import re
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
@@ -16,9 +14,9 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-T = TypeVar("T", bound=Struct)
+from translator.common.toml import toml_key
 
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+T = TypeVar("T", bound=Struct)
 
 
 def read_section(
@@ -136,6 +134,5 @@ def unknown(key: str, known: Iterable[str], noun: str = "setting") -> str:
     return f"there is no such {noun}; known: {', '.join(known)}"
 
 
-def shown_key(name: str) -> str:
-    """A key as TOML writes it."""
-    return name if _BARE_KEY.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+shown_key = toml_key
+"""A key as TOML writes it."""

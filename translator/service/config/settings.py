@@ -24,8 +24,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from translator import Dialect, Options
+from translator.common.tools import HostedTools
 from translator.dialects import known_host
 from translator.service.base.keys import StoredKey, read_stored
+from translator.wire.events import ReasoningEvents
 
 from .checks import (
     dialect_problems,
@@ -40,8 +42,6 @@ from .facts import read_facts, resolved
 from .sections import named_sections, read_section, shown_key, unknown
 
 LogFormat = Literal["text", "json"]
-ReasoningEvents = Literal["summary", "text", "both", "none"]
-HostedTools = Literal["drop", "reject"]
 Positive = Annotated[int, Meta(gt=0)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]

@@ -17,7 +17,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from translator.__main__ import main
-from translator.service.config.settings import Server, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Server
 from translator.service.server.workers import MARGIN_S
 from translator.service.telemetry.metrics import Metrics
 

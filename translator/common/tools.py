@@ -48,6 +48,9 @@ REPEAT_MARK = "~"
 upstreams count from 0 in every answer). The request side takes both off: the upstream sees the
 ids that it gave."""
 
+HostedTools = Literal["drop", "reject"]
+"""What becomes of a hosted tool, which cannot run here: it is dropped with a notice, or refused."""
+
 Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch"]
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
 from translator.common.schemas import SchemaRules
+from translator.wire.responses import Effort
 
 from .think_tags import Tags
 
 ChoiceKind = Literal["auto", "none", "required", "named"]
 Efforts = Mapping[str, Mapping[str, Any]]
 
-EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+EFFORT_LEVELS: tuple[str, ...] = get_args(Effort)
 """The Responses API's levels of `reasoning.effort`, from least to most."""
+
+IDENTITY_FIELDS = frozenset({"name", "hosts", "models"})
+"""The fields of `Dialect` that are no facts: which upstreams and models it applies to."""
 
 
 def named_efforts(field: str = "reasoning_effort", **names: str) -> Efforts:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from translator.common.toml import toml_key
 from translator.dialects import BASE, DIALECTS, Dialect, known_host
 from translator.dialects.table import fact_lines, own_facts
-from translator.service.config.sections import shown_key
 
 from .findings import Finding, contradicted, corrected
 
@@ -119,7 +119,7 @@ def settings_lines(
     fit: Fit, *, name: str, base_url: str, api_key_env: str | None, given: Sequence[str] = ()
 ) -> list[str]:
     """`[upstreams.NAME]` and its facts, in TOML; `given` are lines that stand there as they are."""
-    section = f"upstreams.{shown_key(name)}"
+    section = f"upstreams.{toml_key(name)}"
     lines = [f"[{section}]", f"base_url = {_text(base_url)}"]
     if api_key_env is not None:
         lines.append(f"api_key_env = {_text(api_key_env)}")

@@ -13,11 +13,16 @@ openai-node throws on a type that it does not know.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from .deltas import Logprob
 from .items import OutputItem, OutputPart, SummaryText, UrlCitation
 from .responses import Response
+
+ReasoningEvents = Literal["summary", "text", "both", "none"]
+"""The family of events that shows reasoning: summary, raw text, both, or none of them."""
 
 
 class _Event(Struct, frozen=True, tag_field="type"):

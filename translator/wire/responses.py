@@ -18,6 +18,10 @@ Verbosity = Literal["low", "medium", "high"]
 Tier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
+INCLUDE_LOGPROBS = "message.output_text.logprobs"
+INCLUDE_REASONING = "reasoning.encrypted_content"
+"""The values of `include` that are supported."""
+
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _MetadataKey = Annotated[str, Meta(max_length=64)]
 _MetadataValue = Annotated[str, Meta(max_length=512)]

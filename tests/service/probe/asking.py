@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 
 from translator.probe.report import Report, as_settings, probe
-from translator.service.config.settings import Upstream, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Upstream
 
 from .scripted import JSON
 

@@ -19,7 +19,7 @@ from translator.dialects import DIALECTS
 from translator.probe import report as service
 from translator.probe.notebook import CouldNotAsk
 from translator.probe.report import Report, as_json
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 
 from . import scripted, upstreams
 from .asking import ask

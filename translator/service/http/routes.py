@@ -27,7 +27,8 @@ from starlette.types import Receive, Scope, Send
 from translator.common.invalid import nested_too_deeply
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
-from translator.service.models.table import Route, unlisted
+from translator.service.models.info import unlisted_model_info
+from translator.service.models.table import Route
 from translator.service.turns.counts import check_counts
 from translator.service.turns.turn import Turns
 from translator.service.upstreams.health import Readiness
@@ -185,7 +186,7 @@ class Endpoints:
 
     async def _listed(self, exchange: Exchange, upstream: Upstream) -> None:
         """The upstream's models that the client may use, with Codex's catalog beside them."""
-        describe = partial(unlisted, upstream=upstream, server=self._turns.server)
+        describe = partial(unlisted_model_info, upstream=upstream, server=self._turns.server)
         opening = self._turns.upstreams.open(
             upstream,
             "models",

@@ -1,4 +1,4 @@
-"""Single facts of a dialect in the settings: what they change, and what each mistake is called."""
+"""Facts of a dialect in the settings: their effect, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UP: dict[str, Any] = {"base_url": "https://api.fireworks.ai/inference/v1"}
 
 
 def dialect_of(toml: str, model: str = "m") -> Dialect:
-    """The dialect of a model under settings that hold these lines."""
+    """The dialect of a model with these lines in the settings."""
     text = '[upstreams.up]\nbase_url = "https://api.fireworks.ai/inference/v1"\n' + toml
     return ModelTable(read_table(tomllib.loads(text), {}), created=0).route(model).dialect
 
@@ -71,7 +71,7 @@ def test_false_takes_a_fact_away_that_can_be_none() -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_all_facts_that_are_printed_can_be_given(name: str) -> None:
-    """What `translator dialects NAME` prints makes any dialect into that one."""
+    """The output of `translator dialects NAME` turns any dialect into that one."""
     printed = "[upstreams.up.facts]\n" + "\n".join(fact_lines(all_facts(DIALECTS[name])))
     dialect = dialect_of(printed)
     assert all_facts(dialect) == all_facts(DIALECTS[name])
@@ -80,7 +80,7 @@ def test_all_facts_that_are_printed_can_be_given(name: str) -> None:
 
 
 def test_the_last_word_is_the_models() -> None:
-    """Dialect, its facts for the model, the upstream's facts, the model's own."""
+    """Precedence: dialect, its facts for the model, the upstream's facts, the model's own."""
     known = resolve_dialect("fireworks", "accounts/x/models/gpt-oss-120b")
     assert known.efforts == DIALECTS["fireworks"].for_model("gpt-oss").efforts
     assert known.models == ()

@@ -1,4 +1,4 @@
-"""What an operator can set, and what each mistake is called."""
+"""Settings: values, defaults, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_the_command_line_wins_over_the_file() -> None:
 
 
 def test_every_option_of_the_core_can_be_set_for_all_and_for_one_model() -> None:
-    """The defaults are the core's; a model says otherwise for itself."""
+    """The defaults are the core's; a model overrides them for itself."""
     names = set(Options.__struct_fields__)
     assert names <= set(Server.__struct_fields__)
     assert names <= set(ModelSection.__struct_fields__)

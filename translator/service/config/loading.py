@@ -251,7 +251,9 @@ def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, Cl
                 for model in section.models or ()
                 if model not in models
             ]
-        clients[name] = ClientConfig(**(msgspec.structs.asdict(section) | {"keys": keys}))
+        fields = msgspec.structs.asdict(section)
+        fields["keys"] = keys
+        clients[name] = ClientConfig(**fields)
     if table.get("clients") == {}:
         problems.append("clients: no client is given; without this section requests need no key")
     return clients

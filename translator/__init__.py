@@ -42,10 +42,10 @@ Streaming response
     none of them raises. `encode_sse(event)` is an event as server-sent event bytes, `DONE` the end
     of the stream.
     Exactly one terminal event ends a response: response.completed, response.incomplete or
-    response.failed. It comes from `receive` when the upstream sends [DONE], else from `close`;
-    after it `t.finished` is True and no method returns another event. `t.close(error)` ends a
-    response whose connection broke, with an `error` event and response.failed. `t.heartbeat()` is
-    an event that keeps a silent stream open.
+    response.failed. It comes from `receive` when the upstream sends [DONE] or an error, else from
+    `close`; after it `t.finished` is True and no method returns another event. `t.close(error)`
+    ends a response whose connection broke, with an `error` event and response.failed.
+    `t.heartbeat()` is an event that keeps a silent stream open.
     `t.response` is the response so far, final after the terminal event. `t.error` is the
     UpstreamError of a failed one.
 

@@ -1,11 +1,11 @@
-"""Settings: structs for the sections of the TOML file, and for what the service makes of them.
+"""Settings: structs of the TOML sections, as written and as resolved.
 
     settings = [ server ], upstreams, [ models ], [ clients ] ;
 
-`Server`, `UpstreamSection`, `ModelSection` and `ClientSection` are sections as they are written.
-`Upstream`, `Model` and `ClientConfig` are resolved: a dialect is known by name (of an upstream) or
-holds the facts themselves (of a model) and is never "auto", an API key is the key and not the name
-of its variable, and a model points to its upstream. `loading.py` turns the former into the latter.
+`Server`, `UpstreamSection`, `ModelSection` and `ClientSection` mirror the TOML. `loading.py`
+resolves them into `Upstream`, `Model` and `ClientConfig`: the dialect of an upstream is a name but
+never "auto", that of a model holds its facts, an API key is the key and not the name of its
+variable, and a model refers to its upstream.
 
 A limit carries its unit in its name. The docstrings of the sections' fields are the reference in
 docs/operations.md.

@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.service.wire import Call, ScriptedUpstream, say_hello, serving
 from translator.service.base.keys import new_key, store
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 
 EXAMPLES = 200
 LISTED: dict[str, Any] = {

@@ -21,13 +21,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from translator.service.config import settings as module
-from translator.service.config.settings import (
-    ClientKeys,
-    ModelSection,
-    Server,
-    UpstreamSection,
-    read_table,
-)
+from translator.service.config.loading import read_table
+from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
 from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +33,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "[server]": Server,
     "[upstreams.NAME]": UpstreamSection,
     '[models."ID"]': ModelSection,
-    "[clients.NAME]": ClientKeys,
+    "[clients.NAME]": ClientSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 

@@ -11,7 +11,8 @@ import httpx
 
 from translator.probe.report import Report, as_settings
 from translator.probe.run import probe
-from translator.service.config.settings import Upstream, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Upstream
 
 from .scripted import JSON
 

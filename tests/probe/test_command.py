@@ -19,7 +19,7 @@ from translator.dialects import DIALECTS
 from translator.probe import run as service
 from translator.probe.report import Report, as_json
 from translator.probe.state import ProbeFailed
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 
 from . import scripted, upstreams
 from .probing import run_probe

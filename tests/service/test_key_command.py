@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from translator.__main__ import main
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 
 from .wire import ScriptedUpstream, client_of
 

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from translator.service.base.keys import new_key, store
-from translator.service.config.settings import Settings, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Settings
 
 from .wire import (
     BOUND_S,

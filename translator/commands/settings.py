@@ -58,7 +58,7 @@ def settings_of(
 ) -> Settings:
     """The settings that the options select; raises UsageError. `server` overrides `[server]`."""
     with service_imports(command):
-        from translator.service.config.settings import override, read_file, read_options
+        from translator.service.config.loading import override, read_file, read_options
     with settings_errors():
         if options.config is not None:
             for name in ("upstream", "dialect", "api_key_env"):

@@ -24,7 +24,7 @@ import httpx
 import uvicorn
 
 from translator.service.base.colours import Style
-from translator.service.config.settings import read_options
+from translator.service.config.loading import read_options
 from translator.service.http.app import create_app
 from translator.setup.codex import plain_config
 

@@ -15,10 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from translator.common.toml import toml_lines
+from translator.common.toml import toml_key, toml_lines
 from translator.dialects import BASE, DIALECTS, Dialect, known_host
 from translator.dialects.table import own_facts
-from translator.service.config.sections import shown_key
 
 from .findings import Finding, contradicted, corrected
 
@@ -122,7 +121,7 @@ def settings_lines(
     fit: Fit, *, name: str, base_url: str, api_key_env: str | None, given: Sequence[str] = ()
 ) -> list[str]:
     """`[upstreams.NAME]` and its facts, in TOML; `given` lines are added to the section."""
-    section = f"upstreams.{shown_key(name)}"
+    section = f"upstreams.{toml_key(name)}"
     lines = [f"[{section}]", f"base_url = {_toml(base_url)}"]
     if api_key_env is not None:
         lines.append(f"api_key_env = {_toml(api_key_env)}")

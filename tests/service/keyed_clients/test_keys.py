@@ -17,7 +17,8 @@ from tests.service.wire import (
     serving,
 )
 from translator.service.base.keys import new_key, read_stored, salt_of, store
-from translator.service.config.settings import SettingsError, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import SettingsError
 from translator.service.server.run import _say_who_may_ask
 
 from .keyed import (
@@ -72,7 +73,7 @@ def test_what_is_no_hash_is_not_taken_for_one(text: str) -> None:
 @pytest.mark.parametrize(
     ("clients", "problem"),
     [
-        ({}, "clients: no client is given; without this section everyone may ask"),
+        ({}, "clients: no client is given; without this section requests need no key"),
         ([], "clients: expected a table, as in [clients.NAME]"),
         ({"a": {}}, "clients.a.keys: is missing"),
         ({"a": {"keys": []}}, "clients.a.keys: no key is given; translator key new a makes one"),

@@ -27,7 +27,7 @@ from translator.common.sealed import Thought, seal
 from translator.service.base.keys import new_key, store
 from translator.service.capture import trace
 from translator.service.capture.redaction import Redaction, secrets_in
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 from translator.service.server.observers import observing
 
 from .keeping import (

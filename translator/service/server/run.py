@@ -31,7 +31,7 @@ from .serving import Post, Service
 from .websocket_protocol import WebSocket
 
 BACKLOG = 2048
-KEEPALIVE_S = 120
+CLIENT_KEEPALIVE_S = 120
 """How long an idle client connection stays open. Longer than clients keep theirs (reqwest: 90 s): a
 request that meets a closing connection is lost."""
 
@@ -77,7 +77,7 @@ def run(
             log_config=None,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=KEEPALIVE_S,
+            timeout_keep_alive=CLIENT_KEEPALIVE_S,
             **protocols(settings.server),
         )
         if post is None:

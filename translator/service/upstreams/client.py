@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 MAX_ERROR_BYTES = 1024 * 1024
 """How much of an upstream's error body is read, in bytes; the rest cannot matter to a sentence."""
 
-KEEPALIVE_S = 30.0
+UPSTREAM_KEEPALIVE_S = 30.0
 """How long an idle connection is kept. Load balancers close theirs after 60 s and more, and a
 request that meets a closing connection is lost."""
 
@@ -71,7 +71,7 @@ class Upstreams:
                 connect=server.connect_timeout_s,
                 pool=server.connect_timeout_s,  # aiohttp: resolving the name and all
             ),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=UPSTREAM_KEEPALIVE_S),
             headers={"accept-encoding": "identity", "user-agent": "translator"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
@@ -149,7 +149,7 @@ class Upstreams:
         return Answer(response, upstream, observer, self._server.read_timeout_s)
 
     def _tries(self, upstream: Upstream, context: RequestContext | None) -> Tries:
-        urls = (upstream.base_url, *upstream.fallback_urls)
+        urls = upstream.urls
         if urls not in self._targets:
             server = self._server
             endpoints = Endpoints(
@@ -175,8 +175,7 @@ class Upstreams:
                 return None
             return response.status_code
 
-        urls = (upstream.base_url, *upstream.fallback_urls)
-        statuses = await asyncio.gather(*map(ask, urls))
+        statuses = await asyncio.gather(*map(ask, upstream.urls))
         return min((status for status in statuses if status is not None), default=None)
 
 

@@ -121,8 +121,8 @@ async def test_a_request_and_its_call_are_spans_of_the_clients_trace(
         "http.response.status_code": 200,
         "translator.request_id": answer.headers["x-request-id"],
         "translator.outcome": "completed",
-        "translator.dialects.dialect": "base",
-        "translator.wire.notices": ("ignored",),
+        "translator.dialect": "base",
+        "translator.notices": ("ignored",),
     }
     assert call.name == "chat accounts/up/models/m"
     assert call.attributes is not None

@@ -176,8 +176,8 @@ class _Exchange:
         facts: dict[str, AttributeValue] = {
             "translator.request_id": record.request_id,
             "translator.outcome": record.result,
-            "translator.dialects.dialect": record.dialect,
-            "translator.wire.notices": sorted({notice.code for notice in record.notices}),
+            "translator.dialect": record.dialect,
+            "translator.notices": sorted({notice.code for notice in record.notices}),
         }
         span.set_attributes({name: value for name, value in facts.items() if value})
         if record.failure is not None:

@@ -13,9 +13,9 @@ from .settings import service_needed
 from .terminal import Commands, UsageError
 
 if TYPE_CHECKING:
-    from translator.service.live.feed import Reader
-    from translator.service.live.progress import Sight
-    from translator.service.live.terminal import Show
+    from translator.service.live.feed import FeedReader
+    from translator.service.live.progress import Progress
+    from translator.service.live.terminal import LiveView
 
 POLL_S = 0.2
 
@@ -46,23 +46,23 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_needed("tail"):
-        from translator.service.live.feed import Reader
-        from translator.service.live.terminal import show_on
-    with closing(Reader(Path(options.folder))) as reader:
+        from translator.service.live.feed import FeedReader
+        from translator.service.live.terminal import open_view
+    with closing(FeedReader(Path(options.folder))) as reader:
         begun = reader.read()
         if begun is None:
             raise UsageError(
                 f"no service is running that was started with --trace {options.folder}"
             )
-        with closing(show_on(sys.stdout)) as show:
-            for sight in _latest(begun.sights, options.lines):
-                show.tell(sight)
+        with closing(open_view(sys.stdout)) as show:
+            for sight in _latest(begun.reports, options.lines):
+                show.update(sight)
             if not options.once:
                 _follow(reader, show)
     return 0
 
 
-def _follow(reader: Reader, show: Show) -> None:
+def _follow(reader: FeedReader, show: LiveView) -> None:
     """Show what comes, until Ctrl-C."""
     runs = True
     try:
@@ -71,20 +71,20 @@ def _follow(reader: Reader, show: Show) -> None:
             news = reader.read()
             if runs != (news is not None):
                 runs = not runs
-                show.say("the service is back" if runs else "the service has ended")
+                show.write_line("the service is back" if runs else "the service has ended")
             if news is None:
                 continue
-            for sight in news.sights:
-                show.tell(sight)
+            for sight in news.reports:
+                show.update(sight)
             for lost in news.lost:
-                show.drop(lost)
+                show.remove(lost)
     except KeyboardInterrupt:
         return
 
 
-def _latest(sights: list[Sight], count: int) -> list[Sight]:
+def _latest(sights: list[Progress], count: int) -> list[Progress]:
     """The last that was seen of each: of those that are over, so many; of the others, all."""
     latest = {sight.id: sight for sight in sights}
-    over = [sight for sight in latest.values() if sight.over]
+    over = [sight for sight in latest.values() if sight.ended]
     gone = {sight.id for sight in over[: max(0, len(over) - count)]}
     return [sight for sight in latest.values() if sight.id not in gone]

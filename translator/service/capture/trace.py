@@ -29,7 +29,7 @@ from translator import Notice, Options, Target, TranslatorError, UpstreamError
 from translator.captures import folder as kept
 from translator.captures.folder import Answered, Kept
 from translator.captures.run import error_answer
-from translator.service.base.background import Background
+from translator.service.base.background import BackgroundThread
 from translator.service.base.version import VERSION
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.models.table import Route
@@ -96,7 +96,7 @@ class Trace:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise SettingsError([f"trace: cannot write in {self._folder}: {reason}"]) from None
-        self._writer = Background("trace", self._keep)
+        self._writer = BackgroundThread("trace", self._keep)
 
     def __call__(self, record: Record) -> Observer:
         return _Gathered(self, record, self._clock(), self._max_bytes)
@@ -110,7 +110,7 @@ class Trace:
 
     def put(self, gathered: _Gathered) -> None:
         """Have an exchange written."""
-        if self._writer.behind < MAX_BEHIND:
+        if self._writer.pending < MAX_BEHIND:
             self._writer.put(gathered)
         else:
             log.warning("trace: %s is not kept: the disk is too slow", gathered.id)

@@ -24,8 +24,9 @@ from tests.service.wire import (
 )
 from translator.__main__ import main
 from translator.common.sealed import Thought, seal
+from translator.request.compaction import seal_summary, unseal_summary
 from translator.service.base.keys import new_key, store
-from translator.service.capture import trace
+from translator.service.capture import writer
 from translator.service.capture.redaction import Redaction, secrets_in
 from translator.service.config.settings import read_table
 from translator.service.server.observers import observing
@@ -148,6 +149,13 @@ def test_what_counts_as_a_key() -> None:
     assert Redaction(["abcdefgh", "abcdefghij"])(b"abcdefghij") == b"[removed]"
 
 
+def test_no_key_is_in_a_sealed_summary() -> None:
+    blob = seal_summary(f"The key is {CLIENT_KEY}.")
+    assert blob is not None
+    clean = Redaction([CLIENT_KEY]).text(json.dumps({"encrypted_content": blob}))
+    assert unseal_summary(json.loads(clean)["encrypted_content"]) == "The key is [removed]."
+
+
 async def test_only_the_owner_reads_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "new/t"))) as client:
         await client.post(PATH, json=ASK)
@@ -206,7 +214,7 @@ async def test_all_that_is_held_has_a_bound(
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many large exchanges at once are kept without their largest part, and then it is free."""
-    monkeypatch.setattr(trace, "MAX_HELD_BYTES", 100_000)
+    monkeypatch.setattr(writer, "MAX_HELD_BYTES", 100_000)
     meanwhile = asyncio.Event()
 
     async def script(call: Call) -> None:
@@ -252,7 +260,7 @@ async def test_a_full_disk_is_a_warning(
             await client.post(PATH, json=ASK)
     assert events(answer.content)[-1]["type"] == "response.completed"
     [folder] = kept(tmp_path / "t")  # the second one, when there was room again
-    assert f"is kept in {folder}" in caplog.text
+    assert f"is written to {folder}" in caplog.text
 
 
 def test_a_folder_of_no_use_is_one_sentence(

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from translator.service.capture.trace import Trace
+from translator.service.capture.writer import CaptureWriter
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.live.feed import FeedWriter
 from translator.service.live.progress import ProgressObserverFactory
@@ -25,7 +25,7 @@ def observing(settings: Settings, show: LiveView | None) -> Generator[ObserverFa
         factories: list[ObserverFactory] = []
         folder = settings.server.trace_folder
         if folder is not None:
-            factories.append(open_ones.enter_context(closing(Trace(settings))))
+            factories.append(open_ones.enter_context(closing(CaptureWriter(settings))))
             try:
                 feed = open_ones.enter_context(closing(FeedWriter(Path(folder))))
             except OSError as error:

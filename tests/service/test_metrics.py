@@ -347,7 +347,7 @@ async def test_what_is_passed_through_is_counted(upstream: ScriptedUpstream) -> 
 async def test_the_lag_of_the_event_loop_is_measured(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LAG_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "LAG_INTERVAL_S", 0.01)
     async with client_of(make_settings(upstream.url)) as client, asyncio.timeout(BOUND_S):
         while (await scrape(client))("event_loop_lag_seconds_count") < 3:
             await asyncio.sleep(0.01)

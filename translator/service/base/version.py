@@ -1,4 +1,4 @@
-"""Which version serves."""
+"""The version of the installed package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 def _version() -> str:
     try:
         return version("translator")
-    except PackageNotFoundError:  # run from a folder
+    except PackageNotFoundError:  # run from a checkout
         return "unknown"
 
 

@@ -144,7 +144,7 @@ class FeedReader:
 
 
 class _FeedFile:
-    """A file of the folder. It stays open, so that a replacement can be told from it."""
+    """A file of the folder. It stays open, so that a replacement is recognised."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -13,9 +13,9 @@ from .common import Commands, UsageError
 from .settings import service_imports
 
 if TYPE_CHECKING:
-    from translator.service.live.feed import Reader
-    from translator.service.live.progress import Sight
-    from translator.service.live.terminal import Show
+    from translator.service.live.feed import FeedReader
+    from translator.service.live.progress import Progress
+    from translator.service.live.terminal import LiveView
 
 POLL_S = 0.2
 
@@ -46,43 +46,45 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with service_imports("tail"):
-        from translator.service.live.feed import Reader
-        from translator.service.live.terminal import show_on
-    with closing(Reader(Path(options.folder))) as reader:
-        begun = reader.read()
-        if begun is None:
+        from translator.service.live.feed import FeedReader
+        from translator.service.live.terminal import open_view
+    with closing(FeedReader(Path(options.folder))) as reader:
+        state = reader.read()
+        if state is None:
             raise UsageError(f"no service is running with --trace {options.folder}")
-        with closing(show_on(sys.stdout)) as show:
-            for sight in _latest(begun.sights, options.lines):
-                show.tell(sight)
+        with closing(open_view(sys.stdout)) as view:
+            for report in _latest(state.reports, options.lines):
+                view.update(report)
             if not options.once:
-                _follow(reader, show)
+                _follow(reader, view)
     return 0
 
 
-def _follow(reader: Reader, show: Show) -> None:
+def _follow(reader: FeedReader, view: LiveView) -> None:
     """Show updates until Ctrl-C."""
     runs = True
     try:
         while True:
             time.sleep(POLL_S)
-            news = reader.read()
-            if runs != (news is not None):
+            changes = reader.read()
+            if runs != (changes is not None):
                 runs = not runs
-                show.say("the service is running again" if runs else "the service has stopped")
-            if news is None:
+                view.write_line(
+                    "the service is running again" if runs else "the service has stopped"
+                )
+            if changes is None:
                 continue
-            for sight in news.sights:
-                show.tell(sight)
-            for lost in news.lost:
-                show.drop(lost)
+            for report in changes.reports:
+                view.update(report)
+            for lost in changes.lost:
+                view.remove(lost)
     except KeyboardInterrupt:
         return
 
 
-def _latest(sights: list[Sight], count: int) -> list[Sight]:
+def _latest(reports: list[Progress], count: int) -> list[Progress]:
     """The latest state of each exchange: all open ones, and the last `count` finished ones."""
-    latest = {sight.id: sight for sight in sights}
-    over = [sight for sight in latest.values() if sight.over]
-    gone = {sight.id for sight in over[: max(0, len(over) - count)]}
-    return [sight for sight in latest.values() if sight.id not in gone]
+    latest = {report.id: report for report in reports}
+    over = [report for report in latest.values() if report.ended]
+    gone = {report.id for report in over[: max(0, len(over) - count)]}
+    return [report for report in latest.values() if report.id not in gone]

@@ -44,11 +44,11 @@ def test_a_key_is_known_by_its_hash_and_by_no_other() -> None:
     assert first != second
     stored = read_stored(str(store(first)))
     assert stored is not None
-    assert stored.fits(first)
-    assert not stored.fits(second)
-    assert not stored.fits(first[:-1])
+    assert stored.matches(first)
+    assert not stored.matches(second)
+    assert not stored.matches(first[:-1])
     forged = f"trk_{salt_of(first)}_{second.rpartition('_')[2]:0>43}"[:64]
-    assert not stored.fits(forged)
+    assert not stored.matches(forged)
 
 
 def test_the_hash_does_not_hold_the_key() -> None:

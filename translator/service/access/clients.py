@@ -51,7 +51,7 @@ class Clients:
             raise InvalidKey("Missing API key: send it as 'Authorization: Bearer KEY'.")
         key = key.strip()
         stored, client = self._by_salt.get(salt_of(key), (_NOBODY, None))
-        if not stored.fits(key) or client is None:
+        if not stored.matches(key) or client is None:
             raise InvalidKey("Incorrect API key provided.")
         return client
 

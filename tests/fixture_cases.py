@@ -5,7 +5,7 @@
     upstream.sse      the upstream's answer: a stream,
     upstream.json       one JSON body (or what some upstreams send in its place),
     upstream.http       or an HTTP error: status line, headers, body
-    events.jsonl      the events of a streamed answer
+    events.jsonl      the events of a streamed answer; its first line stands for the first two
     response.json     the body of an answer that is not streamed
     error.json        the HTTP error: of a refusal, or where nothing of an answer had been sent yet
     source.toml       the fact that the case stands for, and what is expected in a few words
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -36,6 +37,8 @@ ERROR_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
 below, and "insufficient_quota" where that is the code."""
 
 ROOT = Path(__file__).resolve().parents[1] / "fixtures"
+FIRST_RESPONSE: dict[str, Any] = json.loads((ROOT / "first_response.json").read_bytes())
+"""The response before anything was answered, to a request that names no field but its model."""
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,12 +176,31 @@ class Case:
         found = {name: self._json(name) for name in names if (self.folder / name).is_file()}
         lines = self.folder / "events.jsonl"
         if lines.is_file():
-            found["events.jsonl"] = [json.loads(line) for line in lines.read_bytes().splitlines()]
+            found["events.jsonl"] = expanded(map(json.loads, lines.read_bytes().splitlines()))
         return found
 
     def _json(self, name: str) -> Any:
         path = self.folder / name
         return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def expanded(lines: Iterable[Any]) -> list[Any]:
+    """The events of an `events.jsonl`, given its lines.
+
+    The line {"first_response": fields} is `response.created` and `response.in_progress`, both with
+    the response in `fixtures/first_response.json` but for these fields.
+    """
+    events: list[Any] = []
+    for line in lines:
+        if "first_response" in line:
+            assert not events, "only the first line stands for two events"
+            assert line["first_response"].keys() <= FIRST_RESPONSE.keys()
+            response = FIRST_RESPONSE | line["first_response"]
+            for number, kind in enumerate(("response.created", "response.in_progress")):
+                events.append({"type": kind, "sequence_number": number, "response": response})
+        else:
+            events.append(line)
+    return events
 
 
 def run(case: Case) -> Outcome:

@@ -34,8 +34,8 @@ from translator.service.observe.fan_out import together
 from translator.service.observe.observer import Witness
 from translator.service.observe.record import Record
 
+from .capture.captured import kept
 from .test_main import served
-from .trace.keeping import kept
 from .wire import (
     BOUND_S,
     COMPLETION,

@@ -21,7 +21,7 @@ from tests.service.wire import (
 )
 from translator.service.http import websocket as service_websocket
 
-from .talking import (
+from .client import (
     CREATE,
     ask,
     asked,

@@ -30,7 +30,7 @@ from tests.service.wire import (
 )
 from translator.service.server import websocket_protocol as sockets
 
-from .talking import (
+from .client import (
     CREATE,
     ask,
     asked,

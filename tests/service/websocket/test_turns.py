@@ -27,7 +27,7 @@ from tests.service.wire import (
     serving,
 )
 
-from .talking import (
+from .client import (
     CALLS_LS,
     CREATE,
     LS,

@@ -25,7 +25,7 @@ from tests.service.wire import (
 )
 from translator.__main__ import main
 
-from .keeping import (
+from .captured import (
     ASK,
     CLIENT_KEY,
     END,

@@ -25,7 +25,7 @@ from tests.service.wire import (
 )
 from translator.service.access.clients import Allowance, shown_s
 
-from .keyed import (
+from .clients import (
     ALICE,
     ASK,
     ASK_CHAT,

@@ -20,7 +20,7 @@ from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.dialects.table import own_facts
 
-from .keeping import (
+from .captured import (
     ASK,
     PATH,
     assert_replays,

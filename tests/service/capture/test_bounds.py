@@ -30,7 +30,7 @@ from translator.service.capture.redaction import Redaction, secrets_in
 from translator.service.config.settings import read_table
 from translator.service.server.observers import looking
 
-from .keeping import (
+from .captured import (
     ASK,
     CLIENT_KEY,
     END,

@@ -20,7 +20,7 @@ from translator.service.base.keys import new_key, read_stored, salt_of, store
 from translator.service.config.settings import SettingsError, read_table
 from translator.service.server.run import _say_who_may_ask
 
-from .keyed import (
+from .clients import (
     ALICE,
     ASK,
     ASK_CHAT,

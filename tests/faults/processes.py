@@ -12,9 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.wire import BOUND_S, HELLO, Call, bounded, events
-
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+from tests.service.wire import ASK, BOUND_S, HELLO, Call, bounded, events
 
 
 class Serving:

@@ -15,9 +15,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.service.wire import BOUND_S, HELLO, Call, ScriptedUpstream, bounded, events
+from tests.service.wire import ASK, BOUND_S, HELLO, Call, ScriptedUpstream, bounded, events
 
-from .processes import ASK, Load, Serving, serve, slow_hello
+from .processes import Load, Serving, serve, slow_hello
 
 pytestmark = pytest.mark.anyio
 

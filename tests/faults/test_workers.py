@@ -12,13 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.wire import BOUND_S, ScriptedUpstream, bounded, events
+from tests.service.wire import ASK, BOUND_S, ScriptedUpstream, bounded, events
 from translator.__main__ import main
 from translator.service.base.background import CLOSING_S
 from translator.service.server.serving import CLOSE_S
 from translator.service.telemetry.otel import FLUSH_S
 
-from .processes import ASK, Load, Serving, serve, slow_hello, write
+from .processes import Load, Serving, serve, slow_hello, write
 
 pytestmark = pytest.mark.anyio
 

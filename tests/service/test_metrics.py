@@ -7,7 +7,6 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -21,10 +20,12 @@ from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, 
 
 from .test_main import served
 from .wire import (
+    ASK_SMALL,
     BOUND_S,
     COMPLETION,
     HELLO,
     MODELS,
+    PATH,
     Call,
     ScriptedUpstream,
     bounded,
@@ -33,13 +34,10 @@ from .wire import (
     frame,
     make_settings,
     say_hello,
-    serving,
 )
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
 USAGE = {
     "prompt_tokens": 30,
     "completion_tokens": 12,
@@ -85,8 +83,8 @@ async def say_hello_with_usage(call: Call) -> None:
 
 async def test_a_stream_is_counted(upstream: ScriptedUpstream) -> None:
     upstream.script = say_hello_with_usage
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"truncation": "auto", "store": True})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL | {"truncation": "auto", "store": True})
         page = await scrape(client)
     assert (
         page(
@@ -116,8 +114,8 @@ async def test_a_stream_is_counted(upstream: ScriptedUpstream) -> None:
 
 
 async def test_an_answer_that_is_no_stream_has_no_first_token(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"stream": False})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL | {"stream": False})
         page = await scrape(client)
     assert page("requests_total", outcome="completed", status="200") == 1
     assert page("tokens_total", kind="output") == COMPLETION["usage"]["completion_tokens"]
@@ -137,10 +135,10 @@ async def test_what_is_open_is_told_while_it_is_open(upstream: ScriptedUpstream)
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url, models=MODELS)) as base,
+        upstream.service(models=MODELS) as base,
         httpx.AsyncClient(timeout=BOUND_S) as client,
     ):
-        async with client.stream("POST", base + PATH, json=ASK) as answer:
+        async with client.stream("POST", base + PATH, json=ASK_SMALL) as answer:
             pieces = answer.aiter_raw()
             await bounded(anext(pieces))
             async with connect(f"ws{base[4:]}{PATH}", open_timeout=BOUND_S):
@@ -157,9 +155,9 @@ async def test_what_is_open_is_told_while_it_is_open(upstream: ScriptedUpstream)
 
 
 async def test_a_turn_on_a_websocket_is_a_request(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, models=MODELS)) as base:
+    async with upstream.service(models=MODELS) as base:
         async with connect(f"ws{base[4:]}{PATH}", open_timeout=BOUND_S) as socket:
-            await socket.send(json.dumps({"type": "response.create"} | ASK))
+            await socket.send(json.dumps({"type": "response.create"} | ASK_SMALL))
             while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
                 pass
             await socket.send("{")
@@ -180,10 +178,10 @@ async def test_a_client_that_leaves_is_told_apart(upstream: ScriptedUpstream) ->
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url, models=MODELS)) as base,
+        upstream.service(models=MODELS) as base,
         httpx.AsyncClient(timeout=BOUND_S) as client,
     ):
-        async with client.stream("POST", base + PATH, json=ASK) as answer:
+        async with client.stream("POST", base + PATH, json=ASK_SMALL) as answer:
             await bounded(anext(answer.aiter_raw()))
         async with asyncio.timeout(BOUND_S):
             while not (page := await scrape(client, base))("requests_total"):
@@ -193,15 +191,15 @@ async def test_a_client_that_leaves_is_told_apart(upstream: ScriptedUpstream) ->
 
 
 async def test_a_model_that_is_not_in_the_table_is_other(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         for model in ("small", "sk-secret", "x" * 1000):
-            await client.post(PATH, json=ASK | {"model": model})
+            await client.post(PATH, json=ASK_SMALL | {"model": model})
         page = await scrape(client)
     assert page.labels("model") == {"small", "other"}
     assert page("requests_total", model="other", status="404", outcome="refused") == 2
     assert page("errors_total", model="other", code="model_not_found", endpoint="responses") == 2
-    async with client_of(make_settings(upstream.url)) as client:  # any model is accepted
-        await client.post(PATH, json=ASK)
+    async with upstream.client() as client:  # any model is accepted
+        await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page.labels("model") == {"other"}
     assert page("requests_total", status="200") == 1
@@ -229,8 +227,8 @@ async def test_a_refusal_of_the_upstream_is_counted_by_kind(
         await call.answer({"error": error}, status)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS, retries=0)) as client:
-        answer = await client.post(PATH, json=ASK)
+    async with upstream.client(models=MODELS, retries=0) as client:
+        answer = await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page("upstream_errors_total", upstream="up", kind=kind) == 1
     assert page("upstream_errors_total") == 1
@@ -244,7 +242,7 @@ async def test_a_refusal_of_the_upstream_is_counted_by_kind(
 async def test_an_upstream_that_is_not_there_is_counted() -> None:
     settings = make_settings("http://127.0.0.1:9/v1", models=MODELS, retries=0)
     async with client_of(settings) as client:
-        await client.post(PATH, json=ASK)
+        await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page("upstream_errors_total", upstream="up", kind="unreachable") == 1
     assert page("upstream_calls_total", upstream="up", status="none") == 1
@@ -259,8 +257,8 @@ async def test_an_answer_that_breaks_off_is_counted(upstream: ScriptedUpstream) 
         await call.cut(HELLO[2])
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        answer = await client.post(PATH, json=ASK)
+    async with upstream.client(models=MODELS) as client:
+        answer = await client.post(PATH, json=ASK_SMALL)
         assert "response.failed" in answer.text
         page = await scrape(client)
     assert page("upstream_errors_total", kind="broken") == page("upstream_errors_total") == 1
@@ -275,8 +273,8 @@ async def test_an_error_inside_an_answer_is_counted_once(upstream: ScriptedUpstr
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK)
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page("upstream_errors_total", kind="failed") == page("upstream_errors_total") == 1
     assert page("requests_total", status="200", outcome="failed") == 1
@@ -290,8 +288,8 @@ async def test_another_attempt_is_a_retry(upstream: ScriptedUpstream) -> None:
             await say_hello(call)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"temperature": 0.5})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL | {"temperature": 0.5})
         page = await scrape(client)
     assert page("upstream_retries_total", upstream="up", kind="refused") == 1
     assert page("upstream_calls_total", status="400") == 1
@@ -309,8 +307,8 @@ async def test_a_request_that_was_not_taken_is_a_retry(upstream: ScriptedUpstrea
             await say_hello(call)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS, retries=1)) as client:
-        assert (await client.post(PATH, json=ASK)).status_code == 200
+    async with upstream.client(models=MODELS, retries=1) as client:
+        assert (await client.post(PATH, json=ASK_SMALL)).status_code == 200
         page = await scrape(client)
     assert page("upstream_retries_total", kind="server_is_overloaded") == 1
     assert page("upstream_errors_total") == 1
@@ -328,7 +326,7 @@ async def test_what_is_passed_through_is_counted(upstream: ScriptedUpstream) -> 
 
     upstream.script = script
     chat = {"model": "m", "messages": [], "stream": True}
-    async with client_of(make_settings(upstream.url, retries=0)) as client:
+    async with upstream.client(retries=0) as client:
         await client.post("/v1/chat/completions", json=chat)
         await client.post("/chat/completions", json=chat)
         await client.get("/v1/models")
@@ -348,13 +346,13 @@ async def test_the_lag_of_the_event_loop_is_measured(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LAG_EVERY_S", 0.01)
-    async with client_of(make_settings(upstream.url)) as client, asyncio.timeout(BOUND_S):
+    async with upstream.client() as client, asyncio.timeout(BOUND_S):
         while (await scrape(client))("event_loop_lag_seconds_count") < 3:
             await asyncio.sleep(0.01)
 
 
 async def test_the_process_and_its_version_are_told(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         page = await scrape(client)
         newer = await client.get("/metrics", headers={"accept": "application/openmetrics-text"})
     assert page("build_info") == 1
@@ -366,23 +364,22 @@ async def test_the_process_and_its_version_are_told(upstream: ScriptedUpstream) 
 
 
 async def test_metrics_can_be_switched_off(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, metrics=False)) as client:
+    async with upstream.client(metrics=False) as client:
         assert (await client.get("/metrics")).status_code == 404
-        assert (await client.post(PATH, json=ASK)).status_code == 200
+        assert (await client.post(PATH, json=ASK_SMALL)).status_code == 200
 
 
 async def test_metrics_can_have_a_port_of_their_own(upstream: ScriptedUpstream) -> None:
     """There, nothing else is answered; and they are nowhere else."""
-    settings = make_settings(upstream.url, metrics_port=9464)
-    async with client_of(settings) as client:
+    async with upstream.client(metrics_port=9464) as client:
         assert (await client.get("/metrics")).status_code == 404
         assert (await client.get("/healthz")).status_code == 200
-        assert (await client.post(PATH, json=ASK)).status_code == 200
+        assert (await client.post(PATH, json=ASK_SMALL)).status_code == 200
         own = "http://gateway:9464"
         for path in ("/metrics", "/healthz", "/readyz"):
             assert (await client.get(own + path)).status_code == 200
         for path in (PATH, "/responses", "/v1/chat/completions", "/v1/models"):
-            assert (await client.post(own + path, json=ASK)).status_code == 404
+            assert (await client.post(own + path, json=ASK_SMALL)).status_code == 404
     assert len([call for call in upstream.calls if call.method == "POST"]) == 1
 
 
@@ -398,7 +395,7 @@ def test_serve_listens_on_the_port_of_the_metrics(tmp_path: Path) -> None:
             assert client.get(f"{base}/healthz").status_code == 200
             assert client.get(f"{base}/metrics").status_code == 404
             page = Page(client.get(f"http://127.0.0.1:{port}/metrics").text)
-            assert client.post(f"http://127.0.0.1:{port}{PATH}", json=ASK).status_code == 404
+            assert client.post(f"http://127.0.0.1:{port}{PATH}", json=ASK_SMALL).status_code == 404
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=BOUND_S)
         assert page("build_info") == 1
@@ -429,9 +426,9 @@ async def test_processes_that_serve_together_are_added_up(upstream: ScriptedUpst
             ]
             async with httpx.AsyncClient(timeout=BOUND_S) as client:
                 for base in bases:
-                    await client.post(base + PATH, json=ASK | {"stream": False})
+                    await client.post(base + PATH, json=ASK_SMALL | {"stream": False})
                 upstream.script = script
-                async with client.stream("POST", bases[0] + PATH, json=ASK) as answer:
+                async with client.stream("POST", bases[0] + PATH, json=ASK_SMALL) as answer:
                     pieces = answer.aiter_raw()
                     await bounded(anext(pieces))
                     page = await scrape(client, bases[1])

@@ -28,6 +28,7 @@ from .wire import (
     BOUND_S,
     HELLO,
     MODELS,
+    PATH,
     Call,
     ScriptedUpstream,
     bounded,
@@ -41,7 +42,6 @@ from .wire import (
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "small", "input": "the secret plan", "stream": True}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

@@ -19,23 +19,12 @@ import pytest
 from translator.service.base.keys import new_key, store
 from translator.service.config.settings import Settings, read_table
 
-from .wire import (
-    BOUND_S,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    client_of,
-    events,
-    make_settings,
-    serving,
-)
+from .wire import ASK_WHOLE, BOUND_S, HELLO, Call, ScriptedUpstream, bounded, events, serving
 
 pytestmark = pytest.mark.anyio
 
 RESPONSES = "/v1/responses"
 CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi"}
 ASK_CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 OPERATORS = "planted-operators-key"
@@ -101,17 +90,17 @@ async def test_no_secret_is_in_a_log_or_an_answer(
         httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,
     ):
         for path, body in (
-            (RESPONSES, ASK | {"input": SAID, "temperature": 9}),
-            (RESPONSES, ASK | {"input": SAID, "stream": True}),
+            (RESPONSES, ASK_WHOLE | {"input": SAID, "temperature": 9}),
+            (RESPONSES, ASK_WHOLE | {"input": SAID, "stream": True}),
             (RESPONSES, {"input": [{"role": "user", "content": {"x": SAID}}], "model": "m"}),
             (CHAT, ASK_CHAT | {"user": SAID}),
-            (RESPONSES, ASK | {"previous_response_id": "r"}),
+            (RESPONSES, ASK_WHOLE | {"previous_response_id": "r"}),
         ):
             with suppress(httpx.RemoteProtocolError):  # an answer that was cut
                 answer = await client.post(path, json=body, headers=headers)
                 seen.append(f"{answer.headers}\n{answer.text}")
         wrong = {"authorization": f"Bearer {CLIENTS}x", "x-api-key": CLIENTS}
-        answer = await client.post(RESPONSES, json=ASK, headers=wrong)
+        answer = await client.post(RESPONSES, json=ASK_WHOLE, headers=wrong)
         seen.append(f"{answer.headers}\n{answer.text}")
         page = await client.get("/metrics", headers=headers)
         seen.append(page.text)
@@ -154,7 +143,7 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize(("path", "body"), [(RESPONSES, ASK), (CHAT, ASK_CHAT)])
+@pytest.mark.parametrize(("path", "body"), [(RESPONSES, ASK_WHOLE), (CHAT, ASK_CHAT)])
 async def test_no_header_of_a_client_goes_upstream_unless_it_must(
     upstream: ScriptedUpstream, path: str, body: dict[str, Any]
 ) -> None:
@@ -192,7 +181,7 @@ async def test_no_header_of_an_upstream_reaches_a_client_unless_it_must(
         await call.answer({"choices": []}, headers=odd)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(CHAT, json=ASK_CHAT)
     assert answer.status_code == 200
     assert {name for name in odd if name in answer.headers} == {"x-ratelimit-remaining-requests"}
@@ -224,10 +213,10 @@ async def test_a_forged_header_ends_where_it_began(
     upstream: ScriptedUpstream, name: str, value: bytes
 ) -> None:
     """It is refused, or it is one odd value; never a header of its own, here or upstream."""
-    body = json.dumps(ASK).encode()
+    body = json.dumps(ASK_WHOLE).encode()
     head = b"POST /v1/responses HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
     lines = b"Content-Length: %d\r\n%b: %b\r\n\r\n" % (len(body), name.encode(), value)
-    async with serving(make_settings(upstream.url, cors_origins=["*"])) as url:
+    async with upstream.service(cors_origins=["*"]) as url:
         answer = await raw(url, head + lines + body)
     assert answer.startswith(b"HTTP/1.1 ")
     assert answer.count(b"HTTP/1.1 ") == 1
@@ -244,9 +233,9 @@ async def test_nothing_that_is_asked_can_split_an_answer(
     """Model ids get into errors, logs and paths; all of them stay one line."""
     caplog.set_level(logging.INFO, "translator")
     table = {"known": {"upstream": "up"}}
-    async with serving(make_settings(upstream.url, models=table)) as url:
+    async with upstream.service(models=table) as url:
         async with httpx.AsyncClient() as http:
-            answer = await http.post(url + RESPONSES, json=ASK | {"model": model})
+            answer = await http.post(url + RESPONSES, json=ASK_WHOLE | {"model": model})
             entry = await http.get(f"{url}/v1/models/{quote(model, safe='')}")
     assert (answer.status_code, entry.status_code) == (404, 404)
     assert answer.json()["error"]["code"] == "model_not_found"
@@ -265,7 +254,7 @@ async def test_an_upstream_cannot_split_an_answer(upstream: ScriptedUpstream, na
         await call.answer({"choices": []}, headers={name: "1\n x-injected: 1"})
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url, httpx.AsyncClient() as http:
+    async with upstream.service() as url, httpx.AsyncClient() as http:
         answer = await http.post(url + CHAT, json=ASK_CHAT)
     assert "x-injected" not in answer.headers
 
@@ -291,7 +280,7 @@ async def listener() -> AsyncIterator[tuple[str, list[bytes]]]:
 
 async def test_urls_in_requests_are_never_fetched(upstream: ScriptedUpstream) -> None:
     """Whatever names them: they are the upstream's to fetch, or are left out."""
-    async with listener() as (url, asked), client_of(make_settings(upstream.url)) as client:
+    async with listener() as (url, asked), upstream.client() as client:
         parts: list[dict[str, Any]] = [
             {"type": "input_image", "image_url": url},
             {"type": "input_file", "file_url": url, "filename": "a.pdf"},
@@ -309,10 +298,10 @@ async def test_urls_in_requests_are_never_fetched(upstream: ScriptedUpstream) ->
             {"type": "function_call_output", "call_id": "c", "output": parts[:1]},
         ]
         requests: list[dict[str, Any]] = [
-            *(ASK | {"input": [{"role": "user", "content": [part]}]} for part in parts),
-            ASK | {"tools": [tool]},
-            ASK | {"input": called},
-            ASK | {"instructions": url, "metadata": {"url": url}},
+            *(ASK_WHOLE | {"input": [{"role": "user", "content": [part]}]} for part in parts),
+            ASK_WHOLE | {"tools": [tool]},
+            ASK_WHOLE | {"input": called},
+            ASK_WHOLE | {"instructions": url, "metadata": {"url": url}},
         ]
         answers = [await client.post(RESPONSES, json=request) for request in requests]
         chat = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
@@ -333,8 +322,8 @@ async def test_an_upstream_cannot_send_us_elsewhere(
             await call.answer(b"", status, headers={"location": url})
 
         upstream.script = script
-        async with client_of(make_settings(upstream.url, key="k")) as client:
-            for path, body in ((RESPONSES, ASK), (CHAT, ASK_CHAT)):
+        async with upstream.client(key="k") as client:
+            for path, body in ((RESPONSES, ASK_WHOLE), (CHAT, ASK_CHAT)):
                 assert (await client.post(path, json=body)).status_code == 502
     assert asked == []
 
@@ -347,8 +336,8 @@ async def test_an_upstream_cannot_send_us_elsewhere(
 async def test_a_compressed_request_is_not_unpacked(
     upstream: ScriptedUpstream, path: str, encoding: str
 ) -> None:
-    body = gzip.compress(json.dumps(ASK).encode())
-    async with client_of(make_settings(upstream.url)) as client:
+    body = gzip.compress(json.dumps(ASK_WHOLE).encode())
+    async with upstream.client() as client:
         answer = await client.post(path, content=body, headers={"content-encoding": encoding})
     assert answer.status_code == 415
     assert upstream.calls == []
@@ -374,11 +363,10 @@ async def test_a_bomb_from_an_upstream_is_not_held(
         await call.answer(packed, 200, "text/event-stream", {"content-encoding": "gzip"})
 
     upstream.script = script
-    settings = make_settings(upstream.url, max_answer_bytes=8 * 1024 * 1024)
-    async with client_of(settings) as client:
+    async with upstream.client(max_answer_bytes=8 * 1024 * 1024) as client:
         tracemalloc.start()
         try:
-            answer = await client.post(RESPONSES, json=ASK | {"stream": stream})
+            answer = await client.post(RESPONSES, json=ASK_WHOLE | {"stream": stream})
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -397,10 +385,10 @@ async def test_a_bomb_in_an_error_is_not_held(upstream: ScriptedUpstream) -> Non
         await call.answer(packed, 400, headers={"content-encoding": "gzip"})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         tracemalloc.start()
         try:
-            answer = await client.post(RESPONSES, json=ASK)
+            answer = await client.post(RESPONSES, json=ASK_WHOLE)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

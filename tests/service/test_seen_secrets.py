@@ -21,6 +21,7 @@ from .wire import (
     COMPLETION,
     HELLO,
     MODELS,
+    PATH,
     Call,
     ScriptedUpstream,
     bounded,
@@ -32,7 +33,6 @@ from .wire import (
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
 PLANTED = "pl4nt3d"
 """Part of everything that must not be seen."""
 

@@ -11,7 +11,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,6 +25,14 @@ from translator.service.server.run import protocols
 
 BOUND_S = 20
 """Longer than anything here can take on a busy machine, in seconds."""
+
+PATH = "/v1/responses"
+ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+"""A request whose answer is streamed."""
+ASK_WHOLE: dict[str, Any] = {"model": "m", "input": "Hi"}
+"""The same without a stream."""
+ASK_SMALL: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
+"""The same for a model of MODELS, streamed."""
 
 T = TypeVar("T")
 
@@ -212,6 +220,14 @@ class ScriptedUpstream:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def client(self, **settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        """An HTTP client of a service that has this upstream: `client_of(make_settings(…))`."""
+        return client_of(make_settings(self.url, **settings))
+
+    def service(self, **settings: Any) -> AbstractAsyncContextManager[str]:
+        """A service that has this upstream, on a real socket: `serving(make_settings(…))`."""
+        return serving(make_settings(self.url, **settings))
 
 
 MODELS: dict[str, Any] = {

@@ -8,10 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.wire import (
-    MODELS,
-    client_of,
-)
+from tests.service.wire import MODELS, client_of
 from translator.service.base.keys import new_key, store
 from translator.service.config.settings import Settings, read_table
 

@@ -14,18 +14,11 @@ import pytest
 from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
-from tests.service.wire import (
-    Call,
-    chunk,
-    client_of,
-    serving,
-)
+from tests.service.wire import Call, chunk, client_of, serving
 from translator.__main__ import main
 from translator.service.config.settings import Settings
 from translator.service.server.observers import looking
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 OWN_KEY = "sk-of-the-operator/+1"
 CLIENT_KEY = "sk-of-the-client/+2"
 END = "response.completed"

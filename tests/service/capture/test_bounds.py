@@ -14,7 +14,9 @@ import pytest
 
 import translator
 from tests.service.wire import (
+    ASK,
     HELLO,
+    PATH,
     Call,
     ScriptedUpstream,
     bounded,
@@ -31,11 +33,9 @@ from translator.service.config.settings import read_table
 from translator.service.server.observers import looking
 
 from .captured import (
-    ASK,
     CLIENT_KEY,
     END,
     OWN_KEY,
-    PATH,
     answering,
     assert_replays,
     contents,

@@ -14,8 +14,10 @@ from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
 from tests.service.wire import (
+    ASK,
     COMPLETION,
     HELLO,
+    PATH,
     Call,
     ScriptedUpstream,
     bounded,
@@ -26,11 +28,9 @@ from tests.service.wire import (
 from translator.__main__ import main
 
 from .captured import (
-    ASK,
     CLIENT_KEY,
     END,
     OWN_KEY,
-    PATH,
     THINKING,
     answering,
     assert_fixture,

@@ -9,16 +9,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.service.wire import (
-    BOUND_S,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    make_settings,
-    serving,
-)
+from tests.service.wire import BOUND_S, PATH, ScriptedUpstream, bounded, chunk
 
-PATH = "/v1/responses"
 CREATE: dict[str, Any] = {"type": "response.create", "model": "m", "input": "Hi"}
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 LS = {"type": "function", "name": "ls", "parameters": {"type": "object"}}
@@ -32,7 +24,7 @@ async def socket_to(
     upstream: ScriptedUpstream, client_key: str = "client-key", **settings: Any
 ) -> AsyncGenerator[ClientConnection]:
     """A WebSocket to a service of its own."""
-    async with serving(make_settings(upstream.url, **settings)) as base:
+    async with upstream.service(**settings) as base:
         async with open_socket(base, client_key) as socket:
             yield socket
 

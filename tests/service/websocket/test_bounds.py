@@ -245,7 +245,7 @@ async def test_a_message_over_the_limit_ends_the_connection(upstream: ScriptedUp
 
 
 async def test_more_sockets_than_allowed_are_a_503(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, max_websockets=1)) as base:
+    async with upstream.service(max_websockets=1) as base:
         async with open_socket(base) as socket:
             with pytest.raises(websockets.InvalidStatus) as refused:
                 async with open_socket(base):

@@ -42,13 +42,10 @@ async def test_a_whole_answer_without_end_is_a_504(upstream: ScriptedUpstream) -
 
 async def test_what_is_passed_through_is_cut(upstream: ScriptedUpstream) -> None:
     upstream.script = without_end
-    async with (
-        upstream.service(exchange_timeout_s=0.3) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-    ):
+    async with upstream.socket_client(exchange_timeout_s=0.3) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             ask = {"model": "m", "messages": [], "stream": True}
-            await bounded(client.post(url + "/v1/chat/completions", json=ask))
+            await bounded(client.post("/v1/chat/completions", json=ask))
 
 
 async def test_all_tries_share_the_time(upstream: ScriptedUpstream) -> None:

@@ -19,7 +19,6 @@ from translator.wire.errors import UpstreamError
 
 from .wire import (
     ASK,
-    BOUND_S,
     COMPLETION,
     HELLO,
     PATH,
@@ -75,9 +74,8 @@ async def test_a_compressed_stream_stays_a_stream(
     upstream.script = script
     body = b""
     async with (
-        upstream.service() as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=ASK) as answer,
+        upstream.socket_client() as client,
+        client.stream("POST", PATH, json=ASK) as answer,
     ):
         async for piece in answer.aiter_raw():
             body += piece

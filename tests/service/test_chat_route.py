@@ -77,9 +77,8 @@ async def test_a_piece_is_passed_on_before_the_next_one_exists(upstream: Scripte
 
     upstream.script = script
     async with (
-        upstream.service() as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json={"model": "m", "stream": True}) as answer,
+        upstream.socket_client() as client,
+        client.stream("POST", PATH, json={"model": "m", "stream": True}) as answer,
     ):
         pieces = answer.aiter_raw()
         assert await bounded(anext(pieces)) == HELLO[0]
@@ -170,13 +169,10 @@ async def test_an_answer_that_breaks_off_is_cut_for_the_client_too(
         call.drop()
 
     upstream.script = script
-    async with (
-        upstream.service() as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-    ):
+    async with upstream.socket_client() as client:
         with pytest.raises(httpx.RemoteProtocolError):
-            await client.post(url + PATH, json={"model": "m", "stream": True})
-        assert (await client.get(url + "/healthz")).json() == {"status": "ok"}
+            await client.post(PATH, json={"model": "m", "stream": True})
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize(

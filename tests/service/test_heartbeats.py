@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
 import pytest
 
 from .wire import (
@@ -40,9 +39,8 @@ class Listener:
         """All events; `go` is set as soon as in_progress has come so often."""
         body = b""
         async with (
-            self.upstream.service(**self.settings) as url,
-            httpx.AsyncClient(timeout=BOUND_S) as client,
-            client.stream("POST", url + PATH, json=ASK) as answer,
+            self.upstream.socket_client(**self.settings) as client,
+            client.stream("POST", PATH, json=ASK) as answer,
         ):
             assert answer.status_code == 200
             async for piece in answer.aiter_raw():

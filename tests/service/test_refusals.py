@@ -14,7 +14,6 @@ from translator.reader.rejected_fields import Refused
 from translator.service.turns.attempts import MAX_FIELDS, MAX_MODELS, NOTHING, Findings, Memory
 
 from .wire import (
-    BOUND_S,
     HELLO,
     MODELS,
     PATH,
@@ -367,9 +366,8 @@ async def late_refusal(
     upstream.script = script
     body = b""
     async with (
-        upstream.service(headers_grace_s=0.01, **settings) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=ASK) as answer,
+        upstream.socket_client(headers_grace_s=0.01, **settings) as client,
+        client.stream("POST", PATH, json=ASK) as answer,
     ):
         async for piece in answer.aiter_raw():
             body += piece

@@ -8,7 +8,6 @@ import json
 import logging
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
@@ -183,9 +182,8 @@ async def test_each_upstream_read_is_one_write_of_whole_frames(
     upstream.script = script
     reads: list[list[str]] = []
     async with (
-        upstream.service() as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=STREAM) as answer,
+        upstream.socket_client() as client,
+        client.stream("POST", PATH, json=STREAM) as answer,
     ):
         async for piece in answer.aiter_raw():
             assert piece.endswith(b"\n\n")
@@ -210,9 +208,8 @@ async def test_a_stream_begins_when_the_upstream_only_thinks(upstream: ScriptedU
 
     upstream.script = script
     async with (
-        upstream.service(headers_grace_s=0.01) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=STREAM) as answer,
+        upstream.socket_client(headers_grace_s=0.01) as client,
+        client.stream("POST", PATH, json=STREAM) as answer,
     ):
         pieces = answer.aiter_raw()
         first = await bounded(anext(pieces))
@@ -233,9 +230,8 @@ async def test_an_error_after_the_grace_time_is_an_event(upstream: ScriptedUpstr
 
     upstream.script = script
     async with (
-        upstream.service(headers_grace_s=0.01) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=STREAM) as answer,
+        upstream.socket_client(headers_grace_s=0.01) as client,
+        client.stream("POST", PATH, json=STREAM) as answer,
     ):
         body = b""
         async for piece in answer.aiter_raw():

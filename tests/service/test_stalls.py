@@ -285,9 +285,8 @@ async def test_the_grace_time_ends_among_signs_of_life(upstream: ScriptedUpstrea
 
     upstream.script = script
     async with (
-        upstream.service(headers_grace_s=0.05) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=ASK) as answer,
+        upstream.socket_client(headers_grace_s=0.05) as client,
+        client.stream("POST", PATH, json=ASK) as answer,
     ):
         first = await bounded(anext(answer.aiter_raw()))
     assert answer.status_code == 200

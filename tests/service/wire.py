@@ -229,6 +229,15 @@ class ScriptedUpstream:
         """A service that has this upstream, on a real socket: `serving(make_settings(…))`."""
         return serving(make_settings(self.url, **settings))
 
+    @asynccontextmanager
+    async def socket_client(self, **settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
+        """An HTTP client of such a service, over a real socket: a stream comes as it is written."""
+        async with (
+            self.service(**settings) as url,
+            httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,
+        ):
+            yield client
+
 
 MODELS: dict[str, Any] = {
     "small": {

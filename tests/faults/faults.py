@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tests.service.wire import COMPLETION, HELLO
+from tests.service.chat_bodies import COMPLETION, HELLO
 
 STATUS, HEADERS, BODY = "in the status line", "in the headers", "before the body"
 BETWEEN, WITHIN, DONE = "between chunks", "within a chunk", "before [DONE]"

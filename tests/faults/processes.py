@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx
 
-from tests.service.wire import ASK, BOUND_S, HELLO, Call, bounded, events
+from tests.service.chat_bodies import HELLO
+from tests.service.responses_api import ASK, events
+from tests.service.wire import BOUND_S, Call, bounded
 
 
 class Serving:

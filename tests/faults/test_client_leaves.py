@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.service.wire import BOUND_S, COMPLETION, HELLO, Call, ScriptedUpstream, chunk
+from tests.service.chat_bodies import COMPLETION, HELLO, chunk
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream
 
 from .processes import serve
 

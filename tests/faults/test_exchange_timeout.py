@@ -7,7 +7,9 @@ import asyncio
 import httpx
 import pytest
 
-from tests.service.wire import ASK, BOUND_S, HELLO, PATH, Call, ScriptedUpstream, bounded, events
+from tests.service.chat_bodies import HELLO
+from tests.service.responses_api import ASK, PATH, events
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.service.wire import ASK, BOUND_S, HELLO, Call, ScriptedUpstream, bounded, events
+from tests.service.chat_bodies import HELLO
+from tests.service.responses_api import ASK, events
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded
 
 from .processes import Load, Serving, serve, slow_hello
 

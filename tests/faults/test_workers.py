@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.wire import ASK, BOUND_S, ScriptedUpstream, bounded, events
+from tests.service.responses_api import ASK, events
+from tests.service.wire import BOUND_S, ScriptedUpstream, bounded
 from translator.__main__ import main
 from translator.service.base.background import CLOSING_S
 from translator.service.server.serving import CLOSE_S

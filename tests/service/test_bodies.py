@@ -17,17 +17,9 @@ from translator.service.upstreams.connection import Taker
 from translator.service.upstreams.inflate import MAX_PIECE_BYTES, inflated
 from translator.wire.errors import UpstreamError
 
-from .wire import (
-    ASK,
-    COMPLETION,
-    HELLO,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    events,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk
+from .responses_api import ASK, PATH, events
+from .wire import Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from .wire import HELLO, Call, ScriptedUpstream, bounded
+from .chat_bodies import HELLO
+from .wire import Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,8 @@ from websockets.exceptions import InvalidStatus
 
 from translator.service.config.checks import host_problems, origin_problems
 
-from .wire import ASK_WHOLE, PATH, ScriptedUpstream, bounded
+from .responses_api import ASK_WHOLE, PATH
+from .wire import ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 

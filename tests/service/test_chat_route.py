@@ -9,7 +9,8 @@ import httpx
 import openai
 import pytest
 
-from .wire import BOUND_S, COMPLETION, HELLO, MODELS, Call, ScriptedUpstream, bounded
+from .chat_bodies import COMPLETION, HELLO
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/chat/completions"

@@ -13,19 +13,9 @@ from websockets.asyncio.client import connect
 
 from translator.request.compaction import PREFIX, SUMMARY_REQUEST, read_summary
 
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    MODELS,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    events,
-    make_settings,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk
+from .responses_api import events
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 

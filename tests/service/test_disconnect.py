@@ -8,7 +8,8 @@ import logging
 
 import pytest
 
-from .wire import HELLO, Call, ScriptedUpstream, bounded, chunk
+from .chat_bodies import HELLO, chunk
+from .wire import Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ from starlette.types import Message, Scope
 
 from translator.service.http.app import create_app
 
+from .responses_api import ASK_WHOLE
 from .wire import (
-    ASK_WHOLE,
     BOUND_S,
     MODELS,
     Call,

@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .wire import Call, ScriptedUpstream, chunk, events
+from .chat_bodies import chunk
+from .responses_api import events
+from .wire import Call, ScriptedUpstream
 
 pytestmark = pytest.mark.anyio
 

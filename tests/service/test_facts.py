@@ -15,7 +15,8 @@ from translator.service.config.facts import FACTS, resolved
 from translator.service.config.settings import SettingsError, read_table
 from translator.service.models.table import ModelTable
 
-from .wire import COMPLETION, Call, ScriptedUpstream
+from .chat_bodies import COMPLETION
+from .wire import Call, ScriptedUpstream
 
 UP: dict[str, Any] = {"base_url": "https://api.fireworks.ai/inference/v1"}
 

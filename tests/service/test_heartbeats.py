@@ -7,22 +7,9 @@ from typing import Any
 
 import pytest
 
-from .wire import (
-    ASK,
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    frame,
-    make_settings,
-    say_hello,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .responses_api import ASK, PATH, events
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
 
 pytestmark = pytest.mark.anyio
 

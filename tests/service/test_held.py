@@ -14,7 +14,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from .wire import BOUND_S, HELLO, Call, ScriptedUpstream, bounded, chunk, say_hello
+from .chat_bodies import HELLO, chunk
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, say_hello
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,8 @@ import pytest
 from translator.__main__ import main
 from translator.service.config.settings import read_table
 
-from .wire import ASK_WHOLE, ScriptedUpstream, client_of
+from .responses_api import ASK_WHOLE
+from .wire import ScriptedUpstream, client_of
 
 KEY = re.compile(r"^trk_[0-9a-f]{16}_[A-Za-z0-9_-]{43}$", re.MULTILINE)
 

@@ -16,19 +16,10 @@ import pytest
 from translator.service.config.settings import LogFormat
 from translator.service.telemetry.logs import FORMATTERS, start_logging
 
+from .chat_bodies import HELLO, chunk, frame
+from .responses_api import ASK_SMALL, PATH
 from .test_main import served
-from .wire import (
-    ASK_SMALL,
-    BOUND_S,
-    HELLO,
-    MODELS,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    frame,
-)
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 

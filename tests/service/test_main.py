@@ -23,7 +23,8 @@ from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.dialects.table import markdown
 
-from .wire import BOUND_S, COMPLETION, HELLO
+from .chat_bodies import COMPLETION, HELLO
+from .wire import BOUND_S
 
 REQUEST = {
     "model": "m",

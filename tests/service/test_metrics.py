@@ -18,20 +18,16 @@ from translator.service.telemetry.error_kinds import UPSTREAM_KINDS
 from translator.service.telemetry.metrics import Metrics
 from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
 
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .responses_api import ASK_SMALL, PATH
 from .test_main import served
 from .wire import (
-    ASK_SMALL,
     BOUND_S,
-    COMPLETION,
-    HELLO,
     MODELS,
-    PATH,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    frame,
     make_settings,
     say_hello,
 )

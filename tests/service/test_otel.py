@@ -23,18 +23,16 @@ from translator.__main__ import main
 from translator.service.server import run
 from translator.service.telemetry.otel import Spans
 
+from .chat_bodies import HELLO, chunk, frame
+from .responses_api import PATH
 from .test_main import served
 from .wire import (
     BOUND_S,
-    HELLO,
     MODELS,
-    PATH,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    frame,
     make_settings,
     say_hello,
     serving,

@@ -13,7 +13,8 @@ from translator.service.config.settings import read_table
 from translator.service.upstreams import client as upstream_module
 from translator.service.upstreams.health import AGAIN_S, LATELY_S, Lately
 
-from .wire import ASK, BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
+from .responses_api import ASK
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
 
 pytestmark = pytest.mark.anyio
 

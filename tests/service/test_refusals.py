@@ -13,19 +13,9 @@ import pytest
 from translator.reader.rejected_fields import Refused
 from translator.service.turns.attempts import MAX_FIELDS, MAX_MODELS, NOTHING, Findings, Memory
 
-from .wire import (
-    HELLO,
-    MODELS,
-    PATH,
-    Call,
-    Script,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    events,
-    frame,
-    say_hello,
-)
+from .chat_bodies import HELLO, chunk, frame
+from .responses_api import PATH, events
+from .wire import MODELS, Call, Script, ScriptedUpstream, bounded, say_hello
 
 pytestmark = pytest.mark.anyio
 

@@ -11,21 +11,9 @@ from typing import Any
 import openai
 import pytest
 
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    MODELS,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    frame,
-    make_settings,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .responses_api import PATH, events
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, client_of, make_settings
 
 pytestmark = pytest.mark.anyio
 

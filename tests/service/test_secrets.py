@@ -19,7 +19,9 @@ import pytest
 from translator.service.base.keys import new_key, store
 from translator.service.config.settings import Settings, read_table
 
-from .wire import ASK_WHOLE, BOUND_S, HELLO, Call, ScriptedUpstream, bounded, events, serving
+from .chat_bodies import HELLO
+from .responses_api import ASK_WHOLE, events
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, serving
 
 pytestmark = pytest.mark.anyio
 

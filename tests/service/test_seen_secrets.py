@@ -15,21 +15,10 @@ from websockets.asyncio.client import connect
 
 from translator.service.telemetry.otel import Spans
 
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .responses_api import PATH
 from .test_logs import Log
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    MODELS,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    frame,
-    make_settings,
-    serving,
-)
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -14,21 +14,9 @@ import pytest
 from translator import Options, Translation, UpstreamTimeout
 from translator.service.turns.turn import Progress
 
-from .wire import (
-    ASK,
-    BOUND_S,
-    HELLO,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    frame,
-    make_settings,
-    serving,
-)
+from .chat_bodies import HELLO, chunk, frame
+from .responses_api import ASK, PATH, events
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings, serving
 
 SIGNS_OF_LIFE = {
     "comments": b": keep-alive\n\n",

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from .wire import ASK, Call, ScriptedUpstream, bounded, client_of, events, make_settings, say_hello
+from .responses_api import ASK, events
+from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
 
 pytestmark = pytest.mark.anyio
 

@@ -35,17 +35,14 @@ from translator.service.observe.observer import Witness
 from translator.service.observe.record import Record
 
 from .capture.captured import kept
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
 from .test_main import served
 from .wire import (
     BOUND_S,
-    COMPLETION,
-    HELLO,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    frame,
     make_settings,
     say_hello,
     serving,

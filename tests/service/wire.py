@@ -23,16 +23,10 @@ from translator.service.config.settings import Settings, read_table
 from translator.service.http.app import create_app
 from translator.service.server.run import protocols
 
+from .chat_bodies import COMPLETION, HELLO
+
 BOUND_S = 20
 """Longer than anything here can take on a busy machine, in seconds."""
-
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
-"""A request whose answer is streamed."""
-ASK_WHOLE: dict[str, Any] = {"model": "m", "input": "Hi"}
-"""The same without a stream."""
-ASK_SMALL: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
-"""The same for a model of MODELS, streamed."""
 
 T = TypeVar("T")
 
@@ -40,57 +34,6 @@ T = TypeVar("T")
 async def bounded(awaitable: Awaitable[T]) -> T:
     """The result, or a failure when it does not come."""
     return await asyncio.wait_for(awaitable, BOUND_S)
-
-
-def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> bytes:
-    """One chat chunk as an SSE frame."""
-    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
-    return frame(
-        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]} | more
-    )
-
-
-def frame(value: Any) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
-
-
-HELLO = [
-    chunk({"role": "assistant", "content": ""}),
-    chunk({"content": "Hello"}),
-    chunk({"content": " world"}),
-    chunk({}, "stop"),
-    b"data: [DONE]\n\n",
-]
-"""The chunks of a short answer."""
-
-COMPLETION = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "accounts/up/models/m",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "Hello world"},
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-}
-
-
-def events(body: bytes) -> list[dict[str, Any]]:
-    """The events in an SSE body of ours; `[DONE]` must be its end."""
-    frames = body.decode().split("\n\n")
-    assert frames[-2:] == ["data: [DONE]", ""], frames[-2:]
-    found: list[dict[str, Any]] = []
-    for text in frames[:-2]:
-        name, _, payload = text.partition("\n")
-        event = json.loads(payload.removeprefix("data: "))
-        assert name == f"event: {event['type']}"
-        found.append(event)
-    assert [event["sequence_number"] for event in found] == list(range(len(found)))
-    return found
 
 
 @dataclass

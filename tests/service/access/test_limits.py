@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.service.chat_bodies import COMPLETION, HELLO, chunk, frame
+from tests.service.responses_api import events
 from tests.service.wire import (
-    COMPLETION,
-    HELLO,
     MODELS,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    events,
-    frame,
     say_hello,
     serving,
 )

@@ -14,7 +14,8 @@ import pytest
 from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
-from tests.service.wire import Call, chunk, client_of, serving
+from tests.service.chat_bodies import chunk
+from tests.service.wire import Call, client_of, serving
 from translator.__main__ import main
 from translator.service.config.settings import Settings
 from translator.service.server.observers import looking

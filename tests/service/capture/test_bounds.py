@@ -13,17 +13,9 @@ from pathlib import Path
 import pytest
 
 import translator
-from tests.service.wire import (
-    ASK,
-    HELLO,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    events,
-    make_settings,
-)
+from tests.service.chat_bodies import HELLO, chunk
+from tests.service.responses_api import ASK, PATH, events
+from tests.service.wire import Call, ScriptedUpstream, bounded, make_settings
 from translator.__main__ import main
 from translator.common.sealed import Thought, seal
 from translator.service.base.keys import new_key, store

@@ -11,7 +11,8 @@ import pytest
 from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
-from tests.service.wire import ASK, PATH, Call, ScriptedUpstream, make_settings
+from tests.service.responses_api import ASK, PATH
+from tests.service.wire import Call, ScriptedUpstream, make_settings
 from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.dialects.table import own_facts

@@ -13,18 +13,9 @@ from websockets.asyncio.client import connect
 from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
-from tests.service.wire import (
-    ASK,
-    COMPLETION,
-    HELLO,
-    PATH,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    events,
-    make_settings,
-)
+from tests.service.chat_bodies import COMPLETION, HELLO, chunk
+from tests.service.responses_api import ASK, PATH, events
+from tests.service.wire import Call, ScriptedUpstream, bounded, make_settings
 from translator.__main__ import main
 
 from .captured import (

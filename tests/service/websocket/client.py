@@ -9,7 +9,9 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.service.wire import BOUND_S, PATH, ScriptedUpstream, bounded, chunk
+from tests.service.chat_bodies import chunk
+from tests.service.responses_api import PATH
+from tests.service.wire import BOUND_S, ScriptedUpstream, bounded
 
 CREATE: dict[str, Any] = {"type": "response.create", "model": "m", "input": "Hi"}
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})

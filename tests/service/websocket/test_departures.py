@@ -16,7 +16,8 @@ from openai.lib.responses_websocket import (
     ResponsesWebSocketLimits,
 )
 
-from tests.service.wire import BOUND_S, HELLO, MODELS, Call, ScriptedUpstream, bounded, chunk, frame
+from tests.service.chat_bodies import HELLO, chunk, frame
+from tests.service.wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 from translator.service.server import websocket_protocol as sockets
 
 from .client import (

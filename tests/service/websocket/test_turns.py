@@ -13,15 +13,13 @@ import pytest
 import websockets
 
 from tests.fixture_cases import ROOT
+from tests.service.chat_bodies import HELLO, chunk
+from tests.service.responses_api import PATH, events
 from tests.service.wire import (
     BOUND_S,
-    HELLO,
-    PATH,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
-    events,
     make_settings,
     say_hello,
     serving,

@@ -1,10 +1,9 @@
-"""Write what must come out of a fixture.
+"""Write the expected outputs of a fixture.
 
     python -m tests.make_fixture fixtures/base/a_case …
 
-The folder holds `source.toml`, the request and the upstream's answer. Where the core's outcome is
-not what `source.toml` expects, nothing is written: the fact comes first. What was written is still
-to be read before it is kept.
+The folder holds `source.toml`, the request and the upstream's answer. Nothing is written where the
+outcome differs from `source.toml`: the fact comes first. Read the files before you commit them.
 """
 
 from __future__ import annotations

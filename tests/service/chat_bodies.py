@@ -15,6 +15,7 @@ def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more
 
 
 def frame(value: Any) -> bytes:
+    """A JSON value as an SSE frame."""
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
@@ -25,7 +26,7 @@ HELLO = [
     chunk({}, "stop"),
     b"data: [DONE]\n\n",
 ]
-"""The chunks of a short answer."""
+"""The frames of a short answer."""
 
 COMPLETION = {
     "id": "chatcmpl-1",
@@ -41,3 +42,4 @@ COMPLETION = {
     ],
     "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
 }
+"""The same answer without a stream."""

@@ -15,7 +15,7 @@ ASK_SMALL: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
 
 
 def events(body: bytes) -> list[dict[str, Any]]:
-    """The events in an SSE body of ours; `[DONE]` must be its end."""
+    """The events of an SSE response body, which must end in `[DONE]`."""
     frames = body.decode().split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""], frames[-2:]
     found: list[dict[str, Any]] = []

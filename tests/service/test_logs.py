@@ -8,45 +8,21 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import pytest
 
-from translator.service.config.settings import LogFormat
-from translator.service.telemetry.logs import FORMATTERS, start_logging
+from translator.service.telemetry.logs import start_logging
 
 from .chat_bodies import HELLO, chunk, frame
+from .log import Log
+from .processes import served
 from .responses_api import ASK_SMALL, PATH
-from .test_main import served
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-class Log:
-    """What is written to the log, in one of its forms."""
-
-    def __init__(self, form: LogFormat) -> None:
-        self._stream = io.StringIO()
-        self.where = logging.StreamHandler(self._stream)
-        self.where.setFormatter(FORMATTERS[form]())
-
-    @property
-    def lines(self) -> list[str]:
-        return self._stream.getvalue().splitlines()
-
-    @property
-    def objects(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines]
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """The line of the only request."""
-        [found] = [line for line in self.objects if "duration_ms" in line]
-        return found
 
 
 @pytest.fixture

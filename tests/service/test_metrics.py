@@ -19,8 +19,8 @@ from translator.service.telemetry.metrics import Metrics
 from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
 
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .processes import served
 from .responses_api import ASK_SMALL, PATH
-from .test_main import served
 from .wire import (
     BOUND_S,
     MODELS,

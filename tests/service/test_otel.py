@@ -24,8 +24,8 @@ from translator.service.server import run
 from translator.service.telemetry.otel import Spans
 
 from .chat_bodies import HELLO, chunk, frame
+from .processes import served
 from .responses_api import PATH
-from .test_main import served
 from .wire import (
     BOUND_S,
     MODELS,

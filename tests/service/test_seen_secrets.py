@@ -16,8 +16,8 @@ from websockets.asyncio.client import connect
 from translator.service.telemetry.otel import Spans
 
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .log import Log
 from .responses_api import PATH
-from .test_logs import Log
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, make_settings, serving
 
 pytestmark = pytest.mark.anyio

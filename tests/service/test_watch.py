@@ -36,7 +36,7 @@ from translator.service.observe.record import Record
 
 from .capture.captured import kept
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
-from .test_main import served
+from .processes import served
 from .wire import (
     BOUND_S,
     Call,

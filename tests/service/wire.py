@@ -1,8 +1,8 @@
-"""Both ends of the wire for tests of the service: a scripted upstream, and the service itself.
+"""A scripted upstream, and the service with its clients.
 
-The upstream is a raw HTTP/1.1 server: a script decides each byte of its answer and when it comes,
-and sees when the other side hangs up. Nothing here waits for a time to pass; every wait has a
-bound, so that a broken service fails a test and does not stop it.
+The upstream is a raw HTTP/1.1 server: a script decides each byte of a response and when it is
+sent, and sees when the service closes the connection. Nothing here sleeps; every wait has a
+timeout, so that a broken service fails a test and does not block it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from translator.service.server.run import protocols
 from .chat_bodies import COMPLETION, HELLO
 
 BOUND_S = 20
-"""Longer than anything here can take on a busy machine, in seconds."""
+"""Timeout of every wait, in seconds; nothing takes as long on a busy machine."""
 
 T = TypeVar("T")
 
 
 async def bounded(awaitable: Awaitable[T]) -> T:
-    """The result, or a failure when it does not come."""
+    """The result of a wait, or TimeoutError after BOUND_S."""
     return await asyncio.wait_for(awaitable, BOUND_S)
 
 
 @dataclass
 class Call:
-    """One request to the scripted upstream, and the means to answer it."""
+    """One request to the scripted upstream, and the connection for the response."""
 
     method: str
     path: str
@@ -58,7 +58,7 @@ class Call:
         content_type: str = "text/event-stream",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send the status line and the headers; the body follows in chunks."""
+        """Send the status line and the headers of a chunked response."""
         lines = {"content-type": content_type, "transfer-encoding": "chunked", **(headers or {})}
         text = f"HTTP/1.1 {status} Whatever\r\n"
         text += "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
@@ -66,10 +66,10 @@ class Call:
         await self._writer.drain()
         self._chunked = True
 
-    async def send(self, *pieces: bytes) -> None:
-        """Send pieces of the body, each in one network write."""
-        for piece in pieces:
-            self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    async def send(self, *chunks: bytes) -> None:
+        """Send chunks of the body, each in one network write."""
+        for chunk in chunks:
+            self._writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await self._writer.drain()
 
     async def end(self) -> None:
@@ -83,20 +83,20 @@ class Call:
         content_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """A whole answer."""
+        """Send a complete response."""
         await self.head(status, content_type, headers)
         if body:  # an empty chunk would be the end
             await self.send(body if isinstance(body, bytes) else json.dumps(body).encode())
         await self.end()
 
-    async def cut(self, piece: bytes) -> None:
-        """Announce a piece of the body, send half of it, and close the connection."""
-        self._writer.write(b"%x\r\n%b" % (len(piece), piece[: len(piece) // 2]))
+    async def cut(self, chunk: bytes) -> None:
+        """Send half of a chunk and close the connection."""
+        self._writer.write(b"%x\r\n%b" % (len(chunk), chunk[: len(chunk) // 2]))
         await self._writer.drain()
         self._writer.close()
 
     def drop(self) -> None:
-        """Break the connection off."""
+        """Abort the connection."""
         self._writer.transport.abort()
 
     async def gone(self) -> None:
@@ -110,7 +110,7 @@ Script = Callable[[Call], Awaitable[None]]
 
 
 async def say_hello(call: Call) -> None:
-    """The usual answer."""
+    """Respond with HELLO, or with COMPLETION where no stream is requested."""
     if b'"stream":true' in call.body.replace(b" ", b""):
         await call.head()
         await call.send(*HELLO)
@@ -120,7 +120,7 @@ async def say_hello(call: Call) -> None:
 
 
 class ScriptedUpstream:
-    """An upstream that does what `script` says, and remembers what it was asked."""
+    """An upstream that responds with `script` and records the requests in `calls`."""
 
     def __init__(self) -> None:
         self.script: Script = say_hello
@@ -154,6 +154,7 @@ class ScriptedUpstream:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[ScriptedUpstream]:
+        """Listen on a free port; `url` is the base URL for the service."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         try:
@@ -192,7 +193,7 @@ MODELS: dict[str, Any] = {
     },
     "org/large": {"upstream": "up"},
 }
-"""A model table for tests."""
+"""A model table: one model with facts of its own, one without."""
 
 
 def make_settings(
@@ -250,14 +251,14 @@ async def client_of(settings: Settings, **more: Any) -> AsyncGenerator[httpx.Asy
 
 @asynccontextmanager
 async def lifespan_of(app: ASGIApp) -> AsyncGenerator[None]:
-    """What a server says to an application when it begins and when it ends."""
-    told = asyncio.Queue[Message]()
-    heard = asyncio.Queue[Message]()
-    living = asyncio.ensure_future(app({"type": "lifespan"}, told.get, heard.put))
-    told.put_nowait({"type": "lifespan.startup"})
-    assert (await bounded(heard.get()))["type"] == "lifespan.startup.complete"
+    """The ASGI lifespan of an application: startup on entry, shutdown on exit."""
+    to_app = asyncio.Queue[Message]()
+    from_app = asyncio.Queue[Message]()
+    lifespan = asyncio.ensure_future(app({"type": "lifespan"}, to_app.get, from_app.put))
+    to_app.put_nowait({"type": "lifespan.startup"})
+    assert (await bounded(from_app.get()))["type"] == "lifespan.startup.complete"
     try:
         yield
     finally:
-        told.put_nowait({"type": "lifespan.shutdown"})
-        await bounded(living)
+        to_app.put_nowait({"type": "lifespan.shutdown"})
+        await bounded(lifespan)

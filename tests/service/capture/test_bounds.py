@@ -31,9 +31,9 @@ from .captured import (
     answering,
     assert_replays,
     contents,
+    exchange_toml,
     files,
     kept,
-    told,
     tracing,
 )
 
@@ -106,7 +106,7 @@ async def test_no_key_of_a_client_of_the_gateway_is_kept(
     [folder] = kept(tmp_path / "t")
     assert key.encode() not in contents(folder)
     assert b"My key is [removed]." in (folder / "chat.json").read_bytes()
-    assert told(folder)["client"] == "anna"
+    assert exchange_toml(folder)["client"] == "anna"
 
 
 async def test_an_answer_that_spells_a_key_is_not_kept(
@@ -185,10 +185,10 @@ async def test_what_is_too_large_is_left_out_and_named(
     assert events(answer.content)[-1]["type"] == "response.completed"
     answer_left_out, request_left_out = kept(tmp_path / "t")
     assert files(answer_left_out) == {"exchange.toml", "request.json", "chat.json"}
-    assert told(answer_left_out)["outcome"] == "completed"
-    assert "too large" in told(answer_left_out)["left_out"][0]
+    assert exchange_toml(answer_left_out)["outcome"] == "completed"
+    assert "too large" in exchange_toml(answer_left_out)["left_out"][0]
     assert files(request_left_out) == {"exchange.toml"}
-    assert told(request_left_out)["left_out"][0] == "request.json: too large"
+    assert exchange_toml(request_left_out)["left_out"][0] == "request.json: too large"
     for folder in (answer_left_out, request_left_out):
         assert main(["replay", str(folder)]) == 2
         assert "too large" in capsys.readouterr().err
@@ -220,7 +220,7 @@ async def test_all_that_is_held_has_a_bound(
         await client.post(PATH, json=large)
     *together, alone = kept(tmp_path / "t")
     assert sum("request.json" in files(folder) for folder in together) == 3
-    assert "left_out" not in told(alone)
+    assert "left_out" not in exchange_toml(alone)
 
 
 async def test_a_full_disk_is_a_warning(

@@ -1,4 +1,4 @@
-"""Speaking to the service over a WebSocket."""
+"""A WebSocket client of the service."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ CALLS_LS = chunk(
 async def socket_to(
     upstream: ScriptedUpstream, client_key: str = "client-key", **settings: Any
 ) -> AsyncGenerator[ClientConnection]:
-    """A WebSocket to a service of its own."""
+    """A WebSocket connection to a service that runs for this test."""
     async with upstream.service(**settings) as base:
         async with open_socket(base, client_key) as socket:
             yield socket
 
 
 def open_socket(base: str, key: str = "client-key", path: str = PATH) -> connect:
+    """A WebSocket connection to the service at `base`."""
     return connect(
         base.replace("http://", "ws://") + path,
         additional_headers={"authorization": f"Bearer {key}"},
@@ -41,8 +42,8 @@ def open_socket(base: str, key: str = "client-key", path: str = PATH) -> connect
     )
 
 
-async def hear(socket: ClientConnection) -> dict[str, Any]:
-    """The next message, which must be one JSON object in a text frame."""
+async def receive_event(socket: ClientConnection) -> dict[str, Any]:
+    """The next event: a text message with one JSON object."""
     message = await bounded(socket.recv())
     assert isinstance(message, str)
     event: dict[str, Any] = json.loads(message)
@@ -50,15 +51,16 @@ async def hear(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def ask(socket: ClientConnection, **fields: Any) -> list[dict[str, Any]]:
-    """One request, and all events of its answer; an error is the only one."""
+    """Send one request; all events of its response, or the one error event."""
     await socket.send(json.dumps(CREATE | fields))
-    return await hear_out(socket)
+    return await receive_response(socket)
 
 
-async def hear_out(socket: ClientConnection) -> list[dict[str, Any]]:
-    found = [await hear(socket)]
+async def receive_response(socket: ClientConnection) -> list[dict[str, Any]]:
+    """All events up to the terminal one."""
+    found = [await receive_event(socket)]
     while found[-1]["type"] not in TERMINAL and "status" not in found[-1]:
-        found.append(await hear(socket))
+        found.append(await receive_event(socket))
     return found
 
 
@@ -73,5 +75,5 @@ def id_of(found: Sequence[dict[str, Any]]) -> str:
 
 
 def asked(upstream: ScriptedUpstream, turn: int) -> list[Any]:
-    """What was said to the model in a turn: (role, content) of each message."""
+    """(role, content) of each message in the chat request of a turn."""
     return [(one["role"], one.get("content")) for one in upstream.calls[turn].json["messages"]]

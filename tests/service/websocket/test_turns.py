@@ -31,10 +31,10 @@ from .client import (
     LS,
     ask,
     asked,
-    hear,
-    hear_out,
     id_of,
     open_socket,
+    receive_event,
+    receive_response,
     socket_to,
     types,
 )
@@ -211,10 +211,10 @@ async def test_a_ping_is_answered_while_a_turn_runs(upstream: ScriptedUpstream) 
     upstream.script = script
     async with socket_to(upstream) as socket:
         await socket.send(json.dumps(CREATE))
-        assert (await hear(socket))["type"] == "response.created"
+        assert (await receive_event(socket))["type"] == "response.created"
         await bounded(await socket.ping())
         go.set()
-        assert types(await hear_out(socket))[-1] == "response.completed"
+        assert types(await receive_response(socket))[-1] == "response.completed"
 
 
 # --- what is remembered -------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from .load import Load, Mock, mock_upstream
-from .rig import Rig, said
+from .rig import Rig, log_progress
 from .scheduler import TARGET_CPU, pinned, unique_kib
 from .section import OURS, Section, table
 from .targets import ROOT, Running, Target, Unavailable, started
@@ -19,7 +19,7 @@ OPEN_TIMEOUT_S = 60
 
 _DEPENDENCIES = """
 import sys
-import translator.service.process.run, uvicorn.protocols.http.httptools_impl, uvloop
+import translator.service.server.run, uvicorn.protocols.http.httptools_impl, uvloop
 names = [
     name for name, module in sys.modules.items()
     if "site-packages" in (getattr(module, "__file__", None) or "")
@@ -31,7 +31,7 @@ print("import " + ", ".join(names))
 
 def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
     """Each target started afresh, once per round; memory in the first."""
-    said("start-up and memory")
+    log_progress("start-up and memory")
     start_s: dict[str, float] = {}
     memory: dict[str, tuple[int, float, int]] = {}
     for number in range(rig.effort.rounds):
@@ -48,7 +48,7 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
                     if number == 0:
                         memory[name] = _memory(mock, running)
             except Unavailable as reason:
-                said(f"{target.name}: {reason}")
+                log_progress(f"{target.name}: {reason}")
     imports_s = _importing(2 + rig.effort.rounds)
     rows = [
         (name, f"{start_s[name]:.2f}", f"{before / 1024:.0f}", f"{each:.1f}", f"{streams:,}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .load import Seen
-from .rig import RATE, Rig, said
+from .rig import RATE, Rig, log_progress
 from .section import DIRECT, NGINX, OURS, Section, table
 from .targets import Running
 
@@ -24,7 +24,7 @@ QUICK_STEPS = (5, 20, 100, 400, 800)
 
 def steady(rig: Rig, streams: int) -> Section:
     """CPU per token, and how late tokens come."""
-    said(f"{streams} streams of {RATE} tokens a second")
+    log_progress(f"{streams} streams of {RATE} tokens a second")
     rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
     passed_over: set[str] = set()
 
@@ -70,7 +70,7 @@ def steady(rig: Rig, streams: int) -> Section:
 
 def flat_out(rig: Rig) -> Section:
     """The upstream is always ahead: what a token costs when reads are full."""
-    said("flat out")
+    log_progress("flat out")
 
     def measure(running: Running | None) -> Seen:
         slow = running is not None and running.target.slow
@@ -103,7 +103,7 @@ def capacity(rig: Rig) -> Section:
 
     Every round asks each target once, and halves what is not known of it.
     """
-    said("capacity")
+    log_progress("capacity")
     rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
     steps = QUICK_STEPS if rig.effort.quick else STEPS
     searches = {running.target.name: Search(len(steps)) for running in rig.running}
@@ -173,7 +173,7 @@ def _keeps_up(rig: Rig, running: Running, streams: int) -> bool:
 
 def own_limits(rig: Rig) -> Section:
     """How far the two ends are from being what is measured."""
-    said("the load alone")
+    log_progress("the load alone")
     rows: list[tuple[str, ...]] = []
     facts: dict[tuple[str, str], float] = {}
     for streams in (200, 500, 800):

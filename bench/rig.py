@@ -125,7 +125,7 @@ def rig(targets: Sequence[Target], effort: Effort) -> Generator[Rig]:
     with ExitStack() as stack:
         rigged = Rig(stack.enter_context(mock_upstream()), effort)
         for target in targets:
-            said(f"starting {target.name}")
+            log_progress(f"starting {target.name}")
             with ExitStack() as attempt:
                 try:
                     running = attempt.enter_context(started(target, rigged.mock.port, TARGET_CPU))
@@ -163,6 +163,6 @@ def answer(running: Running) -> bytes:
     return bytes(got)
 
 
-def said(text: str) -> None:
+def log_progress(text: str) -> None:
     """Progress, which is not part of the report."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

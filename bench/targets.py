@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -133,9 +133,13 @@ def _answers(port: int) -> bool:
 # ---- ourselves -----------------------------------------------------------------------------------
 
 
-def translator(*options: str, name: str = "translator") -> Target:
+def translator(
+    *options: str, name: str = "translator", program: Sequence[str] = ("translator",)
+) -> Target:
+    """Our service; `program` is the module that starts it, and words before its own."""
+
     def command(_folder: Path, port: int, upstream: int) -> list[str]:
-        words = [sys.executable, "-m", "translator", "serve", "--port", str(port)]
+        words = [sys.executable, "-m", *program, "serve", "--port", str(port)]
         url = f"http://127.0.0.1:{upstream}/v1"
         return [*words, "--upstream", url, "--log-level", "warning", *options]
 
@@ -212,21 +216,25 @@ def nginx() -> Target:
 def nginx_binary() -> str:
     """The nginx of this machine, else the Debian package unpacked beside the benchmark."""
     installed = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if installed:
-        return installed
-    folder = SCRATCH / "nginx"
-    binary = folder / "unpacked" / "usr" / "sbin" / "nginx"
-    if not binary.exists():
+    return installed or str(unpacked("nginx") / "usr" / "sbin" / "nginx")
+
+
+def unpacked(package: str) -> Path:
+    """The folder of an unpacked Debian package, fetched when it is first asked for."""
+    folder = SCRATCH / package
+    files = folder / "unpacked"
+    if not files.exists():
         folder.mkdir(parents=True, exist_ok=True)
         try:
             subprocess.run(
-                ["apt-get", "download", "nginx"], cwd=folder, check=True, capture_output=True
+                ["apt-get", "download", package], cwd=folder, check=True, capture_output=True
             )
-            [package] = folder.glob("nginx_*.deb")
-            subprocess.run(["dpkg", "-x", str(package), str(folder / "unpacked")], check=True)
+            [archive] = folder.glob(f"{package}_*.deb")
+            subprocess.run(["dpkg", "-x", str(archive), str(files)], check=True)
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
-            raise Unavailable(f"nginx is not here and apt-get gives none ({error})") from None
-    return str(binary)
+            shutil.rmtree(folder)
+            raise Unavailable(f"{package} is not here and apt-get gives none ({error})") from None
+    return files
 
 
 def nginx_version() -> str:

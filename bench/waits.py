@@ -8,7 +8,7 @@ import sys
 from . import bodies
 from .load import Load, Seen, mock_upstream
 from .pace import PACED_TOKENS, troubles
-from .rig import RATE, Rig, alone, said
+from .rig import RATE, Rig, alone, log_progress
 from .section import DIRECT, OURS, Section, table
 from .targets import ROOT, Running, Unavailable, started, translator
 
@@ -20,7 +20,7 @@ BYSTANDERS = 200
 
 def short_requests(rig: Rig) -> Section:
     """One short answer after the other, on one connection and with nothing else going on."""
-    said("short requests")
+    log_progress("short requests")
     rig.mock.plan(tokens=SHORT_TOKENS)
 
     def measure(running: Running | None) -> Seen:
@@ -59,7 +59,7 @@ def short_requests(rig: Rig) -> Section:
 
 def large_requests(rig: Rig) -> Section:
     """How long 200 streams stand still while requests of 4 MB come, one after the other."""
-    said("requests of 4 MB among streams")
+    log_progress("requests of 4 MB among streams")
     body = bodies.request(LARGE_BYTES, model="bench")
     rows: list[tuple[str, ...]] = []
     facts: dict[tuple[str, str], float] = {}
@@ -73,8 +73,7 @@ def large_requests(rig: Rig) -> Section:
             without = rig.steady(running, BYSTANDERS, large_seconds(rig))
             if name not in quiet or without.age_most_ms < quiet[name].age_most_ms:
                 quiet[name] = without
-            with alone(running):
-                beside = _beside_large(rig, running, body)
+            beside = beside_large(rig, running, body)
             if name not in busy or _calmer(beside, busy[name]):
                 busy[name] = beside
     for name, (seen, large) in busy.items():
@@ -114,26 +113,27 @@ def _calmer(one: tuple[Seen, Seen], other: tuple[Seen, Seen]) -> bool:
     return (not one[1].answers, one[0].age_most_ms) < (not other[1].answers, other[0].age_most_ms)
 
 
-def _beside_large(rig: Rig, running: Running, body: bytes) -> tuple[Seen, Seen]:
-    """What the streams see meanwhile, and what became of the large requests."""
+def beside_large(rig: Rig, running: Running, body: bytes) -> tuple[Seen, Seen]:
+    """What 200 streams see while large requests are answered, and those requests themselves."""
     rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
     milliseconds = int(large_seconds(rig) * 1000)
-    streams = Load(
-        rig.mock,
-        running,
-        streams=BYSTANDERS,
-        ramp_ms=1000,
-        warm_up_ms=1000,
-        measure_ms=milliseconds,
-    )
     large: list[Load] = []
 
     def post_large() -> None:
         rig.mock.plan(tokens=2, hold_ms=LARGE_HOLD_MS)
         large.append(Load(rig.mock, running, body, each=1000, measure_ms=milliseconds))
 
-    seen = streams.seen(meanwhile=post_large)
-    return seen, large[0].seen()
+    with alone(running):
+        streams = Load(
+            rig.mock,
+            running,
+            streams=BYSTANDERS,
+            ramp_ms=1000,
+            warm_up_ms=1000,
+            measure_ms=milliseconds,
+        )
+        seen = streams.seen(meanwhile=post_large)
+        return seen, large[0].seen()
 
 
 def workers(rig: Rig) -> Section | None:
@@ -150,7 +150,7 @@ def workers(rig: Rig) -> Section | None:
     ).stdout
     if "--workers" not in help_text:
         return None
-    said("workers")
+    log_progress("workers")
     best: dict[int, Seen] = {}
     with mock_upstream(cpu=None) as mock:
         mock.plan(tokens=100)
@@ -170,7 +170,7 @@ def workers(rig: Rig) -> Section | None:
                             measure_ms=int(rig.effort.seconds * 1000),
                         ).seen()
                 except Unavailable as reason:
-                    said(f"{target.name}: {reason}")
+                    log_progress(f"{target.name}: {reason}")
                     return None
                 if count not in best or _per_second(seen) > _per_second(best[count]):
                     best[count] = seen

@@ -28,7 +28,7 @@ from .verdict import verdict
 
 README = ROOT / "README.md"
 QUOTE = ("<!-- performance -->\n", "<!-- /performance -->\n")
-"""Between what the README quotes the targets."""
+"""The marks around the targets in the README."""
 
 RESULTS = ROOT / "bench" / "results.md"
 QUICK_RESULTS = SCRATCH / "quick.md"
@@ -41,14 +41,14 @@ def measure(*, quick: bool) -> Iterator[Section]:
 
 
 def machine() -> str:
-    """Where this was measured, as a list."""
+    """The machine and the version measured, as a list."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in lines if "model name" in line), "unknown")
     facts = {
         "machine": f"{model}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}, "
         f"Python {platform.python_version()}",
-        "others at work": f"load average {os.getloadavg()[2]:.1f} at the beginning",
+        "load": f"load average {os.getloadavg()[2]:.1f} at the beginning",
         "translator": version_of_ours(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
@@ -60,15 +60,14 @@ def _memory_gib() -> float:
 
 
 HEAD = """\
-# What it costs
+# Measured performance
 
 Written by `make bench{arguments}`; do not edit. {minutes:.0f} minutes.
 
 {machine}
 The target runs alone on one core; load client and mock upstream share the other. Chunks have some
-270 bytes. Rounds are interleaved and the best of each counts; CPU time is what the scheduler
-accounts to a process and its descendants. Trust the ratios within a table: absolute figures drift
-with the machine.
+270 bytes. Rounds are interleaved and the best of each counts; CPU time is that of a process and its
+descendants. Trust the ratios within a table: absolute figures drift with the machine.
 
 """
 
@@ -153,7 +152,7 @@ def _everything(options: argparse.Namespace) -> None:
 
 
 def quoting(text: str, judged: Section) -> str:
-    """A README in which the quoted targets are these."""
+    """The text of a README with other targets between the marks."""
     before, rest = text.split(QUOTE[0])
     _, after = rest.split(QUOTE[1])
     return f"{before}{QUOTE[0]}{judged.table}{QUOTE[1]}{after}"

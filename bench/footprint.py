@@ -1,4 +1,4 @@
-"""What a target takes beside its work: time to start, and memory of streams that wait."""
+"""Start-up time, and memory per open stream."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ names = [
 ]
 print("import " + ", ".join(names))
 """
-"""Prints the statement that imports what our service imports of others, and nothing of ours."""
+"""Prints the statement that imports the dependencies of our service, and nothing of ours."""
 
 
 def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
-    """Each target started afresh, once per round; memory in the first."""
+    """Start each target once per round; memory is measured in the first."""
     log_progress("start-up and memory")
     start_s: dict[str, float] = {}
     memory: dict[str, tuple[int, float, int]] = {}
@@ -60,8 +60,8 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
             ("", "s to the first answer", "MiB before", "KiB per stream", "streams open"), rows
         ),
         remarks=[
-            f"Importing what {OURS} depends on, alone: {imports_s:.2f} s. Memory is what only the "
-            "process has, as the kernel counts it."
+            f"Importing what {OURS} depends on, alone: {imports_s:.2f} s. Memory is the private "
+            "memory of the process, as the kernel counts it."
         ],
         facts={("start_s", name): one for name, one in start_s.items()}
         | {("kib_per_stream", name): each for name, (_, each, _) in memory.items()}
@@ -70,9 +70,9 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
 
 
 def _memory(mock: Mock, running: Running) -> tuple[int, float, int]:
-    """KiB before any stream is open, KiB of each that is, and how many that were."""
+    """KiB without a stream, KiB per open stream, and the number of open streams."""
     mock.plan(tokens=10)
-    Load(mock, running, each=20).seen()
+    Load(mock, running, each=20).result()
     before = unique_kib(running.pid)
     streams = OPEN_STREAMS_SLOW if running.target.slow else OPEN_STREAMS
     mock.plan(tokens=2, hold_ms=OPEN_TIMEOUT_S * 1000)
@@ -91,7 +91,7 @@ def _memory(mock: Mock, running: Running) -> tuple[int, float, int]:
 
 
 def _importing(rounds: int) -> float:
-    """Seconds that a process takes to import our dependencies and to end: the median of rounds."""
+    """Seconds of a process that imports our dependencies and ends: the median of rounds."""
     statement = subprocess.run(
         [sys.executable, "-c", _DEPENDENCIES], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout

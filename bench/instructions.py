@@ -96,16 +96,20 @@ def counted(profile: str) -> int:
     return int(found[1])
 
 
-def core_instructions(tool: Valgrind, revision: Revision, kind: str) -> float:
+def core_instructions(
+    tool: Valgrind, revision: Revision, kind: str, sizes: Sequence[int] = CORE_CHUNKS
+) -> float:
     """Per chunk of one kind, in the core alone."""
-    return slope([_core_run(tool, revision, kind, size) for size in CORE_CHUNKS], CORE_CHUNKS)
+    return slope([_core_run(tool, revision, kind, size) for size in sizes], sizes)
 
 
 def _core_run(tool: Valgrind, revision: Revision, kind: str, size: int) -> int:
+    SCRATCH.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         output = Path(folder, "profile")
         done = subprocess.run(
             [*command(tool, output), sys.executable, "-c", _CORE, kind, str(size)],
+            cwd=folder,  # where no package is: Python looks here first
             env={**os.environ, **tool.environ, **revision.environ, "PYTHONHASHSEED": "0"},
             capture_output=True,
             text=True,
@@ -164,9 +168,11 @@ def service_instructions(tool: Valgrind, mock: Mock, target: Target) -> ServiceC
             def measured(tokens: int, rate: int, each: int) -> int:
                 mock.plan(tokens=tokens, rate=rate)
                 counter.since()
-                seen = Load(mock, running, cpu=None, each=each).seen()
-                if seen.failures or seen.tokens != tokens * each:
-                    raise Unavailable(f"{target.name} fails under valgrind: {seen.trouble[:200]}")
+                result = Load(mock, running, cpu=None, each=each).result()
+                if result.failures or result.tokens != tokens * each:
+                    raise Unavailable(
+                        f"{target.name} fails under valgrind: {result.first_failure[:200]}"
+                    )
                 return counter.since()
 
             measured(SHORT_TOKENS, 0, REQUESTS[0])  # Python adapts its code to what it runs

@@ -1,7 +1,7 @@
-"""Who is measured: how each is started in front of the mock upstream, and how it is asked.
+"""Targets: the programs that are measured, how each is started, and the request that it gets.
 
-A target is a folder of scratch, a command, and a path. What cannot be installed or started says so
-in a sentence and is left out.
+A target is a command, a path and a body. One that cannot be installed or started raises Unavailable
+with a sentence for the report.
 """
 
 from __future__ import annotations
@@ -56,17 +56,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     command: Callable[[Path, int, int], list[str]]
-    """The words that start it, from a folder to write in, its port, and the upstream's port."""
+    """The command line, from a scratch folder, its port, and the upstream's port."""
 
     path: str = "/v1/responses"
     body: str = RESPONSES_BODY
     environ: Mapping[str, str] = {}
     version: Callable[[], str] = lambda: ""
     most_streams: int = 100_000
-    """More at once, at a usual pace, would only measure how it fails."""
+    """More paced streams at once would only measure how it fails."""
 
     slow: bool = False
-    """It is asked for fewer tokens and requests, where their number does not matter."""
+    """It gets fewer tokens and requests, where their number does not matter."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -121,7 +121,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _answers(port: int) -> bool:
-    """Whether there is an answer to a request, whatever it says."""
+    """Whether a request gets any answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_S) as probe:
             probe.sendall(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
@@ -147,7 +147,7 @@ def translator(
 
 
 def version_of_ours() -> str:
-    """The version, and of which commit, where git knows it."""
+    """The version, with the commit where git knows it."""
     version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
     try:
         commit = subprocess.run(

@@ -78,8 +78,7 @@ def replaced(path: str, value: object) -> Callable[[], None]:
 def rewritten(path: str, *edits: tuple[str, str]) -> Callable[[], None]:
     """Changes lines of a function; each text to be replaced must stand in it exactly once.
 
-    The function stays the same object and gets other code, so that whoever imported it by name is
-    changed, too.
+    The function stays the same object and gets other code, which every import of it sees.
     """
 
     def switch_off() -> None:
@@ -121,19 +120,14 @@ def _without_direct_writer() -> None:
 
 
 def _with_a_timer_for_each_wait() -> None:
-    owner, _ = found("service.base.reusable_timeout:Patience.__enter__")
+    owner, _ = found("service.base.reusable_timeout:Patience.__exit__")
     usual_exit = owner.__exit__
 
-    def enter(self: Any) -> None:
-        self._waits = True
-        self._cancelled_before = self._task.cancelling()
-        self._wake_at(self._until)
-
     def leave(self: Any, *error: Any) -> None:
-        self._stop_timer()
+        self._stop_timer()  # so that the next wait sets it again
         usual_exit(self, *error)
 
-    owner.__enter__, owner.__exit__ = enter, leave
+    owner.__exit__ = leave
 
 
 def _with_transport_of_httpx() -> None:

@@ -28,11 +28,11 @@ from .load import Load, Mock, mock_upstream
 from .revisions import Revision, beside, working_tree
 from .rig import log_progress
 from .section import Section, table
-from .targets import SCRATCH, Running, Target, Unavailable, started, translator, unpacked
+from .targets import SCRATCH, Target, Unavailable, started, translator, unpacked
 from .variant import ALL_ON
 
 CORE_KINDS = ("text", "reasoning", "arguments")
-CORE_CHUNKS = (1_000, 5_000)
+CORE_CHUNKS = (500, 2_500)
 TOKENS = (100, 500)
 REQUESTS = (10, 40)
 RATE = 100
@@ -45,8 +45,16 @@ _CORE = """
 import sys
 from bench.bodies import stream
 from bench.core import translate
-translate(list(stream(sys.argv[1], int(sys.argv[2]))))
+print(flush=True)
+for line in sys.stdin:
+    kind, count = line.split()
+    chunks = list(stream(kind, int(count)))
+    print(flush=True)
+    next(sys.stdin)
+    translate(chunks)
+    print(flush=True)
 """
+"""Translates a stream for each two lines: the first describes it, the second starts it."""
 
 _SUMMARY = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 
@@ -78,8 +86,12 @@ def valgrind() -> Valgrind:
 
 
 def command(tool: Valgrind, output: Path) -> list[str]:
-    """The words before a command that count its instructions."""
-    return [tool.program, "--tool=callgrind", "--quiet", f"--callgrind-out-file={output}"]
+    """The prefix of a command whose instructions a Counter counts."""
+    return [
+        tool.program,
+        *("--tool=callgrind", "--quiet", f"--callgrind-out-file={output}"),
+        "--instr-atstart=no",  # start-up would take a minute
+    ]
 
 
 def slope(counts: Sequence[int], sizes: Sequence[int]) -> float:
@@ -96,36 +108,12 @@ def counted(profile: str) -> int:
     return int(found[1])
 
 
-def core_instructions(
-    tool: Valgrind, revision: Revision, kind: str, sizes: Sequence[int] = CORE_CHUNKS
-) -> float:
-    """Per chunk of one kind, in the core alone."""
-    return slope([_core_run(tool, revision, kind, size) for size in sizes], sizes)
-
-
-def _core_run(tool: Valgrind, revision: Revision, kind: str, size: int) -> int:
-    SCRATCH.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        output = Path(folder, "profile")
-        done = subprocess.run(
-            [*command(tool, output), sys.executable, "-c", _CORE, kind, str(size)],
-            cwd=folder,  # where no package is: Python looks here first
-            env={**os.environ, **tool.environ, **revision.environ, "PYTHONHASHSEED": "0"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise Unavailable(f"the core does not run under valgrind: {done.stderr[-300:]}")
-        return counted(output.read_text())
-
-
 class Counter:
-    """Counts the instructions of a running service, from one call of `since` to the next."""
+    """Counts the instructions of a process under valgrind, from one call of `since` to the next."""
 
-    def __init__(self, tool: Valgrind, running: Running, output: Path) -> None:
+    def __init__(self, tool: Valgrind, pid: int, output: Path) -> None:
         self._tool = tool
-        self._running = running
+        self._pid = pid
         self._output = output
         self._dumps = 0
         self._order("instrumentation on")
@@ -141,7 +129,7 @@ class Counter:
     def _order(self, order: str) -> None:
         try:
             subprocess.run(
-                [self._tool.vgdb, f"--pid={self._running.pid}", *order.split()],
+                [self._tool.vgdb, f"--pid={self._pid}", *order.split()],
                 env={**os.environ, **self._tool.environ},
                 check=True,
                 capture_output=True,
@@ -149,6 +137,45 @@ class Counter:
             )
         except (subprocess.SubprocessError, OSError) as error:
             raise Unavailable(f"valgrind cannot be asked for its counts: {error}") from None
+
+
+def core_instructions(
+    tool: Valgrind,
+    revision: Revision,
+    kinds: Sequence[str] = CORE_KINDS,
+    sizes: Sequence[int] = CORE_CHUNKS,
+) -> dict[str, float]:
+    """Per chunk of each kind, in the core alone."""
+    SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        output = Path(folder, "profile")
+        with subprocess.Popen(
+            [*command(tool, output), sys.executable, "-c", _CORE],
+            cwd=folder,  # where no package is: Python looks here first
+            env={**os.environ, **tool.environ, **revision.environ, "PYTHONHASHSEED": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise Unavailable("the core does not run under valgrind")
+            counter = Counter(tool, process.pid, output)
+
+            def measured(kind: str, size: int) -> int:
+                print(kind, size, file=process.stdin, flush=True)
+                process.stdout.readline()
+                counter.since()
+                print(file=process.stdin, flush=True)
+                process.stdout.readline()
+                return counter.since()
+
+            counts: dict[str, float] = {}
+            for kind in kinds:
+                measured(kind, sizes[0])  # Python adapts its code to what it runs
+                counts[kind] = slope([measured(kind, size) for size in sizes], sizes)
+    return counts
 
 
 class ServiceCounts(msgspec.Struct, frozen=True):
@@ -163,7 +190,7 @@ def service_instructions(tool: Valgrind, mock: Mock, target: Target) -> ServiceC
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         output = Path(folder, "profile")
         with started(_under(tool, target, output), mock.port, None) as running:
-            counter = Counter(tool, running, output)
+            counter = Counter(tool, running.pid, output)
 
             def measured(tokens: int, rate: int, each: int) -> int:
                 mock.plan(tokens=tokens, rate=rate)
@@ -184,8 +211,7 @@ def service_instructions(tool: Valgrind, mock: Mock, target: Target) -> ServiceC
 
 def _under(tool: Valgrind, target: Target, output: Path) -> Target:
     def words(folder: Path, port: int, upstream: int) -> list[str]:
-        service = target.command(folder, port, upstream)
-        return [*command(tool, output), "--instr-atstart=no", *service]  # start-up takes a minute
+        return [*command(tool, output), *target.command(folder, port, upstream)]
 
     environ = {**target.environ, **tool.environ, "PYTHONHASHSEED": "0"}
     return msgspec.structs.replace(target, command=words, environ=environ)
@@ -214,9 +240,8 @@ def side(revision: Revision, variants: str = ALL_ON) -> Side:
 def counts(tool: Valgrind, mock: Mock, one: Side) -> dict[str, float]:
     """All that is counted of one side, by what it is per."""
     log_progress(f"counting {one.name}")
-    found = {
-        f"core, chunk of {kind}": core_instructions(tool, one.revision, kind) for kind in CORE_KINDS
-    }
+    core = core_instructions(tool, one.revision)
+    found = {f"core, chunk of {kind}": count for kind, count in core.items()}
     service = service_instructions(tool, mock, one.target)
     found["service, token"] = service.per_token
     found[f"service, request of {SHORT_TOKENS} tokens"] = service.per_request

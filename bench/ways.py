@@ -9,6 +9,7 @@ itself: `python -m bench instructions` counts without noise.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -27,6 +28,12 @@ STREAMS = 200
 SHORT_REQUESTS = 100
 THOROUGH = Effort(seconds=2.0, rounds=9)
 QUICK = Effort(seconds=0.7, rounds=2, quick=True)
+
+FAILED = math.inf
+"""The figure of a target that failed in a round, or did not keep to the pace."""
+
+MIN_DELIVERED = 0.95
+"""The share of tokens that has to arrive: what arrives late arrives in larger, cheaper reads."""
 
 Figures = Mapping[str, Sequence[float]]
 """The measurements of each target, one of each round, by its name."""
@@ -66,14 +73,17 @@ def revision_target(revision: Revision) -> Target:
 
 
 def ratios(figures: Figures, one: str, other: str) -> list[float]:
-    """Of two targets, round by round."""
-    return [a / b for a, b in zip(figures[one], figures[other], strict=True)]
+    """Of two targets, for each round in which neither failed."""
+    pairs = zip(figures[one], figures[other], strict=True)
+    return [a / b for a, b in pairs if FAILED not in (a, b)]
 
 
 def cells(figures: Figures, comparison: Comparison) -> tuple[str, str, str, str]:
     """The least, its ratio to the least of the other, the median ratio, and the ratios' range."""
     one, other = comparison.target, comparison.beside
     of_rounds = ratios(figures, one, other)
+    if not of_rounds:
+        return ("–", "–", "–", "–")
     return (
         f"{min(figures[one]):,.1f}",
         f"{min(figures[one]) / min(figures[other]):.2f}",
@@ -113,7 +123,10 @@ def per_token(rig: Rig) -> Figures:
 
     def measure(running: Running) -> float:
         rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
-        return rig.steady(running, STREAMS, rig.effort.seconds).us_per_token
+        result = rig.steady(running, STREAMS, rig.effort.seconds)
+        delivered = result.tokens / (STREAMS * RATE * result.elapsed_s)
+        good = not result.failures and delivered >= MIN_DELIVERED
+        return result.us_per_token if good else FAILED
 
     return in_rounds(rig, measure)
 
@@ -124,7 +137,8 @@ def per_request(rig: Rig) -> Figures:
 
     def measure(running: Running) -> float:
         rig.load(running, each=10)
-        return rig.load(running, each=SHORT_REQUESTS).us_per_answer
+        result = rig.load(running, each=SHORT_REQUESTS)
+        return FAILED if result.failures else result.us_per_answer
 
     return in_rounds(rig, measure)
 

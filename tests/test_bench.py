@@ -294,9 +294,9 @@ def test_instructions_of_sides_stand_beside_each_other() -> None:
 )
 def test_valgrind_counts_the_core() -> None:
     """A chunk takes thousands of instructions, not the millions of the start."""
-    tree = revisions.working_tree()
-    count = instructions.core_instructions(instructions.valgrind(), tree, "text", (100, 300))
-    assert 1_000 < count < 1_000_000
+    tool, tree = instructions.valgrind(), revisions.working_tree()
+    counts = instructions.core_instructions(tool, tree, ["text"], (100, 300))
+    assert 1_000 < counts["text"] < 1_000_000
 
 
 def test_without_valgrind_a_sentence_says_so(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,10 +34,13 @@ from .variant import ALL_ON
 
 CORE_KINDS = ("text", "reasoning", "arguments")
 CORE_CHUNKS = (500, 2_500)
-TOKENS = (100, 500)
-REQUESTS = (10, 40)
+TOKENS = (50, 300)
+REQUESTS = (10, 30)
 RATE = 100
 """Tokens a second: under valgrind each still gets a read of its own."""
+
+REPEATS = 3
+"""The median counts: on a busy machine two tokens may come in one read."""
 
 SHORT_TOKENS = 10
 ORDER_TIMEOUT_S = 30
@@ -45,6 +49,8 @@ _CORE = """
 import sys
 from bench.bodies import stream
 from bench.core import translate
+from bench.variant import switch_off
+switch_off(sys.argv[1])
 print(flush=True)
 for line in sys.stdin:
     kind, count = line.split()
@@ -142,6 +148,8 @@ class Counter:
 def core_instructions(
     tool: Valgrind,
     revision: Revision,
+    variants: str = ALL_ON,
+    *,
     kinds: Sequence[str] = CORE_KINDS,
     sizes: Sequence[int] = CORE_CHUNKS,
 ) -> dict[str, float]:
@@ -150,25 +158,26 @@ def core_instructions(
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         output = Path(folder, "profile")
         with subprocess.Popen(
-            [*command(tool, output), sys.executable, "-c", _CORE],
+            [*command(tool, output), sys.executable, "-c", _CORE, variants],
             cwd=folder,  # where no package is: Python looks here first
             env={**os.environ, **tool.environ, **revision.environ, "PYTHONHASHSEED": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            if not process.stdout.readline():
+            orders, answers = process.stdin, process.stdout
+            assert orders is not None
+            assert answers is not None
+            if not answers.readline():
                 raise Unavailable("the core does not run under valgrind")
             counter = Counter(tool, process.pid, output)
 
             def measured(kind: str, size: int) -> int:
-                print(kind, size, file=process.stdin, flush=True)
-                process.stdout.readline()
+                print(kind, size, file=orders, flush=True)
+                answers.readline()
                 counter.since()
-                print(file=process.stdin, flush=True)
-                process.stdout.readline()
+                print(file=orders, flush=True)
+                answers.readline()
                 return counter.since()
 
             counts: dict[str, float] = {}
@@ -204,9 +213,15 @@ def service_instructions(tool: Valgrind, mock: Mock, target: Target) -> ServiceC
 
             measured(SHORT_TOKENS, 0, REQUESTS[0])  # Python adapts its code to what it runs
             measured(TOKENS[0], RATE, 1)
-            tokens = [measured(count, RATE, 1) for count in TOKENS]
-            requests = [measured(SHORT_TOKENS, 0, count) for count in REQUESTS]
-    return ServiceCounts(slope(tokens, TOKENS), slope(requests, REQUESTS))
+            tokens = [
+                slope([measured(count, RATE, 1) for count in TOKENS], TOKENS)
+                for _ in range(REPEATS)
+            ]
+            requests = [
+                slope([measured(SHORT_TOKENS, 0, count) for count in REQUESTS], REQUESTS)
+                for _ in range(REPEATS)
+            ]
+    return ServiceCounts(statistics.median(tokens), statistics.median(requests))
 
 
 def _under(tool: Valgrind, target: Target, output: Path) -> Target:
@@ -221,10 +236,11 @@ def _under(tool: Valgrind, target: Target, output: Path) -> Target:
 
 
 class Side(msgspec.Struct, frozen=True):
-    """What is counted: a revision of the core, and the service of it or a variant."""
+    """A revision, or the working tree without some optimisations."""
 
     name: str
     revision: Revision
+    variants: str
     target: Target
 
 
@@ -234,13 +250,13 @@ def side(revision: Revision, variants: str = ALL_ON) -> Side:
         target = msgspec.structs.replace(translator(name=name), environ=revision.environ)
     else:
         target = translator(name=name, program=("bench.variant", variants))
-    return Side(name, revision, target)
+    return Side(name, revision, variants, target)
 
 
 def counts(tool: Valgrind, mock: Mock, one: Side) -> dict[str, float]:
     """All that is counted of one side, by what it is per."""
     log_progress(f"counting {one.name}")
-    core = core_instructions(tool, one.revision)
+    core = core_instructions(tool, one.revision, one.variants)
     found = {f"core, chunk of {kind}": count for kind, count in core.items()}
     service = service_instructions(tool, mock, one.target)
     found["service, token"] = service.per_token

@@ -227,7 +227,7 @@ VARIANTS = (
         switch_off=_with_resume_of_aiohttp,
     ),
     Variant(
-        name="no read timer of aiohttp",
+        name="reader's own timeout",
         without="aiohttp sets its read timer anew with each read",
         claim=f"{_UPSTREAMS}/connection.py",
         switch_off=rewritten(

@@ -165,7 +165,10 @@ def sections(
         comparisons = compared(variants)
         targets = targets_of(comparisons)
     with rig(targets, effort) as rigged:
-        rounds = f"{effort.rounds} rounds, interleaved."
+        rounds = (
+            f"{effort.rounds} rounds, interleaved; those in which a target failed, or delivered "
+            f"under {MIN_DELIVERED:.0%} of its tokens in time, do not count (–: none counts)."
+        )
         remarks = [*rigged.left_out, rounds, *(one.remark for one in comparisons if one.remark)]
         title = f"CPU per token, {STREAMS} streams of {RATE} tokens a second"
         yield report(title, per_token(rigged), first, comparisons, remarks)

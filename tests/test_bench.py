@@ -295,7 +295,7 @@ def test_instructions_of_sides_stand_beside_each_other() -> None:
 def test_valgrind_counts_the_core() -> None:
     """A chunk takes thousands of instructions, not the millions of the start."""
     tool, tree = instructions.valgrind(), revisions.working_tree()
-    counts = instructions.core_instructions(tool, tree, ["text"], (100, 300))
+    counts = instructions.core_instructions(tool, tree, kinds=["text"], sizes=(100, 300))
     assert 1_000 < counts["text"] < 1_000_000
 
 
@@ -307,7 +307,7 @@ def test_without_valgrind_a_sentence_says_so(
     def unpacked(package: str) -> Path:
         raise Unavailable(f"{package} is not here")
 
-    monkeypatch.setattr(instructions.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setattr(instructions, "unpacked", unpacked)
     assert main(["instructions"]) == 1
     assert "valgrind is not here" in capsys.readouterr().err

@@ -99,7 +99,8 @@ def report(
     title: str, figures: Figures, first: str, comparisons: Sequence[Comparison], remarks: list[str]
 ) -> Section:
     """The table of one measure; what could not be started has no row."""
-    rows = [(first, f"{min(figures[first]):,.1f}", "1.00", "1.00", "–")]
+    best = min(figures[first])
+    rows = [(first, "–" if best == FAILED else f"{best:,.1f}", "1.00", "1.00", "–")]
     rows += [
         (one.label, *cells(figures, one))
         for one in comparisons

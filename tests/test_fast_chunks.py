@@ -1,4 +1,4 @@
-"""The short way to read a chunk gives what the long way gives, or nothing."""
+"""The fast path reads a chunk as the general path does, or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.replaying import REQUEST, translation
 from translator import Event, Options
 from translator.dialects import BASE, DIALECTS, Dialect
 from translator.dialects.think_tags import Tags
-from translator.reader import fast_chunks as usual_chunks
+from translator.reader import fast_chunks
 from translator.reader.from_chat import ChatReader
 from translator.wire import chat
 from translator.wire.deltas import (
@@ -54,11 +54,11 @@ TEXT = chunk({"content": "Hi"})
 THOUGHT = chunk({"reasoning_content": "Hm"})
 THOUGHT_TOO = chunk({"reasoning": "Hm"})
 ARGUMENTS = chunk(call('{"a'))
-USUAL: dict[Callable[[bytes], object], bytes] = {
-    usual_chunks.more_text: TEXT,
-    usual_chunks.more_reasoning_content: THOUGHT,
-    usual_chunks.more_reasoning: THOUGHT_TOO,
-    usual_chunks.more_arguments: ARGUMENTS,
+STEADY: dict[Callable[[bytes], object], bytes] = {
+    fast_chunks.more_text: TEXT,
+    fast_chunks.more_reasoning_content: THOUGHT,
+    fast_chunks.more_reasoning: THOUGHT_TOO,
+    fast_chunks.more_arguments: ARGUMENTS,
 }
 
 
@@ -71,14 +71,14 @@ USUAL: dict[Callable[[bytes], object], bytes] = {
         {"citations": None, "search_results": None},
         {"system_fingerprint": "f", "obfuscation": "xx", "token_ids": [1]},
     ],
-    ids=["plain", "empty choice", "empty top", "no sources", "what nobody reads"],
+    ids=["plain", "empty choice", "empty top", "no sources", "keys that are not read"],
 )
-@pytest.mark.parametrize("more", USUAL, ids=lambda more: more.__name__)
+@pytest.mark.parametrize("more", STEADY, ids=lambda more: more.__name__)
 def test_keys_without_meaning_change_nothing(
     more: Callable[[bytes], object], extra: dict[str, Any]
 ) -> None:
-    told = json.loads(USUAL[more])["choices"][0]["delta"]
-    assert more(chunk({**SILENT, **told}, **extra)) == more(USUAL[more])
+    told = json.loads(STEADY[more])["choices"][0]["delta"]
+    assert more(chunk({**SILENT, **told}, **extra)) == more(STEADY[more])
 
 
 @pytest.mark.parametrize(
@@ -114,27 +114,27 @@ def test_keys_without_meaning_change_nothing(
         ({"content": "Hi"}, {"choices": [{"delta": {"content": "Hi"}}] * 2}),
     ],
 )
-def test_a_chunk_that_says_anything_else_is_not_usual(
+def test_a_chunk_that_holds_anything_else_is_refused(
     delta: dict[str, Any], extra: dict[str, Any]
 ) -> None:
-    for more in USUAL:
+    for more in STEADY:
         with pytest.raises(msgspec.ValidationError):
             more(chunk(delta, **extra))
 
 
-def test_each_key_that_the_long_way_reads_is_known_to_the_short_way() -> None:
-    """A key that is added there must be asked for here, or it would be lost in silence."""
+def test_each_key_that_the_general_path_reads_is_known_to_the_fast_path() -> None:
+    """A key that is added there must be excluded here, or it would be lost in silence."""
     delta, choice, top, piece = (
         set(kind.__struct_fields__)
         for kind in (chat.Delta, chat.Choice, chat.Chunk, chat.ToolCallDelta)
     )
-    assert delta == set(usual_chunks._Silent.__struct_fields__)
-    assert choice == set(usual_chunks._Choice.__struct_fields__)
-    assert top - {"timings"} == set(usual_chunks._Chunk.__struct_fields__)  # of usage alone
-    assert piece == set(usual_chunks._Piece.__struct_fields__)
+    assert delta == set(fast_chunks._Silent.__struct_fields__)
+    assert choice == set(fast_chunks._Choice.__struct_fields__)
+    assert top - {"timings"} == set(fast_chunks._Chunk.__struct_fields__)  # of usage alone
+    assert piece == set(fast_chunks._Piece.__struct_fields__)
 
 
-# --- both ways over whole answers -----------------------------------------------------------------
+# --- both paths over whole answers ----------------------------------------------------------------
 
 TAGGED = msgspec.structs.replace(BASE, think_tags=Tags())
 STRAY = msgspec.structs.replace(BASE, think_tags=Tags(stray_close=True))
@@ -142,8 +142,8 @@ INTERLEAVED = msgspec.structs.replace(BASE, think_tags=Tags(interleaved=True))
 READ_AS = [BASE, TAGGED, STRAY, INTERLEAVED, DIALECTS["minimax"], DIALECTS["fireworks"]]
 
 
-class LongWay(ChatReader):
-    """Takes nothing for granted."""
+class GeneralPath(ChatReader):
+    """Never takes the fast path."""
 
     def read(self, payload: bytes) -> list[Delta]:
         return self._read(payload)
@@ -207,21 +207,53 @@ payloads = st.lists(st.one_of(deltas.map(chunk), deltas.map(chunk), odd), max_si
     BASE,
     False,
 )
-def test_both_ways_read_the_same(payloads: list[bytes], dialect: Dialect, recovers: bool) -> None:
+def test_both_paths_read_the_same(payloads: list[bytes], dialect: Dialect, recovers: bool) -> None:
     dialect = msgspec.structs.replace(dialect, recover_calls=recovers)
-    short = ChatReader(dialect, lambda name: name == "f")
-    long = LongWay(dialect, lambda name: name == "f")
-    assert everything_of(short, payloads) == everything_of(long, payloads)
-    assert repr(short.failure) == repr(long.failure)
+    fast = ChatReader(dialect, lambda name: name == "f")
+    general = GeneralPath(dialect, lambda name: name == "f")
+    assert everything_of(fast, payloads) == everything_of(general, payloads)
+    assert repr(fast.failure) == repr(general.failure)
 
 
 @pytest.mark.parametrize("payload", [TEXT, THOUGHT, THOUGHT_TOO, ARGUMENTS])
-def test_the_short_way_is_taken(payload: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fast_path_is_taken(payload: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second chunk of a kind on."""
     reader = ChatReader(BASE, lambda name: True)
     first = reader.read(payload)
     monkeypatch.delattr(ChatReader, "_read")
     assert [type(delta) for delta in reader.read(payload)] == [type(delta) for delta in first]
+
+
+def texts_of(deltas: Sequence[Delta], kind: type[Text] | type[Reasoning]) -> str:
+    return "".join(delta.text for delta in deltas if isinstance(delta, kind))
+
+
+def test_half_a_character_ends_the_fast_path() -> None:
+    """The other half may come with the next chunk, or never."""
+    reader = ChatReader(BASE, lambda name: True)
+    read = [
+        delta
+        for text in ("a", "x\ud83d", "abc", "def")
+        for delta in reader.read(chunk({"content": text}))
+    ]
+    assert texts_of([*read, *reader.end()], Text) == "ax\ufffdabcdef"
+
+
+def test_reasoning_between_tags_is_not_on_the_fast_path() -> None:
+    """Reasoning in a field of its own shows that tags in the text are text from then on."""
+    reader = ChatReader(TAGGED, lambda name: True)
+    read = [
+        delta
+        for given in (
+            {"content": "<think>"},
+            {"content": "a"},
+            {"reasoning_content": "b"},
+            {"content": "c"},
+        )
+        for delta in reader.read(chunk(given))
+    ]
+    assert texts_of(read, Reasoning) == "ab"
+    assert texts_of(read, Text) == "c"
 
 
 # --- and the machine behind it --------------------------------------------------------------------
@@ -252,22 +284,22 @@ REQUESTED: dict[str, Any] = {
 }
 
 
-def events_of(deltas: Sequence[Delta], end: Finish, *, short: bool, family: Any) -> list[Event]:
+def events_of(deltas: Sequence[Delta], end: Finish, *, fast: bool, family: Any) -> list[Event]:
     machine = translation(REQUESTED, options=Options(reasoning_events=family))._stream
     events = machine.start()
     for delta in deltas:
         events += machine.feed(delta)
-        if not short:
+        if not fast:
             machine._told = None
     return events + machine.finish(end)
 
 
 @given(STREAMED, st.sampled_from(["stop", "length"]), st.sampled_from(["summary", "both", "none"]))
-def test_what_passes_the_line_by_is_sent_as_if_it_had_stood_in_it(
+def test_the_fast_path_of_the_writer_sends_what_the_general_path_sends(
     deltas: list[Delta], reason: Any, family: str
 ) -> None:
-    short, long = (
-        events_of(deltas, Finish(reason), short=short, family=family) for short in (True, False)
+    fast, general = (
+        events_of(deltas, Finish(reason), fast=fast, family=family) for fast in (True, False)
     )
-    assert short == long
-    check_events(short)
+    assert fast == general
+    check_events(fast)

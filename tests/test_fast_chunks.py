@@ -55,10 +55,10 @@ THOUGHT = chunk({"reasoning_content": "Hm"})
 THOUGHT_TOO = chunk({"reasoning": "Hm"})
 ARGUMENTS = chunk(call('{"a'))
 STEADY: dict[Callable[[bytes], object], bytes] = {
-    fast_chunks.more_text: TEXT,
-    fast_chunks.more_reasoning_content: THOUGHT,
-    fast_chunks.more_reasoning: THOUGHT_TOO,
-    fast_chunks.more_arguments: ARGUMENTS,
+    fast_chunks.read_text: TEXT,
+    fast_chunks.read_reasoning_content: THOUGHT,
+    fast_chunks.read_reasoning: THOUGHT_TOO,
+    fast_chunks.read_arguments: ARGUMENTS,
 }
 
 
@@ -128,10 +128,10 @@ def test_each_key_that_the_general_path_reads_is_known_to_the_fast_path() -> Non
         set(kind.__struct_fields__)
         for kind in (chat.Delta, chat.Choice, chat.Chunk, chat.ToolCallDelta)
     )
-    assert delta == set(fast_chunks._Silent.__struct_fields__)
+    assert delta == set(fast_chunks._EmptyDelta.__struct_fields__)
     assert choice == set(fast_chunks._Choice.__struct_fields__)
     assert top - {"timings"} == set(fast_chunks._Chunk.__struct_fields__)  # of usage alone
-    assert piece == set(fast_chunks._Piece.__struct_fields__)
+    assert piece == set(fast_chunks._CallDelta.__struct_fields__)
 
 
 # --- both paths over whole answers ----------------------------------------------------------------

@@ -290,7 +290,7 @@ def events_of(deltas: Sequence[Delta], end: Finish, *, fast: bool, family: Any) 
     for delta in deltas:
         events += machine.feed(delta)
         if not fast:
-            machine._told = None
+            machine._fast_type = None
     return events + machine.finish(end)
 
 

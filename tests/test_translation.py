@@ -225,7 +225,7 @@ def test_a_page_of_html_explains_the_failure() -> None:
 
 
 def test_a_body_over_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translator.translation, "MAX_BODY_BYTES", 10)  # type: ignore[attr-defined]
+    monkeypatch.setattr(translator.reader.body_sniffer, "MAX_BODY_BYTES", 10)  # type: ignore[attr-defined]
     given, response = replay([b"{" + b" " * 8, b" " * 8, b"}"])
     check_events(given)
     assert response.error is not None
@@ -333,6 +333,19 @@ def test_a_clock_that_went_back_does_not_go_before_the_beginning() -> None:
 def test_a_request_may_be_bytes() -> None:
     t = translation(json.dumps(REQUEST).encode())
     assert json.loads(t.chat_body)["model"] == "a-model"
+
+
+def test_a_request_may_be_parsed_before() -> None:
+    """A program that needs a field of it, to choose an upstream, decodes the body once."""
+    body = json.dumps({**REQUEST, "top_k": 3, "unknown_to_all": 1}).encode()
+    parsed = translator.parse_request(body)
+    assert parsed.request.model == "a-model"
+    assert parsed.unknown.keys() == {"top_k", "unknown_to_all"}
+    before, bytes_now = translation(parsed), translation(body)
+    assert before.chat_body == bytes_now.chat_body
+    assert before.notices == bytes_now.notices
+    with pytest.raises(translator.InvalidRequest):
+        translator.parse_request(b'{"input": 5}')
 
 
 def test_hosted_tools_can_be_refused() -> None:

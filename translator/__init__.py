@@ -4,15 +4,18 @@ The pure core. It opens no socket, reads no clock and draws no random number: id
 arguments.
 
     t = translator.Translation(request, dialect="fireworks", response_id=…, created_at=…, new_id=…)
-    t.chat_body                    bytes to POST upstream; t.notices says what was lost
+    t.chat_body                    bytes to POST upstream; t.notices: what was dropped or weakened
     t.start()                      events, each a struct; translator.encode_sse(event) -> bytes
     t.receive(upstream_bytes)      events; the bytes may be cut anywhere
-    t.close()                      the last events, when the upstream's body is over
+    t.close()                      the last events, when the upstream's body has ended
     t.response                     the Response so far; final after close()
-    t.complete(json_body)          the non-streaming way, same result
+    t.complete(json_body)          without streaming, same result
+
+    p = translator.parse_request(body)        once, for a program that needs the request before
+    p.request.model                           translator.Translation(p, …) does not decode it again
 
     c = translator.CompactRequest(request)    of /v1/responses/compact; c.body is to be translated
-    c.answer(t.response, new_id=…)            what the client gets
+    c.answer(t.response, new_id=…)            the client's response
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from . import dialects
 from .dialects import DIALECTS, Dialect
 from .reader.upstream_errors import read_upstream_error
 from .request.compact_request import CompactedResponse, CompactRequest
-from .request.to_chat import Target
+from .request.to_chat import ParsedRequest, Target
+from .request.to_chat import read_request as parse_request
 from .translation import Options, Translation
 from .wire.errors import (
     InvalidRequest,
@@ -50,6 +54,7 @@ __all__ = [
     "NotFound",
     "Notice",
     "Options",
+    "ParsedRequest",
     "RequestTooLarge",
     "Response",
     "Target",
@@ -60,6 +65,7 @@ __all__ = [
     "dialects",
     "encode_json",
     "encode_sse",
+    "parse_request",
     "read_upstream_error",
 ]
 

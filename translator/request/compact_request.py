@@ -50,7 +50,7 @@ class CompactRequest:
 
     def __init__(self, body: bytes) -> None:
         """Raises InvalidRequest for a body that is no request, or that names no model."""
-        request, _ = read_request(body)
+        request = read_request(body).request
         if not request.model:
             raise InvalidRequest(
                 "Missing required parameter: 'model'.",

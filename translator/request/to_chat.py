@@ -500,7 +500,14 @@ def _ignored(request: responses.Request) -> Iterator[Notice]:
             yield Notice(f"include[{index}]", "ignored", f"There is no '{name}' here.")
 
 
-def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
+class ParsedRequest(Struct, frozen=True):
+    """A decoded and checked request body; `unknown` are its fields beyond the API."""
+
+    request: responses.Request
+    unknown: dict[str, Raw]
+
+
+def read_request(body: bytes) -> ParsedRequest:
     """Decode a request body: the fields of the API, and those beyond it.
 
     Values that are kept as they came hold no line break afterwards: they go into SSE frames.
@@ -519,7 +526,7 @@ def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
             ),
             "text.format",
         )
-    return request, unknown
+    return ParsedRequest(request, unknown)
 
 
 def _decoded(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:

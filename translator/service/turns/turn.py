@@ -358,13 +358,13 @@ class Progress:
     def __init__(self, translation: translator.Translation, limit_s: float, began: float) -> None:
         self._translation = translation
         self._limit_s = limit_s
-        self._pieces = translation.pieces
+        self._pieces = translation.progress
         self._since = began
 
     def check(self, now: float) -> None:
         """To be called after each piece, with the time in seconds; raises UpstreamTimeout."""
-        if self._translation.pieces != self._pieces:
-            self._pieces = self._translation.pieces
+        if self._translation.progress != self._pieces:
+            self._pieces = self._translation.progress
             self._since = now
         elif now - self._since > self._limit_s:
             raise stalled()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from translator.reader.rejected_fields import Refused
+from translator.reader.rejected_fields import RejectedField
 from translator.service.turns.attempts import MAX_FIELDS, MAX_MODELS, NOTHING, Findings, Memory
 
 from .wire import (
@@ -485,7 +485,7 @@ async def test_two_services_share_no_finding(upstream: ScriptedUpstream) -> None
 
 def test_the_memory_is_bounded_and_forgets_what_is_least_used() -> None:
     memory = Memory()
-    seed = Findings((Refused("seed"),))
+    seed = Findings((RejectedField("seed"),))
     for number in range(MAX_MODELS):
         memory.keep("up", str(number), seed)
     assert memory.recall("up", "0") == seed
@@ -498,9 +498,9 @@ def test_the_memory_is_bounded_and_forgets_what_is_least_used() -> None:
 def test_findings_add_up_within_their_bound() -> None:
     memory = Memory()
     for number in range(MAX_FIELDS + 1):
-        memory.keep("up", "m", Findings((Refused("temperature", str(number).encode()),)))
+        memory.keep("up", "m", Findings((RejectedField("temperature", str(number).encode()),)))
         memory.keep("up", "m", Findings(reasoning=number == 0))
     found = memory.recall("up", "m")
     assert len(found.refused) == MAX_FIELDS
-    assert found.refused[-1] == Refused("temperature", str(MAX_FIELDS).encode())
+    assert found.refused[-1] == RejectedField("temperature", str(MAX_FIELDS).encode())
     assert found.reasoning

@@ -24,7 +24,7 @@ from msgspec import Struct
 from translator import Target, Translation
 from translator.dialects import BASE, Dialect, known_host, nearest_effort
 from translator.dialects.table import all_facts
-from translator.reader.rejected_fields import refused_fields
+from translator.reader.rejected_fields import find_rejected_fields
 from translator.service.config.settings import Server, Upstream
 from translator.service.upstreams.client import Upstreams
 
@@ -224,7 +224,7 @@ def _learned(outcome: Outcome, question: Question, dialect: Dialect) -> list[Fin
     evidence = f"in an agent's turn it was refused: {quoted(outcome.text)}"
     level = nearest_effort(dialect.efforts, EFFORT) if dialect.efforts else EFFORT
     learned: list[Finding] = []
-    for one in refused_fields(outcome.text, msgspec.json.encode(question.body)):
+    for one in find_rejected_fields(outcome.text, msgspec.json.encode(question.body)):
         if one.field in dialect.efforts.get(level, {}):
             if one.value is None:
                 learned.append(NoEffortField(name=one.field, evidence=evidence))

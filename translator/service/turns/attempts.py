@@ -22,8 +22,8 @@ from msgspec.structs import replace
 from translator import Dialect, Notice, Target, Translation, UpstreamError
 from translator.reader.rejected_fields import (
     REASONING_REQUIRED,
-    Refused,
-    refused_fields,
+    RejectedField,
+    find_rejected_fields,
     wants_reasoning,
     without,
 )
@@ -43,11 +43,11 @@ MAX_FIELDS = 64
 class Findings(Struct, frozen=True):
     """What one model of an upstream was found to want."""
 
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RejectedField, ...] = ()
     reasoning: bool = False
     """It refuses an assistant message without reasoning."""
 
-    def and_refused(self, more: Iterable[Refused]) -> Findings:
+    def and_refused(self, more: Iterable[RejectedField]) -> Findings:
         return replace(self, refused=tuple(dict.fromkeys((*self.refused, *more)))[-MAX_FIELDS:])
 
 
@@ -160,7 +160,7 @@ class Asking:
             return "reasoning", Findings(reasoning=True)
         if error.status_hint != 400:
             return None, NOTHING
-        refused = tuple(refused_fields(text, self.attempt.body))
+        refused = tuple(find_rejected_fields(text, self.attempt.body))
         return ("field", Findings(refused)) if refused else (None, NOTHING)
 
     def _with(self, found: Findings) -> Findings:
@@ -212,7 +212,7 @@ class Asking:
         )
 
 
-def _in_words(refused: Refused) -> str:
+def _in_words(refused: RejectedField) -> str:
     """One finding for the log; what a client sent stays out of it."""
     if refused.instead is not None:
         return f"it takes {refused.field} as {refused.instead}"

@@ -11,9 +11,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.invariants import check_events
-from tests.replaying import REQUEST, translation
-from translator import Event, Options
 from translator.dialects import BASE, DIALECTS, Dialect
 from translator.dialects.think_tags import Tags
 from translator.reader import fast_chunks
@@ -21,14 +18,9 @@ from translator.reader.from_chat import ChatReader
 from translator.wire import chat
 from translator.wire.deltas import (
     Delta,
-    Finish,
     Reasoning,
-    Refusal,
-    Source,
-    Sources,
     Text,
     ToolCall,
-    Usage,
 )
 
 SILENT: dict[str, Any] = {
@@ -256,50 +248,50 @@ def test_reasoning_between_tags_is_not_on_the_fast_path() -> None:
     assert texts_of(read, Text) == "c"
 
 
-# --- and the machine behind it --------------------------------------------------------------------
+def arguments_read(*payloads: dict[str, Any]) -> list[tuple[int, str]]:
+    reader = ChatReader(BASE, lambda name: True)
+    return [
+        (delta.key, delta.arguments)
+        for given in payloads
+        for delta in reader.read(chunk(given))
+        if isinstance(delta, ToolCall)
+    ]
 
-STREAMED = st.lists(
-    st.one_of(
-        st.builds(Text, texts),
-        st.builds(Text, texts),
-        st.builds(Reasoning, texts, st.just("reasoning_content")),
-        st.builds(Reasoning, texts, st.just("reasoning")),
-        st.builds(Refusal, st.just("No")),
-        st.builds(
-            ToolCall,
-            st.integers(0, 2),
-            st.sampled_from([None, "call_1"]),
-            st.sampled_from([None, "f", "patch"]),
-            st.sampled_from(["", "n", "ull", '{"input":"', "a", "\\", "n", '"}']),
-        ),
-        st.just(Usage(9, 1, 0, 9, 1)),
-        st.just(Sources((Source("https://a.example", "A"),))),
-    ),
-    max_size=40,
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        # a whole call again
+        (['{"a":1}', '{"a":1}'], ['{"a":1}', ""]),
+        (['{"a"', ":1}", '{"a":1}'], ['{"a"', ":1}", ""]),
+        (["{}", "{}"], ["{}", ""]),
+        # of the same length, or with the same text, and not whole; or no object
+        (['{"a":1}', '{"b":1}'], ['{"a":1}', '{"b":1}']),
+        (['{"a', '{"a', '"}'], ['{"a', '{"a', '"}']),
+        (["{", "{"], ["{", "{"]),
+        (["[]", "[]"], ["[]", "[]"]),
+        (["1", "1"], ["1", "1"]),
+        (["11", "11"], ["11", "11"]),
+        (['{"a":1}', "{}"], ['{"a":1}', "{}"]),
+    ],
 )
-REQUESTED: dict[str, Any] = {
-    **REQUEST,
-    "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "patch"}],
-    "include": ["reasoning.encrypted_content"],
-}
+def test_a_whole_call_that_comes_again_adds_nothing(arguments: list[str], read: list[str]) -> None:
+    """On either path."""
+    named, *others = arguments
+    payloads = [call(named, function={"name": "f"}), *map(call, others)]
+    assert arguments_read(*payloads) == [(0, text) for text in read]
+    repeated = [call(text, function={"name": "f"}) for text in arguments]
+    assert arguments_read(*repeated) == [(0, text) for text in read]
 
 
-def events_of(deltas: Sequence[Delta], end: Finish, *, fast: bool, family: Any) -> list[Event]:
-    machine = translation(REQUESTED, options=Options(reasoning_events=family))._stream
-    events = machine.start()
-    for delta in deltas:
-        events += machine.feed(delta)
-        if not fast:
-            machine._fast_type = None
-    return events + machine.finish(end)
-
-
-@given(STREAMED, st.sampled_from(["stop", "length"]), st.sampled_from(["summary", "both", "none"]))
-def test_the_fast_path_of_the_writer_sends_what_the_general_path_sends(
-    deltas: list[Delta], reason: Any, family: str
-) -> None:
-    fast, general = (
-        events_of(deltas, Finish(reason), fast=fast, family=family) for fast in (True, False)
-    )
-    assert fast == general
-    check_events(fast)
+def test_arguments_on_the_fast_path_belong_to_their_call() -> None:
+    """By the index; without one, to the last call. A new index is a new call."""
+    both = {"tool_calls": [*call("{", index=3)["tool_calls"], *call("{", index=5)["tool_calls"]]}
+    given = [
+        both,
+        call("a", index=5),
+        call("b", index=3),
+        call("c", index=None),
+        call("d", index=4),
+    ]
+    assert arguments_read(*given) == [(0, "{"), (1, "{"), (1, "a"), (0, "b"), (1, "c"), (2, "d")]

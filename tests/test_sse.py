@@ -8,6 +8,7 @@ from tests.replaying import cut, replay, sse
 from translator import UpstreamError, encode_sse
 from translator.reader.sse import Decoder
 from translator.wire.events import OutputTextDelta
+from translator.writer.sse import encode_all
 
 
 def payloads(*pieces: bytes) -> list[bytes]:
@@ -92,3 +93,58 @@ def test_an_event_without_data_is_none() -> None:
     assert payloads(b"data: \n\n") == []
     assert payloads(b"data: 1\n\ndata: \n\ndata: 2\n\n") == [b"1", b"2"]
     assert payloads(b"data: 1\n\ndata: 2\n\ndata: 3\n\n") == [b"1", b"2", b"3"]
+
+
+FRAME, FRAMES = b"data: 12\n\n", b"data: 12\n\ndata: 34\n\ndata: 56\n\n"
+
+
+@pytest.mark.parametrize(("data", "expected"), [(FRAME, [b"12"]), (FRAMES, [b"12", b"34", b"56"])])
+def test_whole_frames_take_the_fast_path(
+    data: bytes, expected: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any place of the body, up to the bound, and as often as they come."""
+    decoder = Decoder(max_event_bytes=len(data))
+    assert decoder.feed(b": comment\r\n\r\n") == []
+    monkeypatch.delattr(Decoder, "_read_line")
+    for _ in range(3):
+        assert decoder.feed(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "rest", "expected"),
+    [
+        (b"data: 1\ndata: 2\n\n", b"", [b"1\n2"]),
+        (b"data: 1\n\ndata: 2\n", b"\n", [b"1", b"2"]),
+        (b"data: 1\n\n\ndata: 2\n\n", b"", [b"1", b"2"]),
+        (b"data: 1\n\ndata: 2\n\nx", b"\n", [b"1", b"2"]),
+        (b"data: 1\r\n\r\n", b"", [b"1"]),
+        (b"data: 1\n\ndata: 2\r\n\r\n", b"", [b"1", b"2"]),
+        (b"data: 1\n", b"\n", [b"1"]),
+        (b"data: 1\n", b"data: 2\n\n", [b"1\n2"]),
+        (b"data: ", b"data: 2\n\n", [b"data: 2"]),
+        (b"x", b"data: 2\n\n", []),
+        (b"data:1\n\n", b"data: 2\n\n", [b"1", b"2"]),
+        (b"\r", b"\ndata: 2\n\n", [b"2"]),
+        (b"data: 1\n\r", b"\ndata: 2\n\n", [b"1", b"2"]),
+        (b"data: 1\r", b"data: 2\n\n", [b"1\n2"]),
+        (b"data: \n", b"\n", []),
+        (b"data: 1\n\nevent: x\n\n", b"", [b"1"]),
+    ],
+)
+def test_any_other_data_is_read_line_by_line(
+    data: bytes, rest: bytes, expected: list[bytes]
+) -> None:
+    assert payloads(data, rest) == expected
+
+
+def test_a_byte_order_mark_counts_at_the_beginning_alone() -> None:
+    bom = b"\xef\xbb\xbf"
+    assert payloads(bom + FRAME) == [b"12"]
+    assert payloads(FRAME, bom + FRAME) == [b"12"]
+    assert payloads(FRAMES, bom + FRAME) == [b"12", b"34", b"56"]
+
+
+def test_events_are_encoded_one_after_the_other() -> None:
+    events = [OutputTextDelta(number, "msg_1", 0, 0, "a", []) for number in range(3)]
+    for count in range(4):
+        assert encode_all(events[:count]) == b"".join(map(encode_sse, events[:count]))

@@ -286,6 +286,40 @@ def test_every_step_at_most_once() -> None:
     assert t.response.status == "completed"
 
 
+def test_progress_counts_deltas_with_content() -> None:
+    """Keep-alives, usage and the end are none; of a body that is one value, each read is one."""
+    t = translation()
+    assert t.progress == 0
+    grown: list[int] = []
+    for body in (
+        b": ping\n\n",
+        sse(TEXT),
+        sse(TEXT),
+        sse(TEXT, TEXT, chunk({"reasoning": "a"})),
+        sse(chunk({}, usage={"prompt_tokens": 1}, service_tier="flex")),
+        sse(chunk({}, "stop")),
+        sse(chunk({"content": "a", "reasoning": "b"})),
+    ):
+        before = t.progress
+        t.receive(body)
+        grown.append(t.progress - before)
+    assert grown == [0, 1, 1, 3, 0, 0, 2]
+    whole = translation()
+    read = [whole.receive(body) or whole.progress for body in (b"\n", b"{", b" ", b'"a"')]
+    assert read[1:] == [1, 1, 2]
+
+
+def test_nothing_is_read_behind_the_end() -> None:
+    """Not even what came with it in one read."""
+    t = translation()
+    given = t.receive(sse(TEXT, TEXT, "[DONE]", TEXT))
+    check_events(given)
+    assert t.progress == 2
+    assert kinds(given).count("output_text.delta") == 2
+    failed = translation().receive(sse(TEXT, {"error": {"message": "x"}}, TEXT, "[DONE]"))
+    assert kinds(failed)[-2:] == ["error", "failed"]
+
+
 def test_receive_and_close_begin_by_themselves() -> None:
     assert kinds(translation().receive(b""))[0] == "created"
     assert kinds(translation().close())[0] == "created"

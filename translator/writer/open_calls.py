@@ -1,8 +1,10 @@
 """Open calls: calls of tools that are still growing, one class for each form of item.
 
-opened()          the item is announced, empty
-arguments(text)   the events of the next part of its arguments, as the upstream sends them
-closed(status)    the rest, then the item; returns the item that stands in the response
+    opened()          the item is announced, empty
+    arguments(text)   the events of the next part of its arguments, as the upstream sends them
+    closed(status)    the rest, then the item; returns the item that stands in the response
+
+The kind of the tool decides on the form (`open_call`).
 """
 
 from __future__ import annotations

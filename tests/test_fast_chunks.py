@@ -18,6 +18,7 @@ from translator.reader.from_chat import ChatReader
 from translator.wire import chat
 from translator.wire.deltas import (
     Delta,
+    Finish,
     Reasoning,
     Text,
     ToolCall,
@@ -246,6 +247,23 @@ def test_reasoning_between_tags_is_not_on_the_fast_path() -> None:
     ]
     assert texts_of(read, Reasoning) == "ab"
     assert texts_of(read, Text) == "c"
+
+
+def test_nothing_is_read_behind_the_end_of_an_answer() -> None:
+    """Not on the fast path, either."""
+    reader = ChatReader(BASE, lambda name: True)
+    failed = chunk({"content": "a"}, error={"message": "No"})
+    assert [len(reader.read(payload)) for payload in (TEXT, TEXT, failed, TEXT)] == [1, 1, 1, 0]
+    assert reader.over
+    assert reader.failure is not None
+
+
+def test_the_fast_path_begins_where_there_is_an_answer() -> None:
+    """Blank text does not count as one, and more of it may come."""
+    reader = ChatReader(BASE, lambda name: True)
+    blank, unknown = chunk({"content": " "}), chunk({}, choice={"finish_reason": "xyz"})
+    assert [len(reader.read(payload)) for payload in (blank, blank, TEXT, unknown)] == [1, 1, 1, 0]
+    assert reader.verdict() == Finish("stop")
 
 
 def arguments_read(*payloads: dict[str, Any]) -> list[tuple[int, str]]:

@@ -91,6 +91,7 @@ class ChatReader:
         self._split_by_server = False  # reasoning has a field of its own: tags in text are text
         self._produced = False
         self._malformed = 0
+        self._has_fast_path = not (dialect.recover_calls or dialect.cumulative)
         self._fast_read: Callable[[bytes], Delta | None] | None = None  # for more of the last chunk
         self.over = False
 
@@ -109,13 +110,13 @@ class ChatReader:
             if delta is not None:
                 return [delta]
         deltas = self._read(payload)
-        self._fast_read = self._fast_reader(deltas[0]) if len(deltas) == 1 else None
+        if self._has_fast_path:
+            self._fast_read = self._fast_reader(deltas[0]) if len(deltas) == 1 else None
         return deltas
 
     def _fast_reader(self, delta: Delta) -> Callable[[bytes], Delta | None] | None:
         """A reader of chunks that add to the last delta; None where a chunk may need more care."""
-        dialect = self._dialect
-        if not self._produced or self.over or dialect.recover_calls or dialect.cumulative:
+        if not self._produced or self.over:
             return None
         match delta:
             case Text():

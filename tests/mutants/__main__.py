@@ -10,6 +10,7 @@ run in a temporary copy of the tree; the real files are never touched.
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import resource
@@ -34,6 +35,9 @@ ARGUMENTS = (
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # its plugins are loaded before the fork
 )
 LOG = "log.txt"
+LOADED_ONCE = ("hypothesis", "jsonschema", "openai.types.responses", "pytest")
+"""What the tests import, and takes its time: loaded before the forks."""
+
 MAX_MEMORY_BYTES = 3 * 1024**3
 """Address space of one run: a mutant may loop and allocate."""
 
@@ -127,9 +131,8 @@ def survives(tree: Path, target: Target, mutant: Mutant, source: str, timeout_s:
 
 def run(targets: list[Target], processes: int) -> list[Survivor]:
     """The survivors of all mutants of the targets."""
-    import hypothesis  # noqa: F401 - loaded once, before the forks
-    import pytest  # noqa: F401
-
+    for name in LOADED_ONCE:
+        importlib.import_module(name)
     found: list[Survivor] = []
     sources = {target: (ROOT / target.file).read_text("utf-8") for target in targets}
     with tempfile.TemporaryDirectory(prefix="mutants") as parent:
@@ -150,7 +153,10 @@ def run(targets: list[Target], processes: int) -> list[Survivor]:
             tree = trees.get()
             try:
                 if survives(tree, target, mutant, source, limits[target.tests]):
-                    return Survivor(target, mutant, source)
+                    survivor = Survivor(target, mutant, source)
+                    if survivor.explained not in REASONS:
+                        print(survivor, flush=True)
+                    return survivor
             finally:
                 trees.put(tree)
             return None
@@ -161,9 +167,6 @@ def run(targets: list[Target], processes: int) -> list[Survivor]:
                 alive = [one for one in pool.map(judged, jobs) if one is not None]
                 name = f"{target.file} {target.name}"
                 print(f"{name}: {len(jobs)} mutants, {len(alive)} survive", flush=True)
-                for survivor in alive:
-                    if survivor.explained not in REASONS:
-                        print(f"{survivor}", flush=True)
                 found += alive
     return found
 

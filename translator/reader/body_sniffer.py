@@ -25,7 +25,7 @@ class BodySniffer:
 
     def __init__(self) -> None:
         self.streams = False
-        self._blank = b""  # the end of a beginning that does not tell
+        self._blank: bytes = b""  # the end of a beginning that does not tell
         self._value: list[bytes] | None = None
         self._size = 0
 

@@ -81,12 +81,22 @@ def test_keys_without_meaning_change_nothing(
         ({"content": None}, {}),
         ({"content": [{"type": "text", "text": "Hi"}]}, {}),
         ({"content": "Hi", "reasoning_content": "Hm"}, {}),
+        ({"content": "Hi", "reasoning": "Hm"}, {}),
+        ({"content": "Hi", "reasoning_text": "Hm"}, {}),
         ({"content": "Hi", "refusal": "No"}, {}),
         ({"content": "Hi", "annotations": [{"type": "url_citation"}]}, {}),
         ({"content": "Hi", "extra_content": {"google": {}}}, {}),
         ({"content": "Hi", **call("{}")}, {}),
         ({"content": "Hi", "function_call": {"name": "f"}}, {}),
         ({"reasoning_content": "Hm", "reasoning_details": [{"text": "Hm"}]}, {}),
+        ({"reasoning_content": ""}, {}),
+        ({"reasoning_content": ["Hm"]}, {}),
+        ({"reasoning": ""}, {}),
+        ({"reasoning": ["Hm"]}, {}),
+        ({"reasoning_text": "Hm"}, {}),
+        ({"reasoning_content": "Hm", "reasoning": "Hm"}, {}),
+        (call(""), {}),
+        (call("{}", index="0"), {}),
         (call("{}", id="call_1"), {}),
         (call("{}", function={"name": "f"}), {}),
         (call("{}", extra_content={"google": {}}), {}),
@@ -113,6 +123,15 @@ def test_a_chunk_that_holds_anything_else_is_refused(
     for more in STEADY:
         with pytest.raises(msgspec.ValidationError):
             more(chunk(delta, **extra))
+
+
+@pytest.mark.parametrize("more", STEADY, ids=lambda more: more.__name__)
+def test_no_other_key_is_needed(more: Callable[[bytes], object]) -> None:
+    delta = json.loads(STEADY[more])["choices"][0]["delta"]
+    bare = json.dumps({"choices": [{"delta": delta}]}).encode()
+    assert more(bare) == more(STEADY[more])
+    without_index = chunk({"tool_calls": [{"function": {"arguments": "{"}}]})
+    assert fast_chunks.read_arguments(without_index) == (None, "{")
 
 
 def test_each_key_that_the_general_path_reads_is_known_to_the_fast_path() -> None:
@@ -230,6 +249,17 @@ def test_half_a_character_ends_the_fast_path() -> None:
         for delta in reader.read(chunk({"content": text}))
     ]
     assert texts_of([*read, *reader.end()], Text) == "ax\ufffdabcdef"
+
+
+def test_half_a_character_in_arguments_ends_the_fast_path_of_all_calls() -> None:
+    reader = ChatReader(BASE, lambda name: True)
+    read = [
+        delta
+        for text in ("{", "x\ud83d", "abc", "def")
+        for delta in reader.read(chunk(call(text, function={"name": "f"} if text == "{" else {})))
+    ]
+    arguments = [delta.arguments for delta in [*read, *reader.end()] if isinstance(delta, ToolCall)]
+    assert "".join(arguments) == "{x\ufffdabcdef"
 
 
 def test_reasoning_between_tags_is_not_on_the_fast_path() -> None:

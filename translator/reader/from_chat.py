@@ -119,9 +119,8 @@ class ChatReader:
         if not self._produced or self.over:
             return None
         match delta:
-            case Text():
-                cut = self._channels["content"].half
-                return None if cut or self._looks_for_tags else read_text
+            case Text():  # so tags, if any are looked for, are behind it
+                return None if self._channels["content"].half else read_text
             case Reasoning() if self._split_by_server is not self._stray_close:
                 cut = self._channels[delta.field].half
                 return None if cut else _FAST_REASONING.get(delta.field)
@@ -204,7 +203,7 @@ class ChatReader:
         error = read_error_object(value)
         chunk = chat.lenient(value)
         deltas = self._read_chunk(chunk) if chunk else []
-        # After a finish reason the answer is whole, whatever the server complains of afterwards
+        # After a finish reason the answer is whole, whatever error the server reports afterwards
         # (OpenRouter reports "Token limit reached" behind `length`).
         if error is not None and self._end.finish_reason in (None, "error"):
             self._fail(error)
@@ -280,14 +279,14 @@ class ChatReader:
         self._add(deltas, field, text)
 
     @property
-    def _looks_for_tags(self) -> Splitter | None:
-        """The splitter of think tags, as long as the text may hold some."""
+    def _tag_splitter(self) -> Splitter | None:
+        """Splits reasoning off the text; None where the text holds no tags, or no more."""
         tags = self._tags
         return None if tags is None or self._split_by_server or tags.only_text else tags
 
     def _read_text(self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta]) -> None:
         read = _read_logprobs(logprobs) if logprobs else None
-        tags = self._looks_for_tags
+        tags = self._tag_splitter
         if tags is None:
             self._add(deltas, "content", text, read)
         else:

@@ -199,6 +199,8 @@ def test_progress_shows_while_nothing_can_be_announced() -> None:
     t.receive(sse(chunk({"reasoning_content": "hm"})))
     t.receive(sse(chunk({"content": "Once"})))
     assert (t.progress, t.produced) == (2, False)
+    t.receive(sse({"choices": [], "usage": {"prompt_tokens": 1}}))
+    assert t.progress == 2
     assert len(t.heartbeat()) == 1
 
 

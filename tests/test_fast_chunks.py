@@ -332,6 +332,13 @@ def test_a_whole_call_that_comes_again_adds_nothing(arguments: list[str], read: 
     assert arguments_read(*repeated) == [(0, text) for text in read]
 
 
+def test_a_call_without_id_and_name_has_none_of_them() -> None:
+    """On either path."""
+    reader = ChatReader(BASE, lambda name: True)
+    read = [reader.read(chunk(call(text))) for text in ("{", "}")]
+    assert read == [[ToolCall(0, None, None, "{")], [ToolCall(0, None, None, "}")]]
+
+
 def test_arguments_on_the_fast_path_belong_to_their_call() -> None:
     """By the index; without one, to the last call. A new index is a new call."""
     both = {"tool_calls": [*call("{", index=3)["tool_calls"], *call("{", index=5)["tool_calls"]]}

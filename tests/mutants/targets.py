@@ -13,6 +13,7 @@ SSE = "tests/test_sse.py"
 CHAT = "tests/test_from_chat.py"
 FACADE = "tests/test_translation.py"
 FRAMING = "tests/test_framing.py"
+COMPACTION = "tests/test_compaction.py::test_progress_shows_while_nothing_can_be_announced"
 CONNECTION = "tests/service/test_connection.py"
 
 
@@ -63,10 +64,21 @@ TARGETS = [
     # facade: bytes to events
     Target("translator/translation.py", "Translation.receive", (FACADE,)),
     Target("translator/translation.py", "Translation._read", (FACADE,)),
-    Target("translator/translation.py", "Translation._write", (FACADE,)),
+    Target("translator/translation.py", "Translation._write", (FACADE, COMPACTION)),
     # service: the connection's reads to its sink
     Target("translator/service/upstreams/connection.py", "chunk", (CONNECTION,)),
     Target("translator/service/upstreams/connection.py", "Connection.give", (CONNECTION,)),
 ]
 
-EQUIVALENT: list[Equivalent] = []
+EQUIVALENT = [
+    Equivalent(
+        "ChatReader.read",
+        "self._fast_read = self._fast_reader(deltas[-1]) if len(deltas) == 1 else None",
+        "There is one delta.",
+    ),
+    Equivalent(
+        "_is_repeat",
+        "len(arguments) == call.size > 0",
+        "A single character is no whole object.",
+    ),
+]

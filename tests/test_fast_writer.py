@@ -16,6 +16,7 @@ from translator import Event, Options
 from translator.common.sealed import unseal
 from translator.wire import items
 from translator.wire.deltas import (
+    Compaction,
     Delta,
     Finish,
     Logprob,
@@ -132,6 +133,23 @@ def test_the_fast_path_is_taken(
         assert [machine.feed(delta), machine.feed(delta)] == expected[2:4]
     assert machine.finish(Finish("stop")) == expected[4]
     assert machine.feed(delta) == []
+
+
+@pytest.mark.parametrize("arguments", [["n", "ull"], ["n", "o"], ["null", "{}"], ["{", "}"]])
+def test_arguments_that_may_become_null_wait(arguments: list[str]) -> None:
+    """Of a call that is open before its arguments begin, because another is named."""
+    answer: list[Delta] = [ToolCall(0, "call_1", "f", ""), ToolCall(1, None, "f", "")]
+    answer += [ToolCall(0, None, None, text) for text in arguments]
+    fast, general = (events_of(answer, Finish("stop"), fast=fast) for fast in (True, False))
+    assert fast == general
+    check_events(list(itertools.chain.from_iterable(fast)))
+
+
+def test_a_compaction_has_no_fast_path() -> None:
+    answer: list[Delta] = [Compaction("blob"), Usage(9, 1, 0, 9, 1)]
+    fast, general = (events_of(answer, Finish("stop"), fast=fast) for fast in (True, False))
+    assert fast == general
+    check_events(list(itertools.chain.from_iterable(fast)))
 
 
 def test_text_has_its_place_in_the_message() -> None:

@@ -105,9 +105,11 @@ def _variants(definition: ast.FunctionDef | ast.ClassDef) -> Iterator[Variant]:
                 for one in node.values:
                     rest = [value for value in node.values if value is not one]
                     yield node, _in_brackets_if_several(f" {_word(node.op)} ", rest)
-            case ast.Compare(ops=[op], comparators=[right]):
-                for other in _OTHER_OPERATORS[type(op)]:
-                    yield node, f"({_in_brackets(node.left)} {other} {_in_brackets(right)})"
+            case ast.Compare():
+                words = [ast.unparse(ast.Compare(_A, [op], [_A]))[2:-2] for op in node.ops]
+                for place, op in enumerate(node.ops):
+                    for other in _OTHER_OPERATORS[type(op)]:
+                        yield node, _compared(node, [*words[:place], other, *words[place + 1 :]])
             case ast.UnaryOp(op=ast.Not()):
                 yield node, f"({ast.unparse(node.operand)})"
             case ast.Constant(value=bool()):
@@ -147,6 +149,15 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 def _word(op: ast.boolop) -> str:
     return "and" if isinstance(op, ast.And) else "or"
+
+
+_A = ast.Name("a")
+
+
+def _compared(node: ast.Compare, words: list[str]) -> str:
+    right = zip(words, map(_in_brackets, node.comparators), strict=True)
+    parts = [_in_brackets(node.left), *(f"{word} {operand}" for word, operand in right)]
+    return f"({' '.join(parts)})"
 
 
 def _in_brackets_if_several(word: str, nodes: list[ast.expr]) -> str:

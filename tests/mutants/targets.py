@@ -72,13 +72,38 @@ TARGETS = [
 
 EQUIVALENT = [
     Equivalent(
+        "Decoder.feed",
+        "if lines:",
+        "Where no line is held, nothing is joined to the first one.",
+    ),
+    Equivalent(
         "ChatReader.read",
         "self._fast_read = self._fast_reader(deltas[-1]) if len(deltas) == 1 else None",
         "There is one delta.",
     ),
     Equivalent(
+        "ResponseStream._choose_fast_path",
+        "first = self._queue[-1]",
+        "There is one segment.",
+    ),
+    Equivalent(
+        "ResponseStream._choose_fast_path",
+        "elif isinstance(first, Narrative):",
+        "The first segment is open; the condition is for type checkers.",
+    ),
+    Equivalent(
         "_is_repeat",
         "len(arguments) == call.size > 0",
         "A single character is no whole object.",
+    ),
+    Equivalent(
+        "_is_repeat",
+        "(len(arguments) == call.size >= 1)",
+        "A single character is no whole object.",
+    ),
+    Equivalent(
+        "CallSegment.append",
+        "if ((not self._arguments) or self.waiting):",
+        "The only segment in the queue is open; the condition is for type checkers.",
     ),
 ]

@@ -211,7 +211,7 @@ class ResponseStream:
         first = self._queue[0]
         if isinstance(first, CallSegment):
             self._fast_type, self._fast_append = ToolCall, first.append
-        elif isinstance(first, Narrative) and first.open is not None and first is self._last:
+        elif isinstance(first, Narrative) and first.open is not None:
             self._fast_type, self._fast_append = first.open.fast_type, first.open.append
 
     def finish(self, verdict: Verdict) -> list[Event]:

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from tests.invariants import check_wire
 from tests.replaying import chunk, numbered_ids, sse
-from translator import UpstreamError, UpstreamTimeout, encode_json, read_upstream_error
+from translator import (
+    UpstreamError,
+    UpstreamTimeout,
+    encode_json,
+    parse_request,
+    read_upstream_error,
+)
 from translator.service.base.errors import InternalError, Stopping
 from translator.service.config.loading import read_options
 from translator.service.config.settings import Server
@@ -34,7 +40,7 @@ def new_state(**request: Any) -> TurnState:
     """The state of a turn that begins at time 0."""
     settings = read_options(upstream="http://127.0.0.1:9/v1", environ={})
     adaptive = AdaptiveRequest(
-        json.dumps(ASK | request).encode(),
+        parse_request(json.dumps(ASK | request).encode()),
         ModelTable(settings, created=0).route("m"),
         LearnedFacts(),
         model="m",

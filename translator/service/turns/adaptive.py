@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from translator import Dialect, Notice, Target, Translation, UpstreamError
+from translator import Dialect, Notice, ParsedRequest, Target, Translation, UpstreamError
 from translator.reader.rejected_fields import (
     REASONING_REQUIRED,
     RejectedField,
@@ -94,7 +94,7 @@ class AdaptiveRequest:
 
     def __init__(
         self,
-        request: bytes,
+        request: ParsedRequest,
         route: Route,
         learned: LearnedFacts,
         *,
@@ -104,7 +104,7 @@ class AdaptiveRequest:
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
     ) -> None:
-        self._request = request
+        self._request: ParsedRequest | None = request
         self._earlier = earlier
         self.route = route
         self._learned = learned
@@ -155,10 +155,10 @@ class AdaptiveRequest:
 
     def forget(self) -> None:
         """Release the request: the client has something of an answer, so no attempt follows."""
-        if not self._request:
+        if self._request is None:
             return
         self._may_retry = False
-        self._request, self._earlier = b"", None
+        self._request = self._earlier = None
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
@@ -203,6 +203,7 @@ class AdaptiveRequest:
 
     def _translation(self, dialect: Dialect) -> Translation:
         route, clock = self.route, self._clock
+        assert self._request is not None, "the request was released"
         return Translation(
             self._request,
             dialect=dialect,

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import msgspec
 from msgspec import Raw
 
-from translator.request.parse import parse_request
+from translator import ParsedRequest, parse_request
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
 from translator.service.base.errors import Overloaded
@@ -18,6 +18,7 @@ from translator.service.models.table import ModelTable
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RequestReceived, Routed
 from translator.service.upstreams.client import Upstreams
+from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
 
 from .adaptive import AdaptiveRequest, LearnedFacts
@@ -27,7 +28,7 @@ from .turn import Turn
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """The fields of a request that decide where it goes and whether it is too large."""
+    """The fields of an invalid request that decide on its route and its limits."""
 
     model: str | None = None
     input: str | list[Raw] | None = None
@@ -91,16 +92,19 @@ class Dispatcher:
         """
         context.observer.on(RequestReceived(body))
         record = context.record
-        head = _head_of(body)
+        began = self.clock()
+        parsed = _parse(body)
+        head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
         route = self.models.route(head.model, context.client)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         context.charge_for(len(body))
         record.model = head.model or ""
         record.dialect = route.dialect.name
         context.observer.on(Routed(route, earlier))
-        began = self.clock()
+        if isinstance(parsed, InvalidRequest):
+            raise parsed  # now that it is charged for, and has a model in the log
         request = AdaptiveRequest(
-            body,
+            parsed,
             route,
             self._learned,
             model=record.model,
@@ -114,10 +118,17 @@ class Dispatcher:
         return Turn(context, request, self.bounds, authorization=authorization)
 
 
-def _head_of(body: bytes) -> _Head:
-    """The head of a request; raises InvalidRequest for a body that is no request."""
+def _parse(body: bytes) -> ParsedRequest | InvalidRequest:
+    """The parsed request, or why the body is none."""
+    try:
+        return parse_request(body)
+    except InvalidRequest as error:
+        return error
+
+
+def _head_of(body: bytes, error: InvalidRequest) -> _Head:
+    """The head of an invalid request; raises the error where not even that can be read."""
     try:
         return _read_head(body)
     except NOT_JSON:
-        parse_request(body)  # raises, and says what is wrong
-        return _Head()
+        raise error from None

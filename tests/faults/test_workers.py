@@ -15,7 +15,7 @@ import pytest
 from tests.service.wire import BOUND_S, ScriptedUpstream, bounded, events
 from translator.__main__ import main
 from translator.service.base.background import CLOSING_S
-from translator.service.server.serving import CLOSE_S
+from translator.service.server.graceful_shutdown import CLOSE_S
 from translator.service.telemetry.otel import FLUSH_S
 
 from .processes import ASK, Load, Serving, serve, slow_hello, write

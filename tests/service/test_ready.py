@@ -11,7 +11,7 @@ import pytest
 from translator.service.base.drain import Drain
 from translator.service.config.settings import read_table
 from translator.service.upstreams import client as upstream_module
-from translator.service.upstreams.health import AGAIN_S, LATELY_S, Lately
+from translator.service.upstreams.health import PROBE_COUNTS_S, CALL_COUNTS_S, UpstreamHealth
 
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
 
@@ -95,7 +95,7 @@ async def test_a_call_that_was_answered_lately_is_enough(upstream: ScriptedUpstr
     async with client_of(make_settings(upstream.url), clock=clock) as client:
         await client.post("/v1/responses", json=ASK)
         assert (await client.get("/readyz")).status_code == 200
-        clock.now += LATELY_S - 1
+        clock.now += CALL_COUNTS_S - 1
         assert (await client.get("/readyz")).status_code == 200
         assert probes(upstream) == []
         clock.now += 2
@@ -133,7 +133,7 @@ async def test_an_upstream_that_comes_back_is_found_again(upstream: ScriptedUpst
             assert (await client.get("/readyz")).status_code == 503
         assert len(probes(upstream)) == 1
         status = 404
-        clock.now += AGAIN_S
+        clock.now += PROBE_COUNTS_S
         assert (await client.get("/readyz")).status_code == 200
     assert len(probes(upstream)) == 2
 
@@ -184,17 +184,17 @@ async def test_a_service_that_ends_is_not_ready(upstream: ScriptedUpstream) -> N
 @pytest.mark.parametrize(
     ("happens", "state"),
     [
-        (lambda lately: None, "probed"),
-        (lambda lately: lately.heard("up", 200), "reachable"),
-        (lambda lately: lately.heard("up", 429), "reachable"),
-        (lambda lately: lately.heard("up", 503), "reachable"),
-        (lambda lately: lately.heard("up", 502), "probed"),
-        (lambda lately: lately.failed("up"), "probed"),
-        (lambda lately: lately.heard("other", 200), "probed"),
+        (lambda health: None, "probed"),
+        (lambda health: health.answered("up", 200), "reachable"),
+        (lambda health: health.answered("up", 429), "reachable"),
+        (lambda health: health.answered("up", 503), "reachable"),
+        (lambda health: health.answered("up", 502), "probed"),
+        (lambda health: health.failed("up"), "probed"),
+        (lambda health: health.answered("other", 200), "probed"),
     ],
 )
 async def test_what_a_call_says_of_its_upstream(
-    happens: Callable[[Lately], None], state: str
+    happens: Callable[[UpstreamHealth], None], state: str
 ) -> None:
     upstreams = make_settings("http://up.test").upstreams.values()
     probed: list[str] = []
@@ -203,8 +203,8 @@ async def test_what_a_call_says_of_its_upstream(
         probed.append(upstream.name)
         return 200
 
-    lately = Lately(Clock())
-    happens(lately)
-    found = await lately.readiness(upstreams, probe)
+    health = UpstreamHealth(Clock())
+    happens(health)
+    found = await health.readiness(upstreams, probe)
     assert found.upstreams == {"up": "reachable"}
     assert probed == (["up"] if state == "probed" else [])

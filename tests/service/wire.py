@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message
 
 from translator.service.config.settings import Settings, read_table
 from translator.service.http.app import create_app
-from translator.service.server.run import protocols
+from translator.service.server.protocols import protocols
 
 BOUND_S = 20
 """Longer than anything here can take on a busy machine, in seconds."""

@@ -18,7 +18,7 @@ from tests.service.wire import (
 )
 from translator.service.base.keys import new_key, read_stored, salt_of, store
 from translator.service.config.settings import SettingsError, read_table
-from translator.service.server.run import _say_who_may_ask
+from translator.service.server.run import _log_who_may_ask
 
 from .keyed import (
     ALICE,
@@ -214,7 +214,7 @@ def test_the_service_says_who_may_ask(
         "server": {"host": host},
         "upstreams": {"up": {"base_url": "http://a"}},
     }
-    _say_who_may_ask(read_table(table | ({"clients": clients} if clients else {}), {}))
+    _log_who_may_ask(read_table(table | ({"clients": clients} if clients else {}), {}))
     [record] = caplog.records
     assert record.levelname == level
     assert words in record.getMessage()

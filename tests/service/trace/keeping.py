@@ -22,7 +22,7 @@ from tests.service.wire import (
 )
 from translator.__main__ import main
 from translator.service.config.settings import Settings
-from translator.service.server.observers import looking
+from translator.service.server.observers import observing
 
 PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
@@ -40,14 +40,14 @@ THINKING = [
 @asynccontextmanager
 async def tracing(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of a service that keeps exchanges; they are written when it ends."""
-    with looking(settings, None) as watch:
+    with observing(settings, None) as watch:
         async with client_of(settings, watch=watch) as client:
             yield client
 
 
 @asynccontextmanager
 async def tracing_server(settings: Settings) -> AsyncGenerator[str]:
-    with looking(settings, None) as watch:
+    with observing(settings, None) as watch:
         async with serving(settings, watch=watch) as base:
             yield base
 

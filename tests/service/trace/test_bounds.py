@@ -28,7 +28,7 @@ from translator.service.base.keys import new_key, store
 from translator.service.capture import trace
 from translator.service.capture.redaction import Redaction, secrets_in
 from translator.service.config.settings import read_table
-from translator.service.server.observers import looking
+from translator.service.server.observers import observing
 
 from .keeping import (
     ASK,
@@ -267,5 +267,5 @@ def test_a_folder_of_no_use_is_one_sentence(
 
 
 def test_nobody_looks_on_where_nobody_was_asked_to() -> None:
-    with looking(make_settings("http://127.0.0.1:9/v1"), None) as watch:
+    with observing(make_settings("http://127.0.0.1:9/v1"), None) as watch:
         assert watch is None

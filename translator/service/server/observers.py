@@ -19,7 +19,7 @@ FEED_PROGRESS_S = 1.0
 
 
 @contextmanager
-def looking(settings: Settings, show: Show | None) -> Generator[Watch | None]:
+def observing(settings: Settings, show: Show | None) -> Generator[Watch | None]:
     """The `Watch` that these settings ask for. Raises SettingsError for a folder of no use."""
     with ExitStack() as open_ones:
         watches: list[Watch] = []

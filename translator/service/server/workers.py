@@ -26,13 +26,14 @@ from translator.service.config.settings import Server, Settings
 from translator.service.telemetry.logs import start_logging
 from translator.service.telemetry.shared_metrics import shared_metrics, worker_gone
 
+from .graceful_shutdown import CLOSE_S, END_S, IDLE_LINGER_S
 from .run import announce, listen, listen_for_metrics
-from .serving import CLOSE_S, END_S, LINGER_S, READY
+from .worker_channel import READY
 
 START_S = 60.0
 """How long a worker may take until it serves."""
 
-MARGIN_S = LINGER_S + 2 * END_S + CLOSE_S + 2
+MARGIN_S = IDLE_LINGER_S + 2 * END_S + CLOSE_S + 2
 """How much longer than `drain_s` the end of a worker may take."""
 
 STEADY_S = 10.0
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 def run(settings: Settings, *, log_level: str, command: Sequence[str]) -> int:
     """Keep `workers` processes until a signal ends them; the exit code.
 
-    `command` is what a worker runs, but for its post. Raises SettingsError for the address.
+    `command` is what a worker runs, without the option for its channel. Raises SettingsError for the address.
     """
     slots = [_Slot(listener) for listener in listeners(settings.server)]
     common = listen_for_metrics(settings.server)

@@ -24,12 +24,16 @@ from tests.service.wire import (
     serving,
 )
 from translator.service.config.settings import SettingsError
-from translator.service.observe.observer import Witness
+from translator.service.observe.observer import (
+    ObservedEvent,
+    RequestEnded,
+    RetryScheduled,
+    UpstreamCalled,
+)
 from translator.service.observe.record import Record
 from translator.service.upstreams import retries, transport
 from translator.service.upstreams.replicas import HANGS_S, Replicas
 from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_after_s
-from translator.wire.errors import UpstreamError
 
 pytestmark = pytest.mark.anyio
 
@@ -279,17 +283,24 @@ async def test_each_repetition_is_seen(
     upstream.script = first_then_hello(2, answers(503, retry_after="0"))
     seen: list[str] = []
 
-    class Notebook(Witness):
-        def called(self, path: str, body: bytes | None) -> None:
-            seen.append("called")
+    class Notebook:
+        wants = frozenset({UpstreamCalled, RetryScheduled, RequestEnded})
 
-        def again(self, error: UpstreamError, seconds: float) -> None:
-            seen.append(f"again: {error.message}")
+        def __init__(self, record: Record) -> None:
+            self.record = record
 
-        def ended(self, record: Record) -> None:
-            seen.append(f"ended: {record.retries}")
+        def on(self, event: ObservedEvent) -> None:
+            match event:
+                case UpstreamCalled():
+                    seen.append("called")
+                case RetryScheduled(error):
+                    seen.append(f"again: {error.message}")
+                case RequestEnded():
+                    seen.append(f"ended: {self.record.retries}")
+                case _:
+                    pass
 
-    async with client_of(make_settings(upstream.url), watch=lambda _: Notebook()) as client:
+    async with client_of(make_settings(upstream.url), observe=Notebook) as client:
         await bounded(client.post(PATH, json=ASK))
     again = "again: The upstream answered HTTP 503."
     assert seen == ["called", again, "called", again, "called", "ended: 2"]

@@ -156,7 +156,7 @@ async def test_a_client_that_does_not_take_its_answer_is_given_up(
         _, writer = await ask(url, "/v1/responses")
         await bounded(gone.wait())
         writer.transport.abort()
-    assert "it does not take its answer" in caplog.text
+    assert "it does not read its response" in caplog.text
 
 
 async def test_a_departure_is_logged_as_one(

@@ -104,7 +104,7 @@ async def test_a_line_of_json_has_the_facts_of_a_request(
     )
     assert line == {
         "level": "info",
-        "logger": "translator.service.observe.record",
+        "logger": "translator.service.observe.context",
         "id": "mine-1",
         "method": "POST",
         "path": PATH,

@@ -100,7 +100,7 @@ async def test_a_request_and_its_call_are_spans_of_the_clients_trace(
 
     upstream.script = script
     settings = make_settings(upstream.url, models=MODELS)
-    async with client_of(settings, watch=collected.watch) as client:
+    async with client_of(settings, observe=collected.watch) as client:
         ask = ASK | {"temperature": 0.5, "top_p": 0.25, "max_output_tokens": 50, "store": True}
         answer = await client.post(PATH, json=ask, headers=TRACED)
         await client.get("/healthz")
@@ -182,7 +182,7 @@ async def test_a_span_says_why_an_answer_ended(
 
     upstream.script = script
     tools = [{"type": "function", "name": "ls", "parameters": {"type": "object"}}]
-    async with client_of(make_settings(upstream.url), watch=collected.watch) as client:
+    async with client_of(make_settings(upstream.url), observe=collected.watch) as client:
         await client.post(PATH, json=ASK | {"stream": stream, "tools": tools})
     assert collected.client.attributes is not None
     assert collected.client.attributes["gen_ai.response.finish_reasons"] == (reason,)
@@ -201,7 +201,7 @@ async def test_each_call_of_a_request_is_a_span(
 
     upstream.script = script
     settings = make_settings(upstream.url, models=MODELS, retries=1)
-    async with client_of(settings, watch=collected.watch) as client:
+    async with client_of(settings, observe=collected.watch) as client:
         await client.post(PATH, json=ASK | {"temperature": 0.5})
     calls = collected.of(SpanKind.CLIENT)
     assert [(span.attributes or {}).get("error.type") for span in calls] == [
@@ -222,7 +222,7 @@ async def test_each_call_of_a_request_is_a_span(
 
 async def test_a_failure_is_an_error_of_both_spans(collected: Collected) -> None:
     settings = make_settings("http://127.0.0.1:9/v1", retries=0)
-    async with client_of(settings, watch=collected.watch) as client:
+    async with client_of(settings, observe=collected.watch) as client:
         await client.post(PATH, json=ASK)
     for span, kind in ((collected.server, "unreachable"), (collected.client, "unreachable")):
         assert span.status.status_code is StatusCode.ERROR
@@ -236,7 +236,7 @@ async def test_a_failure_is_an_error_of_both_spans(collected: Collected) -> None
 async def test_a_mistake_of_the_client_is_no_error_of_the_service(
     upstream: ScriptedUpstream, collected: Collected
 ) -> None:
-    async with client_of(make_settings(upstream.url), watch=collected.watch) as client:
+    async with client_of(make_settings(upstream.url), observe=collected.watch) as client:
         await client.post(PATH, json={"model": "m", "input": 3})
     span = collected.server
     assert span.status.status_code is StatusCode.UNSET
@@ -250,7 +250,7 @@ async def test_a_turn_on_a_websocket_is_a_span_of_the_handshakes_trace(
     upstream: ScriptedUpstream, collected: Collected
 ) -> None:
     settings = make_settings(upstream.url, models=MODELS)
-    async with serving(settings, watch=collected.watch) as base:
+    async with serving(settings, observe=collected.watch) as base:
         uri = f"ws{base[4:]}{PATH}"
         async with connect(uri, additional_headers=TRACED, open_timeout=BOUND_S) as socket:
             await socket.send(json.dumps({"type": "response.create"} | ASK))
@@ -265,7 +265,7 @@ async def test_a_turn_on_a_websocket_is_a_span_of_the_handshakes_trace(
 async def test_what_is_passed_through_has_spans(
     upstream: ScriptedUpstream, collected: Collected
 ) -> None:
-    async with client_of(make_settings(upstream.url), watch=collected.watch) as client:
+    async with client_of(make_settings(upstream.url), observe=collected.watch) as client:
         await client.post("/v1/chat/completions", json={"model": "m", "messages": []})
     assert collected.server.name == "POST /v1/chat/completions"
     assert collected.client.name == "chat m"
@@ -286,7 +286,7 @@ async def test_spans_hold_nothing_of_what_was_said(
 
     upstream.script = script
     settings = make_settings(upstream.url, key="sk-secret", upstream={"headers": {"x-a": "secret"}})
-    async with client_of(settings, watch=collected.watch) as client:
+    async with client_of(settings, observe=collected.watch) as client:
         for _ in range(2):
             await client.post(PATH, json=ASK, headers={"authorization": "Bearer secret"})
     spans = [*collected.of(SpanKind.SERVER), *collected.of(SpanKind.CLIENT)]

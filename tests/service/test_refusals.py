@@ -11,7 +11,13 @@ import httpx
 import pytest
 
 from translator.reader.rejected_fields import Refused
-from translator.service.turns.attempts import MAX_FIELDS, MAX_MODELS, NOTHING, Findings, Memory
+from translator.service.turns.adaptive import (
+    MAX_FIELDS,
+    MAX_MODELS,
+    NOTHING_LEARNED,
+    Learned,
+    LearnedFacts,
+)
 
 from .wire import (
     BOUND_S,
@@ -93,7 +99,7 @@ async def test_fireworks_without_stream_options(
     refused.pop("stream_options")
     assert list(again.items()) == list(refused.items())
     [line] = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert line.getMessage() == "upstream up, model 'm': it refuses stream_options; remembered"
+    assert line.getMessage() == "upstream up, model 'm': it rejects stream_options; remembered"
 
 
 @pytest.mark.parametrize(
@@ -484,22 +490,22 @@ async def test_two_services_share_no_finding(upstream: ScriptedUpstream) -> None
 
 
 def test_the_memory_is_bounded_and_forgets_what_is_least_used() -> None:
-    memory = Memory()
-    seed = Findings((Refused("seed"),))
+    memory = LearnedFacts()
+    seed = Learned((Refused("seed"),))
     for number in range(MAX_MODELS):
         memory.keep("up", str(number), seed)
     assert memory.recall("up", "0") == seed
     memory.keep("up", "new", seed)
     assert memory.recall("up", "0") == seed  # it was used meanwhile
-    assert memory.recall("up", "1") == NOTHING
-    assert memory.recall("other", "0") == NOTHING
+    assert memory.recall("up", "1") == NOTHING_LEARNED
+    assert memory.recall("other", "0") == NOTHING_LEARNED
 
 
 def test_findings_add_up_within_their_bound() -> None:
-    memory = Memory()
+    memory = LearnedFacts()
     for number in range(MAX_FIELDS + 1):
-        memory.keep("up", "m", Findings((Refused("temperature", str(number).encode()),)))
-        memory.keep("up", "m", Findings(reasoning=number == 0))
+        memory.keep("up", "m", Learned((Refused("temperature", str(number).encode()),)))
+        memory.keep("up", "m", Learned(reasoning=number == 0))
     found = memory.recall("up", "m")
     assert len(found.refused) == MAX_FIELDS
     assert found.refused[-1] == Refused("temperature", str(MAX_FIELDS).encode())

@@ -112,7 +112,7 @@ async def test_nothing_that_is_planted_is_seen(upstream: ScriptedUpstream) -> No
     seen: list[str] = []
     try:
         async with (
-            serving(settings, watch=Spans(provider)) as base,
+            serving(settings, observe=Spans(provider)) as base,
             httpx.AsyncClient(base_url=base, headers=HEADERS, timeout=BOUND_S) as client,
         ):
             for stream in (True, False):

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from translator import Options, Translation, UpstreamTimeout
-from translator.service.turns.turn import Progress
+from translator.service.turns.progress import ProgressTimeout
 
 from .wire import (
     BOUND_S,
@@ -103,7 +103,7 @@ async def test_signs_of_life_alone_are_a_504(
         answer = await bounded(client.post(PATH, json=ASK | {"stream": stream}))
     assert answer.status_code == 504
     assert answer.json()["error"] == {
-        "message": "The upstream sent signs of life, but its answer did not go on.",
+        "message": "The upstream sent keep-alives, but its answer did not progress.",
         "type": "server_error",
         "param": None,
         "code": "upstream_timeout",
@@ -175,10 +175,10 @@ async def test_signs_of_life_in_mid_answer_end_it_in_a_failure(
         answer = await bounded(client.post(PATH, json=ASK))
     found = events(answer.content)
     assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
-    assert "did not go on" in found[-1]["response"]["error"]["message"]
+    assert "did not progress" in found[-1]["response"]["error"]["message"]
 
 
-def progress_of(**options: Any) -> tuple[Translation, Progress]:
+def progress_of(**options: Any) -> tuple[Translation, ProgressTimeout]:
     """The clock of an answer that begins at 0 seconds; its bound is 10 seconds."""
     count = itertools.count()
     translation = Translation(
@@ -188,10 +188,10 @@ def progress_of(**options: Any) -> tuple[Translation, Progress]:
         new_id=lambda prefix: f"{prefix}{next(count)}",
         options=Options(**options),
     )
-    return translation, Progress(translation, 10, 0)
+    return translation, ProgressTimeout(translation, 10, 0)
 
 
-def stalls(progress: Progress, now: float) -> bool:
+def stalls(progress: ProgressTimeout, now: float) -> bool:
     try:
         progress.check(now)
     except UpstreamTimeout:

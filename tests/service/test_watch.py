@@ -13,10 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import msgspec
@@ -30,8 +30,17 @@ from translator.service.live.board import Board, line
 from translator.service.live.feed import FILES, Feed, News, Reader
 from translator.service.live.progress import Sight, Watcher
 from translator.service.live.terminal import Show, show_on
-from translator.service.observe.fan_out import together
-from translator.service.observe.observer import Witness
+from translator.service.observe.fan_out import fan_out
+from translator.service.observe.observer import (
+    AttemptWritten,
+    EventsSent,
+    ObservedEvent,
+    Observer,
+    RequestEnded,
+    RetryScheduled,
+    Routed,
+    UpstreamCalled,
+)
 from translator.service.observe.record import Record
 
 from .test_main import served
@@ -90,7 +99,7 @@ async def test_the_phases_of_a_stream(upstream: ScriptedUpstream) -> None:
 
     upstream.script = script
     sights: list[Sight] = []
-    async with client_of(make_settings(upstream.url), watch=Watcher(sights.append)) as client:
+    async with client_of(make_settings(upstream.url), observe=Watcher(sights.append)) as client:
         answer = await client.post(PATH, json=ASK | {"tools": TOOLS, "truncation": "auto"})
     assert phases(sights) == ["waiting", "thinking", "answering", "calling ls", "done"]
     last = sights[-1]
@@ -106,7 +115,7 @@ async def test_the_phases_of_a_stream(upstream: ScriptedUpstream) -> None:
 async def test_the_phases_of_what_is_no_stream(upstream: ScriptedUpstream) -> None:
     """It has neither a first token nor a speed; what is passed through has a first piece."""
     sights: list[Sight] = []
-    async with client_of(make_settings(upstream.url), watch=Watcher(sights.append)) as client:
+    async with client_of(make_settings(upstream.url), observe=Watcher(sights.append)) as client:
         await client.post(PATH, json=ASK | {"stream": False})
         whole = sights.copy()
         await client.post("/v1/chat/completions", json={"model": "m", "messages": []})
@@ -144,7 +153,7 @@ async def test_another_attempt_and_failures(upstream: ScriptedUpstream) -> None:
         {"temperature": 0.5}, {"model": "busy"}, {"model": "broken"}, {"input": []}, {"model": "later"},
     ):  # fmt: skip
         sights: list[Sight] = []
-        async with client_of(make_settings(upstream.url), watch=Watcher(sights.append)) as client:
+        async with client_of(make_settings(upstream.url), observe=Watcher(sights.append)) as client:
             await client.post(PATH, json=ASK | more)
         found[next(iter(more))] = phases(sights)
         found[str(more.get("model"))] = phases(sights)
@@ -168,7 +177,7 @@ async def test_a_departure_and_turns_of_a_websocket(upstream: ScriptedUpstream) 
 
     upstream.script = script
     sights: list[Sight] = []
-    async with serving(make_settings(upstream.url), watch=Watcher(sights.append)) as base:
+    async with serving(make_settings(upstream.url), observe=Watcher(sights.append)) as base:
         async with connect(base.replace("http", "ws") + PATH) as socket:
             await socket.send(json.dumps(ASK | {"type": "response.create"}))
             while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
@@ -191,26 +200,26 @@ def test_the_speed_of_an_answer() -> None:
     """Guessed from its length, four characters each, until the upstream tells the number."""
     now = 100.0
     sights: list[Sight] = []
-    record = Record("POST", PATH, new_id=lambda prefix: prefix + "1")
+    record = Record(method="POST", path=PATH, request_id="req_1", started_at=0.0)
     watching = Watcher(sights.append, clock=lambda: 5.0, timer=lambda: now)(record)
-    watching.routed(None, None)  # type: ignore[arg-type]
-    watching.called("chat/completions", b"")
+    watching.on(Routed(None, None))  # type: ignore[arg-type]
+    watching.on(UpstreamCalled("chat/completions", b""))
     t = translator.Translation(
         json.dumps(ASK).encode(), response_id="r", created_at=1, new_id=lambda prefix: prefix
     )
-    watching.written(t)
+    watching.on(AttemptWritten(t, ()))
     pieces = [chunk({"content": "x" * 20}) for _ in range(4)]
     for events in events_of([*pieces, chunk({}, "stop")]):
         now += 2.0
-        watching.sent(events)
+        watching.on(EventsSent(events))
     # the first after 2 s, the last delta after 8 s: 80 characters, about 20 tokens in 6 s
     assert (sights[-1].first_s, sights[-1].tokens, sights[-1].per_s) == (2.0, 20, 3.3)
     assert not sights[-1].counted
     assert sights[-1].at == 5.0
     [_, *_, events] = events_of([*pieces, *TURN[-3:]])
-    watching.sent(events)
+    watching.on(EventsSent(events))
     record.outcome = "completed"
-    watching.ended(record)
+    watching.on(RequestEnded())
     assert (sights[-1].phase, sights[-1].tokens, sights[-1].per_s) == ("done", 30, 5.0)
     assert sights[-1].counted
 
@@ -219,29 +228,23 @@ def test_growth_is_told_now_and_then() -> None:
     """A piece costs no line: what only grows is told when a while has passed."""
     now = 100.0
     sights: list[Sight] = []
-    record = Record("POST", PATH, new_id=lambda prefix: prefix)
+    record = Record(method="POST", path=PATH, request_id="req_", started_at=0.0)
     watching = Watcher(sights.append, progress_s=1.0, timer=lambda: now)(record)
     for events in events_of([chunk({"content": "word "})] * 40):
         now += 0.1
-        watching.sent(events)
+        watching.on(EventsSent(events))
     assert 4 <= len(sights) <= 5
 
 
-def noted(name: str) -> Any:
-    def method(self: Any, *_: object) -> None:
-        self.calls.append(name)
+class Wordless:
+    """Writes down only which events it is given."""
 
-    return method
-
-
-WORDS = {name for name in vars(Witness) if not name.startswith("_")}
-
-
-class Wordless(type("EveryWord", (Witness,), {word: noted(word) for word in WORDS})):  # type: ignore[misc]
-    """Writes down only what it is told, and not of what."""
-
-    def __init__(self) -> None:
+    def __init__(self, wants: Iterable[type[ObservedEvent]] = get_args(ObservedEvent)) -> None:
+        self.wants = frozenset(wants)
         self.calls: list[str] = []
+
+    def on(self, event: ObservedEvent) -> None:
+        self.calls.append(type(event).__name__)
 
 
 async def test_several_look_on_at_once(upstream: ScriptedUpstream) -> None:
@@ -256,24 +259,32 @@ async def test_several_look_on_at_once(upstream: ScriptedUpstream) -> None:
         await call.answer(error, 429, headers={"retry-after": "0"})
 
     seen: list[Wordless] = []
+    few: list[Wordless] = []
 
-    def watch(record: Record) -> Witness:
+    def make(record: Record) -> Observer:
         seen.append(Wordless())
         return seen[-1]
 
-    async with client_of(make_settings(upstream.url), watch=together([watch, watch])) as client:
+    def of_retries(record: Record) -> Observer:
+        few.append(Wordless({RetryScheduled}))
+        return few[-1]
+
+    async with client_of(
+        make_settings(upstream.url), observe=fan_out([make, of_retries, make])
+    ) as client:
         await client.post(PATH, json=ASK | {"stream": False})
         await client.post(PATH, content=b"{")
         upstream.script = busy
         await client.post(PATH, json=ASK)
     for one, other in (seen[:2], seen[2:4], seen[4:]):
         assert one.calls == other.calls
-        assert one.calls[0] == "asked"
-        assert one.calls[-1] == "ended"
+        assert one.calls[0] == "RequestReceived"
+        assert one.calls[-1] == "RequestEnded"
     told = {call for one in seen for call in one.calls}
-    assert told == WORDS
-    assert together([]) is None
-    assert together([watch]) is watch
+    assert told == {kind.__name__ for kind in get_args(ObservedEvent)}
+    assert [one.calls for one in few] == [[], [], ["RetryScheduled"]]
+    assert fan_out([]) is None
+    assert fan_out([make]) is make
 
 
 # --- how it looks -------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tests.service.wire import (
     say_hello,
     serving,
 )
-from translator.service.access.clients import Allowance, shown_s
+from translator.service.access.rate_limit import RateLimit, shown_s
 
 from .keyed import (
     ALICE,
@@ -116,7 +116,7 @@ async def test_a_second_model_beside_the_allowed_one_does_not_get_upstream(
 
 
 def test_an_allowance_fills_up_evenly_and_never_over_its_limit() -> None:
-    allowance = Allowance("requests", 60, now=0.0)
+    allowance = RateLimit("requests", 60, now=0.0)
     for _ in range(60):
         assert allowance.wait_s(1, 0.0) == 0
         allowance.take(1, 0.0)
@@ -128,7 +128,7 @@ def test_an_allowance_fills_up_evenly_and_never_over_its_limit() -> None:
 
 
 def test_a_clock_that_is_set_back_gives_nothing_and_takes_nothing() -> None:
-    allowance = Allowance("tokens", 60, now=1000.0)
+    allowance = RateLimit("tokens", 60, now=1000.0)
     allowance.take(60, 1000.0)
     assert allowance.wait_s(1, 10.0) == pytest.approx(1.0)
     assert allowance.wait_s(1, 11.0) == 0

@@ -40,15 +40,15 @@ THINKING = [
 @asynccontextmanager
 async def tracing(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of a service that keeps exchanges; they are written when it ends."""
-    with observing(settings, None) as watch:
-        async with client_of(settings, watch=watch) as client:
+    with observing(settings, None) as observe:
+        async with client_of(settings, observe=observe) as client:
             yield client
 
 
 @asynccontextmanager
 async def tracing_server(settings: Settings) -> AsyncGenerator[str]:
-    with observing(settings, None) as watch:
-        async with serving(settings, watch=watch) as base:
+    with observing(settings, None) as observe:
+        async with serving(settings, observe=observe) as base:
             yield base
 
 

@@ -267,5 +267,5 @@ def test_a_folder_of_no_use_is_one_sentence(
 
 
 def test_nobody_looks_on_where_nobody_was_asked_to() -> None:
-    with observing(make_settings("http://127.0.0.1:9/v1"), None) as watch:
-        assert watch is None
+    with observing(make_settings("http://127.0.0.1:9/v1"), None) as observe:
+        assert observe is None

@@ -103,7 +103,7 @@ async def test_a_client_that_does_not_read_is_given_up(
         await socket.send(json.dumps(CREATE))
         await bounded(gone.wait())
         socket.transport.abort()
-    assert "it does not take its answer" in caplog.text
+    assert "it does not read its response" in caplog.text
 
 
 async def test_a_client_that_reads_no_more_at_the_end_is_given_up(
@@ -124,7 +124,7 @@ async def test_a_client_that_reads_no_more_at_the_end_is_given_up(
         socket.transport.pause_reading()
         await socket.send(json.dumps(CREATE))
         async with asyncio.timeout(BOUND_S):
-            while "it does not take its answer" not in caplog.text:
+            while "it does not read its response" not in caplog.text:
                 await asyncio.sleep(0.05)
         socket.transport.abort()
 

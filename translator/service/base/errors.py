@@ -128,6 +128,13 @@ class Stopping(TranslatorError):
         )
 
 
+class InternalError(TranslatorError):
+    """A fault of ours. Its cause is in the log."""
+
+    def __init__(self) -> None:
+        super().__init__("The translator failed.", code="server_error")
+
+
 class TooManyWaiting(TranslatorError):
     """A WebSocket's client sends requests faster than they are answered."""
 

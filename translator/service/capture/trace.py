@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 import translator
-from translator import Notice, Options, Target, Translation, TranslatorError, UpstreamError
+from translator import Notice, Options, Target, TranslatorError, UpstreamError
 from translator.captures import folder as kept
 from translator.captures.folder import Answered, Kept
 from translator.captures.run import error_answer
@@ -33,7 +33,22 @@ from translator.service.base.background import Background
 from translator.service.base.version import VERSION
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.models.table import Route
-from translator.service.observe.observer import Witness
+from translator.service.observe.observer import (
+    AttemptFailed,
+    AttemptWritten,
+    ChunkReceived,
+    ErrorSent,
+    EventsSent,
+    ObservedEvent,
+    Observer,
+    RequestEnded,
+    RequestReceived,
+    ResponseSent,
+    RetryScheduled,
+    Routed,
+    UpstreamAnswered,
+    UpstreamCalled,
+)
 from translator.service.observe.record import Record
 from translator.wire.events import Event, OutputItemAdded
 from translator.wire.responses import Response
@@ -57,7 +72,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Trace:
-    """A `Watch` that keeps what it sees in `trace_folder`."""
+    """An `ObserverFactory` that writes each exchange into `trace_folder`."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         """Makes the folder where there is none; raises SettingsError where that is not possible."""
@@ -83,7 +98,7 @@ class Trace:
             raise SettingsError([f"trace: cannot write in {self._folder}: {reason}"]) from None
         self._writer = Background("trace", self._keep)
 
-    def __call__(self, record: Record) -> Witness:
+    def __call__(self, record: Record) -> Observer:
         return _Gathered(self, record, self._clock(), self._max_bytes)
 
     def hold(self, size: int) -> bool:
@@ -195,7 +210,7 @@ class _Attempt(Struct):
         return {name: value for name, value in found.items() if KEPT_HEADERS.fullmatch(name)}
 
 
-class _Gathered(Witness):
+class _Gathered:
     """One exchange, as far as it has come."""
 
     def __init__(self, trace: Trace, record: Record, began: float, max_bytes: int) -> None:
@@ -220,70 +235,81 @@ class _Gathered(Witness):
         self.headers = record.headers
         self.size = 0  # bytes
 
-    # --- what is seen ---------------------------------------------------------------------------
+    # --- events ---------------------------------------------------------------------------------
 
-    def asked(self, request: bytes) -> None:
+    wants: frozenset[type[ObservedEvent]] = frozenset(get_args(ObservedEvent))
+
+    def on(self, event: ObservedEvent) -> None:
+        match event:
+            case ChunkReceived(chunk):
+                self._chunk_received(chunk)
+            case EventsSent(events):
+                self._events_sent(events)
+            case RequestReceived(body):
+                self._request_received(body)
+            case Routed(route, earlier):
+                self._routed(route, earlier)
+            case AttemptWritten(translation, notices):
+                self._coming.notices = notices
+                self._coming.dialect = translation.dialect
+                self._coming.translated = translation.chat_body
+            case UpstreamCalled(_, body):
+                self._upstream_called(body)
+            case UpstreamAnswered(status, headers):
+                self._attempts[-1].status = status
+                self._attempts[-1].headers = headers
+                self._upstream_s = self._now()
+            case AttemptFailed(error):
+                if self._attempts:
+                    self._attempts[-1].error = error
+            case RetryScheduled(error):
+                self._retry_scheduled(error)
+            case ResponseSent(response):
+                self._response = response
+            case ErrorSent(error):
+                self._error = error
+            case RequestEnded():
+                self._seconds = self._now()
+                if self._asked:
+                    self._trace.put(self)
+            case _ as never:
+                assert_never(never)
+
+    def _request_received(self, request: bytes) -> None:
         self._asked = True
         if self._hold(len(request)):
             self._request = request
 
-    def routed(self, route: Route, earlier: Sequence[Raw] | None) -> None:
+    def _routed(self, route: Route, earlier: Sequence[Raw] | None) -> None:
         self._route = route
         if self._hold(sum(map(len, earlier or ()))):
             self._earlier = earlier
 
-    def lost(self, notices: Sequence[Notice]) -> None:
-        self._coming.notices = notices
-
-    def written(self, translation: Translation) -> None:
-        self._coming.dialect = translation.dialect
-        self._coming.translated = translation.chat_body
-
-    def called(self, path: str, body: bytes | None) -> None:
+    def _upstream_called(self, body: bytes | None) -> None:
         held = body if self._hold(len(body or b"")) else None
         self._attempts.append(replace(self._coming, body=held, received=[]))
 
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        self._attempts[-1].status = status
-        self._attempts[-1].headers = headers
-        self._upstream_s = self._now()
-
-    def received(self, piece: bytes) -> None:
+    def _chunk_received(self, chunk: bytes) -> None:
         attempt = self._attempts[-1]
-        if self._hold(len(piece)):
-            attempt.received.append(piece)
+        if self._hold(len(chunk)):
+            attempt.received.append(chunk)
         elif not attempt.overflow:
             attempt.overflow = True
             attempt.received.clear()
             self._events.clear()
 
-    def broke(self, error: TranslatorError) -> None:
-        if self._attempts:
-            self._attempts[-1].error = error
-
-    def again(self, error: UpstreamError, seconds: float) -> None:
+    def _retry_scheduled(self, error: UpstreamError) -> None:
         last = self._attempts[-1]
         last.error = error
         self._coming = _Attempt(
             translated=last.translated, dialect=last.dialect, notices=last.notices
         )
 
-    def sent(self, events: Sequence[Event]) -> None:
+    def _events_sent(self, events: Sequence[Event]) -> None:
         if self._output_s is None and any(isinstance(one, OutputItemAdded) for one in events):
             self._output_s = self._now()
         if self._left >= 0:
             self._events += events
-
-    def responded(self, response: Response) -> None:
-        self._response = response
-
-    def refused(self, error: TranslatorError) -> None:
-        self._error = error
-
-    def ended(self, record: Record) -> None:
-        self._seconds = self._now()
-        if self._asked:
-            self._trace.put(self)
 
     def _now(self) -> float:
         return round(time.monotonic() - self._began_at, 3)
@@ -363,7 +389,7 @@ class _Gathered(Witness):
             at=_iso(self._began),
             method=record.method,
             path=record.path,
-            client=record.client.name if record.client is not None else "",
+            client=record.client,
             user_agent=_header(self.headers, b"user-agent"),
             model=record.model,
             status=record.status,

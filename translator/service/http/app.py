@@ -1,9 +1,8 @@
-"""The service as an ASGI application: the only place where network, time and randomness enter.
+"""The ASGI application: the only place where network, time and randomness enter the service.
 
-Every request becomes an `Exchange`. Whatever an endpoint raises before the first byte of its answer
+Every request becomes an `Exchange`. What an endpoint raises before the first byte of its response
 becomes an HTTP error here, in OpenAI's envelope; after it, endpoints end their streams themselves.
-Each exchange leaves one line in the log, and so does each turn on a WebSocket. Secrets are in
-neither.
+Each exchange leaves one line in the log, and so does each turn on a WebSocket.
 """
 
 from __future__ import annotations
@@ -21,28 +20,36 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from translator.service.access.clients import Clients
 from translator.service.base.drain import Drain
-from translator.service.base.errors import ClientLeft, Overloaded, UpgradeRefused
+from translator.service.base.errors import ClientLeft, InternalError, Overloaded, UpgradeRefused
 from translator.service.base.ids import NewId, random_id
 from translator.service.base.sinks import EXTENSION
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.models.table import ModelTable
-from translator.service.observe.fan_out import together
-from translator.service.observe.observer import Watch
+from translator.service.observe.fan_out import fan_out
+from translator.service.observe.observer import (
+    NOBODY,
+    AttemptFailed,
+    ErrorSent,
+    ObserverFactory,
+)
 from translator.service.observe.record import PROBED
-from translator.service.turns.turn import Turns
+from translator.service.turns.dispatcher import Dispatcher
 from translator.service.upstreams.client import Upstreams
 from translator.wire.errors import TranslatorError
 
-from .cors import Browsers
+from .cors import OriginPolicy
 from .exchange import Exchange
 from .routes import Endpoints, unknown_path
-from .websocket import Connection
+from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
     from translator.service.telemetry.otel import Spans
 
 WEBSOCKET_PATHS = frozenset({"/v1/responses", "/responses"})
+
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+"""Paths that need no key: health, and the description of the API."""
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +60,13 @@ def create_app(
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.time,
     new_id: NewId = random_id,
-    watch: Watch | None = None,
+    observe: ObserverFactory | None = None,
     drain: Drain | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
-    `transport` stands in for the network to the upstreams, `clock` for the time in seconds.
-    `watch` decides who looks on at a request. `drain` is how the server says that it stops.
+    `transport` replaces the network to the upstreams, `clock` the time in seconds. `observe` makes
+    the observer of each request. The server says through `drain` that it shuts down.
     """
     upstreams = Upstreams(settings.server, transport, clock=clock)
     metrics = None
@@ -68,7 +75,7 @@ def create_app(
 
         metrics = Metrics(settings)
     spans = _spans() if settings.server.traces else None
-    turns = Turns(
+    dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
         upstreams=upstreams,
@@ -76,24 +83,26 @@ def create_app(
         new_id=new_id,
         drain=drain or Drain(),
     )
-    endpoints = Endpoints(turns, metrics)
+    endpoints = Endpoints(dispatcher, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        async with AsyncExitStack() as until_the_end:
-            until_the_end.push_async_callback(upstreams.aclose)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(upstreams.aclose)
             if metrics is not None:
-                await until_the_end.enter_async_context(metrics.watching_the_loop())
+                await stack.enter_async_context(metrics.watching_the_loop())
             if spans is not None:
-                until_the_end.push_async_callback(asyncio.to_thread, spans.close)
+                stack.push_async_callback(asyncio.to_thread, spans.close)
             yield
 
     router = Router(
         endpoints.routes(), redirect_slashes=False, default=endpoints.unknown, lifespan=lifespan
     )
-    watches = [one for one in (spans, metrics, watch) if one is not None]
+    factories = [one for one in (spans, metrics, observe) if one is not None]
     clients = Clients(settings.clients, clock) if settings.clients else None
-    return Front(router, turns=turns, clients=clients, watch=together(watches), metrics=metrics)
+    return Gateway(
+        router, dispatcher=dispatcher, clients=clients, observe=fan_out(factories), metrics=metrics
+    )
 
 
 def _spans() -> Spans:
@@ -106,27 +115,24 @@ def _spans() -> Spans:
     return exporting()
 
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
-"""What needs no key: whether the service is up, and how to speak to it."""
-
-
-class Front:
-    """What every request passes on its way in, and every answer on its way out."""
+class Gateway:
+    """The outermost ASGI application: authentication, origins, and errors of every request."""
 
     def __init__(
         self,
         inner: ASGIApp,
         *,
-        turns: Turns,
+        dispatcher: Dispatcher,
         clients: Clients | None,
-        watch: Watch | None,
+        observe: ObserverFactory | None,
         metrics: Metrics | None,
     ) -> None:
         self._inner = inner
-        self._turns = turns
+        self._dispatcher = dispatcher
+        self._server = dispatcher.server
         self._clients = clients
-        self._browsers = Browsers(turns.server)
-        self._watch = watch
+        self._origins = OriginPolicy(dispatcher.server)
+        self._observe = observe
         self._metrics = metrics
         self._websockets = 0
 
@@ -134,50 +140,50 @@ class Front:
         if scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
             return
-        turns = self._turns
+        clock = self._dispatcher.clock
         http = _as_http(scope, receive, send) if scope["type"] == "websocket" else None
         exchange = Exchange(
             *(http or (scope, receive, send)),
-            server=turns.server,
-            new_id=turns.new_id,
-            drain=turns.drain,
+            server=self._server,
+            new_id=self._dispatcher.new_id,
+            drain=self._dispatcher.bounds.drain,
+            started_at=clock(),
         )
-        opens = (
+        opens_websocket = (
             http is not None
-            and turns.server.websocket
+            and self._server.websocket
             and exchange.path in WEBSOCKET_PATHS
-            and self._has_door(scope, exchange.path)
+            and self._served_on_this_port(scope, exchange.path)
         )
-        key = None if self._clients is None else exchange.take("authorization")
-        if self._watch is not None and not opens:
-            exchange.witness = self._watch(exchange)
-        exchange.began = turns.clock()
+        key = None if self._clients is None else exchange.pop_header("authorization")
+        if self._observe is not None and not opens_websocket:
+            exchange.context.observer = self._observe(exchange.record) or NOBODY
         try:
-            if opens:
-                await self._answer(exchange, self._converse(exchange, key, scope, receive, send))
+            if opens_websocket:
+                await self._respond(exchange, self._websocket(exchange, key, scope, receive, send))
             else:
-                await self._answer(exchange, self._route(exchange, key, scope, receive, send))
+                await self._respond(exchange, self._route(exchange, key, scope, receive, send))
         finally:
             exchange.close()
-            exchange.over(turns.clock() - exchange.began)
+            exchange.context.end(clock())
 
     def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
-        """Let in who may ask; raises InvalidRequest."""
-        self._browsers.check(exchange, websocket=websocket)
-        on_own_port = self._turns.server.metrics_port is not None and exchange.path in PROBED
+        """Check the host, the origin and the key of a request; raises InvalidRequest."""
+        self._origins.check(exchange, websocket=websocket)
+        on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
         if self._clients is not None and exchange.path not in OPEN_PATHS and not on_own_port:
-            exchange.client = self._clients.of_key(key)
+            exchange.context.admit(self._clients.of_key(key))
 
     async def _route(
         self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Have the endpoint of a path answer."""
-        if (allowed := self._browsers.preflight(exchange)) is not None:
+        """Have the endpoint of the path respond."""
+        if (allowed := self._origins.preflight(exchange)) is not None:
             await exchange.start(204, allowed)
             await exchange.end()
             return
         self._admit(exchange, key)
-        if not self._has_door(scope, exchange.path):
+        if not self._served_on_this_port(scope, exchange.path):
             raise unknown_path(exchange)
         if (exchange.header("upgrade") or "").lower() == "websocket":
             raise UpgradeRefused
@@ -187,9 +193,9 @@ class Front:
         finally:
             del scope["exchange"]  # which holds the scope
 
-    def _has_door(self, scope: Scope, path: str) -> bool:
-        """Whether a path is answered on the port that it was asked on."""
-        own_port = self._turns.server.metrics_port
+    def _served_on_this_port(self, scope: Scope, path: str) -> bool:
+        """Whether a path is served on the port that the request came to."""
+        own_port = self._server.metrics_port
         if own_port is None:
             return True
         server: tuple[str, int | None] | None = scope.get("server")
@@ -197,69 +203,69 @@ class Front:
             return path in PROBED
         return path != "/metrics"
 
-    async def _converse(
+    async def _websocket(
         self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Answer on a WebSocket for as long as it is open."""
+        """Serve a WebSocket for as long as it is open."""
         self._admit(exchange, key, websocket=True)
-        limit = self._turns.server.max_websockets
+        limit = self._server.max_websockets
         if self._websockets >= limit:
             raise Overloaded(limit)
         self._websockets += 1
         if self._metrics is not None:
             self._metrics.websockets_open.inc()
         try:
-            connection = Connection(
+            session = WebSocketSession(
                 receive,
                 send,
-                record=exchange,
-                turns=self._turns,
+                context=exchange.context,
+                dispatcher=self._dispatcher,
                 authorization=exchange.header("authorization"),
-                watch=self._watch,
+                observe=self._observe,
                 direct=scope.get("extensions", {}).pop(EXTENSION, None),
             )
-            await connection.run()
+            await session.run()
         finally:
             self._websockets -= 1
             if self._metrics is not None:
                 self._metrics.websockets_open.dec()
 
-    async def _answer(self, exchange: Exchange, answering: Awaitable[None]) -> None:
+    async def _respond(self, exchange: Exchange, responding: Awaitable[None]) -> None:
         try:
             try:
-                await answering
+                await responding
             except TranslatorError as error:
                 await _refuse(exchange, error)
             except ClientLeft:
                 raise
             except Exception:
-                log.exception("%s: this is a fault in translator", exchange.request_id)
-                fault = TranslatorError("The translator failed.", code="server_error")
-                await _refuse(exchange, fault)
+                log.exception("%s: internal error", exchange.record.request_id)
+                await _refuse(exchange, InternalError())
         except ClientLeft as left:
-            exchange.outcome = f"client left: {left}" if str(left) else "client left"
+            reason = str(left)
+            exchange.record.outcome = f"client left: {reason}" if reason else "client left"
 
 
 async def _refuse(exchange: Exchange, error: TranslatorError) -> None:
-    """Answer with an error. Where an answer has begun it stays cut, which clients notice."""
-    exchange.outcome = error.code or error.type
-    exchange.failure = error
+    """Respond with an error. A response that has begun stays cut, which clients notice."""
+    exchange.record.outcome = error.code or error.type
+    exchange.record.failure = error
+    observer = exchange.context.observer
     if not exchange.started:
-        if exchange.witness is not None:
-            exchange.witness.refused(error)
+        observer.on(ErrorSent(error))
         await exchange.error(error)
-    elif exchange.witness is not None:
-        exchange.witness.broke(error)
+    else:
+        observer.on(AttemptFailed(error))
 
 
 def _as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:
-    """A WebSocket handshake as the HTTP request that it is; it is answered with a status so."""
+    """A WebSocket handshake as the HTTP request that it is, so that it can get an HTTP error."""
     extensions = dict(scope.get("extensions", {}))
-    extensions.pop(EXTENSION, None)  # it is for messages
-    answerable = "websocket.http.response" in extensions
+    extensions.pop(EXTENSION, None)  # it writes messages
+    can_refuse = "websocket.http.response" in extensions
 
     async def send_refusal(message: Message) -> None:
-        if answerable:
+        if can_refuse:
             await send({**message, "type": f"websocket.{message['type']}"})
         elif message["type"] == "http.response.start":
             await send({"type": "websocket.close"})

@@ -1,29 +1,31 @@
-"""`POST /v1/responses/compact`: one turn, whose answer is a shorter conversation."""
+"""`POST /v1/responses/compact`: a turn whose answer is a shorter conversation."""
 
 from __future__ import annotations
 
 import translator
-from translator.service.turns.turn import Turn, Turns, in_short
+from translator.service.observe.record import notices_summary
+from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.turn import Turn
 
 from .exchange import JSON, Exchange
 from .responders import notices_header
 
 
-async def compact(exchange: Exchange, turns: Turns) -> None:
-    """Answer with the user's messages and a compaction of all the rest."""
-    with turns.place(exchange.client):
+async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
+    """Respond with the user's messages, and a compaction of the rest."""
+    with dispatcher.slot(exchange.context.client):
         request = translator.CompactRequest(await exchange.body())
         authorization = exchange.header("authorization")
-        turn = turns.begin(exchange, request.body, authorization=authorization)
-        await exchange.while_client_waits(_give(exchange, turn, request, turns))
+        turn = dispatcher.begin(exchange.context, request.body, authorization=authorization)
+        await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
 
 
-async def _give(
-    exchange: Exchange, turn: Turn, request: translator.CompactRequest, turns: Turns
+async def _respond(
+    exchange: Exchange, turn: Turn, request: translator.CompactRequest, dispatcher: Dispatcher
 ) -> None:
     response = await turn.response()
-    answer = translator.encode_json(request.answer(response, new_id=turns.new_id))
+    answer = translator.encode_json(request.answer(response, new_id=dispatcher.new_id))
     notices = (*turn.notices, *request.notices)
-    exchange.notices = notices
-    exchange.notes = in_short(notices)
+    exchange.record.notices = notices
+    exchange.record.remarks = notices_summary(notices)
     await exchange.whole(200, answer, JSON | notices_header(notices))

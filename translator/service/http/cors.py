@@ -1,15 +1,15 @@
-"""What pages in a browser may do here, and by which names the service is addressed.
+"""CORS and allowed hosts: which pages in a browser may use the service, and by which names.
 
-A browser tells whose page asks (`Origin`); other clients do not. It asks before most requests
-(a preflight), but not before all:
+A browser states the origin of the page (`Origin`); other clients do not. It sends a preflight
+before most requests, but not before all:
 
-    preflight           answered for the origins that are allowed, and for no others
-    WebSocket           opened by any page, unasked: refused to origins that are not allowed
-    POST without JSON   sent by any page, unasked, though it cannot read the answer: refused, too
+    preflight           answered for allowed origins only
+    WebSocket           opened by any page, without a preflight: refused for other origins
+    POST without JSON   sent by any page, without a preflight: refused for other origins, too
 
-So a page cannot use a service on its visitor's machine behind his back. Against a page that has
-forged the service's name (DNS rebinding) only `allowed_hosts` helps: to the browser it is the
-service's own page.
+So no page can use a service on its visitor's machine behind their back. Against a page that forges
+the service's name (DNS rebinding) only `allowed_hosts` helps: to the browser it is the service's
+own page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EXPOSED = (
 )
 
 
-class Browsers:
+class OriginPolicy:
     """The policy of `allowed_hosts` and `cors_origins`."""
 
     def __init__(self, server: Server) -> None:
@@ -37,19 +37,19 @@ class Browsers:
         self._origins = frozenset(server.cors_origins)
 
     def check(self, exchange: Exchange, *, websocket: bool) -> None:
-        """Raise HostUnknown or OriginRefused; give the answer the headers that browsers ask for."""
+        """Raise HostUnknown or OriginRefused; add the CORS headers to the response."""
         self._check_host(exchange)
         host = exchange.header("host") or ""
         origin = exchange.header("origin")
         if origin is None:
             return
         if self._allows(origin):
-            exchange.added = _told(origin)
-        elif (websocket or _is_unasked_post(exchange)) and not _is_own(origin, host):
+            exchange.added = _cors_headers(origin)
+        elif (websocket or _is_simple_post(exchange)) and not _is_same_origin(origin, host):
             raise OriginRefused(origin)
 
     def preflight(self, exchange: Exchange) -> dict[str, str] | None:
-        """The answer's headers when a browser asks whether it may; None for all other requests.
+        """The response headers of an allowed preflight; None for all other requests.
 
         Raises HostUnknown.
         """
@@ -66,22 +66,22 @@ class Browsers:
             "access-control-max-age": str(_PREFLIGHT_AGE_S),
             "vary": "origin, access-control-request-headers",
         }
-        asked = exchange.header("access-control-request-headers")
-        if asked is not None:
-            headers["access-control-allow-headers"] = asked
+        wanted_headers = exchange.header("access-control-request-headers")
+        if wanted_headers is not None:
+            headers["access-control-allow-headers"] = wanted_headers
         if exchange.header("access-control-request-private-network") == "true":
             headers["access-control-allow-private-network"] = "true"
         return headers
 
     def _check_host(self, exchange: Exchange) -> None:
         host = exchange.header("host") or ""
-        if self._hosts and exchange.path not in PROBED and not self._is_ours(host):
+        if self._hosts and exchange.path not in PROBED and not self._is_allowed_host(host):
             raise HostUnknown(host)
 
     def _allows(self, origin: str) -> bool:
         return "*" in self._origins or origin in self._origins
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_allowed_host(self, host: str) -> bool:
         name = host.lower()
         if not name.endswith("]"):
             name = name.rpartition(":")[0] or name
@@ -91,12 +91,12 @@ class Browsers:
         return any("*." + ".".join(parts[start:]) in self._hosts for start in range(1, len(parts)))
 
 
-def _is_own(origin: str, host: str) -> bool:
-    """Whether a page comes from the service itself."""
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Whether a page is of the service itself."""
     return origin.partition("://")[2].lower() == host.lower()
 
 
-def _told(origin: str) -> dict[str, str]:
+def _cors_headers(origin: str) -> dict[str, str]:
     return {
         "access-control-allow-origin": origin,
         "access-control-expose-headers": _EXPOSED,
@@ -104,7 +104,7 @@ def _told(origin: str) -> dict[str, str]:
     }
 
 
-def _is_unasked_post(exchange: Exchange) -> bool:
-    """A POST that a browser sends for any page, without asking first."""
+def _is_simple_post(exchange: Exchange) -> bool:
+    """A POST that a browser sends for any page without a preflight."""
     kind = (exchange.header("content-type") or "").partition(";")[0].strip().lower()
     return exchange.method == "POST" and kind != "application/json"

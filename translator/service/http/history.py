@@ -1,9 +1,9 @@
-"""What one connection remembers, so that its client need only send what is new.
+"""The history of a WebSocket: recent responses, so that `previous_response_id` works.
 
-    a ── b ── c          a response is a link to the one before it, and its own items:
-         └─── d          what it was asked, then what it answered
+    a ── b ── c          a response links to the one before it, and has its own items:
+         └─── d          its input, then its output
 
-A conversation of many turns is one chain, and its beginning is held once.
+A conversation of many turns is one chain, and its beginning is stored once.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from msgspec import Raw
 from translator.wire.responses import Response
 
 MAX_RESPONSES = 64
-"""Responses that can be gone on from, of one connection. Most clients only go on from the last."""
+"""Responses that one connection can continue. Most clients only continue the last one."""
 
 
 class Link:
-    """One response: what came before it, and its own items."""
+    """One response: its own items, and the link to the one before it."""
 
     def __init__(self, before: Link | None, items: Sequence[Raw], lane: str | None) -> None:
         self.before = before
@@ -30,34 +30,34 @@ class Link:
         self.size = sum(map(len, items))  # bytes
 
     def chain(self) -> Iterator[Link]:
-        """The link itself, then all before it."""
+        """The link itself, then all links before it."""
         link: Link | None = self
         while link is not None:
             yield link
             link = link.before
 
     def all_items(self) -> list[Raw]:
-        """Everything from the beginning of the conversation on."""
+        """The items of the whole conversation."""
         links = reversed(list(self.chain()))
         return [item for link in links for item in link.items]
 
 
 class History:
-    """The recent responses of one connection, by id; the oldest are forgotten first."""
+    """The recent responses of one connection, by id; an LRU cache of `max_bytes`."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._links: OrderedDict[str, Link] = OrderedDict()
 
     def recall(self, response_id: str) -> Link | None:
-        """A response that is remembered."""
+        """A response by its id; None when it is not there."""
         link = self._links.get(response_id)
         if link is not None:
             self._links.move_to_end(response_id)
         return link
 
     def keep(self, response_id: str, link: Link) -> None:
-        """Remember a response."""
+        """Add a response."""
         self._links[response_id] = link
         while len(self._links) > MAX_RESPONSES or self.size > self._max_bytes:
             self._links.popitem(last=False)
@@ -67,7 +67,7 @@ class History:
 
     @property
     def size(self) -> int:
-        """How much is held, in bytes of JSON; what several chains share counts once."""
+        """Bytes of JSON that are stored; links that chains share count once."""
         seen: set[int] = set()
         size = 0
         for end in self._links.values():
@@ -79,11 +79,11 @@ class History:
         return size
 
 
-def items_of(asked: str | Sequence[Raw] | None, response: Response) -> list[Raw]:
-    """What a response adds to its conversation: the input that it answers, and its output."""
-    if isinstance(asked, str):
-        message = {"type": "message", "role": "user", "content": asked}
-        asked = [Raw(msgspec.json.encode(message))]
+def items_of(source: str | Sequence[Raw] | None, response: Response) -> list[Raw]:
+    """The items that a response adds to its conversation: its input, and its output."""
+    if isinstance(source, str):
+        message = {"type": "message", "role": "user", "content": source}
+        source = [Raw(msgspec.json.encode(message))]
     # a copy: a slice would hold the whole request, tools and all
-    items = [raw.copy() for raw in asked or ()]
+    items = [raw.copy() for raw in source or ()]
     return items + [Raw(msgspec.json.encode(item)) for item in response.output]

@@ -1,11 +1,10 @@
-"""An upstream's own list of models, with Codex's catalog put beside it.
+"""The upstream's list of models, with Codex's catalog added.
 
     { "object": "list", "data": [ { "id", … }, … ] }  ->  the same, and "models": [ entry, … ]
 
-Only for Codex, which asks for `models?client_version=…`, and for clients that may not use every
-model, which see the ones that they may: all others get the upstream's bytes. What an upstream says
-of a model besides its id has many names; here only the context window is read. A body that is no
-such list goes on as it is.
+Only for Codex, which requests `models?client_version=…`, and for clients that may use some models
+only, and see these: all others get the upstream's bytes. Upstreams describe a model under many
+names; only the context window is read. A body that is no such list is passed on as it is.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from translator.service.upstreams.streams import Reading
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON
 
-from . import responders as relay
+from . import responders
 from .exchange import JSON, Exchange
 
 MAX_LIST_BYTES = 8 * 1024 * 1024
-"""Largest list that is read, in bytes."""
+"""Largest list of models, in bytes."""
 
 MAX_LISTED = 500
-"""How many models get an entry: each of them holds all instructions, and takes 4 KiB."""
+"""How many models get a catalog entry: each holds all instructions, and takes 4 KiB."""
 
 
-class _Listed(Struct, frozen=True):
-    """One model as upstreams list it: its context window, in tokens, under all its names."""
+class _ListedModel(Struct, frozen=True):
+    """A model as upstreams list it; the context window, in tokens, has four names."""
 
     id: str
     context_length: object = None  # OpenRouter, Fireworks, Together, Moonshot
@@ -42,7 +41,7 @@ class _Listed(Struct, frozen=True):
 
     @property
     def window(self) -> int | None:
-        """The context window, if it is said."""
+        """The context window, if it is stated."""
         names = (
             self.max_model_len,
             self.context_window,
@@ -54,32 +53,32 @@ class _Listed(Struct, frozen=True):
 
 _read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_rows = msgspec.json.Decoder(list[Raw]).decode
-_read_row = msgspec.json.Decoder(_Listed).decode
+_read_row = msgspec.json.Decoder(_ListedModel).decode
 
 
 async def with_catalog(
-    exchange: Exchange, reading: Reading, describe: Callable[[str], Known]
+    exchange: Exchange, stream: Reading, describe: Callable[[str], Known]
 ) -> None:
-    """Answer with the upstream's list, as far as the client may see it, and the catalog of it."""
-    answer = await reading.answer()
+    """Respond with the models of the upstream's list that the client may use, and their catalog."""
+    answer = await stream.answer()
     if answer.status != 200:
-        await relay.verbatim(exchange, reading)
+        await responders.passthrough(exchange, stream)
         return
     body = bytearray()
-    while piece := await reading.next():
-        body += piece
+    while chunk := await stream.next():
+        body += chunk
         if len(body) > MAX_LIST_BYTES:
             raise UpstreamError(f"The upstream's list of models is over {MAX_LIST_BYTES} bytes.")
     headers = {"content-type": answer.headers.get("content-type", JSON["content-type"])}
-    client = exchange.client
+    client = exchange.context.client
     shown = bytes(body)
-    if client is not None and not client.chooses_freely:
-        shown = _only(shown, client.may_use)
+    if client is not None and not client.may_use_any_model:
+        shown = _filtered(shown, client.may_use)
     await exchange.whole(200, _with_models(shown, describe), headers)
 
 
-def _only(body: bytes, may_use: Callable[[str], bool]) -> bytes:
-    """The list with no other models in it than these; an empty one for what is no list."""
+def _filtered(body: bytes, may_use: Callable[[str], bool]) -> bytes:
+    """The list with only the models that may be used; empty for a body that is no list."""
     try:
         rows = _read_rows(_read_fields(body).get("data", b""))
     except NOT_JSON:
@@ -89,7 +88,7 @@ def _only(body: bytes, may_use: Callable[[str], bool]) -> bytes:
 
 
 def _with_models(body: bytes, describe: Callable[[str], Known]) -> bytes:
-    """The list with `models` in it; the other fields keep their bytes."""
+    """The list with the field `models` added; the other fields keep their bytes."""
     try:
         fields = _read_fields(body)
         rows = _read_rows(fields.get("data", b""))
@@ -106,7 +105,7 @@ def _with_models(body: bytes, describe: Callable[[str], Known]) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def _row(raw: Raw) -> _Listed | None:
+def _row(raw: Raw) -> _ListedModel | None:
     try:
         return _read_row(raw)
     except msgspec.ValidationError:

@@ -1,14 +1,13 @@
-"""The endpoints: which path and method does what.
+"""The routes: the endpoint of each path and method.
 
     POST /v1/responses            translated; GET may become a WebSocket (`websocket`)
     POST /v1/responses/compact    translated: a conversation becomes a shorter one
     POST /v1/chat/completions     passed through, with the model table applied
-    GET  /v1/models[/ID]          from the model table, else the upstream's; the list holds Codex's
-                                  catalog, too
-    GET  /healthz                 the process is up
-    GET  /readyz                  an upstream is reachable, too
+    GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
+    GET  /healthz                 liveness
+    GET  /readyz                  readiness: an upstream is reachable
     GET  /metrics                 for Prometheus
-    GET  /openapi.json            all of this, for programs
+    GET  /openapi.json            the description of this API
 
 All but the last four also without `/v1`, for base URLs that were given without it.
 """
@@ -28,15 +27,14 @@ from translator.common.invalid import nested_too_deeply
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
 from translator.service.models.table import Route, unlisted
+from translator.service.observe.observer import RequestReceived, Routed
 from translator.service.turns.counts import check_counts
-from translator.service.turns.turn import Turns
+from translator.service.turns.dispatcher import Dispatcher
 from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
-from . import models_list as listing
-from . import openapi
-from . import responders as relay
+from . import models_list, openapi, responders
 from .compact import compact
 from .exchange import JSON, Exchange
 
@@ -46,14 +44,14 @@ if TYPE_CHECKING:
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
 
-NOT_KEPT = {"cache-control": "no-store"}
+NO_STORE = {"cache-control": "no-store"}
 
 _read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_values = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
 class Endpoint:
-    """One path. What is not in its table of methods is a 405 that says what is."""
+    """The methods of one path; any other is a 405 that lists them."""
 
     def __init__(self, methods: Mapping[str, Callable[[Exchange], Awaitable[None]]]) -> None:
         self._methods = methods
@@ -67,11 +65,12 @@ class Endpoint:
 
 
 class Endpoints:
-    """What the service can be asked."""
+    """The endpoints of the service."""
 
-    def __init__(self, turns: Turns, metrics: Metrics | None = None) -> None:
-        self._turns = turns
-        self._models = turns.models
+    def __init__(self, dispatcher: Dispatcher, metrics: Metrics | None = None) -> None:
+        self._dispatcher = dispatcher
+        self._bounds = dispatcher.bounds
+        self._models = dispatcher.models
         self._metrics = metrics
 
     def routes(self) -> list[PathRoute]:
@@ -92,7 +91,7 @@ class Endpoints:
         ]
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Every other path."""
+        """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
         raise unknown_path(exchange)
 
@@ -103,39 +102,41 @@ class Endpoints:
         await exchange.whole(200, openapi.document())
 
     async def ready(self, exchange: Exchange) -> None:
-        upstreams = self._turns.upstreams
-        if self._turns.drain.begun.is_set():
+        upstreams = self._bounds.upstreams
+        if self._bounds.drain.begun.is_set():
             found = Readiness("draining", {})
         else:
             found = await upstreams.lately.readiness(self._models.upstreams, upstreams.probe)
         status = 200 if found.status == "ready" else 503
-        await exchange.whole(status, msgspec.json.encode(found), JSON | NOT_KEPT)
+        await exchange.whole(status, msgspec.json.encode(found), JSON | NO_STORE)
 
     async def metrics(self, exchange: Exchange) -> None:
         if self._metrics is None:
             raise unknown_path(exchange)
         page, content_type = await self._metrics.page(exchange.header("accept") or "")
-        await exchange.whole(200, page, {"content-type": content_type} | NOT_KEPT)
+        await exchange.whole(200, page, {"content-type": content_type} | NO_STORE)
 
     async def responses(self, exchange: Exchange) -> None:
-        with self._turns.place(exchange.client):
+        with self._dispatcher.slot(exchange.context.client):
             authorization = exchange.header("authorization")
-            turn = self._turns.begin(exchange, await exchange.body(), authorization=authorization)
-            give = relay.stream if turn.streams else relay.whole
-            await exchange.while_client_waits(give(exchange, turn))
+            turn = self._dispatcher.begin(
+                exchange.context, await exchange.body(), authorization=authorization
+            )
+            respond = responders.stream if turn.streams else responders.whole
+            await exchange.while_connected(respond(exchange, turn))
 
     async def compact(self, exchange: Exchange) -> None:
-        await compact(exchange, self._turns)
+        await compact(exchange, self._dispatcher)
 
     async def chat_completions(self, exchange: Exchange) -> None:
-        with self._turns.place(exchange.client):
+        with self._dispatcher.slot(exchange.context.client):
             route, body = self._chat(exchange, await exchange.body())
-            work = self._verbatim(exchange, route.upstream, "chat/completions", body)
+            work = self._passthrough(exchange, route.upstream, "chat/completions", body)
             del body  # which is not held while the answer comes
-            await exchange.while_client_waits(work)
+            await exchange.while_connected(work)
 
     def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
-        """Where a chat request goes, and as what; raises InvalidRequest."""
+        """The route of a chat request, and the body to send there; raises InvalidRequest."""
         try:
             fields = _read_fields(body)
             model = msgspec.json.decode(fields.get("model", b"null"), type=str | None)
@@ -145,88 +146,90 @@ class Endpoints:
             raise nested_too_deeply() from None
         except NOT_JSON as error:
             raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
-        route = self._models.route(model, exchange.client)
+        route = self._models.route(model, exchange.context.client)
         self._check(exchange, fields, len(body))
-        exchange.model = model or ""
-        exchange.dialect = route.dialect.name
-        if exchange.witness is not None:
-            exchange.witness.asked(body)
-            exchange.witness.routed(route, None)
-        if _apply(route, fields) or not _chooses_freely(exchange):
+        exchange.record.model = model or ""
+        exchange.record.dialect = route.dialect.name
+        exchange.context.observer.on(RequestReceived(body))
+        exchange.context.observer.on(Routed(route, None))
+        if _apply(route, fields) or not _may_use_any_model(exchange):
             body = msgspec.json.encode(fields)
         return route, body
 
     def _check(self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], size: int) -> None:
-        """Hold a chat request to its bounds, and charge for it."""
+        """Check the bounds of a chat request, and charge for it."""
         try:
             messages, tools = (_read_values(fields.get(name, b"[]")) for name in _LISTS)
         except NOT_JSON:
-            messages = tools = None  # which the upstream will say in its own words
-        check_counts(self._turns.server, items=messages, tools=tools, name="messages")
-        if "models" in fields and not _chooses_freely(exchange):
+            messages = tools = None  # the upstream says so in its own words
+        check_counts(self._dispatcher.server, items=messages, tools=tools, name="messages")
+        if "models" in fields and not _may_use_any_model(exchange):
             raise InvalidRequest(
                 "Unsupported parameter: 'models'. This key is for certain models; name one.",
                 param="models",
                 code="unsupported_parameter",
             )
-        exchange.charged(size)
+        exchange.context.charge_for(size)
 
     async def models(self, exchange: Exchange) -> None:
         upstream = self._models.only_upstream
         if upstream is None:
-            await exchange.whole(200, msgspec.json.encode(self._models.entries(exchange.client)))
+            await exchange.whole(
+                200, msgspec.json.encode(self._models.entries(exchange.context.client))
+            )
             return
-        with self._turns.place(exchange.client):
-            if exchange.asks("client_version") or not _chooses_freely(exchange):
-                work = self._listed(exchange, upstream)
+        with self._dispatcher.slot(exchange.context.client):
+            if exchange.has_query("client_version") or not _may_use_any_model(exchange):
+                work = self._filtered_list(exchange, upstream)
             else:
-                work = self._verbatim(exchange, upstream, "models")
-            await exchange.while_client_waits(work)
+                work = self._passthrough(exchange, upstream, "models")
+            await exchange.while_connected(work)
 
-    async def _listed(self, exchange: Exchange, upstream: Upstream) -> None:
-        """The upstream's models that the client may use, with Codex's catalog beside them."""
-        describe = partial(unlisted, upstream=upstream, server=self._turns.server)
-        opening = self._turns.upstreams.open(
+    async def _filtered_list(self, exchange: Exchange, upstream: Upstream) -> None:
+        """The upstream's models that the client may use, with Codex's catalog."""
+        describe = partial(unlisted, upstream=upstream, server=self._dispatcher.server)
+        opening = self._bounds.upstreams.open(
             upstream,
             "models",
             authorization=exchange.header("authorization"),
-            record=exchange,
+            context=exchange.context,
         )
-        async with self._turns.reading(opening) as reading:
-            await listing.with_catalog(exchange, reading, describe)
+        async with self._bounds.stream(opening) as stream:
+            await models_list.with_catalog(exchange, stream, describe)
 
     async def model(self, exchange: Exchange) -> None:
         model = exchange.path_param("id")
         upstream = self._models.only_upstream
         if upstream is None:
-            entry = self._models.entry(model, exchange.client)
+            entry = self._models.entry(model, exchange.context.client)
             await exchange.whole(200, msgspec.json.encode(entry))
             return
-        self._models.route(model, exchange.client)  # raises where the client may not use it
+        self._models.route(model, exchange.context.client)  # raises where the client may not use it
         if any(part in ("", ".", "..") for part in model.split("/")):
             raise unknown_path(exchange)  # such a path would lead elsewhere on the upstream
         path = f"models/{quote(model, safe='/:@')}"
-        with self._turns.place(exchange.client):
-            await exchange.while_client_waits(self._verbatim(exchange, upstream, path))
+        with self._dispatcher.slot(exchange.context.client):
+            await exchange.while_connected(self._passthrough(exchange, upstream, path))
 
-    async def _verbatim(
+    async def _passthrough(
         self, exchange: Exchange, upstream: Upstream, path: str, body: bytes | None = None
     ) -> None:
-        opening = self._turns.upstreams.open(
+        opening = self._bounds.upstreams.open(
             upstream,
             path,
             body=body,
             authorization=exchange.header("authorization"),
             accept=exchange.header("accept") or "application/json",
-            record=exchange,
+            context=exchange.context,
         )
         del body
-        async with self._turns.reading(opening) as reading:
-            await relay.verbatim(exchange, reading)
+        async with self._bounds.stream(opening) as stream:
+            await responders.passthrough(exchange, stream)
 
 
-def _chooses_freely(exchange: Exchange) -> bool:
-    return exchange.client is None or exchange.client.chooses_freely
+def _may_use_any_model(exchange: Exchange) -> bool:
+    client = exchange.context.client
+    return client is None or client.may_use_any_model
 
 
 def unknown_path(exchange: Exchange) -> NotFound:
@@ -235,7 +238,7 @@ def unknown_path(exchange: Exchange) -> NotFound:
 
 
 def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> bool:
-    """Put the model table into a chat request; True when that changed it.
+    """Apply the model table to the fields of a chat request; True when that changed any.
 
     The other fields keep their bytes: a float must not come out with other digits.
     """

@@ -1,15 +1,15 @@
-"""The Responses API over a WebSocket: many turns on one connection, each sending what is new.
+"""The Responses API over a WebSocket: many turns on one connection.
 
-    connection = { request }          text frames of one JSON object each
-    request    = { type: "response.create", [ stream_id ], [ generate ], … as in POST }
-    answer     = { event } | error    the events of the HTTP stream, without `[DONE]`
+    session  = { request }            text messages of one JSON object each
+    request  = { type: "response.create", [ stream_id ], [ generate ], … as in POST }
+    response = { event } | error      the events of the HTTP stream, without `[DONE]`
 
-Requests with the same `stream_id` are a lane: one is answered after the other. Lanes do not wait
-for each other. What could be answered is remembered as long as the connection lasts, so
-`previous_response_id` works though nothing is stored. A turn that fails takes the response that it
-went on from with it, if that was its own lane's: then the client sends everything again.
+Requests with the same `stream_id` are a lane, answered one after the other; lanes are independent.
+Responses are remembered as long as the connection is open, so that `previous_response_id` works
+though nothing is stored. A turn that fails removes the response that it continued, if that was of
+its own lane: the client then sends the whole conversation again.
 
-An error leaves the connection open. Everything that waits or is remembered has a bound.
+An error leaves the connection open. Every queue and the history have a bound.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from starlette.types import Receive, Send
 
 import translator
-from translator.service.base.errors import ClientLeft, TooManyWaiting
+from translator.service.base.errors import ClientLeft, InternalError, TooManyWaiting
 from translator.service.base.sinks import Messages
-from translator.service.observe.observer import Watch
-from translator.service.observe.record import Record
-from translator.service.turns.turn import Outlet, Turns
+from translator.service.observe.context import RequestContext
+from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFactory
+from translator.service.observe.record import Record, request_id
+from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.sink import EventWriter
 from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.events import Event
 from translator.wire.json_values import NOT_JSON
@@ -42,13 +44,13 @@ from .history import History, Link, items_of
 log = logging.getLogger(__name__)
 
 MAX_ACTIVE = 16
-"""Turns of one connection that are answered at once; further lanes wait."""
+"""Concurrent turns of one connection; further lanes wait."""
 
 MAX_LANES = 32
-"""Different names of lanes on one connection; the one without a name does not count."""
+"""Lanes of one connection, besides the one without a name."""
 
 MAX_WAITING = 64
-"""Requests of one connection that wait for their turn."""
+"""Queued requests of one connection."""
 
 NORMAL_CLOSURE = 1000
 SERVICE_RESTART = 1012
@@ -57,14 +59,14 @@ _LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 
 
 class _Head(Struct, frozen=True):
-    """What says where a message goes."""
+    """The fields of a message that decide its lane."""
 
     type: object = None
     stream_id: object = None
 
 
 class _Parent(Struct, frozen=True):
-    """What a request says of the response that it goes on from."""
+    """The field that names the response to continue."""
 
     previous_response_id: str | None = None
 
@@ -80,7 +82,7 @@ class ErrorBody(Struct, frozen=True):
 
 
 class ErrorFrame(Struct, frozen=True, tag_field="type", tag="error"):
-    """An error in place of an answer. Codex reads the headers beside the error, SDKs inside it."""
+    """An error in place of a response. Codex reads the headers beside the error, SDKs in it."""
 
     status: int
     error: ErrorBody
@@ -93,7 +95,7 @@ _read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 class _Lane:
-    """The requests of one `stream_id` that wait."""
+    """The queue of one `stream_id`."""
 
     def __init__(self, name: str | None) -> None:
         self.name = name
@@ -101,39 +103,40 @@ class _Lane:
         self.active = False
 
 
-class Connection:
-    """One WebSocket, from its handshake to its end."""
+class WebSocketSession:
+    """One WebSocket, from its handshake to its close."""
 
     def __init__(
         self,
         receive: Receive,
         send: Send,
         *,
-        record: Record,
-        turns: Turns,
+        context: RequestContext,
+        dispatcher: Dispatcher,
         authorization: str | None,
-        watch: Watch | None,
+        observe: ObserverFactory | None,
         direct: Messages | None,
     ) -> None:
-        """`authorization` is the client's own, as in the handshake; `record` is the handshake's."""
+        """`authorization` is the client's own; it and `context` are of the handshake."""
         self._receive = receive
         self._send = send
         self._direct = direct
-        self._record = record
-        self._turns = turns
-        self._server = turns.server
+        self._context = context
+        self._record = context.record
+        self._dispatcher = dispatcher
+        self._server = dispatcher.server
         self._authorization = authorization
-        self._watch = watch
+        self._observe = observe
         self._history = History(self._server.max_history_bytes)
         self._lanes: dict[str | None, _Lane] = {}
         self._waiting_bytes = 0
         self._active = asyncio.Semaphore(MAX_ACTIVE)
         self._answering: set[asyncio.Task[None]] = set()
-        self._over: TranslatorError | None = None  # why nothing more is answered
+        self._closing: TranslatorError | None = None  # why no more requests are answered
         self._count = 0
 
     async def run(self) -> None:
-        """Answer until the client leaves, or the time of the connection or the service is up."""
+        """Respond until the client leaves, the connection is too old, or the service stops."""
         headers = [(b"x-request-id", self._record.request_id.encode())]
         await self._receive()  # the handshake itself
         await self._send({"type": "websocket.accept", "headers": headers})
@@ -144,26 +147,26 @@ class Connection:
         except ExceptionGroup as ended:  # no `except*`, which keeps the group to itself
             self._record.outcome = _left(ended)
             ended.with_traceback(None)  # whose frames hold the group
-        self._record.notes = f"{self._count} turns"
+        self._record.remarks = f"{self._count} turns"
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         listening = tasks.create_task(self._listen(tasks))
-        drain = self._turns.drain.begun
+        drain = self._dispatcher.bounds.drain.begun
         with suppress(TimeoutError):
             async with asyncio.timeout(self._server.max_websocket_s):
                 await drain.wait()
-        self._over = _restarting() if drain.is_set() else _time_is_up(self._server.max_websocket_s)
+        self._closing = _restarting() if drain.is_set() else _time_is_up(self._server.max_websocket_s)
         while self._answering:
             await asyncio.wait(self._answering)
         if not drain.is_set():
-            await self._refuse(self._over, None)
+            await self._send_error(self._closing, None)
         listening.cancel()
-        self._record.outcome = self._over.code or ""
+        self._record.outcome = self._closing.code or ""
         code = SERVICE_RESTART if drain.is_set() else NORMAL_CLOSURE
-        await self._give({"type": "websocket.close", "code": code})
+        await self._send_messages({"type": "websocket.close", "code": code})
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
-        """Take what the client sends; raises ClientLeft when it leaves."""
+        """Queue the client's requests; raises ClientLeft when it leaves."""
         while (message := await self._receive())["type"] == "websocket.receive":
             text = message.get("text")
             frame = text.encode() if text is not None else message.get("bytes") or b""
@@ -173,7 +176,7 @@ class Connection:
                 lane = self._lane(head)
                 self._queue(lane, head, frame)
             except TranslatorError as error:
-                await self._refuse(error, lane)
+                await self._send_error(error, lane)
             else:
                 if not lane.active:
                     lane.active = True
@@ -207,8 +210,8 @@ class Connection:
                 param="type",
                 code="unknown_event_type",
             )
-        if self._over is not None:
-            raise self._over
+        if self._closing is not None:
+            raise self._closing
         waiting = sum(len(one.waiting) for one in self._lanes.values())
         size = self._waiting_bytes + len(frame)
         if waiting >= MAX_WAITING or (waiting and size > self._server.max_body_bytes):
@@ -219,105 +222,111 @@ class Connection:
     # --- turns ----------------------------------------------------------------------------------
 
     async def _answer(self, lane: _Lane) -> None:
-        """Answer what waits in a lane, one after the other."""
+        """Answer the requests of a lane, one after the other."""
         try:
             while lane.waiting:
                 async with self._active:
                     frame = lane.waiting.popleft()
                     self._waiting_bytes -= len(frame)
-                    if self._over is not None:
-                        await self._refuse(self._over, lane)
+                    if self._closing is not None:
+                        await self._send_error(self._closing, lane)
                     else:
                         await self._turn(lane, frame)
         finally:
             lane.active = False
 
     async def _turn(self, lane: _Lane, frame: bytes) -> None:
-        record = Record("WS", self._record.path, new_id=self._turns.new_id)
-        record.headers = self._record.headers
-        record.client = self._record.client
-        if self._watch is not None:
-            record.witness = self._watch(record)
-        record.began = self._turns.clock()
+        clock = self._dispatcher.clock
+        record = Record(
+            method="WS",
+            path=self._record.path,
+            request_id=request_id("", self._dispatcher.new_id),
+            started_at=clock(),
+            headers=self._record.headers,
+        )
+        context = RequestContext(record)
+        if self._context.client is not None:
+            context.admit(self._context.client)
+        if self._observe is not None:
+            context.observer = self._observe(record) or NOBODY
         self._count += 1
         try:
-            with self._turns.place(record.client):
-                await self._answered(lane, frame, record)
+            with self._dispatcher.slot(context.client):
+                await self._answered(lane, frame, context)
         except TranslatorError as error:
-            await self._refused(error, lane, record)
+            await self._fail_turn(error, lane, context)
         except (ClientLeft, asyncio.CancelledError):
             record.outcome = "client left"
             raise
         except Exception:
-            log.exception("%s: this is a fault in translator", record.request_id)
-            fault = TranslatorError("The translator failed.", code="server_error")
-            await self._refused(fault, lane, record)
+            log.exception("%s: internal error", record.request_id)
+            await self._fail_turn(InternalError(), lane, context)
         finally:
-            record.over(self._turns.clock() - record.began)
+            context.end(clock())
 
-    async def _answered(self, lane: _Lane, frame: bytes, record: Record) -> None:
+    async def _answered(self, lane: _Lane, frame: bytes, context: RequestContext) -> None:
         parent_id = _parent_of(frame)
         parent = None if parent_id is None else self._history.recall(parent_id)
-        goes_on = False
+        can_continue = False
         try:
-            turn = self._turns.begin(
-                record,
+            turn = self._dispatcher.begin(
+                context,
                 _as_post(frame),
                 authorization=self._authorization,
                 earlier=None if parent is None else parent.all_items(),
             )
-            asked = turn.translation.request.input  # which the turn forgets
+            source = turn.translation.request.input  # which the turn releases
             encoded = partial(_messages, lane=lane)
-            outlet = None if self._direct is None else Outlet(self._direct, encoded)
-            async with aclosing(turn.events(outlet)) as batches:
+            writer = None if self._direct is None else EventWriter(self._direct, encoded)
+            async with aclosing(turn.events(writer)) as batches:
                 async for events in batches:
-                    record.status = 200
+                    context.record.status = 200
                     if turn.translation.finished:
                         response = turn.translation.response
-                        goes_on = self._remember(response, asked, parent, lane)
-                    await self._say(events, lane)
+                        can_continue = self._remember(response, source, parent, lane)
+                    await self._send_events(events, lane)
         finally:
             own = parent is not None and parent.lane == lane.name
-            if own and not goes_on and parent_id is not None:
+            if own and not can_continue and parent_id is not None:
                 self._history.forget(parent_id)
 
     def _remember(
         self,
         response: Response,
-        asked: str | Sequence[Raw] | None,
+        source: str | Sequence[Raw] | None,
         parent: Link | None,
         lane: _Lane,
     ) -> bool:
-        """Keep a response that can be gone on from; False for one that failed."""
+        """Remember a response that can be continued; False for one that failed."""
         if response.status == "failed":
             return False
-        self._history.keep(response.id, Link(parent, items_of(asked, response), lane.name))
+        self._history.keep(response.id, Link(parent, items_of(source, response), lane.name))
         return True
 
-    # --- what goes out --------------------------------------------------------------------------
+    # --- sending --------------------------------------------------------------------------------
 
-    async def _say(self, events: Sequence[Event], lane: _Lane) -> None:
-        await self._give(*map(_as_message, _messages(events, lane)))
+    async def _send_events(self, events: Sequence[Event], lane: _Lane) -> None:
+        await self._send_messages(*map(_as_message, _messages(events, lane)))
 
-    async def _refused(self, error: TranslatorError, lane: _Lane, record: Record) -> None:
+    async def _fail_turn(self, error: TranslatorError, lane: _Lane, context: RequestContext) -> None:
+        record = context.record
         record.outcome = error.code or error.type
         record.failure = error
         record.status = error.status_hint
-        if record.witness is not None:
-            record.witness.refused(error)
-        await self._refuse(error, lane)
+        context.observer.on(ErrorSent(error))
+        await self._send_error(error, lane)
 
-    async def _refuse(self, error: TranslatorError, lane: _Lane | None) -> None:
-        """Send an error in place of an answer."""
+    async def _send_error(self, error: TranslatorError, lane: _Lane | None) -> None:
+        """Send an error in place of a response."""
         headers = error.headers or UNSET
         # Codex gives a turn up on the code, where over HTTP it has retried by the status before
         code = "server_error" if error.code == "server_is_overloaded" else error.code
         body = ErrorBody(error.type, code, error.message, error.param, headers)
         frame = ErrorFrame(error.status_hint, body, headers)
-        await self._give(_as_message(_in_lane(msgspec.json.encode(frame), lane)))
+        await self._send_messages(_as_message(_in_lane(msgspec.json.encode(frame), lane)))
 
-    async def _give(self, *messages: dict[str, object]) -> None:
-        """Send; waits for a client that reads slowly, within its bound."""
+    async def _send_messages(self, *messages: dict[str, object]) -> None:
+        """Send messages; waits for a slow client up to `client_timeout_s`."""
         waits = len(messages) > 1 or self._direct is None or self._direct.waits()
         try:
             async with asyncio.timeout(self._server.client_timeout_s if waits else None):
@@ -325,14 +334,14 @@ class Connection:
                     await self._send(message)
         except TimeoutError:
             if self._direct is not None:
-                self._direct.abort()  # closed, it would wait for the client once more
-            raise ClientLeft("it does not take its answer") from None
-        except OSError:  # so a server says that nobody is there any more
+                self._direct.abort()  # closing would wait for the client once more
+            raise ClientLeft("it does not read its response") from None
+        except OSError:  # a server's way to report a disconnect
             raise ClientLeft from None
 
 
 def _left(ended: ExceptionGroup[Exception]) -> str:
-    """The outcome where clients have left; raises what else there was."""
+    """The outcome of a session whose client has left; raises any other exception."""
     left, others = ended.split(ClientLeft)
     if others is not None:
         raise others
@@ -349,7 +358,7 @@ def _head_of(frame: bytes) -> _Head:
 
 
 def _parent_of(frame: bytes) -> str | None:
-    """The response that a request goes on from; None, too, for a field that will be refused."""
+    """The id of the response to continue; None, too, for a field that is rejected later."""
     try:
         return _read_parent(frame).previous_response_id
     except NOT_JSON:
@@ -357,7 +366,7 @@ def _parent_of(frame: bytes) -> str | None:
 
 
 def _as_post(frame: bytes) -> bytes:
-    """The body of the POST that a message stands for. What is asked here is always a stream."""
+    """The body of the POST that a message stands for; it always asks for a stream."""
     fields = _read_fields(frame)
     for name in ("type", "stream_id"):
         fields.pop(name, None)
@@ -366,12 +375,12 @@ def _as_post(frame: bytes) -> bytes:
 
 
 def _messages(events: Sequence[Event], lane: _Lane) -> list[bytes]:
-    """Events as texts."""
+    """Events as JSON texts."""
     return [_in_lane(translator.encode_json(event), lane) for event in events]
 
 
 def _in_lane(body: bytes, lane: _Lane | None) -> bytes:
-    """A JSON object with the name of its lane."""
+    """A JSON object with the name of its lane added."""
     if lane is None or lane.name is None:
         return body
     return b'%b,"stream_id":"%b"}' % (body[:-1], lane.name.encode())
@@ -390,7 +399,7 @@ def _time_is_up(limit_s: float) -> InvalidRequest:
 
 
 def _restarting() -> InvalidRequest:
-    """With the code on which clients open another connection, and send everything again."""
+    """With the code on which clients reconnect, and send the whole conversation again."""
     return InvalidRequest(
         "The service is restarting; open another connection.",
         param=None,

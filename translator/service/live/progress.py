@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
-from translator import Translation, UpstreamError
-from translator.service.models.table import Route
-from translator.service.observe.observer import Witness
+from translator.service.observe.observer import (
+    AttemptWritten,
+    ChunkReceived,
+    EventsSent,
+    ObservedEvent,
+    Observer,
+    RequestEnded,
+    ResponseSent,
+    RetryScheduled,
+    Routed,
+    UpstreamAnswered,
+    UpstreamCalled,
+)
 from translator.service.observe.record import Record
 from translator.wire import items
 from translator.wire.events import (
@@ -83,7 +93,7 @@ class Sight(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Watcher:
-    """A `Watch` that tells what it sees."""
+    """An `ObserverFactory` that reports the progress of each exchange."""
 
     def __init__(
         self,
@@ -102,11 +112,27 @@ class Watcher:
         self.clock = clock
         self.timer = timer
 
-    def __call__(self, record: Record) -> Witness:
+    def __call__(self, record: Record) -> Observer:
         return _Watching(self, record)
 
 
-class _Watching(Witness):
+class _Watching:
+    """The observer of one exchange."""
+
+    wants: frozenset[type[ObservedEvent]] = frozenset(
+        {
+            Routed,
+            AttemptWritten,
+            UpstreamCalled,
+            UpstreamAnswered,
+            ChunkReceived,
+            RetryScheduled,
+            EventsSent,
+            ResponseSent,
+            RequestEnded,
+        }
+    )
+
     def __init__(self, watcher: Watcher, record: Record) -> None:
         self._watcher = watcher
         self._record = record
@@ -125,34 +151,45 @@ class _Watching(Witness):
         self._attempts = 0
         self._tail = b""
 
-    def routed(self, route: Route, earlier: Sequence[Raw] | None) -> None:
-        self._known = True
+    def on(self, event: ObservedEvent) -> None:
+        match event:
+            case EventsSent(events):
+                self._events_sent(events)
+            case ChunkReceived(chunk):
+                self._chunk_received(chunk)
+            case Routed():
+                self._known = True
+            case AttemptWritten(translation):
+                self._streams = bool(translation.request.stream)
+                self._whole = not self._streams
+            case UpstreamCalled():
+                self._upstream_called()
+            case UpstreamAnswered():
+                self._tail = b""
+            case RetryScheduled(_, delay_s):
+                if self._known:
+                    self._become("waiting", f"again in {delay_s:.0f}s")
+            case ResponseSent(response):
+                self._count(response)
+            case RequestEnded():
+                self._ended()
+            case _:
+                pass
 
-    def written(self, translation: Translation) -> None:
-        self._streams = bool(translation.request.stream)
-        self._whole = not self._streams
-
-    def called(self, path: str, body: bytes | None) -> None:
+    def _upstream_called(self) -> None:
         if self._known:
             self._attempts += 1
             again = f"attempt {self._attempts}" if self._attempts > 1 else ""
             self._become("waiting", again)
 
-    def again(self, error: UpstreamError, seconds: float) -> None:
-        if self._known:
-            self._become("waiting", f"again in {seconds:.0f}s")
-
-    def received(self, piece: bytes) -> None:
+    def _chunk_received(self, chunk: bytes) -> None:
         if self._streams or not self._known:
             return  # its events say more
         self._grow(0)
-        self._tail = (self._tail + piece)[-_TAIL_BYTES:]
+        self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
         self._become("answering", "")
 
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        self._tail = b""
-
-    def sent(self, events: Sequence[Event]) -> None:
+    def _events_sent(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, _DELTAS):
                 self._grow(len(event.delta))
@@ -164,10 +201,8 @@ class _Watching(Witness):
         if self._watcher.timer() - self._told >= self._watcher.progress_s:
             self._tell()
 
-    def responded(self, response: Response) -> None:
-        self._count(response)
-
-    def ended(self, record: Record) -> None:
+    def _ended(self) -> None:
+        record = self._record
         if not self._known and not record.outcome:
             return  # nobody asked a model for anything
         if self._tokens is None and (counts := _COUNTED.findall(self._tail)):
@@ -222,7 +257,7 @@ class _Watching(Witness):
                 tokens=tokens,
                 counted=self._tokens is not None,
                 per_s=round(tokens / lasted, 1) if tokens and lasted >= MIN_MEASURED_S else None,
-                notes=self._record.notes,
+                notes=self._record.remarks,
             )
         )
 

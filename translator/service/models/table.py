@@ -107,7 +107,7 @@ class ModelTable:
         Raises NotFound for a model that is not there, or not for this client, and InvalidRequest
         where one must be named.
         """
-        if self._only is not None and (client is None or client.chooses_freely):
+        if self._only is not None and (client is None or client.may_use_any_model):
             return self._unlisted(model or "")
         if model is None:
             raise InvalidRequest(

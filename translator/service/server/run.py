@@ -74,7 +74,7 @@ def run(
         observe = open_ones.enter_context(observing(settings, show))
         drain = Drain()
         config = uvicorn.Config(
-            create_app(settings, watch=observe, drain=drain),
+            create_app(settings, observe=observe, drain=drain),
             access_log=False,
             backlog=BACKLOG,
             log_config=None,

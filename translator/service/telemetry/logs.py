@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import msgspec
 
 from translator.service.config.settings import LogFormat
-from translator.service.observe.record import Line
+from translator.service.observe.record import LogLine
 
 _encode = msgspec.json.Encoder().encode
 
@@ -58,7 +58,7 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         message: object = record.msg
-        if isinstance(message, Line):
+        if isinstance(message, LogLine):
             fields |= message.facts()
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)

@@ -26,7 +26,16 @@ from prometheus_client.process_collector import ProcessCollector
 from translator import Translation, TranslatorError, UpstreamError
 from translator.service.base.version import VERSION
 from translator.service.config.settings import Settings
-from translator.service.observe.observer import Witness
+from translator.service.observe.observer import (
+    AttemptFailed,
+    AttemptWritten,
+    ErrorSent,
+    ObservedEvent,
+    RequestEnded,
+    RetryScheduled,
+    UpstreamAnswered,
+    UpstreamCalled,
+)
 from translator.service.observe.record import PROBED, Record
 
 from .error_kinds import kind_of
@@ -54,7 +63,7 @@ _RATES = (1, 2.5, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000)
 
 
 class Metrics:
-    """The metrics of one application; as a `Watch`, it looks on at every request."""
+    """The metrics of one application; an `ObserverFactory` that observes every request."""
 
     def __init__(self, settings: Settings) -> None:
         self._models = settings.models
@@ -185,8 +194,20 @@ class Metrics:
         return name if name in self._models else "other"
 
 
-class _Request(Witness):
-    """Looks on at one request; all but the open gauges is told when it is over."""
+class _Request:
+    """The observer of one request; all but the gauges is counted at its end."""
+
+    wants: frozenset[type[ObservedEvent]] = frozenset(
+        {
+            AttemptWritten,
+            UpstreamCalled,
+            UpstreamAnswered,
+            AttemptFailed,
+            RetryScheduled,
+            ErrorSent,
+            RequestEnded,
+        }
+    )
 
     def __init__(self, metrics: Metrics, record: Record) -> None:
         self._metrics = metrics
@@ -200,22 +221,37 @@ class _Request(Witness):
         self._status = ""  # of its answer
         metrics.requests_open.labels(self._endpoint).inc()
 
-    def written(self, translation: Translation) -> None:
-        self._look_inside()
+    def on(self, event: ObservedEvent) -> None:
+        match event:
+            case AttemptWritten(translation):
+                self._attempt_written(translation)
+            case UpstreamCalled():
+                self._upstream_called()
+            case UpstreamAnswered(status, headers):
+                self._upstream_answered(status, headers)
+            case AttemptFailed(error) | RetryScheduled(error) | ErrorSent(error):
+                self._count(error)
+            case RequestEnded():
+                self._ended()
+            case _:
+                pass
+
+    def _attempt_written(self, translation: Translation) -> None:
+        self._count_error_in_answer()
         self._translation = translation
         if translation.request.stream:
             self._stream()
 
-    def called(self, path: str, body: bytes | None) -> None:
+    def _upstream_called(self) -> None:
         if self._called_at is not None:
-            self._look_inside()
+            self._count_error_in_answer()
             self._close_call()
             self._metrics.retries.labels(self._record.upstream, self._kind).inc()
         self._error = None
         self._called_at = time.perf_counter()
         self._status = "none"
 
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+    def _upstream_answered(self, status: int, headers: Mapping[str, str]) -> None:
         self._status = str(status)
         if self._called_at is not None:
             waited = time.perf_counter() - self._called_at
@@ -223,35 +259,27 @@ class _Request(Witness):
         if headers.get("content-type", "").startswith("text/event-stream"):
             self._stream()
 
-    def broke(self, error: TranslatorError) -> None:
-        self._count(error)
-
-    def again(self, error: UpstreamError, seconds: float) -> None:
-        self._count(error)
-
-    def refused(self, error: TranslatorError) -> None:
-        self._count(error)
-
-    def ended(self, record: Record) -> None:
-        metrics, model = self._metrics, self._metrics.model(record.model)
-        self._look_inside()
+    def _ended(self) -> None:
+        record, metrics = self._record, self._metrics
+        model = metrics.model(record.model)
+        self._count_error_in_answer()
         self._close_call()
         metrics.requests_open.labels(self._endpoint).dec()
         if self._streams:
             metrics.streams_open.dec()
         metrics.requests.labels(
-            self._endpoint, model, record.dialect, str(record.status or "none"), record.ending
+            self._endpoint, model, record.dialect, str(record.status or "none"), record.result
         ).inc()
         metrics.duration.labels(self._endpoint, model).observe(record.seconds)
         if record.failure is not None:
             metrics.errors.labels(self._endpoint, model, kind_of(record.failure)).inc()
         for notice in record.notices:
             metrics.notices.labels(notice.code).inc()
-        if record.translating_s is not None:
-            metrics.translation.observe(max(0.0, record.translating_s))
-        self._tell_tokens(record, model)
+        if record.translation_s is not None:
+            metrics.translation.observe(max(0.0, record.translation_s))
+        self._count_tokens(record, model)
 
-    def _tell_tokens(self, record: Record, model: str) -> None:
+    def _count_tokens(self, record: Record, model: str) -> None:
         metrics, usage, first_s = self._metrics, record.usage, record.first_token_s
         if first_s is not None:
             metrics.first_token.labels(model).observe(max(0.0, first_s))
@@ -274,8 +302,8 @@ class _Request(Witness):
             self._streams = True
             self._metrics.streams_open.inc()
 
-    def _look_inside(self) -> None:
-        """Count the error that the upstream put into a 200."""
+    def _count_error_in_answer(self) -> None:
+        """Count an error in the body of a 200."""
         if self._translation is not None and self._translation.error is not None:
             self._count(self._translation.error)
 

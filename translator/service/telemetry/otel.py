@@ -16,10 +16,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from msgspec import Raw
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -30,11 +29,23 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from translator import Translation, TranslatorError, UpstreamError
+from translator import Translation, TranslatorError
 from translator.service.base.trace_context import trace_context
 from translator.service.base.version import VERSION
 from translator.service.models.table import Route
-from translator.service.observe.observer import Witness
+from translator.service.observe.observer import (
+    AttemptFailed,
+    AttemptWritten,
+    ErrorSent,
+    ObservedEvent,
+    Observer,
+    RequestEnded,
+    ResponseSent,
+    RetryScheduled,
+    Routed,
+    UpstreamAnswered,
+    UpstreamCalled,
+)
 from translator.service.observe.record import PROBED, Record
 from translator.wire.responses import Response
 
@@ -53,13 +64,13 @@ _carrier = TraceContextTextMapPropagator()
 
 
 class Spans:
-    """A `Watch` that makes spans. Call `close` at the end."""
+    """An `ObserverFactory` that makes spans. Call `close` at the end."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("translator", VERSION)
 
-    def __call__(self, record: Record) -> Witness | None:
+    def __call__(self, record: Record) -> Observer | None:
         return None if record.path in PROBED else _Exchange(self._tracer, record)
 
     def close(self) -> None:
@@ -82,8 +93,22 @@ def exporting() -> Spans:
     return Spans(provider)
 
 
-class _Exchange(Witness):
-    """The spans of one request."""
+class _Exchange:
+    """The observer that makes the spans of one request."""
+
+    wants: frozenset[type[ObservedEvent]] = frozenset(
+        {
+            Routed,
+            AttemptWritten,
+            UpstreamCalled,
+            UpstreamAnswered,
+            AttemptFailed,
+            RetryScheduled,
+            ResponseSent,
+            ErrorSent,
+            RequestEnded,
+        }
+    )
 
     def __init__(self, tracer: trace.Tracer, record: Record) -> None:
         self._tracer = tracer
@@ -99,17 +124,33 @@ class _Exchange(Witness):
         asked = {"http.request.method": method, "url.path": record.path[:MAX_NAME]}
         self._span = tracer.start_span(record.method, parent, SpanKind.SERVER, asked)
         self._inside = trace.set_span_in_context(self._span, parent)
-        self._goes_on_as(self._inside)
+        self._propagate(self._inside)
 
-    def routed(self, route: Route, earlier: Sequence[Raw] | None) -> None:
+    def on(self, event: ObservedEvent) -> None:
+        match event:
+            case Routed(route):
+                self._routed(route)
+            case AttemptWritten(translation):
+                self._translation = translation
+            case UpstreamCalled(path):
+                self._upstream_called(path)
+            case UpstreamAnswered(status):
+                self._upstream_answered(status)
+            case AttemptFailed(error) | RetryScheduled(error) | ErrorSent(error):
+                self._end_call(error)
+            case ResponseSent(response):
+                self._response = response
+            case RequestEnded():
+                self._ended()
+            case _:
+                pass
+
+    def _routed(self, route: Route) -> None:
         self._route = route
         self._span.update_name(f"{self._record.method} {self._record.path}")
         self._span.set_attribute("http.route", self._record.path)
 
-    def written(self, translation: Translation) -> None:
-        self._translation = translation
-
-    def called(self, path: str, body: bytes | None) -> None:
+    def _upstream_called(self, path: str) -> None:
         self._end_call()
         self._called = time.perf_counter()
         route = self._route
@@ -119,34 +160,22 @@ class _Exchange(Witness):
         self._call = self._tracer.start_span(name, self._inside, SpanKind.CLIENT)
         self._call.set_attributes(self._asked(model[:MAX_NAME]) if chats else {})
         self._call.set_attribute("translator.upstream", self._record.upstream)
-        self._goes_on_as(trace.set_span_in_context(self._call, self._inside))
+        self._propagate(trace.set_span_in_context(self._call, self._inside))
 
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+    def _upstream_answered(self, status: int) -> None:
         if self._call is not None:
             self._call.set_attribute("http.response.status_code", status)
             if status >= 400:
                 _failed(self._call, str(status))
 
-    def again(self, error: UpstreamError, seconds: float) -> None:
-        self._end_call(error)
-
-    def broke(self, error: TranslatorError) -> None:
-        self._end_call(error)
-
-    def refused(self, error: TranslatorError) -> None:
-        self._end_call(error)
-
-    def responded(self, response: Response) -> None:
-        self._response = response
-
-    def ended(self, record: Record) -> None:
+    def _ended(self) -> None:
         self._end_call()
-        span = self._span
+        record, span = self._record, self._span
         if record.status is not None:
             span.set_attribute("http.response.status_code", record.status)
         facts: dict[str, AttributeValue] = {
             "translator.request_id": record.request_id,
-            "translator.outcome": record.ending,
+            "translator.outcome": record.result,
             "translator.dialects.dialect": record.dialect,
             "translator.wire.notices": sorted({notice.code for notice in record.notices}),
         }
@@ -199,8 +228,8 @@ class _Exchange(Witness):
             _failed(span, kind_of(error))
         span.end()
 
-    def _goes_on_as(self, context: Context) -> None:
-        """What goes upstream, and into the log, as the trace."""
+    def _propagate(self, context: Context) -> None:
+        """Put a context into the headers for the upstream, and into the log."""
         carried: dict[str, str] = {}
         _carrier.inject(carried, context)
         self._record.trace_context = carried

@@ -1,7 +1,7 @@
-"""How many items and tools one request may bring: each costs more than its bytes.
+"""Limits on the number of items and tools of a request: each costs more than its bytes.
 
-The other bounds of a request are where it is read: the size of its body in `exchange`, that of its
-header in `http1`, and how deep it is nested in the decoder.
+The other limits of a request apply where it is read: the size of its body in `http.exchange`, of
+its header in `server.http1`, and its nesting in the decoder.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Field = Sequence[Raw] | str | None
 def check_counts(
     server: Server, *, items: Field, tools: Field, earlier: int = 0, name: str = "input"
 ) -> None:
-    """Raise InvalidRequest for too many of them.
+    """Raise InvalidRequest for too many items or tools.
 
-    `items` is the field `name` of the request; `earlier` items of the conversation stand before it.
+    `items` is the field `name` of the request; `earlier` is the number of items before them.
     """
     _check(name, items, earlier, server.max_input_items)
     _check("tools", tools, 0, server.max_tools)

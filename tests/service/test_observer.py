@@ -1,21 +1,28 @@
-"""Whoever looks on sees all that passes, in order, on every way through the service."""
+"""An observer sees every event of a request, in order, on every way through the service."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from websockets.asyncio.client import connect
 
 import translator
-from translator import Notice
-from translator.service.observe.observer import Witness
+from translator.service.observe.observer import (
+    AttemptWritten,
+    ChunkReceived,
+    EventsSent,
+    ObservedEvent,
+    RequestEnded,
+    RequestReceived,
+    ResponseSent,
+    UpstreamAnswered,
+    UpstreamCalled,
+)
 from translator.service.observe.record import Record
 from translator.wire.events import Event
-from translator.wire.responses import Response
 
 from .wire import (
     COMPLETION,
@@ -35,8 +42,10 @@ PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 
 
-class Notebook(Witness):
-    """Writes down what it sees."""
+class Notebook:
+    """An observer that writes down its events, those of chunks and of sent events apart."""
+
+    wants = frozenset(get_args(ObservedEvent))
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -44,29 +53,31 @@ class Notebook(Witness):
         self.body = b""
         self.events: list[Event] = []
 
-    def asked(self, request: bytes) -> None:
-        self.seen.append(("asked", json.loads(request) if request != b"{" else "half a request"))
+    def on(self, event: ObservedEvent) -> None:
+        match event:
+            case ChunkReceived(chunk):
+                self.body += chunk
+            case EventsSent(events):
+                self.events += events
+            case _:
+                self.seen.append((type(event).__name__, self._what(event)))
 
-    def called(self, path: str, body: bytes | None) -> None:
-        self.seen.append(("called", (path, body and json.loads(body))))
-
-    def lost(self, notices: Sequence[Notice]) -> None:
-        self.seen.append(("lost", [notice.code for notice in notices]))
-
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        self.seen.append(("answered", (status, headers["content-type"])))
-
-    def received(self, piece: bytes) -> None:
-        self.body += piece
-
-    def sent(self, events: Sequence[Event]) -> None:
-        self.events += events
-
-    def responded(self, response: Response) -> None:
-        self.seen.append(("responded", response.status))
-
-    def ended(self, record: Record) -> None:
-        self.seen.append(("ended", record.outcome))
+    def _what(self, event: ObservedEvent) -> Any:
+        match event:
+            case RequestReceived(body):
+                return json.loads(body) if body != b"{" else "half a request"
+            case UpstreamCalled(path, body):
+                return path, body and json.loads(body)
+            case AttemptWritten(_, notices):
+                return [notice.code for notice in notices]
+            case UpstreamAnswered(status, headers):
+                return status, headers["content-type"]
+            case ResponseSent(response):
+                return response.status
+            case RequestEnded():
+                return self.record.outcome
+            case _:
+                return None
 
     @property
     def words(self) -> list[str]:
@@ -74,7 +85,7 @@ class Notebook(Witness):
 
 
 class Notebooks:
-    """A `Watch` that looks on at every request but the health checks."""
+    """An observer factory; health checks are not observed."""
 
     def __init__(self) -> None:
         self.all: list[Notebook] = []
@@ -88,17 +99,18 @@ class Notebooks:
 
 async def test_a_stream_is_seen(upstream: ScriptedUpstream) -> None:
     notebooks = Notebooks()
-    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+    async with client_of(make_settings(upstream.url), observe=notebooks) as client:
         await client.get("/healthz")
         answer = await client.post(PATH, json=ASK | {"truncation": "auto"})
     [notebook] = notebooks.all
     [call] = upstream.calls
     assert notebook.seen == [
-        ("asked", ASK | {"truncation": "auto"}),
-        ("lost", ["ignored"]),
-        ("called", ("chat/completions", call.json)),
-        ("answered", (200, "text/event-stream")),
-        ("ended", "completed"),
+        ("RequestReceived", ASK | {"truncation": "auto"}),
+        ("Routed", None),
+        ("AttemptWritten", ["ignored"]),
+        ("UpstreamCalled", ("chat/completions", call.json)),
+        ("UpstreamAnswered", (200, "text/event-stream")),
+        ("RequestEnded", "completed"),
     ]
     assert notebook.body == b"".join(HELLO)
     sent = b"".join(map(translator.encode_sse, notebook.events)) + translator.DONE
@@ -108,10 +120,18 @@ async def test_a_stream_is_seen(upstream: ScriptedUpstream) -> None:
 
 async def test_a_whole_answer_is_seen(upstream: ScriptedUpstream) -> None:
     notebooks = Notebooks()
-    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+    async with client_of(make_settings(upstream.url), observe=notebooks) as client:
         await client.post(PATH, json=ASK | {"stream": False})
     [notebook] = notebooks.all
-    assert notebook.words == ["asked", "lost", "called", "answered", "responded", "ended"]
+    assert notebook.words == [
+        "RequestReceived",
+        "Routed",
+        "AttemptWritten",
+        "UpstreamCalled",
+        "UpstreamAnswered",
+        "ResponseSent",
+        "RequestEnded",
+    ]
     assert json.loads(notebook.body) == COMPLETION
     assert notebook.events == []
 
@@ -126,50 +146,78 @@ async def test_a_refusal_and_the_second_attempt_are_seen(upstream: ScriptedUpstr
 
     upstream.script = script
     notebooks = Notebooks()
-    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+    async with client_of(make_settings(upstream.url), observe=notebooks) as client:
         await client.post(PATH, json=ASK | {"temperature": 0.5})
     [notebook] = notebooks.all
-    assert notebook.words == ["asked", *["lost", "called", "answered"] * 2, "ended"]
-    assert [what[1] for word, what in notebook.seen if word == "called"] == [
+    assert notebook.words == [
+        "RequestReceived",
+        "Routed",
+        *["AttemptWritten", "UpstreamCalled", "UpstreamAnswered", "AttemptFailed"],
+        *["AttemptWritten", "UpstreamCalled", "UpstreamAnswered"],
+        "RequestEnded",
+    ]
+    assert [what[1] for word, what in notebook.seen if word == "UpstreamCalled"] == [
         call.json for call in upstream.calls
     ]
-    assert [what[0] for word, what in notebook.seen if word == "answered"] == [400, 200]
+    assert [what[0] for word, what in notebook.seen if word == "UpstreamAnswered"] == [400, 200]
     assert b"Unknown parameter" in notebook.body
 
 
 async def test_an_error_is_seen(upstream: ScriptedUpstream) -> None:
     notebooks = Notebooks()
-    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+    async with client_of(make_settings(upstream.url), observe=notebooks) as client:
         await client.post(PATH, content=b"{")
         await client.post(PATH, json={"model": "m", "input": [], "stream": True})
     half, empty = notebooks.all
-    assert half.seen == [("asked", "half a request"), ("ended", "invalid_request_error")]
+    assert half.seen == [
+        ("RequestReceived", "half a request"),
+        ("ErrorSent", None),
+        ("RequestEnded", "invalid_request_error"),
+    ]
     assert half.record.status == 400
-    assert empty.seen[1:] == [("ended", "missing_required_parameter")]
+    assert empty.words == ["RequestReceived", "Routed", "ErrorSent", "RequestEnded"]
+    assert empty.seen[-1] == ("RequestEnded", "missing_required_parameter")
 
 
 async def test_what_is_passed_through_is_seen(upstream: ScriptedUpstream) -> None:
     notebooks = Notebooks()
     request = {"model": "m", "messages": [], "stream": True}
-    async with client_of(make_settings(upstream.url), watch=notebooks) as client:
+    async with client_of(make_settings(upstream.url), observe=notebooks) as client:
         await client.post("/v1/chat/completions", json=request)
     [notebook] = notebooks.all
-    assert notebook.words == ["asked", "called", "answered", "ended"]
-    assert notebook.seen[1] == ("called", ("chat/completions", request))
+    assert notebook.words == [
+        "RequestReceived",
+        "Routed",
+        "UpstreamCalled",
+        "UpstreamAnswered",
+        "RequestEnded",
+    ]
+    assert notebook.seen[2] == ("UpstreamCalled", ("chat/completions", request))
     assert notebook.body == b"".join(HELLO)
 
 
 async def test_each_turn_of_a_websocket_is_seen(upstream: ScriptedUpstream) -> None:
     notebooks = Notebooks()
-    async with serving(make_settings(upstream.url), watch=notebooks) as base:
+    async with serving(make_settings(upstream.url), observe=notebooks) as base:
         async with connect(base.replace("http", "ws") + PATH) as socket:
             for _ in range(2):
                 await socket.send(json.dumps(ASK | {"type": "response.create"}))
                 while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
                     pass
     one, two = notebooks.all
-    assert one.words == two.words == ["asked", "lost", "called", "answered", "ended"]
-    assert one.seen[0] == ("asked", ASK)
+    assert (
+        one.words
+        == two.words
+        == [
+            "RequestReceived",
+            "Routed",
+            "AttemptWritten",
+            "UpstreamCalled",
+            "UpstreamAnswered",
+            "RequestEnded",
+        ]
+    )
+    assert one.seen[0] == ("RequestReceived", ASK)
     assert one.record.method == "WS"
     assert one.record.request_id != two.record.request_id
     assert [type(event).__name__ for event in one.events][-1] == "Completed"
@@ -184,10 +232,10 @@ async def test_a_departure_is_seen(upstream: ScriptedUpstream) -> None:
         await bounded(call.gone())
 
     upstream.script = script
-    async with serving(make_settings(upstream.url), watch=notebooks) as base:
+    async with serving(make_settings(upstream.url), observe=notebooks) as base:
         async with httpx.AsyncClient(base_url=base) as client:
             async with client.stream("POST", PATH, json=ASK) as answer:
                 await bounded(anext(answer.aiter_raw()))
     [notebook] = notebooks.all
-    assert notebook.seen[-1] == ("ended", "client left")
+    assert notebook.seen[-1] == ("RequestEnded", "client left")
     assert [type(event).__name__ for event in notebook.events][-1] == "OutputTextDelta"

@@ -1,0 +1,41 @@
+"""The bounds of a turn: the limits of the settings, applied to streams from upstreams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from translator.service.base.drain import Drain
+from translator.service.config.settings import Server
+from translator.service.upstreams.client import Answer, Upstreams
+from translator.service.upstreams.streams import Reading
+
+
+class TurnBounds:
+    """The upstreams, and how long an exchange with one may take."""
+
+    def __init__(
+        self, server: Server, upstreams: Upstreams, drain: Drain, clock: Callable[[], float]
+    ) -> None:
+        """`clock` is in seconds since 1970; deadlines are by the loop's own."""
+        self.server = server
+        self.upstreams = upstreams
+        self.drain = drain
+        self.clock = clock
+
+    def deadline(self) -> float:
+        """When an exchange that begins now must end, by the loop's clock."""
+        return asyncio.get_running_loop().time() + self.server.exchange_timeout_s
+
+    def stream(
+        self, opening: Coroutine[Any, Any, Answer], deadline: float | None = None
+    ) -> Reading:
+        """The answer that `opening` gets, as a stream within all bounds."""
+        return Reading(
+            opening,
+            self.drain,
+            until=self.deadline() if deadline is None else deadline,
+            silence_s=self.server.read_timeout_s,
+            progress_s=self.server.progress_timeout_s,
+        )

@@ -1,0 +1,123 @@
+"""The dispatcher: a slot for each request, the route of its model, and its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
+
+import msgspec
+from msgspec import Raw
+
+from translator.request.to_chat import read_request
+from translator.service.access.clients import Client
+from translator.service.base.drain import Drain
+from translator.service.base.errors import Overloaded
+from translator.service.base.ids import NewId
+from translator.service.config.settings import Server
+from translator.service.models.table import ModelTable
+from translator.service.observe.context import RequestContext
+from translator.service.observe.observer import RequestReceived, Routed
+from translator.service.upstreams.client import Upstreams
+from translator.wire.json_values import NOT_JSON
+
+from .adaptive import AdaptiveRequest, LearnedFacts
+from .bounds import TurnBounds
+from .counts import check_counts
+from .turn import Turn
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """The fields of a request that decide where it goes and whether it is too large."""
+
+    model: str | None = None
+    input: str | list[Raw] | None = None
+    tools: list[Raw] | None = None
+
+
+_read_head = msgspec.json.Decoder(_Head).decode
+
+
+class Dispatcher:
+    """Starts turns, up to `max_concurrent_requests` at a time."""
+
+    def __init__(
+        self,
+        *,
+        server: Server,
+        models: ModelTable,
+        upstreams: Upstreams,
+        clock: Callable[[], float],
+        new_id: NewId,
+        drain: Drain,
+    ) -> None:
+        self.bounds = TurnBounds(server, upstreams, drain, clock)
+        self.server = server
+        self.models = models
+        self.clock = clock
+        self.new_id = new_id
+        self._learned = LearnedFacts()
+        self._open = 0
+
+    @contextmanager
+    def slot(self, client: Client | None = None) -> Generator[None]:
+        """A slot for one request, while the context lasts.
+
+        Raises Overloaded when all are taken, and LimitReached when the client has taken all of its
+        own.
+        """
+        limit = self.server.max_concurrent_requests
+        if self._open >= limit:
+            raise Overloaded(limit)
+        with nullcontext() if client is None else client.slot():
+            self._open += 1
+            try:
+                yield
+            finally:
+                self._open -= 1
+
+    def begin(
+        self,
+        context: RequestContext,
+        body: bytes,
+        *,
+        authorization: str | None,
+        earlier: Sequence[Raw] | None = None,
+    ) -> Turn:
+        """The turn of a Responses request; nothing has been sent upstream yet.
+
+        `authorization` is the client's own; `earlier` are the items of the previous response.
+        Raises InvalidRequest for a request that cannot be translated, NotFound for its model, and
+        LimitReached for its client.
+        """
+        context.observer.on(RequestReceived(body))
+        record = context.record
+        head = _head_of(body)
+        route = self.models.route(head.model, context.client)
+        check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
+        context.charge_for(len(body))
+        record.model = head.model or ""
+        record.dialect = route.dialect.name
+        context.observer.on(Routed(route, earlier))
+        began = self.clock()
+        request = AdaptiveRequest(
+            body,
+            route,
+            self._learned,
+            model=record.model,
+            may_retry=self.server.retry_refused,
+            clock=self.clock,
+            new_id=self.new_id,
+            earlier=earlier,
+        )
+        request.write()
+        record.translation_s = self.clock() - began
+        return Turn(context, request, self.bounds, authorization=authorization)
+
+
+def _head_of(body: bytes) -> _Head:
+    """The head of a request; raises InvalidRequest for a body that is no request."""
+    try:
+        return _read_head(body)
+    except NOT_JSON:
+        read_request(body)  # raises, and says what is wrong
+        return _Head()

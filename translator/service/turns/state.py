@@ -1,0 +1,114 @@
+"""The state machine of a streamed turn, without I/O: chunks, time and failures in, events out.
+
+    turn = { attempt, failure that another attempt may mend }, attempt, end ;
+
+    before the first events   failures are raised, and become HTTP errors
+    after them                failures become the last events of the stream
+
+The first events are held back until the answer begins: many upstreams send a 200, then a comment or
+a role, and then an error. They are held no longer than `headers_grace_s`, since clients and proxies
+give up on a request without a status. From then on, whenever nothing was sent for `heartbeat_s`,
+`response.in_progress` is repeated: the idle timeouts of clients count events.
+
+Until an output item has been announced, a failure may be answered with another attempt, whatever
+was sent before: every attempt begins with the same events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from translator import Translation
+from translator.service.config.settings import Server
+from translator.wire.errors import TranslatorError, UpstreamError
+from translator.wire.events import Event
+
+from .adaptive import AdaptiveRequest
+from .progress import ProgressTimeout
+
+
+class TurnState:
+    """One streamed turn.
+
+    `feed(chunk)` takes a chunk of the upstream's body, b"" for its end; `tick()` says that time has
+    passed; `resume()` takes over from a sink; `fail(error)` says that the attempt broke. Each
+    returns the events to send now, often none. Times are of one clock, in seconds. `due` is when
+    `tick` must be called at the latest; `over` is set with the last events.
+    """
+
+    def __init__(self, request: AdaptiveRequest, server: Server, now: float) -> None:
+        self._request = request
+        self._server = server
+        self._held: list[Event] = []  # known, and not sent yet
+        self._started = False
+        self._heartbeats = 0
+        self.due = now + server.headers_grace_s
+        self.over = False
+        self.translation: Translation
+        self.progress: ProgressTimeout
+        self.begin_attempt(now)
+
+    def begin_attempt(self, now: float) -> None:
+        """Start an attempt where the client is: its first events are those that were sent."""
+        self.translation = self._request.attempt.translation
+        self.progress = ProgressTimeout(self.translation, self._server.progress_timeout_s, now)
+        self._held = []
+        if self._started:
+            self.translation.start()
+            for _ in range(self._heartbeats):
+                self.translation.heartbeat()
+
+    def feed(self, chunk: bytes, now: float) -> list[Event]:
+        """The events to send after a chunk. Raises UpstreamError where no answer has begun."""
+        if chunk:
+            self._held += self.translation.receive(chunk)
+            self.progress.check(now)
+        else:
+            self._held += self.translation.close()
+        return self._sendable(now)
+
+    def tick(self, now: float) -> list[Event]:
+        """The events to send because of the time."""
+        return self._sendable(now)
+
+    def resume(self, unsent: Sequence[Event], sent_at: float, now: float) -> list[Event]:
+        """The events to send after a sink, which left some `unsent` and last wrote at `sent_at`."""
+        self._held = list(unsent)
+        self.due = sent_at + self._server.heartbeat_s
+        return self._sendable(now)
+
+    def fail(self, error: TranslatorError, now: float) -> list[Event]:
+        """The events to send after a failure; when it is not `over` then, another attempt begins.
+
+        Raises the error when nothing has been sent.
+        """
+        unanswered = not self.translation.produced
+        if isinstance(error, UpstreamError) and unanswered and self._request.again(error):
+            self.begin_attempt(now)
+            return []
+        if not self._started:
+            raise error
+        self.over = True
+        return self._held + self.translation.close(error)
+
+    def _sendable(self, now: float) -> list[Event]:
+        translation = self.translation
+        if translation.finished:
+            if translation.error is not None and not translation.produced:
+                raise translation.error  # a failure, though the status was 200
+            self.over = True
+            return self._held
+        late = now >= self.due
+        if late and not self._held:
+            self._held = translation.start()
+            if not self._held:
+                self._held = translation.heartbeat()
+                self._heartbeats += 1
+        if not self._held or not (self._started or late or translation.produced):
+            return []
+        self._started = True
+        self.due = now + self._server.heartbeat_s
+        events, self._held = self._held, []
+        if translation.produced:
+            self._request.forget()
+        return events

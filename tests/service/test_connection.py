@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
 
 import aiohttp
@@ -61,21 +61,22 @@ class Response:
         self.protocol = handler
 
 
-async def begun() -> tuple[connection.Connection, aiohttp.StreamReader, Wire]:
-    """A connection on which an answer has begun, and its body."""
+async def begun(first: bytes = b"") -> tuple[connection.Connection, aiohttp.StreamReader, Wire]:
+    """A connection on which an answer has begun, and its body; `first` came with the headers."""
     wire = Wire()
     handler = connection.Connection(asyncio.get_running_loop())
     handler.connection_made(wire)
     handler.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=64)
-    handler.data_received(HEAD)
+    handler.data_received(HEAD + first)
     _, body = await handler.read()  # type: ignore[attr-defined]
     return handler, body, wire
 
 
 async def received(
-    reads: Iterable[bytes],
+    reads: Sequence[bytes],
     sink: Basket | None,
     *,
+    with_head: bool = False,
     at_once: int = 1,
     refuse: frozenset[int] = frozenset(),
 ) -> bytes:
@@ -84,7 +85,8 @@ async def received(
     `at_once` is how many reads come before the reader runs. `refuse` names reads before which the
     sink begins, or ceases, not to be ready.
     """
-    handler, body, wire = await begun()
+    first, reads = (reads[0], reads[1:]) if with_head else (b"", reads)
+    handler, body, wire = await begun(first)
     content = ConnectionBody(Response(body, handler))  # type: ignore[arg-type]
     kept = Basket() if sink is None else sink
 
@@ -140,6 +142,7 @@ chunked = st.tuples(
     trailers=st.sampled_from([b"", b"", b"x-checksum: 1\r\n", b"a: b\r\nc: d\r\n"]),
     cuts=st.lists(st.integers(0, 1000), max_size=12),
     between=st.booleans(),
+    with_head=st.booleans(),
     needs_reader_after=st.integers(0, 3),
     at_once=st.integers(1, 3),
     refuse=st.frozensets(st.integers(0, 12), max_size=4),
@@ -150,17 +153,21 @@ chunked = st.tuples(
     b"",
     [35, 43],
     False,
+    False,
     0,
     9,
     frozenset(),
 )
 # paused in the middle of a read, more than once
-@example([(LONG, "%x", b"")] * 8, b"", [], False, 0, 1, frozenset({0}))
+@example([(LONG, "%x", b"")] * 8, b"", [], False, False, 0, 1, frozenset({0}))
+# paused before the body is read at all
+@example([(b"x", "%x", b"")] * 8, b"", [], False, True, 0, 1, frozenset())
 def test_a_body_is_the_same_wherever_reads_cut_it(
     parts: list[tuple[bytes, str, bytes]],
     trailers: bytes,
     cuts: list[int],
     between: bool,
+    with_head: bool,
     needs_reader_after: int,
     at_once: int,
     refuse: frozenset[int],
@@ -173,7 +180,7 @@ def test_a_body_is_the_same_wherever_reads_cut_it(
         edges = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
         reads = [whole[start:end] for start, end in pairwise(edges)]
     sink = Basket(needs_reader_after)
-    pumped = asyncio.run(received(reads, sink, at_once=at_once, refuse=refuse))
+    pumped = asyncio.run(received(reads, sink, with_head=with_head, at_once=at_once, refuse=refuse))
     assert pumped == b"".join(chunk for chunk, _, _ in parts)
     assert asyncio.run(received(reads, None, at_once=at_once)) == pumped
 
@@ -248,6 +255,19 @@ def test_what_came_before_a_break_is_read() -> None:
     asyncio.run(run())
 
 
+def test_a_break_ends_the_pump() -> None:
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body()
+        waiting = asyncio.create_task(handler.pump(body, Basket()))
+        await asyncio.sleep(0)
+        handler.connection_lost(None)
+        assert not await asyncio.wait_for(waiting, 5)
+        assert isinstance(body.exception(), aiohttp.ClientPayloadError)
+
+    asyncio.run(run())
+
+
 def test_that_the_sink_needs_its_reader_is_not_lost_with_a_wait() -> None:
     """A reader may be cancelled in the moment in which the last chunk comes."""
 
@@ -263,6 +283,32 @@ def test_that_the_sink_needs_its_reader_is_not_lost_with_a_wait() -> None:
             await waiting
         assert basket.chunks == [EVENT]
         assert await asyncio.wait_for(handler.pump(body, basket), 5)
+
+    asyncio.run(run())
+
+
+def test_the_next_body_on_a_connection_has_a_pump_of_its_own() -> None:
+    """A reader that was cancelled as its pump stopped may never come back."""
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body()
+        waiting = asyncio.create_task(handler.pump(body, Basket()))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT) + LAST)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        handler.set_response_params(read_until_eof=True, auto_decompress=False)
+        handler.data_received(HEAD)
+        _, body = await handler.read()  # type: ignore[attr-defined]
+        handler.begin_body()
+        basket = Basket()
+        waiting = asyncio.create_task(handler.pump(body, basket))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT))
+        assert basket.chunks == [EVENT]
+        waiting.cancel()
 
     asyncio.run(run())
 

@@ -280,4 +280,4 @@ async def test_an_upstream_that_stalls_among_signs_of_life_is_given_up(
     async with serving(make_settings(upstream.url, progress_timeout_s=0.2)) as url:
         found = events(await bounded(asked(url)))
     assert found[-1]["type"] == "response.failed"
-    assert "did not go on" in found[-1]["response"]["error"]["message"]
+    assert "did not progress" in found[-1]["response"]["error"]["message"]

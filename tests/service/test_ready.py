@@ -11,7 +11,7 @@ import pytest
 from translator.service.base.drain import Drain
 from translator.service.config.settings import read_table
 from translator.service.upstreams import client as upstream_module
-from translator.service.upstreams.health import PROBE_COUNTS_S, CALL_COUNTS_S, UpstreamHealth
+from translator.service.upstreams.health import CALL_COUNTS_S, PROBE_COUNTS_S, UpstreamHealth
 
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
 
@@ -160,7 +160,7 @@ async def test_who_asks_at_once_shares_one_probe(upstream: ScriptedUpstream) -> 
 async def test_a_probe_does_not_wait_for_long(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream_module, "PROBE_S", 0.05)
+    monkeypatch.setattr(upstream_module, "PROBE_TIMEOUT_S", 0.05)
 
     async def script(call: Call) -> None:
         await call.gone()

@@ -76,9 +76,7 @@ async def test_who_is_cancelled_at_the_same_time_is_not_told_of_a_timeout(first:
     timeout = ReusableTimeout()
 
     def both() -> None:
-        for act in (
-            (task.cancel, timeout.end) if first == "cancel" else (timeout.end, task.cancel)
-        ):
+        for act in (task.cancel, timeout.end) if first == "cancel" else (timeout.end, task.cancel):
             act()
 
     async def wait() -> None:

@@ -46,7 +46,9 @@ async def test_the_end_that_a_sink_has_is_not_lost_as_the_service_ends() -> None
     async def opening() -> Any:
         return answer
 
-    async with UpstreamStream(opening(), drain, until=math.inf, silence_s=10, progress_s=10) as stream:
+    async with UpstreamStream(
+        opening(), drain, until=math.inf, silence_s=10, progress_s=10
+    ) as stream:
         await stream.answer()
         assert await asyncio.wait_for(stream.next(sink=Ended()), 5) is None
         with pytest.raises(Stopping):

@@ -150,7 +150,7 @@ class Asker:
     async def _read(self, answer: Answer, question: Question) -> tuple[Outcome, float | None]:
         reader = ReplyReader()
         size = 0
-        async with aclosing(answer.pieces()) as pieces:
+        async with aclosing(answer.chunks()) as pieces:
             async for piece in pieces:
                 reader.feed(piece)
                 size += len(piece)
@@ -200,7 +200,7 @@ def _delay(error: UpstreamError) -> float:
 
 async def _body(answer: Answer) -> bytes:
     read = bytearray()
-    async with aclosing(answer.pieces()) as pieces:
+    async with aclosing(answer.chunks()) as pieces:
         async for piece in pieces:
             read += piece
             if len(read) > MAX_ANSWER_BYTES:

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from translator.service.models.codex_catalog import Known, entries
-from translator.service.upstreams.streams import Reading
+from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON
 
@@ -57,7 +57,7 @@ _read_row = msgspec.json.Decoder(_ListedModel).decode
 
 
 async def with_catalog(
-    exchange: Exchange, stream: Reading, describe: Callable[[str], Known]
+    exchange: Exchange, stream: UpstreamStream, describe: Callable[[str], Known]
 ) -> None:
     """Respond with the models of the upstream's list that the client may use, and their catalog."""
     answer = await stream.answer()

@@ -28,7 +28,7 @@ from starlette.types import Receive, Send
 
 import translator
 from translator.service.base.errors import ClientLeft, InternalError, TooManyWaiting
-from translator.service.base.sinks import Messages
+from translator.service.base.sinks import MessageWriter
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFactory
 from translator.service.observe.record import Record, request_id
@@ -115,7 +115,7 @@ class WebSocketSession:
         dispatcher: Dispatcher,
         authorization: str | None,
         observe: ObserverFactory | None,
-        direct: Messages | None,
+        direct: MessageWriter | None,
     ) -> None:
         """`authorization` is the client's own; it and `context` are of the handshake."""
         self._receive = receive
@@ -155,7 +155,9 @@ class WebSocketSession:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._server.max_websocket_s):
                 await drain.wait()
-        self._closing = _restarting() if drain.is_set() else _time_is_up(self._server.max_websocket_s)
+        self._closing = (
+            _restarting() if drain.is_set() else _time_is_up(self._server.max_websocket_s)
+        )
         while self._answering:
             await asyncio.wait(self._answering)
         if not drain.is_set():
@@ -308,7 +310,9 @@ class WebSocketSession:
     async def _send_events(self, events: Sequence[Event], lane: _Lane) -> None:
         await self._send_messages(*map(_as_message, _messages(events, lane)))
 
-    async def _fail_turn(self, error: TranslatorError, lane: _Lane, context: RequestContext) -> None:
+    async def _fail_turn(
+        self, error: TranslatorError, lane: _Lane, context: RequestContext
+    ) -> None:
         record = context.record
         record.outcome = error.code or error.type
         record.failure = error

@@ -35,9 +35,8 @@ CLIENT_KEEPALIVE_S = 120
 request that meets a closing connection is lost."""
 
 GC_THRESHOLDS = (50_000, 10, 20)
-"""How many new objects, and how many smaller collections, trigger a garbage collection. Python's
-700 objects would trigger it a hundred times while a request of 4 MB is parsed, and all streams stall
-for each."""
+"""How many new objects, and how many smaller collections, trigger a garbage collection. By Python's
+own 700, a request of 4 MB would trigger a hundred, and all streams stall for each."""
 
 MAX_USER_TIMEOUT_MS = 2**31 - 1
 

@@ -47,7 +47,8 @@ log = logging.getLogger(__name__)
 def run(settings: Settings, *, log_level: str, command: Sequence[str]) -> int:
     """Keep `workers` processes until a signal ends them; the exit code.
 
-    `command` is what a worker runs, without the option for its channel. Raises SettingsError for the address.
+    `command` runs a worker, but for the option that names its channel. Raises SettingsError for
+    the address.
     """
     slots = [_Slot(listener) for listener in listeners(settings.server)]
     common = listen_for_metrics(settings.server)

@@ -191,17 +191,17 @@ def test_pumping_continues_after_a_pause(size: int) -> None:
 
     async def run() -> None:
         handler, body, wire = await begun()
-        handler.begin_body()
+        handler.begin_body(body)
         basket = Basket()
         basket.takes = False
-        waits = asyncio.create_task(handler.pump(body, basket))
+        waits = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         many = coded(b"x" * size) * (body._high_water_chunks + 1)
         handler.data_received(many)
         assert not await asyncio.wait_for(waits, 5)
         assert wire.paused
         basket.takes = True
-        reading = asyncio.create_task(handler.pump(body, basket))
+        reading = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         handler.data_received(coded(EVENT) + LAST)
         await asyncio.wait_for(reading, 5)
@@ -219,15 +219,15 @@ def test_what_aiohttp_holds_back_after_a_pause_is_not_left_there() -> None:
 
     async def run() -> None:
         handler, body, _ = await begun()
-        handler.begin_body()
+        handler.begin_body(body)
         basket = Basket()
         basket.takes = False
-        waits = asyncio.create_task(handler.pump(body, basket))
+        waits = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         handler.data_received(coded(b"x") * (body._high_water_chunks + 1))
         await asyncio.wait_for(waits, 5)
         basket.takes = True
-        reading = asyncio.create_task(handler.pump(body, basket))
+        reading = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         basket.chunks.clear()
         handler.data_received(coded(b"first") + coded(b"second"))
@@ -258,8 +258,8 @@ def test_what_came_before_a_break_is_read() -> None:
 def test_a_break_ends_the_pump() -> None:
     async def run() -> None:
         handler, body, _ = await begun()
-        handler.begin_body()
-        waiting = asyncio.create_task(handler.pump(body, Basket()))
+        handler.begin_body(body)
+        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
         await asyncio.sleep(0)
         handler.connection_lost(None)
         assert not await asyncio.wait_for(waiting, 5)
@@ -273,16 +273,16 @@ def test_that_the_sink_needs_its_reader_is_not_lost_with_a_wait() -> None:
 
     async def run() -> None:
         handler, body, _ = await begun()
-        handler.begin_body()
+        handler.begin_body(body)
         basket = Basket(needs_reader_after=1)
-        waiting = asyncio.create_task(handler.pump(body, basket))
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         handler.data_received(coded(EVENT))
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert basket.chunks == [EVENT]
-        assert await asyncio.wait_for(handler.pump(body, basket), 5)
+        assert await asyncio.wait_for(handler.pump_into(basket, body), 5)
 
     asyncio.run(run())
 
@@ -292,8 +292,8 @@ def test_the_next_body_on_a_connection_has_a_pump_of_its_own() -> None:
 
     async def run() -> None:
         handler, body, _ = await begun()
-        handler.begin_body()
-        waiting = asyncio.create_task(handler.pump(body, Basket()))
+        handler.begin_body(body)
+        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
         await asyncio.sleep(0)
         handler.data_received(coded(EVENT) + LAST)
         waiting.cancel()
@@ -302,9 +302,9 @@ def test_the_next_body_on_a_connection_has_a_pump_of_its_own() -> None:
         handler.set_response_params(read_until_eof=True, auto_decompress=False)
         handler.data_received(HEAD)
         _, body = await handler.read()  # type: ignore[attr-defined]
-        handler.begin_body()
+        handler.begin_body(body)
         basket = Basket()
-        waiting = asyncio.create_task(handler.pump(body, basket))
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         handler.data_received(coded(EVENT))
         assert basket.chunks == [EVENT]
@@ -318,16 +318,16 @@ def test_a_chunk_that_comes_as_its_reader_is_cancelled_is_kept() -> None:
 
     async def run() -> None:
         handler, body, _ = await begun()
-        handler.begin_body()
+        handler.begin_body(body)
         basket = Basket()
-        waiting = asyncio.create_task(handler.pump(body, basket))
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         waiting.cancel()
         handler.data_received(coded(EVENT))
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert basket.chunks == []
-        again = asyncio.create_task(handler.pump(body, basket))
+        again = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         assert basket.chunks == [EVENT]
         again.cancel()
@@ -342,8 +342,8 @@ def test_what_a_sink_raises_the_read_raises() -> None:
 
     async def run() -> None:
         handler, body, _ = await begun()
-        handler.begin_body()
-        waiting = asyncio.create_task(handler.pump(body, Broken()))
+        handler.begin_body(body)
+        waiting = asyncio.create_task(handler.pump_into(Broken(), body))
         await asyncio.sleep(0)
         handler.data_received(coded(EVENT))
         with pytest.raises(ValueError, match="broken"):

@@ -59,13 +59,13 @@ class ConnectionBody(httpx.AsyncByteStream):
         protocol = None if connection is None else connection.protocol
         self._connection = protocol if isinstance(protocol, Connection) else None
         if self._connection is not None:
-            self._connection.begin_body()
+            self._connection.begin_body(self._reader)
 
     async def read(self, sink: ChunkSink | None = None) -> bytes | None:
         reader = self._reader
         if sink is not None and self._connection is not None:
             open_still = not reader.is_eof() and reader.exception() is None
-            if open_still and await self._connection.pump(reader, sink):
+            if open_still and await self._connection.pump_into(sink, reader):
                 return None
         if reader.exception() is not None:
             return await self._rest()

@@ -1,10 +1,12 @@
 """aiohttp's connection with a pump: body chunks are pushed to a sink from `data_received`.
 
-    socket ──► data_received ──► aiohttp's parser ──► receive buffer ──► pump ──► ChunkSink
+    data_received ──► aiohttp's parser ──► Body ──┬──► pump ──► ChunkSink
+                                                  └──► receive buffer ──► read
 
 aiohttp wakes the task that reads, which costs a future, a turn of the event loop and a dozen frames
 for each read; with few bytes in each, as tokens come, that is much of what a token costs here. A
-sink that needs no waiting is called from there instead.
+sink that needs no waiting is called from there instead. Each chunk goes one of the two ways, and
+all that comes is parsed by aiohttp.
 
 This is the one file that uses what aiohttp does not document. `_NEEDS` names it; pyproject.toml
 bounds aiohttp's version. Where something is missing, bodies are read without a pump.
@@ -33,10 +35,8 @@ _NEEDS: dict[type, str] = {
         "_payload _reading_paused data_received pause_reading resume_reading"
         " connection_lost read_timeout start_timeout"
     ),
-    aiohttp.StreamReader: "_buffer _eof _exception read_nowait set_exception",
+    aiohttp.StreamReader: "_buffer _eof _exception _protocol feed_data read_nowait set_exception",
 }
-
-MISSING = missing_attributes(_NEEDS)
 
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
 """It warns of bodies over 1 MiB, which would better be read from a file; ours are no files."""
@@ -53,79 +53,125 @@ def connector(context: ssl.SSLContext, keepalive_timeout: float | None) -> aioht
     return pool
 
 
-class Pump:
-    """Pushes what comes into a body's receive buffer to a sink."""
+class Body(aiohttp.StreamReader):
+    """A receive buffer past which chunks can be pumped."""
 
-    __slots__ = ("_body", "_buffer", "_push", "_ready", "needs_reader")
+    __slots__ = ()
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        """Called by aiohttp's parser with each chunk."""
+        pump: Pump | None = self._protocol.pump  # type: ignore[attr-defined]
+        if pump is not None and pump.takes():
+            pump.chunks.append(data)
+            return False
+        return super().feed_data(data, size)
+
+
+def _missing() -> tuple[str, ...]:
+    missing = missing_attributes(_NEEDS)
+    try:
+        object.__new__(aiohttp.StreamReader).__class__ = Body
+    except TypeError:  # as between classes whose instances have different slots
+        missing += ("StreamReader.__class__",)
+    return missing
+
+
+MISSING = _missing()
+
+
+class Pump:
+    """Pushes the chunks of a body to a sink, all of one network read at once."""
+
+    __slots__ = ("_body", "_push", "_ready", "chunks", "needs_reader")
 
     def __init__(self, body: aiohttp.StreamReader, sink: ChunkSink) -> None:
         self._body = body
-        self._buffer = body._buffer
         self._ready = sink.ready
         self._push = sink.push
+        self.chunks: list[bytes] = []
+        """Those of the current read."""
         self.needs_reader: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Why the pump has stopped: the sink needs its reader (True), or the body does (False).
 
-        The body needs it for a chunk that the sink is not ready for, and for its end.
+        The body needs it for what is in its receive buffer, and for its end.
         """
 
+    def takes(self) -> bool:
+        """Whether a chunk goes to the sink; else it goes into the receive buffer."""
+        if self.needs_reader.done():
+            return False
+        if self.chunks or self._ready():
+            return True
+        self.needs_reader.set_result(False)
+        return False
+
     def push(self) -> None:
-        """Push the receive buffer to the sink, unless the pump has stopped."""
-        body, needs_reader = self._body, self.needs_reader
-        if needs_reader.done():
-            return
-        try:
-            while self._buffer:
-                if not self._ready():
-                    needs_reader.set_result(False)
-                    return
-                if not self._push(body.read_nowait()):
+        """Push the chunks of a read to the sink."""
+        chunks, needs_reader = self.chunks, self.needs_reader
+        if chunks:
+            chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            try:
+                if not self._push(chunk):
                     needs_reader.set_result(True)
                     return
-            if body._eof or body._exception is not None:
-                needs_reader.set_result(False)
-        except Exception as error:
-            needs_reader.set_exception(error)
+            except Exception as error:
+                needs_reader.set_exception(error)
+                return
+        body = self._body
+        if (body._eof or body._exception is not None) and not needs_reader.done():
+            needs_reader.set_result(False)
 
 
 class Connection(ResponseHandler):
     """A ResponseHandler that can pump its body into a sink."""
 
-    _pump: Pump | None = None
+    pump: Pump | None = None
     _stopped: Pump | None = None  # its reader was cancelled in the moment in which it stopped
     _was_paused = False  # in this body; then aiohttp's parser may hold bytes back
 
-    def begin_body(self) -> None:
+    def begin_body(self, body: aiohttp.StreamReader) -> None:
         """The headers have come.
 
         From here on the reader bounds its reads: aiohttp's own timer is set again with each chunk.
         """
+        body.__class__ = Body
         self._stopped = None
         self._was_paused = self._reading_paused
         self.read_timeout = None
         self.start_timeout()
 
-    async def pump(self, body: aiohttp.StreamReader, sink: ChunkSink) -> bool:
+    async def pump_into(self, sink: ChunkSink, body: aiohttp.StreamReader) -> bool:
         """Pump the body into a sink until one of them needs the reader: whether the sink does.
 
         Raises what the sink raises. May be cancelled, and called again.
         """
-        pump, self._stopped = self._stopped or Pump(body, sink), None
-        self._pump = pump
+        pump, self._stopped = self._stopped, None
+        if pump is None:
+            pump = Pump(body, sink)
+            while body._buffer:
+                if not sink.ready():
+                    return False
+                if not sink.push(body.read_nowait()):
+                    return True
+            pump.push()
+        self.pump = pump
         try:
-            pump.push()  # what came before
             return await pump.needs_reader
         except asyncio.CancelledError:
             if not pump.needs_reader.cancelled():
                 self._stopped = pump
             raise
         finally:
-            self._pump = None
+            self.pump = None
 
     def data_received(self, data: bytes) -> None:
         ResponseHandler.data_received(self, data)
-        if data and self._pump is not None:  # without data, aiohttp resumes its parser
-            self._pump.push()
+        pump = self.pump
+        if pump is not None:
+            pump.push()
+            if self._was_paused and data and not pump.needs_reader.done():
+                self.resume_reading()  # as reading would: for what the parser holds back
 
     def pause_reading(self) -> None:
         self._was_paused = True
@@ -145,5 +191,5 @@ class Connection(ResponseHandler):
         super().connection_lost(exc)
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
-        if self._pump is not None:
-            self._pump.push()
+        if self.pump is not None:
+            self.pump.push()

@@ -335,6 +335,31 @@ def test_a_chunk_that_comes_as_its_reader_is_cancelled_is_kept() -> None:
     asyncio.run(run())
 
 
+def test_chunks_of_one_read_are_one_push() -> None:
+    """The sink is asked once whether it is ready: nothing is written between them."""
+
+    class Once(Basket):
+        asked = 0
+
+        def ready(self) -> bool:
+            self.asked += 1
+            return self.asked == 1
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        basket = Once()
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        handler.data_received(coded(b"first") + coded(b"second"))
+        assert basket.chunks == [b"firstsecond"]
+        handler.data_received(coded(b"third"))
+        assert not await asyncio.wait_for(waiting, 5)
+        assert body.read_nowait() == b"third"
+
+    asyncio.run(run())
+
+
 def test_what_a_sink_raises_the_read_raises() -> None:
     class Broken(Basket):
         def push(self, chunk: bytes) -> bool:

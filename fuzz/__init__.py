@@ -1,5 +1,5 @@
-"""Bytes that nobody would send: three targets, their seeds from the fixtures, and a driver.
+"""Fuzzing: three targets, seeds from the fixtures, and a coverage-guided driver.
 
-`make fuzz` runs the coverage-guided driver; `tests/test_fuzz.py` runs the same targets on the seeds
-and on mutations of them.
+Open `targets` first. `make fuzz` runs the driver; `tests/test_fuzz.py` runs the same targets on the
+seeds and on mutations of them.
 """

@@ -1,7 +1,7 @@
-"""Run one target, guided by coverage: `python -m fuzz TARGET [SECONDS] [FOLDER]`.
+"""Fuzz driver, guided by coverage: `python -m fuzz TARGET [SECONDS] [FOLDER]`.
 
-What it finds is written beside its corpus as `crash-…`, and printed; the exit code tells whether
-it found anything. `python -m fuzz TARGET FILE` runs the target on that file once.
+A failing input is written beside the corpus as `crash-…` and printed; the exit code is then not 0.
+`python -m fuzz TARGET FILE` runs the target once, on that file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["translator"]):
 
 MAX_BYTES = 8192
 TIMEOUT_S = 10
-"""Longest time for one input; more is a finding."""
+"""Longest time for one input; a longer one counts as a crash."""
 
 
 def main(words: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The seeds of each target, made of the fixtures."""
+"""Corpus: the seeds of each target, built from the fixtures."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .targets import DIALECTS
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 MAX_SEED_BYTES = 4096
-"""Largest seed; mutating a larger one rarely hits what matters."""
+"""Largest seed: mutations of a larger one rarely hit an interesting byte."""
 
 
 def seeds(target: str) -> list[bytes]:
-    """The seeds of a target, each once, in an order that does not change."""
+    """The distinct seeds of a target, in a stable order."""
     found = {"sse": _streams, "request": _requests, "receive": _answers}[target]()
     return sorted({seed for seed in found if len(seed) <= MAX_SEED_BYTES})
 
 
 def write(target: str, folder: Path) -> None:
-    """Put the seeds into a folder, one file each."""
+    """Write the seeds to a folder, one file each."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed in seeds(target):
         (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)

@@ -1,13 +1,13 @@
-"""Ask the service whatever its own description allows, and forbids: `make schemathesis`.
+"""Schemathesis: requests generated from the service's OpenAPI description (`make schemathesis`).
 
-    python -m fuzz.described [EXAMPLES]        of each endpoint; exit code 0 when nothing is found
+    python -m fuzz.described [EXAMPLES]        per operation; exit code 0 when all checks pass
 
-The service runs here on a free port, with a client's key and in front of a scripted upstream that
-answers every request well. So each 5xx is a fault of ours, and so is each answer that its
-description does not allow.
+The service runs on a free port, with a client key, in front of a scripted upstream that answers
+every request successfully. So every 5xx, and every response that the description does not allow, is
+a bug of ours.
 
-One check is left out: `positive_data_acceptance`. What fits the schema may still be refused, since
-input items, tools and what must not be given together are checked by code and not by the schema.
+The check `positive_data_acceptance` is excluded. A request that fits the schema may be rejected,
+since input items, tools and conflicting fields are checked by code and not by the schema.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from tests.service.wire import Call, ScriptedUpstream, say_hello, serving
 from translator.service.base.keys import new_key, store
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 
 EXAMPLES = 200
 LISTED: dict[str, Any] = {
@@ -29,8 +29,8 @@ LISTED: dict[str, Any] = {
 }
 
 
-async def answer(call: Call) -> None:
-    """Answer well, whatever is asked."""
+async def respond(call: Call) -> None:
+    """Answer every request successfully."""
     if call.method == "GET":
         await call.answer(LISTED if call.path.endswith("/models") else LISTED["data"][0])
     else:
@@ -38,10 +38,10 @@ async def answer(call: Call) -> None:
 
 
 async def main(examples: int) -> int:
-    """Run schemathesis; its exit code."""
+    """Run schemathesis; returns its exit code."""
     key = new_key()
     async with ScriptedUpstream().running() as upstream:
-        upstream.script = answer
+        upstream.script = respond
         settings = read_table(
             {
                 "upstreams": {"up": {"base_url": upstream.url}},

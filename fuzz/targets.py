@@ -1,10 +1,10 @@
-"""The targets: each takes any bytes, and raises where a rule does not hold.
+"""Fuzz targets: each takes any bytes, and raises where a rule is broken.
 
-    sse        the decoder of event streams       however it is cut, the same payloads
-    request    what clients send                  a chat request, or a 4xx that says where
-    receive    what upstreams send                legal events with one end, however it is cut
+    sse        the SSE decoder            the same payloads, however the stream is cut
+    request    a client's request         a chat request, or a 4xx that names the field
+    receive    an upstream's response     valid events with one end, however the body is cut
 
-The first bytes of `sse` and `receive` say how the rest is cut, and which dialect reads it.
+The first bytes of `sse` and `receive` choose the size of the chunks and the dialect.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from translator import InvalidRequest, TranslatorError, UpstreamError, encode_ss
 from translator.reader.sse import Decoder
 
 MAX_EVENT_BYTES = 1024
-"""The bound of an event, in bytes: so low that it is met."""
+"""Limit of an event in bytes, low enough to be reached."""
 
 DIALECTS = sorted(translator.DIALECTS)
 
-ASKING = {
+REQUEST = {
     "model": "m",
     "input": "Hi",
     "stream": True,
@@ -37,18 +37,18 @@ ASKING = {
 
 
 def sse(data: bytes) -> None:
-    """The payloads of a stream, whole and in pieces."""
+    """The payloads of a stream, whole and in chunks."""
     size, body = data[:1], data[1:]
     whole = _decoded([body])
-    pieces = _decoded(_pieces(body, size))
-    if whole is None or pieces is None:
-        return  # over the bound: what came before it depends on the cut
-    assert pieces == whole
+    chunked = _decoded(_chunks(body, size))
+    if whole is None or chunked is None:
+        return  # over the limit: the payloads before it depend on the cut
+    assert chunked == whole
     assert all(b"\r" not in payload for payload in whole[0])
 
 
 def request(data: bytes) -> None:
-    """A request of a client: translated, or refused."""
+    """A client's request: translated, or rejected."""
     try:
         translated = translation(data)
     except InvalidRequest as error:
@@ -67,15 +67,15 @@ def request(data: bytes) -> None:
 
 
 def receive(data: bytes) -> None:
-    """An upstream's answer, as a stream and as a body of its own."""
+    """An upstream's response, as a stream and as one body."""
     dialect = DIALECTS[(data[0] if data else 0) % len(DIALECTS)]
     size, body = data[1:2], data[2:]
-    events, response = replay(body, ASKING, dialect=dialect)
+    events, response = replay(body, REQUEST, dialect=dialect)
     check_events(events)
-    _, cut = replay(_pieces(body, size), ASKING, dialect=dialect)
+    _, cut = replay(_chunks(body, size), REQUEST, dialect=dialect)
     assert (cut.status, cut.output) == (response.status, response.output)
     try:
-        whole = translation({**ASKING, "stream": False}, dialect=dialect).complete(body)
+        whole = translation({**REQUEST, "stream": False}, dialect=dialect).complete(body)
     except UpstreamError as error:
         _check_error(error, 400, 600)
     else:
@@ -85,19 +85,19 @@ def receive(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {"sse": sse, "request": request, "receive": receive}
 
 
-def _decoded(pieces: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], str] | None:
+def _decoded(chunks: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], str] | None:
     decoder = Decoder(MAX_EVENT_BYTES)
     payloads: list[bytes] = []
     try:
-        for piece in pieces:
-            payloads += decoder.feed(piece)
+        for chunk in chunks:
+            payloads += decoder.feed(chunk)
         payloads += decoder.end()
     except UpstreamError:
         return None
     return payloads, decoder.stray
 
 
-def _pieces(body: bytes, size: bytes) -> Iterator[bytes]:
+def _chunks(body: bytes, size: bytes) -> Iterator[bytes]:
     step = 1 + (size[0] if size else 0) % 64
     return (body[start : start + step] for start in range(0, len(body), step))
 

@@ -1,8 +1,8 @@
-"""Write the tables of docs/operations.md that the code knows best, after a setting has changed.
+"""Generates the tables of settings and metrics in docs/operations.md.
 
     python -m tests.operations_page
 
-Each table stands between two marks, <!-- NAME --> and <!-- /NAME -->; all else is written by hand.
+Each table is between two marks, <!-- NAME --> and <!-- /NAME -->; the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -21,13 +21,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from translator.service.config import settings as module
-from translator.service.config.settings import (
-    ClientKeys,
-    ModelSection,
-    Server,
-    UpstreamSection,
-    read_table,
-)
+from translator.service.config.loading import read_table
+from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
 from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,13 +33,13 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "[server]": Server,
     "[upstreams.NAME]": UpstreamSection,
     '[models."ID"]': ModelSection,
-    "[clients.NAME]": ClientKeys,
+    "[clients.NAME]": ClientSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
 
 def block(text: str, name: str) -> str | None:
-    """What stands between the marks of that name; None where there are none."""
+    """The text between the marks of that name; None without marks."""
     found = _marked(name).search(text)
     return found[0] if found else None
 
@@ -54,18 +49,18 @@ def _marked(name: str) -> re.Pattern[str]:
 
 
 def settings() -> str:
-    """All that can be set: its default and what it means."""
+    """All settings, with their defaults and meanings."""
     parts: list[str] = []
     for title, struct in SECTIONS.items():
-        said = meanings(struct)
+        documented = meanings(struct)
         parts.append(f"\n### `{title}`\n\n| setting | default | meaning |\n|---|---|---|\n")
         for field in msgspec.structs.fields(struct):
             default = field.default
             if default is msgspec.NODEFAULT:
                 default = field.default_factory()  # type: ignore[misc]
-            words = [said[field.name]] if said[field.name] else []
+            words = [documented[field.name]] if documented[field.name] else []
             if not words and field.name in Server.__struct_fields__:
-                words.append("In place of what `[server]` says.")
+                words.append("Overrides the setting of `[server]`.")
             if known := _words(field.type):
                 words.append(f"One of {', '.join(f'`{word}`' for word in known)}.")
             text = " ".join(words).replace("|", "\\|")
@@ -74,7 +69,7 @@ def settings() -> str:
 
 
 def meanings(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """The docstring of each field; empty where it has none."""
+    """The docstring of each field; empty without one."""
     tree = ast.parse(inspect.getsource(module))
     [body] = [
         node.body

@@ -228,7 +228,7 @@ def test_no_summary_is_a_failure(deltas: list[dict[str, Any]]) -> None:
     events, response = replay(body, request())
     check_events(events)
     assert (response.status, response.output) == ("failed", [])
-    with pytest.raises(UpstreamError, match="wrote none") as failed:
+    with pytest.raises(UpstreamError, match="no summary") as failed:
         exchange([user("Hello"), TRIGGER]).complete(body)
     assert failed.value.status_hint == 502
 
@@ -318,7 +318,7 @@ def _packed(plain: bytes) -> str:
     ("blob", "says"),
     [
         ("gAAAAABforeign", "not made here"),
-        ("translator.request.compaction.2.eJw", "not made here"),
+        ("translator.compaction.2.eJw", "not made here"),
         (seal(Thought("a thought", "reasoning")), "not made here"),
         ("", "not made here"),
         (PREFIX, "damaged"),

@@ -1,4 +1,4 @@
-"""The demo ends well, draws both sides, and shows the configuration that the README shows."""
+"""The demo succeeds, draws both sides, and shows the configuration of the README."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 
 from translator.demo import conversation as demo
 from translator.demo.conversation import CODEX_CONFIG, SERVE
-from translator.demo.script import ANSWER, ARGUMENTS, REASONING, SAID, first_answer
-from translator.demo.scripted_upstream import refusal
+from translator.demo.script import ANSWER, ARGUMENTS, REASONING, TEXT, first_answer
+from translator.demo.scripted_upstream import rejection
 from translator.demo.view import View
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_demo_piped() -> None:
-    """Plain lines, every chunk before the events that it becomes, and exit code 0."""
+    """Plain lines, every chunk before its events, and exit code 0."""
     done = subprocess.run(
         [sys.executable, "-m", "translator", "demo"],
         cwd=ROOT,
@@ -31,7 +31,7 @@ def test_the_demo_piped() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    for text in (REASONING, SAID, ARGUMENTS, ANSWER):
+    for text in (REASONING, TEXT, ARGUMENTS, ANSWER):
         assert text in done.stdout
     assert all(line in done.stdout for line in CODEX_CONFIG.splitlines())
     _, *chunks = done.stdout.split("  chunk ")
@@ -42,13 +42,13 @@ def test_the_demo_piped() -> None:
     assert re.search(r"→ +25 response.completed", chunks[-1])
 
 
-def test_the_demo_judges(
+def test_the_demo_verifies_what_the_client_receives(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It does not end with 0 when the client gets something else than the upstream said."""
-    monkeypatch.setattr(demo, "SAID", "Something else.")
+    """Its exit code is 1 when the client receives something else than the upstream sent."""
+    monkeypatch.setattr(demo, "TEXT", "Something else.")
     assert demo.run([]) == 1
-    assert "translator demo: the deltas say" in capsys.readouterr().err
+    assert "translator demo: the deltas contain" in capsys.readouterr().err
 
 
 def test_the_readme_shows_the_same_configuration() -> None:
@@ -88,4 +88,4 @@ def test_no_line_is_wider_than_the_terminal(width: int, colour: bool) -> None:
     ],
 )
 def test_the_demos_upstream_is_strict(body: dict[str, object]) -> None:
-    assert refusal("/v1/chat/completions", body)
+    assert rejection("/v1/chat/completions", body)

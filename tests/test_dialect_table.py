@@ -15,11 +15,11 @@ import pytest
 
 from tests.dialects_readme import COMMAND, README, SNAPSHOT, block, snapshot
 from tests.fixture_cases import all_cases
-from translator.dialects import BASE, DIALECTS
-from translator.dialects import known as dialects
+from translator.common.toml import toml_lines
+from translator.dialects import BASE, DIALECTS, clouds, servers, vendors
 from translator.dialects import table as dialect_table
 from translator.dialects.dialect import Dialect, ModelFacts, named_efforts
-from translator.dialects.table import all_facts, details, fact_lines, listing, markdown, own_facts
+from translator.dialects.table import all_facts, details, listing, markdown, own_facts
 from translator.dialects.think_tags import Tags
 
 OLD = f"is not what the code says; run `{COMMAND}` and read what changed"
@@ -46,25 +46,31 @@ def test_the_snapshot_is_whole() -> None:
 
 def test_every_fact_says_where_it_comes_from() -> None:
     """A comment speaks for the facts below it, and tells when that was read."""
-    source = Path(dialects.__file__).read_text("utf-8")
-    lines = source.splitlines()
-    calls = [
-        node
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "_dialect"
-    ]
-    assert [ast.literal_eval(call.args[0]) for call in calls] == list(DIALECTS)[1:]
-    for call in calls:
-        first = min(keyword.value.lineno for keyword in call.keywords)
-        assert lines[first - 2].strip().startswith("# "), f"line {first}: says no source"
-        inside = lines[call.lineno : call.end_lineno]
-        comments = [
-            " ".join(line.strip("# ") for line in block)
-            for is_comment, block in itertools.groupby(inside, lambda line: "# " in line[:30])
-            if is_comment
+    names: list[str] = []
+    for family in (vendors, clouds, servers):
+        source = Path(family.__file__).read_text("utf-8")
+        calls = [
+            node
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "derived"
         ]
-        for comment in comments:
-            assert re.search(r"20\d\d", comment), f"no date in: {comment}"
+        names += [ast.literal_eval(call.args[0]) for call in calls]
+        for call in calls:
+            _check_sources(call, source.splitlines())
+    assert names == list(DIALECTS)[1:]
+
+
+def _check_sources(call: ast.Call, lines: list[str]) -> None:
+    first = min(keyword.value.lineno for keyword in call.keywords)
+    assert lines[first - 2].strip().startswith("# "), f"line {first}: says no source"
+    inside = lines[call.lineno : call.end_lineno]
+    comments = [
+        " ".join(line.strip("# ") for line in block)
+        for is_comment, block in itertools.groupby(inside, lambda line: "# " in line[:30])
+        if is_comment
+    ]
+    for comment in comments:
+        assert re.search(r"20\d\d", comment), f"no date in: {comment}"
 
 
 def test_every_dialect_has_fixtures() -> None:
@@ -84,7 +90,7 @@ def test_facts_are_written_as_toml(dialect: Dialect) -> None:
             return {key: false_for_none(one) for key, one in value.items()}
         return False if value is None else value
 
-    read = tomllib.loads("\n".join(fact_lines(all_facts(dialect))))
+    read = tomllib.loads("\n".join(toml_lines(all_facts(dialect))))
     assert read == false_for_none(all_facts(dialect))
 
 

@@ -1,4 +1,4 @@
-"""The examples stand: the unit, the image, and every metric and label that a dashboard asks for."""
+"""The examples for operators: systemd unit, image, compose file, alerts and dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from translator.__main__ import main
-from translator.service.config.settings import Server, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Server
 from translator.service.server.workers import MARGIN_S
 from translator.service.telemetry.metrics import Metrics
 
@@ -35,7 +36,7 @@ _LABELS = re.compile(r"\bby \(([^)]*)\)|\{([^}]*)\}")
 
 
 def expressions() -> Iterator[str]:
-    """All that is asked of Prometheus."""
+    """All PromQL expressions of the dashboard and the alerts."""
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", ()):
             yield target["expr"]
@@ -55,7 +56,7 @@ def wrappers(of: Metrics) -> list[MetricWrapperBase]:
 
 
 async def samples() -> set[str]:
-    """All names that `/metrics` can tell, also of what has not happened yet."""
+    """All sample names of `/metrics`, also of events that have not happened yet."""
     page = metrics()
     for wrapper in wrappers(page):
         if wrapper._labelnames:
@@ -77,7 +78,7 @@ async def test_every_metric_that_is_asked_for_exists() -> None:
 
 
 def test_every_label_that_is_asked_for_exists() -> None:
-    """Those of the metric that is asked, and those that Prometheus adds."""
+    """Those of the metric in the expression, and those that Prometheus adds."""
     labels = {
         f"translator_{wrapper._name.removeprefix('translator_')}": set(wrapper._labelnames)
         for wrapper in wrappers(metrics())
@@ -156,7 +157,7 @@ def test_the_image_runs_as_nobody_and_writes_nothing() -> None:
 
 
 def test_what_the_image_needs_is_let_in() -> None:
-    """And nothing else: no history, no key, no environment of its builder."""
+    """And nothing else: no history, no key, no virtual environment."""
     rules = (EXAMPLES / "Dockerfile.dockerignore").read_text("utf-8").split()
     assert rules[0] == "*"
     let_in = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}

@@ -1,4 +1,4 @@
-"""The targets of `make fuzz`, for some seconds: each seed, and mutations that never change."""
+"""The targets of `make fuzz`, for some seconds: on each seed, and on a fixed set of mutations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fuzz.targets import TARGETS, request, sse
 
 SEEDS = {name: seeds(name) for name in TARGETS}
 MUTATIONS = 250
-"""Mutations of each target: a second or two."""
+"""Mutations for each target: a second or two."""
 
 WORDS = [b"data: ", b"\n\n", b"\r", b"[DONE]", b"\xff", b'"', b"\\", b"\\ud83d", b"null", b"[", b"}", b"1e999", b"{}", b""]  # fmt: skip
 
@@ -25,13 +25,13 @@ def test_there_are_seeds_of_each_kind() -> None:
 
 @pytest.mark.parametrize("name", ["sse", "request"])
 def test_every_seed_keeps_the_rules(name: str) -> None:
-    """Those of `receive` are fixtures, and are checked as such."""
+    """The seeds of `receive` are fixtures, and tested there."""
     for seed in SEEDS[name]:
         TARGETS[name](seed)
 
 
 def mutate(chance: random.Random, seed: bytes, others: list[bytes]) -> bytes:
-    """A few changes somewhere: of a byte, a word, a piece, or the rest of another seed."""
+    """A few random changes: a word, a byte, a repeated slice, or the rest of another seed."""
     data = bytearray(seed)
     for _ in range(chance.randint(1, 4)):
         start = chance.randint(0, len(data))
@@ -56,7 +56,7 @@ def test_mutated_seeds_keep_the_rules(name: str, target: Callable[[bytes], None]
         data = mutate(chance, chance.choice(SEEDS[name]), SEEDS[name])
         try:
             target(data)
-        except Exception as error:  # pragma: no cover - says what to put into a test
+        except Exception as error:  # pragma: no cover - the input belongs in a test
             raise AssertionError(f"{name}: {data!r}") from error
 
 
@@ -68,7 +68,7 @@ def test_any_bytes_keep_the_rules(data: bytes) -> None:
 
 
 def test_a_broken_rule_is_found() -> None:
-    """The targets can fail: a decoder that loses a payload is seen."""
+    """The targets can fail: a decoder that loses a payload is found."""
     from fuzz import targets
 
     def lossy(pieces: object) -> tuple[list[bytes], str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from translator.common.invalid import MAX_SEARCHED_BYTES, at_path, invalid_from, refuse_broken_text
+from translator.common.invalid import MAX_SEARCHED_BYTES, at_path, invalid_from, refuse_invalid_utf8
 from translator.wire.errors import (
     InvalidRequest,
     RequestTooLarge,
@@ -71,16 +71,16 @@ def test_a_text_that_is_not_utf8_is_refused_with_its_path(
     body: bytes, param: str | None, start: int
 ) -> None:
     with pytest.raises(InvalidRequest) as raised:
-        refuse_broken_text(body)
+        refuse_invalid_utf8(body)
     error = raised.value
     where = f"Invalid '{param}'" if param else "The request body is not valid JSON"
-    assert error.message == f"{where}: no UTF-8 at byte {start} of the body."
+    assert error.message == f"{where}: invalid UTF-8 at byte {start} of the body."
     assert (error.param, error.code) == (param, "invalid_value" if param else None)
 
 
 @pytest.mark.parametrize("body", [b'{"a":"b"}', '{"a":"é\U0001f600"}'.encode(), b'{"a":"\\udcff"}'])
 def test_utf8_is_not_refused(body: bytes) -> None:
-    refuse_broken_text(body)
+    refuse_invalid_utf8(body)
 
 
 def test_a_path_grows_from_the_inside_out() -> None:

@@ -1,4 +1,4 @@
-"""docs/operations.md says what the code does: its tables are current, and no error is missing."""
+"""docs/operations.md matches the code: its tables are current, and no error is missing."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_every_notice_is_explained() -> None:
 
 
 def notices() -> set[str]:
-    """All codes of notices in the source: the second word of a `Notice`, or of what makes one."""
+    """All codes of notices in the source: the second argument of `Notice`, or of its helpers."""
     found: set[str] = set()
-    for path in (ROOT / "translator").glob("*.py"):
+    for path in (ROOT / "translator").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

@@ -1,4 +1,4 @@
-"""What is installed: the core needs msgspec and nothing else."""
+"""Dependencies: the core needs msgspec and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVICE_MODULES = {
     "uvloop",
 }
 
-# The interpreter as it is where only `pip install translator` was run.
+# An interpreter as after `pip install translator`, without the service extra.
 WITHOUT_SERVICE = f"""
 import sys
 

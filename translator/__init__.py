@@ -1,18 +1,73 @@
-"""translator: the Responses API in front of upstreams that speak only Chat Completions.
+"""Translates OpenAI's Responses API to Chat Completions: a request one way, its response back.
 
-The pure core. It opens no socket, reads no clock and draws no random number: ids and times are
-arguments.
+The library opens no socket, reads no clock and draws no random number. A program sends the chat
+request, and passes in ids and times. One `Translation` is one request with its response:
 
-    t = translator.Translation(request, dialect="fireworks", response_id=…, created_at=…, new_id=…)
-    t.chat_body                    bytes to POST upstream; t.notices says what was lost
-    t.start()                      events, each a struct; translator.encode_sse(event) -> bytes
-    t.receive(upstream_bytes)      events; the bytes may be cut anywhere
-    t.close()                      the last events, when the upstream's body is over
-    t.response                     the Response so far; final after close()
-    t.complete(json_body)          the non-streaming way, same result
+    import secrets, time
+    import httpx, translator
 
-    c = translator.CompactRequest(request)    of /v1/responses/compact; c.body is to be translated
-    c.answer(t.response, new_id=…)            what the client gets
+    def respond(body: bytes):  # the body of POST /v1/responses, with "stream": true
+        t = translator.Translation(
+            body,
+            dialect="fireworks",
+            response_id="resp_" + secrets.token_hex(24),
+            created_at=int(time.time()),
+            new_id=lambda prefix: prefix + secrets.token_hex(24),
+        )
+        with httpx.stream("POST", URL, content=t.chat_body, headers=HEADERS) as upstream:
+            if upstream.status_code >= 400:
+                raise translator.read_upstream_error(upstream.status_code, upstream.read())
+            yield from map(translator.encode_sse, t.start())
+            for data in upstream.iter_bytes():
+                yield from map(translator.encode_sse, t.receive(data))
+        yield from map(translator.encode_sse, t.close())
+        yield translator.DONE
+
+`examples/library.py` is the whole program: not streamed, too, with timeouts, broken connections,
+limits and aliases of models.
+
+Request
+    `Translation(body, ...)` parses and translates a request, as bytes or as a dict. `dialect` is a
+    name in `DIALECTS` or a `Dialect`; `Target` holds the upstream's model id and its limits,
+    `Options` how the operator wants requests to be translated. It raises InvalidRequest, with the
+    path of the field in `param`, and KeyError for an unknown dialect.
+    `t.chat_body` is the body to POST to /chat/completions, as bytes. `t.notices` lists what was
+    lost, as `Notice(path, code, message)`.
+    `t.request` is the parsed request; `t.wants_answer` is False for one with `generate: false`,
+    which is not sent: `t.skip()` returns all its events.
+
+Streaming response
+    `t.start()`, then `t.receive(data)` for each chunk of the upstream's body, cut anywhere, then
+    `t.close()`. Each returns a list of `Event` structs, in the order in which the client gets them;
+    none of them raises. `encode_sse(event)` is an event as server-sent event bytes, `DONE` the end
+    of the stream.
+    Exactly one terminal event ends a response: response.completed, response.incomplete or
+    response.failed. It comes from `receive` when the upstream sends [DONE] or an error, else from
+    `close`; after it `t.finished` is True and no method returns another event. `t.close(error)`
+    ends a response whose connection broke, with an `error` event and response.failed.
+    `t.heartbeat()` is an event that keeps a silent stream open.
+    `t.response` is the response so far, final after the terminal event. `t.error` is the
+    UpstreamError of a failed one.
+
+Whole response
+    `t.complete(body)` returns the `Response` for the whole body of the upstream, JSON or a stream.
+    It raises UpstreamError for a body that is an error or no chat completion.
+    `encode_json(response)` is its JSON.
+
+Errors
+    Each is a TranslatorError: `status_hint` is the HTTP status for the client, `envelope()` the
+    JSON body, `headers` the headers, such as Retry-After.
+    InvalidRequest (400), NotFound (404), RequestTooLarge (413): the client's fault.
+    UpstreamError (502 or the upstream's status), UpstreamTimeout (504), CredentialRefused (502: the
+    upstream refused the program's own key): the upstream's. `read_upstream_error(status, body)`
+    returns the UpstreamError for any error body that upstreams send. The library raises
+    InvalidRequest, NotFound and UpstreamError; the others are for programs to raise, or to pass to
+    `t.close(error)`.
+    Before the first event an error is an HTTP response; after it, it is an event.
+
+Compaction
+    `CompactRequest(body)` is a request to /v1/responses/compact. Translate its `body` like any
+    other request; `c.answer(t.response, new_id=...)` is the `CompactedResponse` for the client.
 """
 
 from __future__ import annotations
@@ -26,6 +81,7 @@ from .request.compact_request import CompactedResponse, CompactRequest
 from .request.to_chat import Target
 from .translation import Options, Translation
 from .wire.errors import (
+    CredentialRefused,
     InvalidRequest,
     NotFound,
     RequestTooLarge,
@@ -44,6 +100,7 @@ __all__ = [
     "DONE",
     "CompactRequest",
     "CompactedResponse",
+    "CredentialRefused",
     "Dialect",
     "Event",
     "InvalidRequest",
@@ -57,11 +114,14 @@ __all__ = [
     "TranslatorError",
     "UpstreamError",
     "UpstreamTimeout",
+    "__version__",
     "dialects",
     "encode_json",
     "encode_sse",
     "read_upstream_error",
 ]
+
+__version__ = "0.1.0"
 
 _encoder = msgspec.json.Encoder()
 

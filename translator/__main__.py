@@ -1,20 +1,20 @@
-"""The command line. What it decides: which words mean what, and what a wrong one costs.
+"""Command line: `translator COMMAND`, with one module per command in `translator.commands`.
 
-    translator serve     the service, in front of one upstream or a table of models
-    translator probe     the dialect of an unknown upstream, found by asking it
-    translator convert   a Responses request in, the chat request out
-    translator replay    an upstream's body in, the Responses events out; or a kept exchange
-    translator fixture   a test case of an exchange that was kept
-    translator tail      what goes on in a service that keeps exchanges
-    translator dialects  what is known of each kind of upstream
-    translator codex     the files that Codex CLI needs to use the service, printed or written
-    translator opencode  the same for OpenCode
-    translator key       a key for a client of the service
-    translator demo      a streamed request through all of it, without key or network
+    translator serve     run the service in front of one upstream or a table of models
+    translator probe     find out which dialect an upstream speaks
+    translator convert   print the chat request for a Responses request
+    translator replay    print the Responses events for an upstream's body, or replay a capture
+    translator fixture   turn a captured exchange into a test fixture
+    translator tail      show the exchanges of a running service
+    translator dialects  print the known dialects and their facts
+    translator codex     print or write the configuration of Codex CLI
+    translator opencode  print or write the configuration of OpenCode
+    translator key       create a key for a client of the service
+    translator demo      show a streamed request on both sides, without key or network
 
-A wrong option or an unreadable file is one sentence on stderr and exit code 2. A request that the
-Responses API does not allow is its error sentence and exit code 1. `convert`, `replay` and
-`dialects` need no more than the core.
+A usage error or an unreadable file prints one sentence on stderr; exit code 2. A request that the
+Responses API does not allow prints its error; exit code 1. `convert`, `replay`, `fixture` and
+`dialects` need only the core.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from .commands import (
     serve,
     tail,
 )
-from .commands.terminal import Parser, UsageError
+from .commands.common import Parser, UsageError
 
 PROGRAM = "translator"
 COMMANDS = (serve, probe, convert, replay, fixture, tail, dialects, codex, opencode, key, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command; returns the exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         if words[:1] == ["demo"]:
-            return demo.run(words[1:])  # its options are its own
+            return demo.run(words[1:])  # it parses its own options
         options = _parser().parse_args(words)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output (`| head`) has enough. Python flushes stdout once more at exit.
+        # The reader of our output (`| head`) has closed the pipe. Python flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
-        description="Makes models that speak Chat Completions answer the Responses API.",
+        description="Serves the Responses API with models that speak only Chat Completions.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

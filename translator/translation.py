@@ -8,31 +8,26 @@ Response ◄── complete ◄── upstream's whole body              the oth
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from .common.invalid import nested_too_deeply
+from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
 from .reader import sse
 from .reader.from_chat import ChatReader
 from .reader.upstream_errors import plain_message
 from .request.compaction import SummaryReader
 from .request.echo import first_response
-from .request.to_chat import (
-    FORWARDED_BY_DEFAULT,
-    REASONING_INCLUDE,
-    Target,
-    read_request,
-    write_chat_request,
-)
+from .request.parse import read_request
+from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import InvalidRequest, TranslatorError, UpstreamError
-from .wire.events import Event
+from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
-from .writer.open_items import ReasoningEvents
 from .writer.stream import Phase, ResponseStream
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -54,7 +49,7 @@ class Options(Struct, frozen=True):
     """
 
     reasoning_events: ReasoningEvents = "summary"
-    hosted_tools: Literal["drop", "reject"] = "drop"
+    hosted_tools: HostedTools = "drop"
     strict: bool = False
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
 
@@ -302,7 +297,7 @@ def _returns_reasoning(request: responses.Request) -> bool:
     It asks for that, or it keeps the conversation itself: the AI SDK and OpenCode drop what is not
     sealed then, and ask only for models whose names they know.
     """
-    return request.store is False or REASONING_INCLUDE in (request.include or ())
+    return request.store is False or responses.INCLUDE_REASONING in (request.include or ())
 
 
 def _upstream_error(error: TranslatorError | str) -> UpstreamError:

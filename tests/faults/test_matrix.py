@@ -18,7 +18,8 @@ from websockets.asyncio.client import connect
 
 from tests.invariants import check_response_types, check_wire
 from tests.service.wire import BOUND_S, events, serving
-from translator.service.config.settings import Settings, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Settings
 from translator.service.http.exchange import Exchange
 from translator.service.turns.turn import Turn
 from translator.service.upstreams.client import Answer

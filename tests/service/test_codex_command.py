@@ -1,4 +1,4 @@
-"""`translator codex`: what it prints, what it writes, and what it leaves as it was."""
+"""`translator codex`: its output, the files it writes, and the content it keeps."""
 
 from __future__ import annotations
 
@@ -148,21 +148,21 @@ def test_the_catalog_says_what_the_settings_know(settings: Path, home: Path) -> 
 def test_a_model_that_refuses_hosted_tools_is_not_offered_web_search(
     settings: Path, home: Path
 ) -> None:
-    """Codex puts it into every request, and a strict service would refuse every request."""
+    """Codex declares it in every request, and a strict service would reject every request."""
     write(settings, home)
     assert config(home, "chat-model.config")["web_search"] == "disabled"
     assert "web_search" not in config(home, "kimi-k2-6.config")
 
 
 def test_models_can_be_chosen(settings: Path, home: Path) -> None:
-    """And where the chosen ones need no key from the client, Codex demands none."""
+    """And Codex asks for no key if the chosen models need none from the client."""
     write(settings, home, "--model", "kimi-k2.6")
     assert "env_key" not in provider(home)
     assert list(catalog(home)) == ["kimi-k2.6"]
 
 
 def test_a_service_that_knows_its_clients_asks_for_their_key(settings: Path, home: Path) -> None:
-    """Also for models whose upstream has a key of the operator's."""
+    """Also for models whose upstream has the operator's key."""
     stored = f"sha256:{'0' * 16}:{'0' * 64}"
     settings.write_text(SETTINGS + f'[clients.me]\nkeys = ["{stored}"]\n', "utf-8")
     write(settings, home, "--model", "kimi-k2.6")
@@ -210,7 +210,7 @@ def test_a_service_without_websockets_is_not_asked_for_them(settings: Path, home
 
 
 def test_a_configuration_keeps_its_comments_tables_and_default(settings: Path, home: Path) -> None:
-    """Ours is added behind what was there, whose old text is in the backup."""
+    """Ours is added after the existing content; the backup holds the old text."""
     home.mkdir()
     (home / "config.toml").write_text(CONFIG)
     write(settings, home)
@@ -263,7 +263,7 @@ def test_each_change_leaves_a_backup_of_its_own(settings: Path, home: Path) -> N
 
 
 def test_the_default_is_changed_where_asked(settings: Path, home: Path) -> None:
-    """New keys stand above the tables, and beside the comment that they had before."""
+    """New keys go above the tables; a changed key keeps its comment."""
     home.mkdir()
     (home / "config.toml").write_text('model = "gpt-5.5" # best\n' + CONFIG)
     write(settings, home, "--default", "gpt")
@@ -276,7 +276,7 @@ def test_the_default_is_changed_where_asked(settings: Path, home: Path) -> None:
 
 
 def test_a_default_of_ours_gets_its_catalog(settings: Path, home: Path) -> None:
-    """A configuration written by hand becomes a whole one."""
+    """A configuration written by hand is completed."""
     home.mkdir()
     (home / "config.toml").write_text(
         'model = "gpt"\nmodel_provider = "translator"\n\n'
@@ -296,7 +296,7 @@ def test_a_default_of_ours_gets_its_catalog(settings: Path, home: Path) -> None:
 
 
 def test_a_profile_of_somebody_elses_is_left_alone(settings: Path, home: Path) -> None:
-    """Its name is not taken; nor is one that the configuration speaks of in the old way."""
+    """Its name is not used, nor is one that `config.toml` defines in the old way."""
     home.mkdir()
     (home / "gpt.config.toml").write_text('model = "gpt-5.5"\n')
     (home / "config.toml").write_text('profile = "kimi-k2-6"\n[profiles.chat-model]\nmodel = "x"\n')
@@ -351,7 +351,7 @@ def test_a_catalog_keeps_the_models_of_others(settings: Path, home: Path) -> Non
 
 
 def test_a_link_stays_a_link_and_a_mode_a_mode(settings: Path, home: Path, tmp_path: Path) -> None:
-    """Configurations are often kept elsewhere, and not for everybody to read."""
+    """Configurations are often links to files elsewhere, with restricted permissions."""
     home.mkdir()
     elsewhere = tmp_path / "dotfiles.toml"
     elsewhere.write_text(CONFIG)
@@ -382,7 +382,7 @@ def test_a_link_stays_a_link_and_a_mode_a_mode(settings: Path, home: Path, tmp_p
     ],
 )
 def test_whatever_toml_there_is_is_kept(settings: Path, home: Path, before: str) -> None:
-    """Every value stays, every line stays or has changed its value, and line ends stay."""
+    """Every other value, line and line end is kept."""
     home.mkdir()
     (home / "config.toml").write_bytes(before.encode())
     write(settings, home, "--default", "gpt")
@@ -407,7 +407,7 @@ def test_whatever_toml_there_is_is_kept(settings: Path, home: Path, before: str)
 def test_without_write_everything_is_printed_and_nothing_written(
     settings: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is printed is what an empty folder would get."""
+    """The output is the content for an empty folder."""
     assert main(["codex", "--config", str(settings), "--codex-home", str(home)]) == 0
     out, err = capsys.readouterr()
     assert not home.exists()
@@ -471,7 +471,7 @@ def test_a_file_that_cannot_be_kept_is_not_touched(
     sentence: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Nor is any other: all or nothing."""
+    """Nor is any other: either all files are written or none."""
     home.mkdir()
     content = text.encode() if isinstance(text, str) else text
     (home / name).write_bytes(content)

@@ -73,7 +73,7 @@ async def test_a_wrong_method_is_a_405_that_says_the_right_one(
         answer = await client.request(method, path)
     assert answer.status_code == 405
     assert answer.headers["allow"] == allow
-    assert error_of(answer)["message"] == f"{method} is not possible on {path}; possible: {allow}."
+    assert error_of(answer)["message"] == f"{method} is not allowed on {path}; allowed: {allow}."
 
 
 async def test_the_process_is_up() -> None:

@@ -1,4 +1,4 @@
-"""Single facts of a dialect in the settings: what they change, and what each mistake is called."""
+"""Facts of a dialect in the settings: their effect, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from translator import DIALECTS, Dialect
-from translator.dialects.table import all_facts, fact_lines
+from translator.common.toml import toml_lines
+from translator.dialects.table import all_facts
 from translator.dialects.think_tags import Tags
-from translator.service.config.facts import FACTS, resolved
-from translator.service.config.settings import SettingsError, read_table
+from translator.service.config.facts import FACTS, resolve_dialect
+from translator.service.config.loading import read_table
+from translator.service.config.settings import SettingsError
 from translator.service.models.table import ModelTable
 
 from .wire import COMPLETION, Call, ScriptedUpstream, client_of, make_settings
@@ -21,7 +23,7 @@ UP: dict[str, Any] = {"base_url": "https://api.fireworks.ai/inference/v1"}
 
 
 def dialect_of(toml: str, model: str = "m") -> Dialect:
-    """The dialect of a model under settings that hold these lines."""
+    """The dialect of a model with these lines in the settings."""
     text = '[upstreams.up]\nbase_url = "https://api.fireworks.ai/inference/v1"\n' + toml
     return ModelTable(read_table(tomllib.loads(text), {}), created=0).route(model).dialect
 
@@ -71,7 +73,7 @@ def test_false_takes_a_fact_away_that_can_be_none() -> None:
 @pytest.mark.parametrize("name", DIALECTS)
 def test_all_facts_that_are_printed_can_be_given(name: str) -> None:
     """What `translator dialects NAME` prints makes any dialect into that one."""
-    printed = "[upstreams.up.facts]\n" + "\n".join(fact_lines(all_facts(DIALECTS[name])))
+    printed = "[upstreams.up.facts]\n" + "\n".join(toml_lines(all_facts(DIALECTS[name])))
     dialect = dialect_of(printed)
     assert all_facts(dialect) == all_facts(DIALECTS[name])
     for fact in FACTS:
@@ -79,12 +81,12 @@ def test_all_facts_that_are_printed_can_be_given(name: str) -> None:
 
 
 def test_the_last_word_is_the_models() -> None:
-    """Dialect, its facts for the model, the upstream's facts, the model's own."""
-    known = resolved("fireworks", "accounts/x/models/gpt-oss-120b")
+    """Precedence: dialect, its facts for the model, the upstream's facts, the model's own."""
+    known = resolve_dialect("fireworks", "accounts/x/models/gpt-oss-120b")
     assert known.efforts == DIALECTS["fireworks"].for_model("gpt-oss").efforts
     assert known.models == ()
     of_upstream = {"efforts": {"low": {"a": 1}}, "images": False}
-    assert resolved("fireworks", "gpt-oss", of_upstream).efforts == {"low": {"a": 1}}
+    assert resolve_dialect("fireworks", "gpt-oss", of_upstream).efforts == {"low": {"a": 1}}
     toml = """
         facts = { efforts = { low = { a = 1 } }, images = false }
         [models."m"]
@@ -127,7 +129,7 @@ def test_every_mistake_is_reported_at_once_with_its_path() -> None:
     )
     path = "upstreams.up.facts"
     assert found == (
-        f"{path}.name: belongs to the dialect",
+        f"{path}.name: identifies the dialect and cannot be overridden",
         f"{path}.reasoning_feild: there is no such fact; did you mean reasoning_field?",
         f"{path}.reasoning_field: invalid enum value 'reasning'; known: reasoning_content, "
         "reasoning",

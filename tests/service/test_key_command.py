@@ -1,4 +1,4 @@
-"""`translator key new`: a key that is shown once, and a line that lets its client in."""
+"""`translator key new`: prints a new key, and the TOML that admits its client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from translator.__main__ import main
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 
 from .wire import ScriptedUpstream, client_of
 
@@ -27,7 +27,7 @@ def printed(capsys: pytest.CaptureFixture[str], name: str) -> tuple[str, dict[st
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["alice", "the second floor", "Ærø", 'a"b'])
-async def test_what_is_printed_lets_the_client_in(
+async def test_the_printed_toml_admits_the_client(
     upstream: ScriptedUpstream, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     key, table = printed(capsys, name)
@@ -44,7 +44,9 @@ async def test_what_is_printed_lets_the_client_in(
 
 
 @pytest.mark.parametrize("words", [["key"], ["key", "new"], ["key", "old", "a"], ["key", "new", ""], ["key", "new", "a\nb"]])  # fmt: skip
-def test_a_wrong_word_is_one_sentence(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+def test_a_wrong_argument_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -1,4 +1,4 @@
-"""The log: a line per request, as words or as JSON, with what an operator asks first."""
+"""The log: one line per request, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ async def say_hello_with_usage(call: Call) -> None:
     await call.end()
 
 
-async def test_a_line_of_json_has_the_facts_of_a_request(
-    upstream: ScriptedUpstream, log: Log
-) -> None:
+async def test_a_json_line_has_the_facts_of_a_request(upstream: ScriptedUpstream, log: Log) -> None:
     upstream.script = say_hello_with_usage
     headers = {"x-request-id": "mine-1", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
     async with client_of(make_settings(upstream.url, models=MODELS)) as client:
@@ -124,7 +122,7 @@ async def test_a_line_of_json_has_the_facts_of_a_request(
 
 
 @pytest.mark.parametrize("log", ["text"], indirect=True)
-async def test_a_line_of_words_is_one_line(upstream: ScriptedUpstream, log: Log) -> None:
+async def test_a_text_record_is_one_line(upstream: ScriptedUpstream, log: Log) -> None:
     upstream.script = say_hello_with_usage
     async with client_of(make_settings(upstream.url, models=MODELS)) as client:
         await client.post(PATH, json=ASK)
@@ -139,7 +137,7 @@ async def test_a_line_of_words_is_one_line(upstream: ScriptedUpstream, log: Log)
     assert "tokens=" not in bad
 
 
-async def test_a_failure_is_told_with_its_reason(upstream: ScriptedUpstream, log: Log) -> None:
+async def test_a_failure_is_logged_with_its_reason(upstream: ScriptedUpstream, log: Log) -> None:
     async def script(call: Call) -> None:
         if "temperature" in call.json:
             await call.answer({"error": {"message": "Unknown parameter: 'temperature'."}}, 400)
@@ -158,7 +156,7 @@ async def test_a_failure_is_told_with_its_reason(upstream: ScriptedUpstream, log
     assert "secret" not in "".join(log.lines)
 
 
-async def test_a_stream_that_fails_is_told_with_its_reason(
+async def test_a_stream_that_fails_is_logged_with_its_reason(
     upstream: ScriptedUpstream, log: Log
 ) -> None:
     async def script(call: Call) -> None:
@@ -175,9 +173,7 @@ async def test_a_stream_that_fails_is_told_with_its_reason(
     assert line["error"] == {"type": "server_error", "code": "upstream_error"}
 
 
-async def test_what_machines_ask_for_all_the_time_is_no_news(
-    upstream: ScriptedUpstream, log: Log
-) -> None:
+async def test_probes_are_logged_at_debug_level(upstream: ScriptedUpstream, log: Log) -> None:
     async with client_of(make_settings(upstream.url)) as client:
         for path in ("/healthz", "/readyz", "/metrics"):
             assert (await client.get(path)).status_code == 200
@@ -188,7 +184,7 @@ async def test_what_machines_ask_for_all_the_time_is_no_news(
 
 
 async def test_a_client_cannot_write_into_the_log(upstream: ScriptedUpstream, log: Log) -> None:
-    """Neither a second line, nor a field that is not its own."""
+    """Neither a second line nor another field."""
     async with client_of(make_settings(upstream.url)) as client:
         model = 'x\n{"level":"error"}", "status": 200'
         await client.post(PATH, json=ASK | {"model": model})
@@ -211,7 +207,7 @@ async def test_an_exception_is_a_field(log: Log) -> None:
     assert line["exception"].endswith("ValueError: one\ntwo")
 
 
-async def test_a_request_id_is_taken_returned_and_sent_upstream(
+async def test_a_request_id_is_returned_and_sent_upstream(
     upstream: ScriptedUpstream, log: Log
 ) -> None:
     async with client_of(make_settings(upstream.url)) as client:
@@ -242,10 +238,10 @@ async def test_a_request_id_is_taken_returned_and_sent_upstream(
         (f"00-{TRACE}-00f067aa0ba902b7-01", "x=" + "y" * 511, "parent"),
     ],
 )
-async def test_the_trace_of_a_client_goes_on_upstream(
+async def test_the_trace_context_of_a_client_is_sent_upstream(
     parent: str, state: str | None, carried: bool | str, upstream: ScriptedUpstream
 ) -> None:
-    """Without OpenTelemetry, too; and only where it is one."""
+    """Without OpenTelemetry, too; an invalid one is dropped."""
     headers = {"traceparent": parent} | ({} if state is None else {"tracestate": state})
     async with client_of(make_settings(upstream.url)) as client:
         await client.post(PATH, json=ASK, headers=headers)
@@ -273,8 +269,8 @@ async def test_serve_logs_json_when_asked(upstream: ScriptedUpstream) -> None:
     assert [line["outcome"] for line in lines if "duration_ms" in line] == ["completed"]
 
 
-def test_the_log_can_go_elsewhere() -> None:
-    """A live view keeps its lines apart."""
+def test_the_log_can_have_another_stream() -> None:
+    """The live view writes it above its rows."""
     stream = io.StringIO()
     root = logging.getLogger()
     before = root.handlers[:], root.level

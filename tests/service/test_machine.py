@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from translator.service.base.keys import new_key, store
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 
 from .wire import COMPLETION, HELLO, client_of
 

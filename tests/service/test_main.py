@@ -1,4 +1,4 @@
-"""The command line: what it prints, and what a wrong word costs."""
+"""The command line: its output, its usage errors and its exit codes."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     ),
     (
         ["serve", "--config", "x", "--upstream", "http://u"],
-        "--upstream belongs in the --config file",
+        "--upstream cannot be used with --config: set it in the file",
     ),
     (["serve", "--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
     (["serve", "--reasoning-events", "all"], "argument --reasoning-events: invalid choice: 'all'"),
@@ -209,7 +209,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["dialects", "x"], 'argument NAME: there is no dialect "x"; known: base, '),
     (
         ["dialects", "base", "--markdown"],
-        "dialects --markdown is a table of all, and takes no NAME",
+        "dialects --markdown prints all dialects, and takes no NAME",
     ),
     (["dialects", "--json", "--markdown"], "not allowed with argument --json"),
 ]
@@ -238,7 +238,7 @@ def test_a_file_with_several_mistakes_shows_them_all(
     file.write_text('[server]\nport = "x"\n[upstreams.a]\n')
     assert main(["serve", "--config", str(file)]) == 2
     assert capsys.readouterr().err == (
-        "translator: 2 mistakes in the settings:\n"
+        "translator: 2 errors in the settings:\n"
         "  server.port: expected int, got str\n"
         "  upstreams.a.base_url: is missing\n"
     )

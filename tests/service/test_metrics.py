@@ -1,4 +1,4 @@
-"""What Prometheus is told is what happened, in labels that nobody outside can choose."""
+"""Prometheus metrics are right, and clients and upstreams cannot choose their labels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ USAGE = {
 
 
 class Page:
-    """What `/metrics` says."""
+    """A scrape of `/metrics`."""
 
     def __init__(self, text: str) -> None:
         self.samples = [
@@ -115,7 +115,9 @@ async def test_a_stream_is_counted(upstream: ScriptedUpstream) -> None:
     assert page("requests_open") == page("streams_open") == 0
 
 
-async def test_an_answer_that_is_no_stream_has_no_first_token(upstream: ScriptedUpstream) -> None:
+async def test_an_answer_that_is_not_streamed_has_no_first_token(
+    upstream: ScriptedUpstream,
+) -> None:
     async with client_of(make_settings(upstream.url, models=MODELS)) as client:
         await client.post(PATH, json=ASK | {"stream": False})
         page = await scrape(client)
@@ -125,7 +127,7 @@ async def test_an_answer_that_is_no_stream_has_no_first_token(upstream: Scripted
     assert page("output_tokens_per_second_count") == 0
 
 
-async def test_what_is_open_is_told_while_it_is_open(upstream: ScriptedUpstream) -> None:
+async def test_gauges_count_open_requests(upstream: ScriptedUpstream) -> None:
     go = asyncio.Event()
 
     async def script(call: Call) -> None:
@@ -172,7 +174,7 @@ async def test_a_turn_on_a_websocket_is_a_request(upstream: ScriptedUpstream) ->
     assert page("time_to_first_token_seconds_count", model="small") == 1
 
 
-async def test_a_client_that_leaves_is_told_apart(upstream: ScriptedUpstream) -> None:
+async def test_a_client_that_leaves_has_its_own_outcome(upstream: ScriptedUpstream) -> None:
     async def script(call: Call) -> None:
         await call.head()
         await call.send(*HELLO[:2])
@@ -241,7 +243,7 @@ async def test_a_refusal_of_the_upstream_is_counted_by_kind(
     assert kind in UPSTREAM_KINDS
 
 
-async def test_an_upstream_that_is_not_there_is_counted() -> None:
+async def test_an_unreachable_upstream_is_counted() -> None:
     settings = make_settings("http://127.0.0.1:9/v1", models=MODELS, retries=0)
     async with client_of(settings) as client:
         await client.post(PATH, json=ASK)
@@ -301,7 +303,7 @@ async def test_another_attempt_is_a_retry(upstream: ScriptedUpstream) -> None:
     assert page("errors_total") == 0
 
 
-async def test_a_request_that_was_not_taken_is_a_retry(upstream: ScriptedUpstream) -> None:
+async def test_a_request_that_was_not_accepted_is_a_retry(upstream: ScriptedUpstream) -> None:
     async def script(call: Call) -> None:
         if len(upstream.calls) == 1:
             await call.answer({}, 503, headers={"retry-after": "0"})
@@ -317,7 +319,7 @@ async def test_a_request_that_was_not_taken_is_a_retry(upstream: ScriptedUpstrea
     assert page("upstream_calls_total") == 2
 
 
-async def test_what_is_passed_through_is_counted(upstream: ScriptedUpstream) -> None:
+async def test_a_chat_request_that_is_passed_through_is_counted(upstream: ScriptedUpstream) -> None:
     async def script(call: Call) -> None:
         if call.path.endswith("/models"):
             await call.answer({"data": []})
@@ -347,13 +349,13 @@ async def test_what_is_passed_through_is_counted(upstream: ScriptedUpstream) -> 
 async def test_the_lag_of_the_event_loop_is_measured(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LAG_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "LAG_INTERVAL_S", 0.01)
     async with client_of(make_settings(upstream.url)) as client, asyncio.timeout(BOUND_S):
         while (await scrape(client))("event_loop_lag_seconds_count") < 3:
             await asyncio.sleep(0.01)
 
 
-async def test_the_process_and_its_version_are_told(upstream: ScriptedUpstream) -> None:
+async def test_process_metrics_and_the_version(upstream: ScriptedUpstream) -> None:
     async with client_of(make_settings(upstream.url)) as client:
         page = await scrape(client)
         newer = await client.get("/metrics", headers={"accept": "application/openmetrics-text"})
@@ -372,7 +374,7 @@ async def test_metrics_can_be_switched_off(upstream: ScriptedUpstream) -> None:
 
 
 async def test_metrics_can_have_a_port_of_their_own(upstream: ScriptedUpstream) -> None:
-    """There, nothing else is answered; and they are nowhere else."""
+    """That port serves nothing else, and no other port serves metrics."""
     settings = make_settings(upstream.url, metrics_port=9464)
     async with client_of(settings) as client:
         assert (await client.get("/metrics")).status_code == 404
@@ -411,8 +413,8 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-async def test_processes_that_serve_together_are_added_up(upstream: ScriptedUpstream) -> None:
-    """Whichever is asked tells the sum, and what is open only of those that live."""
+async def test_the_metrics_of_several_processes_are_summed(upstream: ScriptedUpstream) -> None:
+    """Any process serves the sums; gauges sum only live processes."""
 
     async def script(call: Call) -> None:
         await call.head()
@@ -448,7 +450,7 @@ async def test_processes_that_serve_together_are_added_up(upstream: ScriptedUpst
     assert not folder.exists()
 
 
-def test_a_folder_that_the_operator_gives_is_emptied_and_kept(
+def test_the_operators_folder_is_emptied_and_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FOLDER, str(tmp_path))
@@ -461,7 +463,7 @@ def test_a_folder_that_the_operator_gives_is_emptied_and_kept(
 
 
 def test_an_application_has_metrics_of_its_own() -> None:
-    """Two in one process, as in tests, do not share their figures."""
+    """Two in one process, as in tests, do not share metrics."""
     settings = make_settings("http://up.test")
     first, second = Metrics(settings), Metrics(settings)
     first.websockets_open.inc()

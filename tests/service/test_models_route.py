@@ -7,7 +7,7 @@ import json
 import openai
 import pytest
 
-from translator.service.http import models_list as listing
+from translator.service.http import models_list
 
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, client_of, make_settings, serving
 
@@ -34,10 +34,10 @@ CODEX_NEEDS = frozenset(
     "slug display_name supported_reasoning_levels shell_type visibility supported_in_api priority"
     " base_instructions support_verbosity truncation_policy experimental_supported_tools".split()
 )
-"""Fields without which Codex 0.169 reads nothing of a catalog."""
+"""Fields that Codex 0.169 requires of a catalog entry."""
 
 QUERY = {"client_version": "0.169.0"}
-"""What Codex puts into its question."""
+"""The query of Codex's request."""
 
 
 def clock() -> float:
@@ -57,7 +57,7 @@ async def test_the_table_is_listed() -> None:
 
 
 async def test_the_list_holds_codex_catalog() -> None:
-    """Beside OpenAI's list, and the same for everybody: nobody else looks at it."""
+    """It stands beside OpenAI's list for every client: others ignore it."""
     settings = make_settings("http://up.test", models=MODELS, upstream={"dialect": "deepseek"})
     async with client_of(settings) as client:
         for query in ("", "?client_version=0.169.0"):
@@ -111,7 +111,7 @@ async def test_without_a_table_the_upstream_is_asked(upstream: ScriptedUpstream)
 
 
 async def test_codex_gets_a_catalog_of_the_upstreams_models(upstream: ScriptedUpstream) -> None:
-    """Made of the ids, the dialect, and the context window under whatever name; the rest stays."""
+    """It is made of ids, dialect, and context windows under any name; the rest is unchanged."""
     rows = [
         {"id": "a", "max_model_len": 1000, "context_length": 9},
         {"id": "b", "context_length": 2000},
@@ -189,18 +189,18 @@ async def test_a_refusal_goes_to_codex_as_it_is(upstream: ScriptedUpstream) -> N
 async def test_a_list_has_bounds(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a long one, the first models get an entry; one without end is an error."""
+    """Only the first models of a long list get a catalog entry; an endless list is an error."""
 
     async def script(call: Call) -> None:
         await call.answer({"data": [{"id": str(number)} for number in range(9)]})
 
     upstream.script = script
     async with client_of(make_settings(upstream.url)) as client:
-        monkeypatch.setattr(listing, "MAX_LISTED", 2)
+        monkeypatch.setattr(models_list, "MAX_LISTED", 2)
         listed = (await client.get("/v1/models", params=QUERY)).json()
         assert len(listed["data"]) == 9
         assert [model["slug"] for model in listed["models"]] == ["0", "1"]
-        monkeypatch.setattr(listing, "MAX_LIST_BYTES", 20)
+        monkeypatch.setattr(models_list, "MAX_LIST_BYTES", 20)
         answer = await client.get("/v1/models", params=QUERY)
     assert answer.status_code == 502
     assert "over 20 bytes" in answer.json()["error"]["message"]

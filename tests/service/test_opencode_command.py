@@ -1,4 +1,4 @@
-"""`translator opencode`: what it prints, what it writes, and what it leaves as it was."""
+"""`translator opencode`: its output, the file it writes, and the content it keeps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write(settings: Path, file: Path, *options: str) -> dict[str, Any]:
 
 
 def test_a_new_file_holds_the_provider_and_a_default(settings: Path, file: Path) -> None:
-    """Limits, images and reasoning are as the settings and the dialects say."""
+    """Limits, images and reasoning come from the settings and the dialects."""
     assert write(settings, file) == {
         "$schema": "https://opencode.ai/config.json",
         "provider": {
@@ -85,7 +85,7 @@ def test_a_new_file_holds_the_provider_and_a_default(settings: Path, file: Path)
 
 
 def test_chat_completions_name_the_field_of_reasoning(settings: Path, file: Path) -> None:
-    """Nobody translates there, so OpenCode must send reasoning back as the upstream wants it."""
+    """Nothing is translated there, so OpenCode must return reasoning in the upstream's field."""
     provider = write(settings, file, "--api", "chat")["provider"]["translator"]
     assert provider["npm"] == "@ai-sdk/openai-compatible"
     assert provider["models"]["chat"]["interleaved"] == {"field": "reasoning_content"}
@@ -141,7 +141,7 @@ def test_where_no_key_is_needed_a_word_stands_for_it(settings: Path, file: Path)
 def test_a_file_with_comments_is_left_alone(
     settings: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And without --write, what belongs in it is still printed."""
+    """And without --write, the configuration is still printed."""
     file.parent.mkdir()
     file.write_text('{\n  // mine\n  "theme": "dark"\n}\n')
     argv = ["opencode", "--config", str(settings), "--file", str(file)]

@@ -1,4 +1,4 @@
-"""Spans: one for a request, one for each call upstream, in the client's trace."""
+"""OpenTelemetry spans: one for a request, one for each call upstream, in the client's trace."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ TRACED = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=abc"}
 
 
 class Collected:
-    """Spans that a process would have sent."""
+    """Spans in memory instead of an exporter."""
 
     def __init__(self) -> None:
         self._memory = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self._memory))
-        self.watch = Spans(provider)
+        self.factory = Spans(provider)
 
     def of(self, kind: SpanKind) -> list[ReadableSpan]:
         return [span for span in self._memory.get_finished_spans() if span.kind is kind]
@@ -75,7 +75,7 @@ class Collected:
 def collected() -> Iterator[Collected]:
     found = Collected()
     yield found
-    found.watch.close()
+    found.factory.close()
 
 
 def ids(span: ReadableSpan) -> tuple[str, str]:
@@ -100,7 +100,7 @@ async def test_a_request_and_its_call_are_spans_of_the_clients_trace(
 
     upstream.script = script
     settings = make_settings(upstream.url, models=MODELS)
-    async with client_of(settings, observe=collected.watch) as client:
+    async with client_of(settings, observe=collected.factory) as client:
         ask = ASK | {"temperature": 0.5, "top_p": 0.25, "max_output_tokens": 50, "store": True}
         answer = await client.post(PATH, json=ask, headers=TRACED)
         await client.get("/healthz")
@@ -121,8 +121,8 @@ async def test_a_request_and_its_call_are_spans_of_the_clients_trace(
         "http.response.status_code": 200,
         "translator.request_id": answer.headers["x-request-id"],
         "translator.outcome": "completed",
-        "translator.dialects.dialect": "base",
-        "translator.wire.notices": ("ignored",),
+        "translator.dialect": "base",
+        "translator.notices": ("ignored",),
     }
     assert call.name == "chat accounts/up/models/m"
     assert call.attributes is not None
@@ -172,7 +172,7 @@ async def test_a_request_and_its_call_are_spans_of_the_clients_trace(
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_span_says_why_an_answer_ended(
+async def test_a_span_has_the_finish_reason(
     chunks: list[bytes], reason: str, stream: bool, upstream: ScriptedUpstream, collected: Collected
 ) -> None:
     async def script(call: Call) -> None:
@@ -182,7 +182,7 @@ async def test_a_span_says_why_an_answer_ended(
 
     upstream.script = script
     tools = [{"type": "function", "name": "ls", "parameters": {"type": "object"}}]
-    async with client_of(make_settings(upstream.url), observe=collected.watch) as client:
+    async with client_of(make_settings(upstream.url), observe=collected.factory) as client:
         await client.post(PATH, json=ASK | {"stream": stream, "tools": tools})
     assert collected.client.attributes is not None
     assert collected.client.attributes["gen_ai.response.finish_reasons"] == (reason,)
@@ -201,7 +201,7 @@ async def test_each_call_of_a_request_is_a_span(
 
     upstream.script = script
     settings = make_settings(upstream.url, models=MODELS, retries=1)
-    async with client_of(settings, observe=collected.watch) as client:
+    async with client_of(settings, observe=collected.factory) as client:
         await client.post(PATH, json=ASK | {"temperature": 0.5})
     calls = collected.of(SpanKind.CLIENT)
     assert [(span.attributes or {}).get("error.type") for span in calls] == [
@@ -222,7 +222,7 @@ async def test_each_call_of_a_request_is_a_span(
 
 async def test_a_failure_is_an_error_of_both_spans(collected: Collected) -> None:
     settings = make_settings("http://127.0.0.1:9/v1", retries=0)
-    async with client_of(settings, observe=collected.watch) as client:
+    async with client_of(settings, observe=collected.factory) as client:
         await client.post(PATH, json=ASK)
     for span, kind in ((collected.server, "unreachable"), (collected.client, "unreachable")):
         assert span.status.status_code is StatusCode.ERROR
@@ -233,10 +233,10 @@ async def test_a_failure_is_an_error_of_both_spans(collected: Collected) -> None
     assert collected.server.attributes["http.response.status_code"] == 502
 
 
-async def test_a_mistake_of_the_client_is_no_error_of_the_service(
+async def test_an_error_of_the_client_is_no_error_of_the_service(
     upstream: ScriptedUpstream, collected: Collected
 ) -> None:
-    async with client_of(make_settings(upstream.url), observe=collected.watch) as client:
+    async with client_of(make_settings(upstream.url), observe=collected.factory) as client:
         await client.post(PATH, json={"model": "m", "input": 3})
     span = collected.server
     assert span.status.status_code is StatusCode.UNSET
@@ -250,7 +250,7 @@ async def test_a_turn_on_a_websocket_is_a_span_of_the_handshakes_trace(
     upstream: ScriptedUpstream, collected: Collected
 ) -> None:
     settings = make_settings(upstream.url, models=MODELS)
-    async with serving(settings, observe=collected.watch) as base:
+    async with serving(settings, observe=collected.factory) as base:
         uri = f"ws{base[4:]}{PATH}"
         async with connect(uri, additional_headers=TRACED, open_timeout=BOUND_S) as socket:
             await socket.send(json.dumps({"type": "response.create"} | ASK))
@@ -262,10 +262,10 @@ async def test_a_turn_on_a_websocket_is_a_span_of_the_handshakes_trace(
     assert call.headers["traceparent"].split("-")[1:3] == list(ids(collected.client))
 
 
-async def test_what_is_passed_through_has_spans(
+async def test_a_chat_request_that_is_passed_through_has_spans(
     upstream: ScriptedUpstream, collected: Collected
 ) -> None:
-    async with client_of(make_settings(upstream.url), observe=collected.watch) as client:
+    async with client_of(make_settings(upstream.url), observe=collected.factory) as client:
         await client.post("/v1/chat/completions", json={"model": "m", "messages": []})
     assert collected.server.name == "POST /v1/chat/completions"
     assert collected.client.name == "chat m"
@@ -273,7 +273,7 @@ async def test_what_is_passed_through_has_spans(
     assert collected.client.attributes["gen_ai.operation.name"] == "chat"
 
 
-async def test_spans_hold_nothing_of_what_was_said(
+async def test_spans_hold_no_text_of_the_conversation(
     upstream: ScriptedUpstream, collected: Collected
 ) -> None:
     async def script(call: Call) -> None:
@@ -286,7 +286,7 @@ async def test_spans_hold_nothing_of_what_was_said(
 
     upstream.script = script
     settings = make_settings(upstream.url, key="sk-secret", upstream={"headers": {"x-a": "secret"}})
-    async with client_of(settings, observe=collected.watch) as client:
+    async with client_of(settings, observe=collected.factory) as client:
         for _ in range(2):
             await client.post(PATH, json=ASK, headers={"authorization": "Bearer secret"})
     spans = [*collected.of(SpanKind.SERVER), *collected.of(SpanKind.CLIENT)]
@@ -295,15 +295,15 @@ async def test_spans_hold_nothing_of_what_was_said(
         assert "secret" not in span.to_json()
 
 
-async def test_serve_sends_spans_where_the_environment_says(
+async def test_serve_exports_spans_as_the_environment_configures_it(
     upstream: ScriptedUpstream,
 ) -> None:
     collector = ScriptedUpstream()
 
-    async def take(call: Call) -> None:
+    async def accept(call: Call) -> None:
         await call.answer(b"", content_type="application/x-protobuf")
 
-    collector.script = take
+    collector.script = accept
     async with collector.running():
         env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url.removesuffix("/v1"),
@@ -325,7 +325,7 @@ async def test_serve_sends_spans_where_the_environment_says(
     assert b"secret" not in sent
 
 
-def test_traces_without_their_extra_are_a_sentence(
+def test_traces_without_the_extra_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in list(sys.modules):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from translator.service.base.drain import Drain
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 from translator.service.upstreams import client as upstream_module
 from translator.service.upstreams.health import CALL_COUNTS_S, PROBE_COUNTS_S, UpstreamHealth
 

@@ -1,4 +1,4 @@
-"""What must never get out, or in: secrets, other people's URLs, forged headers, bombs."""
+"""Security: no leaked secrets, fetched URLs, forged headers or decompression bombs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from translator.service.base.keys import new_key, store
-from translator.service.config.settings import Settings, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Settings
 
 from .wire import (
     BOUND_S,
@@ -47,7 +48,7 @@ PLANTED = (OPERATORS, TENANT, CLIENTS, COOKIE, SAID)
 
 
 def secretive(url: str, *, clients: bool = True, **server: Any) -> Settings:
-    """Settings in which everything that can be secret is."""
+    """Settings with a secret in each place that may hold one."""
     up = {"base_url": url, "api_key_env": "UP_KEY", "headers": {"x-tenant": TENANT}}
     table: dict[str, Any] = {"server": server, "upstreams": {"up": up}}
     if clients:
@@ -91,7 +92,7 @@ SCRIPTS = (refuse, refuse_the_key, drop, cut, nonsense, redirect)
 async def test_no_secret_is_in_a_log_or_an_answer(
     upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture, script: Any
 ) -> None:
-    """Whatever goes wrong, and at whatever level is logged; what users say is not logged either."""
+    """In no failure and at no log level; nor is the conversation logged."""
     caplog.set_level(logging.DEBUG)
     upstream.script = script
     headers = {"authorization": f"Bearer {CLIENTS}", "cookie": COOKIE}
@@ -155,7 +156,7 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize(("path", "body"), [(RESPONSES, ASK), (CHAT, ASK_CHAT)])
-async def test_no_header_of_a_client_goes_upstream_unless_it_must(
+async def test_only_listed_headers_of_a_client_are_sent_upstream(
     upstream: ScriptedUpstream, path: str, body: dict[str, Any]
 ) -> None:
     async with serving(secretive(upstream.url, clients=False)) as url, httpx.AsyncClient() as http:
@@ -171,10 +172,10 @@ async def test_no_header_of_a_client_goes_upstream_unless_it_must(
     assert "evil.test" not in json.dumps(call.headers)
 
 
-async def test_no_header_of_an_upstream_reaches_a_client_unless_it_must(
+async def test_only_listed_headers_of_an_upstream_reach_a_client(
     upstream: ScriptedUpstream,
 ) -> None:
-    """Neither what holds for one connection, nor cookies, nor what a browser would obey."""
+    """Neither hop-by-hop headers, nor cookies, nor those that a browser obeys."""
     odd = {
         "set-cookie": "a=b",
         "server": "odd",
@@ -202,7 +203,7 @@ async def test_no_header_of_an_upstream_reaches_a_client_unless_it_must(
 
 
 async def raw(url: str, request: bytes) -> bytes:
-    """What the service answers to these bytes."""
+    """The response to these bytes."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -220,10 +221,10 @@ SPLIT = "a\r\nx-injected: 1\r\n\r\nHTTP/1.1 200 OK"
 @pytest.mark.parametrize(
     "value", [b"a\x00b", b"a\rx-injected: 1", b"a\nx-injected: 1", b"\xff\xfe"]
 )
-async def test_a_forged_header_ends_where_it_began(
+async def test_a_forged_header_is_no_header(
     upstream: ScriptedUpstream, name: str, value: bytes
 ) -> None:
-    """It is refused, or it is one odd value; never a header of its own, here or upstream."""
+    """It is refused or stays part of a value; it is never a header, here or upstream."""
     body = json.dumps(ASK).encode()
     head = b"POST /v1/responses HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
     lines = b"Content-Length: %d\r\n%b: %b\r\n\r\n" % (len(body), name.encode(), value)
@@ -238,10 +239,10 @@ async def test_a_forged_header_ends_where_it_began(
 
 
 @pytest.mark.parametrize("model", [SPLIT, "a\nb", "a\x00b", "é" * 300, "\u2028"])
-async def test_nothing_that_is_asked_can_split_an_answer(
+async def test_no_request_can_split_a_response(
     upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture, model: str
 ) -> None:
-    """Model ids get into errors, logs and paths; all of them stay one line."""
+    """Model ids appear in errors, logs and paths, each of which stays one line."""
     caplog.set_level(logging.INFO, "translator")
     table = {"known": {"upstream": "up"}}
     async with serving(make_settings(upstream.url, models=table)) as url:
@@ -258,8 +259,8 @@ async def test_nothing_that_is_asked_can_split_an_answer(
 
 
 @pytest.mark.parametrize("name", ["x-ratelimit-remaining-requests", "retry-after", "content-type"])
-async def test_an_upstream_cannot_split_an_answer(upstream: ScriptedUpstream, name: str) -> None:
-    """Its header lines are its own; what is passed on of them is one line each."""
+async def test_an_upstream_cannot_split_a_response(upstream: ScriptedUpstream, name: str) -> None:
+    """Each of its headers that is passed on stays one line."""
 
     async def script(call: Call) -> None:
         await call.answer({"choices": []}, headers={name: "1\n x-injected: 1"})
@@ -275,7 +276,7 @@ async def test_an_upstream_cannot_split_an_answer(upstream: ScriptedUpstream, na
 
 @asynccontextmanager
 async def listener() -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that nobody has to do with; the URL of a file on it, and what it was asked."""
+    """An unrelated server: the URL of a file on it, and the requests that it received."""
     asked: list[bytes] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -290,7 +291,7 @@ async def listener() -> AsyncIterator[tuple[str, list[bytes]]]:
 
 
 async def test_urls_in_requests_are_never_fetched(upstream: ScriptedUpstream) -> None:
-    """Whatever names them: they are the upstream's to fetch, or are left out."""
+    """They are passed to the upstream, or dropped."""
     async with listener() as (url, asked), client_of(make_settings(upstream.url)) as client:
         parts: list[dict[str, Any]] = [
             {"type": "input_image", "image_url": url},
@@ -324,7 +325,7 @@ async def test_urls_in_requests_are_never_fetched(upstream: ScriptedUpstream) ->
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_an_upstream_cannot_send_us_elsewhere(
+async def test_redirects_of_an_upstream_are_not_followed(
     upstream: ScriptedUpstream, status: int
 ) -> None:
     async with listener() as (url, asked):
@@ -344,7 +345,7 @@ async def test_an_upstream_cannot_send_us_elsewhere(
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
 @pytest.mark.parametrize("path", [RESPONSES, CHAT, "/v1/responses/compact"])
-async def test_a_compressed_request_is_not_unpacked(
+async def test_a_compressed_request_is_not_decompressed(
     upstream: ScriptedUpstream, path: str, encoding: str
 ) -> None:
     body = gzip.compress(json.dumps(ASK).encode())
@@ -355,7 +356,7 @@ async def test_a_compressed_request_is_not_unpacked(
 
 
 def bomb(size: int) -> bytes:
-    """A stream that says nothing for `size` bytes, in a thousandth of them."""
+    """A gzip body of `size` bytes of SSE comments, compressed a thousandfold."""
     packer = zlib.compressobj(wbits=31)
     blank = b": keep-alive\n" * 8192
     packed = [packer.compress(blank) for _ in range(size // len(blank))]
@@ -363,10 +364,8 @@ def bomb(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_bomb_from_an_upstream_is_not_held(
-    upstream: ScriptedUpstream, stream: bool
-) -> None:
-    """It is unpacked piece by piece, and what says nothing is thrown away as it comes."""
+async def test_a_decompression_bomb_is_not_held(upstream: ScriptedUpstream, stream: bool) -> None:
+    """It is decompressed in chunks, and comments are dropped at once."""
     packed = bomb(32 * 1024 * 1024)
     assert len(packed) < 400_000
 
@@ -390,7 +389,7 @@ async def test_a_bomb_from_an_upstream_is_not_held(
     assert peak < 24 * 1024 * 1024
 
 
-async def test_a_bomb_in_an_error_is_not_held(upstream: ScriptedUpstream) -> None:
+async def test_a_decompression_bomb_in_an_error_is_not_held(upstream: ScriptedUpstream) -> None:
     packed = bomb(32 * 1024 * 1024)
 
     async def script(call: Call) -> None:

@@ -1,4 +1,4 @@
-"""What an operator can set, and what each mistake is called."""
+"""Settings: values, defaults, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import msgspec
 import pytest
 
 from translator import DIALECTS, Options
-from translator.service.config.settings import (
-    ModelSection,
-    Server,
-    SettingsError,
-    options,
+from translator.service.config.loading import (
     override,
     read_file,
     read_options,
     read_table,
+    translation_options,
 )
+from translator.service.config.settings import ModelSection, Server, SettingsError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tokenrouter.toml"
 UP: dict[str, Any] = {"base_url": "http://up.test/v1"}
@@ -112,8 +110,8 @@ def test_every_mistake_is_reported_at_once() -> None:
         "or https://",
         f'upstreams.fireworks.dialect: there is no dialect "firework"; known: {known}',
         'upstreams.fireworks.headers."x y": is not a header name',
-        "upstreams.fireworks.headers.Content-Length: is decided by the connection",
-        "upstreams.fireworks.headers.x-key: holds characters that a header cannot hold",
+        "upstreams.fireworks.headers.Content-Length: is set by the HTTP connection",
+        "upstreams.fireworks.headers.x-key: contains characters not allowed in a header",
         "upstreams.fireworks.api_key_env: the environment variable FIREWORKS_API_KEY is not set",
         'upstreams."my host".dialect: expected str, got int',
         'upstreams."my host".base_url: is missing',
@@ -145,7 +143,7 @@ def test_a_model_must_name_an_upstream_that_is_there() -> None:
             '"http://up.test:0/" is not a URL that starts with http:// or https://',
         ),
         ("http://[::1/v1", '"http://[::1/v1" is not a URL'),
-        ("http://up.test/a b", '"http://up.test/a b" holds a character that a URL cannot hold'),
+        ("http://up.test/a b", '"http://up.test/a b" contains a character not allowed in a URL'),
         (
             "http://me:secret@up.test/v1",
             "must not hold a user name or a password; use api_key_env or headers",
@@ -228,8 +226,8 @@ def test_a_key_comes_from_the_environment_and_is_never_shown() -> None:
     assert upstream.has_credential
     assert "secret" not in repr(settings)
     assert problems(table, {"UP_KEY": "a\x00b"}) == (
-        "upstreams.up.api_key_env: the environment variable UP_KEY holds characters that cannot "
-        "be in a key",
+        "upstreams.up.api_key_env: the environment variable UP_KEY contains characters not "
+        "allowed in a key",
     )
 
 
@@ -289,15 +287,15 @@ def test_the_command_line_wins_over_the_file() -> None:
     settings = override(read_table(table, {}), {"port": 2, "reasoning_events": "text"})
     assert (settings.server.port, settings.server.read_timeout_s) == (2, 7)
     assert settings.models["a"].options.reasoning_events == "text"
-    assert options(settings.server).reasoning_events == "text"
+    assert translation_options(settings.server).reasoning_events == "text"
 
 
 def test_every_option_of_the_core_can_be_set_for_all_and_for_one_model() -> None:
-    """The defaults are the core's; a model says otherwise for itself."""
+    """The defaults are the core's; a model overrides them for itself."""
     names = set(Options.__struct_fields__)
     assert names <= set(Server.__struct_fields__)
     assert names <= set(ModelSection.__struct_fields__)
-    assert options(Server()) == Options()
+    assert translation_options(Server()) == Options()
     table: dict[str, Any] = {
         "server": {"strict": True, "hosted_tools": "reject", "forward": ["seed", "mirostat"]},
         "upstreams": {"up": UP},
@@ -308,7 +306,7 @@ def test_every_option_of_the_core_can_be_set_for_all_and_for_one_model() -> None
     }
     settings = read_table(table, {})
     given = Options(strict=True, hosted_tools="reject", forward=("seed", "mirostat"))
-    assert options(settings.server) == given
+    assert translation_options(settings.server) == given
     assert settings.models["a"].options == given
     assert settings.models["b"].options == Options(forward=())
 
@@ -320,6 +318,6 @@ def test_what_is_translated_cannot_be_forwarded() -> None:
         "models": {"m": {"upstream": "up", "forward": ["tools"]}},
     }
     assert problems(table) == (
-        "server.forward: messages is translated, so it cannot go upstream unchanged",
-        'models."m".forward: tools is translated, so it cannot go upstream unchanged',
+        "server.forward: messages is translated, so it cannot be sent upstream unchanged",
+        'models."m".forward: tools is translated, so it cannot be sent upstream unchanged',
     )

@@ -13,7 +13,8 @@ from tests.invariants import check_wire
 from tests.replaying import chunk, numbered_ids, sse
 from translator import UpstreamError, UpstreamTimeout, encode_json, read_upstream_error
 from translator.service.base.errors import InternalError, Stopping
-from translator.service.config.settings import Server, read_options
+from translator.service.config.loading import read_options
+from translator.service.config.settings import Server
 from translator.service.models.table import ModelTable
 from translator.service.turns.adaptive import AdaptiveRequest, LearnedFacts
 from translator.service.turns.state import TurnState

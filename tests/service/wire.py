@@ -19,7 +19,8 @@ import httpx
 import uvicorn
 from starlette.types import ASGIApp, Message
 
-from translator.service.config.settings import Settings, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Settings
 from translator.service.http.app import create_app
 from translator.service.server.protocols import protocols
 

@@ -1,7 +1,7 @@
-"""A kept exchange as a fixture: what goes in as it came, what comes out as it is now.
+"""A fixture made from a capture: the recorded inputs, with the outcome of running them again.
 
-What came out then may have depended on time, on the ids of the day, or on a fault that has been
-mended since; a fixture depends on none. Of a body that broke off, it has what came.
+The recorded outcome may depend on the time, on ids, or on a bug that is fixed by now; that of a
+fixture does not. A body that broke off is kept as far as it was received.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Any
 
 import msgspec
 
-from translator.dialects.table import fact_lines
+from translator.common.toml import toml_lines
 from translator.request.compaction import after_compaction
 from translator.wire.json_values import as_list, as_object
 
-from .folder import Folder, NotKept, facts_of, http_text
+from .folder import Capture, CaptureError, facts_of, http_text
 from .notation import Summary, summary_of
-from .replay import given_by
-from .run import Given, Outcome, counted, run
+from .replay import inputs_of
+from .run import Inputs, Outcome, counting_ids, run
 
 MAX_LINE_CHARACTERS = 100
 """Longest JSON value that is written on one line."""
 
 
-def fixture_of(folder: Folder, title: str) -> dict[str, bytes]:
-    """The files of the fixture, by name; raises NotKept where it cannot be made."""
-    given = _alone(given_by(folder))
+def fixture_of(capture: Capture, title: str) -> dict[str, bytes]:
+    """The files of the fixture, by name. Raises CaptureError where it cannot be made."""
+    inputs = _self_contained(inputs_of(capture))
     try:
-        request = json.loads(given.request)
+        request = json.loads(inputs.request)
     except ValueError:
-        raise NotKept("the client's request is not JSON") from None
-    outcome = run(given, counted("024d"))
-    if given.body is None and given.refusal is None and not outcome.is_refusal:
-        raise NotKept("nothing came from the upstream")
+        raise CaptureError("the client's request is not JSON") from None
+    outcome = run(inputs, counting_ids("024d"))
+    if inputs.body is None and inputs.refusal is None and not outcome.is_refusal:
+        raise CaptureError("the upstream sent nothing")
     files: dict[str, Any] = {"request.json": request, "chat.json": outcome.chat}
     if request.get("stream"):
         files["events.jsonl"] = outcome.events
@@ -43,81 +43,80 @@ def fixture_of(folder: Folder, title: str) -> dict[str, bytes]:
     files["error.json"] = outcome.error
     texts = {name: _text(name, value) for name, value in files.items() if value is not None}
     for name in ("upstream.sse", "upstream.json"):
-        if (body := folder.content(name)) is not None:
+        if (body := capture.content(name)) is not None:
             texts[name] = body
-    if given.refusal is not None:
+    if inputs.refusal is not None:
         texts["upstream.http"] = http_text(
-            given.refusal.status, given.refusal.headers, given.refusal.body
+            inputs.refusal.status, inputs.refusal.headers, inputs.refusal.body
         )
-    texts["source.toml"] = _source(folder, title, outcome, request)
+    texts["source.toml"] = _source(capture, title, outcome, request)
     return texts
 
 
-def default_name(folder: Folder) -> str:
+def default_name(capture: Capture) -> str:
     """`<dialect>/<case>`, the case from the time and the model."""
-    kept = folder.kept
-    dialect = kept.dialect or "base"
-    case = re.sub(r"[^a-z0-9]+", "_", f"{kept.at[:19]} {kept.model}".lower()).strip("_")
+    manifest = capture.manifest
+    dialect = manifest.dialect or "base"
+    case = re.sub(r"[^a-z0-9]+", "_", f"{manifest.at[:19]} {manifest.model}".lower()).strip("_")
     return f"{dialect}/trace_{case[:60]}"
 
 
-def _alone(given: Given) -> Given:
-    """The same without anything remembered or waited for: whole in itself."""
-    given = msgspec.structs.replace(given, ends="whole", own_key=False)
-    if given.earlier is None:
-        return given
-    fields = msgspec.json.decode(given.request, type=dict[str, Any])
-    given_input: str | list[Any] = fields.get("input") or []
-    asked = (
-        [{"role": "user", "content": given_input}] if isinstance(given_input, str) else given_input
-    )
+def _self_contained(inputs: Inputs) -> Inputs:
+    """The same inputs with the previous response's items in the request, and a whole answer."""
+    inputs = msgspec.structs.replace(inputs, ends="whole", own_key=False)
+    if inputs.earlier is None:
+        return inputs
+    fields = msgspec.json.decode(inputs.request, type=dict[str, Any])
+    source: str | list[Any] = fields.get("input") or []
+    items = [{"role": "user", "content": source}] if isinstance(source, str) else source
     fields.pop("previous_response_id", None)
-    before = after_compaction(given.earlier)
-    request = msgspec.json.encode(fields | {"input": [*before, *asked]})
-    return msgspec.structs.replace(given, request=request, earlier=None)
+    earlier = after_compaction(inputs.earlier)
+    request = msgspec.json.encode(fields | {"input": [*earlier, *items]})
+    return msgspec.structs.replace(inputs, request=request, earlier=None)
 
 
-def _source(folder: Folder, title: str, outcome: Outcome, request: dict[str, Any]) -> bytes:
-    kept = folder.kept
-    upstream = f", upstream {kept.upstream.name}" if kept.upstream is not None else ""
+def _source(capture: Capture, title: str, outcome: Outcome, request: dict[str, Any]) -> bytes:
+    manifest = capture.manifest
+    upstream = f", upstream {manifest.upstream.name}" if manifest.upstream is not None else ""
     fact = (
-        f"Kept by `translator serve --trace` (version {kept.translator}) on {kept.at[:10]}: "
-        f"model {kept.model or 'none'}{upstream}, outcome {kept.outcome or 'none'}."
+        f"Captured by `translator serve --trace` (version {manifest.translator}) "
+        f"on {manifest.at[:10]}: model {manifest.model or 'none'}{upstream}, "
+        f"outcome {manifest.outcome or 'none'}."
     )
     head: dict[str, Any] = {
         "plan": [],
         "title": title,
         "fact": fact,
-        "dialect": folder.dialect.name,
+        "dialect": capture.dialect.name,
     }
-    lines = fact_lines(head)
-    expected = fact_lines(_expected(outcome, request))
+    lines = toml_lines(head)
+    expected = toml_lines(_expected(outcome, request))
     lines += ["", *expected] if expected else []
     tables = {
-        "options": kept.options,
-        "target": kept.target,
-        "dialect_fields": facts_of(folder.dialect, kept.target.get("model") or kept.model),
+        "options": manifest.options,
+        "target": manifest.target,
+        "dialect_fields": facts_of(capture.dialect, manifest.target.get("model") or manifest.model),
     }
     for name, table in tables.items():
         if table:
-            lines += ["", f"[{name}]", *fact_lines(table)]
+            lines += ["", f"[{name}]", *toml_lines(table)]
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _expected(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `source.toml` that tell what comes out."""
+    """The fields of `source.toml` that state the expected outcome."""
     final = outcome.events[-1]["response"] if outcome.events else outcome.response
     found = Summary() if final is None else summary_of(final, outcome.events or [])
     fields = msgspec.structs.asdict(found)
-    says = fields.pop("message")
+    message = fields.pop("message")
     fields["sealed"] = [msgspec.json.encode(blob).decode() for blob in found.sealed]
     fields["notices"] = [f"{notice.path} {notice.code}" for notice in outcome.notices]
     if outcome.error is not None:
         error = outcome.error["body"]["error"]
         fields |= {"http": outcome.error["status"], "headers": outcome.error["headers"]}
         fields |= {"code": error["code"], "param": error["param"]}
-        says = error["message"]
-    fields["says"] = says
+        message = error["message"]
+    fields["says"] = message
     return {name: value for name, value in fields.items() if value}
 
 
@@ -129,7 +128,7 @@ def _text(name: str, value: Any) -> bytes:  # noqa: ANN401 - any JSON
 
 
 def _indented(value: Any, indent: str = "") -> str:  # noqa: ANN401 - any JSON
-    """JSON on as few lines as fit."""
+    """JSON on as few lines as MAX_LINE_CHARACTERS allows."""
     line = json.dumps(value, ensure_ascii=False)
     table, array = as_object(value), as_list(value)
     if len(indent) + len(line) <= MAX_LINE_CHARACTERS or (table is None and array is None):

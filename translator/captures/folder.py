@@ -1,19 +1,19 @@
-"""One exchange as a folder.
+"""The capture format: one recorded exchange as a folder.
 
-    exchange.toml    what was in force, and what became of it
-    request.json     what the client sent
-    earlier.json     the items of the previous response, where a WebSocket remembers them
-    chat.json        the chat request that went upstream; of several, the last
-    upstream.sse     the upstream's answer to it: a stream,
-    upstream.json      one body,
-    upstream.http      or a refusal: status line, headers, body
-    events.jsonl     the events that the client got, one per line
-    response.json    the body that it got where it asked for no stream
-    error.json       the HTTP error that it got in place of an answer
-    attempt_1/, …    `chat.json` and the upstream's answer of each attempt before the last
+    exchange.toml    the manifest: settings in force, timing, outcome
+    request.json     the client's request body
+    earlier.json     the items of the previous response, on a WebSocket that remembers them
+    chat.json        the chat request sent upstream, of the last attempt
+    upstream.sse     the upstream's response to it: an event stream,
+    upstream.json      one JSON body,
+    upstream.http      or an HTTP error: status line, headers, body
+    events.jsonl     the events sent to the client, one per line
+    response.json    the response body, where the client asked for no stream
+    error.json       the HTTP error sent in place of an answer
+    attempt_1/, …    `chat.json` and the upstream's response of each earlier attempt
 
-So it is a fixture, but for `exchange.toml` and what was tried before. Bodies are as they came, byte
-for byte, with REMOVED in place of each key.
+Without `exchange.toml` and the earlier attempts it is a fixture. Bodies are stored byte for byte,
+with REMOVED in place of each key.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator import DIALECTS, Dialect, Notice, Options, Target
-from translator.dialects.table import fact_lines, own_facts
+from translator.common.toml import toml_lines
+from translator.dialects.table import own_facts
 from translator.wire.json_values import as_object
 
 EXCHANGE = "exchange.toml"
@@ -40,63 +41,63 @@ RESPONSE = "response.json"
 ERROR = "error.json"
 
 REMOVED = "[removed]"
-"""Stands where a key stood."""
+"""Replaces a key."""
 
 
-class NotKept(Exception):
-    """The folder holds no exchange that can be read; says why."""
+class CaptureError(Exception):
+    """The capture cannot be read or used; the message gives the reason."""
 
 
-class Answered(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the upstream answered. `broke` says why the answer ended before its end."""
+class UpstreamAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The upstream's response. `broke` is the reason why its body ended early."""
 
     name: str = ""
     own_key: bool = False
-    """The key was the operator's."""
+    """The request was sent with the operator's key."""
     status: int | None = None
     headers: dict[str, str] = {}
     broke: str = ""
     broke_status: int | None = None
-    """The HTTP status for that failure."""
+    """The HTTP status for the failure in `broke`."""
 
 
-class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`exchange.toml`. Times are in seconds from the request's beginning."""
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The content of `exchange.toml`. Times are in seconds from the request's beginning."""
 
     translator: str
-    """The version that kept it."""
+    """The version that wrote the capture."""
     id: str
     at: str
     method: str
     path: str
     client: str = ""
-    """Its name in the settings."""
+    """The client's name in the settings."""
     user_agent: str = ""
     model: str = ""
     status: int | None = None
     outcome: str = ""
     seconds: float = 0.0
     upstream_s: float | None = None
-    """When the upstream's status line was there."""
+    """When the upstream's status line was received."""
     output_s: float | None = None
-    """When the client got the first of the answer itself."""
+    """When the first output was sent to the client."""
     attempts: int = 0
     changed: list[str] = []
-    """Fields of the chat request that this upstream, asked before, did not take as they were."""
+    """Fields of the chat request that were changed because the upstream rejected them before."""
     left_out: list[str] = []
-    """What is not in the folder, and why."""
+    """The missing files, each with the reason."""
     notices: list[Notice] = []
-    upstream: Answered | None = None
+    upstream: UpstreamAnswer | None = None
     dialect: str = ""
-    """Empty where the request was refused before it was known where it goes."""
+    """Empty for a request that was refused before it was routed."""
     dialect_fields: dict[str, Any] = {}
-    """Facts that differ from those that the dialect has for the model."""
+    """Facts that differ from the dialect's facts for the model."""
     options: dict[str, Any] = {}
     target: dict[str, Any] = {}
 
     @property
     def passed_through(self) -> bool:
-        """Whether the client spoke chat itself, so that nothing was translated."""
+        """Whether the client sent a chat request, which is not translated."""
         return self.path.endswith("/chat/completions")
 
     @property
@@ -104,19 +105,19 @@ class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.outcome.startswith("client left")
 
 
-class Folder:
-    """A folder as it is read. Files that are not there are None."""
+class Capture:
+    """A capture, read from its folder. Missing files are None; raises CaptureError for bad ones."""
 
     def __init__(self, path: Path) -> None:
-        """Raises NotKept."""
+        """Raises CaptureError where the manifest is missing or invalid."""
         self.path = path
         text = self.content(EXCHANGE)
         if text is None:
-            raise NotKept(f"there is no {EXCHANGE} in it")
+            raise CaptureError(f"there is no {EXCHANGE} in it")
         try:
-            self.kept = msgspec.toml.decode(text, type=Kept)
+            self.manifest = msgspec.toml.decode(text, type=Manifest)
         except msgspec.DecodeError as error:
-            raise NotKept(f"{EXCHANGE}: {error}") from None
+            raise CaptureError(f"{EXCHANGE}: {error}") from None
 
     def content(self, name: str) -> bytes | None:
         try:
@@ -124,7 +125,7 @@ class Folder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise NotKept(f"{name} cannot be read: {error.strerror}") from None
+            raise CaptureError(f"{name} cannot be read: {error.strerror}") from None
 
     def json(self, name: str) -> Any:  # noqa: ANN401 - any JSON
         text = self.content(name)
@@ -141,11 +142,11 @@ class Folder:
         try:
             return None if text is None else msgspec.json.decode(text, type=list[Raw])
         except msgspec.DecodeError as error:
-            raise NotKept(f"{EARLIER}: {error}") from None
+            raise CaptureError(f"{EARLIER}: {error}") from None
 
     @property
     def body(self) -> bytes | None:
-        """What came of an answer of the upstream; None where it refused, or did not answer."""
+        """The body of the upstream's answer as far as it was received; None without one."""
         for name in ("upstream.sse", "upstream.json"):
             if (body := self.content(name)) is not None:
                 return body
@@ -153,73 +154,76 @@ class Folder:
 
     @property
     def refusal(self) -> bytes | None:
-        """The body of the upstream's refusal."""
+        """The body of the upstream's HTTP error."""
         text = self.content("upstream.http")
         return None if text is None else text.partition(b"\n\n")[2]
 
     @property
     def dialect(self) -> Dialect:
-        """The facts under which the last attempt was written and its answer read."""
+        """The facts in force for the last attempt."""
         try:
-            return dialect_with(self.kept, self.kept.dialect_fields)
+            return dialect_with(self.manifest, self.manifest.dialect_fields)
         except (KeyError, msgspec.ValidationError) as error:
-            raise NotKept(f"{EXCHANGE}: the dialect is not known: {error}") from None
+            raise CaptureError(f"{EXCHANGE}: the dialect is not known: {error}") from None
 
     @property
     def options(self) -> Options:
-        return msgspec.convert(self.kept.options, Options)
+        return msgspec.convert(self.manifest.options, Options)
 
     @property
     def target(self) -> Target:
-        return msgspec.convert(self.kept.target, Target)
+        return msgspec.convert(self.manifest.target, Target)
 
 
 def _decoded(name: str, text: bytes) -> Any:  # noqa: ANN401 - any JSON
     try:
         return json.loads(text)
     except ValueError as error:
-        raise NotKept(f"{name} is not JSON: {error}") from None
+        raise CaptureError(f"{name} is not JSON: {error}") from None
 
 
 # --- the facts in force -------------------------------------------------------------------------
 
 
 def facts_of(dialect: Dialect, model: str) -> dict[str, Any]:
-    """Where these facts differ from those that the dialect of this name has for the model."""
+    """The facts that differ from those of the known dialect of this name, for the model."""
     return own_facts(dialect, DIALECTS[dialect.name].for_model(model))
 
 
-def dialect_with(kept: Kept, fields: Mapping[str, Any]) -> Dialect:
-    """The dialect, with fields as TOML has them; raises KeyError and ValidationError."""
+def dialect_with(manifest: Manifest, fields: Mapping[str, Any]) -> Dialect:
+    """The dialect of a capture, with facts in their TOML form replaced.
+
+    Raises KeyError for an unknown name, ValidationError for a fact of a wrong type.
+    """
     kinds = {field.name: field.type for field in msgspec.structs.fields(Dialect)}
     facts = {
-        name: None  # which TOML does not have
+        name: None  # TOML has no null
         if value is False and kinds[name] is not bool
         else msgspec.convert(value, kinds[name])
         for name, value in fields.items()
     }
-    model = kept.target.get("model") or kept.model
+    model = manifest.target.get("model") or manifest.model
     return msgspec.structs.replace(
-        DIALECTS[kept.dialect or "base"].for_model(model), models=(), **facts
+        DIALECTS[manifest.dialect or "base"].for_model(model), models=(), **facts
     )
 
 
 # --- as text ------------------------------------------------------------------------------------
 
 
-def exchange_toml(kept: Kept) -> bytes:
+def exchange_toml(manifest: Manifest) -> bytes:
     """The text of `exchange.toml`."""
-    return "".join(f"{line}\n" for line in _lines(kept)).encode()
+    return "".join(f"{line}\n" for line in _lines(manifest)).encode()
 
 
-def _lines(kept: Kept) -> Iterator[str]:
+def _lines(manifest: Manifest) -> Iterator[str]:
     yield "# One exchange. `translator replay` and `translator fixture` read this folder."
-    fields: dict[str, Any] = msgspec.to_builtins(kept)
+    fields: dict[str, Any] = msgspec.to_builtins(manifest)
     tables = {name: table for name, value in fields.items() if (table := as_object(value))}
-    yield from fact_lines({name: one for name, one in fields.items() if name not in tables})
+    yield from toml_lines({name: one for name, one in fields.items() if name not in tables})
     for name, table in tables.items():
         yield f"\n[{name}]"
-        yield from fact_lines(table)
+        yield from toml_lines(table)
 
 
 def http_text(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -231,6 +235,6 @@ def http_text(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
 
 
 def body_name(body: bytes) -> str:
-    """The file that an answer's body belongs into: a stream, or one body."""
+    """The file name for an answer's body: an event stream, or one JSON body."""
     whole = body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[", b"<")
     return "upstream.json" if whole else "upstream.sse"

@@ -1,4 +1,4 @@
-"""A response in a few words, as `source.toml` of a fixture tells what is expected.
+"""The summary notation of a response, in which the `source.toml` of a fixture states expectations.
 
     R text                      reasoning
     M text                      a message of one text part
@@ -6,10 +6,10 @@
     F name call_id arguments    a function call; in a namespace, "namespace/name"
     C name call_id input        a custom tool call
     T type call_id body         a call of any other tool; the body is JSON
-    Z text                      a compaction, opened
+    Z text                      a compaction, unsealed
 
-A letter is followed by "!" when the item's status is "incomplete". A message of several parts has
-their notations joined by " + ". A call id that was made here is "*".
+A letter is followed by "!" when the item's status is "incomplete". The notations of a message's
+parts are joined by " + ". A call id that was generated here is "*".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from msgspec import Struct
 
 MADE_HERE = re.compile(r"call_\d{24}(?=\Z|~)")
-"""Call ids as they are counted where exchanges are run again."""
+"""Call ids as `run.counting_ids` generates them."""
 
 ACTIONS = {
     "tool_search_call": "arguments",
@@ -32,7 +32,7 @@ ACTIONS = {
 
 
 class Summary(Struct):
-    """What is told of a response."""
+    """A response in the notation; `cut` is the item that a failure left open."""
 
     items: list[str] = []
     cut: str | None = None
@@ -44,12 +44,12 @@ class Summary(Struct):
 
 
 def summary_of(response: dict[str, Any], events: list[Any]) -> Summary:
-    """The summary of a final response, and of the events that led to it."""
+    """The summary of a final response and its events."""
     output = response["output"]
     parts = [part for item in output for part in item.get("content", [])]
     error: dict[str, Any] = response["error"] or {}
     return Summary(
-        items=[item_in_words(item) for item in output],
+        items=[item_notation(item) for item in output],
         cut=_cut(events),
         citations=[
             f"{one['url']} {one['start_index']}-{one['end_index']} {one['title']}".rstrip()
@@ -67,8 +67,8 @@ def summary_of(response: dict[str, Any], events: list[Any]) -> Summary:
     )
 
 
-def item_in_words(item: dict[str, Any]) -> str:
-    """One item of the output."""
+def item_notation(item: dict[str, Any]) -> str:
+    """One output item in the notation."""
     mark = "!" if item.get("status") == "incomplete" else ""
     match item["type"]:
         case "reasoning":
@@ -99,7 +99,7 @@ def _call_id(item: dict[str, Any]) -> str:
 
 
 def _cut(events: list[Any]) -> str | None:
-    """The item that was announced and never closed, with what came of it."""
+    """The item that was added and never done, with the deltas sent so far."""
     added = [event for event in events if event["type"] == "response.output_item.added"]
     done = [event for event in events if event["type"] == "response.output_item.done"]
     if len(added) == len(done):
@@ -120,7 +120,7 @@ def _cut(events: list[Any]) -> str | None:
             item["arguments"] = text
         case _:
             item["input"] = text
-    return item_in_words(item)
+    return item_notation(item)
 
 
 def _status(response: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""What a client got, and what it would get now: the same, or where not.
+"""Replay: runs a captured exchange again and compares the outcome with the capture.
 
-Compared is all but ids that were made here, times, heartbeats, and the headers of errors. Where
-the client left, what it got must be the beginning of what there is now.
+The comparison leaves out ids generated here, times, heartbeats, and headers of errors. For a client
+that left, the captured events must be the beginning of the new ones.
 """
 
 from __future__ import annotations
@@ -16,90 +16,89 @@ from msgspec import Struct
 
 from translator.wire.errors import UpstreamError, UpstreamTimeout
 
-from .folder import CHAT, ERROR, EVENTS, REQUEST, RESPONSE, Answered, Folder, NotKept
-from .run import Ending, Given, Outcome, Refusal, counted, open_sealed, run
+from .folder import CHAT, ERROR, EVENTS, REQUEST, RESPONSE, Capture, CaptureError, UpstreamAnswer
+from .run import Ending, Inputs, Outcome, Refusal, counting_ids, run, unseal_in_place
 
 _OWN_ID = re.compile(r"\b([a-z]+_)(?:[0-9a-f]{32}|0{24})\b")
-"""Ids as the service makes them, and as they are counted here."""
+"""Ids as the service and `run.counting_ids` generate them."""
 
 _TIMES = ("created_at", "completed_at")
 
 
 class Comparison(Struct, frozen=True):
-    """One file of the folder, line by line; `diff` is empty where it holds what there is now."""
+    """One file of a capture, compared line by line; `diff` is empty where nothing changed."""
 
     name: str
     lines: int
     diff: list[str]
 
 
-def given_by(folder: Folder) -> Given:
-    """What was given in this exchange; raises NotKept where that is not in the folder."""
-    kept = folder.kept
-    request = folder.content(REQUEST)
+def inputs_of(capture: Capture) -> Inputs:
+    """The inputs of a captured exchange. Raises CaptureError where the capture lacks them."""
+    manifest = capture.manifest
+    request = capture.content(REQUEST)
     if request is None:
-        raise NotKept(_without(folder, REQUEST))
-    if kept.passed_through:
-        raise NotKept("its client spoke chat completions, so nothing was translated")
-    answered = kept.upstream or Answered()
-    body, refusal = folder.body, folder.refusal
-    if answered.status is not None and body is None and refusal is None:
-        raise NotKept(_without(folder, "the upstream's answer"))
-    return Given(
+        raise CaptureError(_missing(capture, REQUEST))
+    if manifest.passed_through:
+        raise CaptureError("its client sent a chat request, so nothing was translated")
+    answer = manifest.upstream or UpstreamAnswer()
+    body, refusal = capture.body, capture.refusal
+    if answer.status is not None and body is None and refusal is None:
+        raise CaptureError(_missing(capture, "the upstream's answer"))
+    return Inputs(
         request=request,
-        earlier=folder.earlier,
-        dialect=folder.dialect,
-        options=folder.options,
-        target=folder.target,
+        earlier=capture.earlier,
+        dialect=capture.dialect,
+        options=capture.options,
+        target=capture.target,
         body=body,
-        refusal=None
-        if refusal is None
-        else Refusal(answered.status or 0, answered.headers, refusal),
-        ends=_end(answered, client_left=kept.client_left),
-        own_key=answered.own_key,
+        refusal=None if refusal is None else Refusal(answer.status or 0, answer.headers, refusal),
+        ends=_end(answer, client_left=manifest.client_left),
+        own_key=answer.own_key,
     )
 
 
-def _end(answered: Answered, *, client_left: bool) -> Ending:
-    if answered.broke:
-        if answered.broke_status == HTTPStatus.GATEWAY_TIMEOUT:
-            return UpstreamTimeout(answered.broke)
-        return UpstreamError(answered.broke)
+def _end(answer: UpstreamAnswer, *, client_left: bool) -> Ending:
+    if answer.broke:
+        if answer.broke_status == HTTPStatus.GATEWAY_TIMEOUT:
+            return UpstreamTimeout(answer.broke)
+        return UpstreamError(answer.broke)
     return "open" if client_left else "whole"
 
 
-def _without(folder: Folder, what: str) -> str:
-    why = "; ".join(folder.kept.left_out)
+def _missing(capture: Capture, what: str) -> str:
+    why = "; ".join(capture.manifest.left_out)
     return f"{what} is not in it{f': {why}' if why else ''}"
 
 
-def replayed(folder: Folder) -> Outcome:
-    """The outcome of the exchange now, with ids that look like the service's; raises NotKept."""
-    return run(given_by(folder), counted("032x"))
+def replay(capture: Capture) -> Outcome:
+    """The new outcome, with ids that look like the service's. Raises CaptureError."""
+    return run(inputs_of(capture), counting_ids("032x"))
 
 
-def compared(folder: Folder, now: Outcome) -> list[Comparison]:
-    """What is in the folder beside what there is now; raises NotKept where nothing can be."""
+def compare(capture: Capture, now: Outcome) -> list[Comparison]:
+    """Each captured file beside the new outcome. Raises CaptureError where there is none."""
     found: list[Comparison] = []
-    chat = folder.json(CHAT)
+    chat = capture.json(CHAT)
     if chat is not None:
-        fields = set(folder.kept.changed)
-        found.append(_compare(CHAT, [_but(chat, fields)], [_but(now.chat or {}, fields)]))
-    error, events, response = folder.json(ERROR), folder.lines(EVENTS), folder.json(RESPONSE)
-    if error is not None and not folder.kept.dialect and now.error is None:
-        raise NotKept(f"it went nowhere: {error['body']['error']['message']}")
+        fields = set(capture.manifest.changed)
+        before, after = _without(chat, fields), _without(now.chat or {}, fields)
+        found.append(_compare(CHAT, [before], [after]))
+    error, events, response = capture.json(ERROR), capture.lines(EVENTS), capture.json(RESPONSE)
+    if error is not None and not capture.manifest.dialect and now.error is None:
+        raise CaptureError(f"it was never routed: {error['body']['error']['message']}")
     if error is not None:
-        headers = {"headers"}
-        found.append(_compare(ERROR, [_but(error, headers)], [_but(now.error or {}, headers)]))
+        before, after = _without(error, {"headers"}), _without(now.error or {}, {"headers"})
+        found.append(_compare(ERROR, [before], [after]))
     if events is not None:
-        before, after = _stream(events), _stream(now.events or [])
-        if folder.kept.client_left:
-            after = after[: len(before)]
-        found.append(_compare(EVENTS, before, after))
+        old, new = _normalized_events(events), _normalized_events(now.events or [])
+        if capture.manifest.client_left:
+            new = new[: len(old)]
+        found.append(_compare(EVENTS, old, new))
     if response is not None:
-        found.append(_compare(RESPONSE, [_settled(response)], [_settled(now.response or {})]))
+        found.append(_compare(RESPONSE, [_normalized(response)], [_normalized(now.response or {})]))
     if not found:
-        raise NotKept(_without(folder, "what became of it"))
+        raise CaptureError(_missing(capture, "its outcome"))
     return found
 
 
@@ -110,7 +109,7 @@ def _compare(name: str, before: list[Any], after: list[Any]) -> Comparison:
 
 
 def _text(values: list[Any]) -> list[str]:
-    """Values as lines: a stream's events one on each, anything else spread out."""
+    """JSON values as lines: one per event of a stream, otherwise indented."""
     indent = None if len(values) > 1 else 2
     lines = [json.dumps(one, ensure_ascii=False, indent=indent) for one in values]
     known: dict[str, str] = {}
@@ -121,21 +120,21 @@ def _text(values: list[Any]) -> list[str]:
     return _OWN_ID.sub(numbered, "\n".join(lines)).splitlines()
 
 
-def _stream(events: list[Any]) -> list[Any]:
-    """Events without heartbeats, numbered anew."""
+def _normalized_events(events: list[Any]) -> list[Any]:
+    """Events without heartbeats, renumbered."""
     first_two, rest = events[:2], events[2:]
-    flowing = [*first_two, *(one for one in rest if one["type"] != "response.in_progress")]
-    return [_settled(event) | {"sequence_number": at} for at, event in enumerate(flowing)]
+    counted = [*first_two, *(one for one in rest if one["type"] != "response.in_progress")]
+    return [_normalized(event) | {"sequence_number": at} for at, event in enumerate(counted)]
 
 
-def _settled(value: dict[str, Any]) -> dict[str, Any]:
-    """An event or a response without its times, and with what is sealed in it opened."""
-    open_sealed(value)
+def _normalized(value: dict[str, Any]) -> dict[str, Any]:
+    """An event or a response with its times set to 0 and its sealed content unsealed."""
+    unseal_in_place(value)
     for body in (value, value.get("response", {})):
         body.update((name, 0) for name in _TIMES if body.get(name) is not None)
     return value
 
 
-def _but(value: dict[str, Any], fields: set[str]) -> dict[str, Any]:
+def _without(value: dict[str, Any], fields: set[str]) -> dict[str, Any]:
     """An object without some of its fields."""
     return {name: one for name, one in value.items() if name not in fields}

@@ -1,4 +1,4 @@
-"""An exchange, run through the core once more.
+"""The exchange runner: one request and its upstream answer through the core, deterministically.
 
 Ids are counted and the clock stands still, so the outcome is the same in every run.
 """
@@ -31,10 +31,11 @@ class Refusal(Struct, frozen=True):
     body: bytes
 
 
-class Given(Struct, frozen=True, kw_only=True):
-    """All that decides what a client gets.
+class Inputs(Struct, frozen=True, kw_only=True):
+    """Everything that determines the outcome of an exchange.
 
-    `body` is as much as came of the upstream's answer.
+    `body` is the upstream's answer as far as it was received; `ends`, how it ended. `own_key`: the
+    request was sent with the operator's key.
     """
 
     request: bytes
@@ -49,10 +50,10 @@ class Given(Struct, frozen=True, kw_only=True):
 
 
 class Outcome(Struct):
-    """What becomes of it, as JSON values; None for what there is not.
+    """The outcome of an exchange, as JSON values; None for what it lacks.
 
-    An answer that fails before an item of it began has events and an error: which of the two the
-    client gets depends on how long it took.
+    An answer that fails before its first item has events and an error: which of them is sent to
+    the client depends on how long it took.
     """
 
     chat: Any = None
@@ -63,102 +64,102 @@ class Outcome(Struct):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the request is refused here, before anything goes upstream."""
+        """Whether the request was refused before anything was sent upstream."""
         return self.chat is None and self.error is not None
 
 
-def run(given: Given, new_id: Callable[[str], str]) -> Outcome:
-    """Run it. `new_id` makes ids that begin with the prefix that it is given."""
+def run(inputs: Inputs, new_id: Callable[[str], str]) -> Outcome:
+    """Run an exchange. `new_id(prefix)` generates ids that begin with the prefix."""
     outcome = Outcome()
     try:
         t = translator.Translation(
-            given.request,
-            dialect=given.dialect,
-            options=given.options,
-            target=given.target,
-            earlier=given.earlier,
+            inputs.request,
+            dialect=inputs.dialect,
+            options=inputs.options,
+            target=inputs.target,
+            earlier=inputs.earlier,
             response_id="resp_" + "0" * 24,
             created_at=3,
             now=lambda: 5,
             new_id=new_id,
-            judge=lambda error: _judged(error, own_key=given.own_key),
+            judge=lambda error: _judged(error, own_key=inputs.own_key),
         )
     except TranslatorError as error:
         outcome.error = error_answer(error)
         return outcome
     outcome.notices = t.notices
     if not t.wants_answer:
-        outcome.events = _opened(t.skip())
-        outcome.response = opened(t.response)
+        outcome.events = _as_json(t.skip())
+        outcome.response = as_json(t.response)
         return outcome
     outcome.chat = json.loads(t.chat_body)
     try:
-        if given.refusal is not None:
-            raise _refused(given, t.chat_body)
-        _answer(given, t, outcome)
+        if inputs.refusal is not None:
+            raise _refused(inputs, t.chat_body)
+        _answer(inputs, t, outcome)
     except TranslatorError as error:
         outcome.error = error_answer(error)
     return outcome
 
 
-def _answer(given: Given, t: translator.Translation, outcome: Outcome) -> None:
-    if given.body is None:
-        if isinstance(given.ends, UpstreamError):
-            raise given.ends
+def _answer(inputs: Inputs, t: translator.Translation, outcome: Outcome) -> None:
+    if inputs.body is None:
+        if isinstance(inputs.ends, UpstreamError):
+            raise inputs.ends
         return
     if not t.request.stream:
-        if isinstance(given.ends, UpstreamError):
-            raise given.ends
-        outcome.response = opened(t.complete(given.body))
+        if isinstance(inputs.ends, UpstreamError):
+            raise inputs.ends
+        outcome.response = as_json(t.complete(inputs.body))
         return
-    events = [*t.start(), *t.receive(given.body)]
-    if given.ends != "open":
-        events += t.close(given.ends if isinstance(given.ends, UpstreamError) else None)
-    outcome.events = _opened(events)
+    events = [*t.start(), *t.receive(inputs.body)]
+    if inputs.ends != "open":
+        events += t.close(inputs.ends if isinstance(inputs.ends, UpstreamError) else None)
+    outcome.events = _as_json(events)
     if t.error is not None and not t.produced:
         raise t.error
 
 
-def _refused(given: Given, sent: bytes) -> UpstreamError:
-    refusal = given.refusal
+def _refused(inputs: Inputs, sent: bytes) -> UpstreamError:
+    refusal = inputs.refusal
     assert refusal is not None
     error = translator.read_upstream_error(
         refusal.status,
         refusal.body,
         retry_after=refusal.headers.get("retry-after"),
-        silent_overflow=given.dialect.overflows_silently(len(sent)),
+        silent_overflow=inputs.dialect.overflows_silently(len(sent)),
     )
-    return _judged(error, own_key=given.own_key)
+    return _judged(error, own_key=inputs.own_key)
 
 
 def _judged(error: UpstreamError, *, own_key: bool) -> UpstreamError:
     return CredentialRefused() if own_key and error.status_hint in (401, 403) else error
 
 
-def counted(form: str) -> Callable[[str], str]:
-    """Ids that count: `form` is how a number stands in one, as in "024d"."""
+def counting_ids(form: str) -> Callable[[str], str]:
+    """An id generator that counts; `form` is the format of the number, as in "024d"."""
     count = itertools.count(1)
     return lambda prefix: f"{prefix}{next(count):{form}}"
 
 
 def error_answer(error: TranslatorError) -> dict[str, Any]:
-    """An error as the HTTP answer that it becomes."""
+    """The HTTP response for an error."""
     return {"status": error.status_hint, "headers": error.headers, "body": error.envelope()}
 
 
-def _opened(events: Sequence[Event]) -> list[Any]:
-    return [opened(event) for event in events]
+def _as_json(events: Sequence[Event]) -> list[Any]:
+    return [as_json(event) for event in events]
 
 
-def opened(value: Event | Response) -> Any:  # noqa: ANN401 - any JSON
-    """An event or a response as JSON, what is sealed in it opened."""
+def as_json(value: Event | Response) -> Any:  # noqa: ANN401 - any JSON
+    """An event or a response as JSON, with its sealed content unsealed."""
     body = json.loads(translator.encode_json(value))
-    open_sealed(body)
+    unseal_in_place(body)
     return body
 
 
-def open_sealed(body: dict[str, Any]) -> None:
-    """Put what is sealed in an event or a response in its place: its packing may differ."""
+def unseal_in_place(body: dict[str, Any]) -> None:
+    """Replace sealed content by its plain form: compression may differ between versions."""
     items: list[dict[str, Any]] = [body.get("item") or {}]
     items += body.get("response", body).get("output", [])
     for item in items:

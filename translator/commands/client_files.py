@@ -1,7 +1,7 @@
-"""What the commands that set up a client share: their options, and files that are kept.
+"""Client configuration: options and file writing shared by `codex` and `opencode`.
 
-A file that changes leaves its old text beside it (`config.toml.bak`, then `.bak2`, …). One that
-would stay the same is not touched, so a second run changes nothing and leaves no backup.
+A changed file leaves a backup beside it (`config.toml.bak`, then `.bak2`, …). A file that would not
+change is not written, so a second run changes nothing and leaves no backup.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .settings import add_settings, mistakes_told, service_needed, settings_of
-from .terminal import Parser, UsageError
+from .common import Parser, UsageError, whole_number
+from .settings import add_settings, service_imports, settings_errors, settings_of
 
 if TYPE_CHECKING:
     from translator.setup.client import Setup
 
 
 class _AnyVariable(dict[str, str]):
-    """An environment in which each variable is set: a key is not needed to write its name down."""
+    """An environment in which every variable is set: only the name of a key is needed here."""
 
     def get(self, name: str, default: object = None) -> str:
         return "not needed here"
 
 
 def add_setup(parser: Parser) -> None:
-    """The options that say which service, which models, and whether to write."""
+    """Add the options that select the service, the models, and whether to write."""
     add_settings(parser)
     add = parser.add_argument
     add(
@@ -39,34 +39,34 @@ def add_setup(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="a model to set up, as often as there are models (default: all in the --config file; "
-        "needed with --upstream, where any model is accepted)",
+        help="a model to configure, may be repeated (default: all in the --config file; required "
+        "with --upstream, which serves every model)",
     )
     add(
         "--default",
         metavar="NAME",
-        help="the model that the client begins with (default: as it is; the first one where there "
-        "is no configuration yet)",
+        help="the client's default model (default: unchanged; the first one where there is no "
+        "configuration yet)",
     )
     add(
         "--context-window",
-        type=_tokens,
+        type=whole_number("a number of tokens", lowest=1),
         metavar="TOKENS",
-        help="context window of the models of which the settings do not say it (default: none)",
+        help="context window of models for which the settings have none (default: none)",
     )
     add(
         "--base-url",
         metavar="URL",
-        help="where the client finds the service (default: as it listens, on this machine: "
+        help="URL of the service (default: where it listens on this machine: "
         "http://127.0.0.1:8080/v1)",
     )
     key = parser.add_mutually_exclusive_group()
     key.add_argument(
         "--key-env",
         metavar="NAME",
-        help="environment variable from which the client takes the upstream's key (default: "
-        "TRANSLATOR_API_KEY; none when the settings hold the key or the upstream is on this "
-        "machine)",
+        help="environment variable from which the client reads its key (default: "
+        "TRANSLATOR_API_KEY; none when the settings have the upstream's key or the upstream is on "
+        "this machine)",
     )
     key.add_argument(
         "--no-key", action="store_true", help="the client needs no key (default: see --key-env)"
@@ -74,19 +74,19 @@ def add_setup(parser: Parser) -> None:
     add(
         "--write",
         action="store_true",
-        help="write it into the client's own files, keeping what is there, with a backup of each "
-        "file that changes (default: print it)",
+        help="write to the client's own files, keeping other settings, with a backup of each "
+        "changed file (default: print)",
     )
 
 
 def setup_of(
     options: argparse.Namespace, command: str, *, usual_key_env: str | None = None
 ) -> Setup:
-    """What the options ask for; raises UsageError."""
+    """The setup that the options select; raises UsageError."""
     settings = settings_of(options, command, environ=_AnyVariable())
-    with service_needed(command):
+    with service_imports(command):
         from translator.setup.client import DEFAULT_KEY_ENV, setup
-    with mistakes_told():
+    with settings_errors():
         return setup(
             settings,
             models=options.model,
@@ -99,7 +99,7 @@ def setup_of(
 
 
 def checked_default(options: argparse.Namespace, setup: Setup) -> str | None:
-    """The model that `--default` names; raises UsageError when it is not one of ours."""
+    """The model that `--default` names; raises UsageError for an unknown one."""
     models = [model.id for model in setup.models]
     if options.default is not None and options.default not in models:
         known = ", ".join(models)
@@ -109,7 +109,7 @@ def checked_default(options: argparse.Namespace, setup: Setup) -> str | None:
 
 
 def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
-    """What is to be done before the client is started, and what will be missed."""
+    """The steps before the client starts, after a note on unknown context windows."""
     lines: list[str] = []
     if unbounded := [model.id for model in setup.models if model.context_window is None]:
         lines.append(
@@ -121,18 +121,18 @@ def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
     words = [word for name, v in given.items() if v is not None for word in (f"--{name}", str(v))]
     lines.append(f"start the service:  translator serve {shlex.join(words)}")
     if setup.key_env is not None:
-        lines.append(f"give it the key:    export {setup.key_env}=...")
+        lines.append(f"set its key:        export {setup.key_env}=...")
     return lines
 
 
 def texts_in(folder: Path, *patterns: str) -> dict[str, str]:
-    """The text of each file in a folder that fits one of the patterns; raises UsageError."""
+    """The text of each file in a folder that matches a pattern; raises UsageError."""
     paths = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
     return {path.name: text_of(path) for path in paths}
 
 
 def text_of(path: Path) -> str:
-    """A file's text, its line ends as they are; raises UsageError."""
+    """The text of a file with its line ends unchanged; raises UsageError."""
     try:
         return path.read_bytes().decode("utf-8")
     except OSError as error:
@@ -142,19 +142,19 @@ def text_of(path: Path) -> str:
 
 
 def write_all(folder: Path, texts: Mapping[str, str]) -> None:
-    """Bring files up to date and say of each what was done; raises UsageError."""
+    """Write the files that differ, and print a line for each; raises UsageError."""
     for name, text in texts.items():
         path = folder / name
         try:
-            print(_written(path, text))
+            print(_update(path, text))
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _written(path: Path, text: str) -> str:
-    """Write one file, if it has to be; what was done, in a line."""
+def _update(path: Path, text: str) -> str:
+    """Write one file if its text differs; returns the line to print."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    real = path.resolve()  # a link to a file elsewhere stays a link
+    real = path.resolve()  # keep a symbolic link
     if not real.exists():
         _replace(real, text)
         return f"wrote      {path}"
@@ -174,7 +174,7 @@ def _free_backup(path: Path) -> Path:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a text in a file's place at once: a client never reads half of it."""
+    """Replace a file atomically, so that no client reads half of it."""
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -186,9 +186,3 @@ def _replace(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
-
-
-def _tokens(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens")
-    return int(text)

@@ -1,4 +1,4 @@
-"""`translator codex`: what Codex CLI needs to use the service, printed or written."""
+"""`translator codex`: prints or writes Codex CLI's configuration for the service."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 
 from .client_files import add_setup, checked_default, setup_of, start_lines, texts_in, write_all
-from .settings import mistakes_told, service_needed
-from .terminal import Commands
+from .common import Commands
+from .settings import service_imports, settings_errors
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "codex",
-        help="print or write what Codex CLI needs to use the service",
-        description="Prints the files that Codex CLI needs to use this service: the provider in "
-        "config.toml, a profile for each model, and the catalog that says what each model can do. "
-        "--write puts them into Codex's folder.",
+        help="print or write the configuration of Codex CLI",
+        description="Prints the files with which Codex CLI uses this service: the provider in "
+        "config.toml, a profile for each model, and the catalog of the models' capabilities. "
+        "--write writes them to Codex's folder.",
     )
     add_setup(parser)
     parser.add_argument(
@@ -31,19 +31,19 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    with service_needed("codex"):
+    with service_imports("codex"):
         from translator.setup.codex import CATALOG, Folder
     home: Path = options.codex_home or Path(os.environ.get("CODEX_HOME") or "~/.codex")
     home = home.expanduser()
     texts = texts_in(home, "*config.toml", CATALOG) if options.write else {}
-    with mistakes_told():
+    with settings_errors():
         folder = Folder(texts)
     setup = setup_of(options, "codex", usual_key_env=folder.key_env)
     default = folder.default(setup.models, checked_default(options, setup))
-    with mistakes_told():
+    with settings_errors():
         files = folder.files(setup, default)
     if options.write:
-        write_all(home, dict(reversed(files.items())))  # what is referred to is there first
+        write_all(home, dict(reversed(files.items())))  # referenced files first
     else:
         for name, text in files.items():
             print(f"# {home / name}\n{text}")

@@ -1,4 +1,4 @@
-"""`translator convert`: a Responses request in, the chat request out."""
+"""`translator convert`: prints the chat request for a Responses request."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import msgspec
 
 import translator
 
-from .terminal import Commands, add_dialect, read, sentence, translation, write
+from .common import Commands, add_dialect, one_line, read, translation, write
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "convert",
-        help="print the chat request that a Responses request becomes",
+        help="print the chat request for a Responses request",
         description="Reads a Responses request and prints the chat request that would be sent "
-        "upstream. What is lost on the way is printed on stderr, one notice per line.",
+        "upstream. Notices of what was dropped or weakened go to stderr, one per line.",
     )
     parser.add_argument(
         "request",
         nargs="?",
         default="-",
         metavar="FILE",
-        help="the request, JSON (default: -, standard input)",
+        help="the request in JSON (default: -, standard input)",
     )
     add_dialect(parser)
     parser.set_defaults(run=run)
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         converted = translation(read(options.request), options.dialect)
     except translator.InvalidRequest as error:
-        print(sentence(error), file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 1
     write(msgspec.json.format(converted.chat_body, indent=2) + b"\n")
     for notice in converted.notices:

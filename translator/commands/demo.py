@@ -1,20 +1,20 @@
-"""`translator demo`: a streamed request through all of it, without key or network."""
+"""`translator demo`: shows a streamed request on both sides of the service."""
 
 from __future__ import annotations
 
-from .settings import service_needed
-from .terminal import Commands
+from .common import Commands
+from .settings import service_imports
 
 
 def add(commands: Commands) -> None:
     commands.add_parser(
         "demo",
-        help="show a streamed request on both sides of the wire; needs no key and no network",
-        description="",  # its options are its own, and so is its help
+        help="show a streamed request on both sides of the service; needs no key and no network",
+        description="",  # the demo parses its own options
     )
 
 
 def run(words: list[str]) -> int:
-    with service_needed("demo"):
+    with service_imports("demo"):
         from translator.demo import conversation as demo
     return demo.run(words)

@@ -1,4 +1,4 @@
-"""`translator dialects`: what is known of each kind of upstream."""
+"""`translator dialects`: prints the known dialects and their facts."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import msgspec
 import translator
 from translator.dialects import table as dialect_table
 
-from .terminal import Commands, UsageError, dialect, write
+from .common import Commands, UsageError, dialect, write
 
 PLAIN_WIDTH = 100
-"""Columns of a table that goes to a file or a pipe."""
+"""Width of the table in a file or a pipe, in columns."""
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "dialects",
-        help="print what is known of each kind of upstream",
-        description="Prints the known dialects and the facts in which each differs from base, in "
-        "TOML: a line can be copied into [upstreams.NAME.facts] of a settings file.",
+        help="print the known dialects and their facts",
+        description="Prints the known dialects and the facts in which each differs from base. The "
+        "facts are in TOML, for [upstreams.NAME.facts] of a settings file.",
     )
     parser.add_argument(
         "dialect",
         nargs="?",
         metavar="NAME",
         type=dialect,
-        help="print all facts of this one (default: the differences of all)",
+        help="print all facts of this dialect (default: the differences of all dialects)",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "--json", action="store_true", help="all facts as JSON (default: for people to read)"
+        "--json", action="store_true", help="print all facts as JSON (default: as text)"
     )
     form.add_argument(
-        "--markdown", action="store_true", help="the table of the README (default: no)"
+        "--markdown", action="store_true", help="print the table of the README (default: no)"
     )
     parser.set_defaults(run=run)
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         write(msgspec.json.format(encoded, indent=2) + b"\n")
     elif options.markdown:
         if one is not None:
-            raise UsageError("dialects --markdown is a table of all, and takes no NAME")
+            raise UsageError("dialects --markdown prints all dialects, and takes no NAME")
         write(dialect_table.markdown().encode())
     elif one is not None:
         write(dialect_table.details(one, width).encode())

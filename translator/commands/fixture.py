@@ -1,4 +1,4 @@
-"""`translator fixture`: an exchange that was kept becomes a case of the tests."""
+"""`translator fixture`: turns a captured exchange into a test fixture."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from translator.captures.fixture import default_name, fixture_of
-from translator.captures.folder import Folder, NotKept
+from translator.captures.folder import Capture, CaptureError
 
-from .terminal import Commands, UsageError
+from .common import Commands, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 
@@ -17,19 +17,21 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "fixture",
-        help="make a test case of an exchange that was kept",
-        description="Makes a fixture of a folder that serve --trace has kept: the request, the "
-        "chat request, the upstream's answer, and what comes out of it now. Read what it wrote "
-        "before you keep it: what was said is in there.",
+        help="turn a captured exchange into a test fixture",
+        description="Turns an exchange captured by serve --trace into a test fixture: the request, "
+        "the chat request, the upstream's response, and the current output. Review the files "
+        "before you commit them: they contain all message content.",
     )
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="the exchange (default: none, it must be given)")
+    add("folder", metavar="FOLDER", help="the captured exchange")
     add(
         "--name",
         metavar="UPSTREAM/CASE",
-        help="the name of the fixture (default: the dialect, and the time and model)",
+        help="name of the fixture (default: the dialect; the time and the model)",
     )
-    add("--to", metavar="DIR", default="fixtures", help="where it goes (default: fixtures)")
+    add(
+        "--to", metavar="DIR", default="fixtures", help="folder of the fixtures (default: fixtures)"
+    )
     add(
         "--title",
         metavar="TEXT",
@@ -41,11 +43,11 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        folder = Folder(Path(options.folder))
-        files = fixture_of(folder, options.title)
-    except NotKept as error:
+        capture = Capture(Path(options.folder))
+        files = fixture_of(capture, options.title)
+    except CaptureError as error:
         raise UsageError(f"{options.folder} cannot become a fixture: {error}") from None
-    name = options.name or default_name(folder)
+    name = options.name or default_name(capture)
     if not _NAME.fullmatch(name):
         raise UsageError(f"--name: {name!r} is not of the form UPSTREAM/CASE")
     place = Path(options.to) / name
@@ -54,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         for file, content in files.items():
             (place / file).write_bytes(content)
     except FileExistsError:
-        raise UsageError(f"{place} is there already; --name gives it another name") from None
+        raise UsageError(f"{place} exists already; choose another --name") from None
     except OSError as error:
         raise UsageError(f"{place} cannot be written: {error.strerror}") from None
     for file in files:

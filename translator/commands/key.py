@@ -1,43 +1,40 @@
-"""`translator key`: keys by which the service knows its clients."""
+"""`translator key`: creates keys for clients of the service."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 
-from .settings import service_needed
-from .terminal import Commands
+from translator.common.toml import toml_key
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+from .common import Commands
+from .settings import service_imports
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "key",
-        help="make a key for a client of the service",
-        description="Makes the keys of [clients] in a settings file. The key itself is shown once "
-        "and kept nowhere; the file holds a hash by which it is known.",
+        help="create a key for a client of the service",
+        description="Creates a key for [clients] of a settings file. The key is shown once and "
+        "stored nowhere; the settings file holds its hash.",
     )
-    parser.add_argument("action", choices=("new",), help="make a key that nobody can guess")
-    parser.add_argument("name", metavar="NAME", type=_name, help="whose key it is")
+    parser.add_argument("action", choices=("new",), metavar="new", help="create a random key")
+    parser.add_argument("name", metavar="NAME", type=_name, help="name of the client")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    with service_needed("key"):
+    with service_imports("key"):
         from translator.service.base.keys import new_key, store
     key = new_key()
     name: str = options.name
-    section = name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
-    print(f"The key of {name}, shown only now. Its client sends it as Authorization: Bearer KEY.")
+    print(f"Key of {name}, shown only once. The client sends it as Authorization: Bearer KEY.")
     print(f"\n{key}\n")
-    print("For the settings file, in place of the key:")
-    print(f'\n[clients.{section}]\nkeys = ["{store(key)}"]')
+    print("Add its hash to the settings file:")
+    print(f'\n[clients.{toml_key(name)}]\nkeys = ["{store(key)}"]')
     return 0
 
 
 def _name(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise argparse.ArgumentTypeError("a client needs a name that can be printed")
+        raise argparse.ArgumentTypeError("the name must not be empty, and must be printable")
     return text

@@ -1,4 +1,4 @@
-"""`translator opencode`: what OpenCode needs to use the service, printed or written."""
+"""`translator opencode`: prints or writes OpenCode's configuration for the service."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ import sys
 from pathlib import Path
 
 from .client_files import add_setup, checked_default, setup_of, start_lines, text_of, write_all
-from .settings import mistakes_told, service_needed
-from .terminal import Commands
+from .common import Commands
+from .settings import service_imports, settings_errors
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "opencode",
-        help="print or write what OpenCode needs to use the service",
-        description="Prints the opencode.json that OpenCode needs to use this service: a provider "
-        "with its models and their limits. --write puts it into OpenCode's configuration.",
+        help="print or write the configuration of OpenCode",
+        description="Prints the opencode.json with which OpenCode uses this service: a provider "
+        "with its models and their limits. --write adds it to OpenCode's configuration.",
     )
     add_setup(parser)
     parser.add_argument(
         "--api",
         choices=("responses", "chat"),
         default="responses",
-        help="what OpenCode speaks: the Responses API, which is translated, or Chat Completions, "
-        "which goes through to the upstream as it is (default: responses)",
+        help="the API that OpenCode uses: the Responses API, which is translated, or Chat "
+        "Completions, which is passed through (default: responses)",
     )
     parser.add_argument(
         "--file",
         metavar="FILE",
         type=Path,
-        help="the configuration (default: $OPENCODE_CONFIG, else opencode/opencode.json in "
+        help="OpenCode's configuration (default: $OPENCODE_CONFIG, else opencode/opencode.json in "
         "$XDG_CONFIG_HOME or ~/.config)",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    with service_needed("opencode"):
+    with service_imports("opencode"):
         from translator.setup.opencode import PROVIDER, File
-    path: Path = options.file or _usual_file()
+    path: Path = options.file or _default_file()
     path = path.expanduser()
     text = text_of(path) if options.write and path.exists() else None
-    with mistakes_told():
+    with settings_errors():
         file = File(str(path), text)
     setup = setup_of(options, "opencode", usual_key_env=file.key_env)
     new = file.with_setup(setup, options.api, checked_default(options, setup))
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _usual_file() -> Path:
+def _default_file() -> Path:
     if named := os.environ.get("OPENCODE_CONFIG"):
         return Path(named)
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")

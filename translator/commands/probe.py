@@ -1,4 +1,4 @@
-"""`translator probe`: the dialect of an unknown upstream, found by asking it."""
+"""`translator probe`: finds out which dialect an upstream speaks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .settings import add_settings, service_needed, settings_of
-from .terminal import Commands, UsageError, write
+from .common import Commands, UsageError, whole_number, write
+from .settings import add_settings, service_imports, settings_of
 
 if TYPE_CHECKING:
     from translator.service.config.settings import Settings, Upstream
 
-NOBODY_ANSWERED = 1
+PROBE_FAILED = 1
 INTERRUPTED = 130
+
+MAX_LIMIT = 999_999
+"""Highest value of `--max-requests` and `--max-seconds`."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -25,10 +29,10 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "probe",
         help="find out which dialect an upstream speaks",
-        description="Asks an upstream some thirty small questions, one after the other, and prints "
-        "the dialect that fits with the facts that differ: settings in TOML, with what was seen in "
-        "comments, which `serve --config` takes as they are. The questions cost some thousand "
-        "tokens. Exit code 1: it could not be asked.",
+        description="Sends about thirty small requests to an upstream, one at a time, and prints "
+        "the best dialect and the facts that differ from it: a settings file for serve --config, "
+        "with the findings in comments. The requests cost a few thousand tokens. Exit code 1: the "
+        "upstream could not be probed.",
     )
     add_settings(parser)
     add = parser.add_argument
@@ -36,48 +40,48 @@ def add(commands: Commands) -> None:
         "--model",
         metavar="ID",
         required=True,
-        help="the model to ask, by the upstream's id or one of --config (default: none, it must "
-        "be given)",
+        help="the model to probe, by the upstream's id or as in --config (required)",
     )
     add(
         "--name",
         metavar="NAME",
         type=_name,
-        help="what the upstream is called in the printed settings (default: as in --config, else "
+        help="name of the upstream in the printed settings (default: as in --config, else "
         "upstream)",
     )
     add("--json", action="store_true", help="print the report as JSON (default: settings in TOML)")
     add(
         "--max-requests",
         metavar="NUMBER",
-        type=_positive,
+        type=whole_number("a whole number above 0", 1, MAX_LIMIT),
         default=60,
-        help="how many requests are sent at most (default: 60)",
+        help="maximum number of requests (default: 60)",
     )
     add(
         "--max-seconds",
         metavar="NUMBER",
-        type=_positive,
+        type=whole_number("a whole number above 0", 1, MAX_LIMIT),
         default=600,
-        help="how long it may take (default: 600)",
+        help="time limit for all requests (default: 600)",
     )
-    add("--quiet", action="store_true", help="show no progress on stderr (default: show it)")
+    add("--quiet", action="store_true", help="print no progress on stderr (default: print it)")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     import asyncio  # not at the top: the commands of the core start without it
 
-    with service_needed("probe"):
-        from translator.probe import report as service
-        from translator.probe.notebook import CouldNotAsk
+    with service_imports("probe"):
+        from translator.probe.report import as_json, as_settings
+        from translator.probe.run import probe
+        from translator.probe.state import ProbeFailed
     settings = settings_of(options, "probe")
-    upstream, model = _asked(settings, options.model)
+    upstream, model = _target(settings, options.model)
     known = options.dialect if options.dialect not in (None, "auto") else None
-    logging.getLogger("translator").addHandler(logging.NullHandler())  # the report says it all
+    logging.getLogger("translator").addHandler(logging.NullHandler())  # no log output
     try:
         report = asyncio.run(
-            service.probe(
+            probe(
                 upstream,
                 model,
                 only=known,
@@ -86,24 +90,24 @@ def run(options: argparse.Namespace) -> int:
                 progress=(lambda _line: None) if options.quiet else _progress,
             )
         )
-    except CouldNotAsk as error:
+    except ProbeFailed as error:
         print(f"translator: {error}", file=sys.stderr)
-        return NOBODY_ANSWERED
+        return PROBE_FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     name, key = options.name or upstream.name, options.api_key_env
     if options.json:
-        encoded = msgspec.json.encode(service.as_json(report, name=name, api_key_env=key))
+        encoded = msgspec.json.encode(as_json(report, name=name, api_key_env=key))
         printed = msgspec.json.format(encoded, indent=2).decode() + "\n"
     else:
-        given = [f"# its key and headers: as in {options.config}"] if options.config else []
-        printed = service.as_settings(report, name=name, api_key_env=key, given=given)
+        given = [f"# key and headers: as in {options.config}"] if options.config else []
+        printed = as_settings(report, name=name, api_key_env=key, given=given)
     write(printed.encode())
     return 0
 
 
-def _asked(settings: Settings, model: str) -> tuple[Upstream, str]:
-    """The upstream to ask, and what the model is called there."""
+def _target(settings: Settings, model: str) -> tuple[Upstream, str]:
+    """The upstream to probe, and its id of the model."""
     if (row := settings.models.get(model)) is not None:
         return row.upstream, row.upstream_model
     if len(settings.upstreams) > 1:
@@ -115,12 +119,6 @@ def _asked(settings: Settings, model: str) -> tuple[Upstream, str]:
 
 def _progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1_000_000):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _name(text: str) -> str:

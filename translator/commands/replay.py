@@ -1,6 +1,6 @@
-"""`translator replay`: an upstream's body in, the Responses events out.
+"""`translator replay`: prints the Responses events for an upstream's response body.
 
-Of an exchange that was kept as a folder, it tells whether the events are still the same.
+A captured exchange is replayed as a whole, and compared with the capture.
 """
 
 from __future__ import annotations
@@ -12,41 +12,40 @@ from pathlib import Path
 import msgspec
 
 import translator
-from translator.captures.folder import Folder, Kept, NotKept
-from translator.captures.replay import compared, replayed
+from translator.captures.folder import Capture, CaptureError, Manifest
+from translator.captures.replay import compare, replay
 
-from .terminal import Commands, UsageError, add_dialect, read, sentence, translation, write
+from .common import Commands, UsageError, add_dialect, one_line, read, translation, write
 
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "replay",
-        help="print the Responses events that an upstream's body becomes",
-        description="Reads the body of an upstream's answer, a stream or one JSON object, and "
-        "prints the Responses events that a client would get. Ids and times are the same in "
-        "every run. A folder, as serve --trace keeps it, is replayed as a whole: what went "
-        "upstream and what the client got is compared with what it would be now. Exit code 1 "
-        "says that it differs.",
+        help="print the Responses events for an upstream's response body",
+        description="Reads an upstream's response body, a stream or one JSON object, and prints "
+        "the Responses events that a client would receive. Ids and times are the same in every "
+        "run. A folder recorded by serve --trace is replayed as a whole, and its chat request and "
+        "its events are compared with the current output. Exit code 1: they differ.",
     )
     parser.add_argument(
         "body",
         nargs="?",
         default="-",
         metavar="FILE|FOLDER",
-        help="the upstream's body, or an exchange that was kept (default: -, standard input)",
+        help="the response body, or a captured exchange (default: -, standard input)",
     )
     add_dialect(parser)
     parser.add_argument(
         "--request",
         metavar="FILE",
-        help="the Responses request that was asked, JSON: its tools decide what calls become "
+        help="the Responses request in JSON; its tools decide how calls are translated "
         "(default: a request without tools)",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="one event per line as JSON (default: frames of server-sent events; of a folder, "
-        "only what differs)",
+        help="print one JSON event per line (default: server-sent events; for a folder, only the "
+        "differences)",
     )
     parser.set_defaults(run=run)
 
@@ -54,7 +53,9 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.body != "-" and Path(options.body).is_dir():
         if options.request is not None or options.dialect != "base":
-            raise UsageError("replay FOLDER takes neither --request nor --dialect: it holds both")
+            raise UsageError(
+                "replay FOLDER takes neither --request nor --dialect: they are in the folder"
+            )
         return _exchange(Path(options.body), as_json=options.json)
     request = b'{"model":"replay","input":"replay","stream":true}'
     if options.request is not None:
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         body_read = translation(request, options.dialect)
     except translator.InvalidRequest as error:
-        print(f"{options.request}: {sentence(error)}", file=sys.stderr)
+        print(f"{options.request}: {one_line(error)}", file=sys.stderr)
         return 1
     events = [*body_read.receive(body), *body_read.close()]
     if options.json:
@@ -74,18 +75,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _exchange(path: Path, *, as_json: bool) -> int:
-    """Replay a folder; the events to stdout if they are asked for, else the verdict."""
+    """Replay a captured exchange and print the comparison; with `as_json`, also the events."""
     try:
-        folder = Folder(path)
-        now = replayed(folder)
-        verdict = compared(folder, now)
-    except NotKept as error:
+        capture = Capture(path)
+        now = replay(capture)
+        verdict = compare(capture, now)
+    except CaptureError as error:
         raise UsageError(f"{path} cannot be replayed: {error}") from None
     out = sys.stderr if as_json else sys.stdout
     if as_json:
         values = now.events or filter(None, [now.response or now.error])
         write(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
-    print(in_short(folder.kept), file=out)
+    print(summary(capture.manifest), file=out)
     for one in verdict:
         what = "the same" if not one.diff else "not the same"
         print(f"  {one.name:<14} {what}, {one.lines} lines", file=out)
@@ -94,11 +95,12 @@ def _exchange(path: Path, *, as_json: bool) -> int:
     return 1 if any(one.diff for one in verdict) else 0
 
 
-def in_short(kept: Kept) -> str:
-    """An exchange in one line."""
-    where = f" on {kept.upstream.name}" if kept.upstream is not None else ""
-    dialect = f" (dialect {kept.dialect})" if kept.dialect else ""
+def summary(manifest: Manifest) -> str:
+    """One line about a captured exchange."""
+    where = f" on {manifest.upstream.name}" if manifest.upstream is not None else ""
+    dialect = f" (dialect {manifest.dialect})" if manifest.dialect else ""
     return (
-        f"{kept.at} {kept.method} {kept.path}: {kept.model or 'no model'}{where}{dialect}, "
-        f"{kept.outcome or kept.status} in {kept.seconds:.1f}s"
+        f"{manifest.at} {manifest.method} {manifest.path}: "
+        f"{manifest.model or 'no model'}{where}{dialect}, "
+        f"{manifest.outcome or manifest.status} in {manifest.seconds:.1f}s"
     )

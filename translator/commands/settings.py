@@ -1,8 +1,8 @@
-"""The options that say what to serve, for every command that needs the settings.
+"""Settings options: shared by every command that needs the settings of a service.
 
     settings = --upstream URL, [ --dialect NAME ], [ --api-key-env NAME ] | --config FILE ;
 
-What is wrong with them is told in one message, all mistakes at once.
+All errors in the settings are reported at once, in one UsageError.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import translator
 
-from .terminal import Parser, UsageError, missing_package
+from .common import Parser, UsageError, missing_package
 
 if TYPE_CHECKING:
     from translator.service.config.settings import Settings
@@ -26,25 +26,25 @@ def add_settings(parser: Parser) -> None:
     add(
         "--upstream",
         metavar="URL",
-        help="base URL of the upstream, up to and without /chat/completions, as in "
-        "https://api.fireworks.ai/inference/v1; any model goes to it",
+        help="base URL of the upstream, without /chat/completions, as in "
+        "https://api.fireworks.ai/inference/v1; it serves every model",
     )
     add(
         "--dialect",
         metavar="NAME",
-        help="what the upstream speaks (default: auto, which is known from its host, else base): "
+        help="dialect of the upstream (default: auto, known from its host, else base): "
         + ", ".join(translator.DIALECTS),
     )
     add(
         "--api-key-env",
         metavar="NAME",
-        help="environment variable that holds the upstream's key (default: none, and the client's "
-        "own Authorization is passed on)",
+        help="environment variable with the upstream's key (default: none; the client's "
+        "Authorization header is passed on)",
     )
     add(
         "--config",
         metavar="FILE",
-        help="settings in TOML, in place of --upstream, --dialect and --api-key-env "
+        help="settings file in TOML, instead of --upstream, --dialect and --api-key-env "
         "(default: none)",
     )
 
@@ -56,14 +56,15 @@ def settings_of(
     server: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
-    """The settings that the options ask for; raises UsageError. `server` overrides `[server]`."""
-    with service_needed(command):
-        from translator.service.config.settings import override, read_file, read_options
-    with mistakes_told():
+    """The settings that the options select; raises UsageError. `server` overrides `[server]`."""
+    with service_imports(command):
+        from translator.service.config.loading import override, read_file, read_options
+    with settings_errors():
         if options.config is not None:
             for name in ("upstream", "dialect", "api_key_env"):
                 if getattr(options, name) is not None:
-                    raise UsageError(f"--{name.replace('_', '-')} belongs in the --config file")
+                    option = f"--{name.replace('_', '-')}"
+                    raise UsageError(f"{option} cannot be used with --config: set it in the file")
             return override(read_file(options.config, environ), server or {})
         if options.upstream is not None:
             return read_options(
@@ -77,8 +78,8 @@ def settings_of(
 
 
 @contextmanager
-def service_needed(command: str) -> Generator[None]:
-    """For imports from the service: a package that is missing becomes a sentence."""
+def service_imports(command: str) -> Generator[None]:
+    """Turns a missing package, in an import from the service, into a UsageError."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -86,8 +87,8 @@ def service_needed(command: str) -> Generator[None]:
 
 
 @contextmanager
-def mistakes_told() -> Generator[None]:
-    """For what raises SettingsError: its mistakes become one UsageError."""
+def settings_errors() -> Generator[None]:
+    """Turns a SettingsError into one UsageError with all of its problems."""
     from translator.service.config.settings import SettingsError
 
     try:
@@ -96,4 +97,4 @@ def mistakes_told() -> Generator[None]:
         if len(error.problems) == 1:
             raise UsageError(str(error)) from None
         lines = "".join(f"\n  {problem}" for problem in error.problems)
-        raise UsageError(f"{len(error.problems)} mistakes in the settings:{lines}") from None
+        raise UsageError(f"{len(error.problems)} errors in the settings:{lines}") from None

@@ -1,4 +1,4 @@
-"""`translator tail`: what goes on in a service that keeps exchanges."""
+"""`translator tail`: shows the exchanges of a running service."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .settings import service_needed
-from .terminal import Commands, UsageError
+from .common import Commands, UsageError
+from .settings import service_imports
 
 if TYPE_CHECKING:
-    from translator.service.live.feed import Reader
-    from translator.service.live.progress import Sight
-    from translator.service.live.terminal import Show
+    from translator.service.live.feed import FeedReader
+    from translator.service.live.progress import Progress
+    from translator.service.live.terminal import LiveView
 
 POLL_S = 0.2
 
@@ -23,68 +23,68 @@ POLL_S = 0.2
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "tail",
-        help="show what goes on in a service that keeps exchanges",
-        description="Shows the exchanges of a service that was started with serve --trace DIR, "
-        "as they happen: model, phase, time to the first of the answer, speed, notices. In a pipe, "
-        "a line for each change. Nothing that was said is shown.",
+        help="show the exchanges of a running service",
+        description="Shows the exchanges of a service started with serve --trace DIR, live: model, "
+        "phase, time to first output, speed, notices. In a pipe, prints a line for each change. "
+        "Shows no message content.",
     )
-    parser.add_argument("folder", metavar="DIR", help="the folder of serve --trace")
+    parser.add_argument("folder", metavar="DIR", help="the folder given to serve --trace")
     parser.add_argument(
         "--once",
         action="store_true",
-        help="show what there is, and end (default: go on until Ctrl-C)",
+        help="show the current state and exit (default: follow until Ctrl-C)",
     )
     parser.add_argument(
         "--lines",
         metavar="NUMBER",
         type=int,
         default=10,
-        help="how many exchanges that are over to begin with (default: 10)",
+        help="number of finished exchanges to show first (default: 10)",
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    with service_needed("tail"):
-        from translator.service.live.feed import Reader
-        from translator.service.live.terminal import show_on
-    with closing(Reader(Path(options.folder))) as reader:
-        begun = reader.read()
-        if begun is None:
-            raise UsageError(
-                f"no service is running that was started with --trace {options.folder}"
-            )
-        with closing(show_on(sys.stdout)) as show:
-            for sight in _latest(begun.sights, options.lines):
-                show.tell(sight)
+    with service_imports("tail"):
+        from translator.service.live.feed import FeedReader
+        from translator.service.live.terminal import open_view
+    with closing(FeedReader(Path(options.folder))) as reader:
+        state = reader.read()
+        if state is None:
+            raise UsageError(f"no service is running with --trace {options.folder}")
+        with closing(open_view(sys.stdout)) as view:
+            for report in _latest(state.reports, options.lines):
+                view.update(report)
             if not options.once:
-                _follow(reader, show)
+                _follow(reader, view)
     return 0
 
 
-def _follow(reader: Reader, show: Show) -> None:
-    """Show what comes, until Ctrl-C."""
+def _follow(reader: FeedReader, view: LiveView) -> None:
+    """Show updates until Ctrl-C."""
     runs = True
     try:
         while True:
             time.sleep(POLL_S)
-            news = reader.read()
-            if runs != (news is not None):
+            changes = reader.read()
+            if runs != (changes is not None):
                 runs = not runs
-                show.say("the service is back" if runs else "the service has ended")
-            if news is None:
+                view.write_line(
+                    "the service is running again" if runs else "the service has stopped"
+                )
+            if changes is None:
                 continue
-            for sight in news.sights:
-                show.tell(sight)
-            for lost in news.lost:
-                show.drop(lost)
+            for report in changes.reports:
+                view.update(report)
+            for lost in changes.lost:
+                view.remove(lost)
     except KeyboardInterrupt:
         return
 
 
-def _latest(sights: list[Sight], count: int) -> list[Sight]:
-    """The last that was seen of each: of those that are over, so many; of the others, all."""
-    latest = {sight.id: sight for sight in sights}
-    over = [sight for sight in latest.values() if sight.over]
-    gone = {sight.id for sight in over[: max(0, len(over) - count)]}
-    return [sight for sight in latest.values() if sight.id not in gone]
+def _latest(reports: list[Progress], count: int) -> list[Progress]:
+    """The latest state of each exchange: all open ones, and the last `count` finished ones."""
+    latest = {report.id: report for report in reports}
+    over = [report for report in latest.values() if report.ended]
+    gone = {report.id for report in over[: max(0, len(over) - count)]}
+    return [report for report in latest.values() if report.id not in gone]

@@ -1,19 +1,22 @@
-"""Decoding errors in OpenAI's words: which field, what is wrong with it, which code."""
+"""Decoding errors as OpenAI reports them: the path of the field, the reason, the code."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import as_list, as_object, without_halves
+from translator.wire.json_values import NOT_JSON, as_list, as_object, replace_lone_surrogates
+
+_T = TypeVar("_T")
 
 MAX_SEARCHED_BYTES = 1024 * 1024
-"""Largest body that is searched for the path of a broken text, in bytes."""
+"""Largest body that is searched for the path of invalid UTF-8, in bytes."""
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?\Z", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(.*?)`")
@@ -27,14 +30,13 @@ CODES = (
     (" >= ", "integer_below_min_value"),
     (" <= ", "integer_above_max_value"),
 )
-"""Words in the decoder's message, and OpenAI's code for such a mistake; the first row that fits."""
+"""Words in the decoder's message, and OpenAI's code for such an error; the first match counts."""
 
 
 def invalid_from(error: Exception) -> InvalidRequest:
-    """The request error for an error of the decoder.
+    """The InvalidRequest for an error of the decoder.
 
-    A body that is no JSON has no `param`; otherwise `param` is the path of the field, without the
-    decoder's `$`.
+    `param` is the path of the field, without the decoder's `$`; None for a body that is not JSON.
     """
     if isinstance(error, RecursionError):
         return nested_too_deeply()
@@ -45,68 +47,81 @@ def invalid_from(error: Exception) -> InvalidRequest:
     path = path.replace("[...]", "").lstrip(".")
     missing = _MISSING.search(what)
     if missing:
-        path = f"{path}.{missing[1]}".lstrip(".")
-        return InvalidRequest(
-            f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
-        )
+        return missing_parameter(f"{path}.{missing[1]}".lstrip("."))
     code = next((code for words, code in CODES if words in what), "invalid_type")
     return InvalidRequest(f"Invalid '{path or 'body'}': {what}.", param=path or None, code=code)
 
 
+def missing_parameter(path: str) -> InvalidRequest:
+    """The error for a required field that is missing or empty."""
+    return InvalidRequest(
+        f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+    )
+
+
 def nested_too_deeply() -> InvalidRequest:
-    """JSON of more levels than the interpreter goes down: some 900, more than any tool's schema."""
+    """The error for JSON over the recursion limit, some 900 levels: more than any tool's schema."""
     return InvalidRequest(
         "The request body is nested too deeply.", param=None, code="json_too_deep"
     )
 
 
-def refuse_broken_text(body: bytes) -> None:
-    """Raise InvalidRequest where a body is not UTF-8.
+def refuse_invalid_utf8(body: bytes) -> None:
+    """Raise InvalidRequest for a body that is not UTF-8.
 
-    The decoder sees that only of the texts that it reads, and raw parts go upstream as they are.
+    The decoder checks only the strings that it decodes, and raw values go upstream unchanged.
     """
-    if body.isascii():  # most are, and this looks at a gigabyte in less than a tenth of a second
+    if body.isascii():  # the usual case; checks a gigabyte in less than a tenth of a second
         return
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        path = _path_of_broken_text(body)
+        path = _path_of_invalid_utf8(body)
         where = f"Invalid '{path}'" if path else "The request body is not valid JSON"
         raise InvalidRequest(
-            f"{where}: no UTF-8 at byte {error.start} of the body.",
+            f"{where}: invalid UTF-8 at byte {error.start} of the body.",
             param=path,
             code="invalid_value" if path else None,
         ) from None
 
 
-def _path_of_broken_text(body: bytes) -> str | None:
-    """The path of the first text that is not UTF-8; None where the body is no JSON, or a key is."""
+def _path_of_invalid_utf8(body: bytes) -> str | None:
+    """The path of the first string that is not UTF-8; None for a key, or without valid JSON."""
     if len(body) > MAX_SEARCHED_BYTES:
         return None
     try:
         value = json.loads(body.decode("utf-8", "surrogateescape"))
-        found = (path for path, text in _texts(value) if _BROKEN.search(text))
-        return without_halves(next(found, "").lstrip(".")) or None  # a key may be broken, too
+        found = (where for where, text in _strings(value) if _INVALID_UTF8.search(text))
+        path = next(found, "").lstrip(".")
+        return replace_lone_surrogates(path) or None  # a key may be invalid, too
     except (ValueError, RecursionError):
         return None
 
 
-_BROKEN = re.compile("[\udc80-\udcff]")
-"""What `surrogateescape` makes of bytes that are not UTF-8."""
+_INVALID_UTF8 = re.compile("[\udc80-\udcff]")
+"""The characters that `surrogateescape` decodes invalid bytes to."""
 
 
-def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - JSON
-    """Every text in a JSON value, with its path."""
+def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - JSON
+    """Every string in a JSON value, with its path."""
     if isinstance(value, str):
         yield path, value
     for key, inner in (as_object(value) or {}).items():
-        yield from _texts(inner, f"{path}.{key}")
+        yield from _strings(inner, f"{path}.{key}")
     for index, inner in enumerate(as_list(value) or ()):
-        yield from _texts(inner, f"{path}[{index}]")
+        yield from _strings(inner, f"{path}[{index}]")
+
+
+def decode_at(raw: Raw, type: type[_T], path: str) -> _T:
+    """The raw value at `path` as a struct; raises InvalidRequest, with the path of the field."""
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except NOT_JSON as error:
+        raise at_path(invalid_from(error), path) from None
 
 
 def at_path(error: InvalidRequest, prefix: str) -> InvalidRequest:
-    """The same error seen from further out: its path begins with `prefix`."""
+    """The same error with `prefix` put in front of its path."""
     inner = error.param or ""
     path = prefix + (f".{inner}" if inner and not inner.startswith("[") else inner)
     message = error.message

@@ -1,7 +1,7 @@
-"""Reading JSON text that is still arriving: is it whole yet, and what does its one string say.
+"""Incremental JSON readers: one finds the end of a value, one decodes a single string argument.
 
-Both readers take slices cut anywhere, look at each character once, and hold back only what the
-next slice decides (an unfinished escape, half a surrogate pair).
+Both accept slices cut anywhere, scan each character once, and hold back only an unfinished escape
+or the first half of a surrogate pair.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _REPLACEMENT = "\ufffd"
 
 
 class JsonExtent:
-    """Tells when a JSON object or array, arriving in slices, is whole.
+    """Finds the end of a JSON object or array that arrives in slices.
 
-    It counts brackets outside of strings; it does not check that the JSON is valid.
+    It counts brackets outside of strings, and does not validate the JSON.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class JsonExtent:
 
     @property
     def whole(self) -> bool:
-        """Every bracket that was opened is closed again, and there was one."""
+        """Whether the value is complete: at least one bracket was opened, and all are closed."""
         return self._begun and self._depth == 0
 
     def feed(self, text: str) -> None:
-        """Take the next slice."""
+        """Scan the next slice."""
         position = 0
         while position < len(text):
             if self._escaped:
@@ -70,26 +70,25 @@ class JsonExtent:
 class StringArgument:
     """Decodes the one string argument of a call while its JSON text streams in.
 
-    Made for free-form tools that are emulated by a function with one argument: from
-    `{"input": "…"}` it yields the plain text of `…`. A model that answers with the raw text
-    instead is understood at once; one that wraps it differently (another key, a bare JSON string)
-    at the end.
+    For custom tools, which are emulated by a function with one argument: from `{"input": "…"}` it
+    yields the plain text of `…`. Raw text instead of JSON is recognised at once; another wrapping
+    (another key, a bare JSON string) at the end.
     """
 
     def __init__(self, key: str) -> None:
         self._opening = re.compile(r'\s*\{\s*"' + re.escape(key) + r'"\s*:\s*"')
         self._key = key
-        self._longest_opening = len(key) + 64  # a little blank space between the tokens is normal
+        self._longest_opening = len(key) + 64  # with some white space between the tokens
         self._phase: Callable[[str], str] = self._at_start
         self._held: str = ""
         self._buffered: list[str] = []
 
     def feed(self, text: str) -> str:
-        """The plain text that this slice of JSON text makes known; often empty."""
+        """The plain text that this slice completes; often empty."""
         return self._phase(text) if text else ""
 
     def end(self) -> str:
-        """The plain text that only the end of the arguments makes known."""
+        """The rest of the plain text, at the end of the arguments."""
         text, self._held = self._held, ""
         if self._phase == self._in_other_json:
             return self._best_guess("".join(self._buffered))
@@ -141,7 +140,7 @@ class StringArgument:
         return "".join(decoded)
 
     def _after_string(self, text: str) -> str:
-        return ""  # the closing brace, or keys that nobody asked for
+        return ""  # the closing brace, or undeclared keys
 
     def _in_raw_text(self, text: str) -> str:
         return text
@@ -151,14 +150,14 @@ class StringArgument:
         return ""
 
     def _best_guess(self, text: str) -> str:
-        """The text meant by arguments that are not `{key: string}` in that order."""
+        """The text in arguments of another form than `{key: string}`."""
         try:
             value: object = msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
         except NOT_JSON:
             return text
         if isinstance(value, str):
             return value
-        fields = as_object(value)  # text that begins otherwise was taken for raw at once
+        fields = as_object(value)  # text with another beginning is raw text
         if not fields:
             return ""
         only = next(iter(fields.values())) if len(fields) == 1 else None
@@ -168,8 +167,8 @@ class StringArgument:
 def _read_escape(text: str, position: int) -> tuple[str | None, int]:
     r"""The character that the escape at `position` stands for, and where it ends.
 
-    None when the first half of a surrogate pair waits for its second. An escape that JSON does not
-    know (`\x`) is kept as it was written.
+    None while the second half of a surrogate pair is missing. An invalid escape (`\x`) is kept
+    literally.
     """
     escape = _ESCAPE.match(text, position)
     if escape is None:  # \u without four digits

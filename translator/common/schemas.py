@@ -1,7 +1,7 @@
-"""JSON Schemas for upstreams that know only a part of JSON Schema.
+"""JSON Schema rewriting, for upstreams that support only a subset of JSON Schema.
 
-A rule removes or rewrites what an upstream refuses; what a schema means is kept as far as that
-upstream can say it. Schemas that break no rule keep their bytes.
+Rules drop or rewrite unsupported keywords and keep the meaning as far as the subset can express it.
+A schema that breaks no rule keeps its bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _BESIDE_REF = ("$ref", "$defs", "definitions")
 
 
 class SchemaRules(Struct, frozen=True):
-    """What one upstream's schemas may not contain.
+    """The limits of one upstream's schemas.
 
-    `dropped`: keywords that are left out. `type_lists`: what becomes of `"type": ["string",
-    "null"]`: `nullable` makes it `"type": "string", "nullable": true`, `any_of` an `anyOf` of
-    single types. `types_required`: every schema must name a type. `bare_refs`: a `$ref` stands
-    alone. `object_root`: the outermost schema is of type object.
+    `dropped`: keywords to leave out. `type_lists`: how to write `"type": ["string", "null"]`;
+    `nullable` writes `"type": "string", "nullable": true`, `any_of` an `anyOf` of single types.
+    `types_required`: every schema has a type. `bare_refs`: a `$ref` has no sibling keywords.
+    `object_root`: the outermost schema is of type object.
     """
 
     dropped: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class SchemaRules(Struct, frozen=True):
 
 
 def rewrite(schema: Raw, rules: SchemaRules) -> Raw:
-    """The schema under the rules; the same bytes when nothing had to change."""
+    """The schema under the rules; the same bytes where nothing changes."""
     decoded = as_object(msgspec.json.decode(schema))
     if decoded is None:
         return schema
@@ -63,7 +63,7 @@ def _schema(schema: dict[str, Any], rules: SchemaRules) -> dict[str, Any]:
 
 
 def _value(key: str, value: object, rules: SchemaRules) -> object:
-    """What a keyword holds: schemas by name, schemas in a list, a schema, or plain JSON."""
+    """A keyword's value: schemas by name, schemas in a list, one schema, or plain JSON."""
     fields = as_object(value)
     if key in _OF_SCHEMAS and fields is not None:
         return {name: _inner(inner, rules) for name, inner in fields.items()}
@@ -91,7 +91,7 @@ def _split_types(schema: dict[str, Any], types: list[str], rules: SchemaRules) -
 
 
 def _type_of(schema: dict[str, Any]) -> str:
-    """The type that the other keywords speak of."""
+    """The type that the other keywords imply."""
     if "properties" in schema:
         return "object"
     if "items" in schema:

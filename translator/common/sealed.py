@@ -1,15 +1,14 @@
-"""Reasoning on its way through the client: `encrypted_content` without a database.
+"""Sealed reasoning: `encrypted_content` that carries reasoning through the client, without a store.
 
-Codex and other stateless clients return of a reasoning item only what stands in it, and several
-upstreams refuse the next turn when the reasoning does not come back word for word. So the text
-travels in the item itself, with the name of the field that it arrived in and the opaque details
-that came along. The blob is no secret, the client has the text anyway; it is compact, and damage
-shows.
+Stateless clients such as Codex send back only the content of a reasoning item, and several
+upstreams refuse the next turn unless the reasoning is returned verbatim. So the item itself carries
+the text, the name of its chat field, and the opaque details. The blob is not secret, since the
+client has the text anyway; it is compact, and damage is detected.
 
     blob = "translator.1." base64url( zlib( json( { text, field, details, extras } ) ) ) ;
 
-Blobs of other makers (another gateway, OpenAI after a change of model) are recognised by their
-missing prefix and ignored.
+Blobs of other servers (another gateway, or OpenAI before a change of model) lack the prefix and are
+ignored.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from msgspec import Raw, Struct
 from translator.wire.json_values import NOT_JSON, objects_in
 
 PREFIX = "translator.1."
-"""Marks a blob as ours and tells its version."""
+"""Identifies our blobs and their version."""
 
 MAX_REASONING_BYTES = 4 * 1024 * 1024
-"""Largest reasoning that is sealed or opened, in bytes of JSON before compression: a client sends
-every blob back on every turn, and a forged one must not expand without end."""
+"""Largest reasoning that is sealed or unsealed, in bytes of JSON before compression: a client sends
+every blob back on every turn, and a forged one must not expand without limit."""
 
 
 class Thought(Struct, frozen=True):
-    """Reasoning as the upstream gave it: all it takes to give it back.
+    """Reasoning as the upstream sent it, complete enough to send it back.
 
-    `field` is the name that the text arrived under. `details` are the upstream's own objects, in
-    their order (`reasoning_details`). `extras` is what it hung on its calls (`extra_content`), by
-    call id; on the message, by "".
+    `field` is the chat field of the text. `details` are the upstream's `reasoning_details`, in
+    order. `extras` are the values of `extra_content`, by the id of their call; that of the message
+    has the key "".
     """
 
     text: str
@@ -49,13 +48,13 @@ _decoder = msgspec.json.Decoder(Thought)
 
 
 def seal(thought: Thought) -> str | None:
-    """The blob for a thought; None when it is over MAX_REASONING_BYTES."""
+    """The blob for a thought; None for one over MAX_REASONING_BYTES."""
     plain = msgspec.json.encode(thought)
     return None if len(plain) > MAX_REASONING_BYTES else pack(PREFIX, plain)
 
 
 def unseal(blob: str) -> Thought | None:
-    """The thought in a blob of ours; None for anybody else's, a damaged or an oversized one."""
+    """The thought in one of our blobs; None for a foreign, damaged or oversized one."""
     try:
         return _decoder.decode(unpack(PREFIX, blob, MAX_REASONING_BYTES) or b"")
     except NOT_JSON:
@@ -63,44 +62,44 @@ def unseal(blob: str) -> Thought | None:
 
 
 def pack(prefix: str, plain: bytes) -> str:
-    """Bytes as a blob that begins with `prefix`."""
+    """A blob with this prefix that holds `plain`."""
     return prefix + base64.urlsafe_b64encode(zlib.compress(plain)).decode()
 
 
 def unpack(prefix: str, blob: str, limit: int) -> bytes | None:
-    """The bytes in a blob, at most `limit`; None for one of another prefix, damaged, or larger."""
+    """The bytes in a blob; None for another prefix, a damaged blob, or more than `limit` bytes."""
     if not blob.startswith(prefix):
         return None
     try:
         packed = base64.urlsafe_b64decode(blob[len(prefix) :])
         inflate = zlib.decompressobj()
         plain = inflate.decompress(packed, limit)
-    except (ValueError, zlib.error):  # ValueError: no base64
+    except (ValueError, zlib.error):  # ValueError: not base64
         return None
     return plain if inflate.eof else None
 
 
-def merge_details(pieces: list[Raw]) -> list[Any]:
-    """Reasoning details streamed in pieces as the list that a whole answer would have held.
+def merge_details(arrays: list[Raw]) -> list[Any]:
+    """Streamed `reasoning_details` as the list that a completion would contain.
 
-    Neighbouring pieces of one kind and index are fragments of one entry: their texts are joined,
-    and the last value of every other key stands (a signature comes with the last fragment).
+    Adjacent objects of one type and index are fragments of one entry: their texts are joined, and
+    of every other key the last value counts (a signature is sent with the last fragment).
     """
     merged: list[dict[str, Any]] = []
     texts: list[dict[str, list[str]]] = []  # of each entry, by key: joined once, at the end
-    for piece in pieces:
-        for entry in objects_in(msgspec.json.decode(piece)):
+    for array in arrays:
+        for entry in objects_in(msgspec.json.decode(array)):
             if not (merged and _continues(merged[-1], entry)):
                 merged.append({})
                 texts.append({})
             for key, value in entry.items():
                 if key in _TEXT_KEYS and isinstance(value, str):
                     texts[-1].setdefault(key, []).append(value)
-                    merged[-1][key] = ""  # keeps its place among the keys
+                    merged[-1][key] = ""  # holds its place among the keys
                 elif value is not None or key not in merged[-1]:
                     merged[-1][key] = value
     for entry, text in zip(merged, texts, strict=True):
-        entry.update((key, "".join(pieces)) for key, pieces in text.items())
+        entry.update((key, "".join(parts)) for key, parts in text.items())
     return list(merged)
 
 

@@ -1,8 +1,7 @@
-"""Tools: every kind that the Responses API declares, as functions; their calls back as they were.
+"""The tool mapping: every kind of Responses tool as a function, and its calls back.
 
-Chat upstreams know functions and nothing else. So each tool that a client runs becomes a function,
-under a name that the upstream accepts, and a call of that function is turned back into the call
-that the client expects:
+Chat upstreams know only functions. So each tool that a client runs becomes a function, under a name
+that the upstream accepts, and a call of that function becomes the call that the client expects:
 
     function                        itself
     namespace { function | custom } one function per member, named "<namespace>__<member>"
@@ -11,42 +10,41 @@ that the client expects:
     local_shell, shell, apply_patch a function with the fields of the call's action
     hosted (web_search, mcp, …)     nothing: they cannot run here
 
-Names are mapped by rules that depend on the name alone, so a history that names a tool which is no
-longer declared is translated to the same bytes as before.
+The mapping of a name depends on nothing else, so a history that names a tool which is no longer
+declared is translated to the same bytes as before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire import chat
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
-from .invalid import at_path, invalid_from
+from .invalid import decode_at
 from .schemas import SchemaRules, rewrite
 
 MAX_NAME_CHARACTERS = 64
 """Longest function name that OpenAI, Fireworks, Groq, Azure, DeepSeek and others accept."""
 
 SEPARATOR = "__"
-"""Stands between a namespace and its member; MCP clients use the same."""
+"""Separates a namespace from its member, as in MCP clients."""
 
 INPUT_ARGUMENT = "input"
-"""The one argument of a function that stands for a free-form tool."""
-
-_T = TypeVar("_T")
+"""The only argument of a function that represents a custom tool."""
 
 REPEAT_MARK = "~"
-"""Stands between a call id that was used before and the number that makes it unique again (some
-upstreams count from 0 in every answer). The request side takes both off: the upstream sees the
-ids that it gave."""
+"""Separates a repeated call id from the number that makes it unique again (some upstreams count
+from 0 in every answer). The request side strips both: the upstream sees its own ids."""
+
+HostedTools = Literal["drop", "reject"]
+"""What becomes of a hosted tool, which cannot run here: it is dropped with a notice, or refused."""
 
 Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch"]
 
@@ -109,7 +107,7 @@ _APPLY_PATCH_PARAMETERS = Raw(
 
 
 class Declared(Struct, frozen=True):
-    """A tool as the client knows it."""
+    """A tool as the client declared it."""
 
     kind: Kind
     name: str
@@ -159,7 +157,7 @@ class _Shell(Struct, frozen=True):
 
 
 class Toolset:
-    """The tools of one request: their declarations for the upstream, and the names both ways."""
+    """The tools of one request: their function declarations, and the mapping of names both ways."""
 
     def __init__(
         self,
@@ -181,10 +179,10 @@ class Toolset:
     # --- declarations -----------------------------------------------------------------------
 
     def declare(self, tools: list[Raw], path: str) -> list[str]:
-        """Add the tools of a list that stands at `path` in the request; returns their chat names.
+        """Add the tools of the list at `path` in the request; returns their function names.
 
-        Raises InvalidRequest, with the path of the field, for a tool that is no tool. A tool that
-        is declared twice counts once.
+        A tool that is declared twice counts once. Raises InvalidRequest, with the path of the
+        field, for a malformed tool.
         """
         names: list[str] = []
         for index, raw in enumerate(tools):
@@ -192,10 +190,10 @@ class Toolset:
         return names
 
     def _declare(self, raw: Raw, path: str, namespace: str | None, names: list[str]) -> None:
-        kind = _read(raw, _Head, path).type
+        kind = decode_at(raw, _Head, path).type
         match kind:
             case "function":
-                function = _read(raw, _Function, path)
+                function = decode_at(raw, _Function, path)
                 self._add(
                     names,
                     Declared("function", function.name, namespace),
@@ -204,7 +202,7 @@ class Toolset:
                     strict=function.strict or False,
                 )
             case "custom":
-                custom = _read(raw, _Custom, path)
+                custom = decode_at(raw, _Custom, path)
                 self._add(
                     names,
                     Declared("custom", custom.name, namespace),
@@ -212,11 +210,11 @@ class Toolset:
                     _free_form_description(custom),
                 )
             case "namespace" if namespace is None:
-                group = _read(raw, _Namespace, path)
+                group = decode_at(raw, _Namespace, path)
                 for index, member in enumerate(group.tools):
                     self._declare(member, f"{path}.tools[{index}]", group.name, names)
             case "tool_search":
-                search = _read(raw, _ToolSearch, path)
+                search = decode_at(raw, _ToolSearch, path)
                 if search.execution == "client":
                     declared = Declared("tool_search", "tool_search")
                     self._add(names, declared, search.parameters, search.description)
@@ -228,7 +226,7 @@ class Toolset:
                     "Runs a command in the local shell.",
                 )
             case "shell":
-                shell = _read(raw, _Shell, path)
+                shell = decode_at(raw, _Shell, path)
                 if shell.environment and shell.environment.type != "local":
                     self._cannot_run(kind, path)
                 else:
@@ -276,7 +274,7 @@ class Toolset:
         )
 
     def _schema(self, parameters: Raw | UnsetType) -> Raw:
-        """The schema as the upstream takes it; one that all accept where the client gave none."""
+        """The schema under the upstream's rules; an empty object schema where there is none."""
         if isinstance(parameters, UnsetType) or bytes(parameters).strip() in (b"null", b"{}"):
             return _NO_PARAMETERS
         return rewrite(parameters, self._schema_rules) if self._schema_rules else parameters
@@ -291,19 +289,19 @@ class Toolset:
             )
         self.hosted.add(kind)
         self.notices.append(
-            Notice(path, "tool_dropped", f"The tool {kind} cannot run here; it was left out.")
+            Notice(path, "tool_dropped", f"A tool of type {kind} cannot run here; it was left out.")
         )
 
     def forget_declarations(self) -> None:
-        """Keep the names only: they are what an answer needs."""
+        """Drop the declarations; the names stay, for the answer."""
         self.functions = []
 
     # --- names ------------------------------------------------------------------------------
 
     def chat_name(self, name: str, namespace: str | None = None) -> str:
-        """The function name that stands for a tool upstream; at most 64 characters.
+        """The function name of a tool upstream; at most MAX_NAME_CHARACTERS.
 
-        A name that does not fit is shortened and told apart by eight digits of its hash.
+        A name that does not fit is shortened, with eight digits of its hash to keep it unique.
         """
         key = (namespace, name)
         known = self._chat_names.get(key)
@@ -318,10 +316,10 @@ class Toolset:
         return fit
 
     def called(self, chat_name: str) -> Declared:
-        """The tool that an upstream means by a function name; an unknown one is taken literally.
+        """The tool for a function name of the upstream; an unknown name is taken literally.
 
         gpt-oss leaks its channel into the name ("shell<|channel|>json"), and Kimi its prefix
-        ("functions.shell"): both are understood when the rest names a declared tool.
+        ("functions.shell"): both are stripped where the rest names a declared tool.
         """
         known = self._by_chat_name.get(chat_name)
         if known is not None:
@@ -349,10 +347,3 @@ def _free_form_description(tool: _Custom) -> str:
             f"{tool.format.definition}"
         )
     return "\n\n".join(lines)
-
-
-def _read(raw: Raw, type: type[_T], path: str) -> _T:
-    try:
-        return msgspec.json.decode(raw, type=type)
-    except NOT_JSON as error:
-        raise at_path(invalid_from(error), path) from None

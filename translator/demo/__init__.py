@@ -1,1 +1,5 @@
-"""A scripted upstream and client, for a demonstration without key or network."""
+"""The demo: one conversation through the real service, with a scripted upstream and client.
+
+Open `conversation` first. `script` holds the request and the chunks, `scripted_upstream` serves
+them, and `view` draws both sides.
+"""

@@ -1,9 +1,9 @@
-"""The demo: one conversation through the real service, with both sides of the wire as they happen.
+"""The conversation of the demo: two turns through the real service, drawn and verified live.
 
-    a Responses client  ⇄  translator  ⇄  a scripted upstream that speaks only Chat Completions
+    Responses client  ⇄  translator  ⇄  scripted upstream that speaks only Chat Completions
 
-All three run in this process and talk over 127.0.0.1: no key, no network. The demo also judges:
-what the client gets must be what the upstream said, else it ends with a sentence and not with 0.
+All three run in this process and talk over 127.0.0.1: no key, no network. The client must receive
+exactly what the upstream sent; otherwise the demo prints the difference and its exit code is 1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import httpx
 import uvicorn
 
 from translator.service.base.colours import Style
-from translator.service.config.settings import read_options
+from translator.service.config.loading import read_options
 from translator.service.http.app import create_app
 from translator.setup.codex import plain_config
 
@@ -36,7 +36,7 @@ from .script import (
     REASONING,
     REQUEST,
     RESULT,
-    SAID,
+    TEXT,
     first_answer,
     second_answer,
 )
@@ -49,33 +49,33 @@ CODEX_CONFIG = plain_config(
     model="accounts/fireworks/models/kimi-k2p6",
     key_env="FIREWORKS_API_KEY",
 )
-"""What Codex needs in its configuration to use a translator that was started with `SERVE`.
+"""Codex's configuration for a translator started with `SERVE`.
 
-The key goes through to the upstream, so it is the upstream's.
+The key is passed on to the upstream, so it is the upstream's key.
 """
 
 PAUSE_S = 0.08
-"""Time between two chunks: long enough to watch, short enough to wait."""
+"""Delay between two chunks: long enough to watch."""
 
-PATIENCE_S = 30.0
-"""How long the whole demo may take; it takes four seconds."""
+TIMEOUT_S = 30.0
+"""Longest time for the whole demo, which takes four seconds."""
 
 
-class Unexpected(Exception):
-    """Something is not as it should be; the text says what."""
+class Mismatch(Exception):
+    """The client did not receive what the upstream sent; the text describes the difference."""
 
 
 def run(argv: list[str]) -> int:
-    """Show the demo; 0 when all was as it should be."""
+    """Run the demo; returns the exit code, 0 when the conversation was verified."""
     parser = argparse.ArgumentParser(
         prog="translator demo",
-        description="Shows one conversation between a Responses client and a scripted chat-only "
-        "upstream, chunk by chunk. Needs no key and no network.",
+        description="Shows a conversation of a Responses client with a scripted upstream that "
+        "speaks only Chat Completions, chunk by chunk. Needs no key and no network.",
     )
     parser.parse_args(argv)
     reconfigure: Callable[..., None] | None = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(errors="replace")  # a terminal that lacks a sign shows a "?"
+        reconfigure(errors="replace")  # "?" for characters that the terminal lacks
     terminal = sys.stdout.isatty()
     view = View(
         sys.stdout,
@@ -84,10 +84,10 @@ def run(argv: list[str]) -> int:
     )
     try:
         asyncio.run(_play(view))
-    except Unexpected as difference:
-        return _failed(str(difference))
+    except Mismatch as error:
+        return _failed(str(error))
     except TimeoutError:
-        return _failed(f"it took longer than {PATIENCE_S:.0f} seconds")
+        return _failed(f"it took longer than {TIMEOUT_S:.0f} seconds")
     except (OSError, httpx.HTTPError) as error:
         return _failed(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
@@ -104,22 +104,27 @@ def _failed(reason: str) -> int:
 
 
 async def _play(view: View) -> None:
-    stage = Conversation(view)
+    conversation = Conversation(view)
     script = (first_answer(), second_answer())
-    async with asyncio.timeout(PATIENCE_S):
-        upstream = ScriptedUpstream(script, pause_s=PAUSE_S, heard=stage.heard, said=stage.said)
+    async with asyncio.timeout(TIMEOUT_S):
+        upstream = ScriptedUpstream(
+            script,
+            pause_s=PAUSE_S,
+            on_request=conversation.on_request,
+            on_chunk=conversation.on_chunk,
+        )
         async with (
             upstream,
             _translator(upstream.base_url) as url,
-            # No proxy of the environment stands between two ends of one process.
-            httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE_S) as http,
+            # Both ends are in this process: no proxy of the environment.
+            httpx.AsyncClient(base_url=url, trust_env=False, timeout=TIMEOUT_S) as http,
         ):
-            await stage.play(http, upstream)
+            await conversation.play(http, upstream)
     _show_codex(view)
 
 
 class Conversation:
-    """A question, a call, its result, an answer; drawn and judged as it goes."""
+    """A question, a tool call, its result, and an answer; drawn and verified live."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -131,47 +136,47 @@ class Conversation:
         view.say(("plain", "            The model behind it speaks only Chat Completions."))
         view.heading(1, "The request")
         first = [event async for event in self._events(http, REQUEST)]
-        output = _judged(first, (REASONING, SAID, ARGUMENTS))
-        view.heading(3, "The answer, put together")
+        output = _verified(first, (REASONING, TEXT, ARGUMENTS))
+        view.heading(3, "The complete response")
         styles: tuple[Style, ...] = ("reasoning", "text", "tool")
         for item, style in zip(output, styles, strict=True):
-            view.say((style, f"{item['type']:<14}"), ("plain", _said_in(item)))
+            view.say((style, f"{item['type']:<14}"), ("plain", _content(item)))
         usage = first[-1]["response"]["usage"]
-        thought = usage["output_tokens_details"]["reasoning_tokens"]
+        reasoning = usage["output_tokens_details"]["reasoning_tokens"]
         counts = f"{usage['input_tokens']} tokens in, {usage['output_tokens']} out"
         view.say(
-            ("lifecycle", f"{'usage':<14}"), ("plain", f"{counts}, {thought} of them reasoning")
+            ("lifecycle", f"{'usage':<14}"), ("plain", f"{counts}, {reasoning} of them reasoning")
         )
 
         self._turn = 2
-        view.heading(4, "The next turn: the client sends the result, and the reasoning returns")
+        view.heading(4, "The next turn: the client sends the result and the reasoning back")
         result = {"type": "function_call_output", "call_id": CALL_ID, "output": RESULT}
         history = [*REQUEST["input"], *output, result]
         last = [event async for event in self._events(http, REQUEST | {"input": history})]
-        [message] = _judged(last, (ANSWER,))
-        _show_return(view, history, upstream.requests[1])
-        view.say(("text", f"{message['type']:<14}"), ("plain", _said_in(message)))
+        [message] = _verified(last, (ANSWER,))
+        _show_replay(view, history, upstream.requests[1])
+        view.say(("text", f"{message['type']:<14}"), ("plain", _content(message)))
 
-    def heard(self, request: JSON) -> None:
-        """The upstream has a request and is about to answer."""
+    def on_request(self, request: JSON) -> None:
+        """The upstream has received a request and is about to answer."""
         if self._turn == 1:
-            self._view.columns("what the client asks", "what the upstream is asked")
+            self._view.columns("Responses request", "chat request")
             _show_request(self._view, request)
-            self._view.heading(2, "The answer, as it happens")
-            self._view.columns("the upstream's chunks", "the client's events")
+            self._view.heading(2, "The streamed response")
+            self._view.columns("chunks from the upstream", "events to the client")
 
-    def said(self, chunk: JSON | None) -> None:
+    def on_chunk(self, chunk: JSON | None) -> None:
         """The upstream sends a chunk; None is [DONE]."""
         if self._turn == 1:
             self._view.chunk(chunk)
 
     async def _events(self, http: httpx.AsyncClient, request: JSON) -> AsyncIterator[JSON]:
-        """The events of one answer, each drawn when it arrives."""
+        """The events of one response, each drawn when it arrives."""
         done = False
         async with http.stream("POST", "/v1/responses", json=request) as answer:
             if answer.status_code != 200:
                 text = (await answer.aread()).decode(errors="replace")
-                raise Unexpected(f"the translator answers {answer.status_code}: {text}")
+                raise Mismatch(f"the translator answers {answer.status_code}: {text}")
             async for data in _payloads(answer):
                 done = data == "[DONE]"
                 event: JSON | None = None if done else json.loads(data)
@@ -180,30 +185,30 @@ class Conversation:
                 if event is not None:
                     yield event
         if not done:
-            raise Unexpected("the stream ends without [DONE]")
+            raise Mismatch("the stream ends without [DONE]")
 
 
 async def _payloads(answer: httpx.Response) -> AsyncIterator[str]:
-    """The data of each event; the translator's frames end in an empty line."""
+    """The data of each event."""
     rest = b""
-    async for piece in answer.aiter_bytes():
-        *frames, rest = (rest + piece).split(b"\n\n")
+    async for chunk in answer.aiter_bytes():
+        *frames, rest = (rest + chunk).split(b"\n\n")
         for frame in frames:
             for line in frame.decode().split("\n"):
                 if line.startswith("data: "):
                     yield line.removeprefix("data: ")
 
 
-def _judged(events: list[JSON], said: tuple[str, ...]) -> list[JSON]:
-    """The output items of an answer, when they say what the upstream said."""
+def _verified(events: list[JSON], sent: tuple[str, ...]) -> list[JSON]:
+    """The output items of a response whose content is what the upstream sent; raises Mismatch."""
     numbers = [event["sequence_number"] for event in events]
     if numbers != list(range(len(events))):
-        raise Unexpected(f"the events are numbered {numbers}")
+        raise Mismatch(f"the events are numbered {numbers}")
     if not events:
-        raise Unexpected("there is not one event")
+        raise Mismatch("the stream has no events")
     last = events[-1]
     if last["type"] != "response.completed":
-        raise Unexpected(f"the last event is {last['type']}, not response.completed")
+        raise Mismatch(f"the last event is {last['type']}, not response.completed")
     output: list[JSON] = last["response"]["output"]
     deltas: dict[int, str] = {}
     for event in events:
@@ -212,26 +217,26 @@ def _judged(events: list[JSON], said: tuple[str, ...]) -> list[JSON]:
             deltas[index] = deltas.get(index, "") + event["delta"]
     for name, texts in (
         ("deltas", tuple(deltas.values())),
-        ("items", tuple(_said_in(item) for item in output)),
+        ("items", tuple(_content(item) for item in output)),
     ):
-        if texts != said:
-            raise Unexpected(f"the {name} say {texts}, and the upstream said {said}")
+        if texts != sent:
+            raise Mismatch(f"the {name} contain {texts}, and the upstream sent {sent}")
     return output
 
 
-def _said_in(item: Mapping[str, Any]) -> str:
-    """What an output item says."""
+def _content(item: Mapping[str, Any]) -> str:
+    """The text, reasoning or arguments of an output item."""
     if item["type"] == "function_call":
         return str(item["arguments"])
     parts = item["summary"] if item["type"] == "reasoning" else item["content"]
     return "".join(part["text"] for part in parts)
 
 
-# --- what is shown ------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------
 
 
 def _show_request(view: View, chat: JSON) -> None:
-    """Both requests, what belongs together side by side."""
+    """Both requests, with corresponding fields side by side."""
     [question] = REQUEST["input"]
     system, user = chat["messages"]
     rows: list[tuple[JSON, JSON]] = [
@@ -247,26 +252,27 @@ def _show_request(view: View, chat: JSON) -> None:
         view.pairs(_cells(left), _cells(right))
 
 
-def _show_return(view: View, history: list[JSON], chat: JSON) -> None:
-    """The four items of the turn beside the two messages that they became."""
+def _show_replay(view: View, history: list[JSON], chat: JSON) -> None:
+    """The four items of the turn beside the two messages that they become."""
     turn, result = chat["messages"][-2:]
     if turn.get("reasoning_content") != REASONING:
         got = turn.get("reasoning_content")
-        raise Unexpected(f"the reasoning goes back as {got!r}, and it was {REASONING!r}")
+        raise Mismatch(f"the reasoning sent back is {got!r}, and it was {REASONING!r}")
     left = {f"input[{n}]": _digest(item) for n, item in enumerate(history) if n > 0}
     keys = ("reasoning_content", "content", "tool_calls")
     right = {f"messages[2].{key}": turn[key] for key in keys} | {"messages[3]": result}
-    view.columns("what the client sends back", "what the upstream gets")
+    view.columns("items from the client", "messages to the upstream")
     view.pairs(_cells(left), _cells(right))
     view.say()
     view.say(
-        ("good", "✓ "), ("plain", "The reasoning is back, letter for letter. Nothing was stored:")
+        ("good", "✓ "),
+        ("plain", "The reasoning is restored, letter for letter. Nothing was stored:"),
     )
-    view.say(("plain", "  it travelled inside encrypted_content.\n"))
+    view.say(("plain", "  it was inside encrypted_content.\n"))
 
 
 def _digest(item: Mapping[str, Any]) -> JSON:
-    """An item without what is long or said elsewhere."""
+    """The fields of an item that matter here."""
     keys = ("type", "encrypted_content", "name", "arguments", "content", "output")
     return {key: item[key] for key in keys if item.get(key)}
 
@@ -276,42 +282,42 @@ def _cells(values: Mapping[str, object]) -> list[Cell]:
 
 
 def _style(path: str) -> Style:
-    """The colour of a place in a request."""
+    """The colour of a field of a request."""
     if "reasoning" in path:
         return "reasoning"
     return "tool" if "tool" in path else "plain"
 
 
 def _show_codex(view: View) -> None:
-    view.heading(5, "Now Codex, on a model that speaks only Chat Completions")
+    view.heading(5, "Next: Codex with a model that speaks only Chat Completions")
     view.say(("dim", "start the translator:"))
     view.say()
     view.say(("good", f"{_command()} {SERVE}"))
     view.say()
-    view.say(("dim", "put into ~/.codex/config.toml:"))
+    view.say(("dim", "add to ~/.codex/config.toml:"))
     view.say()
     for line in CODEX_CONFIG.splitlines():
         view.say(("good", line))
     view.say()
-    view.say(("dim", "and run:"))
+    view.say(("dim", "run Codex:"))
     view.say()
     view.say(("good", "FIREWORKS_API_KEY=... codex"))
     view.say()
 
 
 def _command() -> str:
-    """How this very program is called from here."""
+    """The command of this program, as seen from the current folder."""
     if shutil.which("translator"):
         return "translator"
     beside = Path(sys.executable).with_name("translator")
     return os.path.relpath(beside) if beside.exists() else "python3 -m translator"
 
 
-# --- who plays ----------------------------------------------------------------------------------
+# --- the service --------------------------------------------------------------------------------
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves Ctrl-C to the demo."""
+    """A uvicorn.Server that leaves signals to the demo."""
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -320,7 +326,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def _translator(upstream: str) -> AsyncGenerator[str]:
-    """The real service on a free port; yields its address."""
+    """The real service on a free port; yields its URL."""
     settings = read_options(upstream=upstream, dialect="fireworks", environ={})
     app = create_app(settings, transport=httpx.AsyncHTTPTransport())
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -329,7 +335,7 @@ async def _translator(upstream: str) -> AsyncGenerator[str]:
                 app, access_log=False, log_config=None, timeout_graceful_shutdown=1, ws="none"
             )
         )
-        # The socket listens already, so a client may come before the server is up.
+        # The socket listens already, so a client can connect before the server is up.
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,7 +1,7 @@
-"""What is said in the demo: a question, and the two answers of a model that reasons and calls.
+"""The script of the demo: a request, and the chunks of two answers of a reasoning model.
 
-The request is shaped like those of Codex. The answers come in the chunks of a reasoning model:
-reasoning, a sentence, a call whose arguments are cut anywhere, the usage after the finish reason.
+The request has the shape of Codex's requests. The first answer holds reasoning, a sentence, a tool
+call whose arguments are cut anywhere, and the usage after the finish reason.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Any
 
 JSON = dict[str, Any]
 
-THOUGHTS = ("Which test", " is slow?", " Pytest knows:", " --durations=1.")
-REASONING = "".join(THOUGHTS)
-WORDS = ("Let me", " measure", " that.")
-SAID = "".join(WORDS)
+REASONING_CHUNKS = ("Which test", " is slow?", " Pytest knows:", " --durations=1.")
+REASONING = "".join(REASONING_CHUNKS)
+TEXT_CHUNKS = ("Let me", " measure", " that.")
+TEXT = "".join(TEXT_CHUNKS)
 CALL_ID = "functions.exec_command:0"
-PIECES = ('{"cmd":', ' "pytest -q --dura', 'tions=1"}')
-ARGUMENTS = "".join(PIECES)
+ARGUMENT_CHUNKS = ('{"cmd":', ' "pytest -q --dura', 'tions=1"}')
+ARGUMENTS = "".join(ARGUMENT_CHUNKS)
 RESULT = "1.42s call  tests/test_stream.py::test_any_cut\n212 passed in 9.80s\n"
-ANSWERED = ("The slowest is", " test_any_cut,", " with 1.42 seconds.")
-ANSWER = "".join(ANSWERED)
+ANSWER_CHUNKS = ("The slowest is", " test_any_cut,", " with 1.42 seconds.")
+ANSWER = "".join(ANSWER_CHUNKS)
 
 EXEC_COMMAND: JSON = {
     "type": "function",
@@ -52,13 +52,13 @@ REQUEST: JSON = {
 
 
 def first_answer() -> list[JSON]:
-    """Reasoning, a sentence, and a call whose arguments come in pieces."""
+    """Reasoning, a sentence, and a call whose arguments span several chunks."""
     return [
         _chunk({"role": "assistant", "content": ""}),
-        *(_chunk({"reasoning_content": piece}) for piece in THOUGHTS),
-        *(_chunk({"content": piece}) for piece in WORDS),
+        *(_chunk({"reasoning_content": text}) for text in REASONING_CHUNKS),
+        *(_chunk({"content": text}) for text in TEXT_CHUNKS),
         _call_chunk({"name": "exec_command", "arguments": ""}, id=CALL_ID, type="function"),
-        *(_call_chunk({"arguments": piece}) for piece in PIECES),
+        *(_call_chunk({"arguments": text}) for text in ARGUMENT_CHUNKS),
         _chunk({}, finish_reason="tool_calls"),
         _usage_chunk(prompt=212, reasoning=21, completion=58),
     ]
@@ -68,7 +68,7 @@ def second_answer() -> list[JSON]:
     """A sentence about the result."""
     return [
         _chunk({"role": "assistant", "content": ""}),
-        *(_chunk({"content": piece}) for piece in ANSWERED),
+        *(_chunk({"content": text}) for text in ANSWER_CHUNKS),
         _chunk({}, finish_reason="stop"),
         _usage_chunk(prompt=301, reasoning=0, completion=14),
     ]

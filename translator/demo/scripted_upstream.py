@@ -1,8 +1,8 @@
-"""The demo's upstream: a server that speaks only Chat Completions and reads from a script.
+"""Scripted upstream: an HTTP server that speaks only Chat Completions and streams from a script.
 
-It says each chunk before it sends it, and then gives the chunk time to reach the client: what the
-client sees until the next one is what this one became. Like strict upstreams it refuses, with 400,
-a role or a tool of another API and a call without its result.
+It reports each chunk before sending it, and pauses afterwards: the events that the client receives
+until the next chunk come from this one. Like strict upstreams it rejects, with 400, a role or a
+tool of another API and a call without its result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Self
 JSON = dict[str, Any]
 
 STEPS = 10
-"""A pause is this many sleeps: on a busy machine too, each one lets the sent bytes go a hop on."""
+"""Sleeps in a pause: each lets the sent bytes go one hop further, also on a busy machine."""
 
 MAX_HEAD_BYTES = 64 * 1024
 """Longest request head that is read, in bytes."""
@@ -32,16 +32,16 @@ class ScriptedUpstream:
         script: Sequence[Sequence[JSON]],
         *,
         pause_s: float,
-        heard: Callable[[JSON], None],
-        said: Callable[[JSON | None], None],
+        on_request: Callable[[JSON], None],
+        on_chunk: Callable[[JSON | None], None],
     ) -> None:
         self._script = iter(script)
         self._pause_s = pause_s
-        self._heard = heard  # called with each request that is going to be answered
-        self._said = said  # called with each chunk before it leaves; None stands for [DONE]
+        self._on_request = on_request  # called before a request is answered
+        self._on_chunk = on_chunk  # called before a chunk is sent; None stands for [DONE]
         self._server: asyncio.Server | None = None
         self.requests: list[JSON] = []
-        self.refusals: list[str] = []
+        self.rejections: list[str] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
@@ -66,21 +66,21 @@ class ScriptedUpstream:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             path, body = await _read_request(reader)
-            reason = refusal(path, body)
+            reason = rejection(path, body)
             chunks = next(self._script, None)
             if reason is None and chunks is None:
-                reason = "the script is over"
+                reason = "the script has ended"
             if reason is not None or chunks is None:
-                self.refusals.append(str(reason))
-                await _refuse(writer, str(reason))
+                self.rejections.append(str(reason))
+                await _reject(writer, str(reason))
                 return
             self.requests.append(body)
-            self._heard(body)
+            self._on_request(body)
             await self._stream(writer, chunks)
         except (OSError, EOFError, ValueError) as error:
-            self.refusals.append(f"the request broke off: {error}")
+            self.rejections.append(f"the request ended early: {error}")
         except asyncio.CancelledError:
-            pass  # the demo is stopped; asyncio would report a cancelled connection as a fault
+            pass  # the demo stops; asyncio would log a cancelled connection as an error
         finally:
             writer.close()
 
@@ -91,7 +91,7 @@ class ScriptedUpstream:
         )
         await self._pause()
         for chunk in (*chunks, None):
-            self._said(chunk)
+            self._on_chunk(chunk)
             data = "[DONE]" if chunk is None else json.dumps(chunk, ensure_ascii=False)
             frame = f"data: {data}\n\n".encode()
             writer.write(b"%x\r\n%s\r\n" % (len(frame), frame))
@@ -113,7 +113,7 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, JSON]:
     return head[0].split(" ")[1], json.loads(content)
 
 
-async def _refuse(writer: asyncio.StreamWriter, reason: str) -> None:
+async def _reject(writer: asyncio.StreamWriter, reason: str) -> None:
     error = {"message": reason, "type": "invalid_request_error", "param": None, "code": None}
     content = json.dumps({"error": error}).encode()
     writer.write(
@@ -123,10 +123,10 @@ async def _refuse(writer: asyncio.StreamWriter, reason: str) -> None:
     await writer.drain()
 
 
-def refusal(path: str, body: Mapping[str, Any]) -> str | None:
-    """Why a strict upstream refuses this request, or None."""
+def rejection(path: str, body: Mapping[str, Any]) -> str | None:
+    """Why a strict upstream rejects this request, or None."""
     if path != "/v1/chat/completions":
-        return f"there is no {path}"
+        return f"unknown path {path}"
     unknown = body.keys() & {"input", "instructions", "include", "reasoning", "max_output_tokens"}
     if unknown:
         return f"{', '.join(sorted(unknown))}: not a parameter of Chat Completions"

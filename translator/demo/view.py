@@ -1,13 +1,13 @@
-"""How the demo looks: two columns where there is room, one under the other where there is not.
+"""View of the demo: chunks and events in two columns, or in one on a narrow terminal.
 
-A line is drawn as far as it is known. The chunk stands there when it is sent; the first event that
-it became completes its line, further ones get lines of their own.
+A chunk is drawn when it is sent; its first event completes the line, and further events get lines
+of their own.
 
-    chunk that was sent        │  0 event that arrived
-                               │  1 event that arrived
-    chunk that was sent        │  2 event that arrived
+    chunk sent                 │  0 event received
+                               │  1 event received
+    chunk sent                 │  2 event received
 
-Without colour nothing but text is written, so that a pipe gets plain lines.
+Without colour only plain text is written, for pipes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from translator.service.base.colours import COLOURS, Style
 Kind = Literal["reasoning", "text", "tool", "lifecycle"]
 
 TWO_COLUMNS = 110
-"""Narrowest terminal with two columns, in characters."""
+"""Least width of a terminal for two columns, in characters."""
 
 MAX_WIDTH = 150
 MARGIN = "  "
@@ -46,21 +46,21 @@ class View:
         self._colour = colour
         self._width = min(width, MAX_WIDTH) - 2 * len(MARGIN)
         self._left = self._width * 42 // 100 if width >= TWO_COLUMNS else 0
-        self._waiting = False  # a chunk is on the line and none of its events
-        self.abandoned = False  # the reader of a pipe has gone
+        self._waiting = False  # the line has a chunk and no event yet
+        self.abandoned = False  # the reader has closed the pipe
 
     def heading(self, number: int, text: str) -> None:
         self._close_row()
         self._write("\n", MARGIN, self._paint([("bold", f"{number}  {text}")], self._width), "\n\n")
 
     def say(self, *parts: Part) -> None:
-        """A line of prose, whole: what is meant to be copied must not be cut."""
+        """One line of text, never shortened: it may be meant for copying."""
         self._close_row()
         text = self._paint(parts, 1000)
         self._write(MARGIN if text else "", text, "\n")
 
     def columns(self, left: str, right: str) -> None:
-        """What the two columns show."""
+        """The titles of the two columns."""
         if not self._left:
             self.say(("dim", f"{left}   →   {right}"))
             return
@@ -69,12 +69,12 @@ class View:
         self.say(("dim", rule))
 
     def pairs(self, left: Iterable[Cell], right: Iterable[Cell]) -> None:
-        """Two lists beside each other; in one column each right line follows its left one."""
+        """Two lists side by side; in one column each right line follows its left one."""
         for one, other in zip_longest(left, right):
             self._row(one, other)
 
     def chunk(self, payload: Mapping[str, Any] | None) -> None:
-        """A chunk is on its way; the next events are what it becomes."""
+        """A chunk is sent; the next events come from it."""
         self._close_row()
         cell = chunk_cell(payload)
         if self._left:
@@ -84,7 +84,7 @@ class View:
         self._waiting = True
 
     def event(self, payload: Mapping[str, Any] | None) -> None:
-        """An event has arrived."""
+        """An event is received."""
         cell = event_cell(payload)
         if self._waiting and self._left:
             self._waiting = False
@@ -94,7 +94,7 @@ class View:
         self._row(None, cell)
 
     def _close_row(self) -> None:
-        """A chunk that became nothing yet gets a mark instead of an event."""
+        """Mark a chunk that has no event yet."""
         if self._waiting and self._left:
             self._right(_cell("dim", "   ·"))
         self._waiting = False
@@ -116,14 +116,14 @@ class View:
         self._write(self._paint([("dim", " │ ")], 3), self._paint(cell.parts, room), "\n")
 
     def _paint(self, parts: Iterable[Part], room: int, *, pad: bool = False) -> str:
-        """The parts in their colours, cut to `room` characters."""
-        pieces: list[str] = []
+        """The parts in their colours, shortened to `room` characters."""
+        painted: list[str] = []
         for style, text in parts:
             shown = text if len(text) <= room else text[: max(room - 1, 0)] + "…" * (room > 0)
             room -= len(shown)
             code = COLOURS.get(style) if self._colour and shown else None
-            pieces.append(f"\x1b[{code}m{shown}\x1b[0m" if code else shown)
-        return "".join(pieces) + " " * (room if pad else 0)
+            painted.append(f"\x1b[{code}m{shown}\x1b[0m" if code else shown)
+        return "".join(painted) + " " * (room if pad else 0)
 
     def _write(self, *texts: str) -> None:
         if self.abandoned:
@@ -136,12 +136,12 @@ class View:
 
 
 def json_cell(path: str, value: object, kind: Style = "plain") -> Cell:
-    """A place in a request, and the JSON that stands there."""
+    """A path in a request, and its value in JSON."""
     return Cell((("dim", f"{path} "), (kind, _short(value))))
 
 
 def chunk_cell(chunk: Mapping[str, Any] | None) -> Cell:
-    """What one chunk says: the path of what is in it, and its value."""
+    """A chunk: the path of its content, and the value."""
     if chunk is None:
         return _cell("lifecycle", "[DONE]")
     if not chunk["choices"]:
@@ -159,37 +159,37 @@ def chunk_cell(chunk: Mapping[str, Any] | None) -> Cell:
     if "tool_calls" in delta:
         [call] = delta["tool_calls"]
         function = call["function"]
-        said = function["name"] if "name" in function else _short(function["arguments"])
-        return Cell((("tool", f"delta.tool_calls[{call['index']}] "), ("plain", said)))
+        value = function["name"] if "name" in function else _short(function["arguments"])
+        return Cell((("tool", f"delta.tool_calls[{call['index']}] "), ("plain", value)))
     if delta.get("content"):
         return Cell((("text", "delta.content "), ("plain", _short(delta["content"]))))
     return Cell((("lifecycle", "delta.role "), ("plain", _short(delta["role"]))))
 
 
 def event_cell(event: Mapping[str, Any] | None) -> Cell:
-    """What one event says: its number, its type, and what is new in it."""
+    """An event: its sequence number, its type, and its new value."""
     if event is None:
         return _cell("lifecycle", "   [DONE]")
     family, _, name = str(event["type"]).partition(".")
     number: Part = ("dim", f"{event['sequence_number']:>2} {family}.")
-    news = _news(event)
-    return Cell((number, (_kind(event), name), ("plain", f" {news}" if news else "")))
+    value = _value(event)
+    return Cell((number, (_kind(event), name), ("plain", f" {value}" if value else "")))
 
 
 def _kind(event: Mapping[str, Any]) -> Kind:
-    """The family of an event: by the item that it is about, where it is about one."""
-    said = f"{event['type']} {event.get('item', {}).get('type', '')}"
-    if "reasoning" in said:
+    """The kind of an event, by its item where it has one."""
+    types = f"{event['type']} {event.get('item', {}).get('type', '')}"
+    if "reasoning" in types:
         return "reasoning"
-    if "function_call" in said:
+    if "function_call" in types:
         return "tool"
-    if "output_text" in said or "content_part" in said or "message" in said:
+    if "output_text" in types or "content_part" in types or "message" in types:
         return "text"
     return "lifecycle"
 
 
-def _news(event: Mapping[str, Any]) -> str:
-    """The one value in an event that a reader looks for."""
+def _value(event: Mapping[str, Any]) -> str:
+    """The new value in an event."""
     if "delta" in event:
         return _short(event["delta"])
     if "item" in event:
@@ -209,7 +209,7 @@ def _news(event: Mapping[str, Any]) -> str:
 
 
 def _short(value: object) -> str:
-    """JSON; only a text full of double quotes stands in single ones, to be readable."""
+    """JSON; but a text with double quotes is put in single ones, to be readable."""
     if isinstance(value, str) and '"' in value and not {"'", "\n", "\\"} & set(value):
         return f"'{value}'"
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,9 +1,15 @@
-"""Dialects: facts about each kind of upstream, the known ones, and the table that prints them."""
+"""Dialects: the facts about each kind of upstream, as data.
+
+Begin with `dialect`, the struct of facts. The known dialects are in `vendors` (model makers),
+`clouds` (hosts of others' models) and `servers` (self-hosted engines); `known` is the registry,
+`table` prints it. `think_tags` splits reasoning from text.
+"""
 
 from __future__ import annotations
 
+from .base import BASE
 from .dialect import EFFORT_LEVELS, Dialect, ModelFacts, nearest_effort
-from .known import BASE, DIALECTS, known_host
+from .known import DIALECTS, known_host
 
 __all__ = [
     "BASE",

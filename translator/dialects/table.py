@@ -1,13 +1,12 @@
-"""The known dialects as tables: for a terminal, for the README, as plain values for JSON.
+"""The dialect table: the known dialects for a terminal, for the README, and as plain JSON values.
 
-A fact is written as TOML writes it, so a line can be copied into the settings of the service; where
-a fact is None, that is `false`. Nothing here names a single dialect, and a new fact needs no word:
-what has no column of its own stands among the remarks.
+Facts are written as TOML, so a line can be copied into the settings of the service; None becomes
+`false`. Nothing here names a dialect, and a new fact needs no change: a fact without its own column
+is listed among the remarks.
 """
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
@@ -15,40 +14,37 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
-from translator.wire.json_values import as_list, as_object
+from translator.common.toml import toml_lines, toml_value
 
-from .dialect import EFFORT_LEVELS, Dialect
-from .known import BASE, DIALECTS
-
-_IDENTITY = frozenset({"name", "hosts", "models"})
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-
+from .base import BASE
+from .dialect import EFFORT_LEVELS, IDENTITY_FIELDS, Dialect
+from .known import DIALECTS
 
 # --- as values ----------------------------------------------------------------------------------
 
 
 def all_facts(dialect: Dialect) -> dict[str, Any]:
-    """Every fact of a dialect as JSON knows values; sets are sorted."""
+    """Every fact of a dialect as JSON values; sets are sorted."""
     return {
         name: _plain(getattr(dialect, name))
         for name in Dialect.__struct_fields__
-        if name not in _IDENTITY
+        if name not in IDENTITY_FIELDS
     }
 
 
 def own_facts(dialect: Dialect, other: Dialect = BASE) -> dict[str, Any]:
-    """The facts in which a dialect differs from another one."""
+    """The facts of a dialect that differ from another's."""
     before = all_facts(other)
     return {name: fact for name, fact in all_facts(dialect).items() if fact != before[name]}
 
 
 def model_facts(dialect: Dialect) -> dict[str, dict[str, Any]]:
-    """What differs for some models: their pattern, and those facts."""
+    """The facts of single models, by their pattern."""
     return {known.pattern: _plain(known.facts) for known in dialect.models}
 
 
 def as_value(dialect: Dialect) -> dict[str, Any]:
-    """A whole dialect as JSON knows values."""
+    """A whole dialect as JSON values."""
     return {
         "name": dialect.name,
         "hosts": list(dialect.hosts),
@@ -57,7 +53,7 @@ def as_value(dialect: Dialect) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - whatever a fact is
+def _plain(value: object) -> Any:  # noqa: ANN401 - any fact
     match value:
         case frozenset():
             return sorted(_plain(one) for one in cast("Iterable[Any]", value))
@@ -75,11 +71,11 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - whatever a fact is
 
 
 def listing(width: int) -> str:
-    """Every dialect with its hosts and with what differs from the base."""
+    """Every dialect with its hosts and its differences from the base."""
     return "\n".join(
-        _block(dialect, "all that is not said is as in base:", own_facts(dialect), width)
+        _block(dialect, "all other facts are as in base:", own_facts(dialect), width)
         if dialect is not BASE
-        else _block(dialect, "what holds where nothing else is known:", all_facts(dialect), width)
+        else _block(dialect, "the facts of an unknown upstream:", all_facts(dialect), width)
         for dialect in DIALECTS.values()
     )
 
@@ -92,10 +88,10 @@ def details(dialect: Dialect, width: int) -> str:
 def _block(dialect: Dialect, heading: str, facts: Mapping[str, Any], width: int) -> str:
     hosts = f"  ({', '.join(dialect.hosts)})" if dialect.hosts else ""
     lines = [f"{dialect.name}{hosts}", f"  # {heading}"]
-    lines += _wrapped(fact_lines(facts), "  ", width)
+    lines += _wrapped(toml_lines(facts), "  ", width)
     for pattern, own in model_facts(dialect).items():
         lines.append(f"  # models {pattern}:")
-        lines += _wrapped(fact_lines(own), "    ", width)
+        lines += _wrapped(toml_lines(own), "    ", width)
     return "\n".join(lines) + "\n"
 
 
@@ -109,34 +105,6 @@ def _wrapped(lines: Iterable[str], indent: str, width: int) -> Iterator[str]:
             break_long_words=False,
             break_on_hyphens=False,
         )
-
-
-def fact_lines(facts: Mapping[str, Any]) -> list[str]:
-    """Facts in TOML, each on a line; a table takes a line for each of its entries."""
-    lines: list[str] = []
-    for name, fact in facts.items():
-        entries = as_object(fact)
-        if entries:
-            lines += [f"{name}.{_key(key)} = {_toml(one)}" for key, one in entries.items()]
-        else:
-            lines.append(f"{name} = {_toml(fact)}")
-    return lines
-
-
-def _toml(value: object) -> str:
-    if value is None:
-        return "false"
-    table, array = as_object(value), as_list(value)
-    if table is not None:
-        inside = ", ".join(f"{_key(key)} = {_toml(one)}" for key, one in table.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    if array is not None:
-        return f"[{', '.join(map(_toml, array))}]"
-    return msgspec.json.encode(value).decode()
-
-
-def _key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else msgspec.json.encode(name).decode()
 
 
 # --- for the README -----------------------------------------------------------------------------
@@ -175,7 +143,7 @@ _HEADINGS = (
     "remarks",
 )
 MAX_REMARK_CHARACTERS = 80
-"""A fact that is longer is only named: `translator dialects NAME` shows it."""
+"""A longer fact is listed by name only; `translator dialects NAME` shows it."""
 
 
 def markdown() -> str:
@@ -201,7 +169,7 @@ def _row(dialect: Dialect) -> tuple[str, ...]:
 
 
 def _efforts(dialect: Dialect) -> str:
-    """The fields that carry the effort, and the levels; those in one group send the same."""
+    """The fields of the effort, and the levels; a group of levels sends the same values."""
     groups: dict[bytes, list[str]] = {}
     names: dict[str, None] = {}
     for level in EFFORT_LEVELS:
@@ -254,7 +222,7 @@ def _remarks(dialect: Dialect) -> str:
     remarks: list[str] = []
     for name, fact in own_facts(dialect).items():
         if name not in _IN_COLUMNS:
-            remark = f"{name} = {_toml(fact)}"
+            remark = f"{name} = {toml_value(fact)}"
             remarks.append(f"`{remark if len(remark) <= MAX_REMARK_CHARACTERS else name}`")
     if dialect.models:
         patterns = (f"`{known.pattern}`" for known in dialect.models)

@@ -1,12 +1,11 @@
-"""Reasoning that upstreams put between tags inside the text: `<think>…</think>answer`.
+"""The think tag splitter, for reasoning between tags inside the text: `<think>…</think>answer`.
 
-Only the beginning of an answer is looked at, and the first text behind a call where the model is
-known to think anew there. A tag further on is text that somebody wrote (a question about HTML, a
-code fence), and stays.
+Tags count only at the beginning of an answer, and at the first text after a call where the model is
+known to think again there. A later tag is content (a question about HTML, a code fence).
 
     answer = [ blank ], open, [ blank ], reasoning, close, [ blank ], text     tagged
            | reasoning, close, [ blank ], text                      tagged, opened by the template
-           | [ blank ], close, [ blank ], text                      a close left over by the server
+           | [ blank ], close, [ blank ], text                      a close tag left by the server
            | text ;                                                 anything else
 """
 
@@ -19,12 +18,12 @@ from msgspec import Struct
 
 
 class Tags(Struct, frozen=True):
-    """How one upstream marks reasoning.
+    """The tags of one upstream.
 
-    `pairs` are the tags, opening and closing. `opened_by_template`: the opening tag belongs to the
-    prompt, so the answer begins in the middle of the reasoning. `stray_close`: the server splits
-    the reasoning off but leaves its closing tag at the beginning of the text. `interleaved`: a call
-    may be followed by reasoning between tags again.
+    `pairs` are the opening and closing tags. `opened_by_template`: the opening tag is part of the
+    prompt, so the answer begins inside the reasoning. `stray_close`: the server splits off the
+    reasoning but leaves its closing tag at the beginning of the text. `interleaved`: reasoning
+    between tags may follow a call again.
     """
 
     pairs: tuple[tuple[str, str], ...] = (("<think>", "</think>"),)
@@ -34,7 +33,7 @@ class Tags(Struct, frozen=True):
 
 
 MAX_BLANK = 64
-"""Blank characters that may stand before an opening tag; seen: one or two newlines."""
+"""Most white space accepted before an opening tag, in characters; seen: one or two newlines."""
 
 
 class _At(Enum):
@@ -57,11 +56,11 @@ class Splitter:
 
     @property
     def only_text(self) -> bool:
-        """Nothing is looked for any more: all that follows is text."""
+        """Whether all that follows is text: no tag can follow."""
         return self._at is _At.TEXT
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
-        """The runs that the next slice of text makes certain."""
+        """The runs that the next slice of text completes."""
         runs: list[tuple[bool, str]] = []
         text, self._held = self._held + text, ""
         while text:
@@ -86,12 +85,12 @@ class Splitter:
         return runs
 
     def end(self) -> list[tuple[bool, str]]:
-        """What was held back because it could have been the beginning of a tag."""
+        """The text that was held back as a possible beginning of a tag."""
         text, self._held = self._held, ""
         return [(self._at is _At.REASONING, text)] if text else []
 
     def call(self) -> list[tuple[bool, str]]:
-        """The same, because a call stands here; behind it the model may think anew."""
+        """The held text, at a call; after it the model may think again."""
         runs = self.end()
         if self._tags.interleaved:
             self._at = _At.START
@@ -132,7 +131,7 @@ class Splitter:
 
 
 def _overlap(text: str, *, closing: str) -> int:
-    """How many characters at the end of `text` could begin the closing tag."""
+    """The number of characters at the end of `text` that may begin the closing tag."""
     for size in range(min(len(closing) - 1, len(text)), 0, -1):
         if closing.startswith(text[-size:]):
             return size

@@ -1,8 +1,8 @@
-"""What an answer means: findings, each about one fact of a dialect.
+"""Findings: each is an observation about one fact of a dialect.
 
-A finding knows whether a dialect agrees with what was seen, and how a dialect must be corrected
-that does not. A yes is an effect that was seen; a no is a refusal in words, or an effect that
-contradicts. Everything else is no finding. A dialect that is more careful than was needed agrees.
+A finding decides whether a dialect agrees with it, and corrects one that does not. Support for a
+feature is proven by its effect; lack of support by a rejection in words, or by an effect that
+contradicts it. Anything else is no finding. A dialect that is stricter than necessary agrees.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from translator.common.schemas import SchemaRules
+from translator.common.toml import toml_lines
 from translator.dialects.dialect import ChoiceKind, Dialect
-from translator.dialects.table import fact_lines
 from translator.dialects.think_tags import Tags
 from translator.wire.json_values import as_object
 
 ROUNDS = 3
-"""A correction can make another fact matter; so often all findings are gone through."""
+"""A correction can make another fact matter, so all findings are applied this many times."""
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """Something that was seen. `evidence` is what was seen, in one line.
+    """An observation. `evidence` describes it in one line.
 
-    `weak`: it may hold for this model only, or be chance, or a dialect that has it otherwise works
-    as well: so it tells no dialects apart.
+    `weak`: it may hold for this model only, may be chance, or a dialect with another value works as
+    well. It corrects a dialect but does not count when dialects are ranked.
     """
 
     evidence: str
@@ -36,30 +36,30 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     @property
     def fact(self) -> str:
-        """The fact of a dialect that it is about."""
+        """The name of the fact."""
         raise NotImplementedError
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """All facts that it may correct."""
+        """All facts that `corrected` may change."""
         return (self.fact,)
 
     @property
     def seen(self) -> str:
-        """What it says of that fact."""
+        """The observed value, as in `images = false`."""
         raise NotImplementedError
 
-    def holds(self, dialect: Dialect) -> bool:
-        """Whether the dialect agrees."""
+    def agrees(self, dialect: Dialect) -> bool:
+        """Whether the dialect is consistent with it."""
         raise NotImplementedError
 
     def corrected(self, dialect: Dialect) -> Dialect:
-        """The dialect, so that it agrees."""
+        """A copy of the dialect that agrees."""
         raise NotImplementedError
 
 
-class Is(Finding, frozen=True, kw_only=True):
-    """A fact has one of some values; the first is the one that is put in."""
+class FactValue(Finding, frozen=True, kw_only=True):
+    """A fact has one of some values; the first one corrects a dialect."""
 
     name: str
     values: tuple[Any, ...]
@@ -70,17 +70,17 @@ class Is(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({self.name: self.values[0]})[0]
+        return toml_lines({self.name: self.values[0]})[0]
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         return getattr(dialect, self.name) in self.values
 
     def corrected(self, dialect: Dialect) -> Dialect:
         return replace(dialect, **{self.name: self.values[0]})
 
 
-class Thinks(Finding, frozen=True, kw_only=True):
-    """It thinks, or does not, when nothing is said of it."""
+class ThinksByDefault(Finding, frozen=True, kw_only=True):
+    """The model thinks, or does not, when the request does not mention thinking."""
 
     by_default: bool
 
@@ -90,10 +90,10 @@ class Thinks(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({self.fact: self.by_default})[0]
+        return toml_lines({self.fact: self.by_default})[0]
 
-    def holds(self, dialect: Dialect) -> bool:
-        """True too where nothing depends on it: then it is a fact about the model."""
+    def agrees(self, dialect: Dialect) -> bool:
+        """True also where no other fact depends on it: then it is a property of the model."""
         matters = (
             dialect.tool_choices_thinking is not None
             or dialect.reasoning_required
@@ -105,12 +105,12 @@ class Thinks(Finding, frozen=True, kw_only=True):
         return replace(dialect, thinks_by_default=self.by_default)
 
 
-class Member(Finding, frozen=True, kw_only=True):
-    """A set of names holds one, or does not."""
+class SetMember(Finding, frozen=True, kw_only=True):
+    """A fact that is a set contains a member, or does not."""
 
     name: str
     member: str
-    there: bool
+    present: bool
 
     @property
     def fact(self) -> str:
@@ -118,22 +118,22 @@ class Member(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return f"{self.name}: {'' if self.there else 'not '}{self.member}"
+        return f"{self.name}: {'' if self.present else 'not '}{self.member}"
 
-    def holds(self, dialect: Dialect) -> bool:
-        return (self.member in getattr(dialect, self.name)) == self.there
+    def agrees(self, dialect: Dialect) -> bool:
+        return (self.member in getattr(dialect, self.name)) == self.present
 
     def corrected(self, dialect: Dialect) -> Dialect:
         members: frozenset[str] = getattr(dialect, self.name)
         one = {self.member}
-        return replace(dialect, **{self.name: members | one if self.there else members - one})
+        return replace(dialect, **{self.name: members | one if self.present else members - one})
 
 
-class Choice(Finding, frozen=True, kw_only=True):
-    """A kind of `tool_choice` is taken, or not: while it thinks, while it does not, or always."""
+class ToolChoice(Finding, frozen=True, kw_only=True):
+    """A kind of `tool_choice` works, or not: with thinking on, with thinking off, or always."""
 
     kind: ChoiceKind
-    taken: bool
+    accepted: bool
     when: Literal["thinking", "not thinking", "always"]
 
     @property
@@ -146,14 +146,14 @@ class Choice(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return f"{self.fact}: {'' if self.taken else 'not '}{self.kind}"
+        return f"{self.fact}: {'' if self.accepted else 'not '}{self.kind}"
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         plain, thinking = dialect.tool_choices, _while_thinking(dialect)
         return all(
-            (self.kind in kinds) == self.taken
-            for kinds, asked in ((thinking, "thinking"), (plain, "not thinking"))
-            if self.when in (asked, "always")
+            (self.kind in kinds) == self.accepted
+            for kinds, when in ((thinking, "thinking"), (plain, "not thinking"))
+            if self.when in (when, "always")
         )
 
     def corrected(self, dialect: Dialect) -> Dialect:
@@ -171,7 +171,7 @@ class Choice(Finding, frozen=True, kw_only=True):
 
     def _with(self, kinds: frozenset[ChoiceKind]) -> frozenset[ChoiceKind]:
         one: frozenset[ChoiceKind] = frozenset({self.kind})
-        return kinds | one if self.taken else kinds - one
+        return kinds | one if self.accepted else kinds - one
 
 
 def _while_thinking(dialect: Dialect) -> frozenset[ChoiceKind]:
@@ -179,8 +179,8 @@ def _while_thinking(dialect: Dialect) -> frozenset[ChoiceKind]:
     return dialect.tool_choices if thinking is None else thinking
 
 
-class Tagged(Finding, frozen=True, kw_only=True):
-    """The text begins with reasoning, between tags or up to the closing one."""
+class ThinkTags(Finding, frozen=True, kw_only=True):
+    """The text begins with reasoning, in a pair of tags or up to a closing tag."""
 
     pair: tuple[str, str]
     opened_by_template: bool = False
@@ -195,7 +195,7 @@ class Tagged(Finding, frozen=True, kw_only=True):
         form = "only a closing tag" if self.opened_by_template or self.stray_close else "tags"
         return f"think_tags: {form}, {' '.join(self.pair)}"
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         tags = dialect.think_tags
         return (
             tags is not None
@@ -213,10 +213,11 @@ class Tagged(Finding, frozen=True, kw_only=True):
         return replace(dialect, think_tags=tags)
 
 
-class Switched(Finding, frozen=True, kw_only=True):
-    """How thinking is switched off (level `none`) or on (`high`): every way that worked.
+class ThinkingSwitch(Finding, frozen=True, kw_only=True):
+    """Fields that switched thinking off (level `none`) or on (`high`).
 
-    `instead` are the levels to put in where the dialect's way is none of them.
+    `works` holds every variant that worked; `instead` the efforts for a dialect that uses none of
+    them.
     """
 
     level: str
@@ -234,7 +235,7 @@ class Switched(Finding, frozen=True, kw_only=True):
             for fields in self.works
         )
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         fields = dialect.efforts.get(self.level, {})
         return any(_share(fields, works) for works in self.works)
 
@@ -243,7 +244,7 @@ class Switched(Finding, frozen=True, kw_only=True):
 
 
 def _share(fields: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether two objects have a value in common, however deep."""
+    """Whether two objects have a value in common, at any depth."""
     for name in fields.keys() & others.keys():
         inner, other = as_object(fields[name]), as_object(others[name])
         if inner is not None and other is not None:
@@ -254,8 +255,8 @@ def _share(fields: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     return False
 
 
-class NotSent(Finding, frozen=True, kw_only=True):
-    """Some ways to ask for a level of effort are refused."""
+class EffortRejected(Finding, frozen=True, kw_only=True):
+    """The fields in `ways`, for one level of effort, are rejected."""
 
     level: str
     ways: Sequence[Mapping[str, Any]]
@@ -269,17 +270,17 @@ class NotSent(Finding, frozen=True, kw_only=True):
         ways = (msgspec.json.encode(fields).decode() for fields in self.ways)
         return f"efforts.{self.level}: not {', '.join(ways)}"
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         fields = dialect.efforts.get(self.level, {})
-        return not any(_share(fields, refused) for refused in self.ways)
+        return not any(_share(fields, rejected) for rejected in self.ways)
 
     def corrected(self, dialect: Dialect) -> Dialect:
         kept = {name: fields for name, fields in dialect.efforts.items() if name != self.level}
         return replace(dialect, efforts=kept)
 
 
-class NoEffortField(Finding, frozen=True, kw_only=True):
-    """A field that steers thinking is refused, whatever its value."""
+class EffortFieldRejected(Finding, frozen=True, kw_only=True):
+    """A field that controls thinking is rejected, whatever its value."""
 
     name: str
 
@@ -291,7 +292,7 @@ class NoEffortField(Finding, frozen=True, kw_only=True):
     def seen(self) -> str:
         return f"efforts: no {self.name}"
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         return not any(self.name in fields for fields in dialect.efforts.values())
 
     def corrected(self, dialect: Dialect) -> Dialect:
@@ -302,17 +303,18 @@ class NoEffortField(Finding, frozen=True, kw_only=True):
         return replace(dialect, efforts={level: kept for level, kept in efforts.items() if kept})
 
 
-Back = Literal["read", "ignored", "taken", "refused"]
+ReplayResult = Literal["read", "ignored", "taken", "refused"]
+"""`taken`: accepted, and nothing shows whether it is read."""
 
 
-class Replays(Finding, frozen=True, kw_only=True):
-    """What becomes of reasoning that goes back, by the field that it goes back in.
+class ReasoningReplay(Finding, frozen=True, kw_only=True):
+    """What the upstream does with reasoning in the history, by the field that holds it.
 
-    `came_in` is the field in which the upstream gives it.
+    `source_field` is the field in which reasoning arrives from the upstream.
     """
 
-    fields: Mapping[str, Back]
-    came_in: str | None = None
+    fields: Mapping[str, ReplayResult]
+    source_field: str | None = None
 
     @property
     def fact(self) -> str:
@@ -324,29 +326,29 @@ class Replays(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return ", ".join(f"{name} is {what}" for name, what in self.fields.items())
+        return ", ".join(f"{name} is {result}" for name, result in self.fields.items())
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         results = self.fields.values()
         if dialect.reasoning_replay == "drop":
             return "read" not in results
         if dialect.reasoning_field is None and "refused" in results:
-            return False  # reasoning of another upstream would come in the other field
-        field = dialect.reasoning_field or self.came_in or "reasoning_content"
+            return False  # reasoning from another upstream would go back in the other field
+        field = dialect.reasoning_field or self.source_field or "reasoning_content"
         result = self.fields.get(field)
         return result == "read" or (result != "refused" and "read" not in results)
 
     def corrected(self, dialect: Dialect) -> Dialect:
-        usable = [field for field, what in self.fields.items() if what == "read"]
-        usable = usable or [field for field, what in self.fields.items() if what != "refused"]
+        usable = [field for field, result in self.fields.items() if result == "read"]
+        usable = usable or [field for field, result in self.fields.items() if result != "refused"]
         if not usable:
             return replace(dialect, reasoning_replay="drop")
-        field = self.came_in if self.came_in in usable else usable[0]
+        field = self.source_field if self.source_field in usable else usable[0]
         return replace(dialect, reasoning_replay="as_it_came", reasoning_field=field)
 
 
-class Carries(Finding, frozen=True, kw_only=True):
-    """Fields that every request should carry."""
+class ExtraFields(Finding, frozen=True, kw_only=True):
+    """Fields that every request should contain."""
 
     fields: Mapping[str, Any]
 
@@ -356,17 +358,17 @@ class Carries(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return fact_lines({"extra": self.fields})[0]
+        return toml_lines({"extra": self.fields})[0]
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         return self.fields.items() <= dialect.extra.items()
 
     def corrected(self, dialect: Dialect) -> Dialect:
         return replace(dialect, extra={**dialect.extra, **self.fields})
 
 
-class Schemas(Finding, frozen=True, kw_only=True):
-    """A part of JSON Schema is refused: lists of types, or a keyword."""
+class SchemaLimit(Finding, frozen=True, kw_only=True):
+    """A part of JSON Schema is rejected: lists of types, or a keyword."""
 
     keyword: str = ""
 
@@ -378,7 +380,7 @@ class Schemas(Finding, frozen=True, kw_only=True):
     def seen(self) -> str:
         return f"schema_rules: no {self.keyword or 'lists of types'}"
 
-    def holds(self, dialect: Dialect) -> bool:
+    def agrees(self, dialect: Dialect) -> bool:
         rules = dialect.schema_rules
         if rules is None:
             return False
@@ -394,14 +396,14 @@ class Schemas(Finding, frozen=True, kw_only=True):
 
 
 def contradicted(dialect: Dialect, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings that a dialect does not agree with."""
-    return [finding for finding in findings if not finding.holds(dialect)]
+    """The findings that contradict a dialect."""
+    return [finding for finding in findings if not finding.agrees(dialect)]
 
 
 def corrected(dialect: Dialect, findings: Sequence[Finding]) -> Dialect:
-    """A dialect with what was seen put in."""
+    """A copy of a dialect that agrees with all findings."""
     for _ in range(ROUNDS):
         for finding in findings:
-            if not finding.holds(dialect):
+            if not finding.agrees(dialect):
                 dialect = finding.corrected(dialect)
     return dialect

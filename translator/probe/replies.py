@@ -1,9 +1,9 @@
-"""What an upstream answered to one question, as far as a question can need it.
+"""Replies: an answer as the checks need it, and the outcome of a request.
 
-    outcome = Taken with what was said | Refused with the reason | Unclear with another reason ;
+    outcome = Accepted with a reply | Rejected with an error message | Inconclusive with a reason ;
 
-Only a refusal of the request itself counts as one. A rate limit, a key that is not accepted, a
-server that breaks off, and a limit that was too small say nothing of what was asked.
+Only a rejection of the request itself is `Rejected`. A rate limit, an invalid key, a server failure
+and a limit that was too small say nothing about the fields of a request.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from translator.wire.deltas import CallExtra, Reasoning, ReasoningDetails, Text,
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON, as_list, as_object, as_string, objects_in
 
-from .questions import TAGS
+from .payloads import TAGS
 
 MAX_QUOTED_CHARACTERS = 160
+
+ABOUT_THINKING = re.compile(r"think|reasoning", re.IGNORECASE)
+"""Matches a rejection that mentions thinking."""
 
 _ABOUT_LENGTH = re.compile(
     r"max_tokens or model output limit was reached|could not finish the message"
@@ -37,67 +40,68 @@ _OTHER_CODES = frozenset({"content_filter", "context_length_exceeded", "tool_use
 
 
 class Reply(Struct, frozen=True):
-    """An answer. `whole` says whether its end was read."""
+    """An answer. `whole`: it was read to its end."""
 
-    pieces: tuple[str, ...] = ()
-    """The text as it came, piece by piece."""
+    chunks: tuple[str, ...] = ()
+    """The text of each chunk."""
     reasoning: Mapping[str, str] = {}
-    """Reasoning by the field that it came in."""
+    """Reasoning, by the field that held it."""
     calls: tuple[str, ...] = ()
-    """The names of the functions that were called."""
+    """The names of the called functions."""
     arguments: tuple[str, ...] = ()
     """The arguments of those calls, as JSON text."""
     finish: str | None = None
     done: bool = False
-    """`[DONE]` came."""
+    """`[DONE]` arrived."""
     usage: Usage | None = None
     marks: frozenset[str] = frozenset()
-    """Names of all keys that came, each behind the place where it stood, as in `delta.reasoning`;
-    and words by which servers are known."""
+    """All keys of the chunks, each with its place, as in `delta.reasoning`; and other signs of a
+    server, as in `fingerprint:fp_ollama`."""
     whole: bool = False
 
     @property
     def text(self) -> str:
-        return self.pieces[-1] if self.repeats else "".join(self.pieces)
+        return self.chunks[-1] if self.cumulative else "".join(self.chunks)
 
     @property
     def tags(self) -> tuple[str, str] | None:
-        """The tags between which the text begins with reasoning."""
+        """The pair of tags with which the text begins."""
         start = self.text.lstrip()
         return next((pair for pair in TAGS if start.startswith(pair[0])), None)
 
     @property
     def lone_close(self) -> tuple[str, str] | None:
-        """The tags of which only the closing one stands in the text."""
+        """The pair of tags of which the text contains only the closing one."""
         text = self.text
         return next((pair for pair in TAGS if pair[1] in text and pair[0] not in text), None)
 
     @property
     def thinks(self) -> bool:
-        """Whether reasoning was seen in any of its forms, or counted."""
+        """Whether there is reasoning in any form, or in the usage."""
         counted = self.usage.reasoning_tokens if self.usage else 0
-        return bool(self.reasoning or self._thought_in_text or counted)
+        return bool(self.reasoning or self._reasons_in_text or counted)
 
     @property
-    def _thought_in_text(self) -> bool:
-        """Templates leave empty tags where there was no thought."""
+    def _reasons_in_text(self) -> bool:
+        """False for empty tags, which templates leave where there was no reasoning."""
         if (pair := self.tags or self.lone_close) is None:
             return False
-        thought = self.text.partition(pair[1])[0].strip().removeprefix(pair[0])
-        return bool(thought.strip())
+        reasoning = self.text.partition(pair[1])[0].strip().removeprefix(pair[0])
+        return bool(reasoning.strip())
 
     @property
-    def cut(self) -> bool:
-        """Whether it was cut at the token limit."""
+    def truncated(self) -> bool:
+        """Whether it ended at the token limit."""
         return (self.finish or "").lower() in ("length", "max_tokens", "model_length")
 
     @property
-    def said_nothing(self) -> bool:
+    def empty(self) -> bool:
+        """Whether there is neither text, reasoning nor a call."""
         return not (self.text.strip() or self.reasoning or self.calls)
 
     @property
     def json(self) -> dict[str, Any] | None:
-        """The text, when it is a JSON object, bare or in a fence."""
+        """The JSON object in the text, which may be fenced; None where it is no object."""
         text = self.text
         if (tags := self.tags or self.lone_close) is not None:
             text = text.rpartition(tags[1])[2]
@@ -108,8 +112,8 @@ class Reply(Struct, frozen=True):
             return None
 
     @property
-    def written_calls(self) -> bool:
-        """Whether the text is nothing but calls, which the upstream did not read as such."""
+    def has_written_calls(self) -> bool:
+        """Whether the text consists of calls that the upstream did not parse."""
         for text in (self.text, *self.reasoning.values()):
             native = NativeCalls(lambda _name: True)
             native.feed(text)
@@ -118,84 +122,83 @@ class Reply(Struct, frozen=True):
         return False
 
     @property
-    def repeats(self) -> bool:
-        """Whether each piece of the text repeats all of it so far, twice in a row at least."""
-        pairs = zip(self.pieces, self.pieces[1:], strict=False)
+    def cumulative(self) -> bool:
+        """Whether each chunk repeats all text before it, at least twice in a row."""
+        pairs = zip(self.chunks, self.chunks[1:], strict=False)
         longer = [after != before and after.startswith(before) for before, after in pairs if before]
         return len(longer) >= 2 and all(longer)
 
 
-class Taken(Struct, frozen=True):
-    """The request was taken."""
+class Accepted(Struct, frozen=True):
+    """The request was accepted."""
 
     reply: Reply
 
 
-class Refused(Struct, frozen=True):
-    """The request was refused for what it holds; `text` is the upstream's own."""
+class Rejected(Struct, frozen=True):
+    """The request was rejected for its content; `text` is the upstream's error message."""
 
     text: str
     code: str = ""
 
 
-class Unclear(Struct, frozen=True):
-    """Why nothing is known.
+class Inconclusive(Struct, frozen=True):
+    """The outcome proves nothing, for this reason.
 
-    `text` is what a server said that failed: some fail over what they should refuse.
+    `text` is the error message of a server failure: some servers fail where they should reject.
     """
 
     reason: str
     text: str = ""
 
 
-Outcome = Taken | Refused | Unclear
-NO_QUOTA = Unclear("the quota is used up")
+Outcome = Accepted | Rejected | Inconclusive
+NO_QUOTA = Inconclusive("the quota is used up")
 
 
-def told(outcome: Outcome) -> str:
+def describe(outcome: Outcome) -> str:
     """An outcome in a few words."""
     match outcome:
-        case Taken(reply):
-            return f"taken, {_told(reply)}"
-        case Refused(text):
-            return f"refused: {quoted(text)}"
-        case Unclear(reason):
+        case Accepted(reply):
+            return f"accepted, {_describe_reply(reply)}"
+        case Rejected(text):
+            return f"rejected: {quoted(text)}"
+        case Inconclusive(reason):
             return reason
 
 
-def _told(reply: Reply) -> str:
-    told = [f"reasoning in {field}" for field in reply.reasoning]
-    told += [f"{len(reply.calls)} call{'s' * (len(reply.calls) > 1)}"] if reply.calls else []
-    if (text := reply.text.strip()) and reply.whole:
-        told.append(quoted(text, 40))
-    elif text:
-        told.append("an answer")
-    return ", ".join(told) or "an empty answer"
+def _describe_reply(reply: Reply) -> str:
+    parts = [f"reasoning in {field}" for field in reply.reasoning]
+    if reply.calls:
+        parts.append(f"{len(reply.calls)} call{'s' * (len(reply.calls) > 1)}")
+    if text := reply.text.strip():
+        parts.append(quoted(text, 40) if reply.whole else "an answer")
+    return ", ".join(parts) or "an empty answer"
 
 
-def quoted(text: str, most: int = MAX_QUOTED_CHARACTERS) -> str:
-    """A text on one line, in quotes, cut to `most` characters."""
+def quoted(text: str, limit: int = MAX_QUOTED_CHARACTERS) -> str:
+    """A text on one line, in quotes, shortened to `limit` characters."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
-    return f"“{line if len(line) <= most else line[: most - 1] + '…'}”"
+    return f"“{line if len(line) <= limit else line[: limit - 1] + '…'}”"
 
 
-def refusal(error: UpstreamError) -> Refused | Unclear:
-    """What an error says of the request that it answers."""
+def classify(error: UpstreamError) -> Rejected | Inconclusive:
+    """Whether an error rejects the request, or proves nothing."""
     text = error.text or error.message
     code = error.code or ""
     if error.status_hint in (401, 403):
-        return Unclear(f"the key was not accepted ({error.status_hint})")
+        return Inconclusive(f"the key was not accepted ({error.status_hint})")
     if code in ("insufficient_quota", "rate_limit_exceeded"):
-        return NO_QUOTA if code == "insufficient_quota" else Unclear("rate limited")
+        return NO_QUOTA if code == "insufficient_quota" else Inconclusive("rate limited")
     if code in _OTHER_CODES or _ABOUT_LENGTH.search(text):
-        return Unclear(f"refused for another reason: {quoted(text)}")
+        return Inconclusive(f"rejected for another reason: {quoted(text)}")
     if error.status_hint in (400, 404, 409, 413):
-        return Refused(text, code)
-    return Unclear(f"the upstream failed ({error.status_hint}): {quoted(text)}", text)
+        return Rejected(text, code)
+    return Inconclusive(f"the upstream failed ({error.status_hint}): {quoted(text)}", text)
 
 
 class ReplyReader:
-    """Reads one answer, a stream or one JSON object, from the bytes of its body."""
+    """A parser of one answer, a stream or one JSON object, from the chunks of its body."""
 
     def __init__(self) -> None:
         self._decoder = sse.Decoder()
@@ -203,7 +206,7 @@ class ReplyReader:
         self._start = b""
         self._json: list[bytes] | None = None
         self._sniffed = False
-        self._pieces: list[str] = []
+        self._chunks: list[str] = []
         self._reasoning: dict[str, list[str]] = {}
         self._names: dict[int, str] = {}
         self._arguments: dict[int, str] = {}
@@ -214,16 +217,16 @@ class ReplyReader:
 
     @property
     def failure(self) -> UpstreamError | None:
-        """The error that the body holds."""
+        """The error in the body."""
         return self._reader.failure
 
     @property
     def over(self) -> bool:
-        """Nothing that counts can follow."""
+        """The answer is complete; the rest of the body does not matter."""
         return self._reader.over
 
     def feed(self, data: bytes) -> None:
-        """Raises UpstreamError for an event over the limit of `sse`."""
+        """Parse one chunk; raises UpstreamError for an event over the limit of `sse`."""
         if not self._sniffed:
             self._start = (self._start + data).lstrip(b" \t\r\n\xef\xbb\xbf")
             data = self._start
@@ -236,11 +239,13 @@ class ReplyReader:
             self._read(self._decoder.feed(data))
 
     def end(self) -> None:
+        """Parse the rest at the end of the body."""
         self._read(self._decoder.end() if self._json is None else [b"".join(self._json)])
 
     def reply(self, *, whole: bool) -> Reply:
+        """The answer so far."""
         return Reply(
-            pieces=tuple(self._pieces),
+            chunks=tuple(self._chunks),
             reasoning={field: "".join(texts) for field, texts in self._reasoning.items()},
             calls=tuple(self._names.values()),
             arguments=tuple(self._arguments.get(key, "") for key in self._names),
@@ -253,7 +258,7 @@ class ReplyReader:
 
     @property
     def stray(self) -> str:
-        """Text that is no answer, shortened."""
+        """Text in the body that is not an answer, shortened."""
         return plain_message(b"".join(self._json)) if self._json else self._decoder.stray
 
     def _read(self, payloads: Sequence[bytes]) -> None:
@@ -264,7 +269,7 @@ class ReplyReader:
             for delta in self._reader.read(payload):
                 match delta:
                     case Text(text, logprobs):
-                        self._pieces.append(text)
+                        self._chunks.append(text)
                         self._marks.update({"logprobs"} if logprobs else ())
                     case Reasoning(text, field):
                         self._reasoning.setdefault(field, []).append(text)
@@ -283,7 +288,7 @@ class ReplyReader:
                         pass
 
     def _mark(self, payload: bytes) -> None:
-        """Note the keys of a payload, which tell servers apart."""
+        """Collect the marks of a payload, by which servers are recognised."""
         if payload.strip() == DONE:
             self._done = True
             return
@@ -305,7 +310,7 @@ class ReplyReader:
 
 
 def _keys(place: str, value: object) -> Iterator[str]:
-    """The keys that are there and not null."""
+    """The keys whose value is not null, each with its place."""
     for key, one in (as_object(value) or {}).items():
         if one is not None:
             yield f"{place}.{key}"

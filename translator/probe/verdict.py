@@ -1,8 +1,9 @@
-"""Which dialect fits what was found, and the lines of settings that say so.
+"""Verdict: the dialects ranked by the findings, and the settings of the best one.
 
-The closest dialect is the one that the fewest findings contradict. Of equals, the one whose host
-this is comes first; then the one whose marks were seen; then the one with the fewest facts to
-correct; then the one that assumes the least.
+    order = fewest contradictions, host, marks, fewest facts to correct, fewest facts of its own ;
+
+The best dialect is the one that the fewest findings contradict. The other criteria decide between
+equals: a dialect known for this host, or whose marks were seen, comes first.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from translator.common.toml import toml_key, toml_lines
 from translator.dialects import BASE, DIALECTS, Dialect, known_host
-from translator.dialects.table import fact_lines, own_facts
-from translator.service.config.sections import shown_key
+from translator.dialects.table import own_facts
 
 from .findings import Finding, contradicted, corrected
 
@@ -40,18 +41,18 @@ MARKS: Mapping[str, tuple[str, ...]] = {
     "vllm": ("choice.stop_reason", "owner:vllm"),
     "xai": ("usage.num_sources_used", "usage.cost_in_usd_ticks"),
 }
-"""What the servers behind a dialect put into their answers: keys of a chunk, parts of its
-fingerprint, the owner of their models. Others relay some of these, so they only tell equals apart.
+"""Marks of the servers behind each dialect: keys of a chunk, parts of its fingerprint, the owner of
+the models. Gateways relay some of them, so they only decide between equals.
 """
 
 
 class Fit(Struct, frozen=True):
-    """How well a dialect fits."""
+    """A dialect, its contradictions and its corrections."""
 
     dialect: Dialect
-    """With its facts of the model put in, before any correction."""
-    right: Dialect
-    """The same, corrected: exactly what was found, and what it says of all else."""
+    """With its facts for the model, before any correction."""
+    corrected: Dialect
+    """The same, corrected so that it agrees with all findings."""
     contradicted: list[Finding]
 
     @property
@@ -60,13 +61,13 @@ class Fit(Struct, frozen=True):
 
     @property
     def distance(self) -> int:
-        """How many findings contradict it that tell dialects apart."""
+        """Number of contradictions, without weak findings."""
         return sum(not finding.weak for finding in self.contradicted)
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """The facts to give in the settings, as JSON knows values."""
-        return own_facts(self.right, self.dialect)
+        """The corrected facts as JSON values, for the settings."""
+        return own_facts(self.corrected, self.dialect)
 
 
 def ranked(
@@ -77,7 +78,7 @@ def ranked(
     marks: Collection[str] = (),
     only: str | None = None,
 ) -> list[Fit]:
-    """All dialects, or `only` one, the one that fits best first."""
+    """All dialects, or `only` one, the best first."""
     host = known_host(urlsplit(base_url).hostname or "")
     names = list(DIALECTS) if only is None else [only]
     fits = {name: _fit(DIALECTS[name].for_model(model), findings) for name in names}
@@ -101,39 +102,40 @@ def _fit(dialect: Dialect, findings: Sequence[Finding]) -> Fit:
 
 
 def marked(name: str, marks: Collection[str]) -> list[str]:
-    """The marks of a dialect among those that were seen."""
+    """The marks that belong to a dialect."""
     return [
-        seen
+        mark
         for known in MARKS.get(name, ())
-        for seen in marks
-        if seen == known or (":" in known and _inside(known, seen))
+        for mark in marks
+        if mark == known or (":" in known and _contains(known, mark))
     ]
 
 
-def _inside(known: str, seen: str) -> bool:
-    place, _, word = known.partition(":")
-    return seen.startswith(f"{place}:") and word in seen
+def _contains(known: str, mark: str) -> bool:
+    """Whether a mark has the kind and the word of a known one, as in `owner:vllm`."""
+    kind, _, word = known.partition(":")
+    return mark.startswith(f"{kind}:") and word in mark
 
 
 def settings_lines(
     fit: Fit, *, name: str, base_url: str, api_key_env: str | None, given: Sequence[str] = ()
 ) -> list[str]:
-    """`[upstreams.NAME]` and its facts, in TOML; `given` are lines that stand there as they are."""
-    section = f"upstreams.{shown_key(name)}"
-    lines = [f"[{section}]", f"base_url = {_text(base_url)}"]
+    """`[upstreams.NAME]` and its facts, in TOML; `given` lines are added to the section."""
+    section = f"upstreams.{toml_key(name)}"
+    lines = [f"[{section}]", f"base_url = {_toml(base_url)}"]
     if api_key_env is not None:
-        lines.append(f"api_key_env = {_text(api_key_env)}")
-    lines += [f"dialect = {_text(fit.name)}", *given]
+        lines.append(f"api_key_env = {_toml(api_key_env)}")
+    lines += [f"dialect = {_toml(fit.name)}", *given]
     if fit.overrides:
         lines += ["", f"[{section}.facts]"]
     left = list(fit.contradicted)
     for fact, value in fit.overrides.items():
-        told = [finding for finding in left if fact in finding.facts]
-        left = [finding for finding in left if finding not in told]
-        lines += [f"# {finding.evidence}" for finding in told]
-        lines += fact_lines({fact: value})
+        reasons = [finding for finding in left if fact in finding.facts]
+        left = [finding for finding in left if finding not in reasons]
+        lines += [f"# {finding.evidence}" for finding in reasons]
+        lines += toml_lines({fact: value})
     return lines
 
 
-def _text(text: str) -> str:
+def _toml(text: str) -> str:
     return msgspec.json.encode(text).decode()

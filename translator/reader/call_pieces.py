@@ -17,7 +17,7 @@ from typing import Any
 from translator.common.json_text import JsonExtent
 from translator.wire import chat
 from translator.wire.deltas import CallExtra, ToolCall
-from translator.wire.json_values import is_there, without_halves
+from translator.wire.json_values import present, replace_lone_surrogates
 
 
 class _Call:
@@ -67,7 +67,8 @@ class ToolCallPieces:
         read: list[ToolCall | CallExtra] = []
         for position, piece in enumerate(pieces):
             function = piece.function or chat.FunctionDelta()
-            name, identity = without_halves(function.name or ""), without_halves(piece.id or "")
+            name = replace_lone_surrogates(function.name or "")
+            identity = replace_lone_surrogates(piece.id or "")
             index = piece.index
             if index is None and several:
                 index = position
@@ -76,7 +77,7 @@ class ToolCallPieces:
                 call.id = identity
             self._name(call, name, identity)
             read.append(_goes_on(call, _arguments_text(function.arguments)))
-            if is_there(piece.extra_content):
+            if present(piece.extra_content):
                 read.append(CallExtra(call.key, piece.extra_content))
         return read
 
@@ -134,7 +135,7 @@ def _arguments_text(arguments: str | dict[str, Any] | None) -> str:
         return ""
     if isinstance(arguments, str):
         return arguments
-    return without_halves(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
+    return replace_lone_surrogates(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
 
 
 def _repeats(call: _Call, arguments: str) -> bool:

@@ -51,9 +51,9 @@ from translator.wire.json_values import (
     as_list,
     as_object,
     as_string,
-    is_there,
     objects_in,
-    without_halves,
+    present,
+    replace_lone_surrogates,
 )
 
 from .call_pieces import ToolCallPieces
@@ -172,7 +172,7 @@ class ChatReader:
         self._malformed = 0
         if not chunk.choices and chunk.usage is None:
             return self._read_odd(payload)
-        if is_there(chunk.error):
+        if present(chunk.error):
             return self._read_odd(payload)
         return self._read_chunk(chunk)
 
@@ -236,7 +236,7 @@ class ChatReader:
             return Finish(_STOPPED[reason])
         if reason in _WHOLE or self._produced:
             return _STOP
-        shown = without_halves(reason[:100])
+        shown = replace_lone_surrogates(reason[:100])
         message = f"The upstream stopped for an unknown reason ({shown}) and said nothing."
         return Failure(UpstreamError(message))
 
@@ -276,7 +276,7 @@ class ChatReader:
 
     def _read_chunk(self, chunk: chat.Chunk) -> list[Delta]:
         deltas: list[Delta] = []
-        if is_there(chunk.citations) or is_there(chunk.search_results):
+        if present(chunk.citations) or present(chunk.search_results):
             self._read_sources(chunk.citations, chunk.search_results, deltas)
         usage = chunk.usage
         for choice in chunk.choices or ():
@@ -326,7 +326,7 @@ class ChatReader:
                 self._split(deltas, self._tags.call(), None)
             self._produced = True
             deltas.extend(map(self._with_whole_characters, self._calls.read(calls)))
-        if is_there(delta.extra_content):
+        if present(delta.extra_content):
             deltas.append(CallExtra(None, delta.extra_content))
 
     # --- kinds of content ---------------------------------------------------------------------
@@ -381,7 +381,7 @@ class ChatReader:
             entries = msgspec.json.decode(details, type=list[dict[str, Any]])
         except NOT_JSON:
             entries = objects_in(_decode_any(bytes(details)))
-            details = Raw(without_halves(json.dumps(entries, ensure_ascii=False)).encode())
+            details = Raw(replace_lone_surrogates(json.dumps(entries, ensure_ascii=False)).encode())
         if not (delta.reasoning_content or delta.reasoning or delta.reasoning_text):
             for entry in entries:
                 text = entry.get("text") or entry.get("summary")
@@ -403,7 +403,7 @@ class ChatReader:
         }
         urls = as_list(_decoded_raw(citations)) or list(titles)
         sources = tuple(
-            Source(without_halves(url), without_halves(titles.get(url) or ""))
+            Source(replace_lone_surrogates(url), replace_lone_surrogates(titles.get(url) or ""))
             for url in urls
             if isinstance(url, str)
         )
@@ -423,8 +423,8 @@ class ChatReader:
             return  # where in the text it belongs is not known
         if (url, start, end) not in self._cited:
             self._cited.add((url, start, end))
-            title = without_halves(as_string(citation.get("title")) or "")
-            deltas.append(Citation(without_halves(url), title, start, end))
+            title = replace_lone_surrogates(as_string(citation.get("title")) or "")
+            deltas.append(Citation(replace_lone_surrogates(url), title, start, end))
 
     def _add(
         self, deltas: list[Delta], kind: str, text: str, logprobs: list[Logprob] | None = None
@@ -463,7 +463,7 @@ class ChatReader:
         if text and "\ud800" <= text[-1] < "\udc00":
             self._half[kind] = text[-1]
             text = text[:-1]
-        return without_halves(text)
+        return replace_lone_surrogates(text)
 
     def _with_whole_characters(self, delta: ToolCall | CallExtra) -> ToolCall | CallExtra:
         """The same for the arguments of a call, each call by itself."""

@@ -22,7 +22,7 @@ from translator.wire.json_values import (
     as_list,
     as_object,
     as_string,
-    without_halves,
+    replace_lone_surrogates,
 )
 
 MAX_MESSAGE_CHARACTERS = 1000
@@ -225,7 +225,7 @@ def _classified(found: _Found, status: int, retry_after: str | None) -> Upstream
 
 
 def _meant(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
-    message = without_halves(found.message.strip())
+    message = replace_lone_surrogates(found.message.strip())
     if len(message) > MAX_MESSAGE_CHARACTERS:
         message = message[:MAX_MESSAGE_CHARACTERS] + "…"
     names = {found.code.lower(), found.type.lower()}

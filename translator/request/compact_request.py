@@ -1,12 +1,12 @@
-"""`POST /v1/responses/compact`: a conversation goes in, a shorter one comes out.
+"""The compact request: `POST /v1/responses/compact`, which shortens a conversation.
 
     request  = model, input, …          as of `POST /v1/responses`
-    asked    = request, with a compaction_trigger at the end of its input
+    body     = request, with a compaction_trigger at the end of its input
     answer   = { message | declaration }, compaction
 
-The messages are those of the user, and the instructions between them, in their order and their
-words. What the model said and did is in the compaction, as are earlier compactions. So the output
-is whole without anything else, and can be the `input` of the next request as it is.
+The messages are those of the user and the instructions between them, verbatim and in order. The
+compaction covers the model's output and earlier compactions. So the output is a complete `input`
+for the next request.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.common.invalid import missing_parameter
 from translator.wire import items, responses
-from translator.wire.errors import InvalidRequest, UpstreamError
+from translator.wire.errors import UpstreamError
 from translator.wire.json_values import is_null, is_string
 from translator.wire.notices import Notice
 
 from .compaction import head_of, kept_items
-from .to_chat import read_request
+from .parse import read_request
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 _NO_USAGE = responses.Usage(
@@ -32,7 +33,7 @@ _NO_USAGE = responses.Usage(
 
 
 class CompactedResponse(Struct, frozen=True, kw_only=True):
-    """What a client gets: `output` is its next `input`. `created_at` is in seconds since 1970."""
+    """The answer: `output` is the client's next `input`. `created_at` is in seconds since 1970."""
 
     id: str
     object: Literal["response.compaction"] = "response.compaction"
@@ -44,40 +45,36 @@ class CompactedResponse(Struct, frozen=True, kw_only=True):
 class CompactRequest:
     """One request to compact a conversation.
 
-    `body` is the Responses request that asks for it, to be translated like any other; `answer`
-    makes what the client gets of its response. `notices` tell which messages do not come back.
+    `body` is the Responses request for the summary, to be translated like any other; `answer`
+    turns its response into the client's. `notices` lists the messages that are left out.
     """
 
     def __init__(self, body: bytes) -> None:
-        """Raises InvalidRequest for a body that is no request, or that names no model."""
+        """Raises InvalidRequest for a body that is not a request, or that names no model."""
         request, _ = read_request(body)
         if not request.model:
-            raise InvalidRequest(
-                "Missing required parameter: 'model'.",
-                param="model",
-                code="missing_required_parameter",
-            )
+            raise missing_parameter("model")
         source = request.input or []
         if isinstance(source, str):
             source = [_encoded({"role": "user", "content": source})]
         fields = msgspec.json.decode(body, type=dict[str, Raw])
-        for name in ("stream", "generate"):  # the answer is one body, and always asked for
+        for name in ("stream", "generate"):  # the answer is one body, and is always generated
             fields.pop(name, None)
-        asks = bool(source) and head_of(source[-1]).type == "compaction_trigger"
-        fields["input"] = _encoded(source if asks else [*source, _TRIGGER])
+        has_trigger = bool(source) and head_of(source[-1]).type == "compaction_trigger"
+        fields["input"] = _encoded(source if has_trigger else [*source, _TRIGGER])
         self.body: bytes = msgspec.json.encode(fields)
         self._kept, left_out = kept_items(source)
         self.notices = [
-            Notice(f"input[{index}]", "message_summarised", "Only the summary has it.")
+            Notice(f"input[{index}]", "message_summarised", "Only the summary covers this message.")
             for index in left_out
         ]
 
     def answer(
         self, response: responses.Response, *, new_id: Callable[[str], str]
     ) -> CompactedResponse:
-        """The shorter conversation. `new_id(prefix)` names the items that came without an id.
+        """The shorter conversation. `new_id(prefix)` generates the ids of items without one.
 
-        Raises UpstreamError when the response is not whole.
+        Raises UpstreamError where the response is incomplete.
         """
         if response.status != "completed":
             why = response.incomplete_details
@@ -91,7 +88,7 @@ class CompactRequest:
 
 
 def _as_output(raw: Raw, new_id: Callable[[str], str]) -> Raw:
-    """An item of the input in the form that it has in an output, its parts as they came."""
+    """An input item in the form of an output item; its parts stay unchanged."""
     fields = {
         name: value
         for name, value in msgspec.json.decode(raw, type=dict[str, Raw]).items()
@@ -104,8 +101,8 @@ def _as_output(raw: Raw, new_id: Callable[[str], str]) -> Raw:
         return _encoded(fields)
     content = fields.get("content", Raw(b"[]"))
     parts = [content] if is_string(content) else msgspec.json.decode(content, type=list[Raw])
-    usual = {"type": kind, "status": "completed"}
-    return _encoded({**usual, **fields, "content": [_as_part(part) for part in parts]})
+    defaults = {"type": kind, "status": "completed"}
+    return _encoded({**defaults, **fields, "content": [_as_part(part) for part in parts]})
 
 
 _ID_PREFIXES = {"additional_tools": "at_", "configuration_update": "cu_"}

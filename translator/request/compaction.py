@@ -1,17 +1,17 @@
-"""Compaction: a long conversation becomes a summary, which travels through the client.
+"""Compaction: a long conversation becomes a sealed summary, which the client carries.
 
-    asked    conversation, compaction_trigger       the client wants its context shortened
-    sent     conversation, SUMMARY_REQUEST          the model sums up what it sees
-    given    one compaction item                    the model's summary, sealed
-    later    …, compaction item, new items          the summary stands in its place as a message
+    request    conversation, compaction_trigger       from the client
+    upstream   conversation, SUMMARY_REQUEST          the model writes a summary
+    answer     one compaction item                    the sealed summary
+    next       …, compaction item, new items          the summary becomes a message
 
-    blob = "translator.request.compaction.1." base64url( zlib( json( { summary } ) ) ) ;
+    blob = "translator.compaction.1." base64url( zlib( json( { summary } ) ) ) ;
 
-The blob is neither secret nor signed. A service that keeps nothing has no key that all its copies
-share, and a signature would protect nothing: who could forge a summary can as well write any
-message of the conversation. For the same reason a summary comes back with the voice of the user,
-never of the system: it may repeat what tools printed, and must not gain authority by that. Promised
-is that damage shows: zlib's checksum fails, and the request is refused with the path of the item.
+The blob is neither secret nor signed. A stateless service has no key that all its instances share,
+and a signature would protect nothing: a client that forges a summary could also write any message
+of the conversation. For the same reason a summary is sent as a user message, never as a system
+message: it may repeat the output of tools, and must not gain authority by that. Damage is detected:
+zlib's checksum fails, and the request is refused with the path of the item.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from translator.wire.errors import InvalidRequest, UpstreamError
 from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
-PREFIX = "translator.request.compaction.1."
-"""Marks a blob as a summary of ours and tells its version."""
+PREFIX = "translator.compaction.1."
+"""Identifies our summary blobs and their version."""
 
 MAX_SUMMARY_BYTES = 4 * 1024 * 1024
-"""Largest summary that is sealed or opened, in bytes of JSON before compression."""
+"""Largest summary that is sealed or unsealed, in bytes of JSON before compression."""
 
 MAX_KEPT_CHARACTERS = 256_000
-"""How much of the user's messages is kept word for word, in characters, about 64,000 tokens. The
-newest come first, and the last one is kept at any length; of the others the summary tells."""
+"""Most characters of user messages that are kept verbatim, about 64,000 tokens. The newest ones are
+kept first, the last one at any length; the summary covers the others."""
 
 PART_CHARACTERS = 6_000
-"""What a part that is no text (an image, a file) counts as, about what an image costs in tokens."""
+"""The size of a part that is not text (an image, a file), about the tokens of an image."""
 
 SUMMARY_REQUEST = """\
 The conversation up to here is about to be replaced by a summary of it, because the context window \
@@ -71,13 +71,13 @@ _decoder = msgspec.json.Decoder(_Blob)
 
 
 def seal_summary(summary: str) -> str | None:
-    """The blob for a summary; None when it is over MAX_SUMMARY_BYTES."""
+    """The blob for a summary; None for one over MAX_SUMMARY_BYTES."""
     plain = msgspec.json.encode(_Blob(summary))
     return None if len(plain) > MAX_SUMMARY_BYTES else pack(PREFIX, plain)
 
 
 def unseal_summary(blob: str) -> str | None:
-    """The summary in a blob of ours; None for anybody else's, a damaged or an oversized one."""
+    """The summary in one of our blobs; None for a foreign, damaged or oversized one."""
     try:
         return _decoder.decode(unpack(PREFIX, blob, MAX_SUMMARY_BYTES) or b"").summary
     except NOT_JSON:
@@ -85,15 +85,15 @@ def unseal_summary(blob: str) -> str | None:
 
 
 def read_summary(blob: str, path: str) -> str:
-    """The message that a compaction item stands for; `path` is that of the item.
+    """The message for a compaction item; `path` is the item's.
 
-    Raises InvalidRequest for what cannot be read: to go on without it would lose most of the
-    conversation in silence.
+    Raises InvalidRequest for an unreadable blob: without it most of the conversation would be lost
+    silently.
     """
     summary = unseal_summary(blob)
     if summary is None:
         raise InvalidRequest(
-            "The compacted context is damaged: it must come back as it was given."
+            "The compacted context is damaged: it must be sent back unchanged."
             if blob.startswith(PREFIX)
             else "The compacted context was not made here and cannot be read. Send the "
             "conversation itself, or compact it again.",
@@ -106,11 +106,11 @@ def read_summary(blob: str, path: str) -> str:
 # --- the request for a summary ------------------------------------------------------------------
 
 
-def free_of_form(request: responses.Request) -> tuple[responses.Request, list[Notice]]:
-    """The request without what would bend a summary, and what was taken from it.
+def without_output_format(request: responses.Request) -> tuple[responses.Request, list[Notice]]:
+    """The request without an output format, and notices of the settings that a summary ignores.
 
-    Tools stay declared, since the prompt begins with them and upstreams cache its beginning; that
-    none is called is up to `tool_choice`.
+    Tools stay declared, since the prompt begins with them and upstreams cache its beginning;
+    `tool_choice` prevents calls.
     """
     text, notices = request.text, list[Notice]()
     if text and text.format and not isinstance(text.format, responses.TextFormat):
@@ -126,13 +126,13 @@ def free_of_form(request: responses.Request) -> tuple[responses.Request, list[No
     return msgspec.structs.replace(request, text=free), notices
 
 
-# --- what stays beside a summary ----------------------------------------------------------------
+# --- items beside a summary ----------------------------------------------------------------
 
 
 def kept_items(source: Sequence[Raw]) -> tuple[list[Raw], list[int]]:
-    """The items that a compaction does not replace, and the places of messages left out.
+    """The items that a compaction does not replace, and the indexes of the messages left out.
 
-    Instructions and declarations are kept, and as many messages of the user as there is room for.
+    Instructions and declarations are kept, and user messages up to MAX_KEPT_CHARACTERS.
     """
     kept: list[Raw] = []
     left_out: list[int] = []
@@ -140,7 +140,7 @@ def kept_items(source: Sequence[Raw]) -> tuple[list[Raw], list[int]]:
     for index in reversed(range(len(source))):
         head = head_of(source[index])
         is_message = head.type in (None, "message")
-        if head.type not in _DECLARING and not (is_message and head.role in _ASKING):
+        if head.type not in _DECLARATIONS and not (is_message and head.role in _CLIENT_ROLES):
             continue
         if is_message and head.role == "user":
             room -= _characters(source[index])
@@ -153,10 +153,9 @@ def kept_items(source: Sequence[Raw]) -> tuple[list[Raw], list[int]]:
 
 
 def after_compaction(earlier: Sequence[Raw]) -> list[Raw]:
-    """The items of earlier responses as they stand after the last compaction among them.
+    """The items of earlier responses, shortened by the last compaction among them.
 
-    A client that refers to a response by its id does not send what is left of the conversation:
-    it is the server that shortens it.
+    A client that refers to a response by its id does not send the shortened conversation itself.
     """
     kinds = [head_of(raw).type for raw in earlier]
     pairs = enumerate(itertools.pairwise(kinds), 1)
@@ -168,22 +167,22 @@ def after_compaction(earlier: Sequence[Raw]) -> list[Raw]:
 
 
 def head_of(raw: Raw) -> items.Head:
-    """What kind of item it is; what is none is refused when the request is translated."""
+    """The discriminator fields of an item; empty for a malformed one, which is refused later."""
     try:
         return msgspec.json.decode(raw, type=items.Head)
     except NOT_JSON:
         return items.Head()
 
 
-_ASKING = ("user", "developer", "system")
-_DECLARING = ("additional_tools", "configuration_update")
+_CLIENT_ROLES = ("user", "developer", "system")
+_DECLARATIONS = ("additional_tools", "configuration_update")
 
 
 def _characters(message: Raw) -> int:
     try:
         content = msgspec.json.decode(message, type=items.InputMessage).content or ""
     except NOT_JSON:
-        return 0  # such a message is refused when the request is translated
+        return 0  # a malformed message, which is refused later
     if isinstance(content, str):
         return len(content)
     texts = (part if isinstance(part, str) else getattr(part, "text", None) for part in content)
@@ -194,30 +193,29 @@ def _characters(message: Raw) -> int:
 
 
 class SummaryReader:
-    """Makes one compaction out of an answer: its text, sealed at the end.
+    """Collects the text of an answer and seals it as one compaction at the end.
 
-    Whatever else the model produced (thoughts, calls that nobody asked for) led to the summary and
-    is not part of it.
+    Reasoning and calls are not part of the summary and are dropped.
     """
 
     def __init__(self) -> None:
-        self._pieces: list[str] = []
+        self._texts: list[str] = []
 
     def read(self, deltas: Sequence[Delta]) -> list[Delta]:
-        """What of the answer is not for the summary."""
-        self._pieces += [delta.text for delta in deltas if isinstance(delta, Text)]
+        """Collect the text; returns the deltas that stay, usage and service tier."""
+        self._texts += [delta.text for delta in deltas if isinstance(delta, Text)]
         return [delta for delta in deltas if isinstance(delta, Usage | ServiceTier)]
 
     def end(self, verdict: Verdict) -> tuple[list[Delta], Verdict]:
-        """The compaction, and how the response ends.
+        """The compaction, and the verdict of the response.
 
-        Half a summary is none: a client would drop for it what it does not tell.
+        An incomplete summary is discarded: a client would replace its conversation by it.
         """
         if isinstance(verdict, Failure) or verdict.reason != "stop":
             return [], verdict
-        summary = "".join(self._pieces).strip()
+        summary = "".join(self._texts).strip()
         if not summary:
-            return [], Failure(UpstreamError("The upstream was to write a summary and wrote none."))
+            return [], Failure(UpstreamError("The upstream returned no summary."))
         blob = seal_summary(summary)
         if blob is None:
             return [], Failure(UpstreamError(f"The summary is over {MAX_SUMMARY_BYTES} bytes."))

@@ -1,7 +1,7 @@
-"""Content of messages and results: parts of the Responses API as chat content.
+"""Content parts: the content of messages and call outputs as chat content.
 
-A content of texts only is sent as one string, which every upstream takes; parts are kept apart
-where there is an image, a file or a sound among them.
+Content that is only text is sent as one string, which every upstream accepts; content with an
+image, a file or audio is sent as parts.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from translator.wire.json_values import is_data_url, is_string
 from translator.wire.notices import Notice
 
 IMAGE_ATTACHED = "[image attached below]"
-"""Stands in a result for an image that follows in a user message: results hold text only."""
+"""Replaces an image in a call output, which holds text only; a user message with it follows."""
 
 IMAGE_OMITTED = "[image omitted: the model takes text only]"
-"""Stands for an image that the model cannot see."""
+"""Replaces an image that the model cannot see."""
 
 _TEXT_ENDINGS = (
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
@@ -34,7 +34,7 @@ _DETAILS = {"low": "low", "high": "high", "auto": "auto", "original": "high"}
 
 
 class ContentWriter:
-    """Writes content under one dialect, for one model; collects notices of what was lost."""
+    """Writes content for one dialect and model; collects notices of losses."""
 
     def __init__(self, dialect: Dialect, *, vision: bool) -> None:
         self._dialect = dialect
@@ -42,12 +42,12 @@ class ContentWriter:
         self.notices: list[Notice] = []
 
     def text(self, content: items.Content, path: str) -> str:
-        """Content that may hold text only, as of system messages."""
+        """Content that must be text, as in system messages."""
         parts = self._parts(content, path)
         for index, part in enumerate(parts):
             if not isinstance(part, chat.TextPart):
                 raise InvalidRequest(
-                    "Only text is possible here.", param=f"{path}[{index}]", code="invalid_value"
+                    "Only text is supported here.", param=f"{path}[{index}]", code="invalid_value"
                 )
         return _joined(parts)
 
@@ -59,7 +59,7 @@ class ContentWriter:
         return parts
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
-        """Text and refusal of an assistant message; None where there is none."""
+        """Text and refusal of an assistant message, None where empty."""
         if isinstance(content, str):
             return content or None, None
         texts: list[str] = []
@@ -74,7 +74,7 @@ class ContentWriter:
                     written = self._part(part, f"{path}[{index}]")
                     if not isinstance(written, chat.TextPart):
                         raise InvalidRequest(
-                            "An assistant message holds text only.",
+                            "An assistant message contains only text.",
                             param=f"{path}[{index}]",
                             code="invalid_value",
                         )
@@ -82,7 +82,7 @@ class ContentWriter:
         return "".join(texts) or None, "".join(refusals) or None
 
     def result(self, content: items.Content | Raw, path: str) -> tuple[str | Raw, list[chat.Part]]:
-        """The text of a call's result, and the parts that must follow in a user message."""
+        """The text of a call output, and the parts that follow in a user message."""
         if isinstance(content, str | Raw):
             return content, []
         parts = self._parts(content, path)
@@ -135,18 +135,18 @@ class ContentWriter:
     def _image(self, image: items.InputImage, path: str) -> chat.Part:
         if not self._images:
             self.notices.append(
-                Notice(path, "image_omitted", "The model takes no images; a placeholder was sent.")
+                Notice(path, "image_omitted", "The model accepts no images; sent as a placeholder.")
             )
             return chat.TextPart(IMAGE_OMITTED)
         url = image.image_url
         if isinstance(url, UnsetType) or not is_string(url):
-            what = "file_id" if image.file_id else "image_url"
+            field = "file_id" if image.file_id else "image_url"
             reason = (
                 "Files are not stored here; send the image as a URL or data URL."
                 if image.file_id
                 else "An image needs a URL or data URL, as a string."
             )
-            raise InvalidRequest(reason, param=f"{path}.{what}", code="invalid_value")
+            raise InvalidRequest(reason, param=f"{path}.{field}", code="invalid_value")
         if not self._dialect.image_urls and not is_data_url(url):
             self.notices.append(
                 Notice(path, "image_omitted", "The upstream fetches no images; send a data URL.")
@@ -157,10 +157,10 @@ class ContentWriter:
 
     def _file(self, file: items.InputFile, path: str) -> chat.Part:
         if file.file_data is None:
-            what = "file_url" if file.file_url else "file_id"
+            field = "file_url" if file.file_url else "file_id"
             raise InvalidRequest(
                 "Files are neither stored nor fetched here; send the file inline, as file_data.",
-                param=f"{path}.{what}",
+                param=f"{path}.{field}",
                 code="invalid_value",
             )
         if self._dialect.files:
@@ -168,7 +168,7 @@ class ContentWriter:
         text = _file_text(file.file_data, file.filename or "")
         if text is None:
             raise InvalidRequest(
-                "The upstream takes no files, and this one is no text.",
+                "The upstream accepts no files, and this one is not text.",
                 param=f"{path}.file_data",
                 code="unsupported_value",
             )
@@ -181,7 +181,7 @@ def _joined(parts: list[chat.Part]) -> str:
 
 
 def _file_text(data: str, filename: str) -> str | None:
-    """The text of a text file given as base64 or a data URL; None when it is none."""
+    """The text of a file given as base64 or a data URL; None for a file that is not text."""
     head, comma, payload = data.partition(",")
     is_text = filename.lower().endswith(_TEXT_ENDINGS)
     if comma and head.startswith("data:"):

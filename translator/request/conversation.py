@@ -1,15 +1,14 @@
-"""Input items to chat messages: who said what, in an order that every upstream accepts.
+"""The conversation writer: input items as chat messages, in an order that every upstream accepts.
 
     messages = [ system ], { user | system | assistant, { tool }, [ user with images ] } ;
 
-Neighbouring reasoning, text and calls of the assistant fold into one message, as the upstream once
-sent them. The results of its calls follow directly, in the order in which they came, whatever stood
-between; images in results go into one user message behind the last result. A call without a result
-gets a placeholder, so an interrupted turn does not poison the conversation; a result without a call
-is an error of the client.
+Adjacent reasoning, text and calls of the assistant form one message, as the upstream sent them. The
+results of its calls follow directly, in input order, whatever stood between; images in results go
+into one user message after the last result. A call without a result gets a placeholder, so an
+interrupted turn does not break the conversation; a result without a call is a client error.
 
-Messages are only ever appended: the same beginning of the input gives the same first messages, byte
-for byte, so prefix caches hit.
+Messages are only appended: the same beginning of the input gives the same first messages, byte for
+byte, so prefix caches hit.
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ from .content import ContentWriter
 from .input_items import Call, InputItem, Message, Result
 
 NO_OUTPUT = "[no output: the call was interrupted]"
-"""Stands for the result of a call that never got one."""
+"""Replaces the missing result of a call."""
 
-GIVEN_UP = b'"aborted"'
-"""What Codex puts behind each call of a turn in which it was killed, once the thread goes on."""
+ABORTED = b'"aborted"'
+"""The result that Codex adds to each call of a killed turn, once the thread is resumed."""
 
 BLANK_REASONING = " "
-"""Stands for reasoning that an upstream demands and nobody has: some refuse an empty string."""
+"""Replaces missing reasoning that an upstream requires: some refuse an empty string."""
 
 _BESIDE_CALLS: dict[str, str | UnsetType | None] = {"omit": UNSET, "null": None, "empty": ""}
 _decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -53,7 +52,7 @@ _REPEATED = re.compile(re.escape(REPEAT_MARK) + r"\d+\Z")
 
 
 class Conversation(Struct, frozen=True):
-    """The messages, and what was found on the way."""
+    """The messages of a request, and the calls among them."""
 
     messages: list[chat.Message]
     call_ids: frozenset[str]
@@ -71,10 +70,10 @@ def write_messages(
     vision: bool,
     thinking: bool,
 ) -> Conversation:
-    """The conversation for an upstream that speaks `dialect`.
+    """The conversation in the given dialect.
 
-    `vision`: the model takes images. `thinking`: it is asked to think, so reasoning that it demands
-    must be there. Raises InvalidRequest for what no message can carry.
+    `vision`: the model accepts images. `thinking`: the model will think, so reasoning that it
+    requires must be sent. Raises InvalidRequest for an item that no message can express.
     """
     plan = _plan(input_items)
     writer = _Writer(dialect, ContentWriter(dialect, vision=vision), plan, thinking=thinking)
@@ -92,33 +91,33 @@ def write_messages(
 
 
 class _Plan:
-    """What has to be known of a conversation before its first message is written."""
+    """Facts about the whole input that are needed before the first message is written."""
 
     def __init__(self) -> None:
         self.results: dict[int, list[tuple[int, Result]]] = {}
-        """For each call (by position) its results (with theirs)."""
+        """The results of each call; both by their position in the input."""
 
         self.inside_turns: set[int] = set()
-        """The results (by position) that stand between the calls of one turn.
+        """The positions of results between the calls of one turn.
 
-        Codex resumes a killed turn as call, "aborted", call, "aborted". Behind such a turn only a
-        user can speak, so what the model says directly behind such a result is the same turn. Told
-        apart, the later calls would lack the reasoning that the turn began with, and strict
-        upstreams refuse.
+        Codex resumes a killed turn as call, "aborted", call, "aborted". Only a user message can
+        follow such a turn, so output of the model directly after such a result belongs to the same
+        turn. As a turn of their own the later calls would lack the reasoning at the turn's
+        beginning, and strict upstreams refuse that.
         """
 
         self.extras: dict[str, Any] = {}
-        """What upstreams hung on calls, by their ids."""
+        """`extra_content` by the id of its call."""
 
         self.call_ids: set[str] = set()
         self.called: set[str] = set()
-        """The names of the functions that are called."""
+        """The names of the called functions."""
 
 
 def _plan(input_items: Sequence[InputItem]) -> _Plan:
-    """Look once at all items; raises InvalidRequest for a result without a call.
+    """Match calls and results in one pass. Raises InvalidRequest for a result without a call.
 
-    Ids may repeat over turns: a result belongs to the last call of its id before it that has none,
+    Ids may repeat over turns: a result belongs to the last unanswered call of its id before it,
     else to the next one after it.
     """
     plan = _Plan()
@@ -126,12 +125,12 @@ def _plan(input_items: Sequence[InputItem]) -> _Plan:
     unanswered: dict[str, list[int]] = {}
     answered: dict[str, int] = {}
     early: dict[str, list[tuple[int, Result]]] = {}
-    given_up = -2  # where such a result stands, of which the next item tells whether it is inside
+    aborted = -2  # position of the last aborted result; the next item decides if it is inside
     for position, item in enumerate(input_items):
         if isinstance(item, Message):
             continue
-        if given_up == position - 1 and not isinstance(item, Result):
-            plan.inside_turns.add(given_up)
+        if aborted == position - 1 and not isinstance(item, Result):
+            plan.inside_turns.add(aborted)
         match item:
             case Call():
                 call_id = item.call_id
@@ -143,8 +142,8 @@ def _plan(input_items: Sequence[InputItem]) -> _Plan:
                 else:
                     unanswered.setdefault(call_id, []).append(position)
             case Result():
-                if _is_given_up(item):
-                    given_up = position
+                if _is_aborted(item):
+                    aborted = position
                 waiting = unanswered.get(item.call_id)
                 if waiting:
                     call = waiting.pop()
@@ -168,17 +167,17 @@ def _plan(input_items: Sequence[InputItem]) -> _Plan:
     return plan
 
 
-def _is_given_up(result: Result) -> bool:
+def _is_aborted(result: Result) -> bool:
     content = result.content
     return (
         isinstance(content, Raw)
-        and memoryview(content).nbytes == len(GIVEN_UP)  # a screenshot need not be copied for it
-        and bytes(content) == GIVEN_UP
+        and memoryview(content).nbytes == len(ABORTED)  # avoids copying a screenshot
+        and bytes(content) == ABORTED
     )
 
 
 class _Draft:
-    """An assistant message that may still grow."""
+    """An assistant message under construction."""
 
     def __init__(self) -> None:
         self.thoughts: list[Thought] = []
@@ -188,7 +187,7 @@ class _Draft:
 
     @property
     def reasoning_field(self) -> str:
-        """The name that the reasoning came under."""
+        """The chat field that held the reasoning."""
         fields = (thought.field for thought in self.thoughts if thought.text)
         field = next(fields, "")
         return field if field in chat.REASONING_FIELDS else "reasoning_content"
@@ -211,12 +210,12 @@ class _Writer:
         self._position += 1
         match item:
             case Thought():
-                self._growing().thoughts.append(item)
+                self._open_draft().thoughts.append(item)
             case Call():
-                self._growing().calls.append((self._position, item))
+                self._open_draft().calls.append((self._position, item))
             case Result():
                 if self._position not in self._plan.inside_turns:
-                    self.flush()  # it is written behind its call; what follows is another turn
+                    self.flush()  # it is written after its call; another turn follows
             case Message() if item.role == "assistant":
                 self._assistant(item)
             case Message() if item.role == "user":
@@ -232,7 +231,7 @@ class _Writer:
     # --- messages ---------------------------------------------------------------------------
 
     def system(self, text: str, path: str, role: str = "developer") -> None:
-        """Instructions, or a system or developer message, under the dialect's policy."""
+        """Write instructions, or a system or developer message, under the dialect's policy."""
         policy = self.dialect.system_messages
         chat_role = "developer" if role == "developer" and self.dialect.developer_role else "system"
         if self._leading and policy != "keep" and self.messages:
@@ -240,7 +239,7 @@ class _Writer:
             assert isinstance(before.content, str)  # a system message
             self.messages[-1] = chat.Message(before.role, f"{before.content}\n\n{text}")
         elif policy == "demote_later" and not self._leading:
-            self._notice(path, "role_demoted", "System messages come first only; sent as user.")
+            self._notice(path, "role_demoted", "A system message must come first; sent as user.")
             self._append("user", f"<system>\n{text}\n</system>")
         else:
             self.messages.append(chat.Message(chat_role, text))
@@ -252,7 +251,7 @@ class _Writer:
             self.messages.append(chat.Message("assistant", "OK."))
         self.messages.append(chat.Message(role, content))
 
-    def _growing(self) -> _Draft:
+    def _open_draft(self) -> _Draft:
         if self._draft is None:
             self._draft = _Draft()
         return self._draft
@@ -261,16 +260,16 @@ class _Writer:
         text, refusal = self.content.assistant(message.content, f"{message.path}.content")
         if self._draft and (self._draft.content is not None or self._draft.refusal is not None):
             self.flush()
-        draft = self._growing()
+        draft = self._open_draft()
         draft.content, draft.refusal = text, refusal
 
     def flush(self) -> None:
-        """End the assistant's turn: its message, then the results of its calls."""
+        """Close the assistant's turn: write its message, then the results of its calls."""
         draft, self._draft = self._draft, None
         if draft is None:
             return
         if not draft.calls and not draft.content and not draft.refusal:
-            return  # thoughts that led to nothing, or an empty answer
+            return  # reasoning without output, or an empty answer
         self._leading = False
         self.messages.append(self._assistant_message(draft))
         known = self._plan.results
@@ -319,7 +318,7 @@ class _Writer:
         return extras[-1] if extras else UNSET
 
     def _reasoning(self, draft: _Draft) -> dict[str, Any]:
-        """The one field of the message under which the upstream wants its reasoning back."""
+        """The field of the message that sends reasoning back."""
         dialect = self.dialect
         if dialect.reasoning_replay == "drop":
             return {}
@@ -347,7 +346,7 @@ class _Writer:
         self.content.notices.append(Notice(path, code, message))
 
     def _upstream_id(self, call_id: str) -> str:
-        """The id as the upstream gave it: what made it unique for the client is taken off."""
+        """The upstream's own id: without the suffix that made it unique for the client."""
         if REPEAT_MARK in call_id:
             call_id = _REPEATED.sub("", call_id)
         if self.dialect.call_ids == "as_is" or _NINE.fullmatch(call_id):
@@ -356,12 +355,12 @@ class _Writer:
         return "".join(_ALPHANUMERICS[digest // 62**n % 62] for n in range(9))
 
     def _json_object(self, call: Call) -> str:
-        """Arguments as a JSON object: templates and several servers parse what they get back."""
+        """Arguments as a JSON object: templates and several servers parse them."""
         if not call.arguments or call.arguments.isspace():
             return "{}"
         try:
             _decode_object(call.arguments)
         except NOT_JSON:
-            self._notice(call.path, "arguments_wrapped", "No JSON object; wrapped in one.")
+            self._notice(call.path, "arguments_wrapped", "Not a JSON object; wrapped in one.")
             return msgspec.json.encode({"input": call.arguments}).decode()
         return call.arguments

@@ -1,6 +1,6 @@
-"""The response object of a request before anything was answered: what it repeats of the request.
+"""The request echo: the initial response object, which repeats fields of the request.
 
-Every field is there, with OpenAI's default where the client gave none; nothing depends on the
+It has every field, with OpenAI's default where the client gave none; nothing depends on the
 upstream.
 """
 
@@ -14,13 +14,13 @@ from msgspec import UNSET, Raw, UnsetType
 from translator.wire import responses
 
 _NEEDED_IN_FUNCTION: dict[str, Any] = {"description": None, "parameters": None, "strict": None}
-"""Keys that every echoed function tool must have, null where the client gave none."""
+"""Keys that every echoed function tool has, null where the client gave none."""
 
 
 def first_response(
     request: responses.Request, *, response_id: str, created_at: int, model: str
 ) -> responses.Response:
-    """The response as it stands in `response.created`; `created_at` is in seconds since 1970."""
+    """The response object of `response.created`; `created_at` is in seconds since 1970."""
     default = responses.Response(response_id, created_at, model)
     reasoning = request.reasoning or responses.ReasoningConfig()
     text = request.text or responses.TextConfig()
@@ -65,7 +65,7 @@ _REPEATED = (
 
 
 def _tool(raw: Raw) -> Raw:
-    """A tool as it came; function tools get the keys that clients insist on."""
+    """A tool unchanged; function tools get the keys that clients require."""
     fields = msgspec.json.decode(raw, type=dict[str, Raw])
     is_function = bytes(fields.get("type", b"")) == b'"function"'
     if not is_function or fields.keys() >= _NEEDED_IN_FUNCTION.keys():

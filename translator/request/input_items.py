@@ -1,24 +1,25 @@
-"""The request's `input`, item by item: what each kind of item means for the conversation.
+"""The input reader: decodes the request's `input` into items of four kinds.
 
-    Message   somebody says something
-    Thought   the model thought something (reasoning, opened if it was sealed by us)
-    Call      the model called a tool, by the name that stands for it upstream
-    Result    what came of a call
+    Message   a message of any role
+    Thought   reasoning of the model, unsealed where we sealed it
+    Call      a tool call, by the function name upstream
+    Result    the output of a call
 
-Items that only declare tools or settings leave no trace in the conversation. History of hosted
-tools, which never ran here, is dropped with a notice: a thread that began elsewhere must go on.
+Items that only declare tools or settings do not appear in the conversation. Items of hosted tools,
+which never ran here, are dropped with a notice: a thread that began elsewhere must be able to
+continue.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, TypeVar, assert_never, get_args
+from typing import Literal, assert_never, get_args
 
 import msgspec
 from msgspec import Raw, Struct
 
-from translator.common.invalid import at_path, invalid_from
+from translator.common.invalid import at_path, decode_at, invalid_from, missing_parameter
 from translator.common.sealed import Thought, unseal
 from translator.common.tools import INPUT_ARGUMENT, Toolset
 from translator.wire import items, responses
@@ -28,11 +29,9 @@ from translator.wire.notices import Notice
 
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
 
-_T = TypeVar("_T")
-
 
 class Message(Struct, frozen=True):
-    """Somebody says something; `path` is where in the request."""
+    """A message; `path` is its path in the request."""
 
     role: Literal["user", "assistant", "system", "developer"]
     content: items.Content
@@ -40,7 +39,7 @@ class Message(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """The model calls a function; `arguments` is JSON text, as far as the client kept it so."""
+    """A function call; `arguments` is meant to be JSON text, but clients may have damaged it."""
 
     call_id: str
     name: str
@@ -49,7 +48,7 @@ class Call(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What came of a call; raw text is a JSON string. `noun` is the item's name in errors."""
+    """The output of a call; raw text is a JSON string. `noun` names the item in errors."""
 
     call_id: str
     content: items.Content | Raw
@@ -59,13 +58,13 @@ class Result(Struct, frozen=True):
 
 InputItem = Message | Thought | Call | Result
 
-_USUAL: dict[str, type[items.UsualInputItem]] = {
-    str(kind.__struct_config__.tag): kind for kind in get_args(items.UsualInputItem)
+_COMMON: dict[str, type[items.CommonInputItem]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(items.CommonInputItem)
 }
-_decode_usual = msgspec.json.Decoder(items.UsualInputItem).decode
+_decode_common = msgspec.json.Decoder(items.CommonInputItem).decode
 _decode_content = msgspec.json.Decoder(items.Content).decode
 
-_TOLD_THOUGHT = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
+_TAGGED_REASONING = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
 
 _HOSTED_HISTORY = frozenset(
     {
@@ -84,20 +83,21 @@ _HOSTED_HISTORY = frozenset(
 
 
 class InputReader:
-    """Reads input items; tools that they declare go into `tools`, losses into `notices`."""
+    """Reads input items; adds the tools that they declare to `tools`, and losses to `notices`."""
 
     def __init__(self, tools: Toolset) -> None:
         self._tools = tools
         self._last_search = ""
         self.notices: list[Notice] = []
         self.reasoning: responses.ReasoningConfig | None = None
-        """The last change of settings inside the input, if there was one."""
+        """The reasoning settings of the last configuration update, None without one."""
         self.text: responses.TextConfig | None = None
+        """The text settings of the last configuration update, None without one."""
         self.compacts = False
-        """The input ends in a trigger: the answer is to be a compaction."""
+        """Whether the input ends with a trigger: the answer becomes a compaction."""
 
     def read(self, source: str | list[Raw] | None, earlier: Sequence[Raw] = ()) -> list[InputItem]:
-        """The items of `input`, behind those of `earlier` responses.
+        """The items of `earlier` responses, then those of `input`.
 
         Raises InvalidRequest with the path of the faulty field.
         """
@@ -109,27 +109,27 @@ class InputReader:
         self._read(source, "input", read, last=len(source) - 1)
         if self.compacts and len(read) == 1:
             raise InvalidRequest(
-                "There is nothing before the 'compaction_trigger' item that could be compacted.",
+                "There is nothing to compact before the 'compaction_trigger' item.",
                 param="input",
                 code="invalid_value",
             )
         return read
 
     def _read(self, source: Sequence[Raw], name: str, read: list[InputItem], *, last: int) -> None:
-        """Items of one list into `read`; `last` is the index of the one that ends the request."""
+        """Append the items of a list to `read`; `last` is the index of the request's last item."""
         for index, raw in enumerate(source):
             path = f"{name}[{index}]"
             try:
-                usual = _decode_usual(raw)  # at once: an item is read twice only when it is not
+                common = _decode_common(raw)  # in one step; only rare items are decoded twice
             except NOT_JSON:
-                item = self._unusual(raw, path, last=index == last)
+                item = self._rare_item(raw, path, last=index == last)
             else:
-                item = self._usual(usual, path)
+                item = self._common_item(common, path)
             if item is not None:
                 read.append(item)
 
-    def _usual(
-        self, item: items.UsualInputItem | items.PlainMessage, path: str
+    def _common_item(
+        self, item: items.CommonInputItem | items.PlainMessage, path: str
     ) -> InputItem | None:
         match item:
             case items.FunctionCallOutput():
@@ -140,7 +140,7 @@ class InputReader:
             case items.InputReasoning():
                 return self._reasoning(item, path)
             case items.PlainMessage():
-                return _told_thought(item) or Message(item.role, item.content, path)
+                return _tagged_reasoning(item) or Message(item.role, item.content, path)
             case items.InputCustomToolCall():
                 name = self._tools.chat_name(item.name, item.namespace)
                 return Call(item.call_id, name, _json({INPUT_ARGUMENT: item.input}), path)
@@ -149,62 +149,62 @@ class InputReader:
             case _ as never:
                 assert_never(never)
 
-    def _unusual(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
+    def _rare_item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
         """An item of a rarer kind, a message without `type`, or a faulty item."""
-        head = _decode(raw, items.Head, path)
+        head = decode_at(raw, items.Head, path)
         if head.type is None and head.role is not None:
-            return self._usual(_decode(raw, items.PlainMessage, path), path)
+            return self._common_item(decode_at(raw, items.PlainMessage, path), path)
         kind = head.type or "item_reference"
         match kind:
-            case _ if kind in _USUAL:
-                return self._usual(_decode(raw, _USUAL[kind], path), path)
+            case _ if kind in _COMMON:
+                return self._common_item(decode_at(raw, _COMMON[kind], path), path)
             case "tool_search_call" | "tool_search_output":
                 return self._tool_search(raw, kind, path)
             case "additional_tools":
                 self._tools.declare(
-                    _decode(raw, items.AdditionalTools, path).tools, f"{path}.tools"
+                    decode_at(raw, items.AdditionalTools, path).tools, f"{path}.tools"
                 )
                 return None
             case "agent_message":
-                agent = _decode(raw, items.AgentMessage, path)
+                agent = decode_at(raw, items.AgentMessage, path)
                 return Message("user", agent.content or agent.encrypted_content, path)
             case "item_reference":
-                self._reference(_decode(raw, items.ItemReference, path).id, path)
+                self._reference(decode_at(raw, items.ItemReference, path).id, path)
                 return None
             case "configuration_update":
-                self._configure(_decode(raw, items.ConfigurationUpdate, path), path)
+                self._configure(decode_at(raw, items.ConfigurationUpdate, path), path)
                 return None
             case "compaction":
-                blob = _decode(raw, items.CompactionItem, path).encrypted_content
+                blob = decode_at(raw, items.CompactionItem, path).encrypted_content
                 return Message("user", read_summary(blob, path), path)
             case "compaction_trigger":
                 return self._trigger(path, last=last)
             case "mcp_call":
-                return _remote_call(_decode(raw, items.McpCall, path), path)
+                return _remote_call(decode_at(raw, items.McpCall, path), path)
             case _:
                 return self._shell_or_patch(raw, kind, path)
 
     def _shell_or_patch(self, raw: Raw, kind: str, path: str) -> InputItem | None:
-        """The calls of built-in tools that the client runs, and their outputs."""
+        """Calls of built-in tools that the client runs, and their outputs."""
         match kind:
             case "local_shell_call":
-                local = _decode(raw, items.InputLocalShellCall, path)
+                local = decode_at(raw, items.InputLocalShellCall, path)
                 call_id = local.call_id or local.id or path
                 return Call(call_id, "local_shell", _arguments(local.action, without="type"), path)
             case "local_shell_call_output":
-                output = _decode(raw, items.LocalShellOutput, path)
+                output = decode_at(raw, items.LocalShellOutput, path)
                 return Result(output.call_id or output.id or "", output.output, _noun(kind), path)
             case "shell_call":
-                shell = _decode(raw, items.InputShellCall, path)
+                shell = decode_at(raw, items.InputShellCall, path)
                 return Call(shell.call_id, "shell", _arguments(shell.action), path)
             case "shell_call_output":
-                shown = _decode(raw, items.ShellOutput, path)
+                shown = decode_at(raw, items.ShellOutput, path)
                 return Result(shown.call_id, _text(shown.output), _noun(kind), path)
             case "apply_patch_call":
-                patch = _decode(raw, items.InputApplyPatchCall, path)
+                patch = decode_at(raw, items.InputApplyPatchCall, path)
                 return Call(patch.call_id, "apply_patch", _arguments(patch.operation), path)
             case "apply_patch_call_output":
-                applied = _decode(raw, items.ApplyPatchOutput, path)
+                applied = decode_at(raw, items.ApplyPatchOutput, path)
                 text = applied.output or applied.status or ""
                 return Result(applied.call_id, text, _noun(kind), path)
             case _ if kind in _HOSTED_HISTORY:
@@ -220,9 +220,9 @@ class InputReader:
                 )
 
     def _reasoning(self, reasoning: items.InputReasoning, path: str) -> Thought | None:
-        """The text as it came: sealed by us, else raw, else the summary, when that is our own.
+        """The reasoning text: unsealed, else raw, else the summary where there is no blob.
 
-        A blob of somebody else's is no reason to refuse; it means that the summary is not the text.
+        A foreign blob is not refused; the summary beside it is not the reasoning text.
         """
         blob = reasoning.encrypted_content
         thought = unseal(blob) if blob else None
@@ -242,16 +242,16 @@ class InputReader:
 
     def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result:
         if kind == "tool_search_call":
-            search = _decode(raw, items.InputToolSearchCall, path)
+            search = decode_at(raw, items.InputToolSearchCall, path)
             self._last_search = search.call_id or path
             return Call(self._last_search, "tool_search", _text(search.arguments), path)
-        found = _decode(raw, items.ToolSearchOutput, path)
+        found = decode_at(raw, items.ToolSearchOutput, path)
         text = _json({"tools": self._tools.declare(found.tools, f"{path}.tools")})
         return Result(found.call_id or self._last_search, text, _noun(kind), path)
 
     def _reference(self, item_id: str, path: str) -> None:
         if item_id.startswith("rs_"):
-            # The AI SDK refers to reasoning by its id on every second turn.
+            # The AI SDK sends reasoning as a reference on every second turn.
             self.notices.append(
                 Notice(path, "reference_dropped", "Items are not stored; the reference is ignored.")
             )
@@ -274,22 +274,18 @@ class InputReader:
 
     def _configure(self, update: items.ConfigurationUpdate, path: str) -> None:
         if not isinstance(update.reasoning, msgspec.UnsetType):
-            self.reasoning = _decode(
+            self.reasoning = decode_at(
                 update.reasoning, responses.ReasoningConfig, f"{path}.reasoning"
             )
         if not isinstance(update.text, msgspec.UnsetType):
-            self.text = _decode(update.text, responses.TextConfig, f"{path}.text")
+            self.text = decode_at(update.text, responses.TextConfig, f"{path}.text")
 
 
 def _result(
     item: items.FunctionCallOutput | items.CustomToolCallOutput, noun: str, path: str
 ) -> Result:
     if not item.call_id:
-        raise InvalidRequest(
-            f"Missing required parameter: '{path}.call_id'.",
-            param=f"{path}.call_id",
-            code="missing_required_parameter",
-        )
+        raise missing_parameter(f"{path}.call_id")
     output = item.output
     if is_string(output):
         return Result(item.call_id, output, noun, path)
@@ -299,31 +295,24 @@ def _result(
         raise at_path(invalid_from(error), f"{path}.output") from None
 
 
-def _told_thought(message: items.PlainMessage) -> Thought | None:
-    """Reasoning that comes back as a message of nothing else, between tags.
+def _tagged_reasoning(message: items.PlainMessage) -> Thought | None:
+    """Reasoning between tags that a client sends back as an assistant message of its own.
 
-    pydantic-ai returns it so where its profile of a model does not say that it seals its reasoning.
+    pydantic-ai does so for models whose profile does not declare sealed reasoning.
     """
     if message.role != "assistant" or not isinstance(message.content, str):
         return None
-    told = _TOLD_THOUGHT.fullmatch(message.content)
-    return Thought(told[1], "reasoning_content") if told else None
+    tagged = _TAGGED_REASONING.fullmatch(message.content)
+    return Thought(tagged[1], "reasoning_content") if tagged else None
 
 
 def _remote_call(call: items.McpCall, path: str) -> Message:
-    """A call that another server made inside its answer: told, since it cannot be repeated."""
+    """A hosted MCP call as text, since it cannot be repeated as a call."""
     server = f"{call.server_label}." if call.server_label else ""
     lines = [f"[called {server}{call.name} with {call.arguments}]"]
     if call.output is not None:
         lines.append(f"[result: {call.output}]")
     return Message("assistant", "\n".join(lines), path)
-
-
-def _decode(raw: Raw, type: type[_T], path: str) -> _T:
-    try:
-        return msgspec.json.decode(raw, type=type)
-    except NOT_JSON as error:
-        raise at_path(invalid_from(error), path) from None
 
 
 def _json(value: object) -> str:
@@ -335,7 +324,7 @@ def _text(raw: Raw) -> str:
 
 
 def _arguments(raw: Raw, *, without: str = "") -> str:
-    """The arguments of a call, from fields of its item; what is empty there was never given."""
+    """The arguments of a call, from the fields of its item; empty values were never given."""
     fields = as_object(msgspec.json.decode(raw)) or {}
     given = {key: value for key, value in fields.items() if value not in (None, {})}
     given.pop(without, None)

@@ -1,1 +1,1 @@
-"""Configuration files for Codex CLI and OpenCode."""
+"""Client set-up: writes the configuration files of Codex CLI and OpenCode."""

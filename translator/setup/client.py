@@ -1,6 +1,6 @@
-"""What a client's configuration must say about this service: where it is, whose key, which models.
+"""The client configuration as plain values: base URL, key, models.
 
-Taken from the settings that the service itself is started with, so that both always agree.
+They come from the settings that the service itself is started with, so that both always agree.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from translator.service.config.settings import Server, Settings, SettingsError
-from translator.service.models.codex_catalog import Known
-from translator.service.models.table import known, unlisted
+from translator.service.models.info import ModelInfo, model_info, unlisted_model_info
 
 DEFAULT_KEY_ENV = "TRANSLATOR_API_KEY"
-"""The variable for the key that clients pass on, where the operator gave none."""
+"""The environment variable of a client's key, where no other is named."""
 
-_ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # nosec B104
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # nosec B104
 
 
 class Setup(Struct, frozen=True, kw_only=True):
-    """What the configuration of any client says."""
+    """The values that every client's configuration needs."""
 
     base_url: str
-    models: tuple[Known, ...]
+    models: tuple[ModelInfo, ...]
     key_env: str | None
-    """The environment variable that holds the key; None: the service asks for none."""
+    """The environment variable that holds the key; None: no key is needed."""
 
     websocket: bool
 
@@ -45,12 +44,13 @@ def setup(
 ) -> Setup:
     """The set-up for these settings; raises SettingsError.
 
-    `models` chooses from the table, and names the models where there is none. `context_window`, in
-    tokens, is for those of which the settings do not say it. `usual_key_env` holds the key where
-    one is needed and `key_env` does not say which.
+    `models` selects models of the settings; it is required when they list none. `context_window`,
+    in tokens, is for models without one in the settings. `usual_key_env` is the default of
+    `key_env` where a key is needed.
     """
-    found = [_with_window(model, context_window) for model in known_models(settings, models)]
-    if not without_key and key_env is None and _asks_for_key(settings, found):
+    selected = select_models(settings, models)
+    found = [_with_window(model, context_window) for model in selected]
+    if not without_key and key_env is None and _needs_key(settings, found):
         key_env = usual_key_env
     return Setup(
         base_url=base_url.rstrip("/") if base_url else _address(settings.server),
@@ -60,44 +60,45 @@ def setup(
     )
 
 
-def known_models(settings: Settings, chosen: Sequence[str] = ()) -> list[Known]:
-    """The models of the settings, all or those chosen; raises SettingsError."""
+def select_models(settings: Settings, chosen: Sequence[str] = ()) -> list[ModelInfo]:
+    """The chosen models of the settings, by default all; raises SettingsError."""
     chosen = list(dict.fromkeys(chosen))
     if settings.models:
         if missing := [model for model in chosen if model not in settings.models]:
-            there = ", ".join(settings.models)
+            known = ", ".join(settings.models)
             raise SettingsError(
-                f'--model: there is no model "{model}"; known: {there}' for model in missing
+                f'--model: there is no model "{model}"; known: {known}' for model in missing
             )
-        return [known(settings.models[model]) for model in chosen or settings.models]
+        return [model_info(settings.models[model]) for model in chosen or settings.models]
     if not chosen:
         raise SettingsError(
-            ["without a table of models, any model is accepted: name yours with --model NAME"]
+            ["the settings list no models, so any model is accepted: name yours with --model NAME"]
         )
     [upstream] = settings.upstreams.values()
-    return [unlisted(model, upstream, settings.server) for model in chosen]
+    return [unlisted_model_info(model, upstream, settings.server) for model in chosen]
 
 
-def _with_window(model: Known, context_window: int | None) -> Known:
+def _with_window(model: ModelInfo, context_window: int | None) -> ModelInfo:
     return replace(model, context_window=model.context_window or context_window)
 
 
-def _asks_for_key(settings: Settings, models: Sequence[Known]) -> bool:
-    """Whether a client needs a key: one of `[clients]`, or its own for some upstream.
+def _needs_key(settings: Settings, models: Sequence[ModelInfo]) -> bool:
+    """Whether a client needs a key: one of `[clients]`, or its own for an upstream.
 
-    An upstream takes that when the operator gave none, unless it is a program on this machine.
+    An upstream needs the client's own when the operator configured none, unless the upstream runs
+    on this machine.
     """
     if settings.clients:
         return True
     used = {model.upstream for model in models}
     return any(
-        not upstream.has_credential and not _is_here(upstream.base_url)
+        not upstream.has_credential and not _is_local(upstream.base_url)
         for upstream in settings.upstreams.values()
         if upstream.name in used
     )
 
 
-def _is_here(base_url: str) -> bool:
+def _is_local(base_url: str) -> bool:
     host = urlsplit(base_url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -106,8 +107,8 @@ def _is_here(base_url: str) -> bool:
 
 
 def _address(server: Server) -> str:
-    """The base URL under which a client on this machine finds the service."""
+    """The base URL of the service for clients on this machine."""
     if server.port == 0:
-        raise SettingsError(["server.port is 0, any free one: say which it is with --base-url URL"])
-    host = _ANY_ADDRESS.get(server.host, server.host)
+        raise SettingsError(["server.port is 0, so the port is not known: use --base-url URL"])
+    host = _LOOPBACK.get(server.host, server.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{server.port}/v1"

@@ -1,13 +1,13 @@
-"""What stands in Codex's folder so that it uses this service.
+"""Codex configuration: the files in Codex's folder that make it use this service.
 
     folder = config.toml, { NAME.config.toml }, model_catalog.json ;
 
-`config.toml` gets the provider; each model gets a profile, which Codex reads from a file of its
-own when it is started with `--profile NAME`. The catalog is named in the profiles, and in
-`config.toml` only for a default of ours: there it stands in place of Codex's own for all providers.
+`config.toml` gets the provider. Each model gets a profile in a file of its own, which Codex reads
+when it is started with `--profile NAME`. The profiles refer to the catalog; `config.toml` does so
+only when the default model is ours, since there it replaces Codex's own catalog for all providers.
 
-What is in these files already is kept, with its comments and its order. Only our own keys change,
-and where all of them are as they should be, the text stays the same letter for letter.
+Existing content is kept, with its comments and its order. Only our own keys change, and a file
+whose keys are right already stays the same byte for byte.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from typing import Any, cast
 import msgspec
 
 from translator.service.config.settings import SettingsError
-from translator.service.models.codex_catalog import Entry, Known, entries
+from translator.service.models.codex_catalog import CatalogEntry, catalog_entries
+from translator.service.models.info import ModelInfo
 from translator.wire.json_values import as_list, as_object
 
 from .client import Setup
-from .toml_text import NotKept, Value, read, with_keys, with_table
+from .toml_text import CannotEdit, Value, read, with_keys, with_table
 
 PROVIDER = "translator"
 CONFIG = "config.toml"
 CATALOG = "model_catalog.json"
 TABLE = ("model_providers", PROVIDER)
 
-_UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def profile_file(profile: str) -> str:
@@ -50,51 +51,51 @@ def provider_keys(setup: Setup) -> dict[str, Value]:
     }
 
 
-def profile_keys(model: Known) -> dict[str, Value]:
-    """What chooses a model: the keys of its profile, or of `config.toml` for the default."""
+def profile_keys(model: ModelInfo) -> dict[str, Value]:
+    """The keys that select a model, in its profile or, for the default, in `config.toml`."""
     keys: dict[str, Value] = {
         "model": model.id,
         "model_provider": PROVIDER,
         "model_catalog_json": CATALOG,
     }
-    if model.hosted_tools_refused:
-        # Codex offers this tool unasked, and the service would refuse every request.
+    if model.rejects_hosted_tools:
+        # Codex declares this tool by default, and the service would reject every request.
         keys["web_search"] = "disabled"
     return keys
 
 
 def plain_config(*, base_url: str, model: str, key_env: str) -> str:
-    """The least that Codex needs, without profiles and without a catalog: for people to copy."""
+    """A minimal `config.toml` for people to copy: no profiles, no catalog."""
     setup = Setup(base_url=base_url, models=(), key_env=key_env, websocket=False)
     keys: dict[str, Value] = {"model": model, "model_provider": PROVIDER}
     return with_table(with_keys("", keys), TABLE, provider_keys(setup))
 
 
 class Folder:
-    """What Codex's folder holds, as far as it matters here, and what it is to hold.
+    """Codex's folder, and its new files.
 
-    `texts` are its files by name, and may hold any others. Raises SettingsError for a file that
-    cannot be kept because it cannot be read.
+    `texts` are its files by name; others than ours are ignored. Raises SettingsError for a file
+    that cannot be parsed, and so cannot be edited.
     """
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._texts = texts
         self._config = self._values(CONFIG)
         legacy = as_object(self._config.get("profiles")) or {}
-        # Codex refuses a profile that its configuration speaks of in the old way.
+        # Codex rejects a profile that `config.toml` defines in the old way, too.
         self._taken = {*legacy, self._config.get("profile")}
 
     @property
     def key_env(self) -> str | None:
-        """The variable that holds the key, as an earlier run or a person wrote it."""
+        """The environment variable of the key in the existing configuration."""
         providers = as_object(self._config.get(TABLE[0])) or {}
         name = (as_object(providers.get(PROVIDER)) or {}).get("env_key")
         return name if isinstance(name, str) else None
 
-    def default(self, models: Sequence[Known], asked: str | None) -> Known | None:
-        """The model that Codex is to use without a profile; None: as it is.
+    def default(self, models: Sequence[ModelInfo], asked: str | None) -> ModelInfo | None:
+        """The model for Codex without a profile; None: leave it as it is.
 
-        That is the one asked for, else the one that already is, if it is ours; a folder without a
+        That is the one asked for, else the current one, if it is ours; a folder without a
         configuration gets the first.
         """
         if asked is None and self._config.get("model_provider") == PROVIDER:
@@ -103,16 +104,16 @@ class Folder:
             return models[0]
         return next((model for model in models if model.id == asked), None)
 
-    def profiles(self, models: Sequence[Known]) -> dict[str, Known]:
-        """A profile's name for each model: its id's last part, or as much as makes it unique."""
-        names: dict[str, Known] = {}
+    def profiles(self, models: Sequence[ModelInfo]) -> dict[str, ModelInfo]:
+        """The model of each profile, by name: the last part of its id, or as much as is unique."""
+        names: dict[str, ModelInfo] = {}
         for model in models:
             free = (name for name in _names(model.id) if name not in names)
-            names[next(name for name in free if self._is_for(name, model))] = model
+            names[next(name for name in free if self._may_name(name, model))] = model
         return names
 
-    def _is_for(self, name: str, model: Known) -> bool:
-        """Whether a model's profile may have this name: nobody has it, or it has it already."""
+    def _may_name(self, name: str, model: ModelInfo) -> bool:
+        """Whether the profile of a model may have this name: it is free, or the model's already."""
         if name in self._taken:
             return False
         file = profile_file(name)
@@ -121,38 +122,40 @@ class Folder:
         profile = self._values(file)
         return (profile.get("model_provider"), profile.get("model")) == (PROVIDER, model.id)
 
-    def files(self, setup: Setup, default: Known | None) -> dict[str, str]:
-        """The new text of each file, by name. What the others refer to comes last."""
+    def files(self, setup: Setup, default: ModelInfo | None) -> dict[str, str]:
+        """The new text of each file, by name; a file comes after those that refer to it."""
         config = self._with(CONFIG, profile_keys(default) if default else {})
-        with _told_for(CONFIG):
+        with _errors_of(CONFIG):
             new = {CONFIG: with_table(config, TABLE, provider_keys(setup))}
         for name, model in self.profiles(setup.models).items():
             file = profile_file(name)
             new[file] = self._with(file, profile_keys(model))
-        return new | {CATALOG: _with_entries(self._texts.get(CATALOG), entries(setup.models))}
+        return new | {
+            CATALOG: _with_entries(self._texts.get(CATALOG), catalog_entries(setup.models))
+        }
 
     def _values(self, file: str) -> dict[str, Any]:
-        with _told_for(file):
+        with _errors_of(file):
             return read(self._texts.get(file, ""))
 
     def _with(self, file: str, keys: Mapping[str, Value]) -> str:
-        with _told_for(file):
+        with _errors_of(file):
             return with_keys(self._texts.get(file, ""), keys)
 
 
 @contextmanager
-def _told_for(file: str) -> Generator[None]:
-    """For what raises NotKept: it becomes a SettingsError that names the file."""
+def _errors_of(file: str) -> Generator[None]:
+    """Turn CannotEdit into a SettingsError that names the file."""
     try:
         yield
-    except NotKept as error:
+    except CannotEdit as error:
         raise SettingsError([f"{file}: {error}"]) from None
 
 
 def _names(model: str) -> Iterator[str]:
-    """Names for a model's profile, the best first; Codex takes letters, digits, `-` and `_`."""
-    short = _UNFIT.sub("-", model.rpartition("/")[2]).strip("-") or "model"
-    whole = _UNFIT.sub("-", model).strip("-") or "model"
+    """Names for a model's profile, the best first; Codex allows letters, digits, `-` and `_`."""
+    short = _NOT_IN_NAMES.sub("-", model.rpartition("/")[2]).strip("-") or "model"
+    whole = _NOT_IN_NAMES.sub("-", model).strip("-") or "model"
     yield from (short, whole, f"{PROVIDER}-{whole}")
     number = 2
     while True:
@@ -160,8 +163,8 @@ def _names(model: str) -> Iterator[str]:
         number += 1
 
 
-def _with_entries(text: str | None, new: Sequence[Entry]) -> str:
-    """A catalog with these models in it, each in the place of its namesake or at the end."""
+def _with_entries(text: str | None, new: Sequence[CatalogEntry]) -> str:
+    """The catalog with these entries, each in place of the one with its slug, else at the end."""
     catalog: dict[str, Any] | None = {"models": []}
     if text is not None:
         try:
@@ -171,7 +174,7 @@ def _with_entries(text: str | None, new: Sequence[Entry]) -> str:
     models = as_list((catalog or {}).get("models"))
     if catalog is None or models is None:
         raise SettingsError([f"{CATALOG} is not a catalog: it has no list of models"])
-    kept = {_slug(model, place): model for place, model in enumerate(models)}
+    kept = {_key(model, position): model for position, model in enumerate(models)}
     ours = {entry.slug: cast("dict[str, Any]", msgspec.to_builtins(entry)) for entry in new}
     merged = catalog | {"models": [*(kept | ours).values()]}
     if text is not None and merged == catalog:
@@ -179,7 +182,7 @@ def _with_entries(text: str | None, new: Sequence[Entry]) -> str:
     return json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
 
 
-def _slug(model: object, place: int) -> str | int:
-    """What tells a model of a catalog apart: its slug, else where it stands."""
+def _key(model: object, position: int) -> str | int:
+    """The key of a catalog entry: its slug, else its position."""
     slug = (as_object(model) or {}).get("slug")
-    return slug if isinstance(slug, str) else place
+    return slug if isinstance(slug, str) else position

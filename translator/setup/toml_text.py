@@ -1,10 +1,10 @@
-"""Keys set in somebody's TOML file, the rest of which stays as it is, letter for letter.
+"""TOML editor: sets keys in a user's file and leaves the rest byte for byte.
 
     text = { key }, { "[table]", { key } } ;
 
-A value that is right already is not touched, and one that changes keeps its comment. A new key of
-the file itself goes behind the last one there, a new key of a table behind the last one of that
-table, and a new table to the end: never between a comment and what the comment is about.
+A value that is right already is not changed, and one that changes keeps its comment. A new
+top-level key goes after the last one, a new key of a table after the last one of that table, and a
+new table to the end: never between a comment and the key or table that it describes.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from tomlkit.items import AoT, InlineTable, Table
 from translator.wire.json_values import as_object
 
 Value = str | bool | None
-"""None stands for a key that must not be there."""
+"""None removes the key."""
 
 
-class NotKept(Exception):
-    """The text cannot be changed and kept; says why."""
+class CannotEdit(Exception):
+    """The text is not TOML, or holds something else under one of our keys."""
 
 
 def read(text: str) -> dict[str, Any]:
-    """The values in a TOML text; raises NotKept."""
+    """The values in a TOML text; raises CannotEdit."""
     return _parsed(text).unwrap()
 
 
 def with_keys(text: str, keys: Mapping[str, Value]) -> str:
-    """The text with these keys above its tables; raises NotKept."""
+    """The text with these top-level keys; raises CannotEdit."""
     document = _parsed(text)
     new = _replace(document, keys)
     kept = document.as_string()
     if not new:
         return kept
-    place = _end_of_keys(document)
-    before, after = kept[:place], kept[place:]
+    end_of_keys = _end_of_keys(document)
+    before, after = kept[:end_of_keys], kept[end_of_keys:]
     lines = _lines(new, kept)
     end = _line_end(kept)
     if before and not before.endswith("\n"):
@@ -51,13 +51,13 @@ def with_keys(text: str, keys: Mapping[str, Value]) -> str:
 
 
 def with_table(text: str, path: tuple[str, str], keys: Mapping[str, Value]) -> str:
-    """The text with these keys in the table `[path[0].path[1]]`; raises NotKept."""
+    """The text with these keys in the table `[path[0].path[1]]`; raises CannotEdit."""
     document = _parsed(text)
     outer, inner = path
     parent = cast("dict[str, object]", document).get(outer, {})
     tables = as_object(parent)
     if tables is None:
-        raise NotKept(f"{outer} is not a table")
+        raise CannotEdit(f"{outer} is not a table")
     if inner not in tables and isinstance(parent, InlineTable):
         tables[inner] = tomlkit.inline_table()
     if inner not in tables:
@@ -68,10 +68,10 @@ def with_table(text: str, path: tuple[str, str], keys: Mapping[str, Value]) -> s
     item: object = tables[inner]
     table = as_object(item)
     if table is None:
-        raise NotKept(f"{outer}.{inner} is not a table")
+        raise CannotEdit(f"{outer}.{inner} is not a table")
     new = _replace(table, keys)
     if isinstance(item, Table):
-        _add_behind_keys(item, new, _line_end(text))
+        _append_keys(item, new, _line_end(text))
     else:
         table.update(new)
     return document.as_string()
@@ -81,11 +81,11 @@ def _parsed(text: str) -> tomlkit.TOMLDocument:
     try:
         return tomlkit.parse(text)
     except TOMLKitError as error:
-        raise NotKept(f"is not TOML: {error}") from None
+        raise CannotEdit(f"is not TOML: {error}") from None
 
 
 def _replace(table: MutableMapping[str, Any], keys: Mapping[str, Value]) -> dict[str, Value]:
-    """Change the keys that are there, and take away those that must not be; what is left to add."""
+    """Change or remove the keys that exist; returns those that must be added."""
     for key in keys.keys() & table.keys():
         if keys[key] is None:
             del table[key]
@@ -95,7 +95,7 @@ def _replace(table: MutableMapping[str, Any], keys: Mapping[str, Value]) -> dict
 
 
 def _end_of_keys(document: tomlkit.TOMLDocument) -> int:
-    """Where the last key above the tables ends, in characters."""
+    """The end of the last top-level key, in characters."""
     last = 0
     for number, (key, item) in enumerate(document.body, 1):
         if isinstance(item, Table | AoT):
@@ -107,10 +107,10 @@ def _end_of_keys(document: tomlkit.TOMLDocument) -> int:
     return len(head.as_string())
 
 
-def _add_behind_keys(table: Table, new: Mapping[str, Value], end: str) -> None:
-    """Add keys in front of the blank lines and comments that end a table.
+def _append_keys(table: Table, new: Mapping[str, Value], end: str) -> None:
+    """Add keys before the blank lines and comments at the end of a table.
 
-    Those are about what follows it.
+    Those describe the next table.
     """
     body = table.value.body
     tail: list[Any] = []

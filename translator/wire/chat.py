@@ -1,8 +1,8 @@
 """Chat Completions wire types: the messages we send, the chunks and completions we read.
 
-Only what is used is declared; every other key is skipped. What is read is typed as well-behaved
-upstreams send it. A payload that does not fit is read a second time by `lenient`, which keeps what
-can be kept: no upstream is cut off for a number where a string belongs.
+Only used fields are declared; unknown fields are skipped. Types are those of well-behaved
+upstreams. A payload that does not match is read again by `lenient`, which drops only the fields of
+a wrong type.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .json_values import as_integer, as_list, as_object, as_string, objects_in
 
-# --- what we send ---------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------
 
 
 class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
@@ -24,7 +24,7 @@ class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
 
 
 class ImageUrl(Struct, frozen=True, omit_defaults=True):
-    """Where the image is; the URL is JSON text, as the client sent it."""
+    """The URL of an image, as the JSON string that the client sent."""
 
     url: Raw
     detail: str | UnsetType = UNSET
@@ -37,7 +37,7 @@ class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url"):
 
 
 class FileBody(Struct, frozen=True, omit_defaults=True):
-    """A file: base64 or a data URL."""
+    """A file, as base64 or a data URL."""
 
     file_data: str
     filename: str | UnsetType = UNSET
@@ -50,14 +50,14 @@ class FilePart(Struct, frozen=True, tag_field="type", tag="file"):
 
 
 class AudioBody(Struct, frozen=True):
-    """Sound: base64, and its format."""
+    """Audio, as base64, and its format."""
 
     data: str
     format: str
 
 
 class AudioPart(Struct, frozen=True, tag_field="type", tag="input_audio"):
-    """Sound in a user message."""
+    """Audio in a user message."""
 
     input_audio: AudioBody
 
@@ -66,16 +66,16 @@ Part = TextPart | ImagePart | FilePart | AudioPart
 
 
 class Function(Struct, frozen=True):
-    """Which function, with which arguments (JSON text)."""
+    """The function of a call and its arguments, as JSON text."""
 
     name: str
     arguments: str
 
 
 class ToolCall(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="function"):
-    """A call that the assistant made.
+    """A tool call of the assistant.
 
-    `extra_content` is Gemini's signature of the call, which must come back with it.
+    `extra_content` is Gemini's signature of the call, which must be sent back with it.
     """
 
     id: str
@@ -86,8 +86,8 @@ class ToolCall(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="f
 class Message(Struct, frozen=True, omit_defaults=True):
     """One message of the conversation.
 
-    `content` is left out, null, or a string, as the dialect wants it beside tool calls; raw, it is
-    a JSON string. Of the reasoning fields at most one is set: the one that the upstream knows.
+    Beside tool calls `content` is left out, null or a string, depending on the dialect; a raw
+    `content` is a JSON string. At most one reasoning field is set, the one that the upstream knows.
     """
 
     role: str
@@ -112,23 +112,23 @@ class FunctionDeclaration(Struct, frozen=True, omit_defaults=True):
 
 
 class Tool(Struct, frozen=True, tag_field="type", tag="function"):
-    """The only kind of tool that every chat upstream knows."""
+    """A function tool, the only kind that every chat upstream knows."""
 
     function: FunctionDeclaration
 
 
-# --- what we read ---------------------------------------------------------------------------
+# --- chunks and completions -------------------------------------------------------------------
 
 
 class FunctionDelta(Struct, frozen=True, gc=False):
-    """A piece of a call's name and arguments; some upstreams send arguments as an object."""
+    """A fragment of a call's name and arguments; some upstreams send arguments as an object."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
 class ToolCallDelta(Struct, frozen=True, gc=False):
-    """A piece of one tool call."""
+    """A fragment of one tool call."""
 
     index: int | None = None
     id: str | None = None
@@ -137,11 +137,11 @@ class ToolCallDelta(Struct, frozen=True, gc=False):
 
 
 REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_text")
-"""The names under which reasoning comes; where one chunk has several, the first one counts."""
+"""The fields of a chunk that may hold reasoning; of several in one chunk the first counts."""
 
 
 class Delta(Struct, frozen=True, gc=False):
-    """What one chunk adds, or the whole message of a completion."""
+    """The delta of one chunk, or the whole message of a completion."""
 
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
@@ -156,7 +156,7 @@ class Delta(Struct, frozen=True, gc=False):
 
 
 class TokenLogprob(Struct, frozen=True):
-    """An alternative for a token."""
+    """An alternative for a sampled token."""
 
     token: str
     logprob: float
@@ -173,13 +173,13 @@ class Logprob(Struct, frozen=True):
 
 
 class Logprobs(Struct, frozen=True):
-    """Log probabilities of a piece of content."""
+    """Log probabilities of the content in one chunk."""
 
     content: list[Logprob] | None = None
 
 
 class Choice(Struct, frozen=True, gc=False):
-    """One candidate's piece. A completion has `message`, a chunk `delta`, a few send both."""
+    """One choice. A completion has `message`, a chunk has `delta`; a few upstreams send both."""
 
     index: int | None = None
     delta: Delta | None = None
@@ -190,13 +190,13 @@ class Choice(Struct, frozen=True, gc=False):
 
 
 class Groq(Struct, frozen=True):
-    """Groq's side channel."""
+    """Groq's extension of a chunk."""
 
     usage: dict[str, Any] | None = None
 
 
 class Chunk(Struct, frozen=True, gc=False):
-    """One payload of a stream, or a whole completion."""
+    """One chunk of a stream, or a whole completion."""
 
     choices: list[Choice] | None = None
     usage: dict[str, Any] | None = None
@@ -208,14 +208,11 @@ class Chunk(Struct, frozen=True, gc=False):
     search_results: Raw | UnsetType = UNSET
 
 
-# --- the second reading -----------------------------------------------------------------------
+# --- lenient decoding -------------------------------------------------------------------------
 
 
 def lenient(value: object) -> Chunk | None:
-    """A decoded payload as a chunk, without the parts that are of a wrong type.
-
-    None when it is no JSON object at all.
-    """
+    """A decoded payload as a chunk, without the fields of a wrong type; None for a non-object."""
     body = as_object(value)
     if body is None:
         return None
@@ -272,7 +269,7 @@ def _tool_call(call: dict[str, Any]) -> ToolCallDelta:
 
 
 def _array(value: object) -> Raw | UnsetType:
-    """An array as JSON again, half characters escaped."""
+    """An array re-encoded as JSON, with lone surrogates escaped."""
     entries = as_list(value)
     return UNSET if entries is None else Raw(json.dumps(entries).encode())
 

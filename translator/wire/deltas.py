@@ -1,7 +1,7 @@
-"""The neutral model between the two protocols: what one piece of an answer says.
+"""Deltas: the neutral model of an answer, between the two protocols.
 
-Every dialect of Chat Completions is read into these few structs (`from_chat`), and one machine
-writes them as Responses events (`stream`). Neither half knows the other.
+The reader turns every dialect of Chat Completions into these few structs, and the writer turns them
+into Responses events. Neither half knows the other.
 
     answer = { Text | Reasoning | ReasoningDetails | Refusal | Citation | Sources | ToolCall
              | CallExtra | Compaction | Usage | ServiceTier }, ( Finish | Failure ) ;
@@ -25,7 +25,7 @@ class TokenLogprob(Struct, frozen=True, gc=False):
 
 
 class Logprob(Struct, frozen=True):
-    """A sampled token with the alternatives that were considered."""
+    """A sampled token with its alternatives."""
 
     token: str
     logprob: float
@@ -34,17 +34,17 @@ class Logprob(Struct, frozen=True):
 
 
 class Text(Struct, frozen=True, gc=False):
-    """A piece of the visible answer."""
+    """More of the visible answer."""
 
     text: str
     logprobs: list[Logprob] | None = None
 
 
 class Reasoning(Struct, frozen=True, gc=False):
-    """A piece of the model's thinking.
+    """More of the model's reasoning.
 
-    `field` is the name it arrived under (`reasoning_content`, `reasoning`, …): the text goes back
-    to the upstream under the same name.
+    `field` is the chat field that held it (`reasoning_content`, `reasoning`, …): the text is sent
+    back to the upstream in the same field.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Reasoning(Struct, frozen=True, gc=False):
 
 
 class ReasoningDetails(Struct, frozen=True):
-    """Opaque pieces of reasoning (signatures, encrypted parts) that must go back verbatim.
+    """Opaque reasoning objects (signatures, encrypted parts) that must be sent back verbatim.
 
     `details` is a JSON array as the upstream sent it in one chunk.
     """
@@ -61,7 +61,7 @@ class ReasoningDetails(Struct, frozen=True):
 
 
 class CallExtra(Struct, frozen=True):
-    """What an upstream hangs on a call and wants back with it (Gemini's thought signature).
+    """The `extra_content` of a call, to be sent back with it (Gemini's thought signature).
 
     `key` is the call's; None: it belongs to the message. `extra` is a JSON object.
     """
@@ -71,7 +71,7 @@ class CallExtra(Struct, frozen=True):
 
 
 class Refusal(Struct, frozen=True, gc=False):
-    """A piece of a refusal."""
+    """More of a refusal."""
 
     text: str
 
@@ -86,24 +86,24 @@ class Citation(Struct, frozen=True, gc=False):
 
 
 class Source(Struct, frozen=True, gc=False):
-    """A web page that an answer rests on."""
+    """A web page that an answer is based on."""
 
     url: str
     title: str
 
 
 class Sources(Struct, frozen=True):
-    """The sources of an answer, all of them each time; its text refers to the first one as [1]."""
+    """All sources of an answer so far; its text refers to the first one as [1]."""
 
     sources: tuple[Source, ...]
 
 
 class ToolCall(Struct, frozen=True, gc=False):
-    """A piece of one function call.
+    """A fragment of one function call.
 
-    `key` tells the calls of one answer apart and never leaves us. `id` comes once, not always
-    first. `name` is the whole name as far as it is known and may still grow until the first
-    argument. `arguments` is a slice of JSON text, not JSON.
+    `key` distinguishes the calls of one answer and never leaves us. `id` is sent once, not always
+    first. `name` is the whole name so far, and may grow until the first argument. `arguments` is a
+    slice of JSON text, not JSON.
     """
 
     key: int
@@ -113,16 +113,13 @@ class ToolCall(Struct, frozen=True, gc=False):
 
 
 class Compaction(Struct, frozen=True, gc=False):
-    """The conversation, summed up; no upstream says this, it is made of a whole answer.
-
-    `blob` is the summary as a client carries it.
-    """
+    """The summary of a conversation, made from a whole answer; `blob` is its sealed form."""
 
     blob: str
 
 
 class Usage(Struct, frozen=True, gc=False):
-    """What the answer cost, in tokens. Sane: cached ≤ input, reasoning ≤ output."""
+    """Token counts of the answer. Guaranteed: cached ≤ input, reasoning ≤ output."""
 
     input_tokens: int
     cached_tokens: int
@@ -132,19 +129,19 @@ class Usage(Struct, frozen=True, gc=False):
 
 
 class ServiceTier(Struct, frozen=True, gc=False):
-    """The tier that the upstream says it served the request with."""
+    """The service tier that the upstream reports."""
 
     name: str
 
 
 class Finish(Struct, frozen=True, gc=False):
-    """The answer is over: whole, cut at the token limit, or cut by a content filter."""
+    """The end of an answer: complete, cut at the token limit, or cut by a content filter."""
 
     reason: Literal["stop", "length", "content_filter"]
 
 
 class Failure(Struct, frozen=True):
-    """The answer broke off."""
+    """The end of an answer that broke off."""
 
     error: UpstreamError
 

@@ -1,16 +1,16 @@
-"""The error tree. Its first split is whose fault it was.
+"""The exception hierarchy, split first by whose fault an error is.
 
     TranslatorError
-    ├── InvalidRequest          the client asked for something that cannot be (400)
-    │   ├── NotFound            it named something that is not there (404)
-    │   └── RequestTooLarge     it sent more than is accepted (413)
-    └── UpstreamError           the upstream refused, broke, or could not be reached (502)
+    ├── InvalidRequest          the client's request is invalid or unsupported (400)
+    │   ├── NotFound            it names something that does not exist (404)
+    │   └── RequestTooLarge     its body is over a limit (413)
+    └── UpstreamError           the upstream refused, failed, or could not be reached (502)
         ├── CredentialRefused   it refused the operator's key (502)
         └── UpstreamTimeout     it did not answer in time (504)
 
-An error knows how it looks to the client: HTTP status, the four keys of OpenAI's error object, and
-the headers that steer an SDK's retries. Before the first byte of an answer it becomes an HTTP
-response; after it, an `error` event and `response.failed`.
+An error carries its HTTP status, the four keys of OpenAI's error object, and the headers that
+control an SDK's retries. Before the first byte of an answer it becomes an HTTP response; after it,
+an `error` event and `response.failed`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 
 class TranslatorError(Exception):
-    """Something went wrong that a client must be told about."""
+    """An error that is reported to the client. Base of all exceptions of this package."""
 
     status_hint: int = 500
     type: str = "server_error"
@@ -51,9 +51,9 @@ class TranslatorError(Exception):
 
 
 class InvalidRequest(TranslatorError):
-    """The client asked for something the Responses API does not allow, or that cannot be done here.
+    """The request breaks a rule of the Responses API, or is not supported here.
 
-    `param` is the path in the request body, as in "input[3].call_id"; None for the body as a whole.
+    `param` is the path in the request body, as in "input[3].call_id"; None for the whole body.
     """
 
     status_hint = 400
@@ -64,7 +64,7 @@ class InvalidRequest(TranslatorError):
 
 
 class NotFound(InvalidRequest):
-    """The client named a model, an item or a path that does not exist."""
+    """The request names a model, an item or a path that does not exist."""
 
     status_hint = 404
 
@@ -79,10 +79,10 @@ class RequestTooLarge(InvalidRequest):
 
 
 class UpstreamError(TranslatorError):
-    """The upstream refused the request, broke off, or could not be reached.
+    """The upstream refused the request, broke off its answer, or could not be reached.
 
-    `status` is the HTTP status that our client gets, not always the one that the upstream sent.
-    `text` is what the upstream said, uncut, where it said something.
+    `status` is the HTTP status for our client, which may differ from the upstream's. `text` is the
+    upstream's whole error text, where it sent one.
     """
 
     status_hint = 502
@@ -104,14 +104,14 @@ class UpstreamError(TranslatorError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """The upstream did not answer, or fell silent, for longer than is waited."""
+    """The upstream did not answer, or sent nothing more, within the timeout."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, status=504, code="upstream_timeout")
 
 
 class CredentialRefused(UpstreamError):
-    """The upstream refused the key of whoever runs this, which no client can mend."""
+    """The upstream refused the operator's key, which no client can correct."""
 
     def __init__(self) -> None:
         super().__init__(

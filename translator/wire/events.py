@@ -8,16 +8,21 @@
     input     = { CustomToolCallInputDelta }, CustomToolCallInputDone ;
 
 `sequence_number` starts at 0 and counts every event. No other event type is ever sent:
-openai-node throws on a type that it does not know.
+openai-node throws on an unknown type.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 from msgspec import Struct
 
 from .deltas import Logprob
 from .items import OutputItem, OutputPart, SummaryText, UrlCitation
 from .responses import Response
+
+ReasoningEvents = Literal["summary", "text", "both", "none"]
+"""The family of events that shows reasoning: summary, raw text, both, or none of them."""
 
 
 class _Event(Struct, frozen=True, tag_field="type"):
@@ -31,13 +36,13 @@ class Created(_Event, frozen=True, tag="response.created"):
 
 
 class InProgress(_Event, frozen=True, tag="response.in_progress"):
-    """Work goes on. Repeated as a heartbeat: clients' idle timers count events, not comments."""
+    """Work continues. Repeated as a heartbeat: clients' idle timers count events, not comments."""
 
     response: Response
 
 
 class Completed(_Event, frozen=True, tag="response.completed"):
-    """The end of a whole answer."""
+    """The end of a complete answer."""
 
     response: Response
 
@@ -55,7 +60,7 @@ class Failed(_Event, frozen=True, tag="response.failed"):
 
 
 class ErrorBody(Struct, frozen=True):
-    """The error object as OpenAI's live API nests it."""
+    """The nested error object of OpenAI's live API."""
 
     type: str
     code: str | None
@@ -64,10 +69,10 @@ class ErrorBody(Struct, frozen=True):
 
 
 class Error(_Event, frozen=True, tag="error"):
-    """Why the answer broke off; `response.failed` follows.
+    """The reason why the answer broke off; `response.failed` follows.
 
-    Flat as in OpenAI's documents and nested as on its wire: some clients read one, some the other,
-    and openai-python ends a stream in silence when the nested form is missing.
+    Flat as in OpenAI's documentation and nested as in its live API: clients read either form, and
+    openai-python ends a stream silently when the nested one is missing.
     """
 
     code: str | None
@@ -77,14 +82,14 @@ class Error(_Event, frozen=True, tag="error"):
 
 
 class OutputItemAdded(_Event, frozen=True, tag="response.output_item.added"):
-    """An item opens, empty, at the next `output_index`."""
+    """A new item opens, empty, at the next `output_index`."""
 
     output_index: int
     item: OutputItem
 
 
 class OutputItemDone(_Event, frozen=True, tag="response.output_item.done"):
-    """The item is closed; the same object stands in the final `response.output`."""
+    """The item is closed; the final `response.output` contains the same object."""
 
     output_index: int
     item: OutputItem

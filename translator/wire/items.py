@@ -1,8 +1,8 @@
-"""Items of the Responses API: what a response's `output` and a request's `input` are lists of.
+"""Items of the Responses API: the elements of a response's `output` and a request's `input`.
 
-Output items are exact: a field is there because the contract wants it there. An open item is
-announced empty and repeated whole when it is done. Input items are lenient: `id`, `status` and
-other bookkeeping that clients echo is skipped, optional fields may be missing or null.
+Output items are exact: each field is required by the API. An item is added empty and repeated whole
+when it is done. Input items are lenient: `id`, `status` and other fields that clients echo are
+skipped, and optional fields may be missing or null.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Status = Literal["in_progress", "completed", "incomplete"]
 
 
 class UrlCitation(Struct, frozen=True, tag_field="type", tag="url_citation"):
-    """A web source of a piece of text; indexes count characters."""
+    """A web source of a span of text; indexes count characters."""
 
     start_index: int
     end_index: int
@@ -28,7 +28,7 @@ class UrlCitation(Struct, frozen=True, tag_field="type", tag="url_citation"):
 
 
 class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
-    """Text of the answer. Both lists are always there: clients index into them."""
+    """Text of the answer. Both lists are required: clients index into them."""
 
     text: str
     annotations: list[UrlCitation]
@@ -36,13 +36,13 @@ class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
 
 
 class OutputRefusal(Struct, frozen=True, tag_field="type", tag="refusal"):
-    """The model's words of refusal."""
+    """The model's refusal."""
 
     refusal: str
 
 
 class SummaryText(Struct, frozen=True, tag_field="type", tag="summary_text"):
-    """Reasoning in the form that clients show."""
+    """Reasoning as a summary, the form that clients show."""
 
     text: str
 
@@ -59,7 +59,7 @@ OutputPart = OutputText | OutputRefusal | ReasoningText
 
 
 class Message(Struct, frozen=True, tag_field="type", tag="message"):
-    """What the model says to the user."""
+    """A message of the model."""
 
     id: str
     status: Status
@@ -68,10 +68,10 @@ class Message(Struct, frozen=True, tag_field="type", tag="message"):
 
 
 class Reasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
-    """What the model thinks before it speaks or calls.
+    """Reasoning of the model before a message or a call.
 
-    `summary` is always there, if empty: openai-node throws without it. `content` and
-    `encrypted_content` are left out when there is nothing to say: the latter may not be null.
+    `summary` is required, even if empty: openai-node throws without it. `content` and
+    `encrypted_content` are left out when empty: the latter must not be null.
     """
 
     id: str
@@ -81,7 +81,7 @@ class Reasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
 
 
 class FunctionCall(Struct, frozen=True, tag_field="type", tag="function_call"):
-    """A call of a function tool; `arguments` is JSON text, whole when the status is completed."""
+    """A call of a function; `arguments` is JSON text, complete when the status is completed."""
 
     id: str
     call_id: str
@@ -103,7 +103,7 @@ class CustomToolCall(Struct, frozen=True, tag_field="type", tag="custom_tool_cal
 
 
 class ToolSearchCall(Struct, frozen=True, tag_field="type", tag="tool_search_call"):
-    """A search for tools that the client carries out; `arguments` is a JSON object, not text."""
+    """A tool search, run by the client; `arguments` is a JSON object, not text."""
 
     id: str
     call_id: str
@@ -113,7 +113,7 @@ class ToolSearchCall(Struct, frozen=True, tag_field="type", tag="tool_search_cal
 
 
 class LocalShellAction(Struct, frozen=True, tag_field="type", tag="exec"):
-    """One command of the local shell, as a list of words; the timeout is in milliseconds."""
+    """One local shell command as a list of arguments; the timeout is in milliseconds."""
 
     command: list[str]
     env: dict[str, str]
@@ -123,7 +123,7 @@ class LocalShellAction(Struct, frozen=True, tag_field="type", tag="exec"):
 
 
 class LocalShellCall(Struct, frozen=True, tag_field="type", tag="local_shell_call"):
-    """A command that the client runs in its own shell."""
+    """A local shell call, run by the client."""
 
     id: str
     call_id: str
@@ -140,11 +140,11 @@ class ShellAction(Struct, frozen=True):
 
 
 class LocalEnvironment(Struct, frozen=True, tag_field="type", tag="local"):
-    """The client's own machine: the only place where an emulated shell call can run."""
+    """The client's machine, the only environment of emulated shell calls."""
 
 
 class ShellCall(Struct, frozen=True, tag_field="type", tag="shell_call"):
-    """Commands that the client runs, one after the other."""
+    """A shell call: commands that the client runs in order."""
 
     id: str
     call_id: str
@@ -162,7 +162,7 @@ class FileOperation(Struct, frozen=True, omit_defaults=True):
 
 
 class ApplyPatchCall(Struct, frozen=True, tag_field="type", tag="apply_patch_call"):
-    """A change of a file that the client applies."""
+    """A patch of one file, applied by the client."""
 
     id: str
     call_id: str
@@ -171,7 +171,7 @@ class ApplyPatchCall(Struct, frozen=True, tag_field="type", tag="apply_patch_cal
 
 
 class Compaction(Struct, frozen=True, tag_field="type", tag="compaction"):
-    """The conversation, summed up: it stands for all that came before it."""
+    """A sealed summary that replaces the conversation before it."""
 
     id: str
     encrypted_content: str
@@ -199,13 +199,13 @@ class InputText(Struct, frozen=True, tag_field="type", tag="input_text"):
 
 
 class EchoedText(Struct, frozen=True, tag_field="type", tag="output_text"):
-    """Text of an earlier answer, echoed by the client, often without its annotations."""
+    """Text of an earlier answer, sent back by the client, often without its annotations."""
 
     text: str
 
 
 class PlainText(Struct, frozen=True, tag_field="type", tag="text"):
-    """Text under the name that Chat Completions gives it; several clients mix the two."""
+    """Text under its Chat Completions type name, which several clients send."""
 
     text: str
 
@@ -213,7 +213,7 @@ class PlainText(Struct, frozen=True, tag_field="type", tag="text"):
 class InputImage(Struct, frozen=True, tag_field="type", tag="input_image"):
     """An image by URL (http, https or data) or by file id.
 
-    The URL stays the JSON string that it was: a screenshot of megabytes is not worth decoding.
+    The URL stays a raw JSON string: decoding a screenshot of megabytes costs too much.
     """
 
     image_url: Raw | UnsetType = UNSET
@@ -231,20 +231,20 @@ class InputFile(Struct, frozen=True, tag_field="type", tag="input_file"):
 
 
 class AudioClip(Struct, frozen=True):
-    """Sound, base64."""
+    """Audio, as base64, and its format."""
 
     data: str
     format: str
 
 
 class InputAudio(Struct, frozen=True, tag_field="type", tag="input_audio"):
-    """Sound from the client."""
+    """Audio from the client."""
 
     input_audio: AudioClip
 
 
 class EncryptedContent(Struct, frozen=True, tag_field="type", tag="encrypted_content"):
-    """A text for another agent; sealed by OpenAI, plain when the parent's model is not theirs."""
+    """A text for another agent; encrypted by OpenAI, plain when another vendor's model wrote it."""
 
     encrypted_content: str
 
@@ -257,7 +257,7 @@ Content = str | list[str | InputPart] | None
 
 
 class Head(Struct, frozen=True):
-    """What tells one input item from another; `type` may be missing from messages."""
+    """The discriminator fields of an input item; messages may lack `type`."""
 
     type: str | None = None
     role: str | None = None
@@ -275,7 +275,7 @@ class InputMessage(PlainMessage, frozen=True, tag_field="type", tag="message"):
 
 
 class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
-    """Reasoning of an earlier answer, as the client got it or as much as it kept."""
+    """Reasoning of an earlier answer; clients may keep only some of its fields."""
 
     id: str | None = None
     summary: list[SummaryText] | None = None
@@ -284,7 +284,7 @@ class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
 
 
 class InputFunctionCall(Struct, frozen=True, tag_field="type", tag="function_call"):
-    """A call that the model made."""
+    """A function call of an earlier answer."""
 
     call_id: str
     name: str
@@ -293,7 +293,7 @@ class InputFunctionCall(Struct, frozen=True, tag_field="type", tag="function_cal
 
 
 class InputCustomToolCall(Struct, frozen=True, tag_field="type", tag="custom_tool_call"):
-    """A free-form call that the model made."""
+    """A custom tool call of an earlier answer."""
 
     call_id: str
     name: str
@@ -302,9 +302,9 @@ class InputCustomToolCall(Struct, frozen=True, tag_field="type", tag="custom_too
 
 
 class FunctionCallOutput(Struct, frozen=True, tag_field="type", tag="function_call_output"):
-    """What came of a call: text, or parts with text, images and files.
+    """The output of a function call: text, or parts with text, images and files.
 
-    Text stays the JSON string that it was: most of a long session is made of such texts.
+    Text stays a raw JSON string: most of a long session consists of such texts.
     """
 
     output: Raw
@@ -312,13 +312,13 @@ class FunctionCallOutput(Struct, frozen=True, tag_field="type", tag="function_ca
 
 
 class CustomToolCallOutput(Struct, frozen=True, tag_field="type", tag="custom_tool_call_output"):
-    """What came of a free-form call, as of any other."""
+    """The output of a custom tool call, in the same forms."""
 
     output: Raw
     call_id: str | None = None
 
 
-UsualInputItem = (
+CommonInputItem = (
     InputMessage
     | InputReasoning
     | InputFunctionCall
@@ -326,31 +326,31 @@ UsualInputItem = (
     | InputCustomToolCall
     | CustomToolCallOutput
 )
-"""What the input of a session with an agent is made of, nearly all of it."""
+"""The frequent kinds: nearly all items in the input of an agent's session."""
 
 
 class InputToolSearchCall(Struct, frozen=True):
-    """A search for tools that the model asked for."""
+    """A tool search of an earlier answer."""
 
     arguments: Raw
     call_id: str | None = None
 
 
 class ToolSearchOutput(Struct, frozen=True):
-    """The tools that were found; callable from here on."""
+    """The tools found by a search; they may be called from here on."""
 
     tools: list[Raw]
     call_id: str | None = None
 
 
 class AdditionalTools(Struct, frozen=True):
-    """Tools that a client declares inside its input instead of in `tools`."""
+    """Tools declared in `input` instead of in `tools`."""
 
     tools: list[Raw]
 
 
 class InputLocalShellCall(Struct, frozen=True):
-    """A command that the model ran in the client's shell."""
+    """A local shell call of an earlier answer."""
 
     action: Raw
     call_id: str | None = None
@@ -358,7 +358,7 @@ class InputLocalShellCall(Struct, frozen=True):
 
 
 class LocalShellOutput(Struct, frozen=True):
-    """What the command printed; its `id` is the call's id where `call_id` is missing."""
+    """The output of a local shell call; `id` is the call's id where `call_id` is missing."""
 
     output: Content
     call_id: str | None = None
@@ -366,28 +366,28 @@ class LocalShellOutput(Struct, frozen=True):
 
 
 class InputShellCall(Struct, frozen=True):
-    """Commands that the model ran."""
+    """A shell call of an earlier answer."""
 
     call_id: str
     action: Raw
 
 
 class ShellOutput(Struct, frozen=True):
-    """What the commands printed and how they ended, one entry per command."""
+    """The output and exit status of a shell call, one entry per command."""
 
     call_id: str
     output: Raw
 
 
 class InputApplyPatchCall(Struct, frozen=True):
-    """A change of a file that the model made."""
+    """A patch of an earlier answer."""
 
     call_id: str
     operation: Raw
 
 
 class ApplyPatchOutput(Struct, frozen=True):
-    """Whether the change could be applied."""
+    """The result of applying a patch."""
 
     call_id: str
     status: str | None = None
@@ -395,13 +395,13 @@ class ApplyPatchOutput(Struct, frozen=True):
 
 
 class ItemReference(Struct, frozen=True):
-    """An item that the server is supposed to remember."""
+    """A reference to an item stored on the server."""
 
     id: str
 
 
 class AgentMessage(Struct, frozen=True):
-    """A message from one agent to another: the task of a sub-agent, or its report."""
+    """A message between agents: the task of a sub-agent, or its report."""
 
     content: Content = None
     encrypted_content: str | None = None
@@ -410,7 +410,7 @@ class AgentMessage(Struct, frozen=True):
 
 
 class McpCall(Struct, frozen=True):
-    """A call that a hosted MCP connector carried out inside an earlier answer."""
+    """A call that a hosted MCP connector ran in an earlier answer."""
 
     name: str
     arguments: str
@@ -420,7 +420,7 @@ class McpCall(Struct, frozen=True):
 
 
 class CompactionItem(Struct, frozen=True):
-    """A context that was compacted; the blob is the server's own."""
+    """A compacted context; only the server that made the blob can read it."""
 
     encrypted_content: str
 

@@ -1,7 +1,7 @@
-"""What kind of JSON value something is, as far as it must be known before it is used.
+"""Type narrowing for JSON values, decoded or raw.
 
-Values that other people's servers sent are narrowed here, one step at a time; raw ones are told by
-their first byte, and nothing is copied or decoded.
+Decoded values from foreign servers are narrowed one level at a time. The kind of a raw value is
+decided by its first byte, without copying or decoding it.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ import msgspec
 from msgspec import DecodeError, Raw, UnsetType
 
 NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoder raises: for bytes that are no JSON, or none of the type that is wanted; for
-broken UTF-8; for JSON that is nested too deeply."""
+"""The decoder's exceptions: for invalid JSON or JSON of another type, for invalid UTF-8, and for
+JSON that is nested too deeply."""
 
 
 def is_string(raw: Raw) -> bool:
-    """The raw value is a JSON string."""
+    """Whether a raw value is a JSON string."""
     return _first_byte(raw) == b'"'
 
 
 def is_data_url(raw: Raw) -> bool:
-    """The raw value is a string that holds its content itself."""
+    """Whether a raw value is a string with a `data:` URL."""
     return bytes(memoryview(raw)[:6]) == b'"data:'
 
 
 def is_object(raw: Raw) -> bool:
-    """The raw value is a JSON object."""
+    """Whether a raw value is a JSON object."""
     return _first_byte(raw) == b"{"
 
 
 def is_null(raw: Raw) -> bool:
-    """The raw value is null."""
+    """Whether a raw value is null."""
     return _first_byte(raw) == b"n"
 
 
-def is_there(raw: Raw | UnsetType) -> TypeGuard[Raw]:
-    """The key is there, and its value is not null."""
+def present(raw: Raw | UnsetType) -> TypeGuard[Raw]:
+    """Whether the field is set to a value other than null."""
     return not isinstance(raw, UnsetType) and not is_null(raw)
 
 
 def on_one_line(document: bytes) -> bytes:
-    """The same JSON without white space between its tokens, when a line break or a tab is in it.
+    """The document minified where it contains a line break or a tab, otherwise unchanged.
 
-    Inside JSON strings these are always escaped, so one that is found stands between tokens. A
-    document that is on one line already keeps its blanks: they harm nothing, and to look for them
-    costs as much as to decode it. Raises one of NOT_JSON.
+    Both are always escaped inside JSON strings, so a literal one stands between tokens. A document
+    on one line keeps its spaces: they are harmless, and searching for them costs as much as
+    decoding. Raises one of NOT_JSON.
     """
     if not any(byte in document for byte in _LINE_BYTES):
         return document
@@ -62,8 +62,8 @@ def _first_byte(raw: Raw) -> bytes:
     return bytes(memoryview(raw)[:1])
 
 
-def without_halves(text: str) -> str:
-    """Text that any encoder takes: half a surrogate pair becomes U+FFFD, a whole one is joined."""
+def replace_lone_surrogates(text: str) -> str:
+    """Text that can be encoded: lone surrogates become U+FFFD, surrogate pairs are joined."""
     if not _SURROGATE.search(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -73,25 +73,25 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def as_object(value: object) -> dict[str, Any] | None:
-    """A decoded value when it is an object."""
+    """A decoded value if it is an object, else None."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def as_list(value: object) -> Sequence[Any] | None:
-    """A decoded value when it is an array."""
+    """A decoded value if it is an array, else None."""
     return cast("Sequence[Any]", value) if isinstance(value, list) else None
 
 
 def as_string(value: object) -> str | None:
-    """A decoded value when it is a string."""
+    """A decoded value if it is a string, else None."""
     return value if isinstance(value, str) else None
 
 
 def as_integer(value: object) -> int | None:
-    """A decoded value when it is a whole number; `true` is none."""
+    """A decoded value if it is an integer, else None; `true` is no integer."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def objects_in(value: object) -> list[dict[str, Any]]:
-    """The objects of a decoded array; empty when it is none."""
+    """The objects in a decoded array; empty for any other value."""
     return [entry for one in as_list(value) or () if (entry := as_object(one)) is not None]

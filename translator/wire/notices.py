@@ -1,7 +1,7 @@
-"""Notices: what the translation dropped or weakened, as values.
+"""Notices: losses of the translation, as values.
 
-Silence is not an option of the code: what is not carried over becomes a notice, which the service
-shows in a header and a log line, and which strict mode turns into an error.
+Everything that is dropped or weakened becomes a notice. The service shows it in a header and a log
+line; strict mode turns it into an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class Notice(Struct, frozen=True):
     """One loss.
 
     `path` is the path in the request, as in "tools[3]"; `code` a short fixed word for headers and
-    metrics; `message` a sentence that says what happens instead.
+    metrics; `message` a sentence about what happens instead.
     """
 
     path: str

@@ -1,8 +1,8 @@
 """The Responses API's request and response objects.
 
-The request declares every field of the API's schema, and those that clients send although the
-schema lacks them; a test walks its fields and fails on one that is neither translated nor
-noticed. The response carries every field that any client or schema requires, in every event.
+The request declares every field of the API's schema, and fields that clients send although the
+schema lacks them; a test fails on one that is neither translated nor noticed. The response has
+every field that any client or schema requires, in every event.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
 Tier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+
+INCLUDE_LOGPROBS = "message.output_text.logprobs"
+INCLUDE_REASONING = "reasoning.encrypted_content"
+"""The values of `include` that are supported."""
 
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _MetadataKey = Annotated[str, Meta(max_length=64)]
@@ -34,7 +38,7 @@ class JsonObjectFormat(Struct, frozen=True, tag_field="type", tag="json_object")
 
 
 class JsonSchemaFormat(Struct, frozen=True, tag_field="type", tag="json_schema"):
-    """JSON after a schema."""
+    """JSON that matches a schema."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     schema: Raw
@@ -46,14 +50,14 @@ Format = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
 class TextConfig(Struct, frozen=True):
-    """How the text is to look."""
+    """Settings of the text output."""
 
     format: Format | None = None
     verbosity: Verbosity | None = None
 
 
 class ReasoningConfig(Struct, frozen=True):
-    """How much the model thinks, and how much of it is shown."""
+    """How much the model thinks, and how much of its reasoning is shown."""
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -78,8 +82,8 @@ class Moderation(Struct, frozen=True):
 class Request(Struct, frozen=True):
     """The body of `POST /v1/responses`.
 
-    `input` items, tools and `tool_choice` stay raw here: each is decoded by its own reader, which
-    knows the item's index for the error path.
+    `input` items, tools and `tool_choice` stay raw here: their own readers decode them, and know
+    the index for the error path.
     """
 
     model: str | None = None
@@ -127,20 +131,20 @@ class Request(Struct, frozen=True):
 
 
 class InputTokensDetails(Struct, frozen=True, gc=False):
-    """How the prompt was served."""
+    """Cached input tokens, read and written."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
 class OutputTokensDetails(Struct, frozen=True, gc=False):
-    """How much of the answer was thinking."""
+    """The reasoning tokens among the output tokens."""
 
     reasoning_tokens: int
 
 
 class Usage(Struct, frozen=True):
-    """Tokens. All keys are always there: Codex fails on a missing one after the work is done."""
+    """Token counts. All keys are required: Codex fails on a missing one after the work is done."""
 
     input_tokens: int
     input_tokens_details: InputTokensDetails
@@ -157,20 +161,20 @@ class ResponseError(Struct, frozen=True):
 
 
 class IncompleteDetails(Struct, frozen=True):
-    """Why a response was cut."""
+    """Why a response is incomplete."""
 
     reason: Literal["max_output_tokens", "content_filter"]
 
 
 class TextEcho(Struct, frozen=True):
-    """`text` as the response repeats it."""
+    """`text`, repeated in the response."""
 
     format: Format
     verbosity: Verbosity
 
 
 class ReasoningEcho(Struct, frozen=True):
-    """`reasoning` as the response repeats it: both keys, null when not given."""
+    """`reasoning`, repeated in the response: both keys, null when not given."""
 
     effort: Effort | None
     summary: Literal["auto", "concise", "detailed"] | None
@@ -179,8 +183,7 @@ class ReasoningEcho(Struct, frozen=True):
 class Response(Struct, frozen=True):
     """The response object. `output` is empty and `usage` null until the terminal event.
 
-    Times are seconds since 1970. `completed_at` is set when, and only when, the status is
-    completed.
+    Times are in seconds since 1970. `completed_at` is set only where the status is completed.
     """
 
     id: str

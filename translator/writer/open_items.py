@@ -32,14 +32,13 @@ from translator.wire.deltas import (
     Sources,
     Text,
 )
-from translator.wire.events import Event
+from translator.wire.events import Event, ReasoningEvents
 from translator.wire.json_values import NOT_JSON
 
 Events = Generator[Event, None, None]
 Closing = Generator[Event, None, items.OutputItem]
 MessageDelta = Text | Refusal | Citation | Sources
 ReasoningDelta = Reasoning | ReasoningDetails
-ReasoningEvents = Literal["summary", "text", "both", "none"]
 FinalStatus = Literal["completed", "incomplete"]
 
 _D = TypeVar("_D", contravariant=True)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterable
 from enum import Enum, auto
-from typing import Any, Generic, TypeVar, assert_never
+from typing import Any, Generic, TypeVar, assert_never, get_args
 
 import msgspec
 from msgspec import Raw
@@ -48,7 +48,7 @@ from translator.wire.deltas import (
     Usage,
     Verdict,
 )
-from translator.wire.events import Event
+from translator.wire.events import Event, ReasoningEvents
 from translator.wire.items import OutputItem
 
 from .open_items import (
@@ -63,7 +63,6 @@ from .open_items import (
     OpenReasoning,
     Place,
     ReasoningDelta,
-    ReasoningEvents,
     open_call,
 )
 
@@ -80,7 +79,7 @@ _D = TypeVar("_D")
 _More = Callable[[Any], list[Event] | None]
 """Takes a delta that goes on with what is open; None: it does not."""
 
-_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast", "ultrafast"})
+_TIERS = frozenset(get_args(responses.Tier))
 
 
 class Phase(Enum):

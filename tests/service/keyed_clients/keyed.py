@@ -13,7 +13,8 @@ from tests.service.wire import (
     client_of,
 )
 from translator.service.base.keys import new_key, store
-from translator.service.config.settings import Settings, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Settings
 
 RESPONSES = "/v1/responses"
 CHAT = "/v1/chat/completions"

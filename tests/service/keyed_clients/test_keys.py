@@ -17,7 +17,8 @@ from tests.service.wire import (
     serving,
 )
 from translator.service.base.keys import new_key, read_stored, salt_of, store
-from translator.service.config.settings import SettingsError, read_table
+from translator.service.config.loading import read_table
+from translator.service.config.settings import SettingsError
 from translator.service.server.run import _log_who_may_ask
 
 from .keyed import (
@@ -43,11 +44,11 @@ def test_a_key_is_known_by_its_hash_and_by_no_other() -> None:
     assert first != second
     stored = read_stored(str(store(first)))
     assert stored is not None
-    assert stored.fits(first)
-    assert not stored.fits(second)
-    assert not stored.fits(first[:-1])
+    assert stored.matches(first)
+    assert not stored.matches(second)
+    assert not stored.matches(first[:-1])
     forged = f"trk_{salt_of(first)}_{second.rpartition('_')[2]:0>43}"[:64]
-    assert not stored.fits(forged)
+    assert not stored.matches(forged)
 
 
 def test_the_hash_does_not_hold_the_key() -> None:
@@ -72,7 +73,7 @@ def test_what_is_no_hash_is_not_taken_for_one(text: str) -> None:
 @pytest.mark.parametrize(
     ("clients", "problem"),
     [
-        ({}, "clients: no client is given; without this section everyone may ask"),
+        ({}, "clients: no client is given; without this section requests need no key"),
         ([], "clients: expected a table, as in [clients.NAME]"),
         ({"a": {}}, "clients.a.keys: is missing"),
         ({"a": {"keys": []}}, "clients.a.keys: no key is given; translator key new a makes one"),

@@ -1,4 +1,4 @@
-"""What a trace does not keep: no key, and not more than there is room for."""
+"""Redaction of captured exchanges, and the bounds of their number and size."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from tests.service.wire import (
 )
 from translator.__main__ import main
 from translator.common.sealed import Thought, seal
+from translator.request.compaction import seal_summary, unseal_summary
 from translator.service.base.keys import new_key, store
-from translator.service.capture import trace
+from translator.service.capture import writer
 from translator.service.capture.redaction import Redaction, secrets_in
-from translator.service.config.settings import read_table
+from translator.service.config.loading import read_table
 from translator.service.server.observers import observing
 
 from .keeping import (
@@ -51,10 +52,10 @@ pytestmark = pytest.mark.anyio
 # --- keys ---------------------------------------------------------------------------------------
 
 
-async def test_no_key_is_kept(
+async def test_no_key_is_captured(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not in the body, as JSON escapes it or plainly, nor in an error that repeats it."""
+    """Neither in the body, plain or escaped, nor in an error of the upstream that repeats it."""
     other = "another-secret-value"
 
     async def script(call: Call) -> None:
@@ -98,10 +99,10 @@ async def test_no_key_is_kept(
     assert_replays(folder, capsys)
 
 
-async def test_no_key_of_a_client_of_the_gateway_is_kept(
+async def test_no_key_of_a_configured_client_is_captured(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    """It is taken out of the request at the door, and looked for in what was said all the same."""
+    """The header is removed on arrival; the key is still redacted in the conversation."""
     key = new_key()
     table = {
         "server": {"trace_folder": str(tmp_path / "t")},
@@ -117,10 +118,10 @@ async def test_no_key_of_a_client_of_the_gateway_is_kept(
     assert told(folder)["client"] == "anna"
 
 
-async def test_an_answer_that_spells_a_key_is_not_kept(
+async def test_an_answer_that_spells_a_key_is_not_captured(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A key that comes in pieces is in no single place, and could be put together."""
+    """No single delta contains the key, but the joined deltas do."""
     half = len(CLIENT_KEY) // 2
     upstream.script = answering(
         chunk({"content": CLIENT_KEY[:half]}), chunk({"content": CLIENT_KEY[half:]}, "stop")
@@ -135,7 +136,7 @@ async def test_an_answer_that_spells_a_key_is_not_kept(
     assert "the model spelled a key" in capsys.readouterr().err
 
 
-def test_what_counts_as_a_key() -> None:
+def test_the_secrets_in_headers() -> None:
     found = secrets_in(
         {
             "Authorization": "Bearer abcdefgh==",
@@ -148,7 +149,16 @@ def test_what_counts_as_a_key() -> None:
     assert Redaction(["abcdefgh", "abcdefghij"])(b"abcdefghij") == b"[removed]"
 
 
-async def test_only_the_owner_reads_it(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_no_key_is_in_a_sealed_summary() -> None:
+    blob = seal_summary(f"The key is {CLIENT_KEY}.")
+    assert blob is not None
+    clean = Redaction([CLIENT_KEY]).text(json.dumps({"encrypted_content": blob}))
+    assert unseal_summary(json.loads(clean)["encrypted_content"]) == "The key is [removed]."
+
+
+async def test_only_the_owner_may_read_the_files(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
     async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "new/t"))) as client:
         await client.post(PATH, json=ASK)
     assert stat.S_IMODE((tmp_path / "new/t").stat().st_mode) == 0o700
@@ -160,8 +170,8 @@ async def test_only_the_owner_reads_it(upstream: ScriptedUpstream, tmp_path: Pat
 # --- bounds -------------------------------------------------------------------------------------
 
 
-async def test_the_oldest_make_room(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """What is no exchange is not touched."""
+async def test_the_oldest_folders_are_removed(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Other files and folders are not touched."""
     (tmp_path / "20200101T000000").mkdir()
     (tmp_path / "notes.txt").touch()
     stale = tmp_path / "20200101T000000.000000Z-req_1-m"
@@ -180,7 +190,7 @@ async def test_the_oldest_make_room(upstream: ScriptedUpstream, tmp_path: Path) 
     assert (tmp_path / "notes.txt").exists()
 
 
-async def test_what_is_too_large_is_left_out_and_named(
+async def test_bodies_that_are_too_large_are_left_out_and_named(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     upstream.script = answering(*[chunk({"content": "x" * 1000})] * 20, chunk({}, "stop"))
@@ -202,11 +212,11 @@ async def test_what_is_too_large_is_left_out_and_named(
         assert "too large" in capsys.readouterr().err
 
 
-async def test_all_that_is_held_has_a_bound(
+async def test_the_memory_of_all_exchanges_is_bounded(
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many large exchanges at once are kept without their largest part, and then it is free."""
-    monkeypatch.setattr(trace, "MAX_HELD_BYTES", 100_000)
+    """Large concurrent exchanges are written without their bodies; later there is room again."""
+    monkeypatch.setattr(writer, "MAX_HELD_BYTES", 100_000)
     meanwhile = asyncio.Event()
 
     async def script(call: Call) -> None:
@@ -252,10 +262,10 @@ async def test_a_full_disk_is_a_warning(
             await client.post(PATH, json=ASK)
     assert events(answer.content)[-1]["type"] == "response.completed"
     [folder] = kept(tmp_path / "t")  # the second one, when there was room again
-    assert f"is kept in {folder}" in caplog.text
+    assert f"is written to {folder}" in caplog.text
 
 
-def test_a_folder_of_no_use_is_one_sentence(
+def test_an_unusable_folder_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
@@ -266,6 +276,6 @@ def test_a_folder_of_no_use_is_one_sentence(
     )
 
 
-def test_nobody_looks_on_where_nobody_was_asked_to() -> None:
+def test_there_is_no_observer_by_default() -> None:
     with observing(make_settings("http://127.0.0.1:9/v1"), None) as observe:
         assert observe is None

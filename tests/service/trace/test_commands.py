@@ -1,4 +1,4 @@
-"""`translator replay` and `translator fixture`: what a trace is good for."""
+"""`translator replay` and `translator fixture`, on captured exchanges."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .keeping import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_replay_shows_what_differs(
+async def test_replay_shows_the_differences(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "t"))) as client:
@@ -73,9 +73,9 @@ async def test_replay_shows_what_differs(
         ),
         (["replay", "{t}/empty"], "{t}/empty cannot be replayed: request.json is not in it"),
         (["fixture", "{t}/asked", "--name", "x", "--to", "{t}"], "--name: 'x' is not of the form"),
-        (["fixture", "{t}/asked", "--name", "up/x", "--to", "{t}"], "{t}/up/x is there already"),
+        (["fixture", "{t}/asked", "--name", "up/x", "--to", "{t}"], "{t}/up/x exists already"),
         (["fixture", "{t}/asked", "--to", "{t}/empty/exchange.toml"], "cannot be written: Not a d"),
-        (["tail", "{t}"], "no service is running that was started with --trace {t}"),
+        (["tail", "{t}"], "no service is running with --trace {t}"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -134,7 +134,7 @@ async def test_a_fixture_that_passes_through_the_service_is_the_same_fixture(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Traced, replayed, and made a fixture again, with the facts, options and target of its own."""
+    """Captured, replayed, and made a fixture again, with the same facts, options and target."""
 
     async def script(call: Call) -> None:
         if case.http_error is not None:

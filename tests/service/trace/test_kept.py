@@ -1,4 +1,4 @@
-"""What a trace keeps: all that was said, and enough to replay it."""
+"""Captured exchanges are complete, and replay to the same result."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from .keeping import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_stream_is_kept_as_it_was(
+async def test_a_stream_is_captured_byte_for_byte(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -85,7 +85,7 @@ async def test_a_stream_is_kept_as_it_was(
     assert "serve --trace" in case.source.fact
 
 
-async def test_a_whole_answer_is_kept(
+async def test_a_whole_answer_is_captured(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -103,13 +103,13 @@ async def test_a_whole_answer_is_kept(
     assert case.source.usage == (3, 2, 0, 0)
 
 
-async def test_the_facts_in_force_are_kept(
+async def test_the_facts_of_the_translation_are_captured(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The dialect with an operator's corrections, the options, the model's name and limits."""
+    """The dialect with an operator's facts, the options, the model's name and limits."""
     upstream.script = answering(chunk({"content": "<think>Hm.</think>Yes."}, "stop"))
     settings = make_settings(
         upstream.url,
@@ -137,7 +137,7 @@ async def test_the_facts_in_force_are_kept(
         assert case.source.items == expected
 
 
-async def test_each_attempt_is_kept(
+async def test_each_attempt_is_captured(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -168,7 +168,7 @@ async def test_each_attempt_is_kept(
     assert_fixture(first, tmp_path / "fixtures", monkeypatch)
 
 
-async def test_a_refusal_is_kept(
+async def test_a_refusal_is_captured(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -201,7 +201,7 @@ async def test_a_refusal_is_kept(
 
 
 @pytest.mark.parametrize("in_body", [False, True])
-async def test_a_refused_key_of_the_operator_is_kept(
+async def test_a_refused_key_of_the_operator_is_captured(
     in_body: bool, upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = {"error": {"message": f"Incorrect API key: {OWN_KEY}", "code": 401}}
@@ -220,7 +220,7 @@ async def test_a_refused_key_of_the_operator_is_kept(
     assert_replays(folder, capsys)
 
 
-async def test_what_is_refused_here_is_kept(
+async def test_a_request_that_the_service_refuses_is_captured(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -236,7 +236,7 @@ async def test_what_is_refused_here_is_kept(
     assert_replays(wrong, capsys)
     assert_replays(half, capsys)
     assert main(["replay", str(nowhere)]) == 2
-    assert "it went nowhere: The model 'm' does not exist." in capsys.readouterr().err
+    assert "it was never routed: The model 'm' does not exist." in capsys.readouterr().err
     assert main(["fixture", str(half), "--to", str(tmp_path)]) == 2
     assert main(["fixture", str(nowhere), "--to", str(tmp_path)]) == 2
     assert main(["fixture", str(wrong), "--to", str(tmp_path), "--name", "up/wrong"]) == 0
@@ -247,7 +247,7 @@ async def test_what_is_refused_here_is_kept(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_an_answer_that_breaks_off_is_kept(
+async def test_an_answer_that_breaks_off_is_captured(
     stream: bool, upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def script(call: Call) -> None:
@@ -263,7 +263,7 @@ async def test_an_answer_that_breaks_off_is_kept(
     assert_replays(folder, capsys)
 
 
-async def test_a_stall_and_its_heartbeats_are_kept(
+async def test_a_stall_and_its_heartbeats_are_captured(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -288,10 +288,10 @@ async def test_a_stall_and_its_heartbeats_are_kept(
     assert case.source.cut == "M Hello"
 
 
-async def test_each_try_of_an_attempt_is_kept(
+async def test_each_retry_is_captured(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same request, sent again because the upstream asked for that."""
+    """The same body, sent again after a 429."""
 
     async def script(call: Call) -> None:
         upstream.script = answering(*HELLO)
@@ -308,7 +308,7 @@ async def test_each_try_of_an_attempt_is_kept(
     assert_replays(folder, capsys)
 
 
-async def test_an_upstream_that_is_not_there_is_kept(
+async def test_an_unreachable_upstream_is_captured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = make_settings("http://127.0.0.1:9/v1", trace_folder=str(tmp_path / "t"), retries=0)
@@ -318,10 +318,10 @@ async def test_an_upstream_that_is_not_there_is_kept(
     assert files(folder) == {"exchange.toml", "request.json", "chat.json", "error.json"}
     assert_replays(folder, capsys)
     assert main(["fixture", str(folder), "--to", str(tmp_path)]) == 2
-    assert "nothing came from the upstream" in capsys.readouterr().err
+    assert "the upstream sent nothing" in capsys.readouterr().err
 
 
-async def test_what_a_client_that_left_had_got_is_kept(
+async def test_the_events_before_a_client_left_are_captured(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def script(call: Call) -> None:
@@ -342,13 +342,13 @@ async def test_what_a_client_that_left_had_got_is_kept(
     assert_replays(folder, capsys)
 
 
-async def test_turns_of_a_websocket_are_kept(
+async def test_turns_of_a_websocket_are_captured(
     upstream: ScriptedUpstream,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A turn that goes on from another has all that it takes to replay it."""
+    """A turn with a previous response has all items that a replay needs."""
     settings = make_settings(upstream.url, trace_folder=str(tmp_path / "t"))
     headers = {"authorization": f"Bearer {CLIENT_KEY}"}
     async with tracing_server(settings) as base:
@@ -375,7 +375,7 @@ async def test_turns_of_a_websocket_are_kept(
     assert case.expected()["chat.json"]["messages"][:-1] == went_up[:-1]
 
 
-async def test_what_is_passed_through_is_kept(
+async def test_a_chat_request_that_is_passed_through_is_captured(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = {"model": "m", "messages": [], "stream": True}

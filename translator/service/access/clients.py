@@ -23,7 +23,7 @@ from contextlib import contextmanager
 
 from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
-from translator.service.config.settings import ClientSection
+from translator.service.config.settings import ClientConfig
 from translator.wire.responses import Usage
 
 from .rate_limit import RateLimit
@@ -37,7 +37,7 @@ _NOBODY = StoredKey("0" * 16, "0" * 64)
 class Clients:
     """The clients of the settings, by key."""
 
-    def __init__(self, sections: Mapping[str, ClientSection], clock: Callable[[], float]) -> None:
+    def __init__(self, sections: Mapping[str, ClientConfig], clock: Callable[[], float]) -> None:
         self._by_salt: dict[str, tuple[StoredKey, Client]] = {}
         for name, section in sections.items():
             client = Client(name, section, clock)
@@ -51,7 +51,7 @@ class Clients:
             raise InvalidKey("Missing API key: send it as 'Authorization: Bearer KEY'.")
         key = key.strip()
         stored, client = self._by_salt.get(salt_of(key), (_NOBODY, None))
-        if not stored.fits(key) or client is None:
+        if not stored.matches(key) or client is None:
             raise InvalidKey("Incorrect API key provided.")
         return client
 
@@ -59,7 +59,7 @@ class Clients:
 class Client:
     """One client: its models, its rate limits, its open requests."""
 
-    def __init__(self, name: str, section: ClientSection, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, section: ClientConfig, clock: Callable[[], float]) -> None:
         self.name = name
         self._models = None if section.models is None else frozenset(section.models)
         self._max_open = section.max_concurrent_requests

@@ -1,4 +1,4 @@
-"""A worker thread for work that may wait for a disk or a terminal."""
+"""A background thread with a queue, for work that may wait for a disk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 CLOSING_S = 10.0
-"""How long `close` waits for the rest of the queue, in seconds."""
+"""How long `close` waits for the pending items, in seconds."""
 
 
-class Background(Generic[T]):
-    """Calls `work` with each queued item, in order, in its own thread. `work` must not raise."""
+class BackgroundThread(Generic[T]):
+    """Calls `work` with each item in its order. `work` must not raise."""
 
     def __init__(self, name: str, work: Callable[[T], None]) -> None:
         self._work = work
@@ -23,16 +23,16 @@ class Background(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Queue an item; never waits."""
+        """Does not wait; the queue has no bound of its own, see `pending`."""
         self._queue.put((item,))
 
     @property
-    def behind(self) -> int:
-        """How many items are queued."""
+    def pending(self) -> int:
+        """The number of items in the queue."""
         return self._queue.qsize()
 
     def close(self) -> None:
-        """Work off the queue, within CLOSING_S."""
+        """Process the pending items, and end the thread; waits CLOSING_S at most."""
         self._queue.put(None)
         self._thread.join(CLOSING_S)
 

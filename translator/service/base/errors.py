@@ -1,4 +1,4 @@
-"""The errors that only a server can have: wrong key or method, too many requests, nobody there."""
+"""HTTP errors of the service itself: wrong method, unknown key, rate limit, overload, shutdown."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from translator.wire.errors import InvalidRequest, TranslatorError
 
 
 class MethodNotAllowed(InvalidRequest):
-    """The path exists, but not for this method."""
+    """405: the path does not support the method."""
 
     status_hint = 405
 
     def __init__(self, method: str, path: str, allowed: list[str]) -> None:
         allow = ", ".join(sorted(allowed))
-        super().__init__(f"{method} is not possible on {path}; possible: {allow}.", param=None)
+        super().__init__(f"{method} is not allowed on {path}; allowed: {allow}.", param=None)
         self.headers["allow"] = allow
 
 
 class RequestStalled(InvalidRequest):
-    """The client began a request body and does not go on."""
+    """408: the request body did not arrive in time."""
 
     status_hint = 408
 
@@ -30,13 +30,13 @@ class RequestStalled(InvalidRequest):
 
 
 class UnsupportedEncoding(InvalidRequest):
-    """The request body is compressed."""
+    """415: the request body is compressed."""
 
     status_hint = 415
 
 
 class UpgradeRefused(InvalidRequest):
-    """A WebSocket was asked for. 426 is the one answer that makes Codex use HTTP at once."""
+    """426: WebSockets are off. It is the only status on which Codex falls back to HTTP at once."""
 
     status_hint = 426
 
@@ -46,7 +46,7 @@ class UpgradeRefused(InvalidRequest):
 
 
 class Overloaded(TranslatorError):
-    """As many requests are open as the settings allow."""
+    """503: the limit of concurrent requests or WebSockets is reached."""
 
     status_hint = 503
     type = "service_unavailable_error"
@@ -60,7 +60,7 @@ class Overloaded(TranslatorError):
 
 
 class InvalidKey(InvalidRequest):
-    """The client's key is missing, or none that is known."""
+    """401: the client's key is missing or unknown."""
 
     status_hint = 401
 
@@ -70,7 +70,7 @@ class InvalidKey(InvalidRequest):
 
 
 class LimitReached(TranslatorError):
-    """A client has used up what is allowed to it. `noun` is what of: requests or tokens."""
+    """429: a client has reached its rate limit. `noun` is its unit, "requests" or "tokens"."""
 
     status_hint = 429
 
@@ -91,31 +91,31 @@ class LimitReached(TranslatorError):
 
 
 class HostUnknown(InvalidRequest):
-    """The request is for a host that is not this service, as a page behind a forged name asks."""
+    """421: the `Host` header is not allowed, as after DNS rebinding by a page in a browser."""
 
     status_hint = 421
 
     def __init__(self, host: str) -> None:
         super().__init__(
-            f"The host {host[:200]!a} is not served here.", param=None, code="host_not_allowed"
+            f"The host {host[:200]!a} is not allowed.", param=None, code="host_not_allowed"
         )
 
 
 class OriginRefused(InvalidRequest):
-    """A page of another origin asks, which no setting allows."""
+    """403: the `Origin` header is not allowed."""
 
     status_hint = 403
 
     def __init__(self, origin: str) -> None:
         super().__init__(
-            f"Pages of {origin[:200]!a} may not use this service.",
+            f"The origin {origin[:200]!a} is not allowed.",
             param=None,
             code="origin_not_allowed",
         )
 
 
 class Stopping(TranslatorError):
-    """The service ends before the answer does. Whoever asks again finds another process."""
+    """503: the service shuts down. A retry reaches another process."""
 
     status_hint = 503
     type = "service_unavailable_error"
@@ -129,14 +129,14 @@ class Stopping(TranslatorError):
 
 
 class InternalError(TranslatorError):
-    """A fault of ours. Its cause is in the log."""
+    """500: a bug of the translator. The log has its cause."""
 
     def __init__(self) -> None:
         super().__init__("The translator failed.", code="server_error")
 
 
 class TooManyWaiting(TranslatorError):
-    """A WebSocket's client sends requests faster than they are answered."""
+    """429: too many requests are queued on a WebSocket."""
 
     status_hint = 429
     type = "rate_limit_error"
@@ -149,4 +149,4 @@ class TooManyWaiting(TranslatorError):
 
 
 class ClientLeft(Exception):
-    """There is nobody to answer any more. Never sent, only logged."""
+    """The client has disconnected. Logged, never sent."""

@@ -1,4 +1,4 @@
-"""Ids: how they are made, and what makes them in tests."""
+"""Random ids, and the protocol by which tests replace them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Protocol
 
 
 class NewId(Protocol):
-    """Makes an unguessable id that begins with `prefix`."""
+    """Returns an unguessable id that begins with `prefix`."""
 
     def __call__(self, prefix: str, /) -> str: ...
 
 
 def random_id(prefix: str) -> str:
-    """An id that cannot be guessed: 128 random bits."""
+    """An id of 128 random bits."""
     return prefix + secrets.token_hex(16)

@@ -1,9 +1,9 @@
-"""What of a client's headers goes on to the upstream, beside a key: the trace that it is part of.
+"""W3C trace context: the headers of a client that are forwarded upstream, beside its key.
 
     traceparent = version "-" trace id "-" parent id "-" flags      (W3C Trace Context, level 1)
 
-Whatever is no valid trace context is left out, as the standard asks, and so nothing else gets
-upstream by these names.
+An invalid context is dropped, as the standard requires, so these headers carry nothing else
+upstream.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 
 MAX_TRACESTATE = 512
-"""Longest `tracestate` that is carried on, in characters: as much as every system must take."""
+"""Longest `tracestate` that is forwarded, in characters; the standard requires at least 512."""
 
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -21,7 +21,7 @@ _TRACESTATE = re.compile(r"[\t\x20-\x7e]+")
 
 
 def trace_context(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The trace context in request headers, whose names are in lower case; empty without one."""
+    """The valid trace context in request headers with lower-case names, or an empty dict."""
     parents: list[str] = []
     states: list[str] = []
     for name, value in headers:
@@ -39,6 +39,6 @@ def trace_context(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def trace_id(context: dict[str, str]) -> str:
-    """The 32 hexadecimal digits of a trace; empty without one."""
+    """The trace id of a trace context, 32 hexadecimal digits, or an empty text."""
     found = _TRACEPARENT.fullmatch(context.get("traceparent", ""))
     return found[1] if found else ""

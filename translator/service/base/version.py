@@ -1,15 +1,7 @@
-"""Which version serves."""
+"""The version of the service: that of the package."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from translator import __version__ as VERSION  # noqa: N812 - a constant
 
-
-def _version() -> str:
-    try:
-        return version("translator")
-    except PackageNotFoundError:  # run from a folder
-        return "unknown"
-
-
-VERSION = _version()
+__all__ = ["VERSION"]

@@ -1,9 +1,9 @@
-"""Keys, taken out of what is kept.
+"""Redaction: removes secrets from captured bytes.
 
-Headers are the smaller part: those that are not on a short list are not kept at all. But clients
-put keys into prompts, and upstreams repeat them in errors; so each key that is known, the
-operator's and those in the client's headers, is looked for in every byte, also as JSON escapes it,
-and in the sealed reasoning and summaries that travel inside a conversation.
+Of an upstream's headers only those on a short list are written. But clients put keys into prompts,
+and upstreams repeat them in errors; so every known key, the operator's and those in the client's
+headers, is searched in all bytes: plain, as JSON escapes it, and inside the sealed reasoning and
+summaries of a conversation.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from translator.request.compaction import PREFIX as SUMMARY
 from translator.service.config.settings import Settings
 
 MIN_SECRET_CHARACTERS = 8
-"""What is shorter protects nothing, and may stand anywhere by chance."""
+"""A shorter value protects nothing, and may occur anywhere by chance."""
 
-KEPT_HEADERS = re.compile(
+UPSTREAM_HEADERS = re.compile(
     r"content-(?:type|encoding)|date|retry-after(?:-ms)?|server|x-request-id|x-ratelimit-[a-z-]+"
 )
-"""The headers of an upstream that are kept."""
+"""The headers of an upstream that are written."""
 
 _SECRET_NAME = re.compile(r"auth|cookie|key|passw|secret|session|token", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,;]+")
-_BLOB = re.compile(rb"translator\.(?:compaction\.)?1\.[A-Za-z0-9_=-]+")
 _LIMITS = {REASONING: MAX_REASONING_BYTES, SUMMARY: MAX_SUMMARY_BYTES}
+_BLOB = re.compile(rf"(?:{'|'.join(map(re.escape, _LIMITS))})[A-Za-z0-9_=-]+".encode())
 
 
 class Redaction:
@@ -39,9 +39,7 @@ class Redaction:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets for form in _forms(secret)}
-        self._forms = sorted(
-            forms, key=len, reverse=True
-        )  # the longest first: one may hold another
+        self._forms = sorted(forms, key=len, reverse=True)  # one secret may contain another
 
     def __call__(self, data: bytes) -> bytes:
         if not self._forms:
@@ -66,25 +64,25 @@ class Redaction:
 
 
 def operator_secrets(settings: Settings) -> set[str]:
-    """The keys and headers of all upstreams, whichever of them a request goes to."""
+    """The keys and secret headers of all upstreams, whichever of them a request is sent to."""
     found: set[str] = set()
     for upstream in settings.upstreams.values():
         if upstream.api_key is not None:
             found.add(upstream.api_key)
-        # Whatever its name, a header that an operator sets may be a secret; but a fact of the
-        # exchange must not go with it.
+        # A header that an operator sets may be a secret, whatever its name; but the name of a
+        # dialect must stay readable in exchange.toml.
         found |= {value for value in upstream.headers.values() if value not in DIALECTS}
         found |= secrets_in(upstream.headers)
     return {one for one in found if len(one) >= MIN_SECRET_CHARACTERS}
 
 
 def client_secrets(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
-    """The keys in the headers of a client's request."""
+    """The secrets in the headers of a client's request."""
     return secrets_in({str(name, "latin-1"): str(value, "latin-1") for name, value in headers})
 
 
 def secrets_in(headers: Mapping[str, str]) -> set[str]:
-    """What could be a secret in the headers that could hold one."""
+    """The possible secrets in headers with names such as `authorization` and `cookie`."""
     found: set[str] = set()
     for name, value in headers.items():
         if _SECRET_NAME.search(name):
@@ -101,7 +99,7 @@ def _words(value: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[bytes]:
-    """A secret as it may be written: plainly, and inside JSON."""
+    """The spellings of a secret: plain, and in JSON."""
     for text in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
         yield text.encode()
         yield text.replace("/", "\\/").encode()

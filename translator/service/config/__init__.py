@@ -1,1 +1,1 @@
-"""Settings: their structs, loading, and validation with the path of each mistake."""
+"""Settings: structs, loading, and validation that reports every mistake with its path."""

@@ -1,4 +1,7 @@
-"""What a setting's type cannot tell: URLs, headers, names. Each mistake is a sentence."""
+"""Validators of values whose type is not enough: URLs, headers, hosts, origins, names.
+
+Each returns the problems it finds, as sentences.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
+from translator.common.toml import toml_key
 from translator.dialects import DIALECTS
 from translator.wire.responses import Request
-
-from .sections import shown_key
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -20,7 +22,7 @@ _FRAMING_HEADERS = frozenset({"connection", "content-length", "transfer-encoding
 
 
 def url_problems(url: str) -> list[str]:
-    """What is wrong with the base URL of an upstream."""
+    """Problems of the base URL of an upstream."""
     try:
         parts = urlsplit(url)
         port_is_a_number = parts.port is None or parts.port > 0
@@ -29,7 +31,7 @@ def url_problems(url: str) -> list[str]:
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_a_number:
         return [f"{json.dumps(url)} is not a URL that starts with http:// or https://"]
     if not url.isascii() or not url.isprintable() or " " in url:
-        return [f"{json.dumps(url)} holds a character that a URL cannot hold"]
+        return [f"{json.dumps(url)} contains a character not allowed in a URL"]
     problems: list[str] = []
     if parts.username is not None or parts.password is not None:
         problems.append("must not hold a user name or a password; use api_key_env or headers")
@@ -41,21 +43,22 @@ def url_problems(url: str) -> list[str]:
 
 
 def dialect_problems(name: str, path: str) -> list[str]:
+    """Problems of the name of a dialect."""
     if name == "auto" or name in DIALECTS:
         return []
     return [f'{path}: there is no dialect "{name}"; known: auto, {", ".join(DIALECTS)}']
 
 
 def header_problems(headers: Mapping[str, str], path: str) -> list[str]:
-    """What is wrong with extra headers. A value may be a secret and is never repeated."""
+    """Problems of extra headers. A value may be a secret and is never quoted."""
     problems: list[str] = []
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
-            problems.append(f"{path}.{shown_key(name)}: is not a header name")
+            problems.append(f"{path}.{toml_key(name)}: is not a header name")
         elif name.lower() in _FRAMING_HEADERS:
-            problems.append(f"{path}.{shown_key(name)}: is decided by the connection")
+            problems.append(f"{path}.{toml_key(name)}: is set by the HTTP connection")
         elif not is_header_value(value):
-            problems.append(f"{path}.{shown_key(name)}: holds characters that a header cannot hold")
+            problems.append(f"{path}.{toml_key(name)}: contains characters not allowed in a header")
     return problems
 
 
@@ -64,7 +67,7 @@ def is_header_value(text: str) -> bool:
 
 
 def host_problems(hosts: Iterable[str], path: str) -> list[str]:
-    """What is wrong with the names by which the service may be addressed."""
+    """Problems of the hosts that requests may be addressed to."""
     return [
         f"{path}: {json.dumps(host)} is not a host name; a port or a path is not part of it"
         for host in hosts
@@ -73,7 +76,7 @@ def host_problems(hosts: Iterable[str], path: str) -> list[str]:
 
 
 def origin_problems(origins: Iterable[str], path: str) -> list[str]:
-    """What is wrong with the origins whose pages may use the service."""
+    """Problems of the origins whose pages may use the service."""
     return [
         f"{path}: {json.dumps(origin)} is not an origin, as in https://chat.example.org, nor *"
         for origin in origins
@@ -82,9 +85,9 @@ def origin_problems(origins: Iterable[str], path: str) -> list[str]:
 
 
 def forward_problems(names: Iterable[str], path: str) -> list[str]:
-    """What is wrong with the fields that are to go upstream unchanged."""
+    """Problems of the request fields that are to be sent upstream unchanged."""
     return [
-        f"{path}: {name} is translated, so it cannot go upstream unchanged"
+        f"{path}: {name} is translated, so it cannot be sent upstream unchanged"
         for name in names
         if name == "messages" or name in Request.__struct_fields__
     ]

@@ -90,7 +90,7 @@ def create_app(
         async with AsyncExitStack() as stack:
             stack.push_async_callback(upstreams.aclose)
             if metrics is not None:
-                await stack.enter_async_context(metrics.watching_the_loop())
+                await stack.enter_async_context(metrics.measuring_lag())
             if spans is not None:
                 stack.push_async_callback(asyncio.to_thread, spans.close)
             yield
@@ -107,12 +107,12 @@ def create_app(
 
 def _spans() -> Spans:
     try:
-        from translator.service.telemetry.otel import exporting
+        from translator.service.telemetry.otel import otlp_spans
     except ModuleNotFoundError as error:
         raise SettingsError(
             [f"server.traces: {error.name} is missing; pip install 'translator[otel]'"]
         ) from None
-    return exporting()
+    return otlp_spans()
 
 
 class Gateway:

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from translator.service.models.codex_catalog import Known, entries
+from translator.service.models.codex_catalog import catalog_entries
+from translator.service.models.info import ModelInfo
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON
@@ -57,7 +58,7 @@ _read_row = msgspec.json.Decoder(_ListedModel).decode
 
 
 async def with_catalog(
-    exchange: Exchange, stream: UpstreamStream, describe: Callable[[str], Known]
+    exchange: Exchange, stream: UpstreamStream, describe: Callable[[str], ModelInfo]
 ) -> None:
     """Respond with the models of the upstream's list that the client may use, and their catalog."""
     answer = await stream.answer()
@@ -87,7 +88,7 @@ def _filtered(body: bytes, may_use: Callable[[str], bool]) -> bytes:
     return msgspec.json.encode({"object": "list", "data": known})
 
 
-def _with_models(body: bytes, describe: Callable[[str], Known]) -> bytes:
+def _with_models(body: bytes, describe: Callable[[str], ModelInfo]) -> bytes:
     """The list with the field `models` added; the other fields keep their bytes."""
     try:
         fields = _read_fields(body)
@@ -101,7 +102,7 @@ def _with_models(body: bytes, describe: Callable[[str], Known]) -> bytes:
         for row in map(_row, rows[:MAX_LISTED])
         if row is not None
     ]
-    fields["models"] = Raw(msgspec.json.encode(entries(known)))
+    fields["models"] = Raw(msgspec.json.encode(catalog_entries(known)))
     return msgspec.json.encode(fields)
 
 

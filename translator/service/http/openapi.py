@@ -75,7 +75,7 @@ def document() -> bytes:
         Readiness,
         Health,
         Envelope,
-        items.UsualInputItem,
+        items.CommonInputItem,
         items.PlainMessage,
     )
     schemas, components = msgspec.json.schema_components(

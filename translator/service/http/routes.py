@@ -26,7 +26,8 @@ from starlette.types import Receive, Scope, Send
 from translator.common.invalid import nested_too_deeply
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
-from translator.service.models.table import Route, unlisted
+from translator.service.models.info import unlisted_model_info
+from translator.service.models.table import Route
 from translator.service.observe.observer import RequestReceived, Routed
 from translator.service.turns.counts import check_counts
 from translator.service.turns.dispatcher import Dispatcher
@@ -187,7 +188,7 @@ class Endpoints:
 
     async def _filtered_list(self, exchange: Exchange, upstream: Upstream) -> None:
         """The upstream's models that the client may use, with Codex's catalog."""
-        describe = partial(unlisted, upstream=upstream, server=self._dispatcher.server)
+        describe = partial(unlisted_model_info, upstream=upstream, server=self._dispatcher.server)
         opening = self._bounds.upstreams.open(
             upstream,
             "models",

@@ -1,9 +1,10 @@
-"""What goes on, through files: services that keep exchanges write them, `translator tail` reads.
+"""The progress feed: JSON Lines files that services write and `translator tail` reads.
 
-    file = { sight }      a line of JSON for each change; one file for each process
+    file = { progress }      one line of JSON for each report; one file for each process
 
-A process holds a lock on its file, so a reader knows whether anybody still writes it. When a file
-has grown too large it begins anew, with what goes on; when the process ends, it is removed.
+A process holds a lock on its file, which shows readers that it is alive. A file that has grown too
+large is replaced by a new one that begins with the active exchanges; it is removed when the process
+ends.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from translator.service.base.background import Background
+from translator.service.base.background import BackgroundThread
 
-from .board import Board
-from .progress import Sight
+from .board import ProgressBoard
+from .progress import Progress
 
 if sys.platform != "win32":
     import fcntl
@@ -30,60 +31,67 @@ if sys.platform != "win32":
 FILES = "live-*.jsonl"
 
 MAX_FEED_BYTES = 4 * 1024 * 1024
-MAX_BEHIND = 1000
-"""Changes that wait for the disk; of more, those that are no end are left out."""
+MAX_PENDING = 1000
+"""Reports that wait for the disk; further ones are dropped, unless they end an exchange."""
 
 log = logging.getLogger(__name__)
 
-_read = msgspec.json.Decoder(Sight).decode
+_decode = msgspec.json.Decoder(Progress).decode
 
 
-class Feed:
+class FeedWriter:
     """Writes the file of this process."""
 
     def __init__(self, folder: Path, max_bytes: int = MAX_FEED_BYTES) -> None:
-        """Removes the files of processes that ended badly. Raises OSError."""
-        for left in folder.glob(FILES):
-            with left.open("rb", buffering=0) as file:
-                if not _is_written(file):
-                    left.unlink(missing_ok=True)
+        """Removes the files of processes that have crashed. Raises OSError."""
+        for stale in folder.glob(FILES):
+            with stale.open("rb", buffering=0) as file:
+                if not _is_locked(file):
+                    stale.unlink(missing_ok=True)
         self._path = folder / FILES.replace("*", secrets.token_hex(4))
         self._max_bytes = max_bytes
-        self._board = Board()
-        self._file = _begun(self._path)
-        self._writer = Background("feed", self._write)
+        self._board = ProgressBoard()
+        self._file = _create_locked(self._path)
+        self._thread = BackgroundThread("feed", self._append)
 
-    def tell(self, sight: Sight) -> None:
-        """Never waits."""
-        if sight.over or self._writer.behind < MAX_BEHIND:
-            self._writer.put(sight)
+    def write(self, progress: Progress) -> None:
+        """Does not wait: a thread writes."""
+        if progress.ended or self._thread.pending < MAX_PENDING:
+            self._thread.put(progress)
 
     def close(self) -> None:
-        self._writer.close()
+        self._thread.close()
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
         self._file.close()
 
-    def _write(self, sight: Sight) -> None:
-        self._board.take(sight)
-        try:
-            self._file.write(msgspec.json.encode(sight) + b"\n")
-            if self._file.tell() > self._max_bytes:
-                self._begin_anew()
-        except OSError as error:
-            log.warning("trace: what goes on is not written: %s", error.strerror)
+    # --- in the thread --------------------------------------------------------------------------
 
-    def _begin_anew(self) -> None:
-        anew = self._path.with_suffix(".part")
-        file = _begun(anew)
-        file.write(b"".join(msgspec.json.encode(one) + b"\n" for one in self._board.open()))
-        anew.replace(self._path)
+    def _append(self, progress: Progress) -> None:
+        self._board.update(progress)
+        try:
+            self._file.write(_line(progress))
+            if self._file.tell() > self._max_bytes:
+                self._rotate()
+        except OSError as error:
+            log.warning("trace: progress is not written: %s", error.strerror)
+
+    def _rotate(self) -> None:
+        """Replace the file by one that begins with the active exchanges."""
+        path = self._path.with_suffix(".part")
+        file = _create_locked(path)
+        file.write(b"".join(map(_line, self._board.active())))
+        path.replace(self._path)
         self._file.close()
         self._file = file
 
 
-def _begun(path: Path) -> FileIO:
-    """A new file, which only its owner reads, and which says that it is written."""
+def _line(progress: Progress) -> bytes:
+    return msgspec.json.encode(progress) + b"\n"
+
+
+def _create_locked(path: Path) -> FileIO:
+    """A new file that only its owner may read, locked by this process."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     file = path.open("r+b", buffering=0)
@@ -92,8 +100,8 @@ def _begun(path: Path) -> FileIO:
     return file
 
 
-def _is_written(file: FileIO) -> bool:
-    """Whether a process holds the file; on Windows, which cannot tell, whether it is there."""
+def _is_locked(file: FileIO) -> bool:
+    """Whether a process writes the file. Always true on Windows, which has no such lock."""
     if sys.platform == "win32":
         return True
     else:
@@ -105,83 +113,83 @@ def _is_written(file: FileIO) -> bool:
         return False
 
 
-class News(Struct, frozen=True):
-    """What has changed. After that, nothing more will be told of the exchanges in `lost`."""
+class FeedChanges(Struct, frozen=True):
+    """Reports since the last read. `lost` are ids of exchanges that get no further reports."""
 
-    sights: list[Sight]
+    reports: list[Progress]
     lost: set[str]
 
 
-class Reader:
+class FeedReader:
     """Reads the files of a folder as they grow."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[Path, _File] = {}
+        self._files: dict[Path, _FeedFile] = {}
 
-    def read(self) -> News | None:
-        """What is new; None where no process writes."""
-        news = News([], set())
-        begun = bool(self._files)
+    def read(self) -> FeedChanges | None:
+        """The changes since the last read; None if no process writes, nor did one then."""
+        changes = FeedChanges([], set())
+        had_files = bool(self._files)
         for path in {*self._folder.glob(FILES), *self._files}:
-            file = self._files.setdefault(path, _File(path))
-            if not file.read(news):
+            file = self._files.setdefault(path, _FeedFile(path))
+            if not file.read(changes):
                 file.close()
                 del self._files[path]
-        return news if begun or self._files else None
+        return changes if had_files or self._files else None
 
     def close(self) -> None:
         for file in self._files.values():
             file.close()
 
 
-class _File:
-    """One of them. It is held open, so that no other can pass for it."""
+class _FeedFile:
+    """A file of the folder. It stays open, so that a replacement is recognised."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: FileIO | None = None
-        self._rest = b""  # of a line that is not whole
-        self._board = Board()
+        self._partial = b""  # a line that is still being written
+        self._board = ProgressBoard()
 
-    def read(self, news: News) -> bool:
-        """Add what is new; False where nobody writes any more."""
+    def read(self, changes: FeedChanges) -> bool:
+        """Add the changes; False if no process writes the file any more."""
         try:
             if self._file is not None:
-                self._take(self._file, news)
+                self._read_lines(self._file, changes)
             if self._file is None or not _is_at(self._path, self._file):
-                self._go_on_in(self._path.open("rb", buffering=0), news)
-            is_written = self._file is not None and _is_written(self._file)
+                self._switch_to(self._path.open("rb", buffering=0), changes)
+            is_alive = self._file is not None and _is_locked(self._file)
         except OSError:
-            is_written = False
-        if not is_written:
-            self._lose_all(news)
-        return is_written
+            is_alive = False
+        if not is_alive:
+            self._lose_all(changes)
+        return is_alive
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
 
-    def _go_on_in(self, file: FileIO, news: News) -> None:
-        """Read a file that begins anew: what it does not tell of has ended."""
+    def _switch_to(self, file: FileIO, changes: FeedChanges) -> None:
+        """Read a new file; exchanges that are not in it have ended."""
         self.close()
-        self._file, self._rest = file, b""
-        self._lose_all(news)
-        self._take(file, news)
+        self._file, self._partial = file, b""
+        self._lose_all(changes)
+        self._read_lines(file, changes)
 
-    def _take(self, file: FileIO, news: News) -> None:
-        *whole, self._rest = (self._rest + file.readall()).split(b"\n")
-        for text in whole:
-            sight = _read(text)
-            self._board.take(sight)
-            news.sights.append(sight)
-            news.lost.discard(sight.id)
+    def _read_lines(self, file: FileIO, changes: FeedChanges) -> None:
+        *lines, self._partial = (self._partial + file.readall()).split(b"\n")
+        for text in lines:
+            progress = _decode(text)
+            self._board.update(progress)
+            changes.reports.append(progress)
+            changes.lost.discard(progress.id)
 
-    def _lose_all(self, news: News) -> None:
-        news.lost.update(sight.id for sight in self._board.open())
+    def _lose_all(self, changes: FeedChanges) -> None:
+        changes.lost.update(progress.id for progress in self._board.active())
         self._board.clear()
 
 
 def _is_at(path: Path, file: FileIO) -> bool:
-    """Whether this is the file at the path."""
+    """Whether the path leads to this file."""
     return os.path.samestat(path.stat(), os.fstat(file.fileno()))

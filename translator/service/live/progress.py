@@ -1,8 +1,8 @@
-"""What goes on in one exchange, told whenever it changes.
+"""Progress of an exchange: an observer that reports its phase, size and speed when they change.
 
     waiting, { thinking | answering | calling }, ( done | incomplete | failed | left )
 
-Nothing that was said is told: only how much, how fast, and the names of models and tools.
+A report holds numbers and the names of models and tools, and no text of the conversation.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ Phase = Literal[
     "waiting", "thinking", "answering", "calling", "done", "incomplete", "failed", "left"
 ]
 
-PROGRESS_S = 0.25
-"""How often growth alone is told, in seconds."""
+REPORT_INTERVAL_S = 0.25
+"""Shortest time between two reports in which only the size has changed, in seconds."""
 
 CHARACTERS_PER_TOKEN = 4
-"""By which tokens are guessed until the upstream counts them, if ever it does."""
+"""For the estimate of tokens until the upstream reports its count, if it ever does."""
 
 MIN_MEASURED_S = 0.2
-"""A shorter time says nothing of a speed: an answer that comes in one piece has none."""
+"""Shortest time from which a speed is computed: an answer in one chunk has none."""
 
 _DELTAS = (
     OutputTextDelta,
@@ -64,12 +64,13 @@ _DELTAS = (
     CustomToolCallInputDelta,
     RefusalDelta,
 )
+_FINAL_PHASES: dict[str, Phase] = {"completed": "done", "incomplete": "incomplete"}
 _COUNTED = re.compile(rb'"completion_tokens":\s*(\d{1,9})')
 _TAIL_BYTES = 4096
 
 
-class Sight(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One exchange at one moment. `at` is when it began, in seconds since 1970."""
+class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A snapshot of an exchange. `at` is the time of its start, in seconds since 1970."""
 
     id: str
     at: float
@@ -77,47 +78,89 @@ class Sight(Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str = ""
     phase: Phase = "waiting"
     detail: str = ""
-    """The tool that is called, or what went wrong."""
+    """The tool that is called, or the reason of a failure."""
     first_s: float | None = None
-    """When the first of the answer came."""
+    """Seconds from the start to the first output of a stream."""
     tokens: int = 0
     counted: bool = False
-    """The upstream's own number of tokens, and no guess."""
+    """Whether `tokens` is the upstream's count; else it is an estimate."""
     per_s: float | None = None
-    """Tokens of each second since the first of the answer."""
+    """Tokens per second since the first output."""
     notes: str = ""
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         return self.phase in ("done", "incomplete", "failed", "left")
 
 
-class Watcher:
+class ProgressObserverFactory:
     """An `ObserverFactory` that reports the progress of each exchange."""
 
     def __init__(
         self,
-        tell: Callable[[Sight], None],
+        report: Callable[[Progress], None],
         *,
-        progress_s: float = PROGRESS_S,
+        interval_s: float = REPORT_INTERVAL_S,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tell` must neither wait nor raise; growth alone is told every `progress_s` seconds.
+        """`report` must neither wait nor raise.
 
-        `timer` measures how long things take.
+        `interval_s` is the shortest time between two reports in which only the size has changed.
+        `clock` gives seconds since 1970, `timer` measures durations.
         """
-        self.tell = tell
-        self.progress_s = progress_s
+        self.report = report
+        self.interval_s = interval_s
         self.clock = clock
         self.timer = timer
 
     def __call__(self, record: Record) -> Observer:
-        return _Watching(self, record)
+        return _ProgressObserver(self, record)
 
 
-class _Watching:
-    """The observer of one exchange."""
+class _Output:
+    """Size and speed of an answer."""
+
+    __slots__ = ("_characters", "_counted", "first_at", "last_at")
+
+    def __init__(self) -> None:
+        self.first_at: float | None = None
+        self.last_at = 0.0
+        self._characters = 0
+        self._counted: int | None = None
+
+    def grow(self, characters: int, now: float) -> None:
+        if self.first_at is None:
+            self.first_at = now
+        self.last_at = now
+        self._characters += characters
+
+    def count(self, tokens: int) -> None:
+        """The upstream has reported its count."""
+        self._counted = tokens
+
+    @property
+    def is_counted(self) -> bool:
+        return self._counted is not None
+
+    @property
+    def tokens(self) -> int:
+        if self._counted is not None:
+            return self._counted
+        return self._characters // CHARACTERS_PER_TOKEN
+
+    def per_second(self) -> float | None:
+        seconds = 0.0 if self.first_at is None else self.last_at - self.first_at
+        tokens = self.tokens
+        return round(tokens / seconds, 1) if tokens and seconds >= MIN_MEASURED_S else None
+
+
+class _ProgressObserver:
+    """Reports the progress of one exchange.
+
+    The events tell how a stream grows. An answer that is not translated as a stream grows by the
+    upstream's chunks; one that is sent whole has neither a first output nor a speed.
+    """
 
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
@@ -133,23 +176,20 @@ class _Watching:
         }
     )
 
-    def __init__(self, watcher: Watcher, record: Record) -> None:
-        self._watcher = watcher
+    def __init__(self, factory: ProgressObserverFactory, record: Record) -> None:
+        self._factory = factory
         self._record = record
-        self._at = watcher.clock()
-        self._began = self._told = watcher.timer()
-        self._known = False  # where the request goes; before, there is nothing to show
-        self._streams = False  # as events
-        self._whole = False  # in one piece: then there is no first token, and no speed
+        self._at = factory.clock()
+        self._started_at = self._reported_at = factory.timer()
+        self._output = _Output()
         self._phase: Phase = "waiting"
         self._detail = ""
-        self._first: float | None = None
-        self._last = 0.0
-        self._characters = 0
-        self._tokens: int | None = None
-        self._seen_reasoning = False
-        self._attempts = 0
-        self._tail = b""
+        self._routed = False
+        self._streams = False  # translated, as events
+        self._whole = False  # translated, as one response
+        self._has_reasoning = False
+        self._calls = 0
+        self._tail = b""  # of the upstream's body
 
     def on(self, event: ObservedEvent) -> None:
         match event:
@@ -158,7 +198,7 @@ class _Watching:
             case ChunkReceived(chunk):
                 self._chunk_received(chunk)
             case Routed():
-                self._known = True
+                self._routed = True
             case AttemptWritten(translation):
                 self._streams = bool(translation.request.stream)
                 self._whole = not self._streams
@@ -167,108 +207,100 @@ class _Watching:
             case UpstreamAnswered():
                 self._tail = b""
             case RetryScheduled(_, delay_s):
-                if self._known:
-                    self._become("waiting", f"again in {delay_s:.0f}s")
+                if self._routed:
+                    self._enter("waiting", f"again in {delay_s:.0f}s")
             case ResponseSent(response):
-                self._count(response)
+                self._count_tokens(response)
             case RequestEnded():
                 self._ended()
             case _:
                 pass
 
     def _upstream_called(self) -> None:
-        if self._known:
-            self._attempts += 1
-            again = f"attempt {self._attempts}" if self._attempts > 1 else ""
-            self._become("waiting", again)
+        if self._routed:
+            self._calls += 1
+            self._enter("waiting", f"attempt {self._calls}" if self._calls > 1 else "")
 
     def _chunk_received(self, chunk: bytes) -> None:
-        if self._streams or not self._known:
-            return  # its events say more
-        self._grow(0)
+        if self._streams or not self._routed:
+            return
+        self._output.grow(0, self._factory.timer())
         self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
-        self._become("answering", "")
+        self._enter("answering")
 
     def _events_sent(self, events: Sequence[Event]) -> None:
+        now = self._factory.timer()
         for event in events:
             if isinstance(event, _DELTAS):
-                self._grow(len(event.delta))
+                self._output.grow(len(event.delta), now)
             elif isinstance(event, OutputItemAdded):
-                self._grow(0)
-                self._open(event)
+                self._output.grow(0, now)
+                self._item_added(event.item)
             elif isinstance(event, Completed | Incomplete):
-                self._count(event.response)
-        if self._watcher.timer() - self._told >= self._watcher.progress_s:
-            self._tell()
+                self._count_tokens(event.response)
+        if now - self._reported_at >= self._factory.interval_s:
+            self._report()
 
     def _ended(self) -> None:
-        record = self._record
-        if not self._known and not record.outcome:
-            return  # nobody asked a model for anything
-        if self._tokens is None and (counts := _COUNTED.findall(self._tail)):
-            self._tokens = int(counts[-1])
-        self._phase, self._detail = _end(record)
-        self._tell()
+        if not self._routed and not self._record.outcome:
+            return  # a request without a model, such as a list of models
+        if not self._output.is_counted and (counts := _COUNTED.findall(self._tail)):
+            self._output.count(int(counts[-1]))
+        self._phase, self._detail = _final_phase(self._record)
+        self._report()
 
-    def _open(self, event: OutputItemAdded) -> None:
-        match event.item:
+    def _item_added(self, item: items.OutputItem) -> None:
+        match item:
             case items.Reasoning():
-                self._seen_reasoning = True
-                self._become("thinking", "")
+                self._has_reasoning = True
+                self._enter("thinking")
             case items.Message() | items.Compaction():
-                self._become("answering", "")
-            case item:
+                self._enter("answering")
+            case _:
                 kind = str(item.__struct_config__.tag).removesuffix("_call")
-                self._become("calling", getattr(item, "name", kind))
+                self._enter("calling", getattr(item, "name", kind))
 
-    def _count(self, response: Response) -> None:
+    def _count_tokens(self, response: Response) -> None:
+        """Reasoning tokens count only if the reasoning was shown."""
         if response.usage is not None:
             hidden = response.usage.output_tokens_details.reasoning_tokens
-            shown = response.usage.output_tokens - (0 if self._seen_reasoning else hidden)
-            self._tokens = max(0, shown)
+            shown = response.usage.output_tokens - (0 if self._has_reasoning else hidden)
+            self._output.count(max(0, shown))
 
-    def _grow(self, characters: int) -> None:
-        self._last = self._watcher.timer()
-        if self._first is None:
-            self._first = self._last
-        self._characters += characters
-
-    def _become(self, phase: Phase, detail: str) -> None:
-        if (phase, detail) != (self._phase, self._detail) or self._told == self._began:
+    def _enter(self, phase: Phase, detail: str = "") -> None:
+        """Report the phase if it is new; the first one always."""
+        if (phase, detail) != (self._phase, self._detail) or self._reported_at == self._started_at:
             self._phase, self._detail = phase, detail
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
-        self._told = now = self._watcher.timer()
-        tokens = self._tokens
-        if tokens is None:
-            tokens = self._characters // CHARACTERS_PER_TOKEN
-        first = None if self._whole else self._first
-        lasted = 0.0 if first is None else self._last - first
-        self._watcher.tell(
-            Sight(
+    def _report(self) -> None:
+        self._reported_at = now = self._factory.timer()
+        output = self._output
+        first_at = None if self._whole else output.first_at
+        self._factory.report(
+            Progress(
                 id=self._record.request_id,
                 at=self._at,
-                seconds=round(now - self._began, 3),
+                seconds=round(now - self._started_at, 3),
                 model=self._record.model,
                 phase=self._phase,
                 detail=self._detail,
-                first_s=None if first is None else round(first - self._began, 3),
-                tokens=tokens,
-                counted=self._tokens is not None,
-                per_s=round(tokens / lasted, 1) if tokens and lasted >= MIN_MEASURED_S else None,
+                first_s=None if first_at is None else round(first_at - self._started_at, 3),
+                tokens=output.tokens,
+                counted=output.is_counted,
+                per_s=None if self._whole else output.per_second(),
                 notes=self._record.remarks,
             )
         )
 
 
-def _end(record: Record) -> tuple[Phase, str]:
-    """How an exchange ended, and why."""
+def _final_phase(record: Record) -> tuple[Phase, str]:
+    """The last phase of an exchange, and the reason of a failure."""
     outcome = record.outcome
+    if outcome in _FINAL_PHASES:
+        return _FINAL_PHASES[outcome], ""
     if outcome.startswith("client left"):
         return "left", outcome.partition(": ")[2]
-    if outcome in ("completed", "incomplete"):
-        return ("done" if outcome == "completed" else "incomplete"), ""
     if not outcome and record.status is not None and record.status < 400:
         return "done", ""
     return "failed", outcome.removeprefix("failed").strip() or str(record.status or "")

@@ -1,10 +1,10 @@
-"""What goes on, on a terminal or in a pipe.
+"""The live view, on a terminal or in a pipe.
 
-    terminal    lines of what is over, and below them a row for each exchange that goes on
-    pipe        a line whenever an exchange goes into another phase
+    terminal    lines of ended exchanges, and below them a row for each active one
+    pipe        a line whenever an exchange enters another phase
 
-A thread of its own writes, so a terminal that stands still holds nothing else up. Logs that go to
-the same terminal are lines, too, and are drawn above the rows.
+A thread writes, so a blocked terminal delays nothing else. Logs for the same terminal are written
+as lines above the rows.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-from .board import Board, line
-from .progress import Sight
+from .board import ProgressBoard, format_row
+from .progress import Progress
 
-MAX_LINES_BEHIND = 10_000
-"""Lines that wait for a terminal that stands still; of more, the oldest are lost."""
+MAX_PENDING_LINES = 10_000
+"""Lines that wait for a blocked terminal; beyond that, the oldest are dropped."""
 
 REFRESH_S = 0.25
-PLAIN_WIDTH = 1000
-"""A pipe's lines are not cut: nothing in them is longer, but an operator's list of notices."""
+PIPE_WIDTH = 1000
+"""Lines in a pipe are not cut: only a list of notices could be longer."""
 
-CLOSING_S = 2.0
+JOIN_S = 2.0
+"""How long `close` waits for a blocked terminal, in seconds."""
 
 
-class Show:
-    """Shows what it is told, until it is closed."""
+class LiveView:
+    """Shows progress and lines of text until it is closed."""
 
     def __init__(
         self,
@@ -42,56 +43,56 @@ class Show:
         colour: bool,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`live` draws rows on a terminal; else lines are written, as for a pipe."""
         self._out = out
         self._live = live
         self._colour = colour
         self._clock = clock
-        self._board = Board()
-        self._lines: deque[str | Sight] = deque(maxlen=MAX_LINES_BEHIND)
+        self._board = ProgressBoard()
+        self._lines: deque[str | Progress] = deque(maxlen=MAX_PENDING_LINES)
         self._lock = threading.Lock()
-        self._news = threading.Event()
+        self._changed = threading.Event()
         self._closing = False
-        self._drawn = 0  # rows that stand on the terminal
-        self._thread = threading.Thread(target=self._run, name="show", daemon=True)
+        self._drawn = 0  # rows on the terminal
+        self._thread = threading.Thread(target=self._run, name="live view", daemon=True)
         self._thread.start()
 
-    def tell(self, sight: Sight) -> None:
-        """Show a change."""
+    def update(self, progress: Progress) -> None:
+        """Show the progress of an exchange."""
         with self._lock:
-            changed = self._board.take(sight)
-            if sight.over or (changed and not self._live):
-                self._lines.append(sight)
-        self._news.set()
+            is_new_phase = self._board.update(progress)
+            if progress.ended or (is_new_phase and not self._live):
+                self._lines.append(progress)
+        self._changed.set()
 
-    def say(self, text: str) -> None:
-        """Show a line of text."""
+    def remove(self, exchange_id: str) -> None:
+        """Remove the row of an exchange that gets no further reports."""
+        with self._lock:
+            self._board.remove(exchange_id)
+        self._changed.set()
+
+    def write_line(self, text: str) -> None:
         with self._lock:
             self._lines.append(text)
-        self._news.set()
-
-    def drop(self, sight_id: str) -> None:
-        """Nothing more will be told of this one."""
-        with self._lock:
-            self._board.drop(sight_id)
-        self._news.set()
+        self._changed.set()
 
     def close(self) -> None:
-        """Show what has not been shown, and leave no rows."""
+        """Write the pending lines, and remove the rows."""
         self._closing = True
-        self._news.set()
-        self._thread.join(CLOSING_S)
+        self._changed.set()
+        self._thread.join(JOIN_S)
 
-    def log_stream(self, usual: TextIO) -> TextIO:
-        """Where logs go: above the rows, if they would be on the same terminal, else as usual."""
-        return _Lines(self.say) if self._live and usual.isatty() else usual
+    def log_stream(self, stream: TextIO) -> TextIO:
+        """A stream for logs: above the rows if both are on a terminal, else `stream` itself."""
+        return _LineStream(self.write_line) if self._live and stream.isatty() else stream
 
     # --- in the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             while not self._closing:
-                self._news.wait(REFRESH_S if self._live and len(self._board) else None)
-                self._news.clear()
+                self._changed.wait(REFRESH_S if self._live and len(self._board) else None)
+                self._changed.clear()
                 self._draw()
             self._draw()
         except (OSError, ValueError):  # the terminal, or the pipe's reader, is gone
@@ -99,43 +100,42 @@ class Show:
 
     def _draw(self) -> None:
         size = shutil.get_terminal_size()
-        width = size.columns - 1 if self._live else PLAIN_WIDTH
+        width = size.columns - 1 if self._live else PIPE_WIDTH
         with self._lock:
             lines, rows = list(self._lines), self._board.rows(self._clock())
             self._lines.clear()
-        text = [
-            one if isinstance(one, str) else line(one, width=width, colour=self._colour)
-            for one in lines
-        ]
+        text = [one if isinstance(one, str) else self._format(one, width) for one in lines]
         if self._live:
-            room = max(1, size.lines - 3)
-            shown = [] if self._closing else rows[:room]
-            text += [line(row, width=width, colour=self._colour) for row in shown]
+            shown = [] if self._closing else rows[: max(1, size.lines - 3)]
+            text += [self._format(row, width) for row in shown]
             if len(rows) > len(shown) > 0:
                 text.append(f"… and {len(rows) - len(shown)} more")
-            above = f"\x1b[{self._drawn}A" if self._drawn else ""
-            self._out.write(f"\r{above}\x1b[J")
+            up = f"\x1b[{self._drawn}A" if self._drawn else ""
+            self._out.write(f"\r{up}\x1b[J")
             self._drawn = len(text) - len(lines)
         self._out.writelines(f"{one}\n" for one in text)
         self._out.flush()
 
+    def _format(self, progress: Progress, width: int) -> str:
+        return format_row(progress, width=width, colour=self._colour)
 
-class _Lines(io.StringIO):
-    """Gives whole lines on."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+class _LineStream(io.StringIO):
+    """A text stream that passes on whole lines."""
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
         super().__init__()
-        self._say = say
-        self._begun = ""
+        self._write_line = write_line
+        self._partial = ""
 
     def write(self, text: str, /) -> int:
-        *lines, self._begun = (self._begun + text).split("\n")
-        for one in lines:
-            self._say(one)
+        *lines, self._partial = (self._partial + text).split("\n")
+        for line in lines:
+            self._write_line(line)
         return len(text)
 
 
-def show_on(out: TextIO) -> Show:
-    """A show as it fits: rows and colours on a terminal, plain lines in a pipe."""
+def open_view(out: TextIO) -> LiveView:
+    """Rows and colours on a terminal, plain lines in a pipe."""
     live = out.isatty() and os.environ.get("TERM") != "dumb"
-    return Show(out, live=live, colour=live and not os.environ.get("NO_COLOR"))
+    return LiveView(out, live=live, colour=live and not os.environ.get("NO_COLOR"))

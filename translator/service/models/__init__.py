@@ -1,1 +1,1 @@
-"""The model table: which upstream serves a model, and how clients see it."""
+"""The model table: the upstream of each model, its information for clients, the Codex catalog."""

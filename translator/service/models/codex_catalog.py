@@ -1,11 +1,11 @@
-"""The catalog from which Codex learns what a model can do.
+"""The Codex catalog: the capabilities of each model, in the form that Codex reads.
 
     catalog = { "models": [ entry, ... ] }
 
-The same text is `model_catalog.json` beside a Codex configuration, and what Codex reads under
-`models` in the answer to `GET /v1/models` when its provider has a `model_catalog_url`. For a model
-that is in neither, Codex shows a warning, offers no `apply_patch` and guesses the context window.
-Field names and required fields are those of Codex CLI 0.169.
+It is the content of `model_catalog.json` beside a Codex configuration, and the field `models` of
+the response to `GET /v1/models`, which Codex reads when its provider has a `model_catalog_url`. For
+a model without an entry, Codex shows a warning, offers no `apply_patch` and guesses the context
+window. Field names and required fields are those of Codex CLI 0.169.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from translator import Dialect
-from translator.dialects import EFFORT_LEVELS, nearest_effort
+from translator.dialects import nearest_effort
 
 from .codex_prompt import INSTRUCTIONS
+from .info import ModelInfo
 
 DEFAULT_EFFORT = "medium"
-"""The level to begin with, or the one nearest to it."""
+"""The default level of reasoning effort; the nearest one where a model does not have it."""
 
 TOOL_OUTPUT_TOKENS = 10_000
-"""How much of a command's output goes to the model; Codex's own value for its own models."""
+"""Limit of a command's output that goes to the model; Codex's own value for its own models."""
 
 _LEVELS = {
     "none": "No reasoning",
@@ -37,85 +37,62 @@ _LEVELS = {
 }
 
 
-class Known(Struct, frozen=True, kw_only=True):
-    """A model that a client can ask for, and what is known of it."""
-
-    id: str
-    upstream: str  # its name in the settings
-    dialect: Dialect
-    context_window: int | None = None  # tokens
-    max_output_tokens: int | None = None
-    vision: bool = True
-    hosted_tools_refused: bool = False
-    """A request with a tool that cannot run here is refused, and not only stripped of it."""
-
-    @property
-    def images(self) -> bool:
-        """Whether images reach the model."""
-        return self.vision and self.dialect.images
-
-    @property
-    def efforts(self) -> list[str]:
-        """Its levels of reasoning effort, from least to most."""
-        return [level for level in EFFORT_LEVELS if level in self.dialect.efforts]
-
-
-class Level(Struct, frozen=True):
-    """One level of reasoning effort that users can choose."""
+class EffortLevel(Struct, frozen=True):
+    """A level of reasoning effort that users can choose."""
 
     effort: str
     description: str
 
 
-class Truncation(Struct, frozen=True):
-    """How much of a tool's output is kept."""
+class TruncationPolicy(Struct, frozen=True):
+    """The limit to which a tool's output is truncated."""
 
     limit: int
     mode: Literal["tokens", "bytes"] = "tokens"
 
 
-class Entry(Struct, frozen=True, kw_only=True):
-    """One model in the catalog. What has no default is what Codex insists on."""
+class CatalogEntry(Struct, frozen=True, kw_only=True):
+    """One model in the catalog. Codex requires the fields without a default."""
 
     slug: str
     display_name: str
     description: str
     default_reasoning_level: str | UnsetType = UNSET
-    supported_reasoning_levels: list[Level]
+    supported_reasoning_levels: list[EffortLevel]
     shell_type: str = "unified_exec"
     visibility: str = "list"
     supported_in_api: bool = True
     priority: int
-    """The place in the list of models; the least is the first."""
+    """Position in the list of models, in ascending order."""
 
     base_instructions: str = INSTRUCTIONS
     supports_reasoning_summaries: bool = True
     default_reasoning_summary: str = "auto"
     support_verbosity: bool
     apply_patch_tool_type: str = "freeform"
-    truncation_policy: Truncation = Truncation(TOOL_OUTPUT_TOKENS)
+    truncation_policy: TruncationPolicy = TruncationPolicy(TOOL_OUTPUT_TOKENS)
     supports_parallel_tool_calls: bool = True
     context_window: int | UnsetType = UNSET
-    """Codex compacts a conversation that fills nine tenths of it."""
+    """Tokens. Codex compacts a conversation that fills nine tenths of it."""
 
     experimental_supported_tools: tuple[str, ...] = ()
     input_modalities: list[str]
     supports_search_tool: bool = False
-    """Tools that are searched for are declared in mid-conversation, which costs the upstream's
-    cache; without the search, Codex declares all of them from the beginning."""
+    """A tool that is found by search is declared in mid-conversation, which invalidates the
+    upstream's prompt cache; without the search, Codex declares all tools in the first request."""
 
 
-def entry(model: Known, priority: int) -> Entry:
-    """What Codex is told of one model."""
+def catalog_entry(model: ModelInfo, priority: int) -> CatalogEntry:
+    """The catalog entry of one model."""
     levels = model.efforts
-    return Entry(
+    return CatalogEntry(
         slug=model.id,
         display_name=model.id,
         description=f"Served by {model.upstream}",
         default_reasoning_level=(
             nearest_effort(model.dialect.efforts, DEFAULT_EFFORT) if levels else UNSET
         ),
-        supported_reasoning_levels=[Level(level, _LEVELS[level]) for level in levels],
+        supported_reasoning_levels=[EffortLevel(level, _LEVELS[level]) for level in levels],
         priority=priority,
         support_verbosity="verbosity" in model.dialect.forwarded,
         context_window=model.context_window or UNSET,
@@ -123,6 +100,6 @@ def entry(model: Known, priority: int) -> Entry:
     )
 
 
-def entries(models: Iterable[Known]) -> list[Entry]:
-    """The catalog's models, in the order in which users see them."""
-    return [entry(model, priority) for priority, model in enumerate(models, 1)]
+def catalog_entries(models: Iterable[ModelInfo]) -> list[CatalogEntry]:
+    """The entries of several models, in the order in which users see them."""
+    return [catalog_entry(model, priority) for priority, model in enumerate(models, 1)]

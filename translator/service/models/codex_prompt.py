@@ -1,9 +1,8 @@
-"""What a model is told about its work in Codex, as its entry in the catalog must say.
+"""The system prompt of models in Codex: `base_instructions` of their catalog entry.
 
-Codex sends this text as the first message of every session. It has a text of its own only for
-models that it knows nothing about; a model with an entry gets what stands there, or nothing. The
-text names the tools that such a model has, and shows the format of a patch: few chat models have
-seen one. `model_instructions_file` in a Codex configuration puts another text in its place.
+Codex sends it as the first message of every session. Codex's own prompt is only for models without
+a catalog entry. This one names the tools that such a model has, and shows the format of a patch,
+which few chat models know. `model_instructions_file` in a Codex configuration replaces it.
 """
 
 from __future__ import annotations

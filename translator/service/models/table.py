@@ -1,7 +1,7 @@
-"""Which upstream answers for a model, and under which facts.
+"""The model table: from the model of a request to its route.
 
-With a model table, ids are exact and case-sensitive: an unknown one is a 404 that names the ones
-there are. Without it any model goes to the only upstream, under the name that the client used.
+With models in the settings, ids are exact and case-sensitive; an unknown one is a 404 that lists
+the known ones. Without, any model goes to the only upstream, under the name that the client used.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
 from translator.service.access.clients import Client
-from translator.service.config.facts import resolved
-from translator.service.config.settings import Model, Server, Settings, Upstream, options
+from translator.service.config.facts import resolve_dialect
+from translator.service.config.loading import translation_options
+from translator.service.config.settings import Model, Settings, Upstream
 from translator.wire.errors import InvalidRequest, NotFound
 
-from .codex_catalog import Entry, Known, entries
+from .codex_catalog import CatalogEntry, catalog_entries
+from .info import model_info
 
-MAX_KNOWN = 256
-"""Models without a table whose facts are kept: to find them costs as much as ten tokens."""
+MAX_CACHED_ROUTES = 256
+"""Routes of unlisted models that are cached: finding one costs as much as ten tokens."""
 
-MAX_KNOWN_LENGTH = 256
-"""Longest id of such a model, in characters."""
+MAX_CACHED_ID_LENGTH = 256
+"""Longest id of a cached model, in characters."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """Where a request goes. None leaves a field as the client asked."""
+    """The upstream and model of a request, and its options. None: as the client asked."""
 
     upstream: Upstream
     dialect: Dialect
@@ -36,35 +38,8 @@ class Route(Struct, frozen=True, kw_only=True):
     vision: bool = True
 
 
-def known(model: Model) -> Known:
-    """What clients can be told of a model in the table."""
-    return Known(
-        id=model.id,
-        upstream=model.upstream.name,
-        dialect=model.dialect,
-        context_window=model.context_window,
-        max_output_tokens=model.max_output_tokens,
-        vision=model.vision,
-        hosted_tools_refused=_refuses_hosted_tools(model.options),
-    )
-
-
-def unlisted(model: str, upstream: Upstream, server: Server) -> Known:
-    """What clients can be told of a model that goes to the only upstream without a table."""
-    return Known(
-        id=model,
-        upstream=upstream.name,
-        dialect=resolved(upstream.dialect, model, upstream.facts),
-        hosted_tools_refused=_refuses_hosted_tools(options(server)),
-    )
-
-
-def _refuses_hosted_tools(options: Options) -> bool:
-    return options.strict or options.hosted_tools == "reject"
-
-
 class ModelEntry(Struct, frozen=True, kw_only=True):
-    """A model as `GET /v1/models` shows it; what is not known is left out."""
+    """A model in `GET /v1/models`; unknown fields are left out."""
 
     id: str
     created: int
@@ -76,48 +51,48 @@ class ModelEntry(Struct, frozen=True, kw_only=True):
 
 
 class ModelList(Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/models`: a list as OpenAI's clients know it, and Codex's catalog."""
+    """The body of `GET /v1/models`: OpenAI's list of models, and the Codex catalog."""
 
     data: list[ModelEntry]
     object: str = "list"
-    models: list[Entry]
+    models: list[CatalogEntry]
 
 
 class ModelTable:
-    """The models there are. `created` stands for the unknown birthday of each, in seconds."""
+    """All models of the settings. `created` is the date of each (the real one is not known)."""
 
     def __init__(self, settings: Settings, created: int) -> None:
         self.upstreams = tuple(settings.upstreams.values())
         self._models = settings.models
         self._created = created
-        self._options = options(settings.server)
-        self._only: Upstream | None = None
+        self._options = translation_options(settings.server)
+        self._only_upstream: Upstream | None = None
         if not settings.models:
-            [self._only] = settings.upstreams.values()
-        self._known = lru_cache(MAX_KNOWN)(self._to_only)
+            [self._only_upstream] = settings.upstreams.values()
+        self._cached_route = lru_cache(MAX_CACHED_ROUTES)(self._unlisted_route)
 
     @property
     def only_upstream(self) -> Upstream | None:
-        """The upstream that answers for every model; None when there is a table."""
-        return self._only
+        """The upstream of every model, when the settings list no models; else None."""
+        return self._only_upstream
 
     def route(self, model: str | None, client: Client | None = None) -> Route:
-        """Where a request of this client for `model` goes; None for the upstream's own choice.
+        """The route of a client's request for `model`; None: the upstream chooses.
 
-        Raises NotFound for a model that is not there, or not for this client, and InvalidRequest
-        where one must be named.
+        Raises NotFound for a model that does not exist or that the client may not use, and
+        InvalidRequest where a model is required.
         """
-        if self._only is not None and (client is None or client.may_use_any_model):
-            return self._unlisted(model or "")
+        if self._only_upstream is not None and (client is None or client.may_use_any_model):
+            return self._find_unlisted(model or "")
         if model is None:
             raise InvalidRequest(
                 "Missing required parameter: 'model'.",
                 param="model",
                 code="missing_required_parameter",
             )
-        if self._only is not None:
+        if self._only_upstream is not None:
             self._check_allowed(model, client)
-            return self._unlisted(model)
+            return self._find_unlisted(model)
         row = self._row(model, client)
         return Route(
             upstream=row.upstream,
@@ -128,24 +103,26 @@ class ModelTable:
             vision=row.vision,
         )
 
-    def _unlisted(self, model: str) -> Route:
-        """A model that only the upstream knows; clients may name any, of any length."""
-        find = self._known if len(model) <= MAX_KNOWN_LENGTH else self._to_only
-        return find(model)
+    def _find_unlisted(self, model: str) -> Route:
+        """The route of a model without a row; clients may send any id, of any length."""
+        cached = len(model) <= MAX_CACHED_ID_LENGTH
+        return self._cached_route(model) if cached else self._unlisted_route(model)
 
-    def _to_only(self, model: str) -> Route:
-        assert self._only is not None
-        dialect = resolved(self._only.dialect, model, self._only.facts)
-        return Route(upstream=self._only, dialect=dialect, options=self._options)
+    def _unlisted_route(self, model: str) -> Route:
+        upstream = self._only_upstream
+        assert upstream is not None
+        dialect = resolve_dialect(upstream.dialect, model, upstream.facts)
+        return Route(upstream=upstream, dialect=dialect, options=self._options)
 
     def entry(self, model: str, client: Client | None = None) -> ModelEntry:
-        """One model as clients see it; raises NotFound."""
+        """The list entry of one model; raises NotFound."""
         return self._entry(self._row(model, client))
 
     def entries(self, client: Client | None = None) -> ModelList:
-        """All models of the table that this client may use."""
+        """The list of all models that the client may use."""
         rows = [row for row in self._models.values() if client is None or client.may_use(row.id)]
-        return ModelList(data=[self._entry(row) for row in rows], models=entries(map(known, rows)))
+        catalog = catalog_entries(map(model_info, rows))
+        return ModelList(data=[self._entry(row) for row in rows], models=catalog)
 
     def _row(self, model: str, client: Client | None) -> Model:
         self._check_allowed(model, client)
@@ -169,8 +146,8 @@ class ModelTable:
         )
 
 
-def _no_model(model: str, there_are: list[str]) -> NotFound:
-    models = f" Models: {', '.join(there_are)}." if there_are else ""
+def _no_model(model: str, known: list[str]) -> NotFound:
+    models = f" Models: {', '.join(known)}." if known else ""
     return NotFound(
         f"The model '{model[:200]}' does not exist.{models}", param="model", code="model_not_found"
     )

@@ -6,31 +6,31 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from translator.service.capture.trace import Trace
+from translator.service.capture.writer import CaptureWriter
 from translator.service.config.settings import Settings, SettingsError
-from translator.service.live.feed import Feed
-from translator.service.live.progress import Watcher
-from translator.service.live.terminal import Show
+from translator.service.live.feed import FeedWriter
+from translator.service.live.progress import ProgressObserverFactory
+from translator.service.live.terminal import LiveView
 from translator.service.observe.fan_out import fan_out
 from translator.service.observe.observer import ObserverFactory
 
-FEED_PROGRESS_S = 1.0
-"""How often growth alone goes into the feed, in seconds."""
+FEED_INTERVAL_S = 1.0
+"""Shortest time between two reports of growth in the feed, in seconds."""
 
 
 @contextmanager
-def observing(settings: Settings, show: Show | None) -> Generator[ObserverFactory | None]:
+def observing(settings: Settings, show: LiveView | None) -> Generator[ObserverFactory | None]:
     """The observers that the settings ask for; raises SettingsError for an unusable folder."""
     with ExitStack() as open_ones:
         factories: list[ObserverFactory] = []
         folder = settings.server.trace_folder
         if folder is not None:
-            factories.append(open_ones.enter_context(closing(Trace(settings))))
+            factories.append(open_ones.enter_context(closing(CaptureWriter(settings))))
             try:
-                feed = open_ones.enter_context(closing(Feed(Path(folder))))
+                feed = open_ones.enter_context(closing(FeedWriter(Path(folder))))
             except OSError as error:
                 raise SettingsError([f"trace: {error.filename}: {error.strerror}"]) from None
-            factories.append(Watcher(feed.tell, progress_s=FEED_PROGRESS_S))
+            factories.append(ProgressObserverFactory(feed.write, interval_s=FEED_INTERVAL_S))
         if show is not None:
-            factories.append(Watcher(show.tell))
+            factories.append(ProgressObserverFactory(show.update))
         yield fan_out(factories)

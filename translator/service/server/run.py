@@ -20,7 +20,7 @@ import uvicorn
 from translator.service.base.drain import Drain
 from translator.service.config.settings import Server, Settings, SettingsError
 from translator.service.http.app import create_app
-from translator.service.live.terminal import show_on
+from translator.service.live.terminal import open_view
 from translator.service.telemetry.logs import start_logging
 
 from .graceful_shutdown import GracefulServer
@@ -67,7 +67,7 @@ def run(
         for sock in sockets:
             open_ones.enter_context(sock)
             limit_unread_data(sock, server.client_timeout_s)
-        show = open_ones.enter_context(closing(show_on(sys.stdout))) if watch else None
+        show = open_ones.enter_context(closing(open_view(sys.stdout))) if watch else None
         stream = None if show is None else show.log_stream(sys.stderr)
         start_logging(log_level, settings.server.log_format, stream)
         observe = open_ones.enter_context(observing(settings, show))

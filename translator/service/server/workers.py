@@ -187,7 +187,7 @@ class _Workers:
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                "--post",
+                "--worker-channel",
                 ":".join(map(str, numbers)),
                 pass_fds=numbers,
                 process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on

@@ -1,12 +1,11 @@
-"""The log: where it goes and how it reads.
+"""Log formatters: text or JSON, one line per record.
 
     text    2026-01-31 12:00:00,000 INFO POST /v1/responses 200 1234ms first=210ms ... id=req_...
     json    {"time":"2026-01-31T12:00:00.000Z","level":"info","logger":"...","message":"...", ...}
 
-A record is one line, whatever a client or an upstream put into it: characters that end a line, and
-other control characters, are escaped. Only a traceback goes on, in lines that begin with blanks. In
-JSON, the line of a request has its facts as fields of their own beside `message`, so nobody has to
-take a sentence apart.
+Line breaks and other control characters are escaped, so a client or an upstream cannot start a new
+record. Only a traceback has further lines, which are indented. In JSON, the record of a request has
+its facts as fields beside `message`, so programs need not parse the sentence.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from translator.service.observe.record import LogLine
 _encode = msgspec.json.Encoder().encode
 
 _NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""Control characters, and what Unicode counts as the end of a line."""
+"""Control characters, and the line and paragraph separators of Unicode."""
 
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
 
 
-class TextLines(logging.Formatter):
-    """A record as words, on one line."""
+class TextFormatter(logging.Formatter):
+    """Formats a record as a line of text."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -46,8 +45,8 @@ class TextLines(logging.Formatter):
         return textwrap.indent("\n".join(super().formatException(ei).splitlines()), "  ")
 
 
-class JsonLines(logging.Formatter):
-    """A record as one JSON object on one line."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -66,24 +65,21 @@ class JsonLines(logging.Formatter):
 
 
 FORMATTERS: Mapping[LogFormat, Callable[[], logging.Formatter]] = {
-    "text": TextLines,
-    "json": JsonLines,
+    "text": TextFormatter,
+    "json": JsonFormatter,
 }
 
 
 def start_logging(level: str, form: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """One line per record on stderr, or on another stream.
-
-    The libraries beneath only speak up when something is odd.
-    """
-    where = logging.StreamHandler(stream)
-    where.setFormatter(FORMATTERS[form]())
-    logging.basicConfig(level=logging.WARNING, handlers=[where], force=True)
+    """Log to a stream, by default stderr; records of libraries only from WARNING."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(FORMATTERS[form]())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("translator").setLevel(level.upper())
-    # Without WebSockets here, Codex is told 426 in each session; that is no reason to warn.
-    logging.getLogger("uvicorn.error").addFilter(_says_more_than_no_websocket)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_upgrade_warning)
 
 
-def _says_more_than_no_websocket(record: logging.LogRecord) -> bool:
+def _is_no_upgrade_warning(record: logging.LogRecord) -> bool:
+    """Drop uvicorn's warnings of refused upgrades: Codex tries one in every session."""
     message = record.getMessage()
     return "upgrade request" not in message and "WebSocket library" not in message

@@ -1,12 +1,12 @@
-"""What Prometheus is told: counts and times of requests, of calls upstream, and of the process.
+"""Prometheus metrics: counts and durations of requests, of calls upstream, and of the process.
 
-A request is looked at when it begins, when a call upstream begins or ends, and when it is over;
-never per piece of an answer. Labels are bounded: a model is one of the table or "other", a code one
-of ours, an upstream one of the settings. Nothing that a client or an upstream says is a label.
+An observer counts when a request begins, when a call upstream begins or ends, and when the request
+ends; never per chunk. Labels are bounded: a model is one of the table or "other", a code is one of
+ours, an upstream is one of the settings. No text of a client or an upstream becomes a label.
 
-Where several processes serve, each writes its figures into files of one folder, and whoever is
-asked adds up the files of all (`shared_metrics`). prometheus_client decides that when it is
-imported, so this module is only imported where an application is made.
+With several workers, each writes its metrics to files of one folder, and the worker that answers
+`/metrics` sums the files of all (`shared_metrics`). prometheus_client reads that setting on import,
+so this module is imported only when an application is created.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from .error_kinds import kind_of
 from .shared_metrics import FOLDER
 
 NAMESPACE = "translator"
-"""What all names begin with."""
+"""The prefix of all names."""
 
-LAG_EVERY_S = 0.5
-"""How often the event loop is asked how late it is."""
+LAG_INTERVAL_S = 0.5
+"""Seconds between two measurements of the event loop's lag."""
 
 ENDPOINTS: Mapping[str, str] = {
     "/responses": "responses",
@@ -54,8 +54,11 @@ ENDPOINTS: Mapping[str, str] = {
     "/models": "models",
 }
 
-Among = Literal["livesum", "max"]
-"""What becomes of a gauge where several processes serve."""
+MultiprocessMode = Literal["livesum", "max"]
+"""How the gauges of several workers become one."""
+
+_STATUS_KINDS = {"4": "refused", "5": "failed"}
+"""The kind of an error that was passed through, by the first digit of its status."""
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -72,14 +75,14 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
 
-        def gauge(name: str, text: str, *labels: str, among: Among = "livesum") -> Gauge:
+        def gauge(name: str, text: str, *labels: str, mode: MultiprocessMode = "livesum") -> Gauge:
             return Gauge(
                 name,
                 text,
                 labels,
                 namespace=NAMESPACE,
                 registry=registry,
-                multiprocess_mode=among,
+                multiprocess_mode=mode,
             )
 
         def histogram(
@@ -91,27 +94,27 @@ class Metrics:
 
         self.requests = counter(
             "requests",
-            "Requests that are over, and turns on WebSockets.",
+            "Finished requests, and turns on WebSockets.",
             *("endpoint", "model", "dialect", "status", "outcome"),
         )
-        self.requests_open = gauge("requests_open", "Requests that are being answered.", "endpoint")
+        self.requests_open = gauge("requests_open", "Requests in progress.", "endpoint")
         self.streams_open = gauge(
-            "streams_open", "Requests whose answer is a stream, from when they go upstream."
+            "streams_open", "Streamed requests in progress, from the first call upstream."
         )
         self.websockets_open = gauge("websockets_open", "Open WebSockets.")
         self.duration = histogram(
             "request_duration_seconds",
-            "From a request to the end of its answer.",
+            "From a request to the end of its response.",
             *("endpoint", "model"),
         )
         self.first_token = histogram(
             "time_to_first_token_seconds",
-            "From a request to the first output item that its stream announces.",
+            "From a request to the first output item of its stream.",
             "model",
         )
         self.speed = histogram(
             "output_tokens_per_second",
-            "Tokens of a stream behind its first one, by the time that they took.",
+            "Tokens per second of a stream after its first token.",
             "model",
             buckets=_RATES,
         )
@@ -121,19 +124,19 @@ class Metrics:
             *("model", "kind"),
         )
         self.errors = counter(
-            "errors", "Errors that clients got, by code.", *("endpoint", "model", "code")
+            "errors", "Errors sent to clients, by code.", *("endpoint", "model", "code")
         )
         self.notices = counter(
-            "notices", "What requests lost on their way upstream, by code.", "code"
+            "notices", "Notices of request features that were dropped or weakened, by code.", "code"
         )
         self.translation = histogram(
             "translation_seconds",
-            "Time to read a request and to write it for the upstream.",
+            "Time to translate a request.",
             buckets=_FAST,
         )
         self.upstream_calls = counter(
             "upstream_calls",
-            "Requests that were sent upstream, by the status of the answer; none without one.",
+            "Requests sent upstream, by the status of the answer; none without one.",
             *("upstream", "status"),
         )
         self.upstream_headers = histogram(
@@ -142,28 +145,28 @@ class Metrics:
             "upstream",
         )
         self.upstream_errors = counter(
-            "upstream_errors", "What went wrong upstream, by kind.", *("upstream", "kind")
+            "upstream_errors", "Errors of upstreams, by kind.", *("upstream", "kind")
         )
         self.retries = counter(
             "upstream_retries",
-            "Requests that were sent upstream again, by what had gone wrong.",
+            "Retries of requests upstream, by the kind of the error before.",
             *("upstream", "kind"),
         )
         self.lag = histogram(
             "event_loop_lag_seconds",
-            f"How late the event loop is, asked every {LAG_EVERY_S:g} s.",
+            f"Lag of the event loop, measured every {LAG_INTERVAL_S:g} s.",
             buckets=_FAST,
         )
-        self.build = gauge("build_info", "The version that serves.", "version", among="max")
+        self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
         if FOLDER not in os.environ:
-            ProcessCollector(registry=registry)  # of one process only, so not where several serve
+            ProcessCollector(registry=registry)  # it knows this process only
 
-    def __call__(self, record: Record) -> _Request | None:
-        return None if record.path in PROBED else _Request(self, record)
+    def __call__(self, record: Record) -> _RequestMetrics | None:
+        return None if record.path in PROBED else _RequestMetrics(self, record)
 
     async def page(self, accept: str) -> tuple[bytes, str]:
-        """All figures as text, and its content type; `accept` says which forms will do."""
+        """The metrics as text, and its content type, for an `accept` header."""
         encode, content_type = choose_encoder(accept)
         registry = self._registry
         if FOLDER in os.environ:
@@ -172,30 +175,30 @@ class Metrics:
         return await asyncio.to_thread(encode, registry), content_type
 
     @asynccontextmanager
-    async def watching_the_loop(self) -> AsyncGenerator[None]:
-        """Look at the event loop for as long as the context lasts."""
-        watching = asyncio.create_task(self._watch_the_loop())
+    async def measuring_lag(self) -> AsyncGenerator[None]:
+        """Measure the lag of the event loop within the context."""
+        task = asyncio.create_task(self._measure_lag())
         try:
             yield
         finally:
-            watching.cancel()
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await watching
+                await task
 
-    async def _watch_the_loop(self) -> None:
+    async def _measure_lag(self) -> None:
         now = asyncio.get_running_loop().time
         while True:
-            due = now() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
+            due = now() + LAG_INTERVAL_S
+            await asyncio.sleep(LAG_INTERVAL_S)
             self.lag.observe(max(0.0, now() - due))
 
     def model(self, name: str) -> str:
-        """A model as a label: clients may ask for whatever they like."""
+        """The label of a model: a name that is not in the settings is "other"."""
         return name if name in self._models else "other"
 
 
-class _Request:
-    """The observer of one request; all but the gauges is counted at its end."""
+class _RequestMetrics:
+    """Counts one request: the gauges at once, its results at its end."""
 
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
@@ -215,10 +218,10 @@ class _Request:
         self._endpoint = _endpoint(record)
         self._streams = False
         self._translation: Translation | None = None
-        self._error: TranslatorError | None = None  # the latest that is counted
-        self._kind = "other"
-        self._called_at: float | None = None  # of the latest call
-        self._status = ""  # of its answer
+        self._error: TranslatorError | None = None  # the latest that was counted
+        self._error_kind = "other"
+        self._called_at: float | None = None  # the latest call upstream
+        self._call_status = ""
         metrics.requests_open.labels(self._endpoint).inc()
 
     def on(self, event: ObservedEvent) -> None:
@@ -230,40 +233,40 @@ class _Request:
             case UpstreamAnswered(status, headers):
                 self._upstream_answered(status, headers)
             case AttemptFailed(error) | RetryScheduled(error) | ErrorSent(error):
-                self._count(error)
+                self._count_error(error)
             case RequestEnded():
                 self._ended()
             case _:
                 pass
 
     def _attempt_written(self, translation: Translation) -> None:
-        self._count_error_in_answer()
+        self._count_error_in_body()
         self._translation = translation
         if translation.request.stream:
-            self._stream()
+            self._count_stream()
 
     def _upstream_called(self) -> None:
         if self._called_at is not None:
-            self._count_error_in_answer()
-            self._close_call()
-            self._metrics.retries.labels(self._record.upstream, self._kind).inc()
+            self._count_error_in_body()
+            self._count_call()
+            self._metrics.retries.labels(self._record.upstream, self._error_kind).inc()
         self._error = None
         self._called_at = time.perf_counter()
-        self._status = "none"
+        self._call_status = "none"
 
     def _upstream_answered(self, status: int, headers: Mapping[str, str]) -> None:
-        self._status = str(status)
+        self._call_status = str(status)
         if self._called_at is not None:
             waited = time.perf_counter() - self._called_at
             self._metrics.upstream_headers.labels(self._record.upstream).observe(waited)
         if headers.get("content-type", "").startswith("text/event-stream"):
-            self._stream()
+            self._count_stream()
 
     def _ended(self) -> None:
         record, metrics = self._record, self._metrics
         model = metrics.model(record.model)
-        self._count_error_in_answer()
-        self._close_call()
+        self._count_error_in_body()
+        self._count_call()
         metrics.requests_open.labels(self._endpoint).dec()
         if self._streams:
             metrics.streams_open.dec()
@@ -297,31 +300,32 @@ class _Request:
             rate = (usage.output_tokens - 1) / (record.seconds - first_s)
             metrics.speed.labels(model).observe(rate)
 
-    def _stream(self) -> None:
+    def _count_stream(self) -> None:
         if not self._streams:
             self._streams = True
             self._metrics.streams_open.inc()
 
-    def _count_error_in_answer(self) -> None:
-        """Count an error in the body of a 200."""
+    def _count_error_in_body(self) -> None:
+        """Count an error in the body of an answer with status 200."""
         if self._translation is not None and self._translation.error is not None:
-            self._count(self._translation.error)
+            self._count_error(self._translation.error)
 
-    def _close_call(self) -> None:
+    def _count_call(self) -> None:
         if self._called_at is None:
             return
-        self._metrics.upstream_calls.labels(self._record.upstream, self._status).inc()
-        passed_on = self._translation is None and self._error is None
-        if passed_on and self._status[0] in "45":
-            self._fail("refused" if self._status[0] == "4" else "failed")
+        self._metrics.upstream_calls.labels(self._record.upstream, self._call_status).inc()
+        is_passed_through = self._translation is None and self._error is None
+        kind = _STATUS_KINDS.get(self._call_status[0])
+        if is_passed_through and kind is not None:
+            self._count_upstream_error(kind)
 
-    def _count(self, error: TranslatorError) -> None:
+    def _count_error(self, error: TranslatorError) -> None:
         if isinstance(error, UpstreamError) and error is not self._error:
-            self._fail(kind_of(error))
+            self._count_upstream_error(kind_of(error))
         self._error = error
 
-    def _fail(self, kind: str) -> None:
-        self._kind = kind
+    def _count_upstream_error(self, kind: str) -> None:
+        self._error_kind = kind
         self._metrics.upstream_errors.labels(self._record.upstream, kind).inc()
 
 

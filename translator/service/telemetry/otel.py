@@ -1,14 +1,14 @@
-"""Spans for OpenTelemetry: one for a request, and within it one for each call upstream.
+"""OpenTelemetry spans: one for a request, and within it one for each call upstream.
 
     POST /v1/responses                server    the request, or a turn on a WebSocket
     └── chat kimi-k2p6                client    a call upstream, by the conventions for GenAI
 
-The request's span continues the trace that the client's `traceparent` names; the call's span is
-what the upstream is told as its parent. Spans hold names, counts and times, and nothing of what was
-said, no header and no key. Where they are sent is decided by the environment, as the OpenTelemetry
-SDK reads it (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, ...).
+The request's span continues the trace of the client's `traceparent`; the upstream gets the call's
+span as its parent. Spans hold names, counts and times: no text of the conversation, no header, no
+key. The exporter is configured by the environment variables of the OpenTelemetry SDK
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, ...).
 
-This module needs the extra `otel`, and so it is only imported where spans are asked for.
+This module needs the extra `otel`, so it is imported only when the settings ask for spans.
 """
 
 from __future__ import annotations
@@ -52,49 +52,49 @@ from translator.wire.responses import Response
 from .error_kinds import kind_of
 
 FLUSH_S = 5.0
-"""How long the end of the process waits for spans that are not sent yet."""
+"""How long `close` waits for spans that are not exported yet, in seconds."""
 
 MAX_NAME = 200
-"""Longest name of a model in a span, in characters: clients choose it."""
+"""Longest path or model in a span, in characters: clients choose both."""
 
 _PROVIDERS: Mapping[str, str] = {"base": "openai", "mistral": "mistral_ai", "xai": "x_ai"}
-"""`gen_ai.provider.name` where it is not the dialect's own name. Base is OpenAI's protocol."""
+"""`gen_ai.provider.name` of a dialect, if it differs from the dialect's name."""
 
-_carrier = TraceContextTextMapPropagator()
+_propagator = TraceContextTextMapPropagator()
 
 
 class Spans:
-    """An `ObserverFactory` that makes spans. Call `close` at the end."""
+    """An `ObserverFactory` that makes spans; `close` exports the last ones."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._provider = provider
         self._tracer = provider.get_tracer("translator", VERSION)
 
     def __call__(self, record: Record) -> Observer | None:
-        return None if record.path in PROBED else _Exchange(self._tracer, record)
+        return None if record.path in PROBED else _RequestSpans(self._tracer, record)
 
     def close(self) -> None:
-        """Send what is left, within FLUSH_S: a collector that is down must not keep us."""
-        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
-        ending.start()
-        ending.join(FLUSH_S)
+        """Export the pending spans. Waits FLUSH_S at most: the collector may be down."""
+        shutdown = threading.Thread(target=self._provider.shutdown, daemon=True)
+        shutdown.start()
+        shutdown.join(FLUSH_S)
 
 
-def exporting() -> Spans:
-    """Spans that go where the environment says, over OTLP and HTTP."""
+def otlp_spans() -> Spans:
+    """Spans that are exported over OTLP and HTTP, as the environment configures it."""
     own = {"service.version": VERSION}
     if "OTEL_SERVICE_NAME" not in os.environ and "service.name=" not in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     ):
         own["service.name"] = "translator"
-    # what is unfinished when the process ends is sent by `close`, not by an exit hook
+    # `close` exports the last spans, with a bound; the exit hook of the SDK has none
     provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Spans(provider)
 
 
-class _Exchange:
-    """The observer that makes the spans of one request."""
+class _RequestSpans:
+    """Makes the spans of one request."""
 
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
@@ -116,15 +116,15 @@ class _Exchange:
         self._route: Route | None = None
         self._translation: Translation | None = None
         self._response: Response | None = None
-        self._began = time.perf_counter()
-        self._called = 0.0
+        self._started_at = time.perf_counter()
+        self._called_at = 0.0
         self._call: Span | None = None
-        parent = _carrier.extract(trace_context(record.headers), Context())
+        parent = _propagator.extract(trace_context(record.headers), Context())
         method = "GET" if record.method == "WS" else record.method
-        asked = {"http.request.method": method, "url.path": record.path[:MAX_NAME]}
-        self._span = tracer.start_span(record.method, parent, SpanKind.SERVER, asked)
-        self._inside = trace.set_span_in_context(self._span, parent)
-        self._propagate(self._inside)
+        attributes = {"http.request.method": method, "url.path": record.path[:MAX_NAME]}
+        self._span = tracer.start_span(record.method, parent, SpanKind.SERVER, attributes)
+        self._context = trace.set_span_in_context(self._span, parent)
+        self._propagate(self._context)
 
     def on(self, event: ObservedEvent) -> None:
         match event:
@@ -152,21 +152,21 @@ class _Exchange:
 
     def _upstream_called(self, path: str) -> None:
         self._end_call()
-        self._called = time.perf_counter()
+        self._called_at = time.perf_counter()
         route = self._route
         model = (route.upstream_model if route else None) or self._record.model
-        chats = path == "chat/completions"
-        name = f"chat {model[:MAX_NAME]}".strip() if chats else "models"
-        self._call = self._tracer.start_span(name, self._inside, SpanKind.CLIENT)
-        self._call.set_attributes(self._asked(model[:MAX_NAME]) if chats else {})
+        is_chat = path == "chat/completions"
+        name = f"chat {model[:MAX_NAME]}".strip() if is_chat else "models"
+        self._call = self._tracer.start_span(name, self._context, SpanKind.CLIENT)
+        self._call.set_attributes(self._request_attributes(model[:MAX_NAME]) if is_chat else {})
         self._call.set_attribute("translator.upstream", self._record.upstream)
-        self._propagate(trace.set_span_in_context(self._call, self._inside))
+        self._propagate(trace.set_span_in_context(self._call, self._context))
 
     def _upstream_answered(self, status: int) -> None:
         if self._call is not None:
             self._call.set_attribute("http.response.status_code", status)
             if status >= 400:
-                _failed(self._call, str(status))
+                _set_error(self._call, str(status))
 
     def _ended(self) -> None:
         self._end_call()
@@ -176,18 +176,18 @@ class _Exchange:
         facts: dict[str, AttributeValue] = {
             "translator.request_id": record.request_id,
             "translator.outcome": record.result,
-            "translator.dialects.dialect": record.dialect,
-            "translator.wire.notices": sorted({notice.code for notice in record.notices}),
+            "translator.dialect": record.dialect,
+            "translator.notices": sorted({notice.code for notice in record.notices}),
         }
         span.set_attributes({name: value for name, value in facts.items() if value})
         if record.failure is not None:
             span.set_attribute("error.type", kind_of(record.failure))
-            if record.failure.status_hint >= 500:  # else it is the client's
+            if record.failure.status_hint >= 500:  # a 4xx is an error of the client
                 span.set_status(Status(StatusCode.ERROR))
         span.end()
 
-    def _asked(self, model: str) -> dict[str, AttributeValue]:
-        """What the conventions want to know of a request."""
+    def _request_attributes(self, model: str) -> dict[str, AttributeValue]:
+        """The attributes of a chat request, by the conventions for GenAI."""
         known: dict[str, AttributeValue | None] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": model or None,
@@ -210,7 +210,7 @@ class _Exchange:
         return {name: value for name, value in known.items() if value is not None}
 
     def _end_call(self, error: TranslatorError | None = None) -> None:
-        """End the span of the latest call, for a reason or because its answer is there."""
+        """End the span of the latest call, which has failed or been answered."""
         span, self._call = self._call, None
         if span is None:
             return
@@ -220,23 +220,23 @@ class _Exchange:
             if translation.finished:
                 self._response = translation.response
         if self._response is not None:
-            span.set_attributes(_answer(self._response))
+            span.set_attributes(_response_attributes(self._response))
         if self._record.first_token_s is not None:
-            waited = self._record.first_token_s - (self._called - self._began)
-            span.set_attribute("gen_ai.response.time_to_first_chunk", max(0.0, waited))
+            first_chunk_s = self._record.first_token_s - (self._called_at - self._started_at)
+            span.set_attribute("gen_ai.response.time_to_first_chunk", max(0.0, first_chunk_s))
         if error is not None:
-            _failed(span, kind_of(error))
+            _set_error(span, kind_of(error))
         span.end()
 
     def _propagate(self, context: Context) -> None:
-        """Put a context into the headers for the upstream, and into the log."""
-        carried: dict[str, str] = {}
-        _carrier.inject(carried, context)
-        self._record.trace_context = carried
+        """Make a context that of the headers sent upstream, and of the log line."""
+        headers: dict[str, str] = {}
+        _propagator.inject(headers, context)
+        self._record.trace_context = headers
 
 
-def _answer(response: Response) -> dict[str, AttributeValue]:
-    """What the conventions want to know of an answer."""
+def _response_attributes(response: Response) -> dict[str, AttributeValue]:
+    """The attributes of a response, by the conventions for GenAI."""
     found: dict[str, AttributeValue] = {
         "gen_ai.response.id": response.id,
         "gen_ai.response.finish_reasons": [_finish_reason(response)],
@@ -255,11 +255,11 @@ def _finish_reason(response: Response) -> str:
     if response.status == "failed":
         return "error"
     if response.incomplete_details is not None:
-        cut = response.incomplete_details.reason
-        return "length" if cut == "max_output_tokens" else cut
+        reason = response.incomplete_details.reason
+        return "length" if reason == "max_output_tokens" else reason
     return "tool_call" if any(hasattr(item, "call_id") for item in response.output) else "stop"
 
 
-def _failed(span: Span, kind: str) -> None:
+def _set_error(span: Span, kind: str) -> None:
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR))

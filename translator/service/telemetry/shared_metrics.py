@@ -1,8 +1,8 @@
-"""The folder in which processes that serve together keep their figures.
+"""The folder of prometheus_client's multiprocess mode, shared by the workers.
 
-The process that starts the others makes the folder before the first of them starts, and says when
-one of them is gone. It must not import `metrics` itself: prometheus_client looks for the folder
-only once.
+The parent process creates the folder before it starts the first worker, and removes the gauges of
+a worker that has exited. It must not import `metrics`: prometheus_client reads the environment
+variable on import.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable that names the folder. An operator may set it: then the folder must be there."""
+"""The environment variable of the folder. If an operator sets it, the folder must exist."""
 
 
 @contextmanager
 def shared_metrics() -> Generator[Path]:
-    """The folder, empty at first, for all processes that start while the context lasts."""
+    """An empty folder for all processes that start within the context."""
     given = os.environ.get(FOLDER)
     if given:
         for old in Path(given).glob("*.db"):
@@ -35,6 +35,6 @@ def shared_metrics() -> Generator[Path]:
 
 
 def worker_gone(pid: int) -> None:
-    """Leave what a process had open out of the sums; what it has counted stays."""
-    for mine in Path(os.environ[FOLDER]).glob(f"gauge_live*_{pid}.db"):
-        mine.unlink(missing_ok=True)
+    """Remove the gauges of a worker from the sums; its counters stay."""
+    for file in Path(os.environ[FOLDER]).glob(f"gauge_live*_{pid}.db"):
+        file.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import msgspec
 from msgspec import Raw
 
-from translator.request.to_chat import read_request
+from translator.request.parse import read_request
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
 from translator.service.base.errors import Overloaded

@@ -151,7 +151,7 @@ class Upstreams:
         return Answer(response, upstream, observer, self._server.read_timeout_s)
 
     def _retry_loop(self, upstream: Upstream, context: RequestContext | None) -> RetryLoop:
-        urls = (upstream.base_url, *upstream.fallback_urls)
+        urls = upstream.urls
         if urls not in self._targets:
             server = self._server
             replicas = Replicas(
@@ -177,8 +177,7 @@ class Upstreams:
                 return None
             return response.status_code
 
-        urls = (upstream.base_url, *upstream.fallback_urls)
-        statuses = await asyncio.gather(*map(status_of, urls))
+        statuses = await asyncio.gather(*map(status_of, upstream.urls))
         return min((status for status in statuses if status is not None), default=None)
 
 

@@ -1,4 +1,4 @@
-"""What is shown of exchanges as they happen: phases and figures, and nothing that was said."""
+"""The live view: phases and figures of exchanges, and no text of the conversation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from websockets.asyncio.client import connect
 import translator
 from translator import Notice
 from translator.__main__ import main
-from translator.service.live.board import Board, line
-from translator.service.live.feed import FILES, Feed, News, Reader
-from translator.service.live.progress import Sight, Watcher
-from translator.service.live.terminal import Show, show_on
+from translator.service.live.board import ProgressBoard, format_row
+from translator.service.live.feed import FILES, FeedChanges, FeedReader, FeedWriter
+from translator.service.live.progress import Progress, ProgressObserverFactory
+from translator.service.live.terminal import LiveView, open_view
 from translator.service.observe.fan_out import fan_out
 from translator.service.observe.observer import (
     AttemptWritten,
@@ -78,17 +78,17 @@ TURN = [
 TOOLS = [{"type": "function", "name": "ls", "parameters": {"type": "object"}}]
 
 
-def a_sight(**fields: Any) -> Sight:
-    return Sight(**({"id": "req_1", "at": 1000.0, "seconds": 2.0, "model": "m"} | fields))
+def a_progress(**fields: Any) -> Progress:
+    return Progress(**({"id": "req_1", "at": 1000.0, "seconds": 2.0, "model": "m"} | fields))
 
 
-def phases(sights: list[Sight]) -> list[str]:
-    """What phase follows what, in words."""
-    words = [f"{sight.phase} {sight.detail}".strip() for sight in sights]
+def phases(reports: list[Progress]) -> list[str]:
+    """The phases in their order, in words."""
+    words = [f"{progress.phase} {progress.detail}".strip() for progress in reports]
     return [word for at, word in enumerate(words) if at == 0 or words[at - 1] != word]
 
 
-# --- what is seen -------------------------------------------------------------------------------
+# --- progress ---------------------------------------------------------------------------------
 
 
 async def test_the_phases_of_a_stream(upstream: ScriptedUpstream) -> None:
@@ -98,35 +98,39 @@ async def test_the_phases_of_a_stream(upstream: ScriptedUpstream) -> None:
         await call.end()
 
     upstream.script = script
-    sights: list[Sight] = []
-    async with client_of(make_settings(upstream.url), observe=Watcher(sights.append)) as client:
+    reports: list[Progress] = []
+    async with client_of(
+        make_settings(upstream.url), observe=ProgressObserverFactory(reports.append)
+    ) as client:
         answer = await client.post(PATH, json=ASK | {"tools": TOOLS, "truncation": "auto"})
-    assert phases(sights) == ["waiting", "thinking", "answering", "calling ls", "done"]
-    last = sights[-1]
+    assert phases(reports) == ["waiting", "thinking", "answering", "calling ls", "done"]
+    last = reports[-1]
     assert (last.tokens, last.counted) == (30, True)
     assert last.first_s is not None
     assert 0 <= last.first_s <= last.seconds
     assert last.notes == "1; ignored"
     assert last.id == answer.headers["x-request-id"]
-    assert {sight.id for sight in sights} == {last.id}
-    assert "secret" not in repr(sights)
+    assert {progress.id for progress in reports} == {last.id}
+    assert "secret" not in repr(reports)
 
 
-async def test_the_phases_of_what_is_no_stream(upstream: ScriptedUpstream) -> None:
-    """It has neither a first token nor a speed; what is passed through has a first piece."""
-    sights: list[Sight] = []
-    async with client_of(make_settings(upstream.url), observe=Watcher(sights.append)) as client:
+async def test_the_phases_of_an_answer_that_is_not_streamed(upstream: ScriptedUpstream) -> None:
+    """It has neither a first token nor a speed; one that is passed through has a first token."""
+    reports: list[Progress] = []
+    async with client_of(
+        make_settings(upstream.url), observe=ProgressObserverFactory(reports.append)
+    ) as client:
         await client.post(PATH, json=ASK | {"stream": False})
-        whole = sights.copy()
+        whole = reports.copy()
         await client.post("/v1/chat/completions", json={"model": "m", "messages": []})
-        passed = sights[len(whole) :]
+        passed = reports[len(whole) :]
         await client.get("/healthz")
         await client.get("/v1/models")
     assert phases(whole) == phases(passed) == ["waiting", "answering", "done"]
     assert (whole[-1].tokens, whole[-1].counted, whole[-1].first_s) == (2, True, None)
     assert (passed[-1].tokens, passed[-1].counted) == (2, True)
     assert passed[-1].first_s is not None
-    assert sights[-1] == passed[-1], "neither a health check nor a list is an exchange"
+    assert reports[-1] == passed[-1], "neither a health check nor a list is an exchange"
     assert COMPLETION["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -152,11 +156,13 @@ async def test_another_attempt_and_failures(upstream: ScriptedUpstream) -> None:
     for more in (
         {"temperature": 0.5}, {"model": "busy"}, {"model": "broken"}, {"input": []}, {"model": "later"},
     ):  # fmt: skip
-        sights: list[Sight] = []
-        async with client_of(make_settings(upstream.url), observe=Watcher(sights.append)) as client:
+        reports: list[Progress] = []
+        async with client_of(
+            make_settings(upstream.url), observe=ProgressObserverFactory(reports.append)
+        ) as client:
             await client.post(PATH, json=ASK | more)
-        found[next(iter(more))] = phases(sights)
-        found[str(more.get("model"))] = phases(sights)
+        found[next(iter(more))] = phases(reports)
+        found[str(more.get("model"))] = phases(reports)
     assert found["temperature"] == ["waiting", "waiting attempt 2", "answering", "done"]
     assert found["later"] == [
         "waiting", "waiting again in 0s", "waiting attempt 2", "answering", "done"
@@ -166,7 +172,7 @@ async def test_another_attempt_and_failures(upstream: ScriptedUpstream) -> None:
     assert found["input"] == ["failed missing_required_parameter"]
 
 
-async def test_a_departure_and_turns_of_a_websocket(upstream: ScriptedUpstream) -> None:
+async def test_a_client_that_leaves_and_turns_of_a_websocket(upstream: ScriptedUpstream) -> None:
     async def script(call: Call) -> None:
         if call.json["model"] == "m":
             await say_hello(call)
@@ -176,8 +182,10 @@ async def test_a_departure_and_turns_of_a_websocket(upstream: ScriptedUpstream) 
             await bounded(call.gone())
 
     upstream.script = script
-    sights: list[Sight] = []
-    async with serving(make_settings(upstream.url), observe=Watcher(sights.append)) as base:
+    reports: list[Progress] = []
+    async with serving(
+        make_settings(upstream.url), observe=ProgressObserverFactory(reports.append)
+    ) as base:
         async with connect(base.replace("http", "ws") + PATH) as socket:
             await socket.send(json.dumps(ASK | {"type": "response.create"}))
             while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
@@ -185,59 +193,59 @@ async def test_a_departure_and_turns_of_a_websocket(upstream: ScriptedUpstream) 
         async with httpx.AsyncClient(base_url=base) as client:
             async with client.stream("POST", PATH, json=ASK | {"model": "slow"}) as answer:
                 await bounded(anext(answer.aiter_raw()))
-    assert phases([one for one in sights if one.model == "m"]) == ["waiting", "answering", "done"]
-    assert phases([one for one in sights if one.model == "slow"])[-1] == "left"
+    assert phases([one for one in reports if one.model == "m"]) == ["waiting", "answering", "done"]
+    assert phases([one for one in reports if one.model == "slow"])[-1] == "left"
 
 
 def events_of(body: list[bytes]) -> Iterator[list[translator.Event]]:
     t = translator.Translation(
         json.dumps(ASK).encode(), response_id="r", created_at=1, new_id=lambda prefix: prefix
     )
-    yield from (t.receive(piece) for piece in body)
+    yield from map(t.receive, body)
 
 
 def test_the_speed_of_an_answer() -> None:
-    """Guessed from its length, four characters each, until the upstream tells the number."""
+    """Estimated from its length, four characters per token, until the upstream reports a count."""
     now = 100.0
-    sights: list[Sight] = []
+    reports: list[Progress] = []
     record = Record(method="POST", path=PATH, request_id="req_1", started_at=0.0)
-    watching = Watcher(sights.append, clock=lambda: 5.0, timer=lambda: now)(record)
-    watching.on(Routed(None, None))  # type: ignore[arg-type]
-    watching.on(UpstreamCalled("chat/completions", b""))
+    observer = ProgressObserverFactory(reports.append, clock=lambda: 5.0, timer=lambda: now)(record)
+    observer.on(Routed(None, None))  # type: ignore[arg-type]
+    observer.on(UpstreamCalled("chat/completions", b""))
     t = translator.Translation(
         json.dumps(ASK).encode(), response_id="r", created_at=1, new_id=lambda prefix: prefix
     )
-    watching.on(AttemptWritten(t, ()))
+    observer.on(AttemptWritten(t, ()))
     pieces = [chunk({"content": "x" * 20}) for _ in range(4)]
     for events in events_of([*pieces, chunk({}, "stop")]):
         now += 2.0
-        watching.on(EventsSent(events))
+        observer.on(EventsSent(events))
     # the first after 2 s, the last delta after 8 s: 80 characters, about 20 tokens in 6 s
-    assert (sights[-1].first_s, sights[-1].tokens, sights[-1].per_s) == (2.0, 20, 3.3)
-    assert not sights[-1].counted
-    assert sights[-1].at == 5.0
+    assert (reports[-1].first_s, reports[-1].tokens, reports[-1].per_s) == (2.0, 20, 3.3)
+    assert not reports[-1].counted
+    assert reports[-1].at == 5.0
     [_, *_, events] = events_of([*pieces, *TURN[-3:]])
-    watching.on(EventsSent(events))
+    observer.on(EventsSent(events))
     record.outcome = "completed"
-    watching.on(RequestEnded())
-    assert (sights[-1].phase, sights[-1].tokens, sights[-1].per_s) == ("done", 30, 5.0)
-    assert sights[-1].counted
+    observer.on(RequestEnded())
+    assert (reports[-1].phase, reports[-1].tokens, reports[-1].per_s) == ("done", 30, 5.0)
+    assert reports[-1].counted
 
 
-def test_growth_is_told_now_and_then() -> None:
-    """A piece costs no line: what only grows is told when a while has passed."""
+def test_growth_is_reported_once_per_interval() -> None:
+    """Not per chunk."""
     now = 100.0
-    sights: list[Sight] = []
+    reports: list[Progress] = []
     record = Record(method="POST", path=PATH, request_id="req_", started_at=0.0)
-    watching = Watcher(sights.append, progress_s=1.0, timer=lambda: now)(record)
+    observer = ProgressObserverFactory(reports.append, interval_s=1.0, timer=lambda: now)(record)
     for events in events_of([chunk({"content": "word "})] * 40):
         now += 0.1
-        watching.on(EventsSent(events))
-    assert 4 <= len(sights) <= 5
+        observer.on(EventsSent(events))
+    assert 4 <= len(reports) <= 5
 
 
-class Wordless:
-    """Writes down only which events it is given."""
+class Names:
+    """An observer that records the names of its events."""
 
     def __init__(self, wants: Iterable[type[ObservedEvent]] = get_args(ObservedEvent)) -> None:
         self.wants = frozenset(wants)
@@ -247,7 +255,7 @@ class Wordless:
         self.calls.append(type(event).__name__)
 
 
-async def test_several_look_on_at_once(upstream: ScriptedUpstream) -> None:
+async def test_several_observers_of_one_request(upstream: ScriptedUpstream) -> None:
     async def script(call: Call) -> None:
         await call.head()
         await call.send(*HELLO[:2])
@@ -258,15 +266,15 @@ async def test_several_look_on_at_once(upstream: ScriptedUpstream) -> None:
         error = {"error": {"message": "Slow down."}}
         await call.answer(error, 429, headers={"retry-after": "0"})
 
-    seen: list[Wordless] = []
-    few: list[Wordless] = []
+    seen: list[Names] = []
+    few: list[Names] = []
 
     def make(record: Record) -> Observer:
-        seen.append(Wordless())
+        seen.append(Names())
         return seen[-1]
 
     def of_retries(record: Record) -> Observer:
-        few.append(Wordless({RetryScheduled}))
+        few.append(Names({RetryScheduled}))
         return few[-1]
 
     async with client_of(
@@ -280,47 +288,47 @@ async def test_several_look_on_at_once(upstream: ScriptedUpstream) -> None:
         assert one.calls == other.calls
         assert one.calls[0] == "RequestReceived"
         assert one.calls[-1] == "RequestEnded"
-    told = {call for one in seen for call in one.calls}
-    assert told == {kind.__name__ for kind in get_args(ObservedEvent)}
+    observed = {call for one in seen for call in one.calls}
+    assert observed == {kind.__name__ for kind in get_args(ObservedEvent)}
     assert [one.calls for one in few] == [[], [], ["RetryScheduled"]]
     assert fan_out([]) is None
     assert fan_out([make]) is make
 
 
-# --- how it looks -------------------------------------------------------------------------------
+# --- on a terminal ------------------------------------------------------------------------------
 
 
-def test_a_line_is_readable_at_a_glance() -> None:
-    sight = a_sight(
+def test_a_row_shows_phase_and_figures() -> None:
+    progress = a_progress(
         model="accounts/fireworks/models/kimi-k2p6", phase="calling", detail="shell",
         first_s=0.84, per_s=44.4, tokens=120, notes="2; ignored,weakened",
     )  # fmt: skip
-    text = line(sight, width=200, colour=False)
+    text = format_row(progress, width=200, colour=False)
     assert re.fullmatch(
         r"\d\d:\d\d:\d\d  kimi-k2p6 +calling shell +2\.0s   first 0\.8s +~44 tok/s +~120 tokens"
         r"  req_1  2 notices: ignored,weakened",
         text,
     )
-    counted = line(a_sight(counted=True, tokens=7, phase="done"), width=200, colour=False)
+    counted = format_row(a_progress(counted=True, tokens=7, phase="done"), width=200, colour=False)
     assert " 7 tokens" in counted
     assert "tok/s" not in counted
-    narrow = line(sight, width=79, colour=False)
+    narrow = format_row(progress, width=79, colour=False)
     assert len(narrow) <= 79
     assert narrow.startswith("kimi-k2p6 ")
     assert "~120 tokens" not in narrow
     assert "~44 tok/s" in narrow
-    coloured = line(sight, width=79, colour=True)
+    coloured = format_row(progress, width=79, colour=True)
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == narrow
     assert "\x1b[33mcalling shell" in coloured
 
 
 def test_a_name_moves_no_cursor() -> None:
-    sight = a_sight(model="a\x1b[2Jb", phase="calling", detail="c\rd\n")
-    assert set(line(sight, width=200, colour=False)) & {"\x1b", "\r", "\n"} == set()
+    progress = a_progress(model="a\x1b[2Jb", phase="calling", detail="c\rd\n")
+    assert set(format_row(progress, width=200, colour=False)) & {"\x1b", "\r", "\n"} == set()
 
 
 class Terminal(io.StringIO):
-    """Understands what is drawn on it, as far as it needs; keeps each picture."""
+    """A terminal that understands the escape sequences of the view, and records each picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -346,7 +354,7 @@ class Terminal(io.StringIO):
         return True
 
     def until(self, text: str) -> list[str]:
-        """The picture in which a text stands, when it is drawn."""
+        """Wait for a picture with this text."""
         end = time.monotonic() + BOUND_S
         while time.monotonic() < end:
             for picture in self.pictures:
@@ -357,20 +365,20 @@ class Terminal(io.StringIO):
         raise AssertionError(f"{text} was never drawn")
 
 
-def test_a_terminal_shows_rows_below_what_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_rows_below_ended_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("LINES", "24")
     terminal = Terminal()
-    with closing(show_on(terminal)) as show:
-        show.tell(a_sight(id="req_1", model="one"))
-        show.tell(a_sight(id="req_2", model="two", at=1001.0))
+    with closing(open_view(terminal)) as view:
+        view.update(a_progress(id="req_1", model="one"))
+        view.update(a_progress(id="req_2", model="two", at=1001.0))
         picture = terminal.until("two")
         assert ["one" in picture[0], "two" in picture[1], len(picture)] == [True, True, 2]
-        show.tell(a_sight(id="req_1", model="one", phase="thinking"))
+        view.update(a_progress(id="req_1", model="one", phase="thinking"))
         assert "one" in terminal.until("thinking")[0]
-        print("a line", file=show.log_stream(terminal))
+        print("a line", file=view.log_stream(terminal))
         assert terminal.until("a line")[0] == "a line"
-        show.tell(a_sight(id="req_1", model="one", phase="done"))
+        view.update(a_progress(id="req_1", model="one", phase="done"))
         picture = terminal.until("done")
         assert picture[0] == "a line"
         assert "done" in picture[1]
@@ -382,134 +390,134 @@ def test_a_terminal_of_few_lines_counts_the_rest(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("LINES", "8")
     terminal = Terminal()
-    with closing(show_on(terminal)) as show:
+    with closing(open_view(terminal)) as view:
         for number in range(20):
-            show.tell(a_sight(id=f"req_{number}"))
+            view.update(a_progress(id=f"req_{number}"))
         assert len(terminal.until("… and 15 more")) == 6
 
 
 def test_a_pipe_gets_a_line_for_each_change() -> None:
     out = io.StringIO()
-    with closing(show_on(out)) as show:
-        show.tell(a_sight())
-        show.tell(a_sight(tokens=4))
-        show.tell(a_sight(phase="answering", tokens=5))
-        show.tell(a_sight(phase="answering", tokens=50))
-        show.tell(a_sight(phase="done", tokens=60))
+    with closing(open_view(out)) as view:
+        view.update(a_progress())
+        view.update(a_progress(tokens=4))
+        view.update(a_progress(phase="answering", tokens=5))
+        view.update(a_progress(phase="answering", tokens=50))
+        view.update(a_progress(phase="done", tokens=60))
         usual = io.StringIO()
-        assert show.log_stream(usual) is usual
+        assert view.log_stream(usual) is usual
     words = [row.split()[2] for row in out.getvalue().splitlines()]
     assert words == ["waiting", "answering", "done"]
     assert "\x1b" not in out.getvalue()
 
 
-def test_a_pipe_that_nobody_reads_holds_nothing_up() -> None:
+def test_a_broken_pipe_blocks_nothing() -> None:
     class Broken(io.StringIO):
         def flush(self) -> None:
             raise BrokenPipeError
 
-    with closing(Show(Broken(), live=False, colour=False)) as show:
+    with closing(LiveView(Broken(), live=False, colour=False)) as view:
         for number in range(100):
-            show.tell(a_sight(id=str(number)))
+            view.update(a_progress(id=str(number)))
 
 
-# --- through a file -----------------------------------------------------------------------------
+# --- the feed -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    with closing(Reader(tmp_path)) as reader:
+def reader(tmp_path: Path) -> Iterator[FeedReader]:
+    with closing(FeedReader(tmp_path)) as reader:
         yield reader
 
 
-def read_until(reader: Reader, count: int) -> list[Sight]:
-    """Read until so many sights are there."""
-    found: list[Sight] = []
+def read_until(reader: FeedReader, count: int) -> list[Progress]:
+    """Read until there are `count` reports."""
+    found: list[Progress] = []
     end = time.monotonic() + BOUND_S
     while len(found) < count and time.monotonic() < end:
-        found += (reader.read() or News([], set())).sights
+        found += (reader.read() or FeedChanges([], set())).reports
         time.sleep(0.01)
     assert len(found) == count
     return found
 
 
-def test_a_feed_is_read_as_it_grows(tmp_path: Path, reader: Reader) -> None:
+def test_a_feed_is_read_as_it_grows(tmp_path: Path, reader: FeedReader) -> None:
     assert reader.read() is None
-    with closing(Feed(tmp_path)) as feed:
+    with closing(FeedWriter(tmp_path)) as feed:
         [path] = tmp_path.glob(FILES)
         assert path.stat().st_mode & 0o777 == 0o600
-        told = [a_sight(), a_sight(phase="thinking", detail="", first_s=0.5)]
-        for sight in told:
-            feed.tell(sight)
-        assert read_until(reader, 2) == told
+        sent = [a_progress(), a_progress(phase="thinking", detail="", first_s=0.5)]
+        for progress in sent:
+            feed.write(progress)
+        assert read_until(reader, 2) == sent
         with path.open("ab") as file:
             file.write(b'{"id":"half')
-        assert reader.read() == News([], set())
-    assert reader.read() == News([], {"req_1"}), "what went on is over with the process"
+        assert reader.read() == FeedChanges([], set())
+    assert reader.read() == FeedChanges([], {"req_1"}), "active exchanges end with the process"
     assert reader.read() is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_process_has_a_feed(tmp_path: Path, reader: Reader) -> None:
-    """And the one of a process that ended badly is not believed, and goes with the next start."""
-    (tmp_path / "live-dead.jsonl").write_bytes(msgspec.json.encode(a_sight(id="dead")) + b"\n")
+def test_each_process_has_a_feed(tmp_path: Path, reader: FeedReader) -> None:
+    """The one of a crashed process is ignored, and removed at the next start."""
+    (tmp_path / "live-dead.jsonl").write_bytes(msgspec.json.encode(a_progress(id="dead")) + b"\n")
     assert reader.read() is None
-    with closing(Feed(tmp_path)) as one, closing(Feed(tmp_path)) as other:
+    with closing(FeedWriter(tmp_path)) as one, closing(FeedWriter(tmp_path)) as other:
         assert not (tmp_path / "live-dead.jsonl").exists()
-        one.tell(a_sight(id="one"))
-        other.tell(a_sight(id="other"))
-        assert {sight.id for sight in read_until(reader, 2)} == {"one", "other"}
+        one.write(a_progress(id="one"))
+        other.write(a_progress(id="other"))
+        assert {progress.id for progress in read_until(reader, 2)} == {"one", "other"}
 
 
-def test_a_feed_begins_anew_when_it_is_large(tmp_path: Path, reader: Reader) -> None:
-    """What goes on is in the new file, what is over is not."""
-    feed = Feed(tmp_path, max_bytes=20_000)
-    feed.tell(a_sight(id="open"))
-    feed.tell(a_sight(id="ends unseen"))
+def test_a_large_feed_is_rotated(tmp_path: Path, reader: FeedReader) -> None:
+    """The new file begins with the active exchanges."""
+    feed = FeedWriter(tmp_path, max_bytes=20_000)
+    feed.write(a_progress(id="open"))
+    feed.write(a_progress(id="ends unseen"))
     assert len(read_until(reader, 2)) == 2
     for number in range(500):
-        feed.tell(a_sight(id=str(number)))
-        feed.tell(a_sight(id=str(number), phase="done"))
+        feed.write(a_progress(id=str(number)))
+        feed.write(a_progress(id=str(number), phase="done"))
         if number == 0:
-            feed.tell(a_sight(id="ends unseen", phase="done"))
-    feed._writer.close()
+            feed.write(a_progress(id="ends unseen", phase="done"))
+    feed._thread.close()
     [path] = tmp_path.glob(FILES)
     assert path.stat().st_size <= 20_000
-    news = reader.read()
-    assert news is not None
-    assert not news.lost & {"open", "ends unseen"}
-    assert a_sight(id="ends unseen", phase="done") in news.sights, "also of the file before"
-    board = Board()
-    for sight in news.sights:
-        board.take(sight)
-    for lost in news.lost:
-        board.drop(lost)
-    assert [sight.id for sight in board.open()] == ["open"]
+    changes = reader.read()
+    assert changes is not None
+    assert not changes.lost & {"open", "ends unseen"}
+    assert a_progress(id="ends unseen", phase="done") in changes.reports, "also of the file before"
+    board = ProgressBoard()
+    for progress in changes.reports:
+        board.update(progress)
+    for lost in changes.lost:
+        board.remove(lost)
+    assert [progress.id for progress in board.active()] == ["open"]
     feed.close()
 
 
 def test_a_feed_that_cannot_be_written_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(feed: Feed) -> None:
+    def full(feed: FeedWriter) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Feed, "_begin_anew", full)
+    monkeypatch.setattr(FeedWriter, "_rotate", full)
     with caplog.at_level(logging.WARNING, "translator"):
-        with closing(Feed(tmp_path, max_bytes=1)) as feed:
-            feed.tell(a_sight())
-    assert "what goes on is not written: No space left on device" in caplog.text
+        with closing(FeedWriter(tmp_path, max_bytes=1)) as feed:
+            feed.write(a_progress())
+    assert "progress is not written: No space left on device" in caplog.text
 
 
-def test_tail_begins_with_what_was_and_goes_on(
+def test_tail_begins_with_the_latest_exchanges(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    feed = Feed(tmp_path)
+    feed = FeedWriter(tmp_path)
     for number in range(5):
-        feed.tell(a_sight(id=f"req_{number}"))
-        feed.tell(a_sight(id=f"req_{number}", phase="done"))
-    feed.tell(a_sight(id="req_open"))
-    feed._writer.close()
+        feed.write(a_progress(id=f"req_{number}"))
+        feed.write(a_progress(id=f"req_{number}", phase="done"))
+    feed.write(a_progress(id="req_open"))
+    feed._thread.close()
     assert main(["tail", "--once", "--lines", "2", str(tmp_path)]) == 0
     feed.close()
     rows = capsys.readouterr().out.splitlines()
@@ -561,6 +569,6 @@ async def test_serve_watch_and_tail_show_an_exchange(
 
 
 def test_notices_are_counted_in_words() -> None:
-    one = line(a_sight(notes="1; ignored"), width=200, colour=False)
+    one = format_row(a_progress(notes="1; ignored"), width=200, colour=False)
     assert one.endswith("  1 notice: ignored")
     assert Notice("a", "ignored", "b").code in one

@@ -1,8 +1,8 @@
-"""Upstreams to be probed, a class for each.
+"""Scripted upstreams, one class for each kind.
 
-What each takes, gives and refuses is what its documentation and its recorded answers say. Nothing
-here looks at the dialects of the package: the tests are to find out whether the probe sees what is
-there. The words of refusal are the upstreams' own.
+Their behaviour follows the documentation and recorded answers of each upstream. Nothing here uses
+the dialects of the package: the tests show whether the probe finds them. The error messages are the
+upstreams' own.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import httpx
 
 from .scripted import (
     JSON,
+    ModelOutput,
     Refusal,
-    Said,
     Upstream,
     answer,
     asked,
     has_image,
     openai_error,
-    pieces,
+    slices,
     with_thought,
 )
 
 
 class Fireworks(Upstream):
-    """Knows its fields and refuses all others; a model whose thinking `none` switches off."""
+    """Rejects unknown fields; its model stops thinking with effort `none`."""
 
     model = "accounts/fireworks/models/kimi-k2p6"
     path = "/inference/v1"
@@ -86,7 +86,7 @@ class Fireworks(Upstream):
 
 
 class FireworksQwen(Fireworks):
-    """A model there whose template wants one system message, and first."""
+    """A model of Fireworks whose template wants one system message, at the beginning."""
 
     model = "accounts/fireworks/models/qwen3p6-plus"
 
@@ -97,7 +97,7 @@ class FireworksQwen(Fireworks):
 
 
 class FireworksGptOss(Fireworks):
-    """A model there that cannot help thinking, and does not see."""
+    """A model of Fireworks that always thinks, and has no vision."""
 
     model = "accounts/fireworks/models/gpt-oss-120b"
     sees = False
@@ -114,7 +114,7 @@ class FireworksGptOss(Fireworks):
 
 
 class DeepSeek(Upstream):
-    """Ignores what it does not know, demands its reasoning back, and thinks with `auto` only."""
+    """Ignores unknown fields, requires its reasoning back, and thinks with `auto` only."""
 
     model = "deepseek-v4-pro"
     path = ""
@@ -164,14 +164,14 @@ class DeepSeek(Upstream):
     def thinks(self, body: JSON) -> bool:
         return body.get("thinking", {}).get("type") != "disabled"
 
-    def usage(self, body: JSON, said: Said) -> JSON:
-        usage = super().usage(body, said)
+    def usage(self, body: JSON, output: ModelOutput) -> JSON:
+        usage = super().usage(body, output)
         prompt = usage["prompt_tokens"]
         return usage | {"prompt_cache_hit_tokens": 0, "prompt_cache_miss_tokens": prompt}
 
 
 class Vllm(Upstream):
-    """A model whose template has a switch. Fields that it does not know are only logged."""
+    """Its template switches thinking off. Unknown fields are only logged."""
 
     model = "Qwen/Qwen3-32B"
     owner = "vllm"
@@ -205,7 +205,7 @@ class Vllm(Upstream):
 
 
 class VllmWithoutParallel(Vllm):
-    """A gateway in front of it that refuses one field."""
+    """A gateway in front of vLLM that rejects one field."""
 
     def check(self, body: JSON) -> None:
         super().check(body)
@@ -214,7 +214,7 @@ class VllmWithoutParallel(Vllm):
 
 
 class Ollama(Upstream):
-    """Reads what its API lists and skips the rest: no choice of tools, no parallel calls."""
+    """Ignores other fields than those of its API: no `tool_choice`, no `parallel_tool_calls`."""
 
     model = "qwen3:32b"
     owner = "library"
@@ -234,7 +234,7 @@ class Ollama(Upstream):
 
 
 class OpenAI(Upstream):
-    """A reasoning model that shows no reasoning, behind an API that refuses what it does not know."""
+    """Hides its reasoning, and rejects unknown fields."""
 
     model = "gpt-5.4"
     always_thinks = False
@@ -275,13 +275,13 @@ class OpenAI(Upstream):
             chunk["choices"][0]["logprobs"] = {"content": [token]}
         return chunk
 
-    def usage(self, body: JSON, said: Said) -> JSON:
+    def usage(self, body: JSON, output: ModelOutput) -> JSON:
         thought = 0 if body.get("reasoning_effort") == "none" else 64
-        return with_thought(super().usage(body, said), thought)
+        return with_thought(super().usage(body, output), thought)
 
 
 class Mistral(Upstream):
-    """Reasoning in parts of the content, ids of nine characters, and 422 for what it does not know."""
+    """Reasoning in content parts, call ids of nine characters, and 422 for unknown fields."""
 
     model = "mistral-medium-latest"
     owner = "mistralai"
@@ -351,18 +351,18 @@ class Mistral(Upstream):
     def thinks(self, body: JSON) -> bool:
         return body.get("reasoning_effort") == "high"
 
-    def deltas(self, said: Said) -> Iterator[JSON]:
+    def deltas(self, output: ModelOutput) -> Iterator[JSON]:
         yield {"role": "assistant", "content": ""}
-        for piece in pieces(said.reasoning):
-            yield {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": piece}]}]}
-        for piece in pieces(said.text):
-            yield {"content": piece}
-        if said.calls:
-            yield {"content": None, "tool_calls": self.calls(said)}
+        for text in slices(output.reasoning):
+            yield {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]}
+        for text in slices(output.text):
+            yield {"content": text}
+        if output.calls:
+            yield {"content": None, "tool_calls": self.calls(output)}
 
 
 class LmStudio(Upstream):
-    """Leaves the reasoning between tags in the text; some values it refuses, most it skips."""
+    """Reasoning between tags in the text; rejects some values and ignores most."""
 
     model = "qwen3-8b"
     owner = "organization_owner"
@@ -398,21 +398,23 @@ class LmStudio(Upstream):
                 400, {"error": "Model does not support images. Please use a model that does."}
             )
 
-    def deltas(self, said: Said) -> Iterator[JSON]:
+    def deltas(self, output: ModelOutput) -> Iterator[JSON]:
         yield {"role": "assistant"}
-        thought = f"<think>\n{said.reasoning}\n</think>\n\n" if said.reasoning else ""
-        for piece in pieces(thought + said.text):
-            yield {"content": piece}
-        for call in self.calls(said):
+        thought = f"<think>\n{output.reasoning}\n</think>\n\n" if output.reasoning else ""
+        for text in slices(thought + output.text):
+            yield {"content": text}
+        for call in self.calls(output):
             yield {"tool_calls": [call]}
 
-    def completion(self, body: JSON, said: Said) -> JSON:
-        said = Said("", f"<think>\n{said.reasoning}\n</think>\n\n{said.text}", said.calls)
-        return super().completion(body, said)
+    def completion(self, body: JSON, output: ModelOutput) -> JSON:
+        output = ModelOutput(
+            "", f"<think>\n{output.reasoning}\n</think>\n\n{output.text}", output.calls
+        )
+        return super().completion(body, output)
 
 
 class MiniMax(LmStudio):
-    """Tags in the text unless `reasoning_split` is asked for; errors in a 200, under `base_resp`."""
+    """Tags in the text unless `reasoning_split` is set; errors in a 200, under `base_resp`."""
 
     model = "MiniMax-M2.7"
     owner = None
@@ -436,32 +438,32 @@ class MiniMax(LmStudio):
         status = {"status_code": 2013, "status_msg": text}
         return Refusal(200, {"id": "", "choices": None, "base_resp": status})
 
-    def say(self, body: JSON) -> Said:
-        said = super().say(body)
+    def say(self, body: JSON) -> ModelOutput:
+        output = super().say(body)
         self.splits = bool(body.get("reasoning_split"))
-        return said
+        return output
 
-    def deltas(self, said: Said) -> Iterator[JSON]:
+    def deltas(self, output: ModelOutput) -> Iterator[JSON]:
         if not self.splits:
-            yield from super().deltas(said)
+            yield from super().deltas(output)
             return
         same = {"role": "assistant", "name": "MiniMax AI", "audio_content": "", "content": ""}
-        for piece in pieces(said.reasoning):
+        for text in slices(output.reasoning):
             part = {
                 "type": "reasoning.text",
                 "format": "MiniMax-response-v1",
                 "index": 0,
-                "text": piece,
+                "text": text,
             }
-            yield same | {"reasoning_content": piece, "reasoning_details": [part]}
-        for piece in pieces(said.text):
-            yield same | {"content": piece}
-        for call in self.calls(said):
+            yield same | {"reasoning_content": text, "reasoning_details": [part]}
+        for text in slices(output.text):
+            yield same | {"content": text}
+        for call in self.calls(output):
             yield same | {"tool_calls": [call]}
 
 
 class LlamaCpp(Upstream):
-    """gpt-oss on it: its template fails, with 500, over text beside reasoning and calls."""
+    """With gpt-oss: the template fails, with 500, on text beside reasoning and calls."""
 
     model = "gpt-oss-20b"
     owner = "llamacpp"
@@ -487,15 +489,15 @@ class LlamaCpp(Upstream):
     def failed(self, text: str) -> Refusal:
         return Refusal(500, {"error": {"code": 500, "message": text, "type": "server_error"}})
 
-    def chunks(self, body: JSON, said: Said) -> Iterator[JSON | bytes]:
-        for chunk in super().chunks(body, said):
+    def chunks(self, body: JSON, output: ModelOutput) -> Iterator[JSON | bytes]:
+        for chunk in super().chunks(body, output):
             if isinstance(chunk, dict) and chunk.get("usage"):
                 chunk["timings"] = {"cache_n": 0, "prompt_n": 12, "prompt_ms": 40.0}
             yield chunk
 
 
 class DashScope(Upstream):
-    """Thinks in streams only, and takes few choices then; refuses in the form of an event."""
+    """Thinks in streams only, with few tool choices then; its errors are events."""
 
     model = "qwen3.6-plus"
     path = "/compatible-mode/v1"
@@ -538,7 +540,7 @@ class DashScope(Upstream):
 
 
 class OpenRouter(Upstream):
-    """Takes everything, gives reasoning in two forms, usage always, and comments."""
+    """Accepts everything; sends reasoning in two forms, always usage, and comments."""
 
     model = "z-ai/glm-5.1"
     path = "/api/v1"
@@ -551,8 +553,8 @@ class OpenRouter(Upstream):
         off = reasoning.get("enabled") is False or reasoning.get("effort") == "none"
         return not off and body.get("reasoning_effort") != "none"
 
-    def deltas(self, said: Said) -> Iterator[JSON]:
-        for delta in super().deltas(said):
+    def deltas(self, output: ModelOutput) -> Iterator[JSON]:
+        for delta in super().deltas(output):
             if "reasoning" in delta:
                 part = {"type": "reasoning.text", "text": delta["reasoning"], "index": 0}
                 delta |= {"reasoning_details": [part]}
@@ -563,15 +565,15 @@ class OpenRouter(Upstream):
         chunk["choices"][0]["native_finish_reason"] = finish
         return chunk
 
-    def chunks(self, body: JSON, said: Said) -> Iterator[JSON | bytes]:
-        for chunk in super().chunks(body, said):
+    def chunks(self, body: JSON, output: ModelOutput) -> Iterator[JSON | bytes]:
+        for chunk in super().chunks(body, output):
             yield chunk
             if isinstance(chunk, dict) and chunk.get("usage"):
                 chunk["choices"][0]["delta"] = {"role": "assistant", "content": ""}
 
 
 class Gemini(Upstream):
-    """Hides its thoughts, and demands the signature of each call back."""
+    """Hides its reasoning, and requires the signature of each call back."""
 
     model = "gemini-3-pro"
     path = "/v1beta/openai"
@@ -618,9 +620,9 @@ class Gemini(Upstream):
         error = {"code": 400, "message": text, "status": "INVALID_ARGUMENT"}
         raise Refusal(400, [{"error": error}])
 
-    def calls(self, said: Said) -> list[JSON]:
+    def calls(self, output: ModelOutput) -> list[JSON]:
         signature = {"google": {"thought_signature": "c2ln"}}
-        return [call | {"extra_content": signature} for call in super().calls(said)]
+        return [call | {"extra_content": signature} for call in super().calls(output)]
 
-    def usage(self, body: JSON, said: Said) -> JSON:
-        return with_thought(super().usage(body, said), 50)
+    def usage(self, body: JSON, output: ModelOutput) -> JSON:
+        return with_thought(super().usage(body, output), 50)

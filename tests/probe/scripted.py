@@ -1,4 +1,4 @@
-"""What the upstreams to be probed have in common: a model behind them that does what it is told."""
+"""Base of the scripted upstreams: a server, and a model that follows instructions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHARACTERS_PER_TOKEN = 4
 
 
 class Refusal(Exception):
-    """An upstream answers with an error."""
+    """An error response of a scripted upstream."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(status)
@@ -39,8 +39,8 @@ def answer(
 
 
 @dataclass
-class Said:
-    """What the model has to say."""
+class ModelOutput:
+    """The output of the model for one request."""
 
     reasoning: str = ""
     text: str = ""
@@ -49,7 +49,7 @@ class Said:
 
 
 class Upstream:
-    """A tolerant server, which takes everything and reads what its attributes say.
+    """A tolerant server: accepts every field, and reads those that its attributes list.
 
     As a function it answers a request of httpx, so it can be a `MockTransport`.
     """
@@ -68,7 +68,7 @@ class Upstream:
     reads_formats: frozenset[str] = frozenset({"json_object", "json_schema"})
     usage_unasked = False
     grammar_rules = False
-    """A schema is a grammar over the whole answer: no call can be written."""
+    """A schema is a grammar over the whole answer: the model cannot write calls."""
     sees = True
 
     def __init__(self) -> None:
@@ -86,14 +86,14 @@ class Upstream:
             self.check(body)
         except Refusal as refusal:
             return answer(refusal.status, refusal.body)
-        said = self.say(body)
+        output = self.say(body)
         if not body.get("stream"):
-            return answer(200, self.completion(body, said))
+            return answer(200, self.completion(body, output))
         stream = b"".join(
             b"data: "
             + (chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode())
             + b"\n\n"
-            for chunk in self.chunks(body, said)
+            for chunk in self.chunks(body, output)
         )
         return answer(200, stream, "text/event-stream")
 
@@ -103,62 +103,66 @@ class Upstream:
         listed = {"id": self.model, "object": "model", "owned_by": self.owner}
         return answer(200, {"object": "list", "data": [listed]})
 
-    # --- what it refuses ----------------------------------------------------------------------
+    # --- rejections ----------------------------------------------------------------------
 
     def check(self, body: JSON) -> None:
         """Raises Refusal."""
         if body["model"] != self.model:
             raise openai_error(404, f"The model `{body['model']}` does not exist.")
 
-    # --- what its model does ------------------------------------------------------------------
+    # --- the model ------------------------------------------------------------------
 
     def thinks(self, body: JSON) -> bool:
         return self.always_thinks
 
-    def say(self, body: JSON) -> Said:
-        said = self.obey(body)
+    def say(self, body: JSON) -> ModelOutput:
+        output = self.obey(body)
         if self.thinks(body):
-            said.reasoning = THOUGHT
+            output.reasoning = THOUGHT
         limits = [body[name] for name in self.reads_limits if name in body]
         if limits:
             most = min(limits) * CHARACTERS_PER_TOKEN
-            if len(said.reasoning + said.text) > most:
-                said.text = said.text[: max(0, most - len(said.reasoning))]
-                said.reasoning = said.reasoning[:most]
-                said.finish = "length"
-        return said
+            if len(output.reasoning + output.text) > most:
+                output.text = output.text[: max(0, most - len(output.reasoning))]
+                output.reasoning = output.reasoning[:most]
+                output.finish = "length"
+        return output
 
-    def obey(self, body: JSON) -> Said:
+    def obey(self, body: JSON) -> ModelOutput:
         messages = body["messages"]
         asked = messages[-1]["content"]
         if isinstance(asked, list):
-            return Said(text="Red" if self.sees else "I see no picture.")
+            return ModelOutput(text="Red" if self.sees else "I see no picture.")
         choice = body.get("tool_choice", "auto") if self.reads_choice else "auto"
         kind = body.get("response_format", {}).get("type")
         grammar = self.grammar_rules and kind is not None
         if body.get("tools") and choice != "none" and not grammar:
             if "Look both up" in asked:
                 one = self.reads_parallel and body.get("parallel_tool_calls") is False
-                return Said(calls=["Paris"] if one else ["Paris", "Oslo"], finish="tool_calls")
+                return ModelOutput(
+                    calls=["Paris"] if one else ["Paris", "Oslo"], finish="tool_calls"
+                )
             if choice not in ("auto", "translator_probe"):
-                return Said(calls=["London"], finish="tool_calls")
+                return ModelOutput(calls=["London"], finish="tool_calls")
         if kind in self.reads_formats:
             properties: JSON = {"greeting": {"type": "string"}}
             if kind == "json_schema":
                 properties = body["response_format"]["json_schema"]["schema"]["properties"]
             types = {"string": "Paris", "integer": 3}
-            return Said(text=json.dumps({n: types[p["type"]] for n, p in properties.items()}))
+            return ModelOutput(
+                text=json.dumps({n: types[p["type"]] for n, p in properties.items()})
+            )
         roles = ("system", "developer") if self.reads_developer else ("system",)
         for message in messages:
             if message["role"] in roles and "single word" in message["content"]:
-                return Said(text="Pineapple")
+                return ModelOutput(text="Pineapple")
         if "17 times 23" in asked:
-            return Said(text="391")
+            return ModelOutput(text="391")
         if "Count from 1" in asked:
-            return Said(text=NUMBERS)
+            return ModelOutput(text=NUMBERS)
         if "capital of France" in asked:
-            return Said(text="The capital of France is Paris.")
-        return Said(text="No." if "yes or no" in asked else "Hello!")
+            return ModelOutput(text="The capital of France is Paris.")
+        return ModelOutput(text="No." if "yes or no" in asked else "Hello!")
 
     def prompt_tokens(self, body: JSON) -> int:
         size = 0
@@ -167,18 +171,20 @@ class Upstream:
             size += len(json.dumps({k: v for k, v in message.items() if k in read}))
         return size // CHARACTERS_PER_TOKEN
 
-    # --- what it gives ------------------------------------------------------------------------
+    # --- responses ------------------------------------------------------------------------
 
-    def usage(self, body: JSON, said: Said) -> JSON:
+    def usage(self, body: JSON, output: ModelOutput) -> JSON:
         prompt = self.prompt_tokens(body)
-        written = len(said.reasoning + said.text) // CHARACTERS_PER_TOKEN + 20 * len(said.calls)
+        written = len(output.reasoning + output.text) // CHARACTERS_PER_TOKEN + 20 * len(
+            output.calls
+        )
         return {
             "prompt_tokens": prompt,
             "completion_tokens": written,
             "total_tokens": prompt + written,
         }
 
-    def calls(self, said: Said) -> list[JSON]:
+    def calls(self, output: ModelOutput) -> list[JSON]:
         return [
             {
                 "index": index,
@@ -186,17 +192,17 @@ class Upstream:
                 "type": "function",
                 "function": {"name": "get_weather", "arguments": json.dumps({"city": city})},
             }
-            for index, city in enumerate(said.calls)
+            for index, city in enumerate(output.calls)
         ]
 
-    def completion(self, body: JSON, said: Said) -> JSON:
-        message: JSON = {"role": "assistant", "content": said.text or None}
-        if said.reasoning:
-            message[self.reasoning_key] = said.reasoning
-        if said.calls:
-            message["tool_calls"] = self.calls(said)
-        choice = {"index": 0, "message": message, "finish_reason": said.finish}
-        return self.envelope([choice]) | {"usage": self.usage(body, said)}
+    def completion(self, body: JSON, output: ModelOutput) -> JSON:
+        message: JSON = {"role": "assistant", "content": output.text or None}
+        if output.reasoning:
+            message[self.reasoning_key] = output.reasoning
+        if output.calls:
+            message["tool_calls"] = self.calls(output)
+        choice = {"index": 0, "message": message, "finish_reason": output.finish}
+        return self.envelope([choice]) | {"usage": self.usage(body, output)}
 
     def envelope(self, choices: list[JSON]) -> JSON:
         return {
@@ -210,35 +216,35 @@ class Upstream:
     def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
         return self.envelope([{"index": 0, "delta": delta, "finish_reason": finish}])
 
-    def deltas(self, said: Said) -> Iterator[JSON]:
+    def deltas(self, output: ModelOutput) -> Iterator[JSON]:
         yield {"role": "assistant", "content": ""}
-        for piece in pieces(said.reasoning):
-            yield {self.reasoning_key: piece}
-        for piece in pieces(said.text):
-            yield {"content": piece}
-        for call in self.calls(said):
+        for text in slices(output.reasoning):
+            yield {self.reasoning_key: text}
+        for text in slices(output.text):
+            yield {"content": text}
+        for call in self.calls(output):
             yield {"tool_calls": [call]}
 
-    def chunks(self, body: JSON, said: Said) -> Iterator[JSON | bytes]:
-        for delta in self.deltas(said):
+    def chunks(self, body: JSON, output: ModelOutput) -> Iterator[JSON | bytes]:
+        for delta in self.deltas(output):
             yield self.chunk(delta)
-        last = self.chunk({}, said.finish)
+        last = self.chunk({}, output.finish)
         asked = body.get("stream_options", {}).get("include_usage")
         if self.usage_unasked:
-            last["usage"] = self.usage(body, said)
+            last["usage"] = self.usage(body, output)
         yield last
         if asked and not self.usage_unasked:
-            yield self.envelope([]) | {"usage": self.usage(body, said)}
+            yield self.envelope([]) | {"usage": self.usage(body, output)}
         yield b"[DONE]"
 
 
-def pieces(text: str) -> Iterator[str]:
+def slices(text: str) -> Iterator[str]:
     for start in range(0, len(text), 8):
         yield text[start : start + 8]
 
 
 def asked(body: JSON, role: str) -> list[int]:
-    """Where the messages of a role stand."""
+    """The indexes of the messages of a role."""
     return [at for at, message in enumerate(body["messages"]) if message["role"] == role]
 
 
@@ -247,6 +253,6 @@ def has_image(body: JSON) -> bool:
 
 
 def with_thought(usage: JSON, tokens: int) -> JSON:
-    """Usage in which hidden reasoning is counted."""
+    """Usage that counts hidden reasoning."""
     more = {name: usage[name] + tokens for name in ("completion_tokens", "total_tokens")}
     return usage | more | {"completion_tokens_details": {"reasoning_tokens": tokens}}

@@ -8,13 +8,13 @@ import pytest
 
 from translator.dialects import DIALECTS
 from translator.dialects.table import own_facts
-from translator.probe.findings import Is, Member, contradicted
-from translator.probe.report import Report
+from translator.probe.findings import FactValue, SetMember, contradicted
+from translator.probe.report import TAKEN, Report
 from translator.probe.verdict import ranked
 from translator.service.models.table import ModelTable
 
 from . import scripted, upstreams
-from .asking import HOST, ask, settings_of
+from .probing import HOST, run_probe, settings_of
 from .scripted import JSON
 
 KNOWN: list[tuple[type[scripted.Upstream], str, JSON]] = [
@@ -40,29 +40,29 @@ KNOWN: list[tuple[type[scripted.Upstream], str, JSON]] = [
 def test_an_upstream_is_recognised_by_how_it_behaves(
     upstream: type[scripted.Upstream], dialect: str, overrides: JSON
 ) -> None:
-    """At a host that nobody knows, with exactly the facts to correct that are different."""
-    report = ask(upstream())
+    """At an unknown host, with exactly the facts that differ as corrections."""
+    report = run_probe(upstream())
     assert report.best.name == dialect
     assert report.best.overrides == overrides
-    assert report.check == "taken"  # an agent's turn, as the service would write it
+    assert report.agent_turn == TAKEN
 
 
 @pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
 def test_the_printed_settings_say_exactly_what_was_found(upstream: type[scripted.Upstream]) -> None:
-    """They load, and the dialect of the model is the corrected one, with which all findings agree."""
-    report = ask(upstream())
+    """They load, and give the model the corrected dialect, which agrees with all findings."""
+    report = run_probe(upstream())
     route = ModelTable(settings_of(report), created=0).route(report.model)
-    assert route.dialect == report.best.right
+    assert route.dialect == report.best.corrected
     assert contradicted(route.dialect, report.findings) == []
 
 
 @pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
 def test_any_dialect_can_be_corrected_to_what_was_found(upstream: type[scripted.Upstream]) -> None:
-    """Also one that is far off; and what is printed for it loads as that."""
-    report = ask(upstream())
+    """Even a very different one; and its printed settings load as the corrected dialect."""
+    report = run_probe(upstream())
     for name in DIALECTS:
         [fit] = ranked(report.findings, model=report.model, base_url=report.base_url, only=name)
-        assert contradicted(fit.right, report.findings) == [], name
+        assert contradicted(fit.corrected, report.findings) == [], name
         one = Report(
             model=report.model,
             base_url=report.base_url,
@@ -71,17 +71,17 @@ def test_any_dialect_can_be_corrected_to_what_was_found(upstream: type[scripted.
             notes=[],
             unknown={},
             marks=[],
-            check="",
+            agent_turn="",
             requests=0,
         )
         route = ModelTable(settings_of(one), created=0).route(report.model)
-        assert route.dialect == fit.right, name
+        assert route.dialect == fit.corrected, name
 
 
 @pytest.mark.parametrize("upstream", [case[0] for case in KNOWN])
-def test_the_questions_are_few_small_and_bounded(upstream: type[scripted.Upstream]) -> None:
+def test_the_requests_are_few_small_and_limited(upstream: type[scripted.Upstream]) -> None:
     behind = upstream()
-    report = ask(behind)
+    report = run_probe(behind)
     assert len(behind.bodies) < report.requests <= 36
     for body in behind.bodies:
         limit = body.get("max_tokens", body.get("max_completion_tokens"))
@@ -91,13 +91,13 @@ def test_the_questions_are_few_small_and_bounded(upstream: type[scripted.Upstrea
 
 
 def test_of_equals_the_dialect_of_the_host_comes_first() -> None:
-    assert ask(upstreams.OpenAI()).equals == ["azure"]
-    report = ask(upstreams.OpenAI(), host="https://mine.openai.azure.com")
+    assert run_probe(upstreams.OpenAI()).equals == ["azure"]
+    report = run_probe(upstreams.OpenAI(), host="https://mine.openai.azure.com")
     assert (report.best.name, report.equals) == ("azure", ["openai"])
 
 
 def test_of_equals_the_dialect_whose_marks_were_seen_comes_first() -> None:
-    """A server that gives and takes the same as vLLM says of itself that it is SGLang."""
+    """A server that behaves like vLLM, with the marks of SGLang."""
 
     class Sglang(upstreams.Vllm):
         owner = "sglang"
@@ -108,19 +108,19 @@ def test_of_equals_the_dialect_whose_marks_were_seen_comes_first() -> None:
             chunk["choices"][0]["matched_stop"] = 151645 if finish else None
             return chunk
 
-    assert ask(upstreams.Vllm()).best.name == "vllm"
-    report = ask(Sglang())
+    assert run_probe(upstreams.Vllm()).best.name == "vllm"
+    report = run_probe(Sglang())
     assert report.best.name == "sglang"
     assert "choice.matched_stop" in report.marks
 
 
 def test_of_equals_the_dialect_with_fewer_facts_to_correct_comes_first() -> None:
-    """Mistral's has two kinds of one fact to correct, TGI's two facts."""
+    """Mistral has two members of one fact to correct, TGI two facts."""
     findings = [
-        Member(name="response_formats", member="json_schema", there=False, evidence=""),
-        Member(name="response_formats", member="json_object", there=False, evidence=""),
-        Is(name="stream_usage", values=(False,), evidence=""),
-        Is(name="system_messages", values=("merge_leading",), evidence=""),
+        SetMember(name="response_formats", member="json_schema", present=False, evidence=""),
+        SetMember(name="response_formats", member="json_object", present=False, evidence=""),
+        FactValue(name="stream_usage", values=(False,), evidence=""),
+        FactValue(name="system_messages", values=("merge_leading",), evidence=""),
     ]
     fits = {fit.name: fit for fit in ranked(findings, model="m", base_url=HOST)}
     assert fits["mistral"].distance == fits["tgi"].distance == 2
@@ -129,7 +129,7 @@ def test_of_equals_the_dialect_with_fewer_facts_to_correct_comes_first() -> None
 
 
 def test_a_dialect_that_is_given_is_corrected_and_not_chosen() -> None:
-    report = ask(upstreams.Vllm(), only="base")
+    report = run_probe(upstreams.Vllm(), only="base")
     assert [fit.name for fit in report.fits] == ["base"]
     assert report.best.overrides["efforts"]["none"] == {
         "chat_template_kwargs": {"enable_thinking": False, "thinking": False}
@@ -142,6 +142,6 @@ def test_a_tolerant_upstream_of_which_nothing_is_known_needs_no_corrections() ->
         always_thinks = False
         usage_unasked = True
 
-    report = ask(Plain())
+    report = run_probe(Plain())
     assert report.best.name == "base"
     assert report.best.overrides == {"developer_role": True}

@@ -1,4 +1,4 @@
-"""Probing a scripted upstream."""
+"""Running the probe on a scripted upstream, with a fake clock and without a network."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 
 import httpx
 
-from translator.probe.report import Report, as_settings, probe
-from translator.service.config.settings import Upstream, read_table
+from translator.probe.report import Report, as_settings
+from translator.probe.run import probe
+from translator.service.config.loading import read_table
+from translator.service.config.settings import Upstream
 
 from .scripted import JSON
 
 HOST = "https://unknown.example"
 
 
-class Waits:
-    """A clock that stands still unless somebody sleeps."""
+class FakeClock:
+    """A clock that moves only in `sleep`."""
 
     def __init__(self) -> None:
         self.time = 0.0
@@ -32,21 +34,21 @@ class Waits:
         self.time += seconds
 
 
-def ask(
-    behind: Callable[[httpx.Request], httpx.Response],
+def run_probe(
+    scripted: Callable[[httpx.Request], httpx.Response],
     *,
     model: str | None = None,
     host: str = HOST,
     key: str | None = None,
     headers: dict[str, str] | None = None,
-    waits: Waits | None = None,
+    clock: FakeClock | None = None,
     **more: Any,
 ) -> Report:
-    """The report on a scripted upstream, which is reached without a network."""
-    waits = waits or Waits()
+    """The report on a scripted upstream."""
+    clock = clock or FakeClock()
     upstream = Upstream(
         name="up",
-        base_url=host + getattr(behind, "path", "/v1"),
+        base_url=host + getattr(scripted, "path", "/v1"),
         dialect="base",
         api_key=key,
         headers=headers or {},
@@ -54,10 +56,10 @@ def ask(
     return asyncio.run(
         probe(
             upstream,
-            model or getattr(behind, "model", "m"),
-            transport=httpx.MockTransport(behind),
-            now=waits.now,
-            sleep=waits.sleep,
+            model or getattr(scripted, "model", "m"),
+            transport=httpx.MockTransport(scripted),
+            now=clock.now,
+            sleep=clock.sleep,
             **more,
         )
     )

@@ -1,10 +1,11 @@
-"""What every command needs: sentences for mistakes, bytes in, bytes out, and a dialect by name."""
+"""Command-line plumbing of all commands: parser, usage errors, argument types, input, output."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
@@ -16,21 +17,21 @@ SERVICE_PACKAGES = frozenset(
 )
 
 REPLAY_TIME = 1_700_000_000
-"""When a replayed response says that it was made: its output must not change from run to run."""
+"""`created_at` of a replayed response, in seconds: output must not change from run to run."""
 
 
 class Commands(Protocol):
-    """Where a command adds its parser; what argparse calls subparsers."""
+    """The subparsers of argparse, to which a command adds its own."""
 
     def add_parser(self, name: str, *, help: str, description: str) -> Parser: ...
 
 
 class UsageError(Exception):
-    """The command line cannot be followed; the text is the sentence to print."""
+    """The command line is invalid; the text is the sentence to print."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose mistakes are sentences, without the usage in front of them."""
+    """An argparse parser that raises UsageError instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -42,20 +43,32 @@ def add_dialect(parser: Parser) -> None:
         metavar="NAME",
         default="base",
         type=dialect,
-        help="what the upstream speaks (default: base): " + ", ".join(translator.DIALECTS),
+        help="dialect of the upstream (default: base): " + ", ".join(translator.DIALECTS),
     )
 
 
 def dialect(name: str) -> str:
-    """A dialect's name, as an argparse type."""
+    """An argparse type: the name of a dialect."""
     if name not in translator.DIALECTS:
         known = ", ".join(translator.DIALECTS)
         raise argparse.ArgumentTypeError(f'there is no dialect "{name}"; known: {known}')
     return name
 
 
+def whole_number(what: str, lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a number within bounds; `what` describes it in the error."""
+
+    def number(text: str) -> int:
+        value = int(text) if text.isascii() and text.isdigit() else None
+        if value is None or value < lowest or (highest is not None and value > highest):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return number
+
+
 def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
-    """The error to raise when the service cannot be imported."""
+    """The error to raise when an import of the service fails."""
     package = (error.name or "").partition(".")[0]
     if package not in SERVICE_PACKAGES:
         return error
@@ -65,7 +78,7 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
 
 
 def translation(request: bytes, dialect: str) -> translator.Translation:
-    """A translation whose ids are counted and whose time stands still."""
+    """A translation with counted ids and a fixed time."""
     count = itertools.count(1)
     return translator.Translation(
         request,
@@ -77,14 +90,14 @@ def translation(request: bytes, dialect: str) -> translator.Translation:
     )
 
 
-def sentence(error: translator.InvalidRequest) -> str:
-    """A refused request in one line: the field, and what is wrong with it."""
+def one_line(error: translator.InvalidRequest) -> str:
+    """The error of an invalid request: its field and its message."""
     where = f"{error.param}: " if error.param else ""
     return f"{where}{error.message}"
 
 
 def read(path: str) -> bytes:
-    """A file, or standard input for `-`; raises UsageError."""
+    """The bytes of a file, or of standard input for `-`; raises UsageError."""
     if path == "-":
         return sys.stdin.buffer.read()
     try:
@@ -94,7 +107,7 @@ def read(path: str) -> bytes:
 
 
 def write(output: bytes) -> None:
-    """Bytes as they are: a terminal's encoding must not touch JSON."""
+    """Write bytes to standard output: a terminal's encoding must not change JSON."""
     sys.stdout.flush()
     out: BinaryIO = sys.stdout.buffer
     out.write(output)

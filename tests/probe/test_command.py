@@ -16,13 +16,13 @@ import pytest
 
 from translator.__main__ import main
 from translator.dialects import DIALECTS
-from translator.probe import report as service
-from translator.probe.notebook import CouldNotAsk
+from translator.probe import run as service
 from translator.probe.report import Report, as_json
-from translator.service.config.settings import read_table
+from translator.probe.state import ProbeFailed
+from translator.service.config.loading import read_table
 
 from . import scripted, upstreams
-from .asking import ask
+from .probing import run_probe
 
 
 @contextmanager
@@ -93,8 +93,8 @@ def test_the_command_prints_settings_that_the_service_takes(
     }
     assert read_table(table, {"UP_KEY": "x"}).upstreams["mine"].dialect == "vllm"
     assert "# closest dialect: vllm (" in out
-    assert "it was refused: “Unknown parameter: 'parallel_tool_calls'”" in out
-    assert "   2 a first answer: taken" in err
+    assert "it was rejected: “Unknown parameter: 'parallel_tool_calls'”" in out
+    assert "   2 first answer: accepted" in err
     file = tmp_path / "settings.toml"
     file.write_text(out)
     with listening(upstream) as url:  # now with these settings
@@ -122,7 +122,7 @@ def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_command_takes_an_upstream_of_a_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With its own headers, and a model by the id that clients use."""
+    """With its headers, and a model by its id for clients."""
     upstream = upstreams.Ollama()
     file = tmp_path / "settings.toml"
     with listening(upstream) as url:
@@ -135,14 +135,14 @@ def test_the_command_takes_an_upstream_of_a_file(
         assert main([*words, "small"]) == 0
         out, _ = capsys.readouterr()
         assert tomllib.loads(out)["upstreams"]["a"]["dialect"] == "ollama"
-        assert f"# its key and headers: as in {file}\n" in out
+        assert f"# key and headers: as in {file}\n" in out
         assert upstream.authorizations[-1] == "Basic c2VjcmV0"
         assert "c2VjcmV0" not in out
         assert main([*words, "large"]) == 2
     assert 'there is no "large" in the --config file; known: small' in capsys.readouterr().err
 
 
-def test_the_command_says_in_one_sentence_why_it_could_not_ask(
+def test_the_command_reports_a_failure_in_one_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     upstream = upstreams.Vllm()
@@ -151,7 +151,7 @@ def test_the_command_says_in_one_sentence_why_it_could_not_ask(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "translator: The upstream knows no model Qwen; among those that it lists: Qwen/Qwen3-32B.\n"
+        "translator: The upstream has no model Qwen; the models that it lists include Qwen/Qwen3-32B.\n"
     )
 
 
@@ -179,11 +179,12 @@ def test_help_tells_every_option_with_its_default(capsys: pytest.CaptureFixture[
         main(["probe", "--help"])
     told = capsys.readouterr().out.split("\n  --")[1:]
     for text in (" ".join(text.split()) for text in told):
-        assert "(default: " in text or text.startswith("upstream URL"), text
+        optional = "(default: " in text or text.startswith("upstream URL")
+        assert optional or (text.startswith("model ID the model") and "(required)" in text), text
 
 
 def test_json_says_what_the_settings_say() -> None:
-    report = ask(upstreams.VllmWithoutParallel())
+    report = run_probe(upstreams.VllmWithoutParallel())
     told = as_json(report, name="up", api_key_env="UP_KEY")
     assert told["overrides"] == {"images": False, "parallel_tool_calls": False}
     disagreeing = {finding["fact"] for finding in told["findings"] if not finding["agrees"]}
@@ -195,7 +196,7 @@ def test_the_bounds_are_those_that_the_help_tells(monkeypatch: pytest.MonkeyPatc
 
     async def fake(*_words: object, **bounds: Any) -> Report:
         given.append(bounds)
-        raise CouldNotAsk("enough")
+        raise ProbeFailed("enough")
 
     monkeypatch.setattr(service, "probe", fake)
     assert main(["probe", "--upstream", "http://127.0.0.1:9", "--model", "m"]) == 1

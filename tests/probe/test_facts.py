@@ -1,4 +1,4 @@
-"""What `translator probe` takes for a fact, and what a fact contradicts."""
+"""Findings of the probe: what counts as one, and which dialects it contradicts."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import pytest
 from translator.dialects import DIALECTS, Dialect
 from translator.dialects.think_tags import Tags
 from translator.probe.findings import (
-    Carries,
-    Choice,
+    EffortFieldRejected,
+    EffortRejected,
+    ExtraFields,
+    FactValue,
     Finding,
-    Is,
-    Member,
-    NoEffortField,
-    NotSent,
-    Replays,
-    Schemas,
-    Switched,
-    Tagged,
-    Thinks,
+    ReasoningReplay,
+    SchemaLimit,
+    SetMember,
+    ThinkingSwitch,
+    ThinksByDefault,
+    ThinkTags,
+    ToolChoice,
     contradicted,
     corrected,
 )
-from translator.probe.report import as_settings
+from translator.probe.report import TAKEN, as_settings
 from translator.probe.verdict import ranked
 
 from . import scripted, upstreams
-from .asking import HOST, about_schemas, ask, facts_about
-from .scripted import JSON, Said, openai_error
+from .probing import HOST, about_schemas, facts_about, run_probe
+from .scripted import JSON, ModelOutput, openai_error
 
-# --- what counts as a fact ------------------------------------------------------------------------
+# --- what counts as a finding ------------------------------------------------------------------------
 
 
 class Interrupting(upstreams.Vllm):
-    """Answers one question with an error that has nothing to do with it."""
+    """Answers one request with an unrelated error."""
 
     def __init__(self, wanted: Callable[[JSON], bool], refusal: scripted.Refusal) -> None:
         super().__init__()
@@ -68,36 +68,34 @@ class Interrupting(upstreams.Vllm):
         (openai_error(408, "Request timed out"), "the upstream failed"),
     ],
 )
-def test_an_error_that_says_nothing_of_the_question_is_no_fact(
-    refusal: scripted.Refusal, reason: str
-) -> None:
-    report = ask(Interrupting(about_schemas, refusal))
+def test_an_unrelated_error_is_no_finding(refusal: scripted.Refusal, reason: str) -> None:
+    report = run_probe(Interrupting(about_schemas, refusal))
     assert reason in report.unknown["json_schema"]
     assert "response_formats: not json_schema" not in facts_about(report, "response_formats")
     assert "response_formats: json_schema" not in facts_about(report, "response_formats")
     assert report.best.name == "vllm"
 
 
-def test_a_refusal_in_words_is_a_fact_with_its_words_as_evidence() -> None:
+def test_a_rejection_is_a_finding_with_its_message_as_evidence() -> None:
     refusal = openai_error(400, "guided decoding is not compiled in")
-    report = ask(Interrupting(about_schemas, refusal))
+    report = run_probe(Interrupting(about_schemas, refusal))
     assert "response_formats: not json_schema" in facts_about(report, "response_formats")
     assert report.best.overrides["response_formats"] == ["json_object"]
     text = as_settings(report, name="up", api_key_env=None)
-    assert "# json_schema was refused: “guided decoding is not compiled in”\n" in text
+    assert "# json_schema was rejected: “guided decoding is not compiled in”\n" in text
 
 
-def test_a_model_that_does_not_do_as_it_is_told_is_not_seen_rather_than_false() -> None:
-    """It calls nothing, follows no schema, and overlooks the picture, and refuses none of it."""
+def test_an_effect_that_is_not_seen_proves_nothing() -> None:
+    """It makes no call, follows no schema and ignores the image, but rejects nothing."""
 
     class Unwilling(scripted.Upstream):
         reads_formats = frozenset()
         sees = False
 
-        def obey(self, body: JSON) -> Said:
+        def obey(self, body: JSON) -> ModelOutput:
             return super().obey({k: v for k, v in body.items() if k != "tools"})
 
-    report = ask(Unwilling())
+    report = run_probe(Unwilling())
     assert facts_about(report, "tool_choices", "parallel_tool_calls", "images") == [
         # A choice that does not exist was taken too: so the field is not read.
         "tool_choices: not required",
@@ -108,16 +106,16 @@ def test_a_model_that_does_not_do_as_it_is_told_is_not_seen_rather_than_false() 
         assert report.unknown[topic].startswith("not seen: "), topic
 
 
-def test_an_answer_that_was_cut_tells_nothing() -> None:
-    """A model that needs more tokens for its thoughts than it is given."""
+def test_a_truncated_answer_proves_nothing() -> None:
+    """A model that needs more tokens for its reasoning than the limit allows."""
 
     class Endless(upstreams.Vllm):
-        def say(self, body: JSON) -> Said:
-            return Said(reasoning=scripted.THOUGHT * 200, finish="length")
+        def say(self, body: JSON) -> ModelOutput:
+            return ModelOutput(reasoning=scripted.THOUGHT * 200, finish="length")
 
-    report = ask(Endless())
-    told = {finding.fact for finding in report.findings}
-    assert told <= {
+    report = run_probe(Endless())
+    facts = {finding.fact for finding in report.findings}
+    assert facts <= {
         "thinks_by_default",
         "stream_usage",
         "thinks_only_streaming",
@@ -131,10 +129,10 @@ def test_an_answer_that_was_cut_tells_nothing() -> None:
 
 def test_an_empty_answer_does_not_show_that_thinking_is_off() -> None:
     class Empty(upstreams.Vllm):
-        def say(self, body: JSON) -> Said:
-            return Said(finish="length") if "enable_thinking" in body else super().say(body)
+        def say(self, body: JSON) -> ModelOutput:
+            return ModelOutput(finish="length") if "enable_thinking" in body else super().say(body)
 
-    [switched] = [f for f in ask(Empty()).findings if isinstance(f, Switched)]
+    [switched] = [f for f in run_probe(Empty()).findings if isinstance(f, ThinkingSwitch)]
     assert [next(iter(fields)) for fields in switched.works] == ["chat_template_kwargs"]
 
 
@@ -142,19 +140,21 @@ def test_a_short_answer_does_not_show_that_a_limit_is_ignored() -> None:
     class Terse(upstreams.Vllm):
         reads_limits = frozenset({"max_tokens"})
 
-        def obey(self, body: JSON) -> Said:
-            said = super().obey(body)
-            return Said(text="One.") if said.text == scripted.NUMBERS else said
+        def obey(self, body: JSON) -> ModelOutput:
+            output = super().obey(body)
+            return ModelOutput(text="One.") if output.text == scripted.NUMBERS else output
 
     class Ignoring(upstreams.Vllm):
         reads_limits = frozenset({"max_tokens"})
 
-    assert facts_about(ask(Terse()), "max_tokens_field") == []
-    assert facts_about(ask(Ignoring()), "max_tokens_field") == ['max_tokens_field = "max_tokens"']
+    assert facts_about(run_probe(Terse()), "max_tokens_field") == []
+    assert facts_about(run_probe(Ignoring()), "max_tokens_field") == [
+        'max_tokens_field = "max_tokens"'
+    ]
 
 
 def test_it_hangs_up_where_the_beginning_of_an_answer_is_enough() -> None:
-    """An answer that would never end is read as long as it takes to see that one came."""
+    """An endless answer is read only until its first output."""
     read: list[int] = []
 
     class Endless(httpx.AsyncByteStream):
@@ -170,25 +170,27 @@ def test_it_hangs_up_where_the_beginning_of_an_answer_is_enough() -> None:
                 return httpx.Response(200, stream=Endless())
             return response
 
-    report = ask(Talking())
-    assert "System messages are taken in every place." in report.notes
+    report = run_probe(Talking())
+    assert "System messages are accepted anywhere." in report.notes
     assert 0 < len(read) < 10
 
 
 def test_a_forced_call_that_was_cut_off_is_not_taken_for_none() -> None:
     class Cut(upstreams.Ollama):
-        def say(self, body: JSON) -> Said:
-            said = super().say(body)
-            return Said(said.reasoning, "", [], "length") if "tool_choice" in body else said
+        def say(self, body: JSON) -> ModelOutput:
+            output = super().say(body)
+            return (
+                ModelOutput(output.reasoning, "", [], "length") if "tool_choice" in body else output
+            )
 
-    report = ask(Cut())
+    report = run_probe(Cut())
     assert "tool_choices: not required" not in facts_about(report, "tool_choices")
     assert report.unknown["tool_choice required"] == (
         "not seen: the answer was cut at the token limit"
     )
 
 
-def test_thinking_that_comes_and_goes_tells_no_way_to_switch_it_off() -> None:
+def test_occasional_thinking_shows_no_way_to_switch_it_off() -> None:
     class Moody(upstreams.Vllm):
         def thinks(self, body: JSON) -> bool:
             return not (
@@ -202,42 +204,46 @@ def test_thinking_that_comes_and_goes_tells_no_way_to_switch_it_off() -> None:
                 }
             )
 
-    report = ask(Moody())
+    report = run_probe(Moody())
     assert facts_about(report, "efforts") == []
-    assert any("at times only" in note for note in report.notes)
+    assert any("only sometimes" in note for note in report.notes)
 
 
 def test_a_call_in_spite_of_none_shows_that_the_choice_is_not_read() -> None:
-    assert "tool_choices: not none" in facts_about(ask(upstreams.Ollama()), "tool_choices")
-    assert "tool_choices: none" in facts_about(ask(upstreams.Vllm()), "tool_choices")
+    assert "tool_choices: not none" in facts_about(run_probe(upstreams.Ollama()), "tool_choices")
+    assert "tool_choices: none" in facts_about(run_probe(upstreams.Vllm()), "tool_choices")
 
 
-def test_a_choice_that_is_refused_while_it_thinks_is_asked_again_without() -> None:
-    assert facts_about(ask(upstreams.DeepSeek()), "tool_choices", "tool_choices_thinking") == [
+def test_a_choice_rejected_while_thinking_is_sent_again_without() -> None:
+    assert facts_about(
+        run_probe(upstreams.DeepSeek()), "tool_choices", "tool_choices_thinking"
+    ) == [
         "tool_choices_thinking: not required",
         "tool_choices: required",
         "tool_choices_thinking: not named",
         "tool_choices: named",
         "tool_choices: none",
     ]
-    assert "tool_choices: not required" in facts_about(ask(upstreams.DashScope()), "tool_choices")
+    assert "tool_choices: not required" in facts_about(
+        run_probe(upstreams.DashScope()), "tool_choices"
+    )
 
 
 def test_a_correction_is_given_its_evidence_once() -> None:
     """Also where one finding corrects two facts."""
-    report = ask(upstreams.Mistral(), only="vllm")
+    report = run_probe(upstreams.Mistral(), only="vllm")
     assert {"tool_choices", "call_ids", "reasoning_replay"} & report.best.overrides.keys()
     _, _, section = as_settings(report, name="up", api_key_env=None).partition("[upstreams.up]")
     comments = [line for line in section.splitlines() if line.startswith("#")]
     assert sorted(comments) == sorted(f"# {f.evidence}" for f in report.best.contradicted)
 
-    report = ask(upstreams.Vllm(), only="mistral")
+    report = run_probe(upstreams.Vllm(), only="mistral")
     assert {"reasoning_replay", "reasoning_field"} <= report.best.overrides.keys()
     text = as_settings(report, name="up", api_key_env=None)
     assert text.count("reasoning made the prompt") == 2  # among what was seen, and beside the fact
 
 
-def test_a_refusal_that_names_nothing_is_traced_by_asking_for_each_thing_alone() -> None:
+def test_after_a_rejection_that_names_nothing_each_feature_is_sent_alone() -> None:
     class Vague(upstreams.OpenAI):
         def check(self, body: JSON) -> None:
             super().check(body)
@@ -245,13 +251,13 @@ def test_a_refusal_that_names_nothing_is_traced_by_asking_for_each_thing_alone()
             if ("tool", "user") in itertools.pairwise(roles):
                 raise openai_error(400, "Bad request")
 
-    report = ask(Vague())
-    assert report.best.right.answer_between_tool_and_user
+    report = run_probe(Vague())
+    assert report.best.corrected.answer_between_tool_and_user
     assert facts_about(report, "call_ids", "content_beside_calls", "extra_content_required") == [
         'call_ids = "as_is"'
     ]
     assert facts_about(report, "reasoning_required") == ["reasoning_required = false"]
-    assert report.check == "taken"
+    assert report.agent_turn == TAKEN
 
 
 def test_required_may_have_another_name() -> None:
@@ -261,24 +267,24 @@ def test_required_may_have_another_name() -> None:
             if body.get("tool_choice") == "required":
                 raise openai_error(422, "tool_choice: Input should be 'auto', 'none' or 'any'")
 
-    report = ask(OwnWord())
+    report = run_probe(OwnWord())
     assert facts_about(report, "required_word") == ['required_word = "any"']
-    assert report.best.right.required_word == "any"
-    assert "required" in report.best.right.tool_choices
+    assert report.best.corrected.required_word == "any"
+    assert "required" in report.best.corrected.tool_choices
 
 
 def test_a_schema_that_makes_calls_impossible_cannot_stand_beside_tools() -> None:
-    report = ask(upstreams.Fireworks())
+    report = run_probe(upstreams.Fireworks())
     assert facts_about(report, "response_format_with_tools") == [
         "response_format_with_tools = false"
     ]
-    assert facts_about(ask(upstreams.Vllm()), "response_format_with_tools") == [
+    assert facts_about(run_probe(upstreams.Vllm()), "response_format_with_tools") == [
         "response_format_with_tools = true"
     ]
 
 
-def test_what_only_the_agents_turn_shows_is_learned_from_its_refusal() -> None:
-    """Effort by one name is refused for some levels: the corrected dialect is tried once more."""
+def test_a_rejected_agent_turn_adds_findings() -> None:
+    """Some levels of effort are rejected: the corrected dialect is sent once more."""
 
     class NoMedium(upstreams.Fireworks):
         def check(self, body: JSON) -> None:
@@ -287,10 +293,10 @@ def test_what_only_the_agents_turn_shows_is_learned_from_its_refusal() -> None:
                 raise self.invalid(f"Invalid reasoning effort: {body['reasoning_effort']}")
 
     behind = NoMedium()
-    report = ask(behind)
+    report = run_probe(behind)
     assert report.best.name == "fireworks"
-    assert report.check == "taken"
-    assert "medium" not in report.best.right.efforts
+    assert report.agent_turn == TAKEN
+    assert "medium" not in report.best.corrected.efforts
     assert behind.bodies[-1]["reasoning_effort"] == "high"
 
 
@@ -301,8 +307,8 @@ def test_a_field_of_effort_that_is_not_known_is_sent_at_no_level() -> None:
             if "reasoning_effort" in body:
                 raise self.bad(400, "Unknown parameter: 'reasoning_effort'")
 
-    report = ask(NoEffort(), only="vllm")
-    assert report.check == "taken"
+    report = run_probe(NoEffort(), only="vllm")
+    assert report.agent_turn == TAKEN
     by_template = {"enable_thinking": True, "thinking": True}
     assert report.best.overrides["efforts"] == {
         "none": {"chat_template_kwargs": dict.fromkeys(by_template, False)},
@@ -315,21 +321,21 @@ def test_a_field_of_effort_that_is_not_known_is_sent_at_no_level() -> None:
         def thinks(self, body: JSON) -> bool:
             return False
 
-    report = ask(NotThinking(), only="vllm")
-    assert report.check == "taken"
+    report = run_probe(NotThinking(), only="vllm")
+    assert report.agent_turn == TAKEN
     assert facts_about(report, "efforts")[-1] == "efforts: no reasoning_effort"
-    assert report.best.right.efforts["medium"] == {"chat_template_kwargs": by_template}
+    assert report.best.corrected.efforts["medium"] == {"chat_template_kwargs": by_template}
 
 
-def test_a_fact_of_the_model_tells_no_dialects_apart() -> None:
-    """A model without eyes is no other upstream, and its thinking matters only where it is asked."""
-    blind = Is(name="images", values=(False,), evidence="", weak=True)
+def test_a_fact_of_the_model_does_not_rank_dialects() -> None:
+    """A model without vision is no other dialect; its thinking counts only where a fact depends on it."""
+    blind = FactValue(name="images", values=(False,), evidence="", weak=True)
     fits = ranked([blind], model="m", base_url=HOST)
     assert (fits[0].name, fits[0].distance) == ("base", 0)
     assert fits[0].overrides == {"images": False}
-    thinks = Thinks(by_default=True, evidence="")
-    assert thinks.holds(DIALECTS["vllm"])
-    assert not thinks.holds(Dialect(name="x", reasoning_required=True))
+    thinks = ThinksByDefault(by_default=True, evidence="")
+    assert thinks.agrees(DIALECTS["vllm"])
+    assert not thinks.agrees(Dialect(name="x", reasoning_required=True))
 
 
 # --- findings -------------------------------------------------------------------------------------
@@ -340,67 +346,77 @@ THINK = ("<think>", "</think>")
 LATE = Dialect(name="late", think_tags=Tags(opened_by_template=True))
 FINDINGS: list[tuple[Finding, Dialect | str, Dialect | str]] = [
     # the finding, a dialect that agrees, a dialect that does not
-    (Is(name="images", values=(False,), evidence=""), "deepseek", "base"),
+    (FactValue(name="images", values=(False,), evidence=""), "deepseek", "base"),
     (
-        Is(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
+        FactValue(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
         "vllm",
         "base",
     ),
     (
-        Is(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
+        FactValue(name="system_messages", values=("merge_leading", "demote_later"), evidence=""),
         "tgi",
         "base",
     ),
-    (Thinks(by_default=True, evidence=""), "deepseek", Dialect(name="x", reasoning_required=True)),
-    (Thinks(by_default=True, evidence=""), "vllm", "dashscope"),
-    (Member(name="refused", member="temperature", there=True, evidence=""), "moonshot", "base"),
-    (Member(name="refused", member="logprobs", there=False, evidence=""), "base", "groq"),
-    (Choice(kind="required", taken=False, when="thinking", evidence=""), "deepseek", "base"),
-    (Choice(kind="required", taken=False, when="always", evidence=""), "zai", "deepseek"),
-    (Choice(kind="required", taken=True, when="always", evidence=""), "base", "deepseek"),
-    (Choice(kind="named", taken=True, when="not thinking", evidence=""), "deepseek", "zai"),
-    (Tagged(pair=THINK, evidence=""), "together", "base"),
-    (Tagged(pair=THINK, evidence=""), "together", LATE),
-    (Tagged(pair=("<thought>", "</thought>"), evidence=""), "gemini", "together"),
-    (Tagged(pair=THINK, opened_by_template=True, evidence=""), LATE, "together"),
-    (Tagged(pair=THINK, stray_close=True, evidence=""), "minimax", "together"),
     (
-        Switched(level="none", works=[OFF], instead={"none": OFF}, evidence=""),
+        ThinksByDefault(by_default=True, evidence=""),
+        "deepseek",
+        Dialect(name="x", reasoning_required=True),
+    ),
+    (ThinksByDefault(by_default=True, evidence=""), "vllm", "dashscope"),
+    (
+        SetMember(name="refused", member="temperature", present=True, evidence=""),
+        "moonshot",
+        "base",
+    ),
+    (SetMember(name="refused", member="logprobs", present=False, evidence=""), "base", "groq"),
+    (ToolChoice(kind="required", accepted=False, when="thinking", evidence=""), "deepseek", "base"),
+    (ToolChoice(kind="required", accepted=False, when="always", evidence=""), "zai", "deepseek"),
+    (ToolChoice(kind="required", accepted=True, when="always", evidence=""), "base", "deepseek"),
+    (ToolChoice(kind="named", accepted=True, when="not thinking", evidence=""), "deepseek", "zai"),
+    (ThinkTags(pair=THINK, evidence=""), "together", "base"),
+    (ThinkTags(pair=THINK, evidence=""), "together", LATE),
+    (ThinkTags(pair=("<thought>", "</thought>"), evidence=""), "gemini", "together"),
+    (ThinkTags(pair=THINK, opened_by_template=True, evidence=""), LATE, "together"),
+    (ThinkTags(pair=THINK, stray_close=True, evidence=""), "minimax", "together"),
+    (
+        ThinkingSwitch(level="none", works=[OFF], instead={"none": OFF}, evidence=""),
         "deepseek",
         "fireworks",
     ),
     (
-        Switched(level="none", works=[OFF, NONE], instead={"none": OFF}, evidence=""),
+        ThinkingSwitch(level="none", works=[OFF, NONE], instead={"none": OFF}, evidence=""),
         "ollama",
         "together",
     ),
-    (NotSent(level="none", ways=[NONE, OFF], evidence=""), "together", "fireworks"),
-    (NoEffortField(name="reasoning_effort", evidence=""), "together", "fireworks"),
-    (Replays(fields={"reasoning_content": "read"}, evidence=""), "fireworks", "mistral"),
-    (Replays(fields={"reasoning_content": "read"}, evidence=""), "base", "ollama"),
+    (EffortRejected(level="none", ways=[NONE, OFF], evidence=""), "together", "fireworks"),
+    (EffortFieldRejected(name="reasoning_effort", evidence=""), "together", "fireworks"),
+    (ReasoningReplay(fields={"reasoning_content": "read"}, evidence=""), "fireworks", "mistral"),
+    (ReasoningReplay(fields={"reasoning_content": "read"}, evidence=""), "base", "ollama"),
     (
-        Replays(
+        ReasoningReplay(
             fields={"reasoning": "read", "reasoning_content": "ignored"},
-            came_in="reasoning",
+            source_field="reasoning",
             evidence="",
         ),
         "vllm",
         "deepseek",
     ),
     (
-        Replays(fields={"reasoning_content": "taken", "reasoning": "refused"}, evidence=""),
+        ReasoningReplay(fields={"reasoning_content": "taken", "reasoning": "refused"}, evidence=""),
         "fireworks",
         "base",
     ),
     (
-        Replays(fields={"reasoning_content": "refused", "reasoning": "refused"}, evidence=""),
+        ReasoningReplay(
+            fields={"reasoning_content": "refused", "reasoning": "refused"}, evidence=""
+        ),
         "mistral",
         "ollama",
     ),
-    (Carries(fields={"reasoning_split": True}, evidence=""), "minimax", "base"),
-    (Schemas(evidence=""), "moonshot", "mistral"),
-    (Schemas(keyword="$schema", evidence=""), "mistral", "lm_studio"),
-    (Schemas(keyword="$schema", evidence=""), "gemini", "base"),
+    (ExtraFields(fields={"reasoning_split": True}, evidence=""), "minimax", "base"),
+    (SchemaLimit(evidence=""), "moonshot", "mistral"),
+    (SchemaLimit(keyword="$schema", evidence=""), "mistral", "lm_studio"),
+    (SchemaLimit(keyword="$schema", evidence=""), "gemini", "base"),
 ]
 
 
@@ -408,7 +424,7 @@ FINDINGS: list[tuple[Finding, Dialect | str, Dialect | str]] = [
 def test_a_finding_knows_which_dialects_it_contradicts(
     finding: Finding, agrees: Dialect | str, differs: Dialect | str
 ) -> None:
-    """And corrects those, and no others."""
+    """And corrects only those."""
     right = DIALECTS[agrees] if isinstance(agrees, str) else agrees
     wrong = DIALECTS[differs] if isinstance(differs, str) else differs
     assert contradicted(right, [finding]) == []

@@ -1,4 +1,4 @@
-"""Whatever is planted, none of it is in the log, in the metrics, in spans or in `/readyz`."""
+"""Marked secrets and conversation text appear in no log, metric, span, or `/readyz`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 PATH = "/v1/responses"
 PLANTED = "pl4nt3d"
-"""Part of everything that must not be seen."""
+"""A marker in all values that must not appear."""
 
 ASK: dict[str, Any] = {
     "model": "small",
@@ -57,7 +57,7 @@ HEADERS = {
 
 
 async def answer(call: Call) -> None:
-    """Each call another way to say what must not be repeated."""
+    """Answer each call with the marker in another place."""
     message = {"error": {"message": f"{PLANTED} message", "param": None}}
     n = len(call.body) and int(call.headers.get("x-n", "0"))
     match n % 5:
@@ -79,7 +79,7 @@ async def answer(call: Call) -> None:
             call.drop()
 
 
-async def test_nothing_that_is_planted_is_seen(upstream: ScriptedUpstream) -> None:
+async def test_no_marked_value_appears(upstream: ScriptedUpstream) -> None:
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -90,13 +90,13 @@ async def test_nothing_that_is_planted_is_seen(upstream: ScriptedUpstream) -> No
     for log in logs:
         root.addHandler(log.where)
 
-    asked = 0
+    calls = 0
 
     async def script(call: Call) -> None:
-        nonlocal asked
-        call.headers["x-n"] = str(asked)
-        asked += 1
-        if b'"stream":true' not in call.body.replace(b" ", b"") and asked % 2:
+        nonlocal calls
+        call.headers["x-n"] = str(calls)
+        calls += 1
+        if b'"stream":true' not in call.body.replace(b" ", b"") and calls % 2:
             await call.answer(COMPLETION)
         else:
             await answer(call)
@@ -109,7 +109,7 @@ async def test_nothing_that_is_planted_is_seen(upstream: ScriptedUpstream) -> No
         upstream={"headers": {"x-team": f"{PLANTED}-team"}},
         retries=0,
     )
-    seen: list[str] = []
+    output: list[str] = []
     try:
         async with (
             serving(settings, observe=Spans(provider)) as base,
@@ -131,18 +131,18 @@ async def test_nothing_that_is_planted_is_seen(upstream: ScriptedUpstream) -> No
             ) as socket:
                 await socket.send(json.dumps({"type": "response.create"} | ASK))
                 await bounded(socket.recv())
-            seen.append((await client.get("/metrics")).text)
-            seen.append((await client.get("/readyz")).text)
+            output.append((await client.get("/metrics")).text)
+            output.append((await client.get("/readyz")).text)
     finally:
         root.setLevel(before)
         for log in logs:
             root.removeHandler(log.where)
         provider.shutdown()
     spans = memory.get_finished_spans()
-    seen += [span.to_json() for span in spans]
-    seen += [line for log in logs for line in log.lines]
+    output += [span.to_json() for span in spans]
+    output += [line for log in logs for line in log.lines]
     assert len(spans) > 30
     assert all(len(log.lines) >= 18 for log in logs)
-    assert [text for text in seen if PLANTED in text] == []
+    assert [text for text in output if PLANTED in text] == []
     received = [call.headers for call in upstream.calls]
     assert all(f"{PLANTED}-operator" in headers["authorization"] for headers in received)

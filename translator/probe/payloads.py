@@ -1,8 +1,8 @@
-"""What an unknown upstream is asked: words, tools, and messages, as data.
+"""Payloads of the probe's requests: messages, tools, schemas and parameters, as data.
 
-Every question is small, and its answer shows whether it was understood. So a question asks for what
-the model would not do by itself (a number of zebras in an answer about a capital), or for what it
-would do at once (look the weather up) while a field forbids it.
+Every request is small, and the reply shows whether a field had an effect. So a request asks for
+something the model would not do by itself (a number of zebras in an answer about a capital), or for
+something it would do at once (look up the weather) while a field forbids it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from msgspec import Struct
 Fields = dict[str, Any]
 
 MAX_TOKENS = 1024
-"""The limit of each answer, in tokens. The questions need a few dozen; models that cannot help
-thinking need several hundred before they say them, and some upstreams refuse less."""
+"""The limit of each reply, in tokens. The answers need a few dozen; models that always think need
+several hundred before them, and some upstreams reject a lower limit."""
 
 FEW_TOKENS = 16
-"""A limit that cuts the answer to `COUNTING` off, in tokens."""
+"""A limit that truncates the reply to `COUNTING`, in tokens."""
 
 
-class Question(Struct, frozen=True):
-    """One chat request.
+class ProbeRequest(Struct, frozen=True):
+    """One chat request, and the name of what it tests.
 
-    `topic` says in a few words what is asked about. `whole`: the answer is read to its end;
-    otherwise only until something of it has come, which shows that the request was taken.
+    `whole`: the reply is read to its end; otherwise only until its first output, which shows that
+    the request was accepted.
     """
 
     topic: str
@@ -49,22 +49,22 @@ ARITHMETIC = [user("What is 17 times 23? Work it out, then answer with the numbe
 GREETING = [user("Say hello.")]
 COUNTING = [user("Count from 1 to 60 in English words, one number on each line.")]
 MANY_CHARACTERS = 200
-"""An answer to `COUNTING` that is longer was not held to `FEW_TOKENS`."""
+"""A longer reply to `COUNTING` ignored the limit of `FEW_TOKENS`."""
 
 # --- roles ----------------------------------------------------------------------------------------
 
-SECRET_WORD = "PINEAPPLE"  # told to every upstream  # nosec B105
+PASSWORD = "PINEAPPLE"  # no secret: sent to every upstream  # nosec B105
 DEVELOPER = [
     {
         "role": "developer",
-        "content": f"Whatever you are asked, answer with the single word {SECRET_WORD}.",
+        "content": f"Whatever you are asked, answer with the single word {PASSWORD}.",
     },
     user("How are you?"),
 ]
 
 
 def system_messages(where: Collection[str]) -> list[Fields]:
-    """Messages with a second system message `leading`, or one `later`, or both."""
+    """Messages with a second `leading` system message, a `later` one, or both."""
     messages = [system("You answer briefly.")]
     if "leading" in where:
         messages.append(system("You are polite."))
@@ -92,7 +92,7 @@ JSON_SCHEMA: Fields = {
         },
     },
 }
-# Some upstreams refuse `json_object` when no message has the word in it.
+# Some upstreams reject `json_object` when no message contains the word JSON.
 NOT_ABOUT_JSON = [user("Say hello. (That JSON is mentioned here has no meaning.)")]
 JSON_OBJECT: Fields = {"type": "json_object"}
 
@@ -107,18 +107,18 @@ WEATHER = [
 ]
 
 
-def tool(more: Collection[str] = ()) -> Fields:
-    """The tool, with what some upstreams refuse: `strict`, `type list`, `$schema`."""
-    city: Fields = {"type": ["string", "null"] if "type list" in more else "string"}
+def tool(features: Collection[str] = ()) -> Fields:
+    """The tool, with features that some upstreams reject: `strict`, `type list`, `$schema`."""
+    city: Fields = {"type": ["string", "null"] if "type list" in features else "string"}
     parameters: Fields = {"type": "object", "properties": {"city": city}, "required": ["city"]}
-    if "$schema" in more:
+    if "$schema" in features:
         parameters = {"$schema": "http://json-schema.org/draft-07/schema#", **parameters}
     function: Fields = {
         "name": TOOL,
         "description": "Tells the weather in a city.",
         "parameters": parameters,
     }
-    if "strict" in more:
+    if "strict" in features:
         parameters["additionalProperties"] = False
         function["strict"] = True
     return {"type": "function", "function": function}
@@ -136,7 +136,7 @@ REASONING = (
     "one call will do, because only a single city was named in the question."
 )
 MIN_REASONING_TOKENS = 25
-"""`REASONING` has about sixty tokens: a prompt that grows by fewer does not hold it."""
+"""`REASONING` has about sixty tokens: a prompt that grows by fewer does not contain it."""
 
 ORDINARY_ID = "call_translator_probe_1"
 NINE_CHARACTERS = "probe0001"
@@ -144,24 +144,24 @@ DETAILS = [{"type": "reasoning.text", "text": "It has to be looked up.", "index"
 SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 
 
-def history(liberties: Collection[str], **assistant: Any) -> list[Fields]:  # noqa: ANN401 - JSON
-    """A conversation in which the tool was called, with the liberties that Chat Completions gives.
+def history(features: Collection[str], **assistant: Any) -> list[Fields]:  # noqa: ANN401 - JSON
+    """A conversation with a tool call, using features that Chat Completions allows.
 
-    `id`: an id of any form. `user`: the user speaks directly behind a result. `bare`: no `content`
-    beside a call. `unreasoned`: no reasoning beside it. `unsigned`: no signature on it. `assistant`
-    are more fields of the message that calls.
+    `id`: a call id of any format. `user`: a user message directly after the tool message. `bare`: a
+    call without `content`. `unreasoned`: a call without reasoning. `unsigned`: a call without a
+    signature. `assistant` holds more fields of the message with the call.
     """
-    call_id = ORDINARY_ID if "id" in liberties else NINE_CHARACTERS
+    call_id = ORDINARY_ID if "id" in features else NINE_CHARACTERS
     function = {"name": TOOL, "arguments": '{"city": "Paris"}'}
     call: Fields = {"id": call_id, "type": "function", "function": function}
-    if "unsigned" not in liberties:
+    if "unsigned" not in features:
         call["extra_content"] = SIGNATURE
     calling: Fields = {"role": "assistant", "tool_calls": [call]}
-    if "bare" not in liberties:
+    if "bare" not in features:
         calling["content"] = ""
-    if "unreasoned" not in liberties:
+    if "unreasoned" not in features:
         calling["reasoning_content"] = REASONING
-    between = [] if "user" in liberties else [{"role": "assistant", "content": "It is mild."}]
+    between = [] if "user" in features else [{"role": "assistant", "content": "It is mild."}]
     return [
         user("What is the weather in Paris?"),
         calling | assistant,
@@ -171,38 +171,38 @@ def history(liberties: Collection[str], **assistant: Any) -> list[Fields]:  # no
     ]
 
 
-LIBERTIES = ("id", "user", "bare", "unreasoned", "unsigned")
+HISTORY_FEATURES = ("id", "user", "bare", "unreasoned", "unsigned")
 
 # --- images ---------------------------------------------------------------------------------------
 
 COLOUR = "red"
 SIDE = 64
-"""Width and height of the picture in pixels: some models refuse less than 32."""
+"""Width and height of the image in pixels: some models reject less than 32."""
 
 
-def _picture() -> str:
+def _image_url() -> str:
     """A red square, as a data URL."""
 
-    def part(name: bytes, content: bytes) -> bytes:
+    def png_chunk(name: bytes, content: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(name + content))
         return struct.pack(">I", len(content)) + name + content + check
 
     rows = (b"\0" + b"\xff\0\0" * SIDE) * SIDE
     png = (
         b"\x89PNG\r\n\x1a\n"
-        + part(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0))
-        + part(b"IDAT", zlib.compress(rows, 9))
-        + part(b"IEND", b"")
+        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0))
+        + png_chunk(b"IDAT", zlib.compress(rows, 9))
+        + png_chunk(b"IEND", b"")
     )
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-PICTURE = [
+IMAGE = [
     {
         "role": "user",
         "content": [
             {"type": "text", "text": "Which colour is this picture? Answer with one word."},
-            {"type": "image_url", "image_url": {"url": _picture()}},
+            {"type": "image_url", "image_url": {"url": _image_url()}},
         ],
     }
 ]
@@ -220,7 +220,7 @@ PARAMETERS: dict[str, tuple[Fields, str]] = {
     "prompt_cache_key": ({"prompt_cache_key": "translator"}, r"\bprompt_?cache_?key\b"),
     NO_SUCH_FIELD: ({NO_SUCH_FIELD: True}, rf"\b{NO_SUCH_FIELD}\b"),
 }
-"""Optional fields, and the words in which a refusal names each."""
+"""Optional fields by name, each with the pattern by which a rejection names it."""
 
 # --- thinking -------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ SWITCHES: dict[str, tuple[Fields, Fields]] = {
     "reasoning.enabled": ({"reasoning": {"enabled": False}}, {"reasoning": {"enabled": True}}),
     "reasoning.effort": ({"reasoning": {"effort": "none"}}, {"reasoning": {"effort": "high"}}),
 }
-"""Ways to switch thinking off, and the same to switch it on."""
+"""Fields that switch thinking off, and the same fields to switch it on."""
 
 TAGS = (
     ("<think>", "</think>"),
@@ -245,4 +245,4 @@ TAGS = (
     ("<reasoning>", "</reasoning>"),
 )
 SPLITTERS: tuple[Fields, ...] = ({"reasoning_split": True}, {"reasoning_format": "parsed"})
-"""Fields that make some upstreams give reasoning a field of its own, instead of tags."""
+"""Fields that make some upstreams move reasoning from tags to a field of its own."""

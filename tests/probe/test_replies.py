@@ -1,4 +1,4 @@
-"""How `translator probe` reads what comes."""
+"""Replies: how the probe parses answers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from translator.probe.verdict import marked
 from translator.wire.deltas import Usage
 
 from . import scripted, upstreams
-from .asking import ask, settings_of
-from .scripted import JSON, Said
+from .probing import run_probe, settings_of
+from .scripted import JSON, ModelOutput
 
 
 def read(*payloads: Any, tail: bytes = b"") -> Any:
@@ -32,11 +32,11 @@ def texts(*contents: str) -> list[JSON]:
     return [{"choices": [{"delta": {"content": content}}]} for content in contents]
 
 
-def test_a_stream_that_repeats_itself_is_told_from_one_that_goes_on() -> None:
-    assert read(*texts("a", "ab", "abc")).repeats
-    assert not read(*texts("a", "b", "c")).repeats
-    assert not read(*texts("a", "ab")).repeats  # once may be chance
-    assert not read(*texts("1", "12", "123", "4")).repeats
+def test_a_cumulative_stream_is_recognised() -> None:
+    assert read(*texts("a", "ab", "abc")).cumulative
+    assert not read(*texts("a", "b", "c")).cumulative
+    assert not read(*texts("a", "ab")).cumulative  # once may be chance
+    assert not read(*texts("1", "12", "123", "4")).cumulative
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_stream_that_repeats_itself_is_told_from_one_that_goes_on() -> None:
         ("Write <think> at first.", False, None, None),
     ],
 )
-def test_thoughts_in_the_text_are_told_by_their_tags(
+def test_reasoning_in_the_text_is_recognised_by_its_tags(
     text: str, thinks: bool, tags: Any, lone: Any
 ) -> None:
     reply = read(*texts(text))
@@ -58,67 +58,67 @@ def test_thoughts_in_the_text_are_told_by_their_tags(
 
 
 class Closing(upstreams.Vllm):
-    """Loses the opening tag, which belongs to its template."""
+    """Sends no opening tag: the template contains it."""
 
-    def deltas(self, said: Said) -> Any:
-        yield {"content": f"{said.reasoning}</think>\n\n" if said.reasoning else ""}
-        yield {"content": said.text}
-        yield from ({"tool_calls": [call]} for call in self.calls(said))
+    def deltas(self, output: ModelOutput) -> Any:
+        yield {"content": f"{output.reasoning}</think>\n\n" if output.reasoning else ""}
+        yield {"content": output.text}
+        yield from ({"tool_calls": [call]} for call in self.calls(output))
 
 
-def test_tags_of_which_only_the_end_is_sent_are_recognised() -> None:
-    report = ask(Closing())
-    assert report.best.right.think_tags == Tags(opened_by_template=True)
+def test_a_closing_tag_without_its_opening_one_is_recognised() -> None:
+    report = run_probe(Closing())
+    assert report.best.corrected.think_tags == Tags(opened_by_template=True)
     assert settings_of(report).upstreams["up"].facts["think_tags"] == Tags(opened_by_template=True)
 
 
 def test_a_stray_closing_tag_is_recognised() -> None:
     class Stray(upstreams.Vllm):
-        def deltas(self, said: Said) -> Any:
-            for delta in super().deltas(said):
+        def deltas(self, output: ModelOutput) -> Any:
+            for delta in super().deltas(output):
                 yield delta
                 if delta.get("reasoning"):
                     yield {"content": ""}
             return
 
-        def say(self, body: JSON) -> Said:
-            said = super().say(body)
-            if said.reasoning:
-                said.text = f"\n</think>\n\n{said.text}"
-            return said
+        def say(self, body: JSON) -> ModelOutput:
+            output = super().say(body)
+            if output.reasoning:
+                output.text = f"\n</think>\n\n{output.text}"
+            return output
 
-    assert ask(Stray()).best.right.think_tags == Tags(stray_close=True)
+    assert run_probe(Stray()).best.corrected.think_tags == Tags(stray_close=True)
 
 
-def test_calls_that_stand_in_the_text_are_recognised() -> None:
+def test_calls_in_the_text_are_recognised() -> None:
     class Unparsed(upstreams.Vllm):
-        def deltas(self, said: Said) -> Any:
+        def deltas(self, output: ModelOutput) -> Any:
             calls = "\n".join(
                 f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{city}"}}}}\n</tool_call>'
-                for city in said.calls
+                for city in output.calls
             )
-            yield {"role": "assistant", "content": calls or said.text}
+            yield {"role": "assistant", "content": calls or output.text}
 
-    report = ask(Unparsed())
+    report = run_probe(Unparsed())
     assert report.best.overrides["recover_calls"] is True
 
 
 def test_an_end_without_a_reason_is_recognised() -> None:
     class Silent(upstreams.Vllm):
-        def chunks(self, body: JSON, said: Said) -> Any:
-            for delta in self.deltas(said):
+        def chunks(self, body: JSON, output: ModelOutput) -> Any:
+            for delta in self.deltas(output):
                 yield self.chunk(delta)
-            if not said.calls:
+            if not output.calls:
                 yield self.chunk({}, "stop")
 
-    report = ask(Silent())
+    report = run_probe(Silent())
     assert report.best.overrides["lenient_eof"] is True
     assert "The stream ended without [DONE]." in report.notes
 
 
-def test_an_answer_in_one_piece_is_read_like_a_stream() -> None:
-    """Some gateways overlook `stream`."""
-    completion = scripted.Upstream().completion({"messages": []}, Said("Hm.", "391"))
+def test_an_unstreamed_answer_is_parsed_like_a_stream() -> None:
+    """Some gateways ignore `stream`."""
+    completion = scripted.Upstream().completion({"messages": []}, ModelOutput("Hm.", "391"))
     reader = ReplyReader()
     body = json.dumps(completion).encode()
     reader.feed(b"\n" + body[:7])

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.service.conftest import no_proxy
+
+__all__ = ["no_proxy"]

@@ -1,0 +1,220 @@
+"""Probe client: sends requests one at a time, within limits, with backoff for rate limits.
+
+    outcome = attempt, { delay, attempt } ;
+
+All text from an upstream passes through `_redact`, so that no key gets into a report: some
+upstreams repeat the key that they reject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from translator.service.config.settings import Upstream
+from translator.service.upstreams.client import Answer, Upstreams
+from translator.wire.errors import UpstreamError
+from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
+
+from .payloads import ProbeRequest
+from .replies import (
+    NO_QUOTA,
+    Accepted,
+    Inconclusive,
+    Outcome,
+    Rejected,
+    ReplyReader,
+    classify,
+    describe,
+    quoted,
+)
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""Largest response body, in bytes: a thousand tokens, each in a chunk of a few hundred bytes."""
+
+MAX_DELAY_S = 30.0
+"""Longest delay before a retry; for a longer one, the request is not retried."""
+
+DELAYS_S = (2.0, 5.0, 10.0)
+"""Delay before each retry of a rate-limited request, where the upstream does not state one."""
+
+REQUEST_TIMEOUT_S = 90.0
+"""Longest time for one request, its response included."""
+
+MIN_SECRET_CHARACTERS = 6
+"""A shorter header value is no secret, and would be found in any text."""
+
+_SECONDS = re.compile(r"\d+(?:\.\d+)?")
+_DELAY = re.compile(r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*(ms|s)", re.IGNORECASE)
+
+
+class ProbeClient:
+    """Sends requests to one upstream. `requests` counts them."""
+
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        upstream: Upstream,
+        *,
+        max_requests: int,
+        max_seconds: float,
+        now: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        progress: Callable[[str], None],
+    ) -> None:
+        self._upstreams = upstreams
+        self._upstream = upstream
+        self._max_requests = max_requests
+        self._now = now
+        self._deadline = now() + max_seconds
+        self._sleep = sleep
+        self._progress = progress
+        self._stopped = ""  # the reason why no more requests are sent
+        self.requests = 0
+        self.status = 0
+        """HTTP status of the last response; 0 without one."""
+        values = (upstream.api_key or "", *upstream.headers.values())
+        self._secrets = [value for value in values if len(value) >= MIN_SECRET_CHARACTERS]
+
+    async def models(self) -> tuple[list[str], set[str]]:
+        """The ids of the models that the upstream lists, and the marks of their owners.
+
+        Both are empty where it has no model list.
+        """
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                async with self._upstreams.call(
+                    self._upstream, "models", authorization=None
+                ) as answer:
+                    self.requests += 1
+                    body = await _body(answer) if answer.status == 200 else b""
+            listed = as_object(msgspec.json.decode(body)) or {}
+        except (UpstreamError, TimeoutError, *NOT_JSON):
+            listed = {}
+        models = objects_in(listed.get("data"))
+        ids = [name for model in models if (name := as_string(model.get("id"))) is not None]
+        self._log(f"{self.requests:4} models: {len(ids)} listed")
+        owners = {f"owner:{owner}" for m in models if (owner := as_string(m.get("owned_by")))}
+        return ids, owners
+
+    async def send(self, request: ProbeRequest) -> Outcome:
+        """The outcome of one request, retried where the upstream limits the rate."""
+        outcome: Outcome = Inconclusive("not sent")
+        for default_delay in (*DELAYS_S, None):
+            if (stopped := self._stop_outcome()) is not None:
+                return stopped
+            outcome, delay = await self._attempt(request)
+            if delay is None or default_delay is None:
+                break
+            delay = delay or default_delay
+            if delay > min(MAX_DELAY_S, self._deadline - self._now()):
+                outcome = Inconclusive(f"rate limited for {delay:.0f} s, which is too long to wait")
+                break
+            self._log(f"     {request.topic}: rate limited, waiting {delay:.0f} s")
+            await self._sleep(delay)
+        if isinstance(outcome, Inconclusive) and (self.status in (401, 403) or outcome == NO_QUOTA):
+            self._stopped = outcome.reason
+        self._log(f"{self.requests:4} {request.topic}: {describe(outcome)}")
+        return outcome
+
+    def _stop_outcome(self) -> Inconclusive | None:
+        """The outcome of every further request, once the probe has stopped."""
+        if not self._stopped:
+            if self.requests >= self._max_requests:
+                self._stopped = f"not sent: the limit of {self.requests} requests is reached"
+            elif self._now() >= self._deadline:
+                self._stopped = "not sent: the time limit is reached"
+        return Inconclusive(self._stopped) if self._stopped else None
+
+    async def _attempt(self, request: ProbeRequest) -> tuple[Outcome, float | None]:
+        """One attempt, and the delay before the next in seconds (0: unstated; None: no retry)."""
+        self.requests += 1
+        self.status = 0
+        body: Any = msgspec.json.encode(request.body)
+        seconds = min(REQUEST_TIMEOUT_S, max(1.0, self._deadline - self._now()))
+        try:
+            async with asyncio.timeout(seconds):
+                async with self._upstreams.call(
+                    self._upstream,
+                    "chat/completions",
+                    body=body,
+                    authorization=None,
+                    accept="text/event-stream" if request.body.get("stream") else "*/*",
+                ) as answer:
+                    self.status = answer.status
+                    if 200 <= answer.status < 300:
+                        return await self._read(answer, request)
+                    if answer.status in (401, 403):
+                        return Inconclusive(f"the key was rejected ({answer.status})"), None
+                    return self._failed(await answer.error())
+        except UpstreamError as error:
+            return Inconclusive(self._redact(error.message)), None
+        except TimeoutError:
+            return Inconclusive(f"no answer within {seconds:.0f} s"), None
+
+    async def _read(self, answer: Answer, request: ProbeRequest) -> tuple[Outcome, float | None]:
+        reader = ReplyReader()
+        size = 0
+        async with aclosing(answer.chunks()) as chunks:
+            async for chunk in chunks:
+                reader.feed(chunk)
+                size += len(chunk)
+                if size > MAX_ANSWER_BYTES:
+                    return Inconclusive(f"the answer exceeded {MAX_ANSWER_BYTES} bytes"), None
+                enough = not request.whole and not reader.reply(whole=False).empty
+                if reader.over or enough:
+                    break
+            else:
+                reader.end()
+        reply = reader.reply(whole=request.whole)
+        if reader.failure is not None and (reply.empty or reply.finish is None):
+            return self._failed(reader.failure)
+        if reply.empty and not (reply.done or reply.finish or reply.usage):
+            stray = self._redact(reader.stray)
+            reason = f"the response is not an answer: {quoted(stray)}" if stray else "no answer"
+            return Inconclusive(reason), None
+        if (text := self._redact(reply.text)) != reply.text:
+            reply = replace(reply, chunks=(text,))
+        return Accepted(reply), None
+
+    def _failed(self, error: UpstreamError) -> tuple[Outcome, float | None]:
+        retryable = error.code in ("rate_limit_exceeded", "server_is_overloaded")
+        delay = _delay(error) if retryable else None
+        match classify(error):
+            case Rejected(text, code):
+                return Rejected(self._redact(text), code), delay
+            case Inconclusive(reason, text):
+                return Inconclusive(self._redact(reason), self._redact(text)), delay
+
+    def _log(self, line: str) -> None:
+        self._progress(self._redact(line))
+
+    def _redact(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text
+
+
+def _delay(error: UpstreamError) -> float:
+    """The delay that the upstream asks for, in seconds; 0 where it does not state one."""
+    given = error.headers.get("retry-after", "")
+    if _SECONDS.fullmatch(given):
+        return float(given)
+    match = _DELAY.search(error.text or error.message)
+    return float(match[1]) / (1000 if match[2].lower() == "ms" else 1) if match else 0.0
+
+
+async def _body(answer: Answer) -> bytes:
+    body = bytearray()
+    async with aclosing(answer.chunks()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                break
+    return bytes(body)

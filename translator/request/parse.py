@@ -1,0 +1,56 @@
+"""The request parser: decodes and validates the body of a Responses request."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from translator.common.invalid import at_path, invalid_from, refuse_invalid_utf8
+from translator.wire import responses
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import NOT_JSON, is_object, on_one_line
+
+
+def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
+    """The request in a body, and the raw values of fields beyond the Responses API, by name.
+
+    Raw values hold no line break: they go into SSE frames. Raises InvalidRequest with OpenAI's
+    codes and the path of the faulty field.
+    """
+    refuse_invalid_utf8(body)
+    try:
+        request, unknown = _decoded(on_one_line(body))
+    except NOT_JSON as error:
+        raise invalid_from(error) from None
+    text_format = request.text.format if request.text else None
+    if isinstance(text_format, responses.JsonSchemaFormat) and not is_object(text_format.schema):
+        raise at_path(
+            InvalidRequest(
+                "Invalid 'schema': a JSON Schema is an object.", param="schema", code="invalid_type"
+            ),
+            "text.format",
+        )
+    return request, unknown
+
+
+def _decoded(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
+    """A request and its unknown fields; without any, the body is decoded only once.
+
+    To decode a body of megabytes takes as long as a hundred chunks of the answer.
+    """
+    try:
+        return _known_request_decoder.decode(body), {}
+    except msgspec.ValidationError:
+        request = _request_decoder.decode(body)
+        fields = _fields_decoder.decode(body)
+    return request, {name: value for name, value in fields.items() if name not in _KNOWN}
+
+
+class _KnownRequest(responses.Request, frozen=True, forbid_unknown_fields=True):
+    """A request without unknown fields."""
+
+
+_known_request_decoder = msgspec.json.Decoder(_KnownRequest)
+_request_decoder = msgspec.json.Decoder(responses.Request)
+_fields_decoder = msgspec.json.Decoder(dict[str, Raw])
+_KNOWN = frozenset(responses.Request.__struct_fields__)

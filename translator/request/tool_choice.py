@@ -1,0 +1,173 @@
+"""Tool choice: which functions are declared upstream, and which the model may or must call.
+
+    tool_choice = "auto" | "none" | "required"
+                | { type: "allowed_tools", mode, tools }     a subset, as "auto" or "required"
+                | { type: "function" | "custom" | … } ;      one tool, by its name or type
+
+A choice that the upstream does not accept is weakened with a notice; `ToolChoice.allowed` then
+enforces on the answer what the upstream does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, UnsetType
+
+from translator.common.tools import Toolset
+from translator.dialects.dialect import ChoiceKind, Dialect
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import as_list, as_object, as_string
+from translator.wire.notices import Notice
+
+
+class ToolChoice(Struct, frozen=True):
+    """A `tool_choice`, with tools by the names of their functions upstream."""
+
+    kind: ChoiceKind | None = None
+    """None: the field is left out."""
+    name: str = ""
+    """The function that must be called, where the kind is "named"."""
+    allowed: frozenset[str] | None = None
+    """Function names that may be called; None: all."""
+
+
+def resolve_tool_choice(
+    raw: Raw | UnsetType,
+    tools: Toolset,
+    dialect: Dialect,
+    notices: list[Notice],
+    *,
+    thinking: bool,
+    compacts: bool,
+) -> ToolChoice:
+    """The choice for the upstream; for a compaction none, whatever the client chose.
+
+    Raises InvalidRequest for a choice that is malformed or names an undeclared tool.
+    """
+    accepted = dialect.tool_choices
+    if thinking and dialect.tool_choices_thinking is not None:
+        accepted = dialect.tool_choices_thinking
+    if compacts:
+        return _no_call(accepted)
+    return _weakened(_read(raw, tools, notices), accepted, notices)
+
+
+def _read(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolChoice:
+    """The client's choice."""
+    value: object = None if isinstance(raw, UnsetType) else msgspec.json.decode(raw)
+    if value is None:
+        return ToolChoice()
+    if value in ("auto", "none", "required"):
+        return ToolChoice(value)
+    choice = as_object(value) or {}
+    kind = as_string(choice.get("type"))
+    if kind == "allowed_tools":
+        entries = as_list(choice.get("tools")) or ()
+        allowed = frozenset(_allowed_functions(entries, tools, notices))
+        mode = choice.get("mode")
+        if mode in ("auto", "required"):
+            return ToolChoice(mode, allowed=allowed)
+    elif kind is not None:
+        return ToolChoice("named", _function_name(choice, "tool_choice", tools))
+    raise InvalidRequest(
+        "Invalid value for 'tool_choice': expected 'auto', 'none', 'required', or an object that "
+        "names one tool or the allowed tools.",
+        param="tool_choice",
+        code="invalid_value",
+    )
+
+
+def _weakened(
+    choice: ToolChoice, accepted: frozenset[ChoiceKind], notices: list[Notice]
+) -> ToolChoice:
+    """The choice, weakened to "auto" where its kind is not accepted, or unset."""
+    kind, allowed = choice.kind, choice.allowed
+    if kind is not None and kind not in accepted and kind != "auto":
+        message = f"The upstream does not accept '{kind}' here."
+        notices.append(Notice("tool_choice", "weakened", message))
+        if kind == "none":
+            allowed = frozenset[str]()
+        if kind == "named":
+            allowed = frozenset({choice.name})
+        kind = "auto"
+    if kind == "auto" and "auto" not in accepted:
+        kind = None
+    return ToolChoice(kind, choice.name, allowed)
+
+
+def _no_call(accepted: frozenset[ChoiceKind]) -> ToolChoice:
+    """The nearest choice to "none" that the upstream accepts; calls in the answer do not count."""
+    if "none" in accepted:
+        return ToolChoice("none")
+    return ToolChoice("auto" if "auto" in accepted else None, allowed=frozenset())
+
+
+def tool_fields(
+    choice: ToolChoice,
+    tools: Toolset,
+    dialect: Dialect,
+    notices: list[Notice],
+    *,
+    called: frozenset[str],
+    parallel: bool | None,
+) -> dict[str, Any]:
+    """The chat fields `tools`, `tool_choice` and `parallel_tool_calls`.
+
+    `called` are the functions that the history calls: they stay declared whatever is allowed,
+    because models whose history calls undeclared functions begin to write calls as text.
+    """
+    functions = tools.functions
+    if choice.allowed is not None:
+        declared = choice.allowed | called
+        functions = [tool for tool in functions if tool.function.name in declared]
+    if not functions:
+        if choice.kind in ("required", "named"):
+            notices.append(Notice("tool_choice", "ignored", "No tool can be called."))
+        return {}
+    fields: dict[str, Any] = {"tools": functions}
+    match choice.kind:
+        case None:
+            pass
+        case "named":
+            fields["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        case "required":
+            fields["tool_choice"] = dialect.required_word
+        case "auto" | "none":
+            fields["tool_choice"] = choice.kind
+    if parallel is not None and dialect.parallel_tool_calls:
+        fields["parallel_tool_calls"] = parallel
+    return fields
+
+
+def _allowed_functions(
+    entries: Sequence[object], tools: Toolset, notices: list[Notice]
+) -> Iterator[str]:
+    for index, entry in enumerate(entries):
+        path = f"tool_choice.tools[{index}]"
+        if (as_object(entry) or {}).get("type") in tools.hosted:
+            message = "Hosted tools do not run here; the tool was left out."
+            notices.append(Notice(path, "tool_dropped", message))
+        else:
+            yield _function_name(entry, path, tools)
+
+
+def _function_name(value: object, path: str, tools: Toolset) -> str:
+    """The function name of a tool that a choice refers to."""
+    choice = as_object(value) or {}
+    kind, name = choice.get("type"), as_string(choice.get("name"))
+    if kind in ("function", "custom") and name is not None:
+        chat_name = tools.chat_name(name, as_string(choice.get("namespace")))
+    elif kind in ("shell", "apply_patch", "local_shell", "tool_search"):
+        chat_name = tools.chat_name(kind)
+    else:
+        raise InvalidRequest("The chosen tool cannot run here.", param=path, code="invalid_value")
+    if not tools.declares(chat_name):
+        raise InvalidRequest(
+            f"Tool choice '{chat_name}' not found in 'tools' parameter.",
+            param=path,
+            code="invalid_value",
+        )
+    return chat_name

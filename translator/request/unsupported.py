@@ -1,0 +1,79 @@
+"""Request fields without a counterpart in Chat Completions: refused, or ignored with a notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import UnsetType
+
+from translator.wire import responses
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import present
+from translator.wire.notices import Notice
+
+
+def refuse_unsupported(request: responses.Request, *, previous_known: bool) -> None:
+    """Raise InvalidRequest for a field that needs a store or a server-side run.
+
+    `previous_known`: the items of the previous response are at hand.
+    """
+    if request.previous_response_id is not None and not previous_known:
+        if not isinstance(request.conversation, UnsetType):
+            raise InvalidRequest(
+                "'previous_response_id' and 'conversation' cannot be given together.",
+                param="previous_response_id",
+                code="invalid_value",
+            )
+        raise InvalidRequest(
+            f"Previous response with id '{request.previous_response_id}' not found. "
+            "Responses are not stored here; send the whole conversation as input.",
+            param="previous_response_id",
+            code="previous_response_not_found",
+        )
+    if present(request.conversation):
+        raise _unsupported("conversation", "Conversations are not stored here.")
+    if request.background:
+        raise _unsupported("background", "Responses cannot run in the background here.")
+    if present(request.prompt):
+        raise _unsupported("prompt", "Prompts are not stored here.")
+    if request.n is not None and request.n != 1:
+        raise _unsupported("n", "A request gets exactly one answer.")
+    if request.moderation and _blocks(request.moderation):
+        raise _unsupported("moderation", "Content cannot be blocked here.")
+
+
+def _unsupported(param: str, why: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Unsupported parameter: '{param}'. {why}", param=param, code="unsupported_parameter"
+    )
+
+
+def _blocks(moderation: responses.Moderation) -> bool:
+    return not isinstance(moderation.policy, UnsetType) and b'"block"' in bytes(moderation.policy)
+
+
+_IGNORED = {
+    "stream_options": "Events are not padded.",
+    "background_options": "Responses do not run in the background here.",
+    "context_management": "Context is compacted only on request, by a compaction_trigger item.",
+    "moderation": "Content is not moderated here.",
+    "prompt_cache_options": "The upstream's cache cannot be controlled.",
+    "access_programs": "Access programs are not available here.",
+    "image": "Images are forwarded unchanged.",
+    "client_metadata": "Client metadata is not sent upstream.",
+}
+
+
+def ignored(request: responses.Request) -> Iterator[Notice]:
+    """A notice for each field that has no effect and is not repeated in the response."""
+    for name, why in _IGNORED.items():
+        value = getattr(request, name)
+        if value is not None and not isinstance(value, UnsetType):
+            yield Notice(name, "ignored", why)
+    if request.store:
+        yield Notice("store", "ignored", "Responses are not stored here.")
+    if request.truncation == "auto":
+        yield Notice("truncation", "ignored", "The input is never truncated here.")
+    for index, name in enumerate(request.include or ()):
+        if name not in (responses.INCLUDE_LOGPROBS, responses.INCLUDE_REASONING):
+            yield Notice(f"include[{index}]", "ignored", f"'{name}' is not available here.")

@@ -1,0 +1,284 @@
+"""Loading and validation of settings, from a TOML file or from command-line options.
+
+Every section is checked key by key, so that one start reports all mistakes, each with its path:
+`models."kimi-k2p6".upstream: there is no upstream "firework"; known: fireworks`. The command line's
+single `--upstream URL` is the same table with one entry, checked by the same rules.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from translator import Options
+from translator.common.toml import toml_key
+from translator.dialects import known_host
+from translator.service.base.keys import StoredKey, read_stored
+
+from .checks import (
+    dialect_problems,
+    forward_problems,
+    header_problems,
+    host_problems,
+    is_header_value,
+    origin_problems,
+    url_problems,
+)
+from .facts import read_facts, resolve_dialect
+from .sections import named_sections, read_section, unknown
+from .settings import (
+    ClientConfig,
+    ClientSection,
+    Model,
+    ModelSection,
+    Server,
+    Settings,
+    SettingsError,
+    Upstream,
+    UpstreamSection,
+)
+
+_SECTIONS = ("server", "upstreams", "models", "clients")
+
+
+def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
+    """The settings in a TOML file; raises SettingsError."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise SettingsError([f"{path} cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise SettingsError([f"{path} is not UTF-8 text"]) from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([f"{path} is not TOML: {error}"]) from None
+    return read_table(table, environ)
+
+
+def read_options(
+    *,
+    upstream: str,
+    dialect: str = "auto",
+    api_key_env: str | None = None,
+    server: Mapping[str, object] | None = None,
+    environ: Mapping[str, str],
+) -> Settings:
+    """The settings of a command line that names one upstream; raises SettingsError."""
+    section: dict[str, object] = {"base_url": upstream, "dialect": dialect}
+    if api_key_env is not None:
+        section["api_key_env"] = api_key_env
+    table = {"server": dict(server or {}), "upstreams": {"upstream": section}}
+    try:
+        return read_table(table, environ)
+    except SettingsError as error:
+        raise SettingsError(map(_under_option, error.problems)) from None
+
+
+def override(settings: Settings, server: Mapping[str, Any]) -> Settings:
+    """The settings with fields of `[server]` replaced by those of the command line."""
+    given = {name: server[name] for name in Options.__struct_fields__ if name in server}
+    models = {
+        name: msgspec.structs.replace(
+            model, options=msgspec.structs.replace(model.options, **given)
+        )
+        for name, model in settings.models.items()
+    }
+    return msgspec.structs.replace(
+        settings, server=msgspec.structs.replace(settings.server, **server), models=models
+    )
+
+
+def translation_options(server: Server, model: ModelSection | None = None) -> Options:
+    """The options of a translation: those of the model, else those of `[server]`."""
+    own = {name: getattr(model, name, None) for name in Options.__struct_fields__}
+    return Options(
+        **{name: getattr(server, name) if value is None else value for name, value in own.items()}
+    )
+
+
+def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """The settings in a decoded TOML document; raises SettingsError with every mistake."""
+    problems = [f"{key}: {unknown(key, _SECTIONS)}" for key in table if key not in _SECTIONS]
+    server = _read_server(table.get("server", {}), problems)
+    upstreams = {
+        name: _read_upstream(name, value, environ, problems)
+        for name, value in named_sections(table, "upstreams", problems).items()
+    }
+    models = {
+        model_id: _read_model(model_id, value, upstreams, server, problems)
+        for model_id, value in named_sections(table, "models", problems).items()
+    }
+    clients = _read_clients(table, problems)
+    if not upstreams:
+        problems.append("upstreams: no upstream is given")
+    elif not models and "models" not in table and len(upstreams) > 1:
+        problems.append(
+            "models: with more than one upstream, each model must say which one it is on"
+        )
+    elif "models" in table and table["models"] == {}:
+        problems.append("models: no model is given; without this section any model is accepted")
+    if problems:
+        raise SettingsError(problems)
+    return Settings(
+        server=server,
+        upstreams={name: upstream for name, upstream in upstreams.items() if upstream},
+        models={model_id: model for model_id, model in models.items() if model},
+        clients=clients,
+    )
+
+
+# --- one section each --------------------------------------------------------------------------
+
+
+def _read_server(value: object, problems: list[str]) -> Server:
+    server = read_section(Server, value, "server", problems)
+    problems += forward_problems(server.forward, "server.forward")
+    problems += host_problems(server.allowed_hosts, "server.allowed_hosts")
+    problems += origin_problems(server.cors_origins, "server.cors_origins")
+    return server
+
+
+def _read_upstream(
+    name: str, value: object, environ: Mapping[str, str], problems: list[str]
+) -> Upstream | None:
+    """One upstream; None when there is a mistake in it."""
+    path = f"upstreams.{toml_key(name)}"
+    before = len(problems)
+    section = read_section(UpstreamSection, value, path, problems, required="base_url")
+    urls = (section.base_url,) if isinstance(section.base_url, str) else section.base_url
+    if section.base_url:
+        problems += [f"{path}.base_url: {text}" for url in urls for text in url_problems(url)]
+    elif section.base_url == ():
+        problems.append(f"{path}.base_url: is an empty list")
+    problems += dialect_problems(section.dialect, f"{path}.dialect")
+    facts = read_facts(section.facts, f"{path}.facts", problems)
+    problems += header_problems(section.headers, f"{path}.headers")
+    api_key = _read_api_key(section.api_key_env, environ, f"{path}.api_key_env", problems)
+    if len(problems) > before:
+        return None
+    dialect = section.dialect
+    if dialect == "auto":
+        known = {known_host(urlsplit(url).hostname or ""): url for url in urls}
+        if len(known) > 1:
+            problems.append(f"{path}.base_url: speaks several dialects: {', '.join(known)}")
+            return None
+        [dialect] = known
+    first, *others = (url.rstrip("/") for url in urls)
+    return Upstream(
+        name=name,
+        base_url=first,
+        fallback_urls=tuple(others),
+        dialect=dialect,
+        facts=facts,
+        api_key=api_key,
+        headers=section.headers,
+    )
+
+
+def _read_api_key(
+    variable: str | None, environ: Mapping[str, str], path: str, problems: list[str]
+) -> str | None:
+    if variable is None:
+        return None
+    api_key = environ.get(variable, "").strip()
+    if not api_key:
+        problems.append(f"{path}: the environment variable {variable} is not set")
+    elif not is_header_value(api_key):
+        problems.append(
+            f"{path}: the environment variable {variable} contains characters not allowed in a key"
+        )
+    return api_key
+
+
+def _read_model(
+    model_id: str,
+    value: object,
+    upstreams: Mapping[str, Upstream | None],
+    server: Server,
+    problems: list[str],
+) -> Model | None:
+    """One model; None when there is a mistake in it or in its upstream."""
+    path = f"models.{json.dumps(model_id, ensure_ascii=False)}"
+    before = len(problems)
+    section = read_section(ModelSection, value, path, problems, required="upstream")
+    if section.upstream and section.upstream not in upstreams:
+        known = ", ".join(upstreams) or "none"
+        problems.append(
+            f'{path}.upstream: there is no upstream "{section.upstream}"; known: {known}'
+        )
+    problems += dialect_problems(section.dialect, f"{path}.dialect")
+    facts = read_facts(section.facts, f"{path}.facts", problems)
+    problems += forward_problems(section.forward or (), f"{path}.forward")
+    if section.upstream_model == "":
+        problems.append(f"{path}.upstream_model: must not be empty")
+    upstream = upstreams.get(section.upstream)
+    if len(problems) > before or upstream is None:
+        return None
+    dialect = upstream.dialect if section.dialect == "auto" else section.dialect
+    upstream_model = section.upstream_model or model_id
+    return Model(
+        id=model_id,
+        upstream=upstream,
+        upstream_model=upstream_model,
+        dialect=resolve_dialect(dialect, upstream_model, upstream.facts, facts),
+        options=translation_options(server, section),
+        context_window=section.context_window,
+        max_output_tokens=section.max_output_tokens,
+        vision=section.vision,
+    )
+
+
+def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, ClientConfig]:
+    models: object = table.get("models")
+    salts: set[str] = set()
+    clients: dict[str, ClientConfig] = {}
+    for name, value in named_sections(table, "clients", problems).items():
+        path = f"clients.{toml_key(name)}"
+        section = read_section(ClientSection, value, path, problems, required="keys")
+        if section.keys == () and isinstance(value, dict) and "keys" in value:
+            problems.append(f"{path}.keys: no key is given; translator key new {name} makes one")
+        keys = _read_keys(section.keys, name, salts, problems)
+        if isinstance(models, dict):
+            problems += [
+                f'{path}.models: there is no model "{model}"'
+                for model in section.models or ()
+                if model not in models
+            ]
+        fields = msgspec.structs.asdict(section)
+        fields["keys"] = keys
+        clients[name] = ClientConfig(**fields)
+    if table.get("clients") == {}:
+        problems.append("clients: no client is given; without this section requests need no key")
+    return clients
+
+
+def _read_keys(
+    texts: tuple[str, ...], client: str, salts: set[str], problems: list[str]
+) -> tuple[StoredKey, ...]:
+    """The stored keys of a client; `salts` are those of all keys before, and must not repeat."""
+    keys: list[StoredKey] = []
+    for index, text in enumerate(texts):
+        path = f"clients.{toml_key(client)}.keys[{index}]"
+        key = read_stored(text)
+        if key is None:
+            problems.append(f"{path}: is not what translator key new {client} prints")
+        elif key.salt in salts:
+            problems.append(f"{path}: is a key that was given before")
+        else:
+            salts.add(key.salt)
+            keys.append(key)
+    return tuple(keys)
+
+
+def _under_option(problem: str) -> str:
+    """A problem with the name of its command-line option in place of its path."""
+    path, _, text = problem.partition(": ")
+    option = path.rpartition(".")[2].replace("_", "-")
+    return f"--{'upstream' if option == 'base-url' else option}: {text}"

@@ -1,0 +1,61 @@
+"""Model information: what clients can learn about a model."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from translator import Dialect, Options
+from translator.dialects import EFFORT_LEVELS
+from translator.service.config.facts import resolve_dialect
+from translator.service.config.loading import translation_options
+from translator.service.config.settings import Model, Server, Upstream
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """One model that clients can ask for. None: not known."""
+
+    id: str
+    upstream: str  # its name in the settings
+    dialect: Dialect
+    context_window: int | None = None  # tokens
+    max_output_tokens: int | None = None
+    vision: bool = True
+    rejects_hosted_tools: bool = False
+    """A request with a tool that only OpenAI's servers can run is rejected."""
+
+    @property
+    def images(self) -> bool:
+        """Whether images reach the model."""
+        return self.vision and self.dialect.images
+
+    @property
+    def efforts(self) -> list[str]:
+        """Its levels of reasoning effort, from least to most."""
+        return [level for level in EFFORT_LEVELS if level in self.dialect.efforts]
+
+
+def model_info(model: Model) -> ModelInfo:
+    """The information about a model of the model table."""
+    return ModelInfo(
+        id=model.id,
+        upstream=model.upstream.name,
+        dialect=model.dialect,
+        context_window=model.context_window,
+        max_output_tokens=model.max_output_tokens,
+        vision=model.vision,
+        rejects_hosted_tools=_rejects_hosted_tools(model.options),
+    )
+
+
+def unlisted_model_info(model_id: str, upstream: Upstream, server: Server) -> ModelInfo:
+    """The information about a model of the only upstream, where there is no model table."""
+    return ModelInfo(
+        id=model_id,
+        upstream=upstream.name,
+        dialect=resolve_dialect(upstream.dialect, model_id, upstream.facts),
+        rejects_hosted_tools=_rejects_hosted_tools(translation_options(server)),
+    )
+
+
+def _rejects_hosted_tools(options: Options) -> bool:
+    return options.strict or options.hosted_tools == "reject"

@@ -196,7 +196,7 @@ def test_pumping_continues_after_a_pause(size: int) -> None:
         basket.takes = False
         waits = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
-        many = coded(b"x" * size) * (body._high_water_chunks + 1)
+        many = coded(b"x" * size) * (body._high_water // size + 2)
         handler.data_received(many)
         assert not await asyncio.wait_for(waits, 5)
         assert wire.paused

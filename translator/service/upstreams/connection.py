@@ -35,7 +35,10 @@ _NEEDS: dict[type, str] = {
         "_payload _reading_paused data_received pause_reading resume_reading"
         " connection_lost read_timeout start_timeout"
     ),
-    aiohttp.StreamReader: "_buffer _eof _exception _protocol feed_data read_nowait set_exception",
+    aiohttp.StreamReader: (
+        "_buffer _eof _exception _protocol feed_data read_nowait set_exception"
+        " begin_http_chunk_receiving end_http_chunk_receiving"
+    ),
 }
 
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
@@ -54,16 +57,20 @@ def connector(context: ssl.SSLContext, keepalive_timeout: float | None) -> aioht
 
 
 class Body(aiohttp.StreamReader):
-    """A receive buffer past which chunks can be pumped."""
+    """A receive buffer past which chunks can be pumped. aiohttp's parser calls its methods."""
 
     __slots__ = ()
 
+    # Only `readchunk` asks where chunks end. This does nothing, and costs no Python call.
+    begin_http_chunk_receiving = end_http_chunk_receiving = staticmethod(tuple)  # type: ignore[assignment]
+
     def feed_data(self, data: bytes, size: int = 0) -> bool:
-        """Called by aiohttp's parser with each chunk."""
         pump: Pump | None = self._protocol.pump  # type: ignore[attr-defined]
-        if pump is not None and pump.takes():
-            pump.chunks.append(data)
-            return False
+        if pump is not None and not pump.needs_reader.done():
+            if pump.chunks or pump.ready():
+                pump.chunks.append(data)
+                return False
+            pump.needs_reader.set_result(False)
         return super().feed_data(data, size)
 
 
@@ -82,11 +89,11 @@ MISSING = _missing()
 class Pump:
     """Pushes the chunks of a body to a sink, all of one network read at once."""
 
-    __slots__ = ("_body", "_push", "_ready", "chunks", "needs_reader")
+    __slots__ = ("_body", "_push", "chunks", "needs_reader", "ready")
 
     def __init__(self, body: aiohttp.StreamReader, sink: ChunkSink) -> None:
         self._body = body
-        self._ready = sink.ready
+        self.ready = sink.ready
         self._push = sink.push
         self.chunks: list[bytes] = []
         """Those of the current read."""
@@ -95,15 +102,6 @@ class Pump:
 
         The body needs it for what is in its receive buffer, and for its end.
         """
-
-    def takes(self) -> bool:
-        """Whether a chunk goes to the sink; else it goes into the receive buffer."""
-        if self.needs_reader.done():
-            return False
-        if self.chunks or self._ready():
-            return True
-        self.needs_reader.set_result(False)
-        return False
 
     def push(self) -> None:
         """Push the chunks of a read to the sink."""

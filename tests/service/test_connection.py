@@ -162,6 +162,9 @@ chunked = st.tuples(
 @example([(LONG, "%x", b"")] * 8, b"", [], False, False, 0, 1, frozenset({0}))
 # paused before the body is read at all
 @example([(b"x", "%x", b"")] * 8, b"", [], False, True, 0, 1, frozenset())
+@example(
+    [(b"x", "%x", b"")] * 7, b"", [30], False, True, 0, 1, frozenset()
+)  # and after its last chunk
 def test_a_body_is_the_same_wherever_reads_cut_it(
     parts: list[tuple[bytes, str, bytes]],
     trailers: bytes,
@@ -212,27 +215,40 @@ def test_pumping_continues_after_a_pause(size: int) -> None:
 
 
 def test_what_aiohttp_holds_back_after_a_pause_is_not_left_there() -> None:
-    """It pauses for the number of chunks, but stops parsing only with the next one.
+    """Before the body is read, it pauses for the number of chunks, but stops only in the next one.
 
     By then reading has been resumed, so nothing but a further resumption shows the rest of a read.
     """
 
     async def run() -> None:
-        handler, body, _ = await begun()
+        handler, body, wire = await begun(coded(b"x") * 5)
+        assert wire.paused
         handler.begin_body(body)
         basket = Basket()
-        basket.takes = False
-        waits = asyncio.create_task(handler.pump_into(basket, body))
-        await asyncio.sleep(0)
-        handler.data_received(coded(b"x") * (body._high_water_chunks + 1))
-        await asyncio.wait_for(waits, 5)
-        basket.takes = True
         reading = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
-        basket.chunks.clear()
+        assert not wire.paused
         handler.data_received(coded(b"first") + coded(b"second"))
-        assert b"".join(basket.chunks) == b"firstsecond"
+        assert b"".join(basket.chunks) == b"xxxxxfirstsecond"
         reading.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_pump_that_has_stopped_does_not_end_a_pause() -> None:
+    """The receive buffer has a bound, whatever came before."""
+
+    async def run() -> None:
+        handler, body, wire = await begun(coded(b"x") * 5)
+        handler.begin_body(body)
+        basket = Basket()
+        reading = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        basket.takes = False
+        handler.data_received(coded(LONG))
+        handler.data_received(coded(LONG) * 2)
+        assert wire.paused
+        assert not await asyncio.wait_for(reading, 5)
 
     asyncio.run(run())
 

@@ -1,7 +1,7 @@
 """aiohttp's connection with a pump: body chunks are pushed to a sink from `data_received`.
 
-    data_received ──► aiohttp's parser ──► Body ──┬──► pump ──► ChunkSink
-                                                  └──► receive buffer ──► read
+    data_received ──► aiohttp's parser ──┬──► pump ──► ChunkSink
+                                         └──► receive buffer ──► read
 
 aiohttp wakes the task that reads, which costs a future, a turn of the event loop and a dozen frames
 for each read; with few bytes in each, as tokens come, that is much of what a token costs here. A
@@ -56,16 +56,17 @@ def connector(context: ssl.SSLContext, keepalive_timeout: float | None) -> aioht
     return pool
 
 
-class Body(aiohttp.StreamReader):
-    """A receive buffer past which chunks can be pumped. aiohttp's parser calls its methods."""
+class ReceiveBuffer(aiohttp.StreamReader):
+    """aiohttp's own, past which chunks can be pumped. Its parser calls the methods."""
 
     __slots__ = ()
+    _protocol: Connection
 
     # Only `readchunk` asks where chunks end. This does nothing, and costs no Python call.
     begin_http_chunk_receiving = end_http_chunk_receiving = staticmethod(tuple)  # type: ignore[assignment]
 
     def feed_data(self, data: bytes, size: int = 0) -> bool:
-        pump: Pump | None = self._protocol.pump  # type: ignore[attr-defined]
+        pump = self._protocol.pump
         if pump is not None and not pump.needs_reader.done():
             if pump.chunks or pump.ready():
                 pump.chunks.append(data)
@@ -77,7 +78,7 @@ class Body(aiohttp.StreamReader):
 def _missing() -> tuple[str, ...]:
     missing = missing_attributes(_NEEDS)
     try:
-        object.__new__(aiohttp.StreamReader).__class__ = Body
+        object.__new__(aiohttp.StreamReader).__class__ = ReceiveBuffer
     except TypeError:  # as between classes whose instances have different slots
         missing += ("StreamReader.__class__",)
     return missing
@@ -133,7 +134,7 @@ class Connection(ResponseHandler):
 
         From here on the reader bounds its reads: aiohttp's own timer is set again with each chunk.
         """
-        body.__class__ = Body
+        body.__class__ = ReceiveBuffer
         self._stopped = None
         self._was_paused = self._reading_paused
         self.read_timeout = None

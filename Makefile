@@ -24,7 +24,7 @@ help:
 	@echo "make test             the tests"
 	@echo "make lint             format, lint, types"
 	@echo "make check            the same, and the tests with the core fully covered"
-	@echo "make bench            what it costs, beside others (15 minutes; QUICK=1: four)"
+	@echo "make bench            its speed, beside others (15 minutes; QUICK=1: four; see bench/__main__.py)"
 	@echo "make fuzz             bytes that nobody would send, guided by coverage (FUZZ_SECONDS=600)"
 	@echo "make schemathesis     requests made of the service's own description"
 	@echo "make audit            known flaws of what is installed, and patterns that lead to new ones"

@@ -1,9 +1,12 @@
-"""All that is measured, in one run: tables on the terminal, and the report in bench/results.md.
+"""The benchmark's command line: tables on the terminal, and the report in bench/results.md.
 
-    python -m bench [--quick]
+    python -m bench [--quick]                  everything, beside other programs
+    python -m bench ways [--quick]             CPU time without each optimisation (bench/ways.py)
+    python -m bench instructions [--quick]     instructions per token (bench/instructions.py)
 
-The README quotes the targets. `--quick` is for a look while something is changed: its report goes
-to .bench/quick.md, and the README stays as it is.
+The README quotes the targets of the first. Its `--quick` is for work in progress: the report goes
+to .bench/quick.md, and the README stays as it is. The other two print their tables and write
+nothing; with `--commit REV` they compare commits.
 """
 
 from __future__ import annotations
@@ -13,18 +16,19 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from . import core, request, service
+from . import core, instructions, request, service, ways
 from .load import CompilerMissing
 from .section import Section
-from .targets import ROOT, SCRATCH, version_of_ours
+from .targets import ROOT, SCRATCH, Unavailable, version_of_ours
+from .variant import Gone
 from .verdict import verdict
 
 README = ROOT / "README.md"
 QUOTE = ("<!-- performance -->\n", "<!-- /performance -->\n")
-"""Between what the README quotes the targets."""
+"""The marks around the targets in the README."""
 
 RESULTS = ROOT / "bench" / "results.md"
 QUICK_RESULTS = SCRATCH / "quick.md"
@@ -37,14 +41,14 @@ def measure(*, quick: bool) -> Iterator[Section]:
 
 
 def machine() -> str:
-    """Where this was measured, as a list."""
+    """The machine and the version measured, as a list."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in lines if "model name" in line), "unknown")
     facts = {
         "machine": f"{model}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}, "
         f"Python {platform.python_version()}",
-        "others at work": f"load average {os.getloadavg()[2]:.1f} at the beginning",
+        "load": f"load average {os.getloadavg()[2]:.1f} at the beginning",
         "translator": version_of_ours(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
@@ -56,37 +60,82 @@ def _memory_gib() -> float:
 
 
 HEAD = """\
-# What it costs
+# Measured performance
 
 Written by `make bench{arguments}`; do not edit. {minutes:.0f} minutes.
 
 {machine}
 The target runs alone on one core; load client and mock upstream share the other. Chunks have some
-270 bytes. Rounds are interleaved and the best of each counts; CPU time is what the scheduler
-accounts to a process and its descendants. Trust the ratios within a table: absolute figures drift
-with the machine.
+270 bytes. Rounds are interleaved and the best of each counts; CPU time is that of a process and its
+descendants. Trust the ratios within a table: absolute figures drift with the machine.
 
 """
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(words)
+    try:
+        options.run(options)
+    except (CompilerMissing, Gone, Unavailable) as reason:
+        print(reason, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measures all there is, and writes bench/results.md."
+        prog="python -m bench", description="Measures the service, and writes bench/results.md."
     )
     parser.add_argument("--quick", action="store_true", help="one short round of each")
-    quick = parser.parse_args().quick
+    parser.set_defaults(run=_everything)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    ours = commands.add_parser("ways", help="CPU time without each optimisation, or of commits")
+    ours.set_defaults(run=_ways)
+    ours.add_argument("--only", action="append", default=[], metavar="NAME", help="one variant")
+    count = commands.add_parser("instructions", help="instructions, counted by valgrind")
+    count.set_defaults(run=_instructions)
+    count.add_argument(
+        "--variant", action="append", default=[], metavar="NAME", help="without an optimisation"
+    )
+    for command in (ours, count):
+        command.add_argument("--quick", action="store_true", help="a short run")
+        command.add_argument(
+            *("--commit", "-c"),
+            action="append",
+            default=[],
+            metavar="REV",
+            help="beside the working tree; given twice, the two beside each other",
+        )
+    return parser
+
+
+def _ways(options: argparse.Namespace) -> None:
+    if options.only and options.commit:
+        raise Unavailable("--only is about variants of the working tree, not about commits")
+    _print(ways.sections(quick=options.quick, only=options.only, commits=options.commit))
+
+
+def _instructions(options: argparse.Namespace) -> None:
+    _print(
+        instructions.sections(quick=options.quick, commits=options.commit, variants=options.variant)
+    )
+
+
+def _print(sections: Iterator[Section]) -> None:
+    for section in sections:
+        print(section.markdown(), end="", flush=True)
+
+
+def _everything(options: argparse.Namespace) -> None:
+    quick = options.quick
     began = time.monotonic()
     where = machine()
     sections: list[Section] = []
     facts: dict[tuple[str, str], float] = {}
-    try:
-        for section in measure(quick=quick):
-            print(section.markdown(), end="", flush=True)
-            sections.append(section)
-            facts |= section.facts
-    except CompilerMissing as reason:
-        print(reason, file=sys.stderr)
-        return 1
+    for section in measure(quick=quick):
+        print(section.markdown(), end="", flush=True)
+        sections.append(section)
+        facts |= section.facts
     judged = verdict(facts)
     print(judged.markdown(), end="")
     head = HEAD.format(
@@ -100,11 +149,10 @@ def main() -> int:
     print(f"written to {path.relative_to(ROOT)}")
     if not quick:
         README.write_text(quoting(README.read_text(), judged))
-    return 0
 
 
 def quoting(text: str, judged: Section) -> str:
-    """A README in which the quoted targets are these."""
+    """The text of a README with other targets between the marks."""
     before, rest = text.split(QUOTE[0])
     _, after = rest.split(QUOTE[1])
     return f"{before}{QUOTE[0]}{judged.table}{QUOTE[1]}{after}"

@@ -1,6 +1,6 @@
-"""Bodies to measure with: requests as an agent sends them, and the chunks of an upstream.
+"""Request bodies as an agent sends them, and the chunks of an upstream.
 
-Both are made up here, of the shapes and sizes that real ones have; nothing in them is random.
+Both are generated, in the shapes and sizes of real ones; nothing in them is random.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 KINDS = ("text", "reasoning", "arguments", "custom input")
-"""What a stream can be made of."""
+"""The kinds of chunks that a stream can have."""
 
 WORDS = "the model reads each file and writes what it finds in a short list of plain words".split()
 
@@ -52,8 +52,8 @@ def stream(kind: str, count: int) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
-def _arguments(piece: str) -> bytes:
-    return frame({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+def _arguments(text: str) -> bytes:
+    return frame({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})
 
 
 def _repeated(frames: Sequence[bytes], count: int) -> Iterator[bytes]:
@@ -67,7 +67,7 @@ SIZES: Mapping[str, tuple[int, float]] = {
     "4 MB": (4_000_000, 0),
     "4 MB, 3 of it a screenshot": (4_000_000, 0.75),
 }
-"""Requests to measure with: bytes of the body, and which share of them is one image."""
+"""Sizes of request bodies in bytes, and the share that is one image."""
 
 
 def requests() -> dict[str, bytes]:
@@ -84,8 +84,8 @@ def request(size: int, *, image_share: float = 0.0, model: str = "kimi-k2p6") ->
         "model": model,
         "stream": True,
         "input": [
-            _said("developer", _prose(min(16_000, size // 8))),
-            _said("user", "Find the slowest test of this project and make it faster."),
+            _message("developer", _prose(min(16_000, size // 8))),
+            _message("user", "Find the slowest test of this project and make it faster."),
         ],
         "tools": [_tool(n) for n in range(20)] + [_FREE_FORM],
         "tool_choice": "auto",
@@ -118,7 +118,7 @@ def _turn(number: int) -> list[dict[str, Any]]:
             "summary": [{"type": "summary_text", "text": _prose(400)}],
             "encrypted_content": None,
         },
-        _said("assistant", _prose(160)),
+        _message("assistant", _prose(160)),
         {
             "type": "function_call",
             "id": f"fc_{number}",
@@ -142,7 +142,7 @@ def _screenshot(size: int) -> list[dict[str, Any]]:
     ]
 
 
-def _said(role: str, text: str) -> dict[str, Any]:
+def _message(role: str, text: str) -> dict[str, Any]:
     kind = "output_text" if role == "assistant" else "input_text"
     return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
 

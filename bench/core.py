@@ -1,9 +1,9 @@
-"""The core alone, bytes to bytes: what a chunk costs, and whether that depends on how many came.
+"""CPU time of the core per chunk, bytes to bytes, and how it grows with the stream.
 
     python -m bench.core [--quick]
 
-The yardstick beside each kind is `json.loads` and `json.dumps` of the same chunk: what a program
-pays that decodes and encodes it, and does nothing else.
+The yardstick beside each kind is `json.loads` and `json.dumps` of the same chunk: the cost of a
+program that decodes and encodes it, and does nothing else.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 _REQUEST = request(8_000)
 
 
-def translate(pieces: Sequence[bytes]) -> int:
-    """Pieces of an upstream's body to the bytes of events; how many bytes."""
+def translate(chunks: Sequence[bytes]) -> int:
+    """Translate the chunks of an upstream's body; the number of bytes written."""
     count = itertools.count(1)
     translation = translator.Translation(
         _REQUEST,
@@ -38,35 +38,35 @@ def translate(pieces: Sequence[bytes]) -> int:
     )
     encode = translator.encode_sse
     written = 0
-    for piece in pieces:
-        written += len(b"".join(map(encode, translation.receive(piece))))
+    for chunk in chunks:
+        written += len(b"".join(map(encode, translation.receive(chunk))))
     return written + len(b"".join(map(encode, translation.close())))
 
 
-def decode_and_encode(pieces: Sequence[bytes]) -> None:
+def decode_and_encode(chunks: Sequence[bytes]) -> None:
     """The yardstick."""
-    for piece in pieces:
-        if piece != b"data: [DONE]\n\n":
-            json.dumps(json.loads(piece[6:])).encode()
+    for chunk in chunks:
+        if chunk != b"data: [DONE]\n\n":
+            json.dumps(json.loads(chunk[6:])).encode()
 
 
 def kinds(rounds: int) -> Section:
-    """What one chunk of each kind costs."""
+    """CPU time per chunk of each kind."""
     rows: list[tuple[str, ...]] = []
     facts: dict[tuple[str, str], float] = {}
     for kind in KINDS:
-        pieces = list(stream(kind, CHUNKS))
-        size = sum(map(len, pieces))
-        one_read = [b"".join(pieces[n : n + 16]) for n in range(0, len(pieces), 16)]
+        chunks = list(stream(kind, CHUNKS))
+        size = sum(map(len, chunks))
+        one_read = [b"".join(chunks[n : n + 16]) for n in range(0, len(chunks), 16)]
         best = best_of(
             rounds,
             {
-                "alone": lambda pieces=pieces: seconds(lambda: translate(pieces)),
-                "sixteen": lambda pieces=one_read: seconds(lambda: translate(pieces)),
-                "json": lambda pieces=pieces: seconds(lambda: decode_and_encode(pieces)),
+                "alone": lambda chunks=chunks: seconds(lambda: translate(chunks)),
+                "sixteen": lambda chunks=one_read: seconds(lambda: translate(chunks)),
+                "json": lambda chunks=chunks: seconds(lambda: decode_and_encode(chunks)),
             },
         )
-        per_chunk = {name: value / len(pieces) * 1e6 for name, value in best.items()}
+        per_chunk = {name: value / len(chunks) * 1e6 for name, value in best.items()}
         facts["us_per_chunk", kind] = per_chunk["alone"]
         rows.append(
             (
@@ -91,20 +91,20 @@ def kinds(rounds: int) -> Section:
 
 
 def growth(lengths: Sequence[int]) -> Section:
-    """What a chunk costs in streams of other lengths."""
+    """CPU time per chunk in streams of several lengths."""
     rows: list[tuple[str, ...]] = []
     first: dict[str, float] = {}
     for length in lengths:
         row = [f"{length:,}"]
         for kind in KINDS:
-            pieces = list(stream(kind, length))
+            chunks = list(stream(kind, length))
             rounds = 1 if length > 100_000 else 3
-            best = min(seconds(lambda: translate(pieces)) for _ in range(rounds))  # noqa: B023
-            cost = best / len(pieces) * 1e6
+            best = min(seconds(lambda: translate(chunks)) for _ in range(rounds))  # noqa: B023
+            cost = best / len(chunks) * 1e6
             row.append(f"{cost:.2f} ({cost / first.setdefault(kind, cost):.2f})")
         rows.append(tuple(row))
     return Section(
-        title="The core's law of growth: µs per chunk in a stream of so many",
+        title="Growth of the core: µs per chunk by the length of the stream",
         table=table(("chunks", *(f"{kind} (× the shortest)" for kind in KINDS)), rows),
     )
 

@@ -1,4 +1,4 @@
-"""Virtual environments of the peers, one each, made when they are first asked for."""
+"""Virtual environments of the peers, one each, made when they are first needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ for line in requires(asked.name):
         one.marker = None
         print(one)
 """
-"""Prints what a distribution needs here, with the extras it is asked with."""
+"""Prints the requirements of a distribution on this platform, with the extras asked for."""
 
 
 def installed(requirement: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a target takes beside its work: time to start, and memory of streams that wait."""
+"""Start-up time, and memory per open stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from .load import Load, Mock, mock_upstream
-from .rig import Rig, said
+from .rig import Rig, log_progress
 from .scheduler import TARGET_CPU, pinned, unique_kib
 from .section import OURS, Section, table
 from .targets import ROOT, Running, Target, Unavailable, started
@@ -19,19 +19,19 @@ OPEN_TIMEOUT_S = 60
 
 _DEPENDENCIES = """
 import sys
-import translator.service.process.run, uvicorn.protocols.http.httptools_impl, uvloop
+import translator.service.server.run, uvicorn.protocols.http.httptools_impl, uvloop
 names = [
     name for name, module in sys.modules.items()
     if "site-packages" in (getattr(module, "__file__", None) or "")
 ]
 print("import " + ", ".join(names))
 """
-"""Prints the statement that imports what our service imports of others, and nothing of ours."""
+"""Prints the statement that imports the dependencies of our service, and nothing of ours."""
 
 
 def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
-    """Each target started afresh, once per round; memory in the first."""
-    said("start-up and memory")
+    """Start each target once per round; memory is measured in the first."""
+    log_progress("start-up and memory")
     start_s: dict[str, float] = {}
     memory: dict[str, tuple[int, float, int]] = {}
     for number in range(rig.effort.rounds):
@@ -48,7 +48,7 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
                     if number == 0:
                         memory[name] = _memory(mock, running)
             except Unavailable as reason:
-                said(f"{target.name}: {reason}")
+                log_progress(f"{target.name}: {reason}")
     imports_s = _importing(2 + rig.effort.rounds)
     rows = [
         (name, f"{start_s[name]:.2f}", f"{before / 1024:.0f}", f"{each:.1f}", f"{streams:,}")
@@ -60,8 +60,8 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
             ("", "s to the first answer", "MiB before", "KiB per stream", "streams open"), rows
         ),
         remarks=[
-            f"Importing what {OURS} depends on, alone: {imports_s:.2f} s. Memory is what only the "
-            "process has, as the kernel counts it."
+            f"Importing what {OURS} depends on, alone: {imports_s:.2f} s. Memory is the private "
+            "memory of the process, as the kernel counts it."
         ],
         facts={("start_s", name): one for name, one in start_s.items()}
         | {("kib_per_stream", name): each for name, (_, each, _) in memory.items()}
@@ -70,9 +70,9 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
 
 
 def _memory(mock: Mock, running: Running) -> tuple[int, float, int]:
-    """KiB before any stream is open, KiB of each that is, and how many that were."""
+    """KiB without a stream, KiB per open stream, and the number of open streams."""
     mock.plan(tokens=10)
-    Load(mock, running, each=20).seen()
+    Load(mock, running, each=20).result()
     before = unique_kib(running.pid)
     streams = OPEN_STREAMS_SLOW if running.target.slow else OPEN_STREAMS
     mock.plan(tokens=2, hold_ms=OPEN_TIMEOUT_S * 1000)
@@ -91,7 +91,7 @@ def _memory(mock: Mock, running: Running) -> tuple[int, float, int]:
 
 
 def _importing(rounds: int) -> float:
-    """Seconds that a process takes to import our dependencies and to end: the median of rounds."""
+    """Seconds of a process that imports our dependencies and ends: the median of rounds."""
     statement = subprocess.run(
         [sys.executable, "-c", _DEPENDENCIES], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout

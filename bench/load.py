@@ -1,7 +1,7 @@
-"""The two ends of every measurement: a mock upstream, and a load client.
+"""Mock upstream and load client: the two ends of every measurement.
 
-Both are small C programs (mock_upstream.c, load_client.c), so that they cost a fraction of what
-they measure; they are compiled when they are first needed.
+Both are small C programs (mock_upstream.c, load_client.c), far cheaper than the targets; they are
+compiled when they are first needed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from .scheduler import LOAD_CPU, cpu_seconds, pinned
 from .targets import CHAT_BODY, KEY, SCRATCH, Running, free_port
 
 STAMP = "0" * 19
-"""What the mock upstream replaces by the time, in nanoseconds."""
+"""The placeholder that the mock upstream replaces by the time, in nanoseconds."""
 
 FIRST = frame({"role": "assistant", "content": ""})
 TOKEN = frame({"content": f"{STAMP} "})
 LAST = frame({}, "stop") + b"data: [DONE]\n\n"
 
 
+PLAN_TIMEOUT_S = 60  # it shares its CPU with whatever else the machine does
+
+
 class CompilerMissing(Exception):
-    """There is no C compiler here."""
+    """No C compiler is installed."""
 
 
 def compiled(name: str) -> Path:
-    """The program made of `NAME.c`; made again when that has changed since."""
+    """The program compiled from `NAME.c`, again when that has changed."""
     source = Path(__file__).with_name(f"{name}.c")
     program = SCRATCH / "bin" / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
@@ -46,8 +49,8 @@ def compiled(name: str) -> Path:
     return program
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What the load client saw while it measured; `age` is of tokens, `first` of first tokens."""
+class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of the load client; `age` is of tokens, `first` of first tokens."""
 
     tokens: int
     answers: int
@@ -61,11 +64,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     first_p50_ms: float
     first_p99_ms: float
     cpu_s: float = 0
-    """What the scheduler accounted to the target meanwhile."""
+    """CPU time of the target meanwhile."""
 
     mock_cpu_s: float = 0
-    trouble: str = ""
-    """The first failure, in words."""
+    first_failure: str = ""
+    """The beginning of the first failed answer, or the system's error."""
 
     @property
     def us_per_token(self) -> float:
@@ -83,12 +86,12 @@ class Mock(msgspec.Struct, frozen=True):
     pid: int
 
     def plan(self, *, tokens: int, rate: int = 0, hold_ms: int = 0) -> dict[str, float]:
-        """What later requests get; returns the counters of mock_upstream.c since the last plan."""
+        """Set the answer to later requests; the counters of mock_upstream.c since the last plan."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/plan?tokens={tokens}&rate={rate}&hold_ms={hold_ms}",
             method="PUT",
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=PLAN_TIMEOUT_S) as answer:
             return cast("dict[str, float]", json.load(answer))
 
 
@@ -109,7 +112,7 @@ def mock_upstream(cpu: int | None = LOAD_CPU) -> Generator[Mock]:
 class Load:
     """One load client at work; `options` are those of load_client.c.
 
-    `running` None is the mock upstream itself, without a target; `body` replaces the usual one.
+    With `running` None, the load goes to the mock upstream itself; `body` replaces the usual one.
     """
 
     def __init__(
@@ -142,19 +145,19 @@ class Load:
         self.process.stdout.readline()
         return self._cpu_seconds()
 
-    def seen(self, *, meanwhile: Callable[[], object] = lambda: None) -> Seen:
-        """Wait for the end. `meanwhile` is called once it measures."""
+    def result(self, *, meanwhile: Callable[[], object] = lambda: None) -> LoadResult:
+        """Wait for the end; `meanwhile` is called when measuring begins."""
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         cpu, mock_cpu = self.begun()
         meanwhile()
         self.process.stdout.readline()
         cpu_after, mock_cpu_after = self._cpu_seconds()
-        told = json.loads(self.process.stdout.read())
-        trouble = self.process.stderr.read().decode("utf-8", "replace").strip()
+        printed = json.loads(self.process.stdout.read())
+        first_failure = self.process.stderr.read().decode("utf-8", "replace").strip()
         self.stop()
         spent = {"cpu_s": cpu_after - cpu, "mock_cpu_s": mock_cpu_after - mock_cpu}
-        return msgspec.convert({**told, **spent, "trouble": trouble}, Seen)
+        return msgspec.convert({**printed, **spent, "first_failure": first_failure}, LoadResult)
 
     def stop(self) -> None:
         self.process.kill()

@@ -11,7 +11,7 @@
        timeout_ms  of everything, when measure_ms is 0
 
    A token is looked for as a quoted stamp of 19 digits; its age is how long ago that time was when it
-   is read. Prints "begin" and "end" as measuring begins and ends, then what was seen, as JSON. */
+   is read. Prints "begin" and "end" as measuring begins and ends, then the figures, as JSON. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -2,13 +2,13 @@
 
        mock_upstream PORT FIRST TOKEN LAST      frames of server-sent events, see bench/load.py
 
-       PUT /plan?tokens=N&rate=R&hold_ms=H      what every later request gets; answers with counters
+       PUT /plan?tokens=N&rate=R&hold_ms=H      sets the answer to later requests; returns counters
        POST *                                   FIRST, then N times TOKEN, then LAST
        GET *                                    404
 
    A rate of R sends R tokens a second to each stream, all streams in turn; 0 sends as fast as the
    other side reads. `hold_ms` keeps a stream open after its tokens. The STAMP digits in TOKEN become
-   the time in nanoseconds at which it is sent (CLOCK_MONOTONIC), so that whoever reads it knows how
+   the time in nanoseconds at which it is sent (CLOCK_MONOTONIC), so that a reader knows how
    old it is. The counters are since the last plan: the longest tick, how many there were, how many of
    them came late, and how many streams are open now. */
 
@@ -48,7 +48,7 @@ struct stream {
     size_t head_size;
     size_t body_left; /* bytes of a request's body that are still to come */
     int in_body;
-    char *pending; /* what the other side has not taken yet */
+    char *pending; /* bytes that the client has not read yet */
     size_t pending_size;
     int closed;
 };
@@ -211,7 +211,7 @@ static void answer(struct stream *stream) {
     }
 }
 
-/* Requests come one after the other; heads are kept to be looked at, bodies are not. */
+/* Requests come one after the other; heads are kept and parsed, bodies are skipped. */
 static void received(struct stream *stream, char *data, size_t size) {
     while (size && !stream->closed) {
         if (stream->in_body) {

@@ -1,19 +1,19 @@
-"""Tokens at a usual pace, and as fast as they can be read."""
+"""Paced streams, streams without a pace, and capacity."""
 
 from __future__ import annotations
 
-from .load import Seen
-from .rig import RATE, Rig, said
+from .load import LoadResult
+from .rig import RATE, Rig, log_progress
 from .section import DIRECT, NGINX, OURS, Section, table
 from .targets import Running
 
 LATE_MS = 20.0
-"""Added latency that a reader does not see; capacity is how many streams keep to it."""
+"""Added latency that a reader does not see; capacity is the number of streams within it."""
 
 HOPELESS_MS = 5 * LATE_MS
 
 FLAT_OUT_TOKENS, FLAT_OUT_TOKENS_SLOW = 64_000, 500
-PACED_TOKENS = 1_000  # 20 s: more than a measurement takes, and soon over where a target goes on
+PACED_TOKENS = 1_000  # 20 s: longer than a measurement, and soon over if a target reads to the end
 
 STEPS = (
     *(5, 10, 20, 35, 50, 75, 100, 150, 200, 250, 300, 350),
@@ -23,77 +23,77 @@ QUICK_STEPS = (5, 20, 100, 400, 800)
 
 
 def steady(rig: Rig, streams: int) -> Section:
-    """CPU per token, and how late tokens come."""
-    said(f"{streams} streams of {RATE} tokens a second")
+    """CPU time per token, and the age of tokens."""
+    log_progress(f"{streams} streams of {RATE} tokens a second")
     rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
     passed_over: set[str] = set()
 
-    def measure(running: Running | None) -> Seen | None:
+    def measure(running: Running | None) -> LoadResult | None:
         if running and streams > running.target.most_streams:
             passed_over.add(running.target.name)
             return None
         return rig.steady(running, streams, rig.effort.seconds)
 
     rounds = rig.effort.rounds if streams == 200 else min(2, rig.effort.rounds)
-    best = rig.interleaved(measure, cost=lambda seen: seen.us_per_token, rounds=rounds)
+    best = rig.interleaved(measure, cost=lambda result: result.us_per_token, rounds=rounds)
     floor = best[NGINX].us_per_token if NGINX in best else 0
     rows: list[tuple[str, ...]] = []
     facts: dict[tuple[str, str], float] = {}
-    for name, seen in best.items():
-        asked = streams * RATE * seen.elapsed_s
+    for name, result in best.items():
+        asked = streams * RATE * result.elapsed_s
         target = name != DIRECT
         rows.append(
             (
                 name,
-                f"{seen.us_per_token:,.1f}" if target else "–",
-                f"{seen.us_per_token / floor:.2f}" if target and floor else "–",
-                f"{seen.tokens / asked:.0%}",
-                f"{seen.age_p50_ms:,.2f}",
-                f"{seen.age_p99_ms:,.2f}",
-                f"{seen.client_cpu_s / seen.elapsed_s:.0%}",
-                f"{seen.mock_cpu_s / seen.elapsed_s:.0%}",
+                f"{result.us_per_token:,.1f}" if target else "–",
+                f"{result.us_per_token / floor:.2f}" if target and floor else "–",
+                f"{result.tokens / asked:.0%}",
+                f"{result.age_p50_ms:,.2f}",
+                f"{result.age_p99_ms:,.2f}",
+                f"{result.client_cpu_s / result.elapsed_s:.0%}",
+                f"{result.mock_cpu_s / result.elapsed_s:.0%}",
             )
         )
-        if not seen.failures:
-            facts[f"us_per_token {streams}", name] = seen.us_per_token
+        if not result.failures:
+            facts[f"us_per_token {streams}", name] = result.us_per_token
     head = ("", "CPU µs/token", "× nginx", "delivered", "age p50, ms", "age p99, ms")
     return Section(
         title=f"{streams} streams of {RATE} tokens a second",
         table=table((*head, "client's CPU", "mock's CPU"), rows),
         remarks=[
-            *troubles(best),
-            *(f"{name} is not asked for so many." for name in sorted(passed_over)),
+            *failure_remarks(best),
+            *(f"{name} is not asked for this many." for name in sorted(passed_over)),
         ],
         facts=facts,
     )
 
 
 def flat_out(rig: Rig) -> Section:
-    """The upstream is always ahead: what a token costs when reads are full."""
-    said("flat out")
+    """CPU time per token when the upstream is always ahead and reads are full."""
+    log_progress("flat out")
 
-    def measure(running: Running | None) -> Seen:
+    def measure(running: Running | None) -> LoadResult:
         slow = running is not None and running.target.slow
         rig.mock.plan(tokens=FLAT_OUT_TOKENS_SLOW if slow else FLAT_OUT_TOKENS)
         return rig.load(running, streams=4)
 
-    best = rig.interleaved(measure, cost=lambda seen: seen.us_per_token)
+    best = rig.interleaved(measure, cost=lambda result: result.us_per_token)
     rows = [
         (
             name,
-            "–" if name == DIRECT else f"{seen.us_per_token:,.2f}",
-            f"{seen.tokens / seen.elapsed_s:,.0f}",
+            "–" if name == DIRECT else f"{result.us_per_token:,.2f}",
+            f"{result.tokens / result.elapsed_s:,.0f}",
         )
-        for name, seen in best.items()
+        for name, result in best.items()
     ]
     return Section(
         title="Flat out: four streams, and the upstream is always ahead",
         table=table(("", "CPU µs/token", "tokens/s"), rows),
-        remarks=troubles(best),
+        remarks=failure_remarks(best),
         facts={
-            ("us_per_token flat out", name): seen.us_per_token
-            for name, seen in best.items()
-            if not seen.failures
+            ("us_per_token flat out", name): result.us_per_token
+            for name, result in best.items()
+            if not result.failures
         },
     )
 
@@ -101,9 +101,9 @@ def flat_out(rig: Rig) -> Section:
 def capacity(rig: Rig) -> Section:
     """The largest number of streams of which one token in a hundred is later than `LATE_MS`.
 
-    Every round asks each target once, and halves what is not known of it.
+    Each round probes every target once and halves its range.
     """
-    said("capacity")
+    log_progress("capacity")
     rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
     steps = QUICK_STEPS if rig.effort.quick else STEPS
     searches = {running.target.name: Search(len(steps)) for running in rig.running}
@@ -133,7 +133,7 @@ def capacity(rig: Rig) -> Section:
 
 
 class Search:
-    """For the last of many steps that is good: strides that double, then halves."""
+    """A search for the last good step: strides that double, then halves."""
 
     def __init__(self, steps: int) -> None:
         self.good = -1
@@ -142,7 +142,7 @@ class Search:
 
     @property
     def next(self) -> int | None:
-        """The step to try, None once the answer is known."""
+        """The step to try; None when the search is over."""
         if self._bad - self.good <= 1:
             return None
         if self._bad == self._steps:
@@ -159,39 +159,39 @@ class Search:
 
 
 def _keeps_up(rig: Rig, running: Running, streams: int) -> bool:
-    """Tried again unless it is hopeless: where others work too, one bad moment is no limit."""
+    """Whether a target keeps to LATE_MS; a near miss is tried again, as the machine may be busy."""
     seconds = rig.effort.seconds / 2
     for _ in range(1 if rig.effort.quick else 2):
-        seen = rig.steady(running, streams, seconds)
-        asked = streams * RATE * seen.elapsed_s
-        if not seen.failures and seen.tokens >= 0.97 * asked and seen.age_p99_ms < LATE_MS:
+        result = rig.steady(running, streams, seconds)
+        asked = streams * RATE * result.elapsed_s
+        if not result.failures and result.tokens >= 0.97 * asked and result.age_p99_ms < LATE_MS:
             return True
-        if seen.failures or seen.age_p99_ms > HOPELESS_MS:
+        if result.failures or result.age_p99_ms > HOPELESS_MS:
             return False
     return False
 
 
 def own_limits(rig: Rig) -> Section:
-    """How far the two ends are from being what is measured."""
-    said("the load alone")
+    """The limits of load client and mock upstream themselves."""
+    log_progress("the load alone")
     rows: list[tuple[str, ...]] = []
     facts: dict[tuple[str, str], float] = {}
     for streams in (200, 500, 800):
         rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
-        seen = rig.steady(None, streams, rig.effort.seconds)
+        result = rig.steady(None, streams, rig.effort.seconds)
         counters = rig.mock.plan(tokens=1)
         rows.append(
             (
                 f"{streams}",
-                f"{seen.age_p50_ms:.2f}",
-                f"{seen.age_p99_ms:.2f}",
-                f"{seen.client_cpu_s / seen.elapsed_s:.0%}",
-                f"{seen.mock_cpu_s / seen.elapsed_s:.0%}",
+                f"{result.age_p50_ms:.2f}",
+                f"{result.age_p99_ms:.2f}",
+                f"{result.client_cpu_s / result.elapsed_s:.0%}",
+                f"{result.mock_cpu_s / result.elapsed_s:.0%}",
                 f"{counters['busiest_ms']:.2f}",
                 f"{counters['missed_ticks'] / counters['ticks']:.1%}",
             )
         )
-        facts[f"age_p99_ms {streams}", DIRECT] = seen.age_p99_ms
+        facts[f"age_p99_ms {streams}", DIRECT] = result.age_p99_ms
     head = ("streams", "age p50, ms", "age p99, ms", "client's CPU", "mock's CPU")
     return Section(
         title="The load alone: client and mock upstream, which share one CPU",
@@ -200,10 +200,10 @@ def own_limits(rig: Rig) -> Section:
     )
 
 
-def troubles(best: dict[str, Seen]) -> list[str]:
-    """A remark for each target that failed; its figures are no facts."""
+def failure_remarks(best: dict[str, LoadResult]) -> list[str]:
+    """A remark for each target that failed; its figures do not count."""
     return [
-        f"{name}: {seen.failures} failures, as in: {seen.trouble[:200]!r}"
-        for name, seen in best.items()
-        if seen.failures
+        f"{name}: {result.failures} failures, such as {result.first_failure[:200]!r}"
+        for name, result in best.items()
+        if result.failures
     ]

@@ -1,7 +1,7 @@
 """Other translators, each installed into a virtual environment of its own.
 
-How each is told to forward to the mock upstream is here, and how many streams of 50 tokens a second
-it can be asked for at all, on one core.
+Each is configured to forward to the mock upstream; `most_streams` is how many streams of 50 tokens
+a second it can serve at all, on one core.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def codex_bridge() -> Target:
         command=command,
         environ={"CODEX_BRIDGE_LOG": "warning"},
         version=lambda: CODEX_BRIDGE.rpartition("=")[2],
-        # Its client opens a hundred connections; whoever comes later waits.
+        # Its client opens a hundred connections; later requests wait.
         most_streams=100,
         slow=True,
     )

@@ -1,4 +1,4 @@
-"""A request's way out: decode, translate, encode.
+"""Translation of a request: decode, translate, encode.
 
     python -m bench.request [--quick]
 
@@ -43,7 +43,7 @@ def decode_and_encode(body: bytes) -> bytes:
 
 
 def litellm_ms(rounds: int) -> tuple[dict[str, float], str]:
-    """Milliseconds that LiteLLM takes for each body; or none, and why."""
+    """LiteLLM's milliseconds for each body, or none and the reason."""
     try:
         python = installed(LITELLM) / "python"
     except Unavailable as reason:
@@ -91,7 +91,7 @@ def sections(*, quick: bool) -> Iterator[Section]:
         f"LiteLLM / {DIALECTS[0]}",
     )
     yield Section(
-        title="A request's way out: decode, translate, encode",
+        title="Translation of a request: decode, translate, encode",
         table=table(head, rows),
         remarks=[
             f"CPU time, best of {rounds} rounds. json is `json.loads` and `json.dumps` of the same "

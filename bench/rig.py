@@ -1,4 +1,4 @@
-"""The mock upstream, the targets that could be started, and how they are measured in turn.
+"""The test rig: a mock upstream, and targets that are measured in turn.
 
 load client ──► target ──► mock upstream
    CPU 1        CPU 0         CPU 1
@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 
 import msgspec
 
-from .load import Load, Mock, Seen, mock_upstream, request
+from .load import Load, LoadResult, Mock, mock_upstream, request
 from .scheduler import TARGET_CPU, cpu_seconds
 from .section import DIRECT
 from .targets import Running, Target, Unavailable, started
@@ -24,10 +24,10 @@ from .targets import Running, Target, Unavailable, started
 RATE = 50  # tokens a second of one stream, as a fast model writes
 PROOF_TOKENS = 7
 SLOW_REQUEST_S = 0.03
-"""What a slow target takes for the beginning of a stream."""
+"""Time that a slow target needs to begin a stream."""
 
 SETTLE_TIMEOUT_S = 15
-"""How long a target may go on with what it was asked before."""
+"""How long a target may still work on earlier requests."""
 
 
 class Effort(msgspec.Struct, frozen=True):
@@ -43,7 +43,7 @@ QUICK = Effort(seconds=1.0, rounds=1, quick=True)
 
 
 class Rig:
-    """What a scenario works with."""
+    """A mock upstream and the running targets; scenarios measure them."""
 
     def __init__(self, mock: Mock, effort: Effort) -> None:
         self.mock = mock
@@ -51,13 +51,13 @@ class Rig:
         self.running: list[Running] = []
         self.left_out: list[str] = []
 
-    def load(self, running: Running | None, **options: int) -> Seen:
-        """One load, and what came of it."""
+    def load(self, running: Running | None, **options: int) -> LoadResult:
+        """Put one load on a target."""
         with alone(running):
-            return Load(self.mock, running, **options).seen()
+            return Load(self.mock, running, **options).result()
 
-    def steady(self, running: Running | None, streams: int, seconds: float) -> Seen:
-        """Streams of a usual pace, measured once all of them run."""
+    def steady(self, running: Running | None, streams: int, seconds: float) -> LoadResult:
+        """Paced streams, measured once all of them run."""
         warm_up_s = 0.3 if self.effort.quick else 1.0
         if running and running.target.slow:
             warm_up_s += streams * SLOW_REQUEST_S
@@ -71,33 +71,33 @@ class Rig:
 
     def interleaved(
         self,
-        measure: Callable[[Running | None], Seen | None],
+        measure: Callable[[Running | None], LoadResult | None],
         *,
-        cost: Callable[[Seen], float],
+        cost: Callable[[LoadResult], float],
         rounds: int | None = None,
-    ) -> dict[str, Seen]:
-        """The round of each target in which `cost` was least, by name."""
-        best: dict[str, Seen] = {}
+    ) -> dict[str, LoadResult]:
+        """The cheapest round of each target, by name."""
+        best: dict[str, LoadResult] = {}
         for _ in range(rounds or self.effort.rounds):
             for running in (None, *self.running):
                 name = running.target.name if running else DIRECT
-                seen = measure(running)
-                if seen is not None and (name not in best or _better(seen, best[name], cost)):
-                    best[name] = seen
+                result = measure(running)
+                if result is not None and (name not in best or _better(result, best[name], cost)):
+                    best[name] = result
         return best
 
 
-def _better(seen: Seen, than: Seen, cost: Callable[[Seen], float]) -> bool:
-    """One that failed less is better, whatever it cost."""
-    return (seen.failures, cost(seen)) < (than.failures, cost(than))
+def _better(result: LoadResult, than: LoadResult, cost: Callable[[LoadResult], float]) -> bool:
+    """Fewer failures are better, whatever the cost."""
+    return (result.failures, cost(result)) < (than.failures, cost(than))
 
 
 @contextmanager
 def alone(running: Running | None) -> Generator[None]:
-    """Nobody but this target runs, and it has nothing left to do from before.
+    """Only the given target runs, and it is idle when the context begins.
 
-    All others are stopped (see `rig`): one that is overloaded goes on for seconds after its clients
-    have left, on the CPU that the next one is measured on.
+    All others are stopped (see `rig`): an overloaded one works for seconds after its clients have
+    left, on the CPU that the next one is measured on.
     """
     if running is None:
         yield
@@ -111,6 +111,7 @@ def alone(running: Running | None) -> Generator[None]:
 
 
 def settle(running: Running) -> None:
+    """Wait until a target uses no CPU, or SETTLE_TIMEOUT_S have passed."""
     until = time.monotonic() + SETTLE_TIMEOUT_S
     while time.monotonic() < until:
         before = cpu_seconds([running.pid])
@@ -121,11 +122,11 @@ def settle(running: Running) -> None:
 
 @contextmanager
 def rig(targets: Sequence[Target], effort: Effort) -> Generator[Rig]:
-    """All targets that can be started and really translate, stopped; of the others, why not."""
+    """A rig with all targets that start and translate, stopped; `left_out` explains the others."""
     with ExitStack() as stack:
         rigged = Rig(stack.enter_context(mock_upstream()), effort)
         for target in targets:
-            said(f"starting {target.name}")
+            log_progress(f"starting {target.name}")
             with ExitStack() as attempt:
                 try:
                     running = attempt.enter_context(started(target, rigged.mock.port, TARGET_CPU))
@@ -140,11 +141,13 @@ def rig(targets: Sequence[Target], effort: Effort) -> Generator[Rig]:
 
 
 def prove(mock: Mock, running: Running) -> None:
-    """That a target passes all tokens on, as events that end as they should; else Unavailable."""
+    """Check that a target delivers all tokens and a proper end; raises Unavailable."""
     mock.plan(tokens=PROOF_TOKENS)
-    seen = Load(mock, running, timeout_ms=30_000).seen()
-    if seen.tokens != PROOF_TOKENS or seen.failures:
-        raise Unavailable(f"it passed {seen.tokens} of {PROOF_TOKENS} tokens on ({seen.trouble})")
+    result = Load(mock, running, timeout_ms=30_000).result()
+    if result.tokens != PROOF_TOKENS or result.failures:
+        raise Unavailable(
+            f"it passed {result.tokens} of {PROOF_TOKENS} tokens on ({result.first_failure})"
+        )
     end = b"[DONE]" if "chat" in running.target.path else b'"response.completed"'
     if end not in answer(running):
         raise Unavailable(f"its answer has no {end.decode()}")
@@ -156,13 +159,13 @@ def answer(running: Running) -> bytes:
         client.sendall(request(running, running.port))
         got = bytearray()
         while not got.endswith(b"\r\n0\r\n\r\n"):
-            piece = client.recv(65536)
-            if not piece:
+            chunk = client.recv(65536)
+            if not chunk:
                 break
-            got += piece
+            got += chunk
     return bytes(got)
 
 
-def said(text: str) -> None:
-    """Progress, which is not part of the report."""
+def log_progress(text: str) -> None:
+    """Write a line of progress to stderr."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

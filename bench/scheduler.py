@@ -1,4 +1,4 @@
-"""What the kernel says of processes: CPU time, memory, descendants; and who runs on which CPU."""
+"""CPU time, memory and descendants of processes, as the kernel counts them; CPU pinning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TARGET_CPU, LOAD_CPU = 0, 1
 
 
 def pinned(cpu: int | None) -> list[str]:
-    """The words before a command that keep it on one CPU; None leaves it on all."""
+    """The prefix of a command that pins it to one CPU; None leaves it on all."""
     return [] if cpu is None else ["taskset", "--cpu-list", str(cpu)]
 
 

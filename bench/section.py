@@ -1,4 +1,4 @@
-"""A section of the report, and the facts in it that targets are about."""
+"""A section of the report: a table, remarks, and the facts that targets are judged by."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 Facts = Mapping[tuple[str, str], float]
-"""What was measured, by its name and by whose it is, as in ("us_per_token 200", "translator")."""
+"""Figures by measure and program, as in ("us_per_token 200", "translator")."""
 
 OURS = "translator"
 NGINX = "nginx, unmodified"
 LITELLM = "LiteLLM proxy"
 DIRECT = "direct"
-"""The load client at the mock upstream, with nothing between them."""
+"""The load client and the mock upstream, without a target between them."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """One table, with what a reader has to know of it."""
+    """One table, with remarks."""
 
     title: str
     table: str

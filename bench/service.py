@@ -1,9 +1,9 @@
-"""The service beside its peers, in one run: what a token costs, and how many streams are possible.
+"""The service beside its peers in one run: CPU time per token, capacity, latency, memory.
 
     python -m bench.service [--quick] [--only WORD ...]
 
-Rounds are interleaved: each scenario asks every target before any is asked again, and the best
-round of each counts. CPU time is what the scheduler accounts to the target and its descendants.
+Rounds are interleaved: each scenario measures every target once per round, and the best round
+counts. CPU time is what the scheduler accounts to the target and its descendants.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def sections(*, quick: bool, only: Sequence[str] = ()) -> Iterator[Section]:
     with rig(targets, QUICK if quick else THOROUGH) as rigged:
         there = [running.target for running in rigged.running]
         yield Section(
-            title="Who is measured",
+            title="Targets measured",
             table=table(("", "version"), [(one.name, one.version()) for one in there]),
             remarks=rigged.left_out,
         )

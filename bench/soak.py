@@ -1,13 +1,13 @@
-"""Many streams for a long time, faults among them, and every byte compared with what it must be.
+"""Soak test: many streams for a long time, with faults, and every byte compared.
 
     python -m bench.soak [--minutes 20] [--streams 300] [--workers 1]
 
     driver ──► translator ──► bench.soak_upstream
 
-What a client must get is made by the core, in the driver, out of the upstream's own frames; ids and
-times are left out of the comparison, but not which id stands where. So nothing can be lost, doubled
-or crossed between streams without being seen. Memory, descriptors and the time to the first event
-are taken all the while; the exit code is 0 when no answer was wrong and none of them grew.
+The driver makes the expected answer with the core, from the upstream's own frames; ids and times
+are masked, but not which id stands where. So no event can be lost, doubled or crossed between
+streams undetected. Memory, descriptors and the time to the first event are sampled; the exit code
+is 0 when no answer was wrong and none of them grew.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .soak_upstream import FAULTS, Answer, answer
 from .targets import ROOT, SCRATCH, free_port
 
 WARM_UP = 0.25
-"""The share of the time after which nothing should grow any more."""
+"""The share of the time after which no figure should grow."""
 
 WINDOWS = 10
 MAX_GROWTH = 0.05
@@ -68,10 +68,10 @@ _BEAT = '{"type":"response.in_progress"'
 
 
 class Wrong(Exception):
-    """An answer is not what it must be."""
+    """An answer differs from the expected one."""
 
 
-# --- what must come -------------------------------------------------------------------------------
+# --- expected answers -----------------------------------------------------------------------------
 
 
 def request(given: Answer) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def expected(given: Answer) -> list[str]:
     if given.kind == "whole":
         body = translator.encode_json(translation.complete(given.frames[0]))
         return comparable([body.decode()])
-    events = [event for piece in given.frames for event in translation.receive(piece)]
+    events = [event for frame in given.frames for event in translation.receive(frame)]
     events += translation.close()
     return comparable([translator.encode_json(event).decode() for event in events])
 
@@ -147,14 +147,14 @@ OUTCOMES: dict[str, set[str]] = {
     "reset": {"failed", "HTTP 502", "cut"},
     "left": {"left"},
 }
-"""What may come of each fault. (An idle connection that is closed costs nothing: sent again.)"""
+"""The possible outcomes of each fault. (A request on a closed idle connection is sent again.)"""
 
 
 # --- the driver -----------------------------------------------------------------------------------
 
 
-class Seen:
-    """What the driver has seen so far."""
+class Findings:
+    """The results of the driver so far."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
@@ -175,7 +175,7 @@ class Driver:
         self._url = url
         self._until = time.monotonic() + seconds
         self._numbers = itertools.count(1)
-        self.seen = Seen()
+        self.findings = Findings()
 
     async def run(self, streams: int) -> None:
         connector = aiohttp.TCPConnector(limit=0)
@@ -193,28 +193,30 @@ class Driver:
                     raise Wrong(f"it ended so: {outcome}")
             except (Wrong, aiohttp.ClientError, TimeoutError, ValueError) as error:
                 outcome = "wrong"
-                self.seen.wrong.append(f"{given.number}, {given.kind}, {given.fault}: {error!r}")
-            self.seen.outcomes[given.kind, given.fault, outcome] += 1
+                self.findings.wrong.append(
+                    f"{given.number}, {given.kind}, {given.fault}: {error!r}"
+                )
+            self.findings.outcomes[given.kind, given.fault, outcome] += 1
 
     async def _ask(self, given: Answer) -> str:
         if given.kind == "websocket":
             return await self._talk(given)
         path = "/v1/chat/completions" if given.kind == "chat" else "/v1/responses"
-        began, body = self.seen.now, bytearray()
+        began, body = self.findings.now, bytearray()
         async with self._http.post(self._url + path, json=request(given)) as got:
             if got.status != 200:
                 assert (await got.json())["error"]["message"]
                 return f"HTTP {got.status}"
             try:
-                async for piece in got.content.iter_any():
+                async for chunk in got.content.iter_any():
                     if not body and given.kind != "whole":
-                        self.seen.first.append((began, self.seen.now - began))
-                    body += piece
+                        self.findings.first.append((began, self.findings.now - began))
+                    body += chunk
                     if given.fault == "left":
                         return "left"
             except aiohttp.ClientPayloadError:
                 return "cut"
-        self.seen.bytes += len(body)
+        self.findings.bytes += len(body)
         if given.fault == "left":
             return "left"
         if given.kind == "chat":
@@ -226,7 +228,7 @@ class Driver:
         payloads = [payload.decode() for payload in Decoder().feed(bytes(body))]
         if payloads.pop() != "[DONE]":
             raise Wrong("it does not end in [DONE]")
-        self.seen.events += len(payloads)
+        self.findings.events += len(payloads)
         return check(given, payloads)
 
     async def _talk(self, given: Answer) -> str:
@@ -245,7 +247,7 @@ class Driver:
                     return "left"
                 if text.startswith(('{"type":"response.completed"', '{"type":"response.failed"')):
                     break
-        self.seen.events += len(payloads)
+        self.findings.events += len(payloads)
         return check(given, payloads)
 
 
@@ -253,7 +255,7 @@ class Driver:
 
 
 class Sample(Struct, frozen=True):
-    """What the process holds at one moment."""
+    """Memory and descriptors of the process at one moment."""
 
     at_s: float
     kib: int
@@ -313,13 +315,13 @@ def processes(workers: int) -> Generator[tuple[str, subprocess.Popen[str]]]:
             process.wait(60)
 
 
-async def soak(url: str, pid: int, seconds: float, streams: int) -> tuple[Seen, list[Sample]]:
+async def soak(url: str, pid: int, seconds: float, streams: int) -> tuple[Findings, list[Sample]]:
     samples: list[Sample] = []
     driver = Driver(url, seconds)
     sampling = asyncio.create_task(sampled(pid, samples))
     await driver.run(streams)
     sampling.cancel()
-    return driver.seen, samples
+    return driver.findings, samples
 
 
 # --- the report -----------------------------------------------------------------------------------
@@ -337,12 +339,14 @@ def growth(figures: list[float]) -> float:
     return statistics.median(figures[-third:]) / statistics.median(figures[:third]) - 1
 
 
-def windows(seen: Seen, seconds: float) -> list[tuple[float, float, int]]:
+def windows(findings: Findings, seconds: float) -> list[tuple[float, float, int]]:
     """p50 and p99 of the time to the first event in ms, and how many there were, by window."""
     found: list[tuple[float, float, int]] = []
     for number in range(WINDOWS):
         inside = range(WINDOWS)[number]
-        times = [late * 1000 for at, late in seen.first if int(at / seconds * WINDOWS) == inside]
+        times = [
+            late * 1000 for at, late in findings.first if int(at / seconds * WINDOWS) == inside
+        ]
         if len(times) > 1:
             cuts = statistics.quantiles(times, n=100)
             found.append((cuts[49], cuts[98], len(times)))
@@ -350,24 +354,25 @@ def windows(seen: Seen, seconds: float) -> list[tuple[float, float, int]]:
 
 
 def report(
-    seen: Seen, samples: list[Sample], after: Sample, seconds: float, faults_logged: int
+    findings: Findings, samples: list[Sample], after: Sample, seconds: float, faults_logged: int
 ) -> Iterator[str]:
     """The report; its last line says whether all is well."""
     warm = [one for one in samples if one.at_s >= WARM_UP * seconds]
-    count = sum(seen.outcomes.values())
-    met = sum(many for (_, fault, _), many in seen.outcomes.items() if fault)
-    yield f"{count:,} requests, {seen.events:,} events compared, {met:,} of them with a fault\n\n"
+    count = sum(findings.outcomes.values())
+    met = sum(many for (_, fault, _), many in findings.outcomes.items() if fault)
+    yield f"{count:,} requests, {findings.events:,} events compared, "
+    yield f"{met:,} of them with a fault\n\n"
     rows: list[tuple[str, ...]] = []
     for fault in ("", *FAULTS):
         found: Counter[str] = Counter()
-        for (_, met_fault, outcome), many in seen.outcomes.items():
+        for (_, met_fault, outcome), many in findings.outcomes.items():
             if met_fault == fault:
                 found[outcome] += many
         ends = ", ".join(f"{outcome} {many:,}" for outcome, many in found.most_common())
         rows.append((fault or "none", ends))
     yield table(("fault", "how it ended"), rows) + "\n\n"
-    yield from (f"WRONG: {one}\n" for one in seen.wrong[:20])
-    first = windows(seen, seconds)
+    yield from (f"WRONG: {one}\n" for one in findings.wrong[:20])
+    first = windows(findings, seconds)
     yield "Time to the first event, by tenths of the time:\n\n"
     cells = [(f"{p50:.1f}", f"{p99:.1f}", f"{many:,}") for p50, p99, many in first]
     yield table(("p50 ms", "p99 ms", "streams"), cells) + "\n\n"
@@ -381,7 +386,7 @@ def report(
     yield f"p99 of the first event: {late:+.0%} between its first and last third\n"
     yield f"faults of its own in the service's log: {faults_logged}\n\n"
     well = {
-        "wrong answers": not seen.wrong,
+        "wrong answers": not findings.wrong,
         "memory": memory <= MAX_GROWTH,
         "file descriptors": growth([float(one) for one in counts]) <= MAX_GROWTH,
         "p99": late <= MAX_P99_GROWTH - 1,
@@ -403,13 +408,13 @@ def main() -> int:
     print(f"{options.minutes:g} minutes, {options.streams} streams, {options.workers} workers,")
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs\n", flush=True)
     with processes(options.workers) as (url, service):
-        seen, samples = uvloop.run(soak(url, service.pid, seconds, options.streams))
+        findings, samples = uvloop.run(soak(url, service.pid, seconds, options.streams))
         time.sleep(IDLE_S)
         after = sample(service.pid, seconds)
     log = (SCRATCH / "soak" / "service.log").read_text("utf-8", "replace")
     faults_logged = log.count("fault in translator") + log.count("Traceback")
     last = ""
-    for last in report(seen, samples, after, seconds, faults_logged):
+    for last in report(findings, samples, after, seconds, faults_logged):
         print(last, end="")
     return 0 if last.startswith("All is well") else 1
 

@@ -1,4 +1,4 @@
-"""The upstream of the soak: what it answers follows from the model's name, which holds a number.
+"""The upstream of the soak test: its answer follows from the number in the model's name.
 
     python -m bench.soak_upstream PORT
 
@@ -97,8 +97,8 @@ def _call(index: int, words: list[str]) -> Iterator[bytes]:
     number = words[0].partition("w")[0]
     call = {"index": index, "id": f"call_{number}_{index}", "type": "function"}
     yield frame({"tool_calls": [call | {"function": {"name": "ls", "arguments": '{"x":"'}}]})
-    for piece in (*words, '"}'):
-        yield frame({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
+    for text in (*words, '"}'):
+        yield frame({"tool_calls": [{"index": index, "function": {"arguments": text}}]})
 
 
 def _whole(words: list[str]) -> bytes:
@@ -141,11 +141,11 @@ class Upstream:
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n" % kind
         )
-        for place, piece in enumerate(given.frames):
+        for place, chunk in enumerate(given.frames):
             if given.fault in ("cut", "garbage", "reset") and place == given.breaks_at:
-                _break(given.fault, piece, writer)
+                _break(given.fault, chunk, writer)
                 raise ConnectionError
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await writer.drain()
             if given.pause_s and place > 1:  # the first events come at once
                 await asyncio.sleep(given.pause_s)
@@ -159,9 +159,9 @@ def _error(*lines: bytes) -> bytes:
     return head + b"content-length: %d\r\n\r\n%b" % (len(body), body)
 
 
-def _break(fault: Fault, piece: bytes, writer: asyncio.StreamWriter) -> None:
+def _break(fault: Fault, chunk: bytes, writer: asyncio.StreamWriter) -> None:
     if fault == "cut":
-        writer.write(b"%x\r\n%b" % (len(piece), piece[: len(piece) // 2]))
+        writer.write(b"%x\r\n%b" % (len(chunk), chunk[: len(chunk) // 2]))
     elif fault == "garbage":
         writer.write(b"\xff\x00rubbish\r\n")
     else:

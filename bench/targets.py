@@ -1,7 +1,7 @@
-"""Who is measured: how each is started in front of the mock upstream, and how it is asked.
+"""Targets: the programs that are measured, how each is started, and the request that it gets.
 
-A target is a folder of scratch, a command, and a path. What cannot be installed or started says so
-in a sentence and is left out.
+A target is a command, a path and a body. One that cannot be installed or started raises Unavailable
+with a sentence for the report.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,17 +56,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     command: Callable[[Path, int, int], list[str]]
-    """The words that start it, from a folder to write in, its port, and the upstream's port."""
+    """The command line, from a scratch folder, its port, and the upstream's port."""
 
     path: str = "/v1/responses"
     body: str = RESPONSES_BODY
     environ: Mapping[str, str] = {}
     version: Callable[[], str] = lambda: ""
     most_streams: int = 100_000
-    """More at once, at a usual pace, would only measure how it fails."""
+    """More paced streams at once would only measure how it fails."""
 
     slow: bool = False
-    """It is asked for fewer tokens and requests, where their number does not matter."""
+    """It gets fewer tokens and requests, where their number does not matter."""
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -121,7 +121,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _answers(port: int) -> bool:
-    """Whether there is an answer to a request, whatever it says."""
+    """Whether a request gets any answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=START_TIMEOUT_S) as probe:
             probe.sendall(b"GET / HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n")
@@ -133,9 +133,13 @@ def _answers(port: int) -> bool:
 # ---- ourselves -----------------------------------------------------------------------------------
 
 
-def translator(*options: str, name: str = "translator") -> Target:
+def translator(
+    *options: str, name: str = "translator", program: Sequence[str] = ("translator",)
+) -> Target:
+    """Our service; `program` is the module that starts it, and words before its own."""
+
     def command(_folder: Path, port: int, upstream: int) -> list[str]:
-        words = [sys.executable, "-m", "translator", "serve", "--port", str(port)]
+        words = [sys.executable, "-m", *program, "serve", "--port", str(port)]
         url = f"http://127.0.0.1:{upstream}/v1"
         return [*words, "--upstream", url, "--log-level", "warning", *options]
 
@@ -143,7 +147,7 @@ def translator(*options: str, name: str = "translator") -> Target:
 
 
 def version_of_ours() -> str:
-    """The version, and of which commit, where git knows it."""
+    """The version, with the commit where git knows it."""
     version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
     try:
         commit = subprocess.run(
@@ -212,21 +216,25 @@ def nginx() -> Target:
 def nginx_binary() -> str:
     """The nginx of this machine, else the Debian package unpacked beside the benchmark."""
     installed = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if installed:
-        return installed
-    folder = SCRATCH / "nginx"
-    binary = folder / "unpacked" / "usr" / "sbin" / "nginx"
-    if not binary.exists():
+    return installed or str(unpacked("nginx") / "usr" / "sbin" / "nginx")
+
+
+def unpacked(package: str) -> Path:
+    """The folder of an unpacked Debian package, fetched when it is first asked for."""
+    folder = SCRATCH / package
+    files = folder / "unpacked"
+    if not files.exists():
         folder.mkdir(parents=True, exist_ok=True)
         try:
             subprocess.run(
-                ["apt-get", "download", "nginx"], cwd=folder, check=True, capture_output=True
+                ["apt-get", "download", package], cwd=folder, check=True, capture_output=True
             )
-            [package] = folder.glob("nginx_*.deb")
-            subprocess.run(["dpkg", "-x", str(package), str(folder / "unpacked")], check=True)
+            [archive] = folder.glob(f"{package}_*.deb")
+            subprocess.run(["dpkg", "-x", str(archive), str(files)], check=True)
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
-            raise Unavailable(f"nginx is not here and apt-get gives none ({error})") from None
-    return str(binary)
+            shutil.rmtree(folder)
+            raise Unavailable(f"{package} is not here and apt-get gives none ({error})") from None
+    return files
 
 
 def nginx_version() -> str:

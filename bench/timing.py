@@ -1,4 +1,4 @@
-"""How to time two things so that they can be compared on a machine that others use, too.
+"""CPU time of functions, comparable on a machine that is shared.
 
 Rounds are interleaved (one of each, then again), so that a slow moment hits all alike, and the best
 round of each counts: noise only ever adds.
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 
 def best_of(rounds: int, candidates: Mapping[str, Callable[[], float]]) -> dict[str, float]:
-    """The best of each candidate's results; a candidate measures itself, in any unit."""
+    """The least result of each candidate; a candidate returns its own measurement, in any unit."""
     best = dict.fromkeys(candidates, float("inf"))
     for _ in range(rounds):
         for name, measure in candidates.items():
@@ -21,7 +21,7 @@ def best_of(rounds: int, candidates: Mapping[str, Callable[[], float]]) -> dict[
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """CPU time of one call, in seconds, with the garbage of before out of the way."""
+    """CPU time of one call, in seconds, after a garbage collection."""
     gc.collect()
     began = time.process_time()
     work()
@@ -29,12 +29,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def milliseconds(
-    rounds: int, body: bytes, ways: Mapping[str, Callable[[bytes], object]]
+    rounds: int, body: bytes, candidates: Mapping[str, Callable[[bytes], object]]
 ) -> dict[str, float]:
-    """CPU time that each way takes with a body, in ms; a small body is taken many times."""
+    """CPU time of each candidate for a body, in ms; a small body is repeated."""
     repeat = max(1, 4_000_000 // len(body))
 
-    def measure(way: Callable[[bytes], object]) -> Callable[[], float]:
-        return lambda: seconds(lambda: [way(body) for _ in range(repeat)]) / repeat * 1e3
+    def measure(candidate: Callable[[bytes], object]) -> Callable[[], float]:
+        return lambda: seconds(lambda: [candidate(body) for _ in range(repeat)]) / repeat * 1e3
 
-    return best_of(rounds, {name: measure(way) for name, way in ways.items()})
+    return best_of(rounds, {name: measure(one) for name, one in candidates.items()})

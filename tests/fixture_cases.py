@@ -1,23 +1,24 @@
-"""The fixtures: one folder is one exchange, with what goes in and what must come out.
+"""Fixtures: one folder is one exchange, its inputs and the expected outputs.
 
     request.json      the client's request
     chat.json         the chat request that goes upstream
     upstream.sse      the upstream's answer: a stream,
     upstream.json       one JSON body (or what some upstreams send in its place),
     upstream.http       or an HTTP error: status line, headers, body
-    events.jsonl      the events of a streamed answer
+    events.jsonl      the events of a streamed answer; its first line stands for the first two
     response.json     the body of an answer that is not streamed
     error.json        the HTTP error: of a refusal, or where nothing of an answer had been sent yet
     source.toml       the fact that the case stands for, and what is expected in a few words
 
-What is expected stands twice: in full, and in `source.toml`, which is written by hand from the fact
-and never from the outcome. `fixtures/README.md` explains its notation.
+The expectation is stored twice: in full, and as a summary in `source.toml`, written by hand from
+the fact and never from the outcome. `fixtures/README.md` explains its notation.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -36,10 +37,12 @@ ERROR_TYPES = {429: "rate_limit_error", 503: "service_unavailable_error"}
 below, and "insufficient_quota" where that is the code."""
 
 ROOT = Path(__file__).resolve().parents[1] / "fixtures"
+FIRST_RESPONSE: dict[str, Any] = json.loads((ROOT / "first_response.json").read_bytes())
+"""The response before anything was answered, to a request that names no field but its model."""
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a case stands for, and what is expected of it.
+    """The content of `source.toml`: the fact behind a case, and a summary of its outcome.
 
     `plan` numbers the scenarios, if it stands for any. `usage` is input, output, cached and reasoning tokens. `cut` is
     the item that a failure left open. `http`, `code`, `param`, `headers` and `says` belong to an error: its
@@ -71,7 +74,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HttpError(Struct, frozen=True):
-    """An answer that is no answer."""
+    """An HTTP error of the upstream."""
 
     status: int
     headers: dict[str, str]
@@ -79,7 +82,7 @@ class HttpError(Struct, frozen=True):
 
 
 class Outcome(Struct):
-    """What becomes of a case, as JSON values; None for what there is not."""
+    """The outputs of a case, as JSON values; None for those that it has not."""
 
     chat: Any = None
     notices: list[str] = []
@@ -135,7 +138,7 @@ class Case:
 
     @property
     def streamed(self) -> bool:
-        """There is an answer, and it is asked for as a stream."""
+        """Whether the case has an answer and its request wants a stream."""
         return self.body is not None and bool((self.request or {}).get("stream"))
 
     @property
@@ -159,26 +162,45 @@ class Case:
             target=msgspec.convert(self.source.target, Target),
         )
 
-    def events(self, pieces: list[bytes]) -> tuple[list[Event], Translation]:
-        """The events of the answer, given in pieces."""
+    def events(self, chunks: list[bytes]) -> tuple[list[Event], Translation]:
+        """The events of the answer, whose body comes in these chunks."""
         t = self.translation()
         events = t.start()
-        for piece in pieces:
-            events += t.receive(piece)
+        for chunk in chunks:
+            events += t.receive(chunk)
         return events + t.close(), t
 
     def expected(self) -> dict[str, Any]:
-        """The values of the files that hold what must come out."""
+        """The expected outputs, by the name of the file."""
         names = ("chat.json", "response.json", "error.json")
         found = {name: self._json(name) for name in names if (self.folder / name).is_file()}
         lines = self.folder / "events.jsonl"
         if lines.is_file():
-            found["events.jsonl"] = [json.loads(line) for line in lines.read_bytes().splitlines()]
+            found["events.jsonl"] = expanded(map(json.loads, lines.read_bytes().splitlines()))
         return found
 
     def _json(self, name: str) -> Any:
         path = self.folder / name
         return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def expanded(lines: Iterable[Any]) -> list[Any]:
+    """The events of an `events.jsonl`, given its lines.
+
+    The line {"first_response": fields} is `response.created` and `response.in_progress`, both with
+    the response in `fixtures/first_response.json` but for these fields.
+    """
+    events: list[Any] = []
+    for line in lines:
+        if "first_response" in line:
+            assert not events, "only the first line stands for two events"
+            assert line["first_response"].keys() <= FIRST_RESPONSE.keys()
+            response = FIRST_RESPONSE | line["first_response"]
+            for number, kind in enumerate(("response.created", "response.in_progress")):
+                events.append({"type": kind, "sequence_number": number, "response": response})
+        else:
+            events.append(line)
+    return events
 
 
 def run(case: Case) -> Outcome:
@@ -211,7 +233,7 @@ def run(case: Case) -> Outcome:
 
 
 def _refused(case: Case, sent: bytes) -> Any:
-    """The HTTP answer for the upstream's refusal of what was sent; None when there is none."""
+    """The HTTP error for the upstream's, given the chat request sent; None without one."""
     refusal = case.http_error
     if refusal is None:
         return None
@@ -225,7 +247,7 @@ def _refused(case: Case, sent: bytes) -> Any:
 
 
 def disagreements(case: Case, outcome: Outcome) -> list[str]:
-    """Where an outcome is not what `source.toml` expects; empty when all is well."""
+    """The differences between an outcome and `source.toml`."""
     source, found = case.source, Summary()
     if outcome.final is not None:
         found = summary_of(outcome.final, outcome.events or [])
@@ -272,9 +294,9 @@ def as_json(value: Event | Response) -> Any:
 
 
 def opened(value: Event | Response) -> Any:
-    """The same with what is sealed opened, and what is empty in reasoning left out.
+    """The same with sealed content opened, without the empty fields of reasoning.
 
-    How it is packed depends on the machine's zlib.
+    The compressed bytes depend on the machine's zlib.
     """
     body = as_json(value)
     for item in [body.get("item", {}), *body.get("response", body).get("output", [])]:
@@ -288,7 +310,7 @@ def opened(value: Event | Response) -> Any:
 
 
 def error_answer(error: TranslatorError) -> dict[str, Any]:
-    """The HTTP answer that an error becomes before anything was sent."""
+    """The HTTP response for an error before the first byte of a stream."""
     return {"status": error.status_hint, "headers": error.headers, "body": error.envelope()}
 
 

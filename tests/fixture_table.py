@@ -23,7 +23,7 @@ SECTIONS = {
     "Framing": range(164, 185),
     "Requests": range(185, 212),
     "Reasoning that returns": range(212, 224),
-    "Bodies of one piece": range(224, 232),
+    "Bodies without a stream": range(224, 232),
     "Robustness": range(232, 238),
 }
 

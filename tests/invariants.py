@@ -1,8 +1,8 @@
-"""The rules that every event list obeys, checked on the wire form.
+"""Invariants of every event stream, checked on its wire form.
 
-`check_events` takes the events of one response, encodes each as it would be sent, and checks the
-JSON: framing, numbering, nesting, agreement of deltas with what they add up to, and the types of
-the `openai` package, strictly. Nothing here knows how the events were made.
+`check_events` encodes the events of one response and checks the frames: sequence numbers, nesting,
+deltas against the text of their done event, and strictly the types of the `openai` package. Nothing
+here knows how the events were made.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ RESPONSE_FIELDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys("prompt_cache_key prompt_cache_retention moderation".split(), (str, NOTHING)),
     "tool_choice": (str, dict),
 }
-"""What every response has, whatever its state: clients fail on a field that is missing or null."""
+"""Fields of every response, in every state: clients fail on one that is missing or null."""
 MAY_CHANGE = {
     "status",
     "output",
@@ -82,7 +82,7 @@ ERROR_TYPES = {
     "rate_limit_exceeded": "rate_limit_error",
     "server_error": "server_error",
 }
-"""Codes of failures inside a stream, with the type that belongs to each."""
+"""The type of an error in a stream, by its code."""
 
 SCHEMA = Path(__file__).resolve().parents[2] / "shared/schema/openai-responses.schema.json"
 
@@ -93,7 +93,7 @@ def check_events(events: Sequence[Event]) -> dict[str, Any]:
 
 
 def check_wire(wire: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same for events as they are on the wire."""
+    """The same for events that are JSON objects."""
     for number, event in enumerate(wire):
         assert event["sequence_number"] == number
         check_types(event)
@@ -130,7 +130,7 @@ def _schema_validator(name: str) -> jsonschema.Draft202012Validator:
 
 
 def check_types(event: dict[str, Any]) -> None:
-    """The event is one that the `openai` package knows, with fields of the right types."""
+    """The event validates against its model in the `openai` package."""
     model = _event_models()[event["type"]]
     model.model_validate_json(json.dumps(_with_listed_code(event)), strict=True)
 
@@ -145,18 +145,18 @@ def _with_listed_code(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_response_types(response: dict[str, Any]) -> None:
-    """The same for a response object that came as a body of its own."""
+    """The same for a response object, the body of an answer that is not streamed."""
     _check_shape(response)
     sdk.Response.model_validate_json(json.dumps(response), strict=True)
 
 
 def check_schema(event: dict[str, Any]) -> None:
-    """The event agrees with OpenAI's published JSON Schema; slow, and only where that lies at hand."""
+    """The event validates against OpenAI's JSON Schema, where that is present; slow."""
     _schema_validator("ResponseStreamEvent").validate(_with_listed_code(event))
 
 
 def _check_shape(response: dict[str, Any]) -> None:
-    """Every field is there, and null only where that is a value."""
+    """Every field is present, and null only where null is allowed."""
     assert response.keys() >= RESPONSE_FIELDS.keys()
     for field, types in RESPONSE_FIELDS.items():
         value = response[field]
@@ -258,13 +258,13 @@ def _check_items(wire: list[dict[str, Any]], final: dict[str, Any]) -> None:
             item = None
         elif kind not in LIFECYCLE and kind != "error":
             assert item is not None, f"{kind} outside of an item"
-            item.take(event)
+            item.feed(event)
     assert item is None or final["status"] == "failed"
     assert final["output"] == done
 
 
 class _OpenItem:
-    """Follows one item from its announcement to its end."""
+    """State of one output item between its added and its done event."""
 
     def __init__(self, item: dict[str, Any], output_index: int) -> None:
         self.item = item
@@ -284,7 +284,7 @@ class _OpenItem:
         if item["type"] in ("function_call", "custom_tool_call"):
             assert item["name"]
 
-    def take(self, event: dict[str, Any]) -> None:
+    def feed(self, event: dict[str, Any]) -> None:
         kind = event["type"]
         family = kind.rsplit(".", 1)[0]
         if kind == "response.output_text.annotation.added":

@@ -1,4 +1,4 @@
-"""Run one exchange through the core: the shortest way from an upstream body to events."""
+"""Run an exchange through the core: upstream body in, events out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REQUEST: dict[str, Any] = {"model": "a-model", "input": "Hello", "stream": True}
 
 
 def numbered_ids() -> Callable[[str], str]:
-    """Ids that count, so that two runs give the same bytes."""
+    """An id factory that counts, so that two runs give the same bytes."""
     count = itertools.count(1)
     return lambda prefix: f"{prefix}{next(count):024d}"
 
@@ -45,24 +45,24 @@ def replay(
     dialect: str | Dialect = "base",
     options: Options | None = None,
 ) -> tuple[list[Event], Response]:
-    """All events of an upstream body, given whole or in pieces, and the final response."""
+    """All events of an upstream body, whole or in chunks, and the final response."""
     t = translation(request, dialect=dialect, options=options)
-    pieces: Iterable[bytes] = [body] if isinstance(body, bytes) else body
+    chunks: Iterable[bytes] = [body] if isinstance(body, bytes) else body
     events = t.start()
-    for piece in pieces:
-        events += t.receive(piece)
+    for one in chunks:
+        events += t.receive(one)
     events += t.close()
     return events, t.response
 
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
-    """Data cut at the given places."""
+    """Data split at the given offsets."""
     edges = [0, *sorted(place for place in places if place <= len(data)), len(data)]
     return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
 def sse(*payloads: Any) -> bytes:
-    """Chunks (JSON values, or text such as "[DONE]") as an upstream's stream."""
+    """An SSE body of these payloads: JSON values, or text such as "[DONE]"."""
     import json
 
     return b"".join(
@@ -73,6 +73,6 @@ def sse(*payloads: Any) -> bytes:
 def chunk(
     delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    """One chunk of one choice."""
+    """A chat chunk with one choice."""
     choice: dict[str, Any] = {"index": 0, "delta": delta or {}, "finish_reason": finish}
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice], **more}

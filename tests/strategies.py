@@ -1,8 +1,8 @@
-"""Whole upstream answers, drawn by hypothesis: what is said, and how it is put into chunks.
+"""Hypothesis strategies for upstream answers and for the chunks that carry them.
 
-An `Answer` is what the model said. `chunks` renders it as one of the many streams that would say
-the same: cut into deltas anywhere, with or without the keys that upstreams add, leave out or
-repeat. `completion` renders it as the one body of a non-streaming upstream.
+An `Answer` is the output of a model. `streams` renders it as one of the many streams that carry
+it: cut into deltas anywhere, with or without the keys that upstreams add, leave out or repeat.
+`completion_of` renders it as the body of an upstream that does not stream.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said: reasoning, then text or a refusal, then calls."""
+    """The output of a model: reasoning, then text or a refusal, then calls."""
 
     reasoning: str = ""
     text: str = ""
@@ -90,8 +90,8 @@ def answers(draw: st.DrawFn) -> Answer:
 
 
 @st.composite
-def pieces(draw: st.DrawFn, text: str) -> list[str]:
-    """A text cut into slices, some of them empty."""
+def slices(draw: st.DrawFn, text: str) -> list[str]:
+    """A text in slices, some of them empty."""
     places = sorted(draw(st.lists(st.integers(0, len(text)), max_size=5)))
     edges = [0, *places, len(text)]
     return [text[a:b] for a, b in itertools.pairwise(edges)]
@@ -99,7 +99,7 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
 
 @dataclass
 class Manner:
-    """How one kind of upstream puts an answer into chunks."""
+    """The style in which an upstream writes its chunks."""
 
     role: str = "first"  # "first", "always", "never"
     empty: Any = ...  # value of the keys that a chunk does not use; ...: they are left out
@@ -127,15 +127,15 @@ def manners(draw: st.DrawFn) -> Manner:
 
 @st.composite
 def deltas(draw: st.DrawFn, answer: Answer, manner: Manner, *, interleave: bool) -> list[Any]:
-    """The `delta` objects of one stream that says `answer`."""
-    said: list[dict[str, Any]] = []
+    """The `delta` objects of one stream that carries `answer`."""
+    found: list[dict[str, Any]] = []
     for name, text in (
         (manner.reasoning_field, answer.reasoning),
         ("content", answer.text),
         ("refusal", answer.refusal),
     ):
         if text:
-            said += [{name: piece} for piece in draw(pieces(text))]
+            found += [{name: part} for part in draw(slices(text))]
     streams: list[list[dict[str, Any]]] = []
     for index, call in enumerate(answer.calls):
         first: dict[str, Any] = {
@@ -145,28 +145,28 @@ def deltas(draw: st.DrawFn, answer: Answer, manner: Manner, *, interleave: bool)
             "function": {"name": call.name, "arguments": ""},
         }
         later = [
-            {"index": index, "function": {"arguments": piece}}
-            for piece in draw(pieces(call.arguments))
+            {"index": index, "function": {"arguments": part}}
+            for part in draw(slices(call.arguments))
         ]
         streams.append([first, *later])
     while any(streams):
         ready = [stream for stream in streams if stream]
-        # Calls begin in their order, whatever comes between their pieces.
+        # Calls begin in their order, whatever comes between their deltas.
         begun = [s for s in ready if "id" not in s[0]] + [s for s in ready if "id" in s[0]][:1]
         stream = draw(st.sampled_from(begun)) if interleave else ready[0]
-        said.append({"tool_calls": [stream.pop(0)]})
-    return said
+        found.append({"tool_calls": [stream.pop(0)]})
+    return found
 
 
 @st.composite
 def streams(
     draw: st.DrawFn, answer: Answer, *, manner: Manner | None = None, interleave: bool = False
 ) -> list[dict[str, Any]]:
-    """The chunks of one stream that says `answer`."""
+    """The chunks of one stream that carries `answer`."""
     manner = manner or draw(manners())
-    said = draw(deltas(answer, manner, interleave=interleave))
+    found = draw(deltas(answer, manner, interleave=interleave))
     chunks: list[dict[str, Any]] = []
-    for number, delta in enumerate(said):
+    for number, delta in enumerate(found):
         full = dict(delta)
         if manner.role == "always" or (manner.role == "first" and number == 0):
             full["role"] = "assistant"
@@ -201,7 +201,7 @@ def body_of(chunks: list[Any], *, done: bool = True) -> bytes:
 
 
 def completion_of(answer: Answer, reasoning_field: str = "reasoning_content") -> bytes:
-    """The answer as the one body of a non-streaming upstream."""
+    """The answer as the body of an upstream that does not stream."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
     if answer.reasoning:
         message[reasoning_field] = answer.reasoning

@@ -1,26 +1,28 @@
-"""The benchmark measures what it says: every token is counted, and its bodies are real ones.
-
-Nothing here looks at a speed.
-"""
+"""The benchmark counts every token, and its bodies are valid; no test looks at a speed."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import translator
-from bench import bodies, core, rig
-from bench.__main__ import QUOTE, README, RESULTS, quoting
+from bench import bodies, core, instructions, revisions, rig, ways
+from bench.__main__ import QUOTE, README, RESULTS, main, quoting
 from bench.environments import names
 from bench.load import FIRST, LAST, TOKEN, Load, Mock, mock_upstream
 from bench.pace import Search
 from bench.section import DIRECT, LITELLM, NGINX, OURS, Section, table
-from bench.targets import started
+from bench.targets import ROOT, Unavailable, started
 from bench.targets import translator as translator_target
+from bench.variant import ALL_ON, VARIANTS, Gone, replaced, rewritten, variant
 from bench.verdict import PROMISES, verdict
+from translator.writer import sse
 
 needs_compiler = pytest.mark.skipif(
     not (shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")),
@@ -40,9 +42,9 @@ def test_every_token_passes_through_the_service(mock: Mock) -> None:
     with started(translator_target(), mock.port, None) as running:
         rig.prove(mock, running)
         mock.plan(tokens=30, rate=1000)
-        paced = Load(mock, running, cpu=None, streams=3, each=2, timeout_ms=20_000).seen()
+        paced = Load(mock, running, cpu=None, streams=3, each=2, timeout_ms=20_000).result()
         mock.plan(tokens=1000)
-        flat_out = Load(mock, running, cpu=None, streams=2, timeout_ms=20_000).seen()
+        flat_out = Load(mock, running, cpu=None, streams=2, timeout_ms=20_000).result()
     assert (paced.tokens, paced.answers, paced.failures) == (180, 6, 0)
     assert (flat_out.tokens, flat_out.answers, flat_out.failures) == (2000, 2, 0)
     assert paced.cpu_s > 0
@@ -51,21 +53,21 @@ def test_every_token_passes_through_the_service(mock: Mock) -> None:
 
 
 @needs_compiler
-def test_a_failure_is_counted_and_told(mock: Mock) -> None:
+def test_a_failure_is_counted_and_kept(mock: Mock) -> None:
     """A refused request is no token, no answer, and its first words are kept."""
     with started(translator_target(), mock.port, None) as running:
-        refused = Load(mock, running, b"{}", cpu=None, timeout_ms=20_000).seen()
+        refused = Load(mock, running, b"{}", cpu=None, timeout_ms=20_000).result()
     assert (refused.tokens, refused.answers, refused.failures) == (0, 0, 1)
-    assert refused.trouble.startswith("HTTP/1.1 400")
+    assert refused.first_failure.startswith("HTTP/1.1 400")
 
 
 @needs_compiler
 def test_open_streams_are_counted_while_they_are_held(mock: Mock) -> None:
     """`hold_ms` keeps a stream open after its tokens, and the mock upstream says how many are."""
     mock.plan(tokens=2, hold_ms=300)
-    seen = Load(mock, None, cpu=None, streams=5, timeout_ms=20_000).seen()
-    assert (seen.tokens, seen.answers) == (10, 5)
-    assert seen.elapsed_s >= 0.3
+    result = Load(mock, None, cpu=None, streams=5, timeout_ms=20_000).result()
+    assert (result.tokens, result.answers) == (10, 5)
+    assert result.elapsed_s >= 0.3
     assert mock.plan(tokens=1)["open"] == 0
 
 
@@ -75,9 +77,9 @@ def test_frames_are_what_an_upstream_sends() -> None:
         bodies.request(2_000), response_id="resp_1", created_at=1, new_id=lambda prefix: prefix
     )
     events = [*translation.receive(FIRST + TOKEN * 3 + LAST), *translation.close()]
-    told = [json.loads(translator.encode_sse(event).split(b"data: ")[1]) for event in events]
-    assert [event["type"] for event in told].count("response.output_text.delta") == 3
-    assert told[-1]["type"] == "response.completed"
+    sent = [json.loads(translator.encode_sse(event).split(b"data: ")[1]) for event in events]
+    assert [event["type"] for event in sent].count("response.output_text.delta") == 3
+    assert sent[-1]["type"] == "response.completed"
 
 
 @pytest.mark.parametrize("name", ["40 KB", "200 KB", "4 MB, 3 of it a screenshot"])
@@ -132,7 +134,7 @@ def test_targets_are_judged_by_the_facts() -> None:
     assert len(silent) == len(PROMISES)
     assert all(row.endswith("| – | not measured |") for row in silent)
     measured = ("us_per_token 200", "capacity", "first_added_ms")
-    facts = {(name, whose): 1.0 for name in measured for whose in (OURS, NGINX, LITELLM, DIRECT)}
+    facts = {(name, owner): 1.0 for name in measured for owner in (OURS, NGINX, LITELLM, DIRECT)}
     judged = verdict(facts).table
     assert "| ≤ 2 × | 1.00 × | yes |" in judged
     assert "| ≤ 0.05 × | 1.000 × | no |" in judged
@@ -160,3 +162,178 @@ def test_a_bound_is_only_taken_from_its_own_requirement() -> None:
     assert names("certifi>=2026.10.19", "certifi")
     assert names("Certifi[x]>=1", "certifi")
     assert not names("certifi-win32>=1", "certifi")
+
+
+# ---- python -m bench ways ------------------------------------------------------------------------
+
+_SWITCHED = """
+import gc, importlib, inspect, json, pkgutil
+import translator
+from bench.variant import VARIANTS
+
+def state():
+    yield "gc.freeze", gc.freeze
+    for info in pkgutil.walk_packages(translator.__path__, "translator."):
+        if info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        for name, value in list(vars(module).items()):
+            if inspect.ismodule(value) or getattr(value, "__module__", info.name) != info.name:
+                continue
+            yield f"{info.name}:{name}", getattr(value, "__code__", value)
+            for key, inner in list(vars(value).items()) if isinstance(value, type) else ():
+                yield f"{info.name}:{name}.{key}", getattr(inner, "__code__", inner)
+
+dict(state())  # everything is imported
+before = dict(state())
+changed = {}
+for one in VARIANTS:
+    one.switch_off()
+    after = dict(state())
+    changed[one.name] = [
+        key for key in before | after if before.get(key) is not after.get(key)
+    ]
+    before = after
+print(json.dumps(changed))
+"""
+"""Prints the attributes of the service that each variant changes, one after the other."""
+
+
+def test_a_variant_changes_the_code_that_it_names() -> None:
+    """Each variant is found in the service, changes one place of it, and cites a module."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SWITCHED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-600:]
+    changed = json.loads(done.stdout)
+    for one in VARIANTS:
+        assert 1 <= len(changed[one.name]) <= 2, (one.name, changed)
+        assert (ROOT / one.claim).is_file()
+        assert one.beside == ALL_ON or variant(one.beside).beside == ALL_ON
+
+
+@needs_compiler
+def test_the_service_translates_without_any_of_its_optimisations(mock: Mock) -> None:
+    """With all variants switched off at once, every token passes through."""
+    names = ",".join(one.name for one in VARIANTS)
+    target = translator_target(name="none", program=("bench.variant", names))
+    with started(target, mock.port, None) as running:
+        rig.prove(mock, running)
+
+
+def test_a_function_is_rewritten_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every import of a function sees its new code; without the text or the name, Gone says so."""
+    held = sse.encode_all
+    monkeypatch.setattr(held, "__code__", held.__code__)  # restored at the end
+    usual = held([])
+    with pytest.raises(Gone, match="looks for 'no such line'"):
+        rewritten("writer.sse:encode_all", ("no such line", ""))()
+    for gone in ("writer.sse:no_such_name", "writer.no_such_module:x"):
+        with pytest.raises(Gone, match="which is gone"):
+            replaced(gone, None)()
+    with pytest.raises(Gone, match="no variant is called 'x'"):
+        variant("x")
+    assert held([]) == usual == b""
+    rewritten("writer.sse:encode_all", ('return b"".join(', 'return b"!" + b"".join('))()
+    assert held([]) == b"!"
+
+
+def test_rows_of_variants_are_ratios_to_the_variant_beside() -> None:
+    """A ratio compares two measurements of one round, and the best of each."""
+    figures = {"all on": [10.0, 20.0, 10.0], "a": [11.0, 24.0, 15.0], "b,a": [22.0, 24.0, 30.0]}
+    rows = [
+        ways.Comparison("a", "all on", "no a"),
+        ways.Comparison("b,a", "a", "no b"),
+        ways.Comparison("c", "all on", "not started"),
+    ]
+    assert ways.report("CPU", figures, "all on", rows, ["So."]).markdown() == (
+        "### CPU\n\n"
+        "|  | best, µs | × of best | × median | × range |\n"
+        "| --- | ---: | ---: | ---: | ---: |\n"
+        "| all on | 10.0 | 1.00 | 1.00 | – |\n"
+        "| no a | 11.0 | 1.10 | 1.20 | 1.10–1.50 |\n"
+        "| no b | 22.0 | 2.00 | 2.00 | 1.00–2.00 |\n"
+        "\nSo.\n\n"
+    )
+
+
+def test_each_variant_has_a_process_and_the_one_beside_it_too() -> None:
+    """Names of processes are distinct, and the service with all on is the first."""
+    rows = ways.compared(VARIANTS)
+    names = [target.name for target in ways.targets_of(rows)]
+    assert names[0] == ALL_ON
+    assert len(names) == len(set(names))
+    assert {one.target for one in rows} | {one.beside for one in rows} == set(names)
+
+
+# ---- python -m bench instructions ----------------------------------------------------------------
+
+
+def test_start_up_cancels_out_of_the_slope() -> None:
+    """Instructions per token, whatever the run costs that has no token."""
+    assert instructions.slope((1_000_100, 1_000_500), (10, 50)) == 10
+    assert instructions.spread([100.0, 101.0, 100.5]) == pytest.approx(0.01)
+    assert instructions.counted("events: Ir\nsummary: 4711\n\ntotals: 4711\n") == 4711
+    with pytest.raises(Unavailable, match="without a sum"):
+        instructions.counted("events: Ir\n")
+
+
+def test_instructions_of_sides_stand_beside_each_other() -> None:
+    """The least run of each side, its ratio to that of the first, and the largest spread."""
+    runs = {"old": [{"token": 100.0}, {"token": 102.0}], "new": [{"token": 90.0}, {"token": 90.0}]}
+    assert instructions.report(runs).table == (
+        "| per | old | new | × | spread |\n"
+        "| --- | ---: | ---: | ---: | ---: |\n"
+        "| token | 100 | 90 | 0.900 | 2.0% |\n"
+    )
+
+
+@pytest.mark.skipif(
+    not (shutil.which("valgrind") and shutil.which("vgdb")),
+    reason="instructions are counted by valgrind, which is not installed",
+)
+def test_valgrind_counts_the_core() -> None:
+    """A chunk takes thousands of instructions, not the millions of the start."""
+    tool, tree = instructions.valgrind(), revisions.working_tree()
+    counts = instructions.core_instructions(tool, tree, kinds=["text"], sizes=(100, 300))
+    assert 1_000 < counts["text"] < 1_000_000
+
+
+def test_without_valgrind_a_sentence_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither installed nor to be had: exit code 1, and the reason."""
+
+    def unpacked(package: str) -> Path:
+        raise Unavailable(f"{package} is not here")
+
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(instructions, "unpacked", unpacked)
+    assert main(["instructions"]) == 1
+    assert "valgrind is not here" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a commit needs the repository")
+def test_a_commit_is_measured_by_its_own_package(tmp_path: Path) -> None:
+    """The package comes from the commit, the benchmark from the working tree."""
+    head = revisions.commit("HEAD")
+    assert [one.name for one in revisions.beside(["HEAD"])] == [revisions.WORKING_TREE, "HEAD"]
+    assert [one.name for one in revisions.beside(["HEAD", "HEAD~0"])] == ["HEAD", "HEAD~0"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import bench, translator; print(translator.__file__, bench.__file__)",
+        ],
+        cwd=tmp_path,
+        env=head.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [
+        str(head.folder / "translator" / "__init__.py"),
+        str(ROOT / "bench" / "__init__.py"),
+    ]
+    with pytest.raises(Unavailable, match="git does not give the commit"):
+        revisions.commit("no-such-commit")

@@ -21,6 +21,7 @@ from tests.invariants import check_events, check_response_types
 from tests.replaying import cut
 from tests.whole_bodies import completion_of
 from translator import TranslatorError
+from translator.captures.fixture_text import text_of
 from translator.captures.notation import summary_of
 
 TESTS_FOLDER = Path(__file__).parent
@@ -49,6 +50,15 @@ def test_outcome(name: str) -> None:
     assert not disagreements(case, outcome)
     assert outcome.files() == case.expected()
     assert {path.name for path in case.folder.iterdir()} <= INPUTS | outcome.files().keys()
+
+
+def test_every_file_of_events_is_as_short_as_it_is_written() -> None:
+    """The first two events are one line, whether the file was made by hand or by a command."""
+    for case in CASES.values():
+        if events := case.expected().get("events.jsonl"):
+            text = (case.folder / "events.jsonl").read_bytes()
+            assert text == text_of("events.jsonl", events), case.name
+            assert text.startswith(b'{"first_response":{"model":'), case.name
 
 
 @pytest.mark.parametrize("name", STREAMED)

@@ -17,7 +17,9 @@ import pytest
 
 import translator
 
-from .service.wire import COMPLETION, HELLO, Call, ScriptedUpstream, bounded, chunk, events
+from .service.chat_bodies import COMPLETION, HELLO, chunk
+from .service.responses_api import events
+from .service.wire import Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fixture_cases import all_cases
 from tests.invariants import SCHEMA, check_schema
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -27,9 +28,9 @@ def _as_sent(value: dict[str, Any]) -> dict[str, Any]:
 def _events() -> dict[str, list[dict[str, Any]]]:
     """The events of all fixtures by their type; of deltas, which are alike, a few."""
     by_type: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(FIXTURES.glob("*/*/events.jsonl")):
-        for line in path.read_bytes().splitlines():  # bytes: U+2028 is no line end
-            event = json.loads(line, object_hook=_as_sent)
+    for case in all_cases().values():
+        for value in case.expected().get("events.jsonl", ()):
+            event = json.loads(json.dumps(value), object_hook=_as_sent)
             known = by_type.setdefault(event["type"], [])
             if not event["type"].endswith(".delta") or len(known) < 20:
                 known.append(event)

@@ -1,7 +1,7 @@
-"""A chat completion, in one JSON body, that says what a final response says.
+"""The chat completion that corresponds to a final response.
 
-It is made from the response and not from the upstream's chunks, so that it shares nothing with the
-reading of streams.
+It is made from the response and not from the upstream's chunks, and so shares no code with the
+decoding of streams.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FINISH = {
 
 
 def completion_of(response: dict[str, Any]) -> dict[str, Any] | None:
-    """The body; None for a response that no completion can hold.
+    """The completion; None for a response that none can represent.
 
     A message holds reasoning, then text or a refusal, then calls: anything in another order has no
     such form.

@@ -1,4 +1,4 @@
-"""A proxy between a client and the translator that keeps what went through, both ways."""
+"""A recording proxy between a client and the translator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE_S = 60
-"""Longest silence of the translator, in seconds."""
+READ_TIMEOUT_S = 60
+"""Longest wait for bytes of the translator, in seconds."""
 
 _HOP = {"connection", "host", "keep-alive", "transfer-encoding"}  # headers of one hop, not of both
 
 
 @dataclass
 class Exchange:
-    """One request of the client and what the translator answered."""
+    """One request of the client and the translator's response."""
 
     path: str
     request: dict[str, Any]
@@ -28,7 +28,7 @@ class Exchange:
 
     @property
     def notices(self) -> str:
-        """What the translator says it could not carry over."""
+        """The notices of the translation, from their header."""
         return self.headers.get("x-translator-notices", "")
 
 
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass_on(self, body: bytes | None) -> None:
         headers = {name: text for name, text in self.headers.items() if name.lower() not in _HOP}
-        connection = http.client.HTTPConnection(self.owner.address, timeout=PATIENCE_S)
+        connection = http.client.HTTPConnection(self.owner.address, timeout=READ_TIMEOUT_S)
         try:
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
@@ -90,9 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if name.lower() not in _HOP:
                     self.send_header(name, text)
             self.end_headers()
-            while piece := answer.read1(65536):
-                exchange.body += piece
-                self.wfile.write(piece)
+            while data := answer.read1(65536):
+                exchange.body += data
+                self.wfile.write(data)
                 self.wfile.flush()
         except ConnectionError:
             pass  # the client is gone, and with it our connection to the translator

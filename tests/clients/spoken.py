@@ -1,7 +1,7 @@
-"""The dialects that the scripted upstream speaks: what each gives, and what each refuses.
+"""The dialects of the scripted upstream: what each sends, and what each rejects.
 
-They are written down a second time here, and not read from the table under test. Each is stricter
-than the real one: it refuses every key that the real one is not known to take, also where that one
+They are defined a second time here, and not read from the table under test. Each is stricter than
+the real one: it rejects every key that the real one is not known to accept, also where that one
 would only ignore it.
 
     fireworks   reasoning_content, there and back; structured output never beside tools
@@ -62,7 +62,7 @@ class Spoken:
     keys: frozenset[str] = frozenset()
     """Keys of a request beyond those that all take."""
     returned: frozenset[str] = frozenset()
-    """The fields in which reasoning may come back; it must, word for word, if there is any."""
+    """Fields in which the client must return reasoning, unchanged."""
     reasoning_required: bool = False
     """While it thinks, an assistant message with calls has reasoning."""
     efforts: frozenset[str] = frozenset()
@@ -146,7 +146,7 @@ SPOKEN = {
 
 
 def refusal(body: Json, given: Mapping[str, str], spoken: Spoken) -> str | None:
-    """Why a strict upstream refuses this request, or None.
+    """The reason why a strict upstream rejects this request, or None.
 
     `given` is the reasoning that each call id was made with.
     """
@@ -161,7 +161,7 @@ def refusal(body: Json, given: Mapping[str, str], spoken: Spoken) -> str | None:
 
 
 def thinks(body: Json) -> bool:
-    """Whether a model that can switch its thinking off was not asked to."""
+    """Whether the request leaves the thinking of the model on."""
     return (body.get("thinking") or {}).get("type") != "disabled"
 
 

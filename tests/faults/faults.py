@@ -1,4 +1,4 @@
-"""An upstream that breaks where and how it is told: the model's name says it, as "point: fault".
+"""An upstream with injected faults: the model's name is "point: fault".
 
 exchange = accept, status line, headers, body ;     body = { chunk }, [DONE]
 """
@@ -17,27 +17,27 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from tests.service.wire import COMPLETION, HELLO
+from tests.service.chat_bodies import COMPLETION, HELLO
 
 STATUS, HEADERS, BODY = "in the status line", "in the headers", "before the body"
 BETWEEN, WITHIN, DONE = "between chunks", "within a chunk", "before [DONE]"
 POINTS = (STATUS, HEADERS, BODY, BETWEEN, WITHIN, DONE)
-"""Where an exchange can break, once there is one."""
+"""Where an exchange can fail after its request was read."""
 
 HUGE = 9 * 1024 * 1024
-"""More than an event may have."""
+"""Bytes; more than the limit of an event."""
 
 RUBBISH = bytes(range(256)) * 4
 
 
 @dataclass
 class Exchange:
-    """One request at the point where something goes wrong."""
+    """One request at the point of its fault."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     rest: bytes
-    """What a sound upstream would send from here on."""
+    """The bytes that a healthy upstream would still send."""
     point: str
     streams: bool
 
@@ -46,7 +46,7 @@ class Exchange:
         await self.writer.drain()
 
     async def gone(self) -> None:
-        """Wait until the service hangs up."""
+        """Wait until the service closes the connection."""
         with contextlib.suppress(ConnectionError):
             await self.reader.read()
 
@@ -58,7 +58,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
-# --- what can go wrong at a point -----------------------------------------------------------------
+# --- faults at a point ----------------------------------------------------------------------------
 
 
 async def reset(exchange: Exchange) -> None:
@@ -91,7 +91,7 @@ async def garbage(exchange: Exchange) -> None:
 
 
 def later(fault: Fault) -> Fault:
-    """The same in a network packet of its own, when all that came before has been read."""
+    """The same fault in a network packet of its own, after all earlier bytes were read."""
 
     async def wait(exchange: Exchange) -> None:
         await asyncio.sleep(0.1)
@@ -101,7 +101,7 @@ def later(fault: Fault) -> Fault:
 
 
 async def nonsense(exchange: Exchange) -> None:
-    """Sound HTTP with rubbish in it."""
+    """Valid HTTP with an invalid body."""
     await exchange.send(chunk(b"data: {]\xff\n\n" * 20) + b"0\r\n\r\n")
 
 
@@ -114,10 +114,10 @@ async def oversize(exchange: Exchange) -> None:
 
 
 async def comments(exchange: Exchange) -> None:
-    """Signs of life without end, and no answer."""
-    sign = chunk(b": wait\n\n" if exchange.streams else b"  ")
+    """SSE comments or blanks without end, and no answer."""
+    comment = chunk(b": wait\n\n" if exchange.streams else b"  ")
     while True:
-        await exchange.send(sign)
+        await exchange.send(comment)
         await asyncio.sleep(0.02)
 
 
@@ -139,16 +139,16 @@ NOT_AT: dict[str, set[str]] = {
     "oversize": {WITHIN, DONE},
     "comments": {STATUS, HEADERS, WITHIN},
 }
-"""Where a fault makes no sense of its own."""
+"""Points at which a fault would be the same as another one."""
 
 
-# --- answers that are wrong as a whole ------------------------------------------------------------
+# --- faulty responses, sent whole -----------------------------------------------------------------
 
 
 def plain(
     body: bytes, *lines: bytes, length: bytes | None = None, status: bytes = b"200 OK"
 ) -> bytes:
-    """An answer with a content-length; by default its own."""
+    """A response with a content-length, by default the right one."""
     head = [b"HTTP/1.1 " + status, b"content-length: " + (length or b"%d" % len(body)), *lines]
     return b"\r\n".join([*head, b"", body])
 
@@ -203,25 +203,25 @@ async def endless_1xx(exchange: Exchange) -> None:
 
 
 def sound_parts(streams: bool) -> Iterator[tuple[bytes, str]]:
-    """The bytes of a sound answer, each part with the point behind it."""
+    """The bytes of a valid response in parts, each with the point after it."""
     if streams:
-        pieces, done = HELLO[:4], HELLO[4]
+        chunks, done = HELLO[:4], HELLO[4]
     else:
         body = body_of(streams)
         size = len(body) // 4 + 1
-        pieces, done = [body[i : i + size] for i in range(0, len(body), size)], b""
+        chunks, done = [body[i : i + size] for i in range(0, len(body), size)], b""
     yield b"HTTP/1.1 2", STATUS
     yield b"00 OK\r\ntransfer-encoding: chunked\r\nconte", HEADERS
     yield b"nt-type" + content_type(streams)[12:] + b"\r\n\r\n", BODY
-    yield chunk(pieces[0]) + chunk(pieces[1]), BETWEEN
-    cut = len(chunk(pieces[2])) // 2
-    yield chunk(pieces[2])[:cut], WITHIN
-    yield chunk(pieces[2])[cut:] + chunk(pieces[3]), DONE
+    yield chunk(chunks[0]) + chunk(chunks[1]), BETWEEN
+    cut = len(chunk(chunks[2])) // 2
+    yield chunk(chunks[2])[:cut], WITHIN
+    yield chunk(chunks[2])[cut:] + chunk(chunks[3]), DONE
     yield chunk(done) + b"0\r\n\r\n", "the end"
 
 
 class FaultUpstream:
-    """Answers each request as its model says; a model without a fault is answered soundly."""
+    """Responds to each request with the fault that its model names; without one, correctly."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -246,7 +246,7 @@ class FaultUpstream:
     async def _answer(
         self, model: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, streams: bool
     ) -> bool:
-        """Whether the connection can be used once more."""
+        """Respond; whether the connection can be reused."""
         point, _, name = model.partition(": ")
         if point == "whole":
             if name == "1xx without end":
@@ -267,7 +267,7 @@ class FaultUpstream:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[str]:
-        """Its base URL."""
+        """Listen on a free port; the base URL."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         try:
             yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
@@ -283,7 +283,7 @@ class FaultUpstream:
 
 @asynccontextmanager
 async def refusing() -> AsyncIterator[str]:
-    """Nobody listens."""
+    """A port on which no socket listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     yield f"http://127.0.0.1:{port}/v1"
@@ -291,7 +291,7 @@ async def refusing() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def deaf() -> AsyncIterator[str]:
-    """Nobody accepts, and no more connections fit into the queue."""
+    """A listener that accepts nothing and whose backlog is full."""
     loop = asyncio.get_running_loop()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -309,7 +309,7 @@ async def deaf() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def accepting(name: str) -> AsyncIterator[str]:
-    """Something goes wrong as soon as a connection is there, before the request is read."""
+    """A fault as soon as a connection is accepted, before the request is read."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""`translator serve` as processes of their own, and clients that notice when anything is lost."""
+"""`translator serve` as a process, and a load of clients that record lost responses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 import httpx
 
-from tests.service.wire import BOUND_S, HELLO, Call, bounded, events
-
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+from tests.service.chat_bodies import HELLO
+from tests.service.responses_api import ASK, events
+from tests.service.wire import BOUND_S, Call, bounded
 
 
 class Serving:
-    """One process, or one parent of several."""
+    """A process of `translator serve`, or the parent of several workers."""
 
     def __init__(self, process: asyncio.subprocess.Process, line: str) -> None:
         self.process = process
@@ -34,14 +34,14 @@ class Serving:
         async for line in self.process.stderr:
             self.err.append(line.decode())
 
-    async def says(self, text: str) -> None:
-        """Wait for a line of its log."""
+    async def wait_for_log(self, text: str) -> None:
+        """Wait for a log line that contains a text."""
         async with asyncio.timeout(BOUND_S):
             while not any(text in line for line in self.err):
                 await asyncio.sleep(0.02)
 
-    async def ends(self) -> int:
-        """Wait for its end; its exit code."""
+    async def wait_for_exit(self) -> int:
+        """The exit code."""
         code = await asyncio.wait_for(self.process.wait(), 2 * BOUND_S)
         await bounded(self._listening)
         return code
@@ -52,14 +52,14 @@ class Serving:
 
     @property
     def workers(self) -> list[int]:
-        """The processes that it has started."""
+        """The ids of its child processes."""
         pid = self.process.pid
         return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @asynccontextmanager
 async def serve(tmp_path: Path, url: str, *words: str, **server: Any) -> AsyncGenerator[Serving]:
-    """A service in front of `url`, from its start-up line on."""
+    """A service process whose upstream is `url`; it listens already."""
     file = tmp_path / "settings.toml"
     write(file, url, **server)
     words = ("--config", str(file), *words)
@@ -85,10 +85,10 @@ def write(file: Path, url: str, **server: Any) -> None:
 
 
 async def slow_hello(call: Call) -> None:
-    """The usual answer, in about a second."""
+    """Respond with HELLO, in about a second."""
     await call.head()
-    for piece in [HELLO[0], *[HELLO[1]] * 10, *HELLO[2:]]:
-        await call.send(piece)
+    for chunk in [HELLO[0], *[HELLO[1]] * 10, *HELLO[2:]]:
+        await call.send(chunk)
         await asyncio.sleep(0.07)
     await call.end()
 
@@ -97,7 +97,7 @@ TEXT = "Hello" * 10 + " world"
 
 
 class Load:
-    """Clients that ask again and again, each for a whole stream; what was lost is kept."""
+    """Clients that request one stream after the other; `lost` has the failed ones."""
 
     def __init__(self, url: str, count: int) -> None:
         self._url = url
@@ -133,8 +133,8 @@ class Load:
                 self.lost.append(repr(error))
             self.done += 1
 
-    async def goes_on(self, count: int) -> None:
-        """Wait for so many more answers."""
+    async def wait_for_more(self, count: int) -> None:
+        """Wait for `count` more responses."""
         goal = self.done + count
         async with asyncio.timeout(2 * BOUND_S):
             while self.done < goal:

@@ -16,16 +16,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from tests.service.wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    chunk,
-    make_settings,
-    serving,
-)
+from tests.service.chat_bodies import COMPLETION, HELLO, chunk
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream
 
 from .processes import serve
 
@@ -119,7 +111,7 @@ async def test_the_upstream_hears_of_a_departure(
     upstream: ScriptedUpstream, way: str, point: str
 ) -> None:
     watched = Watched(upstream, point)
-    async with serving(make_settings(upstream.url)) as url, client(url, way) as one:
+    async with upstream.service() as url, client(url, way) as one:
         await asyncio.wait_for(watched.there.wait(), BOUND_S)
         one.leave()
         await asyncio.wait_for(watched.gone.wait(), SOON_S)
@@ -135,7 +127,7 @@ async def test_a_client_that_does_not_read_stops_the_upstream(
     Or say so: that has to be heard while the buffers to it stay full.
     """
     watched = Watched(upstream, "while nobody reads")
-    async with serving(make_settings(upstream.url)) as url, client(url, way) as one:
+    async with upstream.service() as url, client(url, way) as one:
         await asyncio.wait_for(watched.there.wait(), BOUND_S)
         assert 0 < watched.sent < 16 * 1024 * 1024  # of which the kernel's buffers are the most
         if half:
@@ -151,8 +143,7 @@ async def test_a_client_that_does_not_read_is_cut_off_in_time(
 ) -> None:
     """It stays, and nothing of the service stays with it: not even the connection."""
     watched = Watched(upstream, "while nobody reads")
-    settings = make_settings(upstream.url, client_timeout_s=0.5)
-    async with serving(settings) as url, client(url, way) as one:
+    async with upstream.service(client_timeout_s=0.5) as url, client(url, way) as one:
         await asyncio.wait_for(watched.gone.wait(), BOUND_S)
         await let_go(one)
 
@@ -203,7 +194,7 @@ async def test_a_request_behind_the_first_hides_no_departure(
     body = json.dumps(ASK | {"stream": True}).encode()
     request = b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
     request %= (path.encode(), len(body), body)
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         host, _, port = url.removeprefix("http://").partition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(request * 2 if at_once else request)

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.wire import (
-    BOUND_S,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    client_of,
-    events,
-    make_settings,
-    serving,
-)
+from tests.service.chat_bodies import HELLO
+from tests.service.responses_api import ASK, PATH, events
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 SENTENCE = "The upstream's answer took too long."
 
 
@@ -37,7 +26,7 @@ async def without_end(call: Call) -> None:
 
 async def test_a_stream_without_end_fails(upstream: ScriptedUpstream) -> None:
     upstream.script = without_end
-    async with client_of(make_settings(upstream.url, exchange_timeout_s=0.3)) as client:
+    async with upstream.client(exchange_timeout_s=0.3) as client:
         found = events((await bounded(client.post(PATH, json=ASK))).content)
     assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
     error = found[-1]["response"]["error"]
@@ -47,7 +36,7 @@ async def test_a_stream_without_end_fails(upstream: ScriptedUpstream) -> None:
 
 async def test_a_whole_answer_without_end_is_a_504(upstream: ScriptedUpstream) -> None:
     upstream.script = without_end
-    async with client_of(make_settings(upstream.url, exchange_timeout_s=0.3)) as client:
+    async with upstream.client(exchange_timeout_s=0.3) as client:
         answer = await bounded(client.post(PATH, json=ASK | {"stream": False}))
     assert answer.status_code == 504
     assert answer.json()["error"]["message"] == SENTENCE
@@ -55,13 +44,10 @@ async def test_a_whole_answer_without_end_is_a_504(upstream: ScriptedUpstream) -
 
 async def test_what_is_passed_through_is_cut(upstream: ScriptedUpstream) -> None:
     upstream.script = without_end
-    async with (
-        serving(make_settings(upstream.url, exchange_timeout_s=0.3)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-    ):
+    async with upstream.socket_client(exchange_timeout_s=0.3) as client:
         with pytest.raises(httpx.RemoteProtocolError):
             ask = {"model": "m", "messages": [], "stream": True}
-            await bounded(client.post(url + "/v1/chat/completions", json=ask))
+            await bounded(client.post("/v1/chat/completions", json=ask))
 
 
 async def test_all_tries_share_the_time(upstream: ScriptedUpstream) -> None:
@@ -71,14 +57,13 @@ async def test_all_tries_share_the_time(upstream: ScriptedUpstream) -> None:
         await call.answer({"error": {"message": "busy"}}, 503, headers={"retry-after": "0.2"})
 
     upstream.script = script
-    settings = make_settings(upstream.url, exchange_timeout_s=0.5, retries=1000)
-    async with client_of(settings) as client:
+    async with upstream.client(exchange_timeout_s=0.5, retries=1000) as client:
         answer = await bounded(client.post(PATH, json=ASK))
     assert (answer.status_code, answer.json()["error"]["message"]) == (504, SENTENCE)
     assert 1 <= len(upstream.calls) <= 3
 
 
 async def test_an_answer_that_ends_in_time_is_left_alone(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, exchange_timeout_s=BOUND_S)) as client:
+    async with upstream.client(exchange_timeout_s=BOUND_S) as client:
         found = events((await bounded(client.post(PATH, json=ASK))).content)
     assert found[-1]["type"] == "response.completed"

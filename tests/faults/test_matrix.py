@@ -17,7 +17,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.invariants import check_response_types, check_wire
-from tests.service.wire import BOUND_S, events, serving
+from tests.service.responses_api import events
+from tests.service.wire import BOUND_S, serving
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
 from translator.service.http.exchange import Exchange

@@ -11,14 +11,14 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.service.chat_bodies import HELLO
+from tests.service.responses_api import events
 from tests.service.wire import (
     BOUND_S,
-    HELLO,
     Call,
     ScriptedUpstream,
     bounded,
     client_of,
-    events,
     make_settings,
     say_hello,
     serving,

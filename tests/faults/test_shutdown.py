@@ -15,9 +15,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.service.wire import BOUND_S, HELLO, Call, ScriptedUpstream, bounded, events
+from tests.service.chat_bodies import HELLO
+from tests.service.responses_api import ASK, events
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded
 
-from .processes import ASK, Load, Serving, serve, slow_hello
+from .processes import Load, Serving, serve, slow_hello
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +97,7 @@ async def test_open_answers_are_finished(
             assert events(answer.content)[-1]["type"] == "response.completed"
             assert (await hear(busy))[-1]["type"] == "response.completed"
             assert await close_code(busy) == 1012
-        assert await served.ends() == 0
+        assert await served.wait_for_exit() == 0
     assert "Traceback" not in served.log
 
 
@@ -117,7 +119,7 @@ async def test_a_new_turn_is_sent_elsewhere(
         assert refused["error"]["code"] == "websocket_connection_limit_reached"
         held.go.set()
         assert (await hear(socket))[-1]["type"] == "response.completed"
-        assert await served.ends() == 0
+        assert await served.wait_for_exit() == 0
 
 
 async def test_at_the_end_of_that_time_uploads_are_refused(
@@ -133,7 +135,7 @@ async def test_at_the_end_of_that_time_uploads_are_refused(
         answer = await bounded(reader.read())
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b'"server_shutting_down"' in answer
-        assert await served.ends() == 0
+        assert await served.wait_for_exit() == 0
         writer.close()
     assert "Traceback" not in served.log
 
@@ -167,7 +169,7 @@ async def test_at_the_end_of_that_time_answers_fail(
         turn = await hear(socket)
         assert turn[-1]["response"]["error"]["code"] == "server_error"
         assert await close_code(socket) == 1012
-        assert await served.ends() == 0
+        assert await served.wait_for_exit() == 0
     assert "Traceback" not in served.log
 
 
@@ -198,7 +200,7 @@ async def test_a_client_that_takes_nothing_does_not_keep_the_service(
             writers.append(writer)
         await asyncio.wait_for(full.wait(), 2 * BOUND_S)
         served.process.send_signal(signal.SIGTERM)
-        assert await served.ends() == 0
+        assert await served.wait_for_exit() == 0
         for writer in writers:
             writer.transport.abort()
     assert "Traceback" not in served.log
@@ -212,15 +214,15 @@ async def test_a_new_process_takes_over_and_nothing_is_lost(
     async with serve(tmp_path, upstream.url, reuse_port=True) as old:
         port = old.url.rpartition(":")[2]
         async with Load(old.url, 50).running() as load:
-            await load.goes_on(50)
+            await load.wait_for_more(50)
             async with serve(tmp_path, upstream.url, "--port", port, reuse_port=True) as new:
-                await load.goes_on(20)
+                await load.wait_for_more(20)
                 old.process.send_signal(signal.SIGTERM)
-                assert await old.ends() == 0
-                await load.goes_on(100)
+                assert await old.wait_for_exit() == 0
+                await load.wait_for_more(100)
                 assert load.lost == []
                 load._over = True
-                await load.goes_on(1)
+                await load.wait_for_more(1)
                 new.process.send_signal(signal.SIGTERM)
-                assert await new.ends() == 0
+                assert await new.wait_for_exit() == 0
     assert load.lost == []

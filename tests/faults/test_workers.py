@@ -12,13 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.wire import BOUND_S, ScriptedUpstream, bounded, events
+from tests.service.responses_api import ASK, events
+from tests.service.wire import BOUND_S, ScriptedUpstream, bounded
 from translator.__main__ import main
 from translator.service.base.background import CLOSING_S
 from translator.service.server.graceful_shutdown import CLOSE_S
 from translator.service.telemetry.otel import FLUSH_S
 
-from .processes import ASK, Load, Serving, serve, slow_hello, write
+from .processes import Load, Serving, serve, slow_hello, write
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +70,7 @@ async def test_several_processes_answer_on_one_port(
         await spread(served)
         assert upstream.connections >= 2  # a pool of its own for each
         served.process.send_signal(signal.SIGTERM)
-        assert await served.ends() == 0
+        assert await served.wait_for_exit() == 0
         assert served.process.stdout
         assert await served.process.stdout.read() == b""
     assert not any(map(is_there, workers))
@@ -80,14 +81,14 @@ async def test_a_worker_that_dies_is_replaced(upstream: ScriptedUpstream, tmp_pa
     async with serve(tmp_path, upstream.url, workers=2) as served:
         [first, second] = served.workers
         os.kill(first, signal.SIGKILL)
-        await served.says(f"worker {first} has ended (-9)")
+        await served.wait_for_log(f"worker {first} has ended (-9)")
         async with asyncio.timeout(3 * BOUND_S):
             while len(served.workers) != 2 or first in served.workers:
                 await asyncio.sleep(0.05)
         assert second in served.workers
         await spread(served)
         served.process.send_signal(signal.SIGINT)
-        assert await served.ends() == 130
+        assert await served.wait_for_exit() == 130
 
 
 async def test_a_rolling_restart_loses_nothing(upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -96,19 +97,19 @@ async def test_a_rolling_restart_loses_nothing(upstream: ScriptedUpstream, tmp_p
     async with serve(tmp_path, upstream.url, workers=2) as served:
         old = served.workers
         async with Load(served.url, 50).running() as load:
-            await load.goes_on(50)
+            await load.wait_for_more(50)
             write(tmp_path / "settings.toml", upstream.url, workers=2, max_body_bytes=1000)
             served.process.send_signal(signal.SIGHUP)
-            await served.says("all workers are new")
+            await served.wait_for_log("all workers are new")
             await changed(served, old)
-            await load.goes_on(100)
+            await load.wait_for_more(100)
         assert load.lost == []
         body = json.dumps(ASK | {"input": "x" * 2000})
         async with httpx.AsyncClient(timeout=BOUND_S) as client:
             answer = await client.post(served.url + "/v1/responses", content=body)
         assert answer.status_code == 413
         served.process.send_signal(signal.SIGTERM)
-        assert await served.ends() == 0
+        assert await served.wait_for_exit() == 0
 
 
 async def test_settings_that_are_wrong_change_nothing(
@@ -118,8 +119,8 @@ async def test_settings_that_are_wrong_change_nothing(
         old = served.workers
         write(tmp_path / "settings.toml", upstream.url, workers='"two"')
         served.process.send_signal(signal.SIGHUP)
-        await served.says("server.workers: expected int, got str")
-        await served.says("the others stay as they are")
+        await served.wait_for_log("server.workers: expected int, got str")
+        await served.wait_for_log("the others stay as they are")
         assert sorted(served.workers) == sorted(old)
         await spread(served)
 
@@ -150,7 +151,7 @@ async def test_a_second_signal_waits_for_nothing(
             for _ in range(2):
                 served.process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.2)
-            assert await served.ends() == 0
+            assert await served.wait_for_exit() == 0
             with pytest.raises(httpx.HTTPError):
                 await asked
 

@@ -9,6 +9,7 @@ from .wire import ScriptedUpstream
 
 @pytest.fixture
 def anyio_backend() -> str:
+    """Tests run on asyncio only: uvicorn and aiohttp do."""
     return "asyncio"
 
 
@@ -21,5 +22,6 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """A scripted upstream that listens."""
     async with ScriptedUpstream().running() as running:
         yield running

@@ -17,24 +17,12 @@ from translator.service.base.sinks import ChunkSink
 from translator.service.upstreams.inflate import MAX_CHUNK_BYTES, inflated
 from translator.wire.errors import UpstreamError
 
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    make_settings,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk
+from .responses_api import ASK, PATH, events
+from .wire import Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 
 GZIP, ZLIB, RAW = 31, 15, -15
 """zlib's numbers for the three formats."""
@@ -78,9 +66,8 @@ async def test_a_compressed_stream_stays_a_stream(
     upstream.script = script
     body = b""
     async with (
-        serving(make_settings(upstream.url)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=ASK) as answer,
+        upstream.socket_client() as client,
+        client.stream("POST", PATH, json=ASK) as answer,
     ):
         async for piece in answer.aiter_raw():
             body += piece
@@ -88,7 +75,7 @@ async def test_a_compressed_stream_stays_a_stream(
                 seen.put_nowait(None)
         assert "content-encoding" not in answer.headers
         plain = ScriptedUpstream()
-        async with plain.running(), client_of(make_settings(plain.url)) as other:
+        async with plain.running(), plain.client() as other:
             expected = await other.post(PATH, json=ASK)
     assert without_ids(body) == without_ids(expected.content)
 
@@ -100,7 +87,7 @@ async def test_a_compressed_error_is_understood(upstream: ScriptedUpstream, stre
         await call.answer(body, 400, headers={"content-encoding": "gzip"})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=ASK | {"stream": stream})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"] == "no such field"
@@ -124,7 +111,7 @@ async def test_what_cannot_be_decompressed_is_a_502(
         await call.answer(body, headers={"content-encoding": encoding})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=ASK | {"stream": stream})
     assert answer.status_code == 502
     assert words in answer.json()["error"]["message"]
@@ -205,7 +192,7 @@ async def test_an_error_for_a_bomb_comes_before_it_is_read(upstream: ScriptedUps
         await call.answer(bomb, headers={"content-encoding": "gzip"})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, max_answer_bytes=1_000_000)) as client:
+    async with upstream.client(max_answer_bytes=1_000_000) as client:
         answer = await bounded(client.post(PATH, json=ASK | {"stream": False}))
     assert answer.status_code == 502
     assert answer.json()["error"]["message"] == "The upstream's answer is over 1000000 bytes."
@@ -241,7 +228,7 @@ async def test_the_content_type_of_an_upstream_does_not_matter(
 
     upstream.script = script
     answers: list[Any] = []
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for stream in (True, True, False, False):
             answer = await client.post(PATH, json=ASK | {"stream": stream})
             assert answer.status_code == 200
@@ -292,5 +279,5 @@ async def test_a_hundred_answers_at_once_do_not_cross(upstream: ScriptedUpstream
         assert call["call_id"] == f"call_{number}"
         assert response["usage"]["input_tokens"] == number
 
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         await bounded(asyncio.gather(*(ask(client, number) for number in range(count))))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from .wire import HELLO, Call, ScriptedUpstream, bounded, client_of, make_settings, serving
+from .chat_bodies import HELLO
+from .wire import Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +35,7 @@ async def test_the_number_of_items_and_tools_is_bounded(
     asked: dict[str, Any] = {"model": "m", "input": "Hi"}
     if path == CHAT:
         asked = {"model": "m", "messages": [USER]}
-    settings = make_settings(upstream.url, max_input_items=3, max_tools=2)
-    async with client_of(settings) as client:
+    async with upstream.client(max_input_items=3, max_tools=2) as client:
         refused = await client.post(path, json=asked | {field: value})
         assert refused.status_code == 400
         error = refused.json()["error"]
@@ -48,7 +48,7 @@ async def test_the_number_of_items_and_tools_is_bounded(
 async def test_a_conversation_s_earlier_items_count(upstream: ScriptedUpstream) -> None:
     from websockets.asyncio.client import connect
 
-    async with serving(make_settings(upstream.url, max_input_items=3)) as url:
+    async with upstream.service(max_input_items=3) as url:
         async with connect(url.replace("http", "ws") + RESPONSES, proxy=None) as socket:
             ask: dict[str, Any] = {"type": "response.create", "model": "m", "input": [USER]}
             for expected in ("response.completed", "response.completed", "error"):
@@ -78,7 +78,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 async def test_json_that_is_nested_without_end_is_a_400(
     upstream: ScriptedUpstream, path: str, body: bytes
 ) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         refused = await client.post(path, content=body)
         assert refused.status_code == 400
         error = refused.json()["error"]
@@ -121,7 +121,7 @@ LARGE = b"x" * 5000
     ids=["whole", "unfinished", "in pieces", "many", "query", "path", "name"],
 )
 async def test_a_header_is_bounded(upstream: ScriptedUpstream, pieces: list[bytes]) -> None:
-    async with serving(make_settings(upstream.url, max_header_bytes=4096)) as url:
+    async with upstream.service(max_header_bytes=4096) as url:
         answer = await spoken(url, *pieces)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 431 ")
@@ -147,7 +147,7 @@ async def test_what_surrounds_a_body_is_bounded(upstream: ScriptedUpstream, tail
     head = (
         b"POST /v1/responses HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
     )
-    async with serving(make_settings(upstream.url, max_header_bytes=4096)) as url:
+    async with upstream.service(max_header_bytes=4096) as url:
         answer = await spoken(url, head, tail[:5000], tail[5000:])
     assert answer.count(b"HTTP/1.1") <= 1
     assert upstream.calls == []
@@ -158,7 +158,7 @@ async def test_a_large_body_is_no_large_header(upstream: ScriptedUpstream) -> No
     head = (
         b"POST /v1/responses HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     )
-    async with serving(make_settings(upstream.url, max_header_bytes=1024)) as url:
+    async with upstream.service(max_header_bytes=1024) as url:
         answer = await spoken(url, head % len(body) + body)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert len(upstream.calls) == 1
@@ -169,7 +169,7 @@ async def test_many_requests_on_one_connection_are_not_one_header(
 ) -> None:
     one = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
     last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-    async with serving(make_settings(upstream.url, max_header_bytes=256)) as url:
+    async with upstream.service(max_header_bytes=256) as url:
         answer = await spoken(url, *[one] * 20, last)
     assert answer.count(b'{"status":"ok"}') == 21
 
@@ -191,7 +191,7 @@ async def test_one_request_too_many_at_once_is_told_when_to_come_back(
 
     upstream.script = script
     ask: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
-    async with client_of(make_settings(upstream.url, max_concurrent_requests=1)) as client:
+    async with upstream.client(max_concurrent_requests=1) as client:
         first = asyncio.create_task(client.post(RESPONSES, json=ask))
         await bounded(begun.wait())
         second = await client.post(RESPONSES, json=ask)
@@ -214,7 +214,7 @@ async def test_an_event_without_end_is_cut_by_its_bound(upstream: ScriptedUpstre
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(RESPONSES, json={"model": "m", "input": "Hi", "stream": True})
     text = answer.text
     assert "an event of more than 8388608 bytes" in text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -11,12 +10,11 @@ from websockets.exceptions import InvalidStatus
 
 from translator.service.config.checks import host_problems, origin_problems
 
-from .wire import ScriptedUpstream, bounded, client_of, make_settings, serving
+from .responses_api import ASK_WHOLE, PATH
+from .wire import ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi"}
 PAGE = "https://chat.example.org"
 PREFLIGHT = {
     "access-control-request-method": "POST",
@@ -28,9 +26,9 @@ PREFLIGHT = {
 
 
 async def test_without_the_setting_no_page_is_told_anything(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         asked = await client.options(PATH, headers={"origin": PAGE} | PREFLIGHT)
-        answer = await client.post(PATH, json=ASK, headers={"origin": PAGE})
+        answer = await client.post(PATH, json=ASK_WHOLE, headers={"origin": PAGE})
     assert asked.status_code == 405
     assert answer.status_code == 200
     for one in (asked, answer):
@@ -42,9 +40,9 @@ async def test_an_allowed_page_may_ask_and_read(
     upstream: ScriptedUpstream, origins: list[str]
 ) -> None:
     """Answers and errors alike, or a page could not even read why it was refused."""
-    async with client_of(make_settings(upstream.url, cors_origins=origins)) as client:
+    async with upstream.client(cors_origins=origins) as client:
         asked = await client.options(PATH, headers={"origin": PAGE} | PREFLIGHT)
-        answer = await client.post(PATH, json=ASK, headers={"origin": PAGE})
+        answer = await client.post(PATH, json=ASK_WHOLE, headers={"origin": PAGE})
         error = await client.post(PATH, json={}, headers={"origin": PAGE})
     assert asked.status_code == 204
     assert asked.content == b""
@@ -60,9 +58,9 @@ async def test_an_allowed_page_may_ask_and_read(
 
 async def test_another_page_is_not_allowed(upstream: ScriptedUpstream) -> None:
     for origin in ("https://evil.test", PAGE + ".evil.test", "http://chat.example.org", "null"):
-        async with client_of(make_settings(upstream.url, cors_origins=[PAGE])) as client:
+        async with upstream.client(cors_origins=[PAGE]) as client:
             asked = await client.options(PATH, headers={"origin": origin} | PREFLIGHT)
-            answer = await client.post(PATH, json=ASK, headers={"origin": origin})
+            answer = await client.post(PATH, json=ASK_WHOLE, headers={"origin": origin})
         assert asked.status_code == 405
         for one in (asked, answer):
             assert "access-control-allow-origin" not in one.headers
@@ -74,8 +72,8 @@ async def test_a_page_cannot_send_a_request_unasked(
 ) -> None:
     """Browsers send such a POST for any page without a preflight: it would cost the visitor."""
     headers = {"origin": "https://evil.test"} | ({} if kind is None else {"content-type": kind})
-    body = json.dumps(ASK).encode()
-    async with client_of(make_settings(upstream.url, cors_origins=[PAGE])) as client:
+    body = json.dumps(ASK_WHOLE).encode()
+    async with upstream.client(cors_origins=[PAGE]) as client:
         refused = await client.post(PATH, content=body, headers=headers)
         assert refused.status_code == 403
         assert refused.json()["error"]["code"] == "origin_not_allowed"
@@ -89,7 +87,7 @@ async def test_a_page_cannot_send_a_request_unasked(
 
 async def test_a_page_cannot_open_a_websocket_unasked(upstream: ScriptedUpstream) -> None:
     """Browsers open it for any page, and let it read what comes."""
-    async with serving(make_settings(upstream.url, cors_origins=[PAGE])) as url:
+    async with upstream.service(cors_origins=[PAGE]) as url:
         address = url.replace("http", "ws") + PATH
         for origin in ("https://evil.test", "null"):
             with pytest.raises(InvalidStatus) as refused:
@@ -97,7 +95,7 @@ async def test_a_page_cannot_open_a_websocket_unasked(upstream: ScriptedUpstream
             assert refused.value.response.status_code == 403
         for allowed in (PAGE, url, None):
             async with connect(address, origin=allowed, proxy=None) as socket:  # type: ignore[arg-type]
-                await socket.send(json.dumps({"type": "response.create", **ASK}))
+                await socket.send(json.dumps({"type": "response.create", **ASK_WHOLE}))
                 assert "response.created" in str(await bounded(socket.recv()))
 
 
@@ -130,8 +128,8 @@ async def test_only_the_named_hosts_are_served(
     upstream: ScriptedUpstream, host: str, status: int
 ) -> None:
     """A page behind a forged name (DNS rebinding) sends its own name as Host."""
-    async with client_of(make_settings(upstream.url, allowed_hosts=HOSTS)) as client:
-        answer = await client.post(PATH, json=ASK, headers={"host": host})
+    async with upstream.client(allowed_hosts=HOSTS) as client:
+        answer = await client.post(PATH, json=ASK_WHOLE, headers={"host": host})
         alive = await client.get("/healthz", headers={"host": host})
     assert answer.status_code == status
     assert alive.status_code == 200  # probes ask by address
@@ -141,8 +139,8 @@ async def test_only_the_named_hosts_are_served(
 
 
 async def test_without_the_setting_any_host_is_served(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
-        answer = await client.post(PATH, json=ASK, headers={"host": "anything.test"})
+    async with upstream.client() as client:
+        answer = await client.post(PATH, json=ASK_WHOLE, headers={"host": "anything.test"})
     assert answer.status_code == 200
 
 

@@ -9,18 +9,8 @@ import httpx
 import openai
 import pytest
 
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    MODELS,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    client_of,
-    make_settings,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 PATH = "/v1/chat/completions"
@@ -33,7 +23,7 @@ async def test_the_model_table_is_applied_and_all_else_keeps_its_bytes(
         b'{"model":"small","max_tokens":101,"max_completion_tokens":7,"temperature":1.0e0,'
         b'"messages":[{"role":"user","content":"\\u00e9  \xc3\xa9"}],"x_own":{"b":1, "a":2}}'
     )
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.post(PATH, content=body)
     assert answer.status_code == 200
     [call] = upstream.calls
@@ -48,14 +38,14 @@ async def test_the_model_table_is_applied_and_all_else_keeps_its_bytes(
 async def test_an_output_limit_that_is_not_too_large_is_not_touched(
     upstream: ScriptedUpstream, limit: object
 ) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         await client.post(PATH, json={"model": "small", "max_tokens": limit})
     assert upstream.calls[0].json["max_tokens"] == limit
 
 
 async def test_without_a_table_the_request_keeps_every_byte(upstream: ScriptedUpstream) -> None:
     body = b' {"max_tokens" : 9999999, "model":"any/thing", "messages":[]}\n'
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         await client.post("/chat/completions", content=body)
     assert upstream.calls[0].body == body
 
@@ -69,7 +59,7 @@ async def test_a_stream_comes_through_byte_for_byte(upstream: ScriptedUpstream) 
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json={"model": "m", "stream": True})
     assert answer.content == b"".join(pieces)
     assert answer.headers["content-type"] == "text/event-stream;charset=x"
@@ -88,9 +78,8 @@ async def test_a_piece_is_passed_on_before_the_next_one_exists(upstream: Scripte
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json={"model": "m", "stream": True}) as answer,
+        upstream.socket_client() as client,
+        client.stream("POST", PATH, json={"model": "m", "stream": True}) as answer,
     ):
         pieces = answer.aiter_raw()
         assert await bounded(anext(pieces)) == HELLO[0]
@@ -109,7 +98,7 @@ async def test_an_upstream_error_comes_through_with_its_status_and_body(
         )
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json={"model": "m"})
         await client.post(PATH, json={"model": "m"})
     assert (answer.status_code, answer.content) == (429, b'{"error" : "slow down"}')
@@ -130,7 +119,7 @@ async def test_a_refused_key_is_the_operators_fault_only_when_it_is_the_operator
 
     upstream.script = script
     client_key = {"authorization": "Bearer client-key"}
-    async with client_of(make_settings(upstream.url, key="operator-key")) as client:
+    async with upstream.client(key="operator-key") as client:
         answer = await client.post(PATH, json={"model": "m"}, headers=client_key)
     assert upstream.calls[0].headers["authorization"] == "Bearer operator-key"
     assert answer.status_code == 502
@@ -144,7 +133,7 @@ async def test_a_refused_key_is_the_operators_fault_only_when_it_is_the_operator
             "code": "upstream_error",
         }
     }
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json={"model": "m"}, headers=client_key)
     assert upstream.calls[1].headers["authorization"] == "Bearer client-key"
     assert answer.status_code == status
@@ -154,8 +143,7 @@ async def test_a_refused_key_is_the_operators_fault_only_when_it_is_the_operator
 async def test_a_credential_in_a_header_keeps_the_clients_key_away(
     upstream: ScriptedUpstream,
 ) -> None:
-    settings = make_settings(upstream.url, upstream={"headers": {"Api-Key": "operator-key"}})
-    async with client_of(settings) as client:
+    async with upstream.client(upstream={"headers": {"Api-Key": "operator-key"}}) as client:
         await client.post(PATH, json={"model": "m"}, headers={"authorization": "Bearer client"})
     assert upstream.calls[0].headers["api-key"] == "operator-key"
     assert "authorization" not in upstream.calls[0].headers
@@ -166,7 +154,7 @@ async def test_a_redirect_is_not_followed(upstream: ScriptedUpstream) -> None:
         await call.answer(b"moved", 307, headers={"location": "http://elsewhere.test/"})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json={"model": "m"})
     assert answer.status_code == 502
     assert "redirect" in answer.json()["error"]["message"]
@@ -182,13 +170,10 @@ async def test_an_answer_that_breaks_off_is_cut_for_the_client_too(
         call.drop()
 
     upstream.script = script
-    async with (
-        serving(make_settings(upstream.url)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-    ):
+    async with upstream.socket_client() as client:
         with pytest.raises(httpx.RemoteProtocolError):
-            await client.post(url + PATH, json={"model": "m", "stream": True})
-        assert (await client.get(url + "/healthz")).json() == {"status": "ok"}
+            await client.post(PATH, json={"model": "m", "stream": True})
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize(
@@ -205,7 +190,7 @@ async def test_an_answer_that_breaks_off_is_cut_for_the_client_too(
 async def test_our_own_refusals_are_in_the_envelope(
     upstream: ScriptedUpstream, body: bytes, status: int, param: str | None, code: str | None
 ) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.post(PATH, content=body)
     assert answer.status_code == status
     error = answer.json()["error"]
@@ -215,7 +200,7 @@ async def test_our_own_refusals_are_in_the_envelope(
 
 
 async def test_the_openai_sdk_gets_a_stream_and_an_answer(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+    async with upstream.service(models=MODELS) as url:
         sdk = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", timeout=BOUND_S)
         async with sdk:
             ask = sdk.chat.completions.create

@@ -13,20 +13,9 @@ from websockets.asyncio.client import connect
 
 from translator.request.compaction import PREFIX, SUMMARY_REQUEST, read_summary
 
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    MODELS,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    make_settings,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk
+from .responses_api import events
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -47,8 +36,7 @@ def summary_in(item: dict[str, Any]) -> str:
 
 
 async def test_a_conversation_becomes_a_shorter_one(upstream: ScriptedUpstream) -> None:
-    settings = make_settings(upstream.url, models=MODELS, key="operator-key")
-    async with client_of(settings) as client:
+    async with upstream.client(models=MODELS, key="operator-key") as client:
         answer = await client.post(PATH, json=REQUEST | {"instructions": "Be kind.", "seed": 1})
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -76,7 +64,7 @@ async def test_a_conversation_becomes_a_shorter_one(upstream: ScriptedUpstream) 
 
 
 async def test_the_output_is_the_next_input(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         output = (await client.post("/responses/compact", json=REQUEST)).json()["output"]
         more = [*output, {"role": "user", "content": "And now?"}]
         answer = await client.post("/v1/responses", json={"model": "small", "input": more})
@@ -91,7 +79,7 @@ async def test_the_output_is_the_next_input(upstream: ScriptedUpstream) -> None:
 # Its types know no user messages in an output, though OpenAI sends them, too: it warns and goes on.
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 async def test_the_python_sdk_compacts(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+    async with upstream.service(models=MODELS) as url:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
             talk: Any = TALK
             short = await client.responses.compact(model="small", input=talk)
@@ -108,7 +96,7 @@ async def test_the_python_sdk_compacts(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_python_sdk_reads_a_compaction_from_a_stream(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+    async with upstream.service(models=MODELS) as url:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0) as client:
             asked: Any = [*TALK, TRIGGER]
             async with client.responses.stream(model="small", input=asked) as stream:
@@ -135,7 +123,7 @@ async def test_the_python_sdk_reads_a_compaction_from_a_stream(upstream: Scripte
 async def test_faulty_requests_never_reach_the_upstream(
     upstream: ScriptedUpstream, models: Any, body: bytes, status: int, param: str | None
 ) -> None:
-    async with client_of(make_settings(upstream.url, models=models)) as client:
+    async with upstream.client(models=models) as client:
         answer = await client.post(PATH, content=body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -143,7 +131,7 @@ async def test_faulty_requests_never_reach_the_upstream(
 
 
 async def test_the_path_has_one_method_and_the_table_its_models(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS, max_body_bytes=200)) as client:
+    async with upstream.client(models=MODELS, max_body_bytes=200) as client:
         assert (await client.get(PATH)).headers["allow"] == "POST"
         unknown = await client.post(PATH, json={"model": "other", "input": "x"})
         large = await client.post(PATH, json={"model": "small", "input": "x" * 200})
@@ -176,7 +164,7 @@ async def test_failures_are_told_as_anywhere(
 
     upstream.script = script
     body = REQUEST if path == PATH else STREAM
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         refused = await client.post(path, json=body)
     assert refused.status_code == expected
     assert code in (None, refused.json()["error"]["code"])
@@ -191,7 +179,7 @@ async def test_a_summary_that_was_cut_is_no_answer(upstream: ScriptedUpstream) -
         await call.answer(COMPLETION | {"choices": [choice]})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         endpoint = await client.post(PATH, json=REQUEST)
         stream = await client.post("/v1/responses", json=STREAM)
     assert (endpoint.status_code, stream.status_code) == (502, 200)
@@ -208,7 +196,7 @@ async def test_a_field_that_the_upstream_refuses_is_left_out(upstream: ScriptedU
             await call.answer(COMPLETION)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.post(PATH, json=REQUEST | {"seed": 1})
     assert summary_in(answer.json()["output"][-1]) == "Hello world"
     assert len(upstream.calls) == 2
@@ -217,7 +205,7 @@ async def test_a_field_that_the_upstream_refuses_is_left_out(upstream: ScriptedU
 
 async def test_messages_for_which_there_is_no_room_are_noticed(upstream: ScriptedUpstream) -> None:
     long = {"role": "user", "content": "x" * 200_000}
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.post(PATH, json={"model": "small", "input": [*TALK, long, long]})
     assert [item["type"] for item in answer.json()["output"]] == ["message", "compaction"]
     assert answer.headers["x-translator-notices"] == "3; message_summarised"
@@ -268,7 +256,7 @@ async def test_a_client_that_leaves_takes_the_upstream_s_work_with_it(
         gone.set()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+    async with upstream.service(models=MODELS) as url:
         async with httpx.AsyncClient() as client:
             asking = asyncio.ensure_future(client.post(f"{url}{PATH}", json=REQUEST))
             await bounded(asked.wait())
@@ -278,7 +266,7 @@ async def test_a_client_that_leaves_takes_the_upstream_s_work_with_it(
 
 async def test_a_damaged_blob_is_told_by_its_path(upstream: ScriptedUpstream) -> None:
     items = [{"type": "compaction", "encrypted_content": PREFIX + "AAAA"}, TALK[0]]
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.post("/v1/responses", json={"model": "small", "input": items})
     error = json.loads(answer.content)["error"]
     assert (answer.status_code, error["param"]) == (400, "input[0].encrypted_content")
@@ -288,7 +276,7 @@ async def test_a_damaged_blob_is_told_by_its_path(upstream: ScriptedUpstream) ->
 
 async def test_a_conversation_by_ids_is_shortened_here(upstream: ScriptedUpstream) -> None:
     """Over a socket, a request says only what is new: what the compaction replaced stays away."""
-    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+    async with upstream.service(models=MODELS) as url:
         address = url.replace("http://", "ws://") + "/v1/responses"
         async with connect(address, open_timeout=BOUND_S, close_timeout=BOUND_S) as socket:
             last: str | None = None

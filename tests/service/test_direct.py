@@ -16,18 +16,9 @@ from translator.service.http.exchange import Exchange
 from translator.service.server import http1
 from translator.service.server import websocket_protocol as sockets
 
-from .wire import (
-    BOUND_S,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    make_settings,
-    serving,
-)
+from .chat_bodies import HELLO, chunk
+from .responses_api import events
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,8 @@ import logging
 
 import pytest
 
-from .wire import HELLO, Call, ScriptedUpstream, bounded, chunk, make_settings, serving
+from .chat_bodies import HELLO, chunk
+from .wire import Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +44,7 @@ async def test_before_the_upstream_has_answered(
         gone.set()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         _, writer = await ask(url, path, stream=stream)
         await bounded(arrived.wait())
         writer.close()
@@ -61,7 +62,7 @@ async def test_while_the_upstream_thinks(upstream: ScriptedUpstream, path: str) 
         gone.set()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         reader, writer = await ask(url, path)
         await bounded(reader.readuntil(b"Hello"))
         writer.close()
@@ -77,7 +78,7 @@ async def test_behind_a_body_that_nobody_reads(upstream: ScriptedUpstream) -> No
         gone.set()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         host, _, port = url.removeprefix("http://").partition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         size = 1_000_000
@@ -100,7 +101,7 @@ async def test_in_the_grace_time(upstream: ScriptedUpstream) -> None:
         gone.set()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url, headers_grace_s=1000)) as url:
+    async with upstream.service(headers_grace_s=1000) as url:
         _, writer = await ask(url, "/v1/responses")
         await bounded(answered.wait())
         writer.close()
@@ -125,7 +126,7 @@ async def test_while_a_write_is_blocked(upstream: ScriptedUpstream, path: str) -
             raise
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         _, writer = await ask(url, path)
         before = -1
         while before != sent or sent == 0:  # until nothing moves any more
@@ -152,7 +153,7 @@ async def test_a_client_that_does_not_take_its_answer_is_given_up(
             raise
 
     upstream.script = script
-    async with serving(make_settings(upstream.url, client_timeout_s=0.2)) as url:
+    async with upstream.service(client_timeout_s=0.2) as url:
         _, writer = await ask(url, "/v1/responses")
         await bounded(gone.wait())
         writer.transport.abort()
@@ -171,7 +172,7 @@ async def test_a_departure_is_logged_as_one(
         gone.set()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         _, writer = await ask(url, "/v1/responses")
         await bounded(arrived.wait())
         writer.close()
@@ -185,7 +186,7 @@ async def test_a_departure_in_the_middle_of_a_request_is_not_a_fault(
     upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         host, _, port = url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc")

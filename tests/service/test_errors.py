@@ -14,6 +14,7 @@ from starlette.types import Message, Scope
 
 from translator.service.http.app import create_app
 
+from .responses_api import ASK_WHOLE
 from .wire import (
     BOUND_S,
     MODELS,
@@ -26,8 +27,6 @@ from .wire import (
 )
 
 pytestmark = pytest.mark.anyio
-
-ASK = {"model": "m", "input": "Hi"}
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:
@@ -171,8 +170,7 @@ async def test_a_compressed_body_is_a_415() -> None:
 
 
 async def test_a_body_that_does_not_arrive_is_a_408(upstream: ScriptedUpstream) -> None:
-    settings = make_settings(upstream.url, client_timeout_s=0.05)
-    async with serving(settings) as url:
+    async with upstream.service(client_timeout_s=0.05) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc")
@@ -192,14 +190,14 @@ async def test_more_requests_than_allowed_are_a_503(upstream: ScriptedUpstream, 
         await call.answer({"error": "done"}, 400)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, max_concurrent_requests=1)) as client:
-        first = asyncio.create_task(client.post(path, json=ASK))
+    async with upstream.client(max_concurrent_requests=1) as client:
+        first = asyncio.create_task(client.post(path, json=ASK_WHOLE))
         await bounded(arrived.wait())
-        second = await client.post(path, json=ASK)
+        second = await client.post(path, json=ASK_WHOLE)
         assert (await client.get("/healthz")).status_code == 200
         go.set()
         assert (await first).status_code == 400
-        third = await client.post(path, json=ASK)
+        third = await client.post(path, json=ASK_WHOLE)
     assert second.status_code == 503
     assert second.headers["retry-after"] == "1"
     assert error_of(second) == {
@@ -223,7 +221,7 @@ def refusing_port() -> int:
 async def test_an_upstream_that_is_not_there_is_a_502(path: str, stream: bool) -> None:
     address = f"http://127.0.0.1:{refusing_port()}/v1"
     async with client_of(make_settings(address, key="operator-key")) as client:
-        answer = await client.post(path, json=ASK | {"stream": stream})
+        answer = await client.post(path, json=ASK_WHOLE | {"stream": stream})
     assert answer.status_code == 502
     assert error_of(answer) == {
         "message": "The upstream could not be reached.",
@@ -282,7 +280,7 @@ async def test_each_fault_of_the_network_has_a_status_and_a_sentence(
 
     settings = make_settings("http://up.test/v1")
     async with client_of(settings, transport=httpx.MockTransport(broken)) as client:
-        answer = await client.post("/v1/responses", json=ASK)
+        answer = await client.post("/v1/responses", json=ASK_WHOLE)
     assert answer.status_code == status
     assert error_of(answer) == {
         "message": message,
@@ -297,8 +295,8 @@ async def test_an_upstream_that_stays_silent_is_a_504(upstream: ScriptedUpstream
         await bounded(call.gone())
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, read_timeout_s=0.05)) as client:
-        answer = await client.post("/v1/responses", json=ASK)
+    async with upstream.client(read_timeout_s=0.05) as client:
+        answer = await client.post("/v1/responses", json=ASK_WHOLE)
     assert answer.status_code == 504
     assert error_of(answer)["code"] == "upstream_timeout"
 
@@ -311,7 +309,7 @@ async def test_a_fault_of_our_own_is_a_500_and_says_nothing_of_its_cause(
 
     settings = make_settings("http://up.test/v1")
     async with client_of(settings, transport=httpx.MockTransport(broken)) as client:
-        answer = await client.post("/v1/responses", json=ASK)
+        answer = await client.post("/v1/responses", json=ASK_WHOLE)
     assert answer.status_code == 500
     assert error_of(answer) == {
         "message": "The translator failed.",
@@ -352,8 +350,7 @@ async def test_a_large_request_that_is_refused_without_a_word_is_too_long(
 
     upstream.script = script
     told: list[str] = []
-    settings = make_settings(upstream.url, upstream={"dialect": "cerebras"})
-    async with client_of(settings) as client:
+    async with upstream.client(upstream={"dialect": "cerebras"}) as client:
         for text in ("Hello", "word " * 10_000):
             answer = await client.post("/v1/responses", json={"model": "m", "input": text})
             told.append(answer.json()["error"]["code"])

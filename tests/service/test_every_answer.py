@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .wire import Call, ScriptedUpstream, chunk, client_of, events, make_settings
+from .chat_bodies import chunk
+from .responses_api import events
+from .wire import Call, ScriptedUpstream
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +43,7 @@ async def test_no_two_answers_share_an_id(upstream: ScriptedUpstream) -> None:
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answers = [await client.post("/v1/responses", json={**ASK, "stream": True}) for _ in "123"]
     found = [ids_in(events(answer.content)) for answer in answers]
     assert [len(ids) for ids in found] == [5, 5, 5]  # response, three items, one call
@@ -81,7 +83,7 @@ async def test_every_error_is_an_envelope_without_secrets(
         await call.answer(body, status, headers={"location": f"{upstream.url}/else"})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, key=KEY)) as client:
+    async with upstream.client(key=KEY) as client:
         answer = await client.post("/v1/responses", json={**ASK, "stream": stream})
     assert answer.status_code == expected
     check_envelope(answer)

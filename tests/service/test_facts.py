@@ -17,7 +17,8 @@ from translator.service.config.loading import read_table
 from translator.service.config.settings import SettingsError
 from translator.service.models.table import ModelTable
 
-from .wire import COMPLETION, Call, ScriptedUpstream, client_of, make_settings
+from .chat_bodies import COMPLETION
+from .wire import Call, ScriptedUpstream
 
 UP: dict[str, Any] = {"base_url": "https://api.fireworks.ai/inference/v1"}
 
@@ -184,9 +185,8 @@ async def test_a_given_fact_reaches_the_upstream(upstream: ScriptedUpstream) -> 
 
     upstream.script = script
     facts = {"max_tokens_field": "max_completion_tokens", "refused": ["temperature"]}
-    settings = make_settings(upstream.url, upstream={"dialect": "fireworks", "facts": facts})
     request = {"model": "m", "input": "Hi", "max_output_tokens": 5, "temperature": 1}
-    async with client_of(settings) as client:
+    async with upstream.client(upstream={"dialect": "fireworks", "facts": facts}) as client:
         answer = await client.post("/v1/responses", json=request)
     assert answer.headers["x-translator-notices"] == "1; ignored"
     assert upstream.calls[0].json["max_completion_tokens"] == 5
@@ -200,8 +200,7 @@ async def test_the_options_of_a_model_are_followed(upstream: ScriptedUpstream) -
         "exact": {"upstream": "up", "strict": True, "forward": ["mirostat"]},
     }
     request = {"input": "Hi", "tools": [{"type": "web_search"}], "mirostat": 2}
-    settings = make_settings(upstream.url, models=models)
-    async with client_of(settings) as client:
+    async with upstream.client(models=models) as client:
         lossy = await client.post("/v1/responses", json=request | {"model": "open"})
         refused = await client.post("/v1/responses", json=request | {"model": "exact"})
         whole = {"model": "exact", "input": "Hi", "mirostat": 2}
@@ -209,7 +208,6 @@ async def test_the_options_of_a_model_are_followed(upstream: ScriptedUpstream) -
     assert [answer.status_code for answer in (lossy, refused, taken)] == [200, 400, 200]
     assert refused.json()["error"]["param"] == "tools[0]"
     assert [call.json.get("mirostat") for call in upstream.calls] == [None, 2]
-    reject = make_settings(upstream.url, hosted_tools="reject")
-    async with client_of(reject) as client:
+    async with upstream.client(hosted_tools="reject") as client:
         answer = await client.post("/v1/responses", json=request | {"model": "m"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tools[0]")

@@ -5,29 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
 import pytest
 
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    frame,
-    make_settings,
-    say_hello,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .responses_api import ASK, PATH, events
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
 
 pytestmark = pytest.mark.anyio
-
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 
 
 class Listener:
@@ -41,11 +25,9 @@ class Listener:
     async def hear(self, enough: int) -> list[dict[str, Any]]:
         """All events; `go` is set as soon as in_progress has come so often."""
         body = b""
-        settings = make_settings(self.upstream.url, **self.settings)
         async with (
-            serving(settings) as url,
-            httpx.AsyncClient(timeout=BOUND_S) as client,
-            client.stream("POST", url + PATH, json=ASK) as answer,
+            self.upstream.socket_client(**self.settings) as client,
+            client.stream("POST", PATH, json=ASK) as answer,
         ):
             assert answer.status_code == 200
             async for piece in answer.aiter_raw():
@@ -189,7 +171,7 @@ async def test_an_early_error_is_still_an_http_error(upstream: ScriptedUpstream)
         await call.answer({"error": {"message": "Too many requests"}}, 429)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, heartbeat_s=0.01)) as client:
+    async with upstream.client(heartbeat_s=0.01) as client:
         answer = await client.post(PATH, json=ASK)
     assert answer.status_code == 429
 
@@ -220,8 +202,7 @@ async def test_a_whole_answer_has_nothing_to_fill(upstream: ScriptedUpstream) ->
             await call.answer(COMPLETION)
 
     upstream.script = script
-    settings = make_settings(upstream.url, headers_grace_s=0.01, heartbeat_s=0.01)
-    async with client_of(settings) as client:
+    async with upstream.client(headers_grace_s=0.01, heartbeat_s=0.01) as client:
         answer = await client.post(PATH, json=ASK | {"stream": False})
         assert answer.json()["status"] == "completed"
         late.set()
@@ -246,11 +227,11 @@ async def test_a_refused_key_inside_a_200_is_judged_by_whose_it_was(
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, key="operator-key")) as client:
+    async with upstream.client(key="operator-key") as client:
         answer = await client.post(PATH, json=ASK | {"stream": stream})
         assert (answer.status_code, answer.json()["error"]["message"]) == (502, SENTENCE)
         assert answer.headers["x-should-retry"] == "false"
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=ASK | {"stream": stream})
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "invalid_api_key"

@@ -14,17 +14,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from .wire import (
-    BOUND_S,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    make_settings,
-    say_hello,
-    serving,
-)
+from .chat_bodies import HELLO, chunk
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, say_hello
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +82,7 @@ async def test_a_conversation_is_let_go_of_when_its_answer_begins(
     upstream_does = Halfway(upstream, HELLO[:2])
     encoded = json.dumps(body).encode()
     async with (
-        serving(make_settings(upstream.url)) as url,
+        upstream.service() as url,
         httpx.AsyncClient(timeout=BOUND_S) as client,
     ):
 
@@ -129,7 +120,7 @@ async def test_a_socket_remembers_what_its_turns_have_forgotten(
         await call.end()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         async with connect(url.replace("http", "ws", 1) + "/v1/responses") as socket:
             previous = None
             for number in (1, 2, 3):
@@ -159,7 +150,6 @@ async def test_what_is_over_is_gone_without_a_search_for_cycles(
             await say_hello(call)
 
     upstream.script = script
-    settings = make_settings(upstream.url)
     body: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
     if path == "/v1/chat/completions":
         body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
@@ -177,7 +167,7 @@ async def test_what_is_over_is_gone_without_a_search_for_cycles(
             while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
                 pass
 
-    async with serving(settings) as url:
+    async with upstream.service() as url:
         await ask(url)  # what is made once
         await asyncio.sleep(0.1)
         gc.collect()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from .wire import ScriptedUpstream, bounded, make_settings, serving
+from .wire import ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +59,7 @@ async def test_a_request_that_offers_http2_is_answered(
     upstream: ScriptedUpstream, pieces: list[bytes]
 ) -> None:
     """As Java's client sends each one, wherever the network cuts it."""
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         [(status, body)] = await answers(base, pieces, 1)
     assert status == b"HTTP/1.1 200 OK"
     assert json.loads(body)["status"] == "completed"
@@ -67,14 +67,14 @@ async def test_a_request_that_offers_http2_is_answered(
 
 
 async def test_the_connection_serves_the_next_request(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         found = await answers(base, [request(JAVA), request(b""), request(JAVA)], 3)
     assert [status for status, _ in found] == [b"HTTP/1.1 200 OK"] * 3
 
 
 async def test_what_else_the_connection_is_asked_for_is_heard(upstream: ScriptedUpstream) -> None:
     closing = request(JAVA.replace(b"Upgrade, ", b"close, Upgrade, "))
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         [(status, _)] = await answers(base, [closing], 1)
         assert status == b"HTTP/1.1 200 OK"
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
@@ -83,6 +83,6 @@ async def test_what_else_the_connection_is_asked_for_is_heard(upstream: Scripted
 
 async def test_other_offers_are_not_heard_either(upstream: ScriptedUpstream) -> None:
     offer = b"Connection: upgrade\r\nUpgrade: TLS/1.2\r\n"
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         [(status, _)] = await answers(base, [request(offer)], 1)
     assert status == b"HTTP/1.1 200 OK"

@@ -11,9 +11,9 @@ import pytest
 from translator.__main__ import main
 from translator.service.config.loading import read_table
 
+from .responses_api import ASK_WHOLE
 from .wire import ScriptedUpstream, client_of
 
-ASK: dict[str, Any] = {"model": "m", "input": "Hi"}
 KEY = re.compile(r"^trk_[0-9a-f]{16}_[A-Za-z0-9_-]{43}$", re.MULTILINE)
 
 
@@ -37,7 +37,9 @@ async def test_the_printed_toml_admits_the_client(
     settings = read_table(table | {"upstreams": {"up": {"base_url": upstream.url}}}, {})
     async with client_of(settings) as client:
         answers = [
-            await client.post("/v1/responses", json=ASK, headers={"authorization": f"Bearer {one}"})
+            await client.post(
+                "/v1/responses", json=ASK_WHOLE, headers={"authorization": f"Bearer {one}"}
+            )
             for one in (key, other)
         ]
     assert [answer.status_code for answer in answers] == [200, 401]

@@ -43,18 +43,15 @@ from translator.service.observe.observer import (
 )
 from translator.service.observe.record import Record
 
-from .test_main import served
-from .trace.keeping import kept
+from .capture.captured import kept
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .processes import served
 from .wire import (
     BOUND_S,
-    COMPLETION,
-    HELLO,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    frame,
     make_settings,
     say_hello,
     serving,

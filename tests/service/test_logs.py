@@ -8,56 +8,21 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 import pytest
 
-from translator.service.config.settings import LogFormat
-from translator.service.telemetry.logs import FORMATTERS, start_logging
+from translator.service.telemetry.logs import start_logging
 
-from .test_main import served
-from .wire import (
-    BOUND_S,
-    HELLO,
-    MODELS,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    frame,
-    make_settings,
-)
+from .chat_bodies import HELLO, chunk, frame
+from .log import Log
+from .processes import served
+from .responses_api import ASK_SMALL, PATH
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-class Log:
-    """What is written to the log, in one of its forms."""
-
-    def __init__(self, form: LogFormat) -> None:
-        self._stream = io.StringIO()
-        self.where = logging.StreamHandler(self._stream)
-        self.where.setFormatter(FORMATTERS[form]())
-
-    @property
-    def lines(self) -> list[str]:
-        return self._stream.getvalue().splitlines()
-
-    @property
-    def objects(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.lines]
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """The line of the only request."""
-        [found] = [line for line in self.objects if "duration_ms" in line]
-        return found
 
 
 @pytest.fixture
@@ -89,8 +54,10 @@ async def say_hello_with_usage(call: Call) -> None:
 async def test_a_json_line_has_the_facts_of_a_request(upstream: ScriptedUpstream, log: Log) -> None:
     upstream.script = say_hello_with_usage
     headers = {"x-request-id": "mine-1", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"store": True, "truncation": "auto"}, headers=headers)
+    async with upstream.client(models=MODELS) as client:
+        await client.post(
+            PATH, json=ASK_SMALL | {"store": True, "truncation": "auto"}, headers=headers
+        )
     [line] = log.objects
     assert 0 <= line.pop("first_token_ms") <= line.pop("duration_ms") < BOUND_S * 1000
     moment = datetime.fromisoformat(line.pop("time"))
@@ -124,9 +91,9 @@ async def test_a_json_line_has_the_facts_of_a_request(upstream: ScriptedUpstream
 @pytest.mark.parametrize("log", ["text"], indirect=True)
 async def test_a_text_record_is_one_line(upstream: ScriptedUpstream, log: Log) -> None:
     upstream.script = say_hello_with_usage
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK)
-        await client.post(PATH, json=ASK | {"input": [{"role": "user", "content": 3}]})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL)
+        await client.post(PATH, json=ASK_SMALL | {"input": [{"role": "user", "content": 3}]})
     good, bad = log.lines
     assert f" INFO POST {PATH} 200 " in good
     assert "ms first=" in good
@@ -146,8 +113,8 @@ async def test_a_failure_is_logged_with_its_reason(upstream: ScriptedUpstream, l
             await call.answer({"error": error}, 400)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"temperature": 0.5})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL | {"temperature": 0.5})
     line = log.request
     assert line["status"] == 400
     assert line["attempts"] == 2
@@ -165,8 +132,8 @@ async def test_a_stream_that_fails_is_logged_with_its_reason(
         call.drop()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK)
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL)
     line = log.request
     assert line["status"] == 200
     assert line["outcome"] == "failed upstream_error"
@@ -174,7 +141,7 @@ async def test_a_stream_that_fails_is_logged_with_its_reason(
 
 
 async def test_probes_are_logged_at_debug_level(upstream: ScriptedUpstream, log: Log) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for path in ("/healthz", "/readyz", "/metrics"):
             assert (await client.get(path)).status_code == 200
         assert log.lines == []
@@ -185,9 +152,9 @@ async def test_probes_are_logged_at_debug_level(upstream: ScriptedUpstream, log:
 
 async def test_a_client_cannot_write_into_the_log(upstream: ScriptedUpstream, log: Log) -> None:
     """Neither a second line nor another field."""
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         model = 'x\n{"level":"error"}", "status": 200'
-        await client.post(PATH, json=ASK | {"model": model})
+        await client.post(PATH, json=ASK_SMALL | {"model": model})
         await client.get("/v1/a%0Ab%22")
     first, second = log.objects
     assert first["status"] == 200
@@ -210,8 +177,8 @@ async def test_an_exception_is_a_field(log: Log) -> None:
 async def test_a_request_id_is_returned_and_sent_upstream(
     upstream: ScriptedUpstream, log: Log
 ) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
-        given = await client.post(PATH, json=ASK, headers={"x-request-id": "mine-1"})
+    async with upstream.client() as client:
+        given = await client.post(PATH, json=ASK_SMALL, headers={"x-request-id": "mine-1"})
         made = await client.post("/v1/chat/completions", json={"model": "m", "messages": []})
     assert given.headers["x-request-id"] == "mine-1"
     assert made.headers["x-request-id"].startswith("req_")
@@ -243,17 +210,16 @@ async def test_the_trace_context_of_a_client_is_sent_upstream(
 ) -> None:
     """Without OpenTelemetry, too; an invalid one is dropped."""
     headers = {"traceparent": parent} | ({} if state is None else {"tracestate": state})
-    async with client_of(make_settings(upstream.url)) as client:
-        await client.post(PATH, json=ASK, headers=headers)
+    async with upstream.client() as client:
+        await client.post(PATH, json=ASK_SMALL, headers=headers)
     [call] = upstream.calls
     assert call.headers.get("traceparent") == (parent if carried else None)
     assert call.headers.get("tracestate") == (state if carried is True else None)
 
 
 async def test_the_operators_headers_come_before_the_clients(upstream: ScriptedUpstream) -> None:
-    settings = make_settings(upstream.url, upstream={"headers": {"X-Request-Id": "fixed"}})
-    async with client_of(settings) as client:
-        await client.post(PATH, json=ASK, headers={"x-request-id": "mine-1"})
+    async with upstream.client(upstream={"headers": {"X-Request-Id": "fixed"}}) as client:
+        await client.post(PATH, json=ASK_SMALL, headers={"x-request-id": "mine-1"})
     assert upstream.calls[0].headers["x-request-id"] == "fixed"
 
 
@@ -262,7 +228,7 @@ async def test_serve_logs_json_when_asked(upstream: ScriptedUpstream) -> None:
     with served(*words) as (line, process):
         base = line.partition("/v1 and ")[0].removeprefix("translator listens on ")
         async with httpx.AsyncClient(timeout=BOUND_S) as client:
-            await client.post(base + PATH, json=ASK)
+            await client.post(base + PATH, json=ASK_SMALL)
         process.terminate()
         _, err = await bounded(asyncio.to_thread(process.communicate, timeout=BOUND_S))
     lines = [json.loads(line) for line in err.splitlines()]

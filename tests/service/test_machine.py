@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
 
-from .wire import COMPLETION, HELLO, client_of
+from .chat_bodies import COMPLETION, HELLO
+from .wire import client_of
 
 PER_MINUTE = 4
 LIMITED, FREE = new_key(), new_key()

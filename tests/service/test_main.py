@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,9 @@ from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.dialects.table import markdown
 
-from .wire import BOUND_S, COMPLETION, HELLO
+from .chat_bodies import COMPLETION, HELLO
+from .processes import served
+from .wire import BOUND_S
 
 REQUEST = {
     "model": "m",
@@ -323,26 +322,6 @@ def test_help_tells_every_option_with_its_default(
     assert told
     for text in (" ".join(text.split()) for text in told):
         assert "(default: " in text or text.startswith("upstream URL"), text
-
-
-@contextmanager
-def served(
-    *words: str, env: dict[str, str] | None = None
-) -> Generator[tuple[str, subprocess.Popen[str]]]:
-    """`translator serve` as a process; its start-up line."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "translator", "serve", "--port", "0", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(env or {})},
-    )
-    try:
-        assert process.stdout is not None
-        yield process.stdout.readline(), process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_serve_says_where_it_listens_and_stops_when_told() -> None:

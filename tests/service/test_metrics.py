@@ -7,7 +7,6 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,27 +18,22 @@ from translator.service.telemetry.error_kinds import UPSTREAM_KINDS
 from translator.service.telemetry.metrics import Metrics
 from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
 
-from .test_main import served
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .processes import served
+from .responses_api import ASK_SMALL, PATH
 from .wire import (
     BOUND_S,
-    COMPLETION,
-    HELLO,
     MODELS,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    frame,
     make_settings,
     say_hello,
-    serving,
 )
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
 USAGE = {
     "prompt_tokens": 30,
     "completion_tokens": 12,
@@ -85,8 +79,8 @@ async def say_hello_with_usage(call: Call) -> None:
 
 async def test_a_stream_is_counted(upstream: ScriptedUpstream) -> None:
     upstream.script = say_hello_with_usage
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"truncation": "auto", "store": True})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL | {"truncation": "auto", "store": True})
         page = await scrape(client)
     assert (
         page(
@@ -118,8 +112,8 @@ async def test_a_stream_is_counted(upstream: ScriptedUpstream) -> None:
 async def test_an_answer_that_is_not_streamed_has_no_first_token(
     upstream: ScriptedUpstream,
 ) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"stream": False})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL | {"stream": False})
         page = await scrape(client)
     assert page("requests_total", outcome="completed", status="200") == 1
     assert page("tokens_total", kind="output") == COMPLETION["usage"]["completion_tokens"]
@@ -139,10 +133,10 @@ async def test_gauges_count_open_requests(upstream: ScriptedUpstream) -> None:
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url, models=MODELS)) as base,
+        upstream.service(models=MODELS) as base,
         httpx.AsyncClient(timeout=BOUND_S) as client,
     ):
-        async with client.stream("POST", base + PATH, json=ASK) as answer:
+        async with client.stream("POST", base + PATH, json=ASK_SMALL) as answer:
             pieces = answer.aiter_raw()
             await bounded(anext(pieces))
             async with connect(f"ws{base[4:]}{PATH}", open_timeout=BOUND_S):
@@ -159,9 +153,9 @@ async def test_gauges_count_open_requests(upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_turn_on_a_websocket_is_a_request(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, models=MODELS)) as base:
+    async with upstream.service(models=MODELS) as base:
         async with connect(f"ws{base[4:]}{PATH}", open_timeout=BOUND_S) as socket:
-            await socket.send(json.dumps({"type": "response.create"} | ASK))
+            await socket.send(json.dumps({"type": "response.create"} | ASK_SMALL))
             while json.loads(await bounded(socket.recv()))["type"] != "response.completed":
                 pass
             await socket.send("{")
@@ -182,10 +176,10 @@ async def test_a_client_that_leaves_has_its_own_outcome(upstream: ScriptedUpstre
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url, models=MODELS)) as base,
+        upstream.service(models=MODELS) as base,
         httpx.AsyncClient(timeout=BOUND_S) as client,
     ):
-        async with client.stream("POST", base + PATH, json=ASK) as answer:
+        async with client.stream("POST", base + PATH, json=ASK_SMALL) as answer:
             await bounded(anext(answer.aiter_raw()))
         async with asyncio.timeout(BOUND_S):
             while not (page := await scrape(client, base))("requests_total"):
@@ -195,15 +189,15 @@ async def test_a_client_that_leaves_has_its_own_outcome(upstream: ScriptedUpstre
 
 
 async def test_a_model_that_is_not_in_the_table_is_other(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         for model in ("small", "sk-secret", "x" * 1000):
-            await client.post(PATH, json=ASK | {"model": model})
+            await client.post(PATH, json=ASK_SMALL | {"model": model})
         page = await scrape(client)
     assert page.labels("model") == {"small", "other"}
     assert page("requests_total", model="other", status="404", outcome="refused") == 2
     assert page("errors_total", model="other", code="model_not_found", endpoint="responses") == 2
-    async with client_of(make_settings(upstream.url)) as client:  # any model is accepted
-        await client.post(PATH, json=ASK)
+    async with upstream.client() as client:  # any model is accepted
+        await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page.labels("model") == {"other"}
     assert page("requests_total", status="200") == 1
@@ -231,8 +225,8 @@ async def test_a_refusal_of_the_upstream_is_counted_by_kind(
         await call.answer({"error": error}, status)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS, retries=0)) as client:
-        answer = await client.post(PATH, json=ASK)
+    async with upstream.client(models=MODELS, retries=0) as client:
+        answer = await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page("upstream_errors_total", upstream="up", kind=kind) == 1
     assert page("upstream_errors_total") == 1
@@ -246,7 +240,7 @@ async def test_a_refusal_of_the_upstream_is_counted_by_kind(
 async def test_an_unreachable_upstream_is_counted() -> None:
     settings = make_settings("http://127.0.0.1:9/v1", models=MODELS, retries=0)
     async with client_of(settings) as client:
-        await client.post(PATH, json=ASK)
+        await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page("upstream_errors_total", upstream="up", kind="unreachable") == 1
     assert page("upstream_calls_total", upstream="up", status="none") == 1
@@ -261,8 +255,8 @@ async def test_an_answer_that_breaks_off_is_counted(upstream: ScriptedUpstream) 
         await call.cut(HELLO[2])
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        answer = await client.post(PATH, json=ASK)
+    async with upstream.client(models=MODELS) as client:
+        answer = await client.post(PATH, json=ASK_SMALL)
         assert "response.failed" in answer.text
         page = await scrape(client)
     assert page("upstream_errors_total", kind="broken") == page("upstream_errors_total") == 1
@@ -277,8 +271,8 @@ async def test_an_error_inside_an_answer_is_counted_once(upstream: ScriptedUpstr
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK)
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL)
         page = await scrape(client)
     assert page("upstream_errors_total", kind="failed") == page("upstream_errors_total") == 1
     assert page("requests_total", status="200", outcome="failed") == 1
@@ -292,8 +286,8 @@ async def test_another_attempt_is_a_retry(upstream: ScriptedUpstream) -> None:
             await say_hello(call)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
-        await client.post(PATH, json=ASK | {"temperature": 0.5})
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL | {"temperature": 0.5})
         page = await scrape(client)
     assert page("upstream_retries_total", upstream="up", kind="refused") == 1
     assert page("upstream_calls_total", status="400") == 1
@@ -311,8 +305,8 @@ async def test_a_request_that_was_not_accepted_is_a_retry(upstream: ScriptedUpst
             await say_hello(call)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, models=MODELS, retries=1)) as client:
-        assert (await client.post(PATH, json=ASK)).status_code == 200
+    async with upstream.client(models=MODELS, retries=1) as client:
+        assert (await client.post(PATH, json=ASK_SMALL)).status_code == 200
         page = await scrape(client)
     assert page("upstream_retries_total", kind="server_is_overloaded") == 1
     assert page("upstream_errors_total") == 1
@@ -330,7 +324,7 @@ async def test_a_chat_request_that_is_passed_through_is_counted(upstream: Script
 
     upstream.script = script
     chat = {"model": "m", "messages": [], "stream": True}
-    async with client_of(make_settings(upstream.url, retries=0)) as client:
+    async with upstream.client(retries=0) as client:
         await client.post("/v1/chat/completions", json=chat)
         await client.post("/chat/completions", json=chat)
         await client.get("/v1/models")
@@ -350,13 +344,13 @@ async def test_the_lag_of_the_event_loop_is_measured(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LAG_INTERVAL_S", 0.01)
-    async with client_of(make_settings(upstream.url)) as client, asyncio.timeout(BOUND_S):
+    async with upstream.client() as client, asyncio.timeout(BOUND_S):
         while (await scrape(client))("event_loop_lag_seconds_count") < 3:
             await asyncio.sleep(0.01)
 
 
 async def test_process_metrics_and_the_version(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         page = await scrape(client)
         newer = await client.get("/metrics", headers={"accept": "application/openmetrics-text"})
     assert page("build_info") == 1
@@ -368,23 +362,22 @@ async def test_process_metrics_and_the_version(upstream: ScriptedUpstream) -> No
 
 
 async def test_metrics_can_be_switched_off(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, metrics=False)) as client:
+    async with upstream.client(metrics=False) as client:
         assert (await client.get("/metrics")).status_code == 404
-        assert (await client.post(PATH, json=ASK)).status_code == 200
+        assert (await client.post(PATH, json=ASK_SMALL)).status_code == 200
 
 
 async def test_metrics_can_have_a_port_of_their_own(upstream: ScriptedUpstream) -> None:
     """That port serves nothing else, and no other port serves metrics."""
-    settings = make_settings(upstream.url, metrics_port=9464)
-    async with client_of(settings) as client:
+    async with upstream.client(metrics_port=9464) as client:
         assert (await client.get("/metrics")).status_code == 404
         assert (await client.get("/healthz")).status_code == 200
-        assert (await client.post(PATH, json=ASK)).status_code == 200
+        assert (await client.post(PATH, json=ASK_SMALL)).status_code == 200
         own = "http://gateway:9464"
         for path in ("/metrics", "/healthz", "/readyz"):
             assert (await client.get(own + path)).status_code == 200
         for path in (PATH, "/responses", "/v1/chat/completions", "/v1/models"):
-            assert (await client.post(own + path, json=ASK)).status_code == 404
+            assert (await client.post(own + path, json=ASK_SMALL)).status_code == 404
     assert len([call for call in upstream.calls if call.method == "POST"]) == 1
 
 
@@ -400,7 +393,7 @@ def test_serve_listens_on_the_port_of_the_metrics(tmp_path: Path) -> None:
             assert client.get(f"{base}/healthz").status_code == 200
             assert client.get(f"{base}/metrics").status_code == 404
             page = Page(client.get(f"http://127.0.0.1:{port}/metrics").text)
-            assert client.post(f"http://127.0.0.1:{port}{PATH}", json=ASK).status_code == 404
+            assert client.post(f"http://127.0.0.1:{port}{PATH}", json=ASK_SMALL).status_code == 404
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=BOUND_S)
         assert page("build_info") == 1
@@ -431,9 +424,9 @@ async def test_the_metrics_of_several_processes_are_summed(upstream: ScriptedUps
             ]
             async with httpx.AsyncClient(timeout=BOUND_S) as client:
                 for base in bases:
-                    await client.post(base + PATH, json=ASK | {"stream": False})
+                    await client.post(base + PATH, json=ASK_SMALL | {"stream": False})
                 upstream.script = script
-                async with client.stream("POST", bases[0] + PATH, json=ASK) as answer:
+                async with client.stream("POST", bases[0] + PATH, json=ASK_SMALL) as answer:
                     pieces = answer.aiter_raw()
                     await bounded(anext(pieces))
                     page = await scrape(client, bases[1])

@@ -97,7 +97,7 @@ async def test_without_a_table_the_upstream_is_asked(upstream: ScriptedUpstream)
         await call.answer(b'{"object":"list", "data":[]}')
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         listed = await client.get("/v1/models", headers={"authorization": "Bearer client"})
         await client.get("/v1/models/accounts/x/models/a b")
         climbing = await client.get("/v1/models/x%2F..%2F..%2Fadmin")
@@ -128,7 +128,7 @@ async def test_codex_gets_a_catalog_of_the_upstreams_models(upstream: ScriptedUp
         await call.answer(body.replace("1.1", "1.10").encode())
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, upstream={"dialect": "zai"})) as client:
+    async with upstream.client(upstream={"dialect": "zai"}) as client:
         answer = await client.get("/v1/models", params=QUERY, headers={"authorization": "Bearer k"})
         other = await client.get("/v1/models", params={"limit": "1", "client_versions": "1"})
     assert '"x":1.10' in answer.text
@@ -167,7 +167,7 @@ async def test_what_is_no_list_of_models_goes_to_codex_as_it_is(
         await call.answer(body, content_type="text/odd")
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.get("/v1/models", params=QUERY)
     assert (answer.status_code, answer.content) == (200, body)
     assert answer.headers["content-type"] == "text/odd"
@@ -178,10 +178,10 @@ async def test_a_refusal_goes_to_codex_as_it_is(upstream: ScriptedUpstream) -> N
         await call.answer({"error": {"message": "no"}}, 401)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.get("/v1/models", params=QUERY)
     assert (answer.status_code, answer.json()) == (401, {"error": {"message": "no"}})
-    async with client_of(make_settings(upstream.url, key="sk-operator")) as client:
+    async with upstream.client(key="sk-operator") as client:
         answer = await client.get("/v1/models", params=QUERY)
     assert answer.status_code == 502, "the operator's own key was refused, not the client's"
 
@@ -195,7 +195,7 @@ async def test_a_list_has_bounds(
         await call.answer({"data": [{"id": str(number)} for number in range(9)]})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         monkeypatch.setattr(models_list, "MAX_LISTED", 2)
         listed = (await client.get("/v1/models", params=QUERY)).json()
         assert len(listed["data"]) == 9
@@ -211,7 +211,7 @@ async def test_an_upstream_without_models_answers_for_itself(upstream: ScriptedU
         await call.answer(b"<html>no", 404, "text/html")
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.get("/v1/models")
     assert (answer.status_code, answer.content) == (404, b"<html>no")
     assert answer.headers["content-type"] == "text/html"

@@ -24,17 +24,8 @@ from translator.service.observe.observer import (
 from translator.service.observe.record import Record
 from translator.wire.events import Event
 
-from .wire import (
-    COMPLETION,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    client_of,
-    make_settings,
-    say_hello,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO
+from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello, serving
 
 pytestmark = pytest.mark.anyio
 

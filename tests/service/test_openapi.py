@@ -68,7 +68,7 @@ def test_every_operation_has_a_name_of_its_own() -> None:
 
 
 async def test_answers_and_errors_are_as_described(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         check(await client.post("/v1/responses", json=ASK), "/v1/responses")
         check(await client.post("/v1/responses", json={}), "/v1/responses")
         check(await client.post("/v1/responses", json={"model": "x"}), "/v1/responses")
@@ -82,7 +82,7 @@ async def test_answers_and_errors_are_as_described(upstream: ScriptedUpstream) -
 
 async def test_an_answer_that_is_not_as_described_is_seen(upstream: ScriptedUpstream) -> None:
     """The check can fail: a list of models is not an answer of `POST /v1/responses`."""
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.get("/v1/models")
     with pytest.raises(jsonschema.ValidationError):
         check(answer, "/v1/responses")
@@ -96,5 +96,5 @@ async def test_what_an_upstream_refuses_is_as_described(
         await call.answer({"error": {"message": "no"}}, status)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, retries=0)) as client:
+    async with upstream.client(retries=0) as client:
         check(await client.post("/v1/responses", json=ASK), "/v1/responses")

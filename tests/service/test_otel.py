@@ -23,17 +23,16 @@ from translator.__main__ import main
 from translator.service.server import run
 from translator.service.telemetry.otel import Spans
 
-from .test_main import served
+from .chat_bodies import HELLO, chunk, frame
+from .processes import served
+from .responses_api import PATH
 from .wire import (
     BOUND_S,
-    HELLO,
     MODELS,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    frame,
     make_settings,
     say_hello,
     serving,
@@ -41,7 +40,6 @@ from .wire import (
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "small", "input": "the secret plan", "stream": True}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

@@ -13,11 +13,11 @@ from translator.service.config.loading import read_table
 from translator.service.upstreams import client as upstream_module
 from translator.service.upstreams.health import CALL_COUNTS_S, PROBE_COUNTS_S, UpstreamHealth
 
+from .responses_api import ASK
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
 
 pytestmark = pytest.mark.anyio
 
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 UNREACHABLE = "http://127.0.0.1:9/v1"
 
 
@@ -42,8 +42,7 @@ async def test_an_upstream_that_answers_is_reachable(upstream: ScriptedUpstream)
         await call.answer({"error": "Unauthorized"}, 401)
 
     upstream.script = script
-    settings = make_settings(upstream.url, key="sk-secret", upstream={"headers": {"x-key": "b"}})
-    async with client_of(settings) as client:
+    async with upstream.client(key="sk-secret", upstream={"headers": {"x-key": "b"}}) as client:
         answer = await client.get("/readyz", headers={"authorization": "Bearer own"})
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
@@ -86,7 +85,7 @@ async def test_a_proxy_that_says_that_nobody_is_there_is_no_upstream(
         await call.answer(b"<html>Bad Gateway</html>", status)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         assert (await client.get("/readyz")).status_code == 503
 
 
@@ -146,7 +145,7 @@ async def test_who_asks_at_once_shares_one_probe(upstream: ScriptedUpstream) -> 
         await call.answer({})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         asking = [asyncio.create_task(client.get("/readyz")) for _ in range(5)]
         async with asyncio.timeout(BOUND_S):
             while not upstream.calls:
@@ -166,7 +165,7 @@ async def test_a_probe_does_not_wait_for_long(
         await call.gone()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await bounded(client.get("/readyz"))
     assert answer.status_code == 503
 

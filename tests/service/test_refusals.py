@@ -19,26 +19,12 @@ from translator.service.turns.adaptive import (
     LearnedFacts,
 )
 
-from .wire import (
-    BOUND_S,
-    HELLO,
-    MODELS,
-    Call,
-    Script,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    frame,
-    make_settings,
-    say_hello,
-    serving,
-)
+from .chat_bodies import HELLO, chunk, frame
+from .responses_api import PATH, events
+from .wire import MODELS, Call, Script, ScriptedUpstream, bounded, say_hello
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
 LS = {"type": "function", "name": "ls", "parameters": {"type": "object"}}
 ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True, "temperature": 0.5}
 DEEPSEEK = "The `reasoning_content` in the thinking mode must be passed back to the API."
@@ -89,7 +75,7 @@ async def test_fireworks_without_stream_options(
     """One retry, a normal stream, nothing that the client would miss; and no second refusal."""
     text = "Extra inputs are not permitted, field: 'stream_options'"
     upstream.script = refusing(unless_without("stream_options", text), code="invalid_request_error")
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for _ in range(2):
             answer = await client.post(PATH, json=ASK)
             assert text_of(answer) == "Hello world"
@@ -125,7 +111,7 @@ async def test_parallel_tool_calls_in_the_words_of_several(
 
     upstream.script = script
     request = ASK | {"stream": stream, "tools": [LS], "parallel_tool_calls": True}
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=request)
     assert text_of(answer) == "Hello world"
     assert len(upstream.calls) == 2
@@ -139,7 +125,7 @@ async def test_what_is_lost_is_told(
     caplog.set_level(logging.INFO, logger="translator")
     text = "Unknown parameter: 'temperature'."
     upstream.script = refusing(unless_without("temperature", text))
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for _ in range(2):
             answer = await client.post(PATH, json=ASK | {"stream": stream})
             assert text_of(answer) == "Hello world"
@@ -152,7 +138,7 @@ async def test_what_is_lost_is_told(
 async def test_several_fields_at_once(upstream: ScriptedUpstream) -> None:
     text = "2 request validation errors: Extra inputs are not permitted, field: 'temperature', value: 0.5; Extra inputs are not permitted, field: 'top_p', value: 0.5"  # fmt: skip
     upstream.script = refusing(unless_without("top_p", text))
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=ASK | {"top_p": 0.5})
     assert answer.headers["x-translator-notices"] == "2; refused_upstream"
     assert len(upstream.calls) == 2
@@ -170,7 +156,7 @@ async def test_one_field_at_a_time_is_found_out_by_several_requests(
 
     upstream.script = refusing(first_of_two)
     request = ASK | {"top_p": 0.5}
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         refused = await client.post(PATH, json=request)
         answer = await client.post(PATH, json=request)
         await client.post(PATH, json=request)
@@ -184,7 +170,7 @@ async def test_one_field_at_a_time_is_found_out_by_several_requests(
 async def test_what_did_not_help_is_not_remembered(upstream: ScriptedUpstream) -> None:
     """The words were misread, or something else is wrong: the next request is whole again."""
     upstream.script = refusing(lambda _: "Unknown parameter: 'temperature'.")
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for _ in range(2):
             answer = await client.post(PATH, json=ASK)
             assert answer.status_code == 400
@@ -208,7 +194,7 @@ async def test_any_other_error_is_passed_on_at_once(
     upstream: ScriptedUpstream, status: int, text: str
 ) -> None:
     upstream.script = refusing(lambda _: text, status)
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=ASK | {"max_output_tokens": 9})
     assert answer.status_code >= 400
     assert text in answer.json()["error"]["message"]
@@ -218,7 +204,7 @@ async def test_any_other_error_is_passed_on_at_once(
 @pytest.mark.parametrize("setting", [True, False])
 async def test_the_setting_turns_it_off(upstream: ScriptedUpstream, setting: bool) -> None:
     upstream.script = refusing(unless_without("temperature", "Unknown parameter: 'temperature'."))
-    async with client_of(make_settings(upstream.url, retry_refused=setting)) as client:
+    async with upstream.client(retry_refused=setting) as client:
         answer = await client.post(PATH, json=ASK)
     assert (answer.status_code, len(upstream.calls)) == ((200, 2) if setting else (400, 1))
 
@@ -230,7 +216,7 @@ async def test_a_strict_request_is_not_changed_but_for_what_loses_nothing(
     same = {"upstream_model": "one"}
     models = {name: model | same for name, model in models.items()}
     upstream.script = refusing(unless_without("temperature", "Unknown parameter: 'temperature'."))
-    async with client_of(make_settings(upstream.url, models=models)) as client:
+    async with upstream.client(models=models) as client:
         strict = await client.post(PATH, json=ASK | {"model": "strict"})
         assert (strict.status_code, len(upstream.calls)) == (400, 1)
         assert text_of(await client.post(PATH, json=ASK | {"model": "open"})) == "Hello world"
@@ -248,8 +234,7 @@ async def test_a_refused_value_is_left_out_and_others_are_not(upstream: Scripted
         return "Invalid reasoning effort: none" if none else None
 
     upstream.script = refusing(no_none)
-    settings = make_settings(upstream.url, upstream={"dialect": "fireworks"})
-    async with client_of(settings) as client:
+    async with upstream.client(upstream={"dialect": "fireworks"}) as client:
         for effort in ("none", "high", "none"):
             answer = await client.post(PATH, json=ASK | {"reasoning": {"effort": effort}})
             assert text_of(answer) == "Hello world"
@@ -264,8 +249,7 @@ async def test_a_limit_goes_under_its_other_name(upstream: ScriptedUpstream, dia
     wrong, right = names if dialect == "base" else reversed(names)
     text = f"Unsupported parameter: '{wrong}' is not supported with this model. Use '{right}' instead."  # fmt: skip
     upstream.script = refusing(unless_without(wrong, text), code="unsupported_parameter")
-    settings = make_settings(upstream.url, upstream={"dialect": dialect})
-    async with client_of(settings) as client:
+    async with upstream.client(upstream={"dialect": dialect}) as client:
         for limit in (7, 8):
             answer = await client.post(PATH, json=ASK | {"max_output_tokens": limit})
             assert text_of(answer) == "Hello world"
@@ -300,7 +284,7 @@ async def test_a_refused_tool_choice_is_enforced_on_the_answer(
 
     upstream.script = script
     request = ASK | {"tools": [LS, LS | {"name": "cat"}], "tool_choice": choice}
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=request)
         assert len(upstream.calls) == 2
         await client.post(PATH, json=request)
@@ -315,7 +299,7 @@ async def test_a_refused_tool_choice_is_enforced_on_the_answer(
 async def test_a_tool_choice_that_is_not_known_at_all(upstream: ScriptedUpstream) -> None:
     text = "Unknown parameter: 'tool_choice'."
     upstream.script = refusing(unless_without("tool_choice", text))
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         request = ASK | {"tools": [LS], "tool_choice": "auto"}
         answer = await client.post(PATH, json=request)
         assert "x-translator-notices" not in answer.headers
@@ -331,7 +315,7 @@ async def test_a_strict_request_is_told_when_its_tool_choice_cannot_be(
     upstream.script = refusing(
         lambda request: text if request.get("tool_choice") == "required" else None
     )
-    async with client_of(make_settings(upstream.url, strict=True)) as client:
+    async with upstream.client(strict=True) as client:
         answer = await client.post(PATH, json=ASK | {"tools": [LS], "tool_choice": "required"})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "tool_choice"
@@ -350,7 +334,7 @@ async def test_an_error_inside_a_200_is_a_refusal_too(upstream: ScriptedUpstream
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for stream in (True, False):
             upstream.calls.clear()
             request = ASK | {"model": f"m{stream}", "stream": stream}
@@ -378,9 +362,8 @@ async def late_refusal(
     upstream.script = script
     body = b""
     async with (
-        serving(make_settings(upstream.url, headers_grace_s=0.01, **settings)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=ASK) as answer,
+        upstream.socket_client(headers_grace_s=0.01, **settings) as client,
+        client.stream("POST", PATH, json=ASK) as answer,
     ):
         async for piece in answer.aiter_raw():
             body += piece
@@ -423,7 +406,7 @@ async def test_reasoning_that_is_demanded_gets_a_placeholder(
 
     upstream.script = refusing(demands)
     request = ASK | {"input": CALLED, "tools": [LS], "stream": stream}
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for _ in range(2):
             assert text_of(await client.post(PATH, json=request)) == "Hello world"
     placeholders = [call.json["messages"][1].get("reasoning_content") for call in upstream.calls]
@@ -437,7 +420,7 @@ async def test_each_sort_of_refusal_is_answered_once(upstream: ScriptedUpstream)
         return None if "reasoning_content" in request["messages"][1] else DEEPSEEK
 
     upstream.script = refusing(both)
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for _ in range(2):
             answer = await client.post(PATH, json=ASK | {"input": CALLED, "tools": [LS]})
             assert text_of(answer) == "Hello world"
@@ -451,7 +434,7 @@ async def test_an_upstream_that_always_refuses_is_asked_three_times_at_most(
     texts = (f"Unknown parameter: 'temperature'. Unknown parameter: 'top_p'. {DEEPSEEK}",)
     upstream.script = refusing(lambda _: texts[0])
     request = ASK | {"input": CALLED, "tools": [LS], "top_p": 1}
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=request)
     assert (answer.status_code, len(upstream.calls)) == (400, 3)
 
@@ -461,14 +444,14 @@ async def test_reasoning_that_cannot_be_added_is_not_asked_for_again(
 ) -> None:
     """There is no answer in the history that could get a placeholder."""
     upstream.script = refusing(lambda _: DEEPSEEK)
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=ASK)
     assert (answer.status_code, len(upstream.calls)) == (400, 1)
 
 
 async def test_a_finding_is_about_one_model_of_one_upstream(upstream: ScriptedUpstream) -> None:
     upstream.script = refusing(unless_without("temperature", "Unknown parameter: 'temperature'."))
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         for model in ("small", "org/large", "small"):
             await client.post(PATH, json=ASK | {"model": model})
     asked = [(call.json["model"], "temperature" in call.json) for call in upstream.calls]
@@ -484,7 +467,7 @@ async def test_a_finding_is_about_one_model_of_one_upstream(upstream: ScriptedUp
 async def test_two_services_share_no_finding(upstream: ScriptedUpstream) -> None:
     upstream.script = refusing(unless_without("temperature", "Unknown parameter: 'temperature'."))
     for _ in range(2):
-        async with client_of(make_settings(upstream.url)) as client:
+        async with upstream.client() as client:
             assert text_of(await client.post(PATH, json=ASK)) == "Hello world"
     assert len(upstream.calls) == 4
 

@@ -8,29 +8,15 @@ import json
 import logging
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    MODELS,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    frame,
-    make_settings,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .responses_api import PATH, events
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, client_of, make_settings
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
 STREAM: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
 REFUSAL = frame({"error": {"message": "This is too much", "code": 429}})
 WHOLE: dict[str, Any] = {"model": "small", "input": "Hi"}
@@ -41,8 +27,7 @@ def types(body: bytes) -> list[str]:
 
 
 async def test_a_stream_is_translated(upstream: ScriptedUpstream) -> None:
-    settings = make_settings(upstream.url, models=MODELS, key="operator-key")
-    async with client_of(settings) as client:
+    async with upstream.client(models=MODELS, key="operator-key") as client:
         # SDKs ask for JSON even where they want a stream: only `stream` decides
         answer = await client.post(
             PATH,
@@ -114,7 +99,7 @@ async def test_a_whole_answer_is_the_last_snapshot_of_the_stream(
 
 
 async def test_ids_cannot_be_guessed(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answers = [(await client.post(PATH, json=WHOLE)).json() for _ in range(2)]
     found = [answer[key] for answer in answers for key in ("id",)]
     found += [answer["output"][0]["id"] for answer in answers]
@@ -125,7 +110,7 @@ async def test_ids_cannot_be_guessed(upstream: ScriptedUpstream) -> None:
 async def test_the_clients_key_is_passed_on_where_the_operator_gave_none(
     upstream: ScriptedUpstream,
 ) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         await client.post(PATH, json=WHOLE, headers={"authorization": "Bearer client-key"})
         await client.post(PATH, json=WHOLE)
     assert upstream.calls[0].headers["authorization"] == "Bearer client-key"
@@ -137,7 +122,7 @@ async def test_losses_are_told_in_a_header(
 ) -> None:
     caplog.set_level(logging.INFO, logger="translator")
     lossy = {"tools": [{"type": "web_search"}], "truncation": "auto"}
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for request in (STREAM, WHOLE):
             answer = await client.post(PATH, json=request | lossy)
             assert answer.status_code == 200
@@ -160,8 +145,7 @@ async def test_the_reasoning_family_is_a_setting(upstream: ScriptedUpstream, fam
         await call.end()
 
     upstream.script = script
-    settings = make_settings(upstream.url, reasoning_events=family)
-    async with client_of(settings) as client:
+    async with upstream.client(reasoning_events=family) as client:
         answer = await client.post(PATH, json=STREAM)
     found = set(types(answer.content))
     assert ("response.reasoning_summary_text.delta" in found) == (family in ("summary", "both"))
@@ -186,9 +170,8 @@ async def test_each_upstream_read_is_one_write_of_whole_frames(
     upstream.script = script
     reads: list[list[str]] = []
     async with (
-        serving(make_settings(upstream.url)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=STREAM) as answer,
+        upstream.socket_client() as client,
+        client.stream("POST", PATH, json=STREAM) as answer,
     ):
         async for piece in answer.aiter_raw():
             assert piece.endswith(b"\n\n")
@@ -213,9 +196,8 @@ async def test_a_stream_begins_when_the_upstream_only_thinks(upstream: ScriptedU
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url, headers_grace_s=0.01)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=STREAM) as answer,
+        upstream.socket_client(headers_grace_s=0.01) as client,
+        client.stream("POST", PATH, json=STREAM) as answer,
     ):
         pieces = answer.aiter_raw()
         first = await bounded(anext(pieces))
@@ -236,9 +218,8 @@ async def test_an_error_after_the_grace_time_is_an_event(upstream: ScriptedUpstr
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url, headers_grace_s=0.01)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=STREAM) as answer,
+        upstream.socket_client(headers_grace_s=0.01) as client,
+        client.stream("POST", PATH, json=STREAM) as answer,
     ):
         body = b""
         async for piece in answer.aiter_raw():
@@ -270,7 +251,7 @@ async def test_an_error_in_a_200_is_an_http_error_when_nothing_came_before(
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=request_body)
     assert answer.status_code == 429
     assert "This is too much" in answer.json()["error"]["message"]
@@ -286,7 +267,7 @@ async def test_a_200_without_an_answer_is_an_http_error(
         await call.end()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=request_body)
     assert answer.status_code == 502
     assert answer.json()["error"]["type"] == "server_error"
@@ -306,7 +287,7 @@ async def test_an_upstreams_refusal_keeps_its_status_and_its_advice(
         await call.answer({"error": {"message": "Too many requests"}}, 429, headers=headers)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=request_body)
     assert answer.status_code == 429
     error = answer.json()["error"]
@@ -325,7 +306,7 @@ async def test_an_endless_error_body_is_read_only_so_far(upstream: ScriptedUpstr
             await call.send(b"no " * 10_000)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=WHOLE)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("no no no")
@@ -339,13 +320,13 @@ async def test_a_refused_key_is_the_operators_fault_only_when_it_is_the_operator
         await call.answer({"error": {"message": "bad key op…key"}}, status)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, key="operator-key")) as client:
+    async with upstream.client(key="operator-key") as client:
         answer = await client.post(PATH, json=STREAM)
     assert answer.status_code == 502
     assert answer.json()["error"]["message"] == (
         "The upstream refused the gateway's credential; its operator must correct it."
     )
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=STREAM)
     assert answer.status_code == status
     assert "bad key" in answer.json()["error"]["message"]
@@ -360,7 +341,7 @@ async def test_an_upstream_that_breaks_off_ends_the_stream_in_a_failure(
         call.drop()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=STREAM)
     assert answer.status_code == 200
     assert types(answer.content)[-2:] == ["error", "response.failed"]
@@ -379,7 +360,7 @@ async def test_an_upstream_that_falls_silent_ends_the_stream_in_a_failure(
         await bounded(call.gone())
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, read_timeout_s=0.05)) as client:
+    async with upstream.client(read_timeout_s=0.05) as client:
         answer = await client.post(PATH, json=STREAM)
     assert types(answer.content)[-2:] == ["error", "response.failed"]
     assert "silent" in events(answer.content)[-1]["response"]["error"]["message"]
@@ -398,8 +379,7 @@ async def test_a_whole_answer_that_breaks_off_or_is_too_large_is_an_http_error(
         while True:
             await call.send(b" " * 1000)
 
-    settings = make_settings(upstream.url, max_answer_bytes=5000)
-    async with client_of(settings) as client:
+    async with upstream.client(max_answer_bytes=5000) as client:
         for script, words in ((cut, "mid-answer"), (endless, "5000 bytes")):
             upstream.script = script
             answer = await client.post(PATH, json=WHOLE)
@@ -418,7 +398,7 @@ async def test_a_compressed_answer_is_understood(upstream: ScriptedUpstream) -> 
         )
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=STREAM)
     assert types(answer.content)[-1] == "response.completed"
     assert "content-encoding" not in answer.headers
@@ -439,7 +419,7 @@ async def test_a_compressed_answer_is_understood(upstream: ScriptedUpstream) -> 
 async def test_a_bad_request_names_its_field(
     upstream: ScriptedUpstream, body: bytes, status: int, param: str | None, code: str | None
 ) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.post(PATH, content=body)
     assert answer.status_code == status
     error = answer.json()["error"]
@@ -450,7 +430,7 @@ async def test_a_bad_request_names_its_field(
 
 
 async def test_an_unknown_model_is_told_which_there_are(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url, models=MODELS)) as client:
+    async with upstream.client(models=MODELS) as client:
         answer = await client.post(PATH, json=STREAM | {"model": "Small"})
     assert answer.status_code == 404
     message = "The model 'Small' does not exist. Models: small, org/large."
@@ -458,7 +438,7 @@ async def test_an_unknown_model_is_told_which_there_are(upstream: ScriptedUpstre
 
 
 async def test_an_upstream_connection_is_used_again(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for request in (STREAM, WHOLE, STREAM):
             assert (await client.post(PATH, json=request)).status_code == 200
     assert (len(upstream.calls), upstream.connections) == (3, 1)
@@ -477,14 +457,14 @@ async def test_what_follows_the_end_of_a_stream_is_not_waited_for(
         gone.set()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, read_timeout_s=0.5)) as client:
+    async with upstream.client(read_timeout_s=0.5) as client:
         answer = await bounded(client.post(PATH, json=STREAM))
         await bounded(gone.wait())
     assert types(answer.content)[-1] == "response.completed"
 
 
 async def test_the_openai_sdk_streams_and_creates(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+    async with upstream.service(models=MODELS) as url:
         async with openai.AsyncOpenAI(
             base_url=f"{url}/v1", api_key="sk-test", timeout=BOUND_S
         ) as sdk:
@@ -510,7 +490,7 @@ async def test_the_openai_sdk_from_a_thread(upstream: ScriptedUpstream) -> None:
                 stream.until_done()
                 return created, stream.get_final_response().output_text
 
-    async with serving(make_settings(upstream.url, models=MODELS)) as url:
+    async with upstream.service(models=MODELS) as url:
         assert await bounded(asyncio.to_thread(ask, url)) == ("Hello world", "Hello world")
 
 
@@ -523,7 +503,7 @@ async def test_the_openai_sdk_raises_the_right_errors(upstream: ScriptedUpstream
 
     upstream.script = script
     kinds = (openai.NotFoundError, openai.RateLimitError, openai.BadRequestError)
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         async with openai.AsyncOpenAI(
             base_url=f"{url}/v1", api_key="sk-test", timeout=BOUND_S, max_retries=0
         ) as sdk:

@@ -20,23 +20,14 @@ from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
 
-from .wire import (
-    BOUND_S,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    client_of,
-    events,
-    make_settings,
-    serving,
-)
+from .chat_bodies import HELLO
+from .responses_api import ASK_WHOLE, events
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, serving
 
 pytestmark = pytest.mark.anyio
 
 RESPONSES = "/v1/responses"
 CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi"}
 ASK_CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 
 OPERATORS = "planted-operators-key"
@@ -102,17 +93,17 @@ async def test_no_secret_is_in_a_log_or_an_answer(
         httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,
     ):
         for path, body in (
-            (RESPONSES, ASK | {"input": SAID, "temperature": 9}),
-            (RESPONSES, ASK | {"input": SAID, "stream": True}),
+            (RESPONSES, ASK_WHOLE | {"input": SAID, "temperature": 9}),
+            (RESPONSES, ASK_WHOLE | {"input": SAID, "stream": True}),
             (RESPONSES, {"input": [{"role": "user", "content": {"x": SAID}}], "model": "m"}),
             (CHAT, ASK_CHAT | {"user": SAID}),
-            (RESPONSES, ASK | {"previous_response_id": "r"}),
+            (RESPONSES, ASK_WHOLE | {"previous_response_id": "r"}),
         ):
             with suppress(httpx.RemoteProtocolError):  # an answer that was cut
                 answer = await client.post(path, json=body, headers=headers)
                 seen.append(f"{answer.headers}\n{answer.text}")
         wrong = {"authorization": f"Bearer {CLIENTS}x", "x-api-key": CLIENTS}
-        answer = await client.post(RESPONSES, json=ASK, headers=wrong)
+        answer = await client.post(RESPONSES, json=ASK_WHOLE, headers=wrong)
         seen.append(f"{answer.headers}\n{answer.text}")
         page = await client.get("/metrics", headers=headers)
         seen.append(page.text)
@@ -155,7 +146,7 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize(("path", "body"), [(RESPONSES, ASK), (CHAT, ASK_CHAT)])
+@pytest.mark.parametrize(("path", "body"), [(RESPONSES, ASK_WHOLE), (CHAT, ASK_CHAT)])
 async def test_only_listed_headers_of_a_client_are_sent_upstream(
     upstream: ScriptedUpstream, path: str, body: dict[str, Any]
 ) -> None:
@@ -193,7 +184,7 @@ async def test_only_listed_headers_of_an_upstream_reach_a_client(
         await call.answer({"choices": []}, headers=odd)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(CHAT, json=ASK_CHAT)
     assert answer.status_code == 200
     assert {name for name in odd if name in answer.headers} == {"x-ratelimit-remaining-requests"}
@@ -225,10 +216,10 @@ async def test_a_forged_header_is_no_header(
     upstream: ScriptedUpstream, name: str, value: bytes
 ) -> None:
     """It is refused or stays part of a value; it is never a header, here or upstream."""
-    body = json.dumps(ASK).encode()
+    body = json.dumps(ASK_WHOLE).encode()
     head = b"POST /v1/responses HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
     lines = b"Content-Length: %d\r\n%b: %b\r\n\r\n" % (len(body), name.encode(), value)
-    async with serving(make_settings(upstream.url, cors_origins=["*"])) as url:
+    async with upstream.service(cors_origins=["*"]) as url:
         answer = await raw(url, head + lines + body)
     assert answer.startswith(b"HTTP/1.1 ")
     assert answer.count(b"HTTP/1.1 ") == 1
@@ -245,9 +236,9 @@ async def test_no_request_can_split_a_response(
     """Model ids appear in errors, logs and paths, each of which stays one line."""
     caplog.set_level(logging.INFO, "translator")
     table = {"known": {"upstream": "up"}}
-    async with serving(make_settings(upstream.url, models=table)) as url:
+    async with upstream.service(models=table) as url:
         async with httpx.AsyncClient() as http:
-            answer = await http.post(url + RESPONSES, json=ASK | {"model": model})
+            answer = await http.post(url + RESPONSES, json=ASK_WHOLE | {"model": model})
             entry = await http.get(f"{url}/v1/models/{quote(model, safe='')}")
     assert (answer.status_code, entry.status_code) == (404, 404)
     assert answer.json()["error"]["code"] == "model_not_found"
@@ -266,7 +257,7 @@ async def test_an_upstream_cannot_split_a_response(upstream: ScriptedUpstream, n
         await call.answer({"choices": []}, headers={name: "1\n x-injected: 1"})
 
     upstream.script = script
-    async with serving(make_settings(upstream.url)) as url, httpx.AsyncClient() as http:
+    async with upstream.service() as url, httpx.AsyncClient() as http:
         answer = await http.post(url + CHAT, json=ASK_CHAT)
     assert "x-injected" not in answer.headers
 
@@ -292,7 +283,7 @@ async def listener() -> AsyncIterator[tuple[str, list[bytes]]]:
 
 async def test_urls_in_requests_are_never_fetched(upstream: ScriptedUpstream) -> None:
     """They are passed to the upstream, or dropped."""
-    async with listener() as (url, asked), client_of(make_settings(upstream.url)) as client:
+    async with listener() as (url, asked), upstream.client() as client:
         parts: list[dict[str, Any]] = [
             {"type": "input_image", "image_url": url},
             {"type": "input_file", "file_url": url, "filename": "a.pdf"},
@@ -310,10 +301,10 @@ async def test_urls_in_requests_are_never_fetched(upstream: ScriptedUpstream) ->
             {"type": "function_call_output", "call_id": "c", "output": parts[:1]},
         ]
         requests: list[dict[str, Any]] = [
-            *(ASK | {"input": [{"role": "user", "content": [part]}]} for part in parts),
-            ASK | {"tools": [tool]},
-            ASK | {"input": called},
-            ASK | {"instructions": url, "metadata": {"url": url}},
+            *(ASK_WHOLE | {"input": [{"role": "user", "content": [part]}]} for part in parts),
+            ASK_WHOLE | {"tools": [tool]},
+            ASK_WHOLE | {"input": called},
+            ASK_WHOLE | {"instructions": url, "metadata": {"url": url}},
         ]
         answers = [await client.post(RESPONSES, json=request) for request in requests]
         chat = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
@@ -334,8 +325,8 @@ async def test_redirects_of_an_upstream_are_not_followed(
             await call.answer(b"", status, headers={"location": url})
 
         upstream.script = script
-        async with client_of(make_settings(upstream.url, key="k")) as client:
-            for path, body in ((RESPONSES, ASK), (CHAT, ASK_CHAT)):
+        async with upstream.client(key="k") as client:
+            for path, body in ((RESPONSES, ASK_WHOLE), (CHAT, ASK_CHAT)):
                 assert (await client.post(path, json=body)).status_code == 502
     assert asked == []
 
@@ -348,8 +339,8 @@ async def test_redirects_of_an_upstream_are_not_followed(
 async def test_a_compressed_request_is_not_decompressed(
     upstream: ScriptedUpstream, path: str, encoding: str
 ) -> None:
-    body = gzip.compress(json.dumps(ASK).encode())
-    async with client_of(make_settings(upstream.url)) as client:
+    body = gzip.compress(json.dumps(ASK_WHOLE).encode())
+    async with upstream.client() as client:
         answer = await client.post(path, content=body, headers={"content-encoding": encoding})
     assert answer.status_code == 415
     assert upstream.calls == []
@@ -373,11 +364,10 @@ async def test_a_decompression_bomb_is_not_held(upstream: ScriptedUpstream, stre
         await call.answer(packed, 200, "text/event-stream", {"content-encoding": "gzip"})
 
     upstream.script = script
-    settings = make_settings(upstream.url, max_answer_bytes=8 * 1024 * 1024)
-    async with client_of(settings) as client:
+    async with upstream.client(max_answer_bytes=8 * 1024 * 1024) as client:
         tracemalloc.start()
         try:
-            answer = await client.post(RESPONSES, json=ASK | {"stream": stream})
+            answer = await client.post(RESPONSES, json=ASK_WHOLE | {"stream": stream})
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -396,10 +386,10 @@ async def test_a_decompression_bomb_in_an_error_is_not_held(upstream: ScriptedUp
         await call.answer(packed, 400, headers={"content-encoding": "gzip"})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         tracemalloc.start()
         try:
-            answer = await client.post(RESPONSES, json=ASK)
+            answer = await client.post(RESPONSES, json=ASK_WHOLE)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

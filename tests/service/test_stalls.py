@@ -14,22 +14,9 @@ import pytest
 from translator import Options, Translation, UpstreamTimeout
 from translator.service.turns.progress import ProgressTimeout
 
-from .wire import (
-    BOUND_S,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    client_of,
-    events,
-    frame,
-    make_settings,
-    serving,
-)
-
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
+from .chat_bodies import HELLO, chunk, frame
+from .responses_api import ASK, PATH, events
+from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings, serving
 
 SIGNS_OF_LIFE = {
     "comments": b": keep-alive\n\n",
@@ -71,7 +58,7 @@ async def test_silence_in_mid_reasoning(upstream: ScriptedUpstream) -> None:
         gone.set()
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url, read_timeout_s=0.5)) as client:
+    async with upstream.client(read_timeout_s=0.5) as client:
         answer = await bounded(client.post(PATH, json=ASK))
         await bounded(gone.wait())
     found = events(answer.content)
@@ -170,8 +157,7 @@ async def test_signs_of_life_in_mid_answer_end_it_in_a_failure(
             pass
 
     upstream.script = script
-    settings = make_settings(upstream.url, read_timeout_s=5, progress_timeout_s=0.1)
-    async with client_of(settings) as client:
+    async with upstream.client(read_timeout_s=5, progress_timeout_s=0.1) as client:
         answer = await bounded(client.post(PATH, json=ASK))
     found = events(answer.content)
     assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
@@ -246,7 +232,7 @@ async def test_a_chunk_that_is_cut_off_is_a_failure(upstream: ScriptedUpstream) 
         await call.cut(HELLO[2])
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await bounded(client.post(PATH, json=ASK))
     found = events(answer.content)
     assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
@@ -267,9 +253,8 @@ async def test_a_stall_leaves_the_next_request_alone(upstream: ScriptedUpstream)
                 pass
 
     upstream.script = script
-    settings = make_settings(upstream.url, headers_grace_s=1000, progress_timeout_s=0.1)
     async with (
-        serving(settings) as url,
+        upstream.service(headers_grace_s=1000, progress_timeout_s=0.1) as url,
         httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,
     ):
         for model, status in (("slow", 504), ("quick", 200), ("slow", 504), ("quick", 200)):
@@ -288,9 +273,8 @@ async def test_the_grace_time_ends_among_signs_of_life(upstream: ScriptedUpstrea
 
     upstream.script = script
     async with (
-        serving(make_settings(upstream.url, headers_grace_s=0.05)) as url,
-        httpx.AsyncClient(timeout=BOUND_S) as client,
-        client.stream("POST", url + PATH, json=ASK) as answer,
+        upstream.socket_client(headers_grace_s=0.05) as client,
+        client.stream("POST", PATH, json=ASK) as answer,
     ):
         first = await bounded(anext(answer.aiter_raw()))
     assert answer.status_code == 200

@@ -15,24 +15,13 @@ from websockets.asyncio.client import connect
 
 from translator.service.telemetry.otel import Spans
 
-from .test_logs import Log
-from .wire import (
-    BOUND_S,
-    COMPLETION,
-    HELLO,
-    MODELS,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    frame,
-    make_settings,
-    serving,
-)
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
+from .log import Log
+from .responses_api import PATH
+from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
 PLANTED = "pl4nt3d"
 """A marker in all values that must not appear."""
 

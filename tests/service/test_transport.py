@@ -5,29 +5,18 @@ from __future__ import annotations
 import asyncio
 import ssl
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
 
-from .wire import (
-    Call,
-    ScriptedUpstream,
-    bounded,
-    client_of,
-    events,
-    make_settings,
-    say_hello,
-    serving,
-)
-
-ASK: dict[str, Any] = {"model": "m", "input": "Hello", "stream": True}
+from .responses_api import ASK, events
+from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_connections_are_kept_for_the_next_request(upstream: ScriptedUpstream) -> None:
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         for _ in range(3):
             answer = await client.post("/v1/responses", json=ASK)
             assert events(answer.content)[-1]["type"] == "response.completed"
@@ -47,7 +36,7 @@ async def test_there_are_as_many_connections_as_requests(upstream: ScriptedUpstr
         await say_hello(call)
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         asked = [client.post("/v1/responses", json=ASK) for _ in range(150)]
         answers = await bounded(asyncio.gather(*asked))
     assert {events(answer.content)[-1]["type"] for answer in answers} == {"response.completed"}
@@ -58,7 +47,7 @@ async def test_cookies_of_one_client_are_not_sent_for_another(upstream: Scripted
         await call.answer({"object": "list", "data": []}, headers={"set-cookie": "session=first"})
 
     upstream.script = script
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         await client.get("/v1/models")
         await client.get("/v1/models")
     assert [call.headers.get("cookie") for call in upstream.calls] == [None, None]
@@ -81,7 +70,7 @@ async def test_no_proxy_is_heeded(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nobody is there
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post("/v1/responses", json=ASK)
     assert events(answer.content)[-1]["type"] == "response.completed"
 
@@ -122,7 +111,7 @@ async def test_what_breaks_is_told_as_it_was(upstream: ScriptedUpstream) -> None
         await call.gone()
 
     told: list[tuple[int, str]] = []
-    async with serving(make_settings(upstream.url)) as url:
+    async with upstream.service() as url:
         import httpx
 
         async with httpx.AsyncClient(base_url=url, timeout=20) as client:

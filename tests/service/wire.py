@@ -1,8 +1,8 @@
-"""Both ends of the wire for tests of the service: a scripted upstream, and the service itself.
+"""A scripted upstream, and the service with its clients.
 
-The upstream is a raw HTTP/1.1 server: a script decides each byte of its answer and when it comes,
-and sees when the other side hangs up. Nothing here waits for a time to pass; every wait has a
-bound, so that a broken service fails a test and does not stop it.
+The upstream is a raw HTTP/1.1 server: a script decides each byte of a response and when it is
+sent, and sees when the service closes the connection. Nothing here sleeps; every wait has a
+timeout, so that a broken service fails a test and does not block it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -24,71 +24,22 @@ from translator.service.config.settings import Settings
 from translator.service.http.app import create_app
 from translator.service.server.protocols import protocols
 
+from .chat_bodies import COMPLETION, HELLO
+
 BOUND_S = 20
-"""Longer than anything here can take on a busy machine, in seconds."""
+"""Timeout of every wait, in seconds; nothing takes as long on a busy machine."""
 
 T = TypeVar("T")
 
 
 async def bounded(awaitable: Awaitable[T]) -> T:
-    """The result, or a failure when it does not come."""
+    """The result of a wait, or TimeoutError after BOUND_S."""
     return await asyncio.wait_for(awaitable, BOUND_S)
-
-
-def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more: Any) -> bytes:
-    """One chat chunk as an SSE frame."""
-    choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
-    return frame(
-        {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]} | more
-    )
-
-
-def frame(value: Any) -> bytes:
-    return b"data: " + json.dumps(value).encode() + b"\n\n"
-
-
-HELLO = [
-    chunk({"role": "assistant", "content": ""}),
-    chunk({"content": "Hello"}),
-    chunk({"content": " world"}),
-    chunk({}, "stop"),
-    b"data: [DONE]\n\n",
-]
-"""The chunks of a short answer."""
-
-COMPLETION = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": "accounts/up/models/m",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "Hello world"},
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-}
-
-
-def events(body: bytes) -> list[dict[str, Any]]:
-    """The events in an SSE body of ours; `[DONE]` must be its end."""
-    frames = body.decode().split("\n\n")
-    assert frames[-2:] == ["data: [DONE]", ""], frames[-2:]
-    found: list[dict[str, Any]] = []
-    for text in frames[:-2]:
-        name, _, payload = text.partition("\n")
-        event = json.loads(payload.removeprefix("data: "))
-        assert name == f"event: {event['type']}"
-        found.append(event)
-    assert [event["sequence_number"] for event in found] == list(range(len(found)))
-    return found
 
 
 @dataclass
 class Call:
-    """One request to the scripted upstream, and the means to answer it."""
+    """One request to the scripted upstream, and the connection for the response."""
 
     method: str
     path: str
@@ -108,7 +59,7 @@ class Call:
         content_type: str = "text/event-stream",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send the status line and the headers; the body follows in chunks."""
+        """Send the status line and the headers of a chunked response."""
         lines = {"content-type": content_type, "transfer-encoding": "chunked", **(headers or {})}
         text = f"HTTP/1.1 {status} Whatever\r\n"
         text += "".join(f"{name}: {value}\r\n" for name, value in lines.items()) + "\r\n"
@@ -116,10 +67,10 @@ class Call:
         await self._writer.drain()
         self._chunked = True
 
-    async def send(self, *pieces: bytes) -> None:
-        """Send pieces of the body, each in one network write."""
-        for piece in pieces:
-            self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    async def send(self, *chunks: bytes) -> None:
+        """Send chunks of the body, each in one network write."""
+        for chunk in chunks:
+            self._writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await self._writer.drain()
 
     async def end(self) -> None:
@@ -133,20 +84,20 @@ class Call:
         content_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """A whole answer."""
+        """Send a complete response."""
         await self.head(status, content_type, headers)
         if body:  # an empty chunk would be the end
             await self.send(body if isinstance(body, bytes) else json.dumps(body).encode())
         await self.end()
 
-    async def cut(self, piece: bytes) -> None:
-        """Announce a piece of the body, send half of it, and close the connection."""
-        self._writer.write(b"%x\r\n%b" % (len(piece), piece[: len(piece) // 2]))
+    async def cut(self, chunk: bytes) -> None:
+        """Send half of a chunk and close the connection."""
+        self._writer.write(b"%x\r\n%b" % (len(chunk), chunk[: len(chunk) // 2]))
         await self._writer.drain()
         self._writer.close()
 
     def drop(self) -> None:
-        """Break the connection off."""
+        """Abort the connection."""
         self._writer.transport.abort()
 
     async def gone(self) -> None:
@@ -160,7 +111,7 @@ Script = Callable[[Call], Awaitable[None]]
 
 
 async def say_hello(call: Call) -> None:
-    """The usual answer."""
+    """Respond with HELLO, or with COMPLETION where no stream is requested."""
     if b'"stream":true' in call.body.replace(b" ", b""):
         await call.head()
         await call.send(*HELLO)
@@ -170,7 +121,7 @@ async def say_hello(call: Call) -> None:
 
 
 class ScriptedUpstream:
-    """An upstream that does what `script` says, and remembers what it was asked."""
+    """An upstream that responds with `script` and records the requests in `calls`."""
 
     def __init__(self) -> None:
         self.script: Script = say_hello
@@ -204,6 +155,7 @@ class ScriptedUpstream:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[ScriptedUpstream]:
+        """Listen on a free port; `url` is the base URL for the service."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         try:
@@ -213,6 +165,23 @@ class ScriptedUpstream:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def client(self, **settings: Any) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+        """An HTTP client of a service that has this upstream: `client_of(make_settings(…))`."""
+        return client_of(make_settings(self.url, **settings))
+
+    def service(self, **settings: Any) -> AbstractAsyncContextManager[str]:
+        """A service that has this upstream, on a real socket: `serving(make_settings(…))`."""
+        return serving(make_settings(self.url, **settings))
+
+    @asynccontextmanager
+    async def socket_client(self, **settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
+        """An HTTP client of such a service, over a real socket: a stream comes as it is written."""
+        async with (
+            self.service(**settings) as url,
+            httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,
+        ):
+            yield client
 
 
 MODELS: dict[str, Any] = {
@@ -225,7 +194,7 @@ MODELS: dict[str, Any] = {
     },
     "org/large": {"upstream": "up"},
 }
-"""A model table for tests."""
+"""A model table: one model with facts of its own, one without."""
 
 
 def make_settings(
@@ -283,14 +252,14 @@ async def client_of(settings: Settings, **more: Any) -> AsyncGenerator[httpx.Asy
 
 @asynccontextmanager
 async def lifespan_of(app: ASGIApp) -> AsyncGenerator[None]:
-    """What a server says to an application when it begins and when it ends."""
-    told = asyncio.Queue[Message]()
-    heard = asyncio.Queue[Message]()
-    living = asyncio.ensure_future(app({"type": "lifespan"}, told.get, heard.put))
-    told.put_nowait({"type": "lifespan.startup"})
-    assert (await bounded(heard.get()))["type"] == "lifespan.startup.complete"
+    """The ASGI lifespan of an application: startup on entry, shutdown on exit."""
+    to_app = asyncio.Queue[Message]()
+    from_app = asyncio.Queue[Message]()
+    lifespan = asyncio.ensure_future(app({"type": "lifespan"}, to_app.get, from_app.put))
+    to_app.put_nowait({"type": "lifespan.startup"})
+    assert (await bounded(from_app.get()))["type"] == "lifespan.startup.complete"
     try:
         yield
     finally:
-        told.put_nowait({"type": "lifespan.shutdown"})
-        await bounded(living)
+        to_app.put_nowait({"type": "lifespan.shutdown"})
+        await bounded(lifespan)

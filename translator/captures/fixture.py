@@ -14,15 +14,12 @@ import msgspec
 
 from translator.common.toml import toml_lines
 from translator.request.compaction import after_compaction
-from translator.wire.json_values import as_list, as_object
 
+from .fixture_text import text_of
 from .folder import Capture, CaptureError, facts_of, http_text
 from .notation import Summary, summary_of
 from .replay import inputs_of
 from .run import Inputs, Outcome, counting_ids, run
-
-MAX_LINE_CHARACTERS = 100
-"""Longest JSON value that is written on one line."""
 
 
 def fixture_of(capture: Capture, title: str) -> dict[str, bytes]:
@@ -41,7 +38,7 @@ def fixture_of(capture: Capture, title: str) -> dict[str, bytes]:
     else:
         files["response.json"] = outcome.response
     files["error.json"] = outcome.error
-    texts = {name: _text(name, value) for name, value in files.items() if value is not None}
+    texts = {name: text_of(name, value) for name, value in files.items() if value is not None}
     for name in ("upstream.sse", "upstream.json"):
         if (body := capture.content(name)) is not None:
             texts[name] = body
@@ -118,27 +115,3 @@ def _expected(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
         message = error["message"]
     fields["says"] = message
     return {name: value for name, value in fields.items() if value}
-
-
-def _text(name: str, value: Any) -> bytes:  # noqa: ANN401 - any JSON
-    if name.endswith(".jsonl"):
-        compact = (json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in value)
-        return "".join(f"{line}\n" for line in compact).encode()
-    return (_indented(value) + "\n").encode()
-
-
-def _indented(value: Any, indent: str = "") -> str:  # noqa: ANN401 - any JSON
-    """JSON on as few lines as MAX_LINE_CHARACTERS allows."""
-    line = json.dumps(value, ensure_ascii=False)
-    table, array = as_object(value), as_list(value)
-    if len(indent) + len(line) <= MAX_LINE_CHARACTERS or (table is None and array is None):
-        return line
-    inner = f"{indent}  "
-    if table is not None:
-        lines = [f"{json.dumps(key)}: {_indented(one, inner)}" for key, one in table.items()]
-        opening, closing = "{", "}"
-    else:
-        lines = [_indented(one, inner) for one in array or ()]
-        opening, closing = "[", "]"
-    joined = f",\n{inner}".join(lines)
-    return f"{opening}\n{inner}{joined}\n{indent}{closing}"

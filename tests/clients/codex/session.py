@@ -1,4 +1,4 @@
-"""The Codex CLI as people run it, with a configuration that a test can change line by line."""
+"""The Codex CLI as a process, with a configuration that a test can change key by key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROVIDER = "model_providers.translator"
 class Session:
     """Codex with a home and a folder of its own, on a translator behind a recorder.
 
-    `config` is its config.toml, by dotted keys; `catalog` is what it knows of its model. Both are
+    `config` is its config.toml, by dotted keys; `catalog` is its entry for the model. Both are
     written when a program starts.
     """
 
@@ -46,7 +46,7 @@ class Session:
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What Codex sent so far."""
+        """The bodies that Codex has sent."""
         return self.wire.requests
 
     def exec(self, prompt: str, *arguments: str) -> Outcome:
@@ -72,23 +72,23 @@ class Session:
             process.communicate(timeout=CODEX_TIMEOUT_S)
 
     def talk(self, prompt: str) -> list[dict[str, Any]]:
-        """One turn in `codex app-server`, which editors use: all that it tells them."""
-        told: list[dict[str, Any]] = []
+        """One turn in `codex app-server`, which editors use: all messages that it sends."""
+        messages: list[dict[str, Any]] = []
         with self._started("app-server", stdin=subprocess.PIPE) as process:
             assert process.stdin is not None
             assert process.stdout is not None
 
             def ask(method: str, **parameters: Any) -> None:
-                message = {"id": len(told), "method": method, "params": parameters}
+                message = {"id": len(messages), "method": method, "params": parameters}
                 process.stdin.write(json.dumps(message) + "\n")  # type: ignore[union-attr]
                 process.stdin.flush()  # type: ignore[union-attr]
 
             def until(key: str, value: object = None) -> dict[str, Any]:
                 for line in process.stdout or ():
-                    told.append(json.loads(line))
-                    if told[-1].get(key) is not None and value in (None, told[-1][key]):
-                        return told[-1]
-                raise AssertionError(f"codex app-server ended early: {told}")
+                    messages.append(json.loads(line))
+                    if messages[-1].get(key) is not None and value in (None, messages[-1][key]):
+                        return messages[-1]
+                raise AssertionError(f"codex app-server ended early: {messages}")
 
             ask("initialize", clientInfo={"name": "test", "version": "1"})
             until("result")
@@ -97,7 +97,7 @@ class Session:
             ask("turn/start", threadId=thread, input=[{"type": "text", "text": prompt}])
             until("method", "turn/completed")
             process.stdin.close()
-        return told
+        return messages
 
     @contextmanager
     def _started(
@@ -136,7 +136,7 @@ def end(process: subprocess.Popen[str], how: signal.Signals) -> None:
 
 
 def catalog_entry(model: str) -> dict[str, Any]:
-    """What Codex is told of a model: that it can do all that Codex knows."""
+    """An entry of Codex's model catalog with every capability that Codex knows."""
     levels = ("low", "medium", "high")
     return {
         "slug": model,

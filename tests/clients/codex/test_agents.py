@@ -9,7 +9,7 @@ import pytest
 from tests.clients.conftest import Stage
 from tests.clients.upstream import Call, Step, Turn
 
-from .looking import Request, items, results
+from .chat_requests import Request, items, results
 from .session import Session
 
 TASK = "Count the files — “all” of them."

@@ -10,7 +10,7 @@ from tests.clients.conftest import KEY, Stage
 from tests.clients.upstream import Turn, Usage
 from translator.request.content import IMAGE_OMITTED
 
-from .looking import Request, data_url, functions, image_urls, items, png
+from .chat_requests import Request, data_url, functions, image_urls, items, png
 from .session import Session
 
 THOUGHT = "A greeting. I am “polite”:\n\n1. hello\n2. no more."

@@ -16,7 +16,7 @@ from tests.clients.conftest import Stage
 from tests.clients.upstream import Trouble, Turn, Usage
 from translator.request.compaction import PREFIX, SUMMARY_REQUEST
 
-from .looking import items, results, roles, run
+from .chat_requests import items, results, roles, run
 from .session import PROVIDER, Session
 
 LIMIT = 20_000  # tokens, from which on Codex compacts

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.clients.conftest import KEY, Codex
 from tests.clients.upstream import ScriptedUpstream, Turn
 
-from .looking import functions, results, run
+from .chat_requests import functions, results, run
 
 THOUGHT = "  The file does not exist yet.\nSo I write it — “naïvely” — with `printf`.\n"
 

@@ -9,7 +9,7 @@ import pytest
 from tests.clients.conftest import Stage
 from tests.clients.upstream import SLOW, ScriptedUpstream, Trouble, Turn
 
-from .looking import run
+from .chat_requests import run
 from .session import PROVIDER, Session
 
 THREE = ["fireworks", "deepseek", "vllm"]

@@ -12,7 +12,7 @@ import pytest
 from tests.clients.conftest import Stage
 from tests.clients.upstream import Call, Turn
 
-from .looking import reasoning, results, roles, run
+from .chat_requests import reasoning, results, roles, run
 from .session import Session, end
 
 THOUGHT = "  First I look.\nThen I “leap”.\n"

@@ -16,7 +16,7 @@ import pytest
 from tests.clients.conftest import CODEX_TIMEOUT_S, KEY, NO_NETWORK, ROOT, readme, serving
 from tests.clients.upstream import Call, ScriptedUpstream, Turn
 
-from .looking import functions, results
+from .chat_requests import functions, results
 
 WARNING = "Model metadata for"
 """How Codex begins its warning about a model that it knows nothing of."""

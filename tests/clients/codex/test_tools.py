@@ -14,7 +14,7 @@ from tests.clients.upstream import Call, ScriptedUpstream, Turn
 from translator.request.content import IMAGE_ATTACHED, IMAGE_OMITTED
 
 from . import weather
-from .looking import (
+from .chat_requests import (
     data_url,
     functions,
     image_urls,

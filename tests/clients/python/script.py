@@ -1,7 +1,7 @@
-"""What the scripted model says in these tests, and what must have arrived upstream then.
+"""Scripted turns of the model, and checks of the chat requests that arrive upstream.
 
-The same for every client: a client's own test looks at what it gave its user, and asks here
-whether the upstream got what its dialect wants.
+They are the same for every client: the test of a client checks its output, and uses these for the
+requests.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PIXEL_URL = f"data:image/png;base64,{PIXEL}"
 
 
 class City(pydantic.BaseModel):
-    """What the structured answers are about."""
+    """The type of structured answers."""
 
     name: str
     people: int
@@ -67,7 +67,7 @@ def weather(city: str) -> str:
 
 
 def documented(stage: Stage, heading: str, block: int = 0) -> dict[str, Any]:
-    """The names that a Python block of the README leaves behind, run against a stage."""
+    """The globals of a Python block of the README after it ran against a stage."""
     names: dict[str, Any] = {}
     exec(at(stage.base_url, readme(heading, "python")[block]), names)
     return names
@@ -92,7 +92,7 @@ def check_example(
 def check_tool_loop(stage: Stage, *, sealed: bool = True) -> None:
     """The second request is the first one, the model's turn as it was, and the two results.
 
-    `sealed` says that the client returned what tells the name that the reasoning came under.
+    `sealed`: the client returned the sealed reasoning, which holds the name of its field.
     """
     first, second = stage.requests
     assert [tool["function"]["name"] for tool in first["tools"]] == ["weather"]
@@ -124,7 +124,7 @@ def check_tool_loop(stage: Stage, *, sealed: bool = True) -> None:
 
 
 def check_image(stage: Stage, text: str = "What is this?") -> None:
-    """The image stands beside its text; a dialect without images has the words for it."""
+    """The image is beside its text; in a dialect without images a sentence replaces it."""
     [request] = stage.requests
     message = request["messages"][-1]
     assert message["role"] == "user"
@@ -138,16 +138,16 @@ def check_image(stage: Stage, text: str = "What is this?") -> None:
 
 
 def check_format(stage: Stage) -> None:
-    """The schema of `City` arrives as a format where schemas are known, and else in words."""
+    """The schema of `City` is the format where the dialect has schemas, else in the prompt."""
     spoken = stage.upstream.spoken
     for request in stage.requests:
         wanted = request.get("response_format")
         if "tools" in request and not spoken.format_beside_tools:
             assert wanted is None
-            schema = said_schema(request)
+            schema = schema_in_prompt(request)
         elif "json_schema" not in spoken.formats:
             assert wanted == {"type": "json_object"}
-            schema = said_schema(request)
+            schema = schema_in_prompt(request)
         else:
             assert wanted["type"] == "json_schema"
             schema = wanted["json_schema"]["schema"]
@@ -156,8 +156,8 @@ def check_format(stage: Stage) -> None:
         assert schema["additionalProperties"] is False
 
 
-def said_schema(request: dict[str, Any]) -> dict[str, Any]:
-    """The schema in the system message, behind the words that introduce it."""
+def schema_in_prompt(request: dict[str, Any]) -> dict[str, Any]:
+    """The schema in the system message."""
     first = request["messages"][0]
     assert first["role"] == "system"
     schema: dict[str, Any] = json.loads(first["content"].partition("JSON schema:\n")[2])
@@ -169,7 +169,7 @@ def check_limit(stage: Stage, limit: int = 16) -> None:
     assert request["max_tokens"] == limit
 
 
-def in_pieces(pieces: Iterable[str], whole: str) -> bool:
-    """Whether a text came in several pieces that add up to it."""
-    pieces = [piece for piece in pieces if piece]
-    return "".join(pieces) == whole and len(pieces) > 2
+def in_deltas(deltas: Iterable[str], whole: str) -> bool:
+    """Whether a text came in several deltas that add up to it."""
+    deltas = [delta for delta in deltas if delta]
+    return "".join(deltas) == whole and len(deltas) > 2

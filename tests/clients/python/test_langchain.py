@@ -73,7 +73,7 @@ def test_invoke_gives_a_message(model: Any, stage: Stage) -> None:
 def test_stream_gives_pieces(model: Any, stage: Stage) -> None:
     stage.play(script.THINKS)
     chunks = list(model.stream(PROMPT))
-    assert script.in_pieces((chunk.text for chunk in chunks), ANSWER)
+    assert script.in_deltas((chunk.text for chunk in chunks), ANSWER)
     whole = reduce(add, chunks)
     assert (whole.text, whole.chunk_position) == (ANSWER, "last")
     assert whole.usage_metadata["total_tokens"] == 150
@@ -91,7 +91,7 @@ def test_reasoning_is_a_content_block(model: Any, stage: Stage) -> None:
     stage.play(script.THINKS, script.THINKS)
     assert thoughts(model.invoke(PROMPT)) == [THOUGHT]
     chunks = list(model.stream(PROMPT))
-    assert script.in_pieces((piece for chunk in chunks for piece in thoughts(chunk)), THOUGHT)
+    assert script.in_deltas((piece for chunk in chunks for piece in thoughts(chunk)), THOUGHT)
     assert thoughts(reduce(add, chunks)) == [THOUGHT]
 
 

@@ -84,7 +84,7 @@ def test_stream_builds_the_response_from_its_pieces(client: Any, stage: Stage) -
         events = list(stream)
         final = stream.get_final_response()
     deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert script.in_pieces(deltas, ANSWER)
+    assert script.in_deltas(deltas, ANSWER)
     assert (final.status, final.output_text) == ("completed", ANSWER)
     assert stage.requests[0]["stream"] is True
 
@@ -110,7 +110,7 @@ def test_reasoning_is_a_summary(client: Any, stage: Stage) -> None:
         events = list(stream)
         final = stream.get_final_response()
     kind = "response.reasoning_summary_text.delta"
-    assert script.in_pieces((event.delta for event in events if event.type == kind), THOUGHT)
+    assert script.in_deltas((event.delta for event in events if event.type == kind), THOUGHT)
     assert summaries(final) == [THOUGHT]
 
 

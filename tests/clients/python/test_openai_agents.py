@@ -107,7 +107,7 @@ def test_a_streamed_run_shows_the_answer_in_pieces(run: Run, stage: Stage) -> No
     stage.play(script.THINKS)
     result = run(PROMPT, streamed=True)
     deltas = [event.delta for event in result.events if event.type == "response.output_text.delta"]
-    assert script.in_pieces(deltas, ANSWER)
+    assert script.in_deltas(deltas, ANSWER)
     assert result.final_output == ANSWER
 
 
@@ -127,7 +127,7 @@ def test_reasoning_is_an_item(run: Run, stage: Stage, streamed: bool) -> None:
     if streamed:
         kind = "response.reasoning_summary_text.delta"
         deltas = [event.delta for event in result.events if event.type == kind]
-        assert script.in_pieces(deltas, THOUGHT)
+        assert script.in_deltas(deltas, THOUGHT)
 
 
 @pytest.mark.cell(client=CLIENT, case="tools")

@@ -65,7 +65,7 @@ def test_stream_builds_the_response_from_its_pieces(on_client: OnClient, stage: 
     stage.play(script.THINKS)
     events, final = on_client(in_stream(input=PROMPT))
     deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert script.in_pieces(deltas, ANSWER)
+    assert script.in_deltas(deltas, ANSWER)
     assert (final.status, final.output_text) == ("completed", ANSWER)
 
 
@@ -82,7 +82,7 @@ def test_reasoning_is_a_summary(on_client: OnClient, stage: Stage) -> None:
     stage.play(script.THINKS)
     events, final = on_client(in_stream(input=PROMPT))
     kind = "response.reasoning_summary_text.delta"
-    assert script.in_pieces((event.delta for event in events if event.type == kind), THOUGHT)
+    assert script.in_deltas((event.delta for event in events if event.type == kind), THOUGHT)
     assert summaries(final) == [THOUGHT]
 
 

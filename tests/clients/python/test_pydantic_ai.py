@@ -92,7 +92,7 @@ def test_run_stream_gives_pieces(ai: Any, on_model: OnModel, stage: Stage) -> No
         async with ai.Agent(model).run_stream(PROMPT) as result:
             return [text async for text in result.stream_text(delta=True, debounce_by=None)]
 
-    assert script.in_pieces(on_model(pieces), ANSWER)
+    assert script.in_deltas(on_model(pieces), ANSWER)
 
 
 @pytest.mark.cell(client=CLIENT, case="waiting")
@@ -114,7 +114,7 @@ def test_reasoning_is_a_thinking_part(ai: Any, on_model: OnModel, stage: Stage) 
         return [thought.content_delta or "" for thought in thoughts], seen[-1].result
 
     thoughts, result = on_model(pieces)
-    assert script.in_pieces(thoughts, THOUGHT)
+    assert script.in_deltas(thoughts, THOUGHT)
     parts = [part for part in result.response.parts if part.part_kind == "thinking"]
     assert [part.content for part in parts] == [THOUGHT]
 

@@ -21,14 +21,14 @@ from tests.service.wire import (
 )
 from translator.service.http import websocket as service_websocket
 
-from .talking import (
+from .client import (
     CREATE,
     ask,
     asked,
-    hear,
-    hear_out,
     id_of,
     open_socket,
+    receive_event,
+    receive_response,
     socket_to,
     types,
 )
@@ -62,7 +62,7 @@ async def test_an_error_leaves_the_socket_usable(
 ) -> None:
     async with socket_to(upstream) as socket:
         await socket.send(message)
-        error = await hear(socket)
+        error = await receive_event(socket)
         assert error["type"] == "error"
         assert error["status"] == 400
         assert set(error["error"]) == {"type", "code", "message", "param"}
@@ -116,7 +116,7 @@ async def test_no_place_for_a_turn_is_a_503_that_costs_nothing(upstream: Scripte
         assert (error["status"], error["error"]["code"]) == (503, "server_error")
         assert error["headers"]["retry-after"] == "1"
         go.set()
-        await hear_out(socket)
+        await receive_response(socket)
         assert id_of(await ask(socket, previous_response_id=id_of(first)))
 
 
@@ -128,7 +128,7 @@ async def test_a_lane_is_first_in_first_out(upstream: ScriptedUpstream) -> None:
         for number in range(5):
             await socket.send(json.dumps(CREATE | {"input": str(number), "stream_id": "a"}))
         for _ in range(5):
-            found = await hear_out(socket)
+            found = await receive_response(socket)
             assert {event["stream_id"] for event in found} == {"a"}
             assert [event["sequence_number"] for event in found] == list(range(len(found)))
     assert [content for [(_, content)] in (asked(upstream, n) for n in range(5))] == list("01234")
@@ -153,7 +153,7 @@ async def test_lanes_do_not_wait_for_each_other(upstream: ScriptedUpstream) -> N
             assert types(found)[-1] == "response.completed"
             assert {event.get("stream_id") for event in found} == {lane.get("stream_id")}
         go.set()
-        assert {event["stream_id"] for event in await hear_out(socket)} == {"slow"}
+        assert {event["stream_id"] for event in await receive_response(socket)} == {"slow"}
 
 
 async def test_sixteen_lanes_are_answered_at_once_and_more_wait(upstream: ScriptedUpstream) -> None:
@@ -175,7 +175,7 @@ async def test_sixteen_lanes_are_answered_at_once_and_more_wait(upstream: Script
         go.set()
         ended: set[str] = set()
         while len(ended) < 20:
-            event = await hear(socket)
+            event = await receive_event(socket)
             if event["type"] == "response.completed":
                 ended.add(event["stream_id"])
     assert len(upstream.calls) == 20
@@ -225,12 +225,12 @@ async def overflow(
         await bounded(arrived.wait())
         for _ in range(fitting + 1):
             await socket.send(json.dumps(message))
-        error = await hear(socket)
+        error = await receive_event(socket)
         assert (error["type"], error["status"]) == ("error", 429)
         assert error["error"]["code"] == "rate_limit_exceeded"
         go.set()
         for _ in range(fitting + 1):
-            assert types(await hear_out(socket))[-1] == "response.completed"
+            assert types(await receive_response(socket))[-1] == "response.completed"
         assert types(await ask(socket))[-1] == "response.completed"
 
 
@@ -245,7 +245,7 @@ async def test_a_message_over_the_limit_ends_the_connection(upstream: ScriptedUp
 
 
 async def test_more_sockets_than_allowed_are_a_503(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url, max_websockets=1)) as base:
+    async with upstream.service(max_websockets=1) as base:
         async with open_socket(base) as socket:
             with pytest.raises(websockets.InvalidStatus) as refused:
                 async with open_socket(base):
@@ -285,9 +285,9 @@ async def test_a_connection_lasts_so_long(upstream: ScriptedUpstream) -> None:
         assert found[0]["error"]["code"] == "websocket_connection_limit_reached"
         assert found[0]["stream_id"] == "late"
         go.set()
-        assert types(await hear_out(socket))[-1] == "response.completed"
+        assert types(await receive_response(socket))[-1] == "response.completed"
         for _ in range(2):  # for the one that waited, and for the connection
-            error = await hear(socket)
+            error = await receive_event(socket)
             assert (error["type"], error["status"]) == ("error", 400)
             assert error["error"]["code"] == "websocket_connection_limit_reached"
         with pytest.raises(websockets.ConnectionClosedOK):

@@ -16,21 +16,11 @@ from openai.lib.responses_websocket import (
     ResponsesWebSocketLimits,
 )
 
-from tests.service.wire import (
-    BOUND_S,
-    HELLO,
-    MODELS,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    frame,
-    make_settings,
-    serving,
-)
+from tests.service.chat_bodies import HELLO, chunk, frame
+from tests.service.wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 from translator.service.server import websocket_protocol as sockets
 
-from .talking import (
+from .client import (
     CREATE,
     ask,
     asked,
@@ -61,7 +51,7 @@ async def test_a_client_that_leaves_ends_its_turns_at_once(
         gone += 1
 
     upstream.script = script
-    async with serving(make_settings(upstream.url, models=MODELS)) as base:
+    async with upstream.service(models=MODELS) as base:
         async with open_socket(base) as socket:
             for lane in ("a", "b"):
                 await socket.send(json.dumps(CREATE | {"model": "small", "stream_id": lane}))
@@ -97,7 +87,7 @@ async def test_a_client_that_does_not_read_is_given_up(
             raise
 
     upstream.script = script
-    async with serving(make_settings(upstream.url, client_timeout_s=0.2)) as base:
+    async with upstream.service(client_timeout_s=0.2) as base:
         socket = await open_socket(base)
         socket.transport.pause_reading()
         await socket.send(json.dumps(CREATE))
@@ -119,7 +109,7 @@ async def test_a_client_that_reads_no_more_at_the_end_is_given_up(
         await call.end()
 
     upstream.script = script
-    async with serving(make_settings(upstream.url, client_timeout_s=0.2)) as base:
+    async with upstream.service(client_timeout_s=0.2) as base:
         socket = await open_socket(base)
         socket.transport.pause_reading()
         await socket.send(json.dumps(CREATE))
@@ -166,7 +156,7 @@ async def test_a_refused_key_inside_a_200_is_the_operators_fault(
 
 async def test_the_openai_sdk_speaks_it(upstream: ScriptedUpstream) -> None:
     """Its connection, its lanes and its accumulator; a turn that goes on; an error it raises."""
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         async with openai.AsyncOpenAI(base_url=f"{base}/v1", api_key="sk-test") as sdk:
             async with sdk.responses.connect() as connection:
                 async with AsyncResponsesWebSocketSession(connection, limits=LIMITS) as session:

@@ -13,31 +13,28 @@ import pytest
 import websockets
 
 from tests.fixture_cases import ROOT
+from tests.service.chat_bodies import HELLO, chunk
+from tests.service.responses_api import PATH, events
 from tests.service.wire import (
     BOUND_S,
-    HELLO,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
-    client_of,
-    events,
     make_settings,
     say_hello,
     serving,
 )
 
-from .talking import (
+from .client import (
     CALLS_LS,
     CREATE,
     LS,
-    PATH,
     ask,
     asked,
-    hear,
-    hear_out,
     id_of,
     open_socket,
+    receive_event,
+    receive_response,
     socket_to,
     types,
 )
@@ -171,7 +168,7 @@ async def test_a_request_that_wants_no_answer_does_not_reach_the_upstream(
 @pytest.mark.parametrize("stream", [True, False])
 async def test_nor_does_it_over_http(upstream: ScriptedUpstream, stream: bool) -> None:
     request = {"model": "m", "input": "Hi", "generate": False, "stream": stream}
-    async with client_of(make_settings(upstream.url)) as client:
+    async with upstream.client() as client:
         answer = await client.post(PATH, json=request)
     response = events(answer.content)[-1]["response"] if stream else answer.json()
     assert (response["status"], response["output"]) == ("completed", [])
@@ -188,13 +185,13 @@ async def test_the_handshake_carries_the_key(upstream: ScriptedUpstream) -> None
 
 
 async def test_the_path_without_v1(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         async with open_socket(base, path="/responses") as socket:
             assert types(await ask(socket))[-1] == "response.completed"
 
 
 async def test_other_paths_are_not_sockets(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         with pytest.raises(websockets.InvalidStatus) as refused:
             async with open_socket(base, path="/v1/chat/completions"):
                 pass
@@ -214,10 +211,10 @@ async def test_a_ping_is_answered_while_a_turn_runs(upstream: ScriptedUpstream) 
     upstream.script = script
     async with socket_to(upstream) as socket:
         await socket.send(json.dumps(CREATE))
-        assert (await hear(socket))["type"] == "response.created"
+        assert (await receive_event(socket))["type"] == "response.created"
         await bounded(await socket.ping())
         go.set()
-        assert types(await hear_out(socket))[-1] == "response.completed"
+        assert types(await receive_response(socket))[-1] == "response.completed"
 
 
 # --- what is remembered -------------------------------------------------------------------------
@@ -235,7 +232,7 @@ async def test_an_unknown_parent_is_an_error(upstream: ScriptedUpstream) -> None
 
 
 async def test_another_connection_remembers_nothing(upstream: ScriptedUpstream) -> None:
-    async with serving(make_settings(upstream.url)) as base:
+    async with upstream.service() as base:
         async with open_socket(base) as one, open_socket(base) as other:
             first = await ask(one)
             [error] = await ask(other, previous_response_id=id_of(first))

@@ -9,23 +9,20 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.service.chat_bodies import COMPLETION, HELLO, chunk, frame
+from tests.service.responses_api import events
 from tests.service.wire import (
-    COMPLETION,
-    HELLO,
     MODELS,
     Call,
     ScriptedUpstream,
     bounded,
-    chunk,
     client_of,
-    events,
-    frame,
     say_hello,
     serving,
 )
 from translator.service.access.rate_limit import RateLimit, shown_s
 
-from .keyed import (
+from .clients import (
     ALICE,
     ASK,
     ASK_CHAT,

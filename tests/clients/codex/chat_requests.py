@@ -1,4 +1,4 @@
-"""What tests look at in a chat request, and what scripted models say often."""
+"""Chat requests: accessors for tests, and a call that scripted models often make."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def functions(request: Request) -> dict[str, Request]:
 
 
 def results(request: Request) -> dict[str, str]:
-    """What each call came back with."""
+    """The result of each call, by call id."""
     tools = [message for message in request["messages"] if message["role"] == "tool"]
     return {message["tool_call_id"]: message["content"] for message in tools}
 

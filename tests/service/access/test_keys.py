@@ -10,18 +10,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.service.wire import (
-    ScriptedUpstream,
-    bounded,
-    client_of,
-    serving,
-)
+from tests.service.wire import ScriptedUpstream, bounded, client_of, serving
 from translator.service.base.keys import new_key, read_stored, salt_of, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import SettingsError
 from translator.service.server.run import _log_who_may_ask
 
-from .keyed import (
+from .clients import (
     ALICE,
     ASK,
     ASK_CHAT,

@@ -13,15 +13,9 @@ from pathlib import Path
 import pytest
 
 import translator
-from tests.service.wire import (
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    events,
-    make_settings,
-)
+from tests.service.chat_bodies import HELLO, chunk
+from tests.service.responses_api import ASK, PATH, events
+from tests.service.wire import Call, ScriptedUpstream, bounded, make_settings
 from translator.__main__ import main
 from translator.common.sealed import Thought, seal
 from translator.request.compaction import seal_summary, unseal_summary
@@ -31,18 +25,16 @@ from translator.service.capture.redaction import Redaction, secrets_in
 from translator.service.config.loading import read_table
 from translator.service.server.observers import observing
 
-from .keeping import (
-    ASK,
+from .captured import (
     CLIENT_KEY,
     END,
     OWN_KEY,
-    PATH,
     answering,
     assert_replays,
     contents,
+    exchange_toml,
     files,
     kept,
-    told,
     tracing,
 )
 
@@ -115,7 +107,7 @@ async def test_no_key_of_a_configured_client_is_captured(
     [folder] = kept(tmp_path / "t")
     assert key.encode() not in contents(folder)
     assert b"My key is [removed]." in (folder / "chat.json").read_bytes()
-    assert told(folder)["client"] == "anna"
+    assert exchange_toml(folder)["client"] == "anna"
 
 
 async def test_an_answer_that_spells_a_key_is_not_captured(
@@ -203,10 +195,10 @@ async def test_bodies_that_are_too_large_are_left_out_and_named(
     assert events(answer.content)[-1]["type"] == "response.completed"
     answer_left_out, request_left_out = kept(tmp_path / "t")
     assert files(answer_left_out) == {"exchange.toml", "request.json", "chat.json"}
-    assert told(answer_left_out)["outcome"] == "completed"
-    assert "too large" in told(answer_left_out)["left_out"][0]
+    assert exchange_toml(answer_left_out)["outcome"] == "completed"
+    assert "too large" in exchange_toml(answer_left_out)["left_out"][0]
     assert files(request_left_out) == {"exchange.toml"}
-    assert told(request_left_out)["left_out"][0] == "request.json: too large"
+    assert exchange_toml(request_left_out)["left_out"][0] == "request.json: too large"
     for folder in (answer_left_out, request_left_out):
         assert main(["replay", str(folder)]) == 2
         assert "too large" in capsys.readouterr().err
@@ -238,7 +230,7 @@ async def test_the_memory_of_all_exchanges_is_bounded(
         await client.post(PATH, json=large)
     *together, alone = kept(tmp_path / "t")
     assert sum("request.json" in files(folder) for folder in together) == 3
-    assert "left_out" not in told(alone)
+    assert "left_out" not in exchange_toml(alone)
 
 
 async def test_a_full_disk_is_a_warning(

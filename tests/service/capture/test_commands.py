@@ -11,22 +11,13 @@ import pytest
 from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
-from tests.service.wire import (
-    Call,
-    ScriptedUpstream,
-    make_settings,
-)
+from tests.service.responses_api import ASK, PATH
+from tests.service.wire import Call, ScriptedUpstream, make_settings
 from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.dialects.table import own_facts
 
-from .keeping import (
-    ASK,
-    PATH,
-    assert_replays,
-    kept,
-    tracing,
-)
+from .captured import assert_replays, kept, tracing
 
 pytestmark = pytest.mark.anyio
 

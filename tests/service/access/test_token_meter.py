@@ -8,7 +8,7 @@ import pytest
 
 from translator.service.access.token_meter import MAX_TAIL_BYTES, TokenMeter
 
-from .keyed import (
+from .clients import (
     USAGE,
 )
 

@@ -1,4 +1,4 @@
-"""A service that keeps exchanges, and what it kept."""
+"""A service that captures exchanges, and the folders that it writes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,12 @@ import pytest
 from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
-from tests.service.wire import (
-    Call,
-    chunk,
-    client_of,
-    serving,
-)
+from tests.service.chat_bodies import chunk
+from tests.service.wire import Call, client_of, serving
 from translator.__main__ import main
 from translator.service.config.settings import Settings
 from translator.service.server.observers import observing
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 OWN_KEY = "sk-of-the-operator/+1"
 CLIENT_KEY = "sk-of-the-client/+2"
 END = "response.completed"
@@ -39,7 +33,7 @@ THINKING = [
 
 @asynccontextmanager
 async def tracing(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
-    """A client of a service that keeps exchanges; they are written when it ends."""
+    """An HTTP client of a service that captures exchanges; all are written on exit."""
     with observing(settings, None) as observe:
         async with client_of(settings, observe=observe) as client:
             yield client
@@ -47,21 +41,24 @@ async def tracing(settings: Settings) -> AsyncGenerator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def tracing_server(settings: Settings) -> AsyncGenerator[str]:
+    """The same on a real socket; its base URL."""
     with observing(settings, None) as observe:
         async with serving(settings, observe=observe) as base:
             yield base
 
 
 def kept(folder: Path) -> list[Path]:
-    """The exchanges in a folder, the oldest first."""
+    """The captured exchanges in a folder, the oldest first."""
     return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
-def told(folder: Path) -> dict[str, Any]:
+def exchange_toml(folder: Path) -> dict[str, Any]:
+    """The content of `exchange.toml`."""
     return tomllib.loads((folder / "exchange.toml").read_text("utf-8"))
 
 
 def files(folder: Path) -> set[str]:
+    """The paths of all files below a folder."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -70,7 +67,7 @@ def contents(folder: Path) -> bytes:
 
 
 def assert_replays(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """What went out and what the client got are the same when the folder is replayed."""
+    """`translator replay` finds no difference in the folder; its output."""
     capsys.readouterr()
     code = main(["replay", str(folder)])
     out, err = capsys.readouterr()
@@ -82,7 +79,7 @@ def assert_replays(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def assert_fixture(
     folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch, name: str = "up/a_case"
 ) -> Case:
-    """The fixture's files are what the core makes of them, and `source.toml` tells it."""
+    """The fixture that `translator fixture` makes of the folder passes as a test case."""
     assert main(["fixture", str(folder), "--to", str(place), "--name", name]) == 0
     monkeypatch.setattr(fixture_cases, "ROOT", place)
     case = Case(place / name)
@@ -93,10 +90,12 @@ def assert_fixture(
     return case
 
 
-def answering(*pieces: bytes, status: int = 200) -> Callable[[Call], Any]:
+def answering(*chunks: bytes, status: int = 200) -> Callable[[Call], Any]:
+    """A script that sends these chunks."""
+
     async def script(call: Call) -> None:
         await call.head(status)
-        await call.send(*pieces)
+        await call.send(*chunks)
         await call.end()
 
     return script

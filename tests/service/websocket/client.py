@@ -1,4 +1,4 @@
-"""Speaking to the service over a WebSocket."""
+"""A WebSocket client of the service."""
 
 from __future__ import annotations
 
@@ -9,16 +9,10 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.service.wire import (
-    BOUND_S,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    make_settings,
-    serving,
-)
+from tests.service.chat_bodies import chunk
+from tests.service.responses_api import PATH
+from tests.service.wire import BOUND_S, ScriptedUpstream, bounded
 
-PATH = "/v1/responses"
 CREATE: dict[str, Any] = {"type": "response.create", "model": "m", "input": "Hi"}
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed"})
 LS = {"type": "function", "name": "ls", "parameters": {"type": "object"}}
@@ -31,13 +25,14 @@ CALLS_LS = chunk(
 async def socket_to(
     upstream: ScriptedUpstream, client_key: str = "client-key", **settings: Any
 ) -> AsyncGenerator[ClientConnection]:
-    """A WebSocket to a service of its own."""
-    async with serving(make_settings(upstream.url, **settings)) as base:
+    """A WebSocket connection to a service that runs for this test."""
+    async with upstream.service(**settings) as base:
         async with open_socket(base, client_key) as socket:
             yield socket
 
 
 def open_socket(base: str, key: str = "client-key", path: str = PATH) -> connect:
+    """A WebSocket connection to the service at `base`."""
     return connect(
         base.replace("http://", "ws://") + path,
         additional_headers={"authorization": f"Bearer {key}"},
@@ -47,8 +42,8 @@ def open_socket(base: str, key: str = "client-key", path: str = PATH) -> connect
     )
 
 
-async def hear(socket: ClientConnection) -> dict[str, Any]:
-    """The next message, which must be one JSON object in a text frame."""
+async def receive_event(socket: ClientConnection) -> dict[str, Any]:
+    """The next event: a text message with one JSON object."""
     message = await bounded(socket.recv())
     assert isinstance(message, str)
     event: dict[str, Any] = json.loads(message)
@@ -56,15 +51,16 @@ async def hear(socket: ClientConnection) -> dict[str, Any]:
 
 
 async def ask(socket: ClientConnection, **fields: Any) -> list[dict[str, Any]]:
-    """One request, and all events of its answer; an error is the only one."""
+    """Send one request; all events of its response, or the one error event."""
     await socket.send(json.dumps(CREATE | fields))
-    return await hear_out(socket)
+    return await receive_response(socket)
 
 
-async def hear_out(socket: ClientConnection) -> list[dict[str, Any]]:
-    found = [await hear(socket)]
+async def receive_response(socket: ClientConnection) -> list[dict[str, Any]]:
+    """All events up to the terminal one."""
+    found = [await receive_event(socket)]
     while found[-1]["type"] not in TERMINAL and "status" not in found[-1]:
-        found.append(await hear(socket))
+        found.append(await receive_event(socket))
     return found
 
 
@@ -79,5 +75,5 @@ def id_of(found: Sequence[dict[str, Any]]) -> str:
 
 
 def asked(upstream: ScriptedUpstream, turn: int) -> list[Any]:
-    """What was said to the model in a turn: (role, content) of each message."""
+    """(role, content) of each message in the chat request of a turn."""
     return [(one["role"], one.get("content")) for one in upstream.calls[turn].json["messages"]]

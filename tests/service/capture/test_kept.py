@@ -13,32 +13,23 @@ from websockets.asyncio.client import connect
 from tests import fixture_cases
 from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
-from tests.service.wire import (
-    COMPLETION,
-    HELLO,
-    Call,
-    ScriptedUpstream,
-    bounded,
-    chunk,
-    events,
-    make_settings,
-)
+from tests.service.chat_bodies import COMPLETION, HELLO, chunk
+from tests.service.responses_api import ASK, PATH, events
+from tests.service.wire import Call, ScriptedUpstream, bounded, make_settings
 from translator.__main__ import main
 
-from .keeping import (
-    ASK,
+from .captured import (
     CLIENT_KEY,
     END,
     OWN_KEY,
-    PATH,
     THINKING,
     answering,
     assert_fixture,
     assert_replays,
     contents,
+    exchange_toml,
     files,
     kept,
-    told,
     tracing,
     tracing_server,
 )
@@ -65,7 +56,7 @@ async def test_a_stream_is_captured_byte_for_byte(
     assert (folder / "upstream.sse").read_bytes() == b"".join(THINKING)
     sent = [json.loads(line) for line in (folder / "events.jsonl").read_bytes().splitlines()]
     assert sent == events(answer.content)
-    about = told(folder)
+    about = exchange_toml(folder)
     assert about["id"] == answer.headers["x-request-id"]
     assert (about["model"], about["outcome"], about["status"]) == ("m", "completed", 200)
     assert about["user_agent"] == "codex/1"
@@ -125,10 +116,10 @@ async def test_the_facts_of_the_translation_are_captured(
         await client.post(PATH, json=ASK | {"model": "small", "max_output_tokens": 50})
         await client.post(PATH, json=ASK | {"model": "tagless"})
     small, tagless = kept(tmp_path / "t")
-    assert told(small)["dialect"] == "minimax"
-    assert told(small)["options"] == {"reasoning_events": "text"}
-    assert told(small)["target"] == {"model": "minimax-m2", "max_output_tokens": 7}
-    assert told(tagless)["dialect_fields"]["think_tags"] is False
+    assert exchange_toml(small)["dialect"] == "minimax"
+    assert exchange_toml(small)["options"] == {"reasoning_events": "text"}
+    assert exchange_toml(small)["target"] == {"model": "minimax-m2", "max_output_tokens": 7}
+    assert exchange_toml(tagless)["dialect_fields"]["think_tags"] is False
     assert b'"max_completion_tokens":7' in (small / "chat.json").read_bytes()
     for number, folder in enumerate((small, tagless)):
         assert_replays(folder, capsys)
@@ -155,15 +146,15 @@ async def test_each_attempt_is_captured(
         for _ in range(2):  # the second request is right at once
             await client.post(PATH, json=ASK | {"temperature": 0.5})
     first, second = kept(tmp_path / "t")
-    assert told(first)["attempts"] == 2
+    assert exchange_toml(first)["attempts"] == 2
     assert (first / "attempt_1/chat.json").read_bytes() == upstream.calls[0].body
     refusal = (first / "attempt_1/upstream.http").read_bytes()
     assert refusal.startswith(b"HTTP/1.1 400 Bad Request\ncontent-type: application/json\n\n{")
     assert b"Unknown parameter" in refusal
     assert (first / "chat.json").read_bytes() == upstream.calls[1].body
-    assert told(second)["attempts"] == 1
+    assert exchange_toml(second)["attempts"] == 1
     for folder in (first, second):
-        assert told(folder)["changed"] == ["temperature"]
+        assert exchange_toml(folder)["changed"] == ["temperature"]
         assert_replays(folder, capsys)
     assert_fixture(first, tmp_path / "fixtures", monkeypatch)
 
@@ -188,7 +179,7 @@ async def test_a_refusal_is_captured(
         answer = await client.post(PATH, json=ASK)
     [folder] = kept(tmp_path / "t")
     assert json.loads((folder / "error.json").read_bytes())["body"] == answer.json()
-    assert told(folder)["upstream"]["headers"] == {
+    assert exchange_toml(folder)["upstream"]["headers"] == {
         "content-type": "application/json", "retry-after": "7", "x-ratelimit-limit": "5"
     }  # fmt: skip
     assert "events.jsonl" not in files(folder)
@@ -259,7 +250,9 @@ async def test_an_answer_that_breaks_off_is_captured(
     async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "t"))) as client:
         await client.post(PATH, json=ASK | {"stream": stream})
     [folder] = kept(tmp_path / "t")
-    assert told(folder)["upstream"]["broke"].startswith("The upstream closed the connection")
+    assert exchange_toml(folder)["upstream"]["broke"].startswith(
+        "The upstream closed the connection"
+    )
     assert_replays(folder, capsys)
 
 
@@ -281,7 +274,7 @@ async def test_a_stall_and_its_heartbeats_are_captured(
     async with tracing(settings) as client:
         await client.post(PATH, json=ASK)
     [folder] = kept(tmp_path / "t")
-    assert told(folder)["outcome"] == "failed upstream_timeout"
+    assert exchange_toml(folder)["outcome"] == "failed upstream_timeout"
     assert (folder / "events.jsonl").read_bytes().count(b'"response.in_progress"') > 1
     assert_replays(folder, capsys)
     case = assert_fixture(folder, tmp_path / "fixtures", monkeypatch)
@@ -301,10 +294,10 @@ async def test_each_retry_is_captured(
     async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "t"))) as client:
         await client.post(PATH, json=ASK | {"truncation": "auto"})
     [folder] = kept(tmp_path / "t")
-    assert told(folder)["attempts"] == 2
+    assert exchange_toml(folder)["attempts"] == 2
     assert (folder / "attempt_1/upstream.http").read_bytes().startswith(b"HTTP/1.1 429 Too Many")
     assert (folder / "attempt_1/chat.json").read_bytes() == (folder / "chat.json").read_bytes()
-    assert [notice["code"] for notice in told(folder)["notices"]] == ["ignored"]
+    assert [notice["code"] for notice in exchange_toml(folder)["notices"]] == ["ignored"]
     assert_replays(folder, capsys)
 
 
@@ -336,7 +329,7 @@ async def test_the_events_before_a_client_left_are_captured(
             async with client.stream("POST", PATH, json=ASK) as answer:
                 await bounded(anext(answer.aiter_raw()))
     [folder] = kept(tmp_path / "t")
-    assert told(folder)["outcome"] == "client left"
+    assert exchange_toml(folder)["outcome"] == "client left"
     assert b'"delta":"Hello"' in (folder / "events.jsonl").read_bytes()
     assert b"response.completed" not in (folder / "events.jsonl").read_bytes()
     assert_replays(folder, capsys)
@@ -362,7 +355,7 @@ async def test_turns_of_a_websocket_are_captured(
                     pass
     warm, one, two = kept(tmp_path / "t")
     assert "chat.json" not in files(warm)
-    assert told(two)["method"] == "WS"
+    assert exchange_toml(two)["method"] == "WS"
     assert len(json.loads((two / "earlier.json").read_bytes())) == 3
     for folder in (warm, one, two):
         assert CLIENT_KEY.encode() not in contents(folder)

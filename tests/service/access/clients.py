@@ -1,4 +1,4 @@
-"""A service whose clients have keys."""
+"""Client keys, and a service that demands them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.wire import (
-    MODELS,
-    client_of,
-)
+from tests.service.wire import MODELS, client_of
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
@@ -51,7 +48,7 @@ def keyed(key: str, **more: Any) -> dict[str, Any]:
 
 
 class Clock:
-    """A time that only moves when it is told to, in seconds."""
+    """A clock that the test sets, in seconds."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -64,7 +61,7 @@ class Clock:
 async def limited(
     url: str, clock: Clock | None = None, **limits: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service who holds a key with these limits."""
+    """An HTTP client of the service whose key has these limits."""
     settings = settings_for(url, {"alice": keyed(ALICE, **limits)})
     async with client_of(settings, clock=clock or Clock()) as client:
         client.headers.update(bearer(ALICE))

@@ -1,0 +1,336 @@
+"""The service with one optimisation switched off, in its own process and for the benchmark alone.
+
+    python -m bench.variant NAME[,NAME...] serve ...      as `python -m translator serve ...`
+
+The product has no such switches. An optimisation is switched off by changing the code of one
+function, or one attribute, before the service starts. Whatever is not found as it is written here
+raises Gone: then the row of VARIANTS has to follow the code.
+"""
+
+from __future__ import annotations
+import __future__
+
+import gc
+import importlib
+import inspect
+import runpy
+import sys
+import textwrap
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import msgspec
+
+ALL_ON = "all on"
+"""The service as it is."""
+
+
+class Gone(Exception):
+    """The code that a variant switches off is not where the variant looks for it."""
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """One optimisation, and the service without it."""
+
+    name: str
+    without: str
+    """What the service does instead."""
+
+    claim: str
+    """The module whose docstring or comment gives the reason for it."""
+
+    switch_off: Callable[[], None]
+    beside: str = ALL_ON
+    """The variant that it is compared with, where another optimisation would hide this one."""
+
+    pauses: bool = False
+    """It is about the pause that a large request makes, too."""
+
+
+# ---- the seam: names of the service's code ------------------------------------------------------
+
+
+def found(path: str) -> tuple[Any, str]:
+    """The owner of an attribute, and its name: `module:Class.attribute`; raises Gone."""
+    module, _, names = path.partition(":")
+    try:
+        owner: Any = importlib.import_module(f"translator.{module}")
+        *owners, name = names.split(".")
+        for one in owners:
+            owner = getattr(owner, one)
+        getattr(owner, name)
+    except (ImportError, AttributeError) as error:
+        raise Gone(f"bench/variant.py names translator.{path}, which is gone: {error}") from None
+    return owner, name
+
+
+def replaced(path: str, value: object) -> Callable[[], None]:
+    """Gives an attribute another value."""
+
+    def switch_off() -> None:
+        owner, name = found(path)
+        setattr(owner, name, value)
+
+    return switch_off
+
+
+def rewritten(path: str, *edits: tuple[str, str]) -> Callable[[], None]:
+    """Changes lines of a function; each text to be replaced must stand in it exactly once.
+
+    The function stays the same object and gets other code, which every import of it sees.
+    """
+
+    def switch_off() -> None:
+        owner, name = found(path)
+        function: FunctionType = inspect.getattr_static(owner, name)
+        source = _sources.get(function) or textwrap.dedent(inspect.getsource(function))
+        for old, new in edits:
+            if source.count(old) != 1:
+                raise Gone(f"bench/variant.py looks for {old!r} in translator.{path}, once")
+            source = source.replace(old, new)
+        _sources[function] = source
+        function.__code__ = _compiled(source, function).__code__
+
+    return switch_off
+
+
+_sources: dict[FunctionType, str] = {}
+"""Those of functions that have been changed: two variants may change the same one."""
+
+
+def _compiled(source: str, function: FunctionType) -> FunctionType:
+    """The function that a source defines, with the free variables of the given one."""
+    free = function.__code__.co_freevars
+    lines = [f"{name} = None" for name in free] + [source, f"return {function.__name__}"]
+    outer = "def outer():\n" + textwrap.indent("\n".join(lines), "    ")
+    flags = __future__.annotations.compiler_flag
+    namespace: dict[str, Any] = {}
+    exec(compile(outer, function.__code__.co_filename, "exec", flags, True), namespace)
+    made: FunctionType = namespace["outer"]()
+    if made.__code__.co_freevars != free:
+        raise Gone(f"{function.__qualname__} would need other free variables: {free}")
+    return made
+
+
+def _without_direct_writer() -> None:
+    """Requests without the extension, so that all of an answer passes ASGI's `send`."""
+    owner, name = found("service.server.http1:Http1.on_headers_complete")
+    delattr(owner, name)
+
+
+def _with_a_timer_for_each_wait() -> None:
+    owner, _ = found("service.base.reusable_timeout:Patience.__exit__")
+    usual_exit = owner.__exit__
+
+    def leave(self: Any, *error: Any) -> None:
+        self._stop_timer()  # so that the next wait sets it again
+        usual_exit(self, *error)
+
+    owner.__exit__ = leave
+
+
+def _with_transport_of_httpx() -> None:
+    import httpx
+
+    owner, name = found("service.upstreams.transport:Client._init_transport")
+
+    def init_transport(
+        _self: object,
+        *_: object,
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Any,
+    ) -> httpx.AsyncBaseTransport:
+        return transport or httpx.AsyncHTTPTransport(**options)
+
+    setattr(owner, name, init_transport)
+
+
+def _with_resume_of_aiohttp() -> None:
+    owner, name = found("service.upstreams.connection:Connection.resume_reading")
+    delattr(owner, name)
+
+
+def _without_freeze() -> None:
+    gc.freeze = lambda: None
+
+
+_UPSTREAMS = "translator/service/upstreams"
+_GIVE = "service.upstreams.connection:Connection.give"
+
+VARIANTS = (
+    Variant(
+        name="chunk sink",
+        without="a task reads each chunk from aiohttp's StreamReader",
+        claim=f"{_UPSTREAMS}/connection.py",
+        switch_off=rewritten(
+            "service.upstreams.body:_Network.__init__",
+            ("self._connection = content.connection", "self._connection = None"),
+        ),
+    ),
+    Variant(
+        name="step over the parser",
+        without="aiohttp's parser sees each chunk",
+        claim=f"{_UPSTREAMS}/connection.py",
+        switch_off=rewritten(
+            _GIVE,
+            (
+                """\
+            if between and not held and not looks.done() and ready():
+                piece = chunk(data)
+                if piece is not None:  # and the parser is still between two
+                    if not take(piece):
+                        looks.set_result(True)
+                    return
+""",
+                "",
+            ),
+            (
+                """\
+                ends = body._http_chunk_splits
+                ended = bool(ends and ends[-1] == body.total_bytes)
+                between = ended and data.endswith(_EVENT_END) and not self._was_paused
+""",
+                "",
+            ),
+            ("        nonlocal between\n", ""),
+        ),
+    ),
+    Variant(
+        name="popleft",
+        without="`StreamReader.read_nowait` instead of `popleft` and arithmetic on `_cursor`",
+        claim=f"{_UPSTREAMS}/connection.py",
+        beside="step over the parser",  # with it, hardly any chunk passes through here
+        switch_off=rewritten(
+            _GIVE,
+            (
+                """\
+            if len(held) == 1 and not self._was_paused:
+                # what `read_nowait` does, which are five calls for one small piece
+                piece = held.popleft()
+                body._size -= len(piece)
+                body._cursor += len(piece)
+                if ends := body._http_chunk_splits:
+                    ends.clear()
+            else:
+                piece = body.read_nowait()
+""",
+                "            piece = body.read_nowait()\n",
+            ),
+        ),
+    ),
+    Variant(
+        name="resuming only what was paused",
+        without="aiohttp resumes reading after each read",
+        claim=f"{_UPSTREAMS}/connection.py",
+        beside="chunk sink",
+        switch_off=_with_resume_of_aiohttp,
+    ),
+    Variant(
+        name="reader's own timeout",
+        without="aiohttp sets its read timer anew with each read",
+        claim=f"{_UPSTREAMS}/connection.py",
+        switch_off=rewritten(
+            "service.upstreams.connection:Connection.begins", ("self.read_timeout = None", "pass")
+        ),
+    ),
+    Variant(
+        name="aiohttp",
+        without="httpx's own transport, and so no chunk sink",
+        claim=f"{_UPSTREAMS}/transport.py",
+        switch_off=_with_transport_of_httpx,
+    ),
+    Variant(
+        name="reusable timeout",
+        without="a timer for each wait",
+        claim="translator/service/base/reusable_timeout.py",
+        beside="chunk sink",  # with it, no task waits for a chunk
+        switch_off=_with_a_timer_for_each_wait,
+    ),
+    Variant(
+        name="direct writer",
+        without="chunks pass ASGI's `send`, and a task waits in `receive`; so no chunk sink",
+        claim="translator/service/base/sinks.py",
+        beside="chunk sink",
+        switch_off=_without_direct_writer,
+    ),
+    Variant(
+        name="fast chunk types",
+        without="each chunk is decoded with all of its fields",
+        claim="translator/reader/fast_chunks.py",
+        switch_off=replaced("reader.from_chat:ChatReader._reads_more_of", lambda *_: None),
+    ),
+    Variant(
+        name="append to the open item",
+        without="each delta passes the state machine",
+        claim="translator/writer/stream.py",
+        switch_off=replaced("writer.stream:ResponseStream._expect_more", lambda *_: None),
+    ),
+    Variant(
+        name="single frame step",
+        without="a read of one frame is split like one of many",
+        claim="translator/reader/sse.py",
+        switch_off=rewritten(
+            "reader.sse:Decoder.feed",
+            (
+                """\
+        if data.find(_LF) == len(data) - 2 and data[-1] == _LF and 8 < len(data) <= self._max:
+            return [data[6:-2]]  # one frame of one line, as nearly all reads are
+""",
+                "",
+            ),
+        ),
+    ),
+    Variant(
+        name="single event encoding",
+        without="`encode_all` joins one event like many",
+        claim="translator/writer/sse.py",
+        switch_off=rewritten(
+            "writer.sse:encode_all",
+            ("if len(events) == 1:", "if False:"),
+        ),
+    ),
+    Variant(
+        name="GC thresholds",
+        without="Python's own thresholds",
+        claim="translator/service/server/run.py",
+        switch_off=replaced("service.server.run:GC_THRESHOLDS", gc.get_threshold()),
+        pauses=True,
+    ),
+    Variant(
+        name="gc.freeze",
+        without="the collector visits what lives as long as the process",
+        claim="translator/service/server/run.py",
+        switch_off=_without_freeze,
+        pauses=True,
+    ),
+)
+
+
+def variant(name: str) -> Variant:
+    """Raises Gone for a name that no variant has."""
+    for one in VARIANTS:
+        if one.name == name:
+            return one
+    raise Gone(f"no variant is called {name!r}: {', '.join(one.name for one in VARIANTS)}")
+
+
+def switch_off(names: str) -> None:
+    """Switch off each of the variants, in a comma-separated list of names."""
+    for name in names.split(","):
+        if name != ALL_ON:
+            variant(name).switch_off()
+
+
+def main() -> None:
+    _, names, *words = sys.argv
+    try:
+        switch_off(names)
+    except Gone as reason:
+        sys.exit(str(reason))
+    sys.argv = ["translator", *words]
+    runpy.run_module("translator", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -72,7 +72,8 @@ loader.get_code = renamed
 
 import httpx
 from websockets.asyncio.client import connect
-from tests.service.wire import ScriptedUpstream, bounded, events, make_settings
+from tests.service.responses_api import events
+from tests.service.wire import ScriptedUpstream, bounded, make_settings
 from translator.service.base.drain import Drain
 from translator.service.http.app import create_app
 from translator.service.server.graceful_shutdown import GracefulServer

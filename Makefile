@@ -26,6 +26,7 @@ help:
 	@echo "make check            the same, and the tests with the core fully covered"
 	@echo "make bench            its speed, beside others (15 minutes; QUICK=1: four; see bench/__main__.py)"
 	@echo "make fuzz             bytes that nobody would send, guided by coverage (FUZZ_SECONDS=600)"
+	@echo "make mutants          faults put into the fast paths, one by one: a test must see each"
 	@echo "make schemathesis     requests made of the service's own description"
 	@echo "make audit            known flaws of what is installed, and patterns that lead to new ones"
 	@echo "make lock             write down what to install for development, with its hashes"
@@ -69,6 +70,12 @@ FUZZ_SECONDS ?= 600
 fuzz: $(VENV)/fuzz.stamp
 	for target in sse request receive; do \
 		$(BIN)/python -m fuzz $$target $$(($(FUZZ_SECONDS) / 3)) .fuzz || exit 1; done
+
+# MUTANTS="sse.py stream.py" mutates the targets that contain one of these texts.
+MUTANTS ?=
+.PHONY: mutants
+mutants: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 .PHONY: schemathesis
 schemathesis: $(VENV)/fuzz.stamp

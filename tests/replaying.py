@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import translator
-from translator import Dialect, Event, Options, Response, Target, Translation
+from translator import Dialect, Event, Options, ParsedRequest, Response, Target, Translation
 
 REQUEST: dict[str, Any] = {"model": "a-model", "input": "Hello", "stream": True}
 
@@ -19,7 +19,7 @@ def numbered_ids() -> Callable[[str], str]:
 
 
 def translation(
-    request: dict[str, Any] | bytes = REQUEST,
+    request: dict[str, Any] | bytes | ParsedRequest = REQUEST,
     *,
     dialect: str | Dialect = "base",
     options: Options | None = None,

@@ -198,7 +198,9 @@ def test_progress_shows_while_nothing_can_be_announced() -> None:
     t = exchange([user("Hello"), TRIGGER])
     t.receive(sse(chunk({"reasoning_content": "hm"})))
     t.receive(sse(chunk({"content": "Once"})))
-    assert (t.pieces, t.produced) == (2, False)
+    assert (t.progress, t.produced) == (2, False)
+    t.receive(sse({"choices": [], "usage": {"prompt_tokens": 1}}))
+    assert t.progress == 2
     assert len(t.heartbeat()) == 1
 
 

@@ -1,4 +1,4 @@
-"""The short way to read a chunk gives what the long way gives, or nothing."""
+"""The fast path reads a chunk as the general path does, or not at all."""
 
 from __future__ import annotations
 
@@ -11,24 +11,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.invariants import check_events
-from tests.replaying import REQUEST, translation
-from translator import Event, Options
 from translator.dialects import BASE, DIALECTS, Dialect
 from translator.dialects.think_tags import Tags
-from translator.reader import fast_chunks as usual_chunks
+from translator.reader import fast_chunks
 from translator.reader.from_chat import ChatReader
 from translator.wire import chat
 from translator.wire.deltas import (
     Delta,
     Finish,
     Reasoning,
-    Refusal,
-    Source,
-    Sources,
     Text,
     ToolCall,
-    Usage,
 )
 
 SILENT: dict[str, Any] = {
@@ -54,11 +47,11 @@ TEXT = chunk({"content": "Hi"})
 THOUGHT = chunk({"reasoning_content": "Hm"})
 THOUGHT_TOO = chunk({"reasoning": "Hm"})
 ARGUMENTS = chunk(call('{"a'))
-USUAL: dict[Callable[[bytes], object], bytes] = {
-    usual_chunks.more_text: TEXT,
-    usual_chunks.more_reasoning_content: THOUGHT,
-    usual_chunks.more_reasoning: THOUGHT_TOO,
-    usual_chunks.more_arguments: ARGUMENTS,
+STEADY: dict[Callable[[bytes], object], bytes] = {
+    fast_chunks.read_text: TEXT,
+    fast_chunks.read_reasoning_content: THOUGHT,
+    fast_chunks.read_reasoning: THOUGHT_TOO,
+    fast_chunks.read_arguments: ARGUMENTS,
 }
 
 
@@ -71,14 +64,14 @@ USUAL: dict[Callable[[bytes], object], bytes] = {
         {"citations": None, "search_results": None},
         {"system_fingerprint": "f", "obfuscation": "xx", "token_ids": [1]},
     ],
-    ids=["plain", "empty choice", "empty top", "no sources", "what nobody reads"],
+    ids=["plain", "empty choice", "empty top", "no sources", "keys that are not read"],
 )
-@pytest.mark.parametrize("more", USUAL, ids=lambda more: more.__name__)
+@pytest.mark.parametrize("more", STEADY, ids=lambda more: more.__name__)
 def test_keys_without_meaning_change_nothing(
     more: Callable[[bytes], object], extra: dict[str, Any]
 ) -> None:
-    told = json.loads(USUAL[more])["choices"][0]["delta"]
-    assert more(chunk({**SILENT, **told}, **extra)) == more(USUAL[more])
+    told = json.loads(STEADY[more])["choices"][0]["delta"]
+    assert more(chunk({**SILENT, **told}, **extra)) == more(STEADY[more])
 
 
 @pytest.mark.parametrize(
@@ -88,12 +81,22 @@ def test_keys_without_meaning_change_nothing(
         ({"content": None}, {}),
         ({"content": [{"type": "text", "text": "Hi"}]}, {}),
         ({"content": "Hi", "reasoning_content": "Hm"}, {}),
+        ({"content": "Hi", "reasoning": "Hm"}, {}),
+        ({"content": "Hi", "reasoning_text": "Hm"}, {}),
         ({"content": "Hi", "refusal": "No"}, {}),
         ({"content": "Hi", "annotations": [{"type": "url_citation"}]}, {}),
         ({"content": "Hi", "extra_content": {"google": {}}}, {}),
         ({"content": "Hi", **call("{}")}, {}),
         ({"content": "Hi", "function_call": {"name": "f"}}, {}),
         ({"reasoning_content": "Hm", "reasoning_details": [{"text": "Hm"}]}, {}),
+        ({"reasoning_content": ""}, {}),
+        ({"reasoning_content": ["Hm"]}, {}),
+        ({"reasoning": ""}, {}),
+        ({"reasoning": ["Hm"]}, {}),
+        ({"reasoning_text": "Hm"}, {}),
+        ({"reasoning_content": "Hm", "reasoning": "Hm"}, {}),
+        (call(""), {}),
+        (call("{}", index="0"), {}),
         (call("{}", id="call_1"), {}),
         (call("{}", function={"name": "f"}), {}),
         (call("{}", extra_content={"google": {}}), {}),
@@ -114,27 +117,36 @@ def test_keys_without_meaning_change_nothing(
         ({"content": "Hi"}, {"choices": [{"delta": {"content": "Hi"}}] * 2}),
     ],
 )
-def test_a_chunk_that_says_anything_else_is_not_usual(
+def test_a_chunk_that_holds_anything_else_is_refused(
     delta: dict[str, Any], extra: dict[str, Any]
 ) -> None:
-    for more in USUAL:
+    for more in STEADY:
         with pytest.raises(msgspec.ValidationError):
             more(chunk(delta, **extra))
 
 
-def test_each_key_that_the_long_way_reads_is_known_to_the_short_way() -> None:
-    """A key that is added there must be asked for here, or it would be lost in silence."""
+@pytest.mark.parametrize("more", STEADY, ids=lambda more: more.__name__)
+def test_no_other_key_is_needed(more: Callable[[bytes], object]) -> None:
+    delta = json.loads(STEADY[more])["choices"][0]["delta"]
+    bare = json.dumps({"choices": [{"delta": delta}]}).encode()
+    assert more(bare) == more(STEADY[more])
+    without_index = chunk({"tool_calls": [{"function": {"arguments": "{"}}]})
+    assert fast_chunks.read_arguments(without_index) == (None, "{")
+
+
+def test_each_key_that_the_general_path_reads_is_known_to_the_fast_path() -> None:
+    """A key that is added there must be excluded here, or it would be lost in silence."""
     delta, choice, top, piece = (
         set(kind.__struct_fields__)
         for kind in (chat.Delta, chat.Choice, chat.Chunk, chat.ToolCallDelta)
     )
-    assert delta == set(usual_chunks._Silent.__struct_fields__)
-    assert choice == set(usual_chunks._Choice.__struct_fields__)
-    assert top - {"timings"} == set(usual_chunks._Chunk.__struct_fields__)  # of usage alone
-    assert piece == set(usual_chunks._Piece.__struct_fields__)
+    assert delta == set(fast_chunks._EmptyDelta.__struct_fields__)
+    assert choice == set(fast_chunks._Choice.__struct_fields__)
+    assert top - {"timings"} == set(fast_chunks._Chunk.__struct_fields__)  # of usage alone
+    assert piece == set(fast_chunks._CallDelta.__struct_fields__)
 
 
-# --- both ways over whole answers -----------------------------------------------------------------
+# --- both paths over whole answers ----------------------------------------------------------------
 
 TAGGED = msgspec.structs.replace(BASE, think_tags=Tags())
 STRAY = msgspec.structs.replace(BASE, think_tags=Tags(stray_close=True))
@@ -142,8 +154,8 @@ INTERLEAVED = msgspec.structs.replace(BASE, think_tags=Tags(interleaved=True))
 READ_AS = [BASE, TAGGED, STRAY, INTERLEAVED, DIALECTS["minimax"], DIALECTS["fireworks"]]
 
 
-class LongWay(ChatReader):
-    """Takes nothing for granted."""
+class GeneralPath(ChatReader):
+    """Never takes the fast path."""
 
     def read(self, payload: bytes) -> list[Delta]:
         return self._read(payload)
@@ -207,16 +219,16 @@ payloads = st.lists(st.one_of(deltas.map(chunk), deltas.map(chunk), odd), max_si
     BASE,
     False,
 )
-def test_both_ways_read_the_same(payloads: list[bytes], dialect: Dialect, recovers: bool) -> None:
+def test_both_paths_read_the_same(payloads: list[bytes], dialect: Dialect, recovers: bool) -> None:
     dialect = msgspec.structs.replace(dialect, recover_calls=recovers)
-    short = ChatReader(dialect, lambda name: name == "f")
-    long = LongWay(dialect, lambda name: name == "f")
-    assert everything_of(short, payloads) == everything_of(long, payloads)
-    assert repr(short.failure) == repr(long.failure)
+    fast = ChatReader(dialect, lambda name: name == "f")
+    general = GeneralPath(dialect, lambda name: name == "f")
+    assert everything_of(fast, payloads) == everything_of(general, payloads)
+    assert repr(fast.failure) == repr(general.failure)
 
 
 @pytest.mark.parametrize("payload", [TEXT, THOUGHT, THOUGHT_TOO, ARGUMENTS])
-def test_the_short_way_is_taken(payload: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fast_path_is_taken(payload: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the second chunk of a kind on."""
     reader = ChatReader(BASE, lambda name: True)
     first = reader.read(payload)
@@ -224,50 +236,117 @@ def test_the_short_way_is_taken(payload: bytes, monkeypatch: pytest.MonkeyPatch)
     assert [type(delta) for delta in reader.read(payload)] == [type(delta) for delta in first]
 
 
-# --- and the machine behind it --------------------------------------------------------------------
+def texts_of(deltas: Sequence[Delta], kind: type[Text] | type[Reasoning]) -> str:
+    return "".join(delta.text for delta in deltas if isinstance(delta, kind))
 
-STREAMED = st.lists(
-    st.one_of(
-        st.builds(Text, texts),
-        st.builds(Text, texts),
-        st.builds(Reasoning, texts, st.just("reasoning_content")),
-        st.builds(Reasoning, texts, st.just("reasoning")),
-        st.builds(Refusal, st.just("No")),
-        st.builds(
-            ToolCall,
-            st.integers(0, 2),
-            st.sampled_from([None, "call_1"]),
-            st.sampled_from([None, "f", "patch"]),
-            st.sampled_from(["", "n", "ull", '{"input":"', "a", "\\", "n", '"}']),
-        ),
-        st.just(Usage(9, 1, 0, 9, 1)),
-        st.just(Sources((Source("https://a.example", "A"),))),
-    ),
-    max_size=40,
+
+def test_half_a_character_ends_the_fast_path() -> None:
+    """The other half may come with the next chunk, or never."""
+    reader = ChatReader(BASE, lambda name: True)
+    read = [
+        delta
+        for text in ("a", "x\ud83d", "abc", "def")
+        for delta in reader.read(chunk({"content": text}))
+    ]
+    assert texts_of([*read, *reader.end()], Text) == "ax\ufffdabcdef"
+
+
+def test_half_a_character_in_arguments_ends_the_fast_path_of_all_calls() -> None:
+    reader = ChatReader(BASE, lambda name: True)
+    read = [
+        delta
+        for text in ("{", "x\ud83d", "abc", "def")
+        for delta in reader.read(chunk(call(text, function={"name": "f"} if text == "{" else {})))
+    ]
+    arguments = [delta.arguments for delta in [*read, *reader.end()] if isinstance(delta, ToolCall)]
+    assert "".join(arguments) == "{x\ufffdabcdef"
+
+
+def test_reasoning_between_tags_is_not_on_the_fast_path() -> None:
+    """Reasoning in a field of its own shows that tags in the text are text from then on."""
+    reader = ChatReader(TAGGED, lambda name: True)
+    read = [
+        delta
+        for given in (
+            {"content": "<think>"},
+            {"content": "a"},
+            {"reasoning_content": "b"},
+            {"content": "c"},
+        )
+        for delta in reader.read(chunk(given))
+    ]
+    assert texts_of(read, Reasoning) == "ab"
+    assert texts_of(read, Text) == "c"
+
+
+def test_nothing_is_read_behind_the_end_of_an_answer() -> None:
+    """Not on the fast path, either."""
+    reader = ChatReader(BASE, lambda name: True)
+    failed = chunk({"content": "a"}, error={"message": "No"})
+    assert [len(reader.read(payload)) for payload in (TEXT, TEXT, failed, TEXT)] == [1, 1, 1, 0]
+    assert reader.over
+    assert reader.failure is not None
+
+
+def test_the_fast_path_begins_where_there_is_an_answer() -> None:
+    """Blank text does not count as one, and more of it may come."""
+    reader = ChatReader(BASE, lambda name: True)
+    blank, unknown = chunk({"content": " "}), chunk({}, choice={"finish_reason": "xyz"})
+    assert [len(reader.read(payload)) for payload in (blank, blank, TEXT, unknown)] == [1, 1, 1, 0]
+    assert reader.verdict() == Finish("stop")
+
+
+def arguments_read(*payloads: dict[str, Any]) -> list[tuple[int, str]]:
+    reader = ChatReader(BASE, lambda name: True)
+    return [
+        (delta.key, delta.arguments)
+        for given in payloads
+        for delta in reader.read(chunk(given))
+        if isinstance(delta, ToolCall)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        # a whole call again
+        (['{"a":1}', '{"a":1}'], ['{"a":1}', ""]),
+        (['{"a"', ":1}", '{"a":1}'], ['{"a"', ":1}", ""]),
+        (["{}", "{}"], ["{}", ""]),
+        # of the same length, or with the same text, and not whole; or no object
+        (['{"a":1}', '{"b":1}'], ['{"a":1}', '{"b":1}']),
+        (['{"a', '{"a', '"}'], ['{"a', '{"a', '"}']),
+        (["{", "{"], ["{", "{"]),
+        (["[]", "[]"], ["[]", "[]"]),
+        (["1", "1"], ["1", "1"]),
+        (["11", "11"], ["11", "11"]),
+        (['{"a":1}', "{}"], ['{"a":1}', "{}"]),
+    ],
 )
-REQUESTED: dict[str, Any] = {
-    **REQUEST,
-    "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "patch"}],
-    "include": ["reasoning.encrypted_content"],
-}
+def test_a_whole_call_that_comes_again_adds_nothing(arguments: list[str], read: list[str]) -> None:
+    """On either path."""
+    named, *others = arguments
+    payloads = [call(named, function={"name": "f"}), *map(call, others)]
+    assert arguments_read(*payloads) == [(0, text) for text in read]
+    repeated = [call(text, function={"name": "f"}) for text in arguments]
+    assert arguments_read(*repeated) == [(0, text) for text in read]
 
 
-def events_of(deltas: Sequence[Delta], end: Finish, *, short: bool, family: Any) -> list[Event]:
-    machine = translation(REQUESTED, options=Options(reasoning_events=family))._stream
-    events = machine.start()
-    for delta in deltas:
-        events += machine.feed(delta)
-        if not short:
-            machine._told = None
-    return events + machine.finish(end)
+def test_a_call_without_id_and_name_has_none_of_them() -> None:
+    """On either path."""
+    reader = ChatReader(BASE, lambda name: True)
+    read = [reader.read(chunk(call(text))) for text in ("{", "}")]
+    assert read == [[ToolCall(0, None, None, "{")], [ToolCall(0, None, None, "}")]]
 
 
-@given(STREAMED, st.sampled_from(["stop", "length"]), st.sampled_from(["summary", "both", "none"]))
-def test_what_passes_the_line_by_is_sent_as_if_it_had_stood_in_it(
-    deltas: list[Delta], reason: Any, family: str
-) -> None:
-    short, long = (
-        events_of(deltas, Finish(reason), short=short, family=family) for short in (True, False)
-    )
-    assert short == long
-    check_events(short)
+def test_arguments_on_the_fast_path_belong_to_their_call() -> None:
+    """By the index; without one, to the last call. A new index is a new call."""
+    both = {"tool_calls": [*call("{", index=3)["tool_calls"], *call("{", index=5)["tool_calls"]]}
+    given = [
+        both,
+        call("a", index=5),
+        call("b", index=3),
+        call("c", index=None),
+        call("d", index=4),
+    ]
+    assert arguments_read(*given) == [(0, "{"), (1, "{"), (1, "a"), (0, "b"), (1, "c"), (2, "d")]

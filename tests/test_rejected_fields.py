@@ -1,4 +1,4 @@
-"""Which fields an upstream's words refuse, and the request without them."""
+"""Which fields an upstream's error text rejects, and the request without them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from translator import Dialect, read_upstream_error
 from translator.reader.rejected_fields import (
     MAX_TEXT_CHARACTERS,
     REASONING_REQUIRED,
-    Refused,
-    refused_fields,
+    RejectedField,
+    find_rejected_fields,
     wants_reasoning,
     without,
 )
@@ -47,7 +47,7 @@ def named(text: str) -> dict[str, Any]:
     """The fields that a text refuses: None for the field, else its only value."""
     return {
         one.field: None if one.value is None else json.loads(one.value)
-        for one in refused_fields(text, BODY)
+        for one in find_rejected_fields(text, BODY)
     }
 
 
@@ -140,8 +140,8 @@ def test_a_field_that_is_not_known_has_no_value_that_is() -> None:
 )  # fmt: skip
 def test_a_limit_that_has_another_name(sent: str, text: str, instead: str) -> None:
     body = json.dumps({"model": "m", sent: 7, "top_p": 1}).encode()
-    [refused] = refused_fields(text, body)
-    assert refused == Refused(sent, instead=instead)
+    [refused] = find_rejected_fields(text, body)
+    assert refused == RejectedField(sent, instead=instead)
     assert not refused.loses
     changed, gone = without(body, [refused])
     assert list(json.loads(changed).items()) == [("model", "m"), (instead, 7), ("top_p", 1)]
@@ -149,8 +149,8 @@ def test_a_limit_that_has_another_name(sent: str, text: str, instead: str) -> No
 
 
 def test_what_goes_together_goes_as_far_as_it_is_there() -> None:
-    assert refused_fields("Unknown parameter: 'logprobs'.", b'{"logprobs":true}') == [
-        Refused("logprobs")
+    assert find_rejected_fields("Unknown parameter: 'logprobs'.", b'{"logprobs":true}') == [
+        RejectedField("logprobs")
     ]
 
 
@@ -163,20 +163,20 @@ def test_an_endless_text_is_read_only_so_far() -> None:
 
 def test_what_stays_keeps_its_bytes() -> None:
     body = b'{"temperature":1.0e0,"user":"\\u00e9","top_p":0.10,"messages":[ 1 ]}'
-    changed, gone = without(body, [Refused("top_p"), Refused("seed")])
+    changed, gone = without(body, [RejectedField("top_p"), RejectedField("seed")])
     assert changed == b'{"temperature":1.0e0,"user":"\\u00e9","messages":[ 1 ]}'
-    assert gone == [Refused("top_p")]
-    assert without(body, [Refused("seed")]) == (body, [])
+    assert gone == [RejectedField("top_p")]
+    assert without(body, [RejectedField("seed")]) == (body, [])
 
 
 def test_only_the_value_that_was_refused_goes() -> None:
-    refused = Refused("reasoning_effort", b'"none"')
+    refused = RejectedField("reasoning_effort", b'"none"')
     assert without(b'{"reasoning_effort":"high"}', [refused])[1] == []
     assert without(b'{"reasoning_effort":"none"}', [refused]) == (b"{}", [refused])
 
 
 def test_what_is_lost_is_said_under_the_name_that_the_client_knows() -> None:
-    lost = [one for one in refused_fields(EVERYTHING, BODY) if one.loses]
+    lost = [one for one in find_rejected_fields(EVERYTHING, BODY) if one.loses]
     assert [(one.field, one.notice().path) for one in lost] == [
         ("temperature", "temperature"),
         ("logprobs", "top_logprobs"),
@@ -184,10 +184,10 @@ def test_what_is_lost_is_said_under_the_name_that_the_client_knows() -> None:
         ("thinking", "reasoning.effort"),
     ]
     assert {one.notice().code for one in lost} == {"refused_upstream"}
-    assert Refused("top_p").notice().message == "The upstream does not take 'top_p'."
-    notice = Refused("top_p", b"1").notice()
+    assert RejectedField("top_p").notice().message == "The upstream does not take 'top_p'."
+    notice = RejectedField("top_p", b"1").notice()
     assert notice.message == "The upstream does not take this value of 'top_p'."
-    assert Refused("stream_options").notice().path == "stream_options"
+    assert RejectedField("stream_options").notice().path == "stream_options"
 
 
 EVERYTHING = "; ".join(

@@ -8,6 +8,7 @@ from tests.replaying import cut, replay, sse
 from translator import UpstreamError, encode_sse
 from translator.reader.sse import Decoder
 from translator.wire.events import OutputTextDelta
+from translator.writer.sse import encode_all
 
 
 def payloads(*pieces: bytes) -> list[bytes]:
@@ -71,6 +72,12 @@ def test_a_bound_is_per_event() -> None:
     assert decoder.feed(body[:50]) + decoder.feed(body[50:]) == [b"1234"] * 20
 
 
+def test_a_line_in_two_reads_counts_once() -> None:
+    decoder = Decoder(max_event_bytes=10)
+    assert decoder.feed(b"data: 123") + decoder.feed(b"4\n") == []
+    assert decoder.feed(b"data: 5\n\n") == [b"1234\n5"]
+
+
 def test_a_huge_event_in_small_pieces() -> None:
     text = "x" * 1_000_000
     body = sse({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]})
@@ -92,3 +99,70 @@ def test_an_event_without_data_is_none() -> None:
     assert payloads(b"data: \n\n") == []
     assert payloads(b"data: 1\n\ndata: \n\ndata: 2\n\n") == [b"1", b"2"]
     assert payloads(b"data: 1\n\ndata: 2\n\ndata: 3\n\n") == [b"1", b"2", b"3"]
+
+
+FRAME, FRAMES = b"data: 12\n\n", b"data: 12\n\ndata: 34\n\ndata: 56\n\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b"data: 1\n\n", [b"1"]), (FRAME, [b"12"]), (FRAMES, [b"12", b"34", b"56"])],
+)
+def test_whole_frames_take_the_fast_path(
+    data: bytes, expected: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any place of the body, up to the bound, and as often as they come."""
+    decoder = Decoder(max_event_bytes=len(data))
+    assert decoder.feed(b": comment\r\n\r\n") == []
+    monkeypatch.delattr(Decoder, "_read_line")
+    if len(expected) == 1:
+        monkeypatch.delattr(Decoder, "_frames")
+    for _ in range(3):
+        assert decoder.feed(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "rest", "expected"),
+    [
+        (b"data: 1\ndata: 2\n\n", b"", [b"1\n2"]),
+        (b"data: 1\n\ndata: 2\n", b"\n", [b"1", b"2"]),
+        (b"data: 1\n\n\ndata: 2\n\n", b"", [b"1", b"2"]),
+        (b"data: 1\n\ndata: 2\n\nx", b"\n", [b"1", b"2"]),
+        (b"data: 1\r\n\r\n", b"", [b"1"]),
+        (b"data: 1\n\ndata: 2\r\n\r\n", b"", [b"1", b"2"]),
+        (b"data: 1\n", b"\n", [b"1"]),
+        (b"data: 1\n", b"data: 2\n\n", [b"1\n2"]),
+        (b"data: ", b"data: 2\n\n", [b"data: 2"]),
+        (b"x", b"data: 2\n\n", []),
+        (b"data:1\n\n", b"data: 2\n\n", [b"1", b"2"]),
+        (b"\r", b"\ndata: 2\n\n", [b"2"]),
+        (b"data: 1\n\r", b"\ndata: 2\n\n", [b"1", b"2"]),
+        (b"data: 1\r", b"data: 2\n\n", [b"1\n2"]),
+        (b"data: 1\rdata: 2\n\n", b"", [b"1\n2"]),
+        (b"data: 1\n\ndata: 2\rdata: 3\n\n", b"", [b"1", b"2\n3"]),
+        (b"data: 1\nd", b"ata: 2\n\n", [b"1\n2"]),
+        (b"data: \n", b"\n", []),
+        (b"data: 1\n\nevent: x\n\n", b"", [b"1"]),
+    ],
+)
+def test_any_other_data_is_read_line_by_line(
+    data: bytes, rest: bytes, expected: list[bytes]
+) -> None:
+    assert payloads(data, rest) == expected
+
+
+def test_only_one_line_feed_belongs_to_a_carriage_return() -> None:
+    assert payloads(b"data: 1\r", b"\n", b"\ndata: 2\n\n") == [b"1", b"2"]
+
+
+def test_a_byte_order_mark_counts_at_the_beginning_alone() -> None:
+    bom = b"\xef\xbb\xbf"
+    assert payloads(bom + FRAME) == [b"12"]
+    assert payloads(FRAME, bom + FRAME) == [b"12"]
+    assert payloads(FRAMES, bom + FRAME) == [b"12", b"34", b"56"]
+
+
+def test_events_are_encoded_one_after_the_other() -> None:
+    events = [OutputTextDelta(number, "msg_1", 0, 0, "a", []) for number in range(3)]
+    for count in range(4):
+        assert encode_all(events[:count]) == b"".join(map(encode_sse, events[:count]))

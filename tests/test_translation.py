@@ -225,7 +225,7 @@ def test_a_page_of_html_explains_the_failure() -> None:
 
 
 def test_a_body_over_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translator.translation, "MAX_BODY_BYTES", 10)  # type: ignore[attr-defined]
+    monkeypatch.setattr(translator.reader.body_sniffer, "MAX_BODY_BYTES", 10)  # type: ignore[attr-defined]
     given, response = replay([b"{" + b" " * 8, b" " * 8, b"}"])
     check_events(given)
     assert response.error is not None
@@ -286,6 +286,40 @@ def test_every_step_at_most_once() -> None:
     assert t.response.status == "completed"
 
 
+def test_progress_counts_deltas_with_content() -> None:
+    """Keep-alives, usage and the end are none; of a body that is one value, each read is one."""
+    t = translation()
+    assert t.progress == 0
+    grown: list[int] = []
+    for body in (
+        b": ping\n\n",
+        sse(TEXT),
+        sse(TEXT),
+        sse(TEXT, TEXT, chunk({"reasoning": "a"})),
+        sse(chunk({}, usage={"prompt_tokens": 1}, service_tier="flex")),
+        sse(chunk({}, "stop")),
+        sse(chunk({"content": "a", "reasoning": "b"})),
+    ):
+        before = t.progress
+        t.receive(body)
+        grown.append(t.progress - before)
+    assert grown == [0, 1, 1, 3, 0, 0, 2]
+    whole = translation()
+    read = [whole.receive(body) or whole.progress for body in (b"\n", b"{", b" ", b'"a"')]
+    assert read[1:] == [1, 1, 2]
+
+
+def test_nothing_is_read_behind_the_end() -> None:
+    """Not even what came with it in one read."""
+    t = translation()
+    given = t.receive(sse(TEXT, TEXT, "[DONE]", TEXT))
+    check_events(given)
+    assert t.progress == 2
+    assert kinds(given).count("output_text.delta") == 2
+    failed = translation().receive(sse(TEXT, {"error": {"message": "x"}}, TEXT, "[DONE]"))
+    assert kinds(failed)[-2:] == ["error", "failed"]
+
+
 def test_receive_and_close_begin_by_themselves() -> None:
     assert kinds(translation().receive(b""))[0] == "created"
     assert kinds(translation().close())[0] == "created"
@@ -333,6 +367,19 @@ def test_a_clock_that_went_back_does_not_go_before_the_beginning() -> None:
 def test_a_request_may_be_bytes() -> None:
     t = translation(json.dumps(REQUEST).encode())
     assert json.loads(t.chat_body)["model"] == "a-model"
+
+
+def test_a_request_may_be_parsed_before() -> None:
+    """A program that needs a field of it, to choose an upstream, decodes the body once."""
+    body = json.dumps({**REQUEST, "top_k": 3, "unknown_to_all": 1}).encode()
+    parsed = translator.parse_request(body)
+    assert parsed.request.model == "a-model"
+    assert parsed.unknown.keys() == {"top_k", "unknown_to_all"}
+    before, bytes_now = translation(parsed), translation(body)
+    assert before.chat_body == bytes_now.chat_body
+    assert before.notices == bytes_now.notices
+    with pytest.raises(translator.InvalidRequest):
+        translator.parse_request(b'{"input": 5}')
 
 
 def test_hosted_tools_can_be_refused() -> None:

@@ -31,6 +31,9 @@ Request
     name in `DIALECTS` or a `Dialect`; `Target` holds the upstream's model id and its limits,
     `Options` how the operator wants requests to be translated. It raises InvalidRequest, with the
     path of the field in `param`, and KeyError for an unknown dialect.
+    `parse_request(body)` is for a program that needs the request first, to choose an upstream: it
+    returns a `ParsedRequest`, with the request in `request`, which `Translation` takes in place of
+    the body and does not decode again.
     `t.chat_body` is the body to POST to /chat/completions, as bytes. `t.notices` lists what was
     lost, as `Notice(path, code, message)`.
     `t.request` is the parsed request; `t.wants_answer` is False for one with `generate: false`,
@@ -78,6 +81,7 @@ from . import dialects
 from .dialects import DIALECTS, Dialect
 from .reader.upstream_errors import read_upstream_error
 from .request.compact_request import CompactedResponse, CompactRequest
+from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import Target
 from .translation import Options, Translation
 from .wire.errors import (
@@ -107,6 +111,7 @@ __all__ = [
     "NotFound",
     "Notice",
     "Options",
+    "ParsedRequest",
     "RequestTooLarge",
     "Response",
     "Target",
@@ -118,6 +123,7 @@ __all__ = [
     "dialects",
     "encode_json",
     "encode_sse",
+    "parse_request",
     "read_upstream_error",
 ]
 

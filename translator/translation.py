@@ -1,8 +1,8 @@
-"""One request on its way there and back: the facade that a program imports.
+"""Facade: one Responses request and its answer, over Chat Completions.
 
 request ──► chat_body ──► upstream
-events  ◄── start, receive, close ◄── upstream's bytes      the streaming way
-Response ◄── complete ◄── upstream's whole body              the other way, through the same machine
+events  ◄── start, receive, close ◄── upstream's bytes      streaming
+Response ◄── complete ◄── upstream's whole body              at once, through the same machine
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from .common.invalid import nested_too_deeply
 from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
 from .reader import sse
+from .reader.body_sniffer import BodySniffer
 from .reader.from_chat import ChatReader
 from .reader.upstream_errors import plain_message
 from .request.compaction import SummaryReader
 from .request.echo import first_response
-from .request.parse import read_request
+from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
@@ -30,14 +31,11 @@ from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
 from .writer.stream import Phase, ResponseStream
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Largest body of one piece (JSON where a stream was asked for) that is held, in bytes."""
+_KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
+"""Request fields still needed after `forget_request()`."""
 
-
-_TOLD_LATER = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
-"""What is still asked of a request when it has been forgotten."""
-
-_SIGNS_OF_LIFE = frozenset({Usage, ServiceTier})
+_KEEP_ALIVES = frozenset({Usage, ServiceTier})
+"""Deltas without content; some upstreams send them all the time."""
 
 
 class Options(Struct, frozen=True):
@@ -61,17 +59,17 @@ _DEFAULT_OPTIONS = Options()
 class Translation:
     """One exchange.
 
-    `chat_body` goes upstream, `notices` tell what was lost. The answer comes back through
-    `receive(data)` with any pieces of the upstream's body, then `close()`; or at once through
-    `complete(body)`.
+    `chat_body` goes upstream; `notices` tell what was dropped or weakened. The answer comes back
+    through `receive(data)` with the upstream's body, cut anywhere, then `close()`; or at once
+    through `complete(body)`.
 
-    `pieces` counts what has come of the answer itself. It stands still while the upstream sends
-    nothing but signs of life: comments, blank lines, chunks that hold no text and no call.
+    `progress` counts the deltas of the answer that had content. It does not grow while the upstream
+    sends only keep-alives: comments, blank lines, chunks without text and calls.
     """
 
     def __init__(
         self,
-        request: bytes | dict[str, Any],
+        request: bytes | dict[str, Any] | ParsedRequest,
         *,
         dialect: str | Dialect = "base",
         response_id: str,
@@ -83,22 +81,22 @@ class Translation:
         earlier: Sequence[Raw] | None = None,
         judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
     ) -> None:
-        """Translate a request.
+        """Translate a request: a body, its decoded JSON, or what `parse_request` made of it.
 
         `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
         `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
-        response that the request names; without them such a request is refused. `judge` decides
-        what an error in the upstream's body is for the client. Raises InvalidRequest (with the
+        response that the request names; without them such a request is refused. `judge` maps
+        an error in the upstream's body to the client's. Raises InvalidRequest (with the
         field's path) for a request that the API does not allow or that cannot be done over Chat
         Completions, and KeyError for a dialect of an unknown name.
         """
-        body = request if isinstance(request, bytes) else msgspec.json.encode(request)
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
-        self.request, unknown = read_request(body)
+        parsed = _parsed(request)
+        self.request = parsed.request
         try:
             chat_request = write_chat_request(
-                self.request,
-                unknown,
+                parsed.request,
+                parsed.unknown,
                 dialect=self.dialect,
                 target=target,
                 forward=options.forward,
@@ -135,13 +133,10 @@ class Translation:
         )
         self._summary = SummaryReader() if chat_request.compacts else None
         self._decoder = sse.Decoder()
-        self._streams = False  # it has shown that the body is a stream, as nearly all are
-        self._blank: bytes = b""  # the body's beginning, which does not show what it is
-        self._whole_body: list[bytes] | None = None
-        self._whole_size = 0
+        self._sniffer: BodySniffer | None = BodySniffer()  # None: the body is a stream
         self._judge = judge
         self.error: UpstreamError | None = None
-        self.pieces = 0
+        self.progress = 0
         self.finished = False
         """Whether the terminal event has been produced."""
 
@@ -161,21 +156,21 @@ class Translation:
         return self._stream.produced
 
     def forget_request(self) -> None:
-        """Let go of what only another attempt would need: the body, and most of `request`.
+        """Drop what only another attempt would need: the chat body, and most of `request`.
 
-        A conversation is megabytes long, and its answer may last for minutes.
+        A conversation is megabytes long, and its answer may take minutes.
         """
         self.chat_body = b""
-        kept = {name: getattr(self.request, name) for name in _TOLD_LATER}
+        kept = {name: getattr(self.request, name) for name in _KEPT_AFTER_FORGET}
         self.request = responses.Request(**kept)
         self._tools.forget_declarations()
 
     def start(self) -> list[Event]:
-        """The first events. Called by `receive` and `close` when it was not called before."""
+        """The first events. `receive` and `close` begin with them when this was not called."""
         return self._stream.start()
 
     def heartbeat(self) -> list[Event]:
-        """An event that says no more than that work goes on; only between start and end."""
+        """A keep-alive event; none before the start and after the end."""
         return self._stream.heartbeat()
 
     def skip(self) -> list[Event]:
@@ -183,8 +178,8 @@ class Translation:
         return self.start() + self._finish(Finish("stop"))
 
     def receive(self, data: bytes) -> list[Event]:
-        """The events that the next bytes of the upstream's body make known. Cut anywhere."""
-        if not self._streams:
+        """The events of the next bytes of the upstream's body, which may be cut anywhere."""
+        if self._sniffer is not None:
             return self._receive_first(data)
         try:
             return self._read(self._decoder.feed(data))
@@ -192,17 +187,17 @@ class Translation:
             return self._end(Failure(error))
 
     def close(self, error: TranslatorError | str | None = None) -> list[Event]:
-        """The last events, now that the upstream's body is over.
+        """The last events, when the upstream's body has ended.
 
-        `error` tells why, when it broke. Ends in one terminal event; empty when that was sent.
+        `error` is the reason, when it broke. Ends in one terminal event; empty when that was sent.
         """
         if self.finished:
             return []
         events = self.start()
         if error is not None:
             return events + self._end(Failure(_upstream_error(error)))
-        if self._whole_body is not None:
-            body = b"".join(self._whole_body)
+        body = self._sniffer.value if self._sniffer is not None else None
+        if body is not None:
             events += self._read([body])
             stray = plain_message(body)
         else:
@@ -226,31 +221,20 @@ class Translation:
     def _receive_first(self, data: bytes) -> list[Event]:
         events = self.start()
         try:
-            return events + self._read(self._decoder.feed(self._begin(data)))
+            return events + self._read(self._decoder.feed(self._sniff(data)))
         except UpstreamError as error:
             return events + self._end(Failure(error))
 
-    def _begin(self, data: bytes) -> bytes:
-        """Find out whether the body is a stream, or one JSON; what the decoder gets of it."""
-        if self._whole_body is None:
-            data = self._blank + data
-            stripped = data.lstrip(b" \t\r\n\xef\xbb\xbf")
-            if not stripped:
-                self._blank = data[-8:]
-                return b""
-            self._streams = stripped[:1] not in (b"{", b"[", b"<")
-            if self._streams:
-                return data
-            self._whole_body, data = [], stripped
-        self._hold(self._whole_body, data)
-        return b""
-
-    def _hold(self, held: list[bytes], data: bytes) -> None:
-        self._whole_size += len(data)
-        self.pieces += not data.isspace()
-        if self._whole_size > MAX_BODY_BYTES:
-            raise UpstreamError(f"The upstream's answer is over {MAX_BODY_BYTES} bytes.")
-        held.append(data)
+    def _sniff(self, data: bytes) -> bytes:
+        """The data that the decoder gets, of a body that has not shown to be a stream."""
+        sniffer = self._sniffer
+        assert sniffer is not None
+        streamed = sniffer.feed(data)
+        if sniffer.streams:
+            self._sniffer = None
+        elif sniffer.holds_value:
+            self.progress += not data.isspace()
+        return streamed
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
         events: list[Event] = []
@@ -268,11 +252,11 @@ class Translation:
 
     def _write(self, deltas: list[Delta], events: list[Event]) -> None:
         if self._summary is not None:
-            self.pieces += sum(type(delta) not in _SIGNS_OF_LIFE for delta in deltas)
-            deltas = self._summary.read(deltas)  # which leaves only signs of life
+            self.progress += sum(type(delta) not in _KEEP_ALIVES for delta in deltas)
+            deltas = self._summary.read(deltas)  # which leaves only keep-alives
         for delta in deltas:
-            if type(delta) not in _SIGNS_OF_LIFE:
-                self.pieces += 1
+            if type(delta) not in _KEEP_ALIVES:
+                self.progress += 1
             events += self._stream.feed(delta)
 
     def _end(self, verdict: Verdict) -> list[Event]:
@@ -289,6 +273,12 @@ class Translation:
         events = self._stream.finish(verdict)
         self.finished = self._stream.phase is Phase.OVER
         return events
+
+
+def _parsed(request: bytes | dict[str, Any] | ParsedRequest) -> ParsedRequest:
+    if isinstance(request, ParsedRequest):
+        return request
+    return parse_request(request if isinstance(request, bytes) else msgspec.json.encode(request))
 
 
 def _returns_reasoning(request: responses.Request) -> bool:

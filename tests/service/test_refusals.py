@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from translator.reader.rejected_fields import Refused
+from translator.reader.rejected_fields import RejectedField
 from translator.service.turns.adaptive import (
     MAX_FIELDS,
     MAX_MODELS,
@@ -474,7 +474,7 @@ async def test_two_services_share_no_finding(upstream: ScriptedUpstream) -> None
 
 def test_the_memory_is_bounded_and_forgets_what_is_least_used() -> None:
     memory = LearnedFacts()
-    seed = Learned((Refused("seed"),))
+    seed = Learned((RejectedField("seed"),))
     for number in range(MAX_MODELS):
         memory.keep("up", str(number), seed)
     assert memory.recall("up", "0") == seed
@@ -487,9 +487,9 @@ def test_the_memory_is_bounded_and_forgets_what_is_least_used() -> None:
 def test_findings_add_up_within_their_bound() -> None:
     memory = LearnedFacts()
     for number in range(MAX_FIELDS + 1):
-        memory.keep("up", "m", Learned((Refused("temperature", str(number).encode()),)))
+        memory.keep("up", "m", Learned((RejectedField("temperature", str(number).encode()),)))
         memory.keep("up", "m", Learned(reasoning=number == 0))
     found = memory.recall("up", "m")
     assert len(found.refused) == MAX_FIELDS
-    assert found.refused[-1] == Refused("temperature", str(MAX_FIELDS).encode())
+    assert found.refused[-1] == RejectedField("temperature", str(MAX_FIELDS).encode())
     assert found.reasoning

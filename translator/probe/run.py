@@ -19,7 +19,7 @@ import msgspec
 
 from translator import Target, Translation
 from translator.dialects import Dialect, nearest_effort
-from translator.reader.rejected_fields import refused_fields
+from translator.reader.rejected_fields import find_rejected_fields
 from translator.service.config.settings import Server, Upstream
 from translator.service.upstreams.client import Upstreams
 
@@ -195,7 +195,7 @@ def _rejected_facts(outcome: Outcome, request: ProbeRequest, dialect: Dialect) -
     evidence = f"in an agent turn it was rejected: {quoted(outcome.text)}"
     level = nearest_effort(dialect.efforts, EFFORT) if dialect.efforts else EFFORT
     findings: list[Finding] = []
-    for one in refused_fields(outcome.text, msgspec.json.encode(request.body)):
+    for one in find_rejected_fields(outcome.text, msgspec.json.encode(request.body)):
         if one.field in dialect.efforts.get(level, {}):
             if one.value is None:
                 findings.append(EffortFieldRejected(name=one.field, evidence=evidence))

@@ -1,9 +1,10 @@
-"""What nearly every chunk is: more of what the chunk before it told, and nothing else.
+"""Fast path of the reader: typed decoders for chunks that hold one thing and nothing else.
 
-A chunk can say a dozen things, and to ask for each of them costs more than to read the one that is
-there. So the decoder asks: a payload is of such a type only when every other key that could mean
-something is missing, null or empty. Whoever reads an answer tries the type that fitted last; where
-it does not fit, the chunk is read the long way (`from_chat`), with the same result.
+Nearly every chunk only adds to the text, the reasoning or the arguments of the chunk before it. To
+test each of the dozen fields of a chunk costs more than to read the one that is set, so the decoder
+tests them: a payload fits such a type only when every other field that could matter is missing,
+null or empty. `ChatReader` tries the type that fitted last; a chunk that does not fit is read on
+the general path, with the same result.
 """
 
 from __future__ import annotations
@@ -15,62 +16,62 @@ from msgspec import Struct
 
 from translator.wire.deltas import Reasoning, Text
 
-Nothing = Literal[""] | None
-NoneOfThem = tuple[()] | None
-Some = Annotated[str, msgspec.Meta(min_length=1)]
+Empty = Literal[""] | None
+EmptyList = tuple[()] | None
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class _Silent(Struct, frozen=True, kw_only=True, gc=False):
-    """A delta that says nothing: `chat.Delta`, each field without its meaning."""
+class _EmptyDelta(Struct, frozen=True, kw_only=True, gc=False):
+    """A delta without content: `chat.Delta`, each field missing, null or empty."""
 
-    content: Nothing = None
-    reasoning_content: Nothing = None
-    reasoning: Nothing = None
-    reasoning_text: Nothing = None
-    reasoning_details: NoneOfThem = None
-    refusal: Nothing = None
-    tool_calls: NoneOfThem = None
+    content: Empty = None
+    reasoning_content: Empty = None
+    reasoning: Empty = None
+    reasoning_text: Empty = None
+    reasoning_details: EmptyList = None
+    refusal: Empty = None
+    tool_calls: EmptyList = None
     function_call: None = None
-    annotations: NoneOfThem = None
+    annotations: EmptyList = None
     extra_content: None = None
 
 
-class _OfText(_Silent, frozen=True, kw_only=True, gc=False):
-    content: Some  # type: ignore[assignment] # what is narrower there is wider here
+class _TextDelta(_EmptyDelta, frozen=True, kw_only=True, gc=False):
+    content: NonEmpty  # type: ignore[assignment] # narrower there, wider here
 
 
-class _OfReasoningContent(_Silent, frozen=True, kw_only=True, gc=False):
-    reasoning_content: Some  # type: ignore[assignment]
+class _ReasoningContentDelta(_EmptyDelta, frozen=True, kw_only=True, gc=False):
+    reasoning_content: NonEmpty  # type: ignore[assignment]
 
 
-class _OfReasoning(_Silent, frozen=True, kw_only=True, gc=False):
-    reasoning: Some  # type: ignore[assignment]
+class _ReasoningDelta(_EmptyDelta, frozen=True, kw_only=True, gc=False):
+    reasoning: NonEmpty  # type: ignore[assignment]
 
 
 class _Arguments(Struct, frozen=True, gc=False):
-    arguments: Some
-    name: Nothing = None
+    arguments: NonEmpty
+    name: Empty = None
 
 
-class _Piece(Struct, frozen=True, gc=False):
+class _CallDelta(Struct, frozen=True, gc=False):
     function: _Arguments
     index: int | None = None
-    id: Nothing = None
+    id: Empty = None
     extra_content: None = None
 
 
-class _OfArguments(_Silent, frozen=True, kw_only=True, gc=False):
-    tool_calls: tuple[_Piece]  # type: ignore[assignment]
+class _CallsDelta(_EmptyDelta, frozen=True, kw_only=True, gc=False):
+    tool_calls: tuple[_CallDelta]  # type: ignore[assignment]
 
 
-_D = TypeVar("_D", bound=_Silent)
+_D = TypeVar("_D", bound=_EmptyDelta)
 
 
 class _Choice(Struct, Generic[_D], frozen=True, gc=False):
     delta: _D
     index: Literal[0] | None = None
     message: None = None
-    finish_reason: Nothing = None
+    finish_reason: Empty = None
     logprobs: None = None
     usage: None = None
 
@@ -85,30 +86,30 @@ class _Chunk(Struct, Generic[_D], frozen=True, gc=False):
     search_results: None = None
 
 
-_read_text = msgspec.json.Decoder(_Chunk[_OfText]).decode
-_read_reasoning_content = msgspec.json.Decoder(_Chunk[_OfReasoningContent]).decode
-_read_reasoning = msgspec.json.Decoder(_Chunk[_OfReasoning]).decode
-_read_arguments = msgspec.json.Decoder(_Chunk[_OfArguments]).decode
+_decode_text = msgspec.json.Decoder(_Chunk[_TextDelta]).decode
+_decode_reasoning_content = msgspec.json.Decoder(_Chunk[_ReasoningContentDelta]).decode
+_decode_reasoning = msgspec.json.Decoder(_Chunk[_ReasoningDelta]).decode
+_decode_arguments = msgspec.json.Decoder(_Chunk[_CallsDelta]).decode
 
 
-def more_text(payload: bytes) -> Text:
-    """The text of a chunk that holds nothing else; raises one of NOT_JSON for any other."""
-    return Text(_read_text(payload).choices[0].delta.content)
+def read_text(payload: bytes) -> Text:
+    """The text of a chunk that holds only text; raises one of NOT_JSON for any other."""
+    return Text(_decode_text(payload).choices[0].delta.content)
 
 
-def more_reasoning_content(payload: bytes) -> Reasoning:
+def read_reasoning_content(payload: bytes) -> Reasoning:
     """The same for reasoning in `reasoning_content`."""
     return Reasoning(
-        _read_reasoning_content(payload).choices[0].delta.reasoning_content, "reasoning_content"
+        _decode_reasoning_content(payload).choices[0].delta.reasoning_content, "reasoning_content"
     )
 
 
-def more_reasoning(payload: bytes) -> Reasoning:
+def read_reasoning(payload: bytes) -> Reasoning:
     """The same for reasoning in `reasoning`."""
-    return Reasoning(_read_reasoning(payload).choices[0].delta.reasoning, "reasoning")
+    return Reasoning(_decode_reasoning(payload).choices[0].delta.reasoning, "reasoning")
 
 
-def more_arguments(payload: bytes) -> tuple[int | None, str]:
-    """The same for arguments of one call: its index, where the piece has one, and the text."""
-    piece = _read_arguments(payload).choices[0].delta.tool_calls[0]
-    return piece.index, piece.function.arguments
+def read_arguments(payload: bytes) -> tuple[int | None, str]:
+    """The same for arguments of one call: its index, where the delta has one, and the text."""
+    call = _decode_arguments(payload).choices[0].delta.tool_calls[0]
+    return call.index, call.function.arguments

@@ -1,9 +1,8 @@
-"""Calls that a model wrote as text, in the syntax that it was trained on.
+"""Native call parser: tool calls that a model wrote as text, in the syntax of its training.
 
-A server is supposed to parse these; when its parser misses, they arrive as text or reasoning. Where
-a dialect says so, text from the first marker on is held back. At the end of an answer without calls
-it is read as calls, if it is nothing but whole calls of tools that were declared; otherwise it is
-the text that it was.
+Servers parse these; when a server's parser misses one, it arrives as text or reasoning. Where a
+dialect asks for it, text from the first marker on is held back. At the end of an answer without
+calls it is read as calls, if it is only whole calls of declared tools; otherwise it stays text.
 
     DSML (DeepSeek)   <｜DSML｜tool_calls> { <｜DSML｜invoke name="…"> { parameter } } </…>
     DeepSeek, older   <｜tool▁calls▁begin｜> { <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{…}<…> } <…>
@@ -77,10 +76,10 @@ class NativeCall(Struct, frozen=True):
 
 
 class NativeCalls:
-    """Holds one kind of text back from the first marker on.
+    """Holds the text of one channel back from the first marker on.
 
-    `feed(text)` returns what is certain to be text. `calls()` returns the calls in what is held,
-    and nothing when it is anything else; `rest()` returns it as the text that it is.
+    `feed(text)` returns the part that is certain to be text. `calls()` returns the calls that the
+    held text consists of, or none; `rest()` returns it as text.
     """
 
     def __init__(self, declares: Callable[[str], bool]) -> None:
@@ -121,7 +120,7 @@ class NativeCalls:
 
 
 def _read(text: str) -> Iterator[NativeCall]:
-    """The calls of a text; none when something stands beside them."""
+    """The calls of a text; none when it holds anything else."""
     if section := _DSML.fullmatch(text):
         for name, body in _only(_DSML_CALL, section[2]):
             given = {
@@ -147,7 +146,7 @@ def _read(text: str) -> Iterator[NativeCall]:
 
 
 def _tagged(body: str) -> Iterator[NativeCall]:
-    """What GLM and the two kinds of Qwen put between the same tags."""
+    """The syntaxes of GLM and of both kinds of Qwen, which use the same tags."""
     if coder := _CODER.fullmatch(body):
         given = {key: _json(value) for key, value in _CODER_ARGUMENT.findall(coder[2])}
         yield NativeCall(coder[1], _encoded(given))
@@ -164,7 +163,7 @@ def _tagged(body: str) -> Iterator[NativeCall]:
 
 
 def _chat_calls(value: object) -> Iterator[NativeCall]:
-    """Calls in the form that chat gives them, which some models write out."""
+    """Calls in the form of Chat Completions, which some models write out."""
     for call in objects_in((as_object(value) or {}).get("tool_calls")):
         function = as_object(call.get("function")) or {}
         name, arguments = as_string(function.get("name")), function.get("arguments")

@@ -1,13 +1,13 @@
-"""What an upstream does not take, read from the words with which it refuses.
+"""Rejected fields: the fields of a chat request that an error text of the upstream names.
 
 Strict upstreams answer 400 or 422 and name a field that they do not know, or whose value they do
-not take. Where that field may go, the request is worth a second attempt without it; this module
-reads the name and takes the field out. It decides nothing about sending.
+not accept. If the request makes sense without that field, a second attempt is worth it; this module
+finds the name and removes the field. It sends nothing.
 
-    text, chat body ── refused_fields ──► refused ── without ──► chat body, what was in it
+    error text, body ── find_rejected_fields ──► fields ── without ──► body, removed fields
 
-A field may go when an answer without it is still an answer to the question. What was said, the
-tools, the form of the answer, and its limit stay; a limit may only change its name.
+A field may be removed when the answer is still an answer to the question. The messages, the tools,
+the form of the answer, and its limit stay; a limit may only change its name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PATHS = {
     "stream_options": None,
     "parallel_tool_calls": None,
     "tool_choice": None,
-    # how much is thought, by all its names
+    # the reasoning effort, by all its names
     "reasoning_effort": "reasoning.effort",
     "reasoning": "reasoning.effort",
     "thinking": "reasoning.effort",
@@ -54,7 +54,7 @@ _PATHS = {
     "repetition_penalty": "repetition_penalty",
     "logprobs": "top_logprobs",
     "top_logprobs": "top_logprobs",
-    # who asks, and at what service
+    # the caller, and its tier of service
     "user": "user",
     "safety_identifier": "safety_identifier",
     "prompt_cache_key": "prompt_cache_key",
@@ -62,14 +62,14 @@ _PATHS = {
     "verbosity": "text.verbosity",
     "metadata": "metadata",
 }
-"""Chat fields that may go, with the field of the Responses request whose loss that is."""
+"""Chat fields that may be removed, each with the Responses field that is lost with it."""
 
 _OTHER_NAME = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",
 }
 _GO_TOGETHER = {"logprobs": ("top_logprobs",), "enable_thinking": ("thinking_budget",)}
-"""Fields that are refused in their turn when another one is missing."""
+"""Fields that are rejected in their turn when another one is missing."""
 
 _FIELD_TEXTS = tuple(
     re.compile(pattern, re.MULTILINE)
@@ -93,7 +93,7 @@ _FIELD_TEXTS = tuple(
         r"\b([a-z]+(?:_[a-z]+)+) is not (?:supported|permitted|allowed)",
     )
 )
-"""Words that refuse a field, whatever its value."""
+"""Wordings that reject a field with any value."""
 
 _VALUE_TEXTS = tuple(
     re.compile(pattern, re.MULTILINE)
@@ -109,7 +109,7 @@ _VALUE_TEXTS = tuple(
         r"^([\w.]+)\n *Input should be '",  # Cerebras, pydantic
     )
 )
-"""Words that refuse a field's value and may take another one."""
+"""Wordings that reject a field's value, and may accept another."""
 
 _REASONING_TEXT = re.compile(
     r"reasoning_(?:content|text)`? in the thinking mode must be passed back"  # DeepSeek
@@ -124,17 +124,17 @@ REASONING_REQUIRED: Mapping[str, Any] = {
     "reasoning_details": False,
     "reasoning_not_beside_text_and_calls": False,
 }
-"""Facts of a dialect whose upstream refuses an assistant message without `reasoning_content`."""
+"""Facts of a dialect whose upstream rejects an assistant message without `reasoning_content`."""
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _CAPITAL = re.compile(r"[A-Z]")
 
 
-class Refused(Struct, frozen=True):
-    """A chat field that an upstream does not take.
+class RejectedField(Struct, frozen=True):
+    """A chat field that an upstream does not accept.
 
-    `value` is the JSON of the only value that it refused; None: it does not know the field.
-    `instead` is the name under which it takes the field.
+    `value` is the JSON of the one value that it rejected; None: it does not know the field.
+    `instead` is the name under which it accepts the field.
     """
 
     field: str
@@ -143,39 +143,39 @@ class Refused(Struct, frozen=True):
 
     @property
     def loses(self) -> bool:
-        """Whether something that the client asked for is lost with it."""
+        """Whether the client loses something that it asked for."""
         return self.instead is None and _PATHS[self.field] is not None
 
     def notice(self) -> Notice:
-        """What to tell the client; only where something is lost."""
+        """The notice for the client, where something is lost."""
         what = f"'{self.field}'" if self.value is None else f"this value of '{self.field}'"
         path = _PATHS[self.field] or self.field
         return Notice(path, "refused_upstream", f"The upstream does not take {what}.")
 
 
-def refused_fields(text: str, body: bytes) -> list[Refused]:
-    """The fields of a chat request that an error text names as refused, and that may go."""
+def find_rejected_fields(text: str, body: bytes) -> list[RejectedField]:
+    """The fields of a chat request that an error text rejects, and that may be removed."""
     text = text[:MAX_TEXT_CHARACTERS].replace('\\"', '"')  # an error inside the text of an error
     sent = msgspec.json.decode(body, type=dict[str, Raw])
-    found: dict[str, Refused] = {}
+    found: dict[str, RejectedField] = {}
     for name in _named(_FIELD_TEXTS, text, sent):
         instead = _OTHER_NAME.get(name)
         if instead is not None and re.search(rf"\b{instead}\b", text):
-            found[name] = Refused(name, instead=instead)
+            found[name] = RejectedField(name, instead=instead)
         elif name in _PATHS:
             for field in (name, *_GO_TOGETHER.get(name, ())):
                 if field in sent:
-                    found[field] = Refused(field)
+                    found[field] = RejectedField(field)
     for name in _named(_VALUE_TEXTS, text, sent):
         if name in _PATHS:
-            found.setdefault(name, Refused(name, bytes(sent[name])))
+            found.setdefault(name, RejectedField(name, bytes(sent[name])))
     return list(found.values())
 
 
 def _named(
     patterns: Iterable[re.Pattern[str]], text: str, sent: Mapping[str, Raw]
 ) -> Iterator[str]:
-    """Names of sent fields in the places where a refusal has them."""
+    """Names of sent fields, found by the patterns of error texts."""
     for pattern in patterns:
         for match in pattern.finditer(text):
             for path in match[1].split(", "):
@@ -189,8 +189,8 @@ def _snake(capital: re.Match[str]) -> str:
     return f"_{capital[0].lower()}"
 
 
-def without(body: bytes, refused: Iterable[Refused]) -> tuple[bytes, list[Refused]]:
-    """A chat request without what is refused, and which of it was there.
+def without(body: bytes, refused: Iterable[RejectedField]) -> tuple[bytes, list[RejectedField]]:
+    """A chat request without the rejected fields, and those of them that it had.
 
     All other fields keep their bytes and their order.
     """
@@ -211,5 +211,5 @@ def without(body: bytes, refused: Iterable[Refused]) -> tuple[bytes, list[Refuse
 
 
 def wants_reasoning(text: str) -> bool:
-    """Whether an error text says that reasoning of earlier turns is missing."""
+    """Whether an error text asks for the reasoning of earlier turns."""
     return _REASONING_TEXT.search(text[:MAX_TEXT_CHARACTERS]) is not None

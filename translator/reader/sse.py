@@ -1,13 +1,12 @@
-"""Server-sent events of an upstream: bytes to payloads.
+"""SSE decoder: an upstream's body, cut anywhere by the network, to the payloads of its events.
 
-The decoder takes the body in whatever pieces the network cut it and yields the payload of each
-event as soon as it is whole. It accepts what upstreams really send: LF, CRLF and CR line ends (but
-never U+2028, which is legal inside JSON), a byte order mark, comments anywhere, `data:` with and
-without a space, indented lines, a last event without its blank line. Event names are not looked
-at: upstreams that use them repeat the fact in the payload.
+It accepts the forms that upstreams send: LF, CRLF and CR line ends (but never U+2028, which is
+legal inside JSON), a byte order mark, comments anywhere, `data:` with and without a space, indented
+lines, a last event without its blank line. Event names are ignored: upstreams that use them repeat
+the fact in the payload.
 
-A line that belongs to no event (a proxy's plain-text error, a page of HTML) is kept as `stray`:
-it tells why a stream broke off.
+A line that belongs to no event (a proxy's plain-text error, a page of HTML) is kept as `stray`: it
+explains why a stream broke off.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ _FIELDS_WITHOUT_PAYLOAD = (b"event", b"id", b"retry")
 
 
 class Decoder:
-    """Cuts an upstream's body into payloads.
+    """Decodes the body of one answer.
 
-    `feed(data)` returns the payloads that became whole; `end()` the one that the body's end made
-    whole. Both raise UpstreamError when an event is over `max_event_bytes`.
+    `feed(data)` returns the payloads that are whole now; `end()` the one that the end of the body
+    makes whole. Both raise UpstreamError when an event is over `max_event_bytes`.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
-        self._line: list[bytes] = []  # pieces of a line whose end has not come
+        self._line: list[bytes] = []  # parts of a line whose end has not come
         self._payload: list[bytes] = []  # data lines of an event whose blank line has not come
         self._held = 0  # bytes in both
         self._after_cr = False
@@ -44,11 +43,11 @@ class Decoder:
 
     @property
     def stray(self) -> str:
-        """Text that came outside of any event, shortened; empty when there was none."""
+        """Text outside of any event, shortened; empty without any."""
         return b"\n".join(self._stray).decode("utf-8", "replace").strip()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next piece of the body."""
+        """The payloads of the events that end in the next part of the body."""
         if self._after_cr and data[:1] == b"\n":
             data = data[1:]  # the second half of a CRLF that the network cut in two
             self._after_cr = False
@@ -70,29 +69,29 @@ class Decoder:
             self._held = sum(map(len, self._payload))
         payloads: list[bytes] = []
         for line in lines:
-            self._take(line, payloads)
+            self._read_line(line, payloads)
         if rest is not None:
             self._line.append(rest)
             self._hold(len(rest))
         return payloads
 
     def _frames(self, data: bytes) -> list[bytes]:
-        """The payloads of a read that is whole frames of one line each; empty for any other."""
+        """The payloads of data that is whole frames of one line each; empty for any other."""
         frames = data[6:-2].split(b"\n\ndata: ")
         if not data.endswith(b"\n\n") or data.count(_LF) != 2 * len(frames) or b"" in frames:
             return []
         return frames if len(data) <= self._max else []
 
     def end(self) -> list[bytes]:
-        """The body is over: what is held counts as finished."""
+        """The payload of an event that ends with the body."""
         payloads: list[bytes] = []
         if self._line:
-            self._take(b"".join(self._line), payloads)
+            self._read_line(b"".join(self._line), payloads)
             self._line.clear()
-        self._take(b"", payloads)
+        self._read_line(b"", payloads)
         return payloads
 
-    def _take(self, line: bytes, payloads: list[bytes]) -> None:
+    def _read_line(self, line: bytes, payloads: list[bytes]) -> None:
         if not line:
             if self._payload:
                 payloads.append(
@@ -114,7 +113,7 @@ class Decoder:
             self._hold(len(value))
 
     def _odd_line(self, line: bytes) -> bytes:
-        """The `data:` line that a line stands for; empty when it stands for none."""
+        """The `data:` line that an odd line means; empty for any other."""
         line = line.lstrip()  # " data: {…}" has been seen
         if line.startswith(b"data:") or not line:
             return line

@@ -1,19 +1,20 @@
-"""What an upstream means by an error, whatever it looks like.
+"""Error mapping: an upstream's error, of any shape, becomes an UpstreamError for the client.
 
 There are some thirty shapes of error body in the wild: OpenAI's envelope, strings, arrays, FastAPI
 details, numbers for codes, HTML pages, empty bodies, errors inside a 200. This module finds the
-sentence in them and decides three things that clients act on: the HTTP status, the code, and
-whether trying again is of use. The wordings are listed, with their upstreams, in the table of each
-rule; the tests hold a sample of each.
+message in them (`error_in`) and decides, by one table of rules (`_RULES`), on three things that
+clients act on: the HTTP status, the code, and whether a retry can help. Codes and wordings are
+listed with their upstreams; the tests hold a sample of each.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import (
@@ -126,8 +127,8 @@ def read_upstream_error(
     """The error that an upstream answered with `status` (HTTP) and `body` (bytes, any shape).
 
     `retry_after` is the value of its Retry-After header. `silent_overflow`: an empty 400 or 413
-    means that the context is too long (`Dialect.overflows_silently`). Credentials are not judged
-    here: a 401 or 403 keeps its status, and the caller decides whose key it was.
+    means that the context is too long (`Dialect.overflows_silently`). A 401 or 403 keeps
+    its status: the caller knows whose key it was.
     """
     payload = body.strip()
     if silent_overflow and not payload and status in (400, 413):
@@ -153,8 +154,8 @@ def read_error_object(decoded: object) -> UpstreamError | None:
     return _classified(found, found.status or _STATUS_BY_CODE.get(found.code.lower()) or 502, None)
 
 
-class _Found(msgspec.Struct, frozen=True):
-    """An error as it was found: texts without judgement; a missing one is empty."""
+class _Found(Struct, frozen=True):
+    """An error as the upstream gave it; a missing text is empty."""
 
     message: str
     code: str = ""
@@ -164,7 +165,7 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 def error_in(decoded: object) -> _Found | None:
-    """Look for an error in a decoded JSON value, in all the places where upstreams put it."""
+    """The error in a decoded JSON value, in any of the places where upstreams put it."""
     entries = as_list(decoded)
     body = as_object(entries[0] if entries else decoded)
     if body is None:
@@ -180,7 +181,7 @@ def error_in(decoded: object) -> _Found | None:
         return _Found(text, _word(body.get("code")), _word(body.get("error_type")))
     status = as_object(body.get("base_resp")) or {}
     code = as_integer(status.get("status_code"))
-    if code:  # MiniMax; 0 is its word for success
+    if code:  # MiniMax; 0 means success
         text = _sentence(status.get("status_msg")) or f"The upstream answered status {code}."
         return _Found(text, str(code))
     if isinstance(body.get("choices"), list):
@@ -209,7 +210,7 @@ def _from_object(error: dict[str, Any], around: dict[str, Any]) -> _Found:
     )
     raw = as_string((as_object(error.get("metadata")) or {}).get("raw"))
     if raw:
-        message = f"{message}: {raw}"  # OpenRouter: what the routed upstream said
+        message = f"{message}: {raw}"  # OpenRouter: the routed upstream's words
     if code == str(status):
         code = ""
     return _Found(message, code, _word(error.get("type")), status, _word(error.get("param")))
@@ -218,67 +219,146 @@ def _from_object(error: dict[str, Any], around: dict[str, Any]) -> _Found:
 _STATUS_KEYS = ("http_code", "status_code", "http_status_code", "status", "code")
 
 
+class _Facts(Struct, frozen=True):
+    """What the rules test: an error's text, its lower-case code and type, and its HTTP status.
+
+    `status` is 503 where a code means overload, whatever the upstream `answered`.
+    """
+
+    text: str
+    names: frozenset[str]
+    code: str
+    param: str
+    answered: int
+    status: int
+    retry_after: str | None
+
+    @property
+    def delay(self) -> dict[str, str]:
+        """The header with which the client waits as long as the upstream asks."""
+        return {"retry-after": self.retry_after} if self.retry_after else {}
+
+
+def _is_quota(facts: _Facts) -> bool:
+    return (
+        facts.answered == 402
+        or bool(facts.names & _QUOTA_CODES)
+        or (facts.answered in (403, 429) and _matches(_QUOTA_TEXT, facts))
+    )
+
+
+def _is_rate_limit(facts: _Facts) -> bool:
+    return facts.status == 429 or (facts.status == 413 and _matches(_RATE_TEXT, facts))
+
+
+def _is_context(facts: _Facts) -> bool:
+    return bool(facts.names & _CONTEXT_CODES) or (
+        facts.status in (400, 413, 422, 500, 502)
+        and _matches(_CONTEXT_TEXT, facts)
+        and not _matches(_RATE_TEXT, facts)
+    )
+
+
+def _is_overload(facts: _Facts) -> bool:
+    return facts.status in (503, 529) or (facts.status >= 500 and _matches(_OVERLOAD_TEXT, facts))
+
+
+def _names_model(facts: _Facts) -> bool:
+    return bool(facts.names & _MODEL_CODES) or "model" in facts.text.lower()
+
+
+def _matches(words: re.Pattern[str], facts: _Facts) -> bool:
+    return words.search(facts.text) is not None
+
+
+def _quota(facts: _Facts) -> UpstreamError:
+    kind, stop = "insufficient_quota", {"x-should-retry": "false"}
+    return UpstreamError(facts.text, status=429, code=kind, type=kind, headers=stop)
+
+
+def _rate_limit(facts: _Facts) -> UpstreamError:
+    return UpstreamError(
+        _with_delay(facts.text, facts.retry_after),
+        status=429,
+        code="rate_limit_exceeded",
+        type="rate_limit_error",
+        headers=facts.delay,
+    )
+
+
+def _overload(facts: _Facts) -> UpstreamError:
+    return UpstreamError(
+        facts.text,
+        status=503,
+        code="server_is_overloaded",
+        type="service_unavailable_error",
+        headers=facts.delay,
+    )
+
+
+def _timeout(facts: _Facts) -> UpstreamError:
+    return UpstreamError(facts.text, status=504, code="upstream_timeout")
+
+
+def _other_refusal(facts: _Facts) -> UpstreamError:
+    status = facts.status if facts.status in (409, 413) else 400
+    return _refusal(facts.text, status, facts.code or None)
+
+
+def _fault(facts: _Facts) -> UpstreamError:
+    status = 500 if facts.status == 500 else 502
+    return UpstreamError(facts.text, status=status, headers=facts.delay)
+
+
+def _refused_as(
+    status: int, code: str | None, *, with_param: bool = False
+) -> Callable[[_Facts], UpstreamError]:
+    def refusal(facts: _Facts) -> UpstreamError:
+        return _refusal(facts.text, status, code, (facts.param or None) if with_param else None)
+
+    return refusal
+
+
+_RULES: Sequence[tuple[Callable[[_Facts], bool], Callable[[_Facts], UpstreamError]]] = (
+    (_is_quota, _quota),
+    (_is_rate_limit, _rate_limit),
+    (_is_context, _refused_as(400, "context_length_exceeded")),
+    (
+        lambda facts: bool(facts.names & _CONTENT_CODES),
+        _refused_as(400, "content_filter", with_param=True),
+    ),
+    (lambda facts: facts.status == 401, _refused_as(401, "invalid_api_key")),
+    (lambda facts: facts.status == 403, _refused_as(403, None)),
+    (
+        lambda facts: facts.status == 404 and _names_model(facts),
+        _refused_as(404, "model_not_found"),
+    ),
+    (lambda facts: facts.status == 404, _refused_as(404, None)),
+    (_is_overload, _overload),
+    (lambda facts: facts.status in (408, 504, 524), _timeout),
+    (lambda facts: 400 <= facts.status < 500, _other_refusal),
+    (lambda facts: True, _fault),
+)
+"""What an error means to the client: the first rule that holds decides."""
+
+
 def _classified(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
-    error = _meant(found, status, retry_after)
+    text = replace_lone_surrogates(found.message.strip())
+    if len(text) > MAX_MESSAGE_CHARACTERS:
+        text = text[:MAX_MESSAGE_CHARACTERS] + "…"
+    names = frozenset({found.code.lower(), found.type.lower()})
+    facts = _Facts(
+        text=text,
+        names=names,
+        code=found.code,
+        param=found.param,
+        answered=status,
+        status=503 if names & _OVERLOAD_CODES else status,
+        retry_after=retry_after,
+    )
+    error = next(meaning(facts) for holds, meaning in _RULES if holds(facts))
     error.text = found.message
     return error
-
-
-def _meant(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
-    message = replace_lone_surrogates(found.message.strip())
-    if len(message) > MAX_MESSAGE_CHARACTERS:
-        message = message[:MAX_MESSAGE_CHARACTERS] + "…"
-    names = {found.code.lower(), found.type.lower()}
-    headers = {"retry-after": retry_after} if retry_after else {}
-    if (
-        status == 402
-        or names & _QUOTA_CODES
-        or (status in (403, 429) and _QUOTA_TEXT.search(message))
-    ):
-        return UpstreamError(
-            message,
-            status=429,
-            code="insufficient_quota",
-            type="insufficient_quota",
-            headers={"x-should-retry": "false"},
-        )
-    if names & _OVERLOAD_CODES:
-        status = 503
-    if status == 429 or (status == 413 and _RATE_TEXT.search(message)):
-        return UpstreamError(
-            _with_delay(message, retry_after),
-            status=429,
-            code="rate_limit_exceeded",
-            type="rate_limit_error",
-            headers=headers,
-        )
-    if names & _CONTEXT_CODES or (
-        status in (400, 413, 422, 500, 502)
-        and _CONTEXT_TEXT.search(message)
-        and not _RATE_TEXT.search(message)
-    ):
-        return _refusal(message, 400, "context_length_exceeded")
-    if names & _CONTENT_CODES:
-        return _refusal(message, 400, "content_filter", param=found.param or None)
-    if status in (401, 403):
-        return _refusal(message, status, "invalid_api_key" if status == 401 else None)
-    if status == 404:
-        named = names & _MODEL_CODES or "model" in message.lower()
-        return _refusal(message, 404, "model_not_found" if named else None)
-    if status in (503, 529) or (status >= 500 and _OVERLOAD_TEXT.search(message)):
-        return UpstreamError(
-            message,
-            status=503,
-            code="server_is_overloaded",
-            type="service_unavailable_error",
-            headers=headers,
-        )
-    if status in (408, 504, 524):
-        return UpstreamError(message, status=504, code="upstream_timeout")
-    if 400 <= status < 500:
-        same = status if status in (409, 413) else 400
-        return _refusal(message, same, found.code or None)
-    return UpstreamError(message, status=500 if status == 500 else 502, headers=headers)
 
 
 def _refusal(

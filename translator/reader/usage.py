@@ -1,7 +1,7 @@
-"""What an answer cost, from any of the forms in which upstreams count it.
+"""Usage of an answer, from any of the forms in which upstreams count tokens.
 
 Some count a part of the tokens beside the others instead of among them: reasoning beside the
-completion, cached tokens beside the prompt. Where the total gives that away it needs no fact.
+completion, cached tokens beside the prompt. Where the total shows that, no dialect has to say it.
 """
 
 from __future__ import annotations

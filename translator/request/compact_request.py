@@ -24,7 +24,7 @@ from translator.wire.json_values import is_null, is_string
 from translator.wire.notices import Notice
 
 from .compaction import head_of, kept_items
-from .parse import read_request
+from .parse import parse_request
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 _NO_USAGE = responses.Usage(
@@ -51,7 +51,7 @@ class CompactRequest:
 
     def __init__(self, body: bytes) -> None:
         """Raises InvalidRequest for a body that is not a request, or that names no model."""
-        request, _ = read_request(body)
+        request = parse_request(body).request
         if not request.model:
             raise missing_parameter("model")
         source = request.input or []

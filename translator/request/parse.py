@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from translator.common.invalid import at_path, invalid_from, refuse_invalid_utf8
 from translator.wire import responses
@@ -11,11 +11,21 @@ from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON, is_object, on_one_line
 
 
-def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
-    """The request in a body, and the raw values of fields beyond the Responses API, by name.
+class ParsedRequest(Struct, frozen=True):
+    """A decoded and checked request body.
 
-    Raw values hold no line break: they go into SSE frames. Raises InvalidRequest with OpenAI's
-    codes and the path of the faulty field.
+    `unknown` are the raw values of its fields beyond the Responses API, by name. Raw values hold no
+    line break: they go into SSE frames.
+    """
+
+    request: responses.Request
+    unknown: dict[str, Raw]
+
+
+def parse_request(body: bytes) -> ParsedRequest:
+    """Decode a request body.
+
+    Raises InvalidRequest with OpenAI's codes and the path of the faulty field.
     """
     refuse_invalid_utf8(body)
     try:
@@ -30,7 +40,7 @@ def read_request(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
             ),
             "text.format",
         )
-    return request, unknown
+    return ParsedRequest(request, unknown)
 
 
 def _decoded(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:

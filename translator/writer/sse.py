@@ -1,4 +1,4 @@
-"""Server-sent events for the client: events to frames.
+"""SSE encoder: events to frames.
 
 stream = { frame }, "data: [DONE]" ;
 frame  = "event: ", type, "data: ", JSON on one line, blank line ;
@@ -25,7 +25,7 @@ def encode(event: Event) -> bytes:
 
 
 def encode_all(events: Sequence[Event]) -> bytes:
-    """Events as they follow each other; nearly always it is one."""
+    """Events as frames, one after the other; nearly always it is one."""
     if len(events) == 1:
         [event] = events
         return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
@@ -36,4 +36,4 @@ _BEFORE = {
     kind: b"event: %b\ndata: " % str(kind.__struct_config__.tag).encode()
     for kind in get_args(Event)
 }
-"""What stands before the JSON of each kind of event."""
+"""The bytes before the JSON of each type of event."""

@@ -22,8 +22,8 @@ from msgspec.structs import replace
 from translator import Dialect, Notice, Target, Translation, UpstreamError
 from translator.reader.rejected_fields import (
     REASONING_REQUIRED,
-    Refused,
-    refused_fields,
+    RejectedField,
+    find_rejected_fields,
     wants_reasoning,
     without,
 )
@@ -43,11 +43,11 @@ MAX_FIELDS = 64
 class Learned(Struct, frozen=True):
     """Facts learned of one model of an upstream."""
 
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RejectedField, ...] = ()
     reasoning: bool = False
     """It rejects an assistant message without reasoning."""
 
-    def and_refused(self, more: Iterable[Refused]) -> Learned:
+    def and_refused(self, more: Iterable[RejectedField]) -> Learned:
         return replace(self, refused=tuple(dict.fromkeys((*self.refused, *more)))[-MAX_FIELDS:])
 
 
@@ -169,7 +169,7 @@ class AdaptiveRequest:
             return "reasoning", Learned(reasoning=True)
         if error.status_hint != 400:
             return None, NOTHING_LEARNED
-        refused = tuple(refused_fields(text, self.attempt.body))
+        refused = tuple(find_rejected_fields(text, self.attempt.body))
         return ("field", Learned(refused)) if refused else (None, NOTHING_LEARNED)
 
     def _with(self, found: Learned) -> Learned:
@@ -221,7 +221,7 @@ class AdaptiveRequest:
         )
 
 
-def _in_words(refused: Refused) -> str:
+def _in_words(refused: RejectedField) -> str:
     """A rejected field for the log, without what the client sent."""
     if refused.instead is not None:
         return f"it takes {refused.field} as {refused.instead}"

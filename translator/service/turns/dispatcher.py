@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 import msgspec
 from msgspec import Raw
 
-from translator.request.parse import read_request
+from translator.request.parse import parse_request
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
 from translator.service.base.errors import Overloaded
@@ -119,5 +119,5 @@ def _head_of(body: bytes) -> _Head:
     try:
         return _read_head(body)
     except NOT_JSON:
-        read_request(body)  # raises, and says what is wrong
+        parse_request(body)  # raises, and says what is wrong
         return _Head()

@@ -14,13 +14,13 @@ class ProgressTimeout:
     def __init__(self, translation: Translation, limit_s: float, now: float) -> None:
         self._translation = translation
         self._limit_s = limit_s
-        self._pieces = translation.pieces
+        self._progress = translation.progress
         self._since = now
 
     def check(self, now: float) -> None:
         """Call it after each chunk, with the time in seconds; raises UpstreamTimeout."""
-        if self._translation.pieces != self._pieces:
-            self._pieces = self._translation.pieces
+        if self._translation.progress != self._progress:
+            self._progress = self._translation.progress
             self._since = now
         elif now - self._since > self._limit_s:
             raise no_progress()

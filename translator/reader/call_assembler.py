@@ -1,12 +1,13 @@
-"""Which call a piece belongs to. Upstreams disagree on every key that could tell.
+"""Call assembler: assigns the deltas of tool calls to the calls of an answer.
 
-`index` may be missing, always 0, or begin anywhere; ids may be missing, empty, repeated on every
-chunk, or shared by two calls; names may come late, in pieces, again and again. The rules, in order:
+Upstreams disagree on every key of a delta. `index` may be missing, always 0, or begin anywhere; ids
+may be missing, empty, repeated on every chunk, or shared by two calls; names may come late, in
+parts, again and again. The rules, in order:
 
-    1. A piece with an index belongs to the call of that index, unless a new id and a name say that
+    1. A delta with an index belongs to the call of that index, unless a new id and a name show that
        another call begins (servers that always send index 0).
-    2. Without an index: the position counts when several pieces come together; else the id; else
-       the last call, unless that is whole and a name says that another begins.
+    2. Without an index: the position counts when several deltas come together; else the id; else
+       the last call, unless that is whole and a name shows that another begins.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from translator.wire.json_values import present, replace_lone_surrogates
 
 
 class _Call:
+    """One call, as far as it has come."""
+
     def __init__(self, key: int) -> None:
         self.key = key
         self.id = ""
@@ -32,15 +35,15 @@ class _Call:
 
     @property
     def whole(self) -> bool:
-        """Its arguments are a whole JSON value; each piece is looked at once."""
+        """Its arguments are a whole JSON value; each delta is scanned once."""
         while self._scanned < len(self.arguments):
             self._extent.feed(self.arguments[self._scanned])
             self._scanned += 1
         return self._extent.whole
 
 
-class ToolCallPieces:
-    """Assigns the pieces of one answer to its calls."""
+class CallAssembler:
+    """The calls of one answer, as far as they have come."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
@@ -58,40 +61,42 @@ class ToolCallPieces:
 
     @property
     def nameless(self) -> bool:
-        """A call has arguments, and nothing says which function they are for."""
+        """A call has arguments, and no function name has come for them."""
         return any(call.arguments and not call.name for call in self._calls)
 
-    def read(self, pieces: list[chat.ToolCallDelta]) -> list[ToolCall | CallExtra]:
-        """The pieces of one chunk as deltas; `key` numbers the calls from 0."""
-        several = len(pieces) > 1
+    def read(self, deltas: list[chat.ToolCallDelta]) -> list[ToolCall | CallExtra]:
+        """The calls in one chunk as deltas of ours; `key` numbers the calls from 0."""
+        several = len(deltas) > 1
         read: list[ToolCall | CallExtra] = []
-        for position, piece in enumerate(pieces):
-            function = piece.function or chat.FunctionDelta()
-            name = replace_lone_surrogates(function.name or "")
-            identity = replace_lone_surrogates(piece.id or "")
-            index = piece.index
+        for position, delta in enumerate(deltas):
+            function = delta.function or chat.FunctionDelta()
+            name, identity = (
+                replace_lone_surrogates(function.name or ""),
+                replace_lone_surrogates(delta.id or ""),
+            )
+            index = delta.index
             if index is None and several:
                 index = position
-            call = self._belongs_to(index, identity, name)
+            call = self._call_for(index, identity, name)
             if not call.id:
                 call.id = identity
             self._name(call, name, identity)
-            read.append(_goes_on(call, _arguments_text(function.arguments)))
-            if present(piece.extra_content):
-                read.append(CallExtra(call.key, piece.extra_content))
+            read.append(_append(call, _arguments_text(function.arguments)))
+            if present(delta.extra_content):
+                read.append(CallExtra(call.key, delta.extra_content))
         return read
 
-    def more(self, index: int | None, arguments: str) -> ToolCall | None:
-        """A piece that is nothing but arguments; None when its call is not known yet."""
+    def append_arguments(self, index: int | None, arguments: str) -> ToolCall | None:
+        """The fast path: a delta of nothing but arguments; None when its call is not known yet."""
         if index is None:
             call = self._calls[-1]
         elif index in self._by_index:
             call = self._by_index[index]
         else:
             return None
-        return _goes_on(call, arguments)
+        return _append(call, arguments)
 
-    def _belongs_to(self, index: int | None, identity: str, name: str) -> _Call:
+    def _call_for(self, index: int | None, identity: str, name: str) -> _Call:
         if index is not None:
             call = self._by_index.get(index)
             begins = call is None or (name and identity and call.id not in ("", identity))
@@ -112,7 +117,7 @@ class ToolCallPieces:
 
     @staticmethod
     def _name(call: _Call, name: str, identity: str) -> None:
-        """A name comes once, or whole on every chunk, or (without an id) in pieces."""
+        """A name comes once, or whole on every chunk, or (without an id) in parts."""
         if not name or name == call.name:
             return
         if not call.name:
@@ -121,8 +126,8 @@ class ToolCallPieces:
             call.name += name
 
 
-def _goes_on(call: _Call, arguments: str) -> ToolCall:
-    if _repeats(call, arguments):
+def _append(call: _Call, arguments: str) -> ToolCall:
+    if _is_repeat(call, arguments):
         arguments = ""
     if arguments:
         call.arguments.append(arguments)
@@ -138,7 +143,7 @@ def _arguments_text(arguments: str | dict[str, Any] | None) -> str:
     return replace_lone_surrogates(json.dumps(arguments, ensure_ascii=False, separators=(",", ":")))
 
 
-def _repeats(call: _Call, arguments: str) -> bool:
+def _is_repeat(call: _Call, arguments: str) -> bool:
     """Some servers send a whole call again with the finish reason."""
     return (
         len(arguments) == call.size > 1

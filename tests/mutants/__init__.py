@@ -1,0 +1,1 @@
+"""Mutation testing of the fast paths: `python -m tests.mutants`, or `make mutants`."""

@@ -120,7 +120,7 @@ def _without_direct_writer() -> None:
 
 
 def _with_a_timer_for_each_wait() -> None:
-    owner, _ = found("service.base.reusable_timeout:Patience.__exit__")
+    owner, _ = found("service.base.reusable_timeout:ReusableTimeout.__exit__")
     usual_exit = owner.__exit__
 
     def leave(self: Any, *error: Any) -> None:
@@ -151,12 +151,17 @@ def _with_resume_of_aiohttp() -> None:
     delattr(owner, name)
 
 
+def _with_chunk_boundaries() -> None:
+    owner, name = found("service.upstreams.connection:ReceiveBuffer.begin_http_chunk_receiving")
+    delattr(owner, name)
+    delattr(owner, "end_http_chunk_receiving")
+
+
 def _without_freeze() -> None:
     gc.freeze = lambda: None
 
 
 _UPSTREAMS = "translator/service/upstreams"
-_GIVE = "service.upstreams.connection:Connection.give"
 
 VARIANTS = (
     Variant(
@@ -164,60 +169,15 @@ VARIANTS = (
         without="a task reads each chunk from aiohttp's StreamReader",
         claim=f"{_UPSTREAMS}/connection.py",
         switch_off=rewritten(
-            "service.upstreams.body:_Network.__init__",
-            ("self._connection = content.connection", "self._connection = None"),
+            "service.upstreams.body:ConnectionBody.read",
+            ("if sink is not None and self._connection is not None:", "if False:"),
         ),
     ),
     Variant(
-        name="step over the parser",
-        without="aiohttp's parser sees each chunk",
+        name="no chunk boundaries",
+        without="aiohttp's StreamReader notes where each chunk ends",
         claim=f"{_UPSTREAMS}/connection.py",
-        switch_off=rewritten(
-            _GIVE,
-            (
-                """\
-            if between and not held and not looks.done() and ready():
-                piece = chunk(data)
-                if piece is not None:  # and the parser is still between two
-                    if not take(piece):
-                        looks.set_result(True)
-                    return
-""",
-                "",
-            ),
-            (
-                """\
-                ends = body._http_chunk_splits
-                ended = bool(ends and ends[-1] == body.total_bytes)
-                between = ended and data.endswith(_EVENT_END) and not self._was_paused
-""",
-                "",
-            ),
-            ("        nonlocal between\n", ""),
-        ),
-    ),
-    Variant(
-        name="popleft",
-        without="`StreamReader.read_nowait` instead of `popleft` and arithmetic on `_cursor`",
-        claim=f"{_UPSTREAMS}/connection.py",
-        beside="step over the parser",  # with it, hardly any chunk passes through here
-        switch_off=rewritten(
-            _GIVE,
-            (
-                """\
-            if len(held) == 1 and not self._was_paused:
-                # what `read_nowait` does, which are five calls for one small piece
-                piece = held.popleft()
-                body._size -= len(piece)
-                body._cursor += len(piece)
-                if ends := body._http_chunk_splits:
-                    ends.clear()
-            else:
-                piece = body.read_nowait()
-""",
-                "            piece = body.read_nowait()\n",
-            ),
-        ),
+        switch_off=_with_chunk_boundaries,
     ),
     Variant(
         name="resuming only what was paused",
@@ -231,7 +191,8 @@ VARIANTS = (
         without="aiohttp sets its read timer anew with each read",
         claim=f"{_UPSTREAMS}/connection.py",
         switch_off=rewritten(
-            "service.upstreams.connection:Connection.begins", ("self.read_timeout = None", "pass")
+            "service.upstreams.connection:Connection.begin_body",
+            ("self.read_timeout = None", "pass"),
         ),
     ),
     Variant(

@@ -18,7 +18,6 @@ SERVICE_MODULES = {
     "aiohttp",
     "httptools",
     "httpx",
-    "httpx_aiohttp",
     "starlette",
     "tomlkit",
     "uvicorn",

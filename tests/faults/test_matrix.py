@@ -24,7 +24,7 @@ from translator.service.config.settings import Settings
 from translator.service.http.exchange import Exchange
 from translator.service.turns.turn import Turn
 from translator.service.upstreams.client import Answer
-from translator.service.upstreams.streams import Reading
+from translator.service.upstreams.streams import UpstreamStream
 
 from .faults import (
     AT_A_POINT,
@@ -252,7 +252,11 @@ def fault(cell: str) -> str:
 def held() -> list[object]:
     """What is left of exchanges."""
     gc.collect()
-    return [one for one in gc.get_objects() if isinstance(one, Exchange | Turn | Reading | Answer)]
+    return [
+        one
+        for one in gc.get_objects()
+        if isinstance(one, Exchange | Turn | UpstreamStream | Answer)
+    ]
 
 
 def tasks() -> list[str]:

@@ -32,7 +32,7 @@ from translator.service.observe.observer import (
 )
 from translator.service.observe.record import Record
 from translator.service.upstreams import retries, transport
-from translator.service.upstreams.replicas import HANGS_S, Endpoints
+from translator.service.upstreams.replicas import HANGS_S, Replicas
 from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_after_s
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ CHAT: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "_backoff", lambda _state: 0.0)
+    monkeypatch.setattr(retries, "_backoff", lambda _attempts: 0.0)
 
 
 def first_then_hello(times: int, fails: Callable[[Call], Any]) -> Callable[[Call], Any]:
@@ -305,7 +305,7 @@ async def test_each_repetition_is_seen(
     again = "again: The upstream answered HTTP 503."
     assert seen == ["called", again, "called", again, "called", "ended: 2"]
     lines = [record.getMessage() for record in caplog.records if "translator" in record.name]
-    told = "upstream up: The upstream answered HTTP 503. Asked again in 0.00s."
+    told = "upstream up: The upstream answered HTTP 503. Retry in 0.00s."
     assert lines[:2] == [told, told]
     assert " retries=2 " in lines[-1]
 
@@ -386,26 +386,26 @@ def test_a_list_of_addresses_is_one_upstream() -> None:
     assert upstream.upstreams["up"].dialect == "base"
 
 
-def endpoints(count: int) -> tuple[Endpoints, list[float]]:
+def replicas(count: int) -> tuple[Replicas, list[float]]:
     """Addresses "0", "1", … under a time that the test decides: out after 2 failures, for 10 s."""
     time = [0.0]
     urls = [str(number) for number in range(count)]
-    return Endpoints(urls, failures=2, out_s=10, now=lambda: time[0]), time
+    return Replicas(urls, failures=2, out_s=10, now=lambda: time[0]), time
 
 
-def fail(found: Endpoints) -> str:
+def fail(found: Replicas) -> str:
     one = found.choose([])
-    one.asked().failed()
+    one.begin().failed()
     return one.url
 
 
 def test_one_request_tries_an_address_after_its_time() -> None:
-    found, time = endpoints(2)
+    found, time = replicas(2)
     assert [fail(found), fail(found)] == ["0", "0"]
     assert found.choose([]).url == "1"
     time[0] = 10.0
     trying = found.choose([])
-    call = trying.asked()
+    call = trying.begin()
     assert trying.url == "0"
     assert found.choose([]).url == "1"  # all others go on elsewhere
     call.answered(200)
@@ -413,7 +413,7 @@ def test_one_request_tries_an_address_after_its_time() -> None:
 
 
 def test_an_address_that_fails_again_is_out_again() -> None:
-    found, time = endpoints(2)
+    found, time = replicas(2)
     fail(found), fail(found)
     time[0] = 10.0
     assert fail(found) == "0"
@@ -424,25 +424,25 @@ def test_an_address_that_fails_again_is_out_again() -> None:
 
 
 def test_a_try_that_nobody_waits_for_makes_room_for_another() -> None:
-    found, time = endpoints(2)
+    found, time = replicas(2)
     fail(found), fail(found)
     time[0] = 10.0
-    found.choose([]).asked().left()
+    found.choose([]).begin().abandoned()
     assert found.choose([]).url == "0"
 
 
 def test_only_the_try_itself_makes_room_for_another() -> None:
     """What was asked before the address was left out may end while another request tries it."""
-    found, time = endpoints(2)
-    older = [found.choose([]).asked() for _ in range(3)]
+    found, time = replicas(2)
+    older = [found.choose([]).begin() for _ in range(3)]
     fail(found), fail(found)
     time[0] = 10.0
-    trying = found.choose([]).asked()
-    older[0].left()
+    trying = found.choose([]).begin()
+    older[0].abandoned()
     older[1].failed()
     time[0] = 25.0
     assert found.choose([]).url == "1"
-    trying.left()
+    trying.abandoned()
     assert found.choose([]).url == "0"
     older[2].answered(200)
     assert fail(found) == "0"
@@ -450,35 +450,35 @@ def test_only_the_try_itself_makes_room_for_another() -> None:
 
 
 def test_an_address_that_hangs_until_its_clients_give_up_is_left_out() -> None:
-    found, time = endpoints(2)
-    calls = [found.choose([]).asked() for _ in range(4)]
+    found, time = replicas(2)
+    calls = [found.choose([]).begin() for _ in range(4)]
     time[0] = HANGS_S
-    calls[0].left(), calls[1].left()  # not for so long that it would tell something
+    calls[0].abandoned(), calls[1].abandoned()  # not for so long that it would tell something
     assert found.choose([]).url == "0"
     time[0] += 0.1
-    calls[2].left(), calls[3].left()
+    calls[2].abandoned(), calls[3].abandoned()
     assert found.choose([]).url == "1"
 
 
 def test_an_answer_in_between_starts_the_count_anew() -> None:
-    found, _ = endpoints(2)
+    found, _ = replicas(2)
     for _ in range(5):
         fail(found)
-        found.choose([]).asked().answered(429)  # it lives
+        found.choose([]).begin().answered(429)  # it lives
     assert found.choose([]).url == "0"
 
 
 def test_the_last_address_is_never_left_out() -> None:
-    found, time = endpoints(2)
+    found, time = replicas(2)
     assert [fail(found) for _ in range(4)] == ["0", "0", "1", "1"]
     time[0] = 5.0
     assert found.choose([]).url == "0"
-    alone, _ = endpoints(1)
+    alone, _ = replicas(1)
     assert {fail(alone) for _ in range(9)} == {"0"}
 
 
 def test_what_was_tried_comes_last() -> None:
-    found, _ = endpoints(3)
+    found, _ = replicas(3)
     tried = []
     for _ in range(4):
         tried.append(found.choose(tried))

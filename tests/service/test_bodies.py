@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from translator.service.upstreams.connection import Taker
-from translator.service.upstreams.inflate import MAX_PIECE_BYTES, inflated
+from translator.service.base.sinks import ChunkSink
+from translator.service.upstreams.inflate import MAX_CHUNK_BYTES, inflated
 from translator.wire.errors import UpstreamError
 
 from .chat_bodies import COMPLETION, HELLO, chunk
@@ -123,7 +123,7 @@ class Pieces:
     def __init__(self, *data: bytes) -> None:
         self._left = [piece for piece in data if piece]
 
-    async def read(self, taker: Taker | None = None) -> bytes:
+    async def read(self, sink: ChunkSink | None = None) -> bytes:
         return self._left.pop(0) if self._left else b""
 
     async def aclose(self) -> None:
@@ -164,11 +164,11 @@ async def test_several_files_and_what_fills_up_the_last_block() -> None:
 @pytest.mark.parametrize("format_", [GZIP, RAW])
 async def test_a_piece_of_exactly_the_bound_loses_nothing(over: int, format_: int) -> None:
     """All bytes may be read while some of what they say is still to come."""
-    text = (b"xy" * MAX_PIECE_BYTES)[: MAX_PIECE_BYTES + over]
+    text = (b"xy" * MAX_CHUNK_BYTES)[: MAX_CHUNK_BYTES + over]
     body = zlib.compress(text, wbits=format_)
     found = await inflate(body, encoding="gzip" if format_ == GZIP else "deflate")
     assert b"".join(found) == text
-    assert max(map(len, found)) == MAX_PIECE_BYTES
+    assert max(map(len, found)) == MAX_CHUNK_BYTES
 
 
 async def test_a_small_body_does_not_grow_in_memory() -> None:
@@ -178,12 +178,12 @@ async def test_a_small_body_does_not_grow_in_memory() -> None:
     tracemalloc.start()
     try:
         body = inflated(Pieces(bomb), "gzip")
-        while read <= 64 * MAX_PIECE_BYTES and (piece := await body.read()):
+        while read <= 64 * MAX_CHUNK_BYTES and (piece := await body.read()):
             read += len(piece)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 16 * MAX_PIECE_BYTES
+    assert most < 16 * MAX_CHUNK_BYTES
 
 
 async def test_an_error_for_a_bomb_comes_before_it_is_read(upstream: ScriptedUpstream) -> None:

@@ -1,21 +1,18 @@
-"""What an upstream's connection gives to whoever takes pieces as they come."""
+"""An upstream's connection, and the pump that pushes its body into a sink."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import pairwise
 
 import aiohttp
-import httpx
 import pytest
-from aiohttp.client_proto import ResponseHandler
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from translator.service.upstreams import connection
-from translator.service.upstreams.body import _Network
-from translator.service.upstreams.transport import Content
+from translator.service.upstreams.body import ConnectionBody
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
@@ -25,203 +22,372 @@ EVENT = b'data: {"choices":[]}\n\n'
 class Wire(asyncio.Transport):
     """A transport that nothing is written to."""
 
+    paused = False
+
     def is_closing(self) -> bool:
         return False
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.paused = True
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.paused = False
 
     def close(self) -> None: ...
 
 
 class Basket:
-    """Takes all that comes, or wants a look after so many pieces."""
+    """A sink that keeps chunks, and needs its reader after so many of them."""
 
-    def __init__(self, look_after: int = 0) -> None:
-        self.pieces: list[bytes] = []
+    def __init__(self, needs_reader_after: int = 0) -> None:
+        self.chunks: list[bytes] = []
         self.takes = True
-        self._look_after = look_after
+        self._needs_reader_after = needs_reader_after
 
     def ready(self) -> bool:
         return self.takes
 
-    def take(self, piece: bytes) -> bool:
-        self.pieces.append(piece)
-        return len(self.pieces) != self._look_after
+    def push(self, chunk: bytes) -> bool:
+        self.chunks.append(chunk)
+        return len(self.chunks) != self._needs_reader_after
 
 
-class Parsed:
-    """How many reads aiohttp has parsed."""
+class Response:
+    """As much of aiohttp's response as a body needs."""
 
-    def __init__(self) -> None:
-        self.reads = 0
-
-    def __enter__(self) -> Parsed:
-        self._real = ResponseHandler.data_received
-
-        def count(handler: ResponseHandler, data: bytes) -> None:
-            self.reads += 1
-            self._real(handler, data)
-
-        ResponseHandler.data_received = count  # type: ignore[method-assign]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        ResponseHandler.data_received = self._real  # type: ignore[method-assign]
+    def __init__(self, content: aiohttp.StreamReader, handler: connection.Connection) -> None:
+        self.content = content
+        self.connection = self
+        self.protocol = handler
 
 
-async def begun() -> tuple[connection.Connection, aiohttp.StreamReader]:
-    """A connection on which an answer has begun, and its body."""
+async def begun(first: bytes = b"") -> tuple[connection.Connection, aiohttp.StreamReader, Wire]:
+    """A connection on which an answer has begun, and its body; `first` came with the headers."""
+    wire = Wire()
     handler = connection.Connection(asyncio.get_running_loop())
-    handler.connection_made(Wire())
-    handler.set_response_params(read_until_eof=True, auto_decompress=False)
-    handler.data_received(HEAD)
+    handler.connection_made(wire)
+    handler.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=64)
+    handler.data_received(HEAD + first)
     _, body = await handler.read()  # type: ignore[attr-defined]
-    handler.begins()
-    return handler, body
+    return handler, body, wire
 
 
-async def received(reads: Iterable[bytes], *, look_after: int = 0) -> bytes:
-    """The body that is made of these reads, after its head, as takers and reads see it."""
-    handler, body = await begun()
-    basket = Basket(look_after)
+async def received(
+    reads: Sequence[bytes],
+    sink: Basket | None,
+    *,
+    with_head: bool = False,
+    at_once: int = 1,
+    refuse: frozenset[int] = frozenset(),
+) -> bytes:
+    """The body that is made of these reads, as a sink and a reader get it; no sink: all by reads.
+
+    `at_once` is how many reads come before the reader runs. `refuse` names reads before which the
+    sink begins, or ceases, not to be ready.
+    """
+    first, reads = (reads[0], reads[1:]) if with_head else (b"", reads)
+    handler, body, wire = await begun(first)
+    content = ConnectionBody(Response(body, handler))  # type: ignore[arg-type]
+    kept = Basket() if sink is None else sink
 
     async def read() -> None:
-        while not body.is_eof():
-            if not await handler.give(body, basket):
-                basket.pieces.append(await body.readany())
+        while (chunk := await content.read(sink)) != b"":
+            if chunk is not None:
+                kept.chunks.append(chunk)
 
     reading = asyncio.create_task(read())
     await asyncio.sleep(0)
-    for data in reads:
+    for number, data in enumerate(reads):
+        if number in refuse:
+            kept.takes = not kept.takes
+        if wire.paused:  # the network would wait, too
+            kept.takes = True
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert not wire.paused
         handler.data_received(data)
-        if look_after:
+        if number % at_once == 0:
             await asyncio.sleep(0)
     await asyncio.wait_for(reading, 5)
-    return b"".join(basket.pieces)
+    return b"".join(kept.chunks)
 
 
-def coded(piece: bytes, size: str = "%x", extension: bytes = b"") -> bytes:
-    return b"%b%b\r\n%b\r\n" % ((size % len(piece)).encode(), extension, piece)
+def coded(chunk: bytes, size: str = "%x", extension: bytes = b"") -> bytes:
+    return b"%b%b\r\n%b\r\n" % ((size % len(chunk)).encode(), extension, chunk)
 
 
-bodies = st.lists(
-    st.tuples(
-        st.sampled_from([EVENT, EVENT * 2, b"\n\n\r\n", b"a\r\n\n\n\r\n", b"5\r\nhello\r\n", b"x"]),
-        st.sampled_from(["%x", "%X", "%04x"]),
-        st.sampled_from([b"", b"", b"", b";name=value"]),
+LONG = b"x" * 60
+"""aiohttp pauses at the third of these, or at the fifth chunk, in the middle of a read."""
+
+chunked = st.tuples(
+    st.sampled_from(
+        [
+            EVENT,
+            EVENT * 2,
+            b"\n\n\r\n",
+            b"a\r\n\n\n\r\n",
+            b"5\r\nhello\r\n",
+            b"0\r\n\r\n",
+            b"x",
+            LONG,
+        ]
     ),
-    max_size=8,
+    st.sampled_from(["%x", "%X", "%04x"]),
+    st.sampled_from([b"", b"", b"", b";name=value", b';a="b;c"']),
 )
 
 
-@given(bodies, st.lists(st.integers(0, 400), max_size=8), st.integers(0, 3), st.booleans())
-# what looks like the end of a chunk, and then like a whole one, in the middle of one
-@example([(EVENT, "%x", b""), (b"\n\n\r\n3\r\nabc\r\n", "%x", b"")], [35, 43], 0, False)
-# half of a chunk's size, and what then looks like a whole chunk
-@example([(EVENT, "%x", b""), (b"hello\r\n" + b"x" * 46, "%x", b"")], [29, 39], 0, False)
+@given(
+    parts=st.lists(chunked, max_size=8),
+    trailers=st.sampled_from([b"", b"", b"x-checksum: 1\r\n", b"a: b\r\nc: d\r\n"]),
+    cuts=st.lists(st.integers(0, 1000), max_size=12),
+    between=st.booleans(),
+    with_head=st.booleans(),
+    needs_reader_after=st.integers(0, 3),
+    at_once=st.integers(1, 3),
+    refuse=st.frozensets(st.integers(0, 12), max_size=4),
+)
+# the end of a chunk's data looks like the end of a chunk, and what follows like a whole one
+@example(
+    [(EVENT, "%x", b""), (b"\n\n\r\n3\r\nabc\r\n", "%x", b"")],
+    b"",
+    [35, 43],
+    False,
+    False,
+    0,
+    9,
+    frozenset(),
+)
+# paused in the middle of a read, more than once
+@example([(LONG, "%x", b"")] * 8, b"", [], False, False, 0, 1, frozenset({0}))
+# paused before the body is read at all
+@example([(b"x", "%x", b"")] * 8, b"", [], False, True, 0, 1, frozenset())
+@example(
+    [(b"x", "%x", b"")] * 7, b"", [30], False, True, 0, 1, frozenset()
+)  # and after its last chunk
 def test_a_body_is_the_same_wherever_reads_cut_it(
-    parts: list[tuple[bytes, str, bytes]], cuts: list[int], look_after: int, between: bool
+    parts: list[tuple[bytes, str, bytes]],
+    trailers: bytes,
+    cuts: list[int],
+    between: bool,
+    with_head: bool,
+    needs_reader_after: int,
+    at_once: int,
+    refuse: frozenset[int],
 ) -> None:
-    """Cut anywhere, or between chunks: what the chunks say arrives, once and in order."""
-    chunks = [coded(*part) for part in parts] + [LAST]
-    if between:
-        reads = chunks
-    else:
+    """Cut anywhere or between chunks, pumped or read: each chunk arrives, once and in order."""
+    chunks = [*(coded(*part) for part in parts), b"0\r\n" + trailers + b"\r\n"]
+    reads = chunks
+    if not between:
         whole = b"".join(chunks)
-        edges = sorted({0, len(whole), *(cut for cut in cuts if cut < len(whole))})
+        edges = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
         reads = [whole[start:end] for start, end in pairwise(edges)]
-    body = asyncio.run(received(reads, look_after=look_after))
-    assert body == b"".join(piece for piece, _, _ in parts)
-
-
-def test_whole_chunks_are_not_parsed_twice() -> None:
-    """Only the first of them, which shows where a chunk ends, and the last."""
-    with Parsed() as parsed:
-        body = asyncio.run(received([coded(EVENT)] * 9 + [LAST]))
-    assert body == EVENT * 9
-    assert parsed.reads == 1 + 1 + 1  # the head, a chunk, the end
-
-
-def test_a_chunk_is_whole_alone_and_written_as_the_standard_says() -> None:
-    assert connection.chunk(b"5\r\nhello\r\n") == b"hello"
-    assert connection.chunk(b"0005\r\nhello\r\n") is None  # left to the parser
-    assert connection.chunk(b"1A\r\n%b\r\n" % (b"x" * 26)) == b"x" * 26
-    for other in (
-        b"",
-        b"\r\n",
-        LAST,
-        b"5\r\nhello",
-        b"5\r\nhello\n\n",
-        b"5\r\nhello\r\n5\r\nhello\r\n",
-        b"+5\r\nhello\r\n",
-        b"0x5\r\nhello\r\n",
-        b"5 \r\nhello\r\n",
-        b"5;a\r\nhello\r\n",
-        b"6\r\nhello\r\n",
-    ):
-        assert connection.chunk(other) is None
+    sink = Basket(needs_reader_after)
+    pumped = asyncio.run(received(reads, sink, with_head=with_head, at_once=at_once, refuse=refuse))
+    assert pumped == b"".join(chunk for chunk, _, _ in parts)
+    assert asyncio.run(received(reads, None, at_once=at_once)) == pumped
 
 
 @pytest.mark.parametrize("size", [1, len(EVENT)])
-def test_reading_goes_on_after_a_pause(size: int) -> None:
-    """Nobody reads until aiohttp pauses; what it still has of its last read is not passed over."""
+def test_pumping_continues_after_a_pause(size: int) -> None:
+    """Nobody reads until aiohttp pauses; what it still holds of its last read is not lost."""
 
     async def run() -> None:
-        handler, body = await begun()
+        handler, body, wire = await begun()
+        handler.begin_body(body)
         basket = Basket()
         basket.takes = False
-        waits = asyncio.create_task(handler.give(body, basket))
+        waits = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
-        many = coded(b"x" * size) * (body._high_water_chunks + 1)
+        many = coded(b"x" * size) * (body._high_water // size + 2)
         handler.data_received(many)
         assert not await asyncio.wait_for(waits, 5)
-        assert handler._reading_paused
+        assert wire.paused
         basket.takes = True
-        reading = asyncio.create_task(handler.give(body, basket))
+        reading = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         handler.data_received(coded(EVENT) + LAST)
         await asyncio.wait_for(reading, 5)
         assert body.is_eof()
-        assert b"".join(basket.pieces) == many.count(b"x") * b"x" + EVENT
+        assert b"".join(basket.chunks) == many.count(b"x") * b"x" + EVENT
+
+    asyncio.run(run())
+
+
+def test_what_aiohttp_holds_back_after_a_pause_is_not_left_there() -> None:
+    """Before the body is read, it pauses for the number of chunks, but stops only in the next one.
+
+    By then reading has been resumed, so nothing but a further resumption shows the rest of a read.
+    """
+
+    async def run() -> None:
+        handler, body, wire = await begun(coded(b"x") * 5)
+        assert wire.paused
+        handler.begin_body(body)
+        basket = Basket()
+        reading = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        assert not wire.paused
+        handler.data_received(coded(b"first") + coded(b"second"))
+        assert b"".join(basket.chunks) == b"xxxxxfirstsecond"
+        reading.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_pump_that_has_stopped_does_not_end_a_pause() -> None:
+    """The receive buffer has a bound, whatever came before."""
+
+    async def run() -> None:
+        handler, body, wire = await begun(coded(b"x") * 5)
+        handler.begin_body(body)
+        basket = Basket()
+        reading = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        basket.takes = False
+        handler.data_received(coded(LONG))
+        handler.data_received(coded(LONG) * 2)
+        assert wire.paused
+        assert not await asyncio.wait_for(reading, 5)
 
     asyncio.run(run())
 
 
 def test_what_came_before_a_break_is_read() -> None:
-    """However many pieces: aiohttp would raise in place of the rest."""
+    """However many chunks: aiohttp would raise in place of the rest."""
 
     async def run() -> None:
-        handler, body = await begun()
-        content = Content(body, handler)
-        content.stream = httpx.ByteStream(b"")
-        network = _Network(content)
+        handler, body, _ = await begun()
+        content = ConnectionBody(Response(body, handler))  # type: ignore[arg-type]
         handler.data_received(coded(EVENT))
         handler.data_received(coded(EVENT))
         handler.connection_lost(None)
         basket = Basket()
-        assert await network.read(basket) == EVENT * 2
+        assert await content.read(basket) == EVENT * 2
         with pytest.raises(aiohttp.ClientPayloadError):
-            await network.read(basket)
-        assert basket.pieces == []
+            await content.read(basket)
+        assert basket.chunks == []
 
     asyncio.run(run())
 
 
-def test_that_the_taker_wants_a_look_is_not_lost_with_a_wait() -> None:
-    """Who waits may stop in the moment in which the last piece comes."""
+def test_a_break_ends_the_pump() -> None:
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
+        await asyncio.sleep(0)
+        handler.connection_lost(None)
+        assert not await asyncio.wait_for(waiting, 5)
+        assert isinstance(body.exception(), aiohttp.ClientPayloadError)
+
+    asyncio.run(run())
+
+
+def test_that_the_sink_needs_its_reader_is_not_lost_with_a_wait() -> None:
+    """A reader may be cancelled in the moment in which the last chunk comes."""
 
     async def run() -> None:
-        handler, body = await begun()
-        basket = Basket(look_after=1)
-        waiting = asyncio.create_task(handler.give(body, basket))
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        basket = Basket(needs_reader_after=1)
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
         await asyncio.sleep(0)
         handler.data_received(coded(EVENT))
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert basket.pieces == [EVENT]
-        assert await asyncio.wait_for(handler.give(body, basket), 5)
+        assert basket.chunks == [EVENT]
+        assert await asyncio.wait_for(handler.pump_into(basket, body), 5)
+
+    asyncio.run(run())
+
+
+def test_the_next_body_on_a_connection_has_a_pump_of_its_own() -> None:
+    """A reader that was cancelled as its pump stopped may never come back."""
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT) + LAST)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        handler.set_response_params(read_until_eof=True, auto_decompress=False)
+        handler.data_received(HEAD)
+        _, body = await handler.read()  # type: ignore[attr-defined]
+        handler.begin_body(body)
+        basket = Basket()
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT))
+        assert basket.chunks == [EVENT]
+        waiting.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_chunk_that_comes_as_its_reader_is_cancelled_is_kept() -> None:
+    """The pump has stopped by then; the next one finds the chunk in the receive buffer."""
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        basket = Basket()
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        handler.data_received(coded(EVENT))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert basket.chunks == []
+        again = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        assert basket.chunks == [EVENT]
+        again.cancel()
+
+    asyncio.run(run())
+
+
+def test_chunks_of_one_read_are_one_push() -> None:
+    """The sink is asked once whether it is ready: nothing is written between them."""
+
+    class Once(Basket):
+        asked = 0
+
+        def ready(self) -> bool:
+            self.asked += 1
+            return self.asked == 1
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        basket = Once()
+        waiting = asyncio.create_task(handler.pump_into(basket, body))
+        await asyncio.sleep(0)
+        handler.data_received(coded(b"first") + coded(b"second"))
+        assert basket.chunks == [b"firstsecond"]
+        handler.data_received(coded(b"third"))
+        assert not await asyncio.wait_for(waiting, 5)
+        assert body.read_nowait() == b"third"
+
+    asyncio.run(run())
+
+
+def test_what_a_sink_raises_the_read_raises() -> None:
+    class Broken(Basket):
+        def push(self, chunk: bytes) -> bool:
+            raise ValueError("broken")
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        waiting = asyncio.create_task(handler.pump_into(Broken(), body))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT))
+        with pytest.raises(ValueError, match="broken"):
+            await waiting
 
     asyncio.run(run())

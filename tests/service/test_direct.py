@@ -40,9 +40,9 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.short = self.long = 0
-        write, give = http1._Direct.write, Exchange.write
+        write, give = http1.ChunkWriter.write, Exchange.write
 
-        def count_short(direct: http1._Direct, piece: bytes) -> None:
+        def count_short(direct: http1.ChunkWriter, piece: bytes) -> None:
             self.short += 1
             write(direct, piece)
 
@@ -50,14 +50,14 @@ class Counted:
             self.long += 1
             await give(exchange, piece)
 
-        say = sockets._Messages.write
+        say = sockets.TextWriter.write
 
-        def count_messages(direct: sockets._Messages, piece: Sequence[bytes]) -> None:
+        def count_messages(direct: sockets.TextWriter, piece: Sequence[bytes]) -> None:
             self.short += len(piece)
             say(direct, piece)
 
-        monkeypatch.setattr(sockets._Messages, "write", count_messages)
-        monkeypatch.setattr(http1._Direct, "write", count_short)
+        monkeypatch.setattr(sockets.TextWriter, "write", count_messages)
+        monkeypatch.setattr(http1.ChunkWriter, "write", count_short)
         monkeypatch.setattr(Exchange, "write", count_long)
 
 

@@ -188,4 +188,4 @@ async def test_what_is_over_is_gone_without_a_search_for_cycles(
 
 def _is_ours(one: object) -> bool:
     module = type(one).__module__
-    return module.startswith(("translator.", "uvicorn.protocols", "httpx", "tenacity"))
+    return module.startswith(("translator.", "uvicorn.protocols", "httpx"))

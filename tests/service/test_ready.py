@@ -11,7 +11,7 @@ import pytest
 from translator.service.base.drain import Drain
 from translator.service.config.loading import read_table
 from translator.service.upstreams import client as upstream_module
-from translator.service.upstreams.health import AGAIN_S, LATELY_S, Lately
+from translator.service.upstreams.health import CALL_COUNTS_S, PROBE_COUNTS_S, UpstreamHealth
 
 from .responses_api import ASK
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
@@ -94,7 +94,7 @@ async def test_a_call_that_was_answered_lately_is_enough(upstream: ScriptedUpstr
     async with client_of(make_settings(upstream.url), clock=clock) as client:
         await client.post("/v1/responses", json=ASK)
         assert (await client.get("/readyz")).status_code == 200
-        clock.now += LATELY_S - 1
+        clock.now += CALL_COUNTS_S - 1
         assert (await client.get("/readyz")).status_code == 200
         assert probes(upstream) == []
         clock.now += 2
@@ -132,7 +132,7 @@ async def test_an_upstream_that_comes_back_is_found_again(upstream: ScriptedUpst
             assert (await client.get("/readyz")).status_code == 503
         assert len(probes(upstream)) == 1
         status = 404
-        clock.now += AGAIN_S
+        clock.now += PROBE_COUNTS_S
         assert (await client.get("/readyz")).status_code == 200
     assert len(probes(upstream)) == 2
 
@@ -159,7 +159,7 @@ async def test_who_asks_at_once_shares_one_probe(upstream: ScriptedUpstream) -> 
 async def test_a_probe_does_not_wait_for_long(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream_module, "PROBE_S", 0.05)
+    monkeypatch.setattr(upstream_module, "PROBE_TIMEOUT_S", 0.05)
 
     async def script(call: Call) -> None:
         await call.gone()
@@ -183,17 +183,17 @@ async def test_a_service_that_ends_is_not_ready(upstream: ScriptedUpstream) -> N
 @pytest.mark.parametrize(
     ("happens", "state"),
     [
-        (lambda lately: None, "probed"),
-        (lambda lately: lately.heard("up", 200), "reachable"),
-        (lambda lately: lately.heard("up", 429), "reachable"),
-        (lambda lately: lately.heard("up", 503), "reachable"),
-        (lambda lately: lately.heard("up", 502), "probed"),
-        (lambda lately: lately.failed("up"), "probed"),
-        (lambda lately: lately.heard("other", 200), "probed"),
+        (lambda health: None, "probed"),
+        (lambda health: health.answered("up", 200), "reachable"),
+        (lambda health: health.answered("up", 429), "reachable"),
+        (lambda health: health.answered("up", 503), "reachable"),
+        (lambda health: health.answered("up", 502), "probed"),
+        (lambda health: health.failed("up"), "probed"),
+        (lambda health: health.answered("other", 200), "probed"),
     ],
 )
 async def test_what_a_call_says_of_its_upstream(
-    happens: Callable[[Lately], None], state: str
+    happens: Callable[[UpstreamHealth], None], state: str
 ) -> None:
     upstreams = make_settings("http://up.test").upstreams.values()
     probed: list[str] = []
@@ -202,8 +202,8 @@ async def test_what_a_call_says_of_its_upstream(
         probed.append(upstream.name)
         return 200
 
-    lately = Lately(Clock())
-    happens(lately)
-    found = await lately.readiness(upstreams, probe)
+    health = UpstreamHealth(Clock())
+    happens(health)
+    found = await health.readiness(upstreams, probe)
     assert found.upstreams == {"up": "reachable"}
     assert probed == (["up"] if state == "probed" else [])

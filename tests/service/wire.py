@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
 from translator.service.http.app import create_app
-from translator.service.server.run import protocols
+from translator.service.server.protocols import protocols
 
 from .chat_bodies import COMPLETION, HELLO
 

@@ -12,8 +12,7 @@ from typing import BinaryIO, NoReturn, Protocol
 import translator
 
 SERVICE_PACKAGES = frozenset(
-    "aiohttp httptools httpx httpx_aiohttp prometheus_client starlette tenacity tomlkit uvicorn"
-    " websockets".split()
+    "aiohttp httptools httpx prometheus_client starlette tomlkit uvicorn websockets".split()
 )
 
 REPLAY_TIME = 1_700_000_000

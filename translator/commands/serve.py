@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     with service_imports("serve"):
         from translator.service.server import run as service
         from translator.service.server import workers
-        from translator.service.server.serving import Post
+        from translator.service.server.worker_channel import WorkerChannel
     names = (
         "host", "port", "workers", "log_format", "reasoning_events", "retries", "trace_folder"
     )  # fmt: skip
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
         level = options.log_level or ("warning" if options.watch else "info")
         if options.worker_channel is not None:
             parent, *listeners = map(int, options.worker_channel.split(":"))
-            return service.run(settings, log_level=level, post=Post(parent, listeners))
+            return service.run(settings, log_level=level, channel=WorkerChannel(parent, listeners))
         if settings.server.workers > 1:
             if options.watch:
                 raise UsageError("--watch shows one process, not several workers")

@@ -161,7 +161,7 @@ class ProbeClient:
     async def _read(self, answer: Answer, request: ProbeRequest) -> tuple[Outcome, float | None]:
         reader = ReplyReader()
         size = 0
-        async with aclosing(answer.pieces()) as chunks:
+        async with aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
                 reader.feed(chunk)
                 size += len(chunk)
@@ -212,7 +212,7 @@ def _delay(error: UpstreamError) -> float:
 
 async def _body(answer: Answer) -> bytes:
     body = bytearray()
-    async with aclosing(answer.pieces()) as chunks:
+    async with aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:
             body += chunk
             if len(body) > MAX_ANSWER_BYTES:

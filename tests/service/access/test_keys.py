@@ -14,7 +14,7 @@ from tests.service.wire import ScriptedUpstream, bounded, client_of, serving
 from translator.service.base.keys import new_key, read_stored, salt_of, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import SettingsError
-from translator.service.server.run import _say_who_may_ask
+from translator.service.server.run import _log_who_may_ask
 
 from .clients import (
     ALICE,
@@ -210,7 +210,7 @@ def test_the_service_says_who_may_ask(
         "server": {"host": host},
         "upstreams": {"up": {"base_url": "http://a"}},
     }
-    _say_who_may_ask(read_table(table | ({"clients": clients} if clients else {}), {}))
+    _log_who_may_ask(read_table(table | ({"clients": clients} if clients else {}), {}))
     [record] = caplog.records
     assert record.levelname == level
     assert words in record.getMessage()

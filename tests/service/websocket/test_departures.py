@@ -101,7 +101,7 @@ async def test_a_client_that_reads_no_more_at_the_end_is_given_up(
 ) -> None:
     """The last events are several messages; that the first of them fits says nothing of the rest."""
     caplog.set_level(logging.INFO, logger="translator")
-    monkeypatch.setattr(sockets._Messages, "waits", lambda _: False)
+    monkeypatch.setattr(sockets.TextWriter, "waits", lambda _: False)
 
     async def script(call: Call) -> None:
         await call.head()

@@ -1,10 +1,10 @@
-"""How the service ends, as the exchanges see it that are open then.
+"""The graceful shutdown of the service, as its open exchanges see it.
 
     service  = serving, begin, draining, end ;
 
-While the service drains, open answers go on and new ones are given elsewhere. At the end of that
-time the upstream's work for each stops where it is, with an error: an answer that has begun ends in
-a failure, one that has not is a 503. Clients retry both, and find another process.
+While the service drains, open exchanges continue; new connections are refused, so another process
+gets them. At the end of that time each exchange that is still open is stopped with an error: a
+response that has begun ends in a failure, one that has not is a 503. Clients retry both.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from .errors import Stopping
 
 
 class Drain:
-    """The end of the service, as exchanges see it."""
+    """The shutdown of the service, and the exchanges that it has to stop."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
-        """The service takes nothing new; what is open may go on for a while."""
+        """Set when the shutdown begins: no new requests; open ones may continue for a while."""
         self._over = False
         self._open: set[Callable[[], None]] = set()
 
     def begin(self) -> None:
-        """Let open exchanges go on, and wake whoever waits for new ones."""
+        """Begin the shutdown: open exchanges continue, and those who wait for `begun` wake."""
         self.begun.set()
 
     def end(self) -> None:
-        """Stop the work for all exchanges that are still open."""
+        """Stop all exchanges that are still open, and refuse new ones."""
         self._over = True
         for stop in tuple(self._open):
             stop()
 
     def join(self, stop: Callable[[], None]) -> None:
-        """An exchange begins; `stop` is called when its work must stop. Raises Stopping."""
+        """Register an exchange; `stop` is called when it must stop. Raises Stopping."""
         if self._over:
             raise Stopping
         self._open.add(stop)
 
     def leave(self, stop: Callable[[], None]) -> None:
-        """The exchange is over."""
+        """Unregister an exchange that is over."""
         self._open.discard(stop)

@@ -1,7 +1,8 @@
-"""A bound for many waits, without a timer for each.
+"""A timeout for many waits, without a timer for each.
 
 `asyncio.timeout` makes and cancels a timer each time, which costs as much as the translation of a
-token. Here one timer looks now and then: between two looks any number of waits may pass.
+token. Here one timer serves any number of waits: when it fires, it is set again to the current
+deadline.
 """
 
 from __future__ import annotations
@@ -11,35 +12,35 @@ from types import TracebackType
 from typing import Self
 
 
-class Patience:
+class ReusableTimeout:
     """Bounds waits of the task that makes it, one after the other.
 
-        with patience.until(when): await …
+        with timeout.until(when): await …
 
-    Raises TimeoutError when a wait lasts until then, by the loop's clock, or until `end()`.
+    Raises TimeoutError when a wait lasts until `when`, by the loop's clock, or until `end()`.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        task = asyncio.current_task()  # which is asked of the system, so only once
+        task = asyncio.current_task()  # a system call, so only once
         assert task is not None
         self._task = task
-        self._waits = False
-        self._until = 0.0
+        self._waiting = False
+        self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._rings = 0.0  # when it does
+        self._timer_at = 0.0
         self._cancelled_before = 0
-        self._over = False
+        self._expired = False
 
     def until(self, when: float) -> Self:
-        self._until = when
+        self._deadline = when
         return self
 
     def __enter__(self) -> None:
-        self._waits = True
+        self._waiting = True
         self._cancelled_before = self._task.cancelling()
-        if self._timer is None or self._until < self._rings:
-            self._wake_at(self._until)
+        if self._timer is None or self._deadline < self._timer_at:
+            self._set_timer(self._deadline)
 
     def __exit__(
         self,
@@ -47,37 +48,37 @@ class Patience:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._waits = False
-        if not self._over:
+        self._waiting = False
+        if not self._expired:
             return
-        self._over = False
+        self._expired = False
         ours = self._task.uncancel() <= self._cancelled_before
         if ours and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
-    def _wake_at(self, when: float) -> None:
+    def _set_timer(self, when: float) -> None:
         self._stop_timer()
-        self._rings = when
-        self._timer = self._loop.call_at(when, self._look)
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
-        if not self._waits:
-            return  # nobody waits: the next wait sets the timer again
-        if self._loop.time() < self._until:
-            self._wake_at(self._until)
+        if not self._waiting:
+            return  # the next wait sets the timer again
+        if self._loop.time() < self._deadline:
+            self._set_timer(self._deadline)
         else:
             self.end()
 
     def end(self) -> None:
-        """End the wait that lasts, if there is one."""
-        if not self._waits or self._over:
+        """End the current wait, if there is one."""
+        if not self._waiting or self._expired:
             return
-        self._over = True
+        self._expired = True
         self._task.cancel()
 
     def close(self) -> None:
-        """There are no more waits."""
+        """Stop the timer; no wait may follow."""
         self._stop_timer()
         del self._task  # which may hold what holds this
 

@@ -1,10 +1,12 @@
-"""The short way to a client and from it: a function is called, and no task is woken.
+"""Sinks and writers: synchronous calls on the path of a chunk, which wake no task.
+
+    upstream connection ──► ChunkSink ──► DirectWriter ──► client connection
 
 ASGI's `send` is a coroutine and takes a message: that costs more than the write itself, and only a
-task can wait for it. Another task has to wait in `receive` all the time to hear that a client has
-left. A server that can do without offers a `Direct` among the `extensions` of a request; ours does
-(`server.http1`, `server.websocket_protocol`). What is written so is what an answer consists of once
-it has begun. Its beginning and its end, and whatever may have to wait, go the long way.
+task can wait for it. Another task has to wait in `receive` all the time to notice that the client
+disconnects. A server that can do without offers a `DirectWriter` among the `extensions` of a
+request; ours does (`server.http1`, `server.websocket_protocol`). It writes chunks of a response
+that has begun. The beginning and the end, and whatever may have to wait, go through `send`.
 """
 
 from __future__ import annotations
@@ -13,45 +15,57 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 EXTENSION = "translator.direct"
-"""The name of the extension."""
+"""The name of the ASGI extension."""
 
-P = TypeVar("P", contravariant=True)
+T = TypeVar("T", contravariant=True)
 
 
-class Direct(Protocol[P]):
-    """A way out for pieces of an answer."""
+class ChunkSink(Protocol):
+    """A synchronous consumer of body chunks."""
 
     def ready(self) -> bool:
-        """Whether a piece can be written now: the client is there, and takes what it is given."""
+        """Whether it can consume a chunk now."""
         ...
 
-    def write(self, piece: P) -> None:
-        """Write one piece."""
+    def push(self, chunk: bytes) -> bool:
+        """Consume a chunk; False: it needs its reader now. What it raises, the read raises."""
+        ...
+
+
+class DirectWriter(Protocol[T]):
+    """Writes chunks of a response without waiting."""
+
+    def ready(self) -> bool:
+        """Whether a chunk can be written now: the client is connected, and its buffer not full."""
+        ...
+
+    def write(self, chunk: T) -> None:
+        """Write one chunk."""
         ...
 
     def waits(self) -> bool:
-        """Whether `send` would wait, as the client does not take what it is given."""
+        """Whether `send` would wait, because the client does not read."""
         ...
 
     def abort(self) -> None:
-        """End the connection, with all that the client has not taken."""
+        """Close the connection at once, and discard what the client has not read."""
         ...
 
 
-class Http(Direct[bytes], Protocol):
-    """That of an HTTP request, while it is answered: pieces of the body."""
+class HttpWriter(DirectWriter[bytes], Protocol):
+    """Writes chunks of the body while an HTTP request is answered."""
 
-    def watch(self, left: Callable[[], None]) -> bool:
-        """Have `left` called when the client leaves; False: it has left.
+    def on_disconnect(self, callback: Callable[[], None]) -> bool:
+        """Have `callback` called when the client disconnects; False: it has disconnected.
 
-        What there is of the request's body and has not been read is not wanted any more.
+        What has not been read of the request's body is discarded from then on.
         """
         ...
 
-    def unwatch(self) -> None:
-        """It does not matter any more."""
+    def ignore_disconnect(self) -> None:
+        """Do not call the callback any more."""
         ...
 
 
-class Messages(Direct[Sequence[bytes]], Protocol):
-    """That of a WebSocket: text messages, several at a time."""
+class MessageWriter(DirectWriter[Sequence[bytes]], Protocol):
+    """Writes text messages of a WebSocket, several at a time."""

@@ -25,8 +25,8 @@ from translator.service.base.errors import (
     UnsupportedEncoding,
 )
 from translator.service.base.ids import NewId
-from translator.service.base.reusable_timeout import Patience
-from translator.service.base.sinks import EXTENSION, Http
+from translator.service.base.reusable_timeout import ReusableTimeout
+from translator.service.base.sinks import EXTENSION, HttpWriter
 from translator.service.config.settings import Server
 from translator.service.observe.context import RequestContext
 from translator.service.observe.record import Record, request_id
@@ -59,10 +59,10 @@ class Exchange:
         self._send = send
         self._server = server
         self._drain = drain
-        self._timeout: Patience | None = None  # of the task that responds
+        self._timeout: ReusableTimeout | None = None  # of the task that responds
         self._now = asyncio.get_running_loop().time
         self._ended = False
-        self.direct: Http | None = scope.get("extensions", {}).pop(EXTENSION, None)
+        self.direct: HttpWriter | None = scope.get("extensions", {}).pop(EXTENSION, None)
         """The direct writer for chunks of a response that has begun, if the server has one."""
         self.record = Record(
             method=scope["method"],
@@ -168,7 +168,7 @@ class Exchange:
             raise ClientLeft
         working.result()
 
-    async def _until_disconnect(self, work: Coroutine[Any, Any, None], direct: Http) -> None:
+    async def _until_disconnect(self, work: Coroutine[Any, Any, None], direct: HttpWriter) -> None:
         """The same without a task for either."""
         task = asyncio.current_task()
         assert task is not None
@@ -180,7 +180,7 @@ class Exchange:
                 has_left = True
                 task.cancel()
 
-        if not direct.watch(left):
+        if not direct.on_disconnect(left):
             work.close()
             raise ClientLeft
         try:
@@ -190,7 +190,7 @@ class Exchange:
                 raise ClientLeft from None
             raise
         finally:
-            direct.unwatch()
+            direct.ignore_disconnect()
 
     async def _disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -224,7 +224,7 @@ class Exchange:
             await self._send(message)
             return
         if self._timeout is None:
-            self._timeout = Patience()
+            self._timeout = ReusableTimeout()
         try:
             with self._timeout.until(self._now() + self._server.client_timeout_s):
                 await self._send(message)
@@ -258,7 +258,7 @@ class _Upload:
         self._drain = drain
         self._limit_s = limit_s
         self._stopping = False
-        self._timeout = Patience()
+        self._timeout = ReusableTimeout()
         self._now = asyncio.get_running_loop().time
         drain.join(self._stop)
 

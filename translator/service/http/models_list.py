@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from translator.service.models.codex_catalog import catalog_entries
 from translator.service.models.info import ModelInfo
-from translator.service.upstreams.streams import Reading
+from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON
 
@@ -58,7 +58,7 @@ _read_row = msgspec.json.Decoder(_ListedModel).decode
 
 
 async def with_catalog(
-    exchange: Exchange, stream: Reading, describe: Callable[[str], ModelInfo]
+    exchange: Exchange, stream: UpstreamStream, describe: Callable[[str], ModelInfo]
 ) -> None:
     """Respond with the models of the upstream's list that the client may use, and their catalog."""
     answer = await stream.answer()

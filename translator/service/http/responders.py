@@ -12,12 +12,12 @@ from contextlib import aclosing, nullcontext
 
 import translator
 from translator.service.access.token_meter import TokenMeter
-from translator.service.base.sinks import Http
+from translator.service.base.sinks import HttpWriter
 from translator.service.observe.record import notices_summary
 from translator.service.turns.progress import no_progress
 from translator.service.turns.sink import EventWriter
 from translator.service.turns.turn import Turn
-from translator.service.upstreams.streams import Reading
+from translator.service.upstreams.streams import UpstreamStream
 from translator.writer.sse import encode_all
 
 from .exchange import JSON, Exchange
@@ -39,18 +39,18 @@ def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
 class _ChunkCheck:
     """Meters the chunks of a body that is passed through, and applies the progress timeout."""
 
-    def __init__(self, stream: Reading, meter: TokenMeter | None) -> None:
+    def __init__(self, stream: UpstreamStream, meter: TokenMeter | None) -> None:
         self._stream = stream
         self._meter = meter
-        self._grew_at = stream.heard
+        self._grew_at = stream.last_activity
 
     def check(self, chunk: bytes) -> None:
         """Call it when a chunk has arrived; raises UpstreamTimeout."""
         if self._meter is not None:
             self._meter.add(chunk)
         if not _is_keep_alive(chunk):
-            self._grew_at = self._stream.heard
-        elif self._stream.heard - self._grew_at > self._stream.progress_s:
+            self._grew_at = self._stream.last_activity
+        elif self._stream.last_activity - self._grew_at > self._stream.progress_s:
             raise no_progress()
 
 
@@ -64,14 +64,14 @@ def _is_keep_alive(chunk: bytes) -> bool:
 class PassthroughSink:
     """A chunk sink that writes each chunk to the client as it is."""
 
-    def __init__(self, direct: Http, stream: Reading, check: _ChunkCheck) -> None:
+    def __init__(self, direct: HttpWriter, stream: UpstreamStream, check: _ChunkCheck) -> None:
         self.ready = direct.ready
         self._write = direct.write
         self._stream = stream
         self._check = check.check
 
-    def take(self, chunk: bytes) -> bool:
-        self._stream.hears()
+    def push(self, chunk: bytes) -> bool:
+        self._stream.touch()
         self._check(chunk)
         self._write(chunk)
         return True
@@ -97,12 +97,12 @@ async def whole(exchange: Exchange, turn: Turn) -> None:
     await exchange.whole(200, encoded, JSON | notices_header(turn.notices))
 
 
-async def passthrough(exchange: Exchange, stream: Reading) -> None:
+async def passthrough(exchange: Exchange, stream: UpstreamStream) -> None:
     """Respond with the upstream's own status and bytes, each chunk as it arrives."""
     answer = await stream.answer()
-    if (refusal := answer.refusal()) is not None:
-        raise refusal
-    answer.as_sent()
+    if (error := answer.private_error()) is not None:
+        raise error
+    answer.keep_compression()
     headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
     if headers.get("content-type", "").startswith("text/event-stream"):
         headers = EVENT_STREAM | headers
@@ -112,7 +112,7 @@ async def passthrough(exchange: Exchange, stream: Reading) -> None:
         direct = exchange.direct
         check = _ChunkCheck(stream, meter)
         sink = None if direct is None else PassthroughSink(direct, stream, check)
-        while chunk := await stream.next(taker=sink):
+        while chunk := await stream.next(sink=sink):
             check.check(chunk)
             await exchange.write(chunk)
     await exchange.end()

@@ -107,7 +107,7 @@ class Endpoints:
         if self._bounds.drain.begun.is_set():
             found = Readiness("draining", {})
         else:
-            found = await upstreams.lately.readiness(self._models.upstreams, upstreams.probe)
+            found = await upstreams.health.readiness(self._models.upstreams, upstreams.probe)
         status = 200 if found.status == "ready" else 503
         await exchange.whole(status, msgspec.json.encode(found), JSON | NO_STORE)
 

@@ -28,7 +28,7 @@ from starlette.types import Receive, Send
 
 import translator
 from translator.service.base.errors import ClientLeft, InternalError, TooManyWaiting
-from translator.service.base.sinks import Messages
+from translator.service.base.sinks import MessageWriter
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFactory
 from translator.service.observe.record import Record, request_id
@@ -115,7 +115,7 @@ class WebSocketSession:
         dispatcher: Dispatcher,
         authorization: str | None,
         observe: ObserverFactory | None,
-        direct: Messages | None,
+        direct: MessageWriter | None,
     ) -> None:
         """`authorization` is the client's own; it and `context` are of the handshake."""
         self._receive = receive

@@ -1,13 +1,15 @@
-"""HTTP/1.1, with upgrades that nobody here takes left unheard, as the standard allows.
+"""An HTTP/1.1 protocol for uvicorn: ignored upgrades, limited headers, direct writes.
 
-Java's HTTP client offers `Upgrade: h2c` with each request. httptools then takes the request for
-finished with its headers, and a body for what follows the upgrade: it would never be answered. So
-such a head is parsed once more without the offer, and the body behind it.
+Upgrades: Java's HTTP client offers `Upgrade: h2c` with each request. httptools then ends the
+request with its headers, and takes the body for data of the other protocol: it would never be
+answered. A server may ignore the offer, so the headers are parsed again without it.
 
-What is held of a request before the application sees it is bounded: its first line, its headers,
-and what follows a body (its trailers). httptools alone would hold any number of them.
+Headers: the size of a request's first line, headers and trailers is limited. httptools alone has no
+limit.
 
-Pieces of an answer have a shorter way out than ASGI's (`direct`).
+Writes: chunks of a response are written by a `DirectWriter`, past ASGI's `send`.
+
+It uses what uvicorn does not document. `_NEEDS` names it; pyproject.toml bounds uvicorn's version.
 """
 
 from __future__ import annotations
@@ -19,27 +21,41 @@ from typing import Any, cast
 import httptools
 import msgspec
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from translator.service.base import sinks as direct
+from translator.service.base.internals import missing_attributes
+from translator.service.base.sinks import EXTENSION
 from translator.wire.errors import TranslatorError
 
-LINGER_S = 1.0
-"""How long a connection is still read, and what comes thrown away, after a refused header."""
+DISCARD_S = 1.0
+"""How long a connection is still read, and the data discarded, after a 431."""
 
 MAX_PIPELINED = 8
-"""Requests behind the one that is answered. With more, nothing is read any more, and so not the
-end of the connection either."""
+"""Pipelined requests behind the current one. With more, the connection is not read any more, so
+its end is not noticed either."""
 
-_OFFER = frozenset({b"upgrade", b"http2-settings"})
+_NEEDS: dict[type, str] = {
+    HttpToolsProtocol: (
+        "parser cycle scope pipeline flow loop transport timeout_keep_alive"
+        " handle_websocket_upgrade connection_lost eof_received data_received on_message_begin"
+        " on_url on_header on_headers_complete on_body on_message_complete"
+    ),
+    RequestResponseCycle: "scope flow transport disconnected chunked_encoding response_complete",
+    FlowControl: "write_paused resume_reading",
+}
+
+MISSING = missing_attributes(_NEEDS)
+
+_UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings"})
 
 
 class Http1(HttpToolsProtocol):
-    """uvicorn's protocol over a `Parser`."""
+    """uvicorn's HTTP protocol over a `Parser`."""
 
-    # beside uvicorn's own, so that those stay few enough for Python to keep them in little space
-    __slots__ = ("_max_header_bytes", "_refused", "_watched")
+    # slots, as more instance attributes than uvicorn's own would make each connection larger
+    __slots__ = ("_max_header_bytes", "_refused", "_writers")
 
     def __init__(
         self,
@@ -54,7 +70,7 @@ class Http1(HttpToolsProtocol):
         self._max_header_bytes = max_header_bytes
         self.parser = cast("httptools.HttpRequestParser", Parser(self, max_header_bytes))
         self._refused = False
-        self._watched: set[_Direct] = set()
+        self._writers: set[ChunkWriter] = set()  # of requests whose client is watched
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
@@ -63,12 +79,12 @@ class Http1(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         cast("Parser", self.parser).close()
         super().connection_lost(exc)
-        for request in tuple(self._watched):
-            request.left()
+        for writer in tuple(self._writers):
+            writer.disconnected()
 
     def eof_received(self) -> None:
-        """Nobody waits for a client that leaves, and takes nothing of its answer."""
-        if self._watched and self.transport.get_write_buffer_size():
+        """Do not wait for a client that closes its side and does not read its response."""
+        if self._writers and self.transport.get_write_buffer_size():
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -80,13 +96,13 @@ class Http1(HttpToolsProtocol):
             self._refuse()
 
     def _refuse(self) -> None:
-        """Answer with a 431, unless an answer has begun; the connection ends.
+        """Send a 431, unless a response has begun, and close the connection.
 
-        Not at once: what a client is still sending would reset it, and the answer be lost.
+        Not at once: data that the client is still sending would reset it, and the 431 be lost.
         """
         self._refused = True
-        answering = cast("RequestResponseCycle | None", self.cycle)
-        if answering is None or answering.response_complete:
+        current = cast("RequestResponseCycle | None", self.cycle)
+        if current is None or current.response_complete:
             error = TranslatorError(
                 f"The request's header is over {self._max_header_bytes} bytes.",
                 code="header_too_large",
@@ -100,11 +116,11 @@ class Http1(HttpToolsProtocol):
             )
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.close)
+        self.loop.call_later(DISCARD_S, self.transport.close)
 
     def on_body(self, body: bytes) -> None:
-        """Throw away what nobody reads: held back, it would hide the end of the connection."""
-        if not any(request.is_for(self.cycle) for request in self._watched):
+        """Discard what is not read: held back, it would hide the end of the connection."""
+        if not any(writer.is_for(self.cycle) for writer in self._writers):
             super().on_body(body)
 
     def on_headers_complete(self) -> None:
@@ -112,22 +128,22 @@ class Http1(HttpToolsProtocol):
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and cycle.scope is self.scope:
             cast("dict[str, Any]", self.scope)["extensions"] = {
-                direct.EXTENSION: _Direct(cycle, self._watched)
+                EXTENSION: ChunkWriter(cycle, self._writers)
             }
-        if self._watched and 0 < len(self.pipeline) <= MAX_PIPELINED:
+        if self._writers and 0 < len(self.pipeline) <= MAX_PIPELINED:
             self.flow.resume_reading()
 
 
-class _Direct:
-    """A `direct.Http`."""
+class ChunkWriter:
+    """An `HttpWriter` for responses in chunked encoding."""
 
-    __slots__ = ("_cycle", "_flow", "_left", "_transport", "_watched")
+    __slots__ = ("_cycle", "_flow", "_on_disconnect", "_transport", "_writers")
 
-    def __init__(self, cycle: RequestResponseCycle, watched: set[_Direct]) -> None:
-        """`watched` are those of the connection that want to know of its end."""
+    def __init__(self, cycle: RequestResponseCycle, writers: set[ChunkWriter]) -> None:
+        """`writers` are those of the connection that have a callback for its end."""
         self._cycle = cycle
-        self._watched = watched
-        self._left: Callable[[], None] | None = None
+        self._writers = writers
+        self._on_disconnect: Callable[[], None] | None = None
         self._flow = cycle.flow
         self._transport = cycle.transport
 
@@ -146,59 +162,59 @@ class _Direct:
     def waits(self) -> bool:
         return self._flow.write_paused
 
-    def write(self, piece: bytes) -> None:
-        self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    def write(self, chunk: bytes) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
-    def watch(self, left: Callable[[], None]) -> bool:
+    def on_disconnect(self, callback: Callable[[], None]) -> bool:
         if self._transport.is_closing():
             return False
-        self._left = left
-        self._watched.add(self)
-        self._flow.resume_reading()  # else a large body keeps the end of the connection away
+        self._on_disconnect = callback
+        self._writers.add(self)
+        self._flow.resume_reading()  # else a large body hides the end of the connection
         return True
 
-    def unwatch(self) -> None:
-        self._left = None
-        self._watched.discard(self)
+    def ignore_disconnect(self) -> None:
+        self._on_disconnect = None
+        self._writers.discard(self)
 
     def abort(self) -> None:
         self._cycle.disconnected = True
         self._transport.abort()
 
-    def left(self) -> None:
-        """The connection is gone."""
-        self._cycle.disconnected = True  # uvicorn says so only to the last request on it
-        if self._left is not None:
-            self._left()
+    def disconnected(self) -> None:
+        """The connection is closed."""
+        self._cycle.disconnected = True  # uvicorn sets it only for the last request on it
+        if self._on_disconnect is not None:
+            self._on_disconnect()
 
 
 class HeaderTooLarge(Exception):
-    """More is held of a request's header than may be."""
+    """The size of a request's headers is over the limit."""
 
 
 class Parser:
-    """An `httptools.HttpRequestParser` that knows one upgrade: to a WebSocket.
+    """An `httptools.HttpRequestParser` that ignores every upgrade but that to a WebSocket.
 
-    `protocol` gets the parser's calls; those of a head that is parsed once more come twice, and
-    begin with `on_message_begin` each time. `feed_data` also raises HeaderTooLarge.
+    `protocol` gets the parser's callbacks; for headers that are parsed again, from
+    `on_message_begin` on. `feed_data` also raises HeaderTooLarge.
     """
 
     def __init__(self, protocol: HttpToolsProtocol, max_header_bytes: int) -> None:
         self._protocol = protocol
         self._max = max_header_bytes
-        self._whole = 0  # bytes of what is known of the header
-        self._line = 0  # bytes of a line whose end has not come
+        self._header_bytes = 0  # of the complete parts
+        self._line_bytes = 0  # of a line whose end has not come
         self._in_body = False
-        self._parser = self._fresh()
+        self._parser = self._new_parser()
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._unheard = False
+        self._ignores_upgrade = False
 
     def close(self) -> None:
-        """Nothing more is parsed: let go of the parser and of the protocol, which hold this one."""
+        """Release the parser and the protocol, which hold this one."""
         del self._parser, self._protocol
 
-    def _fresh(self) -> httptools.HttpRequestParser:
+    def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
         return parser
@@ -208,68 +224,69 @@ class Parser:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if not self._unheard:
+            if not self._ignores_upgrade:
                 raise
-            self._unheard = False
+            self._ignores_upgrade = False
             [end] = upgrade.args
             head = self._head()
-            self._parser = self._fresh()  # the old one may be done with the connection
+            self._parser = self._new_parser()  # the old one may expect no other request
             self._parser.feed_data(head)
             self.feed_data(data[end:])
             return
         except httptools.HttpParserCallbackError:
-            if self._whole > self._max:
+            if self._header_bytes > self._max:
                 raise HeaderTooLarge from None
             raise
         if self._in_body:
-            self._line = 0
+            self._line_bytes = 0
             return
         ended = data.rfind(b"\n") + 1
-        self._line = len(data) - ended + (0 if ended else self._line)
-        if self._line > self._max:
+        self._line_bytes = len(data) - ended + (0 if ended else self._line_bytes)
+        if self._line_bytes > self._max:
             raise HeaderTooLarge
 
-    def _known(self, size: int) -> None:
-        """So many more bytes of the header are known."""
-        self._whole += size
-        if self._whole > self._max:
+    def _count(self, size: int) -> None:
+        """Add to the size of the headers."""
+        self._header_bytes += size
+        if self._header_bytes > self._max:
             raise HeaderTooLarge  # goes through the parser as its HttpParserCallbackError
 
     def _head(self) -> bytes:
+        """The first line and the headers, without the offer of an upgrade."""
         version = self._parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
         for name, value in self._headers:
             if name.lower() == b"connection":
                 options = [one.strip() for one in value.split(b",")]
-                value = b", ".join(one for one in options if one.lower() not in _OFFER)
-            if name.lower() not in _OFFER:
+                value = b", ".join(one for one in options if one.lower() not in _UPGRADE_HEADERS)
+            if name.lower() not in _UPGRADE_HEADERS:
                 lines.append(b"%b: %b" % (name, value))
         return b"\r\n".join([*lines, b"", b""])
 
     def __getattr__(self, name: str) -> object:
-        """What is not about upgrades is the real parser's, or for the protocol."""
+        """Other callbacks go to the protocol, other calls to the real parser."""
         return getattr(self._protocol if name.startswith("on_") else self._parser, name)
 
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = []
-        self._whole = 0
+        self._header_bytes = 0
         self._protocol.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        self._known(len(url))
+        self._count(len(url))
         self._url += url
         self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._known(len(name) + len(value))
+        self._count(len(name) + len(value))
         self._headers.append((name, value))
         self._protocol.on_header(name, value)
 
     def on_headers_complete(self) -> None:
         offers = [value.lower() for name, value in self._headers if name.lower() == b"upgrade"]
-        self._unheard = self._parser.should_upgrade() and offers != [b"websocket"]
-        if not self._unheard:
+        self._ignores_upgrade = self._parser.should_upgrade() and offers != [b"websocket"]
+        if not self._ignores_upgrade:
             self._headers = []
             self._protocol.on_headers_complete()
 
@@ -278,5 +295,5 @@ class Parser:
         self._protocol.on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._unheard:
+        if not self._ignores_upgrade:
             self._protocol.on_message_complete()

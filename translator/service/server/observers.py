@@ -1,4 +1,4 @@
-"""Who looks on in a process that serves: a trace, a live view, both, or nobody."""
+"""The observers of a process: a trace, a live view, both, or none."""
 
 from __future__ import annotations
 

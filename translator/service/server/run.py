@@ -1,7 +1,7 @@
-"""The service as a process: a socket, a line that says so, a server until a signal ends it.
+"""The service as a process: listening sockets, a start-up line, a server until a signal.
 
-The socket is bound before the server starts. So a taken port is one sentence, port 0 can be told by
-its real number, and a client that reads the start-up line can connect at once.
+The sockets are bound before the server starts. So a taken port is one sentence, the line shows the
+real number for port 0, and a client that reads it can connect at once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack, closing
-from functools import partial
-from typing import Any
 
 import uvicorn
 
@@ -25,20 +23,20 @@ from translator.service.http.app import create_app
 from translator.service.live.terminal import open_view
 from translator.service.telemetry.logs import start_logging
 
-from .http1 import Http1
+from .graceful_shutdown import GracefulServer
 from .observers import observing
-from .serving import Post, Service
-from .websocket_protocol import WebSocket
+from .protocols import protocols
+from .worker_channel import WorkerChannel
 
 BACKLOG = 2048
+
 CLIENT_KEEPALIVE_S = 120
 """How long an idle client connection stays open. Longer than clients keep theirs (reqwest: 90 s): a
 request that meets a closing connection is lost."""
 
 GC_THRESHOLDS = (50_000, 10, 20)
-"""How many new objects, and how many smaller rounds, it takes to look for reference cycles: Python
-looks every 700 objects, which a request of 4 MB makes a hundred times over, with all streams
-standing still. With these, they stand still for 24 ms instead of 40 (`bench/service.py`)."""
+"""How many new objects, and how many smaller collections, trigger a garbage collection. By Python's
+own 700, a request of 4 MB would trigger a hundred, and all streams stall for each."""
 
 MAX_USER_TIMEOUT_MS = 2**31 - 1
 
@@ -48,23 +46,27 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    settings: Settings, *, log_level: str, watch: bool = False, post: Post | None = None
+    settings: Settings,
+    *,
+    log_level: str,
+    watch: bool = False,
+    channel: WorkerChannel | None = None,
 ) -> int:
-    """Serve until a signal ends it; `watch` shows on stdout what goes on.
+    """Serve until a signal; `watch` shows a live view of requests on stdout.
 
-    `post` is that of one worker among several. Raises SettingsError when the address, or the folder
-    for traces, cannot be used.
+    `channel` is that of one worker among several. Raises SettingsError when the address, or the
+    folder for traces, cannot be used.
     """
     server = settings.server
     with ExitStack() as open_ones:
-        if post is not None:
-            sockets = post.listeners
+        if channel is not None:
+            sockets = channel.listeners
         else:
             sockets = [listen(server.host, server.port, reuse_port=server.reuse_port)]
             sockets += listen_for_metrics(server)
         for sock in sockets:
             open_ones.enter_context(sock)
-            bound_what_is_not_taken(sock, server.client_timeout_s)
+            limit_unread_data(sock, server.client_timeout_s)
         show = open_ones.enter_context(closing(open_view(sys.stdout))) if watch else None
         stream = None if show is None else show.log_stream(sys.stderr)
         start_logging(log_level, settings.server.log_format, stream)
@@ -80,13 +82,13 @@ def run(
             timeout_keep_alive=CLIENT_KEEPALIVE_S,
             **protocols(settings.server),
         )
-        if post is None:
+        if channel is None:
             announce(settings, sockets[0])
-        service = Service(config, drain, server.drain_s, post)
-        # uvicorn stops, and then lets the signal do what it would have done without uvicorn
+        service = GracefulServer(config, drain, server.drain_s, channel)
+        # uvicorn shuts down, and then raises the signal again under the handler it found
         signal.signal(signal.SIGTERM, _end)
         gc.collect()
-        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.freeze()  # objects that live as long as the process need not be searched
         gc.set_threshold(*GC_THRESHOLDS)
         try:
             service.run(sockets=sockets)
@@ -100,23 +102,9 @@ def _end(*_: object) -> None:
 
 
 def announce(settings: Settings, listener: socket.socket) -> None:
-    """Say that the service is there."""
-    _say_who_may_ask(settings)
+    """Log who may send requests, and print the start-up line."""
+    _log_who_may_ask(settings)
     print(start_line(settings, listener), flush=True)  # noqa: T201 - the program's output
-
-
-def protocols(server: Server) -> dict[str, Any]:
-    """What uvicorn is told of the protocols that are spoken."""
-    http = partial(Http1, max_header_bytes=server.max_header_bytes)
-    if not server.websocket:
-        return {"http": http, "ws": "none"}
-    return {
-        "http": http,
-        "ws": WebSocket,
-        "ws_max_size": server.max_body_bytes,
-        # it would cost CPU per token and memory per connection, and small messages grow by it
-        "ws_per_message_deflate": False,
-    }
 
 
 def listen_for_metrics(server: Server) -> list[socket.socket]:
@@ -145,10 +133,10 @@ def listen(
         raise SettingsError([f"cannot listen on {where}: {reason}"]) from None
 
 
-def bound_what_is_not_taken(listener: socket.socket, seconds: float) -> None:
-    """Have the system end connections from there whose client takes nothing for so long.
+def limit_unread_data(listener: socket.socket, seconds: float) -> None:
+    """Have the system close accepted connections whose client reads nothing for so long.
 
-    Else one that has been closed with something unsent stays as long as its client does.
+    Else one that was closed with unsent data stays as long as its client does.
     """
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has it
         milliseconds = min(math.ceil(seconds * 1000), MAX_USER_TIMEOUT_MS)
@@ -156,7 +144,7 @@ def bound_what_is_not_taken(listener: socket.socket, seconds: float) -> None:
 
 
 def start_line(settings: Settings, listener: socket.socket) -> str:
-    """Where the service listens, what it forwards to, under which dialect."""
+    """The start-up line: the address, the upstreams and their dialects."""
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     targets = ", ".join(
@@ -166,7 +154,7 @@ def start_line(settings: Settings, listener: socket.socket) -> str:
     return f"translator listens on http://{shown}:{port}/v1 and forwards to {targets}"
 
 
-def _say_who_may_ask(settings: Settings) -> None:
+def _log_who_may_ask(settings: Settings) -> None:
     host = settings.server.host
     if settings.clients:
         log.info("a client needs a key here; known clients: %d", len(settings.clients))

@@ -1,4 +1,7 @@
-"""WebSockets: uvicorn's protocol over the websockets library, with a short way out for messages."""
+"""uvicorn's WebSocket protocol (over the websockets library) with direct writes.
+
+It uses what uvicorn does not document. `_NEEDS` names it; pyproject.toml bounds uvicorn's version.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,42 @@ from typing import Any, cast
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import State
+from websockets.server import ServerProtocol
 
-from translator.service.base import sinks as direct
+from translator.service.base.internals import missing_attributes
+from translator.service.base.sinks import EXTENSION
+
+_NEEDS: dict[type, str] = {
+    WebSocketsSansIOProtocol: (
+        "conn scope response transport writable disconnected handle_connect eof_received"
+    ),
+    ServerProtocol: "state send_text data_to_send",
+}
+
+MISSING = missing_attributes(_NEEDS)
 
 
-class WebSocket(WebSocketsSansIOProtocol):
-    """Offers a `direct.Messages` to the application."""
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """Offers a `MessageWriter` to the application."""
 
     def eof_received(self) -> None:
-        """The client has left, and takes nothing of what it was sent: then nobody waits for it."""
+        """Do not wait for a client that closes its side and does not read."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
-        if self.response.status_code == 101:  # else there is nobody to offer it to
+        if self.response.status_code == 101:  # else the handshake was refused
             scope = cast("dict[str, Any]", self.scope)
-            scope["extensions"][direct.EXTENSION] = _Messages(self)
+            scope["extensions"][EXTENSION] = TextWriter(self)
 
 
-class _Messages:
-    """A `direct.Messages`."""
+class TextWriter:
+    """A `MessageWriter`."""
 
     __slots__ = ("_socket",)
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocketProtocol) -> None:
         self._socket = socket
 
     def ready(self) -> bool:
@@ -44,9 +58,9 @@ class _Messages:
             and not socket.transport.is_closing()
         )
 
-    def write(self, piece: Sequence[bytes]) -> None:
+    def write(self, chunk: Sequence[bytes]) -> None:
         connection = self._socket.conn
-        for message in piece:
+        for message in chunk:
             connection.send_text(message)
         self._socket.transport.write(b"".join(connection.data_to_send()))
 

@@ -1,13 +1,13 @@
-"""Several processes that answer on one port, and the one that keeps them there.
+"""A supervisor of worker processes that serve on one port.
 
     parent = listeners, { worker }, start-up line, signals ;
     signals
-        SIGTERM, SIGINT     passed on; a second one ends everything at once
-        SIGHUP              each worker is replaced by a new one, with the settings of now
+        SIGTERM, SIGINT     sent on to the workers; a second one kills them
+        SIGHUP              each worker is replaced by a new one, with the current settings
 
-Each worker has a listener of its own, on the same port, among which the kernel spreads connections
-evenly. The parent holds all of them, so what waits in one survives its worker, and a new one begins
-there before the old one ends: nothing is refused meanwhile.
+Each worker has a listening socket of its own on the same port, and the kernel spreads connections
+among them evenly. The parent holds all of them, so the backlog of one survives its worker, and a
+new worker starts there before the old one ends: no connection is refused.
 
 A worker is this program with one more option, so it runs the code that is installed now.
 """
@@ -26,14 +26,15 @@ from translator.service.config.settings import Server, Settings
 from translator.service.telemetry.logs import start_logging
 from translator.service.telemetry.shared_metrics import shared_metrics, worker_gone
 
+from .graceful_shutdown import CLOSE_S, END_S, IDLE_LINGER_S
 from .run import announce, listen, listen_for_metrics
-from .serving import CLOSE_S, END_S, LINGER_S, READY
+from .worker_channel import READY
 
 START_S = 60.0
-"""How long a worker may take until it serves."""
+"""How long the start of a worker may take."""
 
-MARGIN_S = LINGER_S + 2 * END_S + CLOSE_S + 2
-"""How much longer than `drain_s` the end of a worker may take."""
+MARGIN_S = IDLE_LINGER_S + 2 * END_S + CLOSE_S + 2
+"""How much longer than `drain_s` the shutdown of a worker may take."""
 
 STEADY_S = 10.0
 """A worker that ends sooner is replaced with a delay, which doubles each time."""
@@ -44,24 +45,25 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, *, log_level: str, command: Sequence[str]) -> int:
-    """Keep `workers` processes until a signal ends them; the exit code.
+    """Supervise `workers` processes until a signal ends them; the exit code.
 
-    `command` is what a worker runs, but for its post. Raises SettingsError for the address.
+    `command` runs a worker, but for the option that names its channel. Raises SettingsError for
+    the address.
     """
     slots = [_Slot(listener) for listener in listeners(settings.server)]
     common = listen_for_metrics(settings.server)
     start_logging(log_level, settings.server.log_format)
     with shared_metrics():
-        return asyncio.run(_Workers(settings, command, slots, common).run())
+        return asyncio.run(_Supervisor(settings, command, slots, common).run())
 
 
 def listeners(server: Server) -> list[socket.socket]:
-    """One for each worker; the same for all where the system does not spread connections."""
+    """One socket for each worker; the same where the system does not spread connections."""
     with listen(server.host, server.port, reuse_port=server.reuse_port) as first:
         port = first.getsockname()[1]
         if not sys.platform.startswith("linux"):
             return [first.dup() for _ in range(server.workers)]
-    # only now: among sockets that share a port, a stranger's would not have been noticed
+    # only now: another program's socket that shares its port would not have been noticed
     return [listen(server.host, port, reuse_port=True) for _ in range(server.workers)]
 
 
@@ -70,12 +72,12 @@ class _Worker:
 
     def __init__(self, process: asyncio.subprocess.Process, parent: socket.socket) -> None:
         self._process = process
-        self._parent = parent  # closed, it tells the worker that the parent is gone
+        self._parent = parent  # when it is closed, the worker shuts down
         self._began = asyncio.get_running_loop().time()
         self.pid = process.pid
 
-    async def serves(self) -> bool:
-        """Whether it has come to serve."""
+    async def is_ready(self) -> bool:
+        """Wait until it serves; False when it does not within START_S."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(START_S):
@@ -83,12 +85,12 @@ class _Worker:
         except (OSError, TimeoutError):
             return False
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
             self._process.send_signal(number)
 
-    async def gone(self) -> int:
-        """Its exit code, negative for a signal."""
+    async def wait(self) -> int:
+        """Wait for its end; the exit code, negative for a signal."""
         code = await self._process.wait()
         self._parent.close()
         worker_gone(self.pid)
@@ -100,7 +102,7 @@ class _Worker:
 
 
 class _Slot:
-    """One listener, and the worker that answers there now."""
+    """One listening socket and its current worker."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
@@ -108,7 +110,9 @@ class _Slot:
         self.delay_s = FIRST_DELAY_S
 
 
-class _Workers:
+class _Supervisor:
+    """Keeps a worker in each slot."""
+
     def __init__(
         self,
         settings: Settings,
@@ -116,7 +120,7 @@ class _Workers:
         slots: Sequence[_Slot],
         common: Sequence[socket.socket],
     ) -> None:
-        """`common` is what all workers listen on, beside the listener of each."""
+        """`common` are sockets on which all workers listen, beside the one of each."""
         self._settings = settings
         self._command = command
         self._slots = slots
@@ -125,14 +129,14 @@ class _Workers:
         self._code = 0
         self._alive: set[_Worker] = set()
         self._tasks: set[asyncio.Task[object]] = set()
-        self._renewing = asyncio.Lock()
+        self._replacing = asyncio.Lock()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop, 0)
         loop.add_signal_handler(signal.SIGINT, self._stop, 130)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._renew()))
-        begun = await asyncio.gather(*map(self._fill, self._slots))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._run_task(self._replace_all()))
+        begun = await asyncio.gather(*map(self._start_in, self._slots))
         if all(begun) and not self._stopping.is_set():
             announce(self._settings, self._slots[0].listener)
         elif not self._stopping.is_set():
@@ -149,36 +153,36 @@ class _Workers:
         self._code = self._code or code
         self._stopping.set()
         for worker in self._alive:
-            worker.tell(signal.SIGKILL if again else signal.SIGTERM)
+            worker.send_signal(signal.SIGKILL if again else signal.SIGTERM)
 
     async def _end(self) -> None:
-        """Wait for all workers, but not for ever."""
+        """Wait for the end of all workers; kill those that take too long."""
         for task in self._tasks:
             task.cancel()
-        gone = [asyncio.create_task(worker.gone()) for worker in self._alive]
+        gone = [asyncio.create_task(worker.wait()) for worker in self._alive]
         if not gone:
             return
         _, late = await asyncio.wait(gone, timeout=self._settings.server.drain_s + MARGIN_S)
         if late:
             log.error("%d workers did not end in time", len(late))
             for worker in self._alive:
-                worker.tell(signal.SIGKILL)
+                worker.send_signal(signal.SIGKILL)
             await asyncio.wait(late)
 
-    async def _fill(self, slot: _Slot) -> bool:
-        """Have a new worker in the place of the one that is there, if it comes to serve."""
-        worker = await self._started(slot.listener)
-        if not await worker.serves() or self._stopping.is_set():
-            worker.tell(signal.SIGTERM)
-            self._begin(self._bury(worker))
+    async def _start_in(self, slot: _Slot) -> bool:
+        """Start a worker in a slot, in place of its current one; False when it does not start."""
+        worker = await self._spawn(slot.listener)
+        if not await worker.is_ready() or self._stopping.is_set():
+            worker.send_signal(signal.SIGTERM)
+            self._run_task(self._reap(worker))
             return False
         old, slot.worker = slot.worker, worker
-        self._begin(self._watch(slot, worker))
+        self._run_task(self._restart(slot, worker))
         if old is not None:
-            old.tell(signal.SIGTERM)
+            old.send_signal(signal.SIGTERM)
         return True
 
-    async def _started(self, listener: socket.socket) -> _Worker:
+    async def _spawn(self, listener: socket.socket) -> _Worker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         numbers = [one.fileno() for one in (theirs, listener, *self._common)]
@@ -193,39 +197,39 @@ class _Workers:
         worker = _Worker(process, ours)
         self._alive.add(worker)
         if self._stopping.is_set():
-            worker.tell(signal.SIGTERM)
+            worker.send_signal(signal.SIGTERM)
         return worker
 
-    async def _watch(self, slot: _Slot, worker: _Worker) -> None:
-        """Replace a worker that ends by itself."""
-        code = await self._bury(worker)
+    async def _restart(self, slot: _Slot, worker: _Worker) -> None:
+        """Replace a worker that has ended by itself."""
+        code = await self._reap(worker)
         while slot.worker is worker and not self._stopping.is_set():
             if worker.age_s > STEADY_S:
                 slot.delay_s = FIRST_DELAY_S
             log.error("worker %d has ended (%d); another one starts", worker.pid, code)
             await asyncio.sleep(slot.delay_s)
             slot.delay_s = min(2 * slot.delay_s, MAX_DELAY_S)
-            async with self._renewing:
+            async with self._replacing:
                 if slot.worker is worker:
-                    await self._fill(slot)
+                    await self._start_in(slot)
 
-    async def _bury(self, worker: _Worker) -> int:
-        code = await worker.gone()
+    async def _reap(self, worker: _Worker) -> int:
+        code = await worker.wait()
         self._alive.discard(worker)
         return code
 
-    async def _renew(self) -> None:
+    async def _replace_all(self) -> None:
         """Replace all workers, one after the other."""
-        async with self._renewing:
+        async with self._replacing:
             for slot in self._slots:
                 if self._stopping.is_set():
                     return
-                if not await self._fill(slot):
+                if not await self._start_in(slot):
                     log.error("the new worker does not start; the others stay as they are")
                     return
         log.warning("all workers are new")
 
-    def _begin(self, work: Coroutine[Any, Any, object]) -> None:
+    def _run_task(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

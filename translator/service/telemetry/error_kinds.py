@@ -6,10 +6,7 @@ that we give; any other refusal is known by whose fault it was.
 
 from __future__ import annotations
 
-import aiohttp
-import httpx
-
-from translator.service.upstreams.transport import FAULTS, cause
+from translator.service.upstreams import transport_errors
 from translator.wire.errors import CredentialRefused, TranslatorError, UpstreamError
 
 KNOWN_CODES = frozenset(
@@ -25,39 +22,13 @@ KNOWN_CODES = frozenset(
 )
 """Codes of upstream errors on which clients act, and so operators, too."""
 
-_TRANSPORT: tuple[tuple[str, tuple[type[Exception], ...]], ...] = (
-    ("connect_timeout", (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout)),
-    ("silence", (aiohttp.ServerTimeoutError, httpx.TimeoutException)),
-    (
-        "unreachable",
-        (
-            aiohttp.ClientConnectorError,
-            aiohttp.ClientHttpProxyError,
-            httpx.ConnectError,
-            httpx.ProxyError,
-        ),
-    ),
-    (
-        "broken",
-        (
-            aiohttp.ClientConnectionError,
-            aiohttp.ClientPayloadError,
-            httpx.RemoteProtocolError,
-            httpx.NetworkError,
-        ),
-    ),
-    ("not_http", (aiohttp.ClientError, httpx.HTTPError)),
-)
-"""The client's exceptions; the first row that fits."""
-
 
 def kind_of(error: TranslatorError) -> str:
     """One word for an error: one of ours, or one of `UPSTREAM_KINDS`."""
     if not isinstance(error, UpstreamError):
         return error.code or error.type
-    if isinstance(error.__cause__, FAULTS):
-        seen = cause(error.__cause__)
-        return next(kind for kind, theirs in _TRANSPORT if isinstance(seen, theirs))
+    if isinstance(error.__cause__, transport_errors.TRANSPORT_ERRORS):
+        return transport_errors.kind_of(error.__cause__)
     if isinstance(error, CredentialRefused):
         return "credential_refused"
     if error.code in KNOWN_CODES:
@@ -68,7 +39,6 @@ def kind_of(error: TranslatorError) -> str:
 
 
 UPSTREAM_KINDS = frozenset(
-    {*KNOWN_CODES, *(kind for kind, _ in _TRANSPORT)}
-    | {"credential_refused", "timeout", "refused", "failed"}
+    {*KNOWN_CODES, *transport_errors.KINDS} | {"credential_refused", "timeout", "refused", "failed"}
 )
 """All words for what goes wrong with an upstream."""

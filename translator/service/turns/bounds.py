@@ -9,7 +9,7 @@ from typing import Any
 from translator.service.base.drain import Drain
 from translator.service.config.settings import Server
 from translator.service.upstreams.client import Answer, Upstreams
-from translator.service.upstreams.streams import Reading
+from translator.service.upstreams.streams import UpstreamStream
 
 
 class TurnBounds:
@@ -30,9 +30,9 @@ class TurnBounds:
 
     def stream(
         self, opening: Coroutine[Any, Any, Answer], deadline: float | None = None
-    ) -> Reading:
+    ) -> UpstreamStream:
         """The answer that `opening` gets, as a stream within all bounds."""
-        return Reading(
+        return UpstreamStream(
             opening,
             self.drain,
             until=self.deadline() if deadline is None else deadline,

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from translator import Translation
-from translator.service.base.sinks import Direct
+from translator.service.base.sinks import DirectWriter
 from translator.service.observe.observer import EventsSent, ObservedEvent
-from translator.service.upstreams.streams import Reading
+from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.events import Event
 
 from .progress import ProgressTimeout
@@ -20,7 +20,7 @@ P = TypeVar("P")
 class EventWriter(NamedTuple, Generic[P]):
     """A direct writer to the client, and how events are encoded for it."""
 
-    direct: Direct[P]
+    direct: DirectWriter[P]
     encode: Callable[[Sequence[Event]], P]
 
 
@@ -31,7 +31,7 @@ class TranslatingSink:
         self,
         translation: Translation,
         progress: ProgressTimeout,
-        stream: Reading,
+        stream: UpstreamStream,
         writer: EventWriter[Any],
         observe: Callable[[ObservedEvent], None] | None,
     ) -> None:
@@ -43,16 +43,16 @@ class TranslatingSink:
         self._write = writer.direct.write
         self._observe = observe
         self.ready = writer.direct.ready
-        self.sent_at = stream.heard
+        self.sent_at = stream.last_activity
         """When events were written last, by the loop's clock."""
         self.unsent: list[Event] = []
         """The last events, which are not for the sink to write."""
 
-    def take(self, chunk: bytes) -> bool:
+    def push(self, chunk: bytes) -> bool:
         """Write the events of a chunk; False: the reader must go on."""
         translation = self._translation
         events = translation.receive(chunk)
-        now = self._stream.heard = self._now()
+        now = self._stream.last_activity = self._now()
         if not events:
             self._progress.check(now)
             return True

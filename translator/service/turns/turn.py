@@ -87,7 +87,7 @@ class Turn:
                     while not state.over:
                         chunk = await stream.next(state.due, sink)
                         if chunk is not None:
-                            events = state.feed(chunk, stream.heard)
+                            events = state.feed(chunk, stream.last_activity)
                         elif sink is not None:
                             events = state.resume(sink.unsent, sink.sent_at, now())
                         else:
@@ -100,7 +100,7 @@ class Turn:
                                 state.translation, state.progress, stream, writer, self._observe
                             )
                     if state.translation.error is None:
-                        await stream.drain()
+                        await stream.discard_rest()
                     return
             except (UpstreamError, Stopping) as error:
                 self._attempt_failed(error)
@@ -142,7 +142,7 @@ class Turn:
                 if left < 0:
                     raise UpstreamError(f"The upstream's answer is over {limit} bytes.")
                 translation.receive(chunk)
-                progress.check(stream.heard)
+                progress.check(stream.last_activity)
         return translation.complete(b"")
 
     async def _open(self) -> Answer:

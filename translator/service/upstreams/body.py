@@ -1,11 +1,10 @@
-"""The body of an upstream's answer, read where it is needed: each read is what has come since.
+"""The body of an upstream's answer; each read returns what has come since the last one.
 
-    read = { piece taken by the taker }, ( piece | end | nothing: the taker wants a look ) ;
+    read = { chunk pushed to the sink }, ( chunks | end | the sink needs its reader ) ;
 
-A read that is cancelled loses nothing. So whoever reads can stop waiting, say to its client that
-work goes on, and read on; there is no task between the network and the reader. And where pieces can
-be done with at once, no task is woken for them at all: a taker gets them as the network brings
-them, until it says that the reader has to look.
+A read that is cancelled loses nothing. So a reader can stop waiting, send its client a heartbeat,
+and read on, without a task between the network and the reader. Chunks that a sink can consume wake
+no task at all: they are pushed as the network brings them, until the sink needs its reader.
 """
 
 from __future__ import annotations
@@ -14,50 +13,59 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+import aiohttp
 import httpx
 
-from .connection import Taker
-from .transport import Content, content
+from translator.service.base.sinks import ChunkSink
+
+from .connection import Connection
+
+EXTENSION = "translator.body"
+"""The extension of an `httpx.Response` that holds its `ConnectionBody`."""
 
 
 class Body(Protocol):
-    """What can be read."""
+    """The body of a response."""
 
-    async def read(self, taker: Taker | None = None) -> bytes | None:
-        """What has come since, and at least one byte of it; empty at the end.
+    async def read(self, sink: ChunkSink | None = None) -> bytes | None:
+        """What has come since, at least one byte; empty at the end.
 
-        What a taker can take may go there instead; None when it wants a look. Raises one of FAULTS.
+        What the sink can consume may be pushed there instead; None when it needs its reader. Raises
+        one of TRANSPORT_ERRORS.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of the connection, which goes on if the whole body has been read."""
+        """Release the connection, which is reused if the whole body has been read."""
         ...
 
 
-def body(response: httpx.Response) -> Body:
-    """The body of a response, as it was sent; the response is not asked for anything more."""
-    found = content(response)
-    if found is None:
-        return _Other(response)
-    response.stream = found.stream  # httpx's own holds the response, and that the request
-    return _Network(found)
+def body_of(response: httpx.Response) -> Body:
+    """The body of a response as it was sent. The response itself must not be read any more."""
+    found = response.extensions.get(EXTENSION)
+    if not isinstance(found, ConnectionBody):
+        return StreamBody(response)
+    response.stream = found  # httpx's own holds the response, and that the request
+    return found
 
 
-class _Network:
-    """What aiohttp has read, without httpx's own layers around it."""
+class ConnectionBody(httpx.AsyncByteStream):
+    """A body as aiohttp receives it. Its reads are not bounded where there is a `Connection`."""
 
-    def __init__(self, content: Content) -> None:
-        self._reader = content.reader
-        self._connection = content.connection
-        self._stream = content.stream
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._reader = response.content
+        connection = response.connection  # None: the whole body has come
+        protocol = None if connection is None else connection.protocol
+        self._connection = protocol if isinstance(protocol, Connection) else None
+        if self._connection is not None:
+            self._connection.begin_body(self._reader)
 
-    async def read(self, taker: Taker | None = None) -> bytes | None:
+    async def read(self, sink: ChunkSink | None = None) -> bytes | None:
         reader = self._reader
-        goes_on = not reader.is_eof() and reader.exception() is None
-        if goes_on and taker is not None and self._connection is not None:
-            wants_a_look = await self._connection.give(reader, taker)
-            if wants_a_look:
+        if sink is not None and self._connection is not None:
+            open_still = not reader.is_eof() and reader.exception() is None
+            if open_still and await self._connection.pump_into(sink, reader):
                 return None
         if reader.exception() is not None:
             return await self._rest()
@@ -74,35 +82,40 @@ class _Network:
                 reader.set_exception(error)
         return rest or await reader.readany()
 
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.read():
+            yield chunk
+
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        self._response.release()
+        await self._response.wait_for_close()
 
 
-class _Other:
-    """What any other transport of httpx gives: an iterator, which a cancelled read would break."""
+class StreamBody:
+    """A body of any other transport of httpx: an iterator, which a cancelled read would break."""
 
     def __init__(self, response: httpx.Response) -> None:
         stream = response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         self._response = response
-        self._pieces: AsyncIterator[bytes] = aiter(stream)
-        self._next: asyncio.Task[bytes | None] | None = None
+        self._chunks: AsyncIterator[bytes] = aiter(stream)
+        self._reading: asyncio.Task[bytes | None] | None = None
 
-    async def read(self, taker: Taker | None = None) -> bytes:
-        piece: bytes | None = b""
-        while piece == b"":
-            if self._next is None:
-                self._next = asyncio.create_task(self._read())
-            await asyncio.wait((self._next,))
-            done, self._next = self._next, None
-            piece = done.result()
-        return piece or b""
+    async def read(self, sink: ChunkSink | None = None) -> bytes:
+        chunk: bytes | None = b""
+        while chunk == b"":
+            if self._reading is None:
+                self._reading = asyncio.create_task(self._next())
+            await asyncio.wait((self._reading,))
+            done, self._reading = self._reading, None
+            chunk = done.result()
+        return chunk or b""
 
-    async def _read(self) -> bytes | None:
-        return await anext(self._pieces, None)
+    async def _next(self) -> bytes | None:
+        return await anext(self._chunks, None)
 
     async def aclose(self) -> None:
-        if self._next is not None:
-            self._next.cancel()
-            await asyncio.wait((self._next,))
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
         await self._response.aclose()

@@ -1,11 +1,12 @@
-"""Calls to upstreams: what is sent besides the body, and what each failure of HTTP means.
+"""The HTTP client for upstreams: headers of requests, errors of answers.
 
-One client lives as long as the process: a pool and a TLS context per request cost more than the
-request. It asks for no compression (an upstream would buffer a stream to compress it), follows no
-redirect (the key would travel along) and keeps no cookies (they would be shared by all clients).
+One client lives as long as the process: a connection pool and a TLS context per request cost more
+than the request. It asks for no compression (an upstream would buffer a stream to compress it),
+follows no redirect (the key would be sent along) and keeps no cookies (all clients would share
+them).
 
-Whose key is sent decides what a 401 means. The operator's own, when there is one: then a refusal is
-the gateway's fault (502). Else the client's `Authorization` is passed on, and so is the refusal.
+Whose key is sent decides what a 401 means. The operator's own, if there is one: then the gateway is
+at fault (502). Else the client's `Authorization` is passed on, and so is the 401.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 
 from translator.reader.upstream_errors import read_upstream_error
-from translator.service.base.reusable_timeout import Patience
+from translator.service.base.reusable_timeout import ReusableTimeout
+from translator.service.base.sinks import ChunkSink
 from translator.service.config.settings import Server, Upstream
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import (
@@ -32,22 +34,22 @@ from translator.service.observe.observer import (
 )
 from translator.wire.errors import CredentialRefused, UpstreamError, UpstreamTimeout
 
-from .body import Body, body
-from .connection import Taker
-from .health import PROBE_S, Lately
+from .body import Body, body_of
+from .health import PROBE_TIMEOUT_S, UpstreamHealth
 from .inflate import inflated
-from .replicas import Endpoints
-from .retries import Budget, Tries
-from .transport import FAULTS, Client, cause, fault
+from .replicas import Replicas
+from .retries import Budget, RetryLoop
+from .transport import Client
+from .transport_errors import TRANSPORT_ERRORS, upstream_error
 
 log = logging.getLogger(__name__)
 
 MAX_ERROR_BYTES = 1024 * 1024
-"""How much of an upstream's error body is read, in bytes; the rest cannot matter to a sentence."""
+"""How much of an upstream's error body is read, in bytes; more cannot matter to a sentence."""
 
 UPSTREAM_KEEPALIVE_S = 30.0
-"""How long an idle connection is kept. Load balancers close theirs after 60 s and more, and a
-request that meets a closing connection is lost."""
+"""How long an idle connection to an upstream is kept. Load balancers close theirs after 60 s and
+more, and a request that meets a closing connection is lost."""
 
 
 class Upstreams:
@@ -60,10 +62,10 @@ class Upstreams:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.lately = Lately(clock)
+        self.health = UpstreamHealth(clock)
         self._server = server
         self._clock = clock
-        self._targets: dict[tuple[str, ...], tuple[Endpoints, Budget]] = {}
+        self._targets: dict[tuple[str, ...], tuple[Replicas, Budget]] = {}
         self._http = Client(
             transport=transport,
             timeout=httpx.Timeout(
@@ -91,7 +93,7 @@ class Upstreams:
         accept: str = "application/json",
         context: RequestContext | None = None,
     ) -> AsyncGenerator[Answer]:
-        """`open`; the answer lives as long as the context."""
+        """`open` as a context manager, which closes the answer."""
         answer = await self.open(
             upstream, path, body=body, authorization=authorization, accept=accept, context=context
         )
@@ -129,7 +131,7 @@ class Upstreams:
         headers |= {name.lower(): value for name, value in upstream.headers.items()}
         method = "GET" if body is None else "POST"
 
-        async def ask(url: str) -> httpx.Response:
+        async def send(url: str) -> httpx.Response:
             observer.on(UpstreamCalled(path, body))
             # each request has a span of its own, which `UpstreamCalled` begins
             identity = {} if context is None else context.record.upstream_headers()
@@ -141,46 +143,46 @@ class Upstreams:
             return response
 
         try:
-            response = await self._tries(upstream, context).answer(ask)
-        except FAULTS as error:
-            self.lately.failed(upstream.name)
-            raise _fault(error, upstream, "before it answered") from error
-        self.lately.heard(upstream.name, response.status_code)
+            response = await self._retry_loop(upstream, context).run(send)
+        except TRANSPORT_ERRORS as error:
+            self.health.failed(upstream.name)
+            raise _logged(error, upstream, "before it answered") from error
+        self.health.answered(upstream.name, response.status_code)
         return Answer(response, upstream, observer, self._server.read_timeout_s)
 
-    def _tries(self, upstream: Upstream, context: RequestContext | None) -> Tries:
+    def _retry_loop(self, upstream: Upstream, context: RequestContext | None) -> RetryLoop:
         urls = upstream.urls
         if urls not in self._targets:
             server = self._server
-            endpoints = Endpoints(
+            replicas = Replicas(
                 urls, failures=server.breaker_failures, out_s=server.breaker_s, now=self._clock
             )
-            self._targets[urls] = endpoints, Budget(server.retry_budget_percent)
-        endpoints, budget = self._targets[urls]
-        return Tries(endpoints, budget, self._server, context, upstream.name)
+            self._targets[urls] = replicas, Budget(server.retry_budget_percent)
+        replicas, budget = self._targets[urls]
+        return RetryLoop(replicas, budget, self._server, context, upstream.name)
 
     async def probe(self, upstream: Upstream) -> int | None:
-        """The status of its answer to a request without key or meaning; None without an answer.
+        """The status of the answer to a `GET` of the base URL, without a key; None without one.
 
-        Of several addresses, the best status.
+        The best one of several replicas.
         """
 
-        async def ask(url: str) -> int | None:
+        async def status_of(url: str) -> int | None:
             try:
-                async with asyncio.timeout(PROBE_S):
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
                     request = self._http.build_request("GET", url)
                     response = await self._http.send(request, stream=True)
-                    await body(response).aclose()
-            except (*FAULTS, TimeoutError):
+                    await body_of(response).aclose()
+            except (*TRANSPORT_ERRORS, TimeoutError):
                 return None
             return response.status_code
 
-        statuses = await asyncio.gather(*map(ask, upstream.urls))
+        statuses = await asyncio.gather(*map(status_of, upstream.urls))
         return min((status for status in statuses if status is not None), default=None)
 
 
 class Answer:
-    """An upstream's answer, whose body has not been read."""
+    """An upstream's answer: status, headers, and a body to be read."""
 
     def __init__(
         self,
@@ -192,67 +194,67 @@ class Answer:
         self._upstream = upstream
         self._observe = observer.on if ChunkReceived in observer.wants else None
         self._silence_s = silence_s
-        self._body: Body = body(response)
+        self._body: Body = body_of(response)
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers.items())
         """Names in lower case."""
 
-        self._compression = self.headers.get("content-encoding", "")  # until it is seen to
+        self._compression = self.headers.get("content-encoding", "")  # until the first read
 
-    async def read(self, taker: Taker | None = None) -> bytes | None:
+    async def read(self, sink: ChunkSink | None = None) -> bytes | None:
         """What has come of the body since, as the network cuts it; empty at the end.
 
-        What a taker can take goes there, unless somebody else looks at pieces; None when it wants a
-        look. May be cancelled, and called again. It may wait for ever. Raises UpstreamError when
-        the connection breaks.
+        What the sink can consume is pushed there, unless an observer wants chunks; None when the
+        sink needs its reader. May be cancelled, and called again. May wait for ever. Raises
+        UpstreamError when the connection breaks.
         """
         if self._compression:
             self._body = inflated(self._body, self._compression)
             self._compression = ""
         try:
-            piece = await self._body.read(taker if self._observe is None else None)
-        except FAULTS as error:
-            raise _fault(error, self._upstream, "in mid-answer") from error
-        if self._observe is not None and piece:
-            self._observe(ChunkReceived(piece))
-        return piece
+            chunk = await self._body.read(sink if self._observe is None else None)
+        except TRANSPORT_ERRORS as error:
+            raise _logged(error, self._upstream, "in mid-answer") from error
+        if self._observe is not None and chunk:
+            self._observe(ChunkReceived(chunk))
+        return chunk
 
-    def as_sent(self) -> None:
-        """A compression is to be left on: to be called before the first read."""
+    def keep_compression(self) -> None:
+        """Read the body as it was sent; to be called before the first read."""
         self._compression = ""
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """All reads of the body. Raises UpstreamTimeout when none comes for too long."""
         now = asyncio.get_running_loop().time
-        patience = Patience()
+        timeout = ReusableTimeout()
         try:
             while True:
-                with patience.until(now() + self._silence_s):
-                    piece = await self.read()
-                if not piece:
+                with timeout.until(now() + self._silence_s):
+                    chunk = await self.read()
+                if not chunk:
                     return
-                yield piece
+                yield chunk
         except TimeoutError:
             raise UpstreamTimeout("The upstream fell silent in mid-answer.") from None
         finally:
-            patience.close()
+            timeout.close()
 
     async def aclose(self) -> None:
-        """Let go of the connection, which goes on if the whole body has been read."""
+        """Release the connection, which is reused if the whole body has been read."""
         await self._body.aclose()
 
     async def error(self, *, silent_overflow: bool = False) -> UpstreamError:
-        """What this answer means, when its status is not 2xx, as an error for our client.
+        """The error for our client that an answer means whose status is not 2xx.
 
-        `silent_overflow`: to so large a request the upstream may say nothing but that.
+        `silent_overflow`: the request is so large that an error without a reason may mean that.
         """
-        if (refusal := self.refusal()) is not None:
-            return refusal
+        if (error := self.private_error()) is not None:
+            return error
         read = bytearray()
         with suppress(UpstreamError):  # the status says enough
-            async with aclosing(self.pieces()) as pieces:
-                async for piece in pieces:
-                    read += piece
+            async with aclosing(self.chunks()) as chunks:
+                async for chunk in chunks:
+                    read += chunk
                     if len(read) >= MAX_ERROR_BYTES:
                         break
         error = read_upstream_error(
@@ -264,12 +266,12 @@ class Answer:
         error.headers = self.retry_headers() | error.headers
         return error
 
-    def refusal(self) -> UpstreamError | None:
-        """The error in an answer that must not be passed on as it is."""
+    def private_error(self) -> UpstreamError | None:
+        """The error in place of an answer that is not for the client; None: it may be passed on."""
         if self.status in (401, 403) and self._upstream.has_credential:
             return _own_credential_refused(self._upstream, self.status)
         if self.status < 200:
-            return UpstreamError("The upstream switched to another protocol, unasked.")
+            return UpstreamError("The upstream switched protocols, unasked.")
         if 300 <= self.status < 400:
             log.error(
                 "upstream %s answered with a redirect (%d): its base_url is wrong",
@@ -283,7 +285,7 @@ class Answer:
         return None
 
     def retry_headers(self) -> dict[str, str]:
-        """What tells a client when to come back."""
+        """The headers that say when to retry."""
         return {
             name: value
             for name, value in self.headers.items()
@@ -292,7 +294,7 @@ class Answer:
 
 
 def judged(error: UpstreamError, upstream: Upstream) -> UpstreamError:
-    """What an error inside a 200 is for the client: a refused key may not have been its own."""
+    """An error inside a 200 as the client sees it: a refused key may be the gateway's own."""
     if error.status_hint in (401, 403) and upstream.has_credential:
         return _own_credential_refused(upstream, error.status_hint)
     return error
@@ -303,7 +305,6 @@ def _own_credential_refused(upstream: Upstream, status: int) -> UpstreamError:
     return CredentialRefused()
 
 
-def _fault(error: Exception, upstream: Upstream, when: str) -> UpstreamError:
-    seen = cause(error)
-    log.warning("upstream %s: %s: %s", upstream.name, type(seen).__name__, seen)
-    return fault(error, when)
+def _logged(error: Exception, upstream: Upstream, when: str) -> UpstreamError:
+    log.warning("upstream %s: %s: %s", upstream.name, type(error).__name__, error)
+    return upstream_error(error, when)

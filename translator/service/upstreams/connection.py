@@ -1,17 +1,15 @@
-"""aiohttp's connection, as far as it is ours: pieces of a body are taken where they come.
+"""aiohttp's connection with a pump: body chunks are pushed to a sink from `data_received`.
+
+    data_received ──► aiohttp's parser ──┬──► pump ──► ChunkSink
+                                         └──► receive buffer ──► read
 
 aiohttp wakes the task that reads, which costs a future, a turn of the event loop and a dozen frames
-for each read; with few bytes in each, as tokens come, that is a quarter of what a token costs here
-(`bench/service.py`). So whoever can do with a piece where it arrives is called from there instead.
+for each read; with few bytes in each, as tokens come, that is much of what a token costs here. A
+sink that needs no waiting is called from there instead. Each chunk goes one of the two ways, and
+all that comes is parsed by aiohttp.
 
-    read ──► parser ──► held ──► taker         and a read that is one whole chunk: read ──► taker
-
-The second way saves another tenth, as the parser calls Python three times for each chunk. It is
-taken only where the parser stands between two chunks, so that it misses nothing by not seeing one.
-
-This is the one place that leans on what aiohttp does not promise: the class of its connections, the
-attribute of a connector that makes them, how a body is held and where its chunks end, and a
-constant. pyproject.toml bounds its version.
+This is the one file that uses what aiohttp does not document. `_NEEDS` names it; pyproject.toml
+bounds aiohttp's version. Where something is missing, bodies are read without a pump.
 """
 
 # ruff: noqa: SLF001
@@ -22,152 +20,175 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import aiohttp
 from aiohttp import payload
 from aiohttp.client_proto import ResponseHandler
 
+from translator.service.base.internals import missing_attributes, warn_once
+from translator.service.base.sinks import ChunkSink
+
+_NEEDS: dict[type, str] = {
+    aiohttp.TCPConnector: "_factory",
+    ResponseHandler: (
+        "_payload _reading_paused data_received pause_reading resume_reading"
+        " connection_lost read_timeout start_timeout"
+    ),
+    aiohttp.StreamReader: (
+        "_buffer _eof _exception _protocol feed_data read_nowait set_exception"
+        " begin_http_chunk_receiving end_http_chunk_receiving"
+    ),
+}
+
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
 """It warns of bodies over 1 MiB, which would better be read from a file; ours are no files."""
 
-_EVENT_END = b"\n\n\r\n"
-"""With this a chunk of whole events ends, and no line between two chunks."""
 
-
-def chunk(data: bytes) -> bytes | None:
-    """What is in a chunk (RFC 9112 §7.1) that is there whole, alone, and not the last."""
-    size = data.find(b"\r\n")
-    piece = data[size + 2 : -2]
-    if data[:size].lower() == b"%x" % len(piece) and piece and data.endswith(b"\r\n"):
-        return piece
-    return None
-
-
-class Taker(Protocol):
-    """Does with pieces of a body, as they come, what needs no waiting."""
-
-    def ready(self) -> bool:
-        """Whether it can take a piece now."""
-        ...
-
-    def take(self, piece: bytes) -> bool:
-        """Take a piece; False: whoever reads has to look now. It may raise, which the read does."""
-        ...
-
-
-class Connector(aiohttp.TCPConnector):
-    """Makes such connections, as many as there are requests: our own bound stands before them."""
-
-    def __init__(self, context: ssl.SSLContext, keepalive_timeout: float | None) -> None:
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            limit=0, ssl=context, keepalive_timeout=keepalive_timeout
-        )
+def connector(context: ssl.SSLContext, keepalive_timeout: float | None) -> aiohttp.TCPConnector:
+    """A connection pool without a limit of its own: ours stands before it."""
+    pool = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=keepalive_timeout)
+    if MISSING:
+        warn_once("aiohttp", MISSING, "upstream bodies are read without a pump, which costs CPU")
+    else:
         loop = asyncio.get_running_loop()
-        self._factory = partial(Connection, loop)  # type: ignore[assignment, unused-ignore]
+        pool._factory = partial(Connection, loop)  # type: ignore[assignment, unused-ignore]
+    return pool
+
+
+class ReceiveBuffer(aiohttp.StreamReader):
+    """aiohttp's own, past which chunks can be pumped. Its parser calls the methods."""
+
+    __slots__ = ()
+    _protocol: Connection
+
+    # Only `readchunk` asks where chunks end. This does nothing, and costs no Python call.
+    begin_http_chunk_receiving = end_http_chunk_receiving = staticmethod(tuple)  # type: ignore[assignment]
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        pump = self._protocol.pump
+        if pump is not None and not pump.needs_reader.done():
+            if pump.chunks or pump.ready():
+                pump.chunks.append(data)
+                return False
+            pump.needs_reader.set_result(False)
+        return super().feed_data(data, size)
+
+
+def _missing() -> tuple[str, ...]:
+    missing = missing_attributes(_NEEDS)
+    try:
+        object.__new__(aiohttp.StreamReader).__class__ = ReceiveBuffer
+    except TypeError:  # as between classes whose instances have different slots
+        missing += ("StreamReader.__class__",)
+    return missing
+
+
+MISSING = _missing()
+
+
+class Pump:
+    """Pushes the chunks of a body to a sink, all of one network read at once."""
+
+    __slots__ = ("_body", "_push", "chunks", "needs_reader", "ready")
+
+    def __init__(self, body: aiohttp.StreamReader, sink: ChunkSink) -> None:
+        self._body = body
+        self.ready = sink.ready
+        self._push = sink.push
+        self.chunks: list[bytes] = []
+        """Those of the current read."""
+        self.needs_reader: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Why the pump has stopped: the sink needs its reader (True), or the body does (False).
+
+        The body needs it for what is in its receive buffer, and for its end.
+        """
+
+    def push(self) -> None:
+        """Push the chunks of a read to the sink."""
+        chunks, needs_reader = self.chunks, self.needs_reader
+        if chunks:
+            chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            try:
+                if not self._push(chunk):
+                    needs_reader.set_result(True)
+                    return
+            except Exception as error:
+                needs_reader.set_exception(error)
+                return
+        body = self._body
+        if (body._eof or body._exception is not None) and not needs_reader.done():
+            needs_reader.set_result(False)
 
 
 class Connection(ResponseHandler):
-    """Has somebody take what comes, where it comes."""
+    """A ResponseHandler that can pump its body into a sink."""
 
-    _heard: Callable[[bytes], None] | None = None
-    _unseen: asyncio.Future[bool] | None = None  # what a cancelled `give` would have said
-    _was_paused = False  # in this answer; then aiohttp's parser may be in the middle of anything
+    pump: Pump | None = None
+    _stopped: Pump | None = None  # its reader was cancelled in the moment in which it stopped
+    _was_paused = False  # in this body; then aiohttp's parser may hold bytes back
 
-    def begins(self) -> None:
-        """An answer has begun.
+    def begin_body(self, body: aiohttp.StreamReader) -> None:
+        """The headers have come.
 
-        Its reads are not bounded here: aiohttp winds its clock with each chunk, which costs more
-        than that.
+        From here on the reader bounds its reads: aiohttp's own timer is set again with each chunk.
         """
-        self._unseen = None
+        body.__class__ = ReceiveBuffer
+        self._stopped = None
         self._was_paused = self._reading_paused
         self.read_timeout = None
         self.start_timeout()
 
-    async def give(self, body: aiohttp.StreamReader, taker: Taker) -> bool:
-        """Give what comes to a taker, until it wants a look (True), or there is what to read."""
-        looks: asyncio.Future[bool] = self._unseen or self._loop.create_future()
-        self._unseen = None
-        held = body._buffer
-        ready, take = taker.ready, taker.take
-        between = False  # whether aiohttp's parser is between two chunks
+    async def pump_into(self, sink: ChunkSink, body: aiohttp.StreamReader) -> bool:
+        """Pump the body into a sink until one of them needs the reader: whether the sink does.
 
-        def heard(data: bytes) -> None:
-            nonlocal between
-            try:
-                if between and not held and not looks.done() and ready():
-                    piece = chunk(data)
-                    if piece is not None:  # and the parser is still between two
-                        if not take(piece):
-                            looks.set_result(True)
-                        return
-                if data:
-                    ResponseHandler.data_received(self, data)
-                    ends = body._http_chunk_splits
-                    ended = bool(ends and ends[-1] == body.total_bytes)
-                    between = ended and data.endswith(_EVENT_END) and not self._was_paused
-                if not looks.done():
-                    hand_over()
-            except Exception as error:
-                looks.set_exception(error)
-
-        def hand_over() -> None:
-            while held:
-                if not ready():
-                    looks.set_result(False)
-                    return
-                if len(held) == 1 and not self._was_paused:
-                    # what `read_nowait` does, which are five calls for one small piece
-                    piece = held.popleft()
-                    body._size -= len(piece)
-                    body._cursor += len(piece)
-                    if ends := body._http_chunk_splits:
-                        ends.clear()
-                else:
-                    piece = body.read_nowait()
-                if not take(piece):
-                    looks.set_result(True)
-                    return
-            if body._eof or body._exception is not None:
-                looks.set_result(False)
-
-        self._heard = heard
+        Raises what the sink raises. May be cancelled, and called again.
+        """
+        pump, self._stopped = self._stopped, None
+        if pump is None:
+            pump = Pump(body, sink)
+            while body._buffer:
+                if not sink.ready():
+                    return False
+                if not sink.push(body.read_nowait()):
+                    return True
+            pump.push()
+        self.pump = pump
         try:
-            heard(b"")  # something may have come meanwhile
-            return await looks
+            return await pump.needs_reader
         except asyncio.CancelledError:
-            if looks.done() and not looks.cancelled():
-                self._unseen = looks
+            if not pump.needs_reader.cancelled():
+                self._stopped = pump
             raise
         finally:
-            self._heard = None
+            self.pump = None
 
     def data_received(self, data: bytes) -> None:
-        if data and self._heard is not None:
-            self._heard(data)
-        else:  # without data, aiohttp goes on with what it held back
-            ResponseHandler.data_received(self, data)
+        ResponseHandler.data_received(self, data)
+        pump = self.pump
+        if pump is not None:
+            pump.push()
+            if self._was_paused and data and not pump.needs_reader.done():
+                self.resume_reading()  # as reading would: for what the parser holds back
 
     def pause_reading(self) -> None:
         self._was_paused = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Only what was paused: aiohttp resumes after each read, and parses no bytes each time."""
-        if self._was_paused or self._buffer_paused:
+        """Only after a pause: aiohttp resumes after each read, and parses no bytes each time."""
+        if self._was_paused:
             super().resume_reading(resume_parser)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Tell whoever reads a body that nothing more comes.
+        """Tell the reader of a body that nothing more comes.
 
-        On bytes in mid-body that are no HTTP, aiohttp 3.14 closes the connection without a word.
+        On bytes in mid-body that are no HTTP, aiohttp 3.14 closes the connection without an error.
         """
         body = self._payload
         super().connection_lost(exc)
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("the connection is gone"))
-        if self._heard is not None:
-            self._heard(b"")
+        if self.pump is not None:
+            self.pump.push()

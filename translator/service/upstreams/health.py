@@ -1,13 +1,12 @@
-"""Whether the service can answer: `GET /readyz`.
+"""Health checks: the readiness of the service and its upstreams, for `GET /readyz`.
 
-    ready = the settings are loaded, the service is not about to end, and at least one upstream is
+    ready = the settings are loaded, the service is not shutting down, and at least one upstream is
             reachable ;
 
-An upstream is reachable when it answered a call lately, with whatever status. Where none was sent
-lately, or the last one failed, it is asked for nothing in particular (`GET` of its base URL,
-without a key), so being asked costs no tokens and no quota. An answer that says that nobody is
-there (502, 504) counts as none. What was found is kept for a while, so however often we are asked,
-the upstream is not.
+An upstream is reachable when it answered a recent call, with whatever status. Where there was none,
+or the last one failed, a probe is sent: a `GET` of its base URL without a key, which costs no
+tokens and no quota. An answer of a proxy that reaches no upstream (502, 504) counts as none. The
+result is kept for a while, so the upstream does not get a probe for each health check.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from msgspec import Struct
 
 from translator.service.config.settings import Upstream
 
-LATELY_S = 30.0
-"""How long a call that was answered stands for its upstream."""
+CALL_COUNTS_S = 30.0
+"""How long a call that was answered shows that its upstream is reachable."""
 
-AGAIN_S = 5.0
-"""How long what a probe found stands; at most one is sent in this time."""
+PROBE_COUNTS_S = 5.0
+"""How long the result of a probe is kept; at most one is sent in this time."""
 
-PROBE_S = 2.0
-"""Longest wait for the answer to a probe. Kubernetes waits for one second unless told otherwise."""
+PROBE_TIMEOUT_S = 2.0
+"""Longest wait for the answer to a probe. Kubernetes itself waits for one second by default."""
 
-NOBODY_THERE = frozenset({502, 504})
+NO_UPSTREAM = frozenset({502, 504})
 """Statuses by which a proxy says that the upstream behind it does not answer."""
 
 State = Literal["reachable", "unreachable"]
@@ -38,36 +37,36 @@ Probe = Callable[[Upstream], Awaitable[int | None]]
 
 
 class Readiness(Struct, frozen=True):
-    """What `GET /readyz` says."""
+    """The body of `GET /readyz`."""
 
     status: Literal["ready", "not_ready", "draining"]
     upstreams: dict[str, State]
 
 
-class _Seen:
-    """What is known of one upstream; times by the monotonic clock, in seconds."""
+class _Observed:
+    """The latest calls and probes of one upstream; times by the monotonic clock, in seconds."""
 
     def __init__(self) -> None:
-        self.heard_at = float("-inf")
+        self.answered_at = float("-inf")
         self.failed_at = float("-inf")
         self.probed_at = float("-inf")
         self.probe_failed = False
         self.probing = asyncio.Lock()
 
 
-class Lately:
-    """What became of the latest calls to each upstream."""
+class UpstreamHealth:
+    """The state of each upstream, from its latest calls and from probes."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._seen: dict[str, _Seen] = {}
+        self._observed: dict[str, _Observed] = {}
 
-    def heard(self, upstream: str, status: int) -> None:
+    def answered(self, upstream: str, status: int) -> None:
         """A call was answered."""
-        if status in NOBODY_THERE:
+        if status in NO_UPSTREAM:
             self.failed(upstream)
         else:
-            self._of(upstream).heard_at = self._now()
+            self._of(upstream).answered_at = self._now()
 
     def failed(self, upstream: str) -> None:
         """A call got no answer."""
@@ -75,23 +74,24 @@ class Lately:
 
     async def readiness(self, upstreams: Iterable[Upstream], probe: Probe) -> Readiness:
         """The state of each upstream, and of the whole."""
-        asked = list(upstreams)
-        states = await asyncio.gather(*(self._state(upstream, probe) for upstream in asked))
-        names = [upstream.name for upstream in asked]
-        found: dict[str, State] = dict(zip(names, states, strict=True))
-        return Readiness("ready" if "reachable" in states else "not_ready", found)
+        listed = list(upstreams)
+        states = await asyncio.gather(*(self._state(upstream, probe) for upstream in listed))
+        names = [upstream.name for upstream in listed]
+        by_name: dict[str, State] = dict(zip(names, states, strict=True))
+        return Readiness("ready" if "reachable" in states else "not_ready", by_name)
 
     async def _state(self, upstream: Upstream, probe: Probe) -> State:
-        seen = self._of(upstream.name)
-        async with seen.probing:  # who comes meanwhile takes what this probe finds
+        observed = self._of(upstream.name)
+        async with observed.probing:  # concurrent checks share the result of one probe
             now = self._now()
-            if seen.heard_at > seen.failed_at and now - seen.heard_at < LATELY_S:
+            recent = now - observed.answered_at < CALL_COUNTS_S
+            if recent and observed.answered_at > observed.failed_at:
                 return "reachable"
-            if now - seen.probed_at >= AGAIN_S:
+            if now - observed.probed_at >= PROBE_COUNTS_S:
                 status = await probe(upstream)
-                seen.probe_failed = status is None or status in NOBODY_THERE
-                seen.probed_at = self._now()
-            return "unreachable" if seen.probe_failed else "reachable"
+                observed.probe_failed = status is None or status in NO_UPSTREAM
+                observed.probed_at = self._now()
+            return "unreachable" if observed.probe_failed else "reachable"
 
-    def _of(self, upstream: str) -> _Seen:
-        return self._seen.setdefault(upstream, _Seen())
+    def _of(self, upstream: str) -> _Observed:
+        return self._observed.setdefault(upstream, _Observed())

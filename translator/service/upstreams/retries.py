@@ -1,35 +1,40 @@
-"""A request that an upstream did not take: whether, where and when it is sent again.
+"""A retry loop: whether, where and when a request that an upstream did not accept is sent again.
 
-    call = { try, [ delay ] }, answer | error       before the client has anything of an answer
+    call = { attempt, [ delay ] }, answer | error    before the client has anything of a response
 
-Sent again is what the upstream cannot have worked on: it could not be connected to, it closed an
-idle connection just as the request came, or it asked for a later try. With several addresses the
-next one is asked at once, also when the first is out of order. All else is told the client, which
-knows best whether it wants to pay twice.
+A request is retried if the upstream cannot have worked on it: it could not be connected to, it
+closed an idle connection just as the request came, or it asked for a later attempt. With several
+replicas the next one is tried at once, also when the first is out of order. Every other error goes
+to the client, which knows best whether it wants to pay twice.
 
-The loop and the delays (random, in a window that doubles) are tenacity's. What decides is ours: no
-library knows which connection was idle, or that all requests of an upstream share one budget.
+Delays are random, in a window that doubles. All requests of an upstream share one retry budget.
 """
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-import aiohttp
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from translator.reader.upstream_errors import read_upstream_error
 from translator.service.config.settings import Server
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RetryScheduled
+from translator.wire.errors import UpstreamError
 
-from .body import body
-from .replicas import OUT_OF_ORDER, Endpoint, Endpoints
-from .transport import FAULTS, cause, fault, was_idle
+from .body import body_of
+from .replicas import OUT_OF_ORDER, Replica, Replicas
+from .transport_errors import (
+    TRANSPORT_ERRORS,
+    could_not_connect,
+    upstream_error,
+    was_not_processed,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,149 +44,133 @@ FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 4.0
 
 BUDGET_RESERVE = 10.0
-"""How many requests may be repeated before any has been answered."""
+"""How many requests may be retried before any has been answered."""
 
-_LATER = OUT_OF_ORDER | {429}
-
-_backoff = wait_random_exponential(multiplier=FIRST_DELAY_S, max=MAX_DELAY_S)
+_RETRY_LATER = OUT_OF_ORDER | {429}
 
 
 class Budget:
-    """How many requests to one upstream may be repeated: a share of all of them."""
+    """How many requests to one upstream may be retried: a share of all of them."""
 
     def __init__(self, percent: float) -> None:
         self._share = percent / 100
         self._left = BUDGET_RESERVE if percent else 0.0
 
     def request(self) -> None:
-        """A client's request has come."""
+        """Add the share of a client's request."""
         self._left = min(BUDGET_RESERVE, self._left + self._share)
 
     def take(self) -> bool:
-        """Whether there is enough left for one repetition, which is then taken."""
+        """Take one retry from the budget; False when too little is left."""
         if self._left < 1:
             return False
         self._left -= 1
         return True
 
 
-Ask = Callable[[str], Awaitable[httpx.Response]]
-"""Sends the request to a base URL; raises one of FAULTS."""
+Send = Callable[[str], Awaitable[httpx.Response]]
+"""Sends the request to a base URL; raises one of TRANSPORT_ERRORS."""
 
 
-class Tries:
-    """One request, sent until it is taken or given up."""
+class RetryLoop:
+    """Sends one request until an attempt is final."""
 
     def __init__(
         self,
-        endpoints: Endpoints,
+        replicas: Replicas,
         budget: Budget,
         server: Server,
         context: RequestContext | None,
         name: str,
     ) -> None:
         """`name` is the upstream's, for the log."""
-        self._endpoints = endpoints
+        self._replicas = replicas
         self._budget = budget
         self._server = server
         self._context = context
         self._name = name
-        self._tried: list[Endpoint] = []
+        self._tried: list[Replica] = []
 
-    async def answer(self, ask: Ask) -> httpx.Response:
-        """The answer of the last try; raises its FAULT."""
+    async def run(self, send: Send) -> httpx.Response:
+        """The answer to the last attempt; raises its error."""
         self._budget.request()
-        retrying = AsyncRetrying(
-            retry=self._is_worth_it, wait=self._delay, before_sleep=self._again
-        )
-        try:
-            return await retrying(self._try, ask)
-        finally:
-            retrying.iter_state.reset()  # it would hold itself, and all that the request holds
+        while True:
+            try:
+                response = await self._attempt(send)
+            except TRANSPORT_ERRORS as error:
+                again = was_not_processed(error)
+                if not self._may_retry(again, elsewhere=again or could_not_connect(error)):
+                    raise
+                delay_s = self._announce(_caused_by(error))
+            else:
+                after_s = retry_after(response)
+                again = after_s is not None and after_s <= self._server.max_retry_after_s
+                if not self._may_retry(again, elsewhere=response.status_code in _RETRY_LATER):
+                    return response
+                await body_of(response).aclose()
+                delay_s = self._announce(read_upstream_error(response.status_code, b""), after_s)
+                del response
+            await asyncio.sleep(delay_s)
 
-    async def _try(self, ask: Ask) -> httpx.Response:
-        endpoint = self._endpoints.choose(self._tried)
-        self._tried.append(endpoint)
-        call = endpoint.asked()
+    async def _attempt(self, send: Send) -> httpx.Response:
+        replica = self._replicas.choose(self._tried)
+        self._tried.append(replica)
+        attempt = replica.begin()
         try:
-            response = await ask(endpoint.url)
-        except FAULTS:
-            call.failed()
+            response = await send(replica.url)
+        except TRANSPORT_ERRORS:
+            attempt.failed()
             raise
         except BaseException:
-            call.left()
+            attempt.abandoned()
             raise
-        call.answered(response.status_code)
+        attempt.answered(response.status_code)
         return response
 
-    def _is_worth_it(self, state: RetryCallState) -> bool:
-        assert state.outcome is not None
-        if state.outcome.failed and _error(state) is None:
-            return False  # it was given up
+    def _may_retry(self, again: bool, *, elsewhere: bool) -> bool:
+        """Take a retry from the budget, if the same replica or another one may accept the request.
+
+        `again`: the same one may, later. `elsewhere`: another one may, if there is one.
+        """
         return (
             len(self._tried) <= self._server.retries
-            and (self._is_not_taken(state) or self._is_for_another(state))
+            and (again or (elsewhere and self._replicas.others(self._tried)))
             and self._budget.take()
         )
 
-    def _is_not_taken(self, state: RetryCallState) -> bool:
-        """Whether the same address may take the request later."""
-        error = _error(state)
-        if error is not None:
-            return is_not_taken(error)
-        asked = later(_response(state))
-        return asked is not None and asked <= self._server.max_retry_after_s
+    def _announce(self, error: UpstreamError, after_s: float | None = None) -> float:
+        """Report a retry to the log and the observer; its delay in seconds.
 
-    def _is_for_another(self, state: RetryCallState) -> bool:
-        """Whether another address is there that may take it."""
-        if not self._endpoints.others(self._tried):
-            return False
-        error = _error(state)
-        if error is not None:
-            return could_not_connect(error) or is_not_taken(error)
-        return _response(state).status_code in _LATER
-
-    def _delay(self, state: RetryCallState) -> float:
-        if self._endpoints.others(self._tried):
-            return 0
-        asked = 0.0 if _error(state) else later(_response(state))
-        return (asked or 0.0) + _backoff(state)
-
-    async def _again(self, state: RetryCallState) -> None:
-        """Say that there will be another try, and let go of what came of this one."""
-        failed = _error(state)
-        if failed is not None:
-            error = fault(failed, "before it answered")
-            error.__cause__ = failed
+        `after_s` is what the upstream asked for.
+        """
+        if self._replicas.others(self._tried):
+            delay_s = 0.0
         else:
-            response = _response(state)
-            error = read_upstream_error(response.status_code, b"")
-            await body(response).aclose()
-        seconds = state.next_action.sleep if state.next_action else 0.0
-        log.warning("upstream %s: %s Asked again in %.2fs.", self._name, error.message, seconds)
+            delay_s = (after_s or 0.0) + _backoff(len(self._tried))
+        log.warning("upstream %s: %s Retry in %.2fs.", self._name, error.message, delay_s)
         if self._context is not None:
             self._context.record.retries += 1
-            self._context.observer.on(RetryScheduled(error, seconds))
+            self._context.observer.on(RetryScheduled(error, delay_s))
+        return delay_s
 
 
-def is_not_taken(error: Exception) -> bool:
-    """Whether an upstream cannot have worked on the request that failed so."""
-    seen = cause(error)
-    if isinstance(seen, aiohttp.ClientConnectorError):
-        return not isinstance(seen, aiohttp.ClientSSLError)
-    lost = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, httpx.ConnectError)
-    return isinstance(seen, httpx.ConnectError) or (isinstance(seen, lost) and was_idle(error))
+def _caused_by(error: Exception) -> UpstreamError:
+    ours = upstream_error(error, "before it answered")
+    ours.__cause__ = error
+    return ours
 
 
-def could_not_connect(error: Exception) -> bool:
-    """Whether there was no connection; another address may have one."""
-    kinds = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout)
-    return isinstance(cause(error), kinds)
+def _backoff(attempts: int) -> float:
+    """A random delay in seconds after so many attempts, at least one."""
+    return random.uniform(0, min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempts - 1)))
 
 
-def later(response: httpx.Response) -> float | None:
-    """After how many seconds an upstream wants to be asked again; None when it does not say."""
-    if response.status_code not in _LATER or response.headers.get("x-should-retry") == "false":
+def retry_after(response: httpx.Response) -> float | None:
+    """The seconds after which an upstream asks for a retry; None when it does not."""
+    if (
+        response.status_code not in _RETRY_LATER
+        or response.headers.get("x-should-retry") == "false"
+    ):
         return None
     return retry_after_s(response.headers, time.time())
 
@@ -200,17 +189,3 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
     except ValueError:
         return None
     return max(0.0, date.timestamp() - now)
-
-
-def _error(state: RetryCallState) -> Exception | None:
-    """What a try has failed with; None when it has an answer."""
-    assert state.outcome is not None
-    error = state.outcome.exception()
-    return error if isinstance(error, FAULTS) else None
-
-
-def _response(state: RetryCallState) -> httpx.Response:
-    """The answer of a try that has one."""
-    assert state.outcome is not None
-    response: httpx.Response = state.outcome.result()
-    return response

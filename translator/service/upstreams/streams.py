@@ -1,10 +1,10 @@
-"""An upstream's answer, read by whoever needs it, and how long that may take.
+"""The stream of an upstream's answer, with timeouts for all its waits.
 
-    opened ──► read ──► … ──► ended          none of the waits longer than its bound
+    opening ──► open ──► … ──► end          none of the waits longer than its limit
 
-Whoever waits for the next piece can stop waiting, and say to the client that work goes on, without
-breaking anything off. Opening takes a task, as it is many waits; reading takes none, and no timer
-per piece.
+A reader can stop waiting for the next chunk, send its client a heartbeat, and read on: nothing is
+cancelled by that. Opening takes a task, as it is many waits; reading takes none, and no timer per
+chunk.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import Any, Self
 
 from translator.service.base.drain import Drain
 from translator.service.base.errors import Stopping
-from translator.service.base.reusable_timeout import Patience
+from translator.service.base.reusable_timeout import ReusableTimeout
+from translator.service.base.sinks import ChunkSink
 from translator.wire.errors import UpstreamError, UpstreamTimeout
 
 from .client import Answer
-from .connection import Taker
 
-DRAIN_S = 1.0
-"""How long the end of a body may take after its last event, so that the connection is reusable."""
+DISCARD_S = 1.0
+"""How long the end of a body may take after its last event, so that its connection is reused."""
 
-MAX_DRAIN_BYTES = 64 * 1024
+MAX_DISCARD_BYTES = 64 * 1024
 
 
-class Reading:
-    """One answer, as long as the `async with` block lasts.
+class UpstreamStream:
+    """One answer, open as long as the `async with` block lasts.
 
-    All that waits raises UpstreamError where the answer is refused or broken, UpstreamTimeout where
-    it takes too long, and Stopping when the service does not wait for it any more.
+    Each wait raises UpstreamError where the answer is an error or breaks, UpstreamTimeout where it
+    takes too long, and Stopping when the service shuts down.
     """
 
     def __init__(
@@ -46,29 +46,29 @@ class Reading:
         silence_s: float,
         progress_s: float,
     ) -> None:
-        """`until` is when all of it ends, by the loop's clock; `silence_s` bounds each read.
+        """`until` is the deadline of all of it, by the loop's clock; `silence_s` limits each read.
 
-        `progress_s` bounds signs of life alone, which only whoever reads can tell from the answer.
+        `progress_s` is the limit of an answer that does not grow, which its reader has to enforce.
         """
         self.progress_s = progress_s
         self._now = asyncio.get_running_loop().time
-        self._to_open = opening
+        self._unopened = opening
         self._opening: asyncio.Task[Answer] | None = None
         self._drain = drain
         self._until = until
         self._silence_s = silence_s
-        self.heard = math.inf
-        """When something came last, by the loop's clock."""
+        self.last_activity = math.inf
+        """When the latest chunk came, by the loop's clock."""
         self._answer: Answer | None = None
-        self._patience = Patience()
+        self._timeout = ReusableTimeout()
 
     async def __aenter__(self) -> Self:
         try:
             self._drain.join(self._stop)
         except Stopping:
-            self._to_open.close()
+            self._unopened.close()
             raise
-        self._opening = asyncio.create_task(self._to_open)
+        self._opening = asyncio.create_task(self._unopened)
         return self
 
     async def __aexit__(
@@ -78,11 +78,11 @@ class Reading:
         traceback: TracebackType | None,
     ) -> None:
         self._drain.leave(self._stop)
-        self._patience.close()
+        self._timeout.close()
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait((self._opening,))
-            # what went wrong in it has been told whoever wanted to know
+            # its error, if any, has been raised by `answer` or `next`, or nobody waited
             if not self._opening.cancelled() and self._opening.exception() is None:
                 self._answer = self._opening.result()
         if self._answer is not None:
@@ -94,49 +94,50 @@ class Reading:
             await self._open(math.inf)
         return self._answer
 
-    async def next(self, until: float = math.inf, taker: Taker | None = None) -> bytes | None:
+    async def next(self, until: float = math.inf, sink: ChunkSink | None = None) -> bytes | None:
         """All that has come since; empty at the end; None when nothing comes until then.
 
-        What a taker can take goes there, and it sets `heard`. None, too, when it wants a look.
+        What the sink can consume is pushed there, and the sink calls `touch`. None, too, when it
+        needs its reader.
         """
         if self._answer is None and not await self._open(until):
             return None
         assert self._answer is not None
         while True:
-            silent = self.heard + self._silence_s
+            silent = self.last_activity + self._silence_s
             try:
-                with self._patience.until(min(until, self._until, silent)):
-                    piece = await self._answer.read(taker)
+                with self._timeout.until(min(until, self._until, silent)):
+                    chunk = await self._answer.read(sink)
             except TimeoutError:
                 self._check()
                 now = self._now()
-                if now >= self.heard + self._silence_s:
+                if now >= self.last_activity + self._silence_s:
                     raise UpstreamTimeout("The upstream fell silent in mid-answer.") from None
                 if now >= until:
                     return None
                 continue
-            if piece is None:
-                return None  # what the taker has is not lost, whatever the time
-            self.hears()
+            if chunk is None:
+                return None  # the sink's chunks are not lost, even if the deadline has passed
+            self.touch()
             self._check()
-            return piece
+            return chunk
 
-    def hears(self) -> float:
-        """Something has come; when that is, by the loop's clock."""
-        self.heard = self._now()
-        return self.heard
+    def touch(self) -> float:
+        """Note that a chunk has come; the time, by the loop's clock."""
+        self.last_activity = self._now()
+        return self.last_activity
 
     async def _open(self, until: float) -> bool:
         """Wait for the answer's headers; False when they do not come until then."""
         assert self._opening is not None
         try:
-            with self._patience.until(min(until, self._until)):
+            with self._timeout.until(min(until, self._until)):
                 await asyncio.wait((self._opening,))
         except TimeoutError:
             self._check()
             return False
         self._answer, self._opening = self._opening.result(), None
-        self.hears()
+        self.touch()
         return True
 
     def _check(self) -> None:
@@ -147,12 +148,12 @@ class Reading:
 
     def _stop(self) -> None:
         self._until = -math.inf
-        self._patience.end()
+        self._timeout.end()
 
-    async def drain(self) -> None:
+    async def discard_rest(self) -> None:
         """Read what follows the last event, if it is little and comes at once."""
-        left = MAX_DRAIN_BYTES
-        until = self._now() + DRAIN_S
+        left = MAX_DISCARD_BYTES
+        until = self._now() + DISCARD_S
         with suppress(UpstreamError, Stopping):
-            while left > 0 and (piece := await self.next(until)):
-                left -= len(piece)
+            while left > 0 and (chunk := await self.next(until)):
+                left -= len(chunk)

@@ -1,100 +1,51 @@
-"""How bytes travel to upstreams: aiohttp, beneath httpx's interface.
+"""httpx's client over aiohttp's connections.
 
-httpx stays what we call. Its own transport costs about twice as much CPU per token and per request
-(`bench/service.py` measures it), and looks through its whole pool for each request; aiohttp hands
-over what one network read brought, at once.
+    httpx.AsyncClient ──► Transport (httpx's interface) ──► aiohttp.ClientSession ──► Connection
 
-What is decided here is what `httpx-aiohttp` leaves to its defaults: as many connections as there
-are requests (our own bound stands before them), and no cookies, which clients would share.
+httpx stays the interface. Its own transport costs more CPU per token and per request, and looks
+through its whole connection pool for each request; aiohttp returns what one network read brought,
+at once.
+
+The pool has no limit (ours stands before it) and keeps no cookies, which clients would share.
 """
 
 from __future__ import annotations
 
-import math
-import ssl
 import time
-from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport, HttpxAiohttpClient
 
-from translator.wire.errors import UpstreamError, UpstreamTimeout
+from translator.service.base.internals import missing_attributes, warn_once
 
-from .connection import Connection, Connector
-
-FAULTS = (httpx.HTTPError, aiohttp.ClientError)
-"""What the client raises when a call fails. Not all of aiohttp's errors become httpx's."""
+from .body import EXTENSION, ConnectionBody
+from .connection import connector
+from .transport_errors import StaleConnection
 
 LOST_S = 1.0
 """A request on an idle connection that the upstream was closing meanwhile is lost within a round
 trip. One that is lost later may have been worked on."""
 
-_SENTENCES: tuple[tuple[type[Exception], type[UpstreamError], str], ...] = (
-    (
-        aiohttp.ConnectionTimeoutError,
-        UpstreamTimeout,
-        "The upstream could not be connected to in time.",
-    ),
-    (aiohttp.ServerTimeoutError, UpstreamTimeout, "The upstream fell silent {when}."),
-    (
-        aiohttp.ClientProxyConnectionError,
-        UpstreamError,
-        "The proxy in front of the upstream could not be reached.",
-    ),
-    (
-        aiohttp.ClientHttpProxyError,
-        UpstreamError,
-        "The proxy in front of the upstream refused.",
-    ),
-    (aiohttp.ClientConnectorError, UpstreamError, "The upstream could not be reached."),
-    (
-        aiohttp.ServerDisconnectedError,
-        UpstreamError,
-        "The upstream closed the connection {when}.",
-    ),
-    (aiohttp.ClientPayloadError, UpstreamError, "The upstream closed the connection {when}."),
-    (
-        aiohttp.ClientConnectionError,
-        UpstreamError,
-        "The connection to the upstream broke {when}.",
-    ),
-    (aiohttp.ClientError, UpstreamError, "The upstream's answer was no HTTP that can be read."),
-    # of any other transport
-    (
-        httpx.ConnectTimeout,
-        UpstreamTimeout,
-        "The upstream could not be connected to in time.",
-    ),
-    (httpx.TimeoutException, UpstreamTimeout, "The upstream fell silent {when}."),
-    (httpx.ConnectError, UpstreamError, "The upstream could not be reached."),
-    (httpx.ProxyError, UpstreamError, "The proxy in front of the upstream refused."),
-    (httpx.RemoteProtocolError, UpstreamError, "The upstream closed the connection {when}."),
-    (httpx.NetworkError, UpstreamError, "The connection to the upstream broke {when}."),
-    (httpx.HTTPError, UpstreamError, "The upstream could not be called."),
-)
-"""Their errors to ours; the first row that fits. No sentence holds the upstream's address."""
+_NEEDS: dict[type, str] = {httpx.AsyncClient: "_init_transport _init_proxy_transport"}
+
+MISSING = missing_attributes(_NEEDS)
 
 
-def cause(error: Exception) -> Exception:
-    """What really happened: `httpx-aiohttp` calls every lost connection a ConnectTimeout."""
-    return error.__cause__ if isinstance(error.__cause__, aiohttp.ClientError) else error
+class Client(httpx.AsyncClient):
+    """An httpx client over `Transport`, also for the proxies that the environment names.
 
+    httpx has no other way to keep its proxy rules with another transport. If it calls these methods
+    no more, its own transport is used.
+    """
 
-def fault(error: Exception, when: str) -> UpstreamError:
-    """An error of FAULTS as ours."""
-    seen = cause(error)
-    kind, sentence = next(
-        (kind, sentence) for theirs, kind, sentence in _SENTENCES if isinstance(seen, theirs)
-    )
-    return kind(sentence.format(when=when))
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        if MISSING:
+            warn_once("httpx", MISSING, "upstreams are called without aiohttp, which costs CPU")
+        super().__init__(**options)
 
-
-class Client(HttpxAiohttpClient):
-    """An httpx client over `Transport`, also for the proxies that the environment names."""
-
-    # httpx gives all of these by name.
+    # httpx passes all of these by name.
     def _init_transport(
         self,
         *_: Any,  # noqa: ANN401
@@ -112,92 +63,76 @@ class Client(HttpxAiohttpClient):
         return Transport(proxy=proxy, **options)
 
 
-class Transport(AiohttpTransport):
-    """Connections without a limit of their own, and without cookies."""
+class Transport(httpx.AsyncBaseTransport):
+    """Sends requests by aiohttp. Raises TRANSPORT_ERRORS; most are aiohttp's own."""
 
-    ssl_context: ssl.SSLContext
-
-    def get_client(self) -> aiohttp.ClientSession:
-        connector = Connector(self.ssl_context, self.limits.keepalive_expiry)
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_reused)
-        trace.on_request_end.append(_began)
-        return aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[trace]
-        )
+    def __init__(
+        self,
+        *,
+        verify: bool = True,
+        trust_env: bool = True,
+        limits: httpx.Limits,
+        proxy: httpx.Proxy | None = None,
+        **_: object,
+    ) -> None:
+        self._ssl = httpx.create_ssl_context(verify=verify, trust_env=trust_env)
+        self._keepalive_s = limits.keepalive_expiry
+        self._proxy: dict[str, Any] = {}
+        if proxy is not None:
+            self._proxy = {"proxy": str(proxy.url), "proxy_headers": proxy.headers}
+            if proxy.auth is not None:
+                self._proxy["proxy_auth"] = aiohttp.BasicAuth(*proxy.auth)
+        self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        sending = _Sending()
-        _sending.set(sending)
+        if self._session is None:
+            self._session = self._new_session()
+        timeout = request.extensions["timeout"]
+        reuse: dict[str, float] = {}
         try:
-            response = await super().handle_async_request(request)
-        finally:
-            if time.monotonic() - sending.reused_at < LOST_S:
-                request.extensions[_LOST] = True
-            content, sending.content = sending.content, None
-        assert content is not None
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        content.stream = response.stream
-        request.extensions[_CONTENT] = content
-        return response
+            response = await self._session.request(
+                request.method,
+                str(request.url),
+                headers=request.headers,
+                data=request.content or None,
+                allow_redirects=False,
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(
+                    connect=timeout["pool"],
+                    sock_connect=timeout["connect"],
+                    sock_read=timeout["read"],
+                ),
+                trace_request_ctx=reuse,
+                **self._proxy,
+            )
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if "began" in reuse and time.monotonic() - reuse["began"] < LOST_S:
+                raise StaleConnection(str(error)) from error
+            raise
+        body = ConnectionBody(response)
+        return httpx.Response(
+            response.status,
+            headers=response.raw_headers,
+            stream=body,
+            extensions={EXTENSION: body},
+        )
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        return aiohttp.ClientSession(
+            connector=connector(self._ssl, self._keepalive_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+        )
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            await self._session.close()
 
 
-class _Sending:
-    """What is found out about a request while it is sent; aiohttp does not know httpx's.
-
-    A connection keeps the context in which it was made, and so the first one of these: it must not
-    hold the request.
-    """
-
-    def __init__(self) -> None:
-        self.reused_at = -math.inf
-        """When an idle connection was taken for it."""
-
-        self.content: Content | None = None
-
-
-_sending: ContextVar[_Sending] = ContextVar("sending")
-
-
-async def _reused(*_: object) -> None:
-    _sending.get().reused_at = time.monotonic()
-
-
-class Content:
-    """The body of a response as aiohttp reads it. Whoever reads it bounds its reads.
-
-    It is what is left of a response once its status and headers are known.
-    """
-
-    def __init__(self, reader: aiohttp.StreamReader, connection: Connection | None) -> None:
-        """`connection` is None where the whole body has come."""
-        self.reader = reader
-        self.connection = connection
-        self.stream: httpx.AsyncByteStream
-        """The same for httpx; here only to be closed."""
-
-
-async def _began(_: object, __: object, end: aiohttp.TraceRequestEndParams) -> None:
-    """An answer has begun: from here on its body is read without what is around it."""
-    connection = end.response.connection
-    protocol = None if connection is None else connection.protocol
-    if isinstance(protocol, Connection):
-        protocol.begins()
-    else:
-        protocol = None
-    _sending.get().content = Content(end.response.content, protocol)
-
-
-def content(response: httpx.Response) -> Content | None:
-    """That of a response; None where it came another way."""
-    found = response.request.extensions.get(_CONTENT)
-    return found if isinstance(found, Content) else None
-
-
-_LOST = "translator.lost"
-_CONTENT = "translator.request.content"
-
-
-def was_idle(error: Exception) -> bool:
-    """Whether a request has failed as it was put on a connection that had been idle before."""
-    return isinstance(error, httpx.RequestError) and _LOST in error.request.extensions
+async def _note_reuse(_: object, context: SimpleNamespace, __: object) -> None:
+    """A request is sent on a connection that was idle."""
+    context.trace_request_ctx["began"] = time.monotonic()

@@ -1,0 +1,168 @@
+"""A uvicorn.Server with our own graceful shutdown: open exchanges may finish, while there is time.
+
+    SIGTERM | SIGHUP, linger, drain, [ end ], [ abort ], closed ;
+
+linger  no new connections; a request that is on its way on an open one is still answered
+drain   open responses continue, WebSockets take no more requests
+end     responses that are still open end in a failure that clients retry
+abort   connections of clients that do not even read that
+
+It uses what uvicorn does not document. `_NEEDS` names it; pyproject.toml bounds uvicorn's version.
+Where something is missing, uvicorn's own shutdown is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from translator.service.base.drain import Drain
+from translator.service.base.internals import missing_attributes, warn_once
+
+from .http1 import Http1
+from .worker_channel import WorkerChannel
+
+IDLE_LINGER_S = 0.5
+"""How long an idle connection stays open for a request that its client may just be sending."""
+
+END_S = 5.0
+"""How long clients have to read the failure of a response that was stopped."""
+
+CLOSE_S = 25.0
+"""How long the export of pending spans and traces may take after that."""
+
+_TICK_S = 0.05
+
+_NEEDS: dict[type, str] = {
+    uvicorn.Server: "server_state servers config lifespan force_exit",
+    uvicorn.Config: "http_protocol_class timeout_keep_alive",
+    ServerState: "connections tasks default_headers",
+    HttpToolsProtocol: "cycle timeout_keep_alive shutdown",
+    RequestResponseCycle: "response_complete",
+}
+
+MISSING = missing_attributes(_NEEDS)
+
+
+class GracefulServer(uvicorn.Server):
+    """Serves until a signal, then shuts down as above."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        drain_s: float,
+        channel: WorkerChannel | None = None,
+    ) -> None:
+        """`channel` is that of one worker among several."""
+        super().__init__(config)
+        self._drain = drain
+        self._drain_s = drain_s
+        self._channel = channel
+        if MISSING:
+            warn_once("uvicorn", MISSING, "its own shutdown is used, which may cut responses off")
+            config.timeout_graceful_shutdown = math.ceil(drain_s)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            # sent when the terminal is closed; `nohup` has it ignored
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._stop)
+        if self._channel is not None:
+            self._channel.report_ready(self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if MISSING:
+            self._drain.begin()
+            await super().shutdown(sockets)
+            return
+        await self._close_listeners(sockets or [])
+        self._drain.begin()
+        await self._close_idle()
+        if not await self._all_closed(self._drain_s):
+            self._drain.end()
+        if not await self._all_closed(END_S):
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
+        await self._all_closed(END_S)
+        if not self.force_exit:
+            await self.lifespan.shutdown()
+
+    async def _close_listeners(self, listeners: list[socket.socket]) -> None:
+        """Accept no more connections than have been made by now."""
+        state = self.server_state
+        waiting = list(_waiting(listeners))
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        for accepted in waiting:
+            with suppress(OSError):
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
+
+    async def _close_idle(self) -> None:
+        """Close idle connections after IDLE_LINGER_S, busy ones so long after their responses.
+
+        Not at once: the headers of those did not announce it, and the next request may be on its
+        way already.
+        """
+        self.config.timeout_keep_alive = IDLE_LINGER_S  # type: ignore[assignment] # of later ones
+        idle: list[Http1] = []
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, Http1):
+                connection.timeout_keep_alive = IDLE_LINGER_S  # type: ignore[assignment]
+                if _is_idle(connection):
+                    idle.append(connection)
+            elif isinstance(connection, HttpToolsProtocol):  # where ours does not fit
+                connection.shutdown()
+        if idle:
+            await self._all_closed(IDLE_LINGER_S)
+        for connection in filter(_is_idle, idle):
+            connection.shutdown()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """The protocol of a connection, as uvicorn makes it."""
+        make = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def _all_closed(self, seconds: float) -> bool:
+        """Wait for the end of all connections and requests; False when they take too long."""
+        state = self.server_state
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while (state.connections or state.tasks) and not self.force_exit:
+            if loop.time() >= until:
+                return False
+            await asyncio.sleep(_TICK_S)
+        return True
+
+
+def _waiting(listeners: Iterable[socket.socket]) -> Iterable[socket.socket]:
+    """The connections in the backlog: they would be lost with the listener."""
+    for listener in listeners:
+        listener.setblocking(False)
+        with suppress(OSError):
+            while True:
+                accepted, _ = listener.accept()
+                yield accepted
+
+
+def _is_idle(connection: Http1) -> bool:
+    cycle = cast("RequestResponseCycle | None", connection.cycle)  # None before the first request
+    return cycle is None or cycle.response_complete

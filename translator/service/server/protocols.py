@@ -1,0 +1,42 @@
+"""The protocols of client connections: ours, or uvicorn's own where ours do not fit its version."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from translator.service.base.internals import warn_once
+from translator.service.config.settings import Server
+
+from . import http1, websocket_protocol
+
+_PLAIN_HTTP = (
+    "its own HTTP protocol is used: no limit on the size of headers, requests that offer HTTP/2 "
+    "(Java) are not answered, pipelining and large bodies may hide that a client disconnects, and "
+    "each chunk costs more CPU"
+)
+_PLAIN_WEBSOCKET = (
+    "its own WebSocket protocol is used: clients that close their side without reading stay "
+    "longer, and each message costs more CPU"
+)
+
+
+def protocols(server: Server) -> dict[str, Any]:
+    """The options of `uvicorn.Config` that say which protocols are spoken."""
+    http: object = partial(http1.Http1, max_header_bytes=server.max_header_bytes)
+    if http1.MISSING:
+        warn_once("uvicorn", http1.MISSING, _PLAIN_HTTP)
+        http = "httptools"
+    if not server.websocket:
+        return {"http": http, "ws": "none"}
+    websocket: object = websocket_protocol.WebSocketProtocol
+    if websocket_protocol.MISSING:
+        warn_once("uvicorn", websocket_protocol.MISSING, _PLAIN_WEBSOCKET)
+        websocket = "websockets-sansio"
+    return {
+        "http": http,
+        "ws": websocket,
+        "ws_max_size": server.max_body_bytes,
+        # it would cost CPU per token and memory per connection, and small messages grow by it
+        "ws_per_message_deflate": False,
+    }

@@ -219,13 +219,13 @@ VARIANTS = (
         name="fast chunk types",
         without="each chunk is decoded with all of its fields",
         claim="translator/reader/fast_chunks.py",
-        switch_off=replaced("reader.from_chat:ChatReader._reads_more_of", lambda *_: None),
+        switch_off=replaced("reader.from_chat:ChatReader._fast_reader", lambda *_: None),
     ),
     Variant(
         name="append to the open item",
         without="each delta passes the state machine",
         claim="translator/writer/stream.py",
-        switch_off=replaced("writer.stream:ResponseStream._expect_more", lambda *_: None),
+        switch_off=replaced("writer.stream:ResponseStream._choose_fast_path", lambda *_: None),
     ),
     Variant(
         name="single frame step",

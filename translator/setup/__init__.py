@@ -1,1 +1,5 @@
-"""Client set-up: writes the configuration files of Codex CLI and OpenCode."""
+"""Set-up of clients: configuration files for Codex CLI and OpenCode.
+
+Begin with `client`, what both need; `codex` and `opencode` write the files, `toml_text` edits TOML
+without touching the rest of a file.
+"""

@@ -1,1 +1,7 @@
-"""Deltas become Responses events: the state machine, the open items, SSE encoding."""
+"""The response direction, second half: deltas as Responses events.
+
+    deltas ──► stream.ResponseStream ──► events ──► sse.encode ──► frames
+
+Begin with `stream`, the state machine: it decides when an item opens and closes. `open_items` and
+`open_calls` yield the events of an item, `segments` are the queue behind the open one.
+"""

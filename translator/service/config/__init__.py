@@ -1,1 +1,5 @@
-"""Settings: structs, loading, and validation that reports every mistake with its path."""
+"""Settings: structs, loading, and every mistake with its path.
+
+Begin with `settings`, the structs. `loading` makes them from TOML or from the command line;
+`sections`, `checks` and `facts` validate the parts.
+"""

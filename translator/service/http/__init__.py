@@ -1,1 +1,5 @@
-"""The ASGI application: routes, exchanges, WebSocket."""
+"""The ASGI application: routes, exchanges, responders and the WebSocket.
+
+Begin with `app`: every request passes its `Gateway`. `routes` has the endpoints, `exchange` the
+HTTP of one request, `responders` how an answer is written.
+"""

@@ -396,5 +396,5 @@ def test_serve_with_a_file_names_all_upstreams_and_no_key(tmp_path: Path) -> Non
     )
     assert line.startswith("translator listens on http://0.0.0.0:")
     assert "http://0.0.0.0:1/" not in line  # the option wins over the file
-    assert "whoever reaches 0.0.0.0 uses the upstream key" in err
+    assert "anyone who can reach 0.0.0.0 uses the upstream key" in err
     assert "key-secret" not in line + err

@@ -14,7 +14,7 @@ from tests.service.wire import ScriptedUpstream, bounded, client_of, serving
 from translator.service.base.keys import new_key, read_stored, salt_of, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import SettingsError
-from translator.service.server.run import _log_who_may_ask
+from translator.service.server.run import _log_access
 
 from .clients import (
     ALICE,
@@ -197,7 +197,7 @@ async def test_the_log_names_the_client_and_not_its_key(
     ("host", "clients", "level", "words"),
     [
         ("127.0.0.1", {}, "INFO", "only programs on this machine can reach 127.0.0.1"),
-        ("0.0.0.0", {}, "WARNING", "whoever reaches 0.0.0.0 may ask: no client needs a key"),
+        ("0.0.0.0", {}, "WARNING", "anyone who can reach 0.0.0.0 may use it: clients need no key"),
         ("0.0.0.0", {"alice": keyed(ALICE)}, "INFO", "a client needs a key here; known clients: 1"),
     ],
 )
@@ -210,7 +210,7 @@ def test_the_service_says_who_may_ask(
         "server": {"host": host},
         "upstreams": {"up": {"base_url": "http://a"}},
     }
-    _log_who_may_ask(read_table(table | ({"clients": clients} if clients else {}), {}))
+    _log_access(read_table(table | ({"clients": clients} if clients else {}), {}))
     [record] = caplog.records
     assert record.levelname == level
     assert words in record.getMessage()

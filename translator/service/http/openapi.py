@@ -1,8 +1,8 @@
-"""`GET /openapi.json`: what the service can be asked, described by the structs themselves.
+"""The OpenAPI description of the service, `GET /openapi.json`, generated from the structs.
 
-The description cannot drift from the code: every body that is decoded or encoded here has the
-schema of its own struct. Input items and tools are as open there as in the structs: each is read by
-a reader of its own. What passes through is described no further than it is looked at.
+It cannot drift from the code: every body that is decoded or encoded here has the schema of its
+struct. Input items and tools are open, as in the structs: each is validated by a reader of its own.
+Bodies that are passed through are described only as far as they are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from translator.wire.events import Event
 
 
 class ErrorObject(Struct, frozen=True):
-    """What went wrong: a sentence, its kind, the path of the faulty field."""
+    """An error: a sentence, its type, its code, and the path of the faulty field."""
 
     message: str
     type: str
@@ -45,18 +45,18 @@ class Health(Struct, frozen=True):
 _Schema = dict[str, Any]
 
 _REFUSALS = {
-    400: "The request cannot be as it is; `param` says where.",
+    400: "The request is invalid; `param` is the path of the field.",
     401: "The key is missing or unknown.",
-    403: "A page of this origin may not ask.",
+    403: "The origin is not allowed.",
     404: "There is no such model, path or stored item.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body is compressed.",
-    421: "The host is not served here.",
-    429: "A limit is reached; `retry-after` says for how long.",
+    421: "The host is not allowed.",
+    429: "A rate limit is reached; see `retry-after`.",
     500: "A fault of the service.",
     502: "The upstream refused, broke off, or could not be reached.",
-    503: "Too many requests at once; `retry-after` says for how long.",
+    503: "Too many concurrent requests; see `retry-after`.",
     504: "The upstream did not answer in time.",
 }
 _PROBES = ("/healthz", "/readyz", "/metrics", "/openapi.json")
@@ -81,8 +81,8 @@ def document() -> bytes:
     schemas, components = msgspec.json.schema_components(
         described, ref_template="#/components/schemas/{name}"
     )
-    request, response, event, compacted, entry, listing, ready, health, envelope, *said = schemas
-    _say_more(components["Request"], said)
+    request, response, event, compacted, entry, listing, ready, health, envelope, *extra = schemas
+    _refine(components["Request"], extra)
     refusals = {str(status): _answer(text, envelope) for status, text in _REFUSALS.items()}
     passed_on: _Schema = {
         "type": "object",
@@ -97,12 +97,12 @@ def document() -> bytes:
     anything: _Schema = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
     paths: dict[str, _Schema] = {
         "/v1/responses": {
-            "post": _operation("respond", "Answer a request.", request, streamed, refusals)
+            "post": _operation("respond", "Create a response.", request, streamed, refusals)
         },
         "/v1/responses/compact": {
             "post": _operation(
                 "compact",
-                "Make a conversation shorter.",
+                "Compact a conversation.",
                 request,
                 _answer("The shorter conversation.", compacted),
                 refusals,
@@ -111,7 +111,7 @@ def document() -> bytes:
         "/v1/chat/completions": {
             "post": _operation(
                 "chat",
-                "Pass a chat request through.",
+                "Create a chat completion; the request is passed through.",
                 passed_on,
                 {"description": "The upstream's answer.", "content": anything},
                 refusals | {"default": {"description": "The upstream's answer, as it came."}},
@@ -120,7 +120,7 @@ def document() -> bytes:
         "/v1/models": {
             "get": _operation(
                 "models",
-                "The models there are.",
+                "List the models.",
                 None,
                 _answer(
                     "A list; the upstream's own where there is no table.",
@@ -132,7 +132,7 @@ def document() -> bytes:
         "/v1/models/{id}": {
             "get": _operation(
                 "model",
-                "One model.",
+                "Get a model.",
                 None,
                 _answer("The model.", _or_the_upstreams(entry)),
                 refusals,
@@ -143,18 +143,24 @@ def document() -> bytes:
                 ]
             }
         },
-        "/healthz": {"get": _operation("health", "Up?", None, _answer("It is.", health), {})},
+        "/healthz": {
+            "get": _operation(
+                "health", "Liveness.", None, _answer("The process is up.", health), {}
+            )
+        },
         "/readyz": {
             "get": _operation(
                 "readiness",
-                "Is an upstream reachable, too?",
+                "Readiness.",
                 None,
-                _answer("One is.", ready),
-                {"503": _answer("None is, or the process is about to end.", ready)},
+                _answer("An upstream is reachable.", ready),
+                {"503": _answer("None is, or the process is shutting down.", ready)},
             )
         },
         "/openapi.json": {
-            "get": _operation("describe", "This description.", None, _answer("It.", {}), {})
+            "get": _operation(
+                "describe", "This description.", None, _answer("The description.", {}), {}
+            )
         },
     }
     for path in _PROBES:
@@ -179,12 +185,12 @@ def document() -> bytes:
     )
 
 
-def _say_more(request: _Schema, said: list[_Schema]) -> None:
-    """Say of the request what its readers check beside the struct."""
+def _refine(request: _Schema, extra: list[_Schema]) -> None:
+    """Add to the request's schema what its readers check beyond the struct."""
     fields = request["properties"]
     request["required"] = ["model"]
     fields["model"] = {"type": "string", "minLength": 1}
-    kinds = {"input": {"anyOf": [*said, {"type": "object"}]}, "tools": {"type": "object"}}
+    kinds = {"input": {"anyOf": [*extra, {"type": "object"}]}, "tools": {"type": "object"}}
     for name, kind in kinds.items():
         for form in fields[name]["anyOf"]:
             if form.get("type") == "array":

@@ -103,7 +103,7 @@ def _end(*_: object) -> None:
 
 def announce(settings: Settings, listener: socket.socket) -> None:
     """Log who may send requests, and print the start-up line."""
-    _log_who_may_ask(settings)
+    _log_access(settings)
     print(start_line(settings, listener), flush=True)  # noqa: T201 - the program's output
 
 
@@ -154,7 +154,7 @@ def start_line(settings: Settings, listener: socket.socket) -> str:
     return f"translator listens on http://{shown}:{port}/v1 and forwards to {targets}"
 
 
-def _log_who_may_ask(settings: Settings) -> None:
+def _log_access(settings: Settings) -> None:
     host = settings.server.host
     if settings.clients:
         log.info("a client needs a key here; known clients: %d", len(settings.clients))
@@ -162,9 +162,9 @@ def _log_who_may_ask(settings: Settings) -> None:
         log.info("no client needs a key here, so only programs on this machine can reach %s", host)
     elif any(upstream.has_credential for upstream in settings.upstreams.values()):
         log.warning(
-            "whoever reaches %s uses the upstream key of this gateway: it asks clients for none "
+            "anyone who can reach %s uses the upstream key of this gateway: clients need no key "
             "(see [clients])",
             host,
         )
     else:
-        log.warning("whoever reaches %s may ask: no client needs a key (see [clients])", host)
+        log.warning("anyone who can reach %s may use it: clients need no key (see [clients])", host)

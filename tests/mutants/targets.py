@@ -15,6 +15,7 @@ FACADE = "tests/test_translation.py"
 FRAMING = "tests/test_framing.py"
 COMPACTION = "tests/test_compaction.py::test_progress_shows_while_nothing_can_be_announced"
 CONNECTION = "tests/service/test_connection.py"
+SINK = "tests/service/test_sink.py"
 
 
 class Target(Struct, frozen=True):
@@ -66,8 +67,11 @@ TARGETS = [
     Target("translator/translation.py", "Translation._read", (FACADE,)),
     Target("translator/translation.py", "Translation._write", (FACADE, COMPACTION)),
     # service: the connection's reads to its sink
-    Target("translator/service/upstreams/connection.py", "chunk", (CONNECTION,)),
-    Target("translator/service/upstreams/connection.py", "Connection.give", (CONNECTION,)),
+    Target("translator/service/upstreams/connection.py", "ReceiveBuffer.feed_data", (CONNECTION,)),
+    Target("translator/service/upstreams/connection.py", "Pump.push", (CONNECTION,)),
+    Target("translator/service/upstreams/connection.py", "Connection.pump_into", (CONNECTION,)),
+    Target("translator/service/upstreams/connection.py", "Connection.data_received", (CONNECTION,)),
+    Target("translator/service/turns/sink.py", "TranslatingSink.push", (SINK,)),
 ]
 
 EQUIVALENT = [

@@ -1,4 +1,4 @@
-"""The short way: pieces are done with where they arrive, and nobody sees a difference."""
+"""Direct writers: chunks are translated and written where they arrive, with the same result."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ ANSWER = [
 
 
 class Counted:
-    """How often each of the two ways to a client was taken."""
+    """How often a chunk was written directly, and how often through ASGI."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.short = self.long = 0
+        self.direct = self.asgi = 0
         write, give = http1.ChunkWriter.write, Exchange.write
 
-        def count_short(direct: http1.ChunkWriter, piece: bytes) -> None:
-            self.short += 1
+        def count_direct(direct: http1.ChunkWriter, piece: bytes) -> None:
+            self.direct += 1
             write(direct, piece)
 
-        async def count_long(exchange: Exchange, piece: bytes) -> None:
-            self.long += 1
+        async def count_asgi(exchange: Exchange, piece: bytes) -> None:
+            self.asgi += 1
             await give(exchange, piece)
 
         say = sockets.TextWriter.write
 
         def count_messages(direct: sockets.TextWriter, piece: Sequence[bytes]) -> None:
-            self.short += len(piece)
+            self.direct += len(piece)
             say(direct, piece)
 
         monkeypatch.setattr(sockets.TextWriter, "write", count_messages)
-        monkeypatch.setattr(http1.ChunkWriter, "write", count_short)
-        monkeypatch.setattr(Exchange, "write", count_long)
+        monkeypatch.setattr(http1.ChunkWriter, "write", count_direct)
+        monkeypatch.setattr(Exchange, "write", count_asgi)
 
 
 @pytest.fixture
@@ -104,31 +104,31 @@ async def asked(url: str, path: str = "/v1/responses") -> bytes:
     return answer.content
 
 
-async def test_both_ways_say_the_same(upstream: ScriptedUpstream, ways: Counted) -> None:
+async def test_both_ways_give_the_same_stream(upstream: ScriptedUpstream, ways: Counted) -> None:
     upstream.script = slowly(ANSWER)
     settings = make_settings(upstream.url)
     async with serving(settings) as url:
         short = await asked(url)
-    assert ways.short > 40
-    assert ways.long <= 3  # until the answer goes on
-    ways.short = 0
+    assert ways.direct > 40
+    assert ways.asgi <= 3  # until the answer goes on
+    ways.direct = 0
     async with client_of(settings) as client:  # a server that knows no short way
         long = await client.post("/v1/responses", json=ASK)
-    assert ways.short == 0
+    assert ways.direct == 0
     assert told(short) == told(long.content)
 
 
-async def test_what_is_passed_on_goes_the_short_way_too(
+async def test_chunks_that_are_passed_through_are_written_directly_too(
     upstream: ScriptedUpstream, ways: Counted
 ) -> None:
     upstream.script = slowly(TEXT)
     async with serving(make_settings(upstream.url)) as url:
         assert await asked(url, PATHS["chat"]) == b"".join(TEXT)
-    assert ways.short > 40
+    assert ways.direct > 40
 
 
 @pytest.mark.parametrize("lane", [None, "one"])
-async def test_messages_of_a_socket_go_the_short_way_too(
+async def test_messages_of_a_websocket_are_written_directly_too(
     upstream: ScriptedUpstream, ways: Counted, lane: str | None
 ) -> None:
     upstream.script = slowly(ANSWER)
@@ -136,12 +136,12 @@ async def test_messages_of_a_socket_go_the_short_way_too(
     found: list[Any] = []
     async with serving(make_settings(upstream.url)) as url:
         over_http = await asked(url)
-        ways.short = 0
+        ways.direct = 0
         async with connect(url.replace("http", "ws", 1) + "/v1/responses") as socket:
             await socket.send(json.dumps(ask | ({} if lane is None else {"stream_id": lane})))
             while not found or found[-1]["type"] != "response.completed":
                 found.append(json.loads(await bounded(socket.recv())))
-    assert ways.short > 40
+    assert ways.direct > 40
     assert {event.pop("stream_id", None) for event in found} == {lane}
     frames = b"".join(
         b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event).encode())
@@ -150,7 +150,7 @@ async def test_messages_of_a_socket_go_the_short_way_too(
     assert told(frames + b"data: [DONE]\n\n") == told(over_http)
 
 
-async def test_an_answer_of_known_length_goes_the_long_way(
+async def test_an_answer_of_known_length_goes_through_asgi(
     upstream: ScriptedUpstream, ways: Counted
 ) -> None:
     """Its pieces are no chunks of HTTP."""
@@ -165,7 +165,7 @@ async def test_an_answer_of_known_length_goes_the_long_way(
     upstream.script = script
     async with serving(make_settings(upstream.url)) as url:
         assert await asked(url, PATHS["chat"]) == b"0123456789" * 6
-    assert ways.short == 0
+    assert ways.direct == 0
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
@@ -196,7 +196,7 @@ async def test_a_client_that_pauses_gets_everything_in_order(
         client.stream("POST", url + path, json=ASK | {"messages": []}) as answer,
     ):
         await bounded(full.wait())
-        ways.short = 0
+        ways.direct = 0
         body = b""
         async for piece in answer.aiter_raw():
             body += piece
@@ -209,7 +209,7 @@ async def test_a_client_that_pauses_gets_everything_in_order(
         said = "".join(f"{number:08} " * 5000 for number in range(len(sent)))
         said += "".join(f"word {number} " for number in range(50))
         assert "".join(event["delta"] for event in deltas) == said
-    assert ways.short > 40
+    assert ways.direct > 40
 
 
 @pytest.mark.parametrize("how", ["reset", "close", "garbage"])
@@ -257,7 +257,7 @@ async def test_a_fault_of_our_own_ends_the_stream(
     assert found[-1]["response"]["error"]["message"] == "The translator failed."
 
 
-async def test_an_upstream_that_stalls_among_signs_of_life_is_given_up(
+async def test_an_upstream_that_stalls_with_keep_alives_times_out(
     upstream: ScriptedUpstream,
 ) -> None:
     async def script(call: Call) -> None:

@@ -16,8 +16,9 @@ from msgspec import Raw, Struct
 import translator
 from translator import Dialect, Event, Notice, Options, Response, Target, TranslatorError
 from translator.common.sealed import unseal
+from translator.reader.upstream_errors import for_client
 from translator.request.compaction import unseal_summary
-from translator.wire.errors import CredentialRefused, UpstreamError
+from translator.wire.errors import UpstreamError
 
 Ending: TypeAlias = Literal["whole", "open"] | UpstreamError
 """How an upstream's answer ended: whole, still open when the client left, broken by an error."""
@@ -82,7 +83,7 @@ def run(inputs: Inputs, new_id: Callable[[str], str]) -> Outcome:
             created_at=3,
             now=lambda: 5,
             new_id=new_id,
-            judge=lambda error: _judged(error, own_key=inputs.own_key),
+            judge=lambda error: for_client(error, own_credential=inputs.own_key),
         )
     except TranslatorError as error:
         outcome.error = error_answer(error)
@@ -129,11 +130,7 @@ def _refused(inputs: Inputs, sent: bytes) -> UpstreamError:
         retry_after=refusal.headers.get("retry-after"),
         silent_overflow=inputs.dialect.overflows_silently(len(sent)),
     )
-    return _judged(error, own_key=inputs.own_key)
-
-
-def _judged(error: UpstreamError, *, own_key: bool) -> UpstreamError:
-    return CredentialRefused() if own_key and error.status_hint in (401, 403) else error
+    return for_client(error, own_credential=inputs.own_key)
 
 
 def counting_ids(form: str) -> Callable[[str], str]:

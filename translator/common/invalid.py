@@ -71,7 +71,7 @@ def refuse_invalid_utf8(body: bytes) -> None:
 
     The decoder checks only the strings that it decodes, and raw values go upstream unchanged.
     """
-    if body.isascii():  # the usual case; checks a gigabyte in less than a tenth of a second
+    if body.isascii():  # the usual case, and much faster than decoding
         return
     try:
         body.decode()

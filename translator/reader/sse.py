@@ -19,7 +19,7 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 MAX_STRAY_BYTES = 500
 """How much text outside of any event is kept, in bytes; enough for an error sentence."""
 
-_LF, _CR = b"\n\r"  # as numbers, which are found in a sixth of the time
+_LF, _CR = b"\n\r"  # as numbers, which `find` and `in` find faster
 _BOM = b"\xef\xbb\xbf"
 _FIELDS_WITHOUT_PAYLOAD = (b"event", b"id", b"retry")
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from translator.wire.errors import UpstreamError
+from translator.wire.errors import CredentialRefused, UpstreamError
 from translator.wire.json_values import (
     NOT_JSON,
     as_integer,
@@ -144,6 +144,15 @@ def read_upstream_error(
     if found is None:
         found = _Found(message=plain_message(payload) or f"The upstream answered HTTP {status}.")
     return _classified(found, status, retry_after)
+
+
+def for_client(error: UpstreamError, *, own_credential: bool) -> UpstreamError:
+    """An upstream's error as the client should see it.
+
+    `own_credential`: the request was sent with the operator's key. Then a 401 or 403 is no fault of
+    the client's, whose own key it would doubt: it becomes CredentialRefused.
+    """
+    return CredentialRefused() if own_credential and error.status_hint in (401, 403) else error
 
 
 def read_error_object(decoded: object) -> UpstreamError | None:

@@ -1,8 +1,7 @@
 """A timeout for many waits, without a timer for each.
 
-`asyncio.timeout` makes and cancels a timer each time, which costs as much as the translation of a
-token. Here one timer serves any number of waits: when it fires, it is set again to the current
-deadline.
+`asyncio.timeout` makes and cancels a timer each time, which costs CPU for each chunk. Here one
+timer serves any number of waits: when it fires, it is set again to the current deadline.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     upstream connection ──► ChunkSink ──► DirectWriter ──► client connection
 
-ASGI's `send` is a coroutine and takes a message: that costs more than the write itself, and only a
-task can wait for it. Another task has to wait in `receive` all the time to notice that the client
+ASGI's `send` is a coroutine and takes a message: that costs CPU for each chunk, and only a task can
+wait for it. Another task has to wait in `receive` all the time to notice that the client
 disconnects. A server that can do without offers a `DirectWriter` among the `extensions` of a
 request; ours does (`server.http1`, `server.websocket_protocol`). It writes chunks of a response
 that has begun. The beginning and the end, and whatever may have to wait, go through `send`.

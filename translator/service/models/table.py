@@ -21,7 +21,7 @@ from .codex_catalog import CatalogEntry, catalog_entries
 from .info import model_info
 
 MAX_CACHED_ROUTES = 256
-"""Routes of unlisted models that are cached: finding one costs as much as ten tokens."""
+"""Routes of unlisted models that are cached: making one copies a dialect with all its facts."""
 
 MAX_CACHED_ID_LENGTH = 256
 """Longest id of a cached model, in characters."""

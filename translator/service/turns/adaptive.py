@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -27,9 +28,11 @@ from translator.reader.rejected_fields import (
     wants_reasoning,
     without,
 )
+from translator.reader.upstream_errors import for_client
 from translator.service.base.ids import NewId
+from translator.service.config.settings import Upstream
 from translator.service.models.table import Route
-from translator.service.upstreams.client import judged
+from translator.service.upstreams.client import log_refused_credential
 
 log = logging.getLogger(__name__)
 
@@ -218,8 +221,16 @@ class AdaptiveRequest:
             ),
             options=route.options,
             earlier=self._earlier,
-            judge=lambda error: judged(error, route.upstream),
+            judge=partial(_judge, route.upstream),
         )
+
+
+def _judge(upstream: Upstream, error: UpstreamError) -> UpstreamError:
+    """An error inside a 200, as the client should see it."""
+    judged = for_client(error, own_credential=upstream.has_credential)
+    if judged is not error:
+        log_refused_credential(upstream, error.status_hint)
+    return judged
 
 
 def _in_words(refused: RejectedField) -> str:

@@ -269,7 +269,8 @@ class Answer:
     def private_error(self) -> UpstreamError | None:
         """The error in place of an answer that is not for the client; None: it may be passed on."""
         if self.status in (401, 403) and self._upstream.has_credential:
-            return _own_credential_refused(self._upstream, self.status)
+            log_refused_credential(self._upstream, self.status)
+            return CredentialRefused()
         if self.status < 200:
             return UpstreamError("The upstream switched protocols, unasked.")
         if 300 <= self.status < 400:
@@ -293,16 +294,9 @@ class Answer:
         }
 
 
-def judged(error: UpstreamError, upstream: Upstream) -> UpstreamError:
-    """An error inside a 200 as the client sees it: a refused key may be the gateway's own."""
-    if error.status_hint in (401, 403) and upstream.has_credential:
-        return _own_credential_refused(upstream, error.status_hint)
-    return error
-
-
-def _own_credential_refused(upstream: Upstream, status: int) -> UpstreamError:
+def log_refused_credential(upstream: Upstream, status: int) -> None:
+    """Log what only the operator can mend: the upstream refuses the operator's key."""
     log.error("upstream %s refused the gateway's own credential (%d)", upstream.name, status)
-    return CredentialRefused()
 
 
 def _logged(error: Exception, upstream: Upstream, when: str) -> UpstreamError:

@@ -23,7 +23,7 @@ def test_an_object_is_whole_at_its_last_character_and_not_before(
 ) -> None:
     text = json.dumps(value)
     extent = JsonExtent()
-    for piece in data.draw(draws.pieces(text[:-1])):
+    for piece in data.draw(draws.slices(text[:-1])):
         extent.feed(piece)
         assert not extent.whole
     extent.feed(text[-1] + " ")

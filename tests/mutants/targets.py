@@ -110,4 +110,14 @@ EQUIVALENT = [
         "if ((not self._arguments) or self.waiting):",
         "The only segment in the queue is open; the condition is for type checkers.",
     ),
+    Equivalent(
+        "Pump.push",
+        'chunk = chunks[0] if len(chunks) == 0 else b"".join(chunks)',
+        "A single chunk, joined, is the same chunk.",
+    ),
+    Equivalent(
+        "Pump.push",
+        'chunk = chunks[-1] if len(chunks) == 1 else b"".join(chunks)',
+        "There is one chunk.",
+    ),
 ]

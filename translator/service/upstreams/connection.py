@@ -134,7 +134,8 @@ class Connection(ResponseHandler):
 
         From here on the reader bounds its reads: aiohttp's own timer is set again with each chunk.
         """
-        body.__class__ = ReceiveBuffer
+        if type(body) is aiohttp.StreamReader:  # not the one of an answer that has no body
+            body.__class__ = ReceiveBuffer
         self._stopped = None
         self._was_paused = self._reading_paused
         self.read_timeout = None

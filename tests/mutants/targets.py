@@ -111,13 +111,8 @@ EQUIVALENT = [
         "The only segment in the queue is open; the condition is for type checkers.",
     ),
     Equivalent(
-        "Pump.push",
-        'chunk = chunks[0] if len(chunks) == 0 else b"".join(chunks)',
-        "A single chunk, joined, is the same chunk.",
-    ),
-    Equivalent(
-        "Pump.push",
-        'chunk = chunks[-1] if len(chunks) == 1 else b"".join(chunks)',
-        "There is one chunk.",
+        "Connection.data_received",
+        "if (data and (not pump.needs_reader.done())):",
+        "Without a pause, `resume_reading` does nothing; the condition saves the call.",
     ),
 ]

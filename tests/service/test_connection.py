@@ -303,6 +303,34 @@ def test_that_the_sink_needs_its_reader_is_not_lost_with_a_wait() -> None:
     asyncio.run(run())
 
 
+def test_a_sink_may_need_its_reader_after_what_was_in_the_buffer() -> None:
+    """Nothing more need come for that."""
+
+    async def run() -> None:
+        handler, body, _ = await begun(coded(EVENT))
+        handler.begin_body(body)
+        basket = Basket(needs_reader_after=1)
+        assert await asyncio.wait_for(handler.pump_into(basket, body), 5)
+        assert basket.chunks == [EVENT]
+
+    asyncio.run(run())
+
+
+def test_an_idle_connection_holds_no_sink() -> None:
+    """The sink holds the turn, and the connection waits in the pool."""
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        handler.begin_body(body)
+        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
+        await asyncio.sleep(0)
+        handler.data_received(coded(EVENT) + LAST)
+        assert await asyncio.wait_for(waiting, 5) is False
+        assert handler.pump is None
+
+    asyncio.run(run())
+
+
 def test_the_next_body_on_a_connection_has_a_pump_of_its_own() -> None:
     """A reader that was cancelled as its pump stopped may never come back."""
 

@@ -68,8 +68,11 @@ class ReceiveBuffer(aiohttp.StreamReader):
     def feed_data(self, data: bytes, size: int = 0) -> bool:
         pump = self._protocol.pump
         if pump is not None and not pump.needs_reader.done():
-            if pump.chunks or pump.ready():
-                pump.chunks.append(data)
+            if pump.first is not None:
+                pump.others.append(data)
+                return False
+            if pump.ready():
+                pump.first = data
                 return False
             pump.needs_reader.set_result(False)
         return super().feed_data(data, size)
@@ -90,14 +93,15 @@ MISSING = _missing()
 class Pump:
     """Pushes the chunks of a body to a sink, all of one network read at once."""
 
-    __slots__ = ("_body", "_push", "chunks", "needs_reader", "ready")
+    __slots__ = ("_body", "_push", "first", "needs_reader", "others", "ready")
 
     def __init__(self, body: aiohttp.StreamReader, sink: ChunkSink) -> None:
         self._body = body
         self.ready = sink.ready
         self._push = sink.push
-        self.chunks: list[bytes] = []
-        """Those of the current read."""
+        self.first: bytes | None = None
+        """The first chunk of the current read, mostly the only one."""
+        self.others: list[bytes] = []
         self.needs_reader: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         """Why the pump has stopped: the sink needs its reader (True), or the body does (False).
 
@@ -106,20 +110,22 @@ class Pump:
 
     def push(self) -> None:
         """Push the chunks of a read to the sink."""
-        chunks, needs_reader = self.chunks, self.needs_reader
-        if chunks:
-            chunk = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            chunks.clear()
+        chunk = self.first
+        if chunk is not None:
+            self.first = None
+            if self.others:
+                chunk = b"".join((chunk, *self.others))
+                self.others.clear()
             try:
                 if not self._push(chunk):
-                    needs_reader.set_result(True)
+                    self.needs_reader.set_result(True)
                     return
             except Exception as error:
-                needs_reader.set_exception(error)
+                self.needs_reader.set_exception(error)
                 return
         body = self._body
-        if (body._eof or body._exception is not None) and not needs_reader.done():
-            needs_reader.set_result(False)
+        if (body._eof or body._exception is not None) and not self.needs_reader.done():
+            self.needs_reader.set_result(False)
 
 
 class Connection(ResponseHandler):

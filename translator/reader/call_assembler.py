@@ -48,6 +48,7 @@ class CallAssembler:
     def __init__(self) -> None:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}  # the first of each id
 
     @property
     def any(self) -> bool:
@@ -78,8 +79,9 @@ class CallAssembler:
             if index is None and several:
                 index = position
             call = self._call_for(index, identity, name)
-            if not call.id:
+            if identity and not call.id:
                 call.id = identity
+                self._by_id.setdefault(identity, call)
             self._name(call, name, identity)
             read.append(_append(call, _arguments_text(function.arguments)))
             if present(delta.extra_content):
@@ -102,8 +104,7 @@ class CallAssembler:
             begins = call is None or (name and identity and call.id not in ("", identity))
             return self._begin(index) if begins or call is None else call
         if identity:
-            known = next((call for call in self._calls if call.id == identity), None)
-            return known or self._begin(None)
+            return self._by_id.get(identity) or self._begin(None)
         if not self._calls or (name and self._calls[-1].name and self._calls[-1].whole):
             return self._begin(None)
         return self._calls[-1]

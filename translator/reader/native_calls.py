@@ -40,31 +40,42 @@ _BEGINNINGS = (re.escape(one[:size]) for one in _MARKERS for size in range(1, le
 _MARKER_BEGUN = re.compile(rf"(?:{'|'.join(_BEGINNINGS)})\Z")
 _LONGEST_MARKER = max(map(len, _MARKERS))
 _DSML = re.compile(r"<｜DSML｜(tool_calls|function_calls)>(.*)</｜DSML｜\1>", re.DOTALL)
-_DSML_CALL = re.compile(r'<｜DSML｜invoke name="([^"]+)">(.*?)</｜DSML｜invoke>', re.DOTALL)
-_DSML_ARGUMENT = re.compile(
-    r'<｜DSML｜parameter name="([^"]+)"(?: string="(true|false)")?>(.*?)</｜DSML｜parameter>',
-    re.DOTALL,
-)
 _DEEPSEEK = re.compile(r"<｜tool▁calls▁begin｜>(.*)<｜tool▁calls▁end｜>", re.DOTALL)
-_DEEPSEEK_CALL = re.compile(
-    r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([^\n<]+)(?:<｜tool▁sep｜>|\n```json\n)"
-    r"(.*?)(?:\n```)?<｜tool▁call▁end｜>",
-    re.DOTALL,
-)
 _KIMI = re.compile(r"<\|tool_calls_section_begin\|>(.*)<\|tool_calls_section_end\|>", re.DOTALL)
-_KIMI_CALL = re.compile(
-    r"<\|tool_call_begin\|>\s*((?:functions\.)?(.+?)(:\d+)?)\s*"
-    r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
-    re.DOTALL,
-)
-_TAGGED = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_GLM_ARGUMENT = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
-_CODER = re.compile(r"<function=([^>\s]+)>(.*?)</function>", re.DOTALL)
-_CODER_ARGUMENT = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 _MINIMAX = re.compile(r"<minimax:tool_call>(.*)</minimax:tool_call>", re.DOTALL)
-_MINIMAX_CALL = re.compile(r'<invoke name="([^"]+)">(.*?)</invoke>', re.DOTALL)
-_MINIMAX_ARGUMENT = re.compile(r'<parameter name="([^"]+)">(.*?)</parameter>', re.DOTALL)
 _FENCED = re.compile(r"```json\n(.*)\n```", re.DOTALL)
+_CODER = re.compile(r"<function=([^>\s]+)>(.*?)</function>", re.DOTALL)
+
+
+class _Span(Struct, frozen=True):
+    """What stands between an opening, whose groups say more about it, and a closing."""
+
+    opening: re.Pattern[str]
+    closing: str
+
+
+_DSML_CALL = _Span(re.compile(r'<｜DSML｜invoke name="([^"]+)">'), "</｜DSML｜invoke>")
+_DSML_ARGUMENT = _Span(
+    re.compile(r'<｜DSML｜parameter name="([^"]+)"(?: string="(true|false)")?>'),
+    "</｜DSML｜parameter>",
+)
+_DEEPSEEK_CALL = _Span(
+    re.compile(
+        r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([^\n<]+)(?:<｜tool▁sep｜>|\n```json\n)"
+    ),
+    "<｜tool▁call▁end｜>",
+)
+_KIMI_CALL = _Span(
+    re.compile(
+        r"<\|tool_call_begin\|>\s*((?:functions\.)?([^<\s]+?)(:\d+)?)\s*<\|tool_call_argument_begin\|>"
+    ),
+    "<|tool_call_end|>",
+)
+_TAGGED = _Span(re.compile("<tool_call>"), "</tool_call>")
+_GLM_VALUE = re.compile(r"\s*<arg_value>")
+_CODER_ARGUMENT = _Span(re.compile(r"<parameter=([^>\s]+)>\n?"), "</parameter>")
+_MINIMAX_CALL = _Span(re.compile(r'<invoke name="([^"]+)">'), "</invoke>")
+_MINIMAX_ARGUMENT = _Span(re.compile(r'<parameter name="([^"]+)">'), "</parameter>")
 
 
 class NativeCall(Struct, frozen=True):
@@ -125,18 +136,19 @@ def _read(text: str) -> Iterator[NativeCall]:
         for name, body in _only(_DSML_CALL, section[2]):
             given = {
                 key: value if is_text != "false" else _json(value)
-                for key, is_text, value in _DSML_ARGUMENT.findall(body)
+                for key, is_text, value in _all(_DSML_ARGUMENT, body)
             }
             yield NativeCall(name, _encoded(given))
     elif section := _DEEPSEEK.fullmatch(text):
         for name, arguments in _only(_DEEPSEEK_CALL, section[1]):
-            yield NativeCall(name.strip(), arguments.strip() or "{}")
+            arguments = arguments.removesuffix("\n```").strip()
+            yield NativeCall(name.strip(), arguments or "{}")
     elif section := _KIMI.fullmatch(text):
         for identity, name, number, arguments in _only(_KIMI_CALL, section[1]):
             yield NativeCall(name, arguments.strip() or "{}", identity if number else None)
     elif section := _MINIMAX.fullmatch(text):
         for name, body in _only(_MINIMAX_CALL, section[1]):
-            given = {key: _json(value) for key, value in _MINIMAX_ARGUMENT.findall(body)}
+            given = {key: _json(value) for key, value in _all(_MINIMAX_ARGUMENT, body)}
             yield NativeCall(name, _encoded(given))
     elif section := _FENCED.fullmatch(text):
         yield from _chat_calls(_json(section[1]))
@@ -148,7 +160,8 @@ def _read(text: str) -> Iterator[NativeCall]:
 def _tagged(body: str) -> Iterator[NativeCall]:
     """The syntaxes of GLM and of both kinds of Qwen, which use the same tags."""
     if coder := _CODER.fullmatch(body):
-        given = {key: _json(value) for key, value in _CODER_ARGUMENT.findall(coder[2])}
+        pairs = _all(_CODER_ARGUMENT, coder[2])
+        given = {key: _json(value.removesuffix("\n")) for key, value in pairs}
         yield NativeCall(coder[1], _encoded(given))
     elif body.startswith("{"):
         call = as_object(_json(body)) or {}
@@ -157,7 +170,7 @@ def _tagged(body: str) -> Iterator[NativeCall]:
             yield NativeCall(name, _encoded(call.get("arguments") or {}))
     else:
         name, bracket, arguments = body.partition("<arg_key>")
-        pairs = _GLM_ARGUMENT.findall(bracket + arguments)
+        pairs = _glm_arguments(bracket + arguments)
         given = {key.strip(): _json(value) for key, value in pairs}
         yield NativeCall(name.strip(), _encoded(given))
 
@@ -172,10 +185,56 @@ def _chat_calls(value: object) -> Iterator[NativeCall]:
             yield NativeCall(name, text, as_string(call.get("id")) or None)
 
 
-def _only(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, ...]]:
-    """The groups of each match, when the text consists of matches and blank space only."""
-    if not pattern.sub("", text).strip():
-        yield from (match.groups("") for match in pattern.finditer(text))
+def _only(span: _Span, text: str) -> list[tuple[str, ...]]:
+    """Each span of a text that consists of them and white space only: its groups, and its inside.
+
+    In linear time: a pattern that looks for each closing from each opening takes quadratic time
+    where the closing is missing.
+    """
+    found: list[tuple[str, ...]] = []
+    place = 0
+    while place < len(text):
+        opened = span.opening.match(text, place)
+        if opened is None:
+            if text[place].isspace():
+                place += 1
+                continue
+            return []
+        end = text.find(span.closing, opened.end())
+        if end < 0:
+            return []
+        found.append((*opened.groups(""), text[opened.end() : end]))
+        place = end + len(span.closing)
+    return found
+
+
+def _all(span: _Span, text: str) -> Iterator[tuple[str, ...]]:
+    """Each span of a text, whatever stands between them."""
+    opened = span.opening.search(text)
+    while opened is not None:
+        end = text.find(span.closing, opened.end())
+        if end < 0:
+            return
+        yield (*opened.groups(""), text[opened.end() : end])
+        opened = span.opening.search(text, end + len(span.closing))
+
+
+def _glm_arguments(text: str) -> Iterator[tuple[str, str]]:
+    """Each key of a text with the value that follows it."""
+    place = 0
+    while (begun := text.find("<arg_key>", place)) >= 0:
+        key_end = text.find("</arg_key>", begun)
+        if key_end < 0:
+            return
+        place = key_end + len("</arg_key>")
+        value = _GLM_VALUE.match(text, place)
+        if value is None:
+            continue
+        end = text.find("</arg_value>", value.end())
+        if end < 0:
+            return
+        yield text[begun + len("<arg_key>") : key_end], text[value.end() : end]
+        place = end + len("</arg_value>")
 
 
 def _json(text: str) -> object:

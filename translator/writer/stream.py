@@ -21,6 +21,7 @@ is dropped unless more text follows.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Any, Literal, TypeVar, assert_never, get_args
@@ -154,11 +155,13 @@ class ResponseStream:
         self._number = itertools.count().__next__
         self._next_index = 0
         self._output: list[OutputItem] = []
-        self._queue: list[Segment] = []
+        self._queue: deque[Segment] = deque()
         self._last: Segment | None = None  # which text continues, unless another segment began
         self._fast_type: type[object] | None = None  # of a delta that can only add to the open item
         self._fast_append: _Append  # which does that
         self._calls: dict[int, CallSegment] = {}
+        self._named: dict[int, CallSegment] = {}  # and not queued yet
+        self._repeats: dict[str, int] = {}  # how often a call id has come
         self._blank = _Blank()
         self._at_end = _AtEnd()
 
@@ -318,18 +321,22 @@ class ResponseStream:
             if self._one_call and self._calls:
                 return  # parallel_tool_calls is false, and the upstream did not know
             call = self._calls[delta.key] = CallSegment(delta.key)
-            yield from self._queue_named_calls(but=call)
+            yield from self._queue_named_calls()
             self._blank.clear()
         call.add(delta)
-        if not call.queued and call.begun:
-            self._admit(call)
+        if not call.queued and call.name:
+            if call.begun:
+                self._named.pop(delta.key, None)
+                self._admit(call)
+            else:
+                self._named[delta.key] = call
         yield from self._advance()
 
-    def _queue_named_calls(self, but: CallSegment | None = None) -> Events:
+    def _queue_named_calls(self) -> Events:
         """Another segment begins: calls that are named but not begun take their places before."""
-        for call in self._calls.values():
-            if call is not but and not call.queued:
-                self._admit(call)
+        for key in sorted(self._named):
+            self._admit(self._named[key])
+        self._named.clear()
         yield from self._advance()
 
     def _admit(self, call: CallSegment) -> None:
@@ -389,7 +396,7 @@ class ResponseStream:
             yield from segment.send()
         item = yield from segment.open.closed(status)
         self._output.append(item)
-        self._queue.pop(0)
+        self._queue.popleft()
 
     def _place(self, prefix: str) -> Place:
         index = self._next_index
@@ -401,10 +408,10 @@ class ResponseStream:
 
     def _call_id(self, given: str | None) -> str:
         """The upstream's id, or a new one; made unique when the upstream repeats itself."""
-        call_id = given or self._new_id("call_")
-        if call_id in self._call_ids:
-            numbered = (f"{call_id}{REPEAT_MARK}{n}" for n in itertools.count(2))
-            call_id = next(one for one in numbered if one not in self._call_ids)
+        call_id = first = given or self._new_id("call_")
+        while call_id in self._call_ids:
+            self._repeats[first] = number = self._repeats.get(first, 1) + 1
+            call_id = f"{first}{REPEAT_MARK}{number}"
         self._call_ids.add(call_id)
         return call_id
 

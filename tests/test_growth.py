@@ -1,0 +1,195 @@
+"""The cost of an answer grows with its size, however many calls, items and marks are in it.
+
+CPU times of one process are compared with each other: of an answer, and of one eight times as long.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+import translator
+from tests.replaying import chunk, numbered_ids, sse
+from translator import Dialect
+from translator.dialects import BASE
+
+SIZES = (2_000, 16_000)
+PER_DOUBLING = 2.5
+RUNS = 3
+
+FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}}
+MEMBERS = [FUNCTION | {"name": f"g{number}"} for number in range(8)]
+REQUEST: dict[str, Any] = {
+    "model": "m",
+    "input": "Hi",
+    "stream": True,
+    "include": ["reasoning.encrypted_content"],
+    "tools": [FUNCTION, {"type": "namespace", "name": "n", "description": "d", "tools": MEMBERS}],
+}
+RECOVERS = replace(BASE, recover_calls=True)
+
+Chunks = Iterable[dict[str, Any]]
+
+
+def call(name: str = "f", arguments: str = '{"a":1}', **keys: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return chunk({"tool_calls": [{"function": function, **keys}]})
+
+
+def text(content: str, **keys: Any) -> dict[str, Any]:
+    return chunk({"content": content, **keys})
+
+
+def interleaved(count: int) -> Chunks:
+    """All calls begin, then all end."""
+    for number in range(count):
+        yield call(arguments='{"a":', index=number, id=f"call_{number}")
+    for number in range(count):
+        yield chunk({"tool_calls": [{"index": number, "function": {"arguments": "1}"}}]})
+
+
+def annotation(number: int) -> dict[str, Any]:
+    place = {"start_index": number, "end_index": number + 1}
+    return {
+        "type": "url_citation",
+        "url_citation": {"url": f"http://x/{number}", "title": "t", **place},
+    }
+
+
+def detail(number: int, **keys: Any) -> dict[str, Any]:
+    return chunk({"reasoning_details": [{"type": "reasoning.text", "text": "x", **keys}]})
+
+
+ANSWERS: dict[str, tuple[Callable[[int], Any], Dialect]] = {
+    "distinct ids": (lambda n: call(index=n, id=f"call_{n}"), BASE),
+    "the same id": (lambda n: call(index=n, id="call"), BASE),
+    "no index": (lambda n: call(id=f"call_{n}"), BASE),
+    "no ids": (lambda n: call(index=n), BASE),
+    "neither": (lambda n: call(), BASE),
+    "calls without arguments": (lambda n: call(arguments="", index=n, id=f"call_{n}"), BASE),
+    "calls without a name": (lambda n: call(name="", index=n, id=f"call_{n}"), BASE),
+    "calls that are not allowed": (lambda n: call(name=f"h{n}", index=n, id=f"call_{n}"), BASE),
+    "members of a namespace": (lambda n: call(name=f"n__g{n % 8}", index=n, id=f"call_{n}"), BASE),
+    "extra content": (lambda n: call(index=n, id=f"call_{n}", extra_content={"a": n}), BASE),
+    "many fragments": (lambda n: call(arguments=" " if n else "{", index=0, id="call"), BASE),
+    "text and reasoning": (lambda n: chunk({("content", "reasoning")[n % 2]: "x"}), BASE),
+    "blank text": (lambda n: text(" "), BASE),
+    "citations": (lambda n: text("x", annotations=[annotation(n)]), BASE),
+    "sources": (lambda n: text(f"[{n % 9 + 1}]") | {"citations": [f"http://x/{n % 9}"]}, BASE),
+    "reasoning details": (lambda n: detail(n, index=0), BASE),
+    "many reasoning details": (lambda n: detail(n, index=n), BASE),
+    "native calls": (
+        lambda n: text('<tool_call>{"name":"f","arguments":{}}</tool_call>'),
+        RECOVERS,
+    ),
+    "native calls that never end": (lambda n: text("<tool_call>"), RECOVERS),
+    "native arguments that never end": (
+        lambda n: text("<arg_key>") if n else text("<tool_call>f<arg_key>"),
+        RECOVERS,
+    ),
+    "Kimi's calls": (
+        lambda n: text("<|tool_call_begin|> " if n else "<|tool_calls_section_begin|>"),
+        RECOVERS,
+    ),
+    "half characters": (lambda n: text("x\ud83d"), BASE),
+}
+
+
+def answer(name: str, count: int) -> bytes:
+    make, _ = ANSWERS[name]
+    return sse(*map(make, range(count)), chunk({}, "stop"), "[DONE]")
+
+
+def seconds(body: bytes, dialect: Dialect, request: dict[str, Any] = REQUEST) -> float:
+    """CPU time to translate an answer, read by read."""
+    t = translator.Translation(
+        request, dialect=dialect, response_id="resp_0", created_at=0, new_id=numbered_ids()
+    )
+    reads = [body[place : place + 65536] for place in range(0, len(body), 65536)]
+    gc.collect()
+    gc.disable()
+    try:
+        began = time.process_time()
+        for data in reads:
+            t.receive(data)
+        t.close()
+        return time.process_time() - began
+    finally:
+        gc.enable()
+
+
+def growth(bodies: Iterable[bytes], dialect: Dialect, request: dict[str, Any] = REQUEST) -> float:
+    """By how much the cost grows where the answer becomes twice as long."""
+    small, large = (min(seconds(body, dialect, request) for _ in range(RUNS)) for body in bodies)
+    doublings = (SIZES[1] // SIZES[0]).bit_length() - 1
+    return float((large / small) ** (1 / doublings))
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_cost_is_linear(name: str) -> None:
+    bodies = [answer(name, count) for count in SIZES]
+    assert growth(bodies, ANSWERS[name][1]) <= PER_DOUBLING
+
+
+def test_interleaved_calls_are_linear() -> None:
+    bodies = [sse(*interleaved(count), chunk({}, "stop"), "[DONE]") for count in SIZES]
+    assert growth(bodies, BASE) <= PER_DOUBLING
+
+
+def test_calls_that_the_request_does_not_allow_are_linear() -> None:
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
+    bodies = [answer("calls that are not allowed", count) for count in SIZES]
+    assert growth(bodies, BASE, REQUEST | {"tool_choice": choice}) <= PER_DOUBLING
+
+
+def test_a_whole_answer_is_linear() -> None:
+    """The same for a body that is one JSON value."""
+    bodies = []
+    for count in SIZES:
+        calls = [
+            {"id": "call", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            for _ in range(count)
+        ]
+        choice = {"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}
+        bodies.append(json.dumps({"choices": [choice]}).encode())
+    assert growth(bodies, BASE) <= PER_DOUBLING
+
+
+def test_repeated_ids_are_made_unique_in_order() -> None:
+    """The second is id~2; one that the request's history has already is passed over."""
+    history = [
+        {"type": "function_call", "call_id": "call~3", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call~3", "output": "x"},
+    ]
+    t = translator.Translation(
+        REQUEST | {"input": [*history, {"role": "user", "content": "Hi"}]},
+        response_id="resp_0",
+        created_at=0,
+        new_id=numbered_ids(),
+    )
+    t.receive(answer("the same id", 4))
+    t.close()
+    ids = [json.loads(translator.encode_json(t.response))["output"][n]["call_id"] for n in range(4)]
+    assert ids == ["call", "call~2", "call~4", "call~5"]
+
+
+def test_calls_keep_their_order() -> None:
+    """Calls that are named one way round and begin the other way round, then text."""
+    order = [2, 0, 1]
+    body = sse(
+        *(call(arguments="", name="", index=number, id=f"c{number}") for number in range(3)),
+        *(call(arguments="", index=number, id=f"c{number}") for number in order),
+        text("Done."),
+        chunk({}, "stop"),
+        "[DONE]",
+    )
+    t = translator.Translation(REQUEST, response_id="resp_0", created_at=0, new_id=numbered_ids())
+    t.receive(body)
+    output = json.loads(translator.encode_json(t.response))["output"]
+    assert [item.get("call_id") for item in output] == ["c0", "c1", "c2", None]

@@ -115,4 +115,9 @@ EQUIVALENT = [
         "if (data and (not pump.needs_reader.done())):",
         "Without a pause, `resume_reading` does nothing; the condition saves the call.",
     ),
+    Equivalent(
+        "ReceiveBuffer.feed_data",
+        "return True",
+        "Its parser then asks a decompressor for more, of which there is none: an empty chunk.",
+    ),
 ]

@@ -57,6 +57,20 @@ def ids(text: str) -> list[str | None]:
         ("<tool_call>Bash</tool_call>", [("Bash", {})]),
         (QWEN, PARIS),
         (QWEN + "\n" + GLM, PARIS * 2),
+        (f"{QWEN}\n\t {GLM} ", PARIS * 2),
+        (
+            "<tool_call>Bash<arg_key>a</arg_key>x<arg_key>b</arg_key><arg_value>1</arg_value></tool_call>",
+            [("Bash", {"b": 1})],
+        ),
+        (
+            "<tool_call>Bash<arg_key>a</arg_key><arg_value>1</arg_value><arg_key>b</tool_call>",
+            [("Bash", {"a": 1})],
+        ),
+        ("<tool_call>Bash<arg_key>a</arg_key><arg_value>1</tool_call>", [("Bash", {})]),
+        (
+            "<tool_call><function=Bash><parameter=a>1</parameter><parameter=b>2</function></tool_call>",
+            [("Bash", {"a": 1})],
+        ),
         (CODER, PARIS),
         (MINIMAX, PARIS),
         (FENCED, PARIS),

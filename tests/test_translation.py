@@ -11,6 +11,7 @@ import translator
 from tests.invariants import check_events, check_response_types
 from tests.replaying import REQUEST, chunk, cut, replay, sse, translation
 from translator import Event, Options, Translation, UpstreamError, UpstreamTimeout
+from translator.reader.sse import MAX_EVENT_BYTES
 from translator.wire import items
 
 TEXT = chunk({"content": "Hello"})
@@ -478,3 +479,11 @@ def test_a_request_can_be_forgotten_once_its_answer_has_begun() -> None:
     assert forgets.request.input is None
     assert forgets.request.temperature == 0.5
     assert forgets.request.stream
+
+
+def test_an_event_that_never_ends_fails_a_stream_that_has_begun() -> None:
+    t = translation()
+    t.receive(sse(chunk({"content": "Hello"})))
+    last = t.receive(b"data: " + b"x" * (MAX_EVENT_BYTES + 1))
+    assert [str(event.__struct_config__.tag) for event in last] == ["error", "response.failed"]
+    assert t.finished

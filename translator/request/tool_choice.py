@@ -11,7 +11,7 @@ enforces on the answer what the upstream does not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import Raw, Struct, UnsetType
@@ -137,6 +137,8 @@ def tool_fields(
             fields["tool_choice"] = dialect.required_word
         case "auto" | "none":
             fields["tool_choice"] = choice.kind
+        case _ as never:
+            assert_never(never)
     if parallel is not None and dialect.parallel_tool_calls:
         fields["parallel_tool_calls"] = parallel
     return fields

@@ -41,7 +41,17 @@ async def respond(body: bytes, http: httpx.AsyncClient) -> AsyncIterator[bytes]:
     Raises TranslatorError before the first chunk, never after it. When the client disconnects,
     close the iterator: that closes the upstream request.
     """
-    t = translate(body)
+    request = translator.parse_request(body)
+    t = translate(request)
+    if not t.wants_answer:  # it only prepares the next request, and is not sent
+        events = t.skip()
+        if t.request.stream:
+            for event in events:
+                yield translator.encode_sse(event)
+            yield translator.DONE
+        else:
+            yield translator.encode_json(t.response)
+        return
     for notice in t.notices:
         print(f"{notice.path}: {notice.message}", file=sys.stderr)
     headers = {"content-type": "application/json"}
@@ -52,7 +62,7 @@ async def respond(body: bytes, http: httpx.AsyncClient) -> AsyncIterator[bytes]:
     url = f"{UPSTREAM}/chat/completions"
     try:
         async with http.stream("POST", url, content=t.chat_body, headers=headers) as upstream:
-            if upstream.status_code >= 400:
+            if not 200 <= upstream.status_code < 300:
                 raise await error_of(upstream, t)
             if not t.request.stream:
                 yield translator.encode_json(t.complete(await upstream.aread()))
@@ -77,28 +87,24 @@ async def respond(body: bytes, http: httpx.AsyncClient) -> AsyncIterator[bytes]:
     yield translator.DONE
 
 
-def translate(body: bytes) -> translator.Translation:
+def translate(request: translator.ParsedRequest) -> translator.Translation:
     """The translation of a request; raises InvalidRequest or NotFound."""
     return translator.Translation(
-        body,
+        request,
         dialect=DIALECT,
         response_id=new_id("resp_"),
         created_at=int(time.time()),
         new_id=new_id,
         now=lambda: int(time.time()),
-        target=target_of(body),
+        target=target_of(request.request.model),
         options=OPTIONS,
     )
 
 
-def target_of(body: bytes) -> translator.Target:
+def target_of(model: str | None) -> translator.Target:
     """The upstream's model for the model of a request; raises NotFound."""
-    try:
-        model = json.loads(body)["model"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        model = None
-    if not isinstance(model, str):
-        return translator.Target()  # Translation raises InvalidRequest, with the reason
+    if model is None:
+        return translator.Target()  # Translation raises InvalidRequest: a model is required
     if model not in MODELS:
         message = f"The model '{model}' does not exist. Models: {', '.join(MODELS)}."
         raise translator.NotFound(message, param="model", code="model_not_found")
@@ -106,7 +112,7 @@ def target_of(body: bytes) -> translator.Target:
 
 
 async def error_of(upstream: httpx.Response, t: translator.Translation) -> translator.UpstreamError:
-    """The error in a response of the upstream with a status of 400 or more."""
+    """The error in a response of the upstream with a status that is not 2xx."""
     if upstream.status_code in (401, 403):  # our key, which no client can correct
         return translator.CredentialRefused()
     return translator.read_upstream_error(

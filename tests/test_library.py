@@ -216,6 +216,7 @@ async def test_a_connection_that_breaks_before_the_response_is_an_http_error(
         ({"model": ["large"], "input": "Hi"}, "400", "model"),
         (b"[" * 100_000, "400", None),
         (b"{", "400", None),
+        (b'{"model":"huge","input":"Hi","z":%b}' % (b"1" * 5000), "404", "model"),
     ],
 )
 async def test_a_wrong_request_goes_nowhere(
@@ -225,6 +226,26 @@ async def test_a_wrong_request_goes_nowhere(
     assert (done.status, done.errors.split()[:2]) == (1, ["HTTP", status])
     assert json.loads(done.output)["error"]["param"] == param
     assert upstream.calls == []
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_request_that_wants_no_answer_is_not_sent(
+    upstream: ScriptedUpstream, streamed: bool
+) -> None:
+    done = await run_example(upstream, ASK | {"generate": False, "stream": streamed})
+    assert done.status == 0
+    last = events(done.output)[-1]["response"] if streamed else json.loads(done.output)
+    assert (last["status"], last["output"]) == ("completed", [])
+    assert upstream.calls == []
+
+
+async def test_a_redirect_is_an_error(upstream: ScriptedUpstream) -> None:
+    async def script(call: Call) -> None:
+        await call.answer({}, 302, headers={"location": "http://127.0.0.1:9/"})
+
+    upstream.script = script
+    done = await run_example(upstream, ASK | {"stream": True})
+    assert (done.status, done.errors.split()[:2]) == (1, ["HTTP", "502"])
 
 
 async def test_a_loss_is_noticed(upstream: ScriptedUpstream) -> None:

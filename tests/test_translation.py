@@ -10,7 +10,7 @@ import pytest
 import translator
 from tests.invariants import check_events, check_response_types
 from tests.replaying import REQUEST, chunk, cut, replay, sse, translation
-from translator import Event, Options, Translation, UpstreamError, UpstreamTimeout
+from translator import Event, InvalidRequest, Options, Translation, UpstreamError, UpstreamTimeout
 from translator.reader.sse import MAX_EVENT_BYTES
 from translator.wire import items
 
@@ -479,6 +479,16 @@ def test_a_request_can_be_forgotten_once_its_answer_has_begun() -> None:
     assert forgets.request.input is None
     assert forgets.request.temperature == 0.5
     assert forgets.request.stream
+
+
+CYCLE: dict[str, Any] = {}
+CYCLE["a"] = CYCLE
+
+
+@pytest.mark.parametrize("odd", ["\ud800", CYCLE, object()])
+def test_a_dict_that_is_no_json_is_an_invalid_request(odd: object) -> None:
+    with pytest.raises(InvalidRequest):
+        translation({"model": "m", "input": "Hi", "metadata": odd})
 
 
 def test_an_event_that_never_ends_fails_a_stream_that_has_begun() -> None:

@@ -278,7 +278,16 @@ class Translation:
 def _parsed(request: bytes | dict[str, Any] | ParsedRequest) -> ParsedRequest:
     if isinstance(request, ParsedRequest):
         return request
-    return parse_request(request if isinstance(request, bytes) else msgspec.json.encode(request))
+    if isinstance(request, bytes):
+        return parse_request(request)
+    try:
+        body = msgspec.json.encode(request)
+    except RecursionError:
+        raise nested_too_deeply() from None
+    except (UnicodeEncodeError, TypeError, OverflowError) as error:
+        message = f"The request cannot be encoded as JSON: {error}."
+        raise InvalidRequest(message, param=None) from None
+    return parse_request(body)
 
 
 def _returns_reasoning(request: responses.Request) -> bool:

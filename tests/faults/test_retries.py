@@ -32,7 +32,7 @@ from translator.service.observe.observer import (
 )
 from translator.service.observe.record import Record
 from translator.service.upstreams import retries, transport
-from translator.service.upstreams.replicas import HANGS_S, Replicas
+from translator.service.upstreams.replicas import HUNG_AFTER_S, Replicas
 from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_after_s
 
 pytestmark = pytest.mark.anyio
@@ -452,7 +452,7 @@ def test_only_the_try_itself_makes_room_for_another() -> None:
 def test_an_address_that_hangs_until_its_clients_give_up_is_left_out() -> None:
     found, time = replicas(2)
     calls = [found.choose([]).begin() for _ in range(4)]
-    time[0] = HANGS_S
+    time[0] = HUNG_AFTER_S
     calls[0].abandoned(), calls[1].abandoned()  # not for so long that it would tell something
     assert found.choose([]).url == "0"
     time[0] += 0.1

@@ -100,7 +100,7 @@ async def test_a_rolling_restart_loses_nothing(upstream: ScriptedUpstream, tmp_p
             await load.wait_for_more(50)
             write(tmp_path / "settings.toml", upstream.url, workers=2, max_body_bytes=1000)
             served.process.send_signal(signal.SIGHUP)
-            await served.wait_for_log("all workers are new")
+            await served.wait_for_log("all workers have been replaced")
             await changed(served, old)
             await load.wait_for_more(100)
         assert load.lost == []
@@ -120,7 +120,7 @@ async def test_settings_that_are_wrong_change_nothing(
         write(tmp_path / "settings.toml", upstream.url, workers='"two"')
         served.process.send_signal(signal.SIGHUP)
         await served.wait_for_log("server.workers: expected int, got str")
-        await served.wait_for_log("the others stay as they are")
+        await served.wait_for_log("the other workers are kept")
         assert sorted(served.workers) == sorted(old)
         await spread(served)
 

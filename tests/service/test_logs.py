@@ -6,13 +6,15 @@ import asyncio
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
-from translator.service.telemetry.logs import start_logging
+from translator.service.config.settings import LogFormat
+from translator.service.telemetry.logs import FORMATTERS, start_logging
 
 from .chat_bodies import HELLO, chunk, frame
 from .log import Log
@@ -172,6 +174,25 @@ async def test_an_exception_is_a_field(log: Log) -> None:
     assert line["level"] == "error"
     assert line["message"] == "It failed: why"
     assert line["exception"].endswith("ValueError: one\ntwo")
+
+
+HOSTILE = "a\nb\r\x1b[1m\x00\x85\u2028\u2029\ud800"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_record_is_one_line_whatever_it_quotes(form: LogFormat) -> None:
+    """Its traceback, too, has no control characters and no line that could be another record."""
+    record = logging.LogRecord("translator", logging.ERROR, "", 0, "It said %s", (HOSTILE,), None)
+    line = FORMATTERS[form]().format(record)
+    assert line.isprintable()
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    first, *others = FORMATTERS[form]().format(record).split("\n")
+    assert first.isprintable()
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+    line.encode()
 
 
 async def test_a_request_id_is_returned_and_sent_upstream(

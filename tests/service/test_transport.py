@@ -121,5 +121,5 @@ async def test_what_breaks_is_told_as_it_was(upstream: ScriptedUpstream) -> None
                 told.append((answer.status_code, answer.json()["error"]["message"]))
     assert told == [
         (502, "The upstream closed the connection before it answered."),
-        (502, "The upstream's answer was no HTTP that can be read."),
+        (502, "The upstream's answer was not valid HTTP."),
     ]

@@ -114,6 +114,14 @@ def test_a_failure_after_them_ends_the_stream() -> None:
     check(first + last)
 
 
+def test_a_failure_after_the_end_is_nothing() -> None:
+    """As when the upstream's connection breaks while it is closed: one terminal event is enough."""
+    state = new_state()
+    state.feed(HELLO, 1.0)
+    assert types(state.feed(STOP, 2.0))[-1] == "completed"
+    assert state.fail(UpstreamError("The connection broke."), 3.0) == []
+
+
 def test_a_failure_takes_the_events_along_that_were_held() -> None:
     state = new_state()
     first = state.tick(5.0)

@@ -92,7 +92,14 @@ def translation(request: bytes, dialect: str) -> translator.Translation:
 def one_line(error: translator.InvalidRequest) -> str:
     """The error of an invalid request: its field and its message."""
     where = f"{error.param}: " if error.param else ""
-    return f"{where}{error.message}"
+    return printable(f"{where}{error.message}")
+
+
+def printable(text: str) -> str:
+    """Text for a line on a terminal: characters that would end it or control it are escaped."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 def read(path: str) -> bytes:

@@ -9,7 +9,7 @@ import msgspec
 
 import translator
 
-from .common import Commands, add_dialect, one_line, read, translation, write
+from .common import Commands, add_dialect, one_line, printable, read, translation, write
 
 
 def add(commands: Commands) -> None:
@@ -38,5 +38,6 @@ def run(options: argparse.Namespace) -> int:
         return 1
     write(msgspec.json.format(converted.chat_body, indent=2) + b"\n")
     for notice in converted.notices:
-        print(f"notice: {notice.path}: {notice.message} [{notice.code}]", file=sys.stderr)
+        line = f"notice: {notice.path}: {notice.message} [{notice.code}]"
+        print(printable(line), file=sys.stderr)
     return 0

@@ -148,5 +148,12 @@ class TooManyWaiting(TranslatorError):
         )
 
 
+def drop_tracebacks(error: BaseException | None) -> None:
+    """Release the frames of an error that is kept: they hold the request, and some the error."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 class ClientLeft(Exception):
     """The client has disconnected. Logged, never sent."""

@@ -114,7 +114,7 @@ def document() -> bytes:
                 "Create a chat completion; the request is passed through.",
                 passed_on,
                 {"description": "The upstream's answer.", "content": anything},
-                refusals | {"default": {"description": "The upstream's answer, as it came."}},
+                refusals | {"default": {"description": "The upstream's answer, unchanged."}},
             )
         },
         "/v1/models": {
@@ -123,7 +123,7 @@ def document() -> bytes:
                 "List the models.",
                 None,
                 _answer(
-                    "A list; the upstream's own where there is no table.",
+                    "The list of models; the upstream's own if no models are configured.",
                     _or_the_upstreams(listing),
                 ),
                 refusals,

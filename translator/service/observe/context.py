@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from translator.service.access.clients import Charge, Client
+from translator.service.base.errors import drop_tracebacks
 
 from .observer import NOBODY, Observer, RequestEnded
 from .record import PROBED, LogLine, Record
@@ -44,11 +45,4 @@ class RequestContext:
         log.log(logging.DEBUG if record.path in PROBED else logging.INFO, LogLine(record))
         self.observer = NOBODY
         observer.on(RequestEnded())
-        _drop_tracebacks(record.failure)
-
-
-def _drop_tracebacks(error: BaseException | None) -> None:
-    """Break the cycle: frames of a traceback hold the request, which holds the error."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
+        drop_tracebacks(record.failure)

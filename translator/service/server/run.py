@@ -58,19 +58,19 @@ def run(
     folder for traces, cannot be used.
     """
     server = settings.server
-    with ExitStack() as open_ones:
+    with ExitStack() as stack:
         if channel is not None:
             sockets = channel.listeners
         else:
             sockets = [listen(server.host, server.port, reuse_port=server.reuse_port)]
             sockets += listen_for_metrics(server)
         for sock in sockets:
-            open_ones.enter_context(sock)
+            stack.enter_context(sock)
             limit_unread_data(sock, server.client_timeout_s)
-        show = open_ones.enter_context(closing(open_view(sys.stdout))) if watch else None
+        show = stack.enter_context(closing(open_view(sys.stdout))) if watch else None
         stream = None if show is None else show.log_stream(sys.stderr)
         start_logging(log_level, settings.server.log_format, stream)
-        observe = open_ones.enter_context(observing(settings, show))
+        observe = stack.enter_context(observing(settings, show))
         drain = Drain()
         config = uvicorn.Config(
             create_app(settings, observe=observe, drain=drain),

@@ -140,7 +140,7 @@ class _Supervisor:
         if all(begun) and not self._stopping.is_set():
             announce(self._settings, self._slots[0].listener)
         elif not self._stopping.is_set():
-            log.error("the workers do not start")
+            log.error("the workers failed to start")
             self._stop(1)
         await self._stopping.wait()
         await self._end()
@@ -225,9 +225,9 @@ class _Supervisor:
                 if self._stopping.is_set():
                     return
                 if not await self._start_in(slot):
-                    log.error("the new worker does not start; the others stay as they are")
+                    log.error("the new worker does not start; the other workers are kept")
                     return
-        log.warning("all workers are new")
+        log.warning("all workers have been replaced")
 
     def _run_task(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import re
-import textwrap
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -24,12 +23,16 @@ from translator.service.observe.record import LogLine
 
 _encode = msgspec.json.Encoder().encode
 
-_NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""Control characters, and the line and paragraph separators of Unicode."""
+_NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, the line and paragraph separators of Unicode, and lone surrogates."""
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+def _one_line(text: str) -> str:
+    return _NOT_IN_A_LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class TextFormatter(logging.Formatter):
@@ -39,10 +42,11 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return _NOT_IN_A_LINE.sub(_escaped, super().formatMessage(record))
+        return _one_line(super().formatMessage(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - as logging has it
-        return textwrap.indent("\n".join(super().formatException(ei).splitlines()), "  ")
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"  {_one_line(line)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -54,14 +58,14 @@ class JsonFormatter(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _encodable(record.getMessage()),
         }
         message: object = record.msg
         if isinstance(message, LogLine):
             fields |= message.facts()
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return _NOT_IN_A_LINE.sub(_escaped, _encode(fields).decode())
+            fields["exception"] = _encodable(self.formatException(record.exc_info))
+        return _one_line(_encode(fields).decode())
 
 
 FORMATTERS: Mapping[LogFormat, Callable[[], logging.Formatter]] = {

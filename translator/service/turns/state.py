@@ -80,8 +80,11 @@ class TurnState:
     def fail(self, error: TranslatorError, now: float) -> list[Event]:
         """The events to send after a failure; when it is not `over` then, another attempt begins.
 
-        Raises the error when nothing has been sent.
+        Raises the error when nothing has been sent. Empty after the last events: what fails then
+        is only the end of the upstream's connection.
         """
+        if self.over:
+            return []
         unanswered = not self.translation.produced
         if isinstance(error, UpstreamError) and unanswered and self._request.again(error):
             self.begin_attempt(now)
@@ -97,7 +100,7 @@ class TurnState:
             if translation.error is not None and not translation.produced:
                 raise translation.error  # a failure, though the status was 200
             self.over = True
-            return self._held
+            return self._take()
         late = now >= self.due
         if late and not self._held:
             self._held = translation.start()
@@ -108,7 +111,10 @@ class TurnState:
             return []
         self._started = True
         self.due = now + self._server.heartbeat_s
-        events, self._held = self._held, []
         if translation.produced:
             self._request.forget()
+        return self._take()
+
+    def _take(self) -> list[Event]:
+        events, self._held = self._held, []
         return events

@@ -95,6 +95,7 @@ class Turn:
                         chunk = None  # so that it is not held while nothing comes
                         if events:
                             yield self._sent(events)
+                            events = []
                         if sink is None and writer is not None and state.translation.produced:
                             sink = TranslatingSink(
                                 state.translation, state.progress, stream, writer, self._observe
@@ -108,8 +109,9 @@ class Turn:
             except Exception:
                 log.exception("%s: internal error", self._context.record.request_id)
                 events = state.fail(InternalError(), now())
-            if state.over:
+            if events:
                 yield self._sent(events)
+            if state.over:
                 return
 
     async def response(self) -> Response:

@@ -45,7 +45,7 @@ def body_of(response: httpx.Response) -> Body:
     found = response.extensions.get(EXTENSION)
     if not isinstance(found, ConnectionBody):
         return StreamBody(response)
-    response.stream = found  # httpx's own holds the response, and that the request
+    response.stream = found  # httpx's own stream keeps the response alive, and with it the request
     return found
 
 

@@ -45,7 +45,7 @@ from .transport_errors import TRANSPORT_ERRORS, upstream_error
 log = logging.getLogger(__name__)
 
 MAX_ERROR_BYTES = 1024 * 1024
-"""How much of an upstream's error body is read, in bytes; more cannot matter to a sentence."""
+"""How much of an upstream's error body is read, in bytes; the rest cannot change the message."""
 
 UPSTREAM_KEEPALIVE_S = 30.0
 """How long an idle connection to an upstream is kept. Load balancers close theirs after 60 s and
@@ -202,10 +202,10 @@ class Answer:
         self._compression = self.headers.get("content-encoding", "")  # until the first read
 
     async def read(self, sink: ChunkSink | None = None) -> bytes | None:
-        """What has come of the body since, as the network cuts it; empty at the end.
+        """The bytes received since the last read, as the network cuts it; empty at the end.
 
         What the sink can consume is pushed there, unless an observer wants chunks; None when the
-        sink needs its reader. May be cancelled, and called again. May wait for ever. Raises
+        sink needs its reader. May be cancelled, and called again. May wait forever. Raises
         UpstreamError when the connection breaks.
         """
         if self._compression:

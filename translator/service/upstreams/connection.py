@@ -42,7 +42,7 @@ _NEEDS: dict[type, str] = {
 }
 
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
-"""It warns of bodies over 1 MiB, which would better be read from a file; ours are no files."""
+"""It warns of bodies over 1 MiB, suggesting a file instead; our bodies are not files."""
 
 
 def connector(context: ssl.SSLContext, keepalive_timeout: float | None) -> aiohttp.TCPConnector:
@@ -132,7 +132,7 @@ class Connection(ResponseHandler):
     """A ResponseHandler that can pump its body into a sink."""
 
     pump: Pump | None = None
-    _stopped: Pump | None = None  # its reader was cancelled in the moment in which it stopped
+    _stopped: Pump | None = None  # its reader was cancelled just as it stopped
     _was_paused = False  # in this body; then aiohttp's parser may hold bytes back
 
     def begin_body(self, body: aiohttp.StreamReader) -> None:

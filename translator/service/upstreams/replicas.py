@@ -2,7 +2,7 @@
 
     closed, { failure }, open for a while, half-open: one request tries it, closed | open
 
-The first replica whose breaker is closed is asked, so that its caches stay of use. The breaker
+The first replica whose breaker is closed is asked, so that its caches stay warm. The breaker
 opens after several failures in a row, but never the only one: a service that refuses by itself
 helps no client.
 """
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 OUT_OF_ORDER = frozenset({502, 503, 504})
 """Statuses by which a proxy or a server says that it cannot answer at all."""
 
-HANGS_S = 30.0
+HUNG_AFTER_S = 30.0
 """An attempt that is abandoned after this, without even a status, counts as a failure. The address
 hangs, and its own timeout may be many minutes, which no client waits for."""
 
@@ -69,7 +69,7 @@ class Replica:
         self._failures += 1
         if self._failures >= self._limit and not self._alone:
             self._out_until = self.now() + self._out_s
-            log.warning("%s is left out for %gs: it has failed", self.url, self._out_s)
+            log.warning("%s is skipped for %gs after repeated failures", self.url, self._out_s)
 
 
 class Attempt:
@@ -88,7 +88,7 @@ class Attempt:
     def abandoned(self) -> None:
         """It was cancelled before it was answered."""
         waited = self._replica.now() - self._began
-        self._replica.ended(self, success=False if waited > HANGS_S else None)
+        self._replica.ended(self, success=False if waited > HUNG_AFTER_S else None)
 
 
 class Replicas:

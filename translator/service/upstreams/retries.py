@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import httpx
 
 from translator.reader.upstream_errors import read_upstream_error
+from translator.service.base.errors import drop_tracebacks
 from translator.service.config.settings import Server
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RetryScheduled
@@ -102,6 +103,7 @@ class RetryLoop:
                 if not self._may_retry(again, elsewhere=again or could_not_connect(error)):
                     raise
                 delay_s = self._announce(_caused_by(error))
+                drop_tracebacks(error)  # aiohttp's frames hold it, and ours the request
             else:
                 after_s = retry_after(response)
                 again = after_s is not None and after_s <= self._server.max_retry_after_s

@@ -46,7 +46,7 @@ _NO_PROXY = (
 _PROXY_REFUSED = (UpstreamError, "The proxy in front of the upstream refused.", "unreachable")
 _CLOSED = (UpstreamError, "The upstream closed the connection {when}.", "broken")
 _BROKEN = (UpstreamError, "The connection to the upstream broke {when}.", "broken")
-_NOT_HTTP = (UpstreamError, "The upstream's answer was no HTTP that can be read.", "not_http")
+_NOT_HTTP = (UpstreamError, "The upstream's answer was not valid HTTP.", "not_http")
 _NO_CALL = (UpstreamError, "The upstream could not be called.", "not_http")
 
 _TABLE = (

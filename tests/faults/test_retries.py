@@ -390,7 +390,7 @@ def replicas(count: int) -> tuple[Replicas, list[float]]:
     """Addresses "0", "1", … under a time that the test decides: out after 2 failures, for 10 s."""
     time = [0.0]
     urls = [str(number) for number in range(count)]
-    return Replicas(urls, failures=2, out_s=10, now=lambda: time[0]), time
+    return Replicas(urls, failures=2, open_s=10, now=lambda: time[0]), time
 
 
 def fail(found: Replicas) -> str:
@@ -483,4 +483,4 @@ def test_what_was_tried_comes_last() -> None:
     for _ in range(4):
         tried.append(found.choose(tried))
     assert [one.url for one in tried] == ["0", "1", "2", "0"]
-    assert not found.others(tried)
+    assert not found.has_untried(tried)

@@ -33,7 +33,7 @@ class Decoder:
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
-        self._line: list[bytes] = []  # parts of a line whose end has not come
+        self._line: list[bytes] = []  # parts of a line not terminated yet
         self._payload: list[bytes] = []  # data lines of an event whose blank line has not come
         self._held = 0  # bytes in both
         self._after_cr = False

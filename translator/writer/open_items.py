@@ -309,7 +309,7 @@ class OpenReasoning:
 
 
 class OpenCompaction:
-    """A compaction. It has no parts and comes whole, so it is announced whole."""
+    """A compaction. It has no parts and arrives in one piece, so it is announced whole."""
 
     def __init__(self, place: Place, blob: str) -> None:
         self._place = place

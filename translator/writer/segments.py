@@ -107,7 +107,7 @@ class CallSegment:
 
 
 class CompactionSegment:
-    """A compaction, which comes whole."""
+    """A compaction, which arrives in one piece."""
 
     whole = True
 

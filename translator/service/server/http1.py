@@ -203,7 +203,7 @@ class Parser:
         self._protocol = protocol
         self._max = max_header_bytes
         self._header_bytes = 0  # of the complete parts
-        self._line_bytes = 0  # of a line whose end has not come
+        self._line_bytes = 0  # of a line not terminated yet
         self._in_body = False
         self._parser = self._new_parser()
         self._url = b""

@@ -138,7 +138,7 @@ class AdaptiveRequest:
         facts += ["it rejects messages without reasoning"] if found.reasoning else []
         log.warning("upstream %s, model %a: %s; remembered", upstream, model, ", ".join(facts))
 
-    def again(self, error: UpstreamError) -> bool:
+    def adapt_to(self, error: UpstreamError) -> bool:
         """Whether a new attempt, which is written then, may avoid this error."""
         if not self._may_retry:
             return False

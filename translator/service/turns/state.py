@@ -86,7 +86,7 @@ class TurnState:
         if self.over:
             return []
         unanswered = not self.translation.produced
-        if isinstance(error, UpstreamError) and unanswered and self._request.again(error):
+        if isinstance(error, UpstreamError) and unanswered and self._request.adapt_to(error):
             self.begin_attempt(now)
             return []
         if not self._started:

@@ -124,7 +124,7 @@ class Turn:
                 response = await self._whole()
             except UpstreamError as error:
                 self._attempt_failed(error)
-                if not self._request.again(error):
+                if not self._request.adapt_to(error):
                     raise
             else:
                 self._context.record.outcome = response.status

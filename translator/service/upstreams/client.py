@@ -155,7 +155,7 @@ class Upstreams:
         if urls not in self._targets:
             server = self._server
             replicas = Replicas(
-                urls, failures=server.breaker_failures, out_s=server.breaker_s, now=self._clock
+                urls, failures=server.breaker_failures, open_s=server.breaker_s, now=self._clock
             )
             self._targets[urls] = replicas, Budget(server.retry_budget_percent)
         replicas, budget = self._targets[urls]

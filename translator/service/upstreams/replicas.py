@@ -27,26 +27,26 @@ class Replica:
     """One address and its circuit breaker."""
 
     def __init__(
-        self, url: str, *, failures: int, out_s: float, now: Callable[[], float], alone: bool
+        self, url: str, *, failures: int, open_s: float, now: Callable[[], float], alone: bool
     ) -> None:
-        """Opens for `out_s` seconds after so many `failures` in a row, unless `alone`."""
+        """Opens for `open_s` seconds after so many `failures` in a row, unless `alone`."""
         self.url = url
         self.now = now
         self._limit = failures
-        self._out_s = out_s
+        self._open_s = open_s
         self._alone = alone
         self._failures = 0
-        self._out_until = -math.inf
+        self._open_until = -math.inf
         self._trial: Attempt | None = None
 
     @property
-    def out_for(self) -> float:
+    def open_for(self) -> float:
         """How long the breaker stays open, in seconds; 0 when a request may be sent."""
         if self._failures < self._limit:
             return 0
         if self._trial is not None:
-            return self._out_s
-        return max(0, self._out_until - self.now())
+            return self._open_s
+        return max(0, self._open_until - self.now())
 
     def begin(self) -> Attempt:
         """A request is sent there."""
@@ -68,8 +68,8 @@ class Replica:
             return
         self._failures += 1
         if self._failures >= self._limit and not self._alone:
-            self._out_until = self.now() + self._out_s
-            log.warning("%s is skipped for %gs after repeated failures", self.url, self._out_s)
+            self._open_until = self.now() + self._open_s
+            log.warning("%s is skipped for %gs after repeated failures", self.url, self._open_s)
 
 
 class Attempt:
@@ -95,17 +95,17 @@ class Replicas:
     """The replicas of one upstream, in order of preference."""
 
     def __init__(
-        self, urls: Sequence[str], *, failures: int, out_s: float, now: Callable[[], float]
+        self, urls: Sequence[str], *, failures: int, open_s: float, now: Callable[[], float]
     ) -> None:
         alone = len(urls) == 1
         self._all = [
-            Replica(url, failures=failures, out_s=out_s, now=now, alone=alone) for url in urls
+            Replica(url, failures=failures, open_s=open_s, now=now, alone=alone) for url in urls
         ]
 
     def choose(self, tried: Sequence[Replica]) -> Replica:
         """The replica for the next attempt of a request that has `tried` some."""
-        return min(self._all, key=lambda one: (one.out_for, tried.count(one)))
+        return min(self._all, key=lambda one: (one.open_for, tried.count(one)))
 
-    def others(self, tried: Sequence[Replica]) -> bool:
+    def has_untried(self, tried: Sequence[Replica]) -> bool:
         """Whether there is a replica that may be asked and has not been tried."""
-        return any(one.out_for == 0 and one not in tried for one in self._all)
+        return any(one.open_for == 0 and one not in tried for one in self._all)

@@ -99,15 +99,19 @@ class RetryLoop:
             try:
                 response = await self._attempt(send)
             except TRANSPORT_ERRORS as error:
-                again = was_not_processed(error)
-                if not self._may_retry(again, elsewhere=again or could_not_connect(error)):
+                same_replica = was_not_processed(error)
+                if not self._may_retry(
+                    same_replica, other_replica=same_replica or could_not_connect(error)
+                ):
                     raise
                 delay_s = self._announce(_caused_by(error))
                 drop_tracebacks(error)  # aiohttp's frames hold it, and ours the request
             else:
                 after_s = retry_after(response)
-                again = after_s is not None and after_s <= self._server.max_retry_after_s
-                if not self._may_retry(again, elsewhere=response.status_code in _RETRY_LATER):
+                same_replica = after_s is not None and after_s <= self._server.max_retry_after_s
+                if not self._may_retry(
+                    same_replica, other_replica=response.status_code in _RETRY_LATER
+                ):
                     return response
                 await body_of(response).aclose()
                 delay_s = self._announce(read_upstream_error(response.status_code, b""), after_s)
@@ -129,14 +133,14 @@ class RetryLoop:
         attempt.answered(response.status_code)
         return response
 
-    def _may_retry(self, again: bool, *, elsewhere: bool) -> bool:
+    def _may_retry(self, same_replica: bool, *, other_replica: bool) -> bool:
         """Take a retry from the budget, if the same replica or another one may accept the request.
 
-        `again`: the same one may, later. `elsewhere`: another one may, if there is one.
+        `same_replica`: the same one may, later. `other_replica`: another one may, if there is one.
         """
         return (
             len(self._tried) <= self._server.retries
-            and (again or (elsewhere and self._replicas.others(self._tried)))
+            and (same_replica or (other_replica and self._replicas.has_untried(self._tried)))
             and self._budget.take()
         )
 
@@ -145,7 +149,7 @@ class RetryLoop:
 
         `after_s` is what the upstream asked for.
         """
-        if self._replicas.others(self._tried):
+        if self._replicas.has_untried(self._tried):
             delay_s = 0.0
         else:
             delay_s = (after_s or 0.0) + _backoff(len(self._tried))

@@ -15,12 +15,13 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
+
+import translator as translator_package
 
 from .scheduler import pinned
 
@@ -148,7 +149,7 @@ def translator(
 
 def version_of_ours() -> str:
     """The version, with the commit where git knows it."""
-    version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    version = translator_package.__version__
     try:
         commit = subprocess.run(
             ["git", "describe", "--always", "--dirty"],

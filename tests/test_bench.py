@@ -337,3 +337,7 @@ def test_a_commit_is_measured_by_its_own_package(tmp_path: Path) -> None:
     ]
     with pytest.raises(Unavailable, match="git does not give the commit"):
         revisions.commit("no-such-commit")
+
+
+def test_the_version_that_is_measured_is_ours() -> None:
+    assert version_of_ours().startswith(translator.__version__)

@@ -18,7 +18,7 @@ from bench.environments import names
 from bench.load import FIRST, LAST, TOKEN, Load, Mock, mock_upstream
 from bench.pace import Search
 from bench.section import DIRECT, LITELLM, NGINX, OURS, Section, table
-from bench.targets import ROOT, Unavailable, started
+from bench.targets import ROOT, Unavailable, started, version_of_ours
 from bench.targets import translator as translator_target
 from bench.variant import ALL_ON, VARIANTS, Gone, replaced, rewritten, variant
 from bench.verdict import PROMISES, verdict

@@ -66,6 +66,8 @@ def test_settings_inside_the_input_count_from_there() -> None:
         ({"type": "function_call", "name": "f", "arguments": "{}"}, "input[0].call_id"),
         ({"type": "function_call", "call_id": "a", "name": "f", "arguments": {}}, "input[0].arguments"),
         ({"type": "function_call_output", "output": "x"}, "input[0].call_id"),
+        ({"type": "function_call_output", "call_id": "a", "output": 5}, "input[0].output"),
+        ({"type": "custom_tool_call_output", "call_id": "a", "output": {}}, "input[0].output"),
         ({"type": "configuration_update", "reasoning": {"effort": 5}}, "input[0].reasoning.effort"),
         ({"type": "additional_tools", "tools": [{}]}, "input[0].tools[0].type"),
         ({}, "input[0].id"),

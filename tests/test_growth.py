@@ -72,6 +72,14 @@ ANSWERS: dict[str, tuple[Callable[[int], Any], Dialect]] = {
     "no index": (lambda n: call(id=f"call_{n}"), BASE),
     "no ids": (lambda n: call(index=n), BASE),
     "neither": (lambda n: call(), BASE),
+    "arguments beyond ASCII": (
+        lambda n: call(arguments='{"a":"é"}', index=n, id=f"call_{n}"),
+        BASE,
+    ),
+    "arguments cut in a character": (
+        lambda n: call(arguments='{"a":"\ud83d', index=n, id=f"call_{n}"),
+        BASE,
+    ),
     "calls without arguments": (lambda n: call(arguments="", index=n, id=f"call_{n}"), BASE),
     "calls without a name": (lambda n: call(name="", index=n, id=f"call_{n}"), BASE),
     "calls that are not allowed": (lambda n: call(name=f"h{n}", index=n, id=f"call_{n}"), BASE),

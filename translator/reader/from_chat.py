@@ -83,6 +83,7 @@ class ChatReader:
         self._dialect = dialect
         self._channels = _channels(dialect, declares)
         self._arguments: dict[int, TextChannel] = {}  # of calls, by their keys
+        self._cut_arguments: set[int] = set()  # keys of calls cut in a character
         self._calls = CallAssembler()
         self._citations = CitationReader()
         self._end = EndOfAnswer()
@@ -124,7 +125,7 @@ class ChatReader:
             case Reasoning() if self._split_by_server is not self._stray_close:
                 cut = self._channels[delta.field].half
                 return None if cut else _FAST_REASONING.get(delta.field)
-            case ToolCall() if not any(channel.half for channel in self._arguments.values()):
+            case ToolCall() if not self._cut_arguments:
                 return partial(_read_more_arguments, self._calls)
             case _:
                 return None
@@ -353,7 +354,12 @@ class ChatReader:
                 return delta
             channel = TextChannel(partial(ToolCall, delta.key, None, None))
             self._arguments[delta.key] = channel
-        return ToolCall(delta.key, delta.id, delta.name, channel.feed(delta.arguments))
+        arguments = channel.feed(delta.arguments)
+        if channel.half:
+            self._cut_arguments.add(delta.key)
+        else:
+            self._cut_arguments.discard(delta.key)
+        return ToolCall(delta.key, delta.id, delta.name, arguments)
 
 
 def _channels(dialect: Dialect, declares: Callable[[str], bool]) -> dict[str, TextChannel]:

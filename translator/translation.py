@@ -57,7 +57,7 @@ _DEFAULT_OPTIONS = Options()
 
 
 class Translation:
-    """One exchange.
+    """A translation of one request and of its response.
 
     `chat_body` goes upstream; `notices` tell what was dropped or weakened. The answer comes back
     through `receive(data)` with the upstream's body, cut anywhere, then `close()`; or at once

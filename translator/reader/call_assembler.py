@@ -71,10 +71,8 @@ class CallAssembler:
         read: list[ToolCall | CallExtra] = []
         for position, delta in enumerate(deltas):
             function = delta.function or chat.FunctionDelta()
-            name, identity = (
-                replace_lone_surrogates(function.name or ""),
-                replace_lone_surrogates(delta.id or ""),
-            )
+            name = replace_lone_surrogates(function.name or "")
+            identity = replace_lone_surrogates(delta.id or "")
             index = delta.index
             if index is None and several:
                 index = position

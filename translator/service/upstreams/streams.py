@@ -97,8 +97,8 @@ class UpstreamStream:
     async def next(self, until: float = math.inf, sink: ChunkSink | None = None) -> bytes | None:
         """All that has come since; empty at the end; None when nothing comes until then.
 
-        What the sink can consume is pushed there, and the sink calls `touch`. None, too, when it
-        needs its reader.
+        What the sink can consume is pushed there, and the sink keeps `last_activity` up to date.
+        None, too, when it needs its reader.
         """
         if self._answer is None and not await self._open(until):
             return None

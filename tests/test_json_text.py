@@ -22,17 +22,17 @@ def test_an_object_is_whole_at_its_last_character_and_not_before(
     value: dict[str, object], data: st.DataObject
 ) -> None:
     text = json.dumps(value)
-    extent = JsonExtent()
+    pieces: list[str] = []
+    extent = JsonExtent(pieces)
     for piece in data.draw(draws.slices(text[:-1])):
-        extent.feed(piece)
+        pieces.append(piece)
         assert not extent.whole
-    extent.feed(text[-1] + " ")
+    pieces.append(text[-1] + " ")
     assert extent.whole
 
 
 def test_what_is_no_object_is_never_whole() -> None:
-    extent = JsonExtent()
-    extent.feed('null "{}" 12')
+    extent = JsonExtent(['null "{}" 12'])
     assert not extent.whole
 
 

@@ -26,12 +26,15 @@ _REPLACEMENT = "\ufffd"
 
 
 class JsonExtent:
-    """Finds the end of a JSON object or array that arrives in slices.
+    """The end of a JSON object or array that arrives in slices: a list that grows.
 
-    It counts brackets outside of strings, and does not validate the JSON.
+    It counts brackets outside of strings, and does not validate the JSON. Slices are scanned when
+    `whole` is asked for, each once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, slices: list[str]) -> None:
+        self._slices = slices
+        self._scanned = 0
         self._depth = 0
         self._begun = False
         self._in_string = False
@@ -40,10 +43,12 @@ class JsonExtent:
     @property
     def whole(self) -> bool:
         """Whether the value is complete: at least one bracket was opened, and all are closed."""
+        while self._scanned < len(self._slices):
+            self._scan(self._slices[self._scanned])
+            self._scanned += 1
         return self._begun and self._depth == 0
 
-    def feed(self, text: str) -> None:
-        """Scan the next slice."""
+    def _scan(self, text: str) -> None:
         position = 0
         while position < len(text):
             if self._escaped:

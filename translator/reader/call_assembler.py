@@ -30,15 +30,11 @@ class _Call:
         self.name = ""
         self.arguments: list[str] = []
         self.size = 0  # of the arguments, in characters
-        self._extent = JsonExtent()
-        self._scanned = 0
+        self._extent = JsonExtent(self.arguments)
 
     @property
     def whole(self) -> bool:
-        """Its arguments are a whole JSON value; each delta is scanned once."""
-        while self._scanned < len(self.arguments):
-            self._extent.feed(self.arguments[self._scanned])
-            self._scanned += 1
+        """Its arguments are a whole JSON value."""
         return self._extent.whole
 
 

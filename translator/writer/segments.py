@@ -57,8 +57,7 @@ class CallSegment:
         self.closed = False
         self.waiting: list[str] = []
         self._arguments: list[str] = []  # all of them: `whole` is needed late, if ever
-        self._extent = JsonExtent()
-        self._scanned = 0
+        self._extent = JsonExtent(self._arguments)
 
     def add(self, call: ToolCall) -> None:
         self.id = self.id or call.id
@@ -85,9 +84,6 @@ class CallSegment:
 
     @property
     def whole(self) -> bool:
-        while self._scanned < len(self._arguments):
-            self._extent.feed(self._arguments[self._scanned])
-            self._scanned += 1
         return self._extent.whole
 
     def send(self) -> Events:

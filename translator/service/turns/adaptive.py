@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from msgspec import Raw, Struct
@@ -50,8 +50,10 @@ class Learned(Struct, frozen=True):
     reasoning: bool = False
     """It rejects an assistant message without reasoning."""
 
-    def and_refused(self, more: Iterable[RejectedField]) -> Learned:
-        return replace(self, refused=tuple(dict.fromkeys((*self.refused, *more)))[-MAX_FIELDS:])
+    def merged(self, found: Learned) -> Learned:
+        """These facts and those found since; the oldest fields are forgotten first."""
+        refused = tuple(dict.fromkeys((*self.refused, *found.refused)))
+        return Learned(refused[-MAX_FIELDS:], reasoning=self.reasoning or found.reasoning)
 
 
 NOTHING_LEARNED = Learned()
@@ -73,10 +75,7 @@ class LearnedFacts:
 
     def keep(self, upstream: str, model: str, found: Learned) -> None:
         """Add facts; other requests may have learned others meanwhile."""
-        known = self.recall(upstream, model)
-        self._by_model[upstream, model] = replace(
-            known.and_refused(found.refused), reasoning=known.reasoning or found.reasoning
-        )
+        self._by_model[upstream, model] = self.recall(upstream, model).merged(found)
         while len(self._by_model) > MAX_MODELS:
             self._by_model.popitem(last=False)
 
@@ -131,12 +130,12 @@ class AdaptiveRequest:
         if self._tentative == NOTHING_LEARNED:
             return
         found, self._tentative = self._tentative, NOTHING_LEARNED
-        self._known = self._with(found)
+        self._known = self._known.merged(found)
         self._learned.keep(*self._key, found)
         upstream, model = self._key
-        facts = [_in_words(one) for one in found.refused]
-        facts += ["it rejects messages without reasoning"] if found.reasoning else []
-        log.warning("upstream %s, model %a: %s; remembered", upstream, model, ", ".join(facts))
+        said = [_in_words(one) for one in found.refused]
+        said += ["it rejects messages without reasoning"] if found.reasoning else []
+        log.warning("upstream %s, model %a: %s; remembered", upstream, model, ", ".join(said))
 
     def adapt_to(self, error: UpstreamError) -> bool:
         """Whether a new attempt, which is written then, may avoid this error."""
@@ -168,20 +167,16 @@ class AdaptiveRequest:
     def _read(self, error: UpstreamError) -> tuple[str | None, Learned]:
         """The kind of rejection that an error is, if it is one, and the facts that it tells."""
         text = error.text
-        if wants_reasoning(text) and not self._with(self._tentative).reasoning:
+        if wants_reasoning(text) and not self._known.merged(self._tentative).reasoning:
             return "reasoning", Learned(reasoning=True)
         if error.status_hint != 400:
             return None, NOTHING_LEARNED
         refused = tuple(find_rejected_fields(text, self.attempt.body))
         return ("field", Learned(refused)) if refused else (None, NOTHING_LEARNED)
 
-    def _with(self, found: Learned) -> Learned:
-        known = self._known.and_refused(found.refused)
-        return replace(known, reasoning=known.reasoning or found.reasoning)
-
     def _written(self) -> ChatRequestAttempt:
         """The chat request under all facts that are known by now."""
-        facts = self._with(self._tentative)
+        facts = self._known.merged(self._tentative)
         dialect = self.route.dialect
         if facts.reasoning:
             dialect = replace(dialect, **REASONING_REQUIRED)

@@ -22,7 +22,10 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Add the test to the file that TRANSLATOR_SKIPPED names, if it was skipped and there is one."""
+    """Add the test to the file that TRANSLATOR_SKIPPED names, if it was skipped and there is one.
+
+    Without its parameters, which may be others where nothing is missing.
+    """
     if report.skipped and (file := os.environ.get("TRANSLATOR_SKIPPED")):
         with Path(file).open("a") as skipped:
-            skipped.write(f"{report.nodeid}\n")
+            skipped.write(f"{report.nodeid.partition('[')[0]}\n")

@@ -412,7 +412,7 @@ def main() -> int:
         time.sleep(IDLE_S)
         after = sample(service.pid, seconds)
     log = (SCRATCH / "soak" / "service.log").read_text("utf-8", "replace")
-    faults_logged = log.count("fault in translator") + log.count("Traceback")
+    faults_logged = log.count(": internal error") + log.count("Traceback")
     last = ""
     for last in report(findings, samples, after, seconds, faults_logged):
         print(last, end="")

@@ -20,18 +20,18 @@ TESTS ?=
 
 .PHONY: help
 help:
-	@echo "make demo             watch one answer pass through: no key, no network"
-	@echo "make test             the tests"
-	@echo "make lint             format, lint, types"
-	@echo "make check            the same, and the tests with the core fully covered"
-	@echo "make bench            its speed, beside others (15 minutes; QUICK=1: four; see bench/__main__.py)"
-	@echo "make fuzz             bytes that nobody would send, guided by coverage (FUZZ_SECONDS=600)"
-	@echo "make mutants          faults put into the fast paths, one by one: a test must see each"
-	@echo "make schemathesis     requests made of the service's own description"
-	@echo "make audit            known flaws of what is installed, and patterns that lead to new ones"
-	@echo "make lock             write down what to install for development, with its hashes"
-	@echo "make locked           install exactly that"
-	@echo "make clients          the tests with the real clients, which it installs (needs node and npm)"
+	@echo "make demo             watch an answer being translated: no key, no network"
+	@echo "make test             run the tests"
+	@echo "make lint             check formatting, lint and types"
+	@echo "make check            lint, and all tests but the clients'; the core needs full coverage"
+	@echo "make bench            measure the speed beside other programs (15 minutes; QUICK=1: four; see bench/__main__.py)"
+	@echo "make fuzz             fuzz with random input, guided by coverage (FUZZ_SECONDS=600)"
+	@echo "make mutants          mutate the fast paths, and list the mutants that no test notices"
+	@echo "make schemathesis     test the service with requests made from its OpenAPI description"
+	@echo "make audit            check dependencies for known vulnerabilities, and the code for risky patterns"
+	@echo "make lock             pin the development dependencies, with hashes"
+	@echo "make locked           install exactly the pinned dependencies"
+	@echo "make clients          install the real clients and run their tests (needs node and npm)"
 	@echo "make clean            remove everything that make built"
 
 # ---- what there is to do ----

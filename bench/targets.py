@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -147,8 +148,9 @@ def translator(
     return Target(name=name, command=command, version=version_of_ours)
 
 
+@cache
 def version_of_ours() -> str:
-    """The version, with the commit where git knows it."""
+    """The version, with the commit where git knows it; as it was when first asked for."""
     version = translator_package.__version__
     try:
         commit = subprocess.run(

@@ -21,7 +21,7 @@ from .revisions import Revision, beside
 from .rig import RATE, Effort, Rig, log_progress, rig
 from .section import Section, table
 from .targets import Running, Target, translator
-from .variant import ALL_ON, VARIANTS, Variant
+from .variant import ALL_ON, VARIANTS, Variant, variant
 from .waits import BYSTANDERS, LARGE_BYTES, SHORT_TOKENS, beside_large
 
 STREAMS = 200
@@ -155,7 +155,7 @@ def sections(
 ) -> Iterator[Section]:
     """Of variants, or of commits where there are some: the others beside the first."""
     effort = QUICK if quick else THOROUGH
-    variants = [one for one in VARIANTS if not commits and (not only or one.name in only)]
+    variants = [] if commits else [variant(name) for name in only] or list(VARIANTS)
     if commits:
         revisions = beside(commits)
         first = revisions[0].name

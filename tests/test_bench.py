@@ -233,6 +233,8 @@ def test_a_function_is_rewritten_in_place(monkeypatch: pytest.MonkeyPatch) -> No
             replaced(gone, None)()
     with pytest.raises(Gone, match="no variant is called 'x'"):
         variant("x")
+    with pytest.raises(Gone, match="no variant is called 'x'"):
+        next(ways.sections(quick=True, only=["x"]))
     assert held([]) == usual == b""
     rewritten("writer.sse:encode_all", ('return b"".join(', 'return b"!" + b"".join('))()
     assert held([]) == b"!"

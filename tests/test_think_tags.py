@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from translator.dialects.think_tags import Splitter, Tags
+from translator.dialects.think_tags import MAX_BLANK, Splitter, Tags
 
 PLAIN = Tags()
 TEMPLATE = Tags(opened_by_template=True)
@@ -49,8 +49,18 @@ def test_split(tags: Tags, text: str, reasoning: str, answer: str) -> None:
     assert split(tags, *text) == (reasoning, answer)
 
 
-def test_a_long_blank_beginning_is_text() -> None:
-    assert split(PLAIN, " " * 70, "<think>") == ("", " " * 70 + "<think>")
+@pytest.mark.parametrize("tags", [PLAIN, TEMPLATE, STRAY, TWO])
+@pytest.mark.parametrize("tag", ["<think>", "</think>"])
+def test_a_long_blank_beginning_is_text(tags: Tags, tag: str) -> None:
+    """White space up to a bound stands before a tag; how the stream is cut makes no difference."""
+    for blanks in range(MAX_BLANK - 10, MAX_BLANK + 10):
+        text = "\n" * blanks + tag + "a</think>b"
+        whole = split(tags, text)
+        if blanks > MAX_BLANK and not tags.opened_by_template:
+            assert whole == ("", text)
+        for place in range(len(text) + 1):
+            assert split(tags, text[:place], text[place:]) == whole, (blanks, place)
+        assert split(tags, *text) == whole
 
 
 def test_behind_a_call_the_model_may_think_anew() -> None:

@@ -99,17 +99,18 @@ class Splitter:
 
     def _start(self, text: str) -> str:
         start = text.lstrip()
-        for opening, closing in self._tags.pairs:
-            if start.startswith(opening):
-                self._at = _At.OPENING
-                self._close = closing
-                return start.removeprefix(opening)
-            if self._tags.stray_close and start.startswith(closing):
-                self._at = _At.GAP
-                return start.removeprefix(closing)
-        if len(text) < MAX_BLANK and any(tag.startswith(start) for tag in self._first_tags()):
-            self._held = text
-            return ""
+        if len(text) - len(start) <= MAX_BLANK:
+            for opening, closing in self._tags.pairs:
+                if start.startswith(opening):
+                    self._at = _At.OPENING
+                    self._close = closing
+                    return start.removeprefix(opening)
+                if self._tags.stray_close and start.startswith(closing):
+                    self._at = _At.GAP
+                    return start.removeprefix(closing)
+            if any(tag.startswith(start) for tag in self._first_tags()):
+                self._held = text
+                return ""
         self._at = _At.REASONING if self._opened_by_template else _At.TEXT
         return text
 

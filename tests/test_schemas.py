@@ -38,6 +38,13 @@ def properties(**schemas: Any) -> dict[str, Any]:
         (MOONSHOT, properties(a={"$ref": "#/$defs/a", "description": "d"}), properties(a={"$ref": "#/$defs/a"})),
         (MOONSHOT, {**properties(), "$defs": {"a": {"enum": ["x"]}}}, {**properties(), "$defs": {"a": {"enum": ["x"], "type": "string"}}}),
         (MOONSHOT, properties(a={}), properties(a={"type": "string"})),
+        (MOONSHOT, {}, {"type": "object"}),
+        (MOONSHOT, {"additionalProperties": False}, {"type": "object", "additionalProperties": False}),
+        (MOONSHOT, {"description": "d"}, {"type": "object", "description": "d"}),
+        (GEMINI, {"$schema": "x", "additionalProperties": False}, {"type": "object"}),
+        (GEMINI, {"enum": ["x"]}, {"type": "string", "enum": ["x"]}),
+        (MOONSHOT, properties(a={"type": ["string", "integer"], "anyOf": [{"minLength": 1}, {"minimum": 0, "type": "integer"}]}),
+            properties(a={"anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minLength": 1}, {"type": "integer", "minimum": 0}]})),
         (MOONSHOT, properties(a={"properties": {}}), properties(a={"type": "object", "properties": {}})),
         (MOONSHOT, properties(a={"items": {"enum": [1]}}), properties(a={"type": "array", "items": {"type": "integer", "enum": [1]}})),
         (MOONSHOT, properties(a={"enum": [True]}), properties(a={"type": "boolean", "enum": [True]})),
@@ -61,8 +68,14 @@ def test_a_schema_that_breaks_no_rule_keeps_its_bytes() -> None:
         assert bytes(rewrite(Raw(source), SchemaRules(type_lists="nullable"))) == source
 
 
+ALTERNATIVES = [{"maxLength": 1}, {"type": "integer"}, {"minimum": 3, "minLength": 3}, {}]
 SIMPLE = st.recursive(
-    st.sampled_from([{"type": "string"}, {"type": ["string", "null"]}, {"enum": ["a", 1]}, {}]),
+    st.one_of(
+        st.sampled_from([{"type": "string"}, {"type": ["string", "null"]}, {"enum": ["a", 1]}, {}]),
+        st.lists(st.sampled_from(ALTERNATIVES), min_size=1).map(
+            lambda listed: {"type": ["string", "integer"], "anyOf": listed}
+        ),
+    ),
     lambda inner: st.builds(
         lambda p: properties(**p), st.dictionaries(st.sampled_from("ab"), inner)
     ),

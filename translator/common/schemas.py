@@ -40,25 +40,28 @@ def rewrite(schema: Raw, rules: SchemaRules) -> Raw:
     decoded = as_object(msgspec.json.decode(schema))
     if decoded is None:
         return schema
-    written = _schema(decoded, rules)
-    if rules.object_root and written.get("type") != "object":
+    written = _schema(decoded, rules, unless_implied="object")
+    if rules.object_root and "type" not in written:
         written = {"type": "object", **written}
     return schema if written == decoded else Raw(msgspec.json.encode(written))
 
 
-def _schema(schema: dict[str, Any], rules: SchemaRules) -> dict[str, Any]:
+def _schema(
+    schema: dict[str, Any], rules: SchemaRules, *, unless_implied: str = "string"
+) -> dict[str, Any]:
+    """A schema under the rules; its type is `unless_implied` where nothing in it tells another."""
     if rules.bare_refs and "$ref" in schema:
         schema = {key: value for key, value in schema.items() if key in _BESIDE_REF}
+    types = as_list(schema.get("type"))
+    if types is not None and rules.type_lists != "keep":
+        schema = _with_split_types(schema, [one for one in types if isinstance(one, str)], rules)
     written: dict[str, Any] = {}
     for key, value in schema.items():
         if key in rules.dropped:
             continue
         written[key] = _value(key, value, rules)
-    types = as_list(written.get("type"))
-    if types is not None and rules.type_lists != "keep":
-        _split_types(written, [one for one in types if isinstance(one, str)], rules)
     if rules.types_required and not written.keys() & {"type", "$ref", *_LISTS_OF_SCHEMAS}:
-        written["type"] = _type_of(written)
+        written["type"] = _implied_type(written) or unless_implied
     return written
 
 
@@ -79,19 +82,27 @@ def _inner(schema: object, rules: SchemaRules) -> object:
     return schema if fields is None else _schema(fields, rules)
 
 
-def _split_types(schema: dict[str, Any], types: list[str], rules: SchemaRules) -> None:
+def _with_split_types(
+    schema: dict[str, Any], types: list[str], rules: SchemaRules
+) -> dict[str, Any]:
+    """The schema with a list of types written in another way."""
     others = [one for one in types if one != "null"]
     if rules.type_lists == "nullable" and len(others) == 1:
-        schema["type"] = others[0]
-        if len(others) < len(types):
-            schema["nullable"] = True
-    else:
-        del schema["type"]
-        schema["anyOf"] = [{"type": one} for one in types]
+        nullable = {"nullable": True} if len(others) < len(types) else {}
+        return {**schema, "type": others[0], **nullable}
+    any_of: list[object] = []
+    for alternative in as_list(schema.get("anyOf")) or [{}]:
+        fields = as_object(alternative)
+        if fields is None or fields.keys() & {"type", "$ref", *_LISTS_OF_SCHEMAS}:
+            any_of.append(alternative)
+        else:
+            any_of += [{"type": one, **fields} for one in types]
+    rest = {key: value for key, value in schema.items() if key != "type"}
+    return {**rest, "anyOf": any_of}
 
 
-def _type_of(schema: dict[str, Any]) -> str:
-    """The type that the other keywords imply."""
+def _implied_type(schema: dict[str, Any]) -> str | None:
+    """The type that the other keywords imply, if they do."""
     if "properties" in schema:
         return "object"
     if "items" in schema:
@@ -104,5 +115,7 @@ def _type_of(schema: dict[str, Any]) -> str:
             return "integer"
         case float():
             return "number"
-        case _:
+        case str():
             return "string"
+        case _:
+            return None

@@ -268,6 +268,23 @@ def test_unknown_fields_go_upstream_when_they_are_listed() -> None:
     assert chat(frob=1, options=Options(forward=("frob",)))["frob"] == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"foo": 1.0}, {"enable_thinking": False, "foo": 1.0}),
+        ({"enable_thinking": True}, {"enable_thinking": True}),
+        ({}, {"enable_thinking": False}),
+        (None, {"enable_thinking": False}),
+        ("x", "x"),
+    ],
+)
+def test_an_object_of_the_client_is_merged_with_ours(given: Any, sent: Any) -> None:
+    """The effort stays where it stands beside the client's own settings of the chat template."""
+    fields = {"chat_template_kwargs": given, "reasoning": {"effort": "none"}}
+    assert chat("llama_cpp", **fields)["chat_template_kwargs"] == sent
+    assert chat("base", **fields)["chat_template_kwargs"] == given
+
+
 def test_strict_mode_turns_notices_into_errors() -> None:
     with pytest.raises(InvalidRequest) as refused:
         translation({"model": "m", "input": "x", "frob": 1}, options=Options(strict=True))

@@ -6,18 +6,22 @@ One function per group. Each returns the chat fields that the group owns, and ad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Raw, Struct
 
 from translator.common.schemas import SchemaRules, rewrite
 from translator.dialects import Dialect, nearest_effort
 from translator.wire import responses
+from translator.wire.json_values import as_object
 from translator.wire.notices import Notice
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _IDENTITY = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
+
+_decode_members = msgspec.json.Decoder(dict[str, Raw] | None).decode
 
 
 class ReasoningFields(Struct, frozen=True):
@@ -142,6 +146,26 @@ def forwarded(
         if name not in allowed
     ]
     return {name: value for name, value in unknown.items() if name in allowed}
+
+
+def extend(fields: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Add fields to a chat request, the members of an object one by one.
+
+    So `chat_template_kwargs` of a client do not cancel the effort, which may be in there.
+    """
+    for name, value in more.items():
+        ours, theirs = as_object(fields.get(name)), _members(value)
+        fields[name] = value if ours is None or theirs is None else {**ours, **theirs}
+
+
+def _members(value: object) -> dict[str, Any] | None:
+    """The members of an object; none in null, and None for any other value."""
+    if not isinstance(value, Raw):
+        return as_object(value)
+    try:
+        return _decode_members(value) or {}
+    except msgspec.ValidationError:
+        return None
 
 
 def _accepted(

@@ -148,9 +148,9 @@ def write_chat_request(
         **response_format.fields,
         **reasoning.fields,
         **parameters.identity(request, dialect, notices),
-        **dialect.extra,
-        **parameters.forwarded(unknown, forward, notices),
     }
+    parameters.extend(fields, dialect.extra)
+    parameters.extend(fields, parameters.forwarded(unknown, forward, notices))
     return ChatRequest(
         body=msgspec.json.encode(
             {dialect.renamed.get(name, name): value for name, value in fields.items()}

@@ -16,7 +16,20 @@ from translator.common.toml import toml_lines
 from translator.request.compaction import after_compaction
 
 from .fixture_text import text_of
-from .folder import Capture, CaptureError, facts_of, http_text
+from .folder import (
+    CHAT,
+    ERROR,
+    EVENTS,
+    REQUEST,
+    RESPONSE,
+    UPSTREAM_HTTP,
+    UPSTREAM_JSON,
+    UPSTREAM_SSE,
+    Capture,
+    CaptureError,
+    facts_of,
+    http_text,
+)
 from .notation import Summary, summary_of
 from .replay import inputs_of
 from .run import Inputs, Outcome, counting_ids, run
@@ -29,24 +42,26 @@ def fixture_of(capture: Capture, title: str) -> dict[str, bytes]:
         request = json.loads(inputs.request)
     except ValueError:
         raise CaptureError("the client's request is not JSON") from None
+    if not isinstance(request, dict):
+        raise CaptureError("the client's request is not a JSON object")
     outcome = run(inputs, counting_ids("024d"))
     if inputs.body is None and inputs.refusal is None and not outcome.is_refusal:
         raise CaptureError("the upstream sent nothing")
-    files: dict[str, Any] = {"request.json": request, "chat.json": outcome.chat}
+    files: dict[str, Any] = {REQUEST: request, CHAT: outcome.chat}
     if request.get("stream"):
-        files["events.jsonl"] = outcome.events
+        files[EVENTS] = outcome.events
     else:
-        files["response.json"] = outcome.response
-    files["error.json"] = outcome.error
+        files[RESPONSE] = outcome.response
+    files[ERROR] = outcome.error
     texts = {name: text_of(name, value) for name, value in files.items() if value is not None}
-    for name in ("upstream.sse", "upstream.json"):
+    for name in (UPSTREAM_SSE, UPSTREAM_JSON):
         if (body := capture.content(name)) is not None:
             texts[name] = body
     if inputs.refusal is not None:
-        texts["upstream.http"] = http_text(
+        texts[UPSTREAM_HTTP] = http_text(
             inputs.refusal.status, inputs.refusal.headers, inputs.refusal.body
         )
-    texts["source.toml"] = _source(capture, title, outcome, request)
+    texts["source.toml"] = _source(capture, title, outcome)
     return texts
 
 
@@ -72,7 +87,7 @@ def _self_contained(inputs: Inputs) -> Inputs:
     return msgspec.structs.replace(inputs, request=request, earlier=None)
 
 
-def _source(capture: Capture, title: str, outcome: Outcome, request: dict[str, Any]) -> bytes:
+def _source(capture: Capture, title: str, outcome: Outcome) -> bytes:
     manifest = capture.manifest
     upstream = f", upstream {manifest.upstream.name}" if manifest.upstream is not None else ""
     fact = (
@@ -87,7 +102,7 @@ def _source(capture: Capture, title: str, outcome: Outcome, request: dict[str, A
         "dialect": capture.dialect.name,
     }
     lines = toml_lines(head)
-    expected = toml_lines(_expected(outcome, request))
+    expected = toml_lines(_expected(outcome))
     lines += ["", *expected] if expected else []
     tables = {
         "options": manifest.options,
@@ -100,7 +115,7 @@ def _source(capture: Capture, title: str, outcome: Outcome, request: dict[str, A
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _expected(outcome: Outcome, request: dict[str, Any]) -> dict[str, Any]:
+def _expected(outcome: Outcome) -> dict[str, Any]:
     """The fields of `source.toml` that state the expected outcome."""
     final = outcome.events[-1]["response"] if outcome.events else outcome.response
     found = Summary() if final is None else summary_of(final, outcome.events or [])

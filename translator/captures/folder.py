@@ -22,7 +22,7 @@ import json
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -36,9 +36,14 @@ EXCHANGE = "exchange.toml"
 REQUEST = "request.json"
 EARLIER = "earlier.json"
 CHAT = "chat.json"
+UPSTREAM_SSE = "upstream.sse"
+UPSTREAM_JSON = "upstream.json"
+UPSTREAM_HTTP = "upstream.http"
 EVENTS = "events.jsonl"
 RESPONSE = "response.json"
 ERROR = "error.json"
+
+T = TypeVar("T")
 
 REMOVED = "[removed]"
 """Replaces a key."""
@@ -147,7 +152,7 @@ class Capture:
     @property
     def body(self) -> bytes | None:
         """The body of the upstream's answer as far as it was received; None without one."""
-        for name in ("upstream.sse", "upstream.json"):
+        for name in (UPSTREAM_SSE, UPSTREAM_JSON):
             if (body := self.content(name)) is not None:
                 return body
         return None
@@ -155,7 +160,7 @@ class Capture:
     @property
     def refusal(self) -> bytes | None:
         """The body of the upstream's HTTP error."""
-        text = self.content("upstream.http")
+        text = self.content(UPSTREAM_HTTP)
         return None if text is None else text.partition(b"\n\n")[2]
 
     @property
@@ -168,11 +173,18 @@ class Capture:
 
     @property
     def options(self) -> Options:
-        return msgspec.convert(self.manifest.options, Options)
+        return _converted("options", self.manifest.options, Options)
 
     @property
     def target(self) -> Target:
-        return msgspec.convert(self.manifest.target, Target)
+        return _converted("target", self.manifest.target, Target)
+
+
+def _converted(name: str, table: dict[str, Any], to: type[T]) -> T:
+    try:
+        return msgspec.convert(table, to)
+    except msgspec.ValidationError as error:
+        raise CaptureError(f"{EXCHANGE}: {name}: {error}") from None
 
 
 def _decoded(name: str, text: bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -237,4 +249,4 @@ def http_text(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
 def body_name(body: bytes) -> str:
     """The file name for an answer's body: an event stream, or one JSON body."""
     whole = body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[", b"<")
-    return "upstream.json" if whole else "upstream.sse"
+    return UPSTREAM_JSON if whole else UPSTREAM_SSE

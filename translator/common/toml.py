@@ -43,4 +43,4 @@ def toml_lines(table: Mapping[str, object]) -> list[str]:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")  # TOML wants it escaped

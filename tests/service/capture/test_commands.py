@@ -63,6 +63,14 @@ async def test_replay_shows_the_differences(
             "replay FOLDER takes neither --request nor --diale",
         ),
         (["replay", "{t}/empty"], "{t}/empty cannot be replayed: request.json is not in it"),
+        (
+            ["replay", "{t}/odd"],
+            "{t}/odd cannot be replayed: exchange.toml: options: Expected `bool`",
+        ),
+        (
+            ["fixture", "{t}/listed"],
+            "{t}/listed cannot become a fixture: the client's request is not",
+        ),
         (["fixture", "{t}/asked", "--name", "x", "--to", "{t}"], "--name: 'x' is not of the form"),
         (["fixture", "{t}/asked", "--name", "up/x", "--to", "{t}"], "{t}/up/x exists already"),
         (["fixture", "{t}/asked", "--to", "{t}/empty/exchange.toml"], "cannot be written: Not a d"),
@@ -73,10 +81,14 @@ def test_a_mistake_is_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     about = 'translator="1"\nid="r"\nat="2026-01-01"\nmethod="POST"\npath="/"\n'
-    for name, text in {"bad": "x = ", "empty": about, "asked": about}.items():
+    odd = about + '[options]\nstrict = "yes"\n'
+    texts = {"bad": "x = ", "empty": about, "asked": about, "listed": about, "odd": odd}
+    for name, text in texts.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "exchange.toml").write_text(text)
-    (tmp_path / "asked/request.json").write_text('{"model":"m","input":[]}')
+    for name in ("asked", "odd"):
+        (tmp_path / name / "request.json").write_text('{"model":"m","input":[]}')
+    (tmp_path / "listed/request.json").write_text("[1]")
     (tmp_path / "up/x").mkdir(parents=True)
     assert main([word.format(t=tmp_path) for word in words]) == 2
     err = capsys.readouterr().err

@@ -102,7 +102,7 @@ def _attempt_files(
     body = b"".join(attempt.chunks)
     if attempt.is_refused:
         text = captures.http_text(attempt.status, _upstream_headers(attempt), body)
-        yield f"{place}upstream.http", text
+        yield place + captures.UPSTREAM_HTTP, text
     else:
         yield place + captures.body_name(body), body
 

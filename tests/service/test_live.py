@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import io
 import json
-import logging
 import re
 import signal
 import subprocess
@@ -19,15 +17,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import httpx
-import msgspec
 import pytest
 from websockets.asyncio.client import connect
 
 import translator
 from translator import Notice
 from translator.__main__ import main
-from translator.service.live.board import ProgressBoard, format_row
-from translator.service.live.feed import FILES, FeedChanges, FeedReader, FeedWriter
+from translator.service.live.board import format_row
 from translator.service.live.progress import Progress, ProgressObserverFactory
 from translator.service.live.terminal import LiveView, open_view
 from translator.service.observe.fan_out import fan_out
@@ -46,6 +42,7 @@ from translator.service.observe.record import Record
 from .capture.captured import kept
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
 from .processes import served
+from .progress import a_progress
 from .wire import (
     BOUND_S,
     Call,
@@ -73,10 +70,6 @@ TURN = [
     b"data: [DONE]\n\n",
 ]
 TOOLS = [{"type": "function", "name": "ls", "parameters": {"type": "object"}}]
-
-
-def a_progress(**fields: Any) -> Progress:
-    return Progress(**({"id": "req_1", "at": 1000.0, "seconds": 2.0, "model": "m"} | fields))
 
 
 def phases(reports: list[Progress]) -> list[str]:
@@ -416,109 +409,6 @@ def test_a_broken_pipe_blocks_nothing() -> None:
     with closing(LiveView(Broken(), live=False, colour=False)) as view:
         for number in range(100):
             view.update(a_progress(id=str(number)))
-
-
-# --- the feed -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Iterator[FeedReader]:
-    with closing(FeedReader(tmp_path)) as reader:
-        yield reader
-
-
-def read_until(reader: FeedReader, count: int) -> list[Progress]:
-    """Read until there are `count` reports."""
-    found: list[Progress] = []
-    end = time.monotonic() + BOUND_S
-    while len(found) < count and time.monotonic() < end:
-        found += (reader.read() or FeedChanges([], set())).reports
-        time.sleep(0.01)
-    assert len(found) == count
-    return found
-
-
-def test_a_feed_is_read_as_it_grows(tmp_path: Path, reader: FeedReader) -> None:
-    assert reader.read() is None
-    with closing(FeedWriter(tmp_path)) as feed:
-        [path] = tmp_path.glob(FILES)
-        assert path.stat().st_mode & 0o777 == 0o600
-        sent = [a_progress(), a_progress(phase="thinking", detail="", first_s=0.5)]
-        for progress in sent:
-            feed.write(progress)
-        assert read_until(reader, 2) == sent
-        with path.open("ab") as file:
-            file.write(b'{"id":"half')
-        assert reader.read() == FeedChanges([], set())
-    assert reader.read() == FeedChanges([], {"req_1"}), "active exchanges end with the process"
-    assert reader.read() is None
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_each_process_has_a_feed(tmp_path: Path, reader: FeedReader) -> None:
-    """The one of a crashed process is ignored, and removed at the next start."""
-    (tmp_path / "live-dead.jsonl").write_bytes(msgspec.json.encode(a_progress(id="dead")) + b"\n")
-    assert reader.read() is None
-    with closing(FeedWriter(tmp_path)) as one, closing(FeedWriter(tmp_path)) as other:
-        assert not (tmp_path / "live-dead.jsonl").exists()
-        one.write(a_progress(id="one"))
-        other.write(a_progress(id="other"))
-        assert {progress.id for progress in read_until(reader, 2)} == {"one", "other"}
-
-
-def test_a_large_feed_is_rotated(tmp_path: Path, reader: FeedReader) -> None:
-    """The new file begins with the active exchanges."""
-    feed = FeedWriter(tmp_path, max_bytes=20_000)
-    feed.write(a_progress(id="open"))
-    feed.write(a_progress(id="ends unseen"))
-    assert len(read_until(reader, 2)) == 2
-    for number in range(500):
-        feed.write(a_progress(id=str(number)))
-        feed.write(a_progress(id=str(number), phase="done"))
-        if number == 0:
-            feed.write(a_progress(id="ends unseen", phase="done"))
-    feed._thread.close()
-    [path] = tmp_path.glob(FILES)
-    assert path.stat().st_size <= 20_000
-    changes = reader.read()
-    assert changes is not None
-    assert not changes.lost & {"open", "ends unseen"}
-    assert a_progress(id="ends unseen", phase="done") in changes.reports, "also of the file before"
-    board = ProgressBoard()
-    for progress in changes.reports:
-        board.update(progress)
-    for lost in changes.lost:
-        board.remove(lost)
-    assert [progress.id for progress in board.active()] == ["open"]
-    feed.close()
-
-
-def test_a_feed_that_cannot_be_written_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def full(feed: FeedWriter) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(FeedWriter, "_rotate", full)
-    with caplog.at_level(logging.WARNING, "translator"):
-        with closing(FeedWriter(tmp_path, max_bytes=1)) as feed:
-            feed.write(a_progress())
-    assert "progress is not written: No space left on device" in caplog.text
-
-
-def test_tail_begins_with_the_latest_exchanges(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    feed = FeedWriter(tmp_path)
-    for number in range(5):
-        feed.write(a_progress(id=f"req_{number}"))
-        feed.write(a_progress(id=f"req_{number}", phase="done"))
-    feed.write(a_progress(id="req_open"))
-    feed._thread.close()
-    assert main(["tail", "--once", "--lines", "2", str(tmp_path)]) == 0
-    feed.close()
-    rows = capsys.readouterr().out.splitlines()
-    assert [row.split()[-1] for row in rows] == ["req_3", "req_4", "req_open"]
 
 
 # --- as processes -------------------------------------------------------------------------------

@@ -56,6 +56,15 @@ async def test_the_table_is_listed() -> None:
             assert listed == {"object": "list", "data": [SMALL, LARGE]}
 
 
+async def test_a_model_whose_upstream_takes_no_images_has_no_vision() -> None:
+    """The entry and Codex's catalog say the same."""
+    models = {"m": {"upstream": "up", "dialect": "deepseek"}}
+    async with client_of(make_settings("http://up.test", models=models)) as client:
+        listed = (await client.get("/v1/models")).json()
+    assert not listed["data"][0]["vision"]
+    assert listed["models"][0]["input_modalities"] == ["text"]
+
+
 async def test_the_list_holds_codex_catalog() -> None:
     """It stands beside OpenAI's list for every client: others ignore it."""
     settings = make_settings("http://up.test", models=MODELS, upstream={"dialect": "deepseek"})

@@ -9,8 +9,10 @@ import logging
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 import translator
 from tests.service.chat_bodies import HELLO, chunk
@@ -36,6 +38,7 @@ from .captured import (
     files,
     kept,
     tracing,
+    tracing_server,
 )
 
 pytestmark = pytest.mark.anyio
@@ -202,6 +205,27 @@ async def test_bodies_that_are_too_large_are_left_out_and_named(
     for folder in (answer_left_out, request_left_out):
         assert main(["replay", str(folder)]) == 2
         assert "too large" in capsys.readouterr().err
+
+
+async def test_items_of_the_previous_response_that_are_too_large_are_named(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    settings = make_settings(
+        upstream.url, trace_folder=str(tmp_path / "t"), max_traced_bytes=10_000
+    )
+    async with tracing_server(settings) as base:
+        async with connect(base.replace("http", "ws") + PATH) as socket:
+            last: dict[str, Any] = {}
+            for text in ("y" * 20_000, "And now?"):
+                before = {"previous_response_id": last["response"]["id"]} if last else {}
+                await socket.send(
+                    json.dumps(ASK | {"type": "response.create", "input": text} | before)
+                )
+                while (last := json.loads(await bounded(socket.recv())))["type"] != END:
+                    pass
+    _, folder = kept(tmp_path / "t")
+    assert "request.json" in files(folder)
+    assert "earlier.json: too large" in exchange_toml(folder)["left_out"]
 
 
 async def test_the_memory_of_all_exchanges_is_bounded(

@@ -46,6 +46,8 @@ class CapturedExchange(Struct, kw_only=True, eq=False):
     request: bytes | None = None
     earlier: Sequence[Raw] | None = None
     """The items of the previous response, on a WebSocket."""
+    earlier_overflow: bool = False
+    """They were too large, and are not held."""
     route: Route | None = None
     attempts: list[Attempt] = []
     next_attempt: Attempt

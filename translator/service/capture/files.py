@@ -64,6 +64,8 @@ def _bodies(
         left_out.append(f"{captures.REQUEST}: too large")
     if exchange.earlier is not None:
         yield captures.EARLIER, msgspec.json.encode(exchange.earlier)
+    elif exchange.earlier_overflow:
+        left_out.append(f"{captures.EARLIER}: too large")
     if exchange.error is not None:
         yield captures.ERROR, _pretty(error_answer(exchange.error))
     if exchange.response is not None:

@@ -106,6 +106,8 @@ class CaptureObserver:
         self._exchange.route = route
         if self._hold(sum(map(len, earlier or ()))):
             self._exchange.earlier = earlier
+        else:
+            self._exchange.earlier_overflow = earlier is not None
 
     def _upstream_called(self, body: bytes | None) -> None:
         held = body if self._hold(len(body or b"")) else None

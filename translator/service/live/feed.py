@@ -45,9 +45,9 @@ class FeedWriter:
     def __init__(self, folder: Path, max_bytes: int = MAX_FEED_BYTES) -> None:
         """Removes the files of processes that have crashed. Raises OSError."""
         for stale in folder.glob(FILES):
-            with stale.open("rb", buffering=0) as file:
+            with suppress(FileNotFoundError), stale.open("rb", buffering=0) as file:
                 if not _is_locked(file):
-                    stale.unlink(missing_ok=True)
+                    stale.unlink()
         self._path = folder / FILES.replace("*", secrets.token_hex(4))
         self._max_bytes = max_bytes
         self._board = ProgressBoard()
@@ -78,10 +78,7 @@ class FeedWriter:
 
     def _rotate(self) -> None:
         """Replace the file by one that begins with the active exchanges."""
-        path = self._path.with_suffix(".part")
-        file = _create_locked(path)
-        file.write(b"".join(map(_line, self._board.active())))
-        path.replace(self._path)
+        file = _create_locked(self._path, b"".join(map(_line, self._board.active())))
         self._file.close()
         self._file = file
 
@@ -90,13 +87,20 @@ def _line(progress: Progress) -> bytes:
     return msgspec.json.encode(progress) + b"\n"
 
 
-def _create_locked(path: Path) -> FileIO:
-    """A new file that only its owner may read, locked by this process."""
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    file = path.open("r+b", buffering=0)
+def _create_locked(path: Path, content: bytes = b"") -> FileIO:
+    """A new file that only its owner may read, locked by this process.
+
+    It gets its name when it is locked: another process would remove a file without a lock.
+    """
+    # Windows has no such lock, and renames no open file.
+    part = path if sys.platform == "win32" else path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    file = part.open("r+b", buffering=0)
     if sys.platform != "win32":
         fcntl.flock(file, fcntl.LOCK_EX)
+    file.write(content)
+    part.replace(path)
     return file
 
 

@@ -11,11 +11,12 @@ from functools import lru_cache
 from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
+from translator.common.invalid import missing_parameter
 from translator.service.access.clients import Client
 from translator.service.config.facts import resolve_dialect
 from translator.service.config.loading import translation_options
 from translator.service.config.settings import Model, Settings, Upstream
-from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.errors import NotFound
 
 from .codex_catalog import CatalogEntry, catalog_entries
 from .info import model_info
@@ -85,11 +86,7 @@ class ModelTable:
         if self._only_upstream is not None and (client is None or client.may_use_any_model):
             return self._find_unlisted(model or "")
         if model is None:
-            raise InvalidRequest(
-                "Missing required parameter: 'model'.",
-                param="model",
-                code="missing_required_parameter",
-            )
+            raise missing_parameter("model")
         if self._only_upstream is not None:
             self._check_allowed(model, client)
             return self._find_unlisted(model)
@@ -140,7 +137,7 @@ class ModelTable:
             id=row.id,
             created=self._created,
             owned_by=row.upstream.name,
-            vision=row.vision,
+            vision=row.vision and row.dialect.images,
             context_window=row.context_window or UNSET,
             max_output_tokens=row.max_output_tokens or UNSET,
         )

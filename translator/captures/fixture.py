@@ -14,6 +14,7 @@ import msgspec
 
 from translator.common.toml import toml_lines
 from translator.request.compaction import after_compaction
+from translator.wire.json_values import as_object
 
 from .fixture_text import text_of
 from .folder import (
@@ -39,10 +40,10 @@ def fixture_of(capture: Capture, title: str) -> dict[str, bytes]:
     """The files of the fixture, by name. Raises CaptureError where it cannot be made."""
     inputs = _self_contained(inputs_of(capture))
     try:
-        request = json.loads(inputs.request)
+        request = as_object(json.loads(inputs.request))
     except ValueError:
         raise CaptureError("the client's request is not JSON") from None
-    if not isinstance(request, dict):
+    if request is None:
         raise CaptureError("the client's request is not a JSON object")
     outcome = run(inputs, counting_ids("024d"))
     if inputs.body is None and inputs.refusal is None and not outcome.is_refusal:

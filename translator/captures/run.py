@@ -96,7 +96,7 @@ def run(inputs: Inputs, new_id: Callable[[str], str]) -> Outcome:
     outcome.chat = json.loads(t.chat_body)
     try:
         if inputs.refusal is not None:
-            raise _refused(inputs, t.chat_body)
+            raise _refused(inputs, inputs.refusal, t.chat_body)
         _answer(inputs, t, outcome)
     except TranslatorError as error:
         outcome.error = error_answer(error)
@@ -121,9 +121,7 @@ def _answer(inputs: Inputs, t: translator.Translation, outcome: Outcome) -> None
         raise t.error
 
 
-def _refused(inputs: Inputs, sent: bytes) -> UpstreamError:
-    refusal = inputs.refusal
-    assert refusal is not None
+def _refused(inputs: Inputs, refusal: Refusal, sent: bytes) -> UpstreamError:
     error = translator.read_upstream_error(
         refusal.status,
         refusal.body,

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import Commands, UsageError
+from .common import Commands, UsageError, whole_number
 from .settings import service_imports
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--lines",
         metavar="NUMBER",
-        type=int,
+        type=whole_number("a number of lines", 0),
         default=10,
         help="number of finished exchanges to show first (default: 10)",
     )

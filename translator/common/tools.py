@@ -10,8 +10,8 @@ that the upstream accepts, and a call of that function becomes the call that the
     local_shell, shell, apply_patch a function with the fields of the call's action
     hosted (web_search, mcp, …)     nothing: they cannot run here
 
-The mapping of a name depends on nothing else, so a history that names a tool which is no longer
-declared is translated to the same bytes as before.
+The mapping of a name depends on nothing else, unless a declared function has that name already. So
+a history that names a tool which is no longer declared is translated to the same bytes as before.
 """
 
 from __future__ import annotations
@@ -318,8 +318,8 @@ class Toolset:
     def called(self, chat_name: str) -> Declared:
         """The tool for a function name of the upstream; an unknown name is taken literally.
 
-        gpt-oss leaks its channel into the name ("shell<|channel|>json"), and Kimi its prefix
-        ("functions.shell"): both are stripped where the rest names a declared tool.
+        gpt-oss leaks its channel into the name ("shell<|channel|>json"), which is always cut off,
+        and Kimi a prefix ("functions.shell"), where the rest names a declared tool.
         """
         known = self._by_chat_name.get(chat_name)
         if known is not None:

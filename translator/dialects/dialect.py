@@ -52,7 +52,7 @@ class Dialect(Struct, frozen=True):
 
     name: str
     hosts: tuple[str, ...] = ()
-    """Host names (or suffixes, with a leading dot) that identify the upstream."""
+    """Domains that identify the upstream, with all their subdomains."""
 
     # answers
     think_tags: Tags | None = None
@@ -169,5 +169,4 @@ def nearest_effort(efforts: Efforts, requested: str) -> str:
     rank = EFFORT_LEVELS.index(requested)
     levels = [level for level in EFFORT_LEVELS if level in efforts]
     thinking = [level for level in levels if level != "none"] or levels
-    higher_first = sorted(thinking, key=EFFORT_LEVELS.index, reverse=True)
-    return min(higher_first, key=lambda level: abs(EFFORT_LEVELS.index(level) - rank))
+    return min(reversed(thinking), key=lambda level: abs(EFFORT_LEVELS.index(level) - rank))

@@ -67,7 +67,7 @@ def as_settings(
         lines += [f"#   {line}" for line in _by_reason(report.unknown)]
     lines += ["#", f"# closest dialect: {best.name} ({_agreement(agreed, len(report.findings))})"]
     if report.marks:
-        lines.append(f"#   recognised by: {', '.join(sorted(set(report.marks)))}")
+        lines.append(f"#   recognised by: {', '.join(report.marks)}")
     if report.equals:
         lines.append(f"#   equally close: {', '.join(report.equals)}")
     host = known_host(urlsplit(report.base_url).hostname or "")

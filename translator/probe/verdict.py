@@ -102,13 +102,15 @@ def _fit(dialect: Dialect, findings: Sequence[Finding]) -> Fit:
 
 
 def marked(name: str, marks: Collection[str]) -> list[str]:
-    """The marks that belong to a dialect."""
-    return [
-        mark
-        for known in MARKS.get(name, ())
-        for mark in marks
-        if mark == known or (":" in known and _contains(known, mark))
-    ]
+    """The marks that belong to a dialect, sorted."""
+    return sorted(
+        {
+            mark
+            for known in MARKS.get(name, ())
+            for mark in marks
+            if mark == known or (":" in known and _contains(known, mark))
+        }
+    )
 
 
 def _contains(known: str, mark: str) -> bool:

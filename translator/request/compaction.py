@@ -110,7 +110,8 @@ def without_output_format(request: responses.Request) -> tuple[responses.Request
     """The request without an output format, and notices of the settings that a summary ignores.
 
     Tools stay declared, since the prompt begins with them and upstreams cache its beginning;
-    `tool_choice` prevents calls.
+    `tool_choice` prevents calls. Where the upstream has no choice of `none`, only functions that
+    the history calls stay.
     """
     text, notices = request.text, list[Notice]()
     if text and text.format and not isinstance(text.format, responses.TextFormat):

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from translator.wire import responses
+from translator.wire.json_values import present
 
 _NEEDED_IN_FUNCTION: dict[str, Any] = {"description": None, "parameters": None, "strict": None}
 """Keys that every echoed function tool has, null where the client gave none."""
@@ -21,7 +22,6 @@ def first_response(
     request: responses.Request, *, response_id: str, created_at: int, model: str
 ) -> responses.Response:
     """The response object of `response.created`; `created_at` is in seconds since 1970."""
-    default = responses.Response(response_id, created_at, model)
     reasoning = request.reasoning or responses.ReasoningConfig()
     text = request.text or responses.TextConfig()
     given: dict[str, Any] = {
@@ -31,8 +31,10 @@ def first_response(
     }
     if given.get("service_tier") == "auto":
         del given["service_tier"]
-    return msgspec.structs.replace(
-        default,
+    return responses.Response(
+        response_id,
+        created_at,
+        model,
         **given,
         reasoning=responses.ReasoningEcho(
             reasoning.effort, reasoning.summary or reasoning.generate_summary
@@ -74,9 +76,7 @@ def _tool(raw: Raw) -> Raw:
 
 
 def _tool_choice(raw: Raw | UnsetType) -> str | Raw:
-    if isinstance(raw, UnsetType) or bytes(raw) == b"null":
-        return "auto"
-    return raw.copy()
+    return raw.copy() if present(raw) else "auto"
 
 
 def _format(given: responses.Format | None) -> responses.Format:

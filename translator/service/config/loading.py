@@ -165,7 +165,7 @@ def _read_upstream(
         return None
     dialect = section.dialect
     if dialect == "auto":
-        known = {known_host(urlsplit(url).hostname or ""): url for url in urls}
+        known = list(dict.fromkeys(known_host(urlsplit(url).hostname or "") for url in urls))
         if len(known) > 1:
             problems.append(f"{path}.base_url: speaks several dialects: {', '.join(known)}")
             return None

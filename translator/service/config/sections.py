@@ -67,14 +67,7 @@ def _convert(value: object, type_: Any, path: str, problems: list[str]) -> Any: 
     origin = get_origin(inner)
     if isinstance(inner, type) and issubclass(inner, Struct) and isinstance(value, dict):
         table = cast("dict[str, object]", value)
-        valid = read_fields(_field_types(inner), table, path, problems)
-        missing = [
-            field.name
-            for field in msgspec.structs.fields(inner)
-            if field.required and field.name not in table
-        ]
-        problems += [f"{path}.{name}: is missing" for name in missing]
-        return None if missing else inner(**valid)
+        return inner(**read_fields(_field_types(inner), table, path, problems))
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
         _, item = get_args(inner)
         return {

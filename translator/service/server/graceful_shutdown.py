@@ -1,9 +1,10 @@
 """A uvicorn.Server with our own graceful shutdown: open exchanges may finish, while there is time.
 
-    SIGTERM | SIGHUP, linger, drain, [ end ], [ abort ], closed ;
+    SIGINT | SIGTERM | SIGHUP, linger, drain, [ end ], [ abort ], closed ;
 
-linger  no new connections; a request that is on its way on an open one is still answered
-drain   open responses continue, WebSockets take no more requests
+linger  no new connections, and no more requests on WebSockets; a request that is on its way on
+        another open connection is still answered
+drain   open responses continue
 end     responses that are still open end in a failure that clients retry
 abort   connections of clients that do not even read that
 

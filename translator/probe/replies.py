@@ -197,12 +197,16 @@ def classify(error: UpstreamError) -> Rejected | Inconclusive:
     return Inconclusive(f"the upstream failed ({error.status_hint}): {quoted(text)}", text)
 
 
+MAX_CALLS = 1000
+"""Most calls in one answer; the probe asks for two."""
+
+
 class ReplyReader:
     """A parser of one answer, a stream or one JSON object, from the chunks of its body."""
 
     def __init__(self) -> None:
         self._decoder = sse.Decoder()
-        self._reader = ChatReader(BASE, lambda _name: True)
+        self._reader = ChatReader(BASE, lambda _name: True, max_calls=MAX_CALLS)
         self._start = b""
         self._json: list[bytes] | None = None
         self._sniffed = False

@@ -19,8 +19,6 @@ from translator.dialects import BASE
 LIMIT = 256 * 1024
 FACTOR = 6
 """How much memory an answer may take, in multiples of the limit."""
-UNJOINED_BYTES = 8 * 1024 * 1024
-"""And beside that: CPython 3.11 joins the texts of a StringIO by the 100,000."""
 MAX_RECEIVED = 64 * LIMIT
 """The smallest chunk has some 120 bytes around a character of content."""
 
@@ -242,14 +240,14 @@ def test_growth_is_accounted_for() -> None:
     assert t.error is not None
     assert t.error.message == "No more."
     steps = [after - before for before, after in zip([0, *sizes], sizes, strict=False)]
-    assert len(steps) == 8
-    assert all(64 * 1024 <= step < 68 * 1024 for step in steps)
+    assert len(steps) > 7
+    assert all(0 < step <= 64 * 1024 for step in steps)
 
 
 @pytest.mark.parametrize("kind", ["text", "arguments"])
 def test_memory_stays_within_the_factor(kind: str) -> None:
     """In small pieces, of which each string by itself costs fifteen times its text."""
-    limit = 4 * LIMIT
+    limit = 2 * LIMIT
     before, make = ENDLESS[kind]
     t = translation(ASKING, options=Options(max_answer_bytes=limit))
     t.receive(sse(*map(chunk, before)))
@@ -262,4 +260,4 @@ def test_memory_stays_within_the_factor(kind: str) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < FACTOR * limit + UNJOINED_BYTES
+    assert peak < FACTOR * limit

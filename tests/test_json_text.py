@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests import strategies as draws
 from translator.common.json_text import JsonExtent, StringArgument
+from translator.common.pieces import Pieces
 
 
 def decode(*pieces: str, key: str = "input") -> str:
@@ -22,17 +23,19 @@ def test_an_object_is_whole_at_its_last_character_and_not_before(
     value: dict[str, object], data: st.DataObject
 ) -> None:
     text = json.dumps(value)
-    extent = JsonExtent()
+    pieces = Pieces()
+    extent = JsonExtent(pieces)
     for piece in data.draw(draws.slices(text[:-1])):
-        extent.add(piece)
+        pieces.append(piece)
         assert not extent.whole
-    extent.add(text[-1] + " ")
+    pieces.append(text[-1] + " ")
     assert extent.whole
 
 
 def test_what_is_no_object_is_never_whole() -> None:
-    extent = JsonExtent()
-    extent.add('null "{}" 12')
+    pieces = Pieces()
+    pieces.append('null "{}" 12')
+    extent = JsonExtent(pieces)
     assert not extent.whole
 
 

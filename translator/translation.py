@@ -25,7 +25,7 @@ from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
 from .wire import responses
-from .wire.deltas import CONTENT_SIZES, RECORD_BYTES, Delta, Failure, Finish, Verdict
+from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
 from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
@@ -34,8 +34,14 @@ from .writer.stream import Phase, ResponseStream
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""
 
+_KEEP_ALIVES = frozenset({Usage, ServiceTier})
+"""Deltas without content; some upstreams send them all the time."""
+
 _ACCOUNTED_BYTES = 64 * 1024
-"""By how much an answer grows from one account of its size to the next."""
+"""How much of a body is received from one account of what is held of it to the next."""
+
+_BYTES_FOR_A_CALL = 512
+"""Where there are many calls, so much for each: an account looks at all of them."""
 
 
 class Options(Struct, frozen=True):
@@ -92,7 +98,7 @@ class Translation:
         `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
         response that the request names; without them such a request is refused. `judge` maps
         an error in the upstream's body to the client's. `account(size)` is called each time that
-        the answer has grown by some 64 KiB, with the bytes that are held of it; an UpstreamError
+        some 64 KiB of the answer have come, with the bytes that are held of it; an UpstreamError
         that it raises ends the answer. Raises InvalidRequest (with the field's path) for a request
         that the API does not allow or that cannot be done over Chat Completions, and KeyError for a
         dialect of an unknown name.
@@ -133,6 +139,7 @@ class Translation:
             one_call=chat_request.one_call,
             allowed=chat_request.allowed,
             known_call_ids=chat_request.conversation.call_ids,
+            max_items=options.max_output_items,
         )
         self._reader = ChatReader(
             self.dialect.for_model(target.model or self.request.model or ""),
@@ -148,7 +155,7 @@ class Translation:
         self._max_items = options.max_output_items
         self._account = account
         self._account_at = min(_ACCOUNTED_BYTES, limit)
-        self._content_size = 0
+        self._received = 0
         self.error: UpstreamError | None = None
         self.progress = 0
         self.finished = False
@@ -193,8 +200,9 @@ class Translation:
 
     def receive(self, data: bytes) -> list[Event]:
         """The events of the next bytes of the upstream's body, which may be cut anywhere."""
-        if self._sniffer is not None:
-            return self._receive_first(data)
+        self._received += len(data)
+        if self._received > self._account_at or self._sniffer is not None:
+            return self._receive_bounded(data)
         try:
             payloads = self._decoder.feed(data)
         except UpstreamError as error:
@@ -234,13 +242,41 @@ class Translation:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _receive_first(self, data: bytes) -> list[Event]:
+    def _receive_bounded(self, data: bytes) -> list[Event]:
+        """The same, with an account of what is held after each part of it."""
+        if self.finished:
+            return []
         events = self.start()
+        for start in range(0, len(data), _ACCOUNTED_BYTES):
+            part = data[start : start + _ACCOUNTED_BYTES]
+            try:
+                payloads = self._decoder.feed(part if self._sniffer is None else self._sniff(part))
+            except UpstreamError as error:
+                return events + self._end(Failure(error))
+            events += self._read(payloads)
+            if self._received > self._account_at:
+                events += self._account_for_growth()
+        return events
+
+    @property
+    def held(self) -> int:
+        """The bytes that are held of the answer; the sum takes a while for many calls."""
+        held = self._decoder.held + self._reader.size + self._stream.size
+        held += 0 if self._sniffer is None else self._sniffer.size
+        return held + (0 if self._summary is None else self._summary.size)
+
+    def _account_for_growth(self) -> list[Event]:
+        """Report what is held; the last events, where that is too much."""
+        held = self.held
         try:
-            payloads = self._decoder.feed(self._sniff(data))
+            if held > self._max_bytes:
+                raise AnswerTooLarge.than(self._max_bytes)
+            self._account(held)
         except UpstreamError as error:
-            return events + self._end(Failure(error))
-        return events + self._read(payloads)
+            return self._end(Failure(error))
+        step = max(_ACCOUNTED_BYTES, _BYTES_FOR_A_CALL * self._reader.call_count)
+        self._account_at = self._received + min(step, self._max_bytes - held)
+        return []
 
     def _sniff(self, data: bytes) -> bytes:
         """The data that the decoder gets, of a body that has not shown to be a stream."""
@@ -260,39 +296,10 @@ class Translation:
             self._write(reader.read(payload), events)
             if reader.over:
                 return events + self._over("")
-            if (
-                self._content_size + reader.held > self._account_at
-                or self._stream.item_count > self._max_items
-            ):
-                error = self._account_for_growth()
-                if error is not None:
-                    return events + self._end(Failure(error))
-        if not payloads and self._size > self._account_at:
-            error = self._account_for_growth()
-            if error is not None:
-                return self._end(Failure(error))
+        if self._stream.is_full:
+            too_large = AnswerTooLarge.than(self._max_items, "output items")
+            return events + self._end(Failure(too_large))
         return events
-
-    @property
-    def _size(self) -> int:
-        """The bytes that have come and are held, without what it takes to hold them."""
-        sniffed = 0 if self._sniffer is None else self._sniffer.size
-        return self._content_size + self._reader.held + self._decoder.held + sniffed
-
-    def _account_for_growth(self) -> UpstreamError | None:
-        """Report how much is held of the answer; returns why no more of it can be held."""
-        size = self._size
-        held = size + self._stream.waiting_count * RECORD_BYTES
-        if held > self._max_bytes:
-            return AnswerTooLarge.than(self._max_bytes)
-        if self._stream.item_count > self._max_items:
-            return AnswerTooLarge(f"The upstream's answer has over {self._max_items} output items.")
-        try:
-            self._account(held)
-        except UpstreamError as error:
-            return error
-        self._account_at = size + min(_ACCOUNTED_BYTES, self._max_bytes - held)
-        return None
 
     def _over(self, stray: str) -> list[Event]:
         events: list[Event] = []
@@ -301,15 +308,11 @@ class Translation:
 
     def _write(self, deltas: list[Delta], events: list[Event]) -> None:
         if self._summary is not None:
-            sizes = [CONTENT_SIZES[type(one)](one) for one in deltas if type(one) in CONTENT_SIZES]
-            self.progress += len(sizes)
-            self._content_size += sum(sizes)
-            deltas = self._summary.read(deltas)  # which leaves those without content
+            self.progress += sum(type(delta) not in _KEEP_ALIVES for delta in deltas)
+            deltas = self._summary.read(deltas)  # which leaves only keep-alives
         for delta in deltas:
-            size_of = CONTENT_SIZES.get(type(delta))
-            if size_of is not None:
+            if type(delta) not in _KEEP_ALIVES:
                 self.progress += 1
-                self._content_size += size_of(delta)
             events += self._stream.feed(delta)
 
     def _end(self, verdict: Verdict) -> list[Event]:

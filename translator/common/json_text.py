@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from io import StringIO
 
 import msgspec
 
 from translator.wire.json_values import NOT_JSON, as_object, as_string
+
+from .pieces import Pieces
 
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _STRING_END_OR_ESCAPE = re.compile(r'["\\]')
@@ -27,29 +28,26 @@ _REPLACEMENT = "\ufffd"
 
 
 class JsonExtent:
-    """The end of a JSON object or array that arrives in slices.
+    """The end of a JSON object or array in a text that grows.
 
-    It counts brackets outside of strings, and does not validate the JSON. Slices are scanned when
-    `whole` is asked for, each once.
+    It counts brackets outside of strings, and does not validate the JSON. The text is scanned when
+    `whole` is asked for, each character once.
     """
 
-    def __init__(self) -> None:
-        self._pending = StringIO()
+    def __init__(self, text: Pieces) -> None:
+        self._text = text
+        self._scanned = 0
         self._depth = 0
         self._begun = False
         self._in_string = False
         self._escaped = False
 
-    def add(self, text: str) -> None:
-        """Take the next slice."""
-        self._pending.write(text)
-
     @property
     def whole(self) -> bool:
         """Whether the value is complete: at least one bracket was opened, and all are closed."""
-        if self._pending.tell():
-            self._scan(self._pending.getvalue())
-            self._pending = StringIO()
+        text = self._text.since(self._scanned)
+        self._scan(text)
+        self._scanned += len(text)
         return self._begun and self._depth == 0
 
     def _scan(self, text: str) -> None:
@@ -90,7 +88,7 @@ class StringArgument:
         self._longest_opening = len(key) + 64  # with some white space between the tokens
         self._phase: Callable[[str], str] = self._at_start
         self._held: str = ""
-        self._buffered = StringIO()
+        self._buffered = Pieces()
 
     def feed(self, text: str) -> str:
         """The plain text that this slice completes; often empty."""
@@ -100,7 +98,7 @@ class StringArgument:
         """The rest of the plain text, at the end of the arguments."""
         text, self._held = self._held, ""
         if self._phase == self._in_other_json:
-            return self._best_guess(self._buffered.getvalue())
+            return self._best_guess(self._buffered.text())
         if self._phase == self._at_start:
             return self._best_guess(text)
         return _REPLACEMENT if text.startswith("\\u") and len(text) >= 6 else text
@@ -117,7 +115,7 @@ class StringArgument:
             return text
         if len(text) > self._longest_opening or start.startswith('"'):
             self._phase = self._in_other_json
-            self._buffered.write(text)
+            self._buffered.add(text)
             return ""
         self._held = text
         return ""
@@ -155,7 +153,7 @@ class StringArgument:
         return text
 
     def _in_other_json(self, text: str) -> str:
-        self._buffered.write(text)
+        self._buffered.add(text)
         return ""
 
     def _best_guess(self, text: str) -> str:

@@ -82,8 +82,6 @@ class ChatReader:
         self, dialect: Dialect, declares: Callable[[str], bool], *, max_calls: int
     ) -> None:
         """`declares(name)` tells whether a function was offered to the model."""
-        self.held = 0
-        """Bytes that are held beside the deltas: text that may be calls, ids and names of calls."""
         self._max_calls = max_calls
         self._dialect = dialect
         self._channels = _channels(dialect, declares)
@@ -105,6 +103,17 @@ class ChatReader:
     def failure(self) -> UpstreamError | None:
         """The error that the upstream reported inside the answer."""
         return self._end.failure
+
+    @property
+    def size(self) -> int:
+        """The bytes of the calls so far, and of text that is held back because it may be calls."""
+        natives = (channel.native for channel in self._channels.values())
+        return self._calls.size + sum(one.size for one in natives if one is not None)
+
+    @property
+    def call_count(self) -> int:
+        """How many calls there are."""
+        return self._calls.count
 
     def read(self, payload: bytes) -> list[Delta]:
         """The deltas of one payload; empty for one without content."""
@@ -324,11 +333,10 @@ class ChatReader:
                     self._read_text(text, None, deltas)
 
     def _read_calls(self, calls: list[chat.ToolCallDelta], deltas: list[Delta]) -> None:
-        limit, before = self._max_calls, self._calls.label_size
+        limit = self._max_calls
         read = self._calls.read(calls) if len(calls) <= limit else []
-        self.held += self._calls.label_size - before
         if not read or self._calls.count > limit:
-            self._fail(AnswerTooLarge(f"The upstream's answer has over {limit} calls."))
+            self._fail(AnswerTooLarge.than(limit, "calls"))
             return
         self._produced = True
         deltas.extend(map(self._with_whole_characters, read))
@@ -352,10 +360,7 @@ class ChatReader:
         self, deltas: list[Delta], field: str, text: str, logprobs: list[Logprob] | None = None
     ) -> None:
         channel = self._channels[field]
-        size = len(text)
         text = channel.feed(text)
-        if channel.native is not None:
-            self.held += size - len(text)
         if text:
             if not self._produced:
                 self._produced = not text.isspace()

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from io import StringIO
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from translator.common.pieces import Pieces
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
 
 _MARKERS = (
@@ -96,40 +96,41 @@ class NativeCalls:
 
     def __init__(self, declares: Callable[[str], bool]) -> None:
         self._declares = declares
-        self._held = StringIO()
+        self._held = Pieces()
         self._marked = False
 
     def feed(self, text: str) -> str:
         """The text up to a marker, or to what could become one."""
         if self._marked:
-            self._held.write(text)
+            self._held.add(text)
             return ""
-        text = self._take() + text
+        text = self._held.take() + text
         marker = _MARKER.search(text)
         self._marked = marker is not None
         waits = marker or _MARKER_BEGUN.search(text, max(0, len(text) - _LONGEST_MARKER))
         if waits is None:
             return text
-        self._held.write(text[waits.start() :])
+        self._held.add(text[waits.start() :])
         return text[: waits.start()]
+
+    @property
+    def size(self) -> int:
+        """The bytes of the held text."""
+        return self._held.settle()
 
     def calls(self) -> list[NativeCall]:
         """The calls that the held text consists of."""
         if not self._marked:
             return []
-        found = list(_read(self._held.getvalue().strip()))
+        found = list(_read(self._held.text().strip()))
         if not found or not all(self._declares(call.name) for call in found):
             return []
-        self._take()
+        self._held.take()
         return found
 
     def rest(self) -> str:
         """The held text, when it was no call."""
-        return self._take()
-
-    def _take(self) -> str:
-        text, self._held = self._held.getvalue(), StringIO()
-        return text
+        return self._held.take()
 
 
 def _read(text: str) -> Iterator[NativeCall]:

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from io import StringIO
 
 import msgspec
 from msgspec import Raw, Struct, UnsetType
 
+from translator.common.pieces import Pieces
 from translator.common.sealed import pack, unpack
 from translator.wire import items, responses
 from translator.wire.deltas import Compaction, Delta, Failure, ServiceTier, Text, Usage, Verdict
@@ -201,14 +201,19 @@ class SummaryReader:
     """
 
     def __init__(self) -> None:
-        self._texts = StringIO()
+        self._texts = Pieces()
 
     def read(self, deltas: Sequence[Delta]) -> list[Delta]:
         """Collect the text; returns the deltas that stay, usage and service tier."""
         for delta in deltas:
             if isinstance(delta, Text):
-                self._texts.write(delta.text)
+                self._texts.add(delta.text)
         return [delta for delta in deltas if isinstance(delta, Usage | ServiceTier)]
+
+    @property
+    def size(self) -> int:
+        """The bytes of the text so far."""
+        return self._texts.settle()
 
     def end(self, verdict: Verdict) -> tuple[list[Delta], Verdict]:
         """The compaction, and the verdict of the response.
@@ -217,7 +222,7 @@ class SummaryReader:
         """
         if isinstance(verdict, Failure) or verdict.reason != "stop":
             return [], verdict
-        summary = self._texts.getvalue().strip()
+        summary = self._texts.text().strip()
         if not summary:
             return [], Failure(UpstreamError("The upstream returned no summary."))
         blob = seal_summary(summary)

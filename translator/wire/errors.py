@@ -128,9 +128,9 @@ class AnswerTooLarge(UpstreamError):
         )
 
     @classmethod
-    def than(cls, limit: int) -> Self:
-        """The error for a limit in bytes."""
-        return cls(f"The upstream's answer is over {limit} bytes.")
+    def than(cls, limit: int, unit: str = "bytes") -> Self:
+        """The error for a limit."""
+        return cls(f"The upstream's answer is over {limit} {unit}.")
 
 
 class CredentialRefused(UpstreamError):

@@ -9,6 +9,8 @@ from msgspec import Raw
 from translator.wire import responses
 from translator.wire.deltas import ServiceTier, Sources, Usage
 
+from .sizes import size_of_source
+
 _TIERS = frozenset(get_args(responses.Tier))
 
 
@@ -21,6 +23,11 @@ class AtEnd:
         self.sources: Sources | None = None
         self.extras: dict[str, Raw] = {}
         """Extra content of calls by their ids; of the message: under an empty one."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the sources."""
+        return 0 if self.sources is None else sum(map(size_of_source, self.sources.sources))
 
     def keep(self, delta: Sources | Usage | ServiceTier) -> None:
         """Keep the latest of each kind."""

@@ -9,13 +9,13 @@ The kind of the tool decides on the form (`open_call`).
 
 from __future__ import annotations
 
-from io import StringIO
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from translator.common.json_text import StringArgument
+from translator.common.pieces import Pieces
 from translator.common.tools import INPUT_ARGUMENT, Declared
 from translator.wire import events, items
 from translator.wire.events import Event
@@ -31,7 +31,11 @@ class _OpenCall:
         self._place = place
         self._call_id = call_id
         self._tool = tool
-        self._texts = StringIO()
+        self._texts = Pieces()
+
+    def settle(self) -> None:
+        """Join the pieces of its text."""
+        self._texts.settle()
 
 
 class _StreamedCall(_OpenCall):
@@ -60,7 +64,7 @@ class OpenFunctionCall(_StreamedCall):
     kind = items.FunctionCall
 
     def arguments(self, text: str) -> list[Event]:
-        self._texts.write(text)
+        self._texts.append(text)
         place = self._place
         return [
             events.FunctionCallArgumentsDelta(
@@ -69,7 +73,7 @@ class OpenFunctionCall(_StreamedCall):
         ]
 
     def closed(self, status: FinalStatus) -> Closing:
-        place, text = self._place, self._texts.getvalue()
+        place, text = self._place, self._texts.text()
         yield events.FunctionCallArgumentsDone(
             place.number(), place.item_id, place.output_index, text, self._tool.name
         )
@@ -90,7 +94,7 @@ class OpenCustomToolCall(_StreamedCall):
 
     def closed(self, status: FinalStatus) -> Closing:
         yield from self._input(self._argument.end())
-        place, text = self._place, self._texts.getvalue()
+        place, text = self._place, self._texts.text()
         yield events.CustomToolCallInputDone(
             place.number(), place.item_id, place.output_index, text
         )
@@ -99,7 +103,7 @@ class OpenCustomToolCall(_StreamedCall):
     def _input(self, text: str) -> list[Event]:
         if not text:
             return []
-        self._texts.write(text)
+        self._texts.append(text)
         place = self._place
         return [
             events.CustomToolCallInputDelta(place.number(), place.item_id, place.output_index, text)
@@ -117,11 +121,11 @@ class OpenActionCall(_OpenCall):
         yield from ()
 
     def arguments(self, text: str) -> list[Event]:
-        self._texts.write(text)
+        self._texts.append(text)
         return []
 
     def closed(self, status: FinalStatus) -> Closing:
-        place, arguments = self._place, self._texts.getvalue()
+        place, arguments = self._place, self._texts.text()
         item = self._item(arguments, status)
         if item is None:
             # The arguments do not fit the tool: the client sees what the model wrote.

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Sequence
-from io import StringIO
 from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 from msgspec import UNSET, Raw, Struct
 
+from translator.common.pieces import Pieces
 from translator.common.sealed import Thought, merge_details, seal
 from translator.wire import events, items
 from translator.wire.deltas import (
@@ -31,6 +31,8 @@ from translator.wire.deltas import (
     Text,
 )
 from translator.wire.events import Event, ReasoningEvents
+
+from .sizes import RECORD_BYTES, size_of_logprobs, size_of_source
 
 Events = Generator[Event, None, None]
 Closing = Generator[Event, None, items.OutputItem]
@@ -66,6 +68,11 @@ class OpenNarrative(Protocol[_D]):
         """The type of delta that `append` takes now; None: any delta may need more."""
         ...
 
+    @property
+    def size(self) -> int:
+        """The bytes that it holds."""
+        ...
+
     def opened(self) -> Events: ...
     def add(self, delta: _D) -> Events: ...
     def append(self, delta: Any) -> list[Event]: ...  # noqa: ANN401 - of the fast type
@@ -78,22 +85,28 @@ class OpenMessage:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._parts: list[items.OutputText | items.OutputRefusal] = []
-        self._texts = StringIO()
+        self._texts = Pieces()
         self._logprobs: list[Logprob] = []
         self._citations: list[items.UrlCitation] = []
+        self._size = 0  # of all but the open text
         self._part: Literal["text", "refusal"] | None = None
 
     def opened(self) -> Events:
         yield self._place.added(items.Message(self._place.item_id, "in_progress", []))
 
     @property
+    def size(self) -> int:
+        return self._size + self._texts.settle()
+
+    @property
     def fast_type(self) -> type[Text] | None:
         return Text if self._part == "text" else None
 
     def append(self, delta: Text) -> list[Event]:
-        self._texts.write(delta.text)
+        self._texts.append(delta.text)
         if delta.logprobs:
             self._logprobs.extend(delta.logprobs)
+            self._size += size_of_logprobs(delta.logprobs)
         place = self._place
         return [
             events.OutputTextDelta(
@@ -140,12 +153,13 @@ class OpenMessage:
             annotation,
         )
         self._citations.append(annotation)
+        self._size += size_of_source(citation)
 
     def _references(self, sources: Sequence[Source]) -> Events:
         """Annotate the marks of the open text that refer to sources: [1] is the first one."""
         if self._part != "text" or self._citations:
             return
-        for mark in _MARK.finditer(self._texts.getvalue()):
+        for mark in _MARK.finditer(self._texts.text()):
             number = int(mark[1] or 0)
             if 0 < number <= len(sources):
                 source = sources[number - 1]
@@ -154,7 +168,7 @@ class OpenMessage:
     def _refusal(self, text: str) -> Events:
         if self._part != "refusal":
             yield from self._open_part("refusal", items.OutputRefusal(""))
-        self._texts.write(text)
+        self._texts.append(text)
         place = self._place
         yield events.RefusalDelta(
             place.number(), place.item_id, place.output_index, len(self._parts), text
@@ -180,7 +194,7 @@ class OpenMessage:
         if self._part is None:
             return
         place, index = self._place, len(self._parts)
-        text = self._texts.getvalue()
+        text = self._texts.text()
         part: items.OutputText | items.OutputRefusal
         if self._part == "text":
             part = items.OutputText(text, self._citations, self._logprobs)
@@ -192,7 +206,8 @@ class OpenMessage:
             yield events.RefusalDone(place.number(), place.item_id, place.output_index, index, text)
         yield events.ContentPartDone(place.number(), place.item_id, place.output_index, index, part)
         self._parts.append(part)
-        self._texts, self._logprobs, self._citations, self._part = StringIO(), [], [], None
+        self._size += RECORD_BYTES + self._texts.settle()
+        self._texts, self._logprobs, self._citations, self._part = Pieces(), [], [], None
 
 
 class OpenReasoning:
@@ -207,8 +222,9 @@ class OpenReasoning:
         self._summary = family in ("summary", "both")
         self._content = family in ("text", "both")
         self._sealed = sealed
-        self._texts = StringIO()
+        self._texts = Pieces()
         self._details: list[Raw] = []
+        self._details_size = 0
         self._extras: dict[str, Raw] = {}
         self._field = ""
 
@@ -216,12 +232,16 @@ class OpenReasoning:
         yield self._place.added(items.Reasoning(self._place.item_id, []))
 
     @property
+    def size(self) -> int:
+        return self._details_size + self._texts.settle()
+
+    @property
     def fast_type(self) -> type[Reasoning] | None:
-        return Reasoning if self._texts.tell() else None
+        return Reasoning if self._texts else None
 
     def append(self, delta: Reasoning) -> list[Event]:
         self._field = delta.field
-        self._texts.write(delta.text)
+        self._texts.append(delta.text)
         place = self._place
         written: list[Event] = []
         if self._summary:
@@ -248,13 +268,14 @@ class OpenReasoning:
                 assert_never(never)
 
     def _text(self, delta: Reasoning) -> Events:
-        if not self._texts.tell():
+        if not self._texts:
             yield from self._open_parts()
         yield from self.append(delta)
 
     def _keep(self, details: Raw) -> Events:
         """Opaque details go back to the upstream, sealed."""
         self._details.append(details.copy())  # or it would hold the whole chunk
+        self._details_size += RECORD_BYTES + len(memoryview(details))
         yield from ()
 
     def extras(self, extras: dict[str, Raw]) -> None:
@@ -263,7 +284,7 @@ class OpenReasoning:
 
     def closed(self, status: FinalStatus) -> Closing:
         del status  # reasoning items carry none in OpenAI's live answers
-        text = self._texts.getvalue()
+        text = self._texts.text()
         if text:
             yield from self._close_parts(text)
         blob = None

@@ -10,13 +10,30 @@ from typing import Generic, TypeVar
 from msgspec import Raw
 
 from translator.common.json_text import JsonExtent
+from translator.common.pieces import Pieces
 from translator.wire.deltas import ToolCall
 from translator.wire.events import Event
 
 from .open_calls import OpenCall
 from .open_items import Events, MessageDelta, OpenCompaction, OpenNarrative, ReasoningDelta
+from .sizes import RECORD_BYTES, size_of
 
 _D = TypeVar("_D")
+
+
+class Waiting(list[_D]):
+    """Deltas that wait for their item to open, or for more than white space."""
+
+    size = 0
+    """The bytes that they hold."""
+
+    def add(self, delta: _D) -> None:
+        self.append(delta)
+        self.size += size_of(delta)
+
+    def clear(self) -> None:
+        super().clear()
+        self.size = 0
 
 
 class Narrative(Generic[_D]):
@@ -26,7 +43,12 @@ class Narrative(Generic[_D]):
 
     def __init__(self) -> None:
         self.open: OpenNarrative[_D] | None = None
-        self.waiting: list[_D] = []
+        self.waiting = Waiting[_D]()
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds."""
+        return self.waiting.size + (0 if self.open is None else self.open.size)
 
     def send(self) -> Events:
         assert self.open is not None
@@ -57,7 +79,8 @@ class CallSegment:
         self.closed = False
         self.waiting: list[str] = []
         self._beginning: list[str] | None = []  # slices of arguments that may be nothing yet
-        self._extent = JsonExtent()  # `whole` is needed late, if ever
+        self._arguments = Pieces()  # all of them: `whole` is needed late, if ever
+        self._extent = JsonExtent(self._arguments)
 
     def add(self, call: ToolCall) -> None:
         self.id = self.id or call.id
@@ -66,7 +89,7 @@ class CallSegment:
         if call.arguments and not self.closed:
             if self._beginning is not None:
                 self._begin(self._beginning, call.arguments)
-            self._extent.add(call.arguments)
+            self._arguments.append(call.arguments)
             self.waiting.append(call.arguments)
 
     def _begin(self, slices: list[str], arguments: str) -> None:
@@ -80,8 +103,16 @@ class CallSegment:
             return None
         if delta.key != self._key or not delta.arguments:
             return None
-        self._extent.add(delta.arguments)
+        self._arguments.append(delta.arguments)
         return self.open.arguments(delta.arguments)
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds beside its arguments, which the reader counts."""
+        self._arguments.settle()
+        if self.open is not None:
+            self.open.settle()
+        return len(self.waiting) * RECORD_BYTES
 
     @property
     def begun(self) -> bool:
@@ -116,6 +147,7 @@ class CompactionSegment:
     def __init__(self, blob: str) -> None:
         self.open: OpenCompaction | None = None
         self.blob = blob
+        self.size = len(blob)
 
     def send(self) -> Events:
         yield from ()

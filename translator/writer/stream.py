@@ -64,7 +64,9 @@ from .segments import (
     Narrative,
     ReasoningSegment,
     Segment,
+    Waiting,
 )
+from .sizes import RECORD_BYTES
 
 _FATAL_TYPES = {
     "context_length_exceeded": "invalid_request_error",
@@ -93,8 +95,8 @@ class _Blank:
     """Deltas at which a message or reasoning may begin, if more than white space follows."""
 
     def __init__(self) -> None:
-        self.text: list[Text | Citation] = []
-        self.reasoning: list[Reasoning | ReasoningDetails] = []
+        self.text = Waiting[Text | Citation]()
+        self.reasoning = Waiting[Reasoning | ReasoningDetails]()
 
     def clear(self) -> None:
         self.text.clear()
@@ -121,16 +123,18 @@ class ResponseStream:
         one_call: bool = False,
         allowed: frozenset[str] | None = None,
         known_call_ids: Iterable[str] = (),
+        max_items: int,
     ) -> None:
         """`allowed` are the function names that may be called; None: all.
 
         `known_call_ids` are those of the request's history, which a new call must not repeat.
+        What comes after `max_items` output items is ignored.
         """
         self.phase = Phase.NEW
-        self.item_count = 0
-        """How many output items have been announced."""
-        self.waiting_count = 0
-        """How many deltas have had to wait for their item; each held an object of its own."""
+        self.is_full = False
+        """Whether there are more output items than there may be. The last one stays open."""
+        self._max_items = max_items
+        self._done_size = 0  # of closed items and of extra content, in bytes
         self._base = response
         self._final: responses.Response | None = None
         self._new_id = new_id
@@ -142,6 +146,7 @@ class ResponseStream:
         self._allowed = allowed
         self._call_ids = set(known_call_ids)
         self._number = itertools.count().__next__
+        self._next_index = 0
         self._output: list[OutputItem] = []
         self._queue: deque[Segment] = deque()
         self._last: Segment | None = None  # which text continues, unless another segment began
@@ -163,7 +168,15 @@ class ResponseStream:
     @property
     def produced(self) -> bool:
         """Whether anything of an answer has been announced to the client."""
-        return self.item_count > 0
+        return self._next_index > 0
+
+    @property
+    def size(self) -> int:
+        """The bytes that are held of the answer, beside the arguments of its calls."""
+        calls = sum(call.size for call in self._calls.values())
+        narratives = sum(one.size for one in self._queue if not isinstance(one, CallSegment))
+        blank = self._blank.text.size + self._blank.reasoning.size
+        return self._done_size + calls + narratives + blank + self._at_end.size
 
     # --- what comes in ------------------------------------------------------------------------
 
@@ -187,7 +200,7 @@ class ResponseStream:
         """The events of the next delta of the answer."""
         if type(delta) is self._fast_type and (events := self._fast_append(delta)) is not None:
             return events
-        if self.phase is not Phase.OPEN:
+        if self.phase is not Phase.OPEN or self.is_full:
             return []
         events = list(self._feed(delta))
         self._choose_fast_path()
@@ -242,6 +255,7 @@ class ResponseStream:
 
     def _keep_extra(self, delta: CallExtra) -> None:
         extra = delta.extra.copy()  # or it would hold the whole chunk
+        self._done_size += RECORD_BYTES + len(memoryview(extra))
         if delta.key is None:
             self._at_end.extras[""] = extra
         else:
@@ -256,30 +270,26 @@ class ResponseStream:
 
     def _new_message(self, delta: Text | Refusal) -> Events:
         if isinstance(delta, Text) and delta.text.isspace():
-            self._wait(self._blank.text, delta)
+            self._blank.text.add(delta)
             return
         yield from self._queue_named_calls()
         message = MessageSegment()
-        message.waiting += [*self._blank.text, delta]
+        message.waiting.extend([*self._blank.text, delta])
         self._blank.clear()
         self._join(message)
         yield from self._advance()
 
     def _continue(self, narrative: Narrative[_D], delta: _D) -> Iterable[Event]:
         if narrative.open is None:
-            self._wait(narrative.waiting, delta)
+            narrative.waiting.add(delta)
             return ()
         narrative.waiting.append(delta)
         return self._advance()
 
-    def _wait(self, waiting: list[_D], delta: _D) -> None:
-        self.waiting_count += 1
-        waiting.append(delta)
-
     def _citation(self, delta: Citation) -> Iterable[Event]:
         if isinstance(self._last, MessageSegment):
             return self._continue(self._last, delta)
-        self._wait(self._blank.text, delta)
+        self._blank.text.add(delta)
         return ()
 
     def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Iterable[Event]:
@@ -287,7 +297,7 @@ class ResponseStream:
             self._blank.text.clear()
             return self._continue(self._last, delta)
         if isinstance(delta, Reasoning) and delta.text.isspace():
-            self._wait(self._blank.reasoning, delta)
+            self._blank.reasoning.add(delta)
             return ()
         self._blank.text.clear()
         if self._family == "none" and not self._seal:
@@ -297,7 +307,7 @@ class ResponseStream:
     def _new_reasoning(self, delta: Reasoning | ReasoningDetails) -> Events:
         yield from self._queue_named_calls()
         reasoning = ReasoningSegment()
-        reasoning.waiting += [*self._blank.reasoning, delta]
+        reasoning.waiting.extend([*self._blank.reasoning, delta])
         self._blank.reasoning.clear()
         self._join(reasoning)
         yield from self._advance()
@@ -310,8 +320,6 @@ class ResponseStream:
             call = self._calls[delta.key] = CallSegment(delta.key)
             yield from self._queue_named_calls()
             self._blank.clear()
-        if call.open is None:
-            self.waiting_count += 1
         call.add(delta)
         if not call.queued and call.name:
             if call.begun:
@@ -386,10 +394,13 @@ class ResponseStream:
         item = yield from segment.open.closed(status)
         self._output.append(item)
         self._queue.popleft()
+        if not isinstance(segment, CallSegment):
+            self._done_size += segment.size
 
     def _place(self, prefix: str) -> Place:
-        index = self.item_count
-        self.item_count += 1
+        index = self._next_index
+        self._next_index += 1
+        self.is_full = self._next_index > self._max_items
         return Place(self._new_id(prefix), index, self._number)
 
     def _called(self, call: CallSegment) -> Declared:

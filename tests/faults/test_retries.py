@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.service.chat_bodies import HELLO
-from tests.service.responses_api import events
+from tests.service.responses_api import ASK, PATH, events
 from tests.service.wire import (
     BOUND_S,
     Call,
@@ -37,8 +37,6 @@ from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_a
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 CHAT: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
 
 

@@ -17,12 +17,11 @@ from translator.service.server import http1
 from translator.service.server import websocket_protocol as sockets
 
 from .chat_bodies import HELLO, chunk
-from .responses_api import events
+from .responses_api import ASK, events
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions"}
 TEXT = [chunk({"content": f"word {number} "}) for number in range(50)]
 ANSWER = [

@@ -30,11 +30,13 @@ SECRET = "sk-soak-of-the-operator"
 
 CLOCKS = {
     "client_timeout_s": 8.0,
+    "upload_timeout_s": 20.0,
     "progress_timeout_s": 12.0,
     "exchange_timeout_s": 60.0,
     "max_answer_bytes": 1024 * 1024,
 }
-"""Settings of the soak test: short, so that hostile peers end, and above all that others need."""
+"""Settings of the soak test: short, so that hostile peers end, and above all that others need. Those
+that the service does not have are left out."""
 
 PATIENCE_S = 75.0
 """After so long a peer must be rid of, whichever clock applies to it."""

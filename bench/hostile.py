@@ -34,9 +34,10 @@ CLOCKS = {
     "progress_timeout_s": 12.0,
     "exchange_timeout_s": 60.0,
     "max_answer_bytes": 1024 * 1024,
+    "max_output_items": 4000,
 }
-"""Settings of the soak test: short, so that hostile peers end, and above all that others need. Those
-that the service does not have are left out."""
+"""Settings of the soak test: low, so that hostile peers end, and above all that others need. What
+the service does not know is left out."""
 
 PATIENCE_S = 75.0
 """After so long a peer must be rid of, whichever clock applies to it."""
@@ -67,7 +68,7 @@ class Result(Struct, frozen=True):
 # --- upstreams ------------------------------------------------------------------------------------
 
 _CALL = {"type": "function", "function": {"name": "ls", "arguments": "{}"}}
-_TEXT = "all work and no play makes a dull answer "
+_TEXT = "all work and no play makes a dull answer " * 20
 
 _STREAMS: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
     "text": (None, {"content": _TEXT}),

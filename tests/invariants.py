@@ -79,6 +79,7 @@ MAY_CHANGE = {
 ERROR_TYPES = {
     "context_length_exceeded": "invalid_request_error",
     "insufficient_quota": "insufficient_quota",
+    "invalid_prompt": "invalid_request_error",
     "rate_limit_exceeded": "rate_limit_error",
     "server_error": "server_error",
 }

@@ -22,17 +22,17 @@ def test_an_object_is_whole_at_its_last_character_and_not_before(
     value: dict[str, object], data: st.DataObject
 ) -> None:
     text = json.dumps(value)
-    pieces: list[str] = []
-    extent = JsonExtent(pieces)
+    extent = JsonExtent()
     for piece in data.draw(draws.slices(text[:-1])):
-        pieces.append(piece)
+        extent.add(piece)
         assert not extent.whole
-    pieces.append(text[-1] + " ")
+    extent.add(text[-1] + " ")
     assert extent.whole
 
 
 def test_what_is_no_object_is_never_whole() -> None:
-    extent = JsonExtent(['null "{}" 12'])
+    extent = JsonExtent()
+    extent.add('null "{}" 12')
     assert not extent.whole
 
 

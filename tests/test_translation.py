@@ -225,9 +225,9 @@ def test_a_page_of_html_explains_the_failure() -> None:
     assert response.error.message.endswith("502 Bad Gateway")
 
 
-def test_a_body_over_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translator.reader.body_sniffer, "MAX_BODY_BYTES", 10)  # type: ignore[attr-defined]
-    given, response = replay([b"{" + b" " * 8, b" " * 8, b"}"])
+def test_a_body_over_the_bound() -> None:
+    options = translator.Options(max_answer_bytes=10)
+    given, response = replay([b"{" + b" " * 8, b" " * 8, b"}"], options=options)
     check_events(given)
     assert response.error is not None
     assert "over 10 bytes" in response.error.message

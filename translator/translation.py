@@ -25,8 +25,8 @@ from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
 from .wire import responses
-from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
-from .wire.errors import InvalidRequest, TranslatorError, UpstreamError
+from .wire.deltas import CONTENT_SIZES, RECORD_BYTES, Delta, Failure, Finish, Verdict
+from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
 from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
 from .writer.stream import Phase, ResponseStream
@@ -34,8 +34,8 @@ from .writer.stream import Phase, ResponseStream
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""
 
-_KEEP_ALIVES = frozenset({Usage, ServiceTier})
-"""Deltas without content; some upstreams send them all the time."""
+_ACCOUNTED_BYTES = 64 * 1024
+"""By how much an answer grows from one account of its size to the next."""
 
 
 class Options(Struct, frozen=True):
@@ -43,13 +43,17 @@ class Options(Struct, frozen=True):
 
     `reasoning_events`: which family of events shows reasoning. `hosted_tools`: whether a tool that
     cannot run here is dropped with a notice, or refused. `strict`: a notice is an error. `forward`:
-    fields beyond the Responses API that go upstream.
+    fields beyond the Responses API that go upstream. `max_answer_bytes`: how much of an answer is
+    held at most, its text in UTF-8 and some bytes for each small object. `max_output_items`: how
+    many output items it may have, and calls. An answer beyond either fails with AnswerTooLarge.
     """
 
     reasoning_events: ReasoningEvents = "summary"
     hosted_tools: HostedTools = "drop"
     strict: bool = False
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
+    max_answer_bytes: int = 16 * 1024 * 1024
+    max_output_items: int = 20_000
 
 
 _DEFAULT_TARGET = Target()
@@ -80,15 +84,18 @@ class Translation:
         options: Options = _DEFAULT_OPTIONS,
         earlier: Sequence[Raw] | None = None,
         judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
+        account: Callable[[int], None] = lambda size: None,
     ) -> None:
         """Translate a request: a body, its decoded JSON, or what `parse_request` made of it.
 
         `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
         `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
         response that the request names; without them such a request is refused. `judge` maps
-        an error in the upstream's body to the client's. Raises InvalidRequest (with the
-        field's path) for a request that the API does not allow or that cannot be done over Chat
-        Completions, and KeyError for a dialect of an unknown name.
+        an error in the upstream's body to the client's. `account(size)` is called each time that
+        the answer has grown by some 64 KiB, with the bytes that are held of it; an UpstreamError
+        that it raises ends the answer. Raises InvalidRequest (with the field's path) for a request
+        that the API does not allow or that cannot be done over Chat Completions, and KeyError for a
+        dialect of an unknown name.
         """
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
         parsed = _parsed(request)
@@ -130,11 +137,18 @@ class Translation:
         self._reader = ChatReader(
             self.dialect.for_model(target.model or self.request.model or ""),
             chat_request.tools.declares,
+            max_calls=options.max_output_items,
         )
         self._summary = SummaryReader() if chat_request.compacts else None
-        self._decoder = sse.Decoder()
-        self._sniffer: BodySniffer | None = BodySniffer()  # None: the body is a stream
+        limit = options.max_answer_bytes
+        self._decoder = sse.Decoder(min(sse.MAX_EVENT_BYTES, limit))
+        self._sniffer: BodySniffer | None = BodySniffer(limit)  # None: the body is a stream
         self._judge = judge
+        self._max_bytes = limit
+        self._max_items = options.max_output_items
+        self._account = account
+        self._account_at = min(_ACCOUNTED_BYTES, limit)
+        self._content_size = 0
         self.error: UpstreamError | None = None
         self.progress = 0
         self.finished = False
@@ -182,9 +196,10 @@ class Translation:
         if self._sniffer is not None:
             return self._receive_first(data)
         try:
-            return self._read(self._decoder.feed(data))
+            payloads = self._decoder.feed(data)
         except UpstreamError as error:
             return self._end(Failure(error))
+        return self._read(payloads)
 
     def close(self, error: TranslatorError | str | None = None) -> list[Event]:
         """The last events, when the upstream's body has ended.
@@ -198,6 +213,7 @@ class Translation:
             return events + self._end(Failure(_upstream_error(error)))
         body = self._sniffer.value if self._sniffer is not None else None
         if body is not None:
+            self._sniffer = None  # which held it
             events += self._read([body])
             stray = plain_message(body)
         else:
@@ -221,9 +237,10 @@ class Translation:
     def _receive_first(self, data: bytes) -> list[Event]:
         events = self.start()
         try:
-            return events + self._read(self._decoder.feed(self._sniff(data)))
+            payloads = self._decoder.feed(self._sniff(data))
         except UpstreamError as error:
             return events + self._end(Failure(error))
+        return events + self._read(payloads)
 
     def _sniff(self, data: bytes) -> bytes:
         """The data that the decoder gets, of a body that has not shown to be a stream."""
@@ -243,7 +260,39 @@ class Translation:
             self._write(reader.read(payload), events)
             if reader.over:
                 return events + self._over("")
+            if (
+                self._content_size + reader.held > self._account_at
+                or self._stream.item_count > self._max_items
+            ):
+                error = self._account_for_growth()
+                if error is not None:
+                    return events + self._end(Failure(error))
+        if not payloads and self._size > self._account_at:
+            error = self._account_for_growth()
+            if error is not None:
+                return self._end(Failure(error))
         return events
+
+    @property
+    def _size(self) -> int:
+        """The bytes that have come and are held, without what it takes to hold them."""
+        sniffed = 0 if self._sniffer is None else self._sniffer.size
+        return self._content_size + self._reader.held + self._decoder.held + sniffed
+
+    def _account_for_growth(self) -> UpstreamError | None:
+        """Report how much is held of the answer; returns why no more of it can be held."""
+        size = self._size
+        held = size + self._stream.waiting_count * RECORD_BYTES
+        if held > self._max_bytes:
+            return AnswerTooLarge.than(self._max_bytes)
+        if self._stream.item_count > self._max_items:
+            return AnswerTooLarge(f"The upstream's answer has over {self._max_items} output items.")
+        try:
+            self._account(held)
+        except UpstreamError as error:
+            return error
+        self._account_at = size + min(_ACCOUNTED_BYTES, self._max_bytes - held)
+        return None
 
     def _over(self, stray: str) -> list[Event]:
         events: list[Event] = []
@@ -252,11 +301,15 @@ class Translation:
 
     def _write(self, deltas: list[Delta], events: list[Event]) -> None:
         if self._summary is not None:
-            self.progress += sum(type(delta) not in _KEEP_ALIVES for delta in deltas)
-            deltas = self._summary.read(deltas)  # which leaves only keep-alives
+            sizes = [CONTENT_SIZES[type(one)](one) for one in deltas if type(one) in CONTENT_SIZES]
+            self.progress += len(sizes)
+            self._content_size += sum(sizes)
+            deltas = self._summary.read(deltas)  # which leaves those without content
         for delta in deltas:
-            if type(delta) not in _KEEP_ALIVES:
+            size_of = CONTENT_SIZES.get(type(delta))
+            if size_of is not None:
                 self.progress += 1
+                self._content_size += size_of(delta)
             events += self._stream.feed(delta)
 
     def _end(self, verdict: Verdict) -> list[Event]:

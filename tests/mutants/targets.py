@@ -96,17 +96,17 @@ EQUIVALENT = [
     ),
     Equivalent(
         "_is_repeat",
-        "len(arguments) == call.size > 0",
+        "len(arguments) == call.arguments.tell() > 0",
         "A single character is no whole object.",
     ),
     Equivalent(
         "_is_repeat",
-        "(len(arguments) == call.size >= 1)",
+        "(len(arguments) == call.arguments.tell() >= 1)",
         "A single character is no whole object.",
     ),
     Equivalent(
         "CallSegment.append",
-        "if ((not self._arguments) or self.waiting):",
+        "if ((self._beginning is not None) or self.waiting):",
         "The only segment in the queue is open; the condition is for type checkers.",
     ),
     Equivalent(

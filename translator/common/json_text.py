@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from io import StringIO
 
 import msgspec
 
@@ -26,26 +27,29 @@ _REPLACEMENT = "\ufffd"
 
 
 class JsonExtent:
-    """The end of a JSON object or array that arrives in slices: a list that grows.
+    """The end of a JSON object or array that arrives in slices.
 
     It counts brackets outside of strings, and does not validate the JSON. Slices are scanned when
     `whole` is asked for, each once.
     """
 
-    def __init__(self, slices: list[str]) -> None:
-        self._slices = slices
-        self._scanned = 0
+    def __init__(self) -> None:
+        self._pending = StringIO()
         self._depth = 0
         self._begun = False
         self._in_string = False
         self._escaped = False
 
+    def add(self, text: str) -> None:
+        """Take the next slice."""
+        self._pending.write(text)
+
     @property
     def whole(self) -> bool:
         """Whether the value is complete: at least one bracket was opened, and all are closed."""
-        while self._scanned < len(self._slices):
-            self._scan(self._slices[self._scanned])
-            self._scanned += 1
+        if self._pending.tell():
+            self._scan(self._pending.getvalue())
+            self._pending = StringIO()
         return self._begun and self._depth == 0
 
     def _scan(self, text: str) -> None:
@@ -86,7 +90,7 @@ class StringArgument:
         self._longest_opening = len(key) + 64  # with some white space between the tokens
         self._phase: Callable[[str], str] = self._at_start
         self._held: str = ""
-        self._buffered: list[str] = []
+        self._buffered = StringIO()
 
     def feed(self, text: str) -> str:
         """The plain text that this slice completes; often empty."""
@@ -96,7 +100,7 @@ class StringArgument:
         """The rest of the plain text, at the end of the arguments."""
         text, self._held = self._held, ""
         if self._phase == self._in_other_json:
-            return self._best_guess("".join(self._buffered))
+            return self._best_guess(self._buffered.getvalue())
         if self._phase == self._at_start:
             return self._best_guess(text)
         return _REPLACEMENT if text.startswith("\\u") and len(text) >= 6 else text
@@ -113,7 +117,7 @@ class StringArgument:
             return text
         if len(text) > self._longest_opening or start.startswith('"'):
             self._phase = self._in_other_json
-            self._buffered.append(text)
+            self._buffered.write(text)
             return ""
         self._held = text
         return ""
@@ -151,7 +155,7 @@ class StringArgument:
         return text
 
     def _in_other_json(self, text: str) -> str:
-        self._buffered.append(text)
+        self._buffered.write(text)
         return ""
 
     def _best_guess(self, text: str) -> str:

@@ -198,13 +198,17 @@ def classify(error: UpstreamError) -> Rejected | Inconclusive:
     return Inconclusive(f"the upstream failed ({error.status_hint}): {quoted(text)}", text)
 
 
+MAX_CALLS = 1000
+"""Most calls in one answer; the probe asks for two."""
+
+
 class ReplyReader:
     """A parser of one answer, a stream or one JSON object, from the chunks of its body."""
 
     def __init__(self) -> None:
         self._decoder = sse.Decoder()
-        self._reader = ChatReader(BASE, lambda _name: True)
-        self._sniffer = BodySniffer()
+        self._reader = ChatReader(BASE, lambda _name: True, max_calls=MAX_CALLS)
+        self._sniffer = BodySniffer(sse.MAX_EVENT_BYTES)
         self._chunks: list[str] = []
         self._reasoning: dict[str, list[str]] = {}
         self._names: dict[int, str] = {}

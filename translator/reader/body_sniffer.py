@@ -6,10 +6,7 @@ is not reliable. The first byte that is not white space tells: `{`, `[` and `<` 
 
 from __future__ import annotations
 
-from translator.wire.errors import UpstreamError
-
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""Largest body that is one value, in bytes: it is held whole before it is decoded."""
+from translator.wire.errors import AnswerTooLarge
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the byte order mark
 _KEPT_BLANK_BYTES = 8  # enough for a byte order mark that is cut
@@ -28,11 +25,14 @@ class BodySniffer:
     all further data belongs to the decoder.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        """`max_bytes` is the largest body that is one value: it is held whole."""
         self.streams = False
+        self._max_bytes = max_bytes
         self._blank: bytes = b""  # the end of a beginning that does not tell
         self._value: list[bytes] | None = None
-        self._size = 0
+        self.size = 0
+        """The bytes of it that are held."""
 
     @property
     def value(self) -> bytes | None:
@@ -45,7 +45,7 @@ class BodySniffer:
         return self._value is not None
 
     def feed(self, data: bytes) -> bytes:
-        """The data for the decoder. Raises UpstreamError when the value is over MAX_BODY_BYTES."""
+        """The data for the decoder. Raises AnswerTooLarge when the value is over the limit."""
         if self._value is None:
             data = self._blank + data
             value = data.lstrip(_BLANK)
@@ -57,8 +57,8 @@ class BodySniffer:
                 return data
             self._value = []
             data = value
-        self._size += len(data)
-        if self._size > MAX_BODY_BYTES:
-            raise UpstreamError(f"The upstream's answer is over {MAX_BODY_BYTES} bytes.")
+        self.size += len(data)
+        if self.size > self._max_bytes:
+            raise AnswerTooLarge.than(self._max_bytes)
         self._value.append(data)
         return b""

@@ -13,12 +13,16 @@ parts, again and again. The rules, in order:
 from __future__ import annotations
 
 import json
+from io import StringIO
 from typing import Any
 
 from translator.common.json_text import JsonExtent
 from translator.wire import chat
-from translator.wire.deltas import CallExtra, ToolCall
+from translator.wire.deltas import CallExtra, ToolCall, utf8_size
 from translator.wire.json_values import present, replace_lone_surrogates
+
+MAX_NAME_CHARACTERS = 4096
+"""How long a name may grow; each part copies all of it."""
 
 
 class _Call:
@@ -28,9 +32,15 @@ class _Call:
         self.key = key
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []
-        self.size = 0  # of the arguments, in characters
-        self._extent = JsonExtent(self.arguments)
+        self.arguments = StringIO()
+        self.begun = False  # there are arguments
+        self._extent = JsonExtent()
+
+    def add(self, arguments: str) -> None:
+        """Take more of the arguments."""
+        self.begun = True
+        self.arguments.write(arguments)
+        self._extent.add(arguments)
 
     @property
     def whole(self) -> bool:
@@ -45,11 +55,13 @@ class CallAssembler:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}  # the first of each id
+        self.label_size = 0
+        """The bytes of all ids and names."""
 
     @property
-    def any(self) -> bool:
-        """There are calls."""
-        return bool(self._calls)
+    def count(self) -> int:
+        """How many calls have begun."""
+        return len(self._calls)
 
     @property
     def all_whole(self) -> bool:
@@ -59,7 +71,7 @@ class CallAssembler:
     @property
     def nameless(self) -> bool:
         """A call has arguments, and no function name has come for them."""
-        return any(call.arguments and not call.name for call in self._calls)
+        return any(call.begun and not call.name for call in self._calls)
 
     def read(self, deltas: list[chat.ToolCallDelta]) -> list[ToolCall | CallExtra]:
         """The calls in one chunk as deltas of ours; `key` numbers the calls from 0."""
@@ -76,6 +88,7 @@ class CallAssembler:
             if identity and not call.id:
                 call.id = identity
                 self._by_id.setdefault(identity, call)
+                self.label_size += utf8_size(identity)
             self._name(call, name, identity)
             read.append(_append(call, _arguments_text(function.arguments)))
             if present(delta.extra_content):
@@ -110,23 +123,22 @@ class CallAssembler:
             self._by_index[index] = call
         return call
 
-    @staticmethod
-    def _name(call: _Call, name: str, identity: str) -> None:
+    def _name(self, call: _Call, name: str, identity: str) -> None:
         """A name comes once, or whole on every chunk, or (without an id) in parts."""
         if not name or name == call.name:
             return
         if not call.name:
             call.name = name
-        elif not identity and not call.arguments:
+        elif not identity and not call.begun and len(call.name) < MAX_NAME_CHARACTERS:
             call.name += name
+        self.label_size += utf8_size(name)
 
 
 def _append(call: _Call, arguments: str) -> ToolCall:
     if _is_repeat(call, arguments):
         arguments = ""
     if arguments:
-        call.arguments.append(arguments)
-        call.size += len(arguments)
+        call.add(arguments)
     return ToolCall(call.key, call.id or None, call.name or None, arguments)
 
 
@@ -141,8 +153,8 @@ def _arguments_text(arguments: str | dict[str, Any] | None) -> str:
 def _is_repeat(call: _Call, arguments: str) -> bool:
     """Some servers send a whole call again with the finish reason."""
     return (
-        len(arguments) == call.size > 1
+        len(arguments) == call.arguments.tell() > 1
         and arguments[0] == "{"
         and call.whole
-        and arguments == "".join(call.arguments)
+        and arguments == call.arguments.getvalue()
     )

@@ -36,7 +36,7 @@ from translator.wire.deltas import (
     ToolCall,
     Verdict,
 )
-from translator.wire.errors import UpstreamError
+from translator.wire.errors import AnswerTooLarge, UpstreamError
 from translator.wire.json_values import (
     NOT_JSON,
     as_list,
@@ -78,8 +78,13 @@ class ChatReader:
     how the answer ended.
     """
 
-    def __init__(self, dialect: Dialect, declares: Callable[[str], bool]) -> None:
+    def __init__(
+        self, dialect: Dialect, declares: Callable[[str], bool], *, max_calls: int
+    ) -> None:
         """`declares(name)` tells whether a function was offered to the model."""
+        self.held = 0
+        """Bytes that are held beside the deltas: text that may be calls, ids and names of calls."""
+        self._max_calls = max_calls
         self._dialect = dialect
         self._channels = _channels(dialect, declares)
         self._arguments: dict[int, TextChannel] = {}  # of calls, by their keys
@@ -154,7 +159,7 @@ class ChatReader:
             self._split(deltas, self._tags.end(), None)
         channels = [*self._channels.values(), *self._arguments.values()]
         held = [(channel, channel.native) for channel in channels if channel.native is not None]
-        calls = [] if self._calls.any else [call for _, native in held for call in native.calls()]
+        calls = [] if self._calls.count else [call for _, native in held for call in native.calls()]
         for channel, native in held:
             if text := native.rest():
                 deltas.append(channel.delta(text))
@@ -268,8 +273,7 @@ class ChatReader:
         if calls:
             if self._tags is not None:
                 self._split(deltas, self._tags.call(), None)
-            self._produced = True
-            deltas.extend(map(self._with_whole_characters, self._calls.read(calls)))
+            self._read_calls(calls, deltas)
         if present(delta.extra_content):
             deltas.append(CallExtra(None, delta.extra_content))
 
@@ -319,6 +323,16 @@ class ChatReader:
                 if text:
                     self._read_text(text, None, deltas)
 
+    def _read_calls(self, calls: list[chat.ToolCallDelta], deltas: list[Delta]) -> None:
+        limit, before = self._max_calls, self._calls.label_size
+        read = self._calls.read(calls) if len(calls) <= limit else []
+        self.held += self._calls.label_size - before
+        if not read or self._calls.count > limit:
+            self._fail(AnswerTooLarge(f"The upstream's answer has over {limit} calls."))
+            return
+        self._produced = True
+        deltas.extend(map(self._with_whole_characters, read))
+
     def _read_details(self, delta: chat.Delta, details: Raw, deltas: list[Delta]) -> None:
         """`reasoning_details`: opaque, but for its text where no other field gives it."""
         try:
@@ -338,7 +352,10 @@ class ChatReader:
         self, deltas: list[Delta], field: str, text: str, logprobs: list[Logprob] | None = None
     ) -> None:
         channel = self._channels[field]
+        size = len(text)
         text = channel.feed(text)
+        if channel.native is not None:
+            self.held += size - len(text)
         if text:
             if not self._produced:
                 self._produced = not text.isspace()

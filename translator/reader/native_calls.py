@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from io import StringIO
 from typing import Any
 
 import msgspec
@@ -95,38 +96,39 @@ class NativeCalls:
 
     def __init__(self, declares: Callable[[str], bool]) -> None:
         self._declares = declares
-        self._held: list[str] = []
+        self._held = StringIO()
         self._marked = False
 
     def feed(self, text: str) -> str:
         """The text up to a marker, or to what could become one."""
         if self._marked:
-            self._held.append(text)
+            self._held.write(text)
             return ""
-        text = "".join(self._held) + text
-        self._held.clear()
+        text = self._take() + text
         marker = _MARKER.search(text)
         self._marked = marker is not None
         waits = marker or _MARKER_BEGUN.search(text, max(0, len(text) - _LONGEST_MARKER))
         if waits is None:
             return text
-        self._held.append(text[waits.start() :])
+        self._held.write(text[waits.start() :])
         return text[: waits.start()]
 
     def calls(self) -> list[NativeCall]:
         """The calls that the held text consists of."""
         if not self._marked:
             return []
-        found = list(_read("".join(self._held).strip()))
+        found = list(_read(self._held.getvalue().strip()))
         if not found or not all(self._declares(call.name) for call in found):
             return []
-        self._held.clear()
+        self._take()
         return found
 
     def rest(self) -> str:
         """The held text, when it was no call."""
-        text = "".join(self._held)
-        self._held.clear()
+        return self._take()
+
+    def _take(self) -> str:
+        text, self._held = self._held.getvalue(), StringIO()
         return text
 
 

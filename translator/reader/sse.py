@@ -11,7 +11,7 @@ explains why a stream broke off.
 
 from __future__ import annotations
 
-from translator.wire.errors import UpstreamError
+from translator.wire.errors import AnswerTooLarge
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Largest single event read from an upstream, in bytes: it is held whole before it is decoded."""
@@ -28,14 +28,15 @@ class Decoder:
     """Decodes the body of one answer.
 
     `feed(data)` returns the payloads that are whole now; `end()` the one that the end of the body
-    makes whole. Both raise UpstreamError when an event is over `max_event_bytes`.
+    makes whole. Both raise AnswerTooLarge when an event is over `max_event_bytes`.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
         self._line: list[bytes] = []  # parts of a line not terminated yet
         self._payload: list[bytes] = []  # data lines of an event whose blank line has not come
-        self._held = 0  # bytes in both
+        self.held = 0
+        """The bytes of an event that is not whole yet."""
         self._after_cr = False
         self._at_start = True
         self._stray: list[bytes] = []
@@ -53,7 +54,7 @@ class Decoder:
             self._after_cr = False
         if not data:
             return []
-        if not self._held and data.startswith(b"data: ") and _CR not in data:
+        if not self.held and data.startswith(b"data: ") and _CR not in data:
             self._at_start = False
             if data.find(_LF) == len(data) - 2 and data[-1] == _LF and 8 < len(data) <= self._max:
                 return [data[6:-2]]  # one frame of one line, as nearly all reads are
@@ -66,7 +67,7 @@ class Decoder:
             self._line.append(lines[0])
             lines[0] = b"".join(self._line)
             self._line.clear()
-            self._held = sum(map(len, self._payload))
+            self.held = sum(map(len, self._payload))
         payloads: list[bytes] = []
         for line in lines:
             self._read_line(line, payloads)
@@ -98,7 +99,7 @@ class Decoder:
                     self._payload[0] if len(self._payload) == 1 else b"\n".join(self._payload)
                 )
                 self._payload.clear()
-                self._held = 0
+                self.held = 0
             return
         if self._at_start:
             self._at_start = False
@@ -128,6 +129,6 @@ class Decoder:
         return b""
 
     def _hold(self, size: int) -> None:
-        self._held += size
-        if self._held > self._max:
-            raise UpstreamError(f"The upstream sent an event of more than {self._max} bytes.")
+        self.held += size
+        if self.held > self._max:
+            raise AnswerTooLarge(f"The upstream sent an event of more than {self._max} bytes.")

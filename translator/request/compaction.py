@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from io import StringIO
 
 import msgspec
 from msgspec import Raw, Struct, UnsetType
@@ -200,11 +201,13 @@ class SummaryReader:
     """
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
+        self._texts = StringIO()
 
     def read(self, deltas: Sequence[Delta]) -> list[Delta]:
         """Collect the text; returns the deltas that stay, usage and service tier."""
-        self._texts += [delta.text for delta in deltas if isinstance(delta, Text)]
+        for delta in deltas:
+            if isinstance(delta, Text):
+                self._texts.write(delta.text)
         return [delta for delta in deltas if isinstance(delta, Usage | ServiceTier)]
 
     def end(self, verdict: Verdict) -> tuple[list[Delta], Verdict]:
@@ -214,7 +217,7 @@ class SummaryReader:
         """
         if isinstance(verdict, Failure) or verdict.reason != "stop":
             return [], verdict
-        summary = "".join(self._texts).strip()
+        summary = self._texts.getvalue().strip()
         if not summary:
             return [], Failure(UpstreamError("The upstream returned no summary."))
         blob = seal_summary(summary)

@@ -9,7 +9,8 @@ into Responses events. Neither half knows the other.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
@@ -160,3 +161,39 @@ Delta = (
     | ServiceTier
 )
 Verdict = Finish | Failure
+
+RECORD_BYTES = 128
+"""What a small object counts for beside its text: about its size in memory."""
+
+
+def utf8_size(text: str) -> int:
+    """The size of a text in bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _text_size(delta: Text) -> int:
+    if delta.logprobs is None:
+        return utf8_size(delta.text)
+    tokens = sum(1 + len(logprob.top_logprobs) for logprob in delta.logprobs)
+    return utf8_size(delta.text) + tokens * RECORD_BYTES
+
+
+def _sources_size(delta: Sources) -> int:
+    return sum(
+        RECORD_BYTES + utf8_size(source.url) + utf8_size(source.title) for source in delta.sources
+    )
+
+
+CONTENT_SIZES: Mapping[type, Callable[[Any], int]] = {
+    Text: _text_size,
+    Reasoning: lambda delta: utf8_size(delta.text),
+    ReasoningDetails: lambda delta: RECORD_BYTES + len(memoryview(delta.details)),
+    CallExtra: lambda delta: RECORD_BYTES + len(memoryview(delta.extra)),
+    Refusal: lambda delta: RECORD_BYTES + utf8_size(delta.text),
+    Citation: lambda delta: RECORD_BYTES + utf8_size(delta.url) + utf8_size(delta.title),
+    Sources: _sources_size,
+    ToolCall: lambda delta: utf8_size(delta.arguments),
+    Compaction: lambda delta: utf8_size(delta.blob),
+}
+"""How many bytes a delta adds to what an answer holds, by its type. Other deltas have no content;
+some upstreams send them all the time."""

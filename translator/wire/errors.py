@@ -6,6 +6,7 @@
     │   └── RequestTooLarge     its body is over a limit (413)
     └── UpstreamError           the upstream refused, failed, or could not be reached (502)
         ├── CredentialRefused   it refused the operator's key (502)
+        ├── AnswerTooLarge      its answer is over a limit (502)
         └── UpstreamTimeout     it did not answer in time (504)
 
 An error carries its HTTP status, the four keys of OpenAI's error object, and the headers that
@@ -16,6 +17,7 @@ an `error` event and `response.failed`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Self
 
 
 class TranslatorError(Exception):
@@ -108,6 +110,27 @@ class UpstreamTimeout(UpstreamError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, status=504, code="upstream_timeout")
+
+
+class AnswerTooLarge(UpstreamError):
+    """The upstream's answer is over a limit.
+
+    Its code is one that clients do not retry, Codex included: another answer of that length would
+    be paid for again.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            code="invalid_prompt",
+            type="invalid_request_error",
+            headers={"x-should-retry": "false"},
+        )
+
+    @classmethod
+    def than(cls, limit: int) -> Self:
+        """The error for a limit in bytes."""
+        return cls(f"The upstream's answer is over {limit} bytes.")
 
 
 class CredentialRefused(UpstreamError):

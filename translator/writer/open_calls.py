@@ -9,6 +9,7 @@ The kind of the tool decides on the form (`open_call`).
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ class _OpenCall:
         self._place = place
         self._call_id = call_id
         self._tool = tool
-        self._texts: list[str] = []
+        self._texts = StringIO()
 
 
 class _StreamedCall(_OpenCall):
@@ -59,7 +60,7 @@ class OpenFunctionCall(_StreamedCall):
     kind = items.FunctionCall
 
     def arguments(self, text: str) -> list[Event]:
-        self._texts.append(text)
+        self._texts.write(text)
         place = self._place
         return [
             events.FunctionCallArgumentsDelta(
@@ -68,7 +69,7 @@ class OpenFunctionCall(_StreamedCall):
         ]
 
     def closed(self, status: FinalStatus) -> Closing:
-        place, text = self._place, "".join(self._texts)
+        place, text = self._place, self._texts.getvalue()
         yield events.FunctionCallArgumentsDone(
             place.number(), place.item_id, place.output_index, text, self._tool.name
         )
@@ -89,7 +90,7 @@ class OpenCustomToolCall(_StreamedCall):
 
     def closed(self, status: FinalStatus) -> Closing:
         yield from self._input(self._argument.end())
-        place, text = self._place, "".join(self._texts)
+        place, text = self._place, self._texts.getvalue()
         yield events.CustomToolCallInputDone(
             place.number(), place.item_id, place.output_index, text
         )
@@ -98,7 +99,7 @@ class OpenCustomToolCall(_StreamedCall):
     def _input(self, text: str) -> list[Event]:
         if not text:
             return []
-        self._texts.append(text)
+        self._texts.write(text)
         place = self._place
         return [
             events.CustomToolCallInputDelta(place.number(), place.item_id, place.output_index, text)
@@ -116,11 +117,11 @@ class OpenActionCall(_OpenCall):
         yield from ()
 
     def arguments(self, text: str) -> list[Event]:
-        self._texts.append(text)
+        self._texts.write(text)
         return []
 
     def closed(self, status: FinalStatus) -> Closing:
-        place, arguments = self._place, "".join(self._texts)
+        place, arguments = self._place, self._texts.getvalue()
         item = self._item(arguments, status)
         if item is None:
             # The arguments do not fit the tool: the client sees what the model wrote.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Sequence
+from io import StringIO
 from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 from msgspec import UNSET, Raw, Struct
@@ -77,7 +78,7 @@ class OpenMessage:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._parts: list[items.OutputText | items.OutputRefusal] = []
-        self._texts: list[str] = []
+        self._texts = StringIO()
         self._logprobs: list[Logprob] = []
         self._citations: list[items.UrlCitation] = []
         self._part: Literal["text", "refusal"] | None = None
@@ -90,7 +91,7 @@ class OpenMessage:
         return Text if self._part == "text" else None
 
     def append(self, delta: Text) -> list[Event]:
-        self._texts.append(delta.text)
+        self._texts.write(delta.text)
         if delta.logprobs:
             self._logprobs.extend(delta.logprobs)
         place = self._place
@@ -144,7 +145,7 @@ class OpenMessage:
         """Annotate the marks of the open text that refer to sources: [1] is the first one."""
         if self._part != "text" or self._citations:
             return
-        for mark in _MARK.finditer("".join(self._texts)):
+        for mark in _MARK.finditer(self._texts.getvalue()):
             number = int(mark[1] or 0)
             if 0 < number <= len(sources):
                 source = sources[number - 1]
@@ -153,7 +154,7 @@ class OpenMessage:
     def _refusal(self, text: str) -> Events:
         if self._part != "refusal":
             yield from self._open_part("refusal", items.OutputRefusal(""))
-        self._texts.append(text)
+        self._texts.write(text)
         place = self._place
         yield events.RefusalDelta(
             place.number(), place.item_id, place.output_index, len(self._parts), text
@@ -179,7 +180,7 @@ class OpenMessage:
         if self._part is None:
             return
         place, index = self._place, len(self._parts)
-        text = "".join(self._texts)
+        text = self._texts.getvalue()
         part: items.OutputText | items.OutputRefusal
         if self._part == "text":
             part = items.OutputText(text, self._citations, self._logprobs)
@@ -191,7 +192,7 @@ class OpenMessage:
             yield events.RefusalDone(place.number(), place.item_id, place.output_index, index, text)
         yield events.ContentPartDone(place.number(), place.item_id, place.output_index, index, part)
         self._parts.append(part)
-        self._texts, self._logprobs, self._citations, self._part = [], [], [], None
+        self._texts, self._logprobs, self._citations, self._part = StringIO(), [], [], None
 
 
 class OpenReasoning:
@@ -206,7 +207,7 @@ class OpenReasoning:
         self._summary = family in ("summary", "both")
         self._content = family in ("text", "both")
         self._sealed = sealed
-        self._texts: list[str] = []
+        self._texts = StringIO()
         self._details: list[Raw] = []
         self._extras: dict[str, Raw] = {}
         self._field = ""
@@ -216,11 +217,11 @@ class OpenReasoning:
 
     @property
     def fast_type(self) -> type[Reasoning] | None:
-        return Reasoning if self._texts else None
+        return Reasoning if self._texts.tell() else None
 
     def append(self, delta: Reasoning) -> list[Event]:
         self._field = delta.field
-        self._texts.append(delta.text)
+        self._texts.write(delta.text)
         place = self._place
         written: list[Event] = []
         if self._summary:
@@ -247,13 +248,13 @@ class OpenReasoning:
                 assert_never(never)
 
     def _text(self, delta: Reasoning) -> Events:
-        if not self._texts:
+        if not self._texts.tell():
             yield from self._open_parts()
         yield from self.append(delta)
 
     def _keep(self, details: Raw) -> Events:
         """Opaque details go back to the upstream, sealed."""
-        self._details.append(details)
+        self._details.append(details.copy())  # or it would hold the whole chunk
         yield from ()
 
     def extras(self, extras: dict[str, Raw]) -> None:
@@ -262,7 +263,7 @@ class OpenReasoning:
 
     def closed(self, status: FinalStatus) -> Closing:
         del status  # reasoning items carry none in OpenAI's live answers
-        text = "".join(self._texts)
+        text = self._texts.getvalue()
         if text:
             yield from self._close_parts(text)
         blob = None

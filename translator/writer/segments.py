@@ -56,31 +56,37 @@ class CallSegment:
         self.queued = False
         self.closed = False
         self.waiting: list[str] = []
-        self._arguments: list[str] = []  # all of them: `whole` is needed late, if ever
-        self._extent = JsonExtent(self._arguments)
+        self._beginning: list[str] | None = []  # slices of arguments that may be nothing yet
+        self._extent = JsonExtent()  # `whole` is needed late, if ever
 
     def add(self, call: ToolCall) -> None:
         self.id = self.id or call.id
         if self.open is None and call.name:
             self.name = call.name
         if call.arguments and not self.closed:
-            self._arguments.append(call.arguments)
+            if self._beginning is not None:
+                self._begin(self._beginning, call.arguments)
+            self._extent.add(call.arguments)
             self.waiting.append(call.arguments)
+
+    def _begin(self, slices: list[str], arguments: str) -> None:
+        slices.append(arguments)
+        if len(slices) > 7 or not "null".startswith("".join(slices).strip()):
+            self._beginning = None
 
     def append(self, delta: ToolCall) -> list[Event] | None:
         """The fast path: more arguments of an open call; None where any may wait, or for others."""
-        if self.open is None or not self._arguments or self.waiting:
+        if self.open is None or self._beginning is not None or self.waiting:
             return None
         if delta.key != self._key or not delta.arguments:
             return None
-        self._arguments.append(delta.arguments)
+        self._extent.add(delta.arguments)
         return self.open.arguments(delta.arguments)
 
     @property
     def begun(self) -> bool:
         """There are arguments, and not just the beginning of a `null` that means none."""
-        text = "".join(self._arguments).strip() if len(self._arguments) < 8 else "{"
-        return not "null".startswith(text)
+        return self._beginning is None
 
     @property
     def whole(self) -> bool:

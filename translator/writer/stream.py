@@ -24,10 +24,9 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import Any, Literal, TypeVar, assert_never, get_args
+from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
-from msgspec import Raw
 
 from translator.common.tools import REPEAT_MARK, Declared, Toolset
 from translator.wire import events, responses
@@ -41,16 +40,14 @@ from translator.wire.deltas import (
     Reasoning,
     ReasoningDetails,
     Refusal,
-    ServiceTier,
-    Sources,
     Text,
     ToolCall,
-    Usage,
     Verdict,
 )
 from translator.wire.events import Event, ReasoningEvents
 from translator.wire.items import OutputItem
 
+from .at_end import AtEnd
 from .open_calls import ITEM_ID_PREFIXES, open_call
 from .open_items import (
     Events,
@@ -71,6 +68,7 @@ from .segments import (
 
 _FATAL_TYPES = {
     "context_length_exceeded": "invalid_request_error",
+    "invalid_prompt": "invalid_request_error",
     "insufficient_quota": "insufficient_quota",
     "rate_limit_exceeded": "rate_limit_error",
 }
@@ -81,8 +79,6 @@ _D = TypeVar("_D")
 
 _Append = Callable[[Any], list[Event] | None]
 """Events of a delta that only adds to the open item; None: it may do more."""
-
-_TIERS = frozenset(get_args(responses.Tier))
 
 
 class Phase(Enum):
@@ -103,17 +99,6 @@ class _Blank:
     def clear(self) -> None:
         self.text.clear()
         self.reasoning.clear()
-
-
-class _AtEnd:
-    """Parts of an answer that show only in its last events."""
-
-    def __init__(self) -> None:
-        self.usage: responses.Usage | None = None
-        self.tier: str | None = None
-        self.sources: Sources | None = None
-        self.extras: dict[str, Raw] = {}
-        """Extra content of calls by their ids; of the message: under an empty one."""
 
 
 class ResponseStream:
@@ -142,6 +127,10 @@ class ResponseStream:
         `known_call_ids` are those of the request's history, which a new call must not repeat.
         """
         self.phase = Phase.NEW
+        self.item_count = 0
+        """How many output items have been announced."""
+        self.waiting_count = 0
+        """How many deltas have had to wait for their item; each held an object of its own."""
         self._base = response
         self._final: responses.Response | None = None
         self._new_id = new_id
@@ -153,7 +142,6 @@ class ResponseStream:
         self._allowed = allowed
         self._call_ids = set(known_call_ids)
         self._number = itertools.count().__next__
-        self._next_index = 0
         self._output: list[OutputItem] = []
         self._queue: deque[Segment] = deque()
         self._last: Segment | None = None  # which text continues, unless another segment began
@@ -163,7 +151,7 @@ class ResponseStream:
         self._named: dict[int, CallSegment] = {}  # and not queued yet
         self._repeats: dict[str, int] = {}  # how often a call id has come
         self._blank = _Blank()
-        self._at_end = _AtEnd()
+        self._at_end = AtEnd()
 
     @property
     def response(self) -> responses.Response:
@@ -175,7 +163,7 @@ class ResponseStream:
     @property
     def produced(self) -> bool:
         """Whether anything of an answer has been announced to the client."""
-        return self._next_index > 0
+        return self.item_count > 0
 
     # --- what comes in ------------------------------------------------------------------------
 
@@ -245,27 +233,19 @@ class ResponseStream:
             case Compaction():
                 self._join(CompactionSegment(delta.blob))
                 return self._advance()
+            case CallExtra():
+                self._keep_extra(delta)
+                return ()
             case _:
-                self._remember(delta)
+                self._at_end.keep(delta)
                 return ()
 
-    def _remember(self, delta: Sources | CallExtra | Usage | ServiceTier) -> None:
-        """Keep a delta that shows only at the end."""
-        at_end = self._at_end
-        match delta:
-            case Sources():
-                at_end.sources = delta
-            case CallExtra():
-                if delta.key is None:
-                    at_end.extras[""] = delta.extra
-                else:
-                    self._calls[delta.key].extra = delta.extra
-            case Usage():
-                at_end.usage = _usage(delta)
-            case ServiceTier():
-                at_end.tier = delta.name if delta.name in _TIERS else None
-            case _ as never:
-                assert_never(never)
+    def _keep_extra(self, delta: CallExtra) -> None:
+        extra = delta.extra.copy()  # or it would hold the whole chunk
+        if delta.key is None:
+            self._at_end.extras[""] = extra
+        else:
+            self._calls[delta.key].extra = extra
 
     def _message(self, delta: Text | Refusal) -> Iterable[Event]:
         message = self._last
@@ -276,7 +256,7 @@ class ResponseStream:
 
     def _new_message(self, delta: Text | Refusal) -> Events:
         if isinstance(delta, Text) and delta.text.isspace():
-            self._blank.text.append(delta)
+            self._wait(self._blank.text, delta)
             return
         yield from self._queue_named_calls()
         message = MessageSegment()
@@ -285,14 +265,21 @@ class ResponseStream:
         self._join(message)
         yield from self._advance()
 
-    def _continue(self, narrative: Narrative[_D], delta: _D) -> Events:
+    def _continue(self, narrative: Narrative[_D], delta: _D) -> Iterable[Event]:
+        if narrative.open is None:
+            self._wait(narrative.waiting, delta)
+            return ()
         narrative.waiting.append(delta)
         return self._advance()
+
+    def _wait(self, waiting: list[_D], delta: _D) -> None:
+        self.waiting_count += 1
+        waiting.append(delta)
 
     def _citation(self, delta: Citation) -> Iterable[Event]:
         if isinstance(self._last, MessageSegment):
             return self._continue(self._last, delta)
-        self._blank.text.append(delta)
+        self._wait(self._blank.text, delta)
         return ()
 
     def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Iterable[Event]:
@@ -300,7 +287,7 @@ class ResponseStream:
             self._blank.text.clear()
             return self._continue(self._last, delta)
         if isinstance(delta, Reasoning) and delta.text.isspace():
-            self._blank.reasoning.append(delta)
+            self._wait(self._blank.reasoning, delta)
             return ()
         self._blank.text.clear()
         if self._family == "none" and not self._seal:
@@ -323,6 +310,8 @@ class ResponseStream:
             call = self._calls[delta.key] = CallSegment(delta.key)
             yield from self._queue_named_calls()
             self._blank.clear()
+        if call.open is None:
+            self.waiting_count += 1
         call.add(delta)
         if not call.queued and call.name:
             if call.begun:
@@ -399,8 +388,8 @@ class ResponseStream:
         self._queue.popleft()
 
     def _place(self, prefix: str) -> Place:
-        index = self._next_index
-        self._next_index += 1
+        index = self.item_count
+        self.item_count += 1
         return Place(self._new_id(prefix), index, self._number)
 
     def _called(self, call: CallSegment) -> Declared:
@@ -484,13 +473,3 @@ class ResponseStream:
             **fields,
         )
         return self._final
-
-
-def _usage(usage: Usage) -> responses.Usage:
-    return responses.Usage(
-        usage.input_tokens,
-        responses.InputTokensDetails(usage.cached_tokens, usage.cache_write_tokens),
-        usage.output_tokens,
-        responses.OutputTokensDetails(usage.reasoning_tokens),
-        usage.input_tokens + usage.output_tokens,
-    )

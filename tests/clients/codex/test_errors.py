@@ -122,6 +122,23 @@ def test_a_context_that_is_too_long_is_said_so(codex: Session, stage: Stage, wor
     assert len(stage.requests) == 2
 
 
+@pytest.mark.parametrize("step", ["text", "reasoning", "calls"])
+def test_an_answer_without_end_is_not_asked_for_again(
+    codex_with: Callable[..., Session], step: str
+) -> None:
+    """It would be paid for again: Codex sends one request, and says why it stops."""
+    upstream = ScriptedUpstream()
+    long = "word " * 10_000
+    upstream.play(Turn(calls=[run(long)]) if step == "calls" else Turn(**{step: long}))
+    codex = codex_with(upstream, server={"max_answer_bytes": 10_000})
+    outcome = codex.exec("say everything")
+
+    assert outcome.code == 1
+    assert "The upstream's answer is over 10000 bytes." in outcome.log
+    assert len(upstream.requests) == 1
+    assert b'"code":"invalid_prompt"' in codex.wire.exchanges[0].body
+
+
 @pytest.mark.parametrize("dialect", THREE)
 def test_an_answer_that_breaks_off_is_asked_for_again(codex: Session, stage: Stage) -> None:
     """Half an answer is no answer, and half a call is not made: Codex retries, and succeeds."""

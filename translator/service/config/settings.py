@@ -89,8 +89,15 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_body_bytes: Positive = 64 * 1024 * 1024
     """Largest request body, images included."""
 
-    max_answer_bytes: Positive = 64 * 1024 * 1024
-    """Largest upstream response that is not a stream (`stream` false): it is held in memory."""
+    max_answer_bytes: Positive = Options().max_answer_bytes
+    """Most bytes that are held of one answer: text, reasoning, arguments of calls, and so on. A
+    larger one ends in a failure that clients do not retry."""
+
+    max_output_items: Positive = Options().max_output_items
+    """Most output items of an answer, with the same end."""
+
+    max_held_bytes: Positive = 1024 * 1024 * 1024
+    """Most bytes that are held of all answers in progress. Beyond it, the largest one ends."""
 
     max_header_bytes: Positive = 64 * 1024
     """Largest request line and headers together; a larger request gets a 431."""

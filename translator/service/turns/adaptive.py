@@ -105,7 +105,9 @@ class AdaptiveRequest:
         clock: Callable[[], float],
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
+        account: Callable[[int], None] = lambda size: None,
     ) -> None:
+        self._account = account
         self._request: ParsedRequest | None = request
         self._earlier = earlier
         self.route = route
@@ -217,6 +219,7 @@ class AdaptiveRequest:
             options=route.options,
             earlier=self._earlier,
             judge=partial(_judge, route.upstream),
+            account=self._account,
         )
 
 

@@ -11,6 +11,8 @@ from translator.service.config.settings import Server
 from translator.service.upstreams.client import Answer, Upstreams
 from translator.service.upstreams.streams import UpstreamStream
 
+from .held import HeldBytes
+
 
 class TurnBounds:
     """The upstreams, and how long an exchange with one may take."""
@@ -19,6 +21,7 @@ class TurnBounds:
         self, server: Server, upstreams: Upstreams, drain: Drain, clock: Callable[[], float]
     ) -> None:
         """`clock` is in seconds since 1970; deadlines are by the loop's own."""
+        self.held = HeldBytes(server.max_held_bytes)
         self.server = server
         self.upstreams = upstreams
         self.drain = drain

@@ -103,6 +103,7 @@ class Dispatcher:
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
+        held = self.bounds.held.answer()
         request = AdaptiveRequest(
             parsed,
             route,
@@ -112,10 +113,11 @@ class Dispatcher:
             clock=self.clock,
             new_id=self.new_id,
             earlier=earlier,
+            account=held.account,
         )
         request.write()
         record.translation_s = self.clock() - began
-        return Turn(context, request, self.bounds, authorization=authorization)
+        return Turn(context, request, self.bounds, held, authorization=authorization)
 
 
 def _parse(body: bytes) -> ParsedRequest | InvalidRequest:

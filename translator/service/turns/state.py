@@ -17,10 +17,11 @@ was sent before: every attempt begins with the same events.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from translator import Translation
 from translator.service.config.settings import Server
-from translator.wire.errors import TranslatorError, UpstreamError
+from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
 from translator.wire.events import Event
 
 from .adaptive import AdaptiveRequest
@@ -89,7 +90,7 @@ class TurnState:
         if isinstance(error, UpstreamError) and unanswered and self._request.adapt_to(error):
             self.begin_attempt(now)
             return []
-        if not self._started:
+        if not self._started and _is_http_error(error):
             raise error
         self.over = True
         return self._held + self.translation.close(error)
@@ -97,7 +98,7 @@ class TurnState:
     def _sendable(self, now: float) -> list[Event]:
         translation = self.translation
         if translation.finished:
-            if translation.error is not None and not translation.produced:
+            if not translation.produced and _is_http_error(translation.error):
                 raise translation.error  # a failure, though the status was 200
             self.over = True
             return self._take()
@@ -118,3 +119,11 @@ class TurnState:
     def _take(self) -> list[Event]:
         events, self._held = self._held, []
         return events
+
+
+def _is_http_error(error: TranslatorError | None) -> TypeGuard[TranslatorError]:
+    """Whether an error is told by the status where nothing has been sent.
+
+    Codex asks again after each 5xx, whatever it says, and not after such a code in a stream.
+    """
+    return error is not None and not isinstance(error, AnswerTooLarge)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import translator
@@ -22,12 +23,14 @@ from translator.service.observe.observer import (
 )
 from translator.service.observe.record import notices_summary
 from translator.service.upstreams.client import Answer
-from translator.wire.errors import TranslatorError, UpstreamError
+from translator.service.upstreams.streams import UpstreamStream
+from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
 from translator.wire.events import Event
 from translator.wire.responses import Response
 
 from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
+from .held import HeldAnswer
 from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
 from .state import TurnState
@@ -43,12 +46,14 @@ class Turn:
         context: RequestContext,
         request: AdaptiveRequest,
         bounds: TurnBounds,
+        held: HeldAnswer,
         *,
         authorization: str | None,
     ) -> None:
         self._context = context
         self._request = request
         self._bounds = bounds
+        self._held = held
         self._deadline = bounds.deadline()
         self._authorization = authorization
         observer = context.observer
@@ -82,7 +87,7 @@ class Turn:
         state = TurnState(self._request, self._bounds.server, now())
         while True:
             try:
-                async with self._bounds.stream(self._open(), self._deadline) as stream:
+                async with self._stream() as stream:
                     sink: TranslatingSink | None = None
                     while not state.over:
                         chunk = await stream.next(state.due, sink)
@@ -137,15 +142,25 @@ class Turn:
         server = self._bounds.server
         now = asyncio.get_running_loop().time
         progress = ProgressTimeout(translation, server.progress_timeout_s, now())
-        left = limit = server.max_answer_bytes
-        async with self._bounds.stream(self._open(), self._deadline) as stream:
+        left = limit = server.max_answer_bytes  # of what brings nothing
+        async with self._stream() as stream:
             while not translation.finished and (chunk := await stream.next()):
-                left -= len(chunk)
-                if left < 0:
-                    raise UpstreamError(f"The upstream's answer is over {limit} bytes.")
+                before = translation.progress
                 translation.receive(chunk)
                 progress.check(stream.last_activity)
+                if translation.progress == before:
+                    left -= len(chunk)
+                    if left < 0:
+                        raise AnswerTooLarge.than(limit)
         return translation.complete(b"")
+
+    @asynccontextmanager
+    async def _stream(self) -> AsyncGenerator[UpstreamStream]:
+        """The answer to the latest attempt, and its part of what the process holds."""
+        with self._held as held:
+            async with self._bounds.stream(self._open(), self._deadline) as stream:
+                held.stop = stream.stop
+                yield stream
 
     async def _open(self) -> Answer:
         """Send the latest attempt; raises UpstreamError unless the status is 2xx."""

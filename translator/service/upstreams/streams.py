@@ -20,7 +20,7 @@ from translator.service.base.drain import Drain
 from translator.service.base.errors import Stopping
 from translator.service.base.reusable_timeout import ReusableTimeout
 from translator.service.base.sinks import ChunkSink
-from translator.wire.errors import UpstreamError, UpstreamTimeout
+from translator.wire.errors import TranslatorError, UpstreamError, UpstreamTimeout
 
 from .client import Answer
 
@@ -34,7 +34,7 @@ class UpstreamStream:
     """One answer, open as long as the `async with` block lasts.
 
     Each wait raises UpstreamError where the answer is an error or breaks, UpstreamTimeout where it
-    takes too long, and Stopping when the service shuts down.
+    takes too long, Stopping when the service shuts down, and what `stop` was called with.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class UpstreamStream:
         """When the latest chunk came, by the loop's clock."""
         self._answer: Answer | None = None
         self._timeout = ReusableTimeout()
+        self._stopped_by: TranslatorError | None = None
 
     async def __aenter__(self) -> Self:
         try:
-            self._drain.join(self._stop)
+            self._drain.join(self._drained)
         except Stopping:
             self._unopened.close()
             raise
@@ -77,7 +78,7 @@ class UpstreamStream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._drain.leave(self._stop)
+        self._drain.leave(self._drained)
         self._timeout.close()
         if self._opening is not None:
             self._opening.cancel()
@@ -141,14 +142,19 @@ class UpstreamStream:
         return True
 
     def _check(self) -> None:
-        if self._until == -math.inf:
-            raise Stopping
+        if self._stopped_by is not None:
+            raise self._stopped_by
         if self._now() >= self._until:
             raise UpstreamTimeout("The upstream's answer took too long.")
 
-    def _stop(self) -> None:
+    def stop(self, error: TranslatorError) -> None:
+        """End the current wait, if there is one, and all that follow, with an error."""
+        self._stopped_by = error
         self._until = -math.inf
         self._timeout.end()
+
+    def _drained(self) -> None:
+        self.stop(Stopping())
 
     async def discard_rest(self) -> None:
         """Read what follows the last event, if it is little and comes at once."""

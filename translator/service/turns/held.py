@@ -1,0 +1,96 @@
+"""The memory that answers in progress hold together, and the bound on it for one process.
+
+    answer ──► account(size) ──► HeldBytes ──► over the bound: the largest answer ends
+
+What an answer holds is summed up as it grows (`translator.Translation`). The bound of one answer
+does not bound a thousand of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from translator.wire.errors import AnswerTooLarge
+
+log = logging.getLogger(__name__)
+
+
+class HeldBytes:
+    """What all answers in progress hold, in bytes; at most about `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.total = 0
+        self._open: set[HeldAnswer] = set()
+
+    def answer(self) -> HeldAnswer:
+        """An answer that is about to begin."""
+        return HeldAnswer(self)
+
+    def add(self, answer: HeldAnswer) -> None:
+        self._open.add(answer)
+
+    def remove(self, answer: HeldAnswer) -> None:
+        self._open.discard(answer)
+
+    def largest(self) -> HeldAnswer | None:
+        """The answer to end: the largest one of those that were not told to yet."""
+        growing = (one for one in self._open if not one.ended)
+        return max(growing, key=lambda one: one.size, default=None)
+
+
+class HeldAnswer:
+    """One answer's part of it, while the `with` block lasts."""
+
+    def __init__(self, held: HeldBytes) -> None:
+        self._held = held
+        self.size = 0
+        self.ended = False
+        """Whether it was told to end."""
+        self.stop: Callable[[AnswerTooLarge], None] | None = None
+        """Ends the answer, wherever it waits."""
+
+    def __enter__(self) -> Self:
+        self._held.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._held.remove(self)
+        self._held.total -= self.size
+        self.size = 0
+        self.stop = None
+
+    def account(self, size: int) -> None:
+        """The answer holds so many bytes now.
+
+        At the bound the largest one ends; raises AnswerTooLarge where it is this one.
+        """
+        held = self._held
+        held.total += size - self.size
+        self.size = size
+        if held.total <= held.limit:
+            return
+        error = AnswerTooLarge(
+            f"The service holds over {held.limit} bytes of answers, and this is the largest."
+        )
+        if self.ended:
+            raise error
+        largest = held.largest()
+        if largest is None:
+            return  # all others have ended, and were not released yet
+        largest.ended = True
+        log.warning(
+            "answers hold over %d bytes; the largest, of %d bytes, ends", held.limit, largest.size
+        )
+        if largest is self:
+            raise error
+        if largest.stop is not None:
+            largest.stop(error)

@@ -28,7 +28,7 @@ from .bodies import frame
 SECRET = "sk-soak-of-the-operator"
 """The key that the service has for the upstream: no peer may see it."""
 
-CLOCKS = {
+LIMITS = {
     "client_timeout_s": 8.0,
     "upload_timeout_s": 20.0,
     "progress_timeout_s": 12.0,
@@ -280,7 +280,7 @@ async def drips_its_head(peer: Peer) -> None:
 async def does_not_read(peer: Peer) -> None:
     """A stream without an end that nobody reads; passed through, so that it is not accumulated."""
     await peer.send(post(request("hostile-text"), path="/v1/chat/completions"))
-    await asyncio.sleep(3 * CLOCKS["client_timeout_s"])
+    await asyncio.sleep(3 * LIMITS["client_timeout_s"])
 
 
 def websocket(*frames: bytes) -> Script:
@@ -337,8 +337,8 @@ PEERS: dict[str, Script] = {
 
 
 def settings() -> dict[str, Any]:
-    """`CLOCKS`, as far as the service has these settings."""
-    return {name: value for name, value in CLOCKS.items() if name in Server.__struct_fields__}
+    """`LIMITS`, as far as the service has these settings."""
+    return {name: value for name, value in LIMITS.items() if name in Server.__struct_fields__}
 
 
 async def meet(name: str, host: str, port: int, patience_s: float = PATIENCE_S) -> Result:

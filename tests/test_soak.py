@@ -93,7 +93,7 @@ def test_an_echo_holds_the_key(kind: str) -> None:
 
 @pytest.mark.parametrize("name", PEERS)
 async def test_a_peer_notices_that_it_is_closed(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setitem(hostile.CLOCKS, "client_timeout_s", 0.02)
+    monkeypatch.setitem(hostile.LIMITS, "client_timeout_s", 0.02)
 
     async def serve(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         if name != "sends nothing":
@@ -181,10 +181,10 @@ def test_the_models_of_hostile_clients_are_short() -> None:
 def test_settings_that_the_service_does_not_know_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(hostile.CLOCKS, "never_heard_of_s", 1)
+    monkeypatch.setitem(hostile.LIMITS, "never_heard_of_s", 1)
     settings = hostile.settings()
     assert "never_heard_of_s" not in settings
-    assert settings["client_timeout_s"] == hostile.CLOCKS["client_timeout_s"]
+    assert settings["client_timeout_s"] == hostile.LIMITS["client_timeout_s"]
     make_settings("http://up/v1", **settings)
 
 

@@ -68,7 +68,7 @@ def test_an_endless_answer_is_one_as_far_as_it_has_come(kind: str, stream: bool)
 
 
 def test_endless_calls_are_many() -> None:
-    assert len(begun("calls", stream=True).response.output) > 50
+    assert len(begun("calls", stream=True).response.output) > 20
 
 
 @pytest.mark.parametrize("kind", BOMBS)

@@ -53,7 +53,7 @@ TEXT, WHOLE = "soak-183", "soak-116"
 """Models of the soak test's upstream that give a short text, as a stream and whole."""
 
 
-class Unheard(Exception):
+class Violation(Exception):
     """A peer got neither an answer nor an end, or it got the operator's key."""
 
 
@@ -342,7 +342,7 @@ def settings() -> dict[str, Any]:
 
 
 async def meet(name: str, host: str, port: int, patience_s: float = PATIENCE_S) -> Result:
-    """Let one hostile client do what it does; raises Unheard where it is not treated well.
+    """Let one hostile client do what it does; raises Violation where it is not treated well.
 
     `patience_s` is the longest that it may take until it is answered or its connection is closed.
     """
@@ -353,10 +353,10 @@ async def meet(name: str, host: str, port: int, patience_s: float = PATIENCE_S) 
             await PEERS[name](peer)
             await peer.end()
     except TimeoutError:
-        raise Unheard(f"{name}: neither answered nor closed after {patience_s:g} s") from None
+        raise Violation(f"{name}: neither answered nor closed after {patience_s:g} s") from None
     finally:
         peer.leave()
     if SECRET.encode() in peer.received:
-        raise Unheard(f"{name}: the operator's key came back")
+        raise Violation(f"{name}: the operator's key came back")
     outcome = f"HTTP {peer.status}" if peer.status else "closed"
     return Result(name, outcome, time.monotonic() - began)

@@ -42,7 +42,7 @@ import uvloop
 import translator
 from translator.reader.sse import Decoder
 
-from .hostile import PATIENCE_S, PEERS, SECRET, Unheard, meet
+from .hostile import PATIENCE_S, PEERS, SECRET, Violation, meet
 from .hostile import settings as hostile_settings
 from .scheduler import unique_kib, with_descendants
 from .soak_report import Findings, Sample, report
@@ -188,8 +188,8 @@ class Driver:
         while time.monotonic() < self._until:
             try:
                 result = await meet(next(self._peers), host, int(port), self._patience_s)
-            except (Unheard, OSError) as error:
-                self.findings.unheard.append(str(error) or repr(error))
+            except (Violation, OSError) as error:
+                self.findings.violations.append(str(error) or repr(error))
             else:
                 self.findings.hostile[result.name].append(result)
 

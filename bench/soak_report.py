@@ -46,7 +46,7 @@ class Findings:
         self.events = 0
         self.hostile: dict[str, list[Result]] = defaultdict(list)
         """What became of the hostile peers, by their names."""
-        self.unheard: list[str] = []
+        self.violations: list[str] = []
 
     @property
     def now(self) -> float:
@@ -115,7 +115,7 @@ def report(
     yield f"the operator's key in it: {log.count(SECRET)} times\n\n"
     well = {
         "wrong answers": not findings.wrong,
-        "hostile peers": not findings.unheard,
+        "hostile peers": not findings.violations,
         "file descriptors": after.descriptors <= before + MORE_DESCRIPTORS,
         "log": not faults and SECRET not in log,
     }
@@ -156,4 +156,4 @@ def _hostile_peers(findings: Findings) -> Iterator[str]:
     count = sum(map(len, met.values()))
     yield f"{count:,} hostile peers, of {len(met)} kinds out of {len(PEERS)}:\n\n"
     yield table(("hostile peer", "how it ended", "longest, s"), rows) + "\n\n"
-    yield from (f"UNHEARD: {one}\n" for one in findings.unheard[:SHOWN])
+    yield from (f"VIOLATION: {one}\n" for one in findings.violations[:SHOWN])

@@ -12,7 +12,7 @@ import pytest
 
 import translator
 from bench import hostile, soak, soak_report, soak_upstream
-from bench.hostile import BOMBS, ECHOES, ENDLESS, PEERS, SECRET, Result, Unheard, meet
+from bench.hostile import BOMBS, ECHOES, ENDLESS, PEERS, SECRET, Result, Violation, meet
 from tests.replaying import REQUEST, translation
 from tests.service.wire import BOUND_S, make_settings, serving
 from translator.reader.sse import Decoder
@@ -132,7 +132,7 @@ async def test_an_answer_or_an_end_is_asked_for(
 
     async with listening(serve) as port:
         if outcome is None:
-            with pytest.raises(Unheard):
+            with pytest.raises(Violation):
                 await meet("two hosts", "127.0.0.1", port, 0.5)
         else:
             result = await meet("two hosts", "127.0.0.1", port, BOUND_S)
@@ -218,7 +218,7 @@ def test_a_report_names_what_is_not_well() -> None:
     assert reported().endswith("All is well.\n")
     assert "two hosts" in reported()
     for report, name in (
-        (reported(found(unheard=["CONNECT: held"])), "hostile peers"),
+        (reported(found(violations=["CONNECT: held"])), "hostile peers"),
         (reported(found(wrong=["7"])), "wrong answers"),
         (reported(after=20), "file descriptors"),
         (reported(log=f"x {SECRET}"), "log"),

@@ -64,12 +64,13 @@ clients: install-clients
 bench: $(VENV)/service.stamp
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
-# A third of the time for each target. What is found is kept in .fuzz, and stops the run.
+# An equal share of the time for each target. What is found is kept in .fuzz, and stops the run.
 FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := sse request receive calls
 .PHONY: fuzz
 fuzz: $(VENV)/fuzz.stamp
-	for target in sse request receive; do \
-		$(BIN)/python -m fuzz $$target $$(($(FUZZ_SECONDS) / 3)) .fuzz || exit 1; done
+	for target in $(FUZZ_TARGETS); do \
+		$(BIN)/python -m fuzz $$target $$(($(FUZZ_SECONDS) / $(words $(FUZZ_TARGETS)))) .fuzz || exit 1; done
 
 # MUTANTS="sse.py stream.py" mutates the targets that contain one of these texts.
 MUTANTS ?=

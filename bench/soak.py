@@ -1,6 +1,6 @@
 """Soak test: many streams for a long time, with faults, and every byte compared.
 
-    python -m bench.soak [--minutes 20] [--streams 300] [--workers 1]
+    python -m bench.soak [--minutes 20] [--streams 300] [--hostile 2] [--workers 1]
 
     driver ──► translator ──► bench.soak_upstream
 
@@ -8,6 +8,12 @@ The driver makes the expected answer with the core, from the upstream's own fram
 are masked, but not which id stands where. So no event can be lost, doubled or crossed between
 streams undetected. Memory, descriptors and the time to the first event are sampled; the exit code
 is 0 when no answer was wrong and none of them grew.
+
+Two in a hundred requests meet a fault (`soak_upstream`). Besides, two in a hundred of the streams
+belong to hostile peers (`hostile`), one after the other and each kind in its turn: they must be
+answered or closed in time, without the operator's key, and no other stream may be touched.
+
+`--minutes 0.5` is a trial: it says whether all parts work, and judges no growth.
 """
 
 from __future__ import annotations
@@ -16,42 +22,32 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import platform
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import uvloop
-from msgspec import Struct
 
 import translator
 from translator.reader.sse import Decoder
 
+from .hostile import PATIENCE_S, PEERS, SECRET, Violation, meet
+from .hostile import settings as hostile_settings
 from .scheduler import unique_kib, with_descendants
-from .section import table
-from .soak_upstream import FAULTS, Answer, answer
+from .soak_report import Findings, Sample, report
+from .soak_upstream import Answer, answer
 from .targets import ROOT, SCRATCH, free_port
-
-WARM_UP = 0.25
-"""The share of the time after which no figure should grow."""
-
-WINDOWS = 10
-MAX_GROWTH = 0.05
-"""How much the last third of the memory figures may lie above the first, after the warm-up."""
-
-MAX_P99_GROWTH = 2.0
-"""How many times the first p99 the last may be; a machine has other things to do."""
 
 STALL_S = 60.0
 IDLE_S = 65
@@ -153,35 +149,24 @@ OUTCOMES: dict[str, set[str]] = {
 # --- the driver -----------------------------------------------------------------------------------
 
 
-class Findings:
-    """The results of the driver so far."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.outcomes: Counter[tuple[str, str, str]] = Counter()
-        self.wrong: list[str] = []
-        self.first: list[tuple[float, float]] = []
-        """When a stream began, and how long its first event took, in seconds."""
-        self.bytes = 0
-        self.events = 0
-
-    @property
-    def now(self) -> float:
-        return time.monotonic() - self.began
-
-
 class Driver:
-    def __init__(self, url: str, seconds: float) -> None:
+    def __init__(self, url: str, seconds: float, patience_s: float) -> None:
         self._url = url
+        self._patience_s = patience_s
+        self._peers = itertools.cycle(PEERS)
         self._until = time.monotonic() + seconds
         self._numbers = itertools.count(1)
         self.findings = Findings()
 
-    async def run(self, streams: int) -> None:
+    async def run(self, streams: int, hostile: int) -> None:
+        """Ask on so many streams at once, the hostile ones among them, until the time is over."""
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=None, sock_read=STALL_S)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as self._http:
-            await asyncio.gather(*(self._ask_on(place / streams) for place in range(streams)))
+            await asyncio.gather(
+                *(self._ask_on(place / streams) for place in range(streams - hostile)),
+                *(self._meet_on() for _ in range(hostile)),
+            )
 
     async def _ask_on(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s * 2)
@@ -197,6 +182,16 @@ class Driver:
                     f"{given.number}, {given.kind}, {given.fault}: {error!r}"
                 )
             self.findings.outcomes[given.kind, given.fault, outcome] += 1
+
+    async def _meet_on(self) -> None:
+        host, _, port = self._url.removeprefix("http://").partition(":")
+        while time.monotonic() < self._until:
+            try:
+                result = await meet(next(self._peers), host, int(port), self._patience_s)
+            except (Violation, OSError) as error:
+                self.findings.violations.append(str(error) or repr(error))
+            else:
+                self.findings.hostile[result.name].append(result)
 
     async def _ask(self, given: Answer) -> str:
         if given.kind == "websocket":
@@ -254,14 +249,6 @@ class Driver:
 # --- the process ----------------------------------------------------------------------------------
 
 
-class Sample(Struct, frozen=True):
-    """Memory and descriptors of the process at one moment."""
-
-    at_s: float
-    kib: int
-    descriptors: int
-
-
 async def sampled(pid: int, samples: list[Sample]) -> None:
     began = time.monotonic()
     while True:
@@ -290,9 +277,13 @@ def processes(workers: int) -> Generator[tuple[str, subprocess.Popen[str]]]:
     settings = folder / "settings.toml"
     settings.write_text(
         f"[server]\nport = 0\nworkers = {workers}\nheartbeat_s = {HEARTBEAT_S}\n"
-        f'[upstreams.soak]\nbase_url = "http://127.0.0.1:{port}/v1"\ndialect = "base"\n'
+        + "".join(f"{name} = {value}\n" for name, value in hostile_settings().items())
+        + f'[upstreams.soak]\nbase_url = "http://127.0.0.1:{port}/v1"\ndialect = "base"\n'
+        'api_key_env = "SOAK_KEY"\n'
     )
-    environ = {**os.environ, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT)}
+    environ = {
+        **os.environ, "NO_PROXY": "127.0.0.1", "PYTHONPATH": str(ROOT), "SOAK_KEY": SECRET,
+    }  # fmt: skip
     with (folder / "service.log").open("w") as log:
         service = subprocess.Popen(
             [sys.executable, "-m", "translator", "serve", "--config", str(settings)],
@@ -315,85 +306,14 @@ def processes(workers: int) -> Generator[tuple[str, subprocess.Popen[str]]]:
             process.wait(60)
 
 
-async def soak(url: str, pid: int, seconds: float, streams: int) -> tuple[Findings, list[Sample]]:
+async def soak(url: str, pid: int, options: argparse.Namespace) -> tuple[Findings, list[Sample]]:
     samples: list[Sample] = []
-    driver = Driver(url, seconds)
+    driver = Driver(url, options.minutes * 60, options.patience)
     sampling = asyncio.create_task(sampled(pid, samples))
-    await driver.run(streams)
+    hostile = math.ceil(options.streams * options.hostile / 100)
+    await driver.run(options.streams, hostile)
     sampling.cancel()
     return driver.findings, samples
-
-
-# --- the report -----------------------------------------------------------------------------------
-
-
-def slope(samples: list[Sample]) -> float:
-    """How fast memory grows, in KiB a minute."""
-    line = statistics.linear_regression([s.at_s / 60 for s in samples], [s.kib for s in samples])
-    return line.slope
-
-
-def growth(figures: list[float]) -> float:
-    """The median of the last third over that of the first."""
-    third = max(1, len(figures) // 3)
-    return statistics.median(figures[-third:]) / statistics.median(figures[:third]) - 1
-
-
-def windows(findings: Findings, seconds: float) -> list[tuple[float, float, int]]:
-    """p50 and p99 of the time to the first event in ms, and how many there were, by window."""
-    found: list[tuple[float, float, int]] = []
-    for number in range(WINDOWS):
-        inside = range(WINDOWS)[number]
-        times = [
-            late * 1000 for at, late in findings.first if int(at / seconds * WINDOWS) == inside
-        ]
-        if len(times) > 1:
-            cuts = statistics.quantiles(times, n=100)
-            found.append((cuts[49], cuts[98], len(times)))
-    return found
-
-
-def report(
-    findings: Findings, samples: list[Sample], after: Sample, seconds: float, faults_logged: int
-) -> Iterator[str]:
-    """The report; its last line says whether all is well."""
-    warm = [one for one in samples if one.at_s >= WARM_UP * seconds]
-    count = sum(findings.outcomes.values())
-    met = sum(many for (_, fault, _), many in findings.outcomes.items() if fault)
-    yield f"{count:,} requests, {findings.events:,} events compared, "
-    yield f"{met:,} of them with a fault\n\n"
-    rows: list[tuple[str, ...]] = []
-    for fault in ("", *FAULTS):
-        found: Counter[str] = Counter()
-        for (_, met_fault, outcome), many in findings.outcomes.items():
-            if met_fault == fault:
-                found[outcome] += many
-        ends = ", ".join(f"{outcome} {many:,}" for outcome, many in found.most_common())
-        rows.append((fault or "none", ends))
-    yield table(("fault", "how it ended"), rows) + "\n\n"
-    yield from (f"WRONG: {one}\n" for one in findings.wrong[:20])
-    first = windows(findings, seconds)
-    yield "Time to the first event, by tenths of the time:\n\n"
-    cells = [(f"{p50:.1f}", f"{p99:.1f}", f"{many:,}") for p50, p99, many in first]
-    yield table(("p50 ms", "p99 ms", "streams"), cells) + "\n\n"
-    memory = growth([one.kib for one in warm])
-    late = growth([p99 for _, p99, _ in first[int(WARM_UP * WINDOWS) :]])
-    counts = [one.descriptors for one in warm]
-    yield f"memory after the warm-up: {warm[0].kib / 1024:.1f} MiB to {warm[-1].kib / 1024:.1f} MiB"
-    yield f", {slope(warm):+.0f} KiB a minute, {memory:+.1%} between its first and last third\n"
-    yield f"file descriptors: {min(counts)} to {max(counts)} under load, "
-    yield f"{after.descriptors} after it ({samples[0].descriptors} before)\n"
-    yield f"p99 of the first event: {late:+.0%} between its first and last third\n"
-    yield f"faults of its own in the service's log: {faults_logged}\n\n"
-    well = {
-        "wrong answers": not findings.wrong,
-        "memory": memory <= MAX_GROWTH,
-        "file descriptors": growth([float(one) for one in counts]) <= MAX_GROWTH,
-        "p99": late <= MAX_P99_GROWTH - 1,
-        "log": not faults_logged,
-    }
-    bad = [name for name, good in well.items() if not good]
-    yield f"NOT WELL: {', '.join(bad)}\n" if bad else "All is well.\n"
 
 
 def main() -> int:
@@ -402,19 +322,19 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--streams", type=int, default=300)
+    parser.add_argument("--hostile", type=float, default=2, help="percent of the streams")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="s for a hostile peer")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    seconds = options.minutes * 60
     print(f"{options.minutes:g} minutes, {options.streams} streams, {options.workers} workers,")
     print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs\n", flush=True)
     with processes(options.workers) as (url, service):
-        findings, samples = uvloop.run(soak(url, service.pid, seconds, options.streams))
+        findings, samples = uvloop.run(soak(url, service.pid, options))
         time.sleep(IDLE_S)
-        after = sample(service.pid, seconds)
+        after = sample(service.pid, options.minutes * 60)
     log = (SCRATCH / "soak" / "service.log").read_text("utf-8", "replace")
-    faults_logged = log.count(": internal error") + log.count("Traceback")
     last = ""
-    for last in report(findings, samples, after, seconds, faults_logged):
+    for last in report(findings, samples, after, options.minutes, log):
         print(last, end="")
     return 0 if last.startswith("All is well") else 1
 

@@ -3,7 +3,8 @@
     python -m bench.soak_upstream PORT
 
 So the driver knows each answer before it asks, and no two answers are alike. Two in a hundred
-requests meet a fault; it, too, follows from the number.
+requests meet a fault; it, too, follows from the number. A model that is called `hostile-KIND` gets
+what `hostile.misbehave` has for it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import uvloop
 from msgspec import Struct
 
 from .bodies import frame
+from .hostile import misbehave
 
 Kind = Literal["text", "reasoning", "call", "calls", "whole", "chat", "websocket"]
 Fault = Literal["", "refused", "later", "closed early", "cut", "garbage", "reset", "left"]
@@ -44,6 +46,7 @@ PAUSES = {0.0: 2, 0.02: 8, 0.05: 40, 0.1: 50}
 about 4,000 events a second: what two CPUs, the ends included, have time for."""
 
 MODEL = re.compile(rb'"model":\s*"soak-(\d+)"')
+HOSTILE = re.compile(rb'"model":\s*"hostile-([\w ]+)"')
 
 
 class Answer(Struct, frozen=True):
@@ -120,6 +123,9 @@ class Upstream:
                 head = await reader.readuntil(b"\r\n\r\n")
                 size = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
                 body = await reader.readexactly(int(size[1]) if size else 0)
+                if hostile := HOSTILE.search(body):
+                    await misbehave(hostile[1].decode(), head, body, writer)
+                    continue
                 found = MODEL.search(body)
                 assert found, body[:200]
                 await self._answer(answer(int(found[1])), writer)

@@ -162,12 +162,13 @@ def _without_freeze() -> None:
 
 
 _UPSTREAMS = "translator/service/upstreams"
+_CONNECTION = f"{_UPSTREAMS}/connection.py"
 
 VARIANTS = (
     Variant(
         name="chunk sink",
         without="a task reads each chunk from aiohttp's StreamReader",
-        claim=f"{_UPSTREAMS}/connection.py",
+        claim=_CONNECTION,
         switch_off=rewritten(
             "service.upstreams.body:ConnectionBody.read",
             ("if sink is not None and self._connection is not None:", "if False:"),
@@ -176,20 +177,20 @@ VARIANTS = (
     Variant(
         name="no chunk boundaries",
         without="aiohttp's StreamReader notes where each chunk ends",
-        claim=f"{_UPSTREAMS}/connection.py",
+        claim=_CONNECTION,
         switch_off=_with_chunk_boundaries,
     ),
     Variant(
         name="resuming only what was paused",
         without="aiohttp resumes reading after each read",
-        claim=f"{_UPSTREAMS}/connection.py",
+        claim=_CONNECTION,
         beside="chunk sink",
         switch_off=_with_resume_of_aiohttp,
     ),
     Variant(
         name="reader's own timeout",
         without="aiohttp sets its read timer anew with each read",
-        claim=f"{_UPSTREAMS}/connection.py",
+        claim=_CONNECTION,
         switch_off=rewritten(
             "service.upstreams.connection:Connection.begin_body",
             ("self.read_timeout = None", "pass"),

@@ -1,8 +1,9 @@
-"""Corpus: the seeds of each target, built from the fixtures."""
+"""Corpus: the seeds of each target, built from the fixtures; those of `calls` are drawn."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,14 @@ MAX_SEED_BYTES = 4096
 """Largest seed: mutations of a larger one rarely hit an interesting byte."""
 
 
+DRAWN_SEEDS = 120
+"""Seeds of `calls`: a third of each kind of answer."""
+
+
 def seeds(target: str) -> list[bytes]:
     """The distinct seeds of a target, in a stable order."""
-    found = {"sse": _streams, "request": _requests, "receive": _answers}[target]()
+    makers = {"sse": _streams, "request": _requests, "receive": _answers, "calls": _choices}
+    found = makers[target]()
     return sorted({seed for seed in found if len(seed) <= MAX_SEED_BYTES})
 
 
@@ -45,3 +51,9 @@ def _answers() -> Iterator[bytes]:
         if path.suffix == ".http":
             body = body.partition(b"\n\n")[2]
         yield bytes([number, 15]) + body
+
+
+def _choices() -> Iterator[bytes]:
+    for number in range(DRAWN_SEEDS):
+        chance = random.Random(number)
+        yield bytes([number % 3]) + chance.randbytes(chance.choice((20, 40, 80, 160)))

@@ -3,6 +3,7 @@
     sse        the SSE decoder            the same payloads, however the stream is cut
     request    a client's request         a chat request, or a 4xx that names the field
     receive    an upstream's response     valid events with one end, however the body is cut
+    calls      an answer with tool calls  the same, and each call comes back whole (`calls.py`)
 
 The first bytes of `sse` and `receive` choose the size of the chunks and the dialect.
 """
@@ -17,6 +18,8 @@ from tests.invariants import check_events, check_response_types
 from tests.replaying import replay, translation
 from translator import InvalidRequest, TranslatorError, UpstreamError, encode_sse
 from translator.reader.sse import Decoder
+
+from .calls import calls
 
 MAX_EVENT_BYTES = 1024
 """Limit of an event in bytes, low enough to be reached."""
@@ -82,7 +85,12 @@ def receive(data: bytes) -> None:
         check_response_types(json.loads(translator.encode_json(whole)))
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"sse": sse, "request": request, "receive": receive}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "sse": sse,
+    "request": request,
+    "receive": receive,
+    "calls": calls,
+}
 
 
 def _decoded(chunks: Iterator[bytes] | list[bytes]) -> tuple[list[bytes], str] | None:

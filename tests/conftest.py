@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,30 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and (file := os.environ.get("TRANSLATOR_SKIPPED")):
         with Path(file).open("a") as skipped:
             skipped.write(f"{report.nodeid.partition('[')[0]}\n")
+
+
+LOGGERS = (None, "translator", "uvicorn", "uvicorn.access", "uvicorn.error")
+
+
+@contextmanager
+def restored_logging() -> Generator[None]:
+    """Undo what is done to logging: a handler that stays writes to a stream that pytest closes."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [
+        (one, one.level, one.propagate, one.disabled, [*one.handlers], [*one.filters])
+        for one in loggers
+    ]
+    try:
+        yield
+    finally:
+        for one, level, propagate, disabled, handlers, filters in before:
+            one.setLevel(level)
+            one.propagate, one.disabled = propagate, disabled
+            one.handlers[:], one.filters[:] = handlers, filters
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Generator[None]:
+    """Each test finds logging as the first one did."""
+    with restored_logging():
+        yield

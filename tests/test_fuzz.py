@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.corpus import seeds
-from fuzz.targets import TARGETS, request, sse
+from fuzz.draws import Draws
+from fuzz.targets import TARGETS, calls, request, sse
+from translator.reader import native_calls
+from translator.reader.call_assembler import CallAssembler
+from translator.reader.from_chat import ChatReader
 
 SEEDS = {name: seeds(name) for name in TARGETS}
 MUTATIONS = 250
@@ -23,7 +29,13 @@ def test_there_are_seeds_of_each_kind() -> None:
     assert all(len(found) > 50 for found in SEEDS.values()), {k: len(v) for k, v in SEEDS.items()}
 
 
-@pytest.mark.parametrize("name", ["sse", "request"])
+def test_make_fuzz_runs_every_target() -> None:
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    [line] = [line for line in makefile.splitlines() if line.startswith("FUZZ_TARGETS := ")]
+    assert line.split()[2:] == list(TARGETS)
+
+
+@pytest.mark.parametrize("name", ["sse", "request", "calls"])
 def test_every_seed_keeps_the_rules(name: str) -> None:
     """The seeds of `receive` are fixtures, and tested there."""
     for seed in SEEDS[name]:
@@ -81,3 +93,53 @@ def test_a_broken_rule_is_found() -> None:
             sse(b"\x00data: x\n\n")
     finally:
         targets._decoded = original
+
+
+def last_call(assembler: CallAssembler, *_: object) -> Any:
+    """Fragments go to the last call, whatever they say."""
+    return assembler._calls[-1] if assembler._calls else assembler._begin(None)
+
+
+def one_value(*given: Any) -> Any:
+    yield from list(VALUES(*given))[:1]
+
+
+VALUES = native_calls._all
+
+TIDY, NATIVE = 0, 2
+LOSSES: dict[str, tuple[int, Any, str, Any]] = {
+    "which call": (TIDY, CallAssembler, "_call_for", last_call),
+    "half characters": (TIDY, ChatReader, "_with_whole_characters", lambda _, delta: delta),
+    "values in text": (NATIVE, native_calls, "_all", one_value),
+    "calls in text": (NATIVE, native_calls, "_KIMI_CALL", native_calls._DSML_CALL),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_call_that_comes_back_otherwise_is_found(
+    monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    kind, *change = LOSSES[loss]
+    monkeypatch.setattr(*change)
+    with pytest.raises((AssertionError, UnicodeEncodeError)):
+        for seed in SEEDS["calls"]:
+            if seed[0] == kind:
+                calls(seed)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=40), st.text(max_size=12))
+def test_choices_follow_from_bytes_and_never_end(data: bytes, text: str) -> None:
+    """The same bytes give the same choices, and slices of a text are the text."""
+    first, again = Draws(data), Draws(data)
+    for draws in (first, again):
+        draws.number(300)
+    parts = first.slices(text, 4)
+    assert parts == again.slices(text, 4)
+    joined = "".join(parts).encode("utf-16-le", "surrogatepass")
+    assert joined.decode("utf-16-le") == text
+    while first.left:
+        assert 0 <= first.number(7) < 7
+    assert first.pick("abc") == "a"
+    assert not first.flag()
+    assert not first.rarely()

@@ -9,7 +9,7 @@ import gc
 import json
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec.structs import replace
@@ -66,58 +66,92 @@ def detail(number: int, **keys: Any) -> dict[str, Any]:
     return chunk({"reasoning_details": [{"type": "reasoning.text", "text": "x", **keys}]})
 
 
-ANSWERS: dict[str, tuple[Callable[[int], Any], Dialect]] = {
-    "distinct ids": (lambda n: call(index=n, id=f"call_{n}"), BASE),
-    "the same id": (lambda n: call(index=n, id="call"), BASE),
-    "no index": (lambda n: call(id=f"call_{n}"), BASE),
-    "no ids": (lambda n: call(index=n), BASE),
-    "neither": (lambda n: call(), BASE),
-    "arguments beyond ASCII": (
+def each(count: int) -> int:
+    return count
+
+
+def one_more(count: int) -> int:
+    """The extra content of all calls is an item of its own."""
+    return count + 1
+
+
+def one(_count: int) -> int:
+    return 1
+
+
+def none(_count: int) -> int:
+    return 0
+
+
+class Case(NamedTuple):
+    """Answers of any length: their chunks by number, and what must become of them."""
+
+    make: Callable[[int], dict[str, Any]]
+    dialect: Dialect = BASE
+    outputs: Callable[[int], int] = each
+    """How many output items so many chunks make."""
+    status: str = "completed"
+
+
+ANSWERS: dict[str, Case] = {
+    "distinct ids": Case(lambda n: call(index=n, id=f"call_{n}")),
+    "the same id": Case(lambda n: call(index=n, id="call")),
+    "no index": Case(lambda n: call(id=f"call_{n}")),
+    "no ids": Case(lambda n: call(index=n)),
+    "neither": Case(lambda n: call()),
+    "arguments beyond ASCII": Case(
         lambda n: call(arguments='{"a":"é"}', index=n, id=f"call_{n}"),
-        BASE,
     ),
-    "arguments cut in a character": (
+    "arguments cut in a character": Case(
         lambda n: call(arguments='{"a":"\ud83d', index=n, id=f"call_{n}"),
-        BASE,
     ),
-    "calls without arguments": (lambda n: call(arguments="", index=n, id=f"call_{n}"), BASE),
-    "calls without a name": (lambda n: call(name="", index=n, id=f"call_{n}"), BASE),
-    "calls that are not allowed": (lambda n: call(name=f"h{n}", index=n, id=f"call_{n}"), BASE),
-    "members of a namespace": (lambda n: call(name=f"n__g{n % 8}", index=n, id=f"call_{n}"), BASE),
-    "extra content": (lambda n: call(index=n, id=f"call_{n}", extra_content={"a": n}), BASE),
-    "many fragments": (lambda n: call(arguments=" " if n else "{", index=0, id="call"), BASE),
-    "text and reasoning": (lambda n: chunk({("content", "reasoning")[n % 2]: "x"}), BASE),
-    "blank text": (lambda n: text(" "), BASE),
-    "citations": (lambda n: text("x", annotations=[annotation(n)]), BASE),
-    "sources": (lambda n: text(f"[{n % 9 + 1}]") | {"citations": [f"http://x/{n % 9}"]}, BASE),
-    "reasoning details": (lambda n: detail(n, index=0), BASE),
-    "many reasoning details": (lambda n: detail(n, index=n), BASE),
-    "native calls": (
+    "calls without arguments": Case(lambda n: call(arguments="", index=n, id=f"call_{n}")),
+    "calls without a name": Case(
+        lambda n: call(name="", index=n, id=f"call_{n}"), outputs=none, status="failed"
+    ),
+    "calls that are not allowed": Case(lambda n: call(name=f"h{n}", index=n, id=f"call_{n}")),
+    "members of a namespace": Case(lambda n: call(name=f"n__g{n % 8}", index=n, id=f"call_{n}")),
+    "extra content": Case(
+        lambda n: call(index=n, id=f"call_{n}", extra_content={"a": n}), outputs=one_more
+    ),
+    "many fragments": Case(
+        lambda n: call(arguments=" " if n else "{", index=0, id="call"), outputs=one
+    ),
+    "text and reasoning": Case(lambda n: chunk({("content", "reasoning")[n % 2]: "x"})),
+    "blank text": Case(lambda n: text(" "), outputs=none),
+    "citations": Case(lambda n: text("x", annotations=[annotation(n)]), outputs=one),
+    "sources": Case(
+        lambda n: text(f"[{n % 9 + 1}]") | {"citations": [f"http://x/{n % 9}"]}, outputs=one
+    ),
+    "reasoning details": Case(lambda n: detail(n, index=0), outputs=one),
+    "many reasoning details": Case(lambda n: detail(n, index=n), outputs=one),
+    "native calls": Case(
         lambda n: text('<tool_call>{"name":"f","arguments":{}}</tool_call>'),
         RECOVERS,
     ),
-    "native calls that never end": (lambda n: text("<tool_call>"), RECOVERS),
-    "native arguments that never end": (
+    "native calls that never end": Case(lambda n: text("<tool_call>"), RECOVERS, outputs=one),
+    "native arguments that never end": Case(
         lambda n: text("<arg_key>") if n else text("<tool_call>f<arg_key>"),
         RECOVERS,
+        outputs=one,
     ),
-    "Kimi's calls": (
+    "Kimi's calls": Case(
         lambda n: text("<|tool_call_begin|> " if n else "<|tool_calls_section_begin|>"),
         RECOVERS,
+        outputs=one,
     ),
-    "half characters": (lambda n: text("x\ud83d"), BASE),
+    "half characters": Case(lambda n: text("x\ud83d"), outputs=one),
 }
 
 
 def answer(name: str, count: int) -> bytes:
-    make, _ = ANSWERS[name]
-    return sse(*map(make, range(count)), chunk({}, "stop"), "[DONE]")
+    return sse(*map(ANSWERS[name].make, range(count)), chunk({}, "stop"), "[DONE]")
 
 
-def seconds(body: bytes, dialect: Dialect, request: dict[str, Any] = REQUEST) -> float:
-    """CPU time to translate an answer, read by read."""
+def seconds(body: bytes, case: Case, count: int, request: dict[str, Any] = REQUEST) -> float:
+    """CPU time to translate an answer of so many chunks, read by read; all of it, at the end."""
     t = translator.Translation(
-        request, dialect=dialect, response_id="resp_0", created_at=0, new_id=numbered_ids()
+        request, dialect=case.dialect, response_id="resp_0", created_at=0, new_id=numbered_ids()
     )
     reads = [body[place : place + 65536] for place in range(0, len(body), 65536)]
     gc.collect()
@@ -127,14 +161,19 @@ def seconds(body: bytes, dialect: Dialect, request: dict[str, Any] = REQUEST) ->
         for data in reads:
             t.receive(data)
         t.close()
-        return time.process_time() - began
+        took = time.process_time() - began
     finally:
         gc.enable()
+    assert (t.response.status, len(t.response.output)) == (case.status, case.outputs(count))
+    return took
 
 
-def growth(bodies: Iterable[bytes], dialect: Dialect, request: dict[str, Any] = REQUEST) -> float:
+def growth(bodies: Iterable[bytes], case: Case, request: dict[str, Any] = REQUEST) -> float:
     """By how much the cost grows where the answer becomes twice as long."""
-    small, large = (min(seconds(body, dialect, request) for _ in range(RUNS)) for body in bodies)
+    small, large = (
+        min(seconds(body, case, count, request) for _ in range(RUNS))
+        for body, count in zip(bodies, SIZES, strict=True)
+    )
     doublings = (SIZES[1] // SIZES[0]).bit_length() - 1
     return float((large / small) ** (1 / doublings))
 
@@ -142,18 +181,19 @@ def growth(bodies: Iterable[bytes], dialect: Dialect, request: dict[str, Any] = 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_cost_is_linear(name: str) -> None:
     bodies = [answer(name, count) for count in SIZES]
-    assert growth(bodies, ANSWERS[name][1]) <= PER_DOUBLING
+    assert growth(bodies, ANSWERS[name]) <= PER_DOUBLING
 
 
 def test_interleaved_calls_are_linear() -> None:
     bodies = [sse(*interleaved(count), chunk({}, "stop"), "[DONE]") for count in SIZES]
-    assert growth(bodies, BASE) <= PER_DOUBLING
+    assert growth(bodies, Case(call)) <= PER_DOUBLING
 
 
 def test_calls_that_the_request_does_not_allow_are_linear() -> None:
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]}
     bodies = [answer("calls that are not allowed", count) for count in SIZES]
-    assert growth(bodies, BASE, REQUEST | {"tool_choice": choice}) <= PER_DOUBLING
+    case = Case(call, outputs=none)
+    assert growth(bodies, case, REQUEST | {"tool_choice": choice}) <= PER_DOUBLING
 
 
 def test_a_whole_answer_is_linear() -> None:
@@ -166,7 +206,7 @@ def test_a_whole_answer_is_linear() -> None:
         ]
         choice = {"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}
         bodies.append(json.dumps({"choices": [choice]}).encode())
-    assert growth(bodies, BASE) <= PER_DOUBLING
+    assert growth(bodies, Case(call)) <= PER_DOUBLING
 
 
 def test_repeated_ids_are_made_unique_in_order() -> None:

@@ -16,6 +16,10 @@ from tests.service.chat_bodies import HELLO
 from tests.service.responses_api import ASK, events
 from tests.service.wire import BOUND_S, Call, bounded
 
+PROCESS_S = 6 * BOUND_S
+"""The same as BOUND_S for what whole processes do: they start Python, on a machine that may have
+much else to do."""
+
 
 class Serving:
     """A process of `translator serve`, or the parent of several workers."""
@@ -36,13 +40,13 @@ class Serving:
 
     async def wait_for_log(self, text: str) -> None:
         """Wait for a log line that contains a text."""
-        async with asyncio.timeout(BOUND_S):
+        async with asyncio.timeout(PROCESS_S):
             while not any(text in line for line in self.err):
                 await asyncio.sleep(0.02)
 
     async def wait_for_exit(self) -> int:
         """The exit code."""
-        code = await asyncio.wait_for(self.process.wait(), 2 * BOUND_S)
+        code = await asyncio.wait_for(self.process.wait(), PROCESS_S)
         await bounded(self._listening)
         return code
 
@@ -70,7 +74,7 @@ async def serve(tmp_path: Path, url: str, *words: str, **server: Any) -> AsyncGe
     )  # fmt: skip
     try:
         assert process.stdout
-        line = (await asyncio.wait_for(process.stdout.readline(), 3 * BOUND_S)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), PROCESS_S)).decode()
         yield Serving(process, line)
     finally:
         if process.returncode is None:
@@ -110,7 +114,7 @@ class Load:
     async def running(self) -> AsyncGenerator[Load]:
         limits = httpx.Limits(max_connections=None)
         async with (
-            httpx.AsyncClient(base_url=self._url, timeout=BOUND_S, limits=limits) as client,
+            httpx.AsyncClient(base_url=self._url, timeout=PROCESS_S, limits=limits) as client,
             asyncio.TaskGroup() as tasks,
         ):
             for number in range(self._count):
@@ -136,6 +140,6 @@ class Load:
     async def wait_for_more(self, count: int) -> None:
         """Wait for `count` more responses."""
         goal = self.done + count
-        async with asyncio.timeout(2 * BOUND_S):
+        async with asyncio.timeout(PROCESS_S):
             while self.done < goal:
                 await asyncio.sleep(0.02)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.service.chat_bodies import HELLO
-from tests.service.responses_api import events
+from tests.service.responses_api import ASK, PATH, events
 from tests.service.wire import (
     BOUND_S,
     Call,
@@ -37,8 +37,6 @@ from translator.service.upstreams.retries import BUDGET_RESERVE, Budget, retry_a
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 CHAT: dict[str, Any] = {"model": "m", "messages": [], "stream": True}
 
 
@@ -209,12 +207,19 @@ async def test_a_waiting_client_hears_that_work_goes_on(upstream: ScriptedUpstre
     assert len(upstream.calls) == 2
 
 
-async def test_a_client_that_leaves_in_between_ends_it(upstream: ScriptedUpstream) -> None:
+async def test_a_client_that_leaves_in_between_ends_it(
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
     upstream.script = answers(503, retry_after="100")
     async with serving(make_settings(upstream.url, max_retry_after_s=1000)) as url:
-        async with httpx.AsyncClient(timeout=0.5) as client:
-            with pytest.raises(httpx.ReadTimeout):
-                await client.post(url + PATH, json=ASK)
+        async with httpx.AsyncClient(timeout=BOUND_S) as client:
+            asking = asyncio.create_task(client.post(url + PATH, json=ASK))
+            async with asyncio.timeout(BOUND_S):
+                while "Retry in" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
         async with httpx.AsyncClient(timeout=BOUND_S) as client:
             upstream.script = say_hello
             assert (await client.post(url + PATH, json=ASK)).status_code == 200

@@ -129,8 +129,9 @@ async def test_at_the_end_of_that_time_uploads_are_refused(
     async with serve(tmp_path, upstream.url, drain_s=0.5) as served:
         host, _, port = served.url.removeprefix("http://").partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
-        await asyncio.sleep(0.2)
+        head = b"POST /v1/responses HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+        writer.write(head + b"content-length: 100\r\n\r\n{")
+        await bounded(reader.readuntil(b" 100 Continue\r\n\r\n"))  # the body is being read
         served.process.send_signal(signal.SIGTERM)
         answer = await bounded(reader.read())
         assert answer.startswith(b"HTTP/1.1 503 ")

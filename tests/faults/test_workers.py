@@ -13,13 +13,13 @@ import httpx
 import pytest
 
 from tests.service.responses_api import ASK, events
-from tests.service.wire import BOUND_S, ScriptedUpstream, bounded
+from tests.service.wire import ScriptedUpstream, bounded
 from translator.__main__ import main
 from translator.service.base.background import CLOSING_S
 from translator.service.server.graceful_shutdown import CLOSE_S
 from translator.service.telemetry.otel import FLUSH_S
 
-from .processes import Load, Serving, serve, slow_hello, write
+from .processes import PROCESS_S, Load, Serving, serve, slow_hello, write
 
 pytestmark = pytest.mark.anyio
 
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.anyio
 async def spread(served: Serving, count: int = 60) -> None:
     """Ask over as many connections, so that each worker has some."""
     limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(timeout=BOUND_S, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=PROCESS_S, limits=limits) as client:
         asked = (client.post(served.url + "/v1/responses", json=ASK) for _ in range(count))
-        for answer in await bounded(asyncio.gather(*asked)):
+        for answer in await asyncio.wait_for(asyncio.gather(*asked), PROCESS_S):
             assert events(answer.content)[-1]["type"] == "response.completed"
 
 
 async def changed(served: Serving, old: Sequence[int]) -> list[int]:
     """Wait until there are as many workers as before, none of them of the old ones."""
-    async with asyncio.timeout(3 * BOUND_S):
+    async with asyncio.timeout(PROCESS_S):
         while len(served.workers) != len(old) or set(served.workers) & set(old):
             await asyncio.sleep(0.05)
     return served.workers
@@ -50,7 +50,7 @@ def is_there(pid: int) -> bool:
 
 
 async def gone(pids: Sequence[int]) -> None:
-    async with asyncio.timeout(2 * BOUND_S):
+    async with asyncio.timeout(PROCESS_S):
         while any(map(is_there, pids)):
             await asyncio.sleep(0.05)
 
@@ -82,7 +82,7 @@ async def test_a_worker_that_dies_is_replaced(upstream: ScriptedUpstream, tmp_pa
         [first, second] = served.workers
         os.kill(first, signal.SIGKILL)
         await served.wait_for_log(f"worker {first} has ended (-9)")
-        async with asyncio.timeout(3 * BOUND_S):
+        async with asyncio.timeout(PROCESS_S):
             while len(served.workers) != 2 or first in served.workers:
                 await asyncio.sleep(0.05)
         assert second in served.workers
@@ -105,7 +105,7 @@ async def test_a_rolling_restart_loses_nothing(upstream: ScriptedUpstream, tmp_p
             await load.wait_for_more(100)
         assert load.lost == []
         body = json.dumps(ASK | {"input": "x" * 2000})
-        async with httpx.AsyncClient(timeout=BOUND_S) as client:
+        async with httpx.AsyncClient(timeout=PROCESS_S) as client:
             answer = await client.post(served.url + "/v1/responses", content=body)
         assert answer.status_code == 413
         served.process.send_signal(signal.SIGTERM)
@@ -145,7 +145,7 @@ async def test_a_second_signal_waits_for_nothing(
 
     upstream.script = script
     async with serve(tmp_path, upstream.url, workers=2) as served:
-        async with httpx.AsyncClient(timeout=BOUND_S) as client:
+        async with httpx.AsyncClient(timeout=PROCESS_S) as client:
             asked = asyncio.ensure_future(client.post(served.url + "/v1/responses", json=ASK))
             await bounded(arrived.wait())
             for _ in range(2):

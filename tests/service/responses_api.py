@@ -12,6 +12,8 @@ ASK_WHOLE: dict[str, Any] = {"model": "m", "input": "Hi"}
 """The same without a stream."""
 ASK_SMALL: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
 """The same for a model of MODELS, streamed."""
+ASK_SMALL_WHOLE: dict[str, Any] = {"model": "small", "input": "Hi"}
+"""The same without a stream."""
 
 
 def events(body: bytes) -> list[dict[str, Any]]:

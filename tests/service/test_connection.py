@@ -72,6 +72,17 @@ async def begun(first: bytes = b"") -> tuple[connection.Connection, aiohttp.Stre
     return handler, body, wire
 
 
+async def pumping(
+    sink: Basket, first: bytes = b""
+) -> tuple[connection.Connection, aiohttp.StreamReader, Wire, asyncio.Task[bool]]:
+    """The same, and the task that pumps the body into a sink; it waits for more."""
+    handler, body, wire = await begun(first)
+    handler.begin_body(body)
+    waiting = asyncio.create_task(handler.pump_into(sink, body))
+    await asyncio.sleep(0)
+    return handler, body, wire, waiting
+
+
 async def received(
     reads: Sequence[bytes],
     sink: Basket | None,
@@ -239,11 +250,8 @@ def test_a_pump_that_has_stopped_does_not_end_a_pause() -> None:
     """The receive buffer has a bound, whatever came before."""
 
     async def run() -> None:
-        handler, body, wire = await begun(coded(b"x") * 5)
-        handler.begin_body(body)
         basket = Basket()
-        reading = asyncio.create_task(handler.pump_into(basket, body))
-        await asyncio.sleep(0)
+        handler, _, wire, reading = await pumping(basket, coded(b"x") * 5)
         basket.takes = False
         handler.data_received(coded(LONG))
         handler.data_received(coded(LONG) * 2)
@@ -273,10 +281,7 @@ def test_what_came_before_a_break_is_read() -> None:
 
 def test_a_break_ends_the_pump() -> None:
     async def run() -> None:
-        handler, body, _ = await begun()
-        handler.begin_body(body)
-        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
-        await asyncio.sleep(0)
+        handler, body, _, waiting = await pumping(Basket())
         handler.connection_lost(None)
         assert not await asyncio.wait_for(waiting, 5)
         assert isinstance(body.exception(), aiohttp.ClientPayloadError)
@@ -288,11 +293,8 @@ def test_that_the_sink_needs_its_reader_is_not_lost_with_a_wait() -> None:
     """A reader may be cancelled in the moment in which the last chunk comes."""
 
     async def run() -> None:
-        handler, body, _ = await begun()
-        handler.begin_body(body)
         basket = Basket(needs_reader_after=1)
-        waiting = asyncio.create_task(handler.pump_into(basket, body))
-        await asyncio.sleep(0)
+        handler, body, _, waiting = await pumping(basket)
         handler.data_received(coded(EVENT))
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -320,10 +322,7 @@ def test_an_idle_connection_holds_no_sink() -> None:
     """The sink holds the turn, and the connection waits in the pool."""
 
     async def run() -> None:
-        handler, body, _ = await begun()
-        handler.begin_body(body)
-        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
-        await asyncio.sleep(0)
+        handler, _, _, waiting = await pumping(Basket())
         handler.data_received(coded(EVENT) + LAST)
         assert await asyncio.wait_for(waiting, 5) is False
         assert handler.pump is None
@@ -335,10 +334,7 @@ def test_the_next_body_on_a_connection_has_a_pump_of_its_own() -> None:
     """A reader that was cancelled as its pump stopped may never come back."""
 
     async def run() -> None:
-        handler, body, _ = await begun()
-        handler.begin_body(body)
-        waiting = asyncio.create_task(handler.pump_into(Basket(), body))
-        await asyncio.sleep(0)
+        handler, body, _, waiting = await pumping(Basket())
         handler.data_received(coded(EVENT) + LAST)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -361,11 +357,8 @@ def test_a_chunk_that_comes_as_its_reader_is_cancelled_is_kept() -> None:
     """The pump has stopped by then; the next one finds the chunk in the receive buffer."""
 
     async def run() -> None:
-        handler, body, _ = await begun()
-        handler.begin_body(body)
         basket = Basket()
-        waiting = asyncio.create_task(handler.pump_into(basket, body))
-        await asyncio.sleep(0)
+        handler, body, _, waiting = await pumping(basket)
         waiting.cancel()
         handler.data_received(coded(EVENT))
         with pytest.raises(asyncio.CancelledError):
@@ -390,11 +383,8 @@ def test_chunks_of_one_read_are_one_push() -> None:
             return self.asked == 1
 
     async def run() -> None:
-        handler, body, _ = await begun()
-        handler.begin_body(body)
         basket = Once()
-        waiting = asyncio.create_task(handler.pump_into(basket, body))
-        await asyncio.sleep(0)
+        handler, body, _, waiting = await pumping(basket)
         handler.data_received(coded(b"first") + coded(b"second"))
         assert basket.chunks == [b"firstsecond"]
         handler.data_received(coded(b"third"))
@@ -410,10 +400,7 @@ def test_what_a_sink_raises_the_read_raises() -> None:
             raise ValueError("broken")
 
     async def run() -> None:
-        handler, body, _ = await begun()
-        handler.begin_body(body)
-        waiting = asyncio.create_task(handler.pump_into(Broken(), body))
-        await asyncio.sleep(0)
+        handler, _, _, waiting = await pumping(Broken())
         handler.data_received(coded(EVENT))
         with pytest.raises(ValueError, match="broken"):
             await waiting

@@ -15,14 +15,14 @@ from translator import Translation
 from translator.service.http.exchange import Exchange
 from translator.service.server import http1
 from translator.service.server import websocket_protocol as sockets
+from translator.service.upstreams.connection import Connection
 
 from .chat_bodies import HELLO, chunk
-from .responses_api import events
+from .responses_api import ASK, events
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 PATHS = {"responses": "/v1/responses", "chat": "/v1/chat/completions"}
 TEXT = [chunk({"content": f"word {number} "}) for number in range(50)]
 ANSWER = [
@@ -66,11 +66,34 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return Counted(monkeypatch)
 
 
+ARRIVED = bytearray()
+"""What the service has read of upstreams since it was cleared."""
+
+TURNS = 20
+"""Rounds of the event loop in which a task of the service reads a chunk and writes its events."""
+
+
+@pytest.fixture(autouse=True)
+def arrivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    data_received = Connection.data_received
+
+    def note(connection: Connection, data: bytes) -> None:
+        data_received(connection, data)
+        ARRIVED.extend(data)
+
+    monkeypatch.setattr(Connection, "data_received", note)
+
+
 async def one_by_one(call: Call, pieces: Iterable[bytes]) -> None:
     """Each piece in a network read of its own, with what came before it done."""
     for piece in pieces:
+        ARRIVED.clear()
         await call.send(piece)
-        await asyncio.sleep(0.002)
+        async with asyncio.timeout(BOUND_S):
+            while piece not in ARRIVED:
+                await asyncio.sleep(0)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
 
 def slowly(pieces: Iterable[bytes]) -> Callable[[Call], Any]:
@@ -197,7 +220,7 @@ async def test_a_client_that_pauses_gets_everything_in_order(
     ):
         await bounded(full.wait())
         ways.direct = 0
-        body = b""
+        body = bytearray()
         async for piece in answer.aiter_raw():
             body += piece
             if f"{len(sent) - 1:08} ".encode() in body[-1000:] and body.endswith(b"\n\n"):
@@ -205,7 +228,9 @@ async def test_a_client_that_pauses_gets_everything_in_order(
     if path == PATHS["chat"]:
         assert body == b"".join([*sent, *TEXT, *HELLO[3:]])
     else:
-        deltas = [event for event in events(body) if event["type"] == "response.output_text.delta"]
+        deltas = [
+            event for event in events(bytes(body)) if event["type"] == "response.output_text.delta"
+        ]
         said = "".join(f"{number:08} " * 5000 for number in range(len(sent)))
         said += "".join(f"word {number} " for number in range(50))
         assert "".join(event["delta"] for event in deltas) == said

@@ -8,8 +8,8 @@ import logging
 
 import pytest
 
-from .chat_bodies import HELLO, chunk
-from .wire import Call, ScriptedUpstream, bounded
+from .chat_bodies import HELLO
+from .wire import Call, Endless, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
@@ -111,51 +111,25 @@ async def test_in_the_grace_time(upstream: ScriptedUpstream) -> None:
 @pytest.mark.parametrize("path", PATHS)
 async def test_while_a_write_is_blocked(upstream: ScriptedUpstream, path: str) -> None:
     """The client has stopped reading: the buffers are full, the upstream waits, then it goes."""
-    sent, gone = 0, asyncio.Event()
-
-    async def script(call: Call) -> None:
-        nonlocal sent
-        await call.head()
-        piece = chunk({"content": "x" * 10_000})
-        try:
-            while True:
-                await call.send(piece)
-                sent += 1
-        except ConnectionError:
-            gone.set()
-            raise
-
-    upstream.script = script
+    upstream.script = endless = Endless()
     async with upstream.service() as url:
         _, writer = await ask(url, path)
         before = -1
-        while before != sent or sent == 0:  # until nothing moves any more
-            before = sent
+        while before != endless.sent or endless.sent == 0:  # until nothing moves any more
+            before = endless.sent
             await asyncio.sleep(0.2)
         writer.transport.abort()
-        await bounded(gone.wait())
+        await bounded(endless.gone.wait())
 
 
 async def test_a_client_that_does_not_take_its_answer_is_given_up(
     upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="translator")
-    gone = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.head()
-        piece = chunk({"content": "x" * 10_000})
-        try:
-            while True:
-                await call.send(piece)
-        except ConnectionError:
-            gone.set()
-            raise
-
-    upstream.script = script
+    upstream.script = endless = Endless()
     async with upstream.service(client_timeout_s=0.2) as url:
         _, writer = await ask(url, "/v1/responses")
-        await bounded(gone.wait())
+        await bounded(endless.gone.wait())
         writer.transport.abort()
     assert "it does not read its response" in caplog.text
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import sys
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +15,14 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from translator.service.server.http1 import ChunkWriter
+from translator.service.turns.state import TurnState
+from translator.service.upstreams import connection
+from translator.service.upstreams.streams import UpstreamStream
+from translator.wire.events import Event
+
 from .chat_bodies import HELLO, chunk
+from .responses_api import ASK
 from .wire import (
     BOUND_S,
     Call,
@@ -114,6 +122,86 @@ async def test_a_conversation_is_let_go_of_when_its_answer_begins(
             upstream_does.go.set()
             await bounded(asyncio.gather(*asking))
     assert held < SIZE / 4  # both ends of the test have their part in it
+
+
+@pytest.mark.parametrize("way", ["responses", "chat/completions", "websocket"])
+async def test_a_chunk_is_let_go_of_while_nothing_comes(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Neither a chunk nor its events are held while the sink waits for more.
+
+    What is passed through has a sink from the beginning; there the first chunk goes past it, as one
+    does after a client has paused.
+    """
+    chunks: list[bytes] = []
+    batches: list[list[Event]] = []
+    pushed: list[int] = []
+    read, feed, push = UpstreamStream.next, TurnState.feed, connection.Pump.push
+
+    async def read_and_note(stream: UpstreamStream, *how: Any, **more: Any) -> bytes | None:
+        data = await read(stream, *how, **more)
+        if data:
+            chunks.append(data)
+        return data
+
+    def feed_and_note(state: TurnState, data: bytes, now: float) -> list[Event]:
+        batches.append(feed(state, data, now))
+        return batches[-1]
+
+    def push_and_note(pump: connection.Pump) -> None:
+        pushed.append(len(pump.first or b""))
+        push(pump)
+
+    ready, refused = ChunkWriter.ready, iter([False] if way == "chat/completions" else [])
+    monkeypatch.setattr(ChunkWriter, "ready", lambda writer: next(refused, ready(writer)))
+    monkeypatch.setattr(UpstreamStream, "next", read_and_note)
+    monkeypatch.setattr(TurnState, "feed", feed_and_note)
+    monkeypatch.setattr(connection.Pump, "push", push_and_note)
+    go, over = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(*HELLO[:2])
+        await bounded(go.wait())
+        await call.send(HELLO[2])
+        await bounded(over.wait())
+        await call.send(*HELLO[3:])
+        await call.end()
+
+    async def read_all(pieces: AsyncIterator[bytes | str]) -> None:
+        async for piece in pieces:
+            text = piece if isinstance(piece, str) else piece.decode()
+            if '"Hello"' in text:
+                go.set()
+            if '" world"' in text and not over.is_set():
+                check()
+                over.set()
+            if "response.completed" in text:
+                return
+
+    def check() -> None:
+        assert pushed[-1] == len(HELLO[2])
+        assert len(b"".join(chunks)) > 0
+        assert way == "chat/completions" or sum(map(len, batches)) > 4
+        [usual] = [sys.getrefcount(one) for one in [object()]]
+        assert [one for one in chunks if sys.getrefcount(one) > usual] == []
+        assert [one for one in batches if sys.getrefcount(one) > usual] == []
+        events = [one for batch in batches for one in batch if sys.getrefcount(one) > usual]
+        assert events == []
+
+    upstream.script = script
+    async with upstream.service() as url:
+        if way != "websocket":
+            async with (
+                httpx.AsyncClient(timeout=BOUND_S) as client,
+                client.stream("POST", f"{url}/v1/{way}", json=CHAT | ASK) as answer,
+            ):
+                await read_all(answer.aiter_bytes())
+        else:
+            async with connect(url.replace("http", "ws", 1) + "/v1/responses") as socket:
+                await socket.send(json.dumps(ASK | {"type": "response.create"}))
+                await bounded(read_all(aiter(socket)))
+    assert over.is_set()
 
 
 async def test_a_socket_remembers_what_its_turns_have_forgotten(

@@ -43,6 +43,7 @@ from .capture.captured import kept
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
 from .processes import served
 from .progress import a_progress
+from .responses_api import PATH
 from .wire import (
     BOUND_S,
     Call,
@@ -56,7 +57,6 @@ from .wire import (
 
 pytestmark = pytest.mark.anyio
 
-PATH = "/v1/responses"
 ASK: dict[str, Any] = {"model": "m", "input": "A secret question", "stream": True}
 USAGE = {"prompt_tokens": 10, "completion_tokens": 30, "total_tokens": 40}
 CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "ls", "arguments": ""}}

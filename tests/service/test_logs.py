@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from tests.conftest import restored_logging
 from translator.service.config.settings import LogFormat
 from translator.service.telemetry.logs import FORMATTERS, start_logging
 
@@ -271,3 +272,14 @@ def test_the_log_can_have_another_stream() -> None:
         root.setLevel(level)
         logging.getLogger("translator").setLevel(logging.NOTSET)
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["Hello"]
+
+
+def test_a_test_leaves_no_trace_in_logging() -> None:
+    """Handlers, levels and filters are as before, whatever a test does with them."""
+    root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn.error")
+    before = [*root.handlers], root.level, [*uvicorn.filters]
+    with restored_logging():
+        start_logging("debug", stream=io.StringIO())
+        assert root.handlers != before[0]
+        assert uvicorn.filters != before[2]
+    assert ([*root.handlers], root.level, [*uvicorn.filters]) == before

@@ -25,12 +25,19 @@ from translator.service.observe.record import Record
 from translator.wire.events import Event
 
 from .chat_bodies import COMPLETION, HELLO
-from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello, serving
+from .responses_api import ASK, PATH
+from .wire import (
+    Call,
+    ScriptedUpstream,
+    bounded,
+    client_of,
+    hello_then_silence,
+    make_settings,
+    say_hello,
+    serving,
+)
 
 pytestmark = pytest.mark.anyio
-
-PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "m", "input": "Hi", "stream": True}
 
 
 class Notebook:
@@ -217,12 +224,7 @@ async def test_each_turn_of_a_websocket_is_seen(upstream: ScriptedUpstream) -> N
 async def test_a_departure_is_seen(upstream: ScriptedUpstream) -> None:
     notebooks = Notebooks()
 
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(*HELLO[:2])
-        await bounded(call.gone())
-
-    upstream.script = script
+    upstream.script = hello_then_silence
     async with serving(make_settings(upstream.url), observe=notebooks) as base:
         async with httpx.AsyncClient(base_url=base) as client:
             async with client.stream("POST", PATH, json=ASK) as answer:

@@ -10,11 +10,10 @@ import pytest
 
 from translator.service.http import openapi
 
+from .responses_api import ASK_SMALL_WHOLE
 from .wire import MODELS, Call, ScriptedUpstream, client_of, make_settings
 
 pytestmark = pytest.mark.anyio
-
-ASK: dict[str, Any] = {"model": "small", "input": "Hi"}
 
 
 def described() -> dict[str, Any]:
@@ -69,10 +68,13 @@ def test_every_operation_has_a_name_of_its_own() -> None:
 
 async def test_answers_and_errors_are_as_described(upstream: ScriptedUpstream) -> None:
     async with upstream.client(models=MODELS) as client:
-        check(await client.post("/v1/responses", json=ASK), "/v1/responses")
+        check(await client.post("/v1/responses", json=ASK_SMALL_WHOLE), "/v1/responses")
         check(await client.post("/v1/responses", json={}), "/v1/responses")
         check(await client.post("/v1/responses", json={"model": "x"}), "/v1/responses")
-        check(await client.post("/v1/responses/compact", json=ASK), "/v1/responses/compact")
+        check(
+            await client.post("/v1/responses/compact", json=ASK_SMALL_WHOLE),
+            "/v1/responses/compact",
+        )
         check(await client.get("/v1/models"), "/v1/models", "get")
         check(await client.get("/v1/models/small"), "/v1/models/{id}", "get")
         check(await client.get("/v1/models/none"), "/v1/models/{id}", "get")
@@ -97,4 +99,4 @@ async def test_what_an_upstream_refuses_is_as_described(
 
     upstream.script = script
     async with upstream.client(retries=0) as client:
-        check(await client.post("/v1/responses", json=ASK), "/v1/responses")
+        check(await client.post("/v1/responses", json=ASK_SMALL_WHOLE), "/v1/responses")

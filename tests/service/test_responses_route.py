@@ -12,14 +12,21 @@ import openai
 import pytest
 
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
-from .responses_api import PATH, events
-from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded, client_of, make_settings
+from .responses_api import ASK_SMALL, ASK_SMALL_WHOLE, PATH, events
+from .wire import (
+    BOUND_S,
+    MODELS,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    client_of,
+    hello_then_silence,
+    make_settings,
+)
 
 pytestmark = pytest.mark.anyio
 
-STREAM: dict[str, Any] = {"model": "small", "input": "Hi", "stream": True}
 REFUSAL = frame({"error": {"message": "This is too much", "code": 429}})
-WHOLE: dict[str, Any] = {"model": "small", "input": "Hi"}
 
 
 def types(body: bytes) -> list[str]:
@@ -31,7 +38,7 @@ async def test_a_stream_is_translated(upstream: ScriptedUpstream) -> None:
         # SDKs ask for JSON even where they want a stream: only `stream` decides
         answer = await client.post(
             PATH,
-            json=STREAM | {"max_output_tokens": 1000},
+            json=ASK_SMALL | {"max_output_tokens": 1000},
             headers={"accept": "application/json", "authorization": "Bearer client-key"},
         )
     assert answer.status_code == 200
@@ -74,7 +81,7 @@ async def test_a_whole_answer_is_the_last_snapshot_of_the_stream(
         return f"{prefix}{next(ids)}"
 
     answers: list[dict[str, Any]] = []
-    for request in (WHOLE, STREAM):
+    for request in (ASK_SMALL_WHOLE, ASK_SMALL):
         ids = iter(range(1000))
         settings = make_settings(upstream.url, models=MODELS)
         async with client_of(settings, clock=lambda: 1_700_000_000.7, new_id=new_id) as client:
@@ -82,7 +89,7 @@ async def test_a_whole_answer_is_the_last_snapshot_of_the_stream(
                 "/responses", json=request, headers={"accept": "text/event-stream"}
             )
         assert answer.status_code == 200
-        if request is WHOLE:
+        if request is ASK_SMALL_WHOLE:
             assert answer.headers["content-type"] == "application/json"
             answers.append(answer.json())
         else:
@@ -100,7 +107,7 @@ async def test_a_whole_answer_is_the_last_snapshot_of_the_stream(
 
 async def test_ids_cannot_be_guessed(upstream: ScriptedUpstream) -> None:
     async with upstream.client() as client:
-        answers = [(await client.post(PATH, json=WHOLE)).json() for _ in range(2)]
+        answers = [(await client.post(PATH, json=ASK_SMALL_WHOLE)).json() for _ in range(2)]
     found = [answer[key] for answer in answers for key in ("id",)]
     found += [answer["output"][0]["id"] for answer in answers]
     assert len(set(found)) == 4
@@ -111,8 +118,10 @@ async def test_the_clients_key_is_passed_on_where_the_operator_gave_none(
     upstream: ScriptedUpstream,
 ) -> None:
     async with upstream.client() as client:
-        await client.post(PATH, json=WHOLE, headers={"authorization": "Bearer client-key"})
-        await client.post(PATH, json=WHOLE)
+        await client.post(
+            PATH, json=ASK_SMALL_WHOLE, headers={"authorization": "Bearer client-key"}
+        )
+        await client.post(PATH, json=ASK_SMALL_WHOLE)
     assert upstream.calls[0].headers["authorization"] == "Bearer client-key"
     assert "authorization" not in upstream.calls[1].headers
 
@@ -123,13 +132,13 @@ async def test_losses_are_told_in_a_header(
     caplog.set_level(logging.INFO, logger="translator")
     lossy = {"tools": [{"type": "web_search"}], "truncation": "auto"}
     async with upstream.client() as client:
-        for request in (STREAM, WHOLE):
+        for request in (ASK_SMALL, ASK_SMALL_WHOLE):
             answer = await client.post(PATH, json=request | lossy)
             assert answer.status_code == 200
             count, _, codes = answer.headers["x-translator-notices"].partition("; ")
             assert int(count) >= 1
             assert codes and codes.isascii() and " " not in codes
-        assert "x-translator-notices" not in (await client.post(PATH, json=WHOLE)).headers
+        assert "x-translator-notices" not in (await client.post(PATH, json=ASK_SMALL_WHOLE)).headers
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 3
     assert f"notes='{count}; {codes}'" in lines[0]
@@ -146,7 +155,7 @@ async def test_the_reasoning_family_is_a_setting(upstream: ScriptedUpstream, fam
 
     upstream.script = script
     async with upstream.client(reasoning_events=family) as client:
-        answer = await client.post(PATH, json=STREAM)
+        answer = await client.post(PATH, json=ASK_SMALL)
     found = set(types(answer.content))
     assert ("response.reasoning_summary_text.delta" in found) == (family in ("summary", "both"))
     assert ("response.reasoning_text.delta" in found) == (family in ("text", "both"))
@@ -171,7 +180,7 @@ async def test_each_upstream_read_is_one_write_of_whole_frames(
     reads: list[list[str]] = []
     async with (
         upstream.socket_client() as client,
-        client.stream("POST", PATH, json=STREAM) as answer,
+        client.stream("POST", PATH, json=ASK_SMALL) as answer,
     ):
         async for piece in answer.aiter_raw():
             assert piece.endswith(b"\n\n")
@@ -197,7 +206,7 @@ async def test_a_stream_begins_when_the_upstream_only_thinks(upstream: ScriptedU
     upstream.script = script
     async with (
         upstream.socket_client(headers_grace_s=0.01) as client,
-        client.stream("POST", PATH, json=STREAM) as answer,
+        client.stream("POST", PATH, json=ASK_SMALL) as answer,
     ):
         pieces = answer.aiter_raw()
         first = await bounded(anext(pieces))
@@ -219,7 +228,7 @@ async def test_an_error_after_the_grace_time_is_an_event(upstream: ScriptedUpstr
     upstream.script = script
     async with (
         upstream.socket_client(headers_grace_s=0.01) as client,
-        client.stream("POST", PATH, json=STREAM) as answer,
+        client.stream("POST", PATH, json=ASK_SMALL) as answer,
     ):
         body = b""
         async for piece in answer.aiter_raw():
@@ -239,7 +248,7 @@ async def test_an_error_after_the_grace_time_is_an_event(upstream: ScriptedUpstr
         [REFUSAL.removeprefix(b"data: ")],
     ],
 )
-@pytest.mark.parametrize("request_body", [STREAM, WHOLE])
+@pytest.mark.parametrize("request_body", [ASK_SMALL, ASK_SMALL_WHOLE])
 async def test_an_error_in_a_200_is_an_http_error_when_nothing_came_before(
     upstream: ScriptedUpstream, pieces: list[bytes], request_body: dict[str, Any]
 ) -> None:
@@ -258,7 +267,7 @@ async def test_an_error_in_a_200_is_an_http_error_when_nothing_came_before(
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize("request_body", [STREAM, WHOLE])
+@pytest.mark.parametrize("request_body", [ASK_SMALL, ASK_SMALL_WHOLE])
 async def test_a_200_without_an_answer_is_an_http_error(
     upstream: ScriptedUpstream, request_body: dict[str, Any]
 ) -> None:
@@ -273,7 +282,7 @@ async def test_a_200_without_an_answer_is_an_http_error(
     assert answer.json()["error"]["type"] == "server_error"
 
 
-@pytest.mark.parametrize("request_body", [STREAM, WHOLE])
+@pytest.mark.parametrize("request_body", [ASK_SMALL, ASK_SMALL_WHOLE])
 async def test_an_upstreams_refusal_keeps_its_status_and_its_advice(
     upstream: ScriptedUpstream, request_body: dict[str, Any]
 ) -> None:
@@ -307,7 +316,7 @@ async def test_an_endless_error_body_is_read_only_so_far(upstream: ScriptedUpstr
 
     upstream.script = script
     async with upstream.client() as client:
-        answer = await client.post(PATH, json=WHOLE)
+        answer = await client.post(PATH, json=ASK_SMALL_WHOLE)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("no no no")
 
@@ -321,13 +330,13 @@ async def test_a_refused_key_is_the_operators_fault_only_when_it_is_the_operator
 
     upstream.script = script
     async with upstream.client(key="operator-key") as client:
-        answer = await client.post(PATH, json=STREAM)
+        answer = await client.post(PATH, json=ASK_SMALL)
     assert answer.status_code == 502
     assert answer.json()["error"]["message"] == (
         "The upstream refused the gateway's credential; its operator must correct it."
     )
     async with upstream.client() as client:
-        answer = await client.post(PATH, json=STREAM)
+        answer = await client.post(PATH, json=ASK_SMALL)
     assert answer.status_code == status
     assert "bad key" in answer.json()["error"]["message"]
 
@@ -342,7 +351,7 @@ async def test_an_upstream_that_breaks_off_ends_the_stream_in_a_failure(
 
     upstream.script = script
     async with upstream.client() as client:
-        answer = await client.post(PATH, json=STREAM)
+        answer = await client.post(PATH, json=ASK_SMALL)
     assert answer.status_code == 200
     assert types(answer.content)[-2:] == ["error", "response.failed"]
     failed = events(answer.content)[-1]["response"]
@@ -354,14 +363,9 @@ async def test_an_upstream_that_breaks_off_ends_the_stream_in_a_failure(
 async def test_an_upstream_that_falls_silent_ends_the_stream_in_a_failure(
     upstream: ScriptedUpstream,
 ) -> None:
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(*HELLO[:2])
-        await bounded(call.gone())
-
-    upstream.script = script
+    upstream.script = hello_then_silence
     async with upstream.client(read_timeout_s=0.05) as client:
-        answer = await client.post(PATH, json=STREAM)
+        answer = await client.post(PATH, json=ASK_SMALL)
     assert types(answer.content)[-2:] == ["error", "response.failed"]
     assert "silent" in events(answer.content)[-1]["response"]["error"]["message"]
 
@@ -382,7 +386,7 @@ async def test_a_whole_answer_that_breaks_off_or_is_too_large_is_an_http_error(
     async with upstream.client(max_answer_bytes=5000) as client:
         for script, words in ((cut, "mid-answer"), (endless, "5000 bytes")):
             upstream.script = script
-            answer = await client.post(PATH, json=WHOLE)
+            answer = await client.post(PATH, json=ASK_SMALL_WHOLE)
             assert answer.status_code == 502
             assert words in answer.json()["error"]["message"]
 
@@ -399,7 +403,7 @@ async def test_a_compressed_answer_is_understood(upstream: ScriptedUpstream) -> 
 
     upstream.script = script
     async with upstream.client() as client:
-        answer = await client.post(PATH, json=STREAM)
+        answer = await client.post(PATH, json=ASK_SMALL)
     assert types(answer.content)[-1] == "response.completed"
     assert "content-encoding" not in answer.headers
 
@@ -431,7 +435,7 @@ async def test_a_bad_request_names_its_field(
 
 async def test_an_unknown_model_is_told_which_there_are(upstream: ScriptedUpstream) -> None:
     async with upstream.client(models=MODELS) as client:
-        answer = await client.post(PATH, json=STREAM | {"model": "Small"})
+        answer = await client.post(PATH, json=ASK_SMALL | {"model": "Small"})
     assert answer.status_code == 404
     message = "The model 'Small' does not exist. Models: small, org/large."
     assert answer.json()["error"]["message"] == message
@@ -439,7 +443,7 @@ async def test_an_unknown_model_is_told_which_there_are(upstream: ScriptedUpstre
 
 async def test_an_upstream_connection_is_used_again(upstream: ScriptedUpstream) -> None:
     async with upstream.client() as client:
-        for request in (STREAM, WHOLE, STREAM):
+        for request in (ASK_SMALL, ASK_SMALL_WHOLE, ASK_SMALL):
             assert (await client.post(PATH, json=request)).status_code == 200
     assert (len(upstream.calls), upstream.connections) == (3, 1)
 
@@ -458,7 +462,7 @@ async def test_what_follows_the_end_of_a_stream_is_not_waited_for(
 
     upstream.script = script
     async with upstream.client(read_timeout_s=0.5) as client:
-        answer = await bounded(client.post(PATH, json=STREAM))
+        answer = await bounded(client.post(PATH, json=ASK_SMALL))
         await bounded(gone.wait())
     assert types(answer.content)[-1] == "response.completed"
 

@@ -24,6 +24,7 @@ from translator.service.config.settings import Settings
 from translator.service.http.app import create_app
 from translator.service.server.protocols import protocols
 
+from . import chat_bodies
 from .chat_bodies import COMPLETION, HELLO
 
 BOUND_S = 20
@@ -118,6 +119,33 @@ async def say_hello(call: Call) -> None:
         await call.end()
     else:
         await call.answer(COMPLETION)
+
+
+class Endless:
+    """A script of a stream without an end; `gone` is set when the service hangs up."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        """How many chunks the service took."""
+        self.gone = asyncio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        piece = chat_bodies.chunk({"content": "x" * 10_000})
+        try:
+            await call.head()
+            while True:
+                await call.send(piece)
+                self.sent += 1
+        except ConnectionError:
+            self.gone.set()
+            raise
+
+
+async def hello_then_silence(call: Call) -> None:
+    """Respond with the beginning of HELLO, and wait until the service hangs up."""
+    await call.head()
+    await call.send(*HELLO[:2])
+    await bounded(call.gone())
 
 
 class ScriptedUpstream:

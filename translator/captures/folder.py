@@ -30,6 +30,7 @@ from msgspec import Raw, Struct
 from translator import DIALECTS, Dialect, Notice, Options, Target
 from translator.common.toml import toml_lines
 from translator.dialects.table import own_facts
+from translator.reader.body_sniffer import begins_value
 from translator.wire.json_values import as_object
 
 EXCHANGE = "exchange.toml"
@@ -248,5 +249,4 @@ def http_text(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
 
 def body_name(body: bytes) -> str:
     """The file name for an answer's body: an event stream, or one JSON body."""
-    whole = body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] in (b"{", b"[", b"<")
-    return UPSTREAM_JSON if whole else UPSTREAM_SSE
+    return UPSTREAM_JSON if begins_value(body) else UPSTREAM_SSE

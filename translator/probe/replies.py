@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from translator.dialects import BASE
 from translator.reader import sse
+from translator.reader.body_sniffer import BodySniffer
 from translator.reader.from_chat import DONE, ChatReader
 from translator.reader.native_calls import NativeCalls
 from translator.reader.upstream_errors import plain_message
@@ -207,9 +208,7 @@ class ReplyReader:
     def __init__(self) -> None:
         self._decoder = sse.Decoder()
         self._reader = ChatReader(BASE, lambda _name: True, max_calls=MAX_CALLS)
-        self._start = b""
-        self._json: list[bytes] | None = None
-        self._sniffed = False
+        self._sniffer = BodySniffer(sse.MAX_EVENT_BYTES)
         self._chunks: list[str] = []
         self._reasoning: dict[str, list[str]] = {}
         self._names: dict[int, str] = {}
@@ -230,21 +229,15 @@ class ReplyReader:
         return self._reader.over
 
     def feed(self, data: bytes) -> None:
-        """Parse one chunk; raises UpstreamError for an event over the limit of `sse`."""
-        if not self._sniffed:
-            self._start = (self._start + data).lstrip(b" \t\r\n\xef\xbb\xbf")
-            data = self._start
-            self._sniffed = bool(data)
-            if data[:1] in (b"{", b"[", b"<"):
-                self._json = []
-        if self._json is not None:
-            self._json.append(data)
-        else:
+        """Parse one chunk; raises UpstreamError for an event or a value over its limit."""
+        data = data if self._sniffer.streams else self._sniffer.feed(data)
+        if data:
             self._read(self._decoder.feed(data))
 
     def end(self) -> None:
         """Parse the rest at the end of the body."""
-        self._read(self._decoder.end() if self._json is None else [b"".join(self._json)])
+        value = self._sniffer.value
+        self._read(self._decoder.end() if value is None else [value])
 
     def reply(self, *, whole: bool) -> Reply:
         """The answer so far."""
@@ -263,7 +256,8 @@ class ReplyReader:
     @property
     def stray(self) -> str:
         """Text in the body that is not an answer, shortened."""
-        return plain_message(b"".join(self._json)) if self._json else self._decoder.stray
+        value = self._sniffer.value
+        return self._decoder.stray if value is None else plain_message(value)
 
     def _read(self, payloads: Sequence[bytes]) -> None:
         for payload in payloads:

@@ -12,6 +12,11 @@ _BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the byte order mark
 _KEPT_BLANK_BYTES = 8  # enough for a byte order mark that is cut
 
 
+def begins_value(body: bytes) -> bool:
+    """Whether a body is one value, by its first byte that is not white space."""
+    return body.lstrip(_BLANK)[:1] in (b"{", b"[", b"<")
+
+
 class BodySniffer:
     """Passes a stream on, and holds anything else.
 
@@ -47,7 +52,7 @@ class BodySniffer:
             if not value:
                 self._blank = data[-_KEPT_BLANK_BYTES:]
                 return b""
-            if value[:1] not in (b"{", b"[", b"<"):
+            if not begins_value(value):
                 self.streams = True
                 return data
             self._value = []

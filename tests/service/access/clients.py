@@ -15,7 +15,6 @@ from translator.service.config.settings import Settings
 
 RESPONSES = "/v1/responses"
 CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {"model": "small", "input": "Hi"}
 ASK_CHAT: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "Hi"}]}
 ALICE, BOB, FREE = new_key(), new_key(), new_key()
 USAGE = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from tests.service.responses_api import ASK_SMALL_WHOLE as ASK
 from tests.service.wire import ScriptedUpstream, bounded, client_of, serving
 from translator.service.base.keys import new_key, read_stored, salt_of, store
 from translator.service.config.loading import read_table
@@ -18,7 +19,6 @@ from translator.service.server.run import _log_access
 
 from .clients import (
     ALICE,
-    ASK,
     ASK_CHAT,
     BOB,
     CHAT,

@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.service.chat_bodies import COMPLETION, HELLO, chunk, frame
+from tests.service.responses_api import ASK_SMALL_WHOLE as ASK
 from tests.service.responses_api import events
 from tests.service.wire import (
     MODELS,
@@ -24,7 +25,6 @@ from translator.service.access.rate_limit import RateLimit, shown_s
 
 from .clients import (
     ALICE,
-    ASK,
     ASK_CHAT,
     CHAT,
     FREE,

@@ -15,7 +15,7 @@ from tests.fixture_cases import Case
 from tests.fixture_cases import run as run_case
 from tests.service.chat_bodies import COMPLETION, HELLO, chunk
 from tests.service.responses_api import ASK, PATH, events
-from tests.service.wire import Call, ScriptedUpstream, bounded, make_settings
+from tests.service.wire import Call, ScriptedUpstream, bounded, hello_then_silence, make_settings
 from translator.__main__ import main
 
 from .captured import (
@@ -262,12 +262,7 @@ async def test_a_stall_and_its_heartbeats_are_captured(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(*HELLO[:2])
-        await bounded(call.gone())
-
-    upstream.script = script
+    upstream.script = hello_then_silence
     settings = make_settings(
         upstream.url, trace_folder=str(tmp_path / "t"), read_timeout_s=0.6, heartbeat_s=0.1
     )
@@ -317,12 +312,7 @@ async def test_an_unreachable_upstream_is_captured(
 async def test_the_events_before_a_client_left_are_captured(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(*HELLO[:2])
-        await bounded(call.gone())
-
-    upstream.script = script
+    upstream.script = hello_then_silence
     settings = make_settings(upstream.url, trace_folder=str(tmp_path / "t"))
     async with tracing_server(settings) as base:
         async with httpx.AsyncClient(base_url=base) as client:

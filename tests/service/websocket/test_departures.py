@@ -17,7 +17,7 @@ from openai.lib.responses_websocket import (
 )
 
 from tests.service.chat_bodies import HELLO, chunk, frame
-from tests.service.wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
+from tests.service.wire import BOUND_S, MODELS, Call, Endless, ScriptedUpstream, bounded
 from translator.service.server import websocket_protocol as sockets
 
 from .client import (
@@ -74,24 +74,12 @@ async def test_a_client_that_does_not_read_is_given_up(
     upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="translator")
-    gone = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.head()
-        piece = chunk({"content": "x" * 10_000})
-        try:
-            while True:
-                await call.send(piece)
-        except ConnectionError:
-            gone.set()
-            raise
-
-    upstream.script = script
+    upstream.script = endless = Endless()
     async with upstream.service(client_timeout_s=0.2) as base:
         socket = await open_socket(base)
         socket.transport.pause_reading()
         await socket.send(json.dumps(CREATE))
-        await bounded(gone.wait())
+        await bounded(endless.gone.wait())
         socket.transport.abort()
     assert "it does not read its response" in caplog.text
 

@@ -115,4 +115,5 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream) -> None:
         while chunk := await stream.next(sink=sink):
             check.check(chunk)
             await exchange.write(chunk)
+            del chunk  # so that it is not held while nothing comes
     await exchange.end()

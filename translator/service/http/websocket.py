@@ -287,6 +287,7 @@ class WebSocketSession:
                         response = turn.translation.response
                         can_continue = self._remember(response, source, parent, lane)
                     await self._send_events(events, lane)
+                    del events  # so that they are not held while nothing comes
         finally:
             own = parent is not None and parent.lane == lane.name
             if own and not can_continue and parent_id is not None:

@@ -39,6 +39,11 @@ class BodySniffer:
         """Whether the body is one value."""
         return self._value is not None
 
+    @property
+    def size(self) -> int:
+        """The bytes of the body so far when it is one value."""
+        return self._size
+
     def feed(self, data: bytes) -> bytes:
         """The data for the decoder. Raises UpstreamError when the value is over MAX_BODY_BYTES."""
         if self._value is None:

@@ -101,6 +101,12 @@ class ChatReader:
         """The error that the upstream reported inside the answer."""
         return self._end.failure
 
+    @property
+    def held(self) -> int:
+        """Bytes of text that may be calls, and are held back until the end."""
+        natives = (channel.native for channel in self._channels.values())
+        return sum(native.held for native in natives if native is not None)
+
     def read(self, payload: bytes) -> list[Delta]:
         """The deltas of one payload; empty for one without content."""
         if self._fast_read is not None:

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
+from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in, utf8_size
 
 _MARKERS = (
     "<｜DSML｜",
@@ -122,6 +122,11 @@ class NativeCalls:
             return []
         self._held.clear()
         return found
+
+    @property
+    def held(self) -> int:
+        """The bytes of the held text."""
+        return utf8_size("".join(self._held))
 
     def rest(self) -> str:
         """The held text, when it was no call."""

@@ -24,9 +24,20 @@ from msgspec import Raw, Struct, UnsetType
 
 from translator.common.sealed import pack, unpack
 from translator.wire import items, responses
-from translator.wire.deltas import Compaction, Delta, Failure, ServiceTier, Text, Usage, Verdict
+from translator.wire.deltas import (
+    Compaction,
+    Delta,
+    Failure,
+    Reasoning,
+    Refusal,
+    ServiceTier,
+    Text,
+    ToolCall,
+    Usage,
+    Verdict,
+)
 from translator.wire.errors import InvalidRequest, UpstreamError
-from translator.wire.json_values import NOT_JSON
+from translator.wire.json_values import NOT_JSON, utf8_size
 from translator.wire.notices import Notice
 
 PREFIX = "translator.compaction.1."
@@ -201,11 +212,29 @@ class SummaryReader:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self._dropped = 0
+
+    @property
+    def written(self) -> int:
+        """Bytes of text, reasoning and arguments that have come, in UTF-8."""
+        return utf8_size("".join(self._texts)) + self._dropped
 
     def read(self, deltas: Sequence[Delta]) -> list[Delta]:
         """Collect the text; returns the deltas that stay, usage and service tier."""
-        self._texts += [delta.text for delta in deltas if isinstance(delta, Text)]
-        return [delta for delta in deltas if isinstance(delta, Usage | ServiceTier)]
+        stay: list[Delta] = []
+        for delta in deltas:
+            match delta:
+                case Text():
+                    self._texts.append(delta.text)
+                case Usage() | ServiceTier():
+                    stay.append(delta)
+                case Reasoning() | Refusal():
+                    self._dropped += utf8_size(delta.text)
+                case ToolCall():
+                    self._dropped += utf8_size(delta.arguments)
+                case _:
+                    pass
+        return stay
 
     def end(self, verdict: Verdict) -> tuple[list[Delta], Verdict]:
         """The compaction, and the verdict of the response.

@@ -30,6 +30,7 @@ from translator.wire.deltas import (
     Text,
 )
 from translator.wire.events import Event, ReasoningEvents
+from translator.wire.json_values import utf8_size
 
 Events = Generator[Event, None, None]
 Closing = Generator[Event, None, items.OutputItem]
@@ -65,6 +66,11 @@ class OpenNarrative(Protocol[_D]):
         """The type of delta that `append` takes now; None: any delta may need more."""
         ...
 
+    @property
+    def written(self) -> int:
+        """Bytes of its text so far, in UTF-8, whether events show it or not."""
+        ...
+
     def opened(self) -> Events: ...
     def add(self, delta: _D) -> Events: ...
     def append(self, delta: Any) -> list[Event]: ...  # noqa: ANN401 - of the fast type
@@ -88,6 +94,14 @@ class OpenMessage:
     @property
     def fast_type(self) -> type[Text] | None:
         return Text if self._part == "text" else None
+
+    @property
+    def written(self) -> int:
+        whole = sum(
+            utf8_size(part.text if isinstance(part, items.OutputText) else part.refusal)
+            for part in self._parts
+        )
+        return whole + utf8_size("".join(self._texts))
 
     def append(self, delta: Text) -> list[Event]:
         self._texts.append(delta.text)
@@ -218,6 +232,10 @@ class OpenReasoning:
     def fast_type(self) -> type[Reasoning] | None:
         return Reasoning if self._texts else None
 
+    @property
+    def written(self) -> int:
+        return utf8_size("".join(self._texts))
+
     def append(self, delta: Reasoning) -> list[Event]:
         self._field = delta.field
         self._texts.append(delta.text)
@@ -263,6 +281,7 @@ class OpenReasoning:
     def closed(self, status: FinalStatus) -> Closing:
         del status  # reasoning items carry none in OpenAI's live answers
         text = "".join(self._texts)
+        self._texts = [text]
         if text:
             yield from self._close_parts(text)
         blob = None

@@ -5,13 +5,15 @@ A segment keeps the deltas that came before its item could be opened, and sends 
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
 
 from msgspec import Raw
 
 from translator.common.json_text import JsonExtent
-from translator.wire.deltas import ToolCall
+from translator.wire.deltas import Citation, Reasoning, Refusal, Text, ToolCall
 from translator.wire.events import Event
+from translator.wire.json_values import utf8_size
 
 from .open_calls import OpenCall
 from .open_items import Events, MessageDelta, OpenCompaction, OpenNarrative, ReasoningDelta
@@ -33,6 +35,11 @@ class Narrative(Generic[_D]):
         for delta in self.waiting:
             yield from self.open.add(delta)
         self.waiting.clear()
+
+    @property
+    def written(self) -> int:
+        """Bytes of its text so far, in UTF-8."""
+        return (0 if self.open is None else self.open.written) + text_size(self.waiting)
 
 
 class MessageSegment(Narrative[MessageDelta]):
@@ -58,6 +65,7 @@ class CallSegment:
         self.waiting: list[str] = []
         self._arguments: list[str] = []  # all of them: `whole` is needed late, if ever
         self._extent = JsonExtent(self._arguments)
+        self._late = 0  # bytes that came when it was closed, and are dropped
 
     def add(self, call: ToolCall) -> None:
         self.id = self.id or call.id
@@ -66,6 +74,8 @@ class CallSegment:
         if call.arguments and not self.closed:
             self._arguments.append(call.arguments)
             self.waiting.append(call.arguments)
+        else:
+            self._late += utf8_size(call.arguments)
 
     def append(self, delta: ToolCall) -> list[Event] | None:
         """The fast path: more arguments of an open call; None where any may wait, or for others."""
@@ -86,6 +96,11 @@ class CallSegment:
     def whole(self) -> bool:
         return self._extent.whole
 
+    @property
+    def written(self) -> int:
+        """Bytes of its arguments so far, in UTF-8."""
+        return utf8_size("".join(self._arguments)) + self._late
+
     def send(self) -> Events:
         assert self.open is not None
         if not self.begun:
@@ -102,6 +117,26 @@ class CallSegment:
             yield from self.open.arguments("{}")
 
 
+class Blank:
+    """Deltas at which a message or reasoning may begin, if more than white space follows."""
+
+    def __init__(self) -> None:
+        self.text: list[Text | Citation] = []
+        self.reasoning: list[ReasoningDelta] = []
+        self._dropped = 0
+
+    def drop(self, deltas: list[Any]) -> None:
+        """Drop one of the two lists: something else begins."""
+        if deltas:
+            self._dropped += text_size(deltas)
+            deltas.clear()
+
+    @property
+    def written(self) -> int:
+        """Bytes of its text, in UTF-8, dropped or not."""
+        return self._dropped + text_size(self.text) + text_size(self.reasoning)
+
+
 class CompactionSegment:
     """A compaction, which arrives in one piece."""
 
@@ -113,6 +148,20 @@ class CompactionSegment:
 
     def send(self) -> Events:
         yield from ()
+
+
+def text_size(deltas: Iterable[object]) -> int:
+    """Bytes of the text and the arguments in deltas, in UTF-8."""
+    size = 0
+    for delta in deltas:
+        match delta:
+            case Text() | Refusal() | Reasoning():
+                size += utf8_size(delta.text)
+            case ToolCall():
+                size += utf8_size(delta.arguments)
+            case _:
+                pass
+    return size
 
 
 Segment = MessageSegment | ReasoningSegment | CallSegment | CompactionSegment

@@ -61,12 +61,14 @@ from .open_items import (
     Place,
 )
 from .segments import (
+    Blank,
     CallSegment,
     CompactionSegment,
     MessageSegment,
     Narrative,
     ReasoningSegment,
     Segment,
+    text_size,
 )
 
 _FATAL_TYPES = {
@@ -91,18 +93,6 @@ class Phase(Enum):
     NEW = auto()
     OPEN = auto()
     OVER = auto()
-
-
-class _Blank:
-    """Deltas at which a message or reasoning may begin, if more than white space follows."""
-
-    def __init__(self) -> None:
-        self.text: list[Text | Citation] = []
-        self.reasoning: list[Reasoning | ReasoningDetails] = []
-
-    def clear(self) -> None:
-        self.text.clear()
-        self.reasoning.clear()
 
 
 class _AtEnd:
@@ -162,8 +152,9 @@ class ResponseStream:
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
         self._repeats: dict[str, int] = {}  # how often a call id has come
-        self._blank = _Blank()
+        self._blank = Blank()
         self._at_end = _AtEnd()
+        self._written = 0  # bytes of closed narratives, and of deltas that were dropped
 
     @property
     def response(self) -> responses.Response:
@@ -176,6 +167,13 @@ class ResponseStream:
     def produced(self) -> bool:
         """Whether anything of an answer has been announced to the client."""
         return self._next_index > 0
+
+    @property
+    def written(self) -> int:
+        """Bytes of text, reasoning and arguments that have come, in UTF-8, sent or not."""
+        narratives = (one for one in self._queue if isinstance(one, Narrative))
+        open_ones = (self._blank, *narratives, *self._calls.values())
+        return self._written + sum(one.written for one in open_ones)
 
     # --- what comes in ------------------------------------------------------------------------
 
@@ -271,7 +269,7 @@ class ResponseStream:
         message = self._last
         if not isinstance(message, MessageSegment):
             return self._new_message(delta)
-        self._blank.reasoning.clear()
+        self._blank.drop(self._blank.reasoning)
         return self._continue(message, delta)
 
     def _new_message(self, delta: Text | Refusal) -> Events:
@@ -281,7 +279,8 @@ class ResponseStream:
         yield from self._queue_named_calls()
         message = MessageSegment()
         message.waiting += [*self._blank.text, delta]
-        self._blank.clear()
+        self._blank.text.clear()
+        self._blank.drop(self._blank.reasoning)
         self._join(message)
         yield from self._advance()
 
@@ -297,13 +296,14 @@ class ResponseStream:
 
     def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Iterable[Event]:
         if isinstance(self._last, ReasoningSegment):
-            self._blank.text.clear()
+            self._blank.drop(self._blank.text)
             return self._continue(self._last, delta)
         if isinstance(delta, Reasoning) and delta.text.isspace():
             self._blank.reasoning.append(delta)
             return ()
-        self._blank.text.clear()
+        self._blank.drop(self._blank.text)
         if self._family == "none" and not self._seal:
+            self._written += text_size((delta,))
             return ()  # the client would see none of it
         return self._new_reasoning(delta)
 
@@ -319,10 +319,12 @@ class ResponseStream:
         call = self._calls.get(delta.key)
         if call is None:
             if self._one_call and self._calls:
+                self._written += text_size((delta,))
                 return  # parallel_tool_calls is false, and the upstream did not know
             call = self._calls[delta.key] = CallSegment(delta.key)
             yield from self._queue_named_calls()
-            self._blank.clear()
+            self._blank.drop(self._blank.text)
+            self._blank.drop(self._blank.reasoning)
         call.add(delta)
         if not call.queued and call.name:
             if call.begun:
@@ -395,6 +397,8 @@ class ResponseStream:
             segment.waiting.append(self._at_end.sources)
             yield from segment.send()
         item = yield from segment.open.closed(status)
+        if isinstance(segment, Narrative):
+            self._written += segment.written
         self._output.append(item)
         self._queue.popleft()
 

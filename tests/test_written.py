@@ -26,6 +26,14 @@ def more(arguments: str, *, index: int = 0) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
 
+CITATION: dict[str, Any] = {
+    "annotations": [
+        {
+            "type": "url_citation",
+            "url_citation": {"url": "http://a", "title": "a", "start_index": 0, "end_index": 1},
+        }
+    ]
+}
 ANSWERS: dict[str, tuple[list[dict[str, Any]], int]] = {
     "text": ([{"content": "Hello"}, {"content": " world"}], 11),
     "text of several bytes a character": ([{"content": "漢字"}, {"content": "🙂"}], 10),
@@ -47,7 +55,7 @@ ANSWERS: dict[str, tuple[list[dict[str, Any]], int]] = {
     "white space before text": ([{"reasoning": "\n"}, {"content": "  "}, {"content": "a"}], 4),
     "a citation": (
         [
-            {"annotations": [{"type": "url_citation", "url_citation": {"url": "http://a.test"}}]},
+            CITATION,
             {"content": "abc"},
         ],
         3,
@@ -117,7 +125,7 @@ def test_a_summary_counts_with_all_that_is_dropped_from_it(end: bool) -> None:
         {"reasoning": "abc"},
         {"content": "défg"},
         {"refusal": "h"},
-        {"annotations": [{"type": "url_citation", "url_citation": {"url": "http://a.test"}}]},
+        CITATION,
         call("{}"),
     ]
     message = {"role": "user", "content": "Hi"}

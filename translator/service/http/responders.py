@@ -8,7 +8,7 @@ passthrough    the upstream's own bytes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 
 import translator
 from translator.service.access.token_meter import TokenMeter
@@ -102,17 +102,23 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream) -> None:
     answer = await stream.answer()
     if (error := answer.private_error()) is not None:
         raise error
-    answer.keep_compression()
     headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+    meter = None
+    if exchange.context.charge is not None and answer.status < 400:
+        meter = TokenMeter()
+        exchange.context.answered = meter.answered
+    if meter is not None and answer.may_inflate:  # else its text cannot be counted
+        del headers["content-encoding"]
+        headers.pop("content-length", None)
+    else:
+        answer.keep_compression()
     if headers.get("content-type", "").startswith("text/event-stream"):
         headers = EVENT_STREAM | headers
-    charge = exchange.context.charge
     await exchange.start(answer.status, headers | answer.retry_headers())
-    with nullcontext() if charge is None else charge.metered() as meter:
-        direct = exchange.direct
-        check = _ChunkCheck(stream, meter)
-        sink = None if direct is None else PassthroughSink(direct, stream, check)
-        while chunk := await stream.next(sink=sink):
-            check.check(chunk)
-            await exchange.write(chunk)
+    direct = exchange.direct
+    check = _ChunkCheck(stream, meter)
+    sink = None if direct is None else PassthroughSink(direct, stream, check)
+    while chunk := await stream.next(sink=sink):
+        check.check(chunk)
+        await exchange.write(chunk)
     await exchange.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,13 +15,15 @@ from typing import Any
 
 import pytest
 
+from tests.service.wire import make_settings
 from translator.service.access import shared_limits
 from translator.service.access.clients import Client
 from translator.service.access.shared_limits import LayoutUnknown, LimitsFile, SharedLimits
 from translator.service.base.errors import LimitReached
 from translator.service.config.settings import ClientConfig
+from translator.service.server.worker_channel import WorkerChannel
 
-from .clients import Clock
+from .clients import ALICE, Clock, keyed, settings_for
 
 COLUMNS = 8
 
@@ -322,6 +325,24 @@ def test_a_system_without_memory_files_uses_a_temporary_one(
         first = client(worker(file, "a"), requests_per_minute=1)
         assert refused(first) is None
         assert refused(client(worker(file, "a"), requests_per_minute=1)) is not None
+
+
+@pytest.mark.parametrize("limits", ["none", "of another layout", "of ours"])
+def test_a_worker_of_another_version_than_its_parent_counts_for_itself(
+    file: LimitsFile, limits: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After an upgrade, SIGHUP starts new workers under the old parent."""
+    if limits == "of another layout":
+        os.pwrite(file.fd, b"translator limits 0\n", 0)
+    with_limits = settings_for("http://up.test", {"a": keyed(ALICE, requests_per_minute=1)})
+    ours, theirs = socket.socketpair()
+    with ours:
+        channel = WorkerChannel(theirs.detach(), [], None if limits == "none" else (file.fd, 0))
+        factory = channel.client_factory(with_limits)
+        assert channel.client_factory(make_settings("http://up.test")) is None
+        channel._parent.close()
+    assert (factory is None) is (limits != "of ours")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * (factory is None)
 
 
 def test_a_single_process_loads_none_of_it() -> None:

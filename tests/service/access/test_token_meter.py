@@ -6,8 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from tests.fixture_cases import ROOT
+from tests.replaying import REQUEST, translation
 from tests.service.chat_bodies import COMPLETION, chunk, frame
+from translator.dialects import BASE
 from translator.reader.sse import MAX_EVENT_BYTES
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.access.token_meter import (
@@ -19,6 +25,10 @@ from translator.service.access.token_meter import (
 
 from .clients import USAGE
 
+NAMES = (
+    "choices index delta message content reasoning tool_calls function arguments name usage".split()
+)
+NAMES += "prompt_tokens completion_tokens total_tokens x_groq data error text".split()
 STATED = StatedUsage(30, 20, 50)
 DONE = b"data: [DONE]\n\n"
 
@@ -116,13 +126,13 @@ DELTAS: dict[str, tuple[dict[str, Any], int]] = {
         },
         3,
     ),
-    "a call": ({"tool_calls": [function("f", '{"a":1}')]}, 8),
-    "calls": ({"tool_calls": [function("f", "{}"), function("g", "{}")]}, 6),
-    "an old call": ({"function_call": {"name": "f", "arguments": "{}"}}, 3),
-    "a free-form call": ({"tool_calls": [{"custom": {"name": "f", "input": "ab"}}]}, 3),
+    "a call": ({"tool_calls": [function("f", '{"a":1}')]}, 7),
+    "calls": ({"tool_calls": [function("f", "{}"), function("g", "{}")]}, 4),
+    "an old call": ({"function_call": {"name": "f", "arguments": "{}"}}, 2),
+    "a free-form call": ({"tool_calls": [{"custom": {"name": "f", "input": "ab"}}]}, 2),
     "arguments as an object": (
         {"tool_calls": [{"function": {"name": "f", "arguments": {"a": "bc"}}}]},
-        3,
+        10,
     ),
     "an image": ({"images": [{"type": "image_url", "image_url": {"url": "data:x"}}]}, 0),
     "audio": ({"audio": {"id": "a", "data": "AAAA", "transcript": "Hi"}}, 2),
@@ -137,6 +147,33 @@ def test_what_the_model_wrote_counts_in_events_and_completions(name: str, size: 
     delta, written = DELTAS[name]
     assert metered(chunk(delta) * 3 + DONE, size) == Answered(3 * written, 4)
     assert metered(completion(delta), size) == Answered(written)
+
+
+def test_text_that_each_chunk_repeats_counts_once_in_each_choice() -> None:
+    dialect = replace(BASE, cumulative=True)
+    meter = TokenMeter(dialect)
+    text = "漢" * 50
+    for size in range(1, len(text) + 1):
+        for index in (0, 1):
+            delta = {"role": "assistant", "content": text[:size], "reasoning": "a" * size}
+            meter.add(frame({"choices": [{"index": index, "delta": delta}]}))
+    assert meter.answered() == Answered(2 * (150 + 50), 100)
+    plain = TokenMeter(dialect)
+    for _ in range(9):
+        plain.add(chunk({"content": "abc"}))
+    plain.add(chunk({"content": "x"}))
+    assert plain.answered().written == 28
+
+
+def test_cached_tokens_count_where_the_dialect_says_so() -> None:
+    usage = {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 90},
+    }
+    meter = TokenMeter(replace(BASE, prompt_excludes_cached=True))
+    meter.add(chunk({}, usage=usage))
+    assert meter.answered().usage == StatedUsage(93, 4, 0)
 
 
 def test_each_choice_counts() -> None:
@@ -174,6 +211,7 @@ def test_a_completion_that_is_cut_counts_by_its_bytes() -> None:
     ("payload", "written"),
     [
         (r'{"choices":[{"index":0,"delta":{"content":"ab\ud83d"}}]}', 3),  # half a character
+        (r'{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":{"a":"\ud83d"}}}]}}]}', 9),
         ('{"data":{"choices":[{"index":0,"delta":{"content":"abc"}}]}}', 3),
         ('{"choices":[{"index":"0","delta":{"content":"abc"}}],"usage":3}', 3),
         ('{"choices":[{"delta":"abc"},4]}', 3),
@@ -187,11 +225,47 @@ def test_payloads_that_are_not_quite_chunks(payload: str, written: int) -> None:
     assert metered(f"data: {payload}\n\n".encode()) == Answered(written, 1)
 
 
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(NAMES), inner),
+))  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_no_payload_breaks_the_meter(value: Any) -> None:
+    """Whatever an upstream sends, its client is charged and its request is logged."""
+    for payload in (value, {"choices": [{"delta": value, "usage": value}], "usage": value}):
+        body = json.dumps(payload).encode()
+        for dialect in (BASE, replace(BASE, cumulative=True)):
+            for answer in (body, b"data: " + body + b"\n\n" + chunk({"content": "abc"})):
+                meter = TokenMeter(dialect)
+                meter.add(answer)
+                assert 0 <= meter.answered().written <= 2 * len(answer)
+
+
 def test_a_body_that_is_neither_counts_nothing_or_its_bytes() -> None:
     assert metered(b"") == Answered()
     assert metered(b" \n ") == Answered()
     assert metered(b"<html>").written == 6
     assert metered(json.dumps(COMPLETION).encode()) == Answered(11, 0, StatedUsage(3, 2, 5))
+
+
+FIXTURES = [*ROOT.glob("*/*/upstream.sse"), *ROOT.glob("*/*/upstream.json")]
+
+
+def test_it_counts_what_the_translation_counts() -> None:
+    """For all recorded answers: no less, but for halves of characters, and little more."""
+    assert len(FIXTURES) > 100
+    for path in FIXTURES:
+        body = path.read_bytes()
+        t = translation(REQUEST | {"stream": path.suffix == ".sse"})
+        t.receive(body)
+        t.close()
+        answered = metered(body)
+        assert t.written - 5 <= answered.written <= 2 * t.written + 20, path
+        usage = t.response.usage
+        if usage is not None:
+            assert answered.usage is not None, path
+            assert answered.usage.input_tokens == usage.input_tokens, path
+            assert answered.usage.output_tokens == usage.output_tokens, path
 
 
 # --- what is held ---------------------------------------------------------------------------------

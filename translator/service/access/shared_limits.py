@@ -26,6 +26,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
+import math
 import mmap
 import os
 import struct
@@ -122,7 +123,7 @@ class SharedLimits:
 
     def attach(self, names: Iterable[str]) -> None:
         """Find or make the slots of clients; to be called once, before `client`."""
-        with _Lock(self._fd, 0):
+        with _Lock(self._fd, 0, math.inf):  # nobody is served yet
             self._slots = self._find(names)
             for start in self._slots.values():
                 os.pwrite(self._fd, b"\1", start + self._layout.user_at + self._column)
@@ -215,11 +216,11 @@ class _Lock:
     It may be entered again by its holder.
     """
 
-    def __init__(self, fd: int, position: int) -> None:
+    def __init__(self, fd: int, position: int, wait_s: float = LOCK_S) -> None:
         self._fd = fd
         self._position = position
         self._depth = 0
-        self._patience_s = LOCK_S
+        self._wait_s = self._patience_s = wait_s
 
     def __enter__(self) -> None:
         self._depth += 1
@@ -234,7 +235,7 @@ class _Lock:
                     self._depth -= 1
                     raise
             else:
-                self._patience_s = LOCK_S
+                self._patience_s = self._wait_s
                 return
             now = time.monotonic()
             until = until or now + self._patience_s

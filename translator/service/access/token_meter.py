@@ -4,8 +4,9 @@
     event, completion = {"choices": [{"delta" | "message": { TEXT }}], "usage": { … }} ;
 
 It counts the bytes of all strings in the deltas and messages of all choices, but for those that
-the model did not write (ids, roles, citations, signatures, base64). Reasoning that is there under
-two names counts once. What cannot be read counts whole: it came, and nobody knows what it is.
+are no text of the model (ids, roles, names, citations, signatures, base64). Reasoning that is there
+under two names counts once, and so does text that each chunk repeats, where the dialect says so.
+What cannot be read counts whole: it came, and nobody knows what it is.
 
 A chunk is only put aside. Chunks are decoded once there are READ_BYTES of them, and at the end: so
 a chunk costs an append and an addition, and about a microsecond per event later, while no more than
@@ -15,20 +16,25 @@ would charge fifty times too much: an event has an envelope of some 200 bytes, a
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from translator.dialects import BASE, Dialect
 from translator.reader import sse
 from translator.reader.body_sniffer import BodySniffer
 from translator.reader.fast_chunks import read_text
 from translator.reader.lenient_json import decode_leniently
+from translator.reader.text_channel import TextChannel
 from translator.reader.usage import read_count, read_usage
 from translator.wire import chat
+from translator.wire.deltas import Text
 from translator.wire.errors import UpstreamError
-from translator.wire.json_values import NOT_JSON, as_list, as_object, utf8_size
+from translator.wire.json_values import NOT_JSON, as_integer, as_list, as_object, utf8_size
 
 from .cost import Answered, StatedUsage
 
@@ -46,8 +52,8 @@ _REASONING = frozenset({*chat.REASONING_FIELDS, "reasoning_details", "thinking",
 """Fields that repeat each other where several are there."""
 
 _NOT_WRITTEN = frozenset(
-    "annotations citations data extra_content format id image_url images role signature type"
-    " url".split()
+    "annotations citations data extra_content format id image_url images name role signature"
+    " type url".split()
 )
 """Fields of deltas, and of objects in them, whose strings are no text of the model."""
 
@@ -55,7 +61,12 @@ _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 """Inside a text its quotes are escaped, so a match is the upstream's own field."""
 
 
+_OBJECTS = frozenset({"arguments", "input"})
+"""Fields that are JSON text; some upstreams send the object itself."""
+
+
 class _Choice(Struct, gc=False):
+    index: int | None = None
     delta: dict[str, Any] | None = None
     message: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
@@ -75,7 +86,10 @@ _DONE = b"[DONE]"
 class TokenMeter:
     """Counts what the model has written in one body, and finds its usage."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect = BASE) -> None:
+        """`dialect` is the upstream's."""
+        self._dialect = dialect
+        self._channels: dict[tuple[int | None, str], TextChannel] = {}  # of repeated text
         self._unread: list[bytes] = []
         self._unread_size = 0
         self._sniffer: BodySniffer | None = BodySniffer()  # None: the body is a stream
@@ -168,7 +182,10 @@ class TokenMeter:
             return
         usage = decoded.usage
         choices = decoded.choices or ()
-        self._is_text = len(choices) == 1 and (choices[0].delta or {}).keys() == {"content"}
+        if self._dialect.cumulative:
+            self._keep_new_text(choices)
+        else:
+            self._is_text = len(choices) == 1 and (choices[0].delta or {}).keys() == {"content"}
         for choice in choices:
             self._written += _written(choice.message if choice.delta is None else choice.delta)
             usage = usage or choice.usage
@@ -176,10 +193,23 @@ class TokenMeter:
         if usage:
             self._state(usage, decoded.timings)
 
+    def _keep_new_text(self, choices: Iterable[_Choice]) -> None:
+        """Shorten the texts of deltas that repeat all text so far to what is new."""
+        for choice in choices:
+            delta = choice.delta or {}
+            for name, text in delta.items():
+                if isinstance(text, str) and name not in _NOT_WRITTEN:
+                    key = choice.index, name
+                    channel = self._channels.get(key)
+                    if channel is None:
+                        channel = self._channels[key] = TextChannel(Text, cumulative=True)
+                    delta[name] = channel.feed(text)
+
     def _state(self, usage: dict[str, Any] | None, timings: dict[str, Any] | None) -> None:
         """Take usage for that of the answer: upstreams that repeat it count on."""
         usage = usage or {}
-        counts = read_usage(usage, timings, prompt_excludes_cached=False)
+        excludes = self._dialect.prompt_excludes_cached
+        counts = read_usage(usage, timings, prompt_excludes_cached=excludes)
         total = read_count(usage.get("total_tokens"))
         stated = StatedUsage(counts.input_tokens, counts.output_tokens, total)
         if stated != _NOTHING:
@@ -202,7 +232,8 @@ def _odd(payload: bytes) -> _Payload | None:
         choice = as_object(entry) or {}
         delta = choice.get("delta") or choice.get("message")
         delta = as_object(delta) or {"": delta}
-        choices.append(_Choice(delta, None, as_object(choice.get("usage"))))
+        index, usage = as_integer(choice.get("index")), as_object(choice.get("usage"))
+        choices.append(_Choice(index, delta, None, usage))
     return _Payload(choices, as_object(body.get("usage")), None, as_object(body.get("timings")))
 
 
@@ -225,6 +256,14 @@ def _written(delta: dict[str, Any] | None) -> int:
     return size + reasoning
 
 
+def _json_size(value: object) -> int:
+    """Bytes of a value as JSON text; 0 for one that is nested too deeply."""
+    try:
+        return utf8_size(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    except RecursionError:
+        return 0
+
+
 def _text_size(value: object) -> int:
     """Bytes of the strings in a value, on any level."""
     if isinstance(value, str):
@@ -236,7 +275,11 @@ def _text_size(value: object) -> int:
         if isinstance(one, str):
             size += utf8_size(one)
         elif (fields := as_object(one)) is not None:
-            rest += [entry for key, entry in fields.items() if key not in _NOT_WRITTEN]
+            for key, entry in fields.items():
+                if key in _OBJECTS and (found := as_object(entry)) is not None:
+                    size += _json_size(found)
+                elif key not in _NOT_WRITTEN:
+                    rest.append(entry)
         else:
             rest += as_list(one) or ()
     return size

@@ -53,7 +53,10 @@ class RequestContext:
         record, observer = self.record, self.observer
         record.seconds = max(0.0, now - record.started_at)
         if self.charge is not None:
-            self._settle(self.charge)
+            try:
+                self._settle(self.charge)
+            except Exception:
+                log.exception("%s: the charge could not be settled", record.request_id)
         log.log(logging.DEBUG if record.path in PROBED else logging.INFO, LogLine(record))
         self.observer = NOBODY
         observer.on(RequestEnded())

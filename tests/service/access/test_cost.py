@@ -426,7 +426,7 @@ async def test_a_turn_is_charged_for_the_conversation_that_it_continues(
         assert await remaining(base) == limit - 20_010
 
 
-async def test_a_conversation_that_costs_too_much_is_refused_and_not_forgotten(
+async def test_a_conversation_that_costs_more_than_is_left_is_refused(
     upstream: ScriptedUpstream,
 ) -> None:
     upstream.script = answering({"prompt_tokens": 5, "completion_tokens": 10_000})

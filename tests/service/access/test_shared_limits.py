@@ -115,24 +115,24 @@ def line(running: subprocess.Popen[str]) -> str:
 def test_processes_at_the_same_time_pass_exactly_the_limit(file: LimitsFile) -> None:
     """Requests, tokens, and requests at once, each of them to the last one."""
     program = """
-        requests = attempts(3000, lambda: one.charge(0))
+        requests = attempts(6000, lambda: one.charge(0))
         print(requests, attempts(3000, lambda: held.enter_context(one.slot())), flush=True)
         sys.stdin.readline()
     """
-    limits = {"requests_per_minute": 1500, "max_concurrent_requests": 700}
-    began = time.monotonic()
+    limits = {"requests_per_minute": 6000, "max_concurrent_requests": 3000}
     with (
         process(file, program, **limits) as first,
         process(file, program, **limits) as second,
         process(file, program, **limits) as third,
     ):
+        began = time.monotonic()
         for one in (first, second, third):
             go(one)
         found = [list(map(int, line(one).split())) for one in (first, second, third)]
-    refilled = (time.monotonic() - began) * 1500 / 60
+        refilled = (time.monotonic() - began) * 6000 / 60
     requests, at_once = (sum(column) for column in zip(*found, strict=True))
-    assert 1500 <= requests <= 1500 + refilled
-    assert at_once == 700
+    assert 6000 <= requests <= 6000 + refilled
+    assert at_once == 3000
 
 
 def test_a_killed_process_gives_back_its_open_requests(file: LimitsFile) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ import httpx
 import pytest
 
 from tests.service.access.clients import ALICE, BOB, FREE, bearer
-from tests.service.chat_bodies import COMPLETION, HELLO
+from tests.service.chat_bodies import COMPLETION
 from tests.service.responses_api import ASK
-from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded, make_settings
+from translator.service.access.shared_limits import LimitsFile
 from translator.service.base.keys import store
+from translator.service.server.workers import _Slot, _Supervisor
 
 from .processes import Serving, serve, write
 
@@ -171,35 +175,16 @@ async def test_a_rolling_restart_keeps_the_counts(
     assert 3 <= new[200] <= 3 + int(minutes * 3) + 1
 
 
-async def test_old_workers_are_bounded(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """Restarts in a row, while an answer holds each old worker: at last no new one starts."""
-    go_on = asyncio.Event()
-    held = asyncio.Semaphore(0)
-
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(*HELLO[:2])
-        held.release()
-        await go_on.wait()
-        await call.send(*HELLO[2:])
-        await call.end()
-
-    upstream.script = script
-    async with serve(tmp_path, upstream.url, workers=2) as served:
-        async with fresh(served) as client:
-            asked: list[asyncio.Task[httpx.Response]] = []
-            async with asyncio.timeout(4 * BOUND_S):
-                while "workers live already" not in served.log:
-                    asked += [
-                        asyncio.create_task(client.post(RESPONSES, json=ASK)) for _ in range(20)
-                    ]
-                    for _ in range(20):
-                        await held.acquire()
-                    seen = len(served.err)
-                    served.process.send_signal(signal.SIGHUP)
-                    while not any("replaced" in x or "kept" in x for x in served.err[seen:]):
-                        await asyncio.sleep(0.02)
-            assert len(served.workers) <= 8
-            go_on.set()
-            answers = await bounded(asyncio.gather(*asked))
-    assert {answer.status_code for answer in answers} == {200}
+async def test_workers_are_bounded_and_those_that_do_not_start_leave_no_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What starts no worker is said, and tried again where one is missing."""
+    settings = make_settings("http://up.test", workers=2)
+    with closing(LimitsFile(1)) as limits, socket.socket() as listener:
+        supervisor = _Supervisor(settings, ["/nowhere/python"], [], [], limits)
+        for _ in range(3):
+            assert not await supervisor._start_in(_Slot(listener))
+        assert limits.take_column() == 0
+        assert not await supervisor._start_in(_Slot(listener))
+    assert caplog.text.count("a worker cannot be started: [Errno 2]") == 3
+    assert "workers live already" in caplog.text

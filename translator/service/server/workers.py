@@ -201,9 +201,9 @@ class _Supervisor:
             return False
         try:
             worker = await self._spawn(slot.listener, column)
-        except BaseException:
-            self._limits.release_column(column)
-            raise
+        except OSError as error:  # as where the system has no room for another process
+            log.error("a worker cannot be started: %s", error)
+            return False
         if not await worker.is_ready() or self._stopping.is_set():
             worker.send_signal(signal.SIGTERM)
             self._run_task(self._reap(worker))
@@ -218,16 +218,21 @@ class _Supervisor:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         numbers = [one.fileno() for one in (theirs, listener, *self._common)]
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                "--worker-channel",
-                ":".join(map(str, numbers)),
-                "--worker-limits",
-                f"{self._limits.fd}:{column}",
-                pass_fds=[*numbers, self._limits.fd],
-                process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    "--worker-channel",
+                    ":".join(map(str, numbers)),
+                    "--worker-limits",
+                    f"{self._limits.fd}:{column}",
+                    pass_fds=[*numbers, self._limits.fd],
+                    process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
+                )
+        except BaseException:
+            ours.close()
+            self._limits.release_column(column)
+            raise
         worker = _Worker(process, ours, partial(self._limits.release_column, column))
         self._alive.add(worker)
         if self._stopping.is_set():

@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "service.capture": "base config models observe",
     "service.live": "base observe",
     "service.http": "base config access models observe upstreams turns telemetry",
-    "service.server": "base config observe telemetry capture live http",
+    "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.config service.upstreams",
     "setup": "service.config service.models",

@@ -74,7 +74,8 @@ class Translation:
     through `complete(body)`.
 
     `progress` counts the deltas of the answer that had content. It does not grow while the upstream
-    sends only keep-alives: comments, blank lines, chunks without text and calls.
+    sends only keep-alives: comments, blank lines, chunks without text and calls. `written` is the
+    size of that content.
     """
 
     def __init__(
@@ -175,6 +176,20 @@ class Translation:
     def produced(self) -> bool:
         """Whether an output item has been announced: something that a client could keep."""
         return self._stream.produced
+
+    @property
+    def written(self) -> int:
+        """Bytes of text, reasoning and arguments that have come, in UTF-8, shown or not.
+
+        Of a body that is not a stream, and still comes, all bytes. It is added up when it is asked
+        for, which takes about a millisecond per megabyte.
+        """
+        size = self._stream.written + self._reader.withheld
+        if self._summary is not None:
+            size += self._summary.written
+        if self._sniffer is not None and not self.finished:
+            size += self._sniffer.size
+        return size
 
     def forget_request(self) -> None:
         """Drop what only another attempt would need: the chat body, and most of `request`.

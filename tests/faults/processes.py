@@ -62,10 +62,12 @@ class Serving:
 
 
 @asynccontextmanager
-async def serve(tmp_path: Path, url: str, *words: str, **server: Any) -> AsyncGenerator[Serving]:
+async def serve(
+    tmp_path: Path, url: str, *words: str, sections: str = "", **server: Any
+) -> AsyncGenerator[Serving]:
     """A service process whose upstream is `url`; it listens already."""
     file = tmp_path / "settings.toml"
-    write(file, url, **server)
+    write(file, url, sections=sections, **server)
     words = ("--config", str(file), *words)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "translator", "serve", *words,
@@ -82,9 +84,10 @@ async def serve(tmp_path: Path, url: str, *words: str, **server: Any) -> AsyncGe
             await process.wait()
 
 
-def write(file: Path, url: str, **server: Any) -> None:
+def write(file: Path, url: str, *, sections: str = "", **server: Any) -> None:
+    """Write settings; `sections` are further ones, in TOML."""
     lines = [f"{name} = {str(value).lower()}" for name, value in {"port": 0, **server}.items()]
-    text = "\n".join(["[server]", *lines, "[upstreams.up]", f'base_url = "{url}"', ""])
+    text = "\n".join(["[server]", *lines, "[upstreams.up]", f'base_url = "{url}"', sections, ""])
     file.write_text(text)
 
 

@@ -75,7 +75,9 @@ def add(commands: Commands) -> None:
         help="number of worker processes; with several, SIGHUP replaces them one by one "
         "(default: 1)",
     )
-    add("--worker-channel", help=argparse.SUPPRESS)  # see `translator.service.server.workers`
+    # see `translator.service.server.workers`
+    add("--worker-channel", help=argparse.SUPPRESS)
+    add("--worker-limits", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -93,7 +95,12 @@ def run(options: argparse.Namespace) -> int:
         level = options.log_level or ("warning" if options.watch else "info")
         if options.worker_channel is not None:
             parent, *listeners = map(int, options.worker_channel.split(":"))
-            return service.run(settings, log_level=level, channel=WorkerChannel(parent, listeners))
+            limits = None
+            if options.worker_limits is not None:  # not by a parent of an older version
+                file, column = map(int, options.worker_limits.split(":"))
+                limits = file, column
+            channel = WorkerChannel(parent, listeners, limits)
+            return service.run(settings, log_level=level, channel=channel)
         if settings.server.workers > 1:
             if options.watch:
                 raise UsageError("--watch shows one process, not several workers")

@@ -7,16 +7,13 @@ asks for the size now and then.
 
 from __future__ import annotations
 
+from translator.wire.json_values import utf8_size
+
 MAX_NEW = 1024
 """How many pieces `add` leaves as they are."""
 
 _MIN_JOINED = 4096
 """A shorter text, in characters, is joined again with what follows it."""
-
-
-def utf8_size(text: str) -> int:
-    """The size of a text in bytes of UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 class Pieces:

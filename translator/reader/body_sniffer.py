@@ -32,7 +32,7 @@ class BodySniffer:
         self._blank: bytes = b""  # the end of a beginning that does not tell
         self._value: list[bytes] | None = None
         self.size = 0
-        """The bytes of it that are held."""
+        """The bytes of the body so far when it is one value."""
 
     @property
     def value(self) -> bytes | None:

@@ -16,10 +16,10 @@ import json
 from typing import Any
 
 from translator.common.json_text import JsonExtent
-from translator.common.pieces import Pieces, utf8_size
+from translator.common.pieces import Pieces
 from translator.wire import chat
 from translator.wire.deltas import CallExtra, ToolCall
-from translator.wire.json_values import present, replace_lone_surrogates
+from translator.wire.json_values import present, replace_lone_surrogates, utf8_size
 
 MAX_NAME_CHARACTERS = 4096
 """How long a name may grow; each part copies all of it."""

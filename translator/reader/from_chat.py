@@ -106,9 +106,14 @@ class ChatReader:
 
     @property
     def size(self) -> int:
-        """The bytes of the calls so far, and of text that is held back because it may be calls."""
+        """The bytes of the calls so far, and of text that is held back."""
+        return self._calls.size + self.withheld
+
+    @property
+    def withheld(self) -> int:
+        """The bytes of text that may be calls, and is held back until the end."""
         natives = (channel.native for channel in self._channels.values())
-        return self._calls.size + sum(one.size for one in natives if one is not None)
+        return sum(one.size for one in natives if one is not None)
 
     @property
     def call_count(self) -> int:

@@ -22,8 +22,8 @@ def read_usage(
     """
     prompt = as_object(usage.get("prompt_tokens_details")) or {}
     completion = as_object(usage.get("completion_tokens_details")) or {}
-    input_tokens = _count(usage.get("prompt_tokens"))
-    output_tokens = _count(usage.get("completion_tokens"))
+    input_tokens = read_count(usage.get("prompt_tokens"))
+    output_tokens = read_count(usage.get("completion_tokens"))
     cached = _first_count(
         prompt.get("cached_tokens"),
         usage.get("prompt_cache_hit_tokens"),  # DeepSeek
@@ -36,7 +36,7 @@ def read_usage(
         prompt.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")
     )
     reasoning = _first_count(completion.get("reasoning_tokens"), usage.get("reasoning_tokens"))
-    beside = _count(usage.get("total_tokens")) - input_tokens - output_tokens
+    beside = read_count(usage.get("total_tokens")) - input_tokens - output_tokens
     if reasoning and beside in (reasoning, reasoning + cached):
         output_tokens += reasoning  # xAI counts the reasoning beside the completion
         beside -= reasoning
@@ -52,10 +52,10 @@ def read_usage(
 
 
 def _first_count(*values: object) -> int:
-    return next((_count(value) for value in values if value is not None), 0)
+    return next((read_count(value) for value in values if value is not None), 0)
 
 
-def _count(value: object) -> int:
+def read_count(value: object) -> int:
     """A number of tokens: floats and digits in a string count too, anything else is 0."""
     match value:
         case bool():

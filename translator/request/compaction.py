@@ -25,9 +25,20 @@ from msgspec import Raw, Struct, UnsetType
 from translator.common.pieces import Pieces
 from translator.common.sealed import pack, unpack
 from translator.wire import items, responses
-from translator.wire.deltas import Compaction, Delta, Failure, ServiceTier, Text, Usage, Verdict
+from translator.wire.deltas import (
+    Compaction,
+    Delta,
+    Failure,
+    Reasoning,
+    Refusal,
+    ServiceTier,
+    Text,
+    ToolCall,
+    Usage,
+    Verdict,
+)
 from translator.wire.errors import InvalidRequest, UpstreamError
-from translator.wire.json_values import NOT_JSON
+from translator.wire.json_values import NOT_JSON, utf8_size
 from translator.wire.notices import Notice
 
 PREFIX = "translator.compaction.1."
@@ -202,18 +213,34 @@ class SummaryReader:
 
     def __init__(self) -> None:
         self._texts = Pieces()
+        self._dropped = 0
 
     def read(self, deltas: Sequence[Delta]) -> list[Delta]:
         """Collect the text; returns the deltas that stay, usage and service tier."""
+        stay: list[Delta] = []
         for delta in deltas:
-            if isinstance(delta, Text):
-                self._texts.add(delta.text)
-        return [delta for delta in deltas if isinstance(delta, Usage | ServiceTier)]
+            match delta:
+                case Text():
+                    self._texts.add(delta.text)
+                case Usage() | ServiceTier():
+                    stay.append(delta)
+                case Reasoning() | Refusal():
+                    self._dropped += utf8_size(delta.text)
+                case ToolCall():
+                    self._dropped += utf8_size(delta.arguments)
+                case _:
+                    pass
+        return stay
 
     @property
     def size(self) -> int:
         """The bytes of the text so far."""
         return self._texts.settle()
+
+    @property
+    def written(self) -> int:
+        """The bytes of text, reasoning and arguments that have come, in UTF-8."""
+        return self._texts.settle() + self._dropped
 
     def end(self, verdict: Verdict) -> tuple[list[Delta], Verdict]:
         """The compaction, and the verdict of the response.

@@ -72,6 +72,11 @@ def replace_lone_surrogates(text: str) -> str:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def utf8_size(text: str) -> int:
+    """The bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
 def as_object(value: object) -> dict[str, Any] | None:
     """A decoded value if it is an object, else None."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None

@@ -73,6 +73,11 @@ class OpenNarrative(Protocol[_D]):
         """The bytes that it holds."""
         ...
 
+    @property
+    def written(self) -> int:
+        """The bytes of its text so far, in UTF-8, whether events show it or not."""
+        ...
+
     def opened(self) -> Events: ...
     def add(self, delta: _D) -> Events: ...
     def append(self, delta: Any) -> list[Event]: ...  # noqa: ANN401 - of the fast type
@@ -88,7 +93,8 @@ class OpenMessage:
         self._texts = Pieces()
         self._logprobs: list[Logprob] = []
         self._citations: list[items.UrlCitation] = []
-        self._size = 0  # of all but the open text
+        self._closed_size = 0  # of the text in closed parts, in bytes
+        self._records_size = 0  # of all that is not text
         self._part: Literal["text", "refusal"] | None = None
 
     def opened(self) -> Events:
@@ -96,7 +102,11 @@ class OpenMessage:
 
     @property
     def size(self) -> int:
-        return self._size + self._texts.settle()
+        return self._records_size + self.written
+
+    @property
+    def written(self) -> int:
+        return self._closed_size + self._texts.settle()
 
     @property
     def fast_type(self) -> type[Text] | None:
@@ -106,7 +116,7 @@ class OpenMessage:
         self._texts.append(delta.text)
         if delta.logprobs:
             self._logprobs.extend(delta.logprobs)
-            self._size += size_of_logprobs(delta.logprobs)
+            self._records_size += size_of_logprobs(delta.logprobs)
         place = self._place
         return [
             events.OutputTextDelta(
@@ -153,7 +163,7 @@ class OpenMessage:
             annotation,
         )
         self._citations.append(annotation)
-        self._size += size_of_source(citation)
+        self._records_size += size_of_source(citation)
 
     def _references(self, sources: Sequence[Source]) -> Events:
         """Annotate the marks of the open text that refer to sources: [1] is the first one."""
@@ -206,7 +216,8 @@ class OpenMessage:
             yield events.RefusalDone(place.number(), place.item_id, place.output_index, index, text)
         yield events.ContentPartDone(place.number(), place.item_id, place.output_index, index, part)
         self._parts.append(part)
-        self._size += RECORD_BYTES + self._texts.settle()
+        self._closed_size += self._texts.settle()
+        self._records_size += RECORD_BYTES
         self._texts, self._logprobs, self._citations, self._part = Pieces(), [], [], None
 
 
@@ -233,7 +244,11 @@ class OpenReasoning:
 
     @property
     def size(self) -> int:
-        return self._details_size + self._texts.settle()
+        return self._details_size + self.written
+
+    @property
+    def written(self) -> int:
+        return self._texts.settle()
 
     @property
     def fast_type(self) -> type[Reasoning] | None:

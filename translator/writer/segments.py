@@ -5,18 +5,19 @@ A segment keeps the deltas that came before its item could be opened, and sends 
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from msgspec import Raw
 
 from translator.common.json_text import JsonExtent
 from translator.common.pieces import Pieces
-from translator.wire.deltas import ToolCall
+from translator.wire.deltas import Citation, Text, ToolCall
 from translator.wire.events import Event
+from translator.wire.json_values import utf8_size
 
 from .open_calls import OpenCall
 from .open_items import Events, MessageDelta, OpenCompaction, OpenNarrative, ReasoningDelta
-from .sizes import RECORD_BYTES, size_of
+from .sizes import RECORD_BYTES, size_of, text_size
 
 _D = TypeVar("_D")
 
@@ -56,6 +57,11 @@ class Narrative(Generic[_D]):
             yield from self.open.add(delta)
         self.waiting.clear()
 
+    @property
+    def written(self) -> int:
+        """The bytes of its text so far, in UTF-8."""
+        return (0 if self.open is None else self.open.written) + text_size(self.waiting)
+
 
 class MessageSegment(Narrative[MessageDelta]):
     """A message."""
@@ -81,6 +87,7 @@ class CallSegment:
         self._beginning: list[str] | None = []  # slices of arguments that may be nothing yet
         self._arguments = Pieces()  # all of them: `whole` is needed late, if ever
         self._extent = JsonExtent(self._arguments)
+        self._late = 0  # bytes that came when it was closed, and are dropped
 
     def add(self, call: ToolCall) -> None:
         self.id = self.id or call.id
@@ -91,6 +98,8 @@ class CallSegment:
                 self._begin(self._beginning, call.arguments)
             self._arguments.append(call.arguments)
             self.waiting.append(call.arguments)
+        else:
+            self._late += utf8_size(call.arguments)
 
     def _begin(self, slices: list[str], arguments: str) -> None:
         slices.append(arguments)
@@ -115,6 +124,11 @@ class CallSegment:
         return len(self.waiting) * RECORD_BYTES
 
     @property
+    def written(self) -> int:
+        """The bytes of its arguments so far, in UTF-8."""
+        return self._arguments.settle() + self._late
+
+    @property
     def begun(self) -> bool:
         """There are arguments, and not just the beginning of a `null` that means none."""
         return self._beginning is None
@@ -137,6 +151,31 @@ class CallSegment:
         if not self.begun:
             self.waiting.clear()
             yield from self.open.arguments("{}")
+
+
+class Blank:
+    """Deltas at which a message or reasoning may begin, if more than white space follows."""
+
+    def __init__(self) -> None:
+        self.text = Waiting[Text | Citation]()
+        self.reasoning = Waiting[ReasoningDelta]()
+        self._dropped = 0
+
+    def drop(self, deltas: Waiting[Any]) -> None:
+        """Drop one of the two lists: something else begins."""
+        if deltas:
+            self._dropped += text_size(deltas)
+            deltas.clear()
+
+    @property
+    def size(self) -> int:
+        """The bytes that it holds."""
+        return self.text.size + self.reasoning.size
+
+    @property
+    def written(self) -> int:
+        """The bytes of its text, in UTF-8, dropped or not."""
+        return self._dropped + text_size(self.text) + text_size(self.reasoning)
 
 
 class CompactionSegment:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from translator.common.pieces import utf8_size
 from translator.wire.deltas import (
     Citation,
     Logprob,
@@ -14,7 +13,9 @@ from translator.wire.deltas import (
     Refusal,
     Source,
     Text,
+    ToolCall,
 )
+from translator.wire.json_values import utf8_size
 
 RECORD_BYTES = 128
 """What a small object counts for beside its text: about its size in memory."""
@@ -33,6 +34,20 @@ def size_of_logprobs(logprobs: Sequence[Logprob]) -> int:
 def size_of_source(source: Source | Citation) -> int:
     """The bytes of a source, or of a reference to one."""
     return RECORD_BYTES + utf8_size(source.url) + utf8_size(source.title)
+
+
+def text_size(deltas: Iterable[object]) -> int:
+    """The bytes of the text and the arguments in deltas, in UTF-8."""
+    size = 0
+    for delta in deltas:
+        match delta:
+            case Text() | Refusal() | Reasoning():
+                size += utf8_size(delta.text)
+            case ToolCall():
+                size += utf8_size(delta.arguments)
+            case _:
+                pass
+    return size
 
 
 _CONTENT_SIZES: Mapping[type, Callable[[Any], int]] = {

@@ -58,15 +58,15 @@ from .open_items import (
     Place,
 )
 from .segments import (
+    Blank,
     CallSegment,
     CompactionSegment,
     MessageSegment,
     Narrative,
     ReasoningSegment,
     Segment,
-    Waiting,
 )
-from .sizes import RECORD_BYTES
+from .sizes import RECORD_BYTES, text_size
 
 _FATAL_TYPES = {
     "context_length_exceeded": "invalid_request_error",
@@ -89,18 +89,6 @@ class Phase(Enum):
     NEW = auto()
     OPEN = auto()
     OVER = auto()
-
-
-class _Blank:
-    """Deltas at which a message or reasoning may begin, if more than white space follows."""
-
-    def __init__(self) -> None:
-        self.text = Waiting[Text | Citation]()
-        self.reasoning = Waiting[Reasoning | ReasoningDetails]()
-
-    def clear(self) -> None:
-        self.text.clear()
-        self.reasoning.clear()
 
 
 class ResponseStream:
@@ -155,8 +143,9 @@ class ResponseStream:
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
         self._repeats: dict[str, int] = {}  # how often a call id has come
-        self._blank = _Blank()
+        self._blank = Blank()
         self._at_end = AtEnd()
+        self._written = 0  # bytes of closed narratives, and of deltas that were dropped
 
     @property
     def response(self) -> responses.Response:
@@ -175,8 +164,14 @@ class ResponseStream:
         """The bytes that are held of the answer, beside the arguments of its calls."""
         calls = sum(call.size for call in self._calls.values())
         narratives = sum(one.size for one in self._queue if not isinstance(one, CallSegment))
-        blank = self._blank.text.size + self._blank.reasoning.size
-        return self._done_size + calls + narratives + blank + self._at_end.size
+        return self._done_size + calls + narratives + self._blank.size + self._at_end.size
+
+    @property
+    def written(self) -> int:
+        """The bytes of text, reasoning and arguments that have come, in UTF-8, sent or not."""
+        narratives = (one for one in self._queue if isinstance(one, Narrative))
+        open_ones = (self._blank, *narratives, *self._calls.values())
+        return self._written + sum(one.written for one in open_ones)
 
     # --- what comes in ------------------------------------------------------------------------
 
@@ -265,7 +260,7 @@ class ResponseStream:
         message = self._last
         if not isinstance(message, MessageSegment):
             return self._new_message(delta)
-        self._blank.reasoning.clear()
+        self._blank.drop(self._blank.reasoning)
         return self._continue(message, delta)
 
     def _new_message(self, delta: Text | Refusal) -> Events:
@@ -275,7 +270,8 @@ class ResponseStream:
         yield from self._queue_named_calls()
         message = MessageSegment()
         message.waiting.extend([*self._blank.text, delta])
-        self._blank.clear()
+        self._blank.text.clear()
+        self._blank.drop(self._blank.reasoning)
         self._join(message)
         yield from self._advance()
 
@@ -294,13 +290,14 @@ class ResponseStream:
 
     def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Iterable[Event]:
         if isinstance(self._last, ReasoningSegment):
-            self._blank.text.clear()
+            self._blank.drop(self._blank.text)
             return self._continue(self._last, delta)
         if isinstance(delta, Reasoning) and delta.text.isspace():
             self._blank.reasoning.add(delta)
             return ()
-        self._blank.text.clear()
+        self._blank.drop(self._blank.text)
         if self._family == "none" and not self._seal:
+            self._written += text_size((delta,))
             return ()  # the client would see none of it
         return self._new_reasoning(delta)
 
@@ -316,10 +313,12 @@ class ResponseStream:
         call = self._calls.get(delta.key)
         if call is None:
             if self._one_call and self._calls:
+                self._written += text_size((delta,))
                 return  # parallel_tool_calls is false, and the upstream did not know
             call = self._calls[delta.key] = CallSegment(delta.key)
             yield from self._queue_named_calls()
-            self._blank.clear()
+            self._blank.drop(self._blank.text)
+            self._blank.drop(self._blank.reasoning)
         call.add(delta)
         if not call.queued and call.name:
             if call.begun:
@@ -396,6 +395,8 @@ class ResponseStream:
         self._queue.popleft()
         if not isinstance(segment, CallSegment):
             self._done_size += segment.size
+        if isinstance(segment, Narrative):
+            self._written += segment.written
 
     def _place(self, prefix: str) -> Place:
         index = self._next_index

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +24,10 @@ from tests.service.wire import (
     say_hello,
     serving,
 )
+from translator.service.access.clients import Charge
+from translator.service.access.cost import Answered
 from translator.service.access.rate_limit import RateLimit, shown_s
+from translator.service.http import app
 
 from .clients import (
     ALICE,
@@ -305,6 +311,35 @@ async def test_requests_at_once_per_key(upstream: ScriptedUpstream) -> None:
     assert second.headers["retry-after"] == "1"
     assert second.json()["error"]["code"] == "rate_limit_exceeded"
     assert len(upstream.calls) == 3
+
+
+async def test_setting_the_clock_of_the_machine_refills_no_bucket(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it hold a refill up: limits go by a clock that is never set."""
+    steady = Clock()
+    monkeypatch.setattr(app, "time", SimpleNamespace(time=time.time, monotonic=steady))
+    settings = settings_for(upstream.url, {"alice": keyed(ALICE, requests_per_minute=1)})
+    async with client_of(settings) as client:
+        client.headers.update(bearer(ALICE))
+        assert (await client.post(RESPONSES, json=ASK)).status_code == 200
+        assert (await client.post(RESPONSES, json=ASK)).status_code == 429
+        steady.now += 60
+        assert (await client.post(RESPONSES, json=ASK)).status_code == 200
+
+
+async def test_a_charge_that_cannot_be_settled_leaves_the_request_in_the_log(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: Charge, answered: Answered | None) -> None:
+        raise OSError("no locks")
+
+    monkeypatch.setattr(Charge, "settle", broken)
+    caplog.set_level(logging.INFO)
+    async with limited(upstream.url, tokens_per_minute=1000) as client:
+        assert (await client.post(RESPONSES, json=ASK)).status_code == 200
+    assert "the charge could not be settled" in caplog.text
+    assert "POST /v1/responses 200" in caplog.text
 
 
 async def test_limits_on_a_websocket_leave_it_open(upstream: ScriptedUpstream) -> None:

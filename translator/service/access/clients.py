@@ -7,13 +7,14 @@ upstream.
 Requests and tokens per minute are two token buckets. The tokens of a request are known only at its
 end, so it is charged in advance and corrected:
 
-    charged     a token per four bytes of the request, at most the whole bucket
-    settled     the usage of the answer instead; more than is left becomes a debt
-    refunded    all of it, when there was no answer
+    charged     a token per four bytes of the request, and of the conversation that it continues on
+                a WebSocket; at most the whole bucket
+    settled     its `cost` instead; more than is left becomes a debt
+    refunded    all of it, when nothing went upstream, or nothing came but an error
 
-An answer that is cut, or has no usage, costs what was charged; a chat stream that is passed through
-costs a token per event besides. So concurrent requests cannot all spend what only one of them may.
-Each process counts for itself.
+So concurrent requests cannot all spend what only one of them may. An answer that is cut costs what
+has come of it. Each process counts for itself, unless it is one worker of several
+(`shared_limits`).
 """
 
 from __future__ import annotations
@@ -24,12 +25,9 @@ from contextlib import contextmanager
 from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
 from translator.service.config.settings import ClientConfig
-from translator.wire.responses import Usage
 
-from .rate_limit import RateLimit
-from .token_meter import TokenMeter
-
-BYTES_PER_TOKEN = 4
+from .cost import Answered, cost, tokens_of
+from .rate_limit import Level, RateLimit
 
 _NOBODY = StoredKey("0" * 16, "0" * 64)
 
@@ -37,10 +35,15 @@ _NOBODY = StoredKey("0" * 16, "0" * 64)
 class Clients:
     """The clients of the settings, by key."""
 
-    def __init__(self, sections: Mapping[str, ClientConfig], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sections: Mapping[str, ClientConfig],
+        clock: Callable[[], float],
+        new_client: NewClient | None = None,
+    ) -> None:
         self._by_salt: dict[str, tuple[StoredKey, Client]] = {}
         for name, section in sections.items():
-            client = Client(name, section, clock)
+            client = (new_client or Client)(name, section, clock)
             for key in section.keys:
                 self._by_salt[key.salt] = key, client
 
@@ -59,15 +62,24 @@ class Clients:
 class Client:
     """One client: its models, its rate limits, its open requests."""
 
-    def __init__(self, name: str, section: ClientConfig, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        section: ClientConfig,
+        clock: Callable[[], float],
+        *,
+        requests: Level | None = None,
+        tokens: Level | None = None,
+    ) -> None:
+        """`requests` and `tokens` are the levels of its buckets, where others use them, too."""
         self.name = name
         self._models = None if section.models is None else frozenset(section.models)
         self._max_open = section.max_concurrent_requests
         self._open = 0
         self._clock = clock
         now = clock()
-        self._requests = _rate_limit("requests", section.requests_per_minute, now)
-        self._tokens = _rate_limit("tokens", section.tokens_per_minute, now)
+        self._requests = _rate_limit("requests", section.requests_per_minute, now, requests)
+        self._tokens = _rate_limit("tokens", section.tokens_per_minute, now, tokens)
 
     @property
     def may_use_any_model(self) -> bool:
@@ -81,20 +93,24 @@ class Client:
     @contextmanager
     def slot(self) -> Generator[None]:
         """A slot for one of its requests, while the context lasts; raises LimitReached."""
-        if self._max_open is not None and self._open >= self._max_open:
-            raise LimitReached(
-                f"{self._max_open} requests of this key are being answered already", "requests", 1.0
-            )
+        self._check_open(self._open)
         self._open += 1
         try:
             yield
         finally:
             self._open -= 1
 
+    def _check_open(self, count: int) -> None:
+        """Raise LimitReached where so many open requests are all that it may have."""
+        if self._max_open is not None and count >= self._max_open:
+            raise LimitReached(
+                f"{self._max_open} requests of this key are being answered already", "requests", 1.0
+            )
+
     def charge(self, size: int) -> Charge:
-        """Charge for a request with a body of `size` bytes; raises LimitReached."""
+        """Charge for a request of `size` bytes; raises LimitReached."""
         now = self._clock()
-        tokens = size // BYTES_PER_TOKEN
+        request = tokens = tokens_of(size)
         if self._tokens is not None:
             tokens = min(tokens, self._tokens.limit)
         wanted = ((self._requests, 1), (self._tokens, tokens))
@@ -109,7 +125,7 @@ class Client:
         for limit, amount in wanted:
             if limit is not None:
                 limit.take(amount, now)
-        return Charge(self, tokens)
+        return Charge(self, request, tokens)
 
     def correct(self, tokens: int) -> None:
         """Charge more tokens, or refund a negative number."""
@@ -134,35 +150,22 @@ class Client:
 class Charge:
     """The tokens that a request was charged, until its cost is known."""
 
-    def __init__(self, client: Client, tokens: int) -> None:
+    def __init__(self, client: Client, request: int, tokens: int) -> None:
+        """`request` is what the request was taken for, of which `tokens` were charged."""
         self._client = client
+        self._request = request
         self._tokens = tokens
 
-    @contextmanager
-    def metered(self) -> Generator[TokenMeter | None]:
-        """Settle by metering an answer that is passed through; None without a token limit."""
-        if not self._client.counts_tokens:
-            yield None
-            return
-        meter = TokenMeter()
-        try:
-            yield meter
-        finally:
-            total = meter.total
-            self.settle(self._tokens + meter.events if total is None else total)
-
-    def close(self, usage: Usage | None, *, answered: bool) -> None:
-        """The request is over. Without an answer it costs nothing, without usage the charge."""
-        if usage is not None:
-            self.settle(usage.total_tokens)
-        elif not answered:
-            self.settle(0)
-
-    def settle(self, tokens: int) -> None:
-        """Replace the charge by the tokens that the request has cost."""
+    def settle(self, answered: Answered | None) -> None:
+        """The request is over; None: it costs nothing."""
+        tokens = 0 if answered is None else cost(self._request, answered)
         self._client.correct(tokens - self._tokens)
         self._tokens = tokens
 
 
-def _rate_limit(noun: str, limit: int | None, now: float) -> RateLimit | None:
-    return None if limit is None else RateLimit(noun, limit, now)
+NewClient = Callable[[str, ClientConfig, Callable[[], float]], Client]
+"""Makes a client of its name, its section, and a clock in seconds."""
+
+
+def _rate_limit(noun: str, limit: int | None, now: float, level: Level | None) -> RateLimit | None:
+    return None if limit is None else RateLimit(noun, limit, now, level)

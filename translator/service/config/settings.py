@@ -183,7 +183,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     (`OTEL_*`) says where to; needs the extra `otel`."""
 
     workers: Positive = 1
-    """Worker processes; all limits apply to each of them."""
+    """Worker processes. The limits of a client are those of all of them together, all other limits
+    are those of each."""
 
     reuse_port: bool = False
     """Let other processes listen on the same port: a new one can then take over from an old one."""
@@ -258,7 +259,8 @@ class ClientSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Its requests per minute; by default any number."""
 
     tokens_per_minute: Positive | None = None
-    """Its tokens per minute, of requests and responses together; by default any number."""
+    """Its tokens per minute, of requests and responses together; by default any number. Without
+    plausible usage of the upstream, a token is taken for four bytes."""
 
     max_concurrent_requests: Positive | None = None
     """Most of its requests in progress at once; one more gets a 429."""

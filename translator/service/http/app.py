@@ -18,7 +18,7 @@ import httpx
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from translator.service.access.clients import Clients
+from translator.service.access.clients import Clients, NewClient
 from translator.service.base.drain import Drain
 from translator.service.base.errors import ClientLeft, InternalError, Overloaded, UpgradeRefused
 from translator.service.base.ids import NewId, random_id
@@ -62,11 +62,13 @@ def create_app(
     new_id: NewId = random_id,
     observe: ObserverFactory | None = None,
     drain: Drain | None = None,
+    new_client: NewClient | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
     `transport` replaces the network to the upstreams, `clock` the time in seconds. `observe` makes
-    the observer of each request. The server says through `drain` that it shuts down.
+    the observer of each request. The server says through `drain` that it shuts down. `new_client`
+    makes each client, where its limits are not those of this process alone.
     """
     upstreams = Upstreams(settings.server, transport, clock=clock)
     metrics = None
@@ -99,7 +101,9 @@ def create_app(
         endpoints.routes(), redirect_slashes=False, default=endpoints.unknown, lifespan=lifespan
     )
     factories = [one for one in (spans, metrics, observe) if one is not None]
-    clients = Clients(settings.clients, clock) if settings.clients else None
+    # a clock that is set would refill all buckets, or none
+    steady = time.monotonic if clock is time.time else clock
+    clients = Clients(settings.clients, steady, new_client) if settings.clients else None
     return Gateway(
         router, dispatcher=dispatcher, clients=clients, observe=fan_out(factories), metrics=metrics
     )

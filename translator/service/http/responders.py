@@ -8,9 +8,10 @@ passthrough    the upstream's own bytes
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 
 import translator
+from translator.dialects import BASE, Dialect
 from translator.service.access.token_meter import TokenMeter
 from translator.service.base.sinks import HttpWriter
 from translator.service.observe.record import notices_summary
@@ -97,23 +98,32 @@ async def whole(exchange: Exchange, turn: Turn) -> None:
     await exchange.whole(200, encoded, JSON | notices_header(turn.notices))
 
 
-async def passthrough(exchange: Exchange, stream: UpstreamStream) -> None:
-    """Respond with the upstream's own status and bytes, each chunk as it arrives."""
+async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Dialect = BASE) -> None:
+    """Respond with the upstream's own status and bytes, each chunk as it arrives.
+
+    `dialect` is that of the model: the text is counted by it, where it is charged for.
+    """
     answer = await stream.answer()
     if (error := answer.private_error()) is not None:
         raise error
-    answer.keep_compression()
     headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+    meter = None
+    if exchange.context.charge is not None and answer.status < 400:
+        meter = TokenMeter(dialect)
+        exchange.context.answered = meter.answered
+    if meter is not None and answer.may_inflate:  # else its text cannot be counted
+        del headers["content-encoding"]
+        headers.pop("content-length", None)
+    else:
+        answer.keep_compression()
     if headers.get("content-type", "").startswith("text/event-stream"):
         headers = EVENT_STREAM | headers
-    charge = exchange.context.charge
     await exchange.start(answer.status, headers | answer.retry_headers())
-    with nullcontext() if charge is None else charge.metered() as meter:
-        direct = exchange.direct
-        check = _ChunkCheck(stream, meter)
-        sink = None if direct is None else PassthroughSink(direct, stream, check)
-        while chunk := await stream.next(sink=sink):
-            check.check(chunk)
-            await exchange.write(chunk)
-            del chunk  # so that it is not held while nothing comes
+    direct = exchange.direct
+    check = _ChunkCheck(stream, meter)
+    sink = None if direct is None else PassthroughSink(direct, stream, check)
+    while chunk := await stream.next(sink=sink):
+        check.check(chunk)
+        await exchange.write(chunk)
+        del chunk  # so that it is not held while nothing comes
     await exchange.end()

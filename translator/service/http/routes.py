@@ -24,6 +24,7 @@ from starlette.routing import Route as PathRoute
 from starlette.types import Receive, Scope, Send
 
 from translator.common.invalid import nested_too_deeply
+from translator.dialects import BASE, Dialect
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
 from translator.service.models.info import unlisted_model_info
@@ -132,7 +133,9 @@ class Endpoints:
     async def chat_completions(self, exchange: Exchange) -> None:
         with self._dispatcher.slot(exchange.context.client):
             route, body = self._chat(exchange, await exchange.body())
-            work = self._passthrough(exchange, route.upstream, "chat/completions", body)
+            work = self._passthrough(
+                exchange, route.upstream, "chat/completions", body, dialect=route.dialect
+            )
             del body  # which is not held while the answer comes
             await exchange.while_connected(work)
 
@@ -213,7 +216,13 @@ class Endpoints:
             await exchange.while_connected(self._passthrough(exchange, upstream, path))
 
     async def _passthrough(
-        self, exchange: Exchange, upstream: Upstream, path: str, body: bytes | None = None
+        self,
+        exchange: Exchange,
+        upstream: Upstream,
+        path: str,
+        body: bytes | None = None,
+        *,
+        dialect: Dialect = BASE,
     ) -> None:
         opening = self._bounds.upstreams.open(
             upstream,
@@ -225,7 +234,7 @@ class Endpoints:
         )
         del body
         async with self._bounds.stream(opening) as stream:
-            await responders.passthrough(exchange, stream)
+            await responders.passthrough(exchange, stream, dialect)
 
 
 def _may_use_any_model(exchange: Exchange) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from translator.service.access.clients import Charge, Client
+from translator.service.access.cost import Answered
 from translator.service.base.errors import drop_tracebacks
 
 from .observer import NOBODY, Observer, RequestEnded
@@ -16,7 +18,7 @@ log = logging.getLogger(__name__)
 class RequestContext:
     """One request on its way through the service, over HTTP or on a WebSocket."""
 
-    __slots__ = ("charge", "client", "observer", "record")
+    __slots__ = ("answered", "charge", "client", "observer", "record")
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -24,6 +26,15 @@ class RequestContext:
         self.client: Client | None = None
         """The client, where the settings know clients."""
         self.charge: Charge | None = None
+        """What the client was charged, where it has a token limit."""
+
+        self.answered: Callable[[], Answered] | None = None
+        """Adds up what has come of the answer: at the end, where there is a charge."""
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the client has a token limit."""
+        return self.client is not None and self.client.counts_tokens
 
     def admit(self, client: Client) -> None:
         """The client has been authenticated."""
@@ -33,16 +44,28 @@ class RequestContext:
     def charge_for(self, size: int) -> None:
         """Charge the client for a request of `size` bytes; raises LimitReached."""
         if self.client is not None:
-            self.charge = self.client.charge(size)
+            charge = self.client.charge(size)
+            if self.client.counts_tokens:
+                self.charge = charge
 
     def end(self, now: float) -> None:
         """Settle the charge, log the request, and release its observer."""
         record, observer = self.record, self.observer
         record.seconds = max(0.0, now - record.started_at)
         if self.charge is not None:
-            answered = record.status is not None and record.status < 400
-            self.charge.close(record.usage, answered=answered)
+            try:
+                self._settle(self.charge)
+            except Exception:
+                log.exception("%s: the charge could not be settled", record.request_id)
         log.log(logging.DEBUG if record.path in PROBED else logging.INFO, LogLine(record))
         self.observer = NOBODY
         observer.on(RequestEnded())
         drop_tracebacks(record.failure)
+
+    def _settle(self, charge: Charge) -> None:
+        record = self.record
+        answered = Answered() if self.answered is None else self.answered()
+        self.answered = None  # which holds the turn, which holds this
+        failed = record.failure is not None or (record.status or 0) >= 400
+        came = answered.written or answered.events or answered.usage
+        charge.settle(answered if record.upstream and (came or not failed) else None)

@@ -72,8 +72,9 @@ def run(
         start_logging(log_level, settings.server.log_format, stream)
         observe = stack.enter_context(observing(settings, show))
         drain = Drain()
+        new_client = None if channel is None else channel.client_factory(settings)
         config = uvicorn.Config(
-            create_app(settings, observe=observe, drain=drain),
+            create_app(settings, observe=observe, drain=drain, new_client=new_client),
             access_log=False,
             backlog=BACKLOG,
             log_config=None,

@@ -9,7 +9,9 @@ Each worker has a listening socket of its own on the same port, and the kernel s
 among them evenly. The parent holds all of them, so the backlog of one survives its worker, and a
 new worker starts there before the old one ends: no connection is refused.
 
-A worker is this program with one more option, so it runs the code that is installed now.
+A worker is this program with two more options, so it runs the code that is installed now.
+
+The limits of clients hold for all workers together (`access.shared_limits`).
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from translator.service.config.settings import Server, Settings
 from translator.service.telemetry.logs import start_logging
@@ -41,6 +45,13 @@ STEADY_S = 10.0
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.25, 4.0
 
+MAX_GENERATIONS = 4
+"""So many times as many workers as in the settings live at once: those that shut down do so while
+new ones serve already. One more does not start."""
+
+if TYPE_CHECKING:
+    from translator.service.access.shared_limits import LimitsFile
+
 log = logging.getLogger(__name__)
 
 
@@ -50,11 +61,13 @@ def run(settings: Settings, *, log_level: str, command: Sequence[str]) -> int:
     `command` runs a worker, but for the option that names its channel. Raises SettingsError for
     the address.
     """
+    from translator.service.access.shared_limits import LimitsFile  # a single process needs none
+
     slots = [_Slot(listener) for listener in listeners(settings.server)]
     common = listen_for_metrics(settings.server)
     start_logging(log_level, settings.server.log_format)
-    with shared_metrics():
-        return asyncio.run(_Supervisor(settings, command, slots, common).run())
+    with shared_metrics(), closing(LimitsFile(MAX_GENERATIONS * len(slots))) as limits:
+        return asyncio.run(_Supervisor(settings, command, slots, common, limits).run())
 
 
 def listeners(server: Server) -> list[socket.socket]:
@@ -70,8 +83,14 @@ def listeners(server: Server) -> list[socket.socket]:
 class _Worker:
     """One process, from its start to its end."""
 
-    def __init__(self, process: asyncio.subprocess.Process, parent: socket.socket) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        parent: socket.socket,
+        on_end: Callable[[], None],
+    ) -> None:
         self._process = process
+        self._on_end: Callable[[], None] | None = on_end
         self._parent = parent  # when it is closed, the worker shuts down
         self._began = asyncio.get_running_loop().time()
         self.pid = process.pid
@@ -94,6 +113,9 @@ class _Worker:
         code = await self._process.wait()
         self._parent.close()
         worker_gone(self.pid)
+        if self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
+            on_end()
         return code
 
     @property
@@ -119,12 +141,14 @@ class _Supervisor:
         command: Sequence[str],
         slots: Sequence[_Slot],
         common: Sequence[socket.socket],
+        limits: LimitsFile,
     ) -> None:
         """`common` are sockets on which all workers listen, beside the one of each."""
         self._settings = settings
         self._command = command
         self._slots = slots
         self._common = common
+        self._limits = limits
         self._stopping = asyncio.Event()
         self._code = 0
         self._alive: set[_Worker] = set()
@@ -171,7 +195,15 @@ class _Supervisor:
 
     async def _start_in(self, slot: _Slot) -> bool:
         """Start a worker in a slot, in place of its current one; False when it does not start."""
-        worker = await self._spawn(slot.listener)
+        column = self._limits.take_column()
+        if column is None:
+            log.error("%d workers live already, most of which shut down", len(self._alive))
+            return False
+        try:
+            worker = await self._spawn(slot.listener, column)
+        except OSError as error:  # as where the system has no room for another process
+            log.error("a worker cannot be started: %s", error)
+            return False
         if not await worker.is_ready() or self._stopping.is_set():
             worker.send_signal(signal.SIGTERM)
             self._run_task(self._reap(worker))
@@ -182,19 +214,26 @@ class _Supervisor:
             old.send_signal(signal.SIGTERM)
         return True
 
-    async def _spawn(self, listener: socket.socket) -> _Worker:
+    async def _spawn(self, listener: socket.socket, column: int) -> _Worker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         numbers = [one.fileno() for one in (theirs, listener, *self._common)]
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                "--worker-channel",
-                ":".join(map(str, numbers)),
-                pass_fds=numbers,
-                process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
-            )
-        worker = _Worker(process, ours)
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    "--worker-channel",
+                    ":".join(map(str, numbers)),
+                    "--worker-limits",
+                    f"{self._limits.fd}:{column}",
+                    pass_fds=[*numbers, self._limits.fd],
+                    process_group=0,  # a terminal's Ctrl-C is for the parent, which passes it on
+                )
+        except BaseException:
+            ours.close()
+            self._limits.release_column(column)
+            raise
+        worker = _Worker(process, ours, partial(self._limits.release_column, column))
         self._alive.add(worker)
         if self._stopping.is_set():
             worker.send_signal(signal.SIGTERM)

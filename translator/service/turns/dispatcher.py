@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from translator import ParsedRequest, parse_request
+from translator.request.compaction import after_compaction
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
 from translator.service.base.errors import Overloaded
@@ -97,7 +98,7 @@ class Dispatcher:
         head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
         route = self.models.route(head.model, context.client)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
-        context.charge_for(len(body))
+        context.charge_for(len(body) + _size_of(earlier, context))
         record.model = head.model or ""
         record.dialect = route.dialect.name
         context.observer.on(Routed(route, earlier))
@@ -118,6 +119,13 @@ class Dispatcher:
         request.write()
         record.translation_s = self.clock() - began
         return Turn(context, request, self.bounds, held, authorization=authorization)
+
+
+def _size_of(earlier: Sequence[Raw] | None, context: RequestContext) -> int:
+    """Bytes of the earlier items that go upstream; 0 for a client without a token limit."""
+    if not earlier or not context.counts_tokens:
+        return 0
+    return sum(map(len, after_compaction(earlier)))
 
 
 def _parse(body: bytes) -> ParsedRequest | InvalidRequest:

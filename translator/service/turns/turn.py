@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import translator
+from translator.service.access.cost import Answered, StatedUsage
 from translator.service.base.errors import InternalError, Stopping
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import (
@@ -58,6 +59,9 @@ class Turn:
         self._authorization = authorization
         observer = context.observer
         self._observe = observer.on if EventsSent in observer.wants else None
+        self._written_before = 0  # bytes of attempts that failed
+        if context.charge is not None:
+            context.answered = self._answered
 
     @property
     def translation(self) -> translator.Translation:
@@ -110,7 +114,9 @@ class Turn:
                     return
             except (UpstreamError, Stopping) as error:
                 self._attempt_failed(error)
+                failed = self.translation
                 events = state.fail(error, now())
+                self._count_retried(failed)
             except Exception:
                 log.exception("%s: internal error", self._context.record.request_id)
                 events = state.fail(InternalError(), now())
@@ -129,8 +135,10 @@ class Turn:
                 response = await self._whole()
             except UpstreamError as error:
                 self._attempt_failed(error)
+                failed = self.translation
                 if not self._request.adapt_to(error):
                     raise
+                self._count_retried(failed)
             else:
                 self._context.record.outcome = response.status
                 self._context.record.usage = response.usage
@@ -195,6 +203,21 @@ class Turn:
     def _attempt_failed(self, error: TranslatorError) -> None:
         if error is not self.translation.error:  # such an error is in the body that was observed
             self._context.observer.on(AttemptFailed(error))
+
+    def _count_retried(self, failed: translator.Translation) -> None:
+        """Count what had come, where another attempt takes the place of a failed one."""
+        if self.translation is not failed:
+            self._written_before += failed.written
+
+    def _answered(self) -> Answered:
+        """What has come of the answer, over all attempts."""
+        usage = self._context.record.usage
+        return Answered(
+            self._written_before + self.translation.written,
+            usage=None
+            if usage is None
+            else StatedUsage(usage.input_tokens, usage.output_tokens, usage.total_tokens),
+        )
 
     def _sent(self, events: list[Event]) -> list[Event]:
         """Events on their way to the client, recorded."""

@@ -36,7 +36,7 @@ from translator.wire.errors import CredentialRefused, UpstreamError, UpstreamTim
 
 from .body import Body, body_of
 from .health import PROBE_TIMEOUT_S, UpstreamHealth
-from .inflate import inflated
+from .inflate import inflated, is_known
 from .replicas import Replicas
 from .retries import Budget, RetryLoop
 from .transport import Client
@@ -222,6 +222,11 @@ class Answer:
     def keep_compression(self) -> None:
         """Read the body as it was sent; to be called before the first read."""
         self._compression = ""
+
+    @property
+    def may_inflate(self) -> bool:
+        """Whether the body is compressed, in a way that reads can undo."""
+        return is_known(self._compression)
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """All reads of the body. Raises UpstreamTimeout when none comes for too long."""

@@ -20,6 +20,13 @@ MAX_CHUNK_BYTES = 256 * 1024
 
 _GZIP = b"\x1f\x8b"
 
+_KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
+
+
+def is_known(encoding: str) -> bool:
+    """Whether a `content-encoding` is a compression that `inflated` can undo."""
+    return encoding.strip().lower() in _KNOWN
+
 
 def inflated(body: Body, encoding: str) -> Body:
     """A body decompressed as its `content-encoding` says.
@@ -29,7 +36,7 @@ def inflated(body: Body, encoding: str) -> Body:
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return body
-    if name not in ("gzip", "x-gzip", "deflate"):
+    if not is_known(name):
         raise UpstreamError(f"The upstream compresses its answer ({encoding[:40]!a}), unasked.")
     return _Inflated(body)
 

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+REMOVED = "[removed]"
+"""What stands in an upstream's words in place of a secret."""
+
 
 class TranslatorError(Exception):
     """An error that is reported to the client. Base of all exceptions of this package."""

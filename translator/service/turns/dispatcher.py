@@ -112,6 +112,7 @@ class Dispatcher:
             clock=self.clock,
             new_id=self.new_id,
             earlier=earlier,
+            redaction=self.bounds.upstreams.redaction(route.upstream, authorization),
         )
         request.write()
         record.translation_s = self.clock() - began

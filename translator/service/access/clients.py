@@ -7,7 +7,8 @@ upstream.
 Requests and tokens per minute are two token buckets. The tokens of a request are known only at its
 end, so it is charged in advance and corrected:
 
-    charged     a token per four bytes of the request, at most the whole bucket
+    charged     a token per four bytes of the request, for each answer that it asks for; at most
+                the whole bucket
     settled     the usage of the answer instead; more than is left becomes a debt
     refunded    all of it, when there was no answer
 
@@ -91,10 +92,13 @@ class Client:
         finally:
             self._open -= 1
 
-    def charge(self, size: int) -> Charge:
-        """Charge for a request with a body of `size` bytes; raises LimitReached."""
+    def charge(self, size: int, *, choices: int = 1) -> Charge:
+        """Charge for a request with a body of `size` bytes; raises LimitReached.
+
+        `choices` is the number of answers that it asks for (`n`): each costs tokens.
+        """
         now = self._clock()
-        tokens = size // BYTES_PER_TOKEN
+        tokens = size // BYTES_PER_TOKEN * choices
         if self._tokens is not None:
             tokens = min(tokens, self._tokens.limit)
         wanted = ((self._requests, 1), (self._tokens, tokens))

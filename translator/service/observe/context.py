@@ -30,10 +30,13 @@ class RequestContext:
         self.client = client
         self.record.client = client.name
 
-    def charge_for(self, size: int) -> None:
-        """Charge the client for a request of `size` bytes; raises LimitReached."""
+    def charge_for(self, size: int, *, choices: int = 1) -> None:
+        """Charge the client for a request of `size` bytes; raises LimitReached.
+
+        `choices` is the number of answers that it asks for.
+        """
         if self.client is not None:
-            self.charge = self.client.charge(size)
+            self.charge = self.client.charge(size, choices=choices)
 
     def end(self, now: float) -> None:
         """Settle the charge, log the request, and release its observer."""

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translator.service.base.redaction import MAX_LAYERS, Redaction
+from translator.service.base.redaction import MAX_ESCAPES, MAX_LAYERS, Redaction
 from translator.service.config.loading import read_table
 from translator.service.config.secrets import secrets_in, settings_secrets, url_secrets
 
@@ -110,6 +110,7 @@ def test_more_secrets_can_be_added() -> None:
 def test_the_work_is_linear() -> None:
     """Whatever an upstream sends: escapes, parts of base64, the secret itself, many times."""
     clean = Redaction([KEY])
+    clean.max_escapes = None
     core = base64.b64encode(KEY.encode())[:-4]
 
     def seconds(unit: bytes, count: int) -> float:
@@ -120,6 +121,14 @@ def test_the_work_is_linear() -> None:
     for unit in (b"\\u0073", b"\\\\\\\\\\\\", b"%2525", b"&", b"&#115;", core, KEY.encode()):
         few = max(min(seconds(unit, 2_000) for _ in range(3)), 0.0005)
         assert seconds(unit, 20_000) < 40 * few, unit
+
+
+def test_what_has_too_many_escapes_is_removed_as_a_whole() -> None:
+    """To undo them all would take a while, in which no other request is answered."""
+    for unit in ("\\u0073", "%73", "&amp;"):
+        assert Redaction([KEY]).text(unit * MAX_ESCAPES) == unit * MAX_ESCAPES
+        assert Redaction([KEY]).text(unit * (MAX_ESCAPES + 1)) == "[removed]"
+    assert Redaction([]).text("%73" * (MAX_ESCAPES + 1)) == "%73" * (MAX_ESCAPES + 1)
 
 
 def test_layers_are_bounded() -> None:

@@ -198,7 +198,12 @@ async def test_a_name_that_stands_twice_is_sent_once(upstream: ScriptedUpstream)
                 await client.post(CHAT, content=body, headers=bearer(key))
         for body in nested:
             await client.post(CHAT, content=body, headers=bearer(ALICE))
-    assert len(upstream.calls) == 8
+        for path in (RESPONSES, "/v1/responses/compact"):
+            body = b'{"model":"secret","input":"Hi","model":"m"}'
+            await client.post(path, content=body, headers=bearer(ALICE))
+            body = b'{"model":"m","input":"Hi","model":"secret"}'
+            assert (await client.post(path, content=body, headers=bearer(ALICE))).is_error
+    assert len(upstream.calls) == 10
     for call in upstream.calls:
         assert b"secret" not in call.body
         assert call.json["model"] == "m"

@@ -26,6 +26,9 @@ MIN_SECRET_CHARACTERS = 8
 MAX_LAYERS = 3
 """Escapes within escapes that are undone: JSON in a string of JSON in a string of JSON."""
 
+MAX_ESCAPES = 20_000
+"""Escapes of ASCII characters in one error: no honest one has so many, and each takes a while."""
+
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_="
 _MAX_RUN_BYTES = 4096
 _ESCAPE = (
@@ -43,6 +46,9 @@ Span = tuple[int, int]
 
 class Redaction:
     """Replaces secrets by REMOVED. Secrets of fewer than MIN_SECRET_CHARACTERS are ignored."""
+
+    max_escapes: int | None = MAX_ESCAPES
+    """Data with more escapes is replaced as a whole; None: however many."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self.secrets = frozenset(one for one in secrets if len(one) >= MIN_SECRET_CHARACTERS)
@@ -122,8 +128,12 @@ class Redaction:
         for core in self._coded:
             yield from (_run_around(data, start, start + len(core)) for start in _all(core, data))
         if layers and self._escapes.search(data):
-            inner = _Unescaped(data, self._escapes)
-            yield from map(inner.outside, self._spans(inner.data, layers - 1))
+            try:
+                inner = _Unescaped(data, self._escapes, self.max_escapes)
+            except OverflowError:
+                yield 0, len(data)
+            else:
+                yield from map(inner.outside, self._spans(inner.data, layers - 1))
 
 
 NOTHING_SECRET = Redaction(())
@@ -132,11 +142,14 @@ NOTHING_SECRET = Redaction(())
 class _Unescaped:
     """Data with one layer of escapes undone, and where each byte of it comes from."""
 
-    def __init__(self, data: bytes, escapes: re.Pattern[bytes]) -> None:
+    def __init__(self, data: bytes, escapes: re.Pattern[bytes], limit: int | None) -> None:
+        """Raises OverflowError for more escapes than the limit."""
         parts: list[bytes] = []
         self._inside, self._outside = [0], [0]  # beginnings of literal parts and escapes, in turn
         size = end = 0
-        for found in escapes.finditer(data):
+        for number, found in enumerate(escapes.finditer(data)):
+            if number == limit:
+                raise OverflowError
             byte = _meaning(found)
             parts += [data[end : found.start()], byte]
             size += found.start() - end

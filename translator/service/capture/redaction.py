@@ -52,6 +52,8 @@ _BLOB = re.compile(rf"(?:{'|'.join(map(re.escape, _LIMITS))})[A-Za-z0-9_=-]+".en
 class Redaction(redaction.Redaction):
     """Replaces secrets by REMOVED, in what is sealed, too."""
 
+    max_escapes = None  # a conversation may have any number; a thread has the time
+
     def __call__(self, data: bytes) -> bytes:
         if not self.secrets:
             return data

@@ -37,6 +37,7 @@ _CUT_BOUNDARY = re.compile(rb"[\r\n]+\Z")
 _BESIDE_DATA = re.compile(rb"^(?!data:)[^\r\n]+", re.MULTILINE)
 _DATA = re.compile(rb"^data: ?([^\r\n]*)", re.MULTILINE)
 _ERROR_EVENT = re.compile(rb"^event: ?error", re.MULTILINE)
+_NEVER = b"\0"
 _NEWLINE = ord("\n")
 _LOOK_BACK = 128
 """Bytes of what was searched before that are searched again: a mark may have been cut."""
@@ -66,9 +67,17 @@ def _name(word: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 _ERROR, _CUT_ERROR = _name("error")
 
 
-def _has_lines(chunk: bytes, count: int) -> bool:
-    """Whether a chunk is so many whole lines, every second of them blank."""
-    return chunk.endswith(b"\n\n") and chunk.count(b"\n") == count
+def _is_ordinary(chunk: bytes) -> bool:
+    """Whether a chunk is whole events of one line, each with choices and none with an error."""
+    count = chunk.count(_CHOICES)
+    return (
+        count > 0
+        and chunk.startswith(b"data:")
+        and chunk.endswith(b"\n\n")
+        and chunk.count(b"\n") == 2 * count
+        and chunk.find(b'"error"') < 0
+        and chunk.find(b"\\u00") < 0
+    )
 
 
 def _error_in(data: bytes) -> re.Match[bytes] | None:
@@ -101,6 +110,7 @@ class ErrorFilter:
         self._streamed = streamed
         self._begun = False
         self._idle = False  # no event is cut
+        self._usual = _NEVER  # how ordinary events begin, up to their choices, if no event is cut
         self._held = b""
         self._searched = 0  # how much of it was searched for the end of the event
         self._fails = False  # the current event has an error
@@ -114,15 +124,13 @@ class ErrorFilter:
     def feed(self, chunk: bytes) -> bytes:
         """What may be passed on after a chunk."""
         if (
-            self._idle
-            and chunk.find(b'"error"') < 0
+            chunk.startswith(self._usual)
+            and chunk.find(b"\n") == len(chunk) - 2
+            and chunk.find(b"error") < 0
             and (chunk.find(b"\\") < 0 or chunk.find(b"\\u00") < 0)  # which may spell it
+            and chunk[-1] == _NEWLINE
         ):
-            count = chunk.count(_CHOICES)
-            one_line = chunk.find(b"\n") == len(chunk) - 2 and chunk[-1] == _NEWLINE
-            if count and (one_line or _has_lines(chunk, 2 * count)):
-                self.ordinary = True
-                return chunk
+            return chunk
         return self._feed(chunk)
 
     def end(self) -> bytes:
@@ -133,7 +141,11 @@ class ErrorFilter:
     def _feed(self, chunk: bytes) -> bytes:
         if not self._begun:
             self._begun = True
-            self._streamed = self._streamed or _LINE.match(chunk) is not None
+            self._streamed = self._idle = self._streamed or _LINE.match(chunk) is not None
+        if self._idle and _is_ordinary(chunk):
+            self._usual = chunk[: chunk.find(_CHOICES) + len(_CHOICES)]
+            self.ordinary = True
+            return chunk
         data = self._held + chunk
         parts: list[bytes] = []
         begin = 0
@@ -145,6 +157,7 @@ class ErrorFilter:
         parts.append(self._cut_event(0 if begin else self._searched))
         self._searched = len(self._held)
         self._idle = self._streamed and not (self._held or self._sends or self._cleans)
+        self._usual = _NEVER
         return b"".join(parts)
 
     # --- an event that has not ended -------------------------------------------------------------

@@ -125,7 +125,7 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream) -> None:
     with nullcontext() if charge is None else charge.metered() as meter:
         relay = _ChunkRelay(stream, errors, meter)
         first, over = b"", False
-        if answer.upstream.has_credential:
+        if answer.upstream.has_credential or "content-encoding" in answer.headers:
             first, over = await _first_bytes(stream, relay, errors, exchange.grace_s)
         await exchange.start(answer.status, headers | answer.retry_headers())
         if first:
@@ -148,7 +148,8 @@ async def _first_bytes(
 ) -> tuple[bytes, bool]:
     """What may be passed on until an answer begins, and whether that is all.
 
-    Raises an error that is not for the client: there still is a status to say so.
+    Raises an error that is not for the client, and that of a body that cannot be decompressed:
+    there still is a status to say so.
     """
     until = asyncio.get_running_loop().time() + grace_s
     parts: list[bytes] = []

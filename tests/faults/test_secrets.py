@@ -18,7 +18,16 @@ from websockets.asyncio.client import connect
 
 from tests.service.chat_bodies import COMPLETION, HELLO, chunk, frame
 from tests.service.responses_api import PATH, events
-from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded, make_settings, serving
+from tests.service.wire import (
+    BOUND_S,
+    Call,
+    ScriptedUpstream,
+    bounded,
+    client_of,
+    make_settings,
+    serving,
+)
+from translator.service.live.progress import Progress, ProgressObserverFactory
 
 pytestmark = pytest.mark.anyio
 
@@ -369,6 +378,12 @@ async def test_the_log_has_bounded_words_of_an_upstream(
     [line] = [text for text in caplog.messages if "outcome=" in text]
     assert "outcome=[removed]?b??ccc" in line
     assert len(line) < 500
+    reported: list[Progress] = []
+    settings = make_settings(upstream.url, **OWN)
+    async with client_of(settings, observe=ProgressObserverFactory(reported.append)) as client:
+        await client.post(PATH, json=ASK)
+    assert reported[-1].detail.startswith("[removed]?b??ccc")
+    assert len(reported[-1].detail) <= 200
 
 
 # --- whose fault it is --------------------------------------------------------------------------------
@@ -480,7 +495,9 @@ async def test_an_account_that_is_empty_in_mid_stream(upstream: ScriptedUpstream
     upstream.script = script
     async with upstream.client(**OWN) as client:
         chat = await client.post(CHAT, json=ASK_CHAT | {"stream": True})
+        metrics = (await client.get("/metrics")).text
         answer = await client.post(PATH, json=ASK | {"stream": True})
+    assert 'upstream_errors_total{kind="insufficient_quota",upstream="up"} 1.0' in metrics
     assert chat.content.startswith(HELLO[0] + HELLO[1])
     assert "pay us" not in chat.text + answer.text
     assert b'"code":"upstream_error"' in chat.content

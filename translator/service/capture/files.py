@@ -16,6 +16,7 @@ from translator.captures import folder as captures
 from translator.captures.folder import Manifest, UpstreamAnswer
 from translator.captures.run import error_answer
 from translator.service.base.version import VERSION
+from translator.service.observe.record import bounded
 from translator.wire.events import Event
 
 from .exchange import Attempt, CapturedExchange
@@ -140,7 +141,7 @@ def _manifest(exchange: CapturedExchange, left_out: list[str]) -> Manifest:
         user_agent=_header(exchange.headers, b"user-agent"),
         model=record.model,
         status=record.status,
-        outcome=record.outcome,
+        outcome=bounded(record.outcome),
         seconds=exchange.seconds,
         upstream_s=exchange.upstream_s,
         output_s=exchange.output_s,

@@ -17,6 +17,7 @@ import msgspec
 import translator
 from translator.service.access.token_meter import TokenMeter
 from translator.service.base.sinks import HttpWriter
+from translator.service.observe.observer import AttemptFailed
 from translator.service.observe.record import notices_summary
 from translator.service.turns.progress import no_progress
 from translator.service.turns.sink import EventWriter
@@ -134,7 +135,11 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream) -> None:
         while not over and (chunk := await stream.next(sink=sink)):
             if data := relay.push(chunk):
                 await exchange.write(data)
-    await exchange.end(errors.end())
+    rest = errors.end()
+    if errors.private is not None:
+        exchange.record.failure = errors.private
+        exchange.context.observer.on(AttemptFailed(errors.private))
+    await exchange.end(rest)
 
 
 def error_filter(answer: Answer, *, streamed: bool) -> ErrorFilter:

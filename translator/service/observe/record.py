@@ -124,7 +124,7 @@ class Record(Struct, kw_only=True, eq=False):
             "upstream": self.upstream,
             "attempts": self.attempts,
             "retries": self.retries or None,
-            "outcome": _bounded(self.outcome),
+            "outcome": bounded(self.outcome),
             "notices": Counter(notice.code for notice in self.notices),
             "trace_id": trace_id(self.trace_context or {}),
         }
@@ -137,7 +137,7 @@ class Record(Struct, kw_only=True, eq=False):
             }
         if failure is not None:
             parts = {"type": failure.type, "code": failure.code, "param": failure.param}
-            known["error"] = {name: _bounded(text) for name, text in parts.items() if text}
+            known["error"] = {name: bounded(text) for name, text in parts.items() if text}
         return {name: value for name, value in known.items() if value not in (None, "", {})}
 
 
@@ -167,8 +167,8 @@ class LogLine:
             "model": record.model,
             "dialect": record.dialect,
             "notes": record.remarks,
-            "outcome": _bounded(record.outcome),
-            "param": _bounded((record.failure and record.failure.param) or ""),
+            "outcome": bounded(record.outcome),
+            "param": bounded((record.failure and record.failure.param) or ""),
         }
         words += [f"{name}={_plain(value)}" for name, value in named.items() if value]
         words.append(f"id={record.request_id}")
@@ -184,7 +184,7 @@ def notices_summary(notices: Sequence[Notice]) -> str:
     return f"{len(notices)}; {','.join(shown)}"
 
 
-def _bounded(text: str) -> str:
+def bounded(text: str) -> str:
     """A word of an upstream, such as an error's code, as a log may show it."""
     return _NOT_IN_A_WORD.sub("?", text[:MAX_WORD_CHARACTERS])
 

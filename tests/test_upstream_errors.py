@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from translator import Dialect, read_upstream_error
-from translator.reader.upstream_errors import error_in, read_error_object
+from translator import (
+    AccountEmpty,
+    CredentialRefused,
+    Dialect,
+    UpstreamError,
+    read_upstream_error,
+)
+from translator.reader.upstream_errors import error_in, for_client, read_error_object
 
 ENVELOPES: list[tuple[str, int, Any, tuple[int, str | None, str]]] = [
     # who, HTTP status, body, (our status, code, message)
@@ -215,3 +221,40 @@ def test_errors_inside_a_200(value: Any, status: int, code: str) -> None:
 def test_what_is_no_error(value: Any) -> None:
     assert error_in(value) is None
     assert read_error_object(value) is None
+
+
+# --- what concerns the account that the request was sent for ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "lacks"),
+    [
+        (401, {"message": "no"}, "key"),
+        (403, {"message": "no"}, "key"),
+        (400, {"message": "Incorrect API key provided: sk-1***."}, "key"),
+        (400, {"message": "API key not valid. Please pass a valid API key."}, "key"),
+        (400, {"message": "no", "code": "invalid_api_key"}, "key"),
+        (404, {"message": "no", "type": "authentication_error"}, "key"),
+        (500, {"message": "login fail: carry the API secret key"}, "key"),
+        (402, {"message": "no"}, "credit"),
+        (403, {"message": "insufficient credits"}, "credit"),
+        (429, {"message": "no", "code": "organization_spend_limit_exceeded"}, "credit"),
+        (400, {"message": "Your credit balance is too low."}, "credit"),
+        (429, {"message": "Rate limit reached for an invalid API key"}, ""),
+        (400, {"message": "The maximum context length, for this invalid API key, is 9"}, ""),
+        (400, {"message": "Unknown parameter: 'api_key'."}, ""),
+        (400, {"message": "x" * 300 + " invalid API key, out of credits"}, ""),
+        (500, {"message": "no"}, ""),
+    ],
+)
+def test_whose_fault_an_error_is(status: int, error: dict[str, Any], lacks: str) -> None:
+    found = read_upstream_error(status, json.dumps({"error": error}).encode())
+    assert found.lacks == lacks
+    assert for_client(found, own_credential=False) is found
+    ours = for_client(found, own_credential=True)
+    kinds = {"key": CredentialRefused, "credit": AccountEmpty, "": UpstreamError}
+    assert type(ours) is kinds[lacks]
+    assert (ours is found) == (lacks == "")
+    if lacks:
+        assert (ours.status_hint, ours.code) == (502, "upstream_error")
+        assert ours.headers == {"x-should-retry": "false"}

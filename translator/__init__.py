@@ -61,12 +61,12 @@ Errors
     Each is a TranslatorError: `status_hint` is the HTTP status for the client, `envelope()` the
     JSON body, `headers` the headers, such as Retry-After.
     InvalidRequest (400), NotFound (404), RequestTooLarge (413): the client's fault.
-    UpstreamError (502 or the upstream's status), AnswerTooLarge (502: over one of the limits in
-    `Options`), UpstreamTimeout (504), CredentialRefused (502: the upstream refused the program's
-    own key): the upstream's. `read_upstream_error(status, body)`
-    returns the UpstreamError for any error body that upstreams send. The library raises
-    InvalidRequest, NotFound and UpstreamError; the others are for programs to raise, or to pass to
-    `t.close(error)`.
+    UpstreamError (502 or the upstream's status), UpstreamTimeout (504), AnswerTooLarge (502: over
+    one of the limits in `Options`), CredentialRefused (502: the upstream refused the program's own
+    key), AccountEmpty (502: its account there has no credit): the upstream's.
+    `read_upstream_error(status, body)` returns the UpstreamError for any error body that upstreams
+    send. The library raises InvalidRequest, NotFound and UpstreamError; the others are for programs
+    to raise, or to pass to `t.close(error)`.
     Before the first event an error is an HTTP response; after it, it is an event.
 
 Compaction
@@ -86,6 +86,7 @@ from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import Target
 from .translation import Options, Translation
 from .wire.errors import (
+    AccountEmpty,
     AnswerTooLarge,
     CredentialRefused,
     InvalidRequest,
@@ -104,6 +105,7 @@ from .writer.sse import encode as encode_sse
 __all__ = [
     "DIALECTS",
     "DONE",
+    "AccountEmpty",
     "AnswerTooLarge",
     "CompactRequest",
     "CompactedResponse",

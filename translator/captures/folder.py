@@ -13,7 +13,7 @@
     attempt_1/, …    `chat.json` and the upstream's response of each earlier attempt
 
 Without `exchange.toml` and the earlier attempts it is a fixture. Bodies are stored byte for byte,
-with REMOVED in place of each key.
+with `[removed]` in place of each key.
 """
 
 from __future__ import annotations
@@ -45,9 +45,6 @@ RESPONSE = "response.json"
 ERROR = "error.json"
 
 T = TypeVar("T")
-
-REMOVED = "[removed]"
-"""Replaces a key."""
 
 
 class CaptureError(Exception):

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from translator.wire.errors import CredentialRefused, UpstreamError
+from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamError
 from translator.wire.json_values import (
     NOT_JSON,
     as_integer,
@@ -69,6 +69,11 @@ _QUOTA_CODES = frozenset(
         "insufficient_quota",
         "exceeded_current_quota_error",  # Moonshot
         "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "billing_hard_limit_reached",
+        "billing_not_active",
         "1113",  # Z.ai
         "1008",  # MiniMax
     }
@@ -78,6 +83,36 @@ _QUOTA_TEXT = re.compile(
     r"|quota exceeded|out of credits|billing|payment required",
     re.IGNORECASE,
 )
+_CREDIT_TEXT = re.compile(
+    r"credit balance is too low|out of credits|payment required"  # Anthropic, with 400
+    r"|insufficient (account )?(balance|credits?|funds)|exceeded your current quota",
+    re.IGNORECASE,
+)
+_KEY_CODES = frozenset(
+    {
+        "invalid_api_key",
+        "incorrect_api_key",
+        "api_key_invalid",  # Gemini
+        "authentication_error",
+        "invalid_authentication_error",  # Moonshot
+        "invalid_authentication",
+        "unauthenticated",
+        "unauthorized",
+    }
+)
+_KEY_NOUN = r"(api|access|subscription|secret|auth\w*)[ _-]?(key|token|credential)s?\b"
+_KEY_TEXT = re.compile(
+    r"\b(incorrect|invalid|wrong|bad|unknown|expired|revoked|disabled|missing|malformed|no)"
+    rf" (\w+ ){{0,2}}{_KEY_NOUN}"
+    rf"|\b{_KEY_NOUN}.{{0,60}}\b(invalid|incorrect|expired|revoked|disabled|wrong|missing|required"
+    r"|not (valid|found|recogni[sz]ed|provided|active|exist))\b"
+    r"|invalid (bearer|authentication|authorization|credentials?)\b|no auth credentials"
+    r"|\b(authentication|authorization) (failed|fails|failure|error|required)|^unauthori[sz]ed"
+    r"|login fail",  # MiniMax
+    re.IGNORECASE,
+)
+_FIRST_WORDS = 300
+"""In how many characters an upstream says what is wrong; behind them some quote the request."""
 _OVERLOAD_TEXT = re.compile(r"overloaded|over capacity|capacity exceeded", re.IGNORECASE)
 _MODEL_CODES = frozenset({"model_not_found", "invalid_model", "resource_not_found_error"})
 _STATUS_BY_CODE: Mapping[str, int] = {
@@ -149,10 +184,14 @@ def read_upstream_error(
 def for_client(error: UpstreamError, *, own_credential: bool) -> UpstreamError:
     """An upstream's error as the client should see it.
 
-    `own_credential`: the request was sent with the operator's key. Then a 401 or 403 is no fault of
-    the client's, whose own key it would doubt: it becomes CredentialRefused.
+    `own_credential`: the request was sent with the operator's key. Then a refused key and an empty
+    account are no fault of the client's, who would doubt its own: CredentialRefused, AccountEmpty.
     """
-    return CredentialRefused() if own_credential and error.status_hint in (401, 403) else error
+    if not own_credential:
+        return error
+    if error.lacks == "credit":
+        return AccountEmpty()
+    return CredentialRefused() if error.lacks == "key" else error
 
 
 def read_error_object(decoded: object) -> UpstreamError | None:
@@ -256,6 +295,19 @@ def _is_quota(facts: _Facts) -> bool:
     )
 
 
+def _lacks_credit(facts: _Facts) -> bool:
+    begin = facts.text[:_FIRST_WORDS]
+    return _is_quota(facts) or _CREDIT_TEXT.search(begin) is not None
+
+
+def _lacks_key(facts: _Facts) -> bool:
+    """Whether the upstream says that the key is wrong: some do so with a 400 (xAI, Gemini)."""
+    if facts.status in (401, 403) or facts.names & _KEY_CODES:
+        return True
+    found = _KEY_TEXT.search(facts.text[:_FIRST_WORDS])
+    return found is not None and not _is_rate_limit(facts) and not _is_context(facts)
+
+
 def _is_rate_limit(facts: _Facts) -> bool:
     return facts.status == 429 or (facts.status == 413 and _matches(_RATE_TEXT, facts))
 
@@ -352,9 +404,7 @@ _RULES: Sequence[tuple[Callable[[_Facts], bool], Callable[[_Facts], UpstreamErro
 
 
 def _classified(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
-    text = replace_lone_surrogates(found.message.strip())
-    if len(text) > MAX_MESSAGE_CHARACTERS:
-        text = text[:MAX_MESSAGE_CHARACTERS] + "…"
+    text = shorten(found.message)
     names = frozenset({found.code.lower(), found.type.lower()})
     facts = _Facts(
         text=text,
@@ -367,7 +417,14 @@ def _classified(found: _Found, status: int, retry_after: str | None) -> Upstream
     )
     error = next(meaning(facts) for holds, meaning in _RULES if holds(facts))
     error.text = found.message
+    error.lacks = "credit" if _lacks_credit(facts) else "key" if _lacks_key(facts) else ""
     return error
+
+
+def shorten(text: str) -> str:
+    """An upstream's error text as the message of an error."""
+    text = replace_lone_surrogates(text.strip())
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "…"
 
 
 def _refusal(

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from translator.common.tool_secrets import without_secrets
 from translator.wire import responses
 from translator.wire.json_values import present
 
@@ -67,10 +68,12 @@ _REPEATED = (
 
 
 def _tool(raw: Raw) -> Raw:
-    """A tool unchanged; function tools get the keys that clients require."""
+    """A tool without its secrets; function tools get the keys that clients require."""
     fields = msgspec.json.decode(raw, type=dict[str, Raw])
     is_function = bytes(fields.get("type", b"")) == b'"function"'
-    if not is_function or fields.keys() >= _NEEDED_IN_FUNCTION.keys():
+    if not is_function:
+        return without_secrets(raw).copy()
+    if fields.keys() >= _NEEDED_IN_FUNCTION.keys():
         return raw.copy()
     return Raw(msgspec.json.encode({**_NEEDED_IN_FUNCTION, **fields}))
 

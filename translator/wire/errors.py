@@ -6,6 +6,7 @@
     │   └── RequestTooLarge     its body is over a limit (413)
     └── UpstreamError           the upstream refused, failed, or could not be reached (502)
         ├── CredentialRefused   it refused the operator's key (502)
+        ├── AccountEmpty        the operator's account there has no credit left (502)
         ├── AnswerTooLarge      its answer is over a limit (502)
         └── UpstreamTimeout     it did not answer in time (504)
 
@@ -17,7 +18,10 @@ an `error` event and `response.failed`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Literal, Self
+
+REMOVED = "[removed]"
+"""What stands in an upstream's words in place of a secret."""
 
 
 class TranslatorError(Exception):
@@ -84,11 +88,13 @@ class UpstreamError(TranslatorError):
     """The upstream refused the request, broke off its answer, or could not be reached.
 
     `status` is the HTTP status for our client, which may differ from the upstream's. `text` is the
-    upstream's whole error text, where it sent one.
+    upstream's whole error text, where it sent one. `lacks` is what it says is missing to whoever
+    sent the request: a right key, or credit.
     """
 
     status_hint = 502
     text = ""
+    lacks: Literal["", "key", "credit"] = ""
 
     def __init__(
         self,
@@ -139,5 +145,15 @@ class CredentialRefused(UpstreamError):
     def __init__(self) -> None:
         super().__init__(
             "The upstream refused the gateway's credential; its operator must correct it.",
+            headers={"x-should-retry": "false"},
+        )
+
+
+class AccountEmpty(UpstreamError):
+    """The operator's account at the upstream has no credit left, which no client can mend."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The gateway's account at the upstream has no credit left; its operator must add some.",
             headers={"x-should-retry": "false"},
         )

@@ -27,7 +27,9 @@ from tests.service.wire import (
 from translator.service.access.clients import Charge
 from translator.service.access.cost import Answered
 from translator.service.access.rate_limit import RateLimit, shown_s
+from translator.service.config.loading import read_table
 from translator.service.http import app
+from translator.service.http.chat_fields import DOCUMENTED
 
 from .clients import (
     ALICE,
@@ -115,7 +117,140 @@ async def test_a_second_model_beside_the_allowed_one_does_not_get_upstream(
     assert b"secret" not in call.body
 
 
+OTHER_WAYS: dict[str, Any] = {
+    "models": ["secret"],
+    "Model": "secret",
+    "model ": "secret",
+    "fallbacks": [{"m": ["secret"]}],
+    "context_window_fallback_dict": {"m": "secret"},
+    "content_policy_fallbacks": ["secret"],
+    "api_base": "http://secret.test",
+    "base_url": "http://secret.test",
+    "api_key": "secret",
+    "user_config": {"model_list": ["secret"]},
+    "preset": "secret",
+    "plugins": [{"id": "secret"}],
+    "route": "fallback",
+    "provider": {"order": ["secret"]},
+    "extra_body": {"model": "secret"},
+    "litellm_params": {"model": "secret"},
+    "metadata": {"model_group": ["secret"]},
+    "tools": [{"type": "function", "function": {"name": "f"}}, {"type": "openrouter:secret"}],
+}
+NAMED = {"metadata": "metadata.model_group", "tools": "tools[1].type"}
+
+
+@pytest.mark.parametrize("name", OTHER_WAYS)
+@pytest.mark.parametrize("models", [None, {"m": {"upstream": "up"}}])
+async def test_a_key_for_certain_models_may_send_only_known_chat_fields(
+    upstream: ScriptedUpstream, name: str, models: dict[str, Any] | None
+) -> None:
+    """Gateways read other models from many fields; a key for all models may send any."""
+    clients = {"alice": keyed(ALICE, models=["m"]), "free": keyed(FREE)}
+    body = ASK_CHAT | {"model": "m", name: OTHER_WAYS[name]}
+    async with client_of(settings_for(upstream.url, clients, models=models)) as client:
+        answer = await client.post(CHAT, json=body, headers=bearer(ALICE))
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == NAMED.get(name, name)
+        assert upstream.calls == []
+        assert (await client.post(CHAT, json=body, headers=bearer(FREE))).status_code == 200
+    assert upstream.calls[0].json == body
+
+
+async def test_a_key_for_certain_models_may_send_what_is_documented_and_what_is_forwarded(
+    upstream: ScriptedUpstream,
+) -> None:
+    """What the dialect names, too: an effort is a field of another name almost everywhere."""
+    documented = dict.fromkeys(DOCUMENTED - {"model", "messages", "stream"})
+    tools = [{"type": "custom", "custom": {"name": "c"}}, {"function": {"name": "f"}}]
+    body = ASK_CHAT | documented | {"model": "m", "tools": tools, "metadata": {"model": "x"}}
+    body |= {"top_k": 1, "own": {"model": "secret"}, "enable_thinking": True}
+    settings = read_table(
+        {
+            "server": {"forward": ["own", "top_k"]},
+            "upstreams": {"up": {"base_url": upstream.url, "dialect": "dashscope"}},
+            "clients": {"alice": keyed(ALICE, models=["m"])},
+        },
+        {},
+    )
+    async with client_of(settings) as client:
+        client.headers.update(bearer(ALICE))
+        answer = await client.post(CHAT, json=body)
+        assert answer.status_code == 200, answer.text
+        refused = await client.post(CHAT, json=body | {"min_p": 1})
+        assert refused.json()["error"]["param"] == "min_p"
+        odd: list[tuple[str, object]] = [("tools", 7), ("tools", [7]), ("metadata", 7)]
+        for name, value in odd:
+            refused = await client.post(CHAT, json=body | {name: value})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+    assert [call.json for call in upstream.calls] == [body]
+
+
+async def test_a_name_that_stands_twice_is_sent_once(upstream: ScriptedUpstream) -> None:
+    """In whatever spelling: the upstream reads the same model, type and metadata as the check."""
+    clients = {"alice": keyed(ALICE, models=["m"]), "free": keyed(FREE)}
+    bodies = [
+        b'{"model":"secret","messages":[],"model":"m"}',
+        b'{"mod\\u0065l":"secret","messages":[],"model":"m"}',
+        b'{"model":"secret","messages":[],"mod\\u0065l":"m"}',
+    ]
+    nested = [
+        b'{"model":"m","tools":[{"type":"secret","type":"function"}]}',
+        b'{"model":"m","metadata":{"a":["secret"],"a":"b"}}',
+    ]
+    async with client_of(settings_for(upstream.url, clients, models=None)) as client:
+        for body in bodies:
+            for key in (ALICE, FREE):
+                await client.post(CHAT, content=body, headers=bearer(key))
+        for body in nested:
+            await client.post(CHAT, content=body, headers=bearer(ALICE))
+        for path in (RESPONSES, "/v1/responses/compact"):
+            body = b'{"model":"secret","input":"Hi","model":"m"}'
+            await client.post(path, content=body, headers=bearer(ALICE))
+            body = b'{"model":"m","input":"Hi","model":"secret"}'
+            assert (await client.post(path, content=body, headers=bearer(ALICE))).is_error
+    assert len(upstream.calls) == 10
+    for call in upstream.calls:
+        assert b"secret" not in call.body
+        assert call.json["model"] == "m"
+
+
 # --- how much -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "charged"),
+    [(1, 1), (4, 4), (None, 1), ("4", 4), (4.0, 4), (0, 1), (-4, 1), ("many", 1), ([4], 1)],
+)
+async def test_each_answer_is_charged_in_advance(
+    upstream: ScriptedUpstream, n: object, charged: int
+) -> None:
+    """A request for several answers reserves as much for each, until their usage is known."""
+    seen = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        seen.set()
+        await bounded(call.gone())
+
+    upstream.script = script
+    body = json.dumps(ASK_CHAT | {"n": n, "user": "x" * 100}).encode()
+    async with limited(upstream.url, tokens_per_minute=1000) as client:
+        asking = asyncio.create_task(client.post(CHAT, content=body))
+        await bounded(seen.wait())
+        listed = await client.get("/v1/models")
+        asking.cancel()
+        await asyncio.wait([asking])
+    left = int(listed.headers["x-ratelimit-remaining-tokens"])
+    assert 1000 - left == len(body) // 4 * charged
+
+
+async def test_a_huge_number_of_answers_is_charged_as_the_whole_bucket(
+    upstream: ScriptedUpstream,
+) -> None:
+    async with limited(upstream.url, tokens_per_minute=1000) as client:
+        for n in (10**9, 1e300, "1e999"):
+            answer = await client.post(CHAT, json=ASK_CHAT | {"n": n})
+            assert answer.status_code in (200, 429)
 
 
 def test_an_allowance_fills_up_evenly_and_never_over_its_limit() -> None:

@@ -113,6 +113,58 @@ async def test_no_key_of_a_configured_client_is_captured(
     assert exchange_toml(folder)["client"] == "anna"
 
 
+MCP: dict[str, Any] = {
+    "type": "mcp",
+    "server_label": "files",
+    "authorization": "planted-1-token",
+    "headers": {"x-api-key": "planted-2-header", "x-pin": "p1n"},
+    "server_url": "https://me:planted-3-password@mcp.test/sse?key=planted%2D4&p1n",
+}
+DOMAIN = {"domain": "domain.test", "name": "TOKEN", "value": "planted-5-value"}
+SHELL: dict[str, Any] = {
+    "type": "shell",
+    "environment": {"type": "container_auto", "network_policy": {"domain_secrets": [DOMAIN]}},
+}
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/chat/completions"])
+async def test_no_secret_of_a_tool_is_captured(
+    upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    """Nor where the conversation repeats it; the rest of the request keeps its bytes."""
+    if path != PATH:  # passed through: then the upstream gets them, and says what it likes
+        upstream.script = answering(b'{"error":{"message":"planted-1-token?"}}')
+    item = {"type": "additional_tools", "role": "developer", "tools": [MCP]}
+    said = {"role": "user", "content": "planted-1-token, planted-2-header, planted-4, domain.test"}
+    request = ASK | {"tools": [MCP, SHELL], "input": [said, item], "messages": [said]}
+    async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "t"))) as client:
+        answer = await client.post(path, json=request)
+    [folder] = kept(tmp_path / "t")
+    text = contents(folder)
+    assert b"planted" not in text
+    assert b"p1n" not in text
+    assert b"[removed], [removed], [removed], domain.test" in text
+    if path == PATH:
+        assert b"planted" not in answer.content
+        assert b"https://mcp.test/sse" in answer.content
+        assert_replays(folder, capsys)
+
+
+async def test_a_request_that_is_no_request_is_captured_as_it_is(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "t"))) as client:
+        for body in (
+            b'{"tools":[',
+            b'{"tools":7,"input":[7]}',
+            b'{"tools":[7],"input":[{"tools":7}]}',
+        ):
+            await client.post(PATH, content=body)
+    found = [(folder / "request.json").read_bytes() for folder in kept(tmp_path / "t")]
+    assert len(found) == 3
+    assert b'{"tools":[7],"input":[{"tools":7}]}' in found
+
+
 async def test_an_answer_that_spells_a_key_is_not_captured(
     upstream: ScriptedUpstream, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ Requests and tokens per minute are two token buckets. The tokens of a request ar
 end, so it is charged in advance and corrected:
 
     charged     a token per four bytes of the request, and of the conversation that it continues on
-                a WebSocket; at most the whole bucket
+                a WebSocket, for each answer that it asks for; at most the whole bucket
     settled     its `cost` instead; more than is left becomes a debt
     refunded    all of it, when nothing went upstream, or nothing came but an error
 
@@ -107,10 +107,14 @@ class Client:
                 f"{self._max_open} requests of this key are being answered already", "requests", 1.0
             )
 
-    def charge(self, size: int) -> Charge:
-        """Charge for a request of `size` bytes; raises LimitReached."""
+    def charge(self, size: int, *, choices: int = 1) -> Charge:
+        """Charge for a request of `size` bytes; raises LimitReached.
+
+        `choices` is the number of answers that it asks for (`n`): each costs tokens.
+        """
         now = self._clock()
-        request = tokens = tokens_of(size)
+        request = tokens_of(size)
+        tokens = request * choices
         if self._tokens is not None:
             tokens = min(tokens, self._tokens.limit)
         wanted = ((self._requests, 1), (self._tokens, tokens))

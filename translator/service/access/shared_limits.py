@@ -197,9 +197,9 @@ class _SharedClient(Client):
         finally:
             counts[column] -= 1  # which only this worker writes
 
-    def charge(self, size: int) -> Charge:
+    def charge(self, size: int, *, choices: int = 1) -> Charge:
         with self._slot.lock:
-            return super().charge(size)
+            return super().charge(size, choices=choices)
 
     def correct(self, tokens: int) -> None:
         with self._slot.lock:

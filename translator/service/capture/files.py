@@ -16,10 +16,11 @@ from translator.captures import folder as captures
 from translator.captures.folder import Manifest, UpstreamAnswer
 from translator.captures.run import error_answer
 from translator.service.base.version import VERSION
+from translator.service.observe.record import bounded
 from translator.wire.events import Event
 
 from .exchange import Attempt, CapturedExchange
-from .redaction import UPSTREAM_HEADERS, Redaction
+from .redaction import UPSTREAM_HEADERS, Redaction, without_tool_secrets
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -59,7 +60,7 @@ def _bodies(
 ) -> Iterator[tuple[str, bytes]]:
     """Names and contents, the most important first; adds to `left_out` why some are absent."""
     if exchange.request is not None:
-        yield captures.REQUEST, exchange.request
+        yield captures.REQUEST, without_tool_secrets(exchange.request)
     else:
         left_out.append(f"{captures.REQUEST}: too large")
     if exchange.earlier is not None:
@@ -98,7 +99,7 @@ def _attempt_files(
     if is_compressed:
         left_out.append(f"{place}the upstream's answer: compressed")
     if attempt.body is not None:
-        yield place + captures.CHAT, attempt.body
+        yield place + captures.CHAT, without_tool_secrets(attempt.body)
     if attempt.status is None or attempt.overflow or is_compressed or not with_answer:
         return
     body = b"".join(attempt.chunks)
@@ -140,7 +141,7 @@ def _manifest(exchange: CapturedExchange, left_out: list[str]) -> Manifest:
         user_agent=_header(exchange.headers, b"user-agent"),
         model=record.model,
         status=record.status,
-        outcome=record.outcome,
+        outcome=bounded(record.outcome),
         seconds=exchange.seconds,
         upstream_s=exchange.upstream_s,
         output_s=exchange.output_s,

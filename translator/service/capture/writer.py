@@ -26,7 +26,7 @@ from translator.service.observe.record import Record
 from .exchange import CapturedExchange
 from .files import files_of, folder_name, time_name
 from .observer import CaptureObserver
-from .redaction import Redaction, client_secrets, operator_secrets
+from .redaction import Redaction, client_secrets, operator_secrets, tool_secrets
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,8 @@ class CaptureWriter:
         self._release(exchange)
 
     def _write(self, exchange: CapturedExchange) -> Path:
-        redaction = Redaction(self._secrets | client_secrets(exchange.headers))
+        secrets = self._secrets | client_secrets(exchange.headers)
+        redaction = Redaction(secrets | tool_secrets(exchange.request or b""))
         files = files_of(exchange, redaction, self._max_bytes)
         self._remove_oldest()
         path = self._unused_path(folder_name(exchange, redaction))

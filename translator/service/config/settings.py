@@ -253,7 +253,8 @@ class ClientSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Stored keys, as `translator key new NAME` prints them; two while one replaces the other."""
 
     models: tuple[str, ...] | None = None
-    """Models that it may use; by default all."""
+    """Models that it may use; by default all. With some only, its chat requests may have the fields
+    that OpenAI documents, those of the dialect, and those of `forward`."""
 
     requests_per_minute: Positive | None = None
     """Its requests per minute; by default any number."""

@@ -23,6 +23,7 @@ from translator.service.base.drain import Drain
 from translator.service.base.errors import ClientLeft, InternalError, Overloaded, UpgradeRefused
 from translator.service.base.ids import NewId, random_id
 from translator.service.base.sinks import EXTENSION
+from translator.service.config.secrets import settings_secrets
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.models.table import ModelTable
 from translator.service.observe.fan_out import fan_out
@@ -70,7 +71,8 @@ def create_app(
     the observer of each request. The server says through `drain` that it shuts down. `new_client`
     makes each client, where its limits are not those of this process alone.
     """
-    upstreams = Upstreams(settings.server, transport, clock=clock)
+    secrets = settings_secrets(settings)
+    upstreams = Upstreams(settings.server, transport, clock=clock, secrets=secrets)
     metrics = None
     if settings.server.metrics:
         from translator.service.telemetry.metrics import Metrics  # not before: see there

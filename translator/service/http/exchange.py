@@ -84,6 +84,11 @@ class Exchange:
         return self.record.path
 
     @property
+    def grace_s(self) -> float:
+        """How long the status line may be held back."""
+        return self._server.headers_grace_s
+
+    @property
     def started(self) -> bool:
         """Whether the status line has been sent: from then on, no HTTP error is possible."""
         return self.record.status is not None

@@ -70,9 +70,12 @@ async def with_catalog(
         body += chunk
         if len(body) > MAX_LIST_BYTES:
             raise UpstreamError(f"The upstream's list of models is over {MAX_LIST_BYTES} bytes.")
-    headers = {"content-type": answer.headers.get("content-type", JSON["content-type"])}
+    headers = {"content-type": answer.content_type()} if "content-type" in answer.headers else JSON
     client = exchange.context.client
-    shown = bytes(body)
+    errors = responders.error_filter(answer, streamed=False)
+    shown = errors.feed(bytes(body)) + errors.end()
+    if errors.private is not None:
+        raise errors.private
     if client is not None and not client.may_use_any_model:
         shown = _filtered(shown, client.may_use)
     await exchange.whole(200, _with_models(shown, describe), headers)

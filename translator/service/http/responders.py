@@ -7,20 +7,29 @@ passthrough    the upstream's own bytes
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from functools import partial
+
+import msgspec
 
 import translator
 from translator.dialects import BASE, Dialect
 from translator.service.access.token_meter import TokenMeter
 from translator.service.base.sinks import HttpWriter
+from translator.service.observe.observer import AttemptFailed
 from translator.service.observe.record import notices_summary
 from translator.service.turns.progress import no_progress
 from translator.service.turns.sink import EventWriter
 from translator.service.turns.turn import Turn
+from translator.service.upstreams.client import MAX_ERROR_BYTES, Answer
+from translator.service.upstreams.judging import judged
 from translator.service.upstreams.streams import UpstreamStream
+from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamError
 from translator.writer.sse import encode_all
 
+from .error_filter import MAX_HELD_BYTES, ErrorFilter
 from .exchange import JSON, Exchange
 
 EVENT_STREAM = {
@@ -29,52 +38,51 @@ EVENT_STREAM = {
     "x-accel-buffering": "no",  # else nginx buffers a stream
 }
 
-_PASSED_ON = ("content-type", "content-length", "content-encoding")
-
 
 def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
     """The header that lists what was lost of a request."""
     return {"x-translator-notices": notices_summary(notices)} if notices else {}
 
 
-class _ChunkCheck:
-    """Meters the chunks of a body that is passed through, and applies the progress timeout."""
+class _ChunkRelay:
+    """Meters the chunks of a body that is passed through, filters its errors, bounds its pauses."""
 
-    def __init__(self, stream: UpstreamStream, meter: TokenMeter | None) -> None:
+    def __init__(
+        self, stream: UpstreamStream, errors: ErrorFilter, meter: TokenMeter | None
+    ) -> None:
         self._stream = stream
+        self._filter = errors.feed
         self._meter = meter
         self._grew_at = stream.last_activity
 
-    def check(self, chunk: bytes) -> None:
-        """Call it when a chunk has arrived; raises UpstreamTimeout."""
+    def push(self, chunk: bytes) -> bytes:
+        """What may be sent to the client after a chunk; raises UpstreamTimeout."""
+        now = self._stream.touch()
         if self._meter is not None:
             self._meter.add(chunk)
-        if not _is_keep_alive(chunk):
-            self._grew_at = self._stream.last_activity
-        elif self._stream.last_activity - self._grew_at > self._stream.progress_s:
+        if chunk[0] not in b": \t\r\n" or not _is_keep_alive(chunk):
+            self._grew_at = now
+        elif now - self._grew_at > self._stream.progress_s:
             raise no_progress()
+        return self._filter(chunk)
 
 
 def _is_keep_alive(chunk: bytes) -> bool:
     """Whether a chunk holds only comments of an event stream, and blank lines."""
-    if chunk[0] not in b": \t\r\n":  # as nearly all
-        return False
     return all(line[:1] == b":" or not line.strip() for line in chunk.splitlines())
 
 
 class PassthroughSink:
-    """A chunk sink that writes each chunk to the client as it is."""
+    """A chunk sink that writes to the client what may be passed on of each chunk."""
 
-    def __init__(self, direct: HttpWriter, stream: UpstreamStream, check: _ChunkCheck) -> None:
+    def __init__(self, direct: HttpWriter, relay: _ChunkRelay) -> None:
         self.ready = direct.ready
         self._write = direct.write
-        self._stream = stream
-        self._check = check.check
+        self._relay = relay.push
 
     def push(self, chunk: bytes) -> bool:
-        self._stream.touch()
-        self._check(chunk)
-        self._write(chunk)
+        if data := self._relay(chunk):
+            self._write(data)
         return True
 
 
@@ -101,29 +109,91 @@ async def whole(exchange: Exchange, turn: Turn) -> None:
 async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Dialect = BASE) -> None:
     """Respond with the upstream's own status and bytes, each chunk as it arrives.
 
-    `dialect` is that of the model: the text is counted by it, where it is charged for.
+    Secrets are taken out of errors. `dialect` is that of the model: the text is counted by it,
+    where it is charged for. Raises UpstreamError for an error that is not for the client.
     """
     answer = await stream.answer()
     if (error := answer.private_error()) is not None:
         raise error
-    headers = {name: answer.headers[name] for name in _PASSED_ON if name in answer.headers}
+    if answer.status >= 400:
+        await _pass_error(exchange, stream, answer)
+        return
+    answer.decompress()
+    headers = {"content-type": answer.content_type()} if "content-type" in answer.headers else {}
+    streamed = headers.get("content-type", "").startswith("text/event-stream")
+    if streamed:
+        headers = EVENT_STREAM | headers
+    errors = error_filter(answer, streamed=streamed)
     meter = None
-    if exchange.context.charge is not None and answer.status < 400:
+    if exchange.context.charge is not None:
         meter = TokenMeter(dialect)
         exchange.context.answered = meter.answered
-    if meter is not None and answer.may_inflate:  # else its text cannot be counted
-        del headers["content-encoding"]
-        headers.pop("content-length", None)
-    else:
-        answer.keep_compression()
-    if headers.get("content-type", "").startswith("text/event-stream"):
-        headers = EVENT_STREAM | headers
+    relay = _ChunkRelay(stream, errors, meter)
+    first, over = b"", False
+    if answer.upstream.has_credential or "content-encoding" in answer.headers:
+        first, over = await _first_bytes(stream, relay, errors, exchange.grace_s)
     await exchange.start(answer.status, headers | answer.retry_headers())
-    direct = exchange.direct
-    check = _ChunkCheck(stream, meter)
-    sink = None if direct is None else PassthroughSink(direct, stream, check)
-    while chunk := await stream.next(sink=sink):
-        check.check(chunk)
-        await exchange.write(chunk)
-        del chunk  # so that it is not held while nothing comes
-    await exchange.end()
+    if first:
+        await exchange.write(first)
+    del first
+    sink = None if exchange.direct is None else PassthroughSink(exchange.direct, relay)
+    while not over and (chunk := await stream.next(sink=sink)):
+        if data := relay.push(chunk):
+            await exchange.write(data)
+        del chunk, data  # so that they are not held while nothing comes
+    rest = errors.end()
+    if errors.private is not None:
+        exchange.record.failure = errors.private
+        exchange.context.observer.on(AttemptFailed(errors.private))
+    await exchange.end(rest)
+
+
+def error_filter(answer: Answer, *, streamed: bool) -> ErrorFilter:
+    """The filter for the body of an answer."""
+    judge = partial(judged, upstream=answer.upstream, redaction=answer.redaction)
+    return ErrorFilter(answer.redaction, judge, streamed=streamed)
+
+
+async def _first_bytes(
+    stream: UpstreamStream, relay: _ChunkRelay, errors: ErrorFilter, grace_s: float
+) -> tuple[bytes, bool]:
+    """What may be passed on until an answer begins, and whether that is all.
+
+    Raises an error that is not for the client, and that of a body that cannot be decompressed:
+    there still is a status to say so.
+    """
+    until = asyncio.get_running_loop().time() + grace_s
+    parts: list[bytes] = []
+    over = False
+    while not (errors.ordinary or over) and sum(map(len, parts)) < MAX_HELD_BYTES:
+        chunk = await stream.next(until)
+        if chunk is None:
+            break
+        over = not chunk
+        parts.append(errors.end() if over else relay.push(chunk))
+        if errors.private is not None and not errors.ordinary:
+            raise errors.private
+    return b"".join(parts), over
+
+
+async def _pass_error(exchange: Exchange, stream: UpstreamStream, answer: Answer) -> None:
+    """Respond with an upstream's error: its own status, and its own bytes without secrets.
+
+    A body that breaks off, is too long or cannot be decompressed is replaced by its message.
+    """
+    read = bytearray()
+    whole = False
+    with suppress(UpstreamError):
+        while len(read) <= MAX_ERROR_BYTES and (chunk := await stream.next()):
+            read += chunk
+        whole = len(read) <= MAX_ERROR_BYTES
+    body = answer.redaction(bytes(read[:MAX_ERROR_BYTES]))
+    error = answer.judged_error(body)
+    if isinstance(error, AccountEmpty | CredentialRefused):
+        raise error
+    headers = JSON
+    if whole and "content-type" in answer.headers:
+        headers = {"content-type": answer.content_type()}
+    if not whole:
+        body = msgspec.json.encode(error.envelope())
+    await exchange.whole(answer.status, body, headers | answer.retry_headers())

@@ -37,6 +37,7 @@ from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
 from . import models_list, openapi, responders
+from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
 
@@ -151,12 +152,15 @@ class Endpoints:
         except NOT_JSON as error:
             raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
         route = self._models.route(model, exchange.context.client)
+        limited = not _may_use_any_model(exchange)
+        if limited:
+            check_fields(route, fields)
         self._check(exchange, fields, len(body))
         exchange.record.model = model or ""
         exchange.record.dialect = route.dialect.name
         exchange.context.observer.on(RequestReceived(body))
         exchange.context.observer.on(Routed(route, None))
-        if _apply(route, fields) or not _may_use_any_model(exchange):
+        if _apply(route, fields) or limited or _may_repeat_a_name(body):
             body = msgspec.json.encode(fields)
         return route, body
 
@@ -167,13 +171,7 @@ class Endpoints:
         except NOT_JSON:
             messages = tools = None  # the upstream says so in its own words
         check_counts(self._dispatcher.server, items=messages, tools=tools, name="messages")
-        if "models" in fields and not _may_use_any_model(exchange):
-            raise InvalidRequest(
-                "Unsupported parameter: 'models'. This key is for certain models; name one.",
-                param="models",
-                code="unsupported_parameter",
-            )
-        exchange.context.charge_for(size)
+        exchange.context.charge_for(size, choices=number_of_choices(fields))
 
     async def models(self, exchange: Exchange) -> None:
         upstream = self._models.only_upstream
@@ -240,6 +238,11 @@ class Endpoints:
 def _may_use_any_model(exchange: Exchange) -> bool:
     client = exchange.context.client
     return client is None or client.may_use_any_model
+
+
+def _may_repeat_a_name(body: bytes) -> bool:
+    """Whether `model` may stand twice in a body: the upstream must read the one that we read."""
+    return body.count(b'"model"') > 1 or b"\\u00" in body
 
 
 def unknown_path(exchange: Exchange) -> NotFound:

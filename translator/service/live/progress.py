@@ -27,7 +27,7 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import Record
+from translator.service.observe.record import Record, bounded
 from translator.wire import items
 from translator.wire.events import (
     Completed,
@@ -296,7 +296,7 @@ class _ProgressObserver:
 
 def _final_phase(record: Record) -> tuple[Phase, str]:
     """The last phase of an exchange, and the reason of a failure."""
-    outcome = record.outcome
+    outcome = bounded(record.outcome)
     if outcome in _FINAL_PHASES:
         return _FINAL_PHASES[outcome], ""
     if outcome.startswith("client left"):

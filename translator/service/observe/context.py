@@ -41,10 +41,13 @@ class RequestContext:
         self.client = client
         self.record.client = client.name
 
-    def charge_for(self, size: int) -> None:
-        """Charge the client for a request of `size` bytes; raises LimitReached."""
+    def charge_for(self, size: int, *, choices: int = 1) -> None:
+        """Charge the client for a request of `size` bytes; raises LimitReached.
+
+        `choices` is the number of answers that it asks for.
+        """
         if self.client is not None:
-            charge = self.client.charge(size)
+            charge = self.client.charge(size, choices=choices)
             if self.client.counts_tokens:
                 self.charge = charge
 

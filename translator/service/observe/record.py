@@ -24,6 +24,10 @@ PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 MAX_NOTICE_CODES = 10
 """How many different notice codes a summary lists: proxies bound the size of a header."""
 
+MAX_WORD_CHARACTERS = 200
+"""Longest outcome, and type, code and param of an error, in the log: upstreams give any text."""
+
+_NOT_IN_A_WORD = re.compile(r"[^A-Za-z0-9_ .,:;/()\[\]$'*+@-]")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 Result = Literal["completed", "incomplete", "refused", "failed", "client_left"]
@@ -120,7 +124,7 @@ class Record(Struct, kw_only=True, eq=False):
             "upstream": self.upstream,
             "attempts": self.attempts,
             "retries": self.retries or None,
-            "outcome": self.outcome,
+            "outcome": bounded(self.outcome),
             "notices": Counter(notice.code for notice in self.notices),
             "trace_id": trace_id(self.trace_context or {}),
         }
@@ -133,7 +137,7 @@ class Record(Struct, kw_only=True, eq=False):
             }
         if failure is not None:
             parts = {"type": failure.type, "code": failure.code, "param": failure.param}
-            known["error"] = {name: text[:200] for name, text in parts.items() if text}
+            known["error"] = {name: bounded(text) for name, text in parts.items() if text}
         return {name: value for name, value in known.items() if value not in (None, "", {})}
 
 
@@ -163,8 +167,8 @@ class LogLine:
             "model": record.model,
             "dialect": record.dialect,
             "notes": record.remarks,
-            "outcome": record.outcome,
-            "param": (record.failure and record.failure.param) or "",
+            "outcome": bounded(record.outcome),
+            "param": bounded((record.failure and record.failure.param) or ""),
         }
         words += [f"{name}={_plain(value)}" for name, value in named.items() if value]
         words.append(f"id={record.request_id}")
@@ -178,6 +182,11 @@ def notices_summary(notices: Sequence[Notice]) -> str:
     codes = list(dict.fromkeys(notice.code for notice in notices))
     shown = codes[:MAX_NOTICE_CODES] + (["..."] if len(codes) > MAX_NOTICE_CODES else [])
     return f"{len(notices)}; {','.join(shown)}"
+
+
+def bounded(text: str) -> str:
+    """A word of an upstream, such as an error's code, as a log may show it."""
+    return _NOT_IN_A_WORD.sub("?", text[:MAX_WORD_CHARACTERS])
 
 
 def _ms(seconds: float) -> int:

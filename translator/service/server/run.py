@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing
 import uvicorn
 
 from translator.service.base.drain import Drain
+from translator.service.config.secrets import settings_secrets
 from translator.service.config.settings import Server, Settings, SettingsError
 from translator.service.http.app import create_app
 from translator.service.live.terminal import open_view
@@ -69,7 +70,8 @@ def run(
             limit_unread_data(sock, server.client_timeout_s)
         show = stack.enter_context(closing(open_view(sys.stdout))) if watch else None
         stream = None if show is None else show.log_stream(sys.stderr)
-        start_logging(log_level, settings.server.log_format, stream)
+        secrets = settings_secrets(settings)
+        start_logging(log_level, settings.server.log_format, stream, secrets)
         observe = stack.enter_context(observing(settings, show))
         drain = Drain()
         new_client = None if channel is None else channel.client_factory(settings)

@@ -7,7 +7,7 @@ that we give; any other refusal is known by whose fault it was.
 from __future__ import annotations
 
 from translator.service.upstreams import transport_errors
-from translator.wire.errors import CredentialRefused, TranslatorError, UpstreamError
+from translator.wire.errors import AccountEmpty, CredentialRefused, TranslatorError, UpstreamError
 
 KNOWN_CODES = frozenset(
     {
@@ -31,6 +31,8 @@ def kind_of(error: TranslatorError) -> str:
         return transport_errors.kind_of(error.__cause__)
     if isinstance(error, CredentialRefused):
         return "credential_refused"
+    if isinstance(error, AccountEmpty):
+        return "insufficient_quota"
     if error.code in KNOWN_CODES:
         return str(error.code)
     if error.status_hint == 504:

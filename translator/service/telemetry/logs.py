@@ -4,8 +4,9 @@
     json    {"time":"2026-01-31T12:00:00.000Z","level":"info","logger":"...","message":"...", ...}
 
 Line breaks and other control characters are escaped, so a client or an upstream cannot start a new
-record. Only a traceback has further lines, which are indented. In JSON, the record of a request has
-its facts as fields beside `message`, so programs need not parse the sentence.
+record. Only a traceback has further lines, which are indented. Secrets of the settings are taken
+out of each record, whoever wrote it: libraries log what they cannot parse. In JSON, the record of a
+request has its facts as fields beside `message`, so programs need not parse the sentence.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import msgspec
 
+from translator.service.base.redaction import NOTHING_SECRET, Redaction
 from translator.service.config.settings import LogFormat
 from translator.service.observe.record import LogLine
 
@@ -38,8 +40,12 @@ def _encodable(text: str) -> str:
 class TextFormatter(logging.Formatter):
     """Formats a record as a line of text."""
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction = NOTHING_SECRET) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._redaction = redaction
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redaction.text(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         return _one_line(super().formatMessage(record))
@@ -51,6 +57,10 @@ class TextFormatter(logging.Formatter):
 
 class JsonFormatter(logging.Formatter):
     """Formats a record as a JSON object."""
+
+    def __init__(self, redaction: Redaction = NOTHING_SECRET) -> None:
+        super().__init__()
+        self._redaction = redaction
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -65,19 +75,27 @@ class JsonFormatter(logging.Formatter):
             fields |= message.facts()
         if record.exc_info:
             fields["exception"] = _encodable(self.formatException(record.exc_info))
-        return _one_line(_encode(fields).decode())
+        return self._redaction.text(_one_line(_encode(fields).decode()))
 
 
-FORMATTERS: Mapping[LogFormat, Callable[[], logging.Formatter]] = {
+FORMATTERS: Mapping[LogFormat, type[TextFormatter] | type[JsonFormatter]] = {
     "text": TextFormatter,
     "json": JsonFormatter,
 }
 
 
-def start_logging(level: str, form: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """Log to a stream, by default stderr; records of libraries only from WARNING."""
+def start_logging(
+    level: str,
+    form: LogFormat = "text",
+    stream: TextIO | None = None,
+    secrets: Iterable[str] = (),
+) -> None:
+    """Log to a stream, by default stderr; records of libraries only from WARNING.
+
+    `secrets` are removed from each record.
+    """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(FORMATTERS[form]())
+    handler.setFormatter(FORMATTERS[form](Redaction(secrets)))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("translator").setLevel(level.upper())
     logging.getLogger("uvicorn.error").addFilter(_is_no_upgrade_warning)

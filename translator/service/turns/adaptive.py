@@ -28,11 +28,10 @@ from translator.reader.rejected_fields import (
     wants_reasoning,
     without,
 )
-from translator.reader.upstream_errors import for_client
 from translator.service.base.ids import NewId
-from translator.service.config.settings import Upstream
+from translator.service.base.redaction import NOTHING_SECRET, Redaction
 from translator.service.models.table import Route
-from translator.service.upstreams.client import log_refused_credential
+from translator.service.upstreams.judging import judged
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +105,11 @@ class AdaptiveRequest:
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
         account: Callable[[int], None] = lambda size: None,
+        redaction: Redaction = NOTHING_SECRET,
     ) -> None:
+        """`redaction` has the secrets that the upstream's words must not tell the client."""
         self._account = account
+        self._judge = partial(judged, upstream=route.upstream, redaction=redaction)
         self._request: ParsedRequest | None = request
         self._earlier = earlier
         self.route = route
@@ -218,17 +220,9 @@ class AdaptiveRequest:
             ),
             options=route.options,
             earlier=self._earlier,
-            judge=partial(_judge, route.upstream),
+            judge=self._judge,
             account=self._account,
         )
-
-
-def _judge(upstream: Upstream, error: UpstreamError) -> UpstreamError:
-    """An error inside a 200, as the client should see it."""
-    judged = for_client(error, own_credential=upstream.has_credential)
-    if judged is not error:
-        log_refused_credential(upstream, error.status_hint)
-    return judged
 
 
 def _in_words(refused: RejectedField) -> str:

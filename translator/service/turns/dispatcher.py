@@ -115,6 +115,7 @@ class Dispatcher:
             new_id=self.new_id,
             earlier=earlier,
             account=held.account,
+            redaction=self.bounds.upstreams.redaction(route.upstream, authorization),
         )
         request.write()
         record.translation_s = self.clock() - began

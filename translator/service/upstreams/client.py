@@ -6,23 +6,27 @@ follows no redirect (the key would be sent along) and keeps no cookies (all clie
 them).
 
 Whose key is sent decides what a 401 means. The operator's own, if there is one: then the gateway is
-at fault (502). Else the client's `Authorization` is passed on, and so is the 401.
+at fault (502). Else the client's `Authorization` is passed on, and so is the 401. Neither key comes
+back: it is taken out of errors, headers and the log (`Redaction`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
 from translator.reader.upstream_errors import read_upstream_error
+from translator.service.base.redaction import Redaction
 from translator.service.base.reusable_timeout import ReusableTimeout
 from translator.service.base.sinks import ChunkSink
+from translator.service.config.secrets import secrets_in, upstream_secrets
 from translator.service.config.settings import Server, Upstream
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import (
@@ -32,11 +36,12 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.wire.errors import CredentialRefused, UpstreamError, UpstreamTimeout
+from translator.wire.errors import UpstreamError, UpstreamTimeout
 
 from .body import Body, body_of
 from .health import PROBE_TIMEOUT_S, UpstreamHealth
-from .inflate import inflated, is_known
+from .inflate import inflated
+from .judging import judged
 from .replicas import Replicas
 from .retries import Budget, RetryLoop
 from .transport import Client
@@ -47,13 +52,48 @@ log = logging.getLogger(__name__)
 MAX_ERROR_BYTES = 1024 * 1024
 """How much of an upstream's error body is read, in bytes; the rest cannot change the message."""
 
+MAX_LOGGED_CHARACTERS = 500
+"""Longest text of a transport's error in the log: it may quote what an upstream sent."""
+
+RETRY_HEADERS = (
+    "retry-after",
+    "retry-after-ms",
+    # OpenAI, Groq, Azure, Fireworks, DeepInfra
+    *(
+        f"x-ratelimit-{what}-{noun}"
+        for what in ("limit", "remaining", "reset")
+        for noun in (
+            *("requests", "tokens", "input-tokens", "output-tokens", "project-tokens"),
+            *("tokens-prompt", "tokens-generated", "tokens-cached-prompt"),  # Fireworks
+            *("requests-minute", "requests-hour", "requests-day"),  # Cerebras
+            *(
+                "tokens-minute",
+                "tokens-hour",
+                "tokens-day",
+                "tokens-month",
+                "req-minute",
+            ),  # Mistral
+        )
+    ),
+    "x-ratelimit-over-limit",  # Fireworks
+    "x-ratelimit-tokens-query-cost",  # Mistral
+    "x-ratelimit-limit",  # OpenRouter, Together
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+)
+"""The headers of an upstream that are passed on: those that tell a client when to try again."""
+
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+*-]+")
+_PARAMETERS = re.compile(r"[A-Za-z0-9 ;=._\"-]{0,100}")
+_RETRY_VALUE = re.compile(r"[A-Za-z0-9 .,:;=_+-]{1,100}")
+
 UPSTREAM_KEEPALIVE_S = 30.0
 """How long an idle connection to an upstream is kept. Load balancers close theirs after 60 s and
 more, and a request that meets a closing connection is lost."""
 
 
 class Upstreams:
-    """The one HTTP client of the process."""
+    """The one HTTP client of the process. `secrets` are those of the settings."""
 
     def __init__(
         self,
@@ -61,7 +101,10 @@ class Upstreams:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        secrets: Iterable[str] = (),
     ) -> None:
+        self._secrets = Redaction(secrets)
+        self._redactions: dict[str, Redaction] = {}
         self.health = UpstreamHealth(clock)
         self._server = server
         self._clock = clock
@@ -146,9 +189,22 @@ class Upstreams:
             response = await self._retry_loop(upstream, context).run(send)
         except TRANSPORT_ERRORS as error:
             self.health.failed(upstream.name)
-            raise _logged(error, upstream, "before it answered") from error
+            redaction = self.redaction(upstream, authorization)
+            raise _logged(error, upstream, "before it answered", redaction) from error
         self.health.answered(upstream.name, response.status_code)
-        return Answer(response, upstream, observer, self._server.read_timeout_s)
+        redaction = self.redaction(upstream, authorization)
+        return Answer(response, upstream, observer, self._server.read_timeout_s, redaction)
+
+    def redaction(self, upstream: Upstream, authorization: str | None) -> Redaction:
+        """The secrets that an answer of an upstream must not tell; `authorization` as in `open`."""
+        found = self._redactions.get(upstream.name)
+        if found is None:
+            found = self._secrets.with_secrets(upstream_secrets(upstream))
+            self._redactions[upstream.name] = found
+        if authorization is None or upstream.has_credential:
+            return found
+        words = secrets_in({"authorization": authorization}) - {authorization}
+        return found.with_secrets(words or {authorization})
 
     def _retry_loop(self, upstream: Upstream, context: RequestContext | None) -> RetryLoop:
         urls = upstream.urls
@@ -190,8 +246,11 @@ class Answer:
         upstream: Upstream,
         observer: Observer,
         silence_s: float,
+        redaction: Redaction,
     ) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
+        self.redaction = redaction
+        """The secrets that must not reach a client in the upstream's words."""
         self._observe = observer.on if ChunkReceived in observer.wants else None
         self._silence_s = silence_s
         self._body: Body = body_of(response)
@@ -209,24 +268,29 @@ class Answer:
         UpstreamError when the connection breaks.
         """
         if self._compression:
-            self._body = inflated(self._body, self._compression)
-            self._compression = ""
+            self.decompress()
         try:
             chunk = await self._body.read(sink if self._observe is None else None)
         except TRANSPORT_ERRORS as error:
-            raise _logged(error, self._upstream, "in mid-answer") from error
+            raise _logged(error, self.upstream, "in mid-answer", self.redaction) from error
         if self._observe is not None and chunk:
             self._observe(ChunkReceived(chunk))
         return chunk
 
-    def keep_compression(self) -> None:
-        """Read the body as it was sent; to be called before the first read."""
+    def decompress(self) -> None:
+        """Decompress the body, as the first read does. Raises UpstreamError where it cannot."""
+        self._body = inflated(self._body, self._compression)
         self._compression = ""
 
-    @property
-    def may_inflate(self) -> bool:
-        """Whether the body is compressed, in a way that reads can undo."""
-        return is_known(self._compression)
+    def content_type(self) -> str:
+        """The type of the body; without its parameters if they are odd."""
+        given = self.headers.get("content-type", "")
+        if self.redaction.spans(given.encode()):
+            given = ""
+        found = _MEDIA_TYPE.match(given)
+        if found is None:
+            return "application/octet-stream"
+        return given if _PARAMETERS.fullmatch(given[found.end() :]) else found[0]
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """All reads of the body. Raises UpstreamTimeout when none comes for too long."""
@@ -262,26 +326,33 @@ class Answer:
                     read += chunk
                     if len(read) >= MAX_ERROR_BYTES:
                         break
+        clean = self.redaction(bytes(read[:MAX_ERROR_BYTES]))
+        return self.judged_error(clean, silent_overflow=silent_overflow)
+
+    def judged_error(self, body: bytes, *, silent_overflow: bool = False) -> UpstreamError:
+        """The error for our client that a status and a body without secrets mean."""
         error = read_upstream_error(
             self.status,
-            bytes(read[:MAX_ERROR_BYTES]),
-            retry_after=self.headers.get("retry-after"),
+            body,
+            retry_after=self.retry_headers().get("retry-after"),
             silent_overflow=silent_overflow,
         )
         error.headers = self.retry_headers() | error.headers
-        return error
+        return judged(error, self.upstream, self.redaction, self.status)
 
     def private_error(self) -> UpstreamError | None:
-        """The error in place of an answer that is not for the client; None: it may be passed on."""
-        if self.status in (401, 403) and self._upstream.has_credential:
-            log_refused_credential(self._upstream, self.status)
-            return CredentialRefused()
+        """The error of an answer that is not for the client, by its status alone; or None.
+
+        A 401 needs no body, while a 403 may also mean that the account is empty.
+        """
+        if self.status == 401 and self.upstream.has_credential:
+            return judged(read_upstream_error(401, b""), self.upstream, self.redaction)
         if self.status < 200:
             return UpstreamError("The upstream switched protocols, unasked.")
         if 300 <= self.status < 400:
             log.error(
                 "upstream %s answered with a redirect (%d): its base_url is wrong",
-                self._upstream.name,
+                self.upstream.name,
                 self.status,
             )
             return UpstreamError(
@@ -294,16 +365,14 @@ class Answer:
         """The headers that say when to retry."""
         return {
             name: value
-            for name, value in self.headers.items()
-            if name in ("retry-after", "retry-after-ms") or name.startswith("x-ratelimit-")
+            for name in RETRY_HEADERS
+            if (value := self.headers.get(name)) is not None
+            and _RETRY_VALUE.fullmatch(value)
+            and not self.redaction.spans(value.encode())
         }
 
 
-def log_refused_credential(upstream: Upstream, status: int) -> None:
-    """Log what only the operator can mend: the upstream refuses the operator's key."""
-    log.error("upstream %s refused the gateway's own credential (%d)", upstream.name, status)
-
-
-def _logged(error: Exception, upstream: Upstream, when: str) -> UpstreamError:
-    log.warning("upstream %s: %s: %s", upstream.name, type(error).__name__, error)
+def _logged(error: Exception, upstream: Upstream, when: str, redaction: Redaction) -> UpstreamError:
+    text = redaction.message(str(error)[:MAX_LOGGED_CHARACTERS])  # which may quote the answer
+    log.warning("upstream %s: %s: %s", upstream.name, type(error).__name__, text)
     return upstream_error(error, when)

@@ -23,11 +23,6 @@ _GZIP = b"\x1f\x8b"
 _KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
 
 
-def is_known(encoding: str) -> bool:
-    """Whether a `content-encoding` is a compression that `inflated` can undo."""
-    return encoding.strip().lower() in _KNOWN
-
-
 def inflated(body: Body, encoding: str) -> Body:
     """A body decompressed as its `content-encoding` says.
 
@@ -36,7 +31,7 @@ def inflated(body: Body, encoding: str) -> Body:
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return body
-    if not is_known(name):
+    if name not in _KNOWN:
         raise UpstreamError(f"The upstream compresses its answer ({encoding[:40]!a}), unasked.")
     return _Inflated(body)
 

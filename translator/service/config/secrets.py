@@ -1,0 +1,95 @@
+"""The secrets of a configuration, and of headers: what must not appear in an answer or a log.
+
+    secrets = keys of upstreams, values of headers whose name says so, passwords of proxies ;
+
+A secret is a value as it is sent, and the parts of it that are worth stealing: the key behind
+"Bearer", the password in "Basic", the value of each cookie.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
+
+from translator.service.base.redaction import MIN_SECRET_CHARACTERS
+
+from .settings import Settings, Upstream
+
+SECRET_NAME = re.compile(
+    r"auth|cookie|credential|key|passw|secret|session|signature|token", re.IGNORECASE
+)
+"""Names of headers whose value is a secret."""
+
+_SEPARATORS = re.compile(r"[\s,;]+")
+
+
+def settings_secrets(settings: Settings) -> set[str]:
+    """The secrets of all upstreams, and of the proxies that the environment names."""
+    found = proxy_secrets()
+    for upstream in settings.upstreams.values():
+        found |= upstream_secrets(upstream)
+    return found
+
+
+def upstream_secrets(upstream: Upstream) -> set[str]:
+    """The secrets that are sent to an upstream."""
+    found = secrets_in(upstream.headers)
+    for url in upstream.urls:
+        found |= url_secrets(url)
+    return found | _long({upstream.api_key or ""})
+
+
+def proxy_secrets() -> set[str]:
+    """The passwords in the URLs of proxies (`HTTPS_PROXY`, …)."""
+    found: set[str] = set()
+    for url in getproxies().values():
+        found |= url_secrets(url)
+    return found
+
+
+def client_secrets(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
+    """The secrets in the headers of a client's request."""
+    return secrets_in({str(name, "latin-1"): str(value, "latin-1") for name, value in headers})
+
+
+def secrets_in(headers: Mapping[str, str]) -> set[str]:
+    """The possible secrets in headers with names such as `authorization` and `cookie`."""
+    found: set[str] = set()
+    for name, value in headers.items():
+        if SECRET_NAME.search(name):
+            found |= {value, *_words(value)}
+    return _long(found)
+
+
+def url_secrets(url: str) -> set[str]:
+    """The password of a URL, and the values in its query; as they are written, and unquoted."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")  # proxies are given without
+        found = {parts.password or ""}
+    except ValueError:  # no URL: nobody can fetch it
+        return set()
+    if parts.password:
+        found.add(parts.netloc.rpartition("@")[0])
+    found |= {pair.partition("=")[2] or pair for pair in re.split("[&;]", parts.query)}
+    return _long(found | {unquote(one) for one in found})
+
+
+def _words(value: str) -> Iterator[str]:
+    """The key behind "Bearer", the password behind "Basic", and the value of each cookie."""
+    scheme, _, rest = value.strip().partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            pair = base64.b64decode(rest).decode()
+        except ValueError:
+            pair = ""
+        yield from (pair, pair.partition(":")[2])
+    for word in _SEPARATORS.split(rest if rest and "=" not in scheme else value):
+        yield word
+        yield word.partition("=")[2]
+
+
+def _long(found: Iterable[str]) -> set[str]:
+    return {one for one in found if len(one) >= MIN_SECRET_CHARACTERS}

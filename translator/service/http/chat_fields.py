@@ -1,0 +1,140 @@
+"""The fields of a chat request that a client may send upstream when its key is for certain models.
+
+Upstreams that are gateways themselves read more than `model`: `fallbacks`, `models`, `route`,
+`provider`, `preset`, `user_config`, `api_base`, … So such a client may send what OpenAI documents,
+what the dialect names, and what the operator forwards; nothing else, in any spelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Raw
+
+from translator import Dialect
+from translator.service.models.table import Route
+from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import NOT_JSON
+
+DOCUMENTED = frozenset(
+    {
+        "audio",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "modalities",
+        "model",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+        "web_search_options",
+    }
+)
+"""The fields that OpenAI documents for `POST /v1/chat/completions`."""
+
+_TOOLS = frozenset({"function", "custom"})
+"""Types of tools that run at the client. Others run upstream, and some of them name a model."""
+
+MAX_NAME_CHARACTERS = 100
+"""Longest part of an unknown name in an error."""
+
+
+def check_fields(route: Route, fields: dict[str, Raw]) -> None:
+    """Refuse fields by which a client could get another model than the one that was checked.
+
+    Names that stand twice in metadata or in a tool are left once. Raises InvalidRequest.
+    """
+    known = DOCUMENTED.union(named_by(route.dialect), route.options.forward)
+    for name in fields:
+        if name not in known:
+            raise _unsupported(name[:MAX_NAME_CHARACTERS])
+    if "metadata" in fields:
+        fields["metadata"] = _checked_metadata(fields["metadata"])
+    if "tools" in fields:
+        fields["tools"] = _checked_tools(fields["tools"])
+
+
+def named_by(dialect: Dialect) -> set[str]:
+    """The chat fields that a dialect names as its upstream's own."""
+    efforts = {name for fields in dialect.efforts.values() for name in fields}
+    return {*efforts, *dialect.forwarded, *dialect.renamed.values(), *dialect.extra}
+
+
+def number_of_choices(fields: Mapping[str, Raw]) -> int:
+    """The number of answers that a chat request asks for, as upstreams read `n`; at least one."""
+    try:
+        return max(1, int(msgspec.json.decode(fields.get("n", b"1"), type=float, strict=False)))
+    except (*NOT_JSON, OverflowError, ValueError):
+        return 1
+
+
+def _checked_metadata(raw: Raw) -> Raw:
+    try:
+        metadata = msgspec.json.decode(raw, type=dict[str, object] | None)
+    except NOT_JSON:
+        raise InvalidRequest(
+            "Invalid type for 'metadata': expected an object.",
+            param="metadata",
+            code="invalid_type",
+        ) from None
+    for name, value in (metadata or {}).items():
+        if not isinstance(value, str):
+            path = f"metadata.{name[:MAX_NAME_CHARACTERS]}"
+            raise InvalidRequest(
+                f"Invalid type for '{path}': expected a string.", param=path, code="invalid_type"
+            )
+    return Raw(msgspec.json.encode(metadata))
+
+
+def _checked_tools(raw: Raw) -> Raw:
+    try:
+        tools = _read_tools(raw)
+    except NOT_JSON:
+        raise InvalidRequest(
+            "Invalid type for 'tools': expected an array of objects.",
+            param="tools",
+            code="invalid_type",
+        ) from None
+    for index, tool in enumerate(tools or ()):
+        kind = msgspec.json.decode(tool.get("type", b'"function"'))
+        if kind not in _TOOLS:
+            raise _unsupported(f"tools[{index}].type")
+    return Raw(msgspec.json.encode(tools))
+
+
+def _unsupported(path: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Unsupported parameter: '{path}'. This key is for certain models, and may send only what "
+        "cannot name another one.",
+        param=path,
+        code="unsupported_parameter",
+    )
+
+
+_read_tools = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode

@@ -78,13 +78,17 @@ class Client:
         """Whether a model is allowed; None is the upstream's own choice."""
         return self._models is None or model in self._models
 
-    @contextmanager
-    def slot(self) -> Generator[None]:
-        """A slot for one of its requests, while the context lasts; raises LimitReached."""
+    def check_slot(self) -> None:
+        """Raise LimitReached when all slots of the client are taken."""
         if self._max_open is not None and self._open >= self._max_open:
             raise LimitReached(
                 f"{self._max_open} requests of this key are being answered already", "requests", 1.0
             )
+
+    @contextmanager
+    def slot(self) -> Generator[None]:
+        """A slot for one of its requests, while the context lasts; raises LimitReached."""
+        self.check_slot()
         self._open += 1
         try:
             yield

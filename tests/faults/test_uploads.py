@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
+import socket
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,13 +16,16 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.service.chat_bodies import COMPLETION
 from tests.service.responses_api import ASK
-from tests.service.wire import BOUND_S, ScriptedUpstream, bounded, make_settings, serving
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded, make_settings, serving
 from translator.service.base.keys import new_key, store
 from translator.service.base.uploads import Upload, Uploads
 from translator.service.config.loading import read_table
+from translator.service.server.websocket_protocol import WebSocketProtocol
 
-from .test_connections import Client, connected, drip
+from . import test_client_leaves
+from .test_connections import Client, Held, connected, drip, streaming
 
 pytestmark = pytest.mark.anyio
 
@@ -93,10 +99,13 @@ async def test_a_dripping_upload_is_cut_in_time(
 async def test_what_drips_gets_a_408(upstream: ScriptedUpstream) -> None:
     async with upstream.service(client_timeout_s=0.4) as url:
         async with uploading(url, PATHS[0], 1000) as client:
-            for _ in range(4):
-                await asyncio.sleep(0.08)
+            answering = asyncio.ensure_future(client.answer())
+            for _ in range(100):
                 await client.send(b"x")
-            status, headers, body = await client.answer()
+                await asyncio.wait((answering,), timeout=0.08)
+                if answering.done():
+                    break
+            status, headers, body = await answering
             assert (status, headers["connection"]) == (408, "close")
             assert "did not arrive in time" in json.loads(body)["error"]["message"]
             assert await client.rest() == b""
@@ -164,8 +173,6 @@ async def test_without_a_key_no_upload_is_waited_for(upstream: ScriptedUpstream)
 async def test_a_full_service_refuses_an_upload_before_it_is_read(
     upstream: ScriptedUpstream,
 ) -> None:
-    from .test_connections import Held, streaming
-
     held = Held(upstream)
     async with upstream.service(max_concurrent_requests=1) as url, streaming(url, held, 1):
         for path in PATHS:
@@ -272,9 +279,9 @@ DRIPS: dict[str, bytes] = {
 @pytest.mark.parametrize("data", DRIPS.values(), ids=DRIPS)
 async def test_a_dripping_message_is_cut_in_time(upstream: ScriptedUpstream, data: bytes) -> None:
     async with upstream.service(client_timeout_s=0.5) as url, connected(url) as client:
-        socket = RawSocket(client)
-        await socket.open()
-        closing = asyncio.ensure_future(socket.close_code())
+        raw = RawSocket(client)
+        await raw.open()
+        closing = asyncio.ensure_future(raw.close_code())
         for number in range(len(data)):
             await client.send(data[number : number + 1])
             await asyncio.wait((closing,), timeout=0.03)
@@ -287,8 +294,8 @@ async def test_a_slow_message_is_served(upstream: ScriptedUpstream) -> None:
     text = json.dumps({"type": "response.create", **json.loads(body_for(PATHS[0], 60_000))})
     data = frame_of(text.encode())
     async with upstream.service(client_timeout_s=0.4) as url, connected(url) as client:
-        socket = RawSocket(client)
-        await socket.open()
+        raw = RawSocket(client)
+        await raw.open()
         for start in range(0, len(data), 3000):
             await client.send(data[start : start + 3000])
             await asyncio.sleep(0.05)
@@ -310,8 +317,8 @@ async def test_a_ping_waits_for_the_end_of_a_message_that_arrives(
     text = json.dumps({"type": "response.create", **json.loads(body_for(PATHS[0], 40_000))})
     data = frame_of(text.encode())
     async with upstream.service() as url, connected(url) as client:
-        socket = RawSocket(client)
-        await socket.open()
+        raw = RawSocket(client)
+        await raw.open()
         for start in range(0, len(data), 2000):
             await client.send(data[start : start + 2000])
             await asyncio.sleep(0.05)
@@ -321,12 +328,117 @@ async def test_a_ping_waits_for_the_end_of_a_message_that_arrives(
 async def test_messages_count_among_the_bytes_of_all_uploads(upstream: ScriptedUpstream) -> None:
     async with upstream.service(max_upload_bytes=50_000) as url:
         async with connected(url) as client, connected(url) as other:
-            socket = RawSocket(client)
-            await socket.open()
+            raw = RawSocket(client)
+            await raw.open()
             await client.send(frame_of(b" " * 60_000)[:30_000])
             await asyncio.sleep(0.1)
             await other.send(head_of(PATHS[0], 100_000) + b" " * 30_000)
-            assert await socket.close_code() == 1013
+            assert await raw.close_code() == 1013
+
+
+@pytest.mark.parametrize("part", [b"", b" "])
+async def test_the_frames_of_a_message_are_bounded(upstream: ScriptedUpstream, part: bytes) -> None:
+    """Each takes more memory than its bytes."""
+    async with upstream.service() as url, connected(url) as client:
+        raw = RawSocket(client)
+        await raw.open()
+        await client.send(frame_of(b"{", final=False))
+        with contextlib.suppress(ConnectionError):  # it is closed while more is on its way
+            await client.send(frame_of(part, opcode=0, final=False) * 20_000)
+            assert await raw.close_code() == 1008
+        assert await client.rest() == b""
+
+
+async def test_messages_of_many_larger_frames_are_served(upstream: ScriptedUpstream) -> None:
+    data = frame_of(b'{"type":"response.create","model":"m","input":"Hi"', final=False)
+    data += frame_of(b" " * 100, opcode=0, final=False) * 6000 + frame_of(b"}", opcode=0)
+    async with upstream.service() as url, connected(url) as client:
+        raw = RawSocket(client)
+        await raw.open()
+        await client.send(data)
+        await bounded(client.reader.readuntil(b"response.completed"))
+
+
+async def test_pings_of_a_client_that_does_not_read_take_no_memory(
+    upstream: ScriptedUpstream,
+) -> None:
+    pings = frame_of(b"x" * 125, opcode=9) * 1000
+    async with upstream.service() as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        client = Client(reader, writer)
+        await RawSocket(client).open()
+        for _ in range(200):  # 26 MB
+            await bounded(client.send(pings))
+        [protocol] = [one for one in gc.get_objects() if type(one) is WebSocketProtocol]
+        assert protocol.transport.get_write_buffer_size() < 1_000_000
+        writer.transport.abort()
+
+
+async def test_messages_that_wait_for_their_turn_count_among_all_uploads(
+    upstream: ScriptedUpstream,
+) -> None:
+    """Two clients queue more than all uploads may take; the oldest message gives way."""
+    held = Held(upstream)
+    async with upstream.service(max_upload_bytes=100_000) as url:
+        address = url.replace("http", "ws", 1) + "/v1/responses"
+        async with connect(address, proxy=None) as one, connect(address, proxy=None) as other:
+            ask = {"type": "response.create", "model": "m", "input": "Hi"}
+            large = json.dumps(ask | {"input": "x" * 60_000})
+            for client in (one, other):
+                await client.send(json.dumps(ask))
+                await bounded(held.begun.acquire())
+                await client.send(large)
+                await asyncio.sleep(0.1)
+            held.go_on.set()
+            ends: list[dict[str, Any]] = []
+            for client in (one, one, other, other):
+                event: dict[str, Any] = {}
+                while event.get("type") not in ("error", "response.completed"):
+                    event = json.loads(await bounded(client.recv()))
+                ends.append(event)
+    assert [end["type"] for end in ends] == [
+        "response.completed",
+        "error",
+        *["response.completed"] * 2,
+    ]
+    assert (ends[1]["status"], ends[1]["error"]["code"]) == (503, "server_error")
+    assert len(upstream.calls) == 3
+
+
+async def test_a_complete_response_is_not_held_for_ever_for_who_does_not_read(
+    upstream: ScriptedUpstream,
+) -> None:
+    answered = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        body = json.loads(json.dumps(COMPLETION))
+        body["choices"][0]["message"]["content"] = "x" * 16 * 1024 * 1024
+        await call.answer(body)
+        answered.set()
+
+    upstream.script = script
+    body = body_for(PATHS[0])
+    async with upstream.service(exchange_timeout_s=1.5, keep_alive_timeout_s=0.5) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(sock, (host, int(port)))
+            await loop.sock_sendall(sock, head_of(PATHS[0], len(body)) + body)
+            await bounded(answered.wait())
+            one = test_client_leaves.Client(sock)
+            assert test_client_leaves.is_held(one)
+
+            async def read() -> None:
+                with contextlib.suppress(ConnectionError):
+                    while await loop.sock_recv(sock, 1000):  # it reads, but hardly
+                        await asyncio.sleep(0.02)
+
+            reading = asyncio.ensure_future(read())
+            await test_client_leaves.let_go(one)
+            reading.cancel()
 
 
 async def test_a_session_notices_that_its_message_was_cut(upstream: ScriptedUpstream) -> None:

@@ -7,9 +7,10 @@ from typing import Literal, Protocol
 STATE = "translator.connection_meter"
 """The key of the application's meter in the state of the ASGI lifespan."""
 
-CutReason = Literal["overload", "made_room", "late_header", "no_descriptor"]
+CutReason = Literal["overload", "made_room", "late_header", "refused", "no_descriptor"]
 """Why the service closed a connection by itself: it was over the limit and got a 503; it was idle,
-and made room for another; its request header was late; there was no descriptor for it."""
+and made room for another; its request header was late, or no valid HTTP; there was no descriptor
+for it."""
 
 
 class ConnectionMeter(Protocol):

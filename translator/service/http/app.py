@@ -245,6 +245,7 @@ class Gateway:
                 authorization=exchange.header("authorization"),
                 observe=self._observe,
                 direct=scope.get("extensions", {}).pop(EXTENSION, None),
+                uploads=self._uploads,
             )
             await session.run()
         finally:

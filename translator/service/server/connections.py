@@ -26,6 +26,7 @@ from translator.service.base.connection_meter import STATE, ConnectionMeter, Cut
 from translator.service.base.descriptors import max_open_files, report_exhaustion
 from translator.service.base.periodic_warning import PeriodicWarning
 from translator.service.config.settings import Server
+from translator.wire.errors import TranslatorError
 
 MAX_REFUSED = 16
 """Connections over the limit that wait for their 503. The one that has waited longest gets it at
@@ -81,6 +82,8 @@ class Connections:
         """`max_files` is the limit of open files."""
         self.limit = limit_of(server, max_files)
         self._header_s = server.client_timeout_s
+        self.read_response_s = server.exchange_timeout_s
+        """How long a client may take to read the rest of a response that is complete."""
         self._count = 0
         self._meter: ConnectionMeter | None = None
         self._headers: dict[Connection, float] = {}  # since when, the oldest first
@@ -89,6 +92,7 @@ class Connections:
         self._told: dict[Connection, None] = {}  # those that have got their 503
         self._timer: asyncio.TimerHandle | None = None
         self._warn = PeriodicWarning(log)
+        self._warn_refused = PeriodicWarning(log)
         self._reached = f"{self.limit} client connections are open (max_connections is "
         self._reached += f"{server.max_connections}"
         self._reached += "" if max_files is None else f", the limit of open files {max_files}"
@@ -187,6 +191,12 @@ class Connections:
             oldest = next(iter(self._told))
             del self._told[oldest]
             oldest.give_way()
+
+    def answered(self, error: TranslatorError) -> None:
+        """The server itself answers a request; such errors leave no line per request in the log."""
+        if error.status_hint not in (408, 503):
+            self._warn_refused("a client's request gets a %d: %s", error.status_hint, error.message)
+            self._cut("refused")
 
     def out_of_descriptors(self) -> bool:
         """A connection cannot be accepted: make room; False if it has to be refused."""

@@ -71,7 +71,7 @@ class Http1(HttpToolsProtocol):
 
     # slots, as more instance attributes than uvicorn's own would make each connection larger
     __slots__ = (
-        *("_closing", "_connections", "_problem", "_writer", "_writers"),
+        *("_closing", "_connections", "_problem", "_unread_timer", "_writer", "_writers"),
         "counts",
     )
 
@@ -90,6 +90,7 @@ class Http1(HttpToolsProtocol):
         self._connections = connections
         self.counts = False
         self._closing = False  # it is only read, for a while
+        self._unread_timer: asyncio.TimerHandle | None = None  # of responses that are complete
         self._problem: TranslatorError | None = None  # after which nothing more is parsed
         self._writer: ChunkWriter | None = None  # of the latest request
         self._writers: set[ChunkWriter] = set()  # of requests whose client is watched
@@ -116,6 +117,8 @@ class Http1(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.closed(self)
         self._closing = True
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
         self._requests.close()
         super().connection_lost(exc)
         for writer in tuple(self._writers):
@@ -164,6 +167,7 @@ class Http1(HttpToolsProtocol):
         """Write an error as a whole response, and close."""
         if self._closing:
             return
+        self._connections.answered(error)
         status = HTTPStatus(error.status_hint)
         body = msgspec.json.encode(error.envelope())
         headers = {
@@ -201,6 +205,12 @@ class Http1(HttpToolsProtocol):
         """Close, and discard what the client has not read by now."""
         self._closing = True
         self.transport.abort() if self.transport.get_write_buffer_size() else self.transport.close()
+
+    def _drop_unread(self) -> None:
+        """Close if the client has not read a complete response in all this time."""
+        self._unread_timer = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     # --- as Connections has it ------------------------------------------------------------------
 
@@ -249,6 +259,10 @@ class Http1(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._unread_timer is None and self.transport.get_write_buffer_size():
+            self._unread_timer = self.loop.call_later(
+                self._connections.read_response_s, self._drop_unread
+            )
         if self._closing or self.transport.is_closing():
             self._unset_keepalive_if_required()
         elif self._is_busy:

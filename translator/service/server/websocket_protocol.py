@@ -31,12 +31,16 @@ from .connections import Connections
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 
+MANY_FRAMES, SMALL_FRAME_BYTES = 4096, 64
+"""A message of more frames than the first must have so many bytes in each, on average: each frame
+takes more memory than its bytes, an empty one, too."""
+
 _NEEDS: dict[type, str] = {
     WebSocketsSansIOProtocol: (
         "conn scope response transport writable disconnected handle_connect eof_received"
         " connection_made connection_lost data_received handle_events keepalive_timeout"
         " schedule_ping ping_sent_at pong_timer frames loop app_state handshake_initiated"
-        " handle_parser_exception close_sent"
+        " handle_parser_exception handle_ping close_sent"
     ),
     ServerProtocol: "state send_text data_to_send events reader fail handshake_exc",
 }
@@ -93,6 +97,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self._upload = self._uploads.begin(now, self._give_way)
                 self._check_upload()
             self._upload.add(len(data))
+            if len(self.frames) > max(MANY_FRAMES, self._upload.size // SMALL_FRAME_BYTES):
+                self._fail(POLICY_VIOLATION, "the message has too many small frames")
         elif self._upload is not None:
             self._end_upload()
 
@@ -141,6 +147,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._upload is not None:
             self._upload.close()
             self._upload = None
+
+    def handle_ping(self) -> None:
+        """Answer only a client that reads: else one that sends pings would fill our memory."""
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # which is the pong
 
     def keepalive_timeout(self) -> None:
         if self._upload is not None and self._last_read > self.ping_sent_at:

@@ -8,9 +8,10 @@ import re
 import resource
 import socket
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
@@ -22,6 +23,8 @@ from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded
 from .processes import Serving, serve
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 BODY = json.dumps(ASK).encode()
 POST = b"POST /v1/responses HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -53,6 +56,21 @@ class Client:
             return await bounded(self.reader.read())
         except ConnectionError:
             return b""
+
+
+async def each(
+    cases: Mapping[str, T], check: Callable[[T], Awaitable[None]], at_once: int = 8
+) -> None:
+    """Check all cases against one service; the failures, each with the name of its case."""
+    several = asyncio.Semaphore(at_once)
+
+    async def one(case: T) -> None:
+        async with several:
+            await check(case)
+
+    results = await asyncio.gather(*map(one, cases.values()), return_exceptions=True)
+    failed = {name: result for name, result in zip(cases, results, strict=True) if result}
+    assert not failed, "\n".join(f"{name}: {error!r}" for name, error in failed.items())
 
 
 @asynccontextmanager
@@ -103,40 +121,49 @@ NO_REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("data", NO_REQUESTS.values(), ids=NO_REQUESTS)
-async def test_a_header_that_does_not_come_is_not_waited_for(
-    upstream: ScriptedUpstream, data: bytes
-) -> None:
-    async with upstream.service(client_timeout_s=0.4) as url, connected(url) as client:
-        await client.send(data)
-        if data.startswith(HEALTH):
-            assert (await client.answer())[0] == 200
-        rest = await client.rest()
-    begun = bool(data.strip())
-    assert rest.startswith(b"HTTP/1.1 408 ") == begun
-    assert begun or rest == b""
-    if begun:
-        error = json.loads(rest.partition(b"\r\n\r\n")[2])["error"]
-        assert error["message"] == "The request header did not arrive in time."
+async def test_a_header_that_does_not_come_is_not_waited_for(upstream: ScriptedUpstream) -> None:
+    async def check(data: bytes) -> None:
+        async with connected(url) as client:
+            await client.send(data)
+            if data.startswith(HEALTH):
+                assert (await client.answer())[0] == 200
+            rest = await client.rest()
+        begun = bool(data.strip())
+        assert rest.startswith(b"HTTP/1.1 408 ") == begun
+        assert begun or rest == b""
+        if begun:
+            error = json.loads(rest.partition(b"\r\n\r\n")[2])["error"]
+            assert error["message"] == "The request header did not arrive in time."
+
+    async with upstream.service(client_timeout_s=0.4) as url:
+        await each(NO_REQUESTS, check)
 
 
-@pytest.mark.parametrize("first", [b"", HEALTH], ids=["the first", "after a response"])
-async def test_a_header_that_drips_has_one_limit_for_all_of_it(
-    upstream: ScriptedUpstream, first: bytes
-) -> None:
-    async with upstream.service(client_timeout_s=0.5) as url, connected(url) as client:
-        if first:
-            await client.send(first)
-            assert (await client.answer())[0] == 200
-        sent = await drip(client, b"GET /healthz HTTP/1.1\r\nhost: a\r\nx-a: " + b"b" * 1000)
-    assert 2 <= sent < 500
+HEADER = b"GET /healthz HTTP/1.1\r\nhost: a\r\nx-a: " + b"b" * 1000
+DRIPPING: dict[str, tuple[bytes, int, bytes]] = {
+    "the first header": (b"", 0, HEADER),
+    "a header after a response": (HEALTH, 200, HEADER),
+    "blank lines": (HEALTH, 200, b"\r\n" * 500),
+    # the response has been sent, and the body that it refuses still drips
+    "the rest of a body": (
+        b"POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n",
+        404,
+        b"x" * 1000,
+    ),
+}
 
 
-async def test_blank_lines_without_end_are_no_request(upstream: ScriptedUpstream) -> None:
-    async with upstream.service(client_timeout_s=0.5) as url, connected(url) as client:
-        await client.send(HEALTH)
-        assert (await client.answer())[0] == 200
-        await drip(client, b"\r\n" * 500)
+async def test_what_drips_has_one_limit_for_all_of_it(upstream: ScriptedUpstream) -> None:
+    async def check(case: tuple[bytes, int, bytes]) -> None:
+        first, status, drops = case
+        async with connected(url) as client:
+            if first:
+                await client.send(first)
+                assert (await client.answer())[0] == status
+            assert 2 <= await drip(client, drops) < 500
+
+    async with upstream.service(client_timeout_s=0.5) as url:
+        await each(DRIPPING, check)
 
 
 async def test_an_idle_connection_has_a_limit_of_its_own(upstream: ScriptedUpstream) -> None:
@@ -146,18 +173,6 @@ async def test_an_idle_connection_has_a_limit_of_its_own(upstream: ScriptedUpstr
             await client.send(HEALTH)
             assert (await client.answer())[0] == 200
         assert await client.rest() == b""
-
-
-async def test_the_rest_of_a_refused_body_is_not_read_for_ever(
-    upstream: ScriptedUpstream,
-) -> None:
-    """The response has been sent; the body that it refuses still drips."""
-    head = b"POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n"
-    async with upstream.service(client_timeout_s=0.5) as url, connected(url) as client:
-        await client.send(head)
-        assert (await client.answer())[0] == 404
-        sent = await drip(client, b"x" * 1000)
-    assert 2 <= sent < 500
 
 
 # --- what is no request that is served --------------------------------------------------------------
@@ -181,43 +196,38 @@ NOT_SERVED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "status"), NOT_SERVED.values(), ids=NOT_SERVED)
-async def test_what_is_not_served_is_refused_and_closed(
-    upstream: ScriptedUpstream, data: bytes, status: int
-) -> None:
-    async with upstream.service() as url, connected(url) as client:
-        await client.send(data)
-        answer = await client.rest()
-    assert answer.startswith(b"HTTP/1.1 %d " % status)
-    assert answer.count(b"HTTP/1.1 4") == 1
+async def test_what_is_not_served_is_refused_and_closed(upstream: ScriptedUpstream) -> None:
+    async def check(case: tuple[bytes, int]) -> None:
+        data, status = case
+        async with connected(url) as client:
+            await client.send(data)
+            answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert answer.count(b"HTTP/1.1 4") == 1
+
+    async with upstream.service() as url:
+        await each(NOT_SERVED, check)
     assert upstream.calls == []
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"no HTTP\r\n\r\n", b"GET /v1/responses HTTP/1.1\r\n" + UPGRADE + b"\r\n"],
+    ids=["no http", "a websocket"],
+)
 async def test_a_refused_request_does_not_cut_the_response_before_it(
-    upstream: ScriptedUpstream,
+    upstream: ScriptedUpstream, data: bytes
 ) -> None:
     """Its error comes in its turn: behind the end of the stream, not within."""
-    arrived, go_on = asyncio.Event(), asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.head()
-        await call.send(*HELLO[:2])
-        arrived.set()
-        await bounded(go_on.wait())
-        await call.send(*HELLO[2:])
-        await call.end()
-
-    upstream.script = script
-    async with upstream.service() as url, connected(url) as client:
-        await client.send(POST)
-        await bounded(arrived.wait())
+    held = Held(upstream)
+    async with upstream.service() as url, streaming(url, held, 1) as [client]:
         await bounded(client.reader.readuntil(b"Hello"))
-        await client.send(b"no HTTP\r\n\r\n")
+        await client.send(data)
         await asyncio.sleep(0.1)
-        go_on.set()
+        held.go_on.set()
         stream = await bounded(client.reader.readuntil(b"0\r\n\r\n"))
         assert b"data: [DONE]" in stream
-        assert b"HTTP/1.1 400" not in stream
+        assert b"HTTP/1.1" not in stream
         assert (await client.answer())[0] == 400
         assert await client.rest() == b""
 
@@ -394,16 +404,20 @@ async def test_more_requests_than_descriptors_get_a_503_and_it_recovers(
         base_url=few_files.url, timeout=BOUND_S, limits=httpx.Limits(max_connections=None)
     ) as client:
 
-        async def ask(number: int) -> httpx.Response:
+        async def ask(number: int) -> httpx.Response | None:
             await asyncio.sleep(number * 0.005)
-            return await client.post("/v1/responses", json=ASK)
+            try:
+                return await client.post("/v1/responses", json=ASK)
+            except httpx.NetworkError:
+                return None  # of many at once, one that is slow may be cut while it sends
 
         asking = [asyncio.ensure_future(ask(number)) for number in range(FILES)]
         async with asyncio.timeout(BOUND_S):
             while sum(one.done() for one in asking) + len(upstream.calls) < FILES:
                 await asyncio.sleep(0.02)
         held.go_on.set()
-        answers = await bounded(asyncio.gather(*asking))
+        answers = [one for one in await bounded(asyncio.gather(*asking)) if one is not None]
+        assert len(answers) > FILES * 3 / 4
         statuses = {answer.status_code for answer in answers}
         assert statuses == {200, 503}
         for answer in answers:

@@ -12,7 +12,7 @@ from tests.service.chat_bodies import HELLO
 from tests.service.responses_api import ASK, events
 from tests.service.wire import Call, ScriptedUpstream, bounded
 
-from .test_connections import HEALTH, connected
+from .test_connections import HEALTH, connected, each
 
 pytestmark = pytest.mark.anyio
 
@@ -69,26 +69,32 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("data", "status"), REFUSED.values(), ids=REFUSED)
 async def test_it_is_refused_with_a_body_and_closed(
-    upstream: ScriptedUpstream, data: bytes, status: int, caplog: pytest.LogCaptureFixture
+    upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with upstream.service() as url, connected(url) as client:
-        sending = asyncio.ensure_future(client.send(data))
-        answered, headers, body = await client.answer()
-        assert answered == status
-        assert headers["connection"] == "close"
-        error = json.loads(body)["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        assert error["type"] == "invalid_request_error"
-        assert await client.rest() == b""
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        async with connected(url) as other:
-            await other.send(HEALTH)
-            assert (await other.answer())[0] == 200
+    async def check(case: tuple[bytes, int]) -> None:
+        data, status = case
+        async with connected(url) as client:
+            sending = asyncio.ensure_future(client.send(data))
+            answered, headers, body = await client.answer()
+            assert answered == status
+            assert headers["connection"] == "close"
+            error = json.loads(body)["error"]
+            assert set(error) == {"message", "type", "param", "code"}
+            assert error["type"] == "invalid_request_error"
+            assert await client.rest() == b""
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            async with connected(url) as other:
+                await other.send(HEALTH)
+                assert (await other.answer())[0] == 200
+
+    async with upstream.service() as url:
+        await each(REFUSED, check)
     assert upstream.calls == []
     assert not [one for one in caplog.records if one.levelno > logging.WARNING]
+    # most are no exchange, and leave one line for all of them
+    assert len([one for one in caplog.records if "a client's request gets" in one.message]) == 1
 
 
 FINE = {
@@ -108,15 +114,18 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("data", FINE.values(), ids=FINE)
-async def test_it_is_served(upstream: ScriptedUpstream, data: bytes) -> None:
-    async with upstream.service() as url, connected(url) as client:
-        for _ in range(2):
-            await client.send(data)
-            status, _, body = await client.answer()
-            assert status == 200
-            assert json.loads(body)["status"] == "completed"
-    assert len(upstream.calls) == 2
+async def test_it_is_served(upstream: ScriptedUpstream) -> None:
+    async def check(data: bytes) -> None:
+        async with connected(url) as client:
+            for _ in range(2):
+                await client.send(data)
+                status, _, body = await client.answer()
+                assert status == 200
+                assert json.loads(body)["status"] == "completed"
+
+    async with upstream.service() as url:
+        await each(FINE, check)
+    assert len(upstream.calls) == 2 * len(FINE)
 
 
 async def test_a_broken_body_is_logged_as_its_client_s_fault(

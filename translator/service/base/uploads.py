@@ -93,4 +93,9 @@ class Upload:
         return min(last + self._uploads.silence_s, self._uploads.latest_end(self._began, self.size))
 
     def close(self) -> None:
+        """It has ended; it is released, and so is its callback, which may hold it."""
         self._uploads.release(self)
+        self.give_way = _ended
+
+
+def _ended() -> None: ...

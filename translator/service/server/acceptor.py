@@ -28,11 +28,15 @@ from .connections import MAX_REFUSED, Connections
 PAUSE_S = 0.5
 """The pause after an error that will not pass at once."""
 
-REFUSE_PAUSE_S = 0.5
-"""The pause while as many connections are being refused as may be at a time: it lets their requests
-arrive. One that is closed before that is reset, and its client does not see the 503."""
+PATIENCE_S, LEAST_PATIENCE_S = 0.5, 0.01
+"""The pause while as many connections are being refused as may be at a time: an honest client sends
+its request in it, or reads its 503, and leaves. Where nobody leaves, it is halved each time."""
 
 log = logging.getLogger(__name__)
+
+BATCH = MAX_REFUSED // 2
+"""Connections that are accepted before the event loop does something else: it reads what those of
+the batch before have sent, before one of them has to be refused for the next."""
 
 
 class Acceptor:
@@ -51,7 +55,8 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare: int | None = None
         self._resuming: asyncio.TimerHandle | None = None
-        self._paused = False  # until now
+        self._patience_s = PATIENCE_S
+        self._has_paused = False
         self._warn = PeriodicWarning(log)
 
     def start(self, backlog: int) -> None:
@@ -78,11 +83,14 @@ class Acceptor:
 
     def _accept(self) -> None:
         room = self._connections.room_for_refusals
-        if room == 0 and not self._paused:
-            self._pause(REFUSE_PAUSE_S)
+        if room == 0 and not self._has_paused:
+            self._pause(self._patience_s)
             return
-        self._paused = False
-        for _ in range(room or MAX_REFUSED):
+        if self._has_paused:
+            self._has_paused = False
+            patience_s = self._patience_s * (2 if room else 0.5)
+            self._patience_s = min(max(patience_s, LEAST_PATIENCE_S), PATIENCE_S)
+        for _ in range(min(room, BATCH) or BATCH):
             try:
                 accepted, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -136,7 +144,7 @@ class Acceptor:
 
     def _resume(self) -> None:
         self._resuming = None
-        self._paused = True
+        self._has_paused = True
         self._open_spare()
         self._loop.add_reader(self._listener, self._accept)
 

@@ -33,7 +33,7 @@ MAX_REFUSED = 16
 once when there are more."""
 
 MAX_TOLD = 32
-"""Connections that have got it, and are still open for their clients to read it."""
+"""Connections that have got it, or another last answer, and are still open for it to be read."""
 
 REFUSE_S = 1.0
 """How long such a connection may take for its request header."""
@@ -89,7 +89,7 @@ class Connections:
         self._headers: dict[Connection, float] = {}  # since when, the oldest first
         self._idle: dict[Connection, float] = {}  # the same
         self._refused: dict[Connection, asyncio.TimerHandle] = {}
-        self._told: dict[Connection, None] = {}  # those that have got their 503
+        self._told: dict[Connection, None] = {}  # those that linger
         self._timer: asyncio.TimerHandle | None = None
         self._warn = PeriodicWarning(log)
         self._warn_refused = PeriodicWarning(log)
@@ -99,8 +99,9 @@ class Connections:
 
     @property
     def room_for_refusals(self) -> int:
-        """How many connections may be accepted before some are refused without more ado."""
-        return max(0, min(MAX_REFUSED - len(self._refused), MAX_TOLD - len(self._told)))
+        """How many connections may be refused before one of them has to be closed at once."""
+        waiting = len(self._refused)
+        return max(0, min(MAX_REFUSED, MAX_TOLD - len(self._told)) - waiting)
 
     def opened(self, connection: Connection, state: dict[str, Any]) -> None:
         """A client has connected; `state` is that of the ASGI lifespan."""
@@ -133,9 +134,11 @@ class Connections:
         """Whether a request of a connection is served; False if it gets a 503."""
         if connection.counts:
             return True
+        timer = self._refused.pop(connection)  # first, so that it does not give way to itself
         if not self._has_room():
+            self._refused[connection] = timer
             return False
-        self._refused.pop(connection).cancel()
+        timer.cancel()
         self._count += 1
         connection.counts = True
         return True
@@ -182,10 +185,15 @@ class Connections:
         return True
 
     def refused(self, connection: Connection) -> None:
-        """A connection gets its 503; it is closed a little later, unless others follow."""
+        """A connection gets its 503."""
         self._warn("%s): others get a 503", self._reached)
         self._cut("overload")
         self._refused.pop(connection).cancel()
+
+    def lingers(self, connection: Connection) -> None:
+        """A connection has got its last answer, and is only open for its client to read that."""
+        self.is_busy(connection)
+        self._leave(connection)
         self._told[connection] = None
         if len(self._told) > MAX_TOLD:
             oldest = next(iter(self._told))

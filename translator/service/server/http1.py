@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from translator.service.base.descriptors import unread_bytes
-from translator.service.base.errors import RequestStalled, TooManyConnections
+from translator.service.base.errors import MalformedRequest, RequestStalled, TooManyConnections
 from translator.service.base.internals import missing_attributes
 from translator.service.base.sinks import EXTENSION
 from translator.service.observe.record import PROBED
@@ -186,11 +186,11 @@ class Http1(HttpToolsProtocol):
         if self._closing:
             return
         self._closing = True
-        self._connections.is_busy(self)
+        self._connections.lingers(self)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
-        self.loop.call_later(DISCARD_S, self._close_now)
+        self.loop.call_later(DISCARD_S, self.transport.close)
 
     def close_after_response(self) -> None:
         """Close; at once, if the request has been read whole by now."""
@@ -202,7 +202,7 @@ class Http1(HttpToolsProtocol):
             self.transport.close()
 
     def _close_now(self) -> None:
-        """Close, and discard what the client has not read by now."""
+        """Close; at once, if the client has not read all by now."""
         self._closing = True
         self.transport.abort() if self.transport.get_write_buffer_size() else self.transport.close()
 
@@ -242,10 +242,12 @@ class Http1(HttpToolsProtocol):
         if not admitted and self.url.partition(b"?")[0] not in _PROBED:
             self._connections.refused(self)
             raise RequestRefused(TooManyConnections())
-        before = self.cycle
+        before, was_busy = self.cycle, self._is_busy
         super().on_headers_complete()
-        self._connections.is_busy(self)
         cycle = self.cycle
+        if cycle is before and was_busy:
+            raise RequestRefused(MalformedRequest("a WebSocket cannot begin within a response"))
+        self._connections.is_busy(self)
         if cycle is before:  # a WebSocket begins
             return
         if not admitted:
@@ -263,8 +265,10 @@ class Http1(HttpToolsProtocol):
             self._unread_timer = self.loop.call_later(
                 self._connections.read_response_s, self._drop_unread
             )
-        if self._closing or self.transport.is_closing():
+        if self._closing:
             self._unset_keepalive_if_required()
+        elif self.transport.is_closing():
+            self._connections.is_idle(self)  # until its client has read all of it
         elif self._is_busy:
             pass  # the next one
         elif self._problem is not None:

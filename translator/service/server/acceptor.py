@@ -28,9 +28,10 @@ from .connections import MAX_REFUSED, Connections
 PAUSE_S = 0.5
 """The pause after an error that will not pass at once."""
 
-PATIENCE_S, LEAST_PATIENCE_S = 0.5, 0.01
+PATIENCE_S, IMPATIENT_S, LEAST_PATIENCE_S = 0.5, 0.1, 0.01
 """The pause while as many connections are being refused as may be at a time: an honest client sends
-its request in it, or reads its 503, and leaves. Where nobody leaves, it is halved each time."""
+its request in it, or reads its 503, and leaves. Where nobody leaves, the pause is halved each time;
+when it is shorter than the second of these, the oldest ones are closed after it."""
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +84,13 @@ class Acceptor:
 
     def _accept(self) -> None:
         room = self._connections.room_for_refusals
-        if room == 0 and not self._has_paused:
-            self._pause(self._patience_s)
-            return
         if self._has_paused:
-            self._has_paused = False
             patience_s = self._patience_s * (2 if room else 0.5)
             self._patience_s = min(max(patience_s, LEAST_PATIENCE_S), PATIENCE_S)
+        if room == 0 and not (self._has_paused and self._patience_s < IMPATIENT_S):
+            self._pause(self._patience_s)
+            return
+        self._has_paused = False
         for _ in range(min(room, BATCH) or BATCH):
             try:
                 accepted, _ = self._listener.accept()

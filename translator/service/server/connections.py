@@ -134,7 +134,9 @@ class Connections:
         """Whether a request of a connection is served; False if it gets a 503."""
         if connection.counts:
             return True
-        timer = self._refused.pop(connection)  # first, so that it does not give way to itself
+        timer = self._refused.pop(connection, None)  # so that it does not give way to itself
+        if timer is None:  # it has been refused
+            return False
         if not self._has_room():
             self._refused[connection] = timer
             return False
@@ -175,23 +177,26 @@ class Connections:
         if connection is None:
             return False
         was_idle = connection in self._idle
-        self.is_busy(connection)
-        self._leave(connection)
-        self._cut("made_room")
+        self._give_up(connection)
         if was_idle:
             connection.give_way()
         else:
             self._refuse_soon(connection)
         return True
 
+    def _give_up(self, connection: Connection) -> None:
+        self.is_busy(connection)
+        self._leave(connection)
+        self._cut("made_room")
+
     def refused(self, connection: Connection) -> None:
         """A connection gets its 503."""
         self._warn("%s): others get a 503", self._reached)
         self._cut("overload")
-        self._refused.pop(connection).cancel()
+        self._leave(connection)
 
     def lingers(self, connection: Connection) -> None:
-        """A connection has got its last answer, and is only open for its client to read that."""
+        """A connection gets its last answer, and is only open for its client to read that."""
         self.is_busy(connection)
         self._leave(connection)
         self._told[connection] = None
@@ -207,12 +212,21 @@ class Connections:
             self._cut("refused")
 
     def out_of_descriptors(self) -> bool:
-        """A connection cannot be accepted: make room; False if it has to be refused."""
+        """A connection cannot be accepted: close another one; False if all are in use."""
         report_exhaustion("clients cannot connect until others leave")
-        if self._make_room():
-            return True
-        self._cut("no_descriptor")
-        return False
+        if self._told:
+            oldest = next(iter(self._told))
+            self._leave(oldest)
+            oldest.give_way()
+        elif self._refused:
+            self._refuse(next(iter(self._refused)))
+        elif (longest := self._longest(0.0)) is not None:
+            self._give_up(longest)
+            longest.give_way()
+        else:
+            self._cut("no_descriptor")
+            return False
+        return True
 
     def _has_room(self, young_s: float = 0.0) -> bool:
         if self._count < self.limit:

@@ -144,7 +144,7 @@ class Http1(HttpToolsProtocol):
             return
         if not self._is_busy:
             self._connections.awaits_header(self)
-        elif self._requests.in_body:
+        elif self._requests.in_body and self.cycle.transport is self.transport:
             self.cycle.transport = cast("asyncio.Transport", LingeringTransport(self))
 
     def _refuse(self, error: TranslatorError) -> None:
@@ -209,7 +209,7 @@ class Http1(HttpToolsProtocol):
     def _drop_unread(self) -> None:
         """Close if the client has not read a complete response in all this time."""
         self._unread_timer = None
-        if self.transport.get_write_buffer_size():
+        if self.transport.get_write_buffer_size() and not self._is_busy:
             self.transport.abort()
 
     # --- as Connections has it ------------------------------------------------------------------
@@ -251,6 +251,7 @@ class Http1(HttpToolsProtocol):
         if cycle is before:  # a WebSocket begins
             return
         if not admitted:
+            self._connections.lingers(self)
             cycle.keep_alive = False
         if self.scope["http_version"] == "1.0":
             cycle.__class__ = CloseDelimited
@@ -261,7 +262,10 @@ class Http1(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._unread_timer is None and self.transport.get_write_buffer_size():
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+        if self.transport.get_write_buffer_size():
             self._unread_timer = self.loop.call_later(
                 self._connections.read_response_s, self._drop_unread
             )

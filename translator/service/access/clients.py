@@ -90,10 +90,14 @@ class Client:
         """Whether a model is allowed; None is the upstream's own choice."""
         return self._models is None or model in self._models
 
+    def check_slot(self) -> None:
+        """Raise LimitReached when all slots of the client are taken."""
+        self._check_open(self._open)
+
     @contextmanager
     def slot(self) -> Generator[None]:
         """A slot for one of its requests, while the context lasts; raises LimitReached."""
-        self._check_open(self._open)
+        self.check_slot()
         self._open += 1
         try:
             yield

@@ -197,6 +197,10 @@ class _SharedClient(Client):
         finally:
             counts[column] -= 1  # which only this worker writes
 
+    def check_slot(self) -> None:
+        with self._slot.lock:
+            self._check_open(sum(self._slot.counts))
+
     def charge(self, size: int, *, choices: int = 1) -> Charge:
         with self._slot.lock:
             return super().charge(size, choices=choices)

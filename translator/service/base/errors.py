@@ -19,13 +19,44 @@ class MethodNotAllowed(InvalidRequest):
         self.headers["allow"] = allow
 
 
+class MalformedRequest(InvalidRequest):
+    """400: the request is not valid HTTP. Nothing on its connection can be read any more."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The request is not valid HTTP: {reason}.", param=None)
+        self.headers["connection"] = "close"
+
+
+class CodingUnknown(TranslatorError):
+    """501: the body has a transfer coding other than `chunked`; RFC 9112, section 6.1."""
+
+    status_hint = 501
+    type = "invalid_request_error"
+
+    def __init__(self) -> None:
+        super().__init__("Of all transfer codings only 'chunked' is supported.")
+        self.headers["connection"] = "close"
+
+
+class HeaderTooLarge(InvalidRequest):
+    """431: the request's first line and headers are over the limit."""
+
+    status_hint = 431
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The request's header is over {limit} bytes.", param=None, code="header_too_large"
+        )
+        self.headers["connection"] = "close"
+
+
 class RequestStalled(InvalidRequest):
-    """408: the request body did not arrive in time."""
+    """408: the request's header or body did not arrive in time."""
 
     status_hint = 408
 
-    def __init__(self) -> None:
-        super().__init__("The request body did not arrive in time.", param=None)
+    def __init__(self, part: str = "body") -> None:
+        super().__init__(f"The request {part} did not arrive in time.", param=None)
         self.headers["connection"] = "close"
 
 
@@ -46,17 +77,47 @@ class UpgradeRefused(InvalidRequest):
 
 
 class Overloaded(TranslatorError):
-    """503: the limit of concurrent requests or WebSockets is reached."""
+    """503: a limit of this process is reached, such as that of concurrent requests."""
 
     status_hint = 503
     type = "service_unavailable_error"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(
-            f"{limit} requests are being answered already; try again in 1s.",
+            f"{reason}; try again in 1s.",
             code="server_is_overloaded",
             headers={"retry-after": "1"},
         )
+
+
+class TooManyRequests(Overloaded):
+    """503: the limit of concurrent requests or WebSockets is reached."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests are being answered already")
+
+
+class TooManyConnections(Overloaded):
+    """503: the limit of connections is reached."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many connections are open")
+        self.headers["connection"] = "close"
+
+
+class TooManyUploads(Overloaded):
+    """503: request bodies that are still arriving take too much memory."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many large requests are arriving")
+        self.headers["connection"] = "close"
+
+
+class OutOfDescriptors(Overloaded):
+    """503: the process has no file descriptor left for a connection to the upstream."""
+
+    def __init__(self) -> None:
+        super().__init__("The service has too many files and connections open")
 
 
 class InvalidKey(InvalidRequest):

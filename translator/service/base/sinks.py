@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from translator.wire.errors import TranslatorError
+
 EXTENSION = "translator.direct"
 """The name of the ASGI extension."""
 
@@ -54,6 +56,9 @@ class DirectWriter(Protocol[T]):
 
 class HttpWriter(DirectWriter[bytes], Protocol):
     """Writes chunks of the body while an HTTP request is answered."""
+
+    problem: TranslatorError | None
+    """Why no more of the request's body can be read, and what has been read is not all of it."""
 
     def on_disconnect(self, callback: Callable[[], None]) -> bool:
         """Have `callback` called when the client disconnects; False: it has disconnected.

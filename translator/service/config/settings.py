@@ -120,6 +120,15 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_concurrent_requests: Positive = 1000
     """Most requests in progress at once; one more gets a 503, which clients retry."""
 
+    max_connections: Positive = 4000
+    """Most client connections open at once; fewer where the limit of open files (`LimitNOFILE`)
+    leaves no room for as many. One more takes the place of the one that has been idle longest; if
+    all are in use, it gets a 503."""
+
+    max_upload_bytes: Positive = 512 * 1024 * 1024
+    """Memory for request bodies and WebSocket messages that are still arriving, of all clients
+    together. Beyond it the one that has taken longest gets a 503."""
+
     connect_timeout_s: Seconds = 10.0
     """Longest wait for a connection to an upstream, DNS and TLS included."""
 
@@ -134,7 +143,19 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     DeepSeek sends comments while a request waits in its queue, for up to ten minutes."""
 
     client_timeout_s: Seconds = 300.0
-    """Longest wait for a client that stops sending its request or reading its response."""
+    """Longest wait for a client that stops sending its request or reading its response; longest
+    time for the header of a request."""
+
+    upload_timeout_s: Seconds = 1800.0
+    """Longest time for the body of a request, or a message on a WebSocket, to arrive whole."""
+
+    min_upload_bytes_per_s: NotNegative = 4096
+    """Least rate at which it has to arrive, from its beginning, once `client_timeout_s` have
+    passed; 0: any rate."""
+
+    keep_alive_timeout_s: Seconds = 120.0
+    """How long an idle client connection stays open. Longer than clients keep theirs (reqwest:
+    90 s): a request that meets a closing connection is lost."""
 
     headers_grace_s: Seconds = 5.0
     """How long the status line is held back for the upstream to begin its response: until then an

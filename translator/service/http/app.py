@@ -10,19 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from translator.service.access.clients import Clients, NewClient
+from translator.service.base import connection_meter, uploads
 from translator.service.base.drain import Drain
-from translator.service.base.errors import ClientLeft, InternalError, Overloaded, UpgradeRefused
+from translator.service.base.errors import (
+    ClientLeft,
+    InternalError,
+    TooManyRequests,
+    UpgradeRefused,
+)
 from translator.service.base.ids import NewId, random_id
 from translator.service.base.sinks import EXTENSION
+from translator.service.base.uploads import Uploads
 from translator.service.config.secrets import settings_secrets
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.models.table import ModelTable
@@ -141,9 +148,17 @@ class Gateway:
         self._observe = observe
         self._metrics = metrics
         self._websockets = 0
+        server = self._server
+        self._uploads = Uploads(
+            max_bytes=server.max_upload_bytes,
+            silence_s=server.client_timeout_s,
+            total_s=server.upload_timeout_s,
+            bytes_per_s=server.min_upload_bytes_per_s,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            self._share(scope.get("state", {}))
             await self._inner(scope, receive, send)
             return
         clock = self._dispatcher.clock
@@ -153,6 +168,7 @@ class Gateway:
             server=self._server,
             new_id=self._dispatcher.new_id,
             drain=self._dispatcher.bounds.drain,
+            uploads=self._uploads,
             started_at=clock(),
         )
         opens_websocket = (
@@ -172,6 +188,12 @@ class Gateway:
         finally:
             exchange.close()
             exchange.context.end(clock())
+
+    def _share(self, state: MutableMapping[str, Any]) -> None:
+        """Give our server what it shares with the application: ASGI's lifespan state."""
+        state[uploads.STATE] = self._uploads
+        if self._metrics is not None:
+            state[connection_meter.STATE] = self._metrics.connections
 
     def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
         """Check the host, the origin and the key of a request; raises InvalidRequest."""
@@ -216,7 +238,7 @@ class Gateway:
         self._admit(exchange, key, websocket=True)
         limit = self._server.max_websockets
         if self._websockets >= limit:
-            raise Overloaded(limit)
+            raise TooManyRequests(limit)
         self._websockets += 1
         if self._metrics is not None:
             self._metrics.websockets_open.inc()
@@ -229,6 +251,7 @@ class Gateway:
                 authorization=exchange.header("authorization"),
                 observe=self._observe,
                 direct=scope.get("extensions", {}).pop(EXTENSION, None),
+                uploads=self._uploads,
             )
             await session.run()
         finally:

@@ -13,8 +13,11 @@ from .responders import notices_header
 
 async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
     """Respond with the user's messages, and a compaction of the rest."""
+    dispatcher.check_slot(exchange.context.client)
+    body = await exchange.body()
     with dispatcher.slot(exchange.context.client):
-        request = translator.CompactRequest(await exchange.body())
+        request = translator.CompactRequest(body)
+        del body  # which is not held while the answer comes
         authorization = exchange.header("authorization")
         turn = dispatcher.begin(exchange.context, request.body, authorization=authorization)
         await exchange.while_connected(_respond(exchange, turn, request, dispatcher))

@@ -2,8 +2,8 @@
 
     exchange = body, ( start, { write }, end | whole response ) ;
 
-An exchange bounds what a client can make us hold (the size of its body) and wait for (the next
-chunk of a body, room for the next chunk of a response). While an upstream works for a client, the
+An exchange bounds what a client can make us hold (the size of its body) and wait for (its body,
+room for the next chunk of a response). While an upstream works for a client, the
 client's connection is watched: when it closes, the work is cancelled, even inside a blocked write.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -22,11 +22,13 @@ from translator.service.base.errors import (
     ClientLeft,
     RequestStalled,
     Stopping,
+    TooManyUploads,
     UnsupportedEncoding,
 )
 from translator.service.base.ids import NewId
 from translator.service.base.reusable_timeout import ReusableTimeout
 from translator.service.base.sinks import EXTENSION, HttpWriter
+from translator.service.base.uploads import Uploads
 from translator.service.config.settings import Server
 from translator.service.observe.context import RequestContext
 from translator.service.observe.record import Record, request_id
@@ -34,13 +36,15 @@ from translator.wire.errors import RequestTooLarge, TranslatorError
 
 JSON = {"content-type": "application/json"}
 
+T = TypeVar("T", bytes, bytearray)
+
 
 class Exchange:
     """One HTTP request on its way through the service."""
 
     __slots__ = (
         *("_drain", "_ended", "_now", "_receive", "_scope", "_send", "_server", "_timeout"),
-        *("added", "context", "direct", "record"),
+        *("_uploads", "added", "context", "direct", "record"),
     )
 
     def __init__(
@@ -52,6 +56,7 @@ class Exchange:
         server: Server,
         new_id: NewId,
         drain: Drain,
+        uploads: Uploads,
         started_at: float,
     ) -> None:
         self._scope = scope
@@ -59,6 +64,7 @@ class Exchange:
         self._send = send
         self._server = server
         self._drain = drain
+        self._uploads = uploads
         self._timeout: ReusableTimeout | None = None  # of the task that responds
         self._now = asyncio.get_running_loop().time
         self._ended = False
@@ -124,7 +130,8 @@ class Exchange:
     async def body(self) -> bytes:
         """The whole request body.
 
-        Raises RequestTooLarge, UnsupportedEncoding, RequestStalled, Stopping and ClientLeft.
+        Raises RequestTooLarge, UnsupportedEncoding, RequestStalled, TooManyUploads, Stopping,
+        ClientLeft, and the error of a body that is not valid HTTP.
         """
         limit = self._server.max_body_bytes
         encoding = (self.header("content-encoding") or "identity").lower()
@@ -136,20 +143,25 @@ class Exchange:
         announced = self.header("content-length") or ""
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
             raise RequestTooLarge(f"The request body is over {limit} bytes.")
-        chunks: list[bytes] = []
-        size = 0
-        more = True
-        with closing(_Upload(self._drain, self._server.client_timeout_s)) as upload:
-            while more:
-                message = await upload.next(self._receive)
-                if message["type"] == "http.disconnect":
-                    raise ClientLeft
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > limit:
-                    raise RequestTooLarge(f"The request body is over {limit} bytes.")
-                more = message.get("more_body", False)
-        return b"".join(chunks)
+        with closing(_Upload(self._drain, self._uploads)) as upload:
+            message = await self._next(upload)
+            if not message.get("more_body", False):
+                whole: bytes = message.get("body", b"")
+                return _within(limit, whole)
+            body = bytearray(message.get("body", b""))
+            while message.get("more_body", False):
+                message = await self._next(upload)
+                body += message.get("body", b"")
+                _within(limit, body)
+        return bytes(body)
+
+    async def _next(self, upload: _Upload) -> Message:
+        message = await upload.next(self._receive)
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        if self.direct is not None and self.direct.problem is not None:
+            raise self.direct.problem
+        return message
 
     async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` until it ends or the client closes its connection; then raises ClientLeft.
@@ -255,25 +267,39 @@ class Exchange:
         await self.whole(error.status_hint, body, JSON | error.headers)
 
 
-class _Upload:
-    """The timeout of a request body: each wait is bounded, and ended when the service stops."""
+def _within(limit: int, body: T) -> T:
+    """The body; raises RequestTooLarge when it is over the limit."""
+    if len(body) > limit:
+        raise RequestTooLarge(f"The request body is over {limit} bytes.")
+    return body
 
-    def __init__(self, drain: Drain, limit_s: float) -> None:
+
+class _Upload:
+    """The bounds of a request body: its time, its bytes, and the end of the service."""
+
+    def __init__(self, drain: Drain, uploads: Uploads) -> None:
         """Raises Stopping."""
         self._drain = drain
-        self._limit_s = limit_s
-        self._stopping = False
         self._timeout = ReusableTimeout()
         self._now = asyncio.get_running_loop().time
+        self._upload = uploads.begin(self._now(), self._timeout.end)
+        self._stopping = False
         drain.join(self._stop)
 
     async def next(self, receive: Receive) -> Message:
-        """The next ASGI message; raises RequestStalled, and Stopping."""
+        """The next ASGI message; raises RequestStalled, TooManyUploads, and Stopping."""
+        upload = self._upload
         try:
-            with self._timeout.until(self._now() + self._limit_s):
-                return await receive()
+            with self._timeout.until(upload.deadline(self._now())):
+                message = await receive()
         except TimeoutError:
-            raise (Stopping if self._stopping else RequestStalled) from None
+            if self._stopping:
+                raise Stopping from None
+            raise (TooManyUploads if upload.gave_way else RequestStalled) from None
+        upload.add(len(message.get("body", b"")))
+        if upload.gave_way:
+            raise TooManyUploads
+        return message
 
     def _stop(self) -> None:
         self._stopping = True
@@ -281,4 +307,5 @@ class _Upload:
 
     def close(self) -> None:
         self._drain.leave(self._stop)
+        self._upload.close()
         self._timeout.close()

@@ -120,11 +120,11 @@ class Endpoints:
         await exchange.whole(200, page, {"content-type": content_type} | NO_STORE)
 
     async def responses(self, exchange: Exchange) -> None:
+        body = await self._body(exchange)
         with self._dispatcher.slot(exchange.context.client):
             authorization = exchange.header("authorization")
-            turn = self._dispatcher.begin(
-                exchange.context, await exchange.body(), authorization=authorization
-            )
+            turn = self._dispatcher.begin(exchange.context, body, authorization=authorization)
+            del body  # which is not held while the answer comes
             respond = responders.stream if turn.streams else responders.whole
             await exchange.while_connected(respond(exchange, turn))
 
@@ -132,13 +132,19 @@ class Endpoints:
         await compact(exchange, self._dispatcher)
 
     async def chat_completions(self, exchange: Exchange) -> None:
+        body = await self._body(exchange)
         with self._dispatcher.slot(exchange.context.client):
-            route, body = self._chat(exchange, await exchange.body())
+            route, body = self._chat(exchange, body)
             work = self._passthrough(
                 exchange, route.upstream, "chat/completions", body, dialect=route.dialect
             )
             del body  # which is not held while the answer comes
             await exchange.while_connected(work)
+
+    async def _body(self, exchange: Exchange) -> bytes:
+        """The body of a request; a slot is taken only when it is whole."""
+        self._dispatcher.check_slot(exchange.context.client)
+        return await exchange.body()
 
     def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
         """The route of a chat request, and the body to send there; raises InvalidRequest."""

@@ -27,8 +27,14 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from starlette.types import Receive, Send
 
 import translator
-from translator.service.base.errors import ClientLeft, InternalError, TooManyWaiting
+from translator.service.base.errors import (
+    ClientLeft,
+    InternalError,
+    TooManyUploads,
+    TooManyWaiting,
+)
 from translator.service.base.sinks import MessageWriter
+from translator.service.base.uploads import Uploads
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFactory
 from translator.service.observe.record import Record, request_id
@@ -94,12 +100,29 @@ _read_parent = msgspec.json.Decoder(_Parent).decode
 _read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
+class _Queued:
+    """A message that waits for its turn; its bytes count among those of all uploads."""
+
+    def __init__(self, frame: bytes, uploads: Uploads) -> None:
+        self.size = len(frame)
+        self.frame: bytes | None = frame
+        """None when it had to give way."""
+        self._upload = uploads.begin(0, self._give_way)
+        self._upload.add(len(frame))
+
+    def _give_way(self) -> None:
+        self.frame = None
+
+    def close(self) -> None:
+        self._upload.close()
+
+
 class _Lane:
     """The queue of one `stream_id`."""
 
     def __init__(self, name: str | None) -> None:
         self.name = name
-        self.waiting: deque[bytes] = deque()
+        self.waiting: deque[_Queued] = deque()
         self.active = False
 
 
@@ -116,6 +139,7 @@ class WebSocketSession:
         authorization: str | None,
         observe: ObserverFactory | None,
         direct: MessageWriter | None,
+        uploads: Uploads,
     ) -> None:
         """`authorization` is the client's own; it and `context` are of the handshake."""
         self._receive = receive
@@ -127,6 +151,7 @@ class WebSocketSession:
         self._server = dispatcher.server
         self._authorization = authorization
         self._observe = observe
+        self._uploads = uploads
         self._history = History(self._server.max_history_bytes)
         self._lanes: dict[str | None, _Lane] = {}
         self._waiting_bytes = 0
@@ -147,6 +172,10 @@ class WebSocketSession:
         except ExceptionGroup as ended:  # no `except*`, which keeps the group to itself
             self._record.outcome = _left(ended)
             ended.with_traceback(None)  # whose frames hold the group
+        finally:
+            for lane in self._lanes.values():
+                for queued in lane.waiting:
+                    queued.close()
         self._record.remarks = f"{self._count} turns"
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
@@ -219,7 +248,7 @@ class WebSocketSession:
         if waiting >= MAX_WAITING or (waiting and size > self._server.max_body_bytes):
             raise TooManyWaiting
         self._waiting_bytes = size
-        lane.waiting.append(frame)
+        lane.waiting.append(_Queued(frame, self._uploads))
 
     # --- turns ----------------------------------------------------------------------------------
 
@@ -228,10 +257,14 @@ class WebSocketSession:
         try:
             while lane.waiting:
                 async with self._active:
-                    frame = lane.waiting.popleft()
-                    self._waiting_bytes -= len(frame)
+                    queued = lane.waiting.popleft()
+                    queued.close()
+                    self._waiting_bytes -= queued.size
+                    frame, queued.frame = queued.frame, None
                     if self._closing is not None:
                         await self._send_error(self._closing, lane)
+                    elif frame is None:
+                        await self._send_error(TooManyUploads(), lane)
                     else:
                         await self._turn(lane, frame)
         finally:

@@ -21,6 +21,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import uvicorn
@@ -30,6 +31,7 @@ from uvicorn.server import ServerState
 from translator.service.base.drain import Drain
 from translator.service.base.internals import missing_attributes, warn_once
 
+from .acceptor import Acceptor
 from .http1 import Http1
 from .worker_channel import WorkerChannel
 
@@ -45,7 +47,7 @@ CLOSE_S = 25.0
 _TICK_S = 0.05
 
 _NEEDS: dict[type, str] = {
-    uvicorn.Server: "server_state servers config lifespan force_exit",
+    uvicorn.Server: "server_state servers config lifespan force_exit startup",
     uvicorn.Config: "http_protocol_class timeout_keep_alive",
     ServerState: "connections tasks default_headers",
     HttpToolsProtocol: "cycle timeout_keep_alive shutdown",
@@ -70,12 +72,22 @@ class GracefulServer(uvicorn.Server):
         self._drain = drain
         self._drain_s = drain_s
         self._channel = channel
+        self._acceptors: list[Acceptor] = []
         if MISSING:
             warn_once("uvicorn", MISSING, "its own shutdown is used, which may cut responses off")
             config.timeout_graceful_shutdown = math.ceil(drain_s)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        make: object = self.config.http_protocol_class
+        connections = make.keywords.get("connections") if isinstance(make, partial) else None
+        if MISSING or connections is None or sys.platform == "win32":  # uvicorn accepts by itself
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            for listener in sockets or []:
+                acceptor = Acceptor(listener, self._protocol, connections)
+                acceptor.start(self.config.backlog)
+                self._acceptors.append(acceptor)
         if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
             # sent when the terminal is closed; `nohup` has it ignored
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._stop)
@@ -105,6 +117,9 @@ class GracefulServer(uvicorn.Server):
     async def _close_listeners(self, listeners: list[socket.socket]) -> None:
         """Accept no more connections than have been made by now."""
         state = self.server_state
+        for acceptor in self._acceptors:
+            acceptor.close()
+            await acceptor.connected()
         waiting = list(_waiting(listeners))
         for server in self.servers:
             server.close()

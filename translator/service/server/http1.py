@@ -1,13 +1,14 @@
-"""An HTTP/1.1 protocol for uvicorn: ignored upgrades, limited headers, direct writes.
+"""An HTTP/1.1 protocol for uvicorn: bounded connections, refused requests, direct writes.
 
-Upgrades: Java's HTTP client offers `Upgrade: h2c` with each request. httptools then ends the
-request with its headers, and takes the body for data of the other protocol: it would never be
-answered. A server may ignore the offer, so the headers are parsed again without it.
+Connections: each of them is known to `Connections`, which bounds their number, and the time that
+the header of a request may take.
 
-Headers: the size of a request's first line, headers and trailers is limited. httptools alone has no
-limit.
+Refusals: a request that is not valid HTTP, or too large, gets an error like any other: after the
+responses before it, and instead of none. Then its connection is closed, but not at once: data that
+the client is still sending would reset it, and the error be lost.
 
-Writes: chunks of a response are written by a `DirectWriter`, past ASGI's `send`.
+Writes: chunks of a response are written by a `DirectWriter`, past ASGI's `send`. HTTP/1.0 knows no
+chunks: there the end of the connection is the end of the response.
 
 It uses what uvicorn does not document. `_NEEDS` names it; pyproject.toml bounds uvicorn's version.
 """
@@ -16,21 +17,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
 
-import httptools
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from translator.service.base.descriptors import unread_bytes
+from translator.service.base.errors import MalformedRequest, RequestStalled, TooManyConnections
 from translator.service.base.internals import missing_attributes
 from translator.service.base.sinks import EXTENSION
+from translator.service.observe.record import PROBED
 from translator.wire.errors import TranslatorError
 
+from .connections import Connections
+from .parser import Parser, RequestRefused
+
+if TYPE_CHECKING:
+    import httptools
+
 DISCARD_S = 1.0
-"""How long a connection is still read, and the data discarded, after a 431."""
+"""How long a connection is still read, and the data discarded, when the rest of a request is of no
+use any more."""
 
 MAX_PIPELINED = 8
 """Pipelined requests behind the current one. With more, the connection is not read any more, so
@@ -38,24 +49,31 @@ its end is not noticed either."""
 
 _NEEDS: dict[type, str] = {
     HttpToolsProtocol: (
-        "parser cycle scope pipeline flow loop transport timeout_keep_alive"
-        " handle_websocket_upgrade connection_lost eof_received data_received on_message_begin"
-        " on_url on_header on_headers_complete on_body on_message_complete"
+        "parser cycle scope pipeline flow loop transport timeout_keep_alive url"
+        " handle_websocket_upgrade connection_made connection_lost eof_received data_received"
+        " on_message_begin on_url on_header on_headers_complete on_body on_message_complete"
+        " on_response_complete ws_protocol_class app_state _unset_keepalive_if_required"
     ),
-    RequestResponseCycle: "scope flow transport disconnected chunked_encoding response_complete",
+    RequestResponseCycle: (
+        "scope flow transport disconnected chunked_encoding response_complete keep_alive"
+        " more_body message_event expected_content_length send"
+    ),
     FlowControl: "write_paused resume_reading",
 }
 
 MISSING = missing_attributes(_NEEDS)
 
-_UPGRADE_HEADERS = frozenset({b"upgrade", b"http2-settings"})
+_PROBED = frozenset(path.encode() for path in PROBED)
 
 
 class Http1(HttpToolsProtocol):
     """uvicorn's HTTP protocol over a `Parser`."""
 
     # slots, as more instance attributes than uvicorn's own would make each connection larger
-    __slots__ = ("_max_header_bytes", "_refused", "_writers")
+    __slots__ = (
+        *("_closing", "_connections", "_problem", "_unread_timer", "_writer", "_writers"),
+        "counts",
+    )
 
     def __init__(
         self,
@@ -65,19 +83,43 @@ class Http1(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         max_header_bytes: int,
+        connections: Connections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._max_header_bytes = max_header_bytes
         self.parser = cast("httptools.HttpRequestParser", Parser(self, max_header_bytes))
-        self._refused = False
+        self._connections = connections
+        self.counts = False
+        self._closing = False  # it is only read, for a while
+        self._unread_timer: asyncio.TimerHandle | None = None  # of responses that are complete
+        self._problem: TranslatorError | None = None  # after which nothing more is parsed
+        self._writer: ChunkWriter | None = None  # of the latest request
         self._writers: set[ChunkWriter] = set()  # of requests whose client is watched
 
+    @property
+    def _requests(self) -> Parser:
+        return cast("Parser", self.parser)
+
+    @property
+    def _is_busy(self) -> bool:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is not None and not cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._connections.opened(self, self.app_state)
+
     def handle_websocket_upgrade(self) -> None:
+        self._connections.closed(self)
+        self._closing = True
         super().handle_websocket_upgrade()
-        cast("Parser", self.parser).close()  # another protocol has the connection
+        self._requests.close()  # another protocol has the connection
 
     def connection_lost(self, exc: Exception | None) -> None:
-        cast("Parser", self.parser).close()
+        self._connections.closed(self)
+        self._closing = True
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+        self._requests.close()
         super().connection_lost(exc)
         for writer in tuple(self._writers):
             writer.disconnected()
@@ -88,35 +130,107 @@ class Http1(HttpToolsProtocol):
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._problem is not None or self._closing:
             return
         try:
             super().data_received(data)
-        except HeaderTooLarge:
-            self._refuse()
+        except RequestRefused as refused:
+            self._refuse(refused.error)
+            return
+        self._has_read()
 
-    def _refuse(self) -> None:
-        """Send a 431, unless a response has begun, and close the connection.
+    def _has_read(self) -> None:
+        if self._closing:
+            return
+        if not self._is_busy:
+            self._connections.awaits_header(self)
+        elif self._requests.in_body and self.cycle.transport is self.transport:
+            self.cycle.transport = cast("asyncio.Transport", LingeringTransport(self))
 
-        Not at once: data that the client is still sending would reset it, and the 431 be lost.
-        """
-        self._refused = True
-        current = cast("RequestResponseCycle | None", self.cycle)
-        if current is None or current.response_complete:
-            error = TranslatorError(
-                f"The request's header is over {self._max_header_bytes} bytes.",
-                code="header_too_large",
-            )
-            error.type = "invalid_request_error"
-            body = msgspec.json.encode(error.envelope())
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-                b"content-type: application/json\r\ncontent-length: %d\r\n"
-                b"connection: close\r\n\r\n%b" % (len(body), body)
-            )
+    def _refuse(self, error: TranslatorError) -> None:
+        """Answer a request that cannot be read with an error, in its turn; it is the last one."""
+        self._problem = error
+        self._unset_keepalive_if_required()
+        if not self._is_busy:
+            # of a body whose request has had its response, there is no more to say
+            self.close() if self._requests.in_body else self._answer(error)
+        elif self._requests.in_body:  # the application reads it, or will
+            cycle = self.cycle
+            cycle.transport = cast("asyncio.Transport", LingeringTransport(self))
+            cycle.keep_alive = False
+            cycle.more_body = False
+            if self._writer is not None:
+                self._writer.problem = error
+            cycle.message_event.set()
+
+    def _answer(self, error: TranslatorError) -> None:
+        """Write an error as a whole response, and close."""
+        if self._closing:
+            return
+        self._connections.answered(error)
+        status = HTTPStatus(error.status_hint)
+        body = msgspec.json.encode(error.envelope())
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **error.headers,
+            "connection": "close",
+        }
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection after what has been written, but read on for a while."""
+        if self._closing:
+            return
+        self._closing = True
+        self._connections.lingers(self)
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self.flow.resume_reading()
         self.loop.call_later(DISCARD_S, self.transport.close)
+
+    def close_after_response(self) -> None:
+        """Close; at once, if the request has been read whole by now."""
+        if self._closing:
+            return
+        if self._problem is not None or self._requests.in_body:
+            self.close()
+        else:
+            self.transport.close()
+
+    def _close_now(self) -> None:
+        """Close; at once, if the client has not read all by now."""
+        self._closing = True
+        self.transport.abort() if self.transport.get_write_buffer_size() else self.transport.close()
+
+    def _drop_unread(self) -> None:
+        """Close if the client has not read a complete response in all this time."""
+        self._unread_timer = None
+        if self.transport.get_write_buffer_size() and not self._is_busy:
+            self.transport.abort()
+
+    # --- as Connections has it ------------------------------------------------------------------
+
+    def has_unread(self) -> bool:
+        return unread_bytes(self.transport) > 0
+
+    def give_way(self) -> None:
+        self._close_now()
+
+    def header_is_late(self) -> None:
+        if self._requests.in_header:
+            self._answer(RequestStalled("header"))
+        else:
+            self._close_now()
+
+    def refuse(self) -> None:
+        self._answer(TooManyConnections())
+        self._close_now()
+
+    # --- callbacks of the parser ----------------------------------------------------------------
 
     def on_body(self, body: bytes) -> None:
         """Discard what is not read: held back, it would hide the end of the connection."""
@@ -124,28 +238,96 @@ class Http1(HttpToolsProtocol):
             super().on_body(body)
 
     def on_headers_complete(self) -> None:
+        admitted = self._connections.admits(self)
+        if not admitted and self.url.partition(b"?")[0] not in _PROBED:
+            self._connections.refused(self)
+            raise RequestRefused(TooManyConnections())
+        before, was_busy = self.cycle, self._is_busy
         super().on_headers_complete()
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        if cycle is not None and cycle.scope is self.scope:
-            cast("dict[str, Any]", self.scope)["extensions"] = {
-                EXTENSION: ChunkWriter(cycle, self._writers)
-            }
+        cycle = self.cycle
+        if cycle is before and was_busy:
+            raise RequestRefused(MalformedRequest("a WebSocket cannot begin within a response"))
+        self._connections.is_busy(self)
+        if cycle is before:  # a WebSocket begins
+            return
+        if not admitted:
+            self._connections.lingers(self)
+            cycle.keep_alive = False
+        if self.scope["http_version"] == "1.0":
+            cycle.__class__ = CloseDelimited
+        self._writer = ChunkWriter(cycle, self.transport, self._writers)
+        cast("dict[str, Any]", self.scope)["extensions"] = {EXTENSION: self._writer}
         if self._writers and 0 < len(self.pipeline) <= MAX_PIPELINED:
             self.flow.resume_reading()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+        if self.transport.get_write_buffer_size():
+            self._unread_timer = self.loop.call_later(
+                self._connections.read_response_s, self._drop_unread
+            )
+        if self._closing:
+            self._unset_keepalive_if_required()
+        elif self.transport.is_closing():
+            self._connections.is_idle(self)  # until its client has read all of it
+        elif self._is_busy:
+            pass  # the next one
+        elif self._problem is not None:
+            self._answer(self._problem)
+        elif self._requests.in_header or self._requests.in_body:
+            self._connections.awaits_header(self)
+        else:
+            self._connections.is_idle(self)
+
+
+class LingeringTransport:
+    """The transport of a response to a request that has not been read whole."""
+
+    __slots__ = ("_protocol", "is_closing", "write")
+
+    def __init__(self, protocol: Http1) -> None:
+        self._protocol = protocol
+        self.write = protocol.transport.write
+        self.is_closing = protocol.transport.is_closing
+
+    def close(self) -> None:
+        self._protocol.close_after_response()
+
+
+class CloseDelimited(RequestResponseCycle):
+    """A response over HTTP/1.0: without a length, it ends where the connection does."""
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401 - as uvicorn has it
+        if message["type"] == "http.response.start":
+            if not any(name == b"content-length" for name, _ in message["headers"]):
+                self.chunked_encoding = False  # and its length is not known
+                self.close_delimited = True
+        elif getattr(self, "close_delimited", False):
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 class ChunkWriter:
     """An `HttpWriter` for responses in chunked encoding."""
 
-    __slots__ = ("_cycle", "_flow", "_on_disconnect", "_transport", "_writers")
+    __slots__ = ("_cycle", "_flow", "_on_disconnect", "_transport", "_writers", "problem")
 
-    def __init__(self, cycle: RequestResponseCycle, writers: set[ChunkWriter]) -> None:
+    def __init__(
+        self,
+        cycle: RequestResponseCycle,
+        transport: asyncio.Transport,
+        writers: set[ChunkWriter],
+    ) -> None:
         """`writers` are those of the connection that have a callback for its end."""
         self._cycle = cycle
         self._writers = writers
         self._on_disconnect: Callable[[], None] | None = None
         self._flow = cycle.flow
-        self._transport = cycle.transport
+        self._transport = transport
+        self.problem: TranslatorError | None = None
 
     def is_for(self, cycle: RequestResponseCycle) -> bool:
         return cycle is self._cycle
@@ -186,114 +368,3 @@ class ChunkWriter:
         self._cycle.disconnected = True  # uvicorn sets it only for the last request on it
         if self._on_disconnect is not None:
             self._on_disconnect()
-
-
-class HeaderTooLarge(Exception):
-    """The size of a request's headers is over the limit."""
-
-
-class Parser:
-    """An `httptools.HttpRequestParser` that ignores every upgrade but that to a WebSocket.
-
-    `protocol` gets the parser's callbacks; for headers that are parsed again, from
-    `on_message_begin` on. `feed_data` also raises HeaderTooLarge.
-    """
-
-    def __init__(self, protocol: HttpToolsProtocol, max_header_bytes: int) -> None:
-        self._protocol = protocol
-        self._max = max_header_bytes
-        self._header_bytes = 0  # of the complete parts
-        self._line_bytes = 0  # of a line not terminated yet
-        self._in_body = False
-        self._parser = self._new_parser()
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._ignores_upgrade = False
-
-    def close(self) -> None:
-        """Release the parser and the protocol, which hold this one."""
-        del self._parser, self._protocol
-
-    def _new_parser(self) -> httptools.HttpRequestParser:
-        parser = httptools.HttpRequestParser(self)
-        parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
-        return parser
-
-    def feed_data(self, data: bytes) -> None:
-        self._in_body = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if not self._ignores_upgrade:
-                raise
-            self._ignores_upgrade = False
-            [end] = upgrade.args
-            head = self._head()
-            self._parser = self._new_parser()  # the old one may expect no other request
-            self._parser.feed_data(head)
-            self.feed_data(data[end:])
-            return
-        except httptools.HttpParserCallbackError:
-            if self._header_bytes > self._max:
-                raise HeaderTooLarge from None
-            raise
-        if self._in_body:
-            self._line_bytes = 0
-            return
-        ended = data.rfind(b"\n") + 1
-        self._line_bytes = len(data) - ended + (0 if ended else self._line_bytes)
-        if self._line_bytes > self._max:
-            raise HeaderTooLarge
-
-    def _count(self, size: int) -> None:
-        """Add to the size of the headers."""
-        self._header_bytes += size
-        if self._header_bytes > self._max:
-            raise HeaderTooLarge  # goes through the parser as its HttpParserCallbackError
-
-    def _head(self) -> bytes:
-        """The first line and the headers, without the offer of an upgrade."""
-        version = self._parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
-        for name, value in self._headers:
-            if name.lower() == b"connection":
-                options = [one.strip() for one in value.split(b",")]
-                value = b", ".join(one for one in options if one.lower() not in _UPGRADE_HEADERS)
-            if name.lower() not in _UPGRADE_HEADERS:
-                lines.append(b"%b: %b" % (name, value))
-        return b"\r\n".join([*lines, b"", b""])
-
-    def __getattr__(self, name: str) -> object:
-        """Other callbacks go to the protocol, other calls to the real parser."""
-        return getattr(self._protocol if name.startswith("on_") else self._parser, name)
-
-    def on_message_begin(self) -> None:
-        self._url = b""
-        self._headers = []
-        self._header_bytes = 0
-        self._protocol.on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        self._url += url
-        self._protocol.on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        self._headers.append((name, value))
-        self._protocol.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        offers = [value.lower() for name, value in self._headers if name.lower() == b"upgrade"]
-        self._ignores_upgrade = self._parser.should_upgrade() and offers != [b"websocket"]
-        if not self._ignores_upgrade:
-            self._headers = []
-            self._protocol.on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._in_body = True
-        self._protocol.on_body(body)
-
-    def on_message_complete(self) -> None:
-        if not self._ignores_upgrade:
-            self._protocol.on_message_complete()

@@ -9,27 +9,32 @@ from translator.service.base.internals import warn_once
 from translator.service.config.settings import Server
 
 from . import http1, websocket_protocol
+from .connections import connections_of
 
 _PLAIN_HTTP = (
-    "its own HTTP protocol is used: no limit on the size of headers, requests that offer HTTP/2 "
-    "(Java) are not answered, pipelining and large bodies may hide that a client disconnects, and "
-    "each chunk costs more CPU"
+    "its own HTTP protocol is used: no limit on connections, nor on the size of headers and the "
+    "time they take, requests that offer HTTP/2 (Java) are not answered, pipelining and large "
+    "bodies may hide that a client disconnects, and each chunk costs more CPU"
 )
 _PLAIN_WEBSOCKET = (
     "its own WebSocket protocol is used: clients that close their side without reading stay "
-    "longer, and each message costs more CPU"
+    "longer, messages may take any time to arrive, and each one that is sent costs more CPU"
 )
 
 
 def protocols(server: Server) -> dict[str, Any]:
     """The options of `uvicorn.Config` that say which protocols are spoken."""
-    http: object = partial(http1.Http1, max_header_bytes=server.max_header_bytes)
+    connections = connections_of(server)
+    http: object = partial(
+        http1.Http1, max_header_bytes=server.max_header_bytes, connections=connections
+    )
     if http1.MISSING:
         warn_once("uvicorn", http1.MISSING, _PLAIN_HTTP)
         http = "httptools"
+    common = {"timeout_keep_alive": server.keep_alive_timeout_s}
     if not server.websocket:
-        return {"http": http, "ws": "none"}
-    websocket: object = websocket_protocol.WebSocketProtocol
+        return {"http": http, "ws": "none", **common}
+    websocket: object = partial(websocket_protocol.WebSocketProtocol, connections=connections)
     if websocket_protocol.MISSING:
         warn_once("uvicorn", websocket_protocol.MISSING, _PLAIN_WEBSOCKET)
         websocket = "websockets-sansio"
@@ -39,4 +44,5 @@ def protocols(server: Server) -> dict[str, Any]:
         "ws_max_size": server.max_body_bytes,
         # it would cost CPU per token and memory per connection, and small messages grow by it
         "ws_per_message_deflate": False,
+        **common,
     }

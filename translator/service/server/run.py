@@ -31,10 +31,6 @@ from .worker_channel import WorkerChannel
 
 BACKLOG = 2048
 
-CLIENT_KEEPALIVE_S = 120
-"""How long an idle client connection stays open. Longer than clients keep theirs (reqwest: 90 s): a
-request that meets a closing connection is lost."""
-
 GC_THRESHOLDS = (50_000, 10, 20)
 """How many new objects, and how many smaller collections, trigger a garbage collection. By Python's
 own 700, a request of 4 MB would trigger a hundred, and all streams stall for each."""
@@ -82,7 +78,6 @@ def run(
             log_config=None,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=CLIENT_KEEPALIVE_S,
             **protocols(settings.server),
         )
         if channel is None:

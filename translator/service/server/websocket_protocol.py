@@ -1,44 +1,177 @@
-"""uvicorn's WebSocket protocol (over the websockets library) with direct writes.
+"""uvicorn's WebSocket protocol (over the websockets library) with direct writes and bounds.
+
+A message that arrives in parts is an upload: its time and its bytes are bounded as those of a
+request body are. A client that sends one cannot answer a ping in the middle of a frame, so a ping
+counts as answered while more of a message arrives.
 
 It uses what uvicorn does not document. `_NEEDS` names it; pyproject.toml bounds uvicorn's version.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from translator.service.base import uploads
 from translator.service.base.internals import missing_attributes
 from translator.service.base.sinks import EXTENSION
+from translator.service.base.uploads import Upload, Uploads
+
+from .connections import Connections
+
+POLICY_VIOLATION = 1008
+TRY_AGAIN_LATER = 1013
+
+MANY_FRAMES, SMALL_FRAME_BYTES = 4096, 64
+"""A message of more frames than the first must have so many bytes in each, on average: each frame
+takes more memory than its bytes, an empty one, too."""
 
 _NEEDS: dict[type, str] = {
     WebSocketsSansIOProtocol: (
         "conn scope response transport writable disconnected handle_connect eof_received"
+        " connection_made connection_lost data_received handle_events keepalive_timeout"
+        " schedule_ping ping_sent_at pong_timer frames loop app_state handshake_initiated"
+        " handle_parser_exception handle_ping close_sent"
     ),
-    ServerProtocol: "state send_text data_to_send",
+    ServerProtocol: "state send_text data_to_send events reader fail handshake_exc",
 }
 
 MISSING = missing_attributes(_NEEDS)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """Offers a `MessageWriter` to the application."""
+    """Offers a `MessageWriter` to the application, and bounds what arrives."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        connections: Connections,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._connections = connections
+        self.counts = False
+        self._uploads: Uploads | None = app_state.get(uploads.STATE)
+        self._upload: Upload | None = None  # of a message that has not arrived whole
+        self._upload_timer: asyncio.TimerHandle | None = None
+        self._last_read = -math.inf
+        self._had_events = False  # in the latest read
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connections.took_over(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.closed(self)
+        self._end_upload()
+        super().connection_lost(exc)
 
     def eof_received(self) -> None:
         """Do not wait for a client that closes its side and does not read."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 
+    def data_received(self, data: bytes) -> None:
+        self._had_events = False
+        super().data_received(data)
+        if not self.handshake_initiated:
+            self._refuse_handshake()
+            return
+        # without an event, it is in the middle of a frame, perhaps of its first bytes
+        partial = self.frames or self.conn.reader.buffer or not self._had_events
+        if partial and self._uploads is not None and self.conn.state is State.OPEN:
+            self._last_read = now = self.loop.time()
+            if self._upload is None:
+                self._upload = self._uploads.begin(now, self._give_way)
+                self._check_upload()
+            self._upload.add(len(data))
+            if len(self.frames) > max(MANY_FRAMES, self._upload.size // SMALL_FRAME_BYTES):
+                self._fail(POLICY_VIOLATION, "the message has too many small frames")
+        elif self._upload is not None:
+            self._end_upload()
+
+    def handle_events(self) -> None:
+        self._had_events = bool(self.conn.events)
+        super().handle_events()
+
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:  # else the handshake was refused
             scope = cast("dict[str, Any]", self.scope)
             scope["extensions"][EXTENSION] = TextWriter(self)
+
+    def _refuse_handshake(self) -> None:
+        """A handshake that the library cannot read: uvicorn would leave it without an answer."""
+        answer = b"".join(self.conn.data_to_send())
+        self.transport.write(
+            answer or b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.close()
+
+    # --- messages that arrive in parts ------------------------------------------------------------
+
+    def _check_upload(self) -> None:
+        """Close if a message is late, else look again when it would be."""
+        upload = self._upload
+        assert upload is not None
+        deadline = upload.deadline(self._last_read)
+        if self.loop.time() >= deadline:
+            self._fail(POLICY_VIOLATION, "the message did not arrive in time")
+        else:
+            self._upload_timer = self.loop.call_at(deadline, self._check_upload)
+
+    def _give_way(self) -> None:
+        self._fail(TRY_AGAIN_LATER, "too many large requests are arriving; try again in 1s")
+
+    def _fail(self, code: int, reason: str) -> None:
+        self._end_upload()
+        self.conn.fail(code, reason)
+        self.handle_parser_exception()  # tells the application, too
+
+    def _end_upload(self) -> None:
+        if self._upload_timer is not None:
+            self._upload_timer.cancel()
+            self._upload_timer = None
+        if self._upload is not None:
+            self._upload.close()
+            self._upload = None
+
+    def handle_ping(self) -> None:
+        """Answer only a client that reads: else one that sends pings would fill our memory."""
+        if self.writable.is_set() or self.conn.state is not State.OPEN:
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # which is the pong
+
+    def keepalive_timeout(self) -> None:
+        if self._upload is not None and self._last_read > self.ping_sent_at:
+            self.pong_timer = None
+            self.schedule_ping()
+        else:
+            super().keepalive_timeout()
+
+    # --- as Connections has it: a WebSocket never waits there -------------------------------------
+
+    def has_unread(self) -> bool:
+        return True
+
+    def give_way(self) -> None: ...
+
+    def header_is_late(self) -> None: ...
+
+    def refuse(self) -> None: ...
 
 
 class TextWriter:

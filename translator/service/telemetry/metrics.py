@@ -24,6 +24,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from translator import Translation, TranslatorError, UpstreamError
+from translator.service.base.connection_meter import CutReason
+from translator.service.base.errors import OutOfDescriptors
 from translator.service.base.version import VERSION
 from translator.service.config.settings import Settings
 from translator.service.observe.observer import (
@@ -102,6 +104,13 @@ class Metrics:
             "streams_open", "Streamed requests in progress, from the first call upstream."
         )
         self.websockets_open = gauge("websockets_open", "Open WebSockets.")
+        self.connections_open = gauge("connections_open", "Open client connections.")
+        self.connections_cut = counter(
+            "connections_cut",
+            "Client connections that the service closed by itself, by reason.",
+            "reason",
+        )
+        self.connections = _ConnectionMetrics(self.connections_open, self.connections_cut)
         self.duration = histogram(
             "request_duration_seconds",
             "From a request to the end of its response.",
@@ -195,6 +204,18 @@ class Metrics:
     def model(self, name: str) -> str:
         """The label of a model: a name that is not in the settings is "other"."""
         return name if name in self._models else "other"
+
+
+class _ConnectionMetrics:
+    """A `ConnectionMeter`."""
+
+    def __init__(self, gauge: Gauge, cut: Counter) -> None:
+        self.opened = gauge.inc
+        self.closed = gauge.dec
+        self._cut = cut
+
+    def cut(self, reason: CutReason) -> None:
+        self._cut.labels(reason).inc()
 
 
 class _RequestMetrics:
@@ -320,6 +341,8 @@ class _RequestMetrics:
             self._count_upstream_error(kind)
 
     def _count_error(self, error: TranslatorError) -> None:
+        if isinstance(error, OutOfDescriptors):
+            self._called_at = None  # there was no call
         if isinstance(error, UpstreamError) and error is not self._error:
             self._count_upstream_error(kind_of(error))
         self._error = error

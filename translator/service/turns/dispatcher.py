@@ -12,7 +12,7 @@ from translator import ParsedRequest, parse_request
 from translator.request.compaction import after_compaction
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
-from translator.service.base.errors import Overloaded
+from translator.service.base.errors import TooManyRequests
 from translator.service.base.ids import NewId
 from translator.service.config.settings import Server
 from translator.service.models.table import ModelTable
@@ -60,16 +60,22 @@ class Dispatcher:
         self._learned = LearnedFacts()
         self._open = 0
 
+    def check_slot(self, client: Client | None = None) -> None:
+        """Raise what `slot` would: the body of a request that has none need not be read."""
+        limit = self.server.max_concurrent_requests
+        if self._open >= limit:
+            raise TooManyRequests(limit)
+        if client is not None:
+            client.check_slot()
+
     @contextmanager
     def slot(self, client: Client | None = None) -> Generator[None]:
         """A slot for one request, while the context lasts.
 
-        Raises Overloaded when all are taken, and LimitReached when the client has taken all of its
-        own.
+        Raises TooManyRequests when all are taken, and LimitReached when the client has taken all
+        of its own.
         """
-        limit = self.server.max_concurrent_requests
-        if self._open >= limit:
-            raise Overloaded(limit)
+        self.check_slot()
         with nullcontext() if client is None else client.slot():
             self._open += 1
             try:

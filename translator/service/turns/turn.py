@@ -14,7 +14,7 @@ from typing import Any
 
 import translator
 from translator.service.access.cost import Answered, StatedUsage
-from translator.service.base.errors import InternalError, Stopping
+from translator.service.base.errors import InternalError, OutOfDescriptors, Stopping
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import (
     AttemptFailed,
@@ -112,7 +112,7 @@ class Turn:
                     if state.translation.error is None:
                         await stream.discard_rest()
                     return
-            except (UpstreamError, Stopping) as error:
+            except (UpstreamError, Stopping, OutOfDescriptors) as error:
                 self._attempt_failed(error)
                 failed = self.translation
                 events = state.fail(error, now())

@@ -23,6 +23,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 
 from translator.reader.upstream_errors import read_upstream_error
+from translator.service.base.errors import OutOfDescriptors
 from translator.service.base.redaction import Redaction
 from translator.service.base.reusable_timeout import ReusableTimeout
 from translator.service.base.sinks import ChunkSink
@@ -45,7 +46,7 @@ from .judging import judged
 from .replicas import Replicas
 from .retries import Budget, RetryLoop
 from .transport import Client
-from .transport_errors import TRANSPORT_ERRORS, upstream_error
+from .transport_errors import TRANSPORT_ERRORS, is_ours, upstream_error
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class Upstreams:
         """Send one request, POST when it has a body; the answer must be closed.
 
         `authorization` is the client's own, used only where the operator gave no key. `context` is
-        that of the client's request. Raises UpstreamError.
+        that of the client's request. Raises UpstreamError, and OutOfDescriptors.
         """
         observer: Observer = NOBODY
         if context is not None:
@@ -220,7 +221,7 @@ class Upstreams:
     async def probe(self, upstream: Upstream) -> int | None:
         """The status of the answer to a `GET` of the base URL, without a key; None without one.
 
-        The best one of several replicas.
+        The best one of several replicas. Raises OutOfDescriptors.
         """
 
         async def status_of(url: str) -> int | None:
@@ -229,7 +230,9 @@ class Upstreams:
                     request = self._http.build_request("GET", url)
                     response = await self._http.send(request, stream=True)
                     await body_of(response).aclose()
-            except (*TRANSPORT_ERRORS, TimeoutError):
+            except (*TRANSPORT_ERRORS, TimeoutError) as error:
+                if not isinstance(error, TimeoutError) and is_ours(error):
+                    raise OutOfDescriptors from None
                 return None
             return response.status_code
 

@@ -85,6 +85,10 @@ class Attempt:
     def failed(self) -> None:
         self._replica.ended(self, success=False)
 
+    def not_made(self) -> None:
+        """Nothing was sent, for want of something here."""
+        self._replica.ended(self, success=None)
+
     def abandoned(self) -> None:
         """It was cancelled before it was answered."""
         waited = self._replica.now() - self._began

@@ -22,7 +22,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import httpx
 
 from translator.reader.upstream_errors import read_upstream_error
-from translator.service.base.errors import drop_tracebacks
+from translator.service.base.descriptors import report_exhaustion
+from translator.service.base.errors import OutOfDescriptors, drop_tracebacks
 from translator.service.config.settings import Server
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RetryScheduled
@@ -33,6 +34,7 @@ from .replicas import OUT_OF_ORDER, Replica, Replicas
 from .transport_errors import (
     TRANSPORT_ERRORS,
     could_not_connect,
+    is_ours,
     upstream_error,
     was_not_processed,
 )
@@ -93,7 +95,7 @@ class RetryLoop:
         self._tried: list[Replica] = []
 
     async def run(self, send: Send) -> httpx.Response:
-        """The answer to the last attempt; raises its error."""
+        """The answer to the last attempt; raises its error, and OutOfDescriptors."""
         self._budget.request()
         while True:
             try:
@@ -124,7 +126,11 @@ class RetryLoop:
         attempt = replica.begin()
         try:
             response = await send(replica.url)
-        except TRANSPORT_ERRORS:
+        except TRANSPORT_ERRORS as error:
+            if is_ours(error):
+                attempt.not_made()
+                report_exhaustion("requests cannot be sent upstream, and get a 503")
+                raise OutOfDescriptors from None
             attempt.failed()
             raise
         except BaseException:

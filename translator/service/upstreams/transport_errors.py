@@ -12,6 +12,7 @@ from typing import NamedTuple
 import aiohttp
 import httpx
 
+from translator.service.base.descriptors import is_exhaustion
 from translator.wire.errors import UpstreamError, UpstreamTimeout
 
 TRANSPORT_ERRORS = (httpx.HTTPError, aiohttp.ClientError)
@@ -100,3 +101,8 @@ def could_not_connect(error: Exception) -> bool:
     return isinstance(
         error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | httpx.ConnectTimeout
     )
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether it came for want of file descriptors here, and says nothing of the upstream."""
+    return isinstance(error, aiohttp.ClientConnectorError) and is_exhaustion(error.os_error)

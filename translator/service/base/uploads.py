@@ -1,0 +1,101 @@
+"""Uploads: request bodies and WebSocket messages that have not arrived whole.
+
+    upload = begin, { add }, close
+
+Each has a deadline: the silence between two reads is bounded, so is the whole time, and the client
+has to keep a least rate, measured from the beginning. So a client that sends a byte now and then
+is cut about as early as one that sends nothing.
+
+The bytes of all of them together are bounded, too. Beyond that bound the upload that has taken
+longest gives way: who is quick is served, however many are slow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+STATE = "translator.uploads"
+"""The key of the application's Uploads in the state of the ASGI lifespan."""
+
+
+class Uploads:
+    """All uploads of a process."""
+
+    def __init__(
+        self, *, max_bytes: int, silence_s: float, total_s: float, bytes_per_s: float
+    ) -> None:
+        """`bytes_per_s` is the least rate, required after `silence_s`; 0 for none."""
+        self._max_bytes = max_bytes
+        self.silence_s = silence_s
+        self._total_s = total_s
+        self._bytes_per_s = bytes_per_s
+        self._bytes = 0
+        self._open: dict[Upload, None] = {}  # with bytes, in the order of their first ones
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all uploads that have not ended."""
+        return self._bytes
+
+    def begin(self, now: float, give_way: Callable[[], None]) -> Upload:
+        """An upload that begins now; `give_way` is called if it is the one to be refused.
+
+        Times are in seconds by any clock, the same one for all calls.
+        """
+        return Upload(self, now, give_way)
+
+    def latest_end(self, began: float, size: int) -> float:
+        """When an upload must have ended that has `size` bytes so far."""
+        by_rate = math.inf
+        if self._bytes_per_s:
+            by_rate = began + self.silence_s + size / self._bytes_per_s
+        return min(began + self._total_s, by_rate)
+
+    def hold(self, upload: Upload, size: int) -> None:
+        """Count the bytes of an upload. Only `Upload` calls this."""
+        self._open[upload] = None
+        self._bytes += size
+        while self._bytes > self._max_bytes and len(self._open) > 1:
+            oldest = next(iter(self._open))
+            oldest.gave_way = True
+            self.release(oldest)
+            oldest.give_way()
+
+    def release(self, upload: Upload) -> None:
+        """Count the bytes of an upload no more. Only `Upload` calls this."""
+        if upload in self._open:
+            del self._open[upload]
+            self._bytes -= upload.size
+
+
+class Upload:
+    """One upload, until it is closed: whole, or given up."""
+
+    __slots__ = ("_began", "_uploads", "gave_way", "give_way", "size")
+
+    def __init__(self, uploads: Uploads, now: float, give_way: Callable[[], None]) -> None:
+        self._uploads = uploads
+        self._began = now
+        self.give_way = give_way
+        self.gave_way = False
+        """Whether it has been refused in favour of others; its bytes do not count any more."""
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Bytes have arrived; afterwards `gave_way` may be set."""
+        if size and not self.gave_way:
+            self.size += size
+            self._uploads.hold(self, size)
+
+    def deadline(self, last: float) -> float:
+        """When it is late, if its latest bytes came at `last`."""
+        return min(last + self._uploads.silence_s, self._uploads.latest_end(self._began, self.size))
+
+    def close(self) -> None:
+        """It has ended; it is released, and so is its callback, which may hold it."""
+        self._uploads.release(self)
+        self.give_way = _ended
+
+
+def _ended() -> None: ...

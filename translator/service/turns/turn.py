@@ -144,7 +144,7 @@ class Turn:
                 if left < 0:
                     raise UpstreamError(f"The upstream's answer is over {limit} bytes.")
                 translation.receive(chunk)
-                progress.check(stream.last_activity)
+                progress.check(stream.last_activity, len(chunk))
         return translation.complete(b"")
 
     async def _open(self) -> Answer:

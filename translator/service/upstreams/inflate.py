@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from typing import Protocol
 
 from translator.service.base.sinks import ChunkSink
 from translator.wire.errors import UpstreamError
@@ -50,6 +51,18 @@ def inflated(body: Body, encoding: str) -> Body:
     return _Inflated(body)
 
 
+class _Member(Protocol):
+    """What `zlib.decompressobj` returns."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
 class _Inflated:
     """A body under gzip or one of the two formats that are called deflate."""
 
@@ -57,7 +70,7 @@ class _Inflated:
         self._body = body
         self._data = b""
         self._place = 0  # in the data
-        self._member: zlib._Decompress | None = None  # None: its format is not known yet
+        self._member: _Member | None = None  # None: its format is not known yet
         self._members = 0
         self._empty_members = 0
         self._is_empty = True  # the member, so far

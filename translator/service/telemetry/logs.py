@@ -83,7 +83,13 @@ def start_logging(level: str, form: LogFormat = "text", stream: TextIO | None = 
     logging.getLogger("uvicorn.error").addFilter(_is_no_upgrade_warning)
 
 
+_OF_UPGRADES = ("upgrade request", "WebSocket library", "without completing handshake")
+
+
 def _is_no_upgrade_warning(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's warnings of refused upgrades: Codex tries one in every session."""
+    """Drop uvicorn's warnings of refused upgrades: Codex tries one in every session.
+
+    And its error where a handshake was refused by an HTTP response, which it does not count as one.
+    """
     message = record.getMessage()
-    return "upgrade request" not in message and "WebSocket library" not in message
+    return not any(words in message for words in _OF_UPGRADES)

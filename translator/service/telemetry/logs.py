@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
@@ -20,6 +21,8 @@ import msgspec
 
 from translator.service.config.settings import LogFormat
 from translator.service.observe.record import LogLine
+
+from .log_writer import LogWriter
 
 _encode = msgspec.json.Encoder().encode
 
@@ -75,12 +78,24 @@ FORMATTERS: Mapping[LogFormat, Callable[[], logging.Formatter]] = {
 
 
 def start_logging(level: str, form: LogFormat = "text", stream: TextIO | None = None) -> None:
-    """Log to a stream, by default stderr; records of libraries only from WARNING."""
-    handler = logging.StreamHandler(stream)
+    """Log to a stream, by default stderr; records of libraries only from WARNING.
+
+    A thread writes to the stream, so that no record waits for whoever reads the log.
+    """
+    handler = _handler(sys.stderr if stream is None else stream)
     handler.setFormatter(FORMATTERS[form]())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("translator").setLevel(level.upper())
     logging.getLogger("uvicorn.error").addFilter(_is_no_upgrade_warning)
+
+
+def _handler(stream: TextIO | None) -> logging.Handler:
+    if stream is None:  # stderr was closed at the start
+        return logging.NullHandler()
+    try:
+        return LogWriter(stream.fileno())
+    except (OSError, ValueError):  # a stream of the live view, which has a thread of its own
+        return logging.StreamHandler(stream)
 
 
 _OF_UPGRADES = ("upgrade request", "WebSocket library", "without completing handshake")

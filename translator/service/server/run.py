@@ -23,7 +23,7 @@ from translator.service.http.app import create_app
 from translator.service.live.terminal import open_view
 from translator.service.telemetry.logs import start_logging
 
-from .graceful_shutdown import GracefulServer
+from .graceful_shutdown import SHUTDOWN_S, GracefulServer
 from .observers import observing
 from .protocols import protocols
 from .worker_channel import WorkerChannel
@@ -60,6 +60,7 @@ def run(
     server = settings.server
     with ExitStack() as stack:
         if channel is not None:
+            channel.end_with_parent(server.drain_s + SHUTDOWN_S)
             sockets = channel.listeners
         else:
             sockets = [listen(server.host, server.port, reuse_port=server.reuse_port)]
@@ -94,6 +95,9 @@ def run(
             service.run(sockets=sockets)
         except KeyboardInterrupt:
             return 130
+        finally:
+            if channel is not None:
+                channel.close()
     return 0
 
 

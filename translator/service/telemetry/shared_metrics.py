@@ -3,18 +3,36 @@
 The parent process creates the folder before it starts the first worker, and removes the gauges of
 a worker that has exited. It must not import `metrics`: prometheus_client reads the environment
 variable on import.
+
+The parent holds a lock on a file in the folder as long as it lives. So the folder of one that was
+killed is known, and the next parent removes it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable of the folder. If an operator sets it, the folder must exist."""
+
+STALE_S = 600.0
+"""An empty folder of this age is nobody's."""
+
+_PREFIX = "translator-metrics-"
+_LOCK = "parent.lock"
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,12 +44,40 @@ def shared_metrics() -> Generator[Path]:
             old.unlink(missing_ok=True)
         yield Path(given)
         return
-    with tempfile.TemporaryDirectory(prefix="translator-metrics-") as made:
+    _remove_stale()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as made, _locked(Path(made) / _LOCK):
         os.environ[FOLDER] = made
         try:
             yield Path(made)
         finally:
             del os.environ[FOLDER]
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """A file that this process has locked; a worker does not inherit it."""
+    with path.open("xb") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_stale() -> None:
+    """Remove the folders of parents that were killed."""
+    if sys.platform == "win32":  # which has no such lock, and no workers either
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another user's, or removed meanwhile
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            if not (folder / _LOCK).exists():
+                if time.time() - folder.stat().st_mtime > STALE_S:
+                    folder.rmdir()  # killed before it made the file; else it is not ours
+                continue
+            with (folder / _LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its parent lives
+                shutil.rmtree(folder)
+                log.info("removed %s, which a killed process left", folder)
 
 
 def worker_gone(pid: int) -> None:

@@ -46,6 +46,9 @@ END_S = 5.0
 CLOSE_S = 25.0
 """How long the export of pending spans and traces may take after that."""
 
+FORCE_S = 1.0
+"""The same after a third Ctrl-C."""
+
 SHUTDOWN_S = IDLE_LINGER_S + 2 * END_S + CLOSE_S + 2
 """How much longer than `drain_s` the shutdown of a process may take."""
 
@@ -115,14 +118,15 @@ class GracefulServer(uvicorn.Server):
         await self._close_idle()
         if not await self._all_closed(self._drain_s, unless_in_a_hurry=True):
             if self._drain.open:
-                log.warning("shutting down: %s are ended now", _counted(self._drain.open))
+                log.warning("shutting down: ending %s now", _counted(self._drain.open))
             self._drain.end()
         if not await self._all_closed(END_S):
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
         await self._all_closed(END_S)
-        if not self.force_exit:
-            await self.lifespan.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FORCE_S if self.force_exit else None):
+                await self.lifespan.shutdown()
 
     def _announce(self) -> None:
         """Log what the shutdown waits for."""
@@ -131,7 +135,12 @@ class GracefulServer(uvicorn.Server):
             return
         hint = "; press Ctrl-C again to end them now" if self._interrupted else ""
         waits_for = _counted(self._drain.open)
-        log.warning("shutting down: waiting up to %g s for %s%s", self._drain_s, waits_for, hint)
+        log.warning(
+            "shutting down: waiting up to %g s for %s (streams and others)%s",
+            self._drain_s,
+            waits_for,
+            hint,
+        )
 
     async def _close_listeners(self, listeners: list[socket.socket]) -> None:
         """Accept no more connections than have been made by now."""
@@ -189,7 +198,7 @@ class GracefulServer(uvicorn.Server):
 
 
 def _counted(requests: int) -> str:
-    return f"{requests} open response{'' if requests == 1 else 's'}, streams included"
+    return f"{requests} open response{'' if requests == 1 else 's'}"
 
 
 def _waiting(listeners: Iterable[socket.socket]) -> Iterable[socket.socket]:

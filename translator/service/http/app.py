@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from translator.service.access.clients import Clients
 from translator.service.base.drain import Drain
 from translator.service.base.errors import ClientLeft, InternalError, Overloaded, UpgradeRefused
+from translator.service.base.hops import Hops
 from translator.service.base.ids import NewId, random_id
 from translator.service.base.sinks import EXTENSION
 from translator.service.config.settings import Settings, SettingsError
@@ -68,7 +69,8 @@ def create_app(
     `transport` replaces the network to the upstreams, `clock` the time in seconds. `observe` makes
     the observer of each request. The server says through `drain` that it shuts down.
     """
-    upstreams = Upstreams(settings.server, transport, clock=clock)
+    hops = Hops(random_id("")[:16])
+    upstreams = Upstreams(settings.server, transport, clock=clock, hops=hops)
     metrics = None
     if settings.server.metrics:
         from translator.service.telemetry.metrics import Metrics  # not before: see there
@@ -101,7 +103,12 @@ def create_app(
     factories = [one for one in (spans, metrics, observe) if one is not None]
     clients = Clients(settings.clients, clock) if settings.clients else None
     return Gateway(
-        router, dispatcher=dispatcher, clients=clients, observe=fan_out(factories), metrics=metrics
+        router,
+        dispatcher=dispatcher,
+        clients=clients,
+        observe=fan_out(factories),
+        metrics=metrics,
+        hops=hops,
     )
 
 
@@ -126,8 +133,10 @@ class Gateway:
         clients: Clients | None,
         observe: ObserverFactory | None,
         metrics: Metrics | None,
+        hops: Hops,
     ) -> None:
         self._inner = inner
+        self._hops = hops
         self._dispatcher = dispatcher
         self._server = dispatcher.server
         self._clients = clients
@@ -168,11 +177,15 @@ class Gateway:
             exchange.context.end(clock())
 
     def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
-        """Check the host, the origin and the key of a request; raises InvalidRequest."""
+        """Check the host, the origin, the key and the way of a request.
+
+        Raises InvalidRequest and LoopDetected.
+        """
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
         if self._clients is not None and exchange.path not in OPEN_PATHS and not on_own_port:
             exchange.context.admit(self._clients.of_key(key))
+        self._hops.check(exchange.record.headers)
 
     async def _route(
         self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send

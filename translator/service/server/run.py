@@ -25,6 +25,7 @@ from translator.service.telemetry.logs import start_logging
 
 from .graceful_shutdown import SHUTDOWN_S, GracefulServer
 from .observers import observing
+from .own_address import check_upstreams
 from .protocols import protocols
 from .worker_channel import WorkerChannel
 
@@ -68,6 +69,7 @@ def run(
         for sock in sockets:
             stack.enter_context(sock)
             limit_unread_data(sock, server.client_timeout_s)
+        check_upstreams(settings, sockets)
         show = stack.enter_context(closing(open_view(sys.stdout))) if watch else None
         stream = None if show is None else show.log_stream(sys.stderr)
         start_logging(log_level, settings.server.log_format, stream)

@@ -23,7 +23,7 @@ import signal
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from translator.service.config.settings import Server, Settings
@@ -31,6 +31,7 @@ from translator.service.telemetry.logs import start_logging
 from translator.service.telemetry.shared_metrics import shared_metrics, worker_gone
 
 from .graceful_shutdown import END_S, IDLE_LINGER_S, SHUTDOWN_S
+from .own_address import check_upstreams
 from .run import announce, listen, listen_for_metrics
 from .worker_channel import CLOSING, READY
 
@@ -65,8 +66,13 @@ def run(settings: Settings, *, log_level: str, command: Sequence[str]) -> int:
     """
     slots = [_Slot(listener) for listener in listeners(settings.server)]
     common = listen_for_metrics(settings.server)
-    start_logging(log_level, settings.server.log_format)
-    with shared_metrics():
+    with ExitStack() as stack:
+        sockets = [*(slot.listener for slot in slots), *common]
+        for sock in sockets:
+            stack.enter_context(sock)
+        check_upstreams(settings, sockets)
+        start_logging(log_level, settings.server.log_format)
+        stack.enter_context(shared_metrics())
         return asyncio.run(_Supervisor(settings, command, slots, common).run())
 
 
@@ -207,8 +213,6 @@ class _Supervisor:
         await self._stopping.wait()
         await self._end()
         watching.cancel()
-        for listener in (*(slot.listener for slot in self._slots), *self._common):
-            listener.close()
         return self._code
 
     def _stop(self, code: int) -> None:

@@ -21,6 +21,8 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 
 from translator.reader.upstream_errors import read_upstream_error
+from translator.service.base.hops import HEADER as HOPS
+from translator.service.base.hops import Hops
 from translator.service.base.reusable_timeout import ReusableTimeout
 from translator.service.base.sinks import ChunkSink
 from translator.service.config.settings import Server, Upstream
@@ -61,7 +63,9 @@ class Upstreams:
         transport: httpx.AsyncBaseTransport | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        hops: Hops | None = None,
     ) -> None:
+        self._hops = hops
         self.health = UpstreamHealth(clock)
         self._server = server
         self._clock = clock
@@ -135,6 +139,8 @@ class Upstreams:
             observer.on(UpstreamCalled(path, body))
             # each request has a span of its own, which `UpstreamCalled` begins
             identity = {} if context is None else context.record.upstream_headers()
+            if context is not None and self._hops is not None:
+                identity[HOPS] = self._hops.forwarded(context.record.headers)
             request = self._http.build_request(
                 method, f"{url}/{path}", content=body, headers=identity | headers
             )

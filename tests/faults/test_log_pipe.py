@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -100,3 +101,39 @@ async def test_a_live_view_that_nobody_reads_stops_nothing(
                 assert events(answer.content)[-1]["type"] == "response.completed"
         process.send_signal(signal.SIGTERM)
         assert await bounded(process.wait()) == 0
+
+
+@pytest.mark.parametrize("out", ["full disk", "closed pipe"])
+async def test_a_start_up_line_that_nobody_reads_stops_nothing(
+    upstream: ScriptedUpstream, tmp_path: Path, out: str
+) -> None:
+    port = await free_port()
+    read, end = os.pipe()
+    os.close(read)
+    full = os.open("/dev/full", os.O_WRONLY)
+    number = full if out == "full disk" else end
+    with (tmp_path / "log").open("wb") as log:
+        async with serve(
+            tmp_path, upstream.url, out=number, err=log.fileno(), port=port
+        ) as process:
+            process.send_signal(signal.SIGTERM)
+            assert await bounded(process.wait()) == 0
+    os.close(full)
+    os.close(end)
+    text = (tmp_path / "log").read_text()
+    assert "translator listens on " in text
+    assert "Traceback" not in text
+
+
+def test_standard_streams_that_are_closed_become_the_null_device(tmp_path: Path) -> None:
+    """Else the next socket would get their number."""
+    program = (
+        "import os, sys; [os.close(n) for n in range(3)];"
+        "from translator import __main__ as m; m._open_standard_streams();"
+        "names = [os.readlink(f'/proc/self/fd/{n}') for n in range(3)];"
+        "open(sys.argv[1], 'w').write(' '.join(names))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "names")], check=False, timeout=BOUND_S
+    )
+    assert (tmp_path / "names").read_text() == "/dev/null /dev/null /dev/null"

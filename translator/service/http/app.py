@@ -60,17 +60,21 @@ def create_app(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.time,
+    timer: Callable[[], float] | None = None,
     new_id: NewId = random_id,
     observe: ObserverFactory | None = None,
     drain: Drain | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
-    `transport` replaces the network to the upstreams, `clock` the time in seconds. `observe` makes
-    the observer of each request. The server says through `drain` that it shuts down.
+    `transport` replaces the network to the upstreams, `clock` the time in seconds since 1970.
+    `timer` measures durations: by default the monotonic clock, which no one sets, or `clock` where
+    that is replaced. `observe` makes the observer of each request. The server says through `drain`
+    that it shuts down.
     """
+    timer = timer or (time.monotonic if clock is time.time else clock)
     hops = Hops(random_id("")[:16])
-    upstreams = Upstreams(settings.server, transport, clock=clock, hops=hops)
+    upstreams = Upstreams(settings.server, transport, clock=timer, hops=hops)
     metrics = None
     if settings.server.metrics:
         from translator.service.telemetry.metrics import Metrics  # not before: see there
@@ -82,6 +86,7 @@ def create_app(
         models=ModelTable(settings, created=int(clock())),
         upstreams=upstreams,
         clock=clock,
+        timer=timer,
         new_id=new_id,
         drain=drain or Drain(),
     )
@@ -101,7 +106,7 @@ def create_app(
         endpoints.routes(), redirect_slashes=False, default=endpoints.unknown, lifespan=lifespan
     )
     factories = [one for one in (spans, metrics, observe) if one is not None]
-    clients = Clients(settings.clients, clock) if settings.clients else None
+    clients = Clients(settings.clients, timer) if settings.clients else None
     return Gateway(
         router,
         dispatcher=dispatcher,
@@ -149,14 +154,14 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self._inner(scope, receive, send)
             return
-        clock = self._dispatcher.clock
+        timer = self._dispatcher.bounds.timer
         http = _as_http(scope, receive, send) if scope["type"] == "websocket" else None
         exchange = Exchange(
             *(http or (scope, receive, send)),
             server=self._server,
             new_id=self._dispatcher.new_id,
             drain=self._dispatcher.bounds.drain,
-            started_at=clock(),
+            started_at=timer(),
         )
         opens_websocket = (
             http is not None
@@ -174,7 +179,7 @@ class Gateway:
                 await self._respond(exchange, self._route(exchange, key, scope, receive, send))
         finally:
             exchange.close()
-            exchange.context.end(clock())
+            exchange.context.end(timer())
 
     def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
         """Check the host, the origin, the key and the way of a request.

@@ -110,7 +110,12 @@ def _end(*_: object) -> None:
 def announce(settings: Settings, listener: socket.socket) -> None:
     """Log who may send requests, and print the start-up line."""
     _log_access(settings)
-    print(start_line(settings, listener), flush=True)  # noqa: T201 - the program's output
+    line = start_line(settings, listener)
+    try:
+        print(line, flush=True)  # noqa: T201 - the program's output
+    except OSError as error:  # nobody reads it, or the disk is full: no reason not to serve
+        log.warning("%s (not printed: %s)", line, os.strerror(error.errno or 0).lower())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def listen_for_metrics(server: Server) -> list[socket.socket]:

@@ -185,7 +185,7 @@ class Turn:
         """Events on their way to the client, recorded."""
         translation, record = self.translation, self._context.record
         if record.first_token_s is None and translation.produced:
-            record.first_token_s = self._bounds.clock() - record.started_at
+            record.first_token_s = self._bounds.timer() - record.started_at
         if translation.finished:
             record.outcome = translation.response.status
             record.usage = translation.response.usage

@@ -117,7 +117,7 @@ async def test_all_processes_may_be_stopped_for_a_while(
         for pid in before:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(2.0)  # noqa: ASYNC251 - this process stands still, too
-        await asyncio.sleep(0.2)  # it goes on before they do
+        await asyncio.sleep(0.6)  # it goes on before they do
         for pid in before:
             os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(0.5)

@@ -44,6 +44,9 @@ KILL_S = 5.0
 TICK_S = 1.0
 """Seconds between two looks at the workers."""
 
+STOPPED_TICKS = 5
+"""A look that comes so much too late shows that this process was stopped."""
+
 MARGIN_S = SHUTDOWN_S
 """How much longer than `drain_s` the shutdown of a worker may take."""
 
@@ -92,12 +95,14 @@ class _AwakeClock:
     def __init__(self) -> None:
         self.now = 0.0
 
-    async def tick(self) -> None:
-        """Wait for TICK_S."""
+    async def tick(self) -> bool:
+        """Wait for TICK_S; whether this process was stopped meanwhile."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         await asyncio.sleep(TICK_S)
-        self.now += min(loop.time() - began, 2 * TICK_S)
+        passed = loop.time() - began
+        self.now += min(passed, 2 * TICK_S)
+        return passed > STOPPED_TICKS * TICK_S
 
 
 class _Worker:
@@ -136,6 +141,10 @@ class _Worker:
     def give_up_start(self) -> None:
         if not self._ready.done():
             self._ready.set_result(False)
+
+    def excuse(self) -> None:
+        """Count its silence from now on."""
+        self._heard_at = self._clock.now
 
     @property
     def is_starting(self) -> bool:
@@ -305,9 +314,11 @@ class _Supervisor:
     async def _watch(self) -> None:
         """Give up workers that do not start, and replace those that do not react."""
         while True:
-            await self._clock.tick()
+            was_stopped = await self._clock.tick()
             for worker in tuple(self._alive):
-                if worker.is_starting:
+                if was_stopped:
+                    worker.excuse()  # it was stopped, too, and may go on later than this process
+                elif worker.is_starting:
                     if worker.silent_s > START_S:
                         log.error("worker %d does not start", worker.pid)
                         worker.give_up_start()

@@ -84,6 +84,7 @@ def start_logging(level: str, form: LogFormat = "text", stream: TextIO | None = 
     """
     handler = _handler(sys.stderr if stream is None else stream)
     handler.setFormatter(FORMATTERS[form]())
+    logging.captureWarnings(capture=True)  # else Python writes them to stderr itself
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("translator").setLevel(level.upper())
     logging.getLogger("uvicorn.error").addFilter(_is_no_upgrade_warning)

@@ -76,6 +76,11 @@ TARGETS = [
 
 EQUIVALENT = [
     Equivalent(
+        "Decoder.feed",
+        "if (len(data) < BULK_BYTES):",
+        "Data of just that size is one part.",
+    ),
+    Equivalent(
         "Decoder._read_lines",
         "if lines:",
         "Where no line is held, nothing is joined to the first one.",

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from translator.service.config.settings import SettingsError
 from translator.service.server import workers
 from translator.service.server.workers import _Slot, _Supervisor
 from translator.service.telemetry import shared_metrics as metrics_folder
@@ -231,3 +232,52 @@ def test_the_folder_of_a_killed_parent_is_removed(
             one.kill()
             one.communicate()
     assert metrics_folder.FOLDER not in os.environ
+
+
+RESERVES = """
+import os, resource, signal, sys
+from translator.service.telemetry import shared_metrics
+if len(sys.argv) > 1:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+shared_metrics.reserve_files(2)
+from tests.service.wire import make_settings
+from translator.service.telemetry.metrics import Metrics
+metrics = Metrics(make_settings("http://up.test"))
+metrics.websockets_open.inc()
+import asyncio
+page, _ = asyncio.run(metrics.page(""))
+assert b"translator_websockets_open 1.0" in page
+print("FOLDER" if shared_metrics.FOLDER in os.environ else "MEMORY")
+"""
+
+
+@pytest.mark.parametrize(("limit", "expected"), [([], "FOLDER"), (["100000"], "MEMORY")])
+def test_the_space_of_the_metrics_is_reserved(
+    tmp_path: Path, limit: list[str], expected: str
+) -> None:
+    """No file has a hole, into which a write would end the process; without space, no file."""
+    done = subprocess.run(
+        [sys.executable, "-c", RESERVES, *limit],
+        env={**os.environ, FOLDER: str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=3 * BOUND_S,
+        check=False,
+    )
+    assert done.stdout.strip() == expected, done.stderr
+    files = list(tmp_path.glob("*.db"))
+    assert len(files) == (4 if expected == "FOLDER" else 0)
+    for file in files:
+        assert file.stat().st_blocks * 512 >= file.stat().st_size > 0
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.delenv(FOLDER, raising=False)
+    with pytest.raises(SettingsError, match="no folder for those of several workers can be made"):
+        with shared_metrics():
+            pass

@@ -22,6 +22,7 @@ from translator.service.config.settings import Server, Settings, SettingsError
 from translator.service.http.app import create_app
 from translator.service.live.terminal import open_view
 from translator.service.telemetry.logs import start_logging
+from translator.service.telemetry.shared_metrics import reserve_files
 
 from .graceful_shutdown import SHUTDOWN_S, GracefulServer
 from .observers import observing
@@ -74,6 +75,8 @@ def run(
         stream = None if show is None else show.log_stream(sys.stderr)
         start_logging(log_level, settings.server.log_format, stream)
         observe = stack.enter_context(observing(settings, show))
+        if channel is not None and server.metrics:
+            reserve_files(len(settings.models))
         drain = Drain()
         config = uvicorn.Config(
             create_app(settings, observe=observe, drain=drain),

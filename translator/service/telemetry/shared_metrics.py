@@ -6,6 +6,9 @@ variable on import.
 
 The parent holds a lock on a file in the folder as long as it lives. So the folder of one that was
 killed is known, and the next parent removes it.
+
+Each worker reserves the space of its files before it uses them. prometheus_client maps files with
+holes into memory, and on a full disk the first write into a hole kills the process (SIGBUS).
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from translator.service.config.settings import SettingsError
 
 if sys.platform != "win32":
     import fcntl
@@ -28,6 +33,13 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 STALE_S = 600.0
 """An empty folder of this age is nobody's."""
+
+RESERVED_BYTES = 1024 * 1024
+RESERVED_BYTES_PER_MODEL = 64 * 1024
+"""Some 150 time series for each model, of 200 bytes, and all others."""
+
+SMALL_BYTES = 64 * 1024
+"""The gauges have few labels; prometheus_client itself begins with as much."""
 
 _PREFIX = "translator-metrics-"
 _LOCK = "parent.lock"
@@ -45,7 +57,15 @@ def shared_metrics() -> Generator[Path]:
         yield Path(given)
         return
     _remove_stale()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as made, _locked(Path(made) / _LOCK):
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX))
+            stack.enter_context(_locked(Path(made) / _LOCK))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SettingsError(
+                [f"metrics: no folder for those of several workers can be made: {reason}"]
+            ) from None
         os.environ[FOLDER] = made
         try:
             yield Path(made)
@@ -78,6 +98,32 @@ def _remove_stale() -> None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its parent lives
                 shutil.rmtree(folder)
                 log.info("removed %s, which a killed process left", folder)
+
+
+def reserve_files(models: int) -> None:
+    """Reserve the space of this worker's files, for so many models in the settings.
+
+    Without the space this worker counts alone, in memory. To be called before `metrics` is
+    imported.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder is None:
+        return
+    large = RESERVED_BYTES + models * RESERVED_BYTES_PER_MODEL
+    sizes = {"counter": large, "histogram": large, "gauge_livesum": SMALL_BYTES}
+    sizes["gauge_max"] = SMALL_BYTES
+    files = {Path(folder) / f"{kind}_{os.getpid()}.db": size for kind, size in sizes.items()}
+    try:
+        for file, size in files.items():
+            file.write_bytes(bytes(size))
+    except OSError as error:
+        for file in files:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        del os.environ[FOLDER]
+        log.warning(
+            "metrics: this worker's are not shared with the others: %s: %s", folder, error.strerror
+        )
 
 
 def worker_gone(pid: int) -> None:

@@ -215,3 +215,12 @@ def test_errors_inside_a_200(value: Any, status: int, code: str) -> None:
 def test_what_is_no_error(value: Any) -> None:
     assert error_in(value) is None
     assert read_error_object(value) is None
+
+
+def test_a_loop_behind_the_upstream_is_not_tried_again() -> None:
+    """Another translator found out that the request had come through it before."""
+    body = b'{"error":{"message":"It has been here.","type":"server_error","code":"loop_detected"}}'
+    error = read_upstream_error(508, body, retry_after="1")
+    assert (error.status_hint, error.code, error.type) == (508, "loop_detected", "server_error")
+    assert error.message == "It has been here."
+    assert error.headers == {"x-should-retry": "false"}

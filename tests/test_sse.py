@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.replaying import cut, replay, sse
 from translator import UpstreamError, encode_sse
-from translator.reader.sse import Decoder
+from translator.reader import sse as sse_decoder
+from translator.reader.sse import MAX_STRAY_BYTES, Decoder
 from translator.wire.events import OutputTextDelta
 from translator.writer.sse import encode_all
 
@@ -166,3 +171,106 @@ def test_events_are_encoded_one_after_the_other() -> None:
     events = [OutputTextDelta(number, "msg_1", 0, 0, "a", []) for number in range(3)]
     for count in range(4):
         assert encode_all(events[:count]) == b"".join(map(encode_sse, events[:count]))
+
+
+IDLE = {
+    "comments": b":\n",
+    "comments with text": b": wait\r\n",
+    "indented comments": b" \t:\n",
+    "blank lines": b"\n",
+    "blank lines with CRLF": b"\r\n",
+    "comments and blank lines": b":\n\n",
+    "names of events": b"event: x\n",
+    "names of events without a colon": b"event\r",
+    "ids": b"id: 1\n",
+    "retries": b"retry\n",
+    "empty data": b"data:\n",
+    "empty data with a space": b"data: \n",
+    "white space": b" \n",
+    "much white space": b" " * 8000 + b"x\n",
+    "stray text": b"x\n",
+    "errors that are no objects": b"error: no\n",
+    "all of them": b"event: x\n\n:\n \nx\ndata:\n",
+}
+"""Lines without a payload."""
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_lines_without_a_payload_are_not_read_one_by_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte of them costs less than a thousand lines in Python, behind the first ones."""
+    decoder = Decoder()
+    decoder.feed(b"data: 1\n\n")
+    unit = IDLE[name]
+    if b"x" in unit or b"no" in unit:
+        decoder.feed(b"x" * MAX_STRAY_BYTES + b"\n")
+    read: list[bytes] = []
+    read_line = Decoder._read_line
+    monkeypatch.setattr(
+        Decoder, "_read_line", lambda self, *rest: (read.append(b""), read_line(self, *rest))
+    )
+    body = unit * (2**20 // len(unit))
+    for place in range(0, len(body), 65536):
+        assert decoder.feed(body[place : place + 65536]) == []
+    assert len(read) < 1000
+    assert decoder.feed(b"\ndata: 2\n\n") == [b"2"]
+
+
+@pytest.mark.parametrize("name", [*IDLE, "data"])
+def test_lines_without_a_payload_cost_linear_time(name: str) -> None:
+    unit = IDLE.get(name, b"data: 1\n")
+
+    def seconds(size: int) -> float:
+        decoder = Decoder()
+        body = b"data: 1\n\n" + unit * (size // len(unit))
+        began = time.process_time()
+        for place in range(0, len(body), 65537):
+            decoder.feed(body[place : place + 65537])
+        return time.process_time() - began
+
+    small, large = (min(seconds(size) for _ in range(3)) for size in (2**16, 2**19))
+    assert large / small <= 8 * 2.5
+
+
+UNITS = [b":", b"x", b"event: e", b"id", b"retry:3", b"data: 1", b"data:2", b"data:", b"data: "]
+UNITS += [b" data: 3", b" ", b"\t\v", b"", b'error: {"a":1}', b"error: no", b"error", b"data"]
+UNITS += [b"\xef\xbb\xbfdata: 4", b"ident: 1", b"data:  ", b"  data:", b" :c"]
+LINES = st.tuples(st.sampled_from(UNITS), st.sampled_from([b"\n", b"\r\n", b"\r"])).map(b"".join)
+
+
+@given(
+    lines=st.lists(LINES, max_size=14),
+    end=st.sampled_from(UNITS),
+    cuts=st.lists(st.integers(0, 60), max_size=3).map(sorted),
+    bulk=st.integers(1, 40),
+    full=st.booleans(),
+)
+def test_data_in_bulk_means_the_same(
+    lines: list[bytes], end: bytes, cuts: list[int], bulk: int, full: bool
+) -> None:
+    """As read line by line, wherever it is cut, before and after the kept text is full."""
+    body = b"".join(lines) + end
+
+    def read(bulk_bytes: int) -> tuple[list[bytes], str]:
+        decoder = Decoder()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sse_decoder, "BULK_BYTES", bulk_bytes)
+            if full:
+                decoder.feed(b"s" * (MAX_STRAY_BYTES + 1) + b"\n")
+            found = [payload for part in cut(body, cuts) for payload in decoder.feed(part)]
+            return found + decoder.end(), decoder.stray
+
+    assert read(bulk) == read(10_000)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_large_event_among_idle_lines(end: bytes) -> None:
+    """Its lines, cut anywhere by the parts, are whole; a line end is not taken for two."""
+    idle = (b": wait" + end + b"event: x" + end) * 2000
+    lines = b"".join(b"data: %d" % number * 99 + end for number in range(200))
+    expected = b"\n".join((b"data: %d" % number * 99)[6:] for number in range(200))
+    body = b"data: 0" + end + end + idle + lines + idle + end + idle + b"data: 1" + end + end
+    for size in (8191, 20_000, len(body)):
+        pieces = [body[place : place + size] for place in range(0, len(body), size)]
+        assert payloads(*pieces) == [b"0", expected, b"1"]

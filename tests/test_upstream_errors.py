@@ -258,3 +258,12 @@ def test_whose_fault_an_error_is(status: int, error: dict[str, Any], lacks: str)
     if lacks:
         assert (ours.status_hint, ours.code) == (502, "upstream_error")
         assert ours.headers == {"x-should-retry": "false"}
+
+
+def test_a_loop_behind_the_upstream_is_not_tried_again() -> None:
+    """Another translator found out that the request had come through it before."""
+    body = b'{"error":{"message":"It has been here.","type":"server_error","code":"loop_detected"}}'
+    error = read_upstream_error(508, body, retry_after="1")
+    assert (error.status_hint, error.code, error.type) == (508, "loop_detected", "server_error")
+    assert error.message == "It has been here."
+    assert error.headers == {"x-should-retry": "false"}

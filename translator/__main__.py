@@ -45,6 +45,7 @@ COMMANDS = (serve, probe, convert, replay, fixture, tail, dialects, codex, openc
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    _open_standard_streams()
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         if words[:1] == ["demo"]:
@@ -55,10 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:
         # The reader of our output (`| head`) has closed the pipe. Python flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _open_standard_streams() -> None:
+    """Open the null device in place of a standard stream that the caller has closed.
+
+    Else the next socket gets its number, and whatever a library writes to stderr goes to a client.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _parser() -> Parser:

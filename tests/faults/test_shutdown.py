@@ -174,6 +174,37 @@ async def test_at_the_end_of_that_time_answers_fail(
     assert "Traceback" not in served.log
 
 
+@pytest.mark.parametrize("interrupts", [2, 3])
+async def test_a_second_interrupt_ends_streams_in_a_failure(
+    upstream: ScriptedUpstream, held: Held, tmp_path: Path, interrupts: int
+) -> None:
+    """The first says what it waits for. SIGTERM twice, as service managers send it, is one."""
+    async with (
+        serve(tmp_path, upstream.url) as served,
+        httpx.AsyncClient(timeout=BOUND_S, base_url=served.url + "/v1") as client,
+        websocket(served) as socket,
+    ):
+        stream = asyncio.ensure_future(client.post("/responses", json=ASK))
+        await ask(socket)
+        for _ in range(2):
+            await bounded(held.arrived.acquire())
+        served.process.send_signal(signal.SIGINT)
+        await served.wait_for_log("waiting up to 30 s for 2 open responses")
+        await served.wait_for_log("press Ctrl-C again to end them now")
+        served.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        assert not stream.done()
+        served.process.send_signal(signal.SIGINT)
+        found = events((await bounded(stream)).content)
+        assert [event["type"] for event in found][-2:] == ["error", "response.failed"]
+        assert (await hear(socket))[-1]["type"] == "response.failed"
+        if interrupts == 3:
+            served.process.send_signal(signal.SIGINT)
+        assert await served.wait_for_exit() == 130
+    assert "shutting down: ending 2 open responses now" in served.log
+    assert "Traceback" not in served.log
+
+
 async def test_a_client_that_takes_nothing_does_not_keep_the_service(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:

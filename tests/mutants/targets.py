@@ -36,6 +36,7 @@ class Equivalent(Struct, frozen=True):
 TARGETS = [
     # decoder: body to payloads
     Target("translator/reader/sse.py", "Decoder.feed", (SSE, FACADE)),
+    Target("translator/reader/sse.py", "Decoder._read_lines", (SSE, FACADE)),
     Target("translator/reader/sse.py", "Decoder._frames", (SSE,)),
     # reader: payloads to deltas
     Target("translator/reader/from_chat.py", "ChatReader.read", (FAST, CHAT)),
@@ -76,6 +77,11 @@ TARGETS = [
 EQUIVALENT = [
     Equivalent(
         "Decoder.feed",
+        "if (len(data) < BULK_BYTES):",
+        "Data of just that size is one part.",
+    ),
+    Equivalent(
+        "Decoder._read_lines",
         "if lines:",
         "Where no line is held, nothing is joined to the first one.",
     ),

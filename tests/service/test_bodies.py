@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import itertools
 import json
+import time
 import tracemalloc
 import zlib
 from typing import Any
@@ -14,7 +15,12 @@ import httpx
 import pytest
 
 from translator.service.base.sinks import ChunkSink
-from translator.service.upstreams.inflate import MAX_CHUNK_BYTES, inflated
+from translator.service.upstreams.inflate import (
+    MAX_CHUNK_BYTES,
+    MAX_EMPTY_MEMBERS,
+    UNCHECKED_BYTES,
+    inflated,
+)
 from translator.wire.errors import UpstreamError
 
 from .chat_bodies import COMPLETION, HELLO, chunk
@@ -178,12 +184,72 @@ async def test_a_small_body_does_not_grow_in_memory() -> None:
     tracemalloc.start()
     try:
         body = inflated(Pieces(bomb), "gzip")
-        while read <= 64 * MAX_CHUNK_BYTES and (piece := await body.read()):
-            read += len(piece)
+        with pytest.raises(UpstreamError, match="could not be decompressed"):
+            while piece := await body.read():
+                read += len(piece)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert most < 16 * MAX_CHUNK_BYTES
+    assert UNCHECKED_BYTES - MAX_CHUNK_BYTES <= read <= UNCHECKED_BYTES
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_grows_as_text_does_may_be_large(encoding: str) -> None:
+    line = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n'
+    text = b"".join(line % (number * 7919) for number in range(300_000))
+    packed = gzip.compress(text, 1) if encoding == "gzip" else zlib.compress(text, 1)
+    assert len(text) > 2 * UNCHECKED_BYTES
+    cut = [packed[start : start + 65536] for start in range(0, len(packed), 65536)]
+    assert b"".join(await inflate(*cut, encoding=encoding)) == text
+
+
+MEMBER, NOTHING = gzip.compress(b"x"), gzip.compress(b"")
+
+
+async def test_empty_members_are_bounded() -> None:
+    """Each costs as much as a full one, and a body of them has no end."""
+    assert await inflate(NOTHING * MAX_EMPTY_MEMBERS + MEMBER) == [b"x"]
+    body = (NOTHING * MAX_EMPTY_MEMBERS + MEMBER) * 3
+    assert b"".join(await inflate(body)) == b"xxx"
+    with pytest.raises(UpstreamError, match="could not be decompressed"):
+        await inflate(MEMBER + NOTHING * (MAX_EMPTY_MEMBERS + 1) + MEMBER)
+
+
+async def test_many_members_cost_linear_time() -> None:
+    async def seconds(count: int) -> float:
+        body = MEMBER * count
+        began = time.process_time()
+        assert b"".join(await inflate(body)) == b"x" * count
+        return time.process_time() - began
+
+    small, large = [min([await seconds(count) for _ in range(3)]) for count in (3000, 24_000)]
+    assert large / small <= 8 * 2.5
+
+
+async def test_a_long_read_lets_others_run() -> None:
+    """What one packet holds may take long; an event loop has more to do."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    for body in (MEMBER * 20_000, gzip.compress(bytes(UNCHECKED_BYTES))):
+        before = turns
+        await inflate(body)
+        assert turns - before >= 20
+    other.cancel()
+
+
+async def test_a_member_that_is_cut_behind_its_first_byte_is_read() -> None:
+    body = MEMBER * 3
+    for place in range(len(body)):
+        assert b"".join(await inflate(body[:place], body[place:])) == b"xxx"
+    assert b"".join(await inflate(MEMBER + b"\x1f", b"\x00", MEMBER)) == b"x"
 
 
 async def test_an_error_for_a_bomb_comes_before_it_is_read(upstream: ScriptedUpstream) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from io import FileIO
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from translator.__main__ import main
+from translator.service.base.losses import LOSSES
 from translator.service.live import feed as live_feed
 from translator.service.live.board import ProgressBoard
 from translator.service.live.feed import FILES, FeedChanges, FeedReader, FeedWriter
@@ -140,6 +143,64 @@ def test_a_feed_that_cannot_be_written_is_a_warning(
         with closing(FeedWriter(tmp_path, max_bytes=1)) as feed:
             feed.write(a_progress())
     assert "progress is not written: No space left on device" in caplog.text
+
+
+def test_a_full_disk_is_got_over(
+    tmp_path: Path,
+    reader: FeedReader,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One warning, no half line, and then what is still active: an end may have been lost."""
+    room = 1500
+
+    def write(file: FileIO, data: bytes) -> None:
+        """As the system does: a part, and then an error."""
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = file.write(memoryview(data)[:room])
+        room -= written
+        if written < len(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(live_feed, "_write_all", write)
+    LOSSES.take()
+    with closing(FeedWriter(tmp_path)) as feed:
+        for number in range(100):
+            feed.write(a_progress(id=f"req_{number}"))
+        for number in range(99):
+            feed.write(a_progress(id=f"req_{number}", phase="done"))
+        until = time.monotonic() + BOUND_S
+        while feed._thread.pending and time.monotonic() < until:
+            time.sleep(0.01)
+        [path] = tmp_path.glob(FILES)
+        assert all(json.loads(line) for line in path.read_text().splitlines())
+        room = 1_000_000
+        feed.write(a_progress(id="req_last"))
+        board = ProgressBoard()
+        while "req_last" not in {one.id for one in board.active()} and time.monotonic() < until:
+            changes = reader.read()
+            assert changes is not None
+            for lost in changes.lost:
+                board.remove(lost)
+            for progress in changes.reports:
+                board.update(progress)
+        assert {one.id for one in board.active()} == {"req_99", "req_last"}
+    [first, last] = [record.getMessage() for record in caplog.records]
+    assert first == "trace: progress is not written: No space left on device"
+    lost = LOSSES.take()["progress"]
+    assert last == f"trace: reports of progress are written again; {lost} were lost"
+    assert lost > 150
+
+
+def test_a_line_that_is_no_report_is_skipped(tmp_path: Path, reader: FeedReader) -> None:
+    with closing(FeedWriter(tmp_path)) as feed:
+        [path] = tmp_path.glob(FILES)
+        with path.open("ab") as file:
+            file.write(b'{"id":"req_\n{}\n\n')
+        feed.write(a_progress())
+        assert read_until(reader, 1) == [a_progress()]
 
 
 def test_tail_begins_with_the_latest_exchanges(

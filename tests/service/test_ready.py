@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from translator.service.base.drain import Drain
 from translator.service.config.loading import read_table
+from translator.service.http import app
 from translator.service.upstreams import client as upstream_module
 from translator.service.upstreams.health import CALL_COUNTS_S, PROBE_COUNTS_S, UpstreamHealth
 
-from .responses_api import ASK
+from .responses_api import ASK, events
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, make_settings
 
 pytestmark = pytest.mark.anyio
@@ -207,3 +209,37 @@ async def test_what_a_call_says_of_its_upstream(
     found = await health.readiness(upstreams, probe)
     assert found.upstreams == {"up": "reachable"}
     assert probed == (["up"] if state == "probed" else [])
+
+
+async def test_a_system_clock_that_is_set_changes_no_duration(upstream: ScriptedUpstream) -> None:
+    """By an hour, as after a machine was asleep: what was found does not stand for longer."""
+    clock, timer = Clock(), Clock()
+    settings = make_settings(upstream.url)
+    async with client_of(settings, clock=clock, timer=timer) as client:
+        await client.post("/v1/responses", json=ASK)
+        clock.now -= 3600
+        timer.now += CALL_COUNTS_S + 1
+        assert (await client.get("/readyz")).status_code == 200
+        assert len(probes(upstream)) == 1
+        clock.now -= 3600
+        timer.now += PROBE_COUNTS_S + 1
+        assert (await client.get("/readyz")).status_code == 200
+        assert len(probes(upstream)) == 2
+        answer = await client.post("/v1/responses", json=ASK)
+        assert events(answer.content)[0]["response"]["created_at"] == int(clock.now)
+
+
+def test_durations_are_measured_by_the_monotonic_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    upstreams = app.Upstreams
+
+    def note(*rest: Any, **options: Any) -> Any:
+        given.append(options["clock"])
+        return upstreams(*rest, **options)
+
+    monkeypatch.setattr(app, "Upstreams", note)
+    settings = make_settings("http://up.test")
+    clock, timer = Clock(), Clock()
+    for options in ({}, {"clock": clock}, {"clock": clock, "timer": timer}):
+        app.create_app(settings, **options)
+    assert given == [time.monotonic, clock, timer]

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from translator import Options, Translation, UpstreamTimeout
-from translator.service.turns.progress import ProgressTimeout
+from translator.service.http import responders
+from translator.service.turns import progress as progress_timeout
+from translator.service.turns.progress import MAX_IDLE_BYTES, ProgressTimeout
 
 from .chat_bodies import HELLO, chunk, frame
 from .responses_api import ASK, PATH, events
@@ -220,6 +222,58 @@ def test_no_sign_of_life_starts_the_clock_anew(before: bytes, sign: bytes) -> No
         translation.receive(sign)
         found.append(stalls(progress, second))
     assert found == [False, False, True]
+
+
+def test_idle_bytes_are_bounded() -> None:
+    """However fast they come; a part of the answer starts the count anew."""
+    translation, progress = progress_of()
+    translation.receive(PIECES["text"])
+    progress.check(0, 1)
+    for _ in range(2):
+        progress.check(0, MAX_IDLE_BYTES)
+        translation.receive(PIECES["text"])
+        progress.check(0, MAX_IDLE_BYTES)
+    progress.check(0, MAX_IDLE_BYTES)
+    with pytest.raises(UpstreamTimeout, match="did not progress"):
+        progress.check(0, 1)
+
+
+@pytest.mark.anyio
+async def test_comments_without_end_are_no_answer(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before an answer and within it: the client learns it long before the time is up."""
+    monkeypatch.setattr(progress_timeout, "MAX_IDLE_BYTES", 100_000)
+
+    async def script(call: Call) -> None:
+        await call.head()
+        if b"begin" in call.body:
+            await call.send(*HELLO[:2])
+        while True:
+            await call.send(b":\n" * 1000)
+
+    upstream.script = script
+    async with upstream.client() as client:
+        answer = await bounded(client.post(PATH, json=ASK))
+        assert answer.status_code == 504
+        answer = await bounded(client.post(PATH, json=ASK | {"input": "begin"}))
+        assert events(answer.content)[-1]["type"] == "response.failed"
+        answer = await bounded(client.post(PATH, json=ASK | {"stream": False}))
+        assert answer.status_code == 504
+    async with upstream.socket_client() as client:
+        answer = await bounded(client.post(PATH, json=ASK | {"input": "begin"}))
+        assert events(answer.content)[-1]["type"] == "response.failed"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b": a\n\n", True), (b":\r\n: b", True), (b"\r\n", True), (b" \t\n:x", True),
+        (b": a\n\ndata: 1", False), (b":a\rdata", False), (b" x", False), (b"\n :", False),
+    ],
+)  # fmt: skip
+def test_keep_alives_of_a_body_that_is_passed_through(data: bytes, expected: bool) -> None:
+    assert responders._is_keep_alive(data) is expected
 
 
 @pytest.mark.anyio

@@ -11,6 +11,8 @@ explains why a stream broke off.
 
 from __future__ import annotations
 
+import re
+
 from translator.wire.errors import AnswerTooLarge
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
@@ -19,9 +21,38 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 MAX_STRAY_BYTES = 500
 """How much text outside of any event is kept, in bytes; enough for an error sentence."""
 
+BULK_BYTES = 8192
+"""Longer data is read in parts of this size, without the lines that mean nothing: a loop in Python
+over millions of comments or blank lines would take seconds."""
+
 _LF, _CR = b"\n\r"  # as numbers, which `find` and `in` find faster
 _BOM = b"\xef\xbb\xbf"
 _FIELDS_WITHOUT_PAYLOAD = (b"event", b"id", b"retry")
+
+_FIRST_END = re.compile(rb"\r\n|\n|\r")
+
+
+def _idle_lines(skipped: bytes) -> re.Pattern[bytes]:
+    """Runs of blank lines and of lines that are `skipped`; a group holds the first blank one.
+
+    A run begins behind a line end, and is possessive: no data makes the search slow.
+    """
+    eol = rb"(?:\r\n|\n|\r(?!\n))"
+    end = rb"(%b)" % eol
+    line = rb"[ \t\v\f]*+(?:%b[^\r\n]*+|data: ?)%b|[ \t\v\f]++%b" % (skipped, eol, eol)
+    return re.compile(
+        rb"(?<![^\r\n])(?!(?<=\r)\n)(?:(?:%b)++%b?+(?:[\r\n]++|%b)*+|%b(?:[\r\n]++|%b)++)"
+        % (line, end, line, end, line)
+    )
+
+
+_WITHOUT_PAYLOAD = _idle_lines(rb"(?::|(?:event|id|retry)(?=[:\r\n]))")
+_WITHOUT_PAYLOAD_OR_STRAY = _idle_lines(rb"(?!data:|error:[ \t\v\f]*+\{)[^\r\n]")
+
+
+def _blank(run: re.Match[bytes]) -> bytes:
+    """What a run of idle lines means: a blank line, if it has one."""
+    return b"\r" if run.lastindex else b""  # no "\n", which could be half of a CRLF
 
 
 class Decoder:
@@ -60,14 +91,41 @@ class Decoder:
                 return [data[6:-2]]  # one frame of one line, as nearly all reads are
             if frames := self._frames(data):
                 return frames
+        if len(data) <= BULK_BYTES:
+            return self._read_lines(data)
+        payloads: list[bytes] = []
+        for place in range(0, len(data), BULK_BYTES):
+            part = data[place : place + BULK_BYTES]
+            if self._after_cr and part[:1] == b"\n":
+                part = part[1:]
+            after_cr = part.endswith(b"\r")
+            if part := self._without_idle_lines(part):
+                payloads += self._read_lines(part)
+            self._after_cr = after_cr
+        return payloads
+
+    def _without_idle_lines(self, data: bytes) -> bytes:
+        """The data without lines that change nothing."""
+        if self._at_start:  # there may be a byte order mark
+            return data
+        start = 0
+        if self._line:  # the rest of it is no line
+            end = _FIRST_END.search(data)
+            start = len(data) if end is None else end.end()
+        is_full = self._stray_size >= MAX_STRAY_BYTES
+        idle = _WITHOUT_PAYLOAD_OR_STRAY if is_full else _WITHOUT_PAYLOAD
+        return data[:start] + idle.sub(_blank, data[start:])
+
+    def _read_lines(self, data: bytes) -> list[bytes]:
+        """The payloads of the events that end in `data`, line by line."""
         self._after_cr = data.endswith(b"\r")
         lines = data.splitlines()
         rest = None if data.endswith((b"\n", b"\r")) else lines.pop()
         if lines and self._line:
-            self._line.append(lines[0])
-            lines[0] = b"".join(self._line)
+            begun = b"".join(self._line)
+            lines[0] = begun + lines[0]
             self._line.clear()
-            self.held = sum(map(len, self._payload))
+            self.held -= len(begun)
         payloads: list[bytes] = []
         for line in lines:
             self._read_line(line, payloads)

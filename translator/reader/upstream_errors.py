@@ -361,6 +361,11 @@ def _timeout(facts: _Facts) -> UpstreamError:
     return UpstreamError(facts.text, status=504, code="upstream_timeout")
 
 
+def _loop(facts: _Facts) -> UpstreamError:
+    stop = {"x-should-retry": "false"}
+    return UpstreamError(facts.text, status=508, code="loop_detected", headers=stop)
+
+
 def _other_refusal(facts: _Facts) -> UpstreamError:
     status = facts.status if facts.status in (409, 413) else 400
     return _refusal(facts.text, status, facts.code or None)
@@ -381,6 +386,7 @@ def _refused_as(
 
 
 _RULES: Sequence[tuple[Callable[[_Facts], bool], Callable[[_Facts], UpstreamError]]] = (
+    (lambda facts: facts.status == 508, _loop),  # of a translator behind the upstream
     (_is_quota, _quota),
     (_is_rate_limit, _rate_limit),
     (_is_context, _refused_as(400, "context_length_exceeded")),

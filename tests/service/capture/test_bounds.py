@@ -22,6 +22,7 @@ from translator.__main__ import main
 from translator.common.sealed import Thought, seal
 from translator.request.compaction import seal_summary, unseal_summary
 from translator.service.base.keys import new_key, store
+from translator.service.base.losses import LOSSES
 from translator.service.capture import writer
 from translator.service.capture.redaction import Redaction, secrets_in
 from translator.service.config.loading import read_table
@@ -323,14 +324,23 @@ async def test_a_full_disk_is_a_warning(
         async with tracing(settings) as client:
             with monkeypatch.context() as patch:
                 patch.setattr(Path, "write_bytes", full)
-                answer = await client.post(PATH, json=ASK)
+                LOSSES.take()
+                lost = 0
                 async with asyncio.timeout(20):
-                    while "No space left" not in caplog.text:
+                    for _ in range(5):
+                        answer = await client.post(PATH, json=ASK)
+                    while lost < 5:
+                        lost += LOSSES.take()["capture"]
                         await asyncio.sleep(0.01)
             await client.post(PATH, json=ASK)
     assert events(answer.content)[-1]["type"] == "response.completed"
     [folder] = kept(tmp_path / "t")  # the second one, when there was room again
     assert f"is written to {folder}" in caplog.text
+    warned = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert [text.partition(": ")[2] for text in warned] == [
+        f"{warned[0].split()[1]} is not written: No space left on device",
+        "exchanges are written again; 5 were lost",
+    ]
 
 
 def test_an_unusable_folder_is_one_sentence(

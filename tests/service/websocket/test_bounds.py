@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import struct
 from typing import Any
 
 import httpx
@@ -293,3 +295,91 @@ async def test_a_connection_lasts_so_long(upstream: ScriptedUpstream) -> None:
         with pytest.raises(websockets.ConnectionClosedOK):
             await bounded(socket.recv())
     assert len(upstream.calls) == 1
+
+
+# --- what is no WebSocket -------------------------------------------------------------------------
+
+
+def frame(opcode: int, payload: bytes, *, fin: int = 1, rsv: int = 0, masked: bool = True) -> bytes:
+    """One frame as a client sends it, under a mask of zeros."""
+    size = (
+        bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + struct.pack(">H", len(payload))
+    )
+    mask = b"\0\0\0\0" if masked else b""
+    return bytes([fin << 7 | rsv << 4 | opcode, size[0] | masked << 7]) + size[1:] + mask + payload
+
+
+TURN = json.dumps(CREATE).encode()
+HANDSHAKE = (
+    b"GET /v1/responses HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+ILLEGAL = {
+    "not UTF-8": (frame(1, b"{\xff}"), 1007),
+    "not UTF-8 in two frames": (frame(1, b"{\xc3", fin=0) + frame(0, b"(}"), 1007),
+    "not UTF-8 twice": (frame(1, b"\xff") * 2, 1007),
+    "not UTF-8 within a turn": (frame(1, TURN) + frame(1, b"\xff"), 1007),
+    "reserved bits": (frame(1, b"{}", rsv=4), 1002),
+    "a large ping": (frame(9, b"x" * 126), 1002),
+    "a ping in two frames": (frame(9, b"", fin=0), 1002),
+    "no mask": (frame(1, b"{}", masked=False), 1002),
+    "a continuation of nothing": (frame(0, b"{}"), 1002),
+    "a message in a message": (frame(1, b"{", fin=0) + frame(1, b"}"), 1002),
+    "a reserved opcode": (frame(3, b""), 1002),
+    "a reserved control frame": (frame(11, b""), 1002),
+    "a close frame of one byte": (frame(8, b"x"), 1002),
+    "a close frame with an illegal code": (frame(8, struct.pack(">H", 1005)), 1002),
+    "a close frame that is not UTF-8": (frame(8, struct.pack(">H", 1000) + b"\xff"), 1007),
+    "a length of 2^63": (b"\x81\xff" + b"\x80" + b"\0" * 11, 1009),
+    "rubbish": (b"\xff" * 500, 1002),
+    "HTTP": (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", 1002),
+}
+
+
+@pytest.mark.parametrize("name", ILLEGAL)
+async def test_illegal_frames_close_the_connection_quietly(
+    upstream: ScriptedUpstream, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the code of RFC 6455 (7.4.1), without a word above the line of the session."""
+    data, code = ILLEGAL[name]
+    async with upstream.service() as base:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        writer.write(HANDSHAKE + b"\r\n")
+        assert (await bounded(reader.readuntil(b"\r\n\r\n"))).startswith(b"HTTP/1.1 101 ")
+        writer.write(data)
+        answer = await bounded(reader.read())
+        writer.close()
+        close = answer.rindex(b"\x88", 0, max(1, len(answer) - 3)) if b"\x88" in answer else -1
+        assert answer[close + 2 : close + 4] == struct.pack(">H", code)
+        assert (await ask_on_another(base))[-1]["type"] == "response.completed"
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def ask_on_another(base: str) -> list[dict[str, Any]]:
+    async with open_socket(base) as socket:
+        return await ask(socket)
+
+
+UNREADABLE = {
+    "a body": (b"content-length: 5\r\n\r\nhello", 400, None),
+    "a body in chunks": (b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400, None),
+    "a long header": (b"x: " + b"a" * 20_000 + b"\r\n\r\n", 431, "header_too_large"),
+    "many headers": (b"x: a\r\n" * 300 + b"\r\n", 431, "header_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_a_handshake_that_cannot_be_read_is_answered(
+    upstream: ScriptedUpstream, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest, status, code = UNREADABLE[name]
+    async with upstream.service() as base:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        writer.write(HANDSHAKE + rest)
+        head, _, body = (await bounded(reader.read())).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    error = json.loads(body)["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", code)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

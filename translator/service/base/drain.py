@@ -24,6 +24,11 @@ class Drain:
         self._over = False
         self._open: set[Callable[[], None]] = set()
 
+    @property
+    def open(self) -> int:
+        """The number of exchanges that would be stopped now."""
+        return len(self._open)
+
     def begin(self) -> None:
         """Begin the shutdown: open exchanges continue, and those who wait for `begun` wake."""
         self.begun.set()

@@ -1,4 +1,4 @@
-"""HTTP errors of the service itself: wrong method, unknown key, rate limit, overload, shutdown."""
+"""HTTP errors of the service itself: wrong method, unknown key, overload, loop, shutdown."""
 
 from __future__ import annotations
 
@@ -186,6 +186,19 @@ class Stopping(TranslatorError):
             "The service is restarting; try again in 1s.",
             code="server_shutting_down",
             headers={"retry-after": "1"},
+        )
+
+
+class LoopDetected(TranslatorError):
+    """508: the request has been here before: an upstream leads back to this service."""
+
+    status_hint = 508
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request has come through this service before: an upstream leads back to it.",
+            code="loop_detected",
+            headers={"x-should-retry": "false"},
         )
 
 

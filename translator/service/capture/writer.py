@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from translator.service.base.background import BackgroundThread
+from translator.service.base.losses import Outage
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.observe.observer import Observer
 from translator.service.observe.record import Record
@@ -57,6 +58,7 @@ class CaptureWriter:
         self._clock = clock
         self._held_bytes = 0
         self._lock = threading.Lock()
+        self._outage = Outage(log, "capture", "exchanges")
         try:
             self._prepare_folder()
         except OSError as error:
@@ -102,7 +104,7 @@ class CaptureWriter:
             self._thread.put(exchange)
         else:
             request_id = exchange.record.request_id
-            log.warning("trace: %s is not written: the disk is too slow", request_id)
+            self._outage.failed(request_id, "the disk is too slow")
             self._release(exchange)
 
     # --- in the thread --------------------------------------------------------------------------
@@ -111,10 +113,13 @@ class CaptureWriter:
         request_id = exchange.record.request_id
         try:
             path = self._write(exchange)
+            self._outage.worked()
             log.info("trace: %s is written to %s", request_id, path)
         except Exception as error:  # neither a full disk nor a fault of ours may end the thread
-            ours = None if isinstance(error, OSError) else error
-            log.warning("trace: %s is not written: %s", request_id, error, exc_info=ours)
+            if isinstance(error, OSError):
+                self._outage.failed(request_id, error.strerror or str(error))
+            else:
+                self._outage.failed(request_id, str(error), error)
         self._release(exchange)
 
     def _write(self, exchange: CapturedExchange) -> Path:

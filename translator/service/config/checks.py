@@ -14,6 +14,8 @@ from translator.common.toml import toml_key
 from translator.dialects import DIALECTS
 from translator.wire.responses import Request
 
+from .proxies import Proxies
+
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
 _HOST_PATTERN = re.compile(r"(\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
@@ -40,6 +42,17 @@ def url_problems(url: str) -> list[str]:
     if parts.path.rstrip("/").endswith("/chat/completions"):
         problems.append("must end before /chat/completions, which is appended to it")
     return problems
+
+
+def proxy_problems(urls: Iterable[str], proxies: Proxies, path: str) -> list[str]:
+    """Problems of the proxies on the way to valid URLs."""
+    found: list[str] = []
+    for url in urls:
+        proxy = proxies.proxy_for(url)
+        if proxy is not None and (problem := proxy.problem) is not None:
+            host = urlsplit(url).hostname
+            found.append(f"{path}: {problem}; correct it, or add {host} to NO_PROXY")
+    return found
 
 
 def dialect_problems(name: str, path: str) -> list[str]:

@@ -28,9 +28,11 @@ from .checks import (
     host_problems,
     is_header_value,
     origin_problems,
+    proxy_problems,
     url_problems,
 )
 from .facts import read_facts, resolve_dialect
+from .proxies import Proxies, proxies_of
 from .sections import named_sections, read_section, unknown
 from .settings import (
     ClientConfig,
@@ -107,8 +109,9 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
     """The settings in a decoded TOML document; raises SettingsError with every mistake."""
     problems = [f"{key}: {unknown(key, _SECTIONS)}" for key in table if key not in _SECTIONS]
     server = _read_server(table.get("server", {}), problems)
+    proxies = proxies_of(environ)
     upstreams = {
-        name: _read_upstream(name, value, environ, problems)
+        name: _read_upstream(name, value, environ, proxies, problems)
         for name, value in named_sections(table, "upstreams", problems).items()
     }
     models = {
@@ -146,7 +149,11 @@ def _read_server(value: object, problems: list[str]) -> Server:
 
 
 def _read_upstream(
-    name: str, value: object, environ: Mapping[str, str], problems: list[str]
+    name: str,
+    value: object,
+    environ: Mapping[str, str],
+    proxies: Proxies,
+    problems: list[str],
 ) -> Upstream | None:
     """One upstream; None when there is a mistake in it."""
     path = f"upstreams.{toml_key(name)}"
@@ -170,6 +177,9 @@ def _read_upstream(
             problems.append(f"{path}.base_url: speaks several dialects: {', '.join(known)}")
             return None
         [dialect] = known
+    if unusable := proxy_problems(urls, proxies, f"{path}.base_url"):
+        problems += unusable
+        return None
     first, *others = (url.rstrip("/") for url in urls)
     return Upstream(
         name=name,

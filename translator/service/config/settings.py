@@ -207,6 +207,10 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Worker processes. The limits of a client are those of all of them together, all other limits
     are those of each."""
 
+    worker_timeout_s: Seconds = 30.0
+    """How long the event loop of a worker may stand still, where there are several; then the worker
+    is replaced, and killed if it does not end."""
+
     reuse_port: bool = False
     """Let other processes listen on the same port: a new one can then take over from an old one."""
 

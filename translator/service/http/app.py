@@ -27,6 +27,7 @@ from translator.service.base.errors import (
     TooManyRequests,
     UpgradeRefused,
 )
+from translator.service.base.hops import Hops
 from translator.service.base.ids import NewId, random_id
 from translator.service.base.sinks import EXTENSION
 from translator.service.base.uploads import Uploads
@@ -67,6 +68,7 @@ def create_app(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     clock: Callable[[], float] = time.time,
+    timer: Callable[[], float] | None = None,
     new_id: NewId = random_id,
     observe: ObserverFactory | None = None,
     drain: Drain | None = None,
@@ -74,12 +76,16 @@ def create_app(
 ) -> ASGIApp:
     """The application for these settings.
 
-    `transport` replaces the network to the upstreams, `clock` the time in seconds. `observe` makes
-    the observer of each request. The server says through `drain` that it shuts down. `new_client`
-    makes each client, where its limits are not those of this process alone.
+    `transport` replaces the network to the upstreams, `clock` the time in seconds since 1970.
+    `timer` measures durations: by default the monotonic clock, which no one sets, or `clock` where
+    that is replaced. `observe` makes the observer of each request. The server says through `drain`
+    that it shuts down. `new_client` makes each client, where its limits are not those of this
+    process alone.
     """
+    timer = timer or (time.monotonic if clock is time.time else clock)
+    hops = Hops(random_id("")[:16])
     secrets = settings_secrets(settings)
-    upstreams = Upstreams(settings.server, transport, clock=clock, secrets=secrets)
+    upstreams = Upstreams(settings.server, transport, clock=timer, secrets=secrets, hops=hops)
     metrics = None
     if settings.server.metrics:
         from translator.service.telemetry.metrics import Metrics  # not before: see there
@@ -91,6 +97,7 @@ def create_app(
         models=ModelTable(settings, created=int(clock())),
         upstreams=upstreams,
         clock=clock,
+        timer=timer,
         new_id=new_id,
         drain=drain or Drain(),
     )
@@ -110,11 +117,14 @@ def create_app(
         endpoints.routes(), redirect_slashes=False, default=endpoints.unknown, lifespan=lifespan
     )
     factories = [one for one in (spans, metrics, observe) if one is not None]
-    # a clock that is set would refill all buckets, or none
-    steady = time.monotonic if clock is time.time else clock
-    clients = Clients(settings.clients, steady, new_client) if settings.clients else None
+    clients = Clients(settings.clients, timer, new_client) if settings.clients else None
     return Gateway(
-        router, dispatcher=dispatcher, clients=clients, observe=fan_out(factories), metrics=metrics
+        router,
+        dispatcher=dispatcher,
+        clients=clients,
+        observe=fan_out(factories),
+        metrics=metrics,
+        hops=hops,
     )
 
 
@@ -139,8 +149,10 @@ class Gateway:
         clients: Clients | None,
         observe: ObserverFactory | None,
         metrics: Metrics | None,
+        hops: Hops,
     ) -> None:
         self._inner = inner
+        self._hops = hops
         self._dispatcher = dispatcher
         self._server = dispatcher.server
         self._clients = clients
@@ -161,7 +173,7 @@ class Gateway:
             self._share(scope.get("state", {}))
             await self._inner(scope, receive, send)
             return
-        clock = self._dispatcher.clock
+        timer = self._dispatcher.bounds.timer
         http = _as_http(scope, receive, send) if scope["type"] == "websocket" else None
         exchange = Exchange(
             *(http or (scope, receive, send)),
@@ -169,7 +181,7 @@ class Gateway:
             new_id=self._dispatcher.new_id,
             drain=self._dispatcher.bounds.drain,
             uploads=self._uploads,
-            started_at=clock(),
+            started_at=timer(),
         )
         opens_websocket = (
             http is not None
@@ -187,7 +199,7 @@ class Gateway:
                 await self._respond(exchange, self._route(exchange, key, scope, receive, send))
         finally:
             exchange.close()
-            exchange.context.end(clock())
+            exchange.context.end(timer())
 
     def _share(self, state: MutableMapping[str, Any]) -> None:
         """Give our server what it shares with the application: ASGI's lifespan state."""
@@ -196,11 +208,15 @@ class Gateway:
             state[connection_meter.STATE] = self._metrics.connections
 
     def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
-        """Check the host, the origin and the key of a request; raises InvalidRequest."""
+        """Check the host, the origin, the key and the way of a request.
+
+        Raises InvalidRequest and LoopDetected.
+        """
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
         if self._clients is not None and exchange.path not in OPEN_PATHS and not on_own_port:
             exchange.context.admit(self._clients.of_key(key))
+        self._hops.check(exchange.record.headers)
 
     async def _route(
         self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send

@@ -8,6 +8,7 @@ passthrough    the upstream's own bytes
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from functools import partial
@@ -37,6 +38,9 @@ EVENT_STREAM = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",  # else nginx buffers a stream
 }
+
+_KEEP_ALIVE = re.compile(rb"(?:[ \t\r\n]++|(?<![^\r\n]):[^\r\n]*+)*+")
+"""Comments of an event stream and blank lines, matched without a loop in Python."""
 
 
 def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
@@ -69,7 +73,7 @@ class _ChunkRelay:
 
 def _is_keep_alive(chunk: bytes) -> bool:
     """Whether a chunk holds only comments of an event stream, and blank lines."""
-    return all(line[:1] == b":" or not line.strip() for line in chunk.splitlines())
+    return _KEEP_ALIVE.fullmatch(chunk) is not None
 
 
 class PassthroughSink:

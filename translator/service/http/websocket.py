@@ -271,12 +271,12 @@ class WebSocketSession:
             lane.active = False
 
     async def _turn(self, lane: _Lane, frame: bytes) -> None:
-        clock = self._dispatcher.clock
+        timer = self._dispatcher.bounds.timer
         record = Record(
             method="WS",
             path=self._record.path,
             request_id=request_id("", self._dispatcher.new_id),
-            started_at=clock(),
+            started_at=timer(),
             headers=self._record.headers,
         )
         context = RequestContext(record)
@@ -297,7 +297,7 @@ class WebSocketSession:
             log.exception("%s: internal error", record.request_id)
             await self._fail_turn(InternalError(), lane, context)
         finally:
-            context.end(clock())
+            context.end(timer())
 
     async def _answered(self, lane: _Lane, frame: bytes, context: RequestContext) -> None:
         parent_id = _parent_of(frame)

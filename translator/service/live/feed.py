@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from translator.service.base.background import BackgroundThread
+from translator.service.base.losses import LOSSES, Outage
 
 from .board import ProgressBoard
 from .progress import Progress
@@ -52,12 +53,16 @@ class FeedWriter:
         self._max_bytes = max_bytes
         self._board = ProgressBoard()
         self._file = _create_locked(self._path)
+        self._broken = False
+        self._outage = Outage(log, "progress", "reports of progress")
         self._thread = BackgroundThread("feed", self._append)
 
     def write(self, progress: Progress) -> None:
         """Does not wait: a thread writes."""
         if progress.ended or self._thread.pending < MAX_PENDING:
             self._thread.put(progress)
+        else:
+            LOSSES.add("progress")
 
     def close(self) -> None:
         self._thread.close()
@@ -70,11 +75,28 @@ class FeedWriter:
     def _append(self, progress: Progress) -> None:
         self._board.update(progress)
         try:
-            self._file.write(_line(progress))
+            if self._broken:  # it lacks reports, perhaps that an exchange has ended
+                self._rotate()
+            else:
+                self._write(_line(progress))
             if self._file.tell() > self._max_bytes:
                 self._rotate()
         except OSError as error:
-            log.warning("trace: progress is not written: %s", error.strerror)
+            self._broken = True
+            self._outage.failed("progress", error.strerror or str(error))
+        else:
+            self._broken = False
+            self._outage.worked()
+
+    def _write(self, line: bytes) -> None:
+        """Write a whole line or nothing."""
+        place = self._file.tell()
+        try:
+            _write_all(self._file, line)
+        except OSError:
+            self._file.truncate(place)
+            self._file.seek(place)
+            raise
 
     def _rotate(self) -> None:
         """Replace the file by one that begins with the active exchanges."""
@@ -99,9 +121,20 @@ def _create_locked(path: Path, content: bytes = b"") -> FileIO:
     file = part.open("r+b", buffering=0)
     if sys.platform != "win32":
         fcntl.flock(file, fcntl.LOCK_EX)
-    file.write(content)
-    part.replace(path)
+    try:
+        _write_all(file, content)
+        part.replace(path)
+    except OSError:
+        file.close()
+        raise
     return file
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """Write all of it; on a full disk a write may take a part, and only the next one fails."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _is_locked(file: FileIO) -> bool:
@@ -184,7 +217,10 @@ class _FeedFile:
     def _read_lines(self, file: FileIO, changes: FeedChanges) -> None:
         *lines, self._partial = (self._partial + file.readall()).split(b"\n")
         for text in lines:
-            progress = _decode(text)
+            try:
+                progress = _decode(text)
+            except msgspec.DecodeError:  # from before a crash, or of a full disk
+                continue
             self._board.update(progress)
             changes.reports.append(progress)
             changes.lost.discard(progress.id)

@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from translator.service.base.losses import LOSSES, Kind
+
 from .board import ProgressBoard, format_row
 from .progress import Progress
 
@@ -53,6 +55,7 @@ class LiveView:
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._closing = False
+        self._lost = 0  # lines, before the first one that waits
         self._drawn = 0  # rows on the terminal
         self._thread = threading.Thread(target=self._run, name="live view", daemon=True)
         self._thread.start()
@@ -62,7 +65,7 @@ class LiveView:
         with self._lock:
             is_new_phase = self._board.update(progress)
             if progress.ended or (is_new_phase and not self._live):
-                self._lines.append(progress)
+                self._append(progress, "progress")
         self._changed.set()
 
     def remove(self, exchange_id: str) -> None:
@@ -73,8 +76,14 @@ class LiveView:
 
     def write_line(self, text: str) -> None:
         with self._lock:
-            self._lines.append(text)
+            self._append(text, "log")
         self._changed.set()
+
+    def _append(self, line: str | Progress, kind: Kind) -> None:
+        if len(self._lines) == MAX_PENDING_LINES:
+            self._lost += 1
+            LOSSES.add(kind)
+        self._lines.append(line)
 
     def close(self) -> None:
         """Write the pending lines, and remove the rows."""
@@ -104,6 +113,9 @@ class LiveView:
         with self._lock:
             lines, rows = list(self._lines), self._board.rows(self._clock())
             self._lines.clear()
+            if self._lost:
+                lines.insert(0, f"… {self._lost} lines were lost here")
+                self._lost = 0
         text = [one if isinstance(one, str) else self._format(one, width) for one in lines]
         if self._live:
             shown = [] if self._closing else rows[: max(1, size.lines - 3)]

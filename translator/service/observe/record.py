@@ -47,7 +47,7 @@ class Record(Struct, kw_only=True, eq=False):
     path: str
     request_id: str
     started_at: float
-    """When the request arrived, in seconds of the service's clock."""
+    """When the request arrived, in seconds of the service's timer."""
 
     status: int | None = None
     """The HTTP status, as soon as it is sent; 200 for the events of a WebSocket turn."""

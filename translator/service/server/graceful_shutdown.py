@@ -8,6 +8,8 @@ drain   open responses continue
 end     responses that are still open end in a failure that clients retry
 abort   connections of clients that do not even read that
 
+A second Ctrl-C skips to `end`, a third one waits for nothing.
+
 It uses what uvicorn does not document. `_NEEDS` names it; pyproject.toml bounds uvicorn's version.
 Where something is missing, uvicorn's own shutdown is used.
 """
@@ -15,6 +17,7 @@ Where something is missing, uvicorn's own shutdown is used.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import signal
 import socket
@@ -22,6 +25,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from types import FrameType
 from typing import cast
 
 import uvicorn
@@ -44,10 +48,18 @@ END_S = 5.0
 CLOSE_S = 25.0
 """How long the export of pending spans and traces may take after that."""
 
+FORCE_S = 1.0
+"""The same after a third Ctrl-C."""
+
+SHUTDOWN_S = IDLE_LINGER_S + 2 * END_S + CLOSE_S + 2
+"""How much longer than `drain_s` the shutdown of a process may take."""
+
 _TICK_S = 0.05
 
+log = logging.getLogger(__name__)
+
 _NEEDS: dict[type, str] = {
-    uvicorn.Server: "server_state servers config lifespan force_exit startup",
+    uvicorn.Server: "server_state servers config lifespan force_exit startup handle_exit",
     uvicorn.Config: "http_protocol_class timeout_keep_alive",
     ServerState: "connections tasks default_headers",
     HttpToolsProtocol: "cycle timeout_keep_alive shutdown",
@@ -73,6 +85,8 @@ class GracefulServer(uvicorn.Server):
         self._drain_s = drain_s
         self._channel = channel
         self._acceptors: list[Acceptor] = []
+        self._interrupted = False  # by Ctrl-C
+        self._hurries = False
         if MISSING:
             warn_once("uvicorn", MISSING, "its own shutdown is used, which may cut responses off")
             config.timeout_graceful_shutdown = math.ceil(drain_s)
@@ -97,22 +111,48 @@ class GracefulServer(uvicorn.Server):
     def _stop(self) -> None:
         self.should_exit = True
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._interrupted = self._interrupted or sig == signal.SIGINT
+        if MISSING or not self.should_exit:
+            super().handle_exit(sig, frame)
+        elif sig == signal.SIGINT:  # not SIGTERM, which service managers may send to each process
+            self.force_exit = self._hurries
+            self._hurries = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if MISSING:
             self._drain.begin()
             await super().shutdown(sockets)
             return
         await self._close_listeners(sockets or [])
+        self._announce()
         self._drain.begin()
         await self._close_idle()
-        if not await self._all_closed(self._drain_s):
+        if not await self._all_closed(self._drain_s, unless_in_a_hurry=True):
+            if self._drain.open:
+                log.warning("shutting down: ending %s now", _counted(self._drain.open))
             self._drain.end()
         if not await self._all_closed(END_S):
             for connection in list(self.server_state.connections):
                 connection.transport.abort()
         await self._all_closed(END_S)
-        if not self.force_exit:
-            await self.lifespan.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FORCE_S if self.force_exit else None):
+                await self.lifespan.shutdown()
+
+    def _announce(self) -> None:
+        """Log what the shutdown waits for."""
+        if not self._drain.open:
+            log.info("shutting down: no request is open")
+            return
+        hint = "; press Ctrl-C again to end them now" if self._interrupted else ""
+        waits_for = _counted(self._drain.open)
+        log.warning(
+            "shutting down: waiting up to %g s for %s (streams and others)%s",
+            self._drain_s,
+            waits_for,
+            hint,
+        )
 
     async def _close_listeners(self, listeners: list[socket.socket]) -> None:
         """Accept no more connections than have been made by now."""
@@ -146,7 +186,7 @@ class GracefulServer(uvicorn.Server):
             elif isinstance(connection, HttpToolsProtocol):  # where ours does not fit
                 connection.shutdown()
         if idle:
-            await self._all_closed(IDLE_LINGER_S)
+            await self._all_closed(IDLE_LINGER_S, unless_in_a_hurry=True)
         for connection in filter(_is_idle, idle):
             connection.shutdown()
 
@@ -157,16 +197,23 @@ class GracefulServer(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
-    async def _all_closed(self, seconds: float) -> bool:
-        """Wait for the end of all connections and requests; False when they take too long."""
+    async def _all_closed(self, seconds: float, *, unless_in_a_hurry: bool = False) -> bool:
+        """Wait for the end of all connections and requests; False when they take too long.
+
+        Too long `unless_in_a_hurry` is any time after a second Ctrl-C.
+        """
         state = self.server_state
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         while (state.connections or state.tasks) and not self.force_exit:
-            if loop.time() >= until:
+            if loop.time() >= until or (unless_in_a_hurry and self._hurries):
                 return False
             await asyncio.sleep(_TICK_S)
         return True
+
+
+def _counted(requests: int) -> str:
+    return f"{requests} open response{'' if requests == 1 else 's'}"
 
 
 def _waiting(listeners: Iterable[socket.socket]) -> Iterable[socket.socket]:

@@ -23,9 +23,11 @@ from translator.service.config.settings import Server, Settings, SettingsError
 from translator.service.http.app import create_app
 from translator.service.live.terminal import open_view
 from translator.service.telemetry.logs import start_logging
+from translator.service.telemetry.shared_metrics import reserve_files
 
-from .graceful_shutdown import GracefulServer
+from .graceful_shutdown import SHUTDOWN_S, GracefulServer
 from .observers import observing
+from .own_address import check_upstreams
 from .protocols import protocols
 from .worker_channel import WorkerChannel
 
@@ -57,6 +59,7 @@ def run(
     server = settings.server
     with ExitStack() as stack:
         if channel is not None:
+            channel.end_with_parent(server.drain_s + SHUTDOWN_S)
             sockets = channel.listeners
         else:
             sockets = [listen(server.host, server.port, reuse_port=server.reuse_port)]
@@ -64,11 +67,14 @@ def run(
         for sock in sockets:
             stack.enter_context(sock)
             limit_unread_data(sock, server.client_timeout_s)
+        check_upstreams(settings, sockets)
         show = stack.enter_context(closing(open_view(sys.stdout))) if watch else None
         stream = None if show is None else show.log_stream(sys.stderr)
         secrets = settings_secrets(settings)
         start_logging(log_level, settings.server.log_format, stream, secrets)
         observe = stack.enter_context(observing(settings, show))
+        if channel is not None and server.metrics:
+            reserve_files(len(settings.models))
         drain = Drain()
         new_client = None if channel is None else channel.client_factory(settings)
         config = uvicorn.Config(
@@ -92,6 +98,9 @@ def run(
             service.run(sockets=sockets)
         except KeyboardInterrupt:
             return 130
+        finally:
+            if channel is not None:
+                channel.close()
     return 0
 
 
@@ -102,7 +111,12 @@ def _end(*_: object) -> None:
 def announce(settings: Settings, listener: socket.socket) -> None:
     """Log who may send requests, and print the start-up line."""
     _log_access(settings)
-    print(start_line(settings, listener), flush=True)  # noqa: T201 - the program's output
+    line = start_line(settings, listener)
+    try:
+        print(line, flush=True)  # noqa: T201 - the program's output
+    except OSError as error:  # nobody reads it, or the disk is full: no reason not to serve
+        log.warning("%s (not printed: %s)", line, os.strerror(error.errno or 0).lower())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def listen_for_metrics(server: Server) -> list[socket.socket]:

@@ -4,6 +4,10 @@ A message that arrives in parts is an upload: its time and its bytes are bounded
 request body are. A client that sends one cannot answer a ping in the middle of a frame, so a ping
 counts as answered while more of a message arrives.
 
+A text message that is not UTF-8 closes the connection with 1007, as RFC 6455 wants it (8.1), and a
+handshake that websockets cannot read gets an HTTP error: uvicorn logs a traceback for the one, and
+leaves the other without an answer.
+
 It uses what uvicorn does not document. `_NEEDS` names it; pyproject.toml bounds uvicorn's version.
 """
 
@@ -14,9 +18,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
+import msgspec
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.exceptions import InvalidMessage
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -25,6 +32,7 @@ from translator.service.base import uploads
 from translator.service.base.internals import missing_attributes
 from translator.service.base.sinks import EXTENSION
 from translator.service.base.uploads import Upload, Uploads
+from translator.wire.errors import InvalidRequest
 
 from .connections import Connections
 
@@ -40,7 +48,8 @@ _NEEDS: dict[type, str] = {
         "conn scope response transport writable disconnected handle_connect eof_received"
         " connection_made connection_lost data_received handle_events keepalive_timeout"
         " schedule_ping ping_sent_at pong_timer frames loop app_state handshake_initiated"
-        " handle_parser_exception handle_ping close_sent"
+        " handle_parser_exception handle_ping close_sent curr_msg_data_type queue read_paused"
+        " send_receive_event_to_app"
     ),
     ServerProtocol: "state send_text data_to_send events reader fail handshake_exc",
 }
@@ -106,6 +115,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._had_events = bool(self.conn.events)
         super().handle_events()
 
+    def send_receive_event_to_app(self) -> None:
+        if self.close_sent or self.curr_msg_data_type != "text":
+            super().send_receive_event_to_app()
+            return
+        data, self.frames = b"".join(self.frames), []
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            if self.conn.state is State.OPEN:
+                self.conn.fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")
+                self.handle_parser_exception()
+            return
+        self.queue.put_nowait({"type": "websocket.receive", "text": text})
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
+
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == 101:  # else the handshake was refused
@@ -113,10 +139,23 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             scope["extensions"][EXTENSION] = TextWriter(self)
 
     def _refuse_handshake(self) -> None:
-        """A handshake that the library cannot read: uvicorn would leave it without an answer."""
-        answer = b"".join(self.conn.data_to_send())
+        """Answer a request that websockets cannot read; uvicorn leaves it without an answer."""
+        if self.transport.is_closing():
+            return
+        error = self.conn.handshake_exc
+        if error is None or isinstance(
+            error, InvalidMessage
+        ):  # a body, or a header that is no text
+            status, code = b"400 Bad Request", None
+            message = "The request is not the handshake of a WebSocket."
+        else:
+            status, code = b"431 Request Header Fields Too Large", "header_too_large"
+            message = "The header of the handshake is too large."
+        refusal = InvalidRequest(message, param=None, code=code)
+        body = msgspec.json.encode(refusal.envelope())
         self.transport.write(
-            answer or b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, len(body), body)
         )
         self.transport.close()
 

@@ -1,11 +1,23 @@
-"""The channel between a worker process and its parent, and what else the parent shares with it."""
+"""The channel between a worker process and its parent, and what else the parent shares with it.
+
+    worker → parent     READY, { BEAT }, [ CLOSING ]        one byte each
+    parent → worker     nothing; its end shows that the parent is gone
+
+The event loop of a worker sends the beats, so a loop that stands still is noticed. A worker whose
+parent is gone shuts down; a thread sees to it where the loop stands still, or takes too long.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import select
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from translator.service.access.clients import NewClient
 from translator.service.config.settings import Settings
@@ -15,9 +27,23 @@ log = logging.getLogger(__name__)
 READY = b"+"
 """The byte by which a worker reports that it serves."""
 
+BEAT = b"."
+"""The byte by which its event loop shows that it runs."""
+
+CLOSING = b"-"
+"""The byte by which it says that there will be no more beats."""
+
+BEAT_S = 1.0
+"""Seconds between two beats."""
+
+ORPHAN_S = 10.0
+"""How long the event loop of a worker without a parent may stand still."""
+
+_CHECK_S = 0.5
+
 
 class WorkerChannel:
-    """A worker's end: listening sockets from the parent, readiness to it, and its death."""
+    """A worker's end: listening sockets from the parent, readiness and beats to it, its death."""
 
     def __init__(
         self, parent: int, listeners: Iterable[int], limits: tuple[int, int] | None = None
@@ -30,6 +56,8 @@ class WorkerChannel:
         self.listeners = [socket.socket(fileno=number) for number in listeners]
         self._parent = socket.socket(fileno=parent)
         self._limits = limits
+        self._beat_at = time.monotonic()
+        self._beats = True
 
     def client_factory(self, settings: Settings) -> NewClient | None:
         """Makes clients whose limits are those of all workers; None where that cannot be."""
@@ -47,8 +75,41 @@ class WorkerChannel:
         log.warning("the parent is of another version: limits of clients are those of each worker")
         return None
 
+    def end_with_parent(self, limit_s: float) -> None:
+        """End this process if the parent is gone and it does not end by itself.
+
+        At once when its event loop stands still, else after `limit_s`.
+        """
+        threading.Thread(target=self._watch, args=[limit_s], name="parent", daemon=True).start()
+
+    def _watch(self, limit_s: float) -> None:
+        poll = select.poll()
+        poll.register(self._parent, 0)  # a hang-up is reported all the same
+        poll.poll()
+        gone_at = time.monotonic()
+        while time.monotonic() - gone_at < limit_s:
+            if self._beats and time.monotonic() - self._beat_at > ORPHAN_S:
+                break
+            time.sleep(_CHECK_S)
+        os._exit(1)
+
     def report_ready(self, on_parent_gone: Callable[[], None]) -> None:
         """Report that this worker serves; the callback is called when the parent has died."""
         self._parent.setblocking(False)
-        self._parent.send(READY)
+        self._send(READY)
         asyncio.get_running_loop().add_reader(self._parent, on_parent_gone)
+        self._beat()
+
+    def _beat(self) -> None:
+        self._beat_at = time.monotonic()
+        self._send(BEAT)
+        asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+
+    def close(self) -> None:
+        """The event loop has ended; what is left to do has a bound of its own."""
+        self._beats = False
+        self._send(CLOSING)
+
+    def _send(self, byte: bytes) -> None:
+        with suppress(OSError):  # the parent is gone, or stopped and the buffer is full
+            self._parent.send(byte)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
@@ -22,6 +23,8 @@ import msgspec
 from translator.service.base.redaction import NOTHING_SECRET, Redaction
 from translator.service.config.settings import LogFormat
 from translator.service.observe.record import LogLine
+
+from .log_writer import LogWriter
 
 _encode = msgspec.json.Encoder().encode
 
@@ -92,16 +95,33 @@ def start_logging(
 ) -> None:
     """Log to a stream, by default stderr; records of libraries only from WARNING.
 
-    `secrets` are removed from each record.
+    A thread writes to the stream, so that no record waits for whoever reads the log. `secrets` are
+    removed from each record.
     """
-    handler = logging.StreamHandler(stream)
+    handler = _handler(sys.stderr if stream is None else stream)
     handler.setFormatter(FORMATTERS[form](Redaction(secrets)))
+    logging.captureWarnings(capture=True)  # else Python writes them to stderr itself
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("translator").setLevel(level.upper())
     logging.getLogger("uvicorn.error").addFilter(_is_no_upgrade_warning)
 
 
+def _handler(stream: TextIO | None) -> logging.Handler:
+    if stream is None:  # stderr was closed at the start
+        return logging.NullHandler()
+    try:
+        return LogWriter(stream.fileno())
+    except (OSError, ValueError):  # a stream of the live view, which has a thread of its own
+        return logging.StreamHandler(stream)
+
+
+_OF_UPGRADES = ("upgrade request", "WebSocket library", "without completing handshake")
+
+
 def _is_no_upgrade_warning(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's warnings of refused upgrades: Codex tries one in every session."""
+    """Drop uvicorn's warnings of refused upgrades: Codex tries one in every session.
+
+    And its error where a handshake was refused by an HTTP response, which it does not count as one.
+    """
     message = record.getMessage()
-    return "upgrade request" not in message and "WebSocket library" not in message
+    return not any(words in message for words in _OF_UPGRADES)

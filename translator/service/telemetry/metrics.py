@@ -26,6 +26,7 @@ from prometheus_client.process_collector import ProcessCollector
 from translator import Translation, TranslatorError, UpstreamError
 from translator.service.base.connection_meter import CutReason
 from translator.service.base.errors import OutOfDescriptors
+from translator.service.base.losses import KINDS, LOSSES
 from translator.service.base.version import VERSION
 from translator.service.config.settings import Settings
 from translator.service.observe.observer import (
@@ -166,6 +167,13 @@ class Metrics:
             f"Lag of the event loop, measured every {LAG_INTERVAL_S:g} s.",
             buckets=_FAST,
         )
+        self.dropped = counter(
+            "dropped",
+            "Log lines, captures and progress reports that could not be written.",
+            "what",
+        )
+        for kind in KINDS:
+            self.dropped.labels(kind)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
         if FOLDER not in os.environ:
@@ -176,6 +184,7 @@ class Metrics:
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text, and its content type, for an `accept` header."""
+        self._count_losses()
         encode, content_type = choose_encoder(accept)
         registry = self._registry
         if FOLDER in os.environ:
@@ -200,6 +209,11 @@ class Metrics:
             due = now() + LAG_INTERVAL_S
             await asyncio.sleep(LAG_INTERVAL_S)
             self.lag.observe(max(0.0, now() - due))
+            self._count_losses()
+
+    def _count_losses(self) -> None:
+        for kind, count in LOSSES.take().items():
+            self.dropped.labels(kind).inc(count)
 
     def model(self, name: str) -> str:
         """The label of a model: a name that is not in the settings is "other"."""

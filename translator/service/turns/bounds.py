@@ -18,14 +18,14 @@ class TurnBounds:
     """The upstreams, and how long an exchange with one may take."""
 
     def __init__(
-        self, server: Server, upstreams: Upstreams, drain: Drain, clock: Callable[[], float]
+        self, server: Server, upstreams: Upstreams, drain: Drain, timer: Callable[[], float]
     ) -> None:
-        """`clock` is in seconds since 1970; deadlines are by the loop's own."""
+        """`timer` measures durations, in seconds; deadlines are by the loop's own clock."""
         self.held = HeldBytes(server.max_held_bytes)
         self.server = server
         self.upstreams = upstreams
         self.drain = drain
-        self.clock = clock
+        self.timer = timer
 
     def deadline(self) -> float:
         """When an exchange that begins now must end, by the loop's clock."""

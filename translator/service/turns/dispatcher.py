@@ -49,10 +49,11 @@ class Dispatcher:
         models: ModelTable,
         upstreams: Upstreams,
         clock: Callable[[], float],
+        timer: Callable[[], float],
         new_id: NewId,
         drain: Drain,
     ) -> None:
-        self.bounds = TurnBounds(server, upstreams, drain, clock)
+        self.bounds = TurnBounds(server, upstreams, drain, timer)
         self.server = server
         self.models = models
         self.clock = clock
@@ -99,7 +100,7 @@ class Dispatcher:
         """
         context.observer.on(RequestReceived(body))
         record = context.record
-        began = self.clock()
+        began = self.bounds.timer()
         parsed = _parse(body)
         head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
         route = self.models.route(head.model, context.client)
@@ -124,7 +125,7 @@ class Dispatcher:
             redaction=self.bounds.upstreams.redaction(route.upstream, authorization),
         )
         request.write()
-        record.translation_s = self.clock() - began
+        record.translation_s = self.bounds.timer() - began
         return Turn(context, request, self.bounds, held, authorization=authorization)
 
 

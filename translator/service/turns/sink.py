@@ -54,7 +54,7 @@ class TranslatingSink:
         events = translation.receive(chunk)
         now = self._stream.last_activity = self._now()
         if not events:
-            self._progress.check(now)
+            self._progress.check(now, len(chunk))
             return True
         if translation.finished:
             self.unsent = events

@@ -63,7 +63,7 @@ class TurnState:
         """The events to send after a chunk. Raises UpstreamError where no answer has begun."""
         if chunk:
             self._held += self.translation.receive(chunk)
-            self.progress.check(now)
+            self.progress.check(now, len(chunk))
         else:
             self._held += self.translation.close()
         return self._sendable(now)

@@ -155,7 +155,7 @@ class Turn:
             while not translation.finished and (chunk := await stream.next()):
                 before = translation.progress
                 translation.receive(chunk)
-                progress.check(stream.last_activity)
+                progress.check(stream.last_activity, len(chunk))
                 if translation.progress == before:
                     left -= len(chunk)
                     if left < 0:
@@ -223,7 +223,7 @@ class Turn:
         """Events on their way to the client, recorded."""
         translation, record = self.translation, self._context.record
         if record.first_token_s is None and translation.produced:
-            record.first_token_s = self._bounds.clock() - record.started_at
+            record.first_token_s = self._bounds.timer() - record.started_at
         if translation.finished:
             record.outcome = translation.response.status
             record.usage = translation.response.usage

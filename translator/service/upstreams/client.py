@@ -24,6 +24,8 @@ import httpx
 
 from translator.reader.upstream_errors import read_upstream_error
 from translator.service.base.errors import OutOfDescriptors
+from translator.service.base.hops import HEADER as HOPS
+from translator.service.base.hops import Hops
 from translator.service.base.redaction import Redaction
 from translator.service.base.reusable_timeout import ReusableTimeout
 from translator.service.base.sinks import ChunkSink
@@ -103,7 +105,9 @@ class Upstreams:
         *,
         clock: Callable[[], float] = time.monotonic,
         secrets: Iterable[str] = (),
+        hops: Hops | None = None,
     ) -> None:
+        self._hops = hops
         self._secrets = Redaction(secrets)
         self._redactions: dict[str, Redaction] = {}
         self.health = UpstreamHealth(clock)
@@ -179,6 +183,8 @@ class Upstreams:
             observer.on(UpstreamCalled(path, body))
             # each request has a span of its own, which `UpstreamCalled` begins
             identity = {} if context is None else context.record.upstream_headers()
+            if context is not None and self._hops is not None:
+                identity[HOPS] = self._hops.forwarded(context.record.headers)
             request = self._http.build_request(
                 method, f"{url}/{path}", content=body, headers=identity | headers
             )

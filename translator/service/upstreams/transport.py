@@ -11,6 +11,8 @@ The pool has no limit (ours stands before it) and keeps no cookies, which client
 
 from __future__ import annotations
 
+import base64
+import os
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +21,7 @@ import aiohttp
 import httpx
 
 from translator.service.base.internals import missing_attributes, warn_once
+from translator.service.config.proxies import Proxies, proxies_of
 
 from .body import EXTENSION, ConnectionBody
 from .connection import connector
@@ -28,22 +31,19 @@ LOST_S = 1.0
 """A request on an idle connection that the upstream was closing meanwhile is lost within a round
 trip. One that is lost later may have been worked on."""
 
-_NEEDS: dict[type, str] = {httpx.AsyncClient: "_init_transport _init_proxy_transport"}
+_NEEDS: dict[type, str] = {httpx.AsyncClient: "_init_transport"}
 
 MISSING = missing_attributes(_NEEDS)
 
 
 class Client(httpx.AsyncClient):
-    """An httpx client over `Transport`, also for the proxies that the environment names.
-
-    httpx has no other way to keep its proxy rules with another transport. If it calls these methods
-    no more, its own transport is used.
-    """
+    """An httpx client over `Transport`. If httpx calls the method no more, its own is used."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401
         if MISSING:
             warn_once("httpx", MISSING, "upstreams are called without aiohttp, which costs CPU")
-        super().__init__(**options)
+        # `Transport` knows the proxies of the environment itself
+        super().__init__(trust_env=bool(MISSING), **options)
 
     # httpx passes all of these by name.
     def _init_transport(
@@ -52,15 +52,7 @@ class Client(httpx.AsyncClient):
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Any,  # noqa: ANN401
     ) -> httpx.AsyncBaseTransport:
-        return transport or Transport(**options)
-
-    def _init_proxy_transport(
-        self,
-        proxy: httpx.Proxy,
-        *_: Any,  # noqa: ANN401
-        **options: Any,  # noqa: ANN401
-    ) -> httpx.AsyncBaseTransport:
-        return Transport(proxy=proxy, **options)
+        return transport or Transport(limits=options["limits"], proxies=proxies_of(os.environ))
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -69,19 +61,13 @@ class Transport(httpx.AsyncBaseTransport):
     def __init__(
         self,
         *,
-        verify: bool = True,
-        trust_env: bool = True,
         limits: httpx.Limits,
-        proxy: httpx.Proxy | None = None,
-        **_: object,
+        proxies: Proxies,
     ) -> None:
-        self._ssl = httpx.create_ssl_context(verify=verify, trust_env=trust_env)
+        self._ssl = httpx.create_ssl_context()
         self._keepalive_s = limits.keepalive_expiry
-        self._proxy: dict[str, Any] = {}
-        if proxy is not None:
-            self._proxy = {"proxy": str(proxy.url), "proxy_headers": proxy.headers}
-            if proxy.auth is not None:
-                self._proxy["proxy_auth"] = aiohttp.BasicAuth(*proxy.auth)
+        self._proxies = proxies
+        self._proxy_options: dict[tuple[str, str, int | None], dict[str, Any]] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -103,7 +89,7 @@ class Transport(httpx.AsyncBaseTransport):
                     sock_read=timeout["read"],
                 ),
                 trace_request_ctx=reuse,
-                **self._proxy,
+                **self._through_proxy(request.url),
             )
         except aiohttp.ClientConnectorError:
             raise
@@ -118,6 +104,22 @@ class Transport(httpx.AsyncBaseTransport):
             stream=body,
             extensions={EXTENSION: body},
         )
+
+    def _through_proxy(self, url: httpx.URL) -> dict[str, Any]:
+        """The options of a request that name its proxy, if there is one."""
+        target = (url.scheme, url.host, url.port)  # those of the settings, so there are few
+        if target not in self._proxy_options:
+            found = self._proxies.proxy_for(str(url))
+            options: dict[str, Any] = {}
+            if found is not None:
+                proxy = httpx.Proxy(found.url)
+                options = {"proxy": str(proxy.url)}
+                if proxy.auth is not None:
+                    user = base64.b64encode(":".join(proxy.auth).encode()).decode()
+                    # aiohttp moves it to Proxy-Authorization, for plain requests and tunnels alike
+                    options["proxy_headers"] = {"Authorization": f"Basic {user}"}
+            self._proxy_options[target] = options
+        return self._proxy_options[target]
 
     def _new_session(self) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()

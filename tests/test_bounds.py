@@ -219,7 +219,8 @@ def test_a_whole_body_over_the_bound() -> None:
         t.complete(body)
 
 
-def test_growth_is_accounted_for() -> None:
+@pytest.mark.parametrize("pieces", [1, 1000], ids=["in pieces", "at once"])
+def test_growth_is_accounted_for(pieces: int) -> None:
     """Every 64 KiB or so, in whatever pieces it comes; and the account may end it."""
     sizes: list[int] = []
 
@@ -235,7 +236,7 @@ def test_growth_is_accounted_for() -> None:
         new_id=lambda prefix: prefix + "1",
         account=account,
     )
-    given = fed(t, lambda _: sse(chunk({"content": "x" * 1000})))
+    given = fed(t, lambda _: sse(chunk({"content": "x" * 1000})) * pieces)
     assert tags(given[-1:]) == ["response.failed"]
     assert t.error is not None
     assert t.error.message == "No more."

@@ -215,9 +215,10 @@ class Translation:
 
     def receive(self, data: bytes) -> list[Event]:
         """The events of the next bytes of the upstream's body, which may be cut anywhere."""
-        self._received += len(data)
-        if self._received > self._account_at or self._sniffer is not None:
+        received = self._received + len(data)
+        if received > self._account_at or self._sniffer is not None:
             return self._receive_bounded(data)
+        self._received = received
         try:
             payloads = self._decoder.feed(data)
         except UpstreamError as error:
@@ -259,17 +260,18 @@ class Translation:
 
     def _receive_bounded(self, data: bytes) -> list[Event]:
         """The same, with an account of what is held after each part of it."""
-        if self.finished:
-            return []
         events = self.start()
         for start in range(0, len(data), _ACCOUNTED_BYTES):
+            if self.finished:
+                break
             part = data[start : start + _ACCOUNTED_BYTES]
+            self._received += len(part)
             try:
                 payloads = self._decoder.feed(part if self._sniffer is None else self._sniff(part))
             except UpstreamError as error:
                 return events + self._end(Failure(error))
             events += self._read(payloads)
-            if self._received > self._account_at:
+            if self._received >= self._account_at:
                 events += self._account_for_growth()
         return events
 

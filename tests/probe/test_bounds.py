@@ -176,7 +176,7 @@ def test_no_secret_gets_into_what_is_printed() -> None:
     report = run_probe(behind, key=key, headers={"x-token": token}, progress=lines.append)
     assert behind.authorizations[0] == f"Bearer {key}"
     evidence = [finding.evidence for finding in report.findings]
-    assert "json_schema was rejected: “no response_format for … and …”" in evidence
+    assert "json_schema was rejected: “no response_format for [removed] and [removed]”" in evidence
     assert 'with json_object the answer was “{"greeting": "…"}”' in evidence
     printed = as_settings(report, name="up", api_key_env="UP_KEY")
     report_json = json.dumps(as_json(report, name="up", api_key_env="UP_KEY"), ensure_ascii=False)

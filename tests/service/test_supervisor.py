@@ -12,12 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from translator.service.access.shared_limits import LimitsFile
 from translator.service.config.settings import SettingsError
 from translator.service.server import workers
 from translator.service.server.workers import _Slot, _Supervisor
@@ -34,7 +35,7 @@ import os, signal, socket, sys, time
 plan = sys.argv[1]
 lines = open(plan).read().split("\\n")
 open(plan, "w").write("\\n".join(lines[1:]))
-parent = socket.socket(fileno=int(sys.argv[-1].split(":")[0]))
+parent = socket.socket(fileno=int(sys.argv[sys.argv.index("--worker-channel") + 1].split(":")[0]))
 if lines[0] == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(1000)
@@ -61,11 +62,15 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def supervising(tmp_path: Path, *plan: str, **server: Any) -> AsyncGenerator[_Supervisor]:
     file = tmp_path / "plan"
     file.write_text("\n".join(plan))
-    with shared_metrics(), socket.create_server(("127.0.0.1", 0)) as listener:
+    with (
+        shared_metrics(),
+        closing(LimitsFile(8)) as limits,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
         slots = [_Slot(listener) for _ in range(2)]
         settings = make_settings("http://up.test", workers=2, **server)
         command = [sys.executable, "-S", "-c", FAKE, str(file)]
-        supervisor = _Supervisor(settings, command, slots, [])
+        supervisor = _Supervisor(settings, command, slots, [], limits)
         running = asyncio.create_task(supervisor.run())
         try:
             yield supervisor

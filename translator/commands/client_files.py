@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class _AnyVariable(dict[str, str]):
-    """An environment in which every variable is set: only the name of a key is needed here."""
+    """An environment in which every key is set: only its name is needed here. It has no proxy."""
 
     def get(self, name: str, default: object = None) -> str:
-        return "not needed here"
+        return "" if name.lower().endswith("_proxy") else "not needed here"
 
 
 def add_setup(parser: Parser) -> None:

@@ -97,7 +97,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Most output items of an answer, with the same end."""
 
     max_held_bytes: Positive = 1024 * 1024 * 1024
-    """Most bytes that are held of all answers in progress. Beyond it, the largest one ends."""
+    """Most bytes that are held of all answers in progress. Beyond it, the largest one ends. As much
+    again may be held of the conversations of WebSockets."""
 
     max_header_bytes: Positive = 64 * 1024
     """Largest request line and headers together; a larger request gets a 431."""
@@ -176,7 +177,7 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     max_history_bytes: Positive = 64 * 1024 * 1024
     """Memory for the conversations of one WebSocket. The oldest responses are dropped first and can
-    no longer be continued."""
+    no longer be continued. All WebSockets together have `max_held_bytes`."""
 
     trace_folder: str | None = None
     """Folder in which each exchange is recorded, with its full content but without keys."""
@@ -269,6 +270,8 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     hosted_tools: HostedTools | None = None
     strict: bool | None = None
     forward: tuple[str, ...] | None = None
+    max_answer_bytes: Positive | None = None
+    max_output_items: Positive | None = None
 
 
 class ClientSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

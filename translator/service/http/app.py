@@ -48,6 +48,7 @@ from translator.wire.errors import TranslatorError
 
 from .cors import OriginPolicy
 from .exchange import Exchange
+from .history import Histories
 from .routes import Endpoints, unknown_path
 from .websocket import WebSocketSession
 
@@ -161,6 +162,7 @@ class Gateway:
         self._metrics = metrics
         self._websockets = 0
         server = self._server
+        self._histories = Histories(self._server.max_held_bytes)
         self._uploads = Uploads(
             max_bytes=server.max_upload_bytes,
             silence_s=server.client_timeout_s,
@@ -268,6 +270,7 @@ class Gateway:
                 observe=self._observe,
                 direct=scope.get("extensions", {}).pop(EXTENSION, None),
                 uploads=self._uploads,
+                histories=self._histories,
             )
             await session.run()
         finally:

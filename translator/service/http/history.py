@@ -42,12 +42,38 @@ class Link:
         return [item for link in links for item in link.items]
 
 
-class History:
-    """The recent responses of one connection, by id; an LRU cache of `max_bytes`."""
+class Histories:
+    """The histories of all connections of a process, at most `max_bytes` of JSON together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._open: set[History] = set()
+        self.size = 0
+
+    def begin(self, max_bytes: int) -> History:
+        """The history of a new connection, of `max_bytes` itself; to be closed with it."""
+        history = History(self, max_bytes)
+        self._open.add(history)
+        return history
+
+    def end(self, history: History) -> None:
+        self._open.discard(history)
+
+    def make_room(self) -> None:
+        """Drop the oldest responses of the largest histories."""
+        while self.size > self._max_bytes:
+            max(self._open, key=lambda one: one.size).drop_oldest()
+
+
+class History:
+    """The recent responses of one connection, by id; an LRU cache."""
+
+    def __init__(self, all_of_them: Histories, max_bytes: int) -> None:
+        self._all = all_of_them
+        self._max_bytes = max_bytes
         self._links: OrderedDict[str, Link] = OrderedDict()
+        self.size = 0
+        """Bytes of JSON that are stored; links that chains share count once."""
 
     def recall(self, response_id: str) -> Link | None:
         """A response by its id; None when it is not there."""
@@ -59,15 +85,26 @@ class History:
     def keep(self, response_id: str, link: Link) -> None:
         """Add a response."""
         self._links[response_id] = link
+        self._measure()
         while len(self._links) > MAX_RESPONSES or self.size > self._max_bytes:
-            self._links.popitem(last=False)
+            self.drop_oldest()
+        self._all.make_room()
 
     def forget(self, response_id: str) -> None:
         self._links.pop(response_id, None)
+        self._measure()
 
-    @property
-    def size(self) -> int:
-        """Bytes of JSON that are stored; links that chains share count once."""
+    def drop_oldest(self) -> None:
+        self._links.popitem(last=False)
+        self._measure()
+
+    def close(self) -> None:
+        """Release all of it: the connection is over."""
+        self._links.clear()
+        self._measure()
+        self._all.end(self)
+
+    def _measure(self) -> None:
         seen: set[int] = set()
         size = 0
         for end in self._links.values():
@@ -76,7 +113,8 @@ class History:
                     break
                 seen.add(id(link))
                 size += link.size
-        return size
+        self._all.size += size - self.size
+        self.size = size
 
 
 def items_of(source: str | Sequence[Raw] | None, response: Response) -> list[Raw]:

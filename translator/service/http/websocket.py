@@ -45,7 +45,7 @@ from translator.wire.events import Event
 from translator.wire.json_values import NOT_JSON
 from translator.wire.responses import Response
 
-from .history import History, Link, items_of
+from .history import Histories, History, Link, items_of
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ class WebSocketSession:
         observe: ObserverFactory | None,
         direct: MessageWriter | None,
         uploads: Uploads,
+        histories: Histories,
     ) -> None:
         """`authorization` is the client's own; it and `context` are of the handshake."""
         self._receive = receive
@@ -152,7 +153,8 @@ class WebSocketSession:
         self._authorization = authorization
         self._observe = observe
         self._uploads = uploads
-        self._history = History(self._server.max_history_bytes)
+        self._histories = histories
+        self._history: History
         self._lanes: dict[str | None, _Lane] = {}
         self._waiting_bytes = 0
         self._active = asyncio.Semaphore(MAX_ACTIVE)
@@ -166,6 +168,7 @@ class WebSocketSession:
         await self._receive()  # the handshake itself
         await self._send({"type": "websocket.accept", "headers": headers})
         self._record.status = 101
+        self._history = self._histories.begin(self._server.max_history_bytes)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._serve(tasks)
@@ -173,6 +176,7 @@ class WebSocketSession:
             self._record.outcome = _left(ended)
             ended.with_traceback(None)  # whose frames hold the group
         finally:
+            self._history.close()
             for lane in self._lanes.values():
                 for queued in lane.waiting:
                     queued.close()

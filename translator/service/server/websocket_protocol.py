@@ -22,9 +22,9 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.exceptions import InvalidMessage
+from websockets.exceptions import SecurityError
 from websockets.frames import CloseCode
-from websockets.http11 import Request
+from websockets.http11 import MAX_LINE_LENGTH, Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
@@ -96,7 +96,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._had_events = False
         super().data_received(data)
         if not self.handshake_initiated:
-            self._refuse_handshake()
+            self._refuse_handshake(data)
             return
         # without an event, it is in the middle of a frame, perhaps of its first bytes
         partial = self.frames or self.conn.reader.buffer or not self._had_events
@@ -138,16 +138,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             scope = cast("dict[str, Any]", self.scope)
             scope["extensions"][EXTENSION] = TextWriter(self)
 
-    def _refuse_handshake(self) -> None:
+    def _refuse_handshake(self, data: bytes) -> None:
         """Answer a request that websockets cannot read; uvicorn leaves it without an answer."""
         if self.transport.is_closing():
             return
         error = self.conn.handshake_exc
-        if error is None or isinstance(
-            error, InvalidMessage
-        ):  # a body, or a header that is no text
+        too_large = error if isinstance(error, SecurityError) else error and error.__cause__
+        if not isinstance(too_large, SecurityError):  # a body, or a header that is not text
             status, code = b"400 Bad Request", None
             message = "The request is not the handshake of a WebSocket."
+        elif len(data.partition(b"\n")[0]) > MAX_LINE_LENGTH:
+            status, code = b"414 URI Too Long", "header_too_large"
+            message = "The path of the handshake is too long."
         else:
             status, code = b"431 Request Header Fields Too Large", "header_too_large"
             message = "The header of the handshake is too large."

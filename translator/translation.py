@@ -25,7 +25,7 @@ from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
 from .wire import responses
-from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
+from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
 from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
@@ -59,7 +59,7 @@ class Options(Struct, frozen=True):
     strict: bool = False
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
     max_answer_bytes: int = 16 * 1024 * 1024
-    max_output_items: int = 20_000
+    max_output_items: int = MAX_ITEMS
 
 
 _DEFAULT_TARGET = Target()

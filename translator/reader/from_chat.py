@@ -23,6 +23,7 @@ from translator.dialects import Dialect
 from translator.dialects.think_tags import Splitter
 from translator.wire import chat
 from translator.wire.deltas import (
+    MAX_ITEMS,
     CallExtra,
     Delta,
     Failure,
@@ -79,7 +80,7 @@ class ChatReader:
     """
 
     def __init__(
-        self, dialect: Dialect, declares: Callable[[str], bool], *, max_calls: int
+        self, dialect: Dialect, declares: Callable[[str], bool], *, max_calls: int = MAX_ITEMS
     ) -> None:
         """`declares(name)` tells whether a function was offered to the model."""
         self._max_calls = max_calls

@@ -15,6 +15,9 @@ from msgspec import Raw, Struct
 
 from .errors import UpstreamError
 
+MAX_ITEMS = 20_000
+"""How many output items an answer may have, and calls, unless a program says otherwise."""
+
 
 class TokenLogprob(Struct, frozen=True, gc=False):
     """One alternative for a token: natural logarithm of its probability."""

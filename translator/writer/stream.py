@@ -31,6 +31,7 @@ import msgspec
 from translator.common.tools import REPEAT_MARK, Declared, Toolset
 from translator.wire import events, responses
 from translator.wire.deltas import (
+    MAX_ITEMS,
     CallExtra,
     Citation,
     Compaction,
@@ -111,7 +112,7 @@ class ResponseStream:
         one_call: bool = False,
         allowed: frozenset[str] | None = None,
         known_call_ids: Iterable[str] = (),
-        max_items: int,
+        max_items: int = MAX_ITEMS,
     ) -> None:
         """`allowed` are the function names that may be called; None: all.
 

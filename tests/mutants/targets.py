@@ -112,7 +112,7 @@ EQUIVALENT = [
     ),
     Equivalent(
         "CallSegment.append",
-        "if ((not self._arguments) or self.waiting):",
+        "if ((self._beginning is not None) or self.waiting):",
         "The only segment in the queue is open; the condition is for type checkers.",
     ),
     Equivalent(

@@ -375,4 +375,6 @@ def _returns_reasoning(request: responses.Request) -> bool:
 def _upstream_error(error: TranslatorError | str) -> UpstreamError:
     if isinstance(error, UpstreamError):
         return error
-    return UpstreamError(str(error))
+    if isinstance(error, str):
+        return UpstreamError(error)
+    return UpstreamError(error.message, status=error.status_hint, code=error.code, type=error.type)

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.service.chat_bodies import COMPLETION
 from tests.service.responses_api import ASK
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded, make_settings, serving
+from translator.service.base import uploads
 from translator.service.base.keys import new_key, store
 from translator.service.base.uploads import Upload, Uploads
 from translator.service.config.loading import read_table
@@ -61,6 +62,27 @@ async def test_an_unfinished_upload_holds_no_place(upstream: ScriptedUpstream, p
             for _ in range(3):
                 answer = await client.post(path, content=body_for(path))
                 assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("held", [b"", b"{"], ids=["nothing of it", "a byte"])
+async def test_slow_uploads_give_way_to_new_connections(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, held: bytes
+) -> None:
+    """The one that has taken longest first; not those that have only just begun."""
+    monkeypatch.setattr(uploads, "YOUNG_S", 0.0)
+    async with upstream.service(max_connections=3) as url, AsyncExitStack() as stack:
+        slow = [
+            await stack.enter_async_context(uploading(url, PATHS[0], 1000, held)) for _ in range(3)
+        ]
+        for _ in range(2):
+            async with httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client:
+                assert (await client.post(PATHS[0], json=ASK)).status_code == 200
+        assert (await slow[0].answer())[0] == 503
+        monkeypatch.setattr(uploads, "YOUNG_S", 1000.0)
+        await stack.enter_async_context(uploading(url, PATHS[0], 1000, held))
+        async with connected(url) as late:
+            await late.send(b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert (await late.answer())[0] == 503
 
 
 async def test_an_upload_holds_none_of_its_client_s_places_either(

@@ -163,7 +163,9 @@ def test_an_upstream_that_is_the_service_itself(
         if expected:
             with pytest.raises(SettingsError) as caught:
                 check_upstreams(settings, [listener])
-            assert caught.value.problems == (f"the upstream up ({url}) is this service itself",)
+            assert caught.value.problems == (
+                f"upstreams.up.base_url: {url} is this service itself",
+            )
         else:
             check_upstreams(settings, [listener])
         check_upstreams(make_settings(f"http://{host}:{port % 60000 + 1}/v1"), [listener])
@@ -197,5 +199,5 @@ async def test_the_command_line_says_so(
     )
     assert await asyncio.to_thread(main, ["serve", "--config", str(file)]) == 2
     assert capsys.readouterr().err == (
-        f"translator: the upstream up ({url}) is this service itself\n"
+        f"translator: upstreams.up.base_url: {url} is this service itself\n"
     )

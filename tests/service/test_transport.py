@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from .responses_api import ASK, events
+from translator.service.upstreams.connection import MAX_HEAD_BYTES
+
+from .responses_api import ASK, PATH, events
 from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
 
 pytestmark = pytest.mark.anyio
@@ -123,3 +125,24 @@ async def test_what_breaks_is_told_as_it_was(upstream: ScriptedUpstream) -> None
         (502, "The upstream closed the connection before it answered."),
         (502, "The upstream's answer was not valid HTTP."),
     ]
+
+
+async def test_informational_responses_without_end_are_cut(upstream: ScriptedUpstream) -> None:
+    """By their bytes, whatever the timeouts are; and the next request is served."""
+    sent = 0
+
+    async def script(call: Call) -> None:
+        nonlocal sent
+        burst = b"HTTP/1.1 100 Continue\r\nx: y\r\n\r\n" * 1000
+        while True:
+            call._writer.write(burst)
+            await call._writer.drain()
+            sent += len(burst)
+
+    upstream.script = script
+    async with upstream.client(retries=0) as client:
+        answer = await bounded(client.post(PATH, json=ASK))
+        assert answer.status_code == 502
+        assert sent < 16 * MAX_HEAD_BYTES
+        upstream.script = say_hello
+        assert (await bounded(client.post(PATH, json=ASK))).status_code == 200

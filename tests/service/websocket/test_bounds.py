@@ -247,22 +247,37 @@ async def test_a_message_over_the_limit_ends_the_connection(upstream: ScriptedUp
 
 
 async def test_more_sockets_than_allowed_are_a_503(upstream: ScriptedUpstream) -> None:
-    async with upstream.service(max_websockets=1) as base:
-        async with open_socket(base) as socket:
-            with pytest.raises(websockets.InvalidStatus) as refused:
-                async with open_socket(base):
-                    pass
-            assert refused.value.response.status_code == 503
-            assert refused.value.response.headers["retry-after"] == "1"
-            assert types(await ask(socket))[-1] == "response.completed"
+    """While all of them are in use; then the one that has been idle for longest gives way."""
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def script(call: Call) -> None:
+        arrived.set()
+        await bounded(go.wait())
+        await say_hello(call)
+
+    upstream.script = script
+    async with upstream.service(max_websockets=1) as base, open_socket(base) as socket:
+        answer = asyncio.create_task(ask(socket))
+        await bounded(arrived.wait())
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with open_socket(base):
+                pass
+        assert refused.value.response.status_code == 503
+        assert refused.value.response.headers["retry-after"] == "1"
+        go.set()
+        assert types(await answer)[-1] == "response.completed"
         async with asyncio.timeout(BOUND_S):
-            while True:  # the end of the first is noticed a little later
+            while True:  # its end is noticed a little later
                 try:
                     async with open_socket(base) as other:
                         assert types(await ask(other))[-1] == "response.completed"
                         break
                 except websockets.InvalidStatus:
                     await asyncio.sleep(0.01)
+        error = (await receive_event(socket))["error"]
+        assert error["code"] == "websocket_connection_limit_reached"
+        with pytest.raises(websockets.ConnectionClosed):
+            await bounded(socket.recv())
 
 
 async def test_a_connection_lasts_so_long(upstream: ScriptedUpstream) -> None:

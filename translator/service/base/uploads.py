@@ -7,7 +7,8 @@ has to keep a least rate, measured from the beginning. So a client that sends a 
 is cut about as early as one that sends nothing.
 
 The bytes of all of them together are bounded, too. Beyond that bound the upload that has taken
-longest gives way: who is quick is served, however many are slow.
+longest gives way: who is quick is served, however many are slow. It also gives way where there is
+no room for another connection.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from collections.abc import Callable
 
 STATE = "translator.uploads"
 """The key of the application's Uploads in the state of the ASGI lifespan."""
+
+YOUNG_S = 2.0
+"""How long an upload may take before it gives way to a new connection."""
 
 
 class Uploads:
@@ -32,6 +36,7 @@ class Uploads:
         self._bytes_per_s = bytes_per_s
         self._bytes = 0
         self._open: dict[Upload, None] = {}  # with bytes, in the order of their first ones
+        self._begun: dict[Upload, None] = {}  # all, in the order of their beginnings
 
     @property
     def bytes(self) -> int:
@@ -43,7 +48,22 @@ class Uploads:
 
         Times are in seconds by any clock, the same one for all calls.
         """
-        return Upload(self, now, give_way)
+        upload = Upload(self, now, give_way)
+        self._begun[upload] = None
+        return upload
+
+    def make_room(self, now: float) -> bool:
+        """Refuse the upload that has taken longest; False if none has taken long."""
+        oldest = next(iter(self._begun), None)
+        if oldest is None or oldest.began > now - YOUNG_S:
+            return False
+        self._refuse(oldest)
+        return True
+
+    def _refuse(self, upload: Upload) -> None:
+        upload.gave_way = True
+        self.release(upload)
+        upload.give_way()
 
     def latest_end(self, began: float, size: int) -> float:
         """When an upload must have ended that has `size` bytes so far."""
@@ -57,13 +77,11 @@ class Uploads:
         self._open[upload] = None
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._open) > 1:
-            oldest = next(iter(self._open))
-            oldest.gave_way = True
-            self.release(oldest)
-            oldest.give_way()
+            self._refuse(next(iter(self._open)))
 
     def release(self, upload: Upload) -> None:
-        """Count the bytes of an upload no more. Only `Upload` calls this."""
+        """Count an upload and its bytes no more. Only `Upload` calls this."""
+        self._begun.pop(upload, None)
         if upload in self._open:
             del self._open[upload]
             self._bytes -= upload.size
@@ -72,11 +90,11 @@ class Uploads:
 class Upload:
     """One upload, until it is closed: whole, or given up."""
 
-    __slots__ = ("_began", "_uploads", "gave_way", "give_way", "size")
+    __slots__ = ("_uploads", "began", "gave_way", "give_way", "size")
 
     def __init__(self, uploads: Uploads, now: float, give_way: Callable[[], None]) -> None:
         self._uploads = uploads
-        self._began = now
+        self.began = now
         self.give_way = give_way
         self.gave_way = False
         """Whether it has been refused in favour of others; its bytes do not count any more."""
@@ -90,7 +108,7 @@ class Upload:
 
     def deadline(self, last: float) -> float:
         """When it is late, if its latest bytes came at `last`."""
-        return min(last + self._uploads.silence_s, self._uploads.latest_end(self._began, self.size))
+        return min(last + self._uploads.silence_s, self._uploads.latest_end(self.began, self.size))
 
     def close(self) -> None:
         """It has ended; it is released, and so is its callback, which may hold it."""

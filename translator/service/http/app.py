@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -162,6 +163,7 @@ class Gateway:
         self._metrics = metrics
         self._websockets = 0
         server = self._server
+        self._sessions: set[WebSocketSession] = set()
         self._histories = Histories(self._server.max_held_bytes)
         self._uploads = Uploads(
             max_bytes=server.max_upload_bytes,
@@ -255,7 +257,7 @@ class Gateway:
         """Serve a WebSocket for as long as it is open."""
         self._admit(exchange, key, websocket=True)
         limit = self._server.max_websockets
-        if self._websockets >= limit:
+        if self._websockets >= limit and not self._close_idle_websocket():
             raise TooManyRequests(limit)
         self._websockets += 1
         if self._metrics is not None:
@@ -272,11 +274,23 @@ class Gateway:
                 uploads=self._uploads,
                 histories=self._histories,
             )
-            await session.run()
+            self._sessions.add(session)
+            try:
+                await session.run()
+            finally:
+                self._sessions.discard(session)
         finally:
             self._websockets -= 1
             if self._metrics is not None:
                 self._metrics.websockets_open.dec()
+
+    def _close_idle_websocket(self) -> bool:
+        """Close the WebSocket that has been idle for longest; False if there is none."""
+        idle = [(one.idle_since, one) for one in self._sessions if one.idle_since is not None]
+        if not idle:
+            return False
+        min(idle, key=itemgetter(0))[1].give_way()
+        return True
 
     async def _respond(self, exchange: Exchange, responding: Awaitable[None]) -> None:
         try:

@@ -150,7 +150,7 @@ class Endpoints:
         """The route of a chat request, and the body to send there; raises InvalidRequest."""
         try:
             fields = _read_fields(body)
-            model = msgspec.json.decode(fields.get("model", b"null"), type=str | None)
+            model = _model_of(fields)
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"{error}.", param=None, code="invalid_type") from None
         except RecursionError:
@@ -254,6 +254,14 @@ def _may_repeat_a_name(body: bytes) -> bool:
 def unknown_path(exchange: Exchange) -> NotFound:
     message = f"Unknown path: {exchange.method} {exchange.path[:200]}."
     return NotFound(message, param=None, code="unknown_path")
+
+
+def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:
+    """The model of a chat request; raises InvalidRequest where it is not a string."""
+    try:
+        return msgspec.json.decode(fields.get("model", b"null"), type=str | None)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"model: {error}.", param="model", code="invalid_type") from None
 
 
 def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> bool:

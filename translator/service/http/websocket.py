@@ -19,7 +19,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 
 import msgspec
@@ -160,6 +160,9 @@ class WebSocketSession:
         self._active = asyncio.Semaphore(MAX_ACTIVE)
         self._answering: set[asyncio.Task[None]] = set()
         self._closing: TranslatorError | None = None  # why no more requests are answered
+        self._unwanted = asyncio.Event()
+        self.idle_since: float | None = asyncio.get_running_loop().time()
+        """Since when nothing is answered, by the loop's clock; None while something is."""
         self._count = 0
 
     async def run(self) -> None:
@@ -185,12 +188,17 @@ class WebSocketSession:
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         listening = tasks.create_task(self._listen(tasks))
         drain = self._dispatcher.bounds.drain.begun
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._server.max_websocket_s):
-                await drain.wait()
-        self._closing = (
-            _restarting() if drain.is_set() else _time_is_up(self._server.max_websocket_s)
-        )
+        limit_s = self._server.max_websocket_s
+        waits = [asyncio.create_task(one.wait()) for one in (drain, self._unwanted)]
+        try:
+            await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if drain.is_set():
+            self._closing = _restarting()
+        else:
+            self._closing = _gives_way() if self._unwanted.is_set() else _time_is_up(limit_s)
         while self._answering:
             await asyncio.wait(self._answering)
         if not drain.is_set():
@@ -217,8 +225,19 @@ class WebSocketSession:
                     lane.active = True
                     task = tasks.create_task(self._answer(lane))
                     self._answering.add(task)
-                    task.add_done_callback(self._answering.discard)
+                    self.idle_since = None
+                    task.add_done_callback(self._answered_all)
         raise ClientLeft
+
+    def _answered_all(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        if not self._answering:
+            self.idle_since = asyncio.get_running_loop().time()
+
+    def give_way(self) -> None:
+        """Close it: it is idle, and another client needs its place."""
+        self.idle_since = None
+        self._unwanted.set()
 
     def _lane(self, head: _Head) -> _Lane:
         name = head.stream_id
@@ -435,6 +454,14 @@ def _as_message(text: bytes) -> dict[str, object]:
 def _time_is_up(limit_s: float) -> InvalidRequest:
     return InvalidRequest(
         f"The connection has reached its limit of {limit_s / 60:g} minutes; open another one.",
+        param=None,
+        code="websocket_connection_limit_reached",
+    )
+
+
+def _gives_way() -> InvalidRequest:
+    return InvalidRequest(
+        "The connection was idle, and another client needs its place; open another one.",
         param=None,
         code="websocket_connection_limit_reached",
     )

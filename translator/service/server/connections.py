@@ -7,7 +7,8 @@ connection is closed by uvicorn's timer; a header has to be complete after `clie
 whatever pauses it comes.
 
 There may be `max_connections`. One more takes the place of the one that has waited longest, idle or
-for the rest of a header: who only holds a connection must not lock out who wants to use one. If all
+for the rest of a header: who only holds a connection must not lock out who wants to use one. If
+there is none, the upload that has taken longest gets a 503, unless it has only just begun. If all
 are in use, the new one gets a 503 for its first request, but for health checks and metrics: those
 say what is the matter, and a restart would help nobody. An idle one that gives way is closed; one
 that waits for a header is treated as a new one is, as its client may be about to send it.
@@ -22,6 +23,7 @@ from itertools import islice, takewhile
 from operator import itemgetter
 from typing import Any, Protocol
 
+from translator.service.base import uploads
 from translator.service.base.connection_meter import STATE, ConnectionMeter, CutReason
 from translator.service.base.descriptors import max_open_files, report_exhaustion
 from translator.service.base.periodic_warning import PeriodicWarning
@@ -86,6 +88,7 @@ class Connections:
         """How long a client may take to read the rest of a response that is complete."""
         self._count = 0
         self._meter: ConnectionMeter | None = None
+        self._uploads: uploads.Uploads | None = None
         self._headers: dict[Connection, float] = {}  # since when, the oldest first
         self._idle: dict[Connection, float] = {}  # the same
         self._refused: dict[Connection, asyncio.TimerHandle] = {}
@@ -107,6 +110,8 @@ class Connections:
         """A client has connected; `state` is that of the ASGI lifespan."""
         if self._meter is None:
             self._meter = state.get(STATE)
+        if self._uploads is None:
+            self._uploads = state.get(uploads.STATE)
         if self._meter is not None:
             self._meter.opened()
         if self._has_room(YOUNG_S):
@@ -231,10 +236,14 @@ class Connections:
     def _has_room(self, young_s: float = 0.0) -> bool:
         if self._count < self.limit:
             return True
-        if not self._make_room(young_s):
-            return False
-        self._warn("%s): idle ones are closed for new ones", self._reached)
-        return True
+        if self._make_room(young_s):
+            self._warn("%s): idle ones are closed for new ones", self._reached)
+            return True
+        if self._uploads is not None and self._uploads.make_room(asyncio.get_running_loop().time()):
+            self._warn("%s): slow uploads get a 503 for new ones", self._reached)
+            self._cut("made_room")
+            return True  # in a moment; until then there is one more
+        return False
 
     def _longest(self, young_s: float) -> Connection | None:
         now = asyncio.get_running_loop().time()

@@ -30,7 +30,7 @@ def check_upstreams(settings: Settings, listeners: Iterable[socket.socket]) -> N
             if here and any(
                 _is_own(address, one) for address in _resolved(parts.hostname or "") for one in here
             ):
-                problems.append(f"the upstream {upstream.name} ({url}) is this service itself")
+                problems.append(f"upstreams.{upstream.name}.base_url: {url} is this service itself")
     if problems:
         raise SettingsError(problems)
 

@@ -36,10 +36,15 @@ class HeldBytes:
     def remove(self, answer: HeldAnswer) -> None:
         self._open.discard(answer)
 
-    def largest(self) -> HeldAnswer | None:
-        """The answer to end: the largest one of those that were not told to yet."""
-        growing = (one for one in self._open if not one.ended)
-        return max(growing, key=lambda one: one.size, default=None)
+    def largest(self) -> HeldAnswer:
+        """The answer to end, the largest one."""
+        return max(self._open, key=lambda one: one.size)
+
+    def error(self) -> AnswerTooLarge:
+        """The error that the largest answer ends in."""
+        return AnswerTooLarge(
+            f"The service holds over {self.limit} bytes of answers, and this is the largest."
+        )
 
 
 class HeldAnswer:
@@ -63,10 +68,16 @@ class HeldAnswer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.end()
+        self.ended = False
+        self.stop = None
+
+    def end(self) -> None:
+        """Count its bytes no more: they are about to be released, and nobody else must end, too."""
+        self.ended = True
         self._held.remove(self)
         self._held.total -= self.size
         self.size = 0
-        self.stop = None
 
     def account(self, size: int) -> None:
         """The answer holds so many bytes now.
@@ -74,23 +85,18 @@ class HeldAnswer:
         At the bound the largest one ends; raises AnswerTooLarge where it is this one.
         """
         held = self._held
+        if self.ended:
+            raise held.error()
         held.total += size - self.size
         self.size = size
         if held.total <= held.limit:
             return
-        error = AnswerTooLarge(
-            f"The service holds over {held.limit} bytes of answers, and this is the largest."
-        )
-        if self.ended:
-            raise error
         largest = held.largest()
-        if largest is None:
-            return  # all others have ended, and were not released yet
-        largest.ended = True
         log.warning(
             "answers hold over %d bytes; the largest, of %d bytes, ends", held.limit, largest.size
         )
+        largest.end()
         if largest is self:
-            raise error
+            raise held.error()
         if largest.stop is not None:
-            largest.stop(error)
+            largest.stop(held.error())

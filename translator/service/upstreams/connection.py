@@ -21,6 +21,7 @@ import asyncio
 import ssl
 import sys
 from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp import payload
@@ -33,13 +34,17 @@ _NEEDS: dict[type, str] = {
     aiohttp.TCPConnector: "_factory",
     ResponseHandler: (
         "_payload _reading_paused data_received pause_reading resume_reading"
-        " connection_lost read_timeout start_timeout"
+        " connection_lost read_timeout start_timeout set_response_params set_exception"
     ),
     aiohttp.StreamReader: (
         "_buffer _eof _exception _protocol feed_data read_nowait set_exception"
         " begin_http_chunk_receiving end_http_chunk_receiving"
     ),
 }
+
+MAX_HEAD_BYTES = 4 * 1024 * 1024
+"""What may come before the body of an answer: informational responses (100, 103) without end would
+cost the CPU of all other streams. The beginning of a fast body is among it, too."""
 
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
 """It warns of bodies over 1 MiB, suggesting a file instead; our bodies are not files."""
@@ -134,6 +139,12 @@ class Connection(ResponseHandler):
     pump: Pump | None = None
     _stopped: Pump | None = None  # its reader was cancelled just as it stopped
     _was_paused = False  # in this body; then aiohttp's parser may hold bytes back
+    _head_left: int | None = None  # bytes that may come before a body; None: it has begun
+
+    def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        """A request is sent, and its answer awaited."""
+        self._head_left = MAX_HEAD_BYTES
+        super().set_response_params(**params)
 
     def begin_body(self, body: aiohttp.StreamReader) -> None:
         """The headers have come.
@@ -143,6 +154,7 @@ class Connection(ResponseHandler):
         if type(body) is aiohttp.StreamReader:  # not the one of an answer that has no body
             body.__class__ = ReceiveBuffer
         self._stopped = None
+        self._head_left = None
         self._was_paused = self._reading_paused
         self.read_timeout = None
         self.start_timeout()
@@ -172,12 +184,24 @@ class Connection(ResponseHandler):
             self.pump = None
 
     def data_received(self, data: bytes) -> None:
+        if self._head_left is not None:
+            self._head_left -= len(data)
+            if self._head_left < 0:
+                self._refuse_head()
+                return
         ResponseHandler.data_received(self, data)
         pump = self.pump
         if pump is not None:
             pump.push()
             if self._was_paused and data and not pump.needs_reader.done():
                 self.resume_reading()  # as reading would: for what the parser holds back
+
+    def _refuse_head(self) -> None:
+        self._head_left = None
+        if self.transport is not None:
+            self.transport.abort()
+        error = f"over {MAX_HEAD_BYTES} bytes came, and no answer has begun"
+        self.set_exception(aiohttp.ClientPayloadError(error))
 
     def pause_reading(self) -> None:
         self._was_paused = True

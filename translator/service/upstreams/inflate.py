@@ -38,6 +38,8 @@ _MAX_STEPS = 500  # windows and members of one read, which lasts some millisecon
 _GZIP = b"\x1f\x8b"
 
 _KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
+_REGISTERED = _KNOWN | {"br", "zstd", "compress", "x-compress", "dcb", "dcz", "identity", ""}
+"""Names that may be quoted: any other may be anything, the operator's key included."""
 
 
 def inflated(body: Body, encoding: str) -> Body:
@@ -49,7 +51,9 @@ def inflated(body: Body, encoding: str) -> Body:
     if name in ("", "identity"):
         return body
     if name not in _KNOWN:
-        raise UpstreamError(f"The upstream compresses its answer ({encoding[:40]!a}), unasked.")
+        codings = {word.strip() for word in name.split(",")}
+        shown = f"({name[:40]!a})" if codings <= _REGISTERED else "in a way that is not known"
+        raise UpstreamError(f"The upstream compresses its answer {shown}, unasked.")
     return _Inflated(body)
 
 

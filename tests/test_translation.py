@@ -233,12 +233,14 @@ def test_a_body_over_the_bound() -> None:
     assert "over 10 bytes" in response.error.message
 
 
-def test_an_event_over_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_event_over_the_bound(begun: bool) -> None:
     t = translation()
+    given = t.receive(sse(TEXT)) if begun else []
     t._decoder._max = 10
-    given = t.receive(b"data: " + b"x" * 20) + t.close()
+    given += t.receive(b"data: " + b"x" * 20) + t.close()
     check_events(given)
-    assert t.error is not None
+    assert isinstance(t.error, translator.AnswerTooLarge)
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:
     try:
         return msgspec.json.decode(fields.get("model", b"null"), type=str | None)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"model: {error}.", param="model", code="invalid_type") from None
+        raise InvalidRequest(f"model: {error}.", param=None, code="invalid_type") from None
 
 
 def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> bool:

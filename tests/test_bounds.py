@@ -184,6 +184,24 @@ def test_output_items_are_bounded(kind: str, at_once: bool) -> None:
     assert "over 20 " in (t.error.message if t.error else "")
 
 
+def test_items_that_wait_are_bounded() -> None:
+    """Behind a call that is not whole: they would all be announced at the end."""
+    t = translation(ASKING, options=Options(max_output_items=20))
+    given = t.start() + t.receive(sse(chunk(of_call(OPEN, name="f"))))
+    for number in range(50):
+        given += t.receive(sse(chunk({"content" if number % 2 else "reasoning": "a"})))
+    check_end(t, given)
+
+
+def test_native_calls_are_bounded() -> None:
+    """They are known only at the end, where none of them is lost without a word."""
+    dialect = msgspec.structs.replace(BASE, recover_calls=True)
+    t = translation(ASKING, dialect=dialect, options=Options(max_output_items=20))
+    text = '<tool_call>{"name": "f", "arguments": {}}</tool_call>' * 21
+    given = t.start() + t.receive(sse(chunk({"content": text}), chunk({}, "stop"), "[DONE]"))
+    check_end(t, given)
+
+
 def test_calls_that_show_no_item_are_bounded() -> None:
     t = translation(ASKING, options=Options(max_output_items=20))
     given = t.start()

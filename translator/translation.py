@@ -313,15 +313,16 @@ class Translation:
             self._write(reader.read(payload), events)
             if reader.over:
                 return events + self._over("")
-        if self._stream.is_full:
-            too_large = AnswerTooLarge.than(self._max_items, "output items")
-            return events + self._end(Failure(too_large))
-        return events
+        return events + self._end(self._too_many_items()) if self._stream.is_full else events
 
     def _over(self, stray: str) -> list[Event]:
         events: list[Event] = []
         self._write(self._reader.end(), events)
-        return events + self._end(self._reader.verdict(stray))
+        full = self._stream.is_full
+        return events + self._end(self._too_many_items() if full else self._reader.verdict(stray))
+
+    def _too_many_items(self) -> Failure:
+        return Failure(AnswerTooLarge.than(self._max_items, "output items"))
 
     def _write(self, deltas: list[Delta], events: list[Event]) -> None:
         if self._summary is not None:

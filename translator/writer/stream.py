@@ -121,7 +121,8 @@ class ResponseStream:
         """
         self.phase = Phase.NEW
         self.is_full = False
-        """Whether there are more output items than there may be. The last one stays open."""
+        """Whether there are more output items than there may be, those that wait included."""
+        self._item_count = 0
         self._max_items = max_items
         self._done_size = 0  # of closed items and of extra content, in bytes
         self._base = response
@@ -351,6 +352,8 @@ class ResponseStream:
     def _join(self, segment: Segment) -> None:
         self._queue.append(segment)
         self._last = segment
+        self._item_count += 1
+        self.is_full = self._item_count > self._max_items
 
     # --- the queue ------------------------------------------------------------------------------
 
@@ -402,7 +405,6 @@ class ResponseStream:
     def _place(self, prefix: str) -> Place:
         index = self._next_index
         self._next_index += 1
-        self.is_full = self._next_index > self._max_items
         return Place(self._new_id(prefix), index, self._number)
 
     def _called(self, call: CallSegment) -> Declared:

@@ -187,6 +187,7 @@ class CompactionSegment:
         self.open: OpenCompaction | None = None
         self.blob = blob
         self.size = len(blob)
+        self.written = 0  # the summary's text was counted when it came
 
     def send(self) -> Events:
         yield from ()

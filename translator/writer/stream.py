@@ -397,9 +397,8 @@ class ResponseStream:
         item = yield from segment.open.closed(status)
         self._output.append(item)
         self._queue.popleft()
-        if not isinstance(segment, CallSegment):
+        if not isinstance(segment, CallSegment):  # which are asked as long as there are any
             self._done_size += segment.size
-        if isinstance(segment, Narrative):
             self._written += segment.written
 
     def _place(self, prefix: str) -> Place:

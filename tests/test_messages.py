@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from tests.conversations import (
+    call,
     codes,
     messages,
+    output,
+    tool,
     user,
 )
 from translator.dialects import Dialect
@@ -94,3 +97,139 @@ def test_an_empty_answer_leaves_no_message() -> None:
 def test_two_answers_stay_two() -> None:
     items = [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
     assert [message["content"] for message in messages([user("u"), *items])] == ["u", "a", "b"]
+
+
+# --- what templates require -----------------------------------------------------------------------
+
+ALTERNATING = Dialect(
+    "x", system_messages="demote_later", alternating_roles=True, user_message_required=True
+)
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA=="}
+
+
+def assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def developer(text: str) -> dict[str, Any]:
+    return {"role": "developer", "content": text}
+
+
+def system(text: str) -> dict[str, Any]:
+    return {"role": "system", "content": text}
+
+
+def test_messages_of_the_user_in_a_row_are_joined_where_roles_alternate() -> None:
+    items = [user("a"), user("b"), assistant("c"), developer("d"), user("e"), developer("f")]
+    assert messages(items, instructions="i", dialect=ALTERNATING) == [
+        system("i"),
+        user("a\n\nb"),
+        assistant("c"),
+        user("<system>\nd\n</system>\n\ne\n\n<system>\nf\n</system>"),
+    ]
+    assert [message["content"] for message in messages(items)] == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_pictures_are_joined_as_parts() -> None:
+    seen = {"role": "user", "content": [IMAGE]}
+    for items, kinds in (
+        ([user("a"), seen], ["text", "image_url"]),
+        ([seen, user("a")], ["image_url", "text"]),
+        ([seen, seen], ["image_url", "image_url"]),
+    ):
+        [message] = messages(items, dialect=ALTERNATING)
+        assert [part["type"] for part in message["content"]] == kinds
+
+
+def test_pictures_of_a_result_are_joined_with_the_next_message() -> None:
+    items = [user("a"), call("c"), output("c", [IMAGE]), user("b")]
+    dialect = Dialect("x", alternating_roles=True, answer_between_tool_and_user=True)
+    said = messages(items, dialect=dialect)
+    assert [message["role"] for message in said] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+    assert [part["type"] for part in said[-1]["content"]] == ["image_url", "text"]
+
+
+def test_answers_in_a_row_are_joined_where_roles_alternate() -> None:
+    items = [
+        user("u"),
+        call("c"),
+        output("c"),
+        assistant("a"),
+        output("c", "again"),
+        assistant("b"),
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        user("v"),
+    ]
+    said = messages(items, dialect=ALTERNATING)
+    assert said[-2:] == [{"role": "assistant", "content": "a\n\nb", "refusal": "No."}, user("v")]
+    assert [message["role"] for message in said][-4:] == ["tool", "tool", "assistant", "user"]
+
+
+def test_the_first_message_is_the_users_where_that_is_required() -> None:
+    dialect = Dialect("x", user_message_required=True, system_messages="merge_leading")
+    cases: list[tuple[list[Any], str | None, list[Any]]] = [
+        ([developer("d")], None, [user("d")]),
+        ([developer("d")], "i", [system("i"), user("d")]),
+        ([developer("d"), developer("e")], "i", [system("i\n\nd"), user("e")]),
+        ([developer("d"), assistant("a"), user("u")], None, [user("d"), assistant("a"), user("u")]),
+        ([assistant("a"), user("u")], "i", [user("i"), assistant("a"), user("u")]),
+        ([developer("d"), user("u")], "i", [system("i\n\nd"), user("u")]),
+        ([user("u"), developer("d")], None, [user("u"), system("d")]),
+    ]
+    for items, instructions, expected in cases:
+        assert messages(items, instructions=instructions, dialect=dialect) == expected
+    assert codes([developer("d")], instructions="i", dialect=dialect) == {
+        "input[0]": "role_demoted"
+    }
+    assert codes([assistant("a")], instructions="i", dialect=dialect) == {
+        "instructions": "role_demoted"
+    }
+    unmerged = Dialect("x", user_message_required=True)
+    assert messages([developer("d")], instructions="i", dialect=unmerged) == [
+        system("i"),
+        user("d"),
+    ]
+    first, *rest = messages([assistant("a"), user("u")], dialect=dialect)
+    assert first["role"] == "user" and rest == [assistant("a"), user("u")]
+
+
+def test_calls_are_sent_one_by_one_where_a_message_may_have_only_one() -> None:
+    reasoning = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    items = [
+        user("u"),
+        reasoning,
+        assistant("a"),
+        call("c1"),
+        call("c2"),
+        call("c3"),
+        output("c3", [IMAGE]),
+        output("c1", "one"),
+        user("v"),
+    ]
+    said = messages(items, dialect=Dialect("x", one_call_per_message=True))
+    assert [message["role"] for message in said] == (
+        ["user", *["assistant", "tool"] * 3, "user", "user"]
+    )
+    called = [message for message in said if message["role"] == "assistant"]
+    assert [[one["id"] for one in message["tool_calls"]] for message in called] == [
+        ["c1"],
+        ["c2"],
+        ["c3"],
+    ]
+    assert called[0]["content"] == "a" and "reasoning_content" in called[0]
+    assert not any({"content", "reasoning_content"} & message.keys() for message in called[1:])
+    assert said[2] == tool("c1", "one")
+    assert [message["tool_call_id"] for message in said if message["role"] == "tool"] == [
+        "c1",
+        "c2",
+        "c3",
+    ]
+    assert codes(items, dialect=Dialect("x", one_call_per_message=True)) == {
+        "input[4]": "output_missing"
+    }

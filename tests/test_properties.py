@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -379,14 +380,98 @@ def test_a_longer_history_begins_with_the_same_bytes(
     assert json.dumps(longer).startswith(json.dumps(shorter)[:-1])
 
 
-def _is_settled(history: list[Any], end: int) -> bool:
-    """The history up to `end` is where a client asks: after a user's word or the last result."""
+TEMPLATES = [
+    (dialect, model)
+    for dialect in ("llama_cpp", "vllm", "lm_studio")
+    for model in (
+        "m", "qwen3.5-4b", "qwen3.8", "qwen3-8b", "gemma-2-2b", "gemma-4", "mistral-nemo",
+        "devstral", "llama-3.3-70b", "apertus-8b", "gpt-oss-20b", "deepseek-r1-distill-llama-8b",
+    )
+]  # fmt: skip
+
+
+@given(histories(), st.sampled_from(TEMPLATES), st.booleans(), st.data())
+def test_a_longer_history_begins_with_the_same_bytes_for_every_template(
+    history: list[Any], template: tuple[str, str], instructed: bool, data: st.DataObject
+) -> None:
+    """Messages are joined, split and demoted by what stands before them alone.
+
+    A client asks where the model's word follows; what it then adds begins with that.
+    """
+    if data.draw(st.booleans()):
+        history = [{"role": "developer", "content": "Begin."}, *history[1:]]
+    answered = {item["call_id"] for item in history if item.get("type") == "function_call_output"}
+    history = [
+        item for item in history if item.get("call_id") is None or item["call_id"] in answered
+    ]
+    history.append({"role": "assistant", "content": "Said."})
+    ends = [
+        n
+        for n in range(1, len(history))
+        if _is_settled(history, n, "developer", "system") and _is_of_the_model(history[n])
+    ]
+    end = data.draw(st.sampled_from(ends or [len(history)]))
+    shorter = template_messages(history[:end], template, instructed)
+    longer = template_messages(
+        [*history, {"role": "user", "content": "More"}], template, instructed
+    )
+    assert longer[: len(shorter)] == shorter
+
+
+@given(histories(), st.sampled_from(TEMPLATES), st.booleans())
+def test_roles_are_as_the_template_requires(
+    history: list[Any], template: tuple[str, str], instructed: bool
+) -> None:
+    """As the templates count: calls and their results are between two answers, or none."""
+    dialect = translator.DIALECTS[template[0]].for_model(template[1])
+    said = template_messages(history, template, instructed)
+    if dialect.system_messages == "demote_later":
+        assert all(message["role"] != "system" for message in said[1:])
+    if dialect.one_call_per_message:
+        assert all(len(message.get("tool_calls", ["one"])) == 1 for message in said)
+    if dialect.user_message_required:
+        assert next(message["role"] for message in said if message["role"] != "system") == "user"
+    if dialect.alternating_roles:
+        pairs = [(a["role"], b["role"]) for a, b in itertools.pairwise(said)]
+        assert ("user", "user") not in pairs and ("system", "assistant") not in pairs
+        assert all(
+            "tool_calls" in a
+            for a, b in itertools.pairwise(said)
+            if a["role"] == b["role"] == "assistant"
+        )
+    if dialect.answer_between_tool_and_user:
+        counted = [
+            m["role"] for m in said if m["role"] in ("user", "assistant") and "tool_calls" not in m
+        ]
+        assert all(a != b for a, b in itertools.pairwise(counted)), counted
+
+
+def template_messages(
+    history: list[dict[str, Any]], template: tuple[str, str], instructed: bool
+) -> list[dict[str, Any]]:
+    dialect, model = template
+    request = {"model": model, "input": history}
+    if instructed:
+        request["instructions"] = "Be brief."
+    return json.loads(translation(request, dialect=dialect).chat_body)["messages"]
+
+
+def _is_of_the_model(item: dict[str, Any]) -> bool:
+    kind = item.get("type", "")
+    return item.get("role") == "assistant" or ("call" in kind and "output" not in kind)
+
+
+def _is_settled(history: list[Any], end: int, *roles: str) -> bool:
+    """The history up to `end` is where a client asks: after a user's word or the last result.
+
+    `roles` end it like the user's.
+    """
     calls = [
         i["call_id"] for i in history[:end] if "call" in i.get("type", "") and "output" not in i
     ]
     results = [i["call_id"] for i in history[:end] if "output" in i]
     return sorted(calls) == sorted(results) and (
-        history[end - 1].get("role") == "user" or "output" in history[end - 1]
+        history[end - 1].get("role") in ("user", *roles) or "output" in history[end - 1]
     )
 
 

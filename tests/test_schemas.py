@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from tests import strategies as draws
-from translator.common.schemas import SchemaRules, rewrite
+from translator.common.schemas import Rewritten, SchemaRules, rewrite
 from translator.dialects import DIALECTS
 
 MOONSHOT = DIALECTS["moonshot"].schema_rules
@@ -22,7 +22,7 @@ STRINGS = DIALECTS["lm_studio"].schema_rules
 
 def written(schema: Any, rules: SchemaRules | None) -> Any:
     assert rules is not None
-    return json.loads(bytes(rewrite(Raw(json.dumps(schema).encode()), rules)))
+    return json.loads(bytes(rewrite(Raw(json.dumps(schema).encode()), rules).schema))
 
 
 def properties(**schemas: Any) -> dict[str, Any]:
@@ -65,7 +65,115 @@ def test_rules(rules: SchemaRules, schema: Any, expected: Any) -> None:
 
 def test_a_schema_that_breaks_no_rule_keeps_its_bytes() -> None:
     for source in (b'{ "type":  "object" }', b"[]", b"true"):
-        assert bytes(rewrite(Raw(source), SchemaRules(type_lists="nullable"))) == source
+        assert bytes(rewrite(Raw(source), SchemaRules(type_lists="nullable")).schema) == source
+
+
+GRAMMAR = DIALECTS["llama_cpp"].schema_rules
+SEED = DIALECTS["llama_cpp"].for_model("Seed-OSS-36B").schema_rules
+
+LARGE = {"type": "string", "maxLength": 2000, "minLength": 5000, "pattern": "a", "title": "t"}
+FIT = {"type": "string", "title": "t"}
+
+
+@pytest.mark.parametrize("rules", [GRAMMAR, STRINGS], ids=["llama_cpp", "lm_studio"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda s: s,
+        lambda s: properties(a=s, pattern=s, maxLength=s),
+        lambda s: {"type": "array", "items": s},
+        lambda s: {"type": "array", "items": [s, s]},
+        lambda s: {"type": "array", "prefixItems": [s]},
+        lambda s: {"type": "array", "contains": s},
+        lambda s: {"$ref": "#/$defs/a", "$defs": {"a": s}},
+        lambda s: {"$ref": "#/definitions/a", "definitions": {"a": s}},
+        lambda s: {"anyOf": [s, {"type": "null"}]},
+        lambda s: {"oneOf": [{"allOf": [s]}]},
+        lambda s: {"type": "object", "additionalProperties": s},
+        lambda s: {"type": "object", "patternProperties": {"x": s}, "propertyNames": s},
+        lambda s: {"type": "object", "dependentSchemas": {"x": s}},
+        lambda s: {"not": s},
+        lambda s: {"if": s, "then": s, "else": s},
+        lambda s: properties(a=properties(b={"type": "array", "items": {"anyOf": [s]}})),
+    ],
+)  # fmt: skip
+def test_what_a_grammar_cannot_have_is_left_out_at_any_depth(rules: Any, place: Any) -> None:
+    source = Raw(json.dumps(place(LARGE)).encode())
+    rewritten = rewrite(source, rules)
+    assert json.loads(bytes(rewritten.schema)) == place(FIT)
+    assert rewritten.lost == ("maxLength", "minLength", "pattern")
+
+
+@pytest.mark.parametrize("keyword", ["Length", "Items", "Properties"])
+@pytest.mark.parametrize("end", ["max", "min"])
+def test_bounds_that_fit_stay(keyword: str, end: str) -> None:
+    fit = Raw(json.dumps(properties(a={f"{end}{keyword}": 1999, "minimum": 5000})).encode())
+    assert GRAMMAR is not None
+    assert rewrite(fit, GRAMMAR).schema is fit
+    assert written({f"{end}{keyword}": 2000}, GRAMMAR) == {}
+    assert written({f"{end}{keyword}": 1e9}, GRAMMAR) == {}
+    assert written({f"{end}{keyword}": "9999"}, GRAMMAR) == {f"{end}{keyword}": "9999"}
+
+
+def test_values_are_no_schemas() -> None:
+    """What looks like a keyword in a value, or is the name of a property, stays."""
+    assert GRAMMAR is not None
+    source = Raw(
+        json.dumps(
+            properties(
+                pattern={"type": "string", "enum": ["pattern"], "default": {"pattern": "x"}},
+                maxItems={"const": {"maxItems": 5000}, "examples": [{"pattern": "x"}]},
+            )
+            | {"required": ["pattern"]}
+        ).encode()
+    )
+    assert rewrite(source, GRAMMAR) == Rewritten(source)
+
+
+@pytest.mark.parametrize(
+    ("rules", "schema", "lost"),
+    [
+        (GRAMMAR, {"pattern": "a"}, ("pattern",)),
+        (GEMINI, {"$schema": "x", "additionalProperties": False, "default": 1}, ()),
+        (GEMINI, properties(a={"const": 1}), ("const",)),
+        (MOONSHOT, {"$schema": "x", "$id": "y"}, ()),
+        (MOONSHOT, properties(a={"$ref": "#/$defs/a", "description": "d"}), ()),
+        (MOONSHOT, properties(a={"$ref": "#/$defs/a", "minLength": 1}), ("minLength",)),
+        (STRINGS, properties(a={"type": ["string", "null"]}), ()),
+        (SEED, properties(a={"type": ["string", "null"]}), ("type",)),
+        (SEED, properties(a={"type": ["string"]}), ()),
+    ],
+)
+def test_a_constraint_that_is_dropped_is_a_loss(
+    rules: SchemaRules | None, schema: Any, lost: tuple[str, ...]
+) -> None:
+    """Annotations are not; nor is another form that means the same."""
+    assert rules is not None
+    assert rewrite(Raw(json.dumps(schema).encode()), rules).lost == lost
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ({"type": ["null", "integer"]}, "integer"),
+        ({"type": ["null"]}, "null"),
+        ({"anyOf": [{"type": "null"}, {"type": "array"}]}, "array"),
+        ({"oneOf": [{"type": "boolean"}]}, "boolean"),
+        ({"anyOf": [True, {"$ref": "#/$defs/a"}]}, "string"),
+        ({"$ref": "#/$defs/a"}, "string"),
+        ({"enum": [1]}, "integer"),
+        ({}, "string"),
+        ({"type": []}, "string"),
+    ],
+)
+def test_one_plain_type_for_each_property(schema: Any, kind: str) -> None:
+    assert written(properties(a=schema), SEED)["properties"]["a"]["type"] == kind
+
+
+def test_conditions_get_no_type() -> None:
+    """A type that is only a guess would change which values a condition holds for."""
+    schema = properties() | {"if": {"required": ["a"]}, "then": {"required": ["b"]}}
+    assert written(schema, MOONSHOT) == schema
 
 
 ALTERNATIVES = [{"maxLength": 1}, {"type": "integer"}, {"minimum": 3, "minLength": 3}, {}]

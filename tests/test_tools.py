@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from tests.replaying import translation
 from translator import InvalidRequest
 from translator.common.tools import Declared, Toolset
 
@@ -181,3 +182,24 @@ def test_a_long_name_is_the_same_whether_it_is_declared_or_not() -> None:
 def test_names_with_debris_are_understood(chat_name: str, expected: str) -> None:
     toolset = declared({"type": "function", "name": "shell_command"})
     assert toolset.called(chat_name) == Declared("function", expected)
+
+
+def test_a_constraint_that_the_upstream_lacks_is_one_notice_for_each_tool() -> None:
+    large = {"type": "object", "properties": {"a": {"maxLength": 5000}, "b": {"maxLength": 9000}}}
+    member = {"type": "function", "name": "m", "parameters": large}
+    tools = [
+        {"type": "function", "name": "fit", "parameters": {"type": "object"}},
+        {"type": "function", "name": "large", "parameters": large},
+        {"type": "namespace", "name": "n", "tools": [member]},
+        {"type": "tool_search", "execution": "client", "parameters": large},
+    ]
+    text = {"format": {"type": "json_schema", "name": "x", "schema": large}}
+    t = translation({"model": "m", "input": "x", "tools": tools}, dialect="llama_cpp")
+    assert [(notice.path, notice.code) for notice in t.notices] == [
+        ("tools[1]", "weakened"),
+        ("tools[2].tools[0]", "weakened"),
+        ("tools[3]", "weakened"),
+    ]
+    assert "maxLength" in t.notices[0].message
+    t = translation({"model": "m", "input": "x", "text": text}, dialect="llama_cpp")
+    assert [(notice.path, notice.code) for notice in t.notices] == [("text.format", "weakened")]

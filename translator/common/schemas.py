@@ -13,92 +13,159 @@ from msgspec import Raw, Struct
 
 from translator.wire.json_values import as_list, as_object
 
-_OF_SCHEMAS = ("properties", "$defs", "definitions", "patternProperties")
+_OF_SCHEMAS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMAS = ("items", "additionalProperties", "not")
+# Conditions on a value that other keywords describe: a type in them could change the meaning.
+_CONDITIONS = (
+    *("if", "then", "else", "contains", "propertyNames", "contentSchema"),
+    *("additionalItems", "unevaluatedItems", "unevaluatedProperties"),
+)
 _BESIDE_REF = ("$ref", "$defs", "definitions")
+_BOUNDS = frozenset(
+    {"maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"}
+)
+# Without these a schema accepts the same values. `additionalProperties` counts among them: what is
+# not named is not written, in any schema that an upstream without it has.
+_NO_CONSTRAINTS = frozenset(
+    {"$schema", "$id", "$comment", "title", "description", "default", "examples", "deprecated"}
+    | {"readOnly", "writeOnly", "additionalProperties"}
+)
 
 
 class SchemaRules(Struct, frozen=True):
     """The limits of one upstream's schemas.
 
-    `dropped`: keywords to leave out. `type_lists`: how to write `"type": ["string", "null"]`;
-    `nullable` writes `"type": "string", "nullable": true`, `any_of` an `anyOf` of single types.
-    `types_required`: every schema has a type. `bare_refs`: a `$ref` has no sibling keywords.
-    `object_root`: the outermost schema is of type object.
+    `dropped`: keywords to leave out. `max_bound`: maxLength, minLength, maxItems, minItems,
+    maxProperties and minProperties from this number on are left out; None: none is. `type_lists`:
+    how to write `"type": ["string", "null"]`; `nullable` writes `"type": "string", "nullable":
+    true`, `any_of` an `anyOf` of single types, `first` the first type that is not null (also
+    beside an `anyOf`). `types_required`: every schema has a type. `bare_refs`: a `$ref` has no
+    sibling keywords. `object_root`: the outermost schema is of type object.
     """
 
     dropped: frozenset[str] = frozenset()
-    type_lists: Literal["keep", "nullable", "any_of"] = "keep"
+    type_lists: Literal["keep", "nullable", "any_of", "first"] = "keep"
     types_required: bool = False
     bare_refs: bool = False
     object_root: bool = False
+    max_bound: int | None = None
 
 
-def rewrite(schema: Raw, rules: SchemaRules) -> Raw:
+class Rewritten(Struct, frozen=True):
+    """A schema under the rules, and the constraints that it lost, by keyword, sorted."""
+
+    schema: Raw
+    lost: tuple[str, ...] = ()
+
+    @property
+    def message(self) -> str:
+        """The losses, for a notice."""
+        return f"The upstream's schemas lack {', '.join(self.lost)}; left out."
+
+
+def rewrite(schema: Raw, rules: SchemaRules) -> Rewritten:
     """The schema under the rules; the same bytes where nothing changes."""
     decoded = as_object(msgspec.json.decode(schema))
     if decoded is None:
-        return schema
-    written = _schema(decoded, rules, unless_implied="object")
+        return Rewritten(schema)
+    writer = _Writer(rules)
+    written = writer.schema(decoded, unless_implied="object", types=rules.types_required)
     if rules.object_root and "type" not in written:
         written = {"type": "object", **written}
-    return schema if written == decoded else Raw(msgspec.json.encode(written))
+    if written == decoded:
+        return Rewritten(schema)
+    return Rewritten(Raw(msgspec.json.encode(written)), tuple(sorted(writer.lost)))
 
 
-def _schema(
-    schema: dict[str, Any], rules: SchemaRules, *, unless_implied: str = "string"
-) -> dict[str, Any]:
-    """A schema under the rules; its type is `unless_implied` where nothing in it tells another."""
-    if rules.bare_refs and "$ref" in schema:
-        schema = {key: value for key, value in schema.items() if key in _BESIDE_REF}
-    types = as_list(schema.get("type"))
-    if types is not None and rules.type_lists != "keep":
-        schema = _with_split_types(schema, [one for one in types if isinstance(one, str)], rules)
-    written: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in rules.dropped:
-            continue
-        written[key] = _value(key, value, rules)
-    if rules.types_required and not written.keys() & {"type", "$ref", *_LISTS_OF_SCHEMAS}:
-        written["type"] = _implied_type(written) or unless_implied
-    return written
+class _Writer:
+    """Writes schemas under the rules, and collects the constraints that they lose."""
 
+    def __init__(self, rules: SchemaRules) -> None:
+        self._rules = rules
+        self.lost: set[str] = set()
 
-def _value(key: str, value: object, rules: SchemaRules) -> object:
-    """A keyword's value: schemas by name, schemas in a list, one schema, or plain JSON."""
-    fields = as_object(value)
-    if key in _OF_SCHEMAS and fields is not None:
-        return {name: _inner(inner, rules) for name, inner in fields.items()}
-    if key in _LISTS_OF_SCHEMAS:
-        return [_inner(inner, rules) for inner in as_list(value) or ()]
-    if key in _SCHEMAS:
-        return _inner(value, rules)
-    return value
+    def schema(
+        self, schema: dict[str, Any], *, unless_implied: str = "string", types: bool
+    ) -> dict[str, Any]:
+        """A schema; with `types`, of the type `unless_implied` where nothing in it tells one."""
+        rules = self._rules
+        if rules.bare_refs and "$ref" in schema:
+            self.lost |= schema.keys() - _NO_CONSTRAINTS - set(_BESIDE_REF)
+            schema = {key: value for key, value in schema.items() if key in _BESIDE_REF}
+        listed = as_list(schema.get("type"))
+        if listed is not None and rules.type_lists != "keep":
+            schema = self._with_split_types(schema, [one for one in listed if isinstance(one, str)])
+        written: dict[str, Any] = {}
+        for key, value in schema.items():
+            if key in rules.dropped or self._is_too_large(key, value):
+                if key not in _NO_CONSTRAINTS:
+                    self.lost.add(key)
+                continue
+            written[key] = self._value(key, value, types=types)
+        if types and "type" not in written:
+            if not written.keys() & {"$ref", *_LISTS_OF_SCHEMAS}:
+                written["type"] = _implied_type(written) or unless_implied
+            elif rules.type_lists == "first":
+                written["type"] = self._first_alternative(written) or unless_implied
+        return written
 
+    def _first_alternative(self, schema: dict[str, Any]) -> str | None:
+        """The type of the first alternative that is not null."""
+        alternatives = as_list(schema.get("anyOf")) or as_list(schema.get("oneOf")) or ()
+        kinds = [(as_object(one) or {}).get("type") for one in alternatives]
+        if len(kinds) > 1:
+            self.lost.add("type")
+        return next((kind for kind in kinds if isinstance(kind, str) and kind != "null"), None)
 
-def _inner(schema: object, rules: SchemaRules) -> object:
-    fields = as_object(schema)
-    return schema if fields is None else _schema(fields, rules)
+    def _is_too_large(self, key: str, value: object) -> bool:
+        bound = self._rules.max_bound
+        return (
+            bound is not None
+            and key in _BOUNDS
+            and isinstance(value, int | float)
+            and value >= bound
+        )
 
+    def _value(self, key: str, value: object, *, types: bool) -> object:
+        """A keyword's value: schemas by name, schemas in a list, one schema, or plain JSON."""
+        fields, several = as_object(value), as_list(value)
+        if key in _OF_SCHEMAS and fields is not None:
+            return {name: self._inner(inner, types=types) for name, inner in fields.items()}
+        if key in _LISTS_OF_SCHEMAS:
+            return [self._inner(inner, types=types) for inner in several or ()]
+        if key in _SCHEMAS and several is not None:  # `items` before JSON Schema 2020
+            return [self._inner(inner, types=types) for inner in several]
+        if key in _SCHEMAS:
+            return self._inner(value, types=types)
+        if key in _CONDITIONS:
+            return self._inner(value, types=False)
+        return value
 
-def _with_split_types(
-    schema: dict[str, Any], types: list[str], rules: SchemaRules
-) -> dict[str, Any]:
-    """The schema with a list of types written in another way."""
-    others = [one for one in types if one != "null"]
-    if rules.type_lists == "nullable" and len(others) == 1:
-        nullable = {"nullable": True} if len(others) < len(types) else {}
-        return {**schema, "type": others[0], **nullable}
-    any_of: list[object] = []
-    for alternative in as_list(schema.get("anyOf")) or [{}]:
-        fields = as_object(alternative)
-        if fields is None or fields.keys() & {"type", "$ref", *_LISTS_OF_SCHEMAS}:
-            any_of.append(alternative)
-        else:
-            any_of += [{"type": one, **fields} for one in types]
-    rest = {key: value for key, value in schema.items() if key != "type"}
-    return {**rest, "anyOf": any_of}
+    def _inner(self, schema: object, *, types: bool) -> object:
+        fields = as_object(schema)
+        return schema if fields is None else self.schema(fields, types=types)
+
+    def _with_split_types(self, schema: dict[str, Any], types: list[str]) -> dict[str, Any]:
+        """The schema with a list of types written in another way."""
+        others = [one for one in types if one != "null"]
+        style = self._rules.type_lists
+        if style == "nullable" and len(others) == 1:
+            nullable = {"nullable": True} if len(others) < len(types) else {}
+            return {**schema, "type": others[0], **nullable}
+        rest = {key: value for key, value in schema.items() if key != "type"}
+        if style == "first":
+            if len(types) > 1:
+                self.lost.add("type")
+            return {**schema, "type": (others or types)[0]} if types else rest
+        any_of: list[object] = []
+        for alternative in as_list(schema.get("anyOf")) or [{}]:
+            fields = as_object(alternative)
+            if fields is None or fields.keys() & {"type", "$ref", *_LISTS_OF_SCHEMAS}:
+                any_of.append(alternative)
+            else:
+                any_of += [{"type": one, **fields} for one in types]
+        return {**rest, "anyOf": any_of}
 
 
 def _implied_type(schema: dict[str, Any]) -> str | None:

@@ -199,6 +199,7 @@ class Toolset:
                     Declared("function", function.name, namespace),
                     function.parameters,
                     function.description,
+                    path,
                     strict=function.strict or False,
                 )
             case "custom":
@@ -208,6 +209,7 @@ class Toolset:
                     Declared("custom", custom.name, namespace),
                     _INPUT_PARAMETERS,
                     _free_form_description(custom),
+                    path,
                 )
             case "namespace" if namespace is None:
                 group = decode_at(raw, _Namespace, path)
@@ -217,13 +219,14 @@ class Toolset:
                 search = decode_at(raw, _ToolSearch, path)
                 if search.execution == "client":
                     declared = Declared("tool_search", "tool_search")
-                    self._add(names, declared, search.parameters, search.description)
+                    self._add(names, declared, search.parameters, search.description, path)
             case "local_shell":
                 self._add(
                     names,
                     Declared("local_shell", "local_shell"),
                     _LOCAL_SHELL_PARAMETERS,
                     "Runs a command in the local shell.",
+                    path,
                 )
             case "shell":
                 shell = decode_at(raw, _Shell, path)
@@ -235,6 +238,7 @@ class Toolset:
                         Declared("shell", "shell"),
                         _SHELL_PARAMETERS,
                         "Runs shell commands and returns what they print.",
+                        path,
                     )
             case "apply_patch":
                 self._add(
@@ -242,6 +246,7 @@ class Toolset:
                     Declared("apply_patch", "apply_patch"),
                     _APPLY_PATCH_PARAMETERS,
                     "Creates, updates or deletes one file.",
+                    path,
                 )
             case _:
                 self._cannot_run(kind, path)
@@ -252,6 +257,7 @@ class Toolset:
         declared: Declared,
         parameters: Raw | UnsetType,
         description: str | None,
+        path: str,
         *,
         strict: bool = False,
     ) -> None:
@@ -267,17 +273,22 @@ class Toolset:
                 chat.FunctionDeclaration(
                     name=name,
                     description=UNSET if description is None else description,
-                    parameters=self._schema(parameters),
+                    parameters=self._schema(parameters, path),
                     strict=True if strict and self._strict_functions else UNSET,
                 )
             )
         )
 
-    def _schema(self, parameters: Raw | UnsetType) -> Raw:
+    def _schema(self, parameters: Raw | UnsetType, path: str) -> Raw:
         """The schema under the upstream's rules; an empty object schema where there is none."""
         if isinstance(parameters, UnsetType) or bytes(parameters).strip() in (b"null", b"{}"):
             return _NO_PARAMETERS
-        return rewrite(parameters, self._schema_rules) if self._schema_rules else parameters
+        if self._schema_rules is None:
+            return parameters
+        rewritten = rewrite(parameters, self._schema_rules)
+        if rewritten.lost:
+            self.notices.append(Notice(path, "weakened", rewritten.message))
+        return rewritten.schema
 
     def _cannot_run(self, kind: str, path: str) -> None:
         if self._reject_hosted:

@@ -52,7 +52,8 @@ class Dialect(Struct, frozen=True):
 
     name: str
     hosts: tuple[str, ...] = ()
-    """Domains that identify the upstream, with all their subdomains."""
+    """Domains that identify the upstream, with all their subdomains; "-x.test" identifies the hosts
+    whose first label ends in "-x"."""
 
     # answers
     think_tags: Tags | None = None
@@ -85,6 +86,13 @@ class Dialect(Struct, frozen=True):
     """Accepts file parts in user messages."""
     answer_between_tool_and_user: bool = False
     """Refuses a user message directly after a tool message."""
+    alternating_roles: bool = False
+    """Refuses two messages of the user, or of the assistant, in a row; they are joined."""
+    one_call_per_message: bool = False
+    """Refuses several calls in one message: they are sent as call, result, call, result."""
+    user_message_required: bool = False
+    """Refuses a conversation that does not begin with the user: the last of the leading system
+    messages is sent as the user's."""
 
     # reasoning
     reasoning_replay: Literal["as_it_came", "drop"] = "as_it_came"
@@ -112,6 +120,10 @@ class Dialect(Struct, frozen=True):
 
     # parameters
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """The chat field of the token limit."""
+    default_output_tokens: int | None = None
+    """The token limit that is sent where the request has none, because the upstream's own default
+    is too low for an answer; at most a quarter of the model's context. None: no limit is sent."""
     stream_usage: bool = True
     """Accepts `stream_options.include_usage`."""
     refused: frozenset[str] = frozenset()
@@ -128,6 +140,8 @@ class Dialect(Struct, frozen=True):
     """The accepted kinds of `tool_choice`; without "auto" the field is left out."""
     tool_choices_thinking: frozenset[ChoiceKind] | None = None
     """The accepted kinds while thinking; None: the same."""
+    tools_with_choice_none: bool = True
+    """Keeps the tools from the model where the choice is `none`; otherwise they are left out."""
     required_word: str = "required"
     """The upstream's word for the tool choice `required`."""
     strict_functions: bool = False
@@ -135,6 +149,7 @@ class Dialect(Struct, frozen=True):
     response_formats: frozenset[Literal["json_object", "json_schema"]] = frozenset(
         {"json_object", "json_schema"}
     )
+    """The accepted types of `response_format`; for another an instruction is sent."""
     response_format_with_tools: bool = True
     """Accepts `response_format` together with tools."""
     schema_rules: SchemaRules | None = None

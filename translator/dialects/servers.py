@@ -11,7 +11,8 @@ from typing import Any
 from translator.common.schemas import SchemaRules
 
 from .base import ALL_LEVELS, LOW_TO_HIGH, derived
-from .dialect import EFFORT_LEVELS, ChoiceKind, ModelFacts
+from .dialect import EFFORT_LEVELS, ChoiceKind, Efforts, ModelFacts
+from .templates import template_facts
 from .think_tags import Tags
 
 # Chat templates have two names for the switch: Qwen and GLM read the first, DeepSeek and Kimi the
@@ -22,9 +23,29 @@ _TEMPLATE_OFF: Mapping[str, Any] = {
 _TEMPLATE_ON: Mapping[str, Any] = {
     "chat_template_kwargs": {"enable_thinking": True, "thinking": True}
 }
-# System message must be at the beginning. (Qwen's own template, 2026-09)
-_QWEN_TEMPLATE = ModelFacts("*qwen*", {"system_messages": "demote_later"})
 
+
+def _in_template(off: Mapping[str, Any], on: Mapping[str, Any], *levels: str) -> Efforts:
+    """Efforts that the template reads as its variable `reasoning_effort`."""
+    named = (
+        {"chat_template_kwargs": {**on["chat_template_kwargs"], "reasoning_effort": level}}
+        for level in levels
+    )
+    return {"none": off, **dict(zip(levels, named, strict=True))}
+
+
+def _qwen38(efforts: Efforts) -> ModelFacts:
+    """Qwen3.8: the template of 3.5, with three efforts."""
+    facts = {"system_messages": "demote_later", "user_message_required": True}
+    return ModelFacts("*qwen3.8*", {**facts, "efforts": efforts})
+
+
+# failed to parse grammar (llama.cpp#26596, qwen-code#10435, 2026-11): builds differ in the largest
+# number of repetitions that they take, up to 2000, and in the patterns that they read (source).
+_GRAMMAR = SchemaRules(dropped=frozenset({"pattern"}), max_bound=2000)
+_GRAMMAR_OF_LM_STUDIO = SchemaRules(
+    dropped=frozenset({"pattern"}), max_bound=2000, type_lists="any_of"
+)
 _NO_CHOICE: frozenset[ChoiceKind] = frozenset()
 
 SERVERS = (
@@ -37,7 +58,36 @@ SERVERS = (
             "none": {"reasoning_effort": "none", **_TEMPLATE_OFF},
             **{level: {"reasoning_effort": level, **_TEMPLATE_ON} for level in EFFORT_LEVELS[1:]},
         },
-        models=(ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}), _QWEN_TEMPLATE),
+        # The grammar of a format holds for the whole answer, so that no call can come; the tools
+        # are in the prompt whatever the choice is (0.32.0, seen, 2026-11).
+        response_format_with_tools=False,
+        tools_with_choice_none=False,
+        models=(
+            ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}),
+            # Unsupported reasoning_effort: high. Supported levels are xhigh, medium, low.
+            # (Qwen3.8#217, vllm#54616, 2026-11)
+            _qwen38(
+                {
+                    "none": _TEMPLATE_OFF,
+                    **{
+                        level: {"reasoning_effort": level, **_TEMPLATE_ON}
+                        for level in ("low", "medium", "xhigh")
+                    },
+                }
+            ),
+            # reasoning_effort error … should be no_think/low/high (template, 2026-11)
+            ModelFacts(
+                "*hy3*",
+                {
+                    "efforts": {
+                        "none": {"chat_template_kwargs": {"reasoning_effort": "no_think"}},
+                        "low": {"reasoning_effort": "low"},
+                        "high": {"reasoning_effort": "high"},
+                    }
+                },
+            ),
+            *template_facts(),
+        ),
     ),
     derived(
         "sglang",
@@ -48,9 +98,12 @@ SERVERS = (
         reasoning_field="reasoning_content",
         reasoning_details=False,
         efforts={"none": _TEMPLATE_OFF, "high": _TEMPLATE_ON},
+        # Constrained decoding is not compatible with tool calls: the format counts (source, 2026).
+        response_format_with_tools=False,
         models=(
             ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}),
-            _QWEN_TEMPLATE,
+            # Three efforts (template; Qwen3.8#217, 2026-11).
+            _qwen38(_in_template(_TEMPLATE_OFF, _TEMPLATE_ON, "low", "medium", "xhigh")),
             # Its V4 template accepts two efforts and drops the others (source, 2026-09).
             ModelFacts(
                 "*deepseek-v4*",
@@ -62,6 +115,7 @@ SERVERS = (
                     }
                 },
             ),
+            *template_facts(),
         ),
     ),
     derived(
@@ -77,7 +131,14 @@ SERVERS = (
             "none": {"chat_template_kwargs": {"enable_thinking": False}},
             "high": {"chat_template_kwargs": {"enable_thinking": True}},
         },
+        # The grammar of a format holds for the whole answer, so that no call can come; the tools
+        # are in the prompt whatever the choice is (b11549, seen, 2026-11).
+        response_format_with_tools=False,
+        tools_with_choice_none=False,
+        # failed to parse grammar (2026-11; see above)
+        schema_rules=_GRAMMAR,
         models=(
+            # Its template has three efforts (source, 2026-09).
             ModelFacts(
                 "*gpt-oss*",
                 {
@@ -87,7 +148,26 @@ SERVERS = (
                     }
                 },
             ),
-            _QWEN_TEMPLATE,
+            # Three efforts; Unsloth's files take others, too (Qwen3.8#217, 2026-11).
+            _qwen38(
+                _in_template(
+                    {"chat_template_kwargs": {"enable_thinking": False}},
+                    {"chat_template_kwargs": {"enable_thinking": True}},
+                    *("low", "medium", "xhigh"),
+                )
+            ),
+            # reasoning_effort error … should be no_think/low/high (template, 2026-11)
+            ModelFacts(
+                "*hy3*",
+                {
+                    "efforts": {
+                        "none": {"chat_template_kwargs": {"reasoning_effort": "no_think"}},
+                        "low": {"chat_template_kwargs": {"reasoning_effort": "low"}},
+                        "high": {"chat_template_kwargs": {"reasoning_effort": "high"}},
+                    }
+                },
+            ),
+            *template_facts(_GRAMMAR),
         ),
     ),
     derived(
@@ -117,9 +197,14 @@ SERVERS = (
         tool_choices=frozenset({"auto", "none", "required"}),
         parallel_tool_calls=False,
         response_formats=frozenset({"json_schema"}),
-        # ValueError: 'type' must be a string (tool schemas, 2026)
-        schema_rules=SchemaRules(type_lists="any_of"),
-        models=(ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}), _QWEN_TEMPLATE),
+        # It embeds llama.cpp: the grammar of a format holds for the whole answer (2026-11).
+        response_format_with_tools=False,
+        # ValueError: 'type' must be a string (tool schemas, 2026); and llama.cpp's grammars.
+        schema_rules=_GRAMMAR_OF_LM_STUDIO,
+        models=(
+            ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}),
+            *template_facts(_GRAMMAR_OF_LM_STUDIO),
+        ),
     ),
     derived(
         "tgi",
@@ -134,5 +219,22 @@ SERVERS = (
         # It has schemas in another form (source, 2026).
         response_formats=frozenset(),
         schema_rules=SchemaRules(dropped=frozenset({"$schema", "$id"})),
+    ),
+    derived(
+        "tensorrt_llm",
+        # extra_forbidden, for reasoning_content in a message (gsd-2#4647, 2026-11)
+        reasoning_replay="drop",
+        reasoning_details=False,
+        extra_content=False,
+        # System message must be at the beginning. (templates, 2026-09)
+        system_messages="merge_leading",
+        # Its request type knows none, auto and a name, and no unknown field (source, 2026).
+        tool_choices=frozenset({"auto", "none", "named"}),
+        parallel_tool_calls=False,
+        # Guided decoding holds for the whole answer (source, 2026).
+        response_format_with_tools=False,
+        # It passes the switch to the template (source, 2026).
+        efforts={"none": _TEMPLATE_OFF, "high": _TEMPLATE_ON},
+        models=(ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}), *template_facts()),
     ),
 )

@@ -26,7 +26,7 @@ from .known import DIALECTS
 def all_facts(dialect: Dialect) -> dict[str, Any]:
     """Every fact of a dialect as JSON values; sets are sorted."""
     return {
-        name: _plain(getattr(dialect, name))
+        name: plain(getattr(dialect, name))
         for name in Dialect.__struct_fields__
         if name not in IDENTITY_FIELDS
     }
@@ -40,7 +40,7 @@ def own_facts(dialect: Dialect, other: Dialect = BASE) -> dict[str, Any]:
 
 def model_facts(dialect: Dialect) -> dict[str, dict[str, Any]]:
     """The facts of single models, by their pattern."""
-    return {known.pattern: _plain(known.facts) for known in dialect.models}
+    return {known.pattern: plain(known.facts) for known in dialect.models}
 
 
 def as_value(dialect: Dialect) -> dict[str, Any]:
@@ -53,16 +53,17 @@ def as_value(dialect: Dialect) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> Any:  # noqa: ANN401 - any fact
+def plain(value: object) -> Any:  # noqa: ANN401 - any fact
+    """A fact as a JSON value; sets are sorted."""
     match value:
         case frozenset():
-            return sorted(_plain(one) for one in cast("Iterable[Any]", value))
+            return sorted(plain(one) for one in cast("Iterable[Any]", value))
         case tuple() | list():
-            return [_plain(one) for one in cast("Iterable[Any]", value)]
+            return [plain(one) for one in cast("Iterable[Any]", value)]
         case Struct():
-            return _plain(msgspec.structs.asdict(value))
+            return plain(msgspec.structs.asdict(value))
         case Mapping():
-            return {key: _plain(one) for key, one in cast("Mapping[str, Any]", value).items()}
+            return {key: plain(one) for key, one in cast("Mapping[str, Any]", value).items()}
         case _:
             return value
 

@@ -2,6 +2,9 @@
 
     messages = [ system ], { user | system | assistant, { tool }, [ user with images ] } ;
 
+Where the upstream's template requires it, roles alternate, each call has a message of its own, and
+the user begins.
+
 Adjacent reasoning, text and calls of the assistant form one message, as the upstream sent them. The
 results of its calls follow directly, in input order, whatever stood between; images in results go
 into one user message after the last result. A call without a result gets a placeholder, so an
@@ -16,9 +19,9 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -39,6 +42,12 @@ NO_OUTPUT = "[no output: the call was interrupted]"
 
 ABORTED = b'"aborted"'
 """The result that Codex adds to each call of a killed turn, once the thread is resumed."""
+
+NO_USER = "[the conversation begins with the assistant]"
+"""Replaces a user's first message that an upstream requires."""
+
+BLANK_LINE = "\n\n"
+"""Separates messages that are joined."""
 
 BLANK_REASONING = " "
 """Replaces missing reasoning that an upstream requires: some refuse an empty string."""
@@ -82,6 +91,7 @@ def write_messages(
     for item in input_items:
         writer.add(item)
     writer.flush()
+    writer.end()
     return Conversation(
         writer.messages,
         frozenset(plan.call_ids),
@@ -205,6 +215,7 @@ class _Writer:
         self._draft: _Draft | None = None
         self._position = -1
         self._leading = True  # nothing but system messages so far
+        self._last_system = ("", "")  # the path and text of the last leading system message
 
     def add(self, item: InputItem) -> None:
         self._position += 1
@@ -214,7 +225,7 @@ class _Writer:
             case Call():
                 self._open_draft().calls.append((self._position, item))
             case Result():
-                if self._position not in self._plan.inside_turns:
+                if self._position not in self._plan.inside_turns and not self._may_go_on():
                     self.flush()  # it is written after its call; another turn follows
             case Message() if item.role == "assistant":
                 self._assistant(item)
@@ -228,16 +239,23 @@ class _Writer:
             case _ as never:
                 assert_never(never)
 
+    def _may_go_on(self) -> bool:
+        """The open turn has no calls, and the next one must be joined to it."""
+        draft = self._draft
+        return self.dialect.alternating_roles and draft is not None and not draft.calls
+
     # --- messages ---------------------------------------------------------------------------
 
     def system(self, text: str, path: str, role: str = "developer") -> None:
         """Write instructions, or a system or developer message, under the dialect's policy."""
         policy = self.dialect.system_messages
         chat_role = "developer" if role == "developer" and self.dialect.developer_role else "system"
+        if self._leading:
+            self._last_system = path, text
         if self._leading and policy != "keep" and self.messages:
             before = self.messages[-1]
             assert isinstance(before.content, str)  # a system message
-            self.messages[-1] = chat.Message(before.role, f"{before.content}\n\n{text}")
+            self.messages[-1] = chat.Message(before.role, f"{before.content}{BLANK_LINE}{text}")
         elif policy == "demote_later" and not self._leading:
             self._notice(path, "role_demoted", "A system message must come first; sent as user.")
             self._append("user", f"<system>\n{text}\n</system>")
@@ -246,10 +264,42 @@ class _Writer:
 
     def _append(self, role: str, content: str | list[chat.Part]) -> None:
         self._leading = False
-        after_tool = self.messages and self.messages[-1].role == "tool"
-        if role == "user" and after_tool and self.dialect.answer_between_tool_and_user:
-            self.messages.append(chat.Message("assistant", "OK."))
+        before = self.messages[-1] if self.messages else None
+        if role == "user" and before is not None:
+            if before.role == "tool" and self.dialect.answer_between_tool_and_user:
+                self.messages.append(chat.Message("assistant", "OK."))
+            elif before.role == "user" and self.dialect.alternating_roles:
+                joined = _joined(before.content, content)
+                self.messages[-1] = chat.Message("user", joined)
+                return
         self.messages.append(chat.Message(role, content))
+
+    def end(self) -> None:
+        """Complete a conversation that is only system messages so far."""
+        if self._leading and self.messages:
+            self._begin_with_user()
+
+    def _begin_with_user(self) -> None:
+        """Send the last leading system message as the user's, where the upstream requires one.
+
+        This is decided where the assistant's first message follows, so that a longer conversation
+        begins with the same messages.
+        """
+        if not (self._leading and self.dialect.user_message_required):
+            return
+        self._leading = False
+        if not self.messages:
+            self.messages.append(chat.Message("user", NO_USER))
+            return
+        path, text = self._last_system
+        message = "The upstream requires a user message; the system message was sent as one."
+        self._notice(path, "role_demoted", message)
+        merged = self.messages.pop()
+        assert isinstance(merged.content, str)  # a system message
+        rest = merged.content.removesuffix(text).removesuffix(BLANK_LINE)
+        if rest:
+            self.messages.append(chat.Message(merged.role, rest))
+        self.messages.append(chat.Message("user", text))
 
     def _open_draft(self) -> _Draft:
         if self._draft is None:
@@ -258,7 +308,12 @@ class _Writer:
 
     def _assistant(self, message: Message) -> None:
         text, refusal = self.content.assistant(message.content, f"{message.path}.content")
-        if self._draft and (self._draft.content is not None or self._draft.refusal is not None):
+        draft = self._draft
+        if draft and (draft.content is not None or draft.refusal is not None):
+            if self.dialect.alternating_roles:
+                draft.content = _either(draft.content, text)
+                draft.refusal = _either(draft.refusal, refusal)
+                return
             self.flush()
         draft = self._open_draft()
         draft.content, draft.refusal = text, refusal
@@ -270,13 +325,32 @@ class _Writer:
             return
         if not draft.calls and not draft.content and not draft.refusal:
             return  # reasoning without output, or an empty answer
+        self._begin_with_user()
         self._leading = False
+        images: list[chat.Part] = []
+        for turn in self._turns(draft):
+            self._turn(turn, images)
+        if images:
+            self._append("user", images)
+
+    def _turns(self, draft: _Draft) -> Iterator[_Draft]:
+        """The messages of a turn: several where one message may have only one call."""
+        calls = draft.calls
+        if not self.dialect.one_call_per_message or len(calls) < 2:
+            yield draft
+            return
+        for call in calls:
+            draft.calls = [call]
+            yield draft
+            draft = _Draft()
+
+    def _turn(self, draft: _Draft, images: list[chat.Part]) -> None:
+        """Write an assistant message and the results of its calls; add their images to a list."""
         self.messages.append(self._assistant_message(draft))
         known = self._plan.results
         results = [numbered for position, _ in draft.calls for numbered in known.get(position, ())]
         if len(results) > 1:
             results.sort(key=_by_position)
-        images: list[chat.Part] = []
         for _, result in results:
             text, attached = self.content.result(result.content, f"{result.path}.output")
             images += attached
@@ -285,8 +359,6 @@ class _Writer:
             if position not in known:
                 self._notice(call.path, "output_missing", "No output; a placeholder was sent.")
                 self._tool_message(call.call_id, NO_OUTPUT)
-        if images:
-            self._append("user", images)
 
     def _tool_message(self, call_id: str, text: str | Raw) -> None:
         self.messages.append(chat.Message("tool", text, tool_call_id=self._upstream_id(call_id)))
@@ -364,3 +436,21 @@ class _Writer:
             self._notice(call.path, "arguments_wrapped", "Not a JSON object; wrapped in one.")
             return msgspec.json.encode({"input": call.arguments}).decode()
         return call.arguments
+
+
+def _joined(before: object, content: str | list[chat.Part]) -> str | list[chat.Part]:
+    """The content of two user messages as that of one."""
+    if isinstance(before, str) and isinstance(content, str):
+        return f"{before}{BLANK_LINE}{content}"
+    return [*_parts(before), *_parts(content)]
+
+
+def _parts(content: object) -> list[chat.Part]:
+    if isinstance(content, str):
+        return [chat.TextPart(content)]
+    return cast("list[chat.Part]", content)
+
+
+def _either(before: str | None, text: str | None) -> str | None:
+    """Two texts of the assistant as one, either of which may be missing."""
+    return f"{before}{BLANK_LINE}{text}" if before and text else before or text

@@ -21,6 +21,9 @@ from translator.wire.notices import Notice
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _IDENTITY = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
 
+MIN_THINKING_BUDGET = 1024
+"""Smallest `thinking.budget_tokens` that Claude's API accepts (documentation, 2026-11)."""
+
 _decode_members = msgspec.json.Decoder(dict[str, Raw] | None).decode
 
 
@@ -53,17 +56,49 @@ def sampling(request: responses.Request, dialect: Dialect, notices: list[Notice]
 
 
 def token_limit(
-    request: responses.Request, dialect: Dialect, limit: int | None, notices: list[Notice]
+    request: responses.Request,
+    dialect: Dialect,
+    limit: int | None,
+    context: int | None,
+    notices: list[Notice],
 ) -> dict[str, Any]:
-    """`max_output_tokens`, clamped to the model's own `limit` in tokens."""
+    """`max_output_tokens`, clamped to the model's own `limit`; or the dialect's default.
+
+    `context` is the model's window. All are in tokens, None where they are not known.
+    """
     requested = request.max_output_tokens
     if requested is None:
-        return {}
+        default = dialect.default_output_tokens
+        if default is None:
+            return {}
+        if context is not None:
+            default = min(default, max(context // 4, 1))
+        return {dialect.max_tokens_field: default if limit is None else min(default, limit)}
     if limit is not None and requested > limit:
         message = f"The model generates at most {limit} tokens."
         notices.append(Notice("max_output_tokens", "clamped", message))
         requested = limit
     return {dialect.max_tokens_field: requested}
+
+
+def fitting_budget(
+    fields: dict[str, Any], limit: int | None, notices: list[Notice]
+) -> dict[str, Any]:
+    """The fields of an effort, with a thinking budget that is below the token limit.
+
+    Claude's API refuses a budget below MIN_THINKING_BUDGET, and one that is not below the limit:
+    there it does not think.
+    """
+    thinking = as_object(fields.get("thinking")) or {}
+    budget = thinking.get("budget_tokens")
+    if not isinstance(budget, int) or limit is None or budget < limit:
+        return fields
+    if limit <= MIN_THINKING_BUDGET:
+        message = f"The upstream thinks only with more than {MIN_THINKING_BUDGET} output tokens."
+        notices.append(Notice("reasoning.effort", "ignored", message))
+        return {name: value for name, value in fields.items() if name != "thinking"}
+    fitting = max(MIN_THINKING_BUDGET, limit // 2)
+    return {**fields, "thinking": {**thinking, "budget_tokens": fitting}}
 
 
 def logprobs(request: responses.Request, dialect: Dialect, notices: list[Notice]) -> dict[str, Any]:
@@ -114,7 +149,7 @@ def response_format(
     possible = dialect.response_format_with_tools or not with_tools
     known = dialect.response_formats if possible else frozenset[str]()
     if isinstance(wanted, responses.JsonSchemaFormat) and "json_schema" in known:
-        schema = _schema(wanted, dialect.schema_rules)
+        schema = _schema(wanted, dialect.schema_rules, notices)
         return FormatFields({"response_format": {"type": "json_schema", "json_schema": schema}})
     instruction = None
     if isinstance(wanted, responses.JsonSchemaFormat) or "json_object" not in known:
@@ -193,9 +228,15 @@ def _format_instruction(wanted: responses.JsonSchemaFormat | responses.JsonObjec
     return text
 
 
-def _schema(wanted: responses.JsonSchemaFormat, rules: SchemaRules | None) -> dict[str, Any]:
-    schema = rewrite(wanted.schema, rules) if rules else wanted.schema
-    fields: dict[str, Any] = {"name": wanted.name, "schema": schema}
+def _schema(
+    wanted: responses.JsonSchemaFormat, rules: SchemaRules | None, notices: list[Notice]
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema}
+    if rules is not None:
+        rewritten = rewrite(wanted.schema, rules)
+        fields["schema"] = rewritten.schema
+        if rewritten.lost:
+            notices.append(Notice("text.format", "weakened", rewritten.message))
     if wanted.description is not None:
         fields["description"] = wanted.description
     if wanted.strict is not None:

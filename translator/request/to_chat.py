@@ -43,12 +43,14 @@ class Target(Struct, frozen=True):
     """The upstream model of a request, and its limits.
 
     `model` is its id upstream; None means the requested id. `max_output_tokens` is in tokens; a
-    larger request is clamped to it. `vision`: the model accepts images.
+    larger request is clamped to it. `vision`: the model accepts images. `context_window` is in
+    tokens; it bounds the limit that a dialect sends where a request has none.
     """
 
     model: str | None = None
     max_output_tokens: int | None = None
     vision: bool = True
+    context_window: int | None = None
 
 
 class ChatRequest(Struct, frozen=True):
@@ -107,8 +109,19 @@ def write_chat_request(
         request, format_notices = without_output_format(request)
     notices: list[Notice] = []  # of the parameters
     reasoning = parameters.reasoning(request, dialect, notices)
+    limit = parameters.token_limit(
+        request, dialect, target.max_output_tokens, target.context_window, notices
+    )
+    choice = resolve_tool_choice(
+        request.tool_choice,
+        tools,
+        dialect,
+        notices,
+        thinking=reasoning.thinking,
+        compacts=reader.compacts,
+    )
     response_format = parameters.response_format(
-        request, dialect, notices, with_tools=bool(tools.functions)
+        request, dialect, notices, with_tools=bool(tools.functions) and not choice.without_tools
     )
     instructions = [text for text in (request.instructions, response_format.instruction) if text]
     conversation = write_messages(
@@ -122,14 +135,6 @@ def write_chat_request(
         raise InvalidRequest(
             "Invalid 'input': it contains no message.", param="input", code="invalid_value"
         )
-    choice = resolve_tool_choice(
-        request.tool_choice,
-        tools,
-        dialect,
-        notices,
-        thinking=reasoning.thinking,
-        compacts=reader.compacts,
-    )
     fields: dict[str, Any] = {
         "model": model,
         "messages": conversation.messages,
@@ -143,10 +148,10 @@ def write_chat_request(
             parallel=request.parallel_tool_calls,
         ),
         **parameters.sampling(request, dialect, notices),
-        **parameters.token_limit(request, dialect, target.max_output_tokens, notices),
+        **limit,
         **({} if reader.compacts else parameters.logprobs(request, dialect, notices)),
         **response_format.fields,
-        **reasoning.fields,
+        **parameters.fitting_budget(reasoning.fields, limit.get(dialect.max_tokens_field), notices),
         **parameters.identity(request, dialect, notices),
     }
     parameters.extend(fields, dialect.extra)

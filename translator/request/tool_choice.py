@@ -32,6 +32,8 @@ class ToolChoice(Struct, frozen=True):
     """The function that must be called, where the kind is "named"."""
     allowed: frozenset[str] | None = None
     """Function names that may be called; None: all."""
+    without_tools: bool = False
+    """No tool is declared."""
 
 
 def resolve_tool_choice(
@@ -52,7 +54,10 @@ def resolve_tool_choice(
         accepted = dialect.tool_choices_thinking
     if compacts:
         return _no_call(accepted)
-    return _weakened(_read(raw, tools, notices), accepted, notices)
+    choice = _weakened(_read(raw, tools, notices), accepted, notices)
+    if choice.kind == "none" and not dialect.tools_with_choice_none:
+        return ToolChoice(allowed=frozenset(), without_tools=True)
+    return choice
 
 
 def _read(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolChoice:
@@ -119,6 +124,8 @@ def tool_fields(
     `called` are the functions that the history calls: they stay declared whatever is allowed,
     because models whose history calls undeclared functions begin to write calls as text.
     """
+    if choice.without_tools:
+        return {}
     functions = tools.functions
     if choice.allowed is not None:
         declared = choice.allowed | called

@@ -37,6 +37,7 @@ class Route(Struct, frozen=True, kw_only=True):
     upstream_model: str | None = None
     max_output_tokens: int | None = None
     vision: bool = True
+    context_window: int | None = None
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -98,6 +99,7 @@ class ModelTable:
             upstream_model=row.upstream_model,
             max_output_tokens=row.max_output_tokens,
             vision=row.vision,
+            context_window=row.context_window,
         )
 
     def _find_unlisted(self, model: str) -> Route:

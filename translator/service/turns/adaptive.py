@@ -217,6 +217,7 @@ class AdaptiveRequest:
                 model=route.upstream_model,
                 max_output_tokens=route.max_output_tokens,
                 vision=route.vision,
+                context_window=route.context_window,
             ),
             options=route.options,
             earlier=self._earlier,

@@ -138,6 +138,52 @@ def test_the_target_names_the_model_and_clamps_the_output() -> None:
     assert t.response.model == "m", "the response names the model that was asked for"
 
 
+@pytest.mark.parametrize(
+    ("target", "sent"),
+    [
+        (Target(), 32768),
+        (Target(context_window=262144), 32768),
+        (Target(context_window=8000), 2000),
+        (Target(context_window=3), 1),
+        (Target(max_output_tokens=4096), 4096),
+        (Target(context_window=8000, max_output_tokens=4096), 2000),
+    ],
+)
+def test_a_limit_is_sent_where_the_upstreams_own_is_too_low(target: Target, sent: int) -> None:
+    t = translation({"model": "@cf/m", "input": "x"}, dialect="cloudflare", target=target)
+    assert json.loads(t.chat_body)["max_tokens"] == sent
+    assert t.notices == ()
+    assert t.response.max_output_tokens is None, "the response repeats what was asked"
+    asked = {"model": "@cf/m", "input": "x", "max_output_tokens": 100000}
+    t = translation(asked, dialect="cloudflare", target=Target(context_window=8000))
+    assert json.loads(t.chat_body)["max_tokens"] == 100000, "the client's own is not the default"
+
+
+@pytest.mark.parametrize(
+    ("effort", "limit", "budget"),
+    [
+        ("high", None, 16384),
+        ("max", None, 24576),
+        ("high", 16385, 16384),
+        ("high", 16384, 8192),
+        ("medium", 1500, 1024),
+        ("low", 1025, 1024),
+        ("low", 1024, None),
+        ("minimal", 16, None),
+    ],
+)
+def test_a_thinking_budget_is_below_the_limit(
+    effort: str, limit: int | None, budget: int | None
+) -> None:
+    fields = {"model": "databricks-claude-sonnet-4-5", "reasoning": {"effort": effort}}
+    body = chat("databricks", **fields, max_output_tokens=limit)
+    thinking = body.get("thinking")
+    assert thinking == (None if budget is None else {"type": "enabled", "budget_tokens": budget})
+    assert budget is None or budget < body["max_tokens"]
+    noticed = codes("databricks", **fields, max_output_tokens=limit)
+    assert noticed == ({"reasoning.effort": "ignored"} if budget is None else {})
+
+
 def test_limits_have_the_name_that_the_dialect_knows() -> None:
     assert chat("openai", max_output_tokens=9)["max_completion_tokens"] == 9
 
@@ -227,8 +273,36 @@ def test_any_json_object_is_told_only_where_nothing_asks_for_one() -> None:
         ("fireworks", "accounts/fireworks/models/deepseek-v4-pro", "medium", {"reasoning_effort": "high"}),
         ("deepseek", "deepseek-v4-pro", "none", {"thinking": {"type": "disabled"}}),
         ("deepseek", "deepseek-v4-pro", "xhigh", {"thinking": {"type": "enabled"}, "reasoning_effort": "max"}),
-        ("moonshot", "kimi-k2.6", "low", {"thinking": {"type": "enabled"}}),
+        ("moonshot", "kimi-k2.5", "low", {"thinking": {"type": "enabled"}}),
+        ("moonshot", "kimi-k2.6", "low", {"thinking": {"type": "enabled", "keep": "all"}}),
+        ("moonshot", "kimi-k2.6", "none", {"thinking": {"type": "disabled"}}),
+        ("moonshot", "kimi-k2.7-code", "none", {"thinking": {"type": "enabled", "keep": "all"}}),
         ("moonshot", "kimi-k3", "medium", {"reasoning_effort": "high"}),
+        ("moonshot", "k3", "minimal", {"reasoning_effort": "low"}),
+        ("moonshot", "k3-256k", "none", {"reasoning_effort": "low"}),
+        ("moonshot", "k3", "xhigh", {"reasoning_effort": "max"}),
+        ("xai", "grok-4.5-fast", "medium", {"reasoning_effort": "medium"}),
+        ("xai", "grok-4.5", "xhigh", {"reasoning_effort": "high"}),
+        ("xai", "grok-4.6", "max", {"reasoning_effort": "xhigh"}),
+        ("xai", "grok-4.3", "medium", {"reasoning_effort": "high"}),
+        ("mistral", "mistral-large-2512", "high", {}),
+        ("mistral", "codestral-2508", "high", {}),
+        ("mistral", "mistral-small-2603", "high", {"reasoning_effort": "high"}),
+        ("mistral", "mistral-medium-3.5", "none", {"reasoning_effort": "none"}),
+        ("azure", "grok-4", "minimal", {"reasoning_effort": "low"}),
+        ("azure", "gpt-5", "xhigh", {"reasoning_effort": "xhigh"}),
+        ("cerebras", "zai-glm-4.7", "xhigh", {"reasoning_effort": "high"}),
+        ("volcengine", "doubao-seed-2-0-pro", "none", {"reasoning_effort": "minimal"}),
+        ("volcengine", "doubao-seed-2-0-mini-260428", "max", {"reasoning_effort": "max"}),
+        ("volcengine", "doubao-character-260628", "low", {"reasoning_effort": "minimal"}),
+        ("cloudflare", "@cf/openai/gpt-oss-120b", "none", {"reasoning_effort": "low"}),
+        ("cloudflare", "@cf/google/gemma-4-26b", "low", {"reasoning_effort": "high"}),
+        ("databricks", "databricks-claude-opus-4-8", "low", {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
+        ("databricks", "databricks-claude-opus-5-5", "none", {"thinking": {"type": "adaptive"}}),
+        ("databricks", "databricks-gemini-4-pro", "none", {"reasoning_effort": "low"}),
+        ("vllm", "Qwen/Qwen3.8-27B", "max", {"reasoning_effort": "xhigh"}),
+        ("vllm", "Qwen/Qwen3.8-27B", "none", {}),
+        ("vllm", "Qwen/Qwen3-8B", "high", {"reasoning_effort": "high"}),
         ("openai", "gpt", "max", {"reasoning_effort": "xhigh"}),
         ("openrouter", "x", "max", {"reasoning": {"effort": "xhigh"}}),
     ],
@@ -380,6 +454,45 @@ def test_no_call_at_all_where_none_is_not_taken() -> None:
     assert [tool["function"]["name"] for tool in body["tools"]] == ["f"]
 
 
+@pytest.mark.parametrize("dialect", ["llama_cpp", "vllm"])
+def test_the_choice_none_leaves_the_tools_out_where_the_prompt_would_have_them(
+    dialect: str,
+) -> None:
+    history = [
+        {"role": "user", "content": "x"},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "y"},
+    ]
+    for said in ("x", history):
+        body = chat(dialect, tools=[FUNCTION], tool_choice="none", input=said)
+        assert not body.keys() & {"tools", "tool_choice", "parallel_tool_calls"}
+        assert codes(dialect, tools=[FUNCTION], tool_choice="none", input=said) == {}
+        assert chat(dialect, tools=[FUNCTION], tool_choice="auto", input=said)["tools"]
+    t = translation(
+        {"model": "m", "input": "x", "tools": [FUNCTION], "tool_choice": "none"}, dialect=dialect
+    )
+    echoed = json.loads(translator.encode_json(t.response))
+    assert echoed["tools"] and echoed["tool_choice"] == "none", "it repeats what was asked"
+
+
+@pytest.mark.parametrize("dialect", ["llama_cpp", "vllm"])
+def test_a_summary_keeps_the_tools_and_so_the_cached_prompt(dialect: str) -> None:
+    said = [{"role": "user", "content": "x"}, {"type": "compaction_trigger"}]
+    body = chat(dialect, tools=[FUNCTION], input=said)
+    assert body["tools"] and body["tool_choice"] == "none"
+
+
+@pytest.mark.parametrize("dialect", ["llama_cpp", "lm_studio", "vllm", "sglang", "tensorrt_llm"])
+def test_a_format_is_told_in_words_beside_tools_where_it_would_prevent_calls(dialect: str) -> None:
+    schema = {"type": "object", "properties": {"mark": {"type": "string"}}}
+    text = {"format": {"type": "json_schema", "name": "n", "schema": schema}}
+    body = chat(dialect, text=text, tools=[FUNCTION])
+    assert "response_format" not in body
+    assert '"mark"' in body["messages"][0]["content"]
+    assert codes(dialect, text=text, tools=[FUNCTION]) == {"text.format": "weakened"}
+    assert chat(dialect, text=text)["response_format"]["type"] == "json_schema"
+
+
 @pytest.mark.parametrize(
     "choice",
     [5, "always", {}, {"type": 5}, {"type": "allowed_tools", "mode": "x", "tools": []}],
@@ -486,6 +599,21 @@ def test_moderation_that_only_scores_is_ignored_with_a_notice() -> None:
         ("API.DeepSeek.com", "deepseek"),
         ("eu.api.openai.com", "openai"),
         ("notapi.openai.com", "base"),
+        ("token-plan-cn.xiaomimimo.com", "mimo"),
+        ("gateway.ai.cloudflare.com", "cloudflare"),
+        ("ark.cn-beijing.volces.com", "volcengine"),
+        ("ark.ap-southeast.bytepluses.com", "volcengine"),
+        ("integrate.api.nvidia.com", "nvidia"),
+        ("dbc-1.cloud.databricks.com", "databricks"),
+        ("adb-1.2.azuredatabricks.net", "databricks"),
+        ("1.2.gcp.databricks.com", "databricks"),
+        ("org-acct.snowflakecomputing.com", "snowflake"),
+        ("opencode.ai", "opencode"),
+        ("bedrock-mantle.us-east-1.api.aws", "bedrock_mantle"),
+        ("res.cognitiveservices.azure.com", "azure"),
+        ("aiplatform.googleapis.com", "gemini"),
+        ("europe-west4-aiplatform.googleapis.com", "gemini"),
+        ("myaiplatform.googleapis.com", "base"),
         ("127.0.0.1", "base"),
     ],
 )

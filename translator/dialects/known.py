@@ -23,6 +23,11 @@ def known_host(host: str) -> str:
     """The name of the dialect that the upstream at a host speaks; "base" for an unknown host."""
     host = "." + host.lower().removeprefix(".")
     for dialect in DIALECTS.values():
-        if any(host.endswith("." + known.removeprefix(".")) for known in dialect.hosts):
+        if any(host.endswith(_ending(known)) for known in dialect.hosts):
             return dialect.name
     return BASE.name
+
+
+def _ending(known: str) -> str:
+    """How the hosts of a domain end; "-x.test" are hosts whose first label ends in "-x"."""
+    return known if known.startswith("-") else "." + known.removeprefix(".")

@@ -11,7 +11,7 @@ from typing import Any
 
 from translator.common.schemas import SchemaRules
 
-from .base import UP_TO_XHIGH, derived
+from .base import ALL_LEVELS, UP_TO_XHIGH, derived
 from .dialect import EFFORT_LEVELS, ChoiceKind, Efforts, ModelFacts, named_efforts
 from .think_tags import Tags
 
@@ -23,10 +23,18 @@ _ON_OR_OFF: Efforts = {
     **dict.fromkeys(EFFORT_LEVELS[1:], _THINKING_ON),
 }
 
+_THINKING_OF_ALL_TURNS: Mapping[str, Any] = {"thinking": {"type": "enabled", "keep": "all"}}
+
 _AUTO_ONLY: frozenset[ChoiceKind] = frozenset({"auto"})
 _AUTO_OR_NONE: frozenset[ChoiceKind] = frozenset({"auto", "none"})
 _SAMPLING = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
 _PENALTIES = frozenset({"presence_penalty", "frequency_penalty"})
+
+_LOW_MEDIUM_HIGH = named_efforts(low="low", medium="medium", high="high")
+_KIMI_K3: Mapping[str, Any] = {
+    "efforts": named_efforts(low="low", high="high", max="max"),
+    "tool_choices_thinking": frozenset({"auto", "none", "required"}),
+}
 
 VENDORS = (
     derived(
@@ -107,9 +115,21 @@ VENDORS = (
         ),
         models=(
             # It always thinks; only the effort can be set (documentation, 2026-08).
+            ModelFacts("kimi-k3*", {**_KIMI_K3}),
+            # Its ids at api.kimi.com, k3 and k3-256k (CodexPlusPlus#1909, 2026-11).
+            ModelFacts("k3*", {**_KIMI_K3}),
+            # invalid thinking: only type=enabled is allowed for this model (opencode-kimi-full#11,
+            # 2026-11)
+            ModelFacts("*kimi-k2.7*", {"efforts": {"high": _THINKING_OF_ALL_TURNS}}),
+            # With keep its template reads the reasoning of earlier turns (documentation, 2026-11).
             ModelFacts(
-                "kimi-k3*",
-                {"efforts": named_efforts(none="low", low="low", high="high", max="max")},
+                "*kimi-k2.6*",
+                {
+                    "efforts": {
+                        "none": _THINKING_OFF,
+                        **dict.fromkeys(EFFORT_LEVELS[1:], _THINKING_OF_ALL_TURNS),
+                    }
+                },
             ),
         ),
     ),
@@ -171,6 +191,21 @@ VENDORS = (
         # The tool_choice parameter does not support being set to required or object … (2026)
         tool_choices=frozenset({"auto", "none", "named"}),
         tool_choices_thinking=_AUTO_OR_NONE,
+        models=(
+            # It has efforts instead of a budget (VulcanBench#35, 2026-11).
+            ModelFacts(
+                "*qwen3.8*",
+                {
+                    "efforts": {
+                        "none": {"enable_thinking": False},
+                        **{
+                            level: {"enable_thinking": True, "reasoning_effort": level}
+                            for level in ("low", "medium", "xhigh")
+                        },
+                    }
+                },
+            ),
+        ),
     ),
     derived(
         "minimax",
@@ -226,13 +261,28 @@ VENDORS = (
         stream_usage=False,
         # Logprobs are not enabled for this model (3051; recorded, 2026)
         refused=frozenset({"logprobs"}),
-        # One leading system message, two efforts, its own names (API reference, 2026-08).
+        # One leading system message, its own names (API reference, 2026-08).
         system_messages="merge_leading",
-        efforts=named_efforts(none="none", high="high"),
         required_word="any",
         renamed={"seed": "random_seed"},
         # Clients strip these from schemas for it (their code, 2026).
         schema_rules=SchemaRules(dropped=frozenset({"$schema", "$id"})),
+        models=(
+            # Two efforts (API reference, 2026-08); not for Large and Codestral (models.dev#1986,
+            # 2026-11).
+            *(
+                ModelFacts(pattern, {"efforts": named_efforts(none="none", high="high")})
+                for pattern in (
+                    "*small-2603*",
+                    "*small-latest*",
+                    "*medium-2604*",
+                    "*medium-3.5*",
+                    "*medium-3-5*",
+                    "*medium-latest*",
+                    "*magistral*",
+                )
+            ),
+        ),
     ),
     derived(
         "xai",
@@ -249,14 +299,21 @@ VENDORS = (
         strict_functions=True,
         response_formats=frozenset({"json_schema"}),
         models=(
-            # Model X does not support parameter reasoningEffort. Only these do (2026).
+            # Model X does not support parameter reasoningEffort. Only these do (2026); 4.5 has
+            # three efforts, and 4.6 four (reports, 2026-11).
             ModelFacts("grok-3-mini*", {"efforts": named_efforts(low="low", high="high")}),
+            ModelFacts("grok-4.5*", {"efforts": _LOW_MEDIUM_HIGH}),
+            ModelFacts(
+                "grok-4.6*", {"efforts": {**_LOW_MEDIUM_HIGH, **named_efforts(xhigh="xhigh")}}
+            ),
             ModelFacts("grok-4.*", {"efforts": named_efforts(low="low", high="high")}),
         ),
     ),
     derived(
         "gemini",
         "generativelanguage.googleapis.com",
+        "aiplatform.googleapis.com",
+        "-aiplatform.googleapis.com",
         # Requested thoughts are between tags (report, 2026).
         think_tags=Tags((("<thought>", "</thought>"),)),
         # Only the signatures of calls are sent back (documentation, 2026-08).
@@ -292,6 +349,58 @@ VENDORS = (
                     )
                 },
             ),
+        ),
+    ),
+    derived(
+        "mimo",
+        ".xiaomimimo.com",
+        # The `reasoning_content` in the thinking mode must be passed back to the API.
+        # (documentation; MiMo#44, GCMP#171, 2026-05)
+        reasoning_field="reasoning_content",
+        reasoning_details=False,
+        extra_content=False,
+        reasoning_required=True,
+        # A switch without levels, on by default (OpenViking#2477, Codewhale#2240, 2026).
+        thinks_by_default=True,
+        efforts=_ON_OR_OFF,
+        # The name of the limit in its documentation (lobehub#13123, 2026).
+        max_tokens_field="max_completion_tokens",
+        # `text` is not set: a null content beside calls is refused (MiMo-V2-Flash#8, 2026).
+        content_beside_calls="empty",
+        # JSON mode has no schema (a client's documentation, 2026).
+        response_formats=frozenset({"json_object"}),
+        models=(
+            # It ignores images without a word (picoclaw#2915, 2026).
+            ModelFacts("*-pro*", {"images": False}),
+            ModelFacts("*-flash*", {"images": False}),
+        ),
+    ),
+    derived(
+        "volcengine",
+        ".volces.com",
+        ".bytepluses.com",
+        # This field in messages; omitted, the effort is high; minimal does not think
+        # (aiden-firmware#476, 2026-11).
+        reasoning_field="reasoning_content",
+        reasoning_details=False,
+        extra_content=False,
+        thinks_by_default=True,
+        efforts=named_efforts(
+            none="minimal", minimal="minimal", low="low", medium="medium", high="high"
+        ),
+        # Without a limit an answer ends after 4,096 tokens (fastgpt-plugin#381, 2026-11).
+        default_output_tokens=32768,
+        models=(
+            # Newer ids take all levels, and one of them two (dify-official-plugins#3771, 2026-11).
+            ModelFacts("*2-0-mini-260428*", {"efforts": ALL_LEVELS}),
+            ModelFacts(
+                "*character-260628*",
+                {"efforts": named_efforts(none="none", minimal="minimal")},
+            ),
+            # Models of others have the switch alone (documentation, 2026-11).
+            ModelFacts("*deepseek*", {"efforts": _ON_OR_OFF}),
+            ModelFacts("*kimi*", {"efforts": _ON_OR_OFF}),
+            ModelFacts("*glm*", {"efforts": _ON_OR_OFF}),
         ),
     ),
 )

@@ -2,8 +2,8 @@
 
     python -m tests.dialects_readme
 
-Two files: the block of the README between its marks, and the snapshot of all facts. Read what
-changed in them before it is kept.
+Three files: the block of the README between its marks, `docs/dialects.md`, and the snapshot of all
+facts. Read what changed in them before it is kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import sys
 from pathlib import Path
 
+from tests.dialects_page import PAGE, page
 from translator.dialects import DIALECTS
 from translator.dialects.table import as_value, markdown
 
@@ -45,6 +46,7 @@ def snapshot() -> str:
 def main() -> int:
     SNAPSHOT.parent.mkdir(exist_ok=True)
     SNAPSHOT.write_text(snapshot(), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
     text = README.read_text("utf-8")
     if block(text) is None:
         print("README.md has no lines <!-- dialects --> and <!-- /dialects -->", file=sys.stderr)

@@ -13,13 +13,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.dialects_page import PAGE, page
 from tests.dialects_readme import COMMAND, README, SNAPSHOT, block, snapshot
 from tests.fixture_cases import all_cases
+from translator.common.schemas import SchemaRules
 from translator.common.toml import toml_lines
 from translator.dialects import BASE, DIALECTS, clouds, servers, vendors
 from translator.dialects import table as dialect_table
 from translator.dialects.dialect import Dialect, ModelFacts, named_efforts
 from translator.dialects.table import all_facts, details, listing, markdown, own_facts
+from translator.dialects.templates import template_facts
 from translator.dialects.think_tags import Tags
 
 OLD = f"is not what the code says; run `{COMMAND}` and read what changed"
@@ -29,6 +32,65 @@ def test_the_readme_shows_the_dialects_that_are_known() -> None:
     shown = block(README.read_text("utf-8"))
     assert shown is not None, "README.md lacks the lines <!-- dialects --> and <!-- /dialects -->"
     assert shown == markdown(), f"the table of dialects in README.md {OLD}"
+
+
+def test_the_page_of_dialects_has_each_fact_and_its_source() -> None:
+    """What the comments of the code say is what operators read."""
+    shown = page()
+    assert PAGE.read_text("utf-8") == shown, f"docs/dialects.md {OLD}"
+    for dialect in list(DIALECTS.values())[1:]:
+        section = shown.split(f"\n### {dialect.name}\n")[1].split("\n### ")[0]
+        of_templates = {known.pattern for known in template_facts()}
+        for host in dialect.hosts:
+            assert f"`{host}`" in section
+        for fact in own_facts(dialect):
+            assert re.search(rf"`{fact}[ .]", section), f"{dialect.name}: {fact}"
+        for known in dialect.models:
+            assert f"| `{known.pattern}` |" in section or known.pattern in of_templates
+        rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+        assert rows and all(re.search(r"20\d\d", row[-1]) for row in rows)
+
+
+def test_facts_of_templates_keep_the_rules_of_the_server() -> None:
+    rules = SchemaRules(dropped=frozenset({"pattern"}), max_bound=5)
+    plain = {known.pattern: known.facts for known in template_facts()}
+    for known in template_facts(rules):
+        of_server = known.facts.get("schema_rules")
+        of_template = plain[known.pattern].get("schema_rules")
+        assert (of_server is None) == (of_template is None)
+        if of_server is not None and of_template is not None:
+            assert of_server.dropped == {"pattern"} and of_server.max_bound == 5
+            assert of_server.type_lists == of_template.type_lists
+            assert of_server.types_required == of_template.types_required
+
+
+@pytest.mark.parametrize(
+    ("model", "facts"),
+    [
+        ("Mistral-Small-3.2-24B-Instruct-2506-Q4_K_M.gguf", {"alternating_roles", "call_ids", "answer_between_tool_and_user"}),
+        ("mistralai/Ministral-3-14B-Reasoning-2512", {"alternating_roles", "call_ids"}),
+        ("unsloth/Magistral-Small-2509-GGUF", {"alternating_roles"}),
+        ("bartowski/Mixtral-8x7B", {"alternating_roles"}),
+        ("google/gemma-2-9b-it", {"alternating_roles", "user_message_required"}),
+        ("gemma3:27b", {"alternating_roles"}),
+        ("google/gemma-4-31B-it", {"schema_rules"}),
+        ("meta-llama/Llama-3.3-70B-Instruct", {"one_call_per_message", "user_message_required"}),
+        ("llama3.1:8b", {"one_call_per_message"}),
+        ("NousResearch/Hermes-3-Llama-3.1-8B", {"schema_rules"}),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-8B", set()),
+        ("Qwen/Qwen3.5-4B", {"system_messages", "user_message_required"}),
+        ("qwen3-8b", {"system_messages"}),
+        ("ByteDance-Seed/Seed-OSS-36B-Instruct", {"schema_rules"}),
+        ("nvidia/Nemotron-3-Nano-30B", set()),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["vllm", "llama_cpp"])
+def test_templates_are_known_by_the_names_of_models(name: str, model: str, facts: set[str]) -> None:
+    known = DIALECTS[name]
+    own = own_facts(known.for_model(model), known)
+    assert facts <= own.keys()
+    if not facts:
+        assert not own.keys() & {"alternating_roles", "one_call_per_message", "schema_rules"}
 
 
 def test_no_fact_changes_by_accident() -> None:

@@ -87,7 +87,11 @@ def test_the_command_prints_settings_that_the_service_takes(
                 "base_url": url,
                 "api_key_env": "UP_KEY",
                 "dialect": "vllm",
-                "facts": {"parallel_tool_calls": False, "images": False},
+                "facts": {
+                    "parallel_tool_calls": False,
+                    "images": False,
+                    "response_format_with_tools": True,
+                },
             }
         }
     }
@@ -186,7 +190,11 @@ def test_help_tells_every_option_with_its_default(capsys: pytest.CaptureFixture[
 def test_json_says_what_the_settings_say() -> None:
     report = run_probe(upstreams.VllmWithoutParallel())
     told = as_json(report, name="up", api_key_env="UP_KEY")
-    assert told["overrides"] == {"images": False, "parallel_tool_calls": False}
+    assert told["overrides"] == {
+        "images": False,
+        "parallel_tool_calls": False,
+        "response_format_with_tools": True,
+    }
     disagreeing = {finding["fact"] for finding in told["findings"] if not finding["agrees"]}
     assert disagreeing == told["overrides"].keys()
 

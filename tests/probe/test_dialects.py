@@ -22,17 +22,25 @@ KNOWN: list[tuple[type[scripted.Upstream], str, JSON]] = [
     (upstreams.FireworksQwen, "fireworks", {}),
     (upstreams.FireworksGptOss, "fireworks", {"images": False}),
     (upstreams.DeepSeek, "deepseek", {}),
-    (upstreams.Vllm, "vllm", {"images": False}),
-    (upstreams.VllmWithoutParallel, "vllm", {"images": False, "parallel_tool_calls": False}),
+    (upstreams.Vllm, "vllm", {"images": False, "response_format_with_tools": True}),
+    (
+        upstreams.VllmWithoutParallel,
+        "vllm",
+        {"images": False, "parallel_tool_calls": False, "response_format_with_tools": True},
+    ),
     (upstreams.Ollama, "ollama", {}),
     (upstreams.OpenAI, "openai", {}),
     (upstreams.Mistral, "mistral", {}),
-    (upstreams.LmStudio, "lm_studio", {"images": False}),
+    (upstreams.LmStudio, "lm_studio", {"images": False, "response_format_with_tools": True}),
     (upstreams.MiniMax, "minimax", {}),
     (upstreams.DashScope, "dashscope", {"thinks_by_default": True}),
     (upstreams.OpenRouter, "openrouter", {}),
     (upstreams.Gemini, "gemini", {"developer_role": True}),
-    (upstreams.LlamaCpp, "llama_cpp", {"images": False, "system_messages": "demote_later"}),
+    (
+        upstreams.LlamaCpp,
+        "llama_cpp",
+        {"images": False, "system_messages": "demote_later", "response_format_with_tools": True},
+    ),
 ]
 
 
@@ -145,3 +153,15 @@ def test_a_tolerant_upstream_of_which_nothing_is_known_needs_no_corrections() ->
     report = run_probe(Plain())
     assert report.best.name == "base"
     assert report.best.overrides == {"developer_role": True}
+
+
+def test_dialects_that_are_known_by_reports_alone_are_found_only_at_their_hosts() -> None:
+    """Facts from reports fit many upstreams: they are no evidence for one."""
+    report = run_probe(upstreams.Fireworks())
+    urls = {"nvidia": "https://integrate.api.nvidia.com/v1", "fireworks": "https://proxy.test/v1"}
+    for name, url in urls.items():
+        fits = ranked([], model="m", base_url=url)
+        assert [fit.name for fit in fits[:1]] == ([name] if name == "nvidia" else ["base"])
+        assert {fit.name for fit in fits} == set(DIALECTS)
+    [first, *_] = ranked(report.findings, model=report.model, base_url=urls["nvidia"])
+    assert first.name == "fireworks", "what was found counts more than the host"

@@ -6,10 +6,10 @@ A schema that breaks no rule keeps its bytes.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from translator.wire.json_values import as_list, as_object
 
@@ -49,7 +49,7 @@ class SchemaRules(Struct, frozen=True):
     types_required: bool = False
     bare_refs: bool = False
     object_root: bool = False
-    max_bound: int | None = None
+    max_bound: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Rewritten(Struct, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .base import BASE
 from .dialect import EFFORT_LEVELS, Dialect, ModelFacts, nearest_effort
-from .known import DIALECTS, known_host
+from .known import DIALECTS, candidates, known_host
 
 __all__ = [
     "BASE",
@@ -17,6 +17,7 @@ __all__ = [
     "EFFORT_LEVELS",
     "Dialect",
     "ModelFacts",
+    "candidates",
     "known_host",
     "nearest_effort",
 ]

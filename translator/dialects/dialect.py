@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from translator.common.schemas import SchemaRules
 from translator.wire.responses import Effort
@@ -121,7 +121,7 @@ class Dialect(Struct, frozen=True):
     # parameters
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The chat field of the token limit."""
-    default_output_tokens: int | None = None
+    default_output_tokens: Annotated[int, Meta(ge=1)] | None = None
     """The token limit that is sent where the request has none, because the upstream's own default
     is too low for an answer; at most a quarter of the model's context. None: no limit is sent."""
     stream_usage: bool = True

@@ -19,6 +19,27 @@ DIALECTS: Mapping[str, Dialect] = {
 """Every known dialect by its name."""
 
 
+_ONLY_AT_THEIR_HOSTS = frozenset(
+    {
+        "mimo",
+        "volcengine",
+        "cloudflare",
+        "nvidia",
+        "databricks",
+        "snowflake",
+        "opencode",
+        "sambanova",
+        "bedrock_mantle",
+    }
+)
+"""Dialects that are known from reports and documentation alone, too little to recognise them by."""
+
+
+def candidates(host: str) -> list[str]:
+    """The names of the dialects that an upstream may turn out to speak, given that of its host."""
+    return [name for name in DIALECTS if name == host or name not in _ONLY_AT_THEIR_HOSTS]
+
+
 def known_host(host: str) -> str:
     """The name of the dialect that the upstream at a host speaks; "base" for an unknown host."""
     host = "." + host.lower().removeprefix(".")

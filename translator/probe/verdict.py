@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from translator.common.toml import toml_key, toml_lines
-from translator.dialects import BASE, DIALECTS, Dialect, known_host
+from translator.dialects import BASE, DIALECTS, Dialect, candidates, known_host
 from translator.dialects.table import own_facts
 
 from .findings import Finding, contradicted, corrected
@@ -78,7 +78,7 @@ def ranked(
     marks: Collection[str] = (),
     only: str | None = None,
 ) -> list[Fit]:
-    """All dialects, or `only` one, the best first."""
+    """All dialects, or `only` one, the best first; those that behaviour cannot tell are last."""
     host = known_host(urlsplit(base_url).hostname or "")
     names = list(DIALECTS) if only is None else [only]
     fits = {name: _fit(DIALECTS[name].for_model(model), findings) for name in names}
@@ -93,7 +93,10 @@ def ranked(
             len(own_facts(DIALECTS[name])),
         )
 
-    return [fits[name] for name in sorted(names, key=order)]
+    likely = candidates(host)
+    return [
+        fits[name] for name in sorted(names, key=lambda name: (name not in likely, order(name)))
+    ]
 
 
 def _fit(dialect: Dialect, findings: Sequence[Finding]) -> Fit:

@@ -25,7 +25,8 @@ class SchemaRules(Struct, frozen=True):
     `dropped`: keywords to leave out. `type_lists`: how to write `"type": ["string", "null"]`;
     `nullable` writes `"type": "string", "nullable": true`, `any_of` an `anyOf` of single types.
     `types_required`: every schema has a type. `bare_refs`: a `$ref` has no sibling keywords.
-    `object_root`: the outermost schema is of type object.
+    `object_root`: the outermost schema is of type object. `max_bound`: bounds of lengths and counts
+    from this number on are left out.
     """
 
     dropped: frozenset[str] = frozenset()
@@ -33,6 +34,7 @@ class SchemaRules(Struct, frozen=True):
     types_required: bool = False
     bare_refs: bool = False
     object_root: bool = False
+    max_bound: int | None = None
 
 
 def rewrite(schema: Raw, rules: SchemaRules) -> Raw:

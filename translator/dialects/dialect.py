@@ -85,6 +85,12 @@ class Dialect(Struct, frozen=True):
     """Accepts file parts in user messages."""
     answer_between_tool_and_user: bool = False
     """Refuses a user message directly after a tool message."""
+    alternating_roles: bool = False
+    """Refuses two user messages in a row; they are joined."""
+    one_call_per_message: bool = False
+    """Refuses several calls in a message; each is followed by its result."""
+    user_message_required: bool = False
+    """Refuses a conversation without a user message; the developer's becomes one."""
 
     # reasoning
     reasoning_replay: Literal["as_it_came", "drop"] = "as_it_came"

@@ -7,15 +7,9 @@ from typing import Any
 
 import pytest
 
-from translator import Dialect, read_upstream_error
-from translator.reader.rejected_fields import (
-    MAX_TEXT_CHARACTERS,
-    REASONING_REQUIRED,
-    RejectedField,
-    find_rejected_fields,
-    wants_reasoning,
-    without,
-)
+from translator import read_upstream_error
+from translator.reader.refusal_words import MAX_MENTIONS, MAX_TEXT_CHARACTERS, levels_in
+from translator.reader.rejected_fields import RejectedField, find_rejected_fields, without
 
 SENT: dict[str, Any] = {
     "model": "m",
@@ -92,6 +86,47 @@ FIELDS: list[tuple[str, str, list[str]]] = [
     ("never: stream", "'stream' is not supported", []),
     ("never: stop", "Unsupported parameter: 'stop' is not supported with this model.", []),
     ("never: limit", "Unsupported parameter: 'max_tokens' is not supported with this model.", []),
+    ("cerebras", "body.parallel_tool_calls: property 'body.parallel_tool_calls' is unsupported", ["parallel_tool_calls"]),
+    ("transformers serve", "Unexpected fields in the request: {'thinking'}", ["thinking"]),
+    ("transformers serve, two", "Unexpected fields in the request: {'thinking', 'top_p'}", ["thinking", "top_p"]),
+    ("fastapi, plain", "body.thinking: Extra inputs are not permitted", ["thinking"]),
+    ("a path of JSON", "[{'type': 'extra_forbidden', 'loc': ['body', 'thinking'], 'msg': 'Extra inputs are not permitted'}]", ["thinking"]),
+    ("json schema", "Additional properties are not allowed ('thinking' was unexpected)", ["thinking"]),
+    ("json schema, several", "Additional properties are not allowed ('thinking', 'user' were unexpected)", ["thinking", "user"]),
+    ("serde", "Failed to deserialize the JSON body into the target type: unknown field `thinking`, expected one of `model`, `messages` at line 1 column 60", ["thinking"]),
+    ("go", "json: unknown field \"thinking\"", ["thinking"]),
+    ("words", "This model does not support parallel tool calls.", ["parallel_tool_calls"]),
+    ("words, the other way", "parallel tool calls are not supported by this model", ["parallel_tool_calls"]),
+    ("removed", "The parameter 'top_p' must be removed.", ["top_p"]),
+    ("please remove", "Please remove the field `user` from the request.", ["user"]),
+    ("cannot be used", "temperature cannot be used with this model", ["temperature"]),
+    ("not allowed to", "stream_options is not allowed when stream is false", ["stream_options"]),
+    ("python", "Completions.create() got an unexpected keyword argument 'thinking'", ["thinking"]),
+    ("camel case", "property 'parallelToolCalls' is unsupported", ["parallel_tool_calls"]),
+    ("a member", "chat_template_kwargs.foo: Extra inputs are not permitted", []),
+    ("no thinking", "\"m\" does not support thinking", ["reasoning_effort", "reasoning.effort", "thinking", "enable_thinking", "thinking_budget"]),
+    ("effort in words", "reasoning_effort \"none\" was provided, but model x does not support reasoning effort", ["reasoning_effort"]),
+    ("in another one", "tools[0].function.parameters: unknown keyword 'user'", []),
+    ("in a schema", "Invalid schema for function 'ls': unknown keyword 'user'", []),
+    ("at a tool", "Unknown name \"user\" at 'tools[0].function.parameters': Cannot find field.", []),
+    ("at a message", "messages[0]: unknown field `user`, expected `role`", []),
+    ("of a message", "property 'user' is not allowed in messages", []),
+    ("did you mean", "property 'foo' is unsupported, did you mean 'user'?", []),
+    ("a person", "user not found", []),
+    ("a right", "The user is not permitted to use this model.", []),
+    ("another right", "Your account is not allowed to use reasoning models", []),
+    ("a type", "'user' must be a string", []),
+    ("a range", "temperature must be between 0 and 2", []),
+    ("a range, invalid", "Invalid value for 'temperature': must be at most 2", []),
+    ("a range of dashscope", "Range of temperature should be [0, 2)", []),
+    ("a number", "Invalid 'temperature': decimal above maximum value. Expected a value <= 2, but got 3 instead.", []),
+    ("another type", "top_p: Input should be a valid number, unable to parse string as a number", []),
+    ("a model", "Unknown model 'thinking'", []),
+    ("tools are missing", "When using `tool_choice`, `tools` must be set.", []),
+    ("a flag of the server", "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set", []),
+    ("the model's failure", "Tool choice is required, but model did not call a tool", []),
+    ("quoted text", "The following text was flagged: 'temperature'", []),
+    ("a rate", "Rate limit reached for user", []),
     ("something else", "This model's maximum context length is 8192 tokens.", []),
 ]  # fmt: skip
 
@@ -112,6 +147,14 @@ VALUES: list[tuple[str, str, dict[str, Any]]] = [
     ("deepseek", "Thinking mode does not support this tool_choice", {"tool_choice": "required"}),
     ("dashscope", "<400> InternalError.Algo.InvalidParameter: The tool_choice parameter does not support being set to required or object in thinking mode", {"tool_choice": "required"}),
     ("mistral", "body.reasoning_effort: Input should be 'high' or 'none'", {"reasoning_effort": "none"}),
+    ("one of", "'reasoning_effort' must be one of: 'minimal', 'low', 'medium'", {"reasoning_effort": "none"}),
+    ("supported levels", "Unsupported reasoning_effort: none. Supported levels are xhigh, medium, low.", {"reasoning_effort": "none"}),
+    ("serde", "reasoning_effort: unknown variant `none`, expected one of `low`, `medium`, `high`", {"reasoning_effort": "none"}),
+    ("mandatory", "Reasoning is mandatory for this endpoint and cannot be disabled.", {"reasoning_effort": "none", "thinking": {"type": "disabled"}}),
+    ("always on", "Thinking mode cannot be disabled for this model", {"reasoning_effort": "none", "thinking": {"type": "disabled"}}),
+    ("dashscope, thinking", "parameter.enable_thinking must be set to false for non-streaming calls", {"enable_thinking": True}),
+    ("a choice in words", "Invalid value for tool_choice: 'required' is not supported", {"tool_choice": "required"}),
+    ("reasoning, effort", "Invalid value: 'none'. 'reasoning.effort' must be one of 'high'", {"reasoning.effort": "low"}),
     ("a mistake of the client", "body.temperature: Input should be less than or equal to 2", {}),
     ("vllm", "[{'type': 'literal_error', 'loc': ('body', 'reasoning_effort'), 'msg': \"Input should be 'low'\"}]", {"reasoning_effort": "none"}),
     ("cerebras", "1 validation error for ChatCompletionServerRequest\nreasoning_effort\n Input should be 'low', 'medium' or 'high' [type=enum, input_value='none', input_type=str]", {"reasoning_effort": "none"}),
@@ -129,6 +172,146 @@ def test_a_value_that_is_not_taken(text: str, values: dict[str, Any]) -> None:
 def test_a_field_that_is_not_known_has_no_value_that_is() -> None:
     text = "Unknown parameter: 'temperature'. Unsupported value: 'temperature' does not support 0.2"
     assert named(text) == {"temperature": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [
+        ("Supported values are: 'low', 'medium', and 'high'.", "low medium high"),
+        ("Supported levels are xhigh, medium, low.", "xhigh medium low"),
+        ("must be one of ['low', 'medium'], got 'high'", "low medium"),
+        ("must be one of: 'none', 'minimal', 'low'", "none minimal low"),
+        ("expected one of `low`, `high`, `max`", "low high max"),
+        ("Input should be 'low', 'medium' or 'high' [type=enum, input_value='none']", "low medium high"),
+        ("Supported values are: 'medium'.", "medium"),
+        ("only supports low and high", "low high"),
+        ("allowed values: low|medium|high", "low medium high"),
+        ("valid options: low/high", "low high"),
+        ("the accepted reasoning efforts for this model are none and default", "none default"),
+        ("values are low, medium, high", "low medium high"),
+        ("choose from (low, high)", "low high"),
+        ("should be either 'low' or 'high'", "low high"),
+        ("Invalid reasoning_effort: max. Please use low, medium or high", "low medium high"),
+        ("is high, which is not supported", ""),
+        ("the load is too high", ""),
+    ],
+)  # fmt: skip
+def test_levels_that_are_listed(text: str, levels: str) -> None:
+    assert levels_in(text) == tuple(levels.split())
+
+
+@pytest.mark.parametrize(
+    ("body", "levels", "sent"),
+    [
+        ({"reasoning_effort": "high"}, "low medium xhigh", "xhigh"),
+        ({"reasoning_effort": "max"}, "low medium", "medium"),
+        ({"reasoning_effort": "minimal"}, "none low", "low"),
+        ({"reasoning_effort": "medium"}, "none medium", "medium"),
+        ({"reasoning_effort": "none"}, "low high", "low"),
+        ({"reasoning_effort": "none", "enable_thinking": False}, "low high", None),
+        ({"reasoning_effort": "none", "thinking": {"type": "disabled"}}, "low high", None),
+        ({"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": False}}, "low", None),
+        ({"reasoning_effort": "none", "chat_template_kwargs": 7}, "low", "low"),
+        ({"reasoning_effort": "high"}, "none default", "default"),
+        ({"reasoning_effort": "none"}, "default", None),
+        ({"reasoning_effort": "high"}, "none", None),
+        ({"reasoning_effort": "strange"}, "low", None),
+    ],
+)  # fmt: skip
+def test_the_nearest_level_is_sent(body: dict[str, Any], levels: str, sent: str | None) -> None:
+    refused = RejectedField("reasoning_effort", b'"x"', levels=tuple(levels.split()))
+    changed, gone = without(json.dumps(body).encode(), [refused])
+    assert json.loads(changed).get("reasoning_effort") == sent
+    assert gone == ([] if body["reasoning_effort"] == sent else [refused])
+    assert refused.notice().message.endswith(f" It takes {', '.join(levels.split())}.")
+
+
+def test_a_level_may_be_a_member_of_a_field() -> None:
+    sent = {"chat_template_kwargs": {"reasoning_effort": "high", "a": 1}, "top_p": 1}
+    text = "reasoning_effort must be one of low, medium"
+    [refused] = find_rejected_fields(text, json.dumps(sent).encode())
+    assert refused.field == "chat_template_kwargs.reasoning_effort"
+    assert refused.notice().path == "chat_template_kwargs"
+    changed, _ = without(json.dumps(sent).encode(), [refused])
+    assert json.loads(changed)["chat_template_kwargs"] == {"reasoning_effort": "medium", "a": 1}
+    text = "chat_template_kwargs.reasoning_effort: Extra inputs are not permitted"
+    [refused] = find_rejected_fields(text, json.dumps(sent).encode())
+    changed, _ = without(json.dumps(sent).encode(), [refused])
+    assert json.loads(changed)["chat_template_kwargs"] == {"a": 1}
+    text = "chat_template_kwargs.reasoningEffort, chat_template_kwargs.a: Extra inputs are not permitted"
+    [refused] = find_rejected_fields(text, b'{"chat_template_kwargs":{"a":1}}')
+    assert refused == RejectedField("chat_template_kwargs.a")
+    [refused] = find_rejected_fields(
+        "Unknown field: chat_template_kwargs", b'{"chat_template_kwargs":{"a":1}}'
+    )
+    assert refused == RejectedField("chat_template_kwargs")
+    refused = RejectedField("chat_template_kwargs.reasoning_effort")
+    alone = b'{"chat_template_kwargs":{"reasoning_effort":"high"},"top_p":1}'
+    assert without(alone, [refused]) == (b'{"top_p":1}', [refused])
+    for other in (b'{"chat_template_kwargs":{"a":1}}', b'{"chat_template_kwargs":1}', b"{}"):
+        assert without(other, [refused]) == (other, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "once"),
+    [
+        ("too many tokens: max_tokens must be less than 8192, the maximum output for this model - received 32000.", 8191, False),
+        ("max_tokens is too large: 32000. This model supports at most 16384 completion tokens, whereas you provided 32000.", 16384, False),
+        ("max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens", 8192, False),
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 8192, False),
+        ("Range of max_tokens should be [1, 8192]", 8192, False),
+        ("`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the `context_window`", 8192, False),
+        ("max_tokens: Input should be less than or equal to 8192", 8192, False),
+        ("it has a maxOutputTokens value of 32000 but the supported range is from 1 (inclusive) to 8193 (exclusive).", 8192, False),
+        ("The maximum tokens you requested exceeds the model limit of 4096. Try again with a maximum tokens value that is lower than 4096.", 4095, False),
+        ("max_tokens should be between 1 and 8192", 8192, False),
+        ("'max_tokens' is too large: 32000. This model's maximum context length is 40960 tokens and your request has 20000 input tokens (32000 > 40960 - 20000).", 20960, True),
+        ("input length and `max_tokens` exceed context limit: 188240 + 32000 > 200000, decrease input length or `max_tokens` and try again", 11760, True),
+        ("This model's maximum context length is 8192 tokens. However, you requested 33000 tokens (1000 in the messages, 32000 in the completion). Please reduce the length of the messages or completion.", 7192, True),
+    ],
+)  # fmt: skip
+def test_a_limit_that_is_too_high_is_lowered(text: str, limit: int, once: bool) -> None:
+    """As far as the text says; `once`, where the rest depends on the length of the input."""
+    body = b'{"max_tokens":32000}'
+    [refused] = find_rejected_fields(text, body)
+    assert refused == RejectedField("max_tokens", limit=limit, once=once)
+    assert without(body, [refused]) == (b'{"max_tokens":%d}' % limit, [refused])
+    assert without(b'{"max_tokens":5}', [refused]) == (b'{"max_tokens":5}', [])
+    assert (refused.notice().path, refused.notice().code) == ("max_output_tokens", "clamped")
+    assert refused.loses
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "max_tokens is too large",
+        "max_tokens must be at most 100",  # too little to be worth an attempt
+        "max_tokens must be at most 99999",  # it is
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8100 in the messages, 900 in the completion).",
+        "The number of tools must be at most 1000",
+    ],
+)  # fmt: skip
+def test_a_limit_that_is_not_stated_stays(text: str) -> None:
+    assert find_rejected_fields(text, b'{"max_tokens":32000}') == []
+    assert find_rejected_fields(text, b'{"max_tokens":"x"}') == []
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("`temperature` and `top_p` cannot both be specified for this model. Please use only one.", "top_p"),
+        ("'parallel_tool_calls' is only allowed when 'tools' are specified.", "parallel_tool_calls"),
+        ("tool_choice is not allowed without tools", "tool_choice"),
+    ],
+)  # fmt: skip
+def test_a_refusal_may_be_about_this_request_alone(text: str, field: str) -> None:
+    assert find_rejected_fields(text, BODY) == [RejectedField(field, once=True)]
+
+
+def test_a_server_that_is_at_fault_may_still_refuse_an_effort() -> None:
+    text = "reasoning_effort must be one of ['low']. Unknown parameter: 'temperature'."
+    [refused] = find_rejected_fields(text, BODY, efforts_only=True)
+    assert (refused.field, refused.levels) == ("reasoning_effort", ("low",))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +341,12 @@ def test_an_endless_text_is_read_only_so_far() -> None:
     text = "x " * MAX_TEXT_CHARACTERS + "Unknown parameter: 'thinking'."
     assert named(text) == {}
     assert named(text[-1000:]) == {"thinking": None}
-    assert not wants_reasoning("x " * MAX_TEXT_CHARACTERS + DEEPSEEK)
+
+
+def test_a_text_full_of_names_is_read_only_so_far() -> None:
+    text = "top_p, " * MAX_MENTIONS + "Unknown parameter: 'thinking'."
+    assert named(text) == {}
+    assert find_rejected_fields(text, b"{}") == []
 
 
 def test_what_stays_keeps_its_bytes() -> None:
@@ -194,28 +382,6 @@ EVERYTHING = "; ".join(
     f"Unknown parameter: '{name}'."
     for name in ("temperature", "stream_options", "parallel_tool_calls", "tool_choice", "logprobs", "thinking")
 )  # fmt: skip
-
-DEEPSEEK = "The `reasoning_content` in the thinking mode must be passed back to the API."
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        (DEEPSEEK, True),
-        (DEEPSEEK.replace("`", ""), True),
-        ("The `reasoning_text` in the thinking mode must be passed back to the API.", True),
-        ("thinking is enabled but reasoning_content is missing in assistant tool call message at index 2", True),
-        ("Missing `reasoning_content` field in the assistant message at message index 4.", True),
-        ("property 'reasoning_content' is unsupported, did you mean 'reasoning'?", False),
-        ("Function call is missing a thought_signature in functionCall parts.", False),
-    ],
-)  # fmt: skip
-def test_reasoning_that_is_missing(text: str, wanted: bool) -> None:
-    assert wants_reasoning(text) is wanted
-
-
-def test_the_facts_of_required_reasoning_are_facts() -> None:
-    assert set(REASONING_REQUIRED) <= set(Dialect.__struct_fields__)
 
 
 def test_the_whole_text_of_an_error_is_read() -> None:

@@ -14,7 +14,8 @@ from translator import (
     UpstreamError,
     read_upstream_error,
 )
-from translator.reader.upstream_errors import error_in, for_client, read_error_object
+from translator.reader.error_bodies import error_in
+from translator.reader.upstream_errors import for_client, read_error_object
 
 ENVELOPES: list[tuple[str, int, Any, tuple[int, str | None, str]]] = [
     # who, HTTP status, body, (our status, code, message)

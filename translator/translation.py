@@ -18,8 +18,8 @@ from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
 from .reader import sse
 from .reader.body_sniffer import BodySniffer
+from .reader.error_bodies import plain_message
 from .reader.from_chat import ChatReader
-from .reader.upstream_errors import plain_message
 from .request.compaction import SummaryReader
 from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request

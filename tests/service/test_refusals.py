@@ -1,4 +1,4 @@
-"""An upstream that refuses a part of a request is asked once more without it, and remembered."""
+"""An upstream that refuses a part of a request is asked again without it, and remembered."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from translator.common.schemas import SchemaRules
 from translator.reader.rejected_fields import RejectedField
-from translator.service.turns.adaptive import (
+from translator.service.turns.adaptive import MAX_ADAPTING_S, MAX_ATTEMPTS
+from translator.service.turns.learned import (
     MAX_FIELDS,
     MAX_MODELS,
     NOTHING_LEARNED,
@@ -21,7 +23,16 @@ from translator.service.turns.adaptive import (
 
 from .chat_bodies import HELLO, chunk, frame
 from .responses_api import PATH, events
-from .wire import MODELS, Call, Script, ScriptedUpstream, bounded, say_hello
+from .wire import (
+    MODELS,
+    Call,
+    Script,
+    ScriptedUpstream,
+    bounded,
+    client_of,
+    make_settings,
+    say_hello,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -145,26 +156,70 @@ async def test_several_fields_at_once(upstream: ScriptedUpstream) -> None:
     assert not upstream.calls[1].json.keys() & {"temperature", "top_p"}
 
 
-async def test_one_field_at_a_time_is_found_out_by_several_requests(
-    upstream: ScriptedUpstream,
-) -> None:
-    """One more attempt per request; what was right in it counts for the next."""
+async def test_fields_that_are_named_one_at_a_time(upstream: ScriptedUpstream) -> None:
+    """One more attempt for each, as long as each is a new one; the next request is right at once."""
 
-    def first_of_two(request: dict[str, Any]) -> str | None:
+    def first_of_all(request: dict[str, Any]) -> str | None:
         found = [name for name in ("temperature", "top_p", "user") if name in request]
         return f"property '{found[0]}' is unsupported" if found else None
 
-    upstream.script = refusing(first_of_two)
+    upstream.script = refusing(first_of_all)
     request = ASK | {"top_p": 0.5}
     async with upstream.client() as client:
-        refused = await client.post(PATH, json=request)
-        answer = await client.post(PATH, json=request)
-        await client.post(PATH, json=request)
-    assert (refused.status_code, len(upstream.calls)) == (400, 5)
-    assert "top_p" in refused.json()["error"]["message"]
-    assert text_of(answer) == "Hello world"
+        for _ in range(2):
+            answer = await client.post(PATH, json=request)
+            assert text_of(answer) == "Hello world"
+            assert answer.headers["x-translator-notices"] == "2; refused_upstream"
     kept = [sorted(call.json.keys() & {"temperature", "top_p"}) for call in upstream.calls]
-    assert kept == [["temperature", "top_p"], ["top_p"], ["top_p"], [], []]
+    assert kept == [["temperature", "top_p"], ["top_p"], [], []]
+
+
+async def test_an_upstream_that_refuses_field_after_field_is_asked_so_often(
+    upstream: ScriptedUpstream,
+) -> None:
+    removable = ["temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "top_k"]
+    removable += ["min_p", "repetition_penalty", "chat_template_kwargs", "stream_options"]
+
+    def first_of_all(request: dict[str, Any]) -> str | None:
+        found = [name for name in removable if name in request]
+        return f"Unknown parameter: '{found[0]}'." if found else None
+
+    upstream.script = refusing(first_of_all)
+    request: dict[str, Any] = dict.fromkeys(removable[:-2], 1) | {"chat_template_kwargs": {"a": 1}}
+    async with upstream.client() as client:
+        refused = await client.post(PATH, json=ASK | request)
+        assert (refused.status_code, len(upstream.calls)) == (400, MAX_ATTEMPTS)
+        assert text_of(await client.post(PATH, json=ASK | request)) == "Hello world"
+    assert len(upstream.calls) == len(removable) + 2  # what had been right counts
+
+
+async def test_no_attempt_begins_too_late(upstream: ScriptedUpstream) -> None:
+    """A client waits for all of them."""
+    now = 0.0
+
+    def slowly(request: dict[str, Any]) -> str | None:
+        nonlocal now
+        now += MAX_ADAPTING_S * 0.6
+        found = [name for name in ("temperature", "top_p") if name in request]
+        return f"property '{found[0]}' is unsupported" if found else None
+
+    upstream.script = refusing(slowly)
+    settings = make_settings(upstream.url)
+    async with client_of(settings, timer=lambda: now) as client:
+        answer = await client.post(PATH, json=ASK | {"top_p": 0.5})
+    assert (answer.status_code, len(upstream.calls)) == (400, 2)
+
+
+async def test_what_was_learned_is_forgotten_after_a_while(upstream: ScriptedUpstream) -> None:
+    """An upstream may have been mended, or a refusal misread."""
+    now = 0.0
+    upstream.script = refusing(unless_without("temperature", "Unknown parameter: 'temperature'."))
+    settings = make_settings(upstream.url, refused_ttl_s=100)
+    async with client_of(settings, timer=lambda: now) as client:
+        for now in (0.0, 99.0, 100.0, 150.0):  # noqa: B007 - the clock
+            assert text_of(await client.post(PATH, json=ASK)) == "Hello world"
+    sent = ["temperature" in call.json for call in upstream.calls]
+    assert sent == [True, False, False, True, False, False]
 
 
 async def test_what_did_not_help_is_not_remembered(upstream: ScriptedUpstream) -> None:
@@ -413,7 +468,7 @@ async def test_reasoning_that_is_demanded_gets_a_placeholder(
     assert placeholders == [None, " ", " "]
 
 
-async def test_each_sort_of_refusal_is_answered_once(upstream: ScriptedUpstream) -> None:
+async def test_a_field_and_the_reasoning_one_after_the_other(upstream: ScriptedUpstream) -> None:
     def both(request: dict[str, Any]) -> str | None:
         if "temperature" in request:
             return "Unknown parameter: 'temperature'."
@@ -428,15 +483,16 @@ async def test_each_sort_of_refusal_is_answered_once(upstream: ScriptedUpstream)
     assert len(upstream.calls) == 4
 
 
-async def test_an_upstream_that_always_refuses_is_asked_three_times_at_most(
-    upstream: ScriptedUpstream,
-) -> None:
+async def test_what_one_text_teaches_is_tried_at_once(upstream: ScriptedUpstream) -> None:
     texts = (f"Unknown parameter: 'temperature'. Unknown parameter: 'top_p'. {DEEPSEEK}",)
     upstream.script = refusing(lambda _: texts[0])
     request = ASK | {"input": CALLED, "tools": [LS], "top_p": 1}
     async with upstream.client() as client:
         answer = await client.post(PATH, json=request)
-    assert (answer.status_code, len(upstream.calls)) == (400, 3)
+    assert (answer.status_code, len(upstream.calls)) == (400, 2)
+    [_, again] = [call.json for call in upstream.calls]
+    assert not again.keys() & {"temperature", "top_p"}
+    assert "reasoning_content" in again["messages"][1]
 
 
 async def test_reasoning_that_cannot_be_added_is_not_asked_for_again(
@@ -472,8 +528,12 @@ async def test_two_services_share_no_finding(upstream: ScriptedUpstream) -> None
     assert len(upstream.calls) == 4
 
 
+def new_memory() -> LearnedFacts:
+    return LearnedFacts(60.0, lambda: 0.0)
+
+
 def test_the_memory_is_bounded_and_forgets_what_is_least_used() -> None:
-    memory = LearnedFacts()
+    memory = new_memory()
     seed = Learned((RejectedField("seed"),))
     for number in range(MAX_MODELS):
         memory.keep("up", str(number), seed)
@@ -485,11 +545,32 @@ def test_the_memory_is_bounded_and_forgets_what_is_least_used() -> None:
 
 
 def test_findings_add_up_within_their_bound() -> None:
-    memory = LearnedFacts()
+    memory = new_memory()
     for number in range(MAX_FIELDS + 1):
         memory.keep("up", "m", Learned((RejectedField("temperature", str(number).encode()),)))
-        memory.keep("up", "m", Learned(reasoning=number == 0))
+        memory.keep("up", "m", Learned(facts={"alternating_roles": True}))
     found = memory.recall("up", "m")
     assert len(found.refused) == MAX_FIELDS
     assert found.refused[-1] == RejectedField("temperature", str(MAX_FIELDS).encode())
-    assert found.reasoning
+    assert found.facts == {"alternating_roles": True}
+
+
+def test_opposite_lessons_do_not_change_to_and_fro() -> None:
+    """As of two servers behind one address: the second lesson stays."""
+    memory = new_memory()
+    for replay in ("as_it_came", "drop", "as_it_came", "drop", "as_it_came"):
+        memory.keep("up", "m", Learned(facts={"reasoning_replay": replay}))
+    assert memory.recall("up", "m").facts == {"reasoning_replay": "drop"}
+
+
+def test_rules_for_schemas_add_up() -> None:
+    memory = new_memory()
+    for rules in (
+        SchemaRules(type_lists="any_of"),
+        SchemaRules(dropped=frozenset({"pattern"}), max_bound=2000),
+        SchemaRules(dropped=frozenset({"format"}), max_bound=3000),
+    ):
+        memory.keep("up", "m", Learned(facts={"schema_rules": rules}))
+    assert memory.recall("up", "m").facts["schema_rules"] == SchemaRules(
+        dropped=frozenset({"pattern", "format"}), type_lists="any_of", max_bound=2000
+    )

@@ -22,7 +22,8 @@ from translator.service.base.errors import InternalError, Stopping
 from translator.service.config.loading import read_options
 from translator.service.config.settings import Server
 from translator.service.models.table import ModelTable
-from translator.service.turns.adaptive import AdaptiveRequest, LearnedFacts
+from translator.service.turns.adaptive import AdaptiveRequest
+from translator.service.turns.learned import LearnedFacts
 from translator.service.turns.state import TurnState
 from translator.wire.events import Event
 
@@ -42,7 +43,7 @@ def new_state(**request: Any) -> TurnState:
     adaptive = AdaptiveRequest(
         parse_request(json.dumps(ASK | request).encode()),
         ModelTable(settings, created=0).route("m"),
-        LearnedFacts(),
+        LearnedFacts(60.0, lambda: 0.0),
         model="m",
         may_retry=True,
         clock=lambda: 0.0,

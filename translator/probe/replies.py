@@ -18,9 +18,9 @@ from msgspec import Struct
 from translator.dialects import BASE
 from translator.reader import sse
 from translator.reader.body_sniffer import BodySniffer
+from translator.reader.error_bodies import plain_message
 from translator.reader.from_chat import DONE, ChatReader
 from translator.reader.native_calls import NativeCalls
-from translator.reader.upstream_errors import plain_message
 from translator.wire.deltas import CallExtra, Reasoning, ReasoningDetails, Text, ToolCall, Usage
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON, as_list, as_object, as_string, objects_in

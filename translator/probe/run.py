@@ -196,11 +196,12 @@ def _rejected_facts(outcome: Outcome, request: ProbeRequest, dialect: Dialect) -
     level = nearest_effort(dialect.efforts, EFFORT) if dialect.efforts else EFFORT
     findings: list[Finding] = []
     for one in find_rejected_fields(outcome.text, msgspec.json.encode(request.body)):
-        if one.field in dialect.efforts.get(level, {}):
+        field = one.field.partition(".")[0]
+        if field in dialect.efforts.get(level, {}):
             if one.value is None:
-                findings.append(EffortFieldRejected(name=one.field, evidence=evidence))
+                findings.append(EffortFieldRejected(name=field, evidence=evidence))
             else:
-                fields = {one.field: request.body[one.field]}
+                fields = {field: request.body[field]}
                 findings.append(EffortRejected(level=level, ways=[fields], evidence=evidence))
         elif one.field in _SWITCHED_OFF:
             name = _SWITCHED_OFF[one.field]

@@ -4,5 +4,6 @@
 
 Begin with `from_chat`. `fast_chunks` reads the usual chunks by one typed decode; `text_channel`,
 `call_assembler` and `native_calls` tolerate what upstreams do to text and calls;
-`end_of_answer` says how an answer ended. `upstream_errors` and `rejected_fields` read errors.
+`end_of_answer` says how an answer ended. `upstream_errors`, `error_bodies`, `error_words` and
+`rejected_fields` read errors.
 """

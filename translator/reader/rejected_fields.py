@@ -1,28 +1,37 @@
 """Rejected fields: the fields of a chat request that an error text of the upstream names.
 
-Strict upstreams answer 400 or 422 and name a field that they do not know, or whose value they do
+Strict upstreams refuse a request and name a field that they do not know, or whose value they do
 not accept. If the request makes sense without that field, a second attempt is worth it; this module
-finds the name and removes the field. It sends nothing.
+finds the name and removes the field, or gives it a value that is accepted. It sends nothing.
 
     error text, body ── find_rejected_fields ──► fields ── without ──► body, removed fields
 
 A field may be removed when the answer is still an answer to the question. The messages, the tools,
-the form of the answer, and its limit stay; a limit may only change its name.
+the form of the answer, and its limit stay; a limit may change its name, or be lowered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.dialects.dialect import EFFORT_LEVELS
+from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
-MAX_TEXT_CHARACTERS = 64 * 1024
-"""How much of an error text is read: some upstreams repeat the whole request in it."""
+from .error_words import is_output_limit
+from .refusal_words import (
+    Verdict,
+    levels_in,
+    plain,
+    refuses_thinking,
+    requires_thinking,
+    snake,
+    verdicts,
+)
 
 _PATHS = {
     # ours, or enforced by the translation: nothing is lost without them
@@ -36,11 +45,15 @@ _PATHS = {
     "thinking_budget": "reasoning.effort",
     "enable_thinking": "reasoning.effort",
     "disable_reasoning": "reasoning.effort",
+    "thinking_token_budget": "reasoning.effort",
+    "output_config": "reasoning.effort",
     "chat_template_kwargs": "chat_template_kwargs",
     # how reasoning is shown
     "include_reasoning": None,
     "reasoning_format": None,
     "reasoning_split": None,
+    "separate_reasoning": None,
+    "reasoning_history": None,
     "clear_thinking": None,
     "preserve_thinking": None,
     # how tokens are chosen
@@ -71,122 +84,231 @@ _OTHER_NAME = {
 _GO_TOGETHER = {"logprobs": ("top_logprobs",), "enable_thinking": ("thinking_budget",)}
 """Fields that are rejected in their turn when another one is missing."""
 
-_FIELD_TEXTS = tuple(
-    re.compile(pattern, re.MULTILINE)
-    for pattern in (
-        r"Extra inputs are not permitted, field: '([^']+)'",  # Fireworks
-        # Groq, Cerebras; behind " : " the property is one of a message
-        r"(?<! : )property '([^']+)' is unsupported",
-        # OpenAI, Azure; with "(s)" NVIDIA Dynamo
-        r"(?:Unknown|Unsupported|Unrecognized) parameter(?:\(s\))?: "
-        r"((?:['\"`][\w.\[\]]+['\"`](?:, )?)+)",
-        r"Unrecognized request arguments? supplied: (\w+(?:, \w+)*)",  # OpenAI, Azure; older
-        r"\bbody\.([\w.]+): Extra inputs are not permitted",  # Mistral, FastAPI
-        r"'type': 'extra_forbidden', 'loc': \('body', '(\w+)'",  # vLLM
-        r"at #/([\w/]+): Extra inputs are not permitted",  # Azure AI, GitHub Models
-        r"^([\w.]+)\n *Extra inputs are not permitted",  # pydantic
-        r'Unknown name "(\w+)":',  # Gemini; with " at 'tools[0]'" it is no field of the top
-        r"Argument not supported on this model: (\w+)",  # xAI
-        r"does not support parameter (\w+)",  # xAI
-        r"does not support parameters: [\[{]([^\]}]*)[\]}]",  # LiteLLM
-        r"['\"`](\w+)['\"`] is not (?:supported|permitted|allowed)",
-        r"\b([a-z]+(?:_[a-z]+)+) is not (?:supported|permitted|allowed)",
-    )
+_ORDINARY_WORDS = frozenset({"user", "reasoning", "thinking", "metadata"})
+_EFFORTS = (
+    ("reasoning_effort", ""),
+    ("reasoning", "effort"),
+    ("chat_template_kwargs", "reasoning_effort"),
+    ("output_config", "effort"),
 )
-"""Wordings that reject a field with any value."""
+"""Where a dialect writes the level of the effort: a field, or a member of one."""
 
-_VALUE_TEXTS = tuple(
-    re.compile(pattern, re.MULTILINE)
-    for pattern in (
-        r"Unsupported value: '([^']+)'",  # OpenAI, Azure
-        r"\b[Ii]nvalid ([a-z_]+): only ",  # Moonshot
-        r"Invalid (reasoning effort)",  # Fireworks
-        r"does not support this (tool_choice)",  # DeepSeek
-        r"\b(tool_choice) '\w+' is incompatible with",  # Moonshot
-        r"The (tool_choice) parameter does not support being set to",  # DashScope
-        r"\bbody\.([\w.]+): Input should be '",  # Mistral, FastAPI
-        r"'type': '(?:literal_error|enum)', 'loc': \('body', '(\w+)'",  # vLLM
-        r"^([\w.]+)\n *Input should be '",  # Cerebras, pydantic
-    )
-)
-"""Wordings that reject a field's value, and may accept another."""
+_LEVEL_FIELDS = frozenset({"reasoning_effort", "verbosity"})
+"""Fields whose values are levels: in place of a rejected one, the nearest is sent."""
 
-_REASONING_TEXT = re.compile(
-    r"reasoning_(?:content|text)`? in the thinking mode must be passed back"  # DeepSeek
-    r"|reasoning_content is missing in assistant"  # Moonshot
-    r"|Missing `?reasoning_content`? field in the assistant message"  # DeepSeek, 3.2
-)
-REASONING_REQUIRED: Mapping[str, Any] = {
-    "reasoning_required": True,
-    "thinks_by_default": True,
-    "reasoning_replay": "as_it_came",
-    "reasoning_field": "reasoning_content",
-    "reasoning_details": False,
-    "reasoning_not_beside_text_and_calls": False,
+_EFFORT_NAMES = ("reasoning_effort", "thinking_level", "thinking_effort", "effort")
+_SWITCHES: Mapping[str, frozenset[bytes]] = {
+    "reasoning_effort": frozenset({b'"none"'}),
+    "thinking": frozenset({b'{"type":"disabled"}'}),
+    "enable_thinking": frozenset({b"false"}),
+    "disable_reasoning": frozenset({b"true"}),
+    "reasoning": frozenset({b'{"effort":"none"}', b'{"enabled":false}'}),
 }
-"""Facts of a dialect whose upstream rejects an assistant message without `reasoning_content`."""
+"""Values by which thinking is switched off."""
 
-_NAME = re.compile(r"[A-Za-z_]\w*")
-_CAPITAL = re.compile(r"[A-Z]")
+MIN_LIMIT = 256
+"""The least limit of the output that is worth an attempt, in tokens."""
+
+_LIMITS = (
+    # a range
+    (re.compile(r"\[\s*\d+\s*,\s*(\d+)\s*\]|\bbetween \d+ and (\d+)"), 0),
+    (re.compile(r"\bto (\d+) \(exclusive\)"), -1),
+    # an upper bound
+    (re.compile(r"(?:less|lower|smaller|fewer) than or equal to\W{0,3}(\d+)"), 0),
+    (re.compile(r"(?:less|lower|smaller|fewer) than\W{0,3}(\d+)"), -1),
+    (
+        re.compile(
+            r"(?:at most|no (?:more|greater|larger|higher) than|up to|not exceed)\W{0,3}(\d+)"
+        ),
+        0,
+    ),
+    (re.compile(r"<=\W{0,3}(\d+)|> (\d+), which is the max"), 0),
+    (
+        re.compile(
+            r"\b(?:limit|maximum|max)\b(?: \w+){0,6}?(?: of| is| value| allowed|:)+\W{0,3}(\d+)"
+        ),
+        0,
+    ),
+)
+"""How a text states the highest limit of the output: the number, and what to add to it."""
+
+_ROOM = (
+    re.compile(r"> (?P<context>\d+) - (?P<used>\d+)\)"),  # vLLM
+    re.compile(r"(?P<used>\d+) \+ \d+ > (?P<context>\d+)"),  # Anthropic
+    # OpenAI, DeepSeek
+    re.compile(
+        r"context length is (?P<context>\d+) tokens.{0,80}?\((?P<used>\d+) in the messages,",
+        re.DOTALL,
+    ),
+)
+"""How a text states what the input leaves of the context, which is a limit for this request."""
 
 
 class RejectedField(Struct, frozen=True):
     """A chat field that an upstream does not accept.
 
-    `value` is the JSON of the one value that it rejected; None: it does not know the field.
-    `instead` is the name under which it accepts the field.
+    `field` may be a member of an object: "chat_template_kwargs.reasoning_effort". `value` is the
+    JSON of the one value that it rejected; None: it does not know the field. `instead` is the name
+    under which it accepts the field, `levels` are the levels that it accepts, from the error text,
+    `limit` is the highest number that it accepts. `once`: this holds for one request only.
     """
 
     field: str
     value: bytes | None = None
     instead: str | None = None
+    levels: tuple[str, ...] = ()
+    limit: int | None = None
+    once: bool = False
 
     @property
     def loses(self) -> bool:
         """Whether the client loses something that it asked for."""
-        return self.instead is None and _PATHS[self.field] is not None
+        return self.limit is not None or (self.instead is None and self._path is not None)
+
+    @property
+    def _path(self) -> str | None:
+        return _PATHS.get(self.field.partition(".")[0])
 
     def notice(self) -> Notice:
         """The notice for the client, where something is lost."""
+        if self.limit is not None:
+            message = f"The upstream generates at most {self.limit} tokens."
+            return Notice("max_output_tokens", "clamped", message)
         what = f"'{self.field}'" if self.value is None else f"this value of '{self.field}'"
-        path = _PATHS[self.field] or self.field
-        return Notice(path, "refused_upstream", f"The upstream does not take {what}.")
+        message = f"The upstream does not take {what}."
+        if self.levels:
+            message = f"{message} It takes {', '.join(self.levels)}."
+        return Notice(self._path or self.field, "refused_upstream", message)
 
 
-def find_rejected_fields(text: str, body: bytes) -> list[RejectedField]:
-    """The fields of a chat request that an error text rejects, and that may be removed."""
-    text = text[:MAX_TEXT_CHARACTERS].replace('\\"', '"')  # an error inside the text of an error
+def find_rejected_fields(
+    text: str, body: bytes, *, efforts_only: bool = False
+) -> list[RejectedField]:
+    """The fields of a chat request that an error text rejects, and that may be changed.
+
+    `efforts_only`: the error says that the server is at fault; what it says of an effort counts
+    even so, since chat templates of servers are what refuses one.
+    """
+    text = plain(text)
     sent = msgspec.json.decode(body, type=dict[str, Raw])
     found: dict[str, RejectedField] = {}
-    for name in _named(_FIELD_TEXTS, text, sent):
-        instead = _OTHER_NAME.get(name)
-        if instead is not None and re.search(rf"\b{instead}\b", text):
-            found[name] = RejectedField(name, instead=instead)
-        elif name in _PATHS:
-            for field in (name, *_GO_TOGETHER.get(name, ())):
-                if field in sent:
-                    found[field] = RejectedField(field)
-    for name in _named(_VALUE_TEXTS, text, sent):
-        if name in _PATHS:
-            found.setdefault(name, RejectedField(name, bytes(sent[name])))
+    efforts = _effort_fields(sent)
+    for one in _rejected(text, sent, efforts):
+        if efforts_only and one.field not in efforts:
+            continue
+        earlier = found.get(one.field)
+        if earlier is None or (one.value is None and not one.once):
+            found[one.field] = one
+    if not efforts_only:
+        for one in _lowered(text, sent):
+            found[one.field] = one
     return list(found.values())
 
 
-def _named(
-    patterns: Iterable[re.Pattern[str]], text: str, sent: Mapping[str, Raw]
-) -> Iterator[str]:
-    """Names of sent fields, found by the patterns of error texts."""
-    for pattern in patterns:
-        for match in pattern.finditer(text):
-            for path in match[1].split(", "):
-                name = _NAME.search(path.replace(" ", "_"))  # "reasoning effort"
-                field = _CAPITAL.sub(_snake, name[0]) if name else ""
-                if field in sent:
-                    yield field
+def _rejected(
+    text: str, sent: Mapping[str, Raw], efforts: Mapping[str, Raw]
+) -> Iterator[RejectedField]:
+    names = [name for name in sent if name in _PATHS or name in _OTHER_NAME]
+    names += [name for name in _EFFORT_NAMES if efforts and name not in sent]
+    if "reasoning" in sent:
+        names = [name for name in names if name != "effort"]  # it is written behind its object
+    for verdict in verdicts(text, names, _ORDINARY_WORDS):
+        if verdict.place != "request":
+            continue
+        if verdict.name in _EFFORT_NAMES or (verdict.inside, verdict.sense) == ("effort", "value"):
+            path = f"{verdict.name}.{verdict.inside}".rstrip(".")
+            meant = {path: efforts[path]} if path in efforts else efforts
+            yield from _rejected_effort(verdict, text, meant)
+            continue
+        yield from _rejected_field(verdict, text, sent)
+    if refuses_thinking(text):
+        for name in efforts:
+            yield RejectedField(name)
+        for name in ("thinking", "enable_thinking", "thinking_budget", "thinking_token_budget"):
+            if name in sent:
+                yield RejectedField(name)
+    elif requires_thinking(text):
+        for name, values in _SWITCHES.items():
+            if name in sent and _minified(sent[name]) in values:
+                yield RejectedField(name, bytes(sent[name]))
 
 
-def _snake(capital: re.Match[str]) -> str:
-    return f"_{capital[0].lower()}"
+def _rejected_field(
+    verdict: Verdict, text: str, sent: Mapping[str, Raw]
+) -> Iterator[RejectedField]:
+    name, once = verdict.name, verdict.once
+    other = _OTHER_NAME.get(name)
+    if other is not None:
+        if verdict.sense == "field" and re.search(rf"\b{other}\b", text) and other not in sent:
+            yield RejectedField(name, instead=other)
+        return
+    if verdict.sense == "value":
+        levels = levels_in(text[verdict.start :]) if name in _LEVEL_FIELDS else ()
+        yield RejectedField(name, bytes(sent[name]), levels=levels, once=once)
+        return
+    member = snake(verdict.inside.partition(".")[0])
+    if name == "chat_template_kwargs" and member:
+        yield RejectedField(f"{name}.{member}", once=once)
+        return
+    for field in (name, *_GO_TOGETHER.get(name, ())):
+        if field in sent:
+            yield RejectedField(field, once=once)
+
+
+def _rejected_effort(
+    verdict: Verdict, text: str, efforts: Mapping[str, Raw]
+) -> Iterator[RejectedField]:
+    for field, value in efforts.items():
+        level = bytes(value).strip(b'"').decode(errors="replace")
+        levels = tuple(one for one in levels_in(text) if one != "auto")
+        if levels and level not in levels:
+            yield RejectedField(field, bytes(value), levels=levels, once=verdict.once)
+        elif verdict.sense == "value":
+            yield RejectedField(field, bytes(value), once=verdict.once)
+        else:
+            yield RejectedField(field, once=verdict.once)
+
+
+def _effort_fields(sent: Mapping[str, Raw]) -> dict[str, Raw]:
+    """The fields that hold the level of the effort, with their values."""
+    found: dict[str, Raw] = {}
+    for field, member in _EFFORTS:
+        if field not in sent:
+            continue
+        if not member:
+            found[field] = sent[field]
+            continue
+        members = _members(sent[field])
+        if member in members:
+            found[f"{field}.{member}"] = members[member]
+    return found
+
+
+def _lowered(text: str, sent: Mapping[str, Raw]) -> Iterator[RejectedField]:
+    """A limit of the output that is too high, where the text says what is possible."""
+    for field in _OTHER_NAME:
+        if field not in sent:
+            continue
+        limit = _integer(sent[field])
+        room = [
+            int(found["context"]) - int(found["used"])
+            for words in _ROOM
+            if (found := words.search(text))
+        ]
+        if room and MIN_LIMIT <= room[0] < limit:
+            yield RejectedField(field, limit=room[0], once=True)
+        if room or not is_output_limit(text):
+            continue
+        stated = [
+            int(number) + more
+            for words, more in _LIMITS
+            for found in words.finditer(text)
+            for number in found.groups()
+            if number
+        ]
+        possible = [number for number in stated if MIN_LIMIT <= number < limit]
+        if possible:
+            yield RejectedField(field, limit=min(possible))
 
 
 def without(body: bytes, refused: Iterable[RejectedField]) -> tuple[bytes, list[RejectedField]]:
@@ -195,21 +317,101 @@ def without(body: bytes, refused: Iterable[RejectedField]) -> tuple[bytes, list[
     All other fields keep their bytes and their order.
     """
     fields = msgspec.json.decode(body, type=dict[str, Raw])
-    gone = {
-        one.field: one
-        for one in refused
-        if one.field in fields and one.value in (None, bytes(fields[one.field]))
-    }
-    if not gone:
-        return body, []
-    kept: dict[str, Raw] = {}
-    for field, value in fields.items():
-        instead = gone[field].instead if field in gone else field
-        if instead is not None:
-            kept[instead] = value
-    return msgspec.json.encode(kept), list(gone.values())
+    gone: dict[str, RejectedField] = {}
+    for one in refused:
+        root, _, member = one.field.partition(".")
+        if root not in fields:
+            continue
+        changed = (
+            _without_member(fields, root, member, one) if member else _changed(fields, root, one)
+        )
+        if changed is not None:
+            fields = changed
+            gone[one.field] = one
+    return (msgspec.json.encode(fields), list(gone.values())) if gone else (body, [])
 
 
-def wants_reasoning(text: str) -> bool:
-    """Whether an error text asks for the reasoning of earlier turns."""
-    return _REASONING_TEXT.search(text[:MAX_TEXT_CHARACTERS]) is not None
+def _changed(
+    fields: Mapping[str, Raw], field: str, refused: RejectedField
+) -> dict[str, Raw] | None:
+    """The members of an object with a rejected one changed; None where it is not rejected."""
+    sent = bytes(fields[field])
+    value: Raw | None = None
+    if refused.limit is not None:
+        if _integer(sent) <= refused.limit:
+            return None
+        value = Raw(b"%d" % refused.limit)
+    elif refused.levels:
+        level = sent.strip(b'"').decode(errors="replace")
+        if level in refused.levels:
+            return None
+        nearest = _nearest(level, refused.levels, switched_off=_is_switched_off(fields))
+        value = None if nearest is None else Raw(msgspec.json.encode(nearest))
+    elif refused.value not in (None, sent):
+        return None
+    changed: dict[str, Raw] = {}
+    for name, kept in fields.items():
+        if name != field:
+            changed[name] = kept
+        elif refused.instead is not None:
+            changed[refused.instead] = kept
+        elif value is not None:
+            changed[name] = value
+    return changed
+
+
+def _without_member(
+    fields: dict[str, Raw], root: str, member: str, refused: RejectedField
+) -> dict[str, Raw] | None:
+    members = _members(fields[root])
+    changed = _changed(members, member, refused) if member in members else None
+    if changed is None:
+        return None
+    kept = dict(fields)
+    if changed:
+        kept[root] = Raw(msgspec.json.encode(changed))
+    else:
+        del kept[root]
+    return kept
+
+
+def _nearest(level: str, levels: Sequence[str], *, switched_off: bool) -> str | None:
+    """The accepted level nearest to another one, of two the higher one; None: send none.
+
+    `switched_off`: the request has another field by which thinking is off.
+    """
+    if level == "none" and switched_off:
+        return None
+    ranks = {one: EFFORT_LEVELS.index(one) for one in levels if one in EFFORT_LEVELS}
+    thinking = {one: rank for one, rank in ranks.items() if one != "none"}
+    if level not in EFFORT_LEVELS or not thinking:
+        return "default" if "default" in levels and level != "none" else None
+    rank = EFFORT_LEVELS.index(level)
+    return min(thinking, key=lambda one: (abs(thinking[one] - rank), -thinking[one]))
+
+
+def _is_switched_off(fields: Mapping[str, Raw]) -> bool:
+    template = _members(fields.get("chat_template_kwargs", Raw(b"{}")))
+    return any(
+        name in values and _minified(values[name]) in _SWITCHES["enable_thinking"]
+        for values in (fields, template)
+        for name in ("enable_thinking", "thinking")
+    ) or ("thinking" in fields and _minified(fields["thinking"]) in _SWITCHES["thinking"])
+
+
+def _members(value: Raw) -> dict[str, Raw]:
+    try:
+        return msgspec.json.decode(value, type=dict[str, Raw])
+    except NOT_JSON:
+        return {}
+
+
+def _minified(value: Raw) -> bytes:
+    return bytes(msgspec.json.format(value, indent=-1)).replace(b": ", b":")
+
+
+def _integer(value: bytes | Raw) -> int:
+    try:
+        return msgspec.json.decode(value, type=int)
+    except NOT_JSON:
+        return 0

@@ -1,119 +1,38 @@
 """Error mapping: an upstream's error, of any shape, becomes an UpstreamError for the client.
 
-There are some thirty shapes of error body in the wild: OpenAI's envelope, strings, arrays, FastAPI
-details, numbers for codes, HTML pages, empty bodies, errors inside a 200. This module finds the
-message in them (`error_in`) and decides, by one table of rules (`_RULES`), on three things that
-clients act on: the HTTP status, the code, and whether a retry can help. Codes and wordings are
-listed with their upstreams; the tests hold a sample of each.
+    body ── error_bodies ──► message, code ── _RULES, error_words ──► UpstreamError
+
+One table of rules (`_RULES`) decides on three things that clients act on: the HTTP status, the
+code, and whether a retry can help. What words mean is in `error_words`; codes are listed with their
+upstreams; the tests hold a sample of each.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamError
-from translator.wire.json_values import (
-    NOT_JSON,
-    as_integer,
-    as_list,
-    as_object,
-    as_string,
-    replace_lone_surrogates,
-)
+from translator.wire.json_values import replace_lone_surrogates
+
+from . import error_words
+from .error_bodies import Found, error_in, found_in
 
 MAX_MESSAGE_CHARACTERS = 1000
 """An error text longer than this is cut; some upstreams repeat the whole request in it."""
 
-_CONTEXT_CODES = frozenset(
-    {
-        "context_length_exceeded",
-        "exceed_context_size_error",  # llama.cpp
-        "too_many_prompt_tokens",  # Perplexity
-        "model_context_window_exceeded",  # Z.ai
-        "1261",  # Z.ai
-        "request_too_large",  # Anthropic
-    }
-)
+MAX_CLASSIFIED_CHARACTERS = 4000
+"""How much of an error text decides what the error means."""
+
 _OVERLOAD_CODES = frozenset(
     {
         "engine_overloaded_error",  # Moonshot, with 429
         "overloaded_error",  # MiniMax, Anthropic
+        "3040",  # Cloudflare, with 429: no capacity
     }
 )
-_CONTEXT_TEXT = re.compile(
-    r"prompt is too long|prompt too long|input is too long for requested model"
-    r"|exceeds? the context window|context window exceeds limit"
-    r"|input token count.*exceeds the maximum|maximum prompt length is \d+"
-    r"|reduce the length of (the|either|your)|maximum context length"
-    r"|exceeds the available context size|greater than the context length"
-    r"|exceeded model token limit|too large for model with \d+ maximum"
-    r"|maximum allowed input length|max input limit|prompt token count of \d+ exceeds"
-    r"|context[_ ]length[_ ]exceeded|too many tokens|token limit exceeded"
-    r"|range of input length should be|inputs?.? tokens \+ .?max_new_tokens.? must be"
-    r"|total length of all messages is too long|exceeds max length"
-    r"|longer than the model's context length|requested token count exceeds"
-    r"|exceeds the limit of \d+(?: tokens|[^\w ]|$)"
-    r"|invalid '(input|messages)[^']*': string too long",
-    re.IGNORECASE,
-)
-_RATE_TEXT = re.compile(
-    r"tokens per (minute|day|hour)|\bTPM\b|rate.?limit|too many requests", re.IGNORECASE
-)
-_QUOTA_CODES = frozenset(
-    {
-        "insufficient_quota",
-        "exceeded_current_quota_error",  # Moonshot
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "1113",  # Z.ai
-        "1008",  # MiniMax
-    }
-)
-_QUOTA_TEXT = re.compile(
-    r"insufficient.{0,20}(quota|balance|credit|funds)|exceeded your (current|monthly) quota"
-    r"|quota exceeded|out of credits|billing|payment required",
-    re.IGNORECASE,
-)
-_CREDIT_TEXT = re.compile(
-    r"credit balance is too low|out of credits|payment required"  # Anthropic, with 400
-    r"|insufficient (account )?(balance|credits?|funds)|exceeded your current quota",
-    re.IGNORECASE,
-)
-_KEY_CODES = frozenset(
-    {
-        "invalid_api_key",
-        "incorrect_api_key",
-        "api_key_invalid",  # Gemini
-        "authentication_error",
-        "invalid_authentication_error",  # Moonshot
-        "invalid_authentication",
-        "unauthenticated",
-        "unauthorized",
-    }
-)
-_KEY_NOUN = r"(api|access|subscription|secret|auth\w*)[ _-]?(key|token|credential)s?\b"
-_KEY_TEXT = re.compile(
-    r"\b(incorrect|invalid|wrong|bad|unknown|expired|revoked|disabled|missing|malformed|no)"
-    rf" (\w+ ){{0,2}}{_KEY_NOUN}"
-    rf"|\b{_KEY_NOUN}.{{0,60}}\b(invalid|incorrect|expired|revoked|disabled|wrong|missing|required"
-    r"|not (valid|found|recogni[sz]ed|provided|active|exist))\b"
-    r"|invalid (bearer|authentication|authorization|credentials?)\b|no auth credentials"
-    r"|\b(authentication|authorization) (failed|fails|failure|error|required)|^unauthori[sz]ed"
-    r"|login fail",  # MiniMax
-    re.IGNORECASE,
-)
-_FIRST_WORDS = 300
-"""In how many characters an upstream says what is wrong; behind them some quote the request."""
-_OVERLOAD_TEXT = re.compile(r"overloaded|over capacity|capacity exceeded", re.IGNORECASE)
 _MODEL_CODES = frozenset({"model_not_found", "invalid_model", "resource_not_found_error"})
 _STATUS_BY_CODE: Mapping[str, int] = {
     # MiniMax: numbers inside a 200
@@ -143,6 +62,9 @@ _STATUS_BY_CODE: Mapping[str, int] = {
     "bad_request": 400,
     "data_inspection_failed": 400,
     "tool_use_failed": 400,
+    "gousagelimiterror": 429,
+    "freeusagelimiterror": 429,
+    "usage_limit_reached": 429,
     "overloaded_error": 503,
     "engine_overloaded_error": 503,
     "unavailable_error": 503,
@@ -152,8 +74,6 @@ _DELAY_TEXT = re.compile(
     r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*(m?s|seconds?)", re.IGNORECASE
 )
 _SECONDS = re.compile(r"\d+(\.\d+)?")
-_HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_TAGS = re.compile(r"<[^>]*>")
 
 
 def read_upstream_error(
@@ -165,19 +85,11 @@ def read_upstream_error(
     means that the context is too long (`Dialect.overflows_silently`). A 401 or 403 keeps
     its status: the caller knows whose key it was.
     """
-    payload = body.strip()
-    if silent_overflow and not payload and status in (400, 413):
+    if silent_overflow and not body.strip() and status in (400, 413):
         message = "The conversation is longer than the model's context window."
         return _refusal(message, 400, "context_length_exceeded")
-    if payload.startswith(b"data:"):  # DashScope answers 400 with one SSE event
-        payload = payload.removeprefix(b"data:").strip()
-    try:
-        decoded: object = msgspec.json.decode(payload)
-    except NOT_JSON:
-        decoded = None
-    found = error_in(decoded)
-    if found is None:
-        found = _Found(message=plain_message(payload) or f"The upstream answered HTTP {status}.")
+    message = f"The upstream answered HTTP {status}."
+    found = found_in(body) or Found(message, text=message if status != 413 else "")
     return _classified(found, status, retry_after)
 
 
@@ -202,77 +114,14 @@ def read_error_object(decoded: object) -> UpstreamError | None:
     return _classified(found, found.status or _STATUS_BY_CODE.get(found.code.lower()) or 502, None)
 
 
-class _Found(Struct, frozen=True):
-    """An error as the upstream gave it; a missing text is empty."""
-
-    message: str
-    code: str = ""
-    type: str = ""
-    status: int = 0
-    param: str = ""
-
-
-def error_in(decoded: object) -> _Found | None:
-    """The error in a decoded JSON value, in any of the places where upstreams put it."""
-    entries = as_list(decoded)
-    body = as_object(entries[0] if entries else decoded)
-    if body is None:
-        return None
-    error = as_object(body.get("error"))
-    if error is not None:
-        return _from_object(error, body)
-    text = as_string(body.get("error"))
-    if text:
-        detail = as_string(body.get("message"))
-        if detail:
-            text = f"{text}: {detail}"
-        return _Found(text, _word(body.get("code")), _word(body.get("error_type")))
-    status = as_object(body.get("base_resp")) or {}
-    code = as_integer(status.get("status_code"))
-    if code:  # MiniMax; 0 means success
-        text = _sentence(status.get("status_msg")) or f"The upstream answered status {code}."
-        return _Found(text, str(code))
-    if isinstance(body.get("choices"), list):
-        return None
-    if body.get("object") == "error" or ("message" in body and body.keys() & {"code", "type"}):
-        return _from_object(body, {})
-    text = _sentence(body.get("detail")) or _sentence(body.get("message"))
-    if text:
-        return _Found(text)
-    errors = as_list(body.get("errors"))
-    return error_in({"error": errors[0]}) if errors else None
-
-
-def _from_object(error: dict[str, Any], around: dict[str, Any]) -> _Found:
-    inner = as_string(error.get("error"))
-    if inner is not None:  # Together, older: {"error": {"error": "…"}}
-        error = {"message": inner, "type": error.get("error_type")}
-    code = _word(error.get("code"))
-    numbers = (_number(error.get(key)) for key in _STATUS_KEYS)
-    status = next((number for number in numbers if 400 <= number < 600), 0)
-    message = (
-        _sentence(error.get("message"))
-        or _sentence(around.get("message"))
-        or _word(error.get("type"))
-        or "The upstream reported an error without a message."
-    )
-    raw = as_string((as_object(error.get("metadata")) or {}).get("raw"))
-    if raw:
-        message = f"{message}: {raw}"  # OpenRouter: the routed upstream's words
-    if code == str(status):
-        code = ""
-    return _Found(message, code, _word(error.get("type")), status, _word(error.get("param")))
-
-
-_STATUS_KEYS = ("http_code", "status_code", "http_status_code", "status", "code")
-
-
 class _Facts(Struct, frozen=True):
     """What the rules test: an error's text, its lower-case code and type, and its HTTP status.
 
-    `status` is 503 where a code means overload, whatever the upstream `answered`.
+    `message` is for the client, `text` is all that the upstream says. `status` is 503 where a code
+    means overload, whatever the upstream `answered`.
     """
 
+    message: str
     text: str
     names: frozenset[str]
     code: str
@@ -287,59 +136,67 @@ class _Facts(Struct, frozen=True):
         return {"retry-after": self.retry_after} if self.retry_after else {}
 
 
+_REFUSES_REQUEST = (400, 413, 422)
+_REPORTS_ITSELF = (400, 409, 412, 422, 424, 425)
+"""Statuses with which servers report their own state, or their model's."""
+
+
 def _is_quota(facts: _Facts) -> bool:
     return (
         facts.answered == 402
-        or bool(facts.names & _QUOTA_CODES)
-        or (facts.answered in (403, 429) and _matches(_QUOTA_TEXT, facts))
+        or bool(facts.names & error_words.QUOTA_CODES)
+        or (facts.answered in (403, 429) and error_words.is_quota(facts.text))
+        or (facts.answered in (400, 502) and error_words.is_plan_limit(facts.text))
     )
-
-
-def _lacks_credit(facts: _Facts) -> bool:
-    begin = facts.text[:_FIRST_WORDS]
-    return _is_quota(facts) or _CREDIT_TEXT.search(begin) is not None
 
 
 def _lacks_key(facts: _Facts) -> bool:
     """Whether the upstream says that the key is wrong: some do so with a 400 (xAI, Gemini)."""
-    if facts.status in (401, 403) or facts.names & _KEY_CODES:
+    if facts.status in (401, 403) or facts.names & error_words.KEY_CODES:
         return True
-    found = _KEY_TEXT.search(facts.text[:_FIRST_WORDS])
-    return found is not None and not _is_rate_limit(facts) and not _is_context(facts)
+    found = error_words.lacks_key(facts.text)
+    return found and not _is_rate_limit(facts) and not _is_context(facts)
 
 
 def _is_rate_limit(facts: _Facts) -> bool:
-    return facts.status == 429 or (facts.status == 413 and _matches(_RATE_TEXT, facts))
+    return facts.status == 429 or (facts.status == 413 and error_words.is_rate(facts.text))
 
 
 def _is_context(facts: _Facts) -> bool:
-    return bool(facts.names & _CONTEXT_CODES) or (
-        facts.status in (400, 413, 422, 500, 502)
-        and _matches(_CONTEXT_TEXT, facts)
-        and not _matches(_RATE_TEXT, facts)
+    return any(map(error_words.CONTEXT_CODES.fullmatch, facts.names)) or (
+        facts.status in (*_REFUSES_REQUEST, 500, 502)
+        and error_words.is_context_overflow(facts.text, too_large=facts.status == 413)
     )
 
 
+def _is_model_failure(facts: _Facts) -> bool:
+    return bool(facts.names & error_words.MODEL_FAILURE_CODES) or (
+        facts.status in (*_REPORTS_ITSELF, 500, 502) and error_words.is_model_failure(facts.text)
+    )
+
+
+def _is_unwell(facts: _Facts) -> bool:
+    return facts.status in _REPORTS_ITSELF and error_words.is_unwell(facts.text)
+
+
 def _is_overload(facts: _Facts) -> bool:
-    return facts.status in (503, 529) or (facts.status >= 500 and _matches(_OVERLOAD_TEXT, facts))
+    return facts.status in (503, 529) or (
+        facts.status >= 500 and error_words.is_overload(facts.text)
+    )
 
 
 def _names_model(facts: _Facts) -> bool:
-    return bool(facts.names & _MODEL_CODES) or "model" in facts.text.lower()
-
-
-def _matches(words: re.Pattern[str], facts: _Facts) -> bool:
-    return words.search(facts.text) is not None
+    return bool(facts.names & _MODEL_CODES) or error_words.names_model(facts.text)
 
 
 def _quota(facts: _Facts) -> UpstreamError:
     kind, stop = "insufficient_quota", {"x-should-retry": "false"}
-    return UpstreamError(facts.text, status=429, code=kind, type=kind, headers=stop)
+    return UpstreamError(facts.message, status=429, code=kind, type=kind, headers=stop)
 
 
 def _rate_limit(facts: _Facts) -> UpstreamError:
     return UpstreamError(
-        _with_delay(facts.text, facts.retry_after),
+        _with_delay(facts.message, facts.retry_after),
         status=429,
         code="rate_limit_exceeded",
         type="rate_limit_error",
@@ -349,7 +206,7 @@ def _rate_limit(facts: _Facts) -> UpstreamError:
 
 def _overload(facts: _Facts) -> UpstreamError:
     return UpstreamError(
-        facts.text,
+        facts.message,
         status=503,
         code="server_is_overloaded",
         type="service_unavailable_error",
@@ -358,29 +215,40 @@ def _overload(facts: _Facts) -> UpstreamError:
 
 
 def _timeout(facts: _Facts) -> UpstreamError:
-    return UpstreamError(facts.text, status=504, code="upstream_timeout")
+    return UpstreamError(facts.message, status=504, code="upstream_timeout")
 
 
 def _loop(facts: _Facts) -> UpstreamError:
     stop = {"x-should-retry": "false"}
-    return UpstreamError(facts.text, status=508, code="loop_detected", headers=stop)
+    return UpstreamError(facts.message, status=508, code="loop_detected", headers=stop)
 
 
 def _other_refusal(facts: _Facts) -> UpstreamError:
     status = facts.status if facts.status in (409, 413) else 400
-    return _refusal(facts.text, status, facts.code or None)
+    return _refusal(facts.message, status, facts.code or None)
+
+
+def _transient(status: int) -> Callable[[_Facts], UpstreamError]:
+    """A failure that another attempt at the same request may not meet, whatever the status was."""
+
+    def failure(facts: _Facts) -> UpstreamError:
+        error = UpstreamError(facts.message, status=status, headers=facts.delay)
+        error.again = True
+        return error
+
+    return failure
 
 
 def _fault(facts: _Facts) -> UpstreamError:
     status = 500 if facts.status == 500 else 502
-    return UpstreamError(facts.text, status=status, headers=facts.delay)
+    return UpstreamError(facts.message, status=status, headers=facts.delay)
 
 
 def _refused_as(
     status: int, code: str | None, *, with_param: bool = False
 ) -> Callable[[_Facts], UpstreamError]:
     def refusal(facts: _Facts) -> UpstreamError:
-        return _refusal(facts.text, status, code, (facts.param or None) if with_param else None)
+        return _refusal(facts.message, status, code, (facts.param or None) if with_param else None)
 
     return refusal
 
@@ -394,6 +262,8 @@ _RULES: Sequence[tuple[Callable[[_Facts], bool], Callable[[_Facts], UpstreamErro
         lambda facts: bool(facts.names & _CONTENT_CODES),
         _refused_as(400, "content_filter", with_param=True),
     ),
+    (_is_model_failure, _transient(502)),
+    (_is_unwell, _transient(503)),
     (lambda facts: facts.status == 401, _refused_as(401, "invalid_api_key")),
     (lambda facts: facts.status == 403, _refused_as(403, None)),
     (
@@ -402,6 +272,11 @@ _RULES: Sequence[tuple[Callable[[_Facts], bool], Callable[[_Facts], UpstreamErro
     ),
     (lambda facts: facts.status == 404, _refused_as(404, None)),
     (_is_overload, _overload),
+    # llama.cpp says 500 for what the client did; a client would send that again
+    (
+        lambda facts: facts.status == 500 and error_words.is_clients_fault(facts.text),
+        _other_refusal,
+    ),
     (lambda facts: facts.status in (408, 504, 524), _timeout),
     (lambda facts: 400 <= facts.status < 500, _other_refusal),
     (lambda facts: True, _fault),
@@ -409,11 +284,11 @@ _RULES: Sequence[tuple[Callable[[_Facts], bool], Callable[[_Facts], UpstreamErro
 """What an error means to the client: the first rule that holds decides."""
 
 
-def _classified(found: _Found, status: int, retry_after: str | None) -> UpstreamError:
-    text = shorten(found.message)
+def _classified(found: Found, status: int, retry_after: str | None) -> UpstreamError:
     names = frozenset({found.code.lower(), found.type.lower()})
     facts = _Facts(
-        text=text,
+        message=shorten(found.message),
+        text=found.text[:MAX_CLASSIFIED_CHARACTERS],
         names=names,
         code=found.code,
         param=found.param,
@@ -422,8 +297,9 @@ def _classified(found: _Found, status: int, retry_after: str | None) -> Upstream
         retry_after=retry_after,
     )
     error = next(meaning(facts) for holds, meaning in _RULES if holds(facts))
-    error.text = found.message
-    error.lacks = "credit" if _lacks_credit(facts) else "key" if _lacks_key(facts) else ""
+    error.text = found.text or found.message
+    lacks_credit = _is_quota(facts) or error_words.lacks_credit(facts.text)
+    error.lacks = "credit" if lacks_credit else "key" if _lacks_key(facts) else ""
     return error
 
 
@@ -446,37 +322,3 @@ def _with_delay(message: str, retry_after: str | None) -> str:
     if retry_after and _SECONDS.fullmatch(retry_after) and not _DELAY_TEXT.search(message):
         return f"{message} Please try again in {retry_after}s."
     return message
-
-
-def _sentence(value: object) -> str:
-    """The text in a message of any shape: a string, FastAPI's details, an object around them."""
-    if isinstance(value, str):
-        return value
-    entries = as_list(value)
-    if entries is not None:
-        return "; ".join(filter(None, map(_sentence, entries)))
-    fields = as_object(value)
-    if fields is None:
-        return ""
-    path, text = as_list(fields.get("loc")), as_string(fields.get("msg"))
-    if path is not None and text is not None:
-        return f"{'.'.join(map(str, path))}: {text}"
-    return _sentence(fields.get("detail")) or _sentence(fields.get("message"))
-
-
-def _word(value: object) -> str:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-
-
-def _number(value: object) -> int:
-    word = _word(value)
-    return int(word) if word.isascii() and word.isdigit() else 0
-
-
-def plain_message(body: bytes) -> str:
-    """The sentence in a body that is no JSON: the title of a page, or the beginning of the text."""
-    text = body[: 16 * 1024].decode("utf-8", "replace")
-    title = _HTML_TITLE.search(text)
-    if title:
-        return " ".join(title[1].split())
-    return " ".join(_TAGS.sub(" ", text).split())[:500]

@@ -89,11 +89,13 @@ class UpstreamError(TranslatorError):
 
     `status` is the HTTP status for our client, which may differ from the upstream's. `text` is the
     upstream's whole error text, where it sent one. `lacks` is what it says is missing to whoever
-    sent the request: a right key, or credit.
+    sent the request: a right key, or credit. `again`: nothing is wrong with the request, and the
+    same one may succeed at once; the model has failed, or the server is not well.
     """
 
     status_hint = 502
     text = ""
+    again = False
     lacks: Literal["", "key", "credit"] = ""
 
     def __init__(

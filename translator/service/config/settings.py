@@ -65,7 +65,12 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Request fields beyond the Responses API that are sent upstream unchanged."""
 
     retry_refused: bool = True
-    """Retry a request without an optional field that the upstream rejects."""
+    """Retry a request without an optional field that the upstream rejects, or in the form that it
+    asks for."""
+
+    refused_ttl_s: Seconds = 6 * 3600.0
+    """How long it is remembered what an upstream's model has rejected. A conversation pays for a
+    refusal once, and an upstream that has been mended is used in full again on the same day."""
 
     retries: NotNegative = 2
     """Retries of a request that an upstream did not accept: the connection failed, an idle one was

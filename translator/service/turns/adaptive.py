@@ -1,82 +1,55 @@
-"""Adaptive requests: retried without the fields that an upstream rejects, which are remembered.
+"""Adaptive requests: retried as an upstream's refusals teach, which is remembered for a while.
 
-    attempt, [ rejected, attempt without a field ], [ rejected, attempt with its reasoning ]
+    attempt, { refused for a reason that teaches something new, attempt under what it teaches }
 
-Each kind of rejection is answered once, in whatever order they come, and only until the client has
-something of an answer. What helped is remembered for the upstream's model as long as the process
-lives, so that the next request is right at once.
+A refusal may name fields of the request, which are left out or changed, or facts of the dialect, as
+the form of messages that a chat template wants. Many upstreams name one thing at a time, so there
+are as many attempts as bring something new, within bounds, and only until the client has something
+of an answer. What helped is remembered for the upstream's model, so that the next request is right
+at once.
 
-It counts as help when the second attempt is accepted, or is rejected for another reason: many
-upstreams name one field at a time, so that it may take several requests to learn them all.
+It counts as help when the next attempt is accepted, or is refused for another reason.
+
+Where nothing is wrong with the request, because the model has failed or the server is not well, the
+same request is sent once more.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from translator import Dialect, Notice, ParsedRequest, Target, Translation, UpstreamError
-from translator.reader.rejected_fields import (
-    REASONING_REQUIRED,
-    RejectedField,
-    find_rejected_fields,
-    wants_reasoning,
-    without,
-)
+from translator.common.schemas import SchemaRules
+from translator.reader.rejected_fields import RejectedField, find_rejected_fields, without
+from translator.reader.taught_facts import merged_fact, taught_facts
 from translator.service.base.ids import NewId
 from translator.service.base.redaction import NOTHING_SECRET, Redaction
 from translator.service.models.table import Route
 from translator.service.upstreams.judging import judged
 
+from .learned import NOTHING_LEARNED, Learned, LearnedFacts
+
 log = logging.getLogger(__name__)
 
-MAX_MODELS = 1000
-"""Models to remember facts of: without a model table, clients name any."""
+MAX_ATTEMPTS = 8
+"""Attempts of one request: a client waits for all of them."""
 
-MAX_FIELDS = 64
-"""Rejected fields, or values of fields, to remember of one model."""
+MAX_ADAPTING_S = 60.0
+"""How long after the first attempt another one may begin."""
 
-
-class Learned(Struct, frozen=True):
-    """Facts learned of one model of an upstream."""
-
-    refused: tuple[RejectedField, ...] = ()
-    reasoning: bool = False
-    """It rejects an assistant message without reasoning."""
-
-    def merged(self, found: Learned) -> Learned:
-        """These facts and those found since; the oldest fields are forgotten first."""
-        refused = tuple(dict.fromkeys((*self.refused, *found.refused)))
-        return Learned(refused[-MAX_FIELDS:], reasoning=self.reasoning or found.reasoning)
-
-
-NOTHING_LEARNED = Learned()
-
-
-class LearnedFacts:
-    """The facts that this process has learned, by upstream and model; an LRU cache."""
-
-    def __init__(self) -> None:
-        self._by_model: OrderedDict[tuple[str, str], Learned] = OrderedDict()
-
-    def recall(self, upstream: str, model: str) -> Learned:
-        """The facts of a model, by the upstream's own id of it."""
-        key = (upstream, model)
-        if key not in self._by_model:
-            return NOTHING_LEARNED
-        self._by_model.move_to_end(key)
-        return self._by_model[key]
-
-    def keep(self, upstream: str, model: str, found: Learned) -> None:
-        """Add facts; other requests may have learned others meanwhile."""
-        self._by_model[upstream, model] = self.recall(upstream, model).merged(found)
-        while len(self._by_model) > MAX_MODELS:
-            self._by_model.popitem(last=False)
+_LOSSY = frozenset({"reasoning_replay", "schema_rules"})
+_REASONING_ITEM = re.compile(rb'"type"\s*:\s*"reasoning"')
+_LIMITED_SCHEMA = re.compile(
+    rb'"(?:pattern|format)"\s*:\s*"|"(?:min|max)(?:Length|Items|Properties)"\s*:\s*\d'
+)
 
 
 class ChatRequestAttempt(Struct, frozen=True):
@@ -106,8 +79,14 @@ class AdaptiveRequest:
         earlier: Sequence[Raw] | None = None,
         account: Callable[[int], None] = lambda size: None,
         redaction: Redaction = NOTHING_SECRET,
+        timer: Callable[[], float] = time.monotonic,
+        may_ask_again: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`redaction` has the secrets that the upstream's words must not tell the client."""
+        """`redaction` has the secrets that the upstream's words must not tell the client.
+
+        `may_retry`: refusals are learned from. `may_ask_again()` is called before the same request
+        is sent once more.
+        """
         self._account = account
         self._judge = partial(judged, upstream=route.upstream, redaction=redaction)
         self._request: ParsedRequest | None = request
@@ -122,7 +101,11 @@ class AdaptiveRequest:
         self._key = (route.upstream.name, route.upstream_model or model)
         self._known = learned.recall(*self._key) if may_retry else NOTHING_LEARNED
         self._tentative = NOTHING_LEARNED  # by this request, and not confirmed yet
-        self._answered: set[str] = set()  # kinds of rejection
+        self._taught: set[str] = set()  # facts, by this request
+        self._timer = timer
+        self._until = timer() + MAX_ADAPTING_S
+        self._attempts = 1
+        self._may_ask_again: Callable[[], bool] | None = may_ask_again
         self.attempt: ChatRequestAttempt
 
     def write(self) -> None:
@@ -131,31 +114,47 @@ class AdaptiveRequest:
 
     def accepted(self) -> None:
         """The upstream has accepted the attempt: remember what made it acceptable."""
-        if self._tentative == NOTHING_LEARNED:
-            return
         found, self._tentative = self._tentative, NOTHING_LEARNED
-        self._known = self._known.merged(found)
+        found = replace(found, refused=tuple(one for one in found.refused if not one.once))
+        if found == NOTHING_LEARNED:
+            return
         self._learned.keep(*self._key, found)
         upstream, model = self._key
-        said = [_in_words(one) for one in found.refused]
-        said += ["it rejects messages without reasoning"] if found.reasoning else []
+        said = [*map(_in_words, found.refused), *_facts_in_words(found.facts)]
         log.warning("upstream %s, model %a: %s; remembered", upstream, model, ", ".join(said))
 
     def adapt_to(self, error: UpstreamError) -> bool:
         """Whether a new attempt, which is written then, may avoid this error."""
-        if not self._may_retry:
+        if self._request is None:
             return False
-        kind, found = self._read(error)
-        if kind is None:
+        may_ask = self._attempts < MAX_ATTEMPTS and self._timer() <= self._until
+        return (
+            self._ask_again(may_ask=may_ask) if error.again else self._learn(error, may_ask=may_ask)
+        )
+
+    def _ask_again(self, *, may_ask: bool) -> bool:
+        may, self._may_ask_again = self._may_ask_again, None
+        if not may_ask or may is None or not may():
+            return False
+        self._attempts += 1
+        self.attempt = self._written()
+        return True
+
+    def _learn(self, error: UpstreamError, *, may_ask: bool) -> bool:
+        found = self._new_in(error) if self._may_retry else NOTHING_LEARNED
+        if found == NOTHING_LEARNED:
             return False
         self.accepted()  # the reason is another one by now
-        if kind in self._answered:
+        if not may_ask:
             return False
-        self._answered.add(kind)
-        self._tentative = found
+        before, self._known = self._known, _overlaid(self._known, found)
         attempt = self._written()
         if attempt.body == self.attempt.body:
+            self._known = before
             return False
+        self._tentative = found
+        self._taught |= found.facts.keys()
+        self._attempts += 1
         self.attempt = attempt
         return True
 
@@ -168,28 +167,31 @@ class AdaptiveRequest:
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
-    def _read(self, error: UpstreamError) -> tuple[str | None, Learned]:
-        """The kind of rejection that an error is, if it is one, and the facts that it tells."""
-        text = error.text
-        if wants_reasoning(text) and not self._known.merged(self._tentative).reasoning:
-            return "reasoning", Learned(reasoning=True)
-        if error.status_hint != 400:
-            return None, NOTHING_LEARNED
-        refused = tuple(find_rejected_fields(text, self.attempt.body))
-        return ("field", Learned(refused)) if refused else (None, NOTHING_LEARNED)
+    def _new_in(self, error: UpstreamError) -> Learned:
+        """What an error teaches that is not known yet.
+
+        A fact that this request was taught before stays: its opposite would only lead back.
+        """
+        status = error.status_hint
+        if status not in (400, 500, 502) or error.lacks:
+            return NOTHING_LEARNED
+        known, text = self._known, error.text
+        fields = find_rejected_fields(text, self.attempt.body, efforts_only=status != 400)
+        facts = {
+            name: value
+            for name, value in taught_facts(text, known.facts).items()
+            if merged_fact(known.facts.get(name), value) != known.facts.get(name)
+            and (name not in self._taught or isinstance(value, SchemaRules))
+        }
+        return Learned(tuple(one for one in fields if one not in known.refused), facts)
 
     def _written(self) -> ChatRequestAttempt:
-        """The chat request under all facts that are known by now."""
-        facts = self._known.merged(self._tentative)
-        dialect = self.route.dialect
-        if facts.reasoning:
-            dialect = replace(dialect, **REASONING_REQUIRED)
-        translation = self._translation(dialect)
-        if not facts.refused:
-            return ChatRequestAttempt(translation, translation.chat_body, translation.notices)
+        """The chat request under all that is known by now."""
         strict = self.route.options.strict  # then nothing may be lost
-        refused = [one for one in facts.refused if not (strict and one.loses)]
-        body, gone = without(translation.chat_body, refused)
+        dialect = self._dialect(strict=strict)
+        translation = self._translation(dialect)
+        refused = [one for one in self._known.refused if not (strict and one.loses)]
+        body, gone = without(translation.chat_body, refused) if refused else (b"", [])
         if any(one.field == "tool_choice" for one in gone):
             # The translation enforces on the answer what the upstream does not accept.
             translation = self._translation(
@@ -200,8 +202,44 @@ class AdaptiveRequest:
                 )
             )
             body, gone = without(translation.chat_body, refused)
-        notices = (one.notice() for one in gone if one.loses)
-        return ChatRequestAttempt(translation, body, (*translation.notices, *notices))
+        notices = [one.notice() for one in gone if one.loses]
+        if self._known.facts and not strict:
+            notices += self._lost_by_facts()
+        return ChatRequestAttempt(
+            translation, body or translation.chat_body, (*translation.notices, *notices)
+        )
+
+    def _dialect(self, *, strict: bool) -> Dialect:
+        """The dialect of the model under the facts that are known by now."""
+        dialect, facts = self.route.dialect, self._known.facts
+        if not facts:
+            return dialect
+        dialect = dialect.for_model(self._key[1])
+        return replace(
+            dialect,
+            **{
+                name: merged_fact(getattr(dialect, name), value)
+                for name, value in facts.items()
+                if not (strict and name in _LOSSY)
+            },
+        )
+
+    def _lost_by_facts(self) -> Iterator[Notice]:
+        """The notices of what the known facts leave out of this request."""
+        assert self._request is not None, "the request was released"
+        facts, request = self._known.facts, self._request.request
+        items = [
+            *(self._earlier or ()),
+            *(request.input if isinstance(request.input, list) else ()),
+        ]
+        if facts.get("reasoning_replay") == "drop" and _any_has(_REASONING_ITEM, items):
+            message = "The upstream does not take the reasoning of earlier turns."
+            yield Notice("input", "refused_upstream", message)
+        rules = facts.get("schema_rules", SchemaRules())
+        limits = bool(rules.dropped) or rules.max_bound is not None
+        if limits and _any_has(_LIMITED_SCHEMA, request.tools or ()):
+            message = "The upstream does not take all limits in schemas; some were left out."
+            yield Notice("tools", "refused_upstream", message)
 
     def _translation(self, dialect: Dialect) -> Translation:
         route, clock = self.route, self._clock
@@ -226,8 +264,35 @@ class AdaptiveRequest:
         )
 
 
+def _overlaid(known: Learned, found: Learned) -> Learned:
+    """What is known, and what this request has just been taught, which counts for its attempts."""
+    facts = {name: merged_fact(known.facts.get(name), value) for name, value in found.facts.items()}
+    return Learned((*known.refused, *found.refused), {**known.facts, **facts}, known.contested)
+
+
+def _any_has(words: re.Pattern[bytes], values: Sequence[Raw]) -> bool:
+    return any(words.search(memoryview(value)) for value in values)
+
+
 def _in_words(refused: RejectedField) -> str:
     """A rejected field for the log, without what the client sent."""
     if refused.instead is not None:
         return f"it takes {refused.field} as {refused.instead}"
+    if refused.limit is not None:
+        return f"it takes a {refused.field} up to {refused.limit}"
+    if refused.levels:
+        return f"it takes a {refused.field} of {', '.join(refused.levels)}"
     return f"it rejects {'' if refused.value is None else 'a value of '}{refused.field}"
+
+
+def _facts_in_words(facts: Mapping[str, Any]) -> Iterator[str]:
+    if facts.get("reasoning_required"):
+        yield "it rejects messages without reasoning"
+        return
+    if facts.get("reasoning_replay") == "drop":
+        yield "it rejects messages with reasoning"
+    if "schema_rules" in facts:
+        yield "it rejects some schemas"
+    for name, value in facts.items():
+        if not name.startswith("reasoning_re") and name != "schema_rules":
+            yield f"it needs {name} = {str(value).lower()}"

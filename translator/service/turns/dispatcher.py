@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import msgspec
 from msgspec import Raw
@@ -22,9 +23,10 @@ from translator.service.upstreams.client import Upstreams
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
 
-from .adaptive import AdaptiveRequest, LearnedFacts
+from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .counts import check_counts
+from .learned import LearnedFacts
 from .turn import Turn
 
 
@@ -58,7 +60,7 @@ class Dispatcher:
         self.models = models
         self.clock = clock
         self.new_id = new_id
-        self._learned = LearnedFacts()
+        self._learned = LearnedFacts(server.refused_ttl_s, timer)
         self._open = 0
 
     def check_slot(self, client: Client | None = None) -> None:
@@ -123,6 +125,8 @@ class Dispatcher:
             earlier=earlier,
             account=held.account,
             redaction=self.bounds.upstreams.redaction(route.upstream, authorization),
+            timer=self.bounds.timer,
+            may_ask_again=partial(self.bounds.upstreams.take_retry, route.upstream),
         )
         request.write()
         record.translation_s = self.bounds.timer() - began

@@ -213,7 +213,15 @@ class Upstreams:
         words = secrets_in({"authorization": authorization}) - {authorization}
         return found.with_secrets(words or {authorization})
 
+    def take_retry(self, upstream: Upstream) -> bool:
+        """Take a retry from the budget of an upstream; False: no retry now."""
+        return self._server.retries > 0 and self._target(upstream)[1].take()
+
     def _retry_loop(self, upstream: Upstream, context: RequestContext | None) -> RetryLoop:
+        replicas, budget = self._target(upstream)
+        return RetryLoop(replicas, budget, self._server, context, upstream.name)
+
+    def _target(self, upstream: Upstream) -> tuple[Replicas, Budget]:
         urls = upstream.urls
         if urls not in self._targets:
             server = self._server
@@ -221,8 +229,7 @@ class Upstreams:
                 urls, failures=server.breaker_failures, open_s=server.breaker_s, now=self._clock
             )
             self._targets[urls] = replicas, Budget(server.retry_budget_percent)
-        replicas, budget = self._targets[urls]
-        return RetryLoop(replicas, budget, self._server, context, upstream.name)
+        return self._targets[urls]
 
     async def probe(self, upstream: Upstream) -> int | None:
         """The status of the answer to a `GET` of the base URL, without a key; None without one.

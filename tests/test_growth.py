@@ -104,6 +104,8 @@ ANSWERS: dict[str, Case] = {
     ),
     "arguments cut in a character": Case(
         lambda n: call(arguments='{"a":"\ud83d', index=n, id=f"call_{n}"),
+        outputs=none,
+        status="failed",
     ),
     "calls without arguments": Case(lambda n: call(arguments="", index=n, id=f"call_{n}")),
     "calls without a name": Case(
@@ -115,7 +117,7 @@ ANSWERS: dict[str, Case] = {
         lambda n: call(index=n, id=f"call_{n}", extra_content={"a": n}), outputs=one_more
     ),
     "many fragments": Case(
-        lambda n: call(arguments=" " if n else "{", index=0, id="call"), outputs=one
+        lambda n: call(arguments=" " if n else "[", index=0, id="call"), outputs=one
     ),
     "text and reasoning": Case(lambda n: chunk({("content", "reasoning")[n % 2]: "x"})),
     "blank text": Case(lambda n: text(" "), outputs=none),

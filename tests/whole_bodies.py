@@ -33,7 +33,7 @@ def completion_of(response: dict[str, Any]) -> dict[str, Any] | None:
                 message["refusal"] = part.get("refusal")
             case {"type": "function_call", "name": name} if _is_usual(item):
                 calls.append(_call(item, name, item["arguments"]))
-            case {"type": "custom_tool_call", "name": name}:
+            case {"type": "custom_tool_call", "name": name, "status": "completed"}:
                 calls.append(_call(item, name, json.dumps({"input": item["input"]})))
             case _:
                 return None

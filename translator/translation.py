@@ -146,6 +146,7 @@ class Translation:
             self.dialect.for_model(target.model or self.request.model or ""),
             chat_request.tools.declares,
             max_calls=options.max_output_items,
+            output_limit=chat_request.output_limit,
         )
         self._summary = SummaryReader() if chat_request.compacts else None
         limit = options.max_answer_bytes
@@ -248,11 +249,13 @@ class Translation:
     def complete(self, body: bytes) -> responses.Response:
         """The response for an upstream's whole body, JSON or a stream.
 
-        Raises UpstreamError when the body holds an error, or nothing that could be an answer.
+        Raises UpstreamError when the body holds an error, or nothing that could be an answer, and
+        when it stops in the middle of a call without a limit that explains it: such a request can
+        be sent again, and half a call is of no use.
         """
         self.receive(body)
         self.close()
-        if self.error is not None and not self.produced:
+        if self.error is not None and (not self.produced or self._reader.fails_in_call):
             raise self.error
         return self.response
 

@@ -6,6 +6,7 @@ or the first half of a surrogate pair.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -31,13 +32,14 @@ class JsonExtent:
     """The end of a JSON object or array in a text that grows.
 
     It counts brackets outside of strings, and does not validate the JSON. The text is scanned when
-    `whole` is asked for, each character once.
+    `whole` or `cut` is asked for, each character once.
     """
 
     def __init__(self, text: Pieces) -> None:
         self._text = text
         self._scanned = 0
         self._depth = 0
+        self._braces = 0  # of the depth
         self._begun = False
         self._in_string = False
         self._escaped = False
@@ -45,10 +47,26 @@ class JsonExtent:
     @property
     def whole(self) -> bool:
         """Whether the value is complete: at least one bracket was opened, and all are closed."""
+        self._scan_new()
+        return self._begun and self._depth == 0
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text begins as an object, and stops before the end of it.
+
+        Not so is a text that ends in a brace and could not be JSON, whatever followed: models write
+        broken JSON, too. Brackets do not count, for that reason: `{"a": [1}` has its end.
+        """
+        self._scan_new()
+        if self._braces <= 0:
+            return False
+        text = self._text.text().strip()
+        return text.startswith("{") and not (text.endswith("}") and _is_broken(text))
+
+    def _scan_new(self) -> None:
         text = self._text.since(self._scanned)
         self._scan(text)
         self._scanned += len(text)
-        return self._begun and self._depth == 0
 
     def _scan(self, text: str) -> None:
         position = 0
@@ -67,11 +85,38 @@ class JsonExtent:
                     self._in_string = not self._in_string
                 case "\\":
                     self._escaped = True
-                case "{" | "[":
+                case "{":
                     self._begun = True
                     self._depth += 1
+                    self._braces += 1
+                case "[":
+                    self._begun = True
+                    self._depth += 1
+                case "}":
+                    self._depth -= 1
+                    self._braces -= 1
                 case _:
                     self._depth -= 1
+
+
+def is_cut_object(text: str) -> bool:
+    """Whether a text begins as a JSON object, and stops before the end of it."""
+    pieces = Pieces()
+    pieces.append(text)
+    return JsonExtent(pieces).cut
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text is no JSON, and no beginning of JSON either."""
+    try:
+        json.loads(text, strict=False)
+    except json.JSONDecodeError as error:
+        # An invalid escape does not end its string: the text may stop inside of it.
+        in_string = error.msg.startswith(("Unterminated string", "Invalid"))
+        return error.pos < len(text) and not in_string
+    except RecursionError:
+        pass
+    return False
 
 
 class StringArgument:

@@ -7,6 +7,10 @@ finish reason may repeat, or come with every chunk; the last one counts.
     [DONE], or a last chunk of usage alone  a normal end
     an error object before either           a failure, at once
     none of these                           a failure that clients may retry
+
+A normal end is none where a call stops in the middle of its arguments: servers name such an end
+"tool_calls" or "stop", too. It was cut by the limit where the usage shows that, and else failed.
+`length` without a token is the end of a context window that the prompt fills.
 """
 
 from __future__ import annotations
@@ -51,20 +55,53 @@ _FAILURES: Mapping[str, str] = {
 class EndOfAnswer:
     """The signs of an end that have come so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, output_limit: int | None = None) -> None:
+        """`output_limit` is the number of tokens after which the upstream ends an answer."""
+        self._output_limit = output_limit
+        self._output_tokens: int | None = None
         self.finish_reason: str | None = None
         self.done = False
         """`[DONE]` has come."""
         self.usage_alone = False
         """The last chunk had usage, and no choice."""
         self.failure: UpstreamError | None = None
+        self.fails_in_call = False
+        """The verdict is a failure because a call stops in the middle."""
 
-    def verdict(self, *, produced: bool, calls_suffice: bool, stray: str) -> Verdict:
+    def saw_usage(self, output_tokens: int | None) -> None:
+        """The tokens of the answer so far; None where the usage has no number."""
+        if output_tokens is not None:
+            self._output_tokens = output_tokens
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether the token limit ended the answer, by the finish reason or by the usage."""
+        named = _FINISHES.get((self.finish_reason or "").lower())
+        return named is _LENGTH or self._reached_limit
+
+    @property
+    def _reached_limit(self) -> bool:
+        tokens, limit = self._output_tokens, self._output_limit
+        return tokens is not None and limit is not None and tokens >= limit
+
+    def verdict(
+        self, *, produced: bool, calls_suffice: bool, cut_call: bool, stray: str
+    ) -> Verdict:
         """How the answer ended.
 
         `produced`: it has content. `calls_suffice`: it has calls that need no other sign of an end.
-        `stray` is text of the body that belonged to no event; it explains a missing end.
+        `cut_call`: a call stops in the middle. `stray` is text of the body that belonged to no
+        event; it explains a missing end.
         """
+        verdict = self._verdict(produced=produced, calls_suffice=calls_suffice, stray=stray)
+        if cut_call and verdict == STOP:
+            self.fails_in_call = not self._reached_limit
+            return Failure(_cut_call()) if self.fails_in_call else _LENGTH
+        if verdict == _LENGTH and not produced and self._output_tokens == 0:
+            return Failure(_too_long())
+        return verdict
+
+    def _verdict(self, *, produced: bool, calls_suffice: bool, stray: str) -> Verdict:
         if self.failure is not None:
             if self.failure.code == "content_filter" and produced:
                 return _FILTER
@@ -90,6 +127,10 @@ def _named(reason: str, *, produced: bool) -> Verdict:
     shown = replace_lone_surrogates(reason[:100])
     message = f"The upstream stopped for an unknown reason ({shown}) and said nothing."
     return Failure(UpstreamError(message))
+
+
+def _cut_call() -> UpstreamError:
+    return UpstreamError("The upstream's answer stops in the middle of a tool call.")
 
 
 def _too_long() -> UpstreamError:

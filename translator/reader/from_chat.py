@@ -56,7 +56,7 @@ from .lenient_json import decode_leniently
 from .native_calls import NativeCalls
 from .text_channel import TextChannel
 from .upstream_errors import read_error_object
-from .usage import read_usage
+from .usage import read_usage, stated_output
 
 DONE = b"[DONE]"
 
@@ -80,17 +80,25 @@ class ChatReader:
     """
 
     def __init__(
-        self, dialect: Dialect, declares: Callable[[str], bool], *, max_calls: int = MAX_ITEMS
+        self,
+        dialect: Dialect,
+        declares: Callable[[str], bool],
+        *,
+        max_calls: int = MAX_ITEMS,
+        output_limit: int | None = None,
     ) -> None:
-        """`declares(name)` tells whether a function was offered to the model."""
+        """`declares(name)` tells whether a function was offered to the model.
+
+        `output_limit` is the number of tokens after which the upstream ends an answer.
+        """
         self._max_calls = max_calls
         self._dialect = dialect
         self._channels = _channels(dialect, declares)
         self._arguments: dict[int, TextChannel] = {}  # of calls, by their keys
         self._cut_arguments: set[int] = set()  # keys of calls cut in a character
-        self._calls = CallAssembler()
+        self._calls = CallAssembler(declares)
         self._citations = CitationReader()
-        self._end = EndOfAnswer()
+        self._end = EndOfAnswer(output_limit)
         self._tags = Splitter(dialect.think_tags) if dialect.think_tags else None
         self._stray_close = bool(dialect.think_tags and dialect.think_tags.stray_close)
         self._split_by_server = False  # reasoning has a field of its own: tags in text are text
@@ -145,7 +153,7 @@ class ChatReader:
             case Reasoning() if self._split_by_server is not self._stray_close:
                 cut = self._channels[delta.field].half
                 return None if cut else _FAST_REASONING.get(delta.field)
-            case ToolCall() if not self._cut_arguments:
+            case ToolCall() if not (self._cut_arguments or self._calls.unsettled):
                 return partial(_read_more_arguments, self._calls)
             case _:
                 return None
@@ -186,6 +194,11 @@ class ChatReader:
             deltas.append(ToolCall(key, call.id, call.name, call.arguments))
         return deltas
 
+    @property
+    def fails_in_call(self) -> bool:
+        """Whether the verdict is a failure because a call stops in the middle."""
+        return self._end.fails_in_call
+
     def verdict(self, stray: str = "") -> Verdict:
         """How the answer ended, now that the body is over.
 
@@ -194,6 +207,7 @@ class ChatReader:
         verdict = self._end.verdict(
             produced=self._produced,
             calls_suffice=self._dialect.lenient_eof and self._calls.all_whole,
+            cut_call=self._calls.cut,
             stray=stray,
         )
         if verdict == STOP and self._calls.nameless:
@@ -254,7 +268,9 @@ class ChatReader:
         self._end.usage_alone = bool(usage) and not chunk.choices
         if usage:
             excludes = self._dialect.prompt_excludes_cached
-            deltas.append(read_usage(usage, chunk.timings, prompt_excludes_cached=excludes))
+            read = read_usage(usage, chunk.timings, prompt_excludes_cached=excludes)
+            self._end.saw_usage(stated_output(usage, read))
+            deltas.append(read)
         if chunk.service_tier:
             deltas.append(ServiceTier(chunk.service_tier))
         return deltas

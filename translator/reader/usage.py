@@ -21,7 +21,6 @@ def read_usage(
     the prompt, even where the total does not show it.
     """
     prompt = as_object(usage.get("prompt_tokens_details")) or {}
-    completion = as_object(usage.get("completion_tokens_details")) or {}
     input_tokens = read_count(usage.get("prompt_tokens"))
     output_tokens = read_count(usage.get("completion_tokens"))
     cached = _first_count(
@@ -35,7 +34,7 @@ def read_usage(
     written = _first_count(
         prompt.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")
     )
-    reasoning = _first_count(completion.get("reasoning_tokens"), usage.get("reasoning_tokens"))
+    reasoning = _reasoning(usage)
     beside = read_count(usage.get("total_tokens")) - input_tokens - output_tokens
     if reasoning and beside in (reasoning, reasoning + cached):
         output_tokens += reasoning  # xAI counts the reasoning beside the completion
@@ -49,6 +48,19 @@ def read_usage(
         output_tokens,
         min(reasoning, output_tokens),
     )
+
+
+def stated_output(usage: dict[str, Any], read: Usage) -> int | None:
+    """The tokens of the answer, hidden reasoning among them; None where the usage has no number."""
+    stated = usage.get("completion_tokens")
+    if not read_count(stated) and stated not in (0, "0"):
+        return None
+    return max(read.output_tokens, _reasoning(usage))
+
+
+def _reasoning(usage: dict[str, Any]) -> int:
+    completion = as_object(usage.get("completion_tokens_details")) or {}
+    return _first_count(completion.get("reasoning_tokens"), usage.get("reasoning_tokens"))
 
 
 def _first_count(*values: object) -> int:

@@ -24,6 +24,16 @@ _IDENTITY = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
 MIN_THINKING_BUDGET = 1024
 """Smallest `thinking.budget_tokens` that Claude's API accepts (documentation, 2026-11)."""
 
+_LIMITS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "n_predict",
+    "num_predict",
+)
+"""The names of the token limit in chat requests, of every upstream."""
+
 _decode_members = msgspec.json.Decoder(dict[str, Raw] | None).decode
 
 
@@ -99,6 +109,17 @@ def fitting_budget(
         return {name: value for name, value in fields.items() if name != "thinking"}
     fitting = max(MIN_THINKING_BUDGET, limit // 2)
     return {**fields, "thinking": {**thinking, "budget_tokens": fitting}}
+
+
+def output_limit(fields: Mapping[str, Any], model_limit: int | None) -> int | None:
+    """The least token limit of an answer: of the chat request, whatever its name, or the model's.
+
+    A client or a dialect may have set it under another name than `max_output_tokens`. None: there
+    is none that we know of.
+    """
+    given = [_number(fields[name]) for name in _LIMITS if name in fields]
+    limits = [limit for limit in (*given, model_limit) if limit is not None and limit > 0]
+    return min(limits, default=None)
 
 
 def logprobs(request: responses.Request, dialect: Dialect, notices: list[Notice]) -> dict[str, Any]:
@@ -201,6 +222,14 @@ def _members(value: object) -> dict[str, Any] | None:
         return _decode_members(value) or {}
     except msgspec.ValidationError:
         return None
+
+
+def _number(value: object) -> int | None:
+    """An integer, or the JSON of one; None for any other value."""
+    text = (
+        bytes(value) if isinstance(value, Raw) else b"%d" % value if isinstance(value, int) else b""
+    )
+    return int(text) if text.isdigit() and len(text) < 19 else None
 
 
 def _accepted(

@@ -66,6 +66,8 @@ class ChatRequest(Struct, frozen=True):
     """Only the first call of the answer counts."""
     compacts: bool
     """The answer is a summary of the conversation, and is returned as a compaction."""
+    output_limit: int | None
+    """The number of tokens after which the upstream ends the answer; None: it is not known."""
 
 
 def write_chat_request(
@@ -173,4 +175,5 @@ def write_chat_request(
         allowed=choice.allowed,
         one_call=request.parallel_tool_calls is False,
         compacts=reader.compacts,
+        output_limit=parameters.output_limit(fields, target.max_output_tokens),
     )

@@ -137,6 +137,11 @@ class CallSegment:
     def whole(self) -> bool:
         return self._extent.whole
 
+    @property
+    def cut(self) -> bool:
+        """Its arguments stop in the middle of a JSON object."""
+        return self._extent.cut
+
     def send(self) -> Events:
         assert self.open is not None
         if not self.begun:

@@ -425,22 +425,27 @@ class ResponseStream:
         for call in self._calls.values():
             if not call.queued and (whole or call.begun):
                 self._admit(call)
+        cut = False
         while self._queue:
             first = self._queue[0]
             if first.open is None:
                 yield from self._open(first)
             yield from first.send()
             cut = not whole and len(self._queue) == 1
-            cut = cut and not (isinstance(first, CallSegment) and first.whole)
+            if isinstance(first, CallSegment):
+                cut = first.cut or (cut and not first.whole)
             yield from self._close(first, "incomplete" if cut else "completed")
-        if whole:
+            if cut:
+                self._queue.clear()  # only the last item may be cut
+        if whole and not cut:
             yield from self._seal_extras()
             at = max(self._now(), self._base.created_at)
             response = self._terminal("completed", completed_at=at)
             yield events.Completed(self._number(), response)
         else:
+            filtered = verdict.reason == "content_filter"
             details = responses.IncompleteDetails(
-                "max_output_tokens" if verdict.reason == "length" else "content_filter"
+                "content_filter" if filtered else "max_output_tokens"
             )
             response = self._terminal("incomplete", incomplete_details=details)
             yield events.Incomplete(self._number(), response)

@@ -88,6 +88,7 @@ class InputReader:
     def __init__(self, tools: Toolset) -> None:
         self._tools = tools
         self._last_search = ""
+        self._undeclared: dict[str, items.InputFunctionCall | items.InputCustomToolCall] = {}
         self.notices: list[Notice] = []
         self.reasoning: responses.ReasoningConfig | None = None
         """The reasoning settings of the last configuration update, None without one."""
@@ -107,6 +108,8 @@ class InputReader:
             return [*read, Message("user", source, "input")]
         source = source or []
         self._read(source, "input", read, last=len(source) - 1)
+        if self._undeclared:
+            read = [self._declared_later(item) for item in read]
         if self.compacts and len(read) == 1:
             raise InvalidRequest(
                 "There is nothing to compact before the 'compaction_trigger' item.",
@@ -135,19 +138,35 @@ class InputReader:
             case items.FunctionCallOutput():
                 return _result(item, "function call output", path)
             case items.InputFunctionCall():
-                name = self._tools.chat_name(item.name, item.namespace)
-                return Call(item.call_id, name, item.arguments, path)
+                return self._call(item, item.arguments, path)
             case items.InputReasoning():
                 return self._reasoning(item, path)
             case items.PlainMessage():
                 return _tagged_reasoning(item) or Message(item.role, item.content, path)
             case items.InputCustomToolCall():
-                name = self._tools.chat_name(item.name, item.namespace)
-                return Call(item.call_id, name, _json({INPUT_ARGUMENT: item.input}), path)
+                return self._call(item, _json({INPUT_ARGUMENT: item.input}), path)
             case items.CustomToolCallOutput():
                 return _result(item, "custom tool call output", path)
             case _ as never:
                 assert_never(never)
+
+    def _call(
+        self, item: items.InputFunctionCall | items.InputCustomToolCall, arguments: str, path: str
+    ) -> Call:
+        """A call, by the upstream's name of the tool that was declared until then."""
+        name = self._tools.called_name(item.name, item.namespace)
+        if not self._tools.declares(name):
+            self._undeclared[path] = item
+        return Call(item.call_id, name, arguments, path)
+
+    def _declared_later(self, item: InputItem) -> InputItem:
+        """The item; a call of a tool that was declared behind it, by the tool's name."""
+        call = self._undeclared.get(item.path) if isinstance(item, Call) else None
+        if call is None:
+            return item
+        return msgspec.structs.replace(
+            item, name=self._tools.called_name(call.name, call.namespace)
+        )
 
     def _rare_item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
         """An item of a rarer kind, a message without `type`, or a faulty item."""

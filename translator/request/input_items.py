@@ -24,9 +24,10 @@ from translator.common.sealed import Thought, unseal
 from translator.common.tools import INPUT_ARGUMENT, Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
-from translator.wire.json_values import NOT_JSON, as_object, is_string
+from translator.wire.json_values import NOT_JSON, as_object, is_string, present
 from translator.wire.notices import Notice
 
+from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
 
 
@@ -76,6 +77,7 @@ _HOSTED_HISTORY = frozenset(
         "computer_call_output",
         "mcp_list_tools",
         "mcp_approval_request",
+        "mcp_approval_response",
         "program",
         "program_output",
     }
@@ -259,14 +261,19 @@ class InputReader:
             )
         return None
 
-    def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result:
+    def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result | None:
         if kind == "tool_search_call":
             search = decode_at(raw, items.InputToolSearchCall, path)
             self._last_search = search.call_id or path
             return Call(self._last_search, "tool_search", _text(search.arguments), path)
         found = decode_at(raw, items.ToolSearchOutput, path)
         text = _json({"tools": self._tools.declare(found.tools, f"{path}.tools")})
-        return Result(found.call_id or self._last_search, text, _noun(kind), path)
+        call_id = found.call_id or self._last_search
+        if not call_id:
+            what = "No search stands before it, so only its tools are declared."
+            self.notices.append(Notice(path, "item_dropped", what))
+            return None
+        return Result(call_id, text, _noun(kind), path)
 
     def _reference(self, item_id: str, path: str) -> None:
         if item_id.startswith("rs_"):
@@ -293,11 +300,13 @@ class InputReader:
 
     def _configure(self, update: items.ConfigurationUpdate, path: str) -> None:
         if not isinstance(update.reasoning, msgspec.UnsetType):
-            self.reasoning = decode_at(
-                update.reasoning, responses.ReasoningConfig, f"{path}.reasoning"
-            )
+            where = f"{path}.reasoning"
+            reasoning = decode_at(update.reasoning, responses.ReasoningConfig, where)
+            self.reasoning = known_reasoning(reasoning, where, self.notices)
         if not isinstance(update.text, msgspec.UnsetType):
-            self.text = decode_at(update.text, responses.TextConfig, f"{path}.text")
+            where = f"{path}.text"
+            text = decode_at(update.text, responses.TextConfig, where)
+            self.text = known_text(text, where, self.notices)
 
 
 def _result(
@@ -328,9 +337,11 @@ def _tagged_reasoning(message: items.PlainMessage) -> Thought | None:
 def _remote_call(call: items.McpCall, path: str) -> Message:
     """A hosted MCP call as text, since it cannot be repeated as a call."""
     server = f"{call.server_label}." if call.server_label else ""
-    lines = [f"[called {server}{call.name} with {call.arguments}]"]
+    lines = [f"[called {server}{call.name} with {call.arguments or '{}'}]"]
     if call.output is not None:
         lines.append(f"[result: {call.output}]")
+    if present(call.error):
+        lines.append(f"[error: {_text(call.error)}]")
     return Message("assistant", "\n".join(lines), path)
 
 

@@ -332,3 +332,11 @@ def test_a_long_name_is_not_searched() -> None:
     assert toolset.called(fits) == EXEC
     assert toolset.called("x" * MAX_SPELLED_CHARACTERS + ".functions.exec").kind == "function"
     assert toolset.called("x." * 50 + "functions.exec").kind == "function"
+
+
+def test_any_number_of_unknown_names_is_looked_up() -> None:
+    toolset = declared(*CODE_MODE)
+    for number in range(2500):
+        assert toolset.called(f"unknown_{number}").namespace is None
+    assert len(toolset._spelled._meant) <= 1024  # pyright: ignore[reportPrivateUsage]
+    assert toolset.called("exec") == EXEC

@@ -25,6 +25,9 @@ MAX_SPELLED_CHARACTERS = 512
 _MAX_PREFIXES = 8
 """How many undeclared prefixes of a name are left out, one after the other."""
 
+_MAX_REMEMBERED = 1024
+"""How many undeclared names are remembered with their meaning: a history repeats its own."""
+
 _GENERIC = frozenset({"functions", "tools", "default_api"})
 """Namespaces that models learnt for all tools (OpenAI's and Gemini's formats): as good as none."""
 
@@ -52,6 +55,8 @@ class SpelledNames:
             return None
         self._index()
         if spelled not in self._meant:
+            if len(self._meant) >= _MAX_REMEMBERED:
+                self._meant.clear()
             self._meant[spelled] = self._only(spelled)
         return self._meant[spelled]
 

@@ -299,11 +299,11 @@ class InputReader:
         return Message("user", SUMMARY_REQUEST, path)
 
     def _configure(self, update: items.ConfigurationUpdate, path: str) -> None:
-        if not isinstance(update.reasoning, msgspec.UnsetType):
+        if present(update.reasoning):
             where = f"{path}.reasoning"
             reasoning = decode_at(update.reasoning, responses.ReasoningConfig, where)
             self.reasoning = known_reasoning(reasoning, where, self.notices)
-        if not isinstance(update.text, msgspec.UnsetType):
+        if present(update.text):
             where = f"{path}.text"
             text = decode_at(update.text, responses.TextConfig, where)
             self.text = known_text(text, where, self.notices)

@@ -33,7 +33,7 @@ _GENERIC = frozenset({"functions", "tools", "default_api"})
 
 _UNLIKE = re.compile(r"[\W_]+")
 _BREAK = re.compile(r"__+|[^\w-]+")
-_NUMBERED = re.compile(r":\d+\Z")
+_DEBRIS = re.compile(r"\A\W+|(:\d+)?\W*\Z")  # as in "`exec`" and in Kimi's ids, functions.exec:0
 
 
 class SpelledNames:
@@ -63,10 +63,11 @@ class SpelledNames:
     def _only(self, spelled: str) -> Key | None:
         found = self._find(spelled)
         if not found:
-            spelled = _NUMBERED.sub("", spelled)  # Kimi's call ids: functions.NAME:0
+            spelled = _DEBRIS.sub("", spelled)
             found = self._find(spelled)
         if len(found) > 1:
-            found = [key for key in found if spelled.endswith(key[1].rpartition("__")[2])]
+            exact = [key for key in found if spelled_with(*key) == spelled]
+            found = exact or [key for key in found if spelled.endswith(_member(key))]
         return found[0] if len(found) == 1 else None
 
     def _find(self, spelled: str) -> list[Key]:
@@ -91,16 +92,14 @@ class SpelledNames:
             self._meant.clear()
         for key, chat_name in self._new:
             namespace, name = key
-            for whole in {_folded(spelled_with(namespace, name)), _folded(chat_name)}:
-                _enter(self._whole, whole, key)
+            whole = {_folded(spelled_with(namespace, name)), _folded(chat_name)}
+            _enter(self._whole, whole, key)
             if namespace is None and name.startswith("mcp__"):
                 namespace, _, name = name.rpartition("__")
-            if namespace is None:
-                continue
-            for part in _BREAK.finditer(namespace):
-                tail = spelled_with(namespace[part.end() :], name)
-                _enter(self._shortened, _folded(tail), key)
-            _enter(self._shortened, _folded(name), key)
+            if namespace is not None:
+                starts = (part.end() for part in _BREAK.finditer(namespace))
+                tails = {_folded(spelled_with(namespace[start:], name)) for start in starts}
+                _enter(self._shortened, {_folded(name), *tails}, key)
         self._new.clear()
 
 
@@ -114,6 +113,12 @@ def _folded(name: str) -> str:
     return _UNLIKE.sub("_", name)
 
 
-def _enter(index: dict[str, list[Key]], folded: str, key: Key) -> None:
-    if folded.strip("_"):
-        index.setdefault(folded, []).append(key)
+def _member(key: Key) -> str:
+    """The name of a tool within its server, which may be a part of its name."""
+    return key[1].rpartition("__")[2]
+
+
+def _enter(index: dict[str, list[Key]], spellings: set[str], key: Key) -> None:
+    for folded in spellings:
+        if folded.strip("_"):
+            index.setdefault(folded, []).append(key)

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 import translator
 from translator import Event
+from translator.wire import responses
 
 TERMINAL = {
     "response.completed": "completed",
@@ -133,7 +134,39 @@ def _schema_validator(name: str) -> jsonschema.Draft202012Validator:
 def check_types(event: dict[str, Any]) -> None:
     """The event validates against its model in the `openai` package."""
     model = _event_models()[event["type"]]
-    model.model_validate_json(json.dumps(_with_listed_code(event)), strict=True)
+    model.model_validate_json(json.dumps(_in_listed_words(event)), strict=True)
+
+
+def _in_listed_words(event: dict[str, Any]) -> dict[str, Any]:
+    """The event without words that are right although the API's types do not list them."""
+    event = _with_listed_code(event)
+    if "response" not in event:
+        return event
+    return {**event, "response": _with_listed_advice(event["response"])}
+
+
+LISTED_ADVICE: dict[str, tuple[str, ...]] = {
+    "reasoning.effort": get_args(responses.Effort),
+    "reasoning.summary": get_args(responses.Summary),
+    "text.verbosity": get_args(responses.Verbosity),
+    "service_tier": get_args(responses.Tier),
+    "truncation": get_args(responses.Truncation),
+    "prompt_cache_retention": get_args(responses.CacheRetention),
+}
+
+
+def _with_listed_advice(response: dict[str, Any]) -> dict[str, Any]:
+    """A response repeats the client's words, known or not; they are text in any case."""
+    listed = dict(response)
+    for path, words in LISTED_ADVICE.items():
+        outer, _, name = path.rpartition(".")
+        holder = listed[outer] if outer else listed
+        value = holder[name]
+        if value is not None and value not in words:
+            assert isinstance(value, str), path
+            known = {**holder, name: words[0]}
+            listed = {**listed, outer: known} if outer else known
+    return listed
 
 
 def _with_listed_code(event: dict[str, Any]) -> dict[str, Any]:
@@ -148,12 +181,12 @@ def _with_listed_code(event: dict[str, Any]) -> dict[str, Any]:
 def check_response_types(response: dict[str, Any]) -> None:
     """The same for a response object, the body of an answer that is not streamed."""
     _check_shape(response)
-    sdk.Response.model_validate_json(json.dumps(response), strict=True)
+    sdk.Response.model_validate_json(json.dumps(_with_listed_advice(response)), strict=True)
 
 
 def check_schema(event: dict[str, Any]) -> None:
     """The event validates against OpenAI's JSON Schema, where that is present; slow."""
-    _schema_validator("ResponseStreamEvent").validate(_with_listed_code(event))
+    _schema_validator("ResponseStreamEvent").validate(_in_listed_words(event))
 
 
 def _check_shape(response: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from translator import NotFound
 
 @pytest.mark.parametrize(
     "kind",
-    ["web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call", "computer_call_output", "mcp_list_tools", "mcp_approval_request", "program", "program_output"],
+    ["web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call", "computer_call_output", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "program", "program_output"],
 )  # fmt: skip
 def test_history_of_hosted_tools_is_left_out_with_a_notice(kind: str) -> None:
     items = [user("u"), {"type": kind, "id": "x_1", "status": "completed"}]
@@ -32,6 +32,35 @@ def test_a_remote_call_is_told() -> None:
     assert messages([user("u"), remote])[1]["content"] == "[called w.get with {}]\n[result: sunny]"
     del remote["output"], remote["server_label"]
     assert messages([user("u"), remote])[1]["content"] == "[called get with {}]"
+
+
+def test_an_error_of_a_remote_call_is_told() -> None:
+    remote = {"type": "mcp_call", "id": "m", "name": "get", "arguments": None, "output": None, "error": {"type": "http_error", "code": 500}}  # fmt: skip
+    lines = messages([user("u"), remote])[1]["content"].splitlines()
+    assert lines == ["[called get with {}]", '[error: {"type":"http_error","code":500}]']
+
+
+def test_an_approval_of_a_remote_call_is_left_out_with_its_request() -> None:
+    """A thread that began at OpenAI goes on here: nothing waits for the approval."""
+    ask = {"type": "mcp_approval_request", "id": "mcpr_1", "server_label": "w", "name": "get", "arguments": "{}"}  # fmt: skip
+    reply = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    items = [user("u"), ask, reply, user("go on")]
+    assert messages(items) == [user("u"), user("go on")]
+    assert codes(items) == {"input[1]": "item_dropped", "input[2]": "item_dropped"}
+
+
+def test_tools_that_a_server_found_are_declared_without_its_search() -> None:
+    found = {"type": "tool_search_output", "call_id": None, "execution": "server", "tools": [{"type": "function", "name": "f"}]}  # fmt: skip
+    body = json.loads(exchange([user("u"), found]).chat_body)
+    assert body["messages"] == [user("u")]
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["f"]
+    assert codes([user("u"), found]) == {"input[1]": "item_dropped"}
+    search = {"type": "tool_search_call", "call_id": None, "execution": "server", "arguments": {}}
+    assert [m["role"] for m in messages([user("u"), search, found])] == [
+        "user",
+        "assistant",
+        "tool",
+    ]
 
 
 def test_references_cannot_be_resolved() -> None:
@@ -50,7 +79,8 @@ def test_settings_inside_the_input_count_from_there() -> None:
     body = json.loads(exchange([update, user("u")], dialect="fireworks").chat_body)
     assert body["reasoning_effort"] == "high"
     assert body["response_format"] == {"type": "json_object"}
-    assert json.loads(exchange([{"type": "configuration_update"}, user("u")]).chat_body)["messages"] == [user("u")]  # fmt: skip
+    for empty in ({}, {"reasoning": None, "text": None}):
+        assert messages([{"type": "configuration_update", **empty}, user("u")]) == [user("u")]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +92,6 @@ def test_settings_inside_the_input_count_from_there() -> None:
         ({"type": "brand_new"}, "input[0].type"),
         ({"type": 5}, "input[0].type"),
         ({"type": "compaction_trigger"}, "input[0].type"),
-        ({"type": "mcp_approval_response", "approve": True}, "input[0].type"),
         ({"type": "function_call", "name": "f", "arguments": "{}"}, "input[0].call_id"),
         ({"type": "function_call", "call_id": "a", "name": "f", "arguments": {}}, "input[0].arguments"),
         ({"type": "function_call_output", "output": "x"}, "input[0].call_id"),

@@ -4,7 +4,7 @@
     M text                      a message of one text part
     X text                      a message of one refusal part
     F name call_id arguments    a function call; in a namespace, "namespace/name"
-    C name call_id input        a custom tool call
+    C name call_id input        a custom tool call; in a namespace likewise
     T type call_id body         a call of any other tool; the body is JSON
     Z text                      a compaction, unsealed
 
@@ -83,15 +83,18 @@ def item_notation(item: dict[str, Any]) -> str:
                 for part in item["content"]
             )
         case "function_call":
-            name = "/".join(filter(None, (item.get("namespace"), item["name"])))
-            return f"F{mark} {name} {_call_id(item)} {item['arguments']}"
+            return f"F{mark} {_tool(item)} {_call_id(item)} {item['arguments']}"
         case "custom_tool_call":
-            return f"C{mark} {item['name']} {_call_id(item)} {item['input']}"
+            return f"C{mark} {_tool(item)} {_call_id(item)} {item['input']}"
         case "compaction":
             return f"Z {item['encrypted_content']['summary']}"
         case kind:
             body = json.dumps(item[ACTIONS[kind]], ensure_ascii=False)
             return f"T{mark} {kind} {_call_id(item)} {body}"
+
+
+def _tool(item: dict[str, Any]) -> str:
+    return "/".join(filter(None, (item.get("namespace"), item["name"])))
 
 
 def _call_id(item: dict[str, Any]) -> str:

@@ -12,6 +12,9 @@ that the upstream accepts, and a call of that function becomes the call that the
 
 The mapping of a name depends on nothing else, unless a declared function has that name already. So
 a history that names a tool which is no longer declared is translated to the same bytes as before.
+
+Models and histories spell names in other ways, too. One that is not declared means the only
+declared tool that it can mean (`tool_names`), in a call of the answer as in one of the history.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from translator.wire.notices import Notice
 
 from .invalid import decode_at
 from .schemas import SchemaRules, rewrite
+from .tool_names import SpelledNames, spelled_with
 
 MAX_NAME_CHARACTERS = 64
 """Longest function name that OpenAI, Fireworks, Groq, Azure, DeepSeek and others accept."""
@@ -172,6 +176,7 @@ class Toolset:
         self._by_chat_name: dict[str, Declared] = {}
         self._chat_names: dict[tuple[str | None, str], str] = {}
         self._declared: set[tuple[str | None, str]] = set()
+        self._spelled = SpelledNames()
         self.functions: list[chat.Tool] = []
         self.hosted: set[str] = set()
         self.notices: list[Notice] = []
@@ -267,6 +272,7 @@ class Toolset:
         if key in self._declared:
             return
         self._declared.add(key)
+        self._spelled.add(key, name)
         self._by_chat_name[name] = declared
         self.functions.append(
             chat.Tool(
@@ -326,24 +332,37 @@ class Toolset:
         self._chat_names[key] = fit
         return fit
 
+    def called_name(self, name: str, namespace: str | None = None) -> str:
+        """The function name of a tool that a call or a choice of the client names.
+
+        A name that is not declared, and can mean only one declared tool, is that tool's.
+        """
+        if (namespace, name) in self._declared:
+            return self._chat_names[namespace, name]
+        meant = self._spelled.meant(spelled_with(namespace, name))
+        return self.chat_name(name, namespace) if meant is None else self._chat_names[meant]
+
     def called(self, chat_name: str) -> Declared:
         """The tool for a function name of the upstream; an unknown name is taken literally.
 
-        gpt-oss leaks its channel into the name ("shell<|channel|>json"), which is always cut off,
-        and Kimi a prefix ("functions.shell"), where the rest names a declared tool.
+        gpt-oss leaks its channel into the name ("shell<|channel|>json"), which is always cut off.
         """
         known = self._by_chat_name.get(chat_name)
         if known is not None:
             return known
         bare = chat_name.split("<|", 1)[0].strip()
-        known = self._by_chat_name.get(bare) or self._by_chat_name.get(
-            bare.removeprefix("functions.")
-        )
-        return known or Declared("function", bare or chat_name)
+        return self._meant(bare) or Declared("function", bare or chat_name)
 
     def declares(self, chat_name: str) -> bool:
-        """Whether a function of this name is declared upstream."""
-        return chat_name in self._by_chat_name
+        """Whether a function is declared upstream that this name means."""
+        return self._meant(chat_name) is not None
+
+    def _meant(self, chat_name: str) -> Declared | None:
+        known = self._by_chat_name.get(chat_name)
+        if known is not None:
+            return known
+        meant = self._spelled.meant(chat_name)
+        return None if meant is None else self._by_chat_name[self._chat_names[meant]]
 
 
 def _free_form_description(tool: _Custom) -> str:

@@ -24,9 +24,10 @@ from translator.common.sealed import Thought, unseal
 from translator.common.tools import INPUT_ARGUMENT, Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
-from translator.wire.json_values import NOT_JSON, as_object, is_string
+from translator.wire.json_values import NOT_JSON, as_object, is_string, present
 from translator.wire.notices import Notice
 
+from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
 
 
@@ -76,6 +77,7 @@ _HOSTED_HISTORY = frozenset(
         "computer_call_output",
         "mcp_list_tools",
         "mcp_approval_request",
+        "mcp_approval_response",
         "program",
         "program_output",
     }
@@ -88,6 +90,7 @@ class InputReader:
     def __init__(self, tools: Toolset) -> None:
         self._tools = tools
         self._last_search = ""
+        self._undeclared: dict[str, items.InputFunctionCall | items.InputCustomToolCall] = {}
         self.notices: list[Notice] = []
         self.reasoning: responses.ReasoningConfig | None = None
         """The reasoning settings of the last configuration update, None without one."""
@@ -107,6 +110,8 @@ class InputReader:
             return [*read, Message("user", source, "input")]
         source = source or []
         self._read(source, "input", read, last=len(source) - 1)
+        if self._undeclared:
+            read = [self._declared_later(item) for item in read]
         if self.compacts and len(read) == 1:
             raise InvalidRequest(
                 "There is nothing to compact before the 'compaction_trigger' item.",
@@ -135,19 +140,35 @@ class InputReader:
             case items.FunctionCallOutput():
                 return _result(item, "function call output", path)
             case items.InputFunctionCall():
-                name = self._tools.chat_name(item.name, item.namespace)
-                return Call(item.call_id, name, item.arguments, path)
+                return self._call(item, item.arguments, path)
             case items.InputReasoning():
                 return self._reasoning(item, path)
             case items.PlainMessage():
                 return _tagged_reasoning(item) or Message(item.role, item.content, path)
             case items.InputCustomToolCall():
-                name = self._tools.chat_name(item.name, item.namespace)
-                return Call(item.call_id, name, _json({INPUT_ARGUMENT: item.input}), path)
+                return self._call(item, _json({INPUT_ARGUMENT: item.input}), path)
             case items.CustomToolCallOutput():
                 return _result(item, "custom tool call output", path)
             case _ as never:
                 assert_never(never)
+
+    def _call(
+        self, item: items.InputFunctionCall | items.InputCustomToolCall, arguments: str, path: str
+    ) -> Call:
+        """A call, by the upstream's name of the tool that was declared until then."""
+        name = self._tools.called_name(item.name, item.namespace)
+        if not self._tools.declares(name):
+            self._undeclared[path] = item
+        return Call(item.call_id, name, arguments, path)
+
+    def _declared_later(self, item: InputItem) -> InputItem:
+        """The item; a call of a tool that was declared behind it, by the tool's name."""
+        call = self._undeclared.get(item.path) if isinstance(item, Call) else None
+        if call is None:
+            return item
+        return msgspec.structs.replace(
+            item, name=self._tools.called_name(call.name, call.namespace)
+        )
 
     def _rare_item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
         """An item of a rarer kind, a message without `type`, or a faulty item."""
@@ -240,14 +261,19 @@ class InputReader:
             )
         return None
 
-    def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result:
+    def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result | None:
         if kind == "tool_search_call":
             search = decode_at(raw, items.InputToolSearchCall, path)
             self._last_search = search.call_id or path
             return Call(self._last_search, "tool_search", _text(search.arguments), path)
         found = decode_at(raw, items.ToolSearchOutput, path)
         text = _json({"tools": self._tools.declare(found.tools, f"{path}.tools")})
-        return Result(found.call_id or self._last_search, text, _noun(kind), path)
+        call_id = found.call_id or self._last_search
+        if not call_id:
+            what = "No search stands before it, so only its tools are declared."
+            self.notices.append(Notice(path, "item_dropped", what))
+            return None
+        return Result(call_id, text, _noun(kind), path)
 
     def _reference(self, item_id: str, path: str) -> None:
         if item_id.startswith("rs_"):
@@ -273,12 +299,14 @@ class InputReader:
         return Message("user", SUMMARY_REQUEST, path)
 
     def _configure(self, update: items.ConfigurationUpdate, path: str) -> None:
-        if not isinstance(update.reasoning, msgspec.UnsetType):
-            self.reasoning = decode_at(
-                update.reasoning, responses.ReasoningConfig, f"{path}.reasoning"
-            )
-        if not isinstance(update.text, msgspec.UnsetType):
-            self.text = decode_at(update.text, responses.TextConfig, f"{path}.text")
+        if present(update.reasoning):
+            where = f"{path}.reasoning"
+            reasoning = decode_at(update.reasoning, responses.ReasoningConfig, where)
+            self.reasoning = known_reasoning(reasoning, where, self.notices)
+        if present(update.text):
+            where = f"{path}.text"
+            text = decode_at(update.text, responses.TextConfig, where)
+            self.text = known_text(text, where, self.notices)
 
 
 def _result(
@@ -309,9 +337,11 @@ def _tagged_reasoning(message: items.PlainMessage) -> Thought | None:
 def _remote_call(call: items.McpCall, path: str) -> Message:
     """A hosted MCP call as text, since it cannot be repeated as a call."""
     server = f"{call.server_label}." if call.server_label else ""
-    lines = [f"[called {server}{call.name} with {call.arguments}]"]
+    lines = [f"[called {server}{call.name} with {call.arguments or '{}'}]"]
     if call.output is not None:
         lines.append(f"[result: {call.output}]")
+    if present(call.error):
+        lines.append(f"[error: {_text(call.error)}]")
     return Message("assistant", "\n".join(lines), path)
 
 

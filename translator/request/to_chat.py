@@ -21,6 +21,7 @@ from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 
 from . import parameters
+from .advice import with_known_words
 from .compaction import without_output_format
 from .conversation import Conversation, write_messages
 from .input_items import InputReader
@@ -101,6 +102,8 @@ def write_chat_request(
     input_items = reader.read(request.input or None, earlier or ())
     if not input_items and request.generate is not False:
         raise missing_parameter("input")
+    advice_notices: list[Notice] = []
+    request = with_known_words(request, advice_notices)
     request = msgspec.structs.replace(
         request,
         text=reader.text or request.text,
@@ -163,6 +166,7 @@ def write_chat_request(
             {dialect.renamed.get(name, name): value for name, value in fields.items()}
         ),
         notices=(
+            *advice_notices,
             *tools.notices,
             *reader.notices,
             *format_notices,

@@ -168,7 +168,7 @@ def _function_name(value: object, path: str, tools: Toolset) -> str:
     choice = as_object(value) or {}
     kind, name = choice.get("type"), as_string(choice.get("name"))
     if kind in ("function", "custom") and name is not None:
-        chat_name = tools.chat_name(name, as_string(choice.get("namespace")))
+        chat_name = tools.called_name(name, as_string(choice.get("namespace")))
     elif kind in ("shell", "apply_patch", "local_shell", "tool_search"):
         chat_name = tools.chat_name(kind)
     else:

@@ -413,7 +413,7 @@ class McpCall(Struct, frozen=True):
     """A call that a hosted MCP connector ran in an earlier answer."""
 
     name: str
-    arguments: str
+    arguments: str | None = None
     server_label: str | None = None
     output: str | None = None
     error: Raw | UnsetType = UNSET

@@ -6,6 +6,8 @@ line; strict mode turns it into an error.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from msgspec import Struct
 
 
@@ -19,3 +21,12 @@ class Notice(Struct, frozen=True):
     path: str
     code: str
     message: str
+
+    error_code: ClassVar[str] = "unsupported_parameter"
+    """The code of the error that it becomes in strict mode."""
+
+
+class UnknownWord(Notice, frozen=True):
+    """The loss of a word that is none of the field's."""
+
+    error_code: ClassVar[str] = "invalid_value"

@@ -7,7 +7,7 @@ every field that any client or schema requires, in every event.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
@@ -16,11 +16,27 @@ from .items import OutputItem
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Verbosity = Literal["low", "medium", "high"]
 Tier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+Summary = Literal["auto", "concise", "detailed"]
+ReasoningContext = Literal["auto", "current_turn", "all_turns"]
+ReasoningMode = Literal["standard", "pro"]
+Truncation = Literal["auto", "disabled"]
+CacheRetention = Literal["in_memory", "in-memory", "24h"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 INCLUDE_LOGPROBS = "message.output_text.logprobs"
 INCLUDE_REASONING = "reasoning.encrypted_content"
 """The values of `include` that are supported."""
+
+# Words that steer the answer. Clients send words of later versions of the API, so these are known
+# words, not all that are accepted; `request.advice` says what becomes of others.
+_EffortWord = Annotated[str, Meta(examples=list(get_args(Effort)))]
+_VerbosityWord = Annotated[str, Meta(examples=list(get_args(Verbosity)))]
+_TierWord = Annotated[str, Meta(examples=list(get_args(Tier)))]
+_SummaryWord = Annotated[str, Meta(examples=list(get_args(Summary)))]
+_ContextWord = Annotated[str, Meta(examples=list(get_args(ReasoningContext)))]
+_ModeWord = Annotated[str, Meta(examples=list(get_args(ReasoningMode)))]
+_TruncationWord = Annotated[str, Meta(examples=list(get_args(Truncation)))]
+_RetentionWord = Annotated[str, Meta(examples=list(get_args(CacheRetention)))]
 
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _MetadataKey = Annotated[str, Meta(max_length=64)]
@@ -53,17 +69,17 @@ class TextConfig(Struct, frozen=True):
     """Settings of the text output."""
 
     format: Format | None = None
-    verbosity: Verbosity | None = None
+    verbosity: _VerbosityWord | None = None
 
 
 class ReasoningConfig(Struct, frozen=True):
     """How much the model thinks, and how much of its reasoning is shown."""
 
-    effort: Effort | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
-    generate_summary: Literal["auto", "concise", "detailed"] | None = None
-    context: Literal["auto", "current_turn", "all_turns"] | None = None
-    mode: Literal["standard", "pro"] | None = None
+    effort: _EffortWord | None = None
+    summary: _SummaryWord | None = None
+    generate_summary: _SummaryWord | None = None
+    context: _ContextWord | None = None
+    mode: _ModeWord | None = None
 
 
 class StreamOptions(Struct, frozen=True):
@@ -106,12 +122,12 @@ class Request(Struct, frozen=True):
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    service_tier: Tier | None = None
-    truncation: Literal["auto", "disabled"] | None = None
+    service_tier: _TierWord | None = None
+    truncation: _TruncationWord | None = None
     user: str | None = None
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    prompt_cache_retention: _RetentionWord | None = None
     prompt_cache_options: Raw | UnsetType = UNSET
     previous_response_id: str | None = None
     conversation: Raw | UnsetType = UNSET
@@ -167,17 +183,17 @@ class IncompleteDetails(Struct, frozen=True):
 
 
 class TextEcho(Struct, frozen=True):
-    """`text`, repeated in the response."""
+    """`text`, repeated in the response, in the client's word."""
 
     format: Format
-    verbosity: Verbosity
+    verbosity: _VerbosityWord
 
 
 class ReasoningEcho(Struct, frozen=True):
-    """`reasoning`, repeated in the response: both keys, null when not given."""
+    """`reasoning`, repeated in the client's words: both keys, null when not given."""
 
-    effort: Effort | None
-    summary: Literal["auto", "concise", "detailed"] | None
+    effort: _EffortWord | None
+    summary: _SummaryWord | None
 
 
 class Response(Struct, frozen=True):
@@ -217,6 +233,6 @@ class Response(Struct, frozen=True):
     tools: list[Raw] = []
     top_logprobs: int = 0
     top_p: float = 1.0
-    truncation: Literal["auto", "disabled"] = "disabled"
+    truncation: _TruncationWord = "disabled"
     usage: Usage | None = None
     user: str | None = None

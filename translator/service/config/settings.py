@@ -90,7 +90,7 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the circuit breaker stays open. Then one request tries the address."""
 
     max_body_bytes: Positive = 64 * 1024 * 1024
-    """Largest request body, images included."""
+    """Largest request body, images included; of a compressed one, what it becomes."""
 
     max_answer_bytes: Positive = Options().max_answer_bytes
     """Most bytes that are held of one answer: text, reasoning, arguments of calls, and so on. A

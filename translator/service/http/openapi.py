@@ -51,7 +51,7 @@ _REFUSALS = {
     404: "There is no such model, path or stored item.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
-    415: "The body is compressed.",
+    415: "The body is compressed in a way that is not known; see `accept-encoding`.",
     421: "The host is not allowed.",
     429: "A rate limit is reached; see `retry-after`.",
     500: "A fault of the service.",

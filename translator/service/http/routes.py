@@ -9,7 +9,8 @@
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
 
-All but the last four also without `/v1`, for base URLs that were given without it.
+All but the last four also without `/v1`, for base URLs that were given without it. What other
+endpoints of these APIs are answered with is in `absent_endpoints`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
-from . import models_list, openapi, responders
+from . import absent_endpoints, models_list, openapi, responders
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
@@ -91,6 +92,7 @@ class Endpoints:
             PathRoute("/openapi.json", Endpoint({"GET": self.description})),
             *(PathRoute(f"/v1{path}", endpoint) for path, endpoint in paths.items()),
             *(PathRoute(path, endpoint) for path, endpoint in paths.items()),
+            *absent_endpoints.routes(),
         ]
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -37,6 +37,8 @@ SERVERS = (
             "none": {"reasoning_effort": "none", **_TEMPLATE_OFF},
             **{level: {"reasoning_effort": level, **_TEMPLATE_ON} for level in EFFORT_LEVELS[1:]},
         },
+        # Its chat form has messages, tools and chat_template_kwargs (source, 2026-09).
+        token_endpoint="tokenize",
         models=(ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}), _QWEN_TEMPLATE),
     ),
     derived(
@@ -77,6 +79,8 @@ SERVERS = (
             "none": {"chat_template_kwargs": {"enable_thinking": False}},
             "high": {"chat_template_kwargs": {"enable_thinking": True}},
         },
+        # Both read what the chat reads (source, 2026-09).
+        token_endpoint="apply_template",
         models=(
             ModelFacts(
                 "*gpt-oss*",

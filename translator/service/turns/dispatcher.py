@@ -25,6 +25,7 @@ from translator.wire.json_values import NOT_JSON
 from .adaptive import AdaptiveRequest, LearnedFacts
 from .bounds import TurnBounds
 from .counts import check_counts
+from .token_counter import TokenCounter
 from .turn import Turn
 
 
@@ -54,6 +55,7 @@ class Dispatcher:
         drain: Drain,
     ) -> None:
         self.bounds = TurnBounds(server, upstreams, drain, timer)
+        self.counter = TokenCounter(self.bounds)
         self.server = server
         self.models = models
         self.clock = clock

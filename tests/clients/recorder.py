@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from backports import zstd
+
 READ_TIMEOUT_S = 60
 """Longest wait for bytes of the translator, in seconds."""
 
@@ -25,6 +27,7 @@ class Exchange:
     status: int
     headers: dict[str, str]  # of the answer, names in lower case
     body: bytes = b""
+    encoding: str = ""  # of the request
 
     @property
     def notices(self) -> str:
@@ -83,7 +86,10 @@ class _Handler(BaseHTTPRequestHandler):
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
             given = {name.lower(): text for name, text in answer.getheaders()}
-            exchange = Exchange(self.path, json.loads(body or b"{}"), answer.status, given)
+            encoding = self.headers.get("content-encoding", "")
+            plain = zstd.decompress(body or b"") if encoding == "zstd" else body
+            exchange = Exchange(self.path, json.loads(plain or b"{}"), answer.status, given)
+            exchange.encoding = encoding
             self.owner.exchanges.append(exchange)
             self.send_response(answer.status)
             for name, text in answer.getheaders():

@@ -39,6 +39,7 @@ async def test_it_is_served_without_a_key_and_is_openapi() -> None:
     assert set(document["paths"]) == {
         "/v1/responses",
         "/v1/responses/compact",
+        "/v1/responses/input_tokens",
         "/v1/chat/completions",
         "/v1/models",
         "/v1/models/{id}",
@@ -63,7 +64,7 @@ def test_every_operation_has_a_name_of_its_own() -> None:
         for path in described()["paths"].values()
         for operation in path.values()
     ]
-    assert len(names) == len(set(names)) == 8
+    assert len(names) == len(set(names)) == 9
 
 
 async def test_answers_and_errors_are_as_described(upstream: ScriptedUpstream) -> None:

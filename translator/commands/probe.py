@@ -110,6 +110,8 @@ def _target(settings: Settings, model: str) -> tuple[Upstream, str]:
     """The upstream to probe, and its id of the model."""
     if (row := settings.models.get(model)) is not None:
         return row.upstream, row.upstream_model
+    if settings.catch_all is not None:
+        return settings.catch_all.upstream, settings.catch_all.upstream_model or model
     if len(settings.upstreams) > 1:
         known = ", ".join(settings.models)
         raise UsageError(f'--model: there is no "{model}" in the --config file; known: {known}')

@@ -157,6 +157,11 @@ class Dialect(Struct, frozen=True):
     call_ids: Literal["as_is", "nine_alphanumerics"] = "as_is"
     """The required form of tool call ids."""
 
+    # beside the chat
+    token_endpoint: Literal["tokenize", "apply_template"] | None = None
+    """What counts the tokens of a chat request, beside `/v1`: `/tokenize`, which takes its messages
+    and tools, or `/apply-template`, whose prompt `/tokenize` takes. None: nothing is known."""
+
     # models
     models: tuple[ModelFacts, ...] = ()
     """Facts of single models; the first matching pattern counts."""

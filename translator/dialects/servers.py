@@ -58,6 +58,8 @@ SERVERS = (
             "none": {"reasoning_effort": "none", **_TEMPLATE_OFF},
             **{level: {"reasoning_effort": level, **_TEMPLATE_ON} for level in EFFORT_LEVELS[1:]},
         },
+        # Its chat form has messages, tools and chat_template_kwargs (source, 2026-09).
+        token_endpoint="tokenize",
         # The grammar of a format holds for the whole answer, so that no call can come; the tools
         # are in the prompt whatever the choice is (0.32.0, seen, 2026-11).
         response_format_with_tools=False,
@@ -137,6 +139,8 @@ SERVERS = (
         tools_with_choice_none=False,
         # failed to parse grammar (2026-11; see above)
         schema_rules=_GRAMMAR,
+        # Both read what the chat reads (source, 2026-09).
+        token_endpoint="apply_template",
         models=(
             # Its template has three efforts (source, 2026-09).
             ModelFacts(

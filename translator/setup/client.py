@@ -12,8 +12,13 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from translator.service.config.settings import Server, Settings, SettingsError
-from translator.service.models.info import ModelInfo, model_info, unlisted_model_info
+from translator.service.config.settings import CATCH_ALL, Server, Settings, SettingsError
+from translator.service.models.info import (
+    ModelInfo,
+    caught_model_info,
+    model_info,
+    unlisted_model_info,
+)
 
 DEFAULT_KEY_ENV = "TRANSLATOR_API_KEY"
 """The environment variable of a client's key, where no other is named."""
@@ -63,14 +68,21 @@ def setup(
 def select_models(settings: Settings, chosen: Sequence[str] = ()) -> list[ModelInfo]:
     """The chosen models of the settings, by default all; raises SettingsError."""
     chosen = list(dict.fromkeys(chosen))
-    if settings.models:
-        if missing := [model for model in chosen if model not in settings.models]:
-            known = ", ".join(settings.models)
+    listed, row = settings.models, settings.catch_all
+    unlisted = [model for model in chosen if model not in listed]
+    if row is not None and CATCH_ALL not in chosen and (chosen or listed):
+        return [
+            model_info(listed[model]) if model in listed else caught_model_info(model, row)
+            for model in chosen or listed
+        ]
+    if listed:
+        if unlisted:
+            known = ", ".join(listed)
             raise SettingsError(
-                f'--model: there is no model "{model}"; known: {known}' for model in missing
+                f'--model: there is no model "{model}"; known: {known}' for model in unlisted
             )
-        return [model_info(settings.models[model]) for model in chosen or settings.models]
-    if not chosen:
+        return [model_info(listed[model]) for model in chosen or listed]
+    if not chosen or row is not None:
         raise SettingsError(
             ["the settings list no models, so any model is accepted: name yours with --model NAME"]
         )

@@ -24,7 +24,7 @@ from translator.request.compaction import seal_summary, unseal_summary
 from translator.service.base.keys import new_key, store
 from translator.service.base.losses import LOSSES
 from translator.service.capture import writer
-from translator.service.capture.redaction import Redaction, secrets_in
+from translator.service.capture.redaction import Redaction, client_secrets, secrets_in
 from translator.service.config.loading import read_table
 from translator.service.server.observers import observing
 
@@ -195,6 +195,60 @@ def test_the_secrets_in_headers() -> None:
     )
     assert found == {"Bearer abcdefgh==", "abcdefgh==", "a=1; id=12345678", "id=12345678", "12345678"}  # fmt: skip
     assert Redaction(["abcdefgh", "abcdefghij"])(b"abcdefghij") == b"[removed]"
+
+
+IDS = {
+    "session-id": "01a2278d-b8cf-7292-9bb8-9a80488cc096",
+    "session_id": "01a2278d-b8cf-7292-9bb8-9a80488cc097",
+    "X-Session-Id": "01a2278d-b8cf-7292-9bb8-9a80488cc098",
+    "thread-id": "01a2278d-b8cf-7292-9bb8-9a80488cc099",
+    "conversation_id": "01a2278d-b8cf-7292-9bb8-9a80488cc09a",
+    "x-session-affinity": "ses_0a1b2c3d4e5f",
+    "x-opencode-session": "ses_0a1b2c3d4e60",
+    "x-prompt-cache-key": "cache-0a1b2c3d",
+    "idempotency-key": "stainless-node-retry-1",
+}
+LOGINS = (
+    "authorization cookie x-api-key api_key sessionid x-sessionid x-session session-token"
+    " x-session-token aws_session_token session-id-token session-key session-secret x-auth-session-id"
+    " id-token x-session-idp-signature cache-key-token x-password"
+).split()
+
+
+def test_an_id_of_a_conversation_is_no_secret_and_one_of_a_login_is() -> None:
+    """By the name of the header, all of whose words count."""
+    for name in IDS:
+        assert client_secrets([(name.encode(), b"0123456789abcdef")]) == set(), name
+    for name in LOGINS:
+        assert client_secrets([(name.encode(), b"0123456789abcdef")]), name
+    cookies = [(b"cookie", b"a=0123456789abcdef"), (b"cookie", b"b=fedcba9876543210")]
+    assert {"0123456789abcdef", "fedcba9876543210"} < client_secrets(cookies)
+
+
+async def test_a_capture_keeps_cache_keys_and_session_ids(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Whether they stay the same from turn to turn is what one looks for; keys still go."""
+    upstream.script = answering(*HELLO)
+    ids = list(IDS.values())
+    logins = {f"x-{name}-token": f"secret-{name}-0123456789" for name in ("a", "b")}
+    request = {
+        "model": "m",
+        "stream": True,
+        "input": f"{CLIENT_KEY} {' '.join(logins.values())}",
+        "prompt_cache_key": ids[0],
+        "client_metadata": {"session_id": ids[0], "ids": ids, "mine": logins["x-a-token"]},
+    }
+    headers = {"authorization": f"Bearer {CLIENT_KEY}", **IDS, **logins}
+    async with tracing(make_settings(upstream.url, trace_folder=str(tmp_path / "t"))) as client:
+        await client.post(PATH, json=request, headers=headers)
+    [folder] = kept(tmp_path / "t")
+    traced = json.loads((folder / "request.json").read_bytes())
+    assert traced["prompt_cache_key"] == ids[0]
+    assert traced["client_metadata"] == {"session_id": ids[0], "ids": ids, "mine": "[removed]"}
+    assert traced["input"] == "[removed] [removed] [removed]"
+    for secret in (CLIENT_KEY, *logins.values()):
+        assert secret.encode() not in contents(folder)
 
 
 def test_no_key_is_in_a_sealed_summary() -> None:

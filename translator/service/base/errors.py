@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from translator.wire.errors import InvalidRequest, TranslatorError
 
@@ -61,9 +61,13 @@ class RequestStalled(InvalidRequest):
 
 
 class UnsupportedEncoding(InvalidRequest):
-    """415: the request body is compressed."""
+    """415: the request body is compressed in a way that is not known; `known` lists the others."""
 
     status_hint = 415
+
+    def __init__(self, message: str, known: Iterable[str]) -> None:
+        super().__init__(message, param=None)
+        self.headers["accept-encoding"] = ", ".join(known)
 
 
 class UpgradeRefused(InvalidRequest):

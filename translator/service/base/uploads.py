@@ -84,13 +84,13 @@ class Uploads:
         self._begun.pop(upload, None)
         if upload in self._open:
             del self._open[upload]
-            self._bytes -= upload.size
+            self._bytes -= upload.size + upload.grown
 
 
 class Upload:
     """One upload, until it is closed: whole, or given up."""
 
-    __slots__ = ("_uploads", "began", "gave_way", "give_way", "size")
+    __slots__ = ("_uploads", "began", "gave_way", "give_way", "grown", "size")
 
     def __init__(self, uploads: Uploads, now: float, give_way: Callable[[], None]) -> None:
         self._uploads = uploads
@@ -99,11 +99,19 @@ class Upload:
         self.gave_way = False
         """Whether it has been refused in favour of others; its bytes do not count any more."""
         self.size = 0
+        self.grown = 0
+        """Bytes that have become of them, decompressed."""
 
     def add(self, size: int) -> None:
         """Bytes have arrived; afterwards `gave_way` may be set."""
         if size and not self.gave_way:
             self.size += size
+            self._uploads.hold(self, size)
+
+    def grow(self, size: int) -> None:
+        """Bytes have been decompressed: they are held, but say nothing of the client's rate."""
+        if size and not self.gave_way:
+            self.grown += size
             self._uploads.hold(self, size)
 
     def deadline(self, last: float) -> float:

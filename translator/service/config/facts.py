@@ -22,6 +22,7 @@ from translator.dialects.think_tags import Tags
 from translator.wire.json_values import as_object
 
 from .sections import read_fields, takes_none, unknown
+from .settings import CatchAll
 
 FACTS: Mapping[str, Any] = {
     field.name: field.type
@@ -59,3 +60,9 @@ def resolve_dialect(dialect: str, model: str, *overrides: Mapping[str, Any]) -> 
     of_model = DIALECTS[dialect].for_model(model)
     facts = {name: fact for facts in overrides for name, fact in facts.items()}
     return msgspec.structs.replace(of_model, models=(), **facts)
+
+
+def catch_all_dialect(row: CatchAll, model: str) -> Dialect:
+    """The dialect of a model that the catch-all serves under this name."""
+    name = row.upstream_model or model
+    return resolve_dialect(row.dialect, name, row.upstream.facts, row.facts)

@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,6 +35,8 @@ from .facts import read_facts, resolve_dialect
 from .proxies import Proxies, proxies_of
 from .sections import named_sections, read_section, unknown
 from .settings import (
+    CATCH_ALL,
+    CatchAll,
     ClientConfig,
     ClientSection,
     Model,
@@ -92,8 +94,15 @@ def override(settings: Settings, server: Mapping[str, Any]) -> Settings:
         )
         for name, model in settings.models.items()
     }
+    catch_all = settings.catch_all
+    if catch_all is not None:
+        options = msgspec.structs.replace(catch_all.options, **given)
+        catch_all = msgspec.structs.replace(catch_all, options=options)
     return msgspec.structs.replace(
-        settings, server=msgspec.structs.replace(settings.server, **server), models=models
+        settings,
+        server=msgspec.structs.replace(settings.server, **server),
+        models=models,
+        catch_all=catch_all,
     )
 
 
@@ -114,14 +123,14 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         name: _read_upstream(name, value, environ, proxies, problems)
         for name, value in named_sections(table, "upstreams", problems).items()
     }
-    models = {
+    sections = {
         model_id: _read_model(model_id, value, upstreams, server, problems)
         for model_id, value in named_sections(table, "models", problems).items()
     }
     clients = _read_clients(table, problems)
     if not upstreams:
         problems.append("upstreams: no upstream is given")
-    elif not models and "models" not in table and len(upstreams) > 1:
+    elif not sections and "models" not in table and len(upstreams) > 1:
         problems.append(
             "models: with more than one upstream, each model must say which one it is on"
         )
@@ -132,7 +141,8 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
     return Settings(
         server=server,
         upstreams={name: upstream for name, upstream in upstreams.items() if upstream},
-        models={model_id: model for model_id, model in models.items() if model},
+        models={name: model for name, model in sections.items() if isinstance(model, Model)},
+        catch_all=next((one for one in sections.values() if isinstance(one, CatchAll)), None),
         clients=clients,
     )
 
@@ -213,10 +223,14 @@ def _read_model(
     upstreams: Mapping[str, Upstream | None],
     server: Server,
     problems: list[str],
-) -> Model | None:
+) -> Model | CatchAll | None:
     """One model; None when there is a mistake in it or in its upstream."""
     path = f"models.{json.dumps(model_id, ensure_ascii=False)}"
     before = len(problems)
+    if CATCH_ALL in model_id and model_id != CATCH_ALL:
+        problems.append(
+            f'{path}: is no pattern; "*" alone stands for every name that has no section'
+        )
     section = read_section(ModelSection, value, path, problems, required="upstream")
     if section.upstream and section.upstream not in upstreams:
         known = ", ".join(upstreams) or "none"
@@ -228,10 +242,23 @@ def _read_model(
     problems += forward_problems(section.forward or (), f"{path}.forward")
     if section.upstream_model == "":
         problems.append(f"{path}.upstream_model: must not be empty")
+    elif section.upstream_model == CATCH_ALL:
+        problems.append(f'{path}.upstream_model: "*" is no model; leave it out to keep the name')
     upstream = upstreams.get(section.upstream)
     if len(problems) > before or upstream is None:
         return None
     dialect = upstream.dialect if section.dialect == "auto" else section.dialect
+    if model_id == CATCH_ALL:
+        return CatchAll(
+            upstream=upstream,
+            upstream_model=section.upstream_model,
+            dialect=dialect,
+            facts=facts,
+            options=translation_options(server, section),
+            context_window=section.context_window,
+            max_output_tokens=section.max_output_tokens,
+            vision=section.vision,
+        )
     upstream_model = section.upstream_model or model_id
     return Model(
         id=model_id,
@@ -255,18 +282,29 @@ def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, Cl
         if section.keys == () and isinstance(value, dict) and "keys" in value:
             problems.append(f"{path}.keys: no key is given; translator key new {name} makes one")
         keys = _read_keys(section.keys, name, salts, problems)
-        if isinstance(models, dict):
-            problems += [
-                f'{path}.models: there is no model "{model}"'
-                for model in section.models or ()
-                if model not in models
-            ]
+        problems += _client_model_problems(section, models, f"{path}.models")
         fields = msgspec.structs.asdict(section)
         fields["keys"] = keys
         clients[name] = ClientConfig(**fields)
     if table.get("clients") == {}:
         problems.append("clients: no client is given; without this section requests need no key")
     return clients
+
+
+def _client_model_problems(section: ClientSection, models: object, path: str) -> list[str]:
+    """Problems of the models that a client may use; `models` is the table of all."""
+    problems: list[str] = []
+    listed = cast("dict[str, object]", models) if isinstance(models, dict) else None
+    for model in section.models or ():
+        if model == CATCH_ALL and model not in (listed or ()):
+            problems.append(
+                f'{path}: "*" needs a section [models."*"]; for all models, leave it out'
+            )
+        elif listed is not None and model not in listed:
+            problems.append(f'{path}: there is no model "{model}"')
+        elif CATCH_ALL in model and model != CATCH_ALL:
+            problems.append(f'{path}: "{model}" is no pattern, and no name of a model')
+    return problems
 
 
 def _read_keys(

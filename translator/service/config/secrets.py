@@ -23,6 +23,14 @@ SECRET_NAME = re.compile(
 )
 """Names of headers whose value is a secret."""
 
+_NO_SECRET = re.compile(
+    r"(?<![a-z0-9])(?:session[-_.](?:id|ids|affinity|name|source|type)|opencode[-_.]session"
+    r"|(?:prompt[-_.])?cache[-_.]key|idempotency[-_.]key|sec-websocket-key)(?![a-z0-9])",
+    re.IGNORECASE,
+)
+"""Parts of clients' names that are none: ids of conversations and keys of caches, which a report on
+cache misses is about. `sessionid`, `session-token` and the like are those of a login."""
+
 _SEPARATORS = re.compile(r"[\s,;]+")
 
 
@@ -51,8 +59,11 @@ def proxy_secrets() -> set[str]:
 
 
 def client_secrets(headers: Iterable[tuple[bytes, bytes]]) -> set[str]:
-    """The secrets in the headers of a client's request."""
-    return secrets_in({str(name, "latin-1"): str(value, "latin-1") for name, value in headers})
+    """The secrets in the headers of a client's request, but for the ids of its conversation."""
+    found: set[str] = set()
+    for name, value in headers:  # of which several may have one name
+        found |= secrets_in({_NO_SECRET.sub("", str(name, "latin-1")): str(value, "latin-1")})
+    return found
 
 
 def secrets_in(headers: Mapping[str, str]) -> set[str]:

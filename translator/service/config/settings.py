@@ -30,6 +30,9 @@ Seconds = Annotated[float, Meta(gt=0)]
 NotNegativeSeconds = Annotated[float, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 
+CATCH_ALL = "*"
+"""The name of the section of `[models]` that serves every name without one."""
+
 CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 """Headers in which upstreams take an API key, in lower case."""
 
@@ -92,7 +95,7 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the circuit breaker stays open. Then one request tries the address."""
 
     max_body_bytes: Positive = 64 * 1024 * 1024
-    """Largest request body, images included."""
+    """Largest request body, images included; of a compressed one, what it becomes."""
 
     max_answer_bytes: Positive = Options().max_answer_bytes
     """Most bytes that are held of one answer: text, reasoning, arguments of calls, and so on. A
@@ -247,13 +250,16 @@ class UpstreamSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[models."ID"]` as it is written. `upstream` is required."""
+    """`[models."ID"]` as it is written. `upstream` is required.
+
+    `[models."*"]` serves every name that has no section of its own.
+    """
 
     upstream: str = ""
     """The name of its upstream."""
 
     upstream_model: str | None = None
-    """Its id at the upstream; by default the same."""
+    """Its id at the upstream; by default the same; for `"*"`, the name that the client gave."""
 
     context_window: Positive | None = None
     """Tokens; shown to clients."""
@@ -286,8 +292,9 @@ class ClientSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Stored keys, as `translator key new NAME` prints them; two while one replaces the other."""
 
     models: tuple[str, ...] | None = None
-    """Models that it may use; by default all. With some only, its chat requests may have the fields
-    that OpenAI documents, those of the dialect, and those of `forward`."""
+    """Models that it may use; by default all. `"*"` is every name that has no section of its own,
+    where there is `[models."*"]`. With some only, its chat requests may have the fields that OpenAI
+    documents, those of the dialect, and those of `forward`."""
 
     requests_per_minute: Positive | None = None
     """Its requests per minute; by default any number."""
@@ -352,13 +359,32 @@ class Model(Struct, frozen=True, kw_only=True):
     vision: bool = True
 
 
+class CatchAll(Struct, frozen=True, kw_only=True):
+    """`[models."*"]`: what serves a name without a row. Its dialect depends on the name."""
+
+    upstream: Upstream
+    upstream_model: str | None
+    """Its id at the upstream; None: the name that the client gave."""
+
+    dialect: str
+    facts: dict[str, Any]
+    """Facts over those of the upstream."""
+
+    options: Options
+    context_window: int | None = None  # tokens
+    max_output_tokens: int | None = None  # tokens
+    vision: bool = True
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The resolved settings, fixed for the life of the process.
 
-    Without `models` any model goes to the only upstream; without `clients` requests need no key.
+    Without `models` and `catch_all` any model goes to the only upstream; without `clients` requests
+    need no key.
     """
 
     server: Server
     upstreams: dict[str, Upstream]
     models: dict[str, Model] = {}
+    catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}

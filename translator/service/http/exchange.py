@@ -23,7 +23,6 @@ from translator.service.base.errors import (
     RequestStalled,
     Stopping,
     TooManyUploads,
-    UnsupportedEncoding,
 )
 from translator.service.base.ids import NewId
 from translator.service.base.reusable_timeout import ReusableTimeout
@@ -34,7 +33,11 @@ from translator.service.observe.context import RequestContext
 from translator.service.observe.record import Record, request_id
 from translator.wire.errors import RequestTooLarge, TranslatorError
 
+from .content_coding import MAX_BLOCK_BYTES, Decoder, decoder_of
+
 JSON = {"content-type": "application/json"}
+
+_MAX_STEPS = 20  # between two turns of other tasks, while a body is decompressed: 2 ms at most
 
 T = TypeVar("T", bytes, bytearray)
 
@@ -112,6 +115,13 @@ class Exchange:
                 return str(value, "latin-1")
         return None
 
+    def _all_of(self, name: str) -> str:
+        """All request headers of that name, as one list; empty without any."""
+        wanted = name.encode()
+        return ", ".join(
+            str(value, "latin-1") for key, value in self._scope["headers"] if key == wanted
+        )
+
     def pop_header(self, name: str) -> str | None:
         """The request header of that name, removed from the request."""
         value = self.header(name)
@@ -128,22 +138,20 @@ class Exchange:
         return str(self._scope["path_params"][name])
 
     async def body(self) -> bytes:
-        """The whole request body.
+        """The whole request body, decompressed.
 
-        Raises RequestTooLarge, UnsupportedEncoding, RequestStalled, TooManyUploads, Stopping,
-        ClientLeft, and the error of a body that is not valid HTTP.
+        Raises InvalidRequest for one that cannot be, RequestTooLarge, UnsupportedEncoding,
+        RequestStalled, TooManyUploads, Stopping, ClientLeft, and the error of a body that is not
+        valid HTTP.
         """
         limit = self._server.max_body_bytes
-        encoding = (self.header("content-encoding") or "identity").lower()
-        if encoding != "identity":
-            raise UnsupportedEncoding(
-                f"The content-encoding {encoding[:40]!a} is not supported; send the body as it is.",
-                param=None,
-            )
+        decoder = decoder_of(self._all_of("content-encoding"), limit)
         announced = self.header("content-length") or ""
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
             raise RequestTooLarge(f"The request body is over {limit} bytes.")
         with closing(_Upload(self._drain, self._uploads)) as upload:
+            if decoder is not None:
+                return await self._decoded(decoder, upload, limit)
             message = await self._next(upload)
             if not message.get("more_body", False):
                 whole: bytes = message.get("body", b"")
@@ -153,6 +161,27 @@ class Exchange:
                 message = await self._next(upload)
                 body += message.get("body", b"")
                 _within(limit, body)
+        return bytes(body)
+
+    async def _decoded(self, decoder: Decoder, upload: _Upload, limit: int) -> bytes:
+        """The whole body, decompressed as it arrives; other tasks have their turn meanwhile."""
+        body = bytearray()
+        size = steps = counted = 0
+        more = True
+        while more:
+            message = await self._next(upload)
+            data, more = message.get("body", b""), message.get("more_body", False)
+            size += len(data)
+            if size > limit:
+                raise RequestTooLarge(f"The request body is over {limit} bytes.")
+            for block in decoder.feed(data):
+                body += block
+                steps += 1
+                if len(body) - counted >= MAX_BLOCK_BYTES or steps >= _MAX_STEPS:
+                    upload.grow(len(body) - counted)
+                    steps, counted = 0, len(body)
+                    await asyncio.sleep(0)
+        decoder.end()
         return bytes(body)
 
     async def _next(self, upload: _Upload) -> Message:
@@ -300,6 +329,12 @@ class _Upload:
         if upload.gave_way:
             raise TooManyUploads
         return message
+
+    def grow(self, size: int) -> None:
+        """Count bytes that have become of those that arrived; raises TooManyUploads."""
+        self._upload.grow(size)
+        if self._upload.gave_way:
+            raise TooManyUploads
 
     def _stop(self) -> None:
         self._stopping = True

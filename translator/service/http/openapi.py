@@ -20,6 +20,8 @@ from translator.service.upstreams.health import Readiness
 from translator.wire import items, responses
 from translator.wire.events import Event
 
+from .input_tokens import InputTokens
+
 
 class ErrorObject(Struct, frozen=True):
     """An error: a sentence, its type, its code, and the path of the faulty field."""
@@ -51,7 +53,7 @@ _REFUSALS = {
     404: "There is no such model, path or stored item.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
-    415: "The body is compressed.",
+    415: "The body is compressed in a way that is not known; see `accept-encoding`.",
     421: "The host is not allowed.",
     429: "A rate limit is reached; see `retry-after`.",
     500: "A fault of the service.",
@@ -70,6 +72,7 @@ def document() -> bytes:
         responses.Response,
         Event,
         CompactedResponse,
+        InputTokens,
         ModelEntry,
         ModelList,
         Readiness,
@@ -81,7 +84,8 @@ def document() -> bytes:
     schemas, components = msgspec.json.schema_components(
         described, ref_template="#/components/schemas/{name}"
     )
-    request, response, event, compacted, entry, listing, ready, health, envelope, *extra = schemas
+    request, response, event, compacted, counted, *rest = schemas
+    entry, listing, ready, health, envelope, *extra = rest
     _refine(components["Request"], extra)
     refusals = {str(status): _answer(text, envelope) for status, text in _REFUSALS.items()}
     passed_on: _Schema = {
@@ -105,6 +109,15 @@ def document() -> bytes:
                 "Compact a conversation.",
                 request,
                 _answer("The shorter conversation.", compacted),
+                refusals,
+            )
+        },
+        "/v1/responses/input_tokens": {
+            "post": _operation(
+                "countInputTokens",
+                "Count the tokens of a request; `x-translator-token-count` says how.",
+                request,
+                _answer("The number of tokens, `exact` or an `estimate`.", counted),
                 refusals,
             )
         },

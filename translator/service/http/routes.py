@@ -2,6 +2,7 @@
 
     POST /v1/responses            translated; GET may become a WebSocket (`websocket`)
     POST /v1/responses/compact    translated: a conversation becomes a shorter one
+    POST /v1/responses/input_tokens   translated, and only counted
     POST /v1/chat/completions     passed through, with the model table applied
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
@@ -9,7 +10,8 @@
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
 
-All but the last four also without `/v1`, for base URLs that were given without it.
+All but the last four also without `/v1`, for base URLs that were given without it. What other
+endpoints of these APIs are answered with is in `absent_endpoints`.
 """
 
 from __future__ import annotations
@@ -36,10 +38,11 @@ from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
-from . import models_list, openapi, responders
+from . import absent_endpoints, models_list, openapi, responders
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
+from .input_tokens import input_tokens
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
@@ -80,6 +83,7 @@ class Endpoints:
         paths = {
             "/responses": Endpoint({"POST": self.responses}),
             "/responses/compact": Endpoint({"POST": self.compact}),
+            "/responses/input_tokens": Endpoint({"POST": self.input_tokens}),
             "/chat/completions": Endpoint({"POST": self.chat_completions}),
             "/models": Endpoint({"GET": self.models}),
             "/models/{id:path}": Endpoint({"GET": self.model}),
@@ -91,6 +95,7 @@ class Endpoints:
             PathRoute("/openapi.json", Endpoint({"GET": self.description})),
             *(PathRoute(f"/v1{path}", endpoint) for path, endpoint in paths.items()),
             *(PathRoute(path, endpoint) for path, endpoint in paths.items()),
+            *absent_endpoints.routes(),
         ]
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +135,9 @@ class Endpoints:
 
     async def compact(self, exchange: Exchange) -> None:
         await compact(exchange, self._dispatcher)
+
+    async def input_tokens(self, exchange: Exchange) -> None:
+        await input_tokens(exchange, self._dispatcher)
 
     async def chat_completions(self, exchange: Exchange) -> None:
         body = await self._body(exchange)

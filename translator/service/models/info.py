@@ -6,9 +6,9 @@ from msgspec import Struct
 
 from translator import Dialect, Options
 from translator.dialects import EFFORT_LEVELS
-from translator.service.config.facts import resolve_dialect
+from translator.service.config.facts import catch_all_dialect, resolve_dialect
 from translator.service.config.loading import translation_options
-from translator.service.config.settings import Model, Server, Upstream
+from translator.service.config.settings import CatchAll, Model, Server, Upstream
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -54,6 +54,19 @@ def unlisted_model_info(model_id: str, upstream: Upstream, server: Server) -> Mo
         upstream=upstream.name,
         dialect=resolve_dialect(upstream.dialect, model_id, upstream.facts),
         rejects_hosted_tools=_rejects_hosted_tools(translation_options(server)),
+    )
+
+
+def caught_model_info(model_id: str, row: CatchAll) -> ModelInfo:
+    """The information about a model that the catch-all serves."""
+    return ModelInfo(
+        id=model_id,
+        upstream=row.upstream.name,
+        dialect=catch_all_dialect(row, model_id),
+        context_window=row.context_window,
+        max_output_tokens=row.max_output_tokens,
+        vision=row.vision,
+        rejects_hosted_tools=_rejects_hosted_tools(row.options),
     )
 
 

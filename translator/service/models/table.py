@@ -1,7 +1,8 @@
 """The model table: from the model of a request to its route.
 
-With models in the settings, ids are exact and case-sensitive; an unknown one is a 404 that lists
-the known ones. Without, any model goes to the only upstream, under the name that the client used.
+With models in the settings, ids are exact and case-sensitive; an unknown one gets the catch-all
+`[models."*"]`, or else a 404 that lists the known ones. Without, any model goes to the only
+upstream, under the name that the client used.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from msgspec import UNSET, Struct, UnsetType
 from translator import Dialect, Options
 from translator.common.invalid import missing_parameter
 from translator.service.access.clients import Client
-from translator.service.config.facts import resolve_dialect
+from translator.service.config.facts import catch_all_dialect, resolve_dialect
 from translator.service.config.loading import translation_options
-from translator.service.config.settings import Model, Settings, Upstream
+from translator.service.config.settings import CATCH_ALL, CatchAll, Model, Settings, Upstream
 from translator.wire.errors import NotFound
 
 from .codex_catalog import CatalogEntry, catalog_entries
@@ -69,7 +70,8 @@ class ModelTable:
         self._created = created
         self._options = translation_options(settings.server)
         self._only_upstream: Upstream | None = None
-        if not settings.models:
+        self._catch_all = settings.catch_all
+        if not settings.models and settings.catch_all is None:
             [self._only_upstream] = settings.upstreams.values()
         self._cached_route = lru_cache(MAX_CACHED_ROUTES)(self._unlisted_route)
 
@@ -91,6 +93,9 @@ class ModelTable:
         if self._only_upstream is not None:
             self._check_allowed(model, client)
             return self._find_unlisted(model)
+        if self._catches(model):
+            self._check_allowed(model, client)
+            return self._find_unlisted(model)
         row = self._row(model, client)
         return Route(
             upstream=row.upstream,
@@ -104,24 +109,45 @@ class ModelTable:
 
     def _find_unlisted(self, model: str) -> Route:
         """The route of a model without a row; clients may send any id, of any length."""
+        if self._catch_all is not None and self._catch_all.upstream_model is not None:
+            model = ""  # it is the same route for all
         cached = len(model) <= MAX_CACHED_ID_LENGTH
         return self._cached_route(model) if cached else self._unlisted_route(model)
 
+    def _catches(self, model: str) -> bool:
+        """Whether the catch-all serves a model. The catch-all itself is none."""
+        return self._catch_all is not None and model not in self._models and model != CATCH_ALL
+
     def _unlisted_route(self, model: str) -> Route:
+        if (row := self._catch_all) is not None:
+            return Route(
+                upstream=row.upstream,
+                dialect=catch_all_dialect(row, model),
+                options=row.options,
+                upstream_model=row.upstream_model,
+                max_output_tokens=row.max_output_tokens,
+                vision=row.vision,
+            )
         upstream = self._only_upstream
         assert upstream is not None
         dialect = resolve_dialect(upstream.dialect, model, upstream.facts)
         return Route(upstream=upstream, dialect=dialect, options=self._options)
 
     def entry(self, model: str, client: Client | None = None) -> ModelEntry:
-        """The list entry of one model; raises NotFound."""
-        return self._entry(self._row(model, client))
+        """The list entry of one model, which need not be listed; raises NotFound."""
+        if self._catch_all is not None and self._catches(model):
+            self._check_allowed(model, client)
+            return self._entry(self._catch_all, model, self._find_unlisted(model).dialect)
+        row = self._row(model, client)
+        return self._entry(row, row.id, row.dialect)
 
     def entries(self, client: Client | None = None) -> ModelList:
         """The list of all models that the client may use."""
         rows = [row for row in self._models.values() if client is None or client.may_use(row.id)]
         catalog = catalog_entries(map(model_info, rows))
-        return ModelList(data=[self._entry(row) for row in rows], models=catalog)
+        return ModelList(
+            data=[self._entry(row, row.id, row.dialect) for row in rows], models=catalog
+        )
 
     def _row(self, model: str, client: Client | None) -> Model:
         self._check_allowed(model, client)
@@ -131,15 +157,17 @@ class ModelTable:
         return row
 
     def _check_allowed(self, model: str, client: Client | None) -> None:
-        if client is not None and not client.may_use(model):
+        """Raise NotFound for a model that the client may not use."""
+        section = CATCH_ALL if self._catches(model) else model
+        if client is not None and not client.may_use(section):
             raise _no_model(model, [entry.id for entry in self.entries(client).data])
 
-    def _entry(self, row: Model) -> ModelEntry:
+    def _entry(self, row: Model | CatchAll, model: str, dialect: Dialect) -> ModelEntry:
         return ModelEntry(
-            id=row.id,
+            id=model,
             created=self._created,
             owned_by=row.upstream.name,
-            vision=row.vision and row.dialect.images,
+            vision=row.vision and dialect.images,
             context_window=row.context_window or UNSET,
             max_output_tokens=row.max_output_tokens or UNSET,
         )

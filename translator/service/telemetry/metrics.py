@@ -53,6 +53,7 @@ LAG_INTERVAL_S = 0.5
 ENDPOINTS: Mapping[str, str] = {
     "/responses": "responses",
     "/responses/compact": "compact",
+    "/responses/input_tokens": "input_tokens",
     "/chat/completions": "chat",
     "/models": "models",
 }

@@ -27,6 +27,7 @@ from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .counts import check_counts
 from .learned import LearnedFacts
+from .token_counter import TokenCounter
 from .turn import Turn
 
 
@@ -56,6 +57,7 @@ class Dispatcher:
         drain: Drain,
     ) -> None:
         self.bounds = TurnBounds(server, upstreams, drain, timer)
+        self.counter = TokenCounter(self.bounds)
         self.server = server
         self.models = models
         self.clock = clock

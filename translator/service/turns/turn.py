@@ -15,6 +15,7 @@ from typing import Any
 import translator
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.base.errors import InternalError, OutOfDescriptors, Stopping
+from translator.service.models.table import Route
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import (
     AttemptFailed,
@@ -72,6 +73,16 @@ class Turn:
     def streams(self) -> bool:
         """Whether the client asks for events."""
         return bool(self.translation.request.stream)
+
+    @property
+    def route(self) -> Route:
+        """The route of its model."""
+        return self._request.route
+
+    @property
+    def chat_body(self) -> bytes:
+        """The chat request of the latest attempt."""
+        return self._request.attempt.body
 
     @property
     def notices(self) -> tuple[translator.Notice, ...]:

@@ -1,0 +1,235 @@
+"""Absent endpoints: paths of known APIs that are not served here, and what to do about each.
+
+    path, methods, why  ──►  404 with a sentence; 405 for another method
+
+One table. A path is known with and without `/v1`, as the others are. What stands in no row is an
+unknown path. Sources: the OpenAPI description of OpenAI (2026-08), the program of Codex CLI 0.171.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from msgspec import Struct
+from starlette.routing import Route as PathRoute
+from starlette.routing import compile_path
+from starlette.types import Receive, Scope, Send
+
+from translator.service.base.errors import MethodNotAllowed
+from translator.wire.errors import InvalidRequest, NotFound
+
+from .exchange import Exchange
+
+_ANY = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+
+_STORED = (
+    "Responses are not stored here: the service keeps nothing between two requests. Send the whole"
+    " conversation as `input` and set `store` to false; on a WebSocket, `previous_response_id`"
+    " continues the responses of that connection."
+)
+_CONVERSATIONS = (
+    "Conversations are not stored here. Leave `conversation` out, and send all of the conversation"
+    " as `input` of each request."
+)
+_CHATS = "Chat completions are not stored here. Leave `store` out, and keep what you need yourself."
+_FILES = (
+    "Files are not stored here. Send what is in them with the request: as `file_data` of an"
+    " `input_file`, or as a data URL in `image_url` of an `input_image`."
+)
+_IMAGES = (
+    "Images are not made here: the models behind this service write text. For images, set the base"
+    " URL of a service that makes them."
+)
+_AUDIO = (
+    "Speech is neither made nor understood at this endpoint: the models behind this service write"
+    " text. Set the base URL of a service for audio; a model that hears takes `input_audio` parts."
+)
+_REALTIME = (
+    "Realtime sessions are not served here. Use POST /v1/responses with `stream`, or a WebSocket at"
+    " GET /v1/responses."
+)
+_SEARCH = (
+    'Web search is not configured on this server. In Codex, set `web_search = "disabled"` in'
+    " config.toml; go on without a search."
+)
+_MEMORIES = (
+    "Memories are not kept here. In Codex, set `memories = false` under [features] in config.toml;"
+    " newer versions write theirs by requests to /v1/responses, for which the model that they name"
+    ' must be served: by a section [models."*"] in the settings.'
+)
+_CHATGPT = (
+    "This is a path of ChatGPT's own backend, which is not served here. In Codex, set `base_url` to"
+    " this service's address with /v1 under [model_providers.NAME], and leave out"
+    " `chatgpt_base_url`."
+)
+_CODEX = (
+    "Codex's own services are not here, only its models. Leave the feature that asks for this off."
+)
+_LEGACY = (
+    "Text completions without messages are not served here. Use POST /v1/chat/completions, or"
+    " POST /v1/responses."
+)
+_MESSAGES = (
+    "This is Anthropic's Messages API, which is not served here. Use POST /v1/responses, or"
+    " POST /v1/chat/completions."
+)
+_OTHER_MODELS = (
+    "Only text is generated here. Send this request to the upstream itself, or set the base URL of"
+    " a service that has such models."
+)
+_PLATFORM = (
+    "This is a service of OpenAI's platform, not of a model, and is not here. Send the requests one"
+    " by one to POST /v1/responses, or set OpenAI's own base URL for this."
+)
+_BASE_URL = (
+    "The base URL ends too late: a client appends the endpoint to it itself. Set one that ends in"
+    " /v1."
+)
+
+
+class Absent(Struct, frozen=True):
+    """One row: the path of an endpoint without `/v1`, in the terms of Starlette; and why."""
+
+    path: str
+    methods: frozenset[str]
+    why: str
+
+
+def _rows(why: str, *rows: str) -> Iterable[Absent]:
+    """Rows as `PATH METHOD …`; without methods it is any."""
+    for row in rows:
+        path, *methods = row.split()
+        yield Absent(path, frozenset(methods) or _ANY, why)
+
+
+ABSENT = tuple(
+    chain(
+        _rows(
+            _BASE_URL,
+            "/responses/responses",
+            "/responses/models",
+            "/responses/chat/completions",
+            "/chat/completions/responses",
+            "/chat/completions/models",
+            "/chat/completions/chat/completions",
+            "/v1/{rest:path}",
+        ),
+        _rows(
+            _STORED,
+            "/responses/{id} GET DELETE",
+            "/responses/{id}/cancel POST",
+            "/responses/{id}/input_items GET",
+        ),
+        _rows(
+            _CONVERSATIONS,
+            "/conversations POST",
+            "/conversations/{id} GET POST DELETE",
+            "/conversations/{id}/items GET POST",
+            "/conversations/{id}/items/{item} GET DELETE",
+        ),
+        _rows(
+            _CHATS,
+            "/chat/completions/{id} GET POST DELETE",
+            "/chat/completions/{id}/messages GET",
+        ),
+        _rows(
+            _FILES,
+            "/files GET POST",
+            "/files/{id} GET DELETE POST",
+            "/files/{id}/content GET",
+            "/files/{id}/uploaded POST",
+            "/uploads POST",
+            "/uploads/{id}/{step} POST",
+            "/vector_stores GET POST",
+            "/vector_stores/{rest:path}",
+            "/containers GET POST",
+            "/containers/{rest:path}",
+        ),
+        _rows(_IMAGES, "/images/generations POST", "/images/edits POST", "/images/variations POST"),
+        _rows(
+            _AUDIO,
+            "/audio/speech POST",
+            "/audio/transcriptions POST",
+            "/audio/translations POST",
+            "/audio/{rest:path}",
+        ),
+        _rows(_REALTIME, "/realtime", "/realtime/{rest:path}", "/live"),
+        _rows(_SEARCH, "/alpha/search POST"),
+        _rows(_MEMORIES, "/memories", "/memories/{rest:path}"),
+        _rows(_CODEX, "/alpha/{rest:path}", "/analytics/{rest:path}", "/plugins/{rest:path}"),
+        _rows(
+            _CHATGPT,
+            "/backend-api",
+            "/backend-api/{rest:path}",
+            "/api/codex/{rest:path}",
+            "/wham/{rest:path}",
+            "/codex/{rest:path}",
+            "/connectors/{rest:path}",
+        ),
+        _rows(_LEGACY, "/completions POST"),
+        _rows(_MESSAGES, "/messages POST", "/messages/{rest:path}"),
+        _rows(
+            _OTHER_MODELS,
+            "/embeddings POST",
+            "/moderations POST",
+            "/rerank POST",
+            "/videos",
+            "/videos/{rest:path}",
+        ),
+        _rows(
+            _PLATFORM,
+            "/batches GET POST",
+            "/batches/{id} GET",
+            "/batches/{id}/cancel POST",
+            *(
+                row
+                for name in (
+                    "assistants chatkit evals fine_tuning graders organization projects skills"
+                    " threads"
+                ).split()
+                for row in (f"/{name}", f"/{name}/{{rest:path}}")
+            ),
+        ),
+    )
+)
+
+
+class AbsentEndpoint:
+    """Raises the error of one row."""
+
+    def __init__(self, row: Absent) -> None:
+        self._row = row
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        raise self.error(exchange.method, exchange.path)
+
+    def error(self, method: str, path: str) -> InvalidRequest:
+        """The error of a request."""
+        row, path = self._row, path[:200]
+        if ("GET" if method == "HEAD" else method) not in row.methods:
+            return MethodNotAllowed(method, path, list(row.methods))
+        return NotFound(f"{method} {path}: {row.why}", param=None, code="unsupported_endpoint")
+
+
+def routes() -> list[PathRoute]:
+    """The routes of all rows, each with and without `/v1`; those of other endpoints go before."""
+    return [PathRoute(path, endpoint) for path, endpoint in _ENDPOINTS]
+
+
+def websocket_error(path: str) -> InvalidRequest | None:
+    """The error of a WebSocket that is opened at a path of the table; None for another path."""
+    for pattern, endpoint in _PATTERNS:
+        if pattern.match(path):
+            return endpoint.error("GET", path)
+    return None
+
+
+_ENDPOINTS = [
+    (f"{prefix}{row.path}", AbsentEndpoint(row))
+    for row in ABSENT
+    for prefix in ("/v1", "")
+    if prefix or not row.path.startswith("/v1/")
+]
+_PATTERNS = [(compile_path(path)[0], endpoint) for path, endpoint in _ENDPOINTS]

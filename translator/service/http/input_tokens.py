@@ -1,0 +1,45 @@
+"""`POST /v1/responses/input_tokens`: the tokens of a request, which is translated and not sent."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from translator.service.observe.record import notices_summary
+from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.turn import Turn
+
+from .exchange import JSON, Exchange
+from .responders import notices_header
+
+COUNT_HEADER = "x-translator-token-count"
+"""The header that says how they were counted: `exact` or `estimate`."""
+
+
+class InputTokens(Struct, frozen=True, kw_only=True):
+    """The number of tokens that a request has."""
+
+    object: str = "response.input_tokens"
+    input_tokens: int
+
+
+async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
+    """Respond with the tokens of the chat request that this request becomes."""
+    dispatcher.check_slot(exchange.context.client)
+    body = await exchange.body()
+    with dispatcher.slot(exchange.context.client):
+        authorization = exchange.header("authorization")
+        turn = dispatcher.begin(exchange.context, body, authorization=authorization)
+        del body
+        await exchange.while_connected(_respond(exchange, turn, dispatcher, authorization))
+
+
+async def _respond(
+    exchange: Exchange, turn: Turn, dispatcher: Dispatcher, authorization: str | None
+) -> None:
+    counted = await dispatcher.counter.count(turn.route, turn.chat_body, authorization)
+    exchange.record.notices = turn.notices
+    exchange.record.remarks = notices_summary(turn.notices)
+    how = {COUNT_HEADER: "exact" if counted.exact else "estimate"}
+    answer = msgspec.json.encode(InputTokens(input_tokens=counted.tokens))
+    await exchange.whole(200, answer, JSON | how | notices_header(turn.notices))

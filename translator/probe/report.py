@@ -88,7 +88,7 @@ def _verdict(report: Report) -> Iterator[str]:
     yield f"#   chosen because {_reason(report)}"
     if report.marks:
         yield f"#   recognised by: {', '.join(report.marks)}"
-    if report.equals and best.distance <= MAX_UNSIGNED:
+    if report.equals and best.distance <= MAX_UNSIGNED and not named(best.name, report.marks):
         yield f"#   equally close: {', '.join(report.equals)}"
     host = host_of(report.base_url)
     if host not in (BASE.name, best.name):

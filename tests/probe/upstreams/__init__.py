@@ -8,6 +8,7 @@ upstreams' own.
 from __future__ import annotations
 
 from .clouds import Fireworks, FireworksGptOss, FireworksQwen, OpenRouter
+from .engines import LlamaCppServer, TransformersServe, Vllm032, written_calls
 from .servers import LlamaCpp, LmStudio, Ollama, Vllm, VllmWithoutParallel
 from .vendors import DashScope, DeepSeek, Gemini, MiniMax, Mistral, OpenAI
 
@@ -19,12 +20,16 @@ __all__ = [
     "FireworksQwen",
     "Gemini",
     "LlamaCpp",
+    "LlamaCppServer",
     "LmStudio",
     "MiniMax",
     "Mistral",
     "Ollama",
     "OpenAI",
     "OpenRouter",
+    "TransformersServe",
     "Vllm",
+    "Vllm032",
     "VllmWithoutParallel",
+    "written_calls",
 ]

@@ -56,6 +56,8 @@ class Upstream:
 
     model = "some-model"
     owner: str | None = None
+    server: str | None = None
+    """The header `server` of its answers."""
     path = "/v1"
 
     always_thinks = True
@@ -76,6 +78,12 @@ class Upstream:
         self.authorizations: list[str | None] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        response = self.respond(request)
+        if self.server is not None:
+            response.headers["server"] = self.server
+        return response
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
         self.authorizations.append(request.headers.get("authorization"))
         if request.url.path == f"{self.path}/models":
             return self.list_models()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from translator.service.config.settings import Settings, Upstream
 
 PROBE_FAILED = 1
+NOTHING_WORKS = 3
 INTERRUPTED = 130
 
 MAX_LIMIT = 999_999
@@ -31,8 +32,9 @@ def add(commands: Commands) -> None:
         help="find out which dialect an upstream speaks",
         description="Sends about thirty small requests to an upstream, one at a time, and prints "
         "the best dialect and the facts that differ from it: a settings file for serve --config, "
-        "with the findings in comments. The requests cost a few thousand tokens. Exit code 1: the "
-        "upstream could not be probed.",
+        "with the findings in comments. An agent turn checks these settings; where it fails, the "
+        "next best are tried. The requests cost a few thousand tokens. Exit code 1: the upstream "
+        "could not be probed. Exit code 3: no settings worked, and none are printed.",
     )
     add_settings(parser)
     add = parser.add_argument
@@ -103,6 +105,15 @@ def run(options: argparse.Namespace) -> int:
         given = [f"# key and headers: as in {options.config}"] if options.config else []
         printed = as_settings(report, name=name, api_key_env=key, given=given)
     write(printed.encode())
+    if not report.works:
+        print(
+            f"translator: No settings worked, and none are printed. The last reason: "
+            f"{report.trials[-1].outcome}",
+            file=sys.stderr,
+        )
+        return NOTHING_WORKS
+    if report.trials[-1].status == "unknown":
+        print(f"translator: The settings are {report.trials[-1].outcome}.", file=sys.stderr)
     return 0
 
 

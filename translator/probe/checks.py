@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from . import payloads
 from .findings import (
+    EffortFieldRejected,
     EffortRejected,
+    ExtraFieldRejected,
     ExtraFields,
     SetMember,
     ThinkingSwitch,
@@ -15,6 +18,7 @@ from .findings import (
     ThinkTags,
 )
 from .payloads import Fields
+from .rejections import rejected_as_unknown
 from .replies import ABOUT_THINKING, Accepted, Inconclusive, Rejected, Reply, quoted
 from .state import NEVER, Check, ProbeFailed, ProbeState
 
@@ -142,16 +146,23 @@ def thinking(state: ProbeState, first: Reply) -> Check[None]:
     if first.tags:
         yield from _splitters(state)
     works: list[str] = []
+    unknown: list[str] = []
     rejected: dict[str, str] = {}
+    unknown_fields: dict[str, str] = {}
     for name, (off, _) in payloads.SWITCHES.items():
         topic = f"thinking off by {name}"
-        outcome = yield from state.send(topic, state.body(payloads.ARITHMETIC, **off))
+        body = state.body(payloads.ARITHMETIC, **off)
+        outcome = yield from state.send(topic, body)
         if isinstance(outcome, Rejected):
             rejected[name] = quoted(outcome.text)
-        elif isinstance(outcome, Accepted):
-            reply = outcome.reply
-            if not (reply.thinks or reply.truncated or reply.empty):
-                works.append(name)
+            unknown_fields |= dict.fromkeys(
+                rejected_as_unknown(outcome.text, body) & off.keys(), rejected[name]
+            )
+        elif isinstance(outcome, Inconclusive):
+            unknown.append(name)
+        elif not outcome.reply.thinks:
+            unclear = outcome.reply.truncated or outcome.reply.empty
+            (unknown if unclear else works).append(name)
     if rejected:
         ways = [payloads.SWITCHES[name][0] for name in rejected]
         verb = "were" if len(rejected) > 1 else "was"
@@ -163,13 +174,20 @@ def thinking(state: ProbeState, first: Reply) -> Check[None]:
     elif works:
         state.thinking_off = payloads.SWITCHES[works[0]][0]
         evidence = f"no reasoning arrived with {', '.join(works)}"
-        _record_switch(state, "none", works, evidence)
-    else:
+        _record_switch(state, "none", works, evidence, unknown)
+    elif not unknown:
         state.notes.append("None of the known fields switched its thinking off.")
+    for field, text in unknown_fields.items():
+        evidence = f"{field} was rejected: {text}"
+        state.findings.append(EffortFieldRejected(name=field, evidence=evidence))
 
 
 def _record_switch(
-    state: ProbeState, level: Literal["none", "high"], works: list[str], evidence: str
+    state: ProbeState,
+    level: Literal["none", "high"],
+    works: list[str],
+    evidence: str,
+    unknown: Sequence[str] = (),
 ) -> None:
     off, on = payloads.SWITCHES[works[0]]
     instead = {"none": off, "high": on}
@@ -178,9 +196,14 @@ def _record_switch(
     if works[0] == "reasoning_effort":
         named = {word: {"reasoning_effort": word} for word in ("low", "medium", "high")}
         instead |= named
-    fields = [payloads.SWITCHES[name][level == "high"] for name in works]
     state.findings.append(
-        ThinkingSwitch(level=level, works=fields, instead=instead, evidence=evidence)
+        ThinkingSwitch(
+            level=level,
+            works=[payloads.SWITCHES[name][level == "high"] for name in works],
+            unknown=[payloads.SWITCHES[name][level == "high"] for name in unknown],
+            instead=instead,
+            evidence=evidence,
+        )
     )
 
 
@@ -210,6 +233,9 @@ def _splitters(state: ProbeState) -> Check[None]:
         [name] = fields
         topic = f"reasoning out of the text by {name}"
         outcome = yield from state.send(topic, state.body(payloads.ARITHMETIC, **fields))
+        if isinstance(outcome, Rejected):
+            evidence = f"{name} was rejected: {quoted(outcome.text)}"
+            state.findings.append(ExtraFieldRejected(name=name, evidence=evidence))
         if isinstance(outcome, Accepted) and outcome.reply.reasoning and not outcome.reply.tags:
             field = next(iter(outcome.reply.reasoning))
             state.reasoning_field = field

@@ -2,6 +2,9 @@
 
     outcome = attempt, { delay, attempt } ;
 
+Each attempt has a connection of its own: some servers promise to keep a connection and close it
+after a stream, and a request that meets the end of one is lost.
+
 All text from an upstream passes through `_redact`, so that no key gets into a report: some
 upstreams repeat the key that they reject.
 """
@@ -10,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -19,6 +22,7 @@ from msgspec.structs import replace
 
 from translator.service.config.settings import Upstream
 from translator.service.upstreams.client import Answer, Upstreams
+from translator.service.upstreams.transport_errors import TRANSPORT_ERRORS
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
 
@@ -59,7 +63,7 @@ class ProbeClient:
 
     def __init__(
         self,
-        upstreams: Upstreams,
+        connect: Callable[[], Upstreams],
         upstream: Upstream,
         *,
         max_requests: int,
@@ -68,7 +72,8 @@ class ProbeClient:
         sleep: Callable[[float], Awaitable[None]],
         progress: Callable[[str], None],
     ) -> None:
-        self._upstreams = upstreams
+        """`connect` makes a client without connections."""
+        self._connect = connect
         self._upstream = upstream
         self._max_requests = max_requests
         self._now = now
@@ -79,33 +84,45 @@ class ProbeClient:
         self.requests = 0
         self.status = 0
         """HTTP status of the last response; 0 without one."""
+        self.marks: set[str] = set()
+        """The marks outside of the answers: headers, and the owner of the model."""
         values = (upstream.api_key or "", *upstream.headers.values())
         self._secrets = [value for value in values if len(value) >= MIN_SECRET_CHARACTERS]
 
-    async def models(self) -> tuple[list[str], set[str]]:
-        """The ids of the models that the upstream lists, and the marks of their owners.
+    async def models(self, model: str) -> list[str]:
+        """The ids of the models that the upstream lists; empty where it has no model list.
 
-        Both are empty where it has no model list.
+        The owner of the probed one becomes a mark; of one that is not listed, the owner of all.
         """
+        models: list[dict[str, Any]] = []
+        for topic in ("models", "models, again"):
+            models, lost = await self._list_models()
+            self._log(
+                f"{self.requests:4} {topic}: {'no answer' if lost else f'{len(models)} listed'}"
+            )
+            if not lost:
+                break
+        rows = [row for row in models if row.get("id") == model] or models
+        owners = {as_string(row.get("owned_by")) or "" for row in rows}
+        if len(owners) == 1 and (owner := owners.pop()):
+            self.marks.add(f"owner:{owner}")
+        return [name for row in models if (name := as_string(row.get("id"))) is not None]
+
+    async def _list_models(self) -> tuple[list[dict[str, Any]], bool]:
+        """The rows of the model list, and whether the request was lost."""
+        self.requests += 1
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                async with self._upstreams.call(
-                    self._upstream, "models", authorization=None
-                ) as answer:
-                    self.requests += 1
-                    body = await _body(answer) if answer.status == 200 else b""
+            async with asyncio.timeout(REQUEST_TIMEOUT_S), self._call("models") as answer:
+                body = await _body(answer) if answer.status == 200 else b""
             listed = as_object(msgspec.json.decode(body)) or {}
-        except (UpstreamError, TimeoutError, *NOT_JSON):
-            listed = {}
-        models = objects_in(listed.get("data"))
-        ids = [name for model in models if (name := as_string(model.get("id"))) is not None]
-        self._log(f"{self.requests:4} models: {len(ids)} listed")
-        owners = {f"owner:{owner}" for m in models if (owner := as_string(m.get("owned_by")))}
-        return ids, owners
+        except (UpstreamError, TimeoutError, *NOT_JSON) as error:
+            return [], _is_lost(error)
+        return list(objects_in(listed.get("data"))), False
 
     async def send(self, request: ProbeRequest) -> Outcome:
         """The outcome of one request, retried where the upstream limits the rate."""
         outcome: Outcome = Inconclusive("not sent")
+        delay: float | None = None
         for default_delay in (*DELAYS_S, None):
             if (stopped := self._stop_outcome()) is not None:
                 return stopped
@@ -118,6 +135,8 @@ class ProbeClient:
                 break
             self._log(f"     {request.topic}: rate limited, waiting {delay:.0f} s")
             await self._sleep(delay)
+        if delay is not None and isinstance(outcome, Inconclusive):
+            outcome = replace(outcome, lost=False)  # it was sent often enough
         if isinstance(outcome, Inconclusive) and (self.status in (401, 403) or outcome == NO_QUOTA):
             self._stopped = outcome.reason
         self._log(f"{self.requests:4} {request.topic}: {describe(outcome)}")
@@ -139,33 +158,44 @@ class ProbeClient:
         body: Any = msgspec.json.encode(request.body)
         seconds = min(REQUEST_TIMEOUT_S, max(1.0, self._deadline - self._now()))
         try:
-            async with asyncio.timeout(seconds):
-                async with self._upstreams.call(
-                    self._upstream,
-                    "chat/completions",
-                    body=body,
-                    authorization=None,
-                    accept="text/event-stream" if request.body.get("stream") else "*/*",
-                ) as answer:
-                    self.status = answer.status
-                    if 200 <= answer.status < 300:
-                        return await self._read(answer, request)
-                    if answer.status in (401, 403):
-                        return Inconclusive(f"the key was rejected ({answer.status})"), None
-                    return self._failed(await answer.error())
+            accept = "text/event-stream" if request.body.get("stream") else "*/*"
+            async with (
+                asyncio.timeout(seconds),
+                self._call("chat/completions", body=body, accept=accept) as answer,
+            ):
+                self.status = answer.status
+                if 200 <= answer.status < 300:
+                    return await self._read(answer, request)
+                if answer.status in (401, 403):
+                    return Inconclusive(f"the key was rejected ({answer.status})"), None
+                return self._failed(await answer.error())
         except UpstreamError as error:
-            return Inconclusive(self._redact(error.message)), None
+            return Inconclusive(self._redact(error.message), lost=_is_lost(error)), None
         except TimeoutError:
             return Inconclusive(f"no answer within {seconds:.0f} s"), None
 
+    @asynccontextmanager
+    async def _call(
+        self, path: str, *, body: bytes | None = None, accept: str = "application/json"
+    ) -> AsyncGenerator[Answer]:
+        """An answer, on a connection of its own."""
+        async with (
+            aclosing(self._connect()) as upstreams,
+            upstreams.call(
+                self._upstream, path, body=body, authorization=None, accept=accept
+            ) as answer,
+        ):
+            self.marks |= _header_marks(answer.headers)
+            yield answer
+
     async def _read(self, answer: Answer, request: ProbeRequest) -> tuple[Outcome, float | None]:
         reader = ReplyReader()
-        size = 0
+        read = bytearray()
         async with aclosing(answer.chunks()) as chunks:
             async for chunk in chunks:
                 reader.feed(chunk)
-                size += len(chunk)
-                if size > MAX_ANSWER_BYTES:
+                read += chunk
+                if len(read) > MAX_ANSWER_BYTES:
                     return Inconclusive(f"the answer exceeded {MAX_ANSWER_BYTES} bytes"), None
                 enough = not request.whole and not reader.reply(whole=False).empty
                 if reader.over or enough:
@@ -178,10 +208,10 @@ class ProbeClient:
         if reply.empty and not (reply.done or reply.finish or reply.usage):
             stray = self._redact(reader.stray)
             reason = f"the response is not an answer: {quoted(stray)}" if stray else "no answer"
-            return Inconclusive(reason), None
+            return Inconclusive(reason, lost=not stray), None
         if (text := self._redact(reply.text)) != reply.text:
             reply = replace(reply, chunks=(text,))
-        return Accepted(reply), None
+        return Accepted(reply, bytes(read) if request.whole else b""), None
 
     def _failed(self, error: UpstreamError) -> tuple[Outcome, float | None]:
         retryable = error.code in ("rate_limit_exceeded", "server_is_overloaded")
@@ -189,8 +219,8 @@ class ProbeClient:
         match classify(error):
             case Rejected(text, code):
                 return Rejected(self._redact(text), code), delay
-            case Inconclusive(reason, text):
-                return Inconclusive(self._redact(reason), self._redact(text)), delay
+            case Inconclusive(reason, text, lost):
+                return Inconclusive(self._redact(reason), self._redact(text), lost), delay
 
     def _log(self, line: str) -> None:
         self._progress(self._redact(line))
@@ -199,6 +229,17 @@ class ProbeClient:
         for secret in self._secrets:
             text = text.replace(secret, "…")
         return text
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the connection broke, or there was none."""
+    return isinstance(error.__cause__, TRANSPORT_ERRORS)
+
+
+def _header_marks(headers: Mapping[str, str]) -> set[str]:
+    """The names of headers, and the server that one of them names."""
+    server = headers.get("server")
+    return {f"header:{name}" for name in headers} | ({f"server:{server}"} if server else set())
 
 
 def _delay(error: UpstreamError) -> float:

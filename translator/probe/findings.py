@@ -216,13 +216,14 @@ class ThinkTags(Finding, frozen=True, kw_only=True):
 class ThinkingSwitch(Finding, frozen=True, kw_only=True):
     """Fields that switched thinking off (level `none`) or on (`high`).
 
-    `works` holds every variant that worked; `instead` the efforts for a dialect that uses none of
-    them.
+    `works` holds every variant that worked, `unknown` those that nothing is known of; `instead` the
+    efforts for a dialect that uses none of them.
     """
 
     level: str
     works: Sequence[Mapping[str, Any]]
     instead: Mapping[str, Mapping[str, Any]]
+    unknown: Sequence[Mapping[str, Any]] = ()
 
     @property
     def fact(self) -> str:
@@ -237,7 +238,7 @@ class ThinkingSwitch(Finding, frozen=True, kw_only=True):
 
     def agrees(self, dialect: Dialect) -> bool:
         fields = dialect.efforts.get(self.level, {})
-        return any(_share(fields, works) for works in self.works)
+        return any(_share(fields, ways) for ways in (*self.works, *self.unknown))
 
     def corrected(self, dialect: Dialect) -> Dialect:
         return replace(dialect, efforts=self.instead)
@@ -303,8 +304,11 @@ class EffortFieldRejected(Finding, frozen=True, kw_only=True):
         return replace(dialect, efforts={level: kept for level, kept in efforts.items() if kept})
 
 
-ReplayResult = Literal["read", "ignored", "taken", "refused"]
-"""`taken`: accepted, and nothing shows whether it is read."""
+ReplayResult = Literal["read", "ignored", "taken", "refused", "unknown"]
+"""`taken`: accepted, and nothing shows whether it is read. `unknown`: nobody answered."""
+
+
+_HARMLESS = ("taken", "ignored")
 
 
 class ReasoningReplay(Finding, frozen=True, kw_only=True):
@@ -326,7 +330,8 @@ class ReasoningReplay(Finding, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> str:
-        return ", ".join(f"{name} is {result}" for name, result in self.fields.items())
+        known = (pair for pair in self.fields.items() if pair[1] != "unknown")
+        return ", ".join(f"{name} is {result}" for name, result in known)
 
     def agrees(self, dialect: Dialect) -> bool:
         results = self.fields.values()
@@ -336,11 +341,12 @@ class ReasoningReplay(Finding, frozen=True, kw_only=True):
             return False  # reasoning from another upstream would go back in the other field
         field = dialect.reasoning_field or self.source_field or "reasoning_content"
         result = self.fields.get(field)
-        return result == "read" or (result != "refused" and "read" not in results)
+        sure = result in ("read", "unknown")
+        return sure or (result != "refused" and "read" not in results)
 
     def corrected(self, dialect: Dialect) -> Dialect:
         usable = [field for field, result in self.fields.items() if result == "read"]
-        usable = usable or [field for field, result in self.fields.items() if result != "refused"]
+        usable = usable or [f for f, result in self.fields.items() if result in _HARMLESS]
         if not usable:
             return replace(dialect, reasoning_replay="drop")
         field = self.source_field if self.source_field in usable else usable[0]
@@ -365,6 +371,27 @@ class ExtraFields(Finding, frozen=True, kw_only=True):
 
     def corrected(self, dialect: Dialect) -> Dialect:
         return replace(dialect, extra={**dialect.extra, **self.fields})
+
+
+class ExtraFieldRejected(Finding, frozen=True, kw_only=True):
+    """A field that some upstreams need in every request is rejected."""
+
+    name: str
+
+    @property
+    def fact(self) -> str:
+        return "extra"
+
+    @property
+    def seen(self) -> str:
+        return f"extra: no {self.name}"
+
+    def agrees(self, dialect: Dialect) -> bool:
+        return self.name not in dialect.extra
+
+    def corrected(self, dialect: Dialect) -> Dialect:
+        kept = {name: value for name, value in dialect.extra.items() if name != self.name}
+        return replace(dialect, extra=kept)
 
 
 class SchemaLimit(Finding, frozen=True, kw_only=True):

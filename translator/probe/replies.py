@@ -115,12 +115,7 @@ class Reply(Struct, frozen=True):
     @property
     def has_written_calls(self) -> bool:
         """Whether the text consists of calls that the upstream did not parse."""
-        for text in (self.text, *self.reasoning.values()):
-            native = NativeCalls(lambda _name: True)
-            native.feed(text)
-            if native.calls():
-                return True
-        return False
+        return any(map(is_call, (self.text, *self.reasoning.values())))
 
     @property
     def cumulative(self) -> bool:
@@ -134,6 +129,8 @@ class Accepted(Struct, frozen=True):
     """The request was accepted."""
 
     reply: Reply
+    body: bytes = b""
+    """The answer as it came, where it was read to its end."""
 
 
 class Rejected(Struct, frozen=True):
@@ -147,10 +144,12 @@ class Inconclusive(Struct, frozen=True):
     """The outcome proves nothing, for this reason.
 
     `text` is the error message of a server failure: some servers fail where they should reject.
+    `lost`: the connection broke, or the server failed; the same request may be answered next time.
     """
 
     reason: str
     text: str = ""
+    lost: bool = False
 
 
 Outcome = Accepted | Rejected | Inconclusive
@@ -177,6 +176,13 @@ def _describe_reply(reply: Reply) -> str:
     return ", ".join(parts) or "an empty answer"
 
 
+def is_call(text: str) -> bool:
+    """Whether a text consists of calls, in the syntax of a model's training."""
+    native = NativeCalls(lambda _name: True)
+    native.feed(text)
+    return bool(native.calls())
+
+
 def quoted(text: str, limit: int = MAX_QUOTED_CHARACTERS) -> str:
     """A text on one line, in quotes, shortened to `limit` characters."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
@@ -195,7 +201,8 @@ def classify(error: UpstreamError) -> Rejected | Inconclusive:
         return Inconclusive(f"rejected for another reason: {quoted(text)}")
     if error.status_hint in (400, 404, 409, 413):
         return Rejected(text, code)
-    return Inconclusive(f"the upstream failed ({error.status_hint}): {quoted(text)}", text)
+    reason = f"the upstream failed ({error.status_hint}): {quoted(text)}"
+    return Inconclusive(reason, text, lost=True)
 
 
 MAX_CALLS = 1000

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from translator.dialects import BASE, known_host
+from translator.dialects import BASE
 from translator.dialects.table import all_facts
 
 from .findings import Finding
-from .verdict import Fit, settings_lines
+from .verdict import MAX_UNSIGNED, Fit, host_of, named, settings_lines
+from .verification import Trial
 
 TAKEN = "taken"
 """The outcome `check` of the JSON report, when the agent turn was accepted."""
@@ -34,6 +34,13 @@ class Report(Struct, frozen=True):
     agent_turn: str
     """The outcome of an agent turn in this dialect; `TAKEN` when it was accepted."""
     requests: int
+    trials: list[Trial] = []
+    """The settings that were tried, the chosen ones last."""
+
+    @property
+    def works(self) -> bool:
+        """Whether there are settings to print: none that were seen to fail."""
+        return not self.trials or self.trials[-1].status not in ("rejected", "wrong")
 
     @property
     def best(self) -> Fit:
@@ -53,32 +60,68 @@ def as_settings(
     `given` are more lines of the upstream's section.
     """
     best = report.best
-    agreed = len(report.findings) - len(best.contradicted)
-    lines = [
-        f"# {report.base_url}, model {report.model}: {report.requests} requests",
-        "#",
-        "# findings:",
-        *(f"#   {f.seen}  ({f.evidence})" for f in report.findings),
-    ]
+    lines = [f"# {report.base_url}, model {report.model}: {report.requests} requests", "#"]
+    lines += [*_verdict(report), *_tried(report)]
+    lines += ["#", "# findings:", *(f"#   {f.seen}  ({f.evidence})" for f in report.findings)]
     if report.notes:
         lines += ["#", "# notes:", *(f"#   {note}" for note in report.notes)]
     if report.unknown:
         lines += ["#", "# unknown:"]
         lines += [f"#   {line}" for line in _by_reason(report.unknown)]
-    lines += ["#", f"# closest dialect: {best.name} ({_agreement(agreed, len(report.findings))})"]
-    if report.marks:
-        lines.append(f"#   recognised by: {', '.join(report.marks)}")
-    if report.equals:
-        lines.append(f"#   equally close: {', '.join(report.equals)}")
-    host = known_host(urlsplit(report.base_url).hostname or "")
-    if host not in (BASE.name, best.name):
-        lines.append(f"#   this host is known for the dialect {host}, and seems to have changed")
-    agent_turn = "accepted" if report.agent_turn == TAKEN else report.agent_turn
-    lines += [f"#   agent turn in this dialect: {agent_turn}", ""]
-    lines += settings_lines(
-        best, name=name, base_url=report.base_url, api_key_env=api_key_env, given=given
-    )
+    if report.works:
+        lines.append("")
+        lines += settings_lines(
+            best, name=name, base_url=report.base_url, api_key_env=api_key_env, given=given
+        )
     return "".join(f"{_comment(line) if line.startswith('#') else line}\n" for line in lines)
+
+
+def _verdict(report: Report) -> Iterator[str]:
+    """Which dialect is the closest, why, and what its settings were checked by."""
+    best = report.best
+    agreed = len(report.findings) - len(best.contradicted)
+    if not report.works:
+        yield "# No settings work: an agent turn failed with all that were tried."
+        yield "# So none are printed; what is known of the upstream stands below."
+        yield "#"
+    yield f"# closest dialect: {best.name} ({_agreement(agreed, len(report.findings))})"
+    yield f"#   chosen because {_reason(report)}"
+    if report.marks:
+        yield f"#   recognised by: {', '.join(report.marks)}"
+    if report.equals and best.distance <= MAX_UNSIGNED and not named(best.name, report.marks):
+        yield f"#   equally close: {', '.join(report.equals)}"
+    host = host_of(report.base_url)
+    if host not in (BASE.name, best.name):
+        yield f"#   this host is known for the dialect {host}, and seems to have changed"
+    if report.works:
+        outcome = report.trials[-1].outcome if report.trials else report.agent_turn
+        yield f"#   agent turn, as the service writes it with these settings: {outcome}"
+
+
+def _reason(report: Report) -> str:
+    """Why the best dialect comes first."""
+    name = report.best.name
+    if len(report.fits) == 1:
+        return "it was given"
+    if len(report.trials) > 1 and report.works:
+        return "those before it failed in an agent turn"
+    if name == host_of(report.base_url) != BASE.name:
+        return "it is known for this host"
+    if named(name, report.marks):
+        return "the server names itself"
+    if name == BASE.name and report.best.distance:
+        return "no known dialect is close, and no server was recognised"
+    return "the fewest findings contradict it"
+
+
+def _tried(report: Report) -> Iterator[str]:
+    """The settings that failed, and why."""
+    failed = report.trials[: -1 if report.works else None]
+    if failed:
+        yield "#"
+        yield "# settings that failed in an agent turn:"
+        for trial in failed:
+            yield f"#   {trial.name}: {trial.outcome}"
 
 
 def _by_reason(unknown: Mapping[str, str]) -> Iterator[str]:
@@ -120,10 +163,22 @@ def as_json(report: Report, *, name: str, api_key_env: str | None) -> dict[str, 
         "not_known": report.unknown,
         "marks": report.marks,
         "check": report.agent_turn,
+        "works": report.works,
+        "tried": [
+            {
+                "dialect": trial.dialect,
+                "variant": trial.variant,
+                "status": trial.status,
+                "reason": trial.reason,
+            }
+            for trial in report.trials
+        ],
         "dialects": [{"name": fit.name, "contradicted": fit.distance} for fit in report.fits],
         "facts": all_facts(best.corrected),
         "settings": settings_lines(
             best, name=name, base_url=report.base_url, api_key_env=api_key_env
-        ),
+        )
+        if report.works
+        else [],
         "requests": report.requests,
     }

@@ -54,6 +54,10 @@ class ProbeState:
         """The fields that switch its thinking off, where they are known."""
         self.reasoning_field: str | None = None
         """The field in which reasoning arrives."""
+        self.tools = True
+        """It accepts tools, as far as is known."""
+        self.calls = False
+        """A call was seen, even one in the text."""
         self.marks: set[str] = set()
         self.findings: list[Finding] = []
         self.notes: list[str] = []
@@ -69,14 +73,14 @@ class ProbeState:
     def send(
         self, topic: str, body: Fields, *, pattern: str = NEVER, whole: bool = True
     ) -> Check[Outcome]:
-        """Send one request.
+        """Send one request, and once more where the first one was lost.
 
         A server failure whose text matches `pattern` counts as a rejection: some servers answer 500
         to what they do not support.
         """
-        outcome = yield ProbeRequest(topic, body, whole)
-        if isinstance(outcome, Inconclusive) and _matches(pattern, outcome.text):
-            outcome = Rejected(outcome.text)
+        outcome = _unmasked((yield ProbeRequest(topic, body, whole)), pattern)
+        if isinstance(outcome, Inconclusive) and outcome.lost:
+            outcome = _unmasked((yield ProbeRequest(f"{topic}, again", body, whole)), pattern)
         match outcome:
             case Accepted(reply):
                 self.marks |= reply.marks
@@ -150,6 +154,13 @@ class ProbeState:
     def not_seen(self, topic: str, reason: str) -> None:
         """Record that an effect was not seen, which proves nothing."""
         self.unknown[topic] = f"not seen: {reason}"
+
+
+def _unmasked(outcome: Outcome, pattern: str) -> Outcome:
+    """A server failure as the rejection that its text makes of it."""
+    if isinstance(outcome, Inconclusive) and _matches(pattern, outcome.text):
+        return Rejected(outcome.text)
+    return outcome
 
 
 def _matches(pattern: str, text: str) -> bool:

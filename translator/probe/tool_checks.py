@@ -32,6 +32,7 @@ def tools(state: ProbeState) -> Check[int | None]:
             "plain tools", state.body(payloads.WEATHER, tools=payloads.TOOLS), pattern=r"\btools?\b"
         )
         if isinstance(outcome, Rejected):
+            state.tools = False
             state.notes.append(f"Tools are rejected: {quoted(outcome.text)}")
         if not isinstance(outcome, Accepted):
             return None
@@ -45,6 +46,7 @@ def tools(state: ProbeState) -> Check[int | None]:
                 state.findings.append(SchemaLimit(evidence=evidence))
             case _:
                 state.findings.append(SchemaLimit(keyword=name, evidence=evidence))
+    state.calls = bool(reply.calls) or reply.has_written_calls
     if not reply.calls:
         if reply.has_written_calls:
             evidence = f"the text contained calls: {quoted(reply.text, 60)}"
@@ -128,6 +130,8 @@ def choices(state: ProbeState, calls: int) -> Check[None]:
             _record_choice(
                 state, "none", False, f"{len(outcome.reply.calls)} calls arrived all the same"
             )
+        elif outcome.reply.has_written_calls:
+            _record_choice(state, "none", False, "the text contained a call all the same")
         elif calls:
             _record_choice(state, "none", True, "no calls arrived, as they do without it")
         else:
@@ -268,10 +272,10 @@ def _replay(
         if field in fields:
             continue
         result = yield from _replay_field(state, field, features, without, required=required)
-        if result is not None:
-            fields[field], effect = result
+        fields[field], effect = result
+        if effect:
             evidence.append(f"{field} {effect}")
-    if fields:
+    if evidence:
         state.findings.append(
             ReasoningReplay(
                 fields=fields, source_field=state.reasoning_field, evidence="; ".join(evidence)
@@ -300,7 +304,8 @@ def _replay(
 
 def _replay_field(
     state: ProbeState, field: str, features: list[str], without: Reply, *, required: bool
-) -> Check[tuple[ReplayResult, str] | None]:
+) -> Check[tuple[ReplayResult, str]]:
+    """What the upstream does with reasoning in a field, and the evidence."""
     base: Fields = {"reasoning_content": payloads.REASONING} if required else {}
     results = yield from state.send_features(
         f"{field} in the history",
@@ -328,7 +333,7 @@ def _replay_field(
     if "field" in results.rejected:
         return "refused", f"was rejected: {quoted(results.rejected['field'])}"
     if "field" not in results.accepted or results.reply is None:
-        return None
+        return "unknown", ""
     before, after = without.usage, results.reply.usage
     if before is None or after is None or not before.input_tokens or not after.input_tokens:
         return "taken", "was accepted"

@@ -1,9 +1,4 @@
-"""Scripted upstreams, one class for each kind.
-
-Their behaviour follows the documentation and recorded answers of each upstream. Nothing here uses
-the dialects of the package: the tests show whether the probe finds them. The error messages are the
-upstreams' own.
-"""
+"""The APIs of model makers."""
 
 from __future__ import annotations
 
@@ -12,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from .scripted import (
+from tests.probe.scripted import (
     JSON,
     ModelOutput,
     Refusal,
@@ -25,92 +20,8 @@ from .scripted import (
     with_thought,
 )
 
-
-class Fireworks(Upstream):
-    """Rejects unknown fields; its model stops thinking with effort `none`."""
-
-    model = "accounts/fireworks/models/kimi-k2p6"
-    path = "/inference/v1"
-    usage_unasked = True
-    grammar_rules = True
-    knows = frozenset(
-        "model messages stream stream_options max_tokens max_completion_tokens temperature top_p"
-        " presence_penalty frequency_penalty logprobs top_logprobs user prompt_cache_key n stop"
-        " tools tool_choice parallel_tool_calls response_format reasoning_effort thinking"
-        " reasoning_history seed logit_bias metadata top_k min_p".split()
-    )
-    knows_of_messages = frozenset(
-        "role content name tool_calls tool_call_id reasoning_content".split()
-    )
-    knows_of_calls = frozenset("id type function index".split())
-
-    def check(self, body: JSON) -> None:
-        super().check(body)
-        unknown = [name for name in body if name not in self.knows]
-        for at, message in enumerate(body["messages"]):
-            path = f"messages[{at}]"
-            unknown += [f"{path}.{key}" for key in message if key not in self.knows_of_messages]
-            for n, call in enumerate(message.get("tool_calls", [])):
-                keys = [key for key in call if key not in self.knows_of_calls]
-                unknown += [f"{path}.tool_calls[{n}].{key}" for key in keys]
-        if unknown:
-            texts = [f"Extra inputs are not permitted, field: '{name}'" for name in unknown]
-            text = "; ".join(texts)
-            if len(texts) > 1:
-                text = f"{len(texts)} request validation errors: {text}"
-            raise self.invalid(text)
-        if asked(body, "developer"):
-            raise Refusal(
-                422,
-                {
-                    "message": "openai_error",
-                    "type": "bad_response_status_code",
-                    "param": "",
-                    "code": "bad_response_status_code",
-                },
-            )
-        if "thinking" in body and "reasoning_effort" in body:
-            raise self.invalid("thinking and reasoning_effort cannot both be given")
-
-    def invalid(self, text: str) -> Refusal:
-        kind = "invalid_request_error"
-        error = {"object": "error", "type": kind, "code": kind, "message": text}
-        return Refusal(400, {"error": error})
-
-    def thinks(self, body: JSON) -> bool:
-        off = body.get("thinking", {}).get("type") == "disabled"
-        return not off and body.get("reasoning_effort") != "none"
-
-    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
-        return super().chunk(delta, finish) | {"usage": None}
-
-
-class FireworksQwen(Fireworks):
-    """A model of Fireworks whose template wants one system message, at the beginning."""
-
-    model = "accounts/fireworks/models/qwen3p6-plus"
-
-    def check(self, body: JSON) -> None:
-        super().check(body)
-        if any(at > 0 for at in asked(body, "system")):
-            raise self.invalid("System message must be at the beginning.")
-
-
-class FireworksGptOss(Fireworks):
-    """A model of Fireworks that always thinks, and has no vision."""
-
-    model = "accounts/fireworks/models/gpt-oss-120b"
-    sees = False
-
-    def check(self, body: JSON) -> None:
-        super().check(body)
-        if body.get("reasoning_effort") == "none" or "thinking" in body:
-            raise self.invalid("Invalid reasoning effort: none")
-        if has_image(body):
-            raise self.invalid("This model does not support image inputs")
-
-    def thinks(self, body: JSON) -> bool:
-        return True
+from .clouds import Fireworks
+from .servers import LmStudio
 
 
 class DeepSeek(Upstream):
@@ -168,69 +79,6 @@ class DeepSeek(Upstream):
         usage = super().usage(body, output)
         prompt = usage["prompt_tokens"]
         return usage | {"prompt_cache_hit_tokens": 0, "prompt_cache_miss_tokens": prompt}
-
-
-class Vllm(Upstream):
-    """Its template switches thinking off. Unknown fields are only logged."""
-
-    model = "Qwen/Qwen3-32B"
-    owner = "vllm"
-    reasoning_key = "reasoning"
-    reads_reasoning = frozenset({"reasoning", "reasoning_content"})
-    reads_developer = False
-    sees = False
-
-    def check(self, body: JSON) -> None:
-        if body["model"] != self.model:
-            raise self.bad(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
-        choice = body.get("tool_choice", "auto")
-        if isinstance(choice, str) and choice not in ("auto", "none", "required"):
-            raise self.bad(400, f"Invalid value for `tool_choice`: {choice}!")
-        if has_image(body):
-            raise self.bad(400, f"{self.model} is not a multimodal model")
-
-    def bad(self, status: int, text: str, kind: str = "BadRequestError") -> Refusal:
-        return Refusal(
-            status, {"error": {"message": text, "type": kind, "param": None, "code": status}}
-        )
-
-    def thinks(self, body: JSON) -> bool:
-        return body.get("chat_template_kwargs", {}).get("enable_thinking") is not False
-
-    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
-        chunk = super().chunk(delta, finish)
-        if finish:
-            chunk["choices"][0]["stop_reason"] = 151645
-        return chunk
-
-
-class VllmWithoutParallel(Vllm):
-    """A gateway in front of vLLM that rejects one field."""
-
-    def check(self, body: JSON) -> None:
-        super().check(body)
-        if "parallel_tool_calls" in body:
-            raise self.bad(400, "Unknown parameter: 'parallel_tool_calls'")
-
-
-class Ollama(Upstream):
-    """Ignores other fields than those of its API: no `tool_choice`, no `parallel_tool_calls`."""
-
-    model = "qwen3:32b"
-    owner = "library"
-    reasoning_key = "reasoning"
-    reads_reasoning = frozenset({"reasoning"})
-    reads_developer = False
-    reads_limits = frozenset({"max_tokens"})
-    reads_choice = False
-    reads_parallel = False
-    sees = False
-
-    def thinks(self, body: JSON) -> bool:
-        return body.get("reasoning_effort") != "none"
-
-    def envelope(self, choices: list[JSON]) -> JSON:
-        return super().envelope(choices) | {"system_fingerprint": "fp_ollama"}
 
 
 class OpenAI(Upstream):
@@ -361,58 +209,6 @@ class Mistral(Upstream):
             yield {"content": None, "tool_calls": self.calls(output)}
 
 
-class LmStudio(Upstream):
-    """Reasoning between tags in the text; rejects some values and ignores most."""
-
-    model = "qwen3-8b"
-    owner = "organization_owner"
-    reads_reasoning: frozenset[str] = frozenset()
-    reads_developer = False
-    reads_parallel = False
-    reads_formats = frozenset({"json_schema"})
-    sees = False
-
-    def check(self, body: JSON) -> None:
-        super().check(body)
-        if body.get("response_format", {}).get("type") == "json_object":
-            raise Refusal(400, {"error": "'response_format.type' must be 'json_schema' or 'text'"})
-        choice = body.get("tool_choice", "auto")
-        if not isinstance(choice, str):
-            raise Refusal(
-                400,
-                {
-                    "error": "Invalid tool_choice type: 'object'. Supported string values: none, auto, required"
-                },
-            )
-        for tool in body.get("tools", []):
-            for schema in tool["function"]["parameters"]["properties"].values():
-                if not isinstance(schema["type"], str):
-                    raise Refusal(
-                        400,
-                        {
-                            "error": "Error in iterating prediction stream: ValueError: 'type' must be a string"
-                        },
-                    )
-        if has_image(body):
-            raise Refusal(
-                400, {"error": "Model does not support images. Please use a model that does."}
-            )
-
-    def deltas(self, output: ModelOutput) -> Iterator[JSON]:
-        yield {"role": "assistant"}
-        thought = f"<think>\n{output.reasoning}\n</think>\n\n" if output.reasoning else ""
-        for text in slices(thought + output.text):
-            yield {"content": text}
-        for call in self.calls(output):
-            yield {"tool_calls": [call]}
-
-    def completion(self, body: JSON, output: ModelOutput) -> JSON:
-        output = ModelOutput(
-            "", f"<think>\n{output.reasoning}\n</think>\n\n{output.text}", output.calls
-        )
-        return super().completion(body, output)
-
-
 class MiniMax(LmStudio):
     """Tags in the text unless `reasoning_split` is set; errors in a 200, under `base_resp`."""
 
@@ -462,40 +258,6 @@ class MiniMax(LmStudio):
             yield same | {"tool_calls": [call]}
 
 
-class LlamaCpp(Upstream):
-    """With gpt-oss: the template fails, with 500, on text beside reasoning and calls."""
-
-    model = "gpt-oss-20b"
-    owner = "llamacpp"
-    reads_developer = False
-    reads_parallel = True
-    sees = False
-
-    def check(self, body: JSON) -> None:
-        for message in body["messages"]:
-            thinks = message.get("reasoning_content") and message.get("content")
-            if message.get("tool_calls") and thinks:
-                raise self.failed(
-                    "Cannot pass both content and thinking in an assistant message with tool calls!"
-                )
-        if any(at > 0 for at in asked(body, "system")):
-            raise self.failed("Jinja Exception: System message must be at the beginning.")
-        if has_image(body):
-            raise self.failed(
-                "image input is not supported - hint: if this is unexpected, you may need to "
-                "provide the mmproj"
-            )
-
-    def failed(self, text: str) -> Refusal:
-        return Refusal(500, {"error": {"code": 500, "message": text, "type": "server_error"}})
-
-    def chunks(self, body: JSON, output: ModelOutput) -> Iterator[JSON | bytes]:
-        for chunk in super().chunks(body, output):
-            if isinstance(chunk, dict) and chunk.get("usage"):
-                chunk["timings"] = {"cache_n": 0, "prompt_n": 12, "prompt_ms": 40.0}
-            yield chunk
-
-
 class DashScope(Upstream):
     """Thinks in streams only, with few tool choices then; its errors are events."""
 
@@ -537,39 +299,6 @@ class DashScope(Upstream):
 
     def thinks(self, body: JSON) -> bool:
         return body.get("enable_thinking") is not False
-
-
-class OpenRouter(Upstream):
-    """Accepts everything; sends reasoning in two forms, always usage, and comments."""
-
-    model = "z-ai/glm-5.1"
-    path = "/api/v1"
-    usage_unasked = True
-    reasoning_key = "reasoning"
-    reads_reasoning = frozenset({"reasoning", "reasoning_details"})
-
-    def thinks(self, body: JSON) -> bool:
-        reasoning = body.get("reasoning", {})
-        off = reasoning.get("enabled") is False or reasoning.get("effort") == "none"
-        return not off and body.get("reasoning_effort") != "none"
-
-    def deltas(self, output: ModelOutput) -> Iterator[JSON]:
-        for delta in super().deltas(output):
-            if "reasoning" in delta:
-                part = {"type": "reasoning.text", "text": delta["reasoning"], "index": 0}
-                delta |= {"reasoning_details": [part]}
-            yield {"role": "assistant", "content": "", **delta}
-
-    def chunk(self, delta: JSON, finish: str | None = None) -> JSON:
-        chunk = super().chunk(delta, finish) | {"provider": "Novita"}
-        chunk["choices"][0]["native_finish_reason"] = finish
-        return chunk
-
-    def chunks(self, body: JSON, output: ModelOutput) -> Iterator[JSON | bytes]:
-        for chunk in super().chunks(body, output):
-            yield chunk
-            if isinstance(chunk, dict) and chunk.get("usage"):
-                chunk["choices"][0]["delta"] = {"role": "assistant", "content": ""}
 
 
 class Gemini(Upstream):

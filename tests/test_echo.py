@@ -69,6 +69,12 @@ def test_text_and_reasoning_have_all_keys() -> None:
     assert response["text"] == {"format": {"type": "text"}, "verbosity": "low"}
     assert response["reasoning"] == {"effort": "high", "summary": None}
     assert first(reasoning={"generate_summary": "auto"})["reasoning"]["summary"] == "auto"
+
+
+@pytest.mark.parametrize("off", ["none", "off", None])
+def test_a_summary_that_is_not_wanted_is_null(off: str | None) -> None:
+    """VS Code sends "off", Codex "none" in some configurations; the echo has values that are OpenAI's."""
+    assert first(reasoning={"effort": "low", "summary": off})["reasoning"]["summary"] is None
     schema = {"type": "json_schema", "name": "n", "schema": {"a": 1}}
     echoed = first(text={"format": schema})["text"]["format"]
     assert echoed == {**schema, "description": None, "strict": None}

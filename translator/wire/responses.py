@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from .items import OutputItem
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Summary = Literal["auto", "concise", "detailed"]
 Verbosity = Literal["low", "medium", "high"]
 Tier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
 ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -60,8 +61,9 @@ class ReasoningConfig(Struct, frozen=True):
     """How much the model thinks, and how much of its reasoning is shown."""
 
     effort: Effort | None = None
-    summary: Literal["auto", "concise", "detailed"] | None = None
-    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    summary: Summary | Literal["none", "off"] | None = None
+    """OpenAI knows neither "none" nor "off"; Codex and VS Code send them for no summary."""
+    generate_summary: Summary | None = None
     context: Literal["auto", "current_turn", "all_turns"] | None = None
     mode: Literal["standard", "pro"] | None = None
 
@@ -177,7 +179,7 @@ class ReasoningEcho(Struct, frozen=True):
     """`reasoning`, repeated in the response: both keys, null when not given."""
 
     effort: Effort | None
-    summary: Literal["auto", "concise", "detailed"] | None
+    summary: Summary | None
 
 
 class Response(Struct, frozen=True):

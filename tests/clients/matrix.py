@@ -23,6 +23,8 @@ CLIENTS = (
     "Codex CLI",
     "OpenCode (chat)",
     "OpenCode (Responses)",
+    "Copilot CLI",
+    "pi",
     "openai Python",
     "openai Python, async",
     "openai Node",

@@ -269,6 +269,26 @@ def stage(
         _check_heartbeats(stage.recorder)
 
 
+@pytest.fixture
+def patient_stage(dialect: str, stages: Callable[..., Stage]) -> Iterator[Stage]:
+    """The stage of one dialect with many heartbeats, for a WebSocket: nothing records what passes.
+
+    The test looks itself, with `check_heartbeats`.
+    """
+    stage = stages(dialect, heartbeats=True)
+    assert stage.recorder is not None
+    stage.play()
+    yield Stage(stage.upstream, f"http://{stage.recorder.address}/v1")
+    assert stage.upstream.refusals == []
+
+
+def check_heartbeats(types: Sequence[str]) -> None:
+    """Among the types of all events there are heartbeats before the answer, and within it."""
+    first = types.index("response.output_item.added")
+    assert types[:first].count("response.in_progress") > 1
+    assert types[first:].count("response.in_progress") > 0
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -158,9 +158,9 @@ $(VENV)/clients.stamp: $(VENV)/dev.stamp
 # Their versions are pinned; a lock file would name the registry of whoever wrote it.
 $(CLIENTS)/clients.stamp: $(NODE_CLIENTS)
 	@command -v npm >/dev/null || { \
-		echo "npm is not there: Codex, OpenCode and the Node clients come with it (node 20 or newer)." >&2; \
+		echo "npm is not there: Codex, Copilot CLI, OpenCode, pi and the Node clients come with it (node 20 or newer)." >&2; \
 		exit 1; }
-	@echo "Installing Codex, OpenCode and the Node clients into $(CLIENTS) (once) ..."
+	@echo "Installing Codex, Copilot CLI, OpenCode, pi and the Node clients into $(CLIENTS) (once) ..."
 	@rm -rf $(CLIENTS) && mkdir -p $(CLIENTS)
 	@cp $(NODE_CLIENTS) $(CLIENTS)
 	@npm install --prefix $(CLIENTS) --silent --no-audit --no-fund --no-package-lock

@@ -74,6 +74,12 @@ def test_text_and_reasoning_have_all_keys() -> None:
     assert echoed == {**schema, "description": None, "strict": None}
 
 
+@pytest.mark.parametrize("off", ["none", "off", None])
+def test_a_summary_that_is_not_wanted_is_null(off: str | None) -> None:
+    """VS Code sends "off", Codex "none" in some configurations; the echo has OpenAI's words."""
+    assert first(reasoning={"effort": "low", "summary": off})["reasoning"]["summary"] is None
+
+
 def test_function_tools_get_the_keys_that_clients_insist_on() -> None:
     tools = [
         {"type": "function", "name": "f"},

@@ -55,6 +55,7 @@ ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 30
 HEARTBEATS = {"headers_grace_s": 0.1, "heartbeat_s": 0.1}
 CODEX_TIMEOUT_S = 120
+OLDER_CODEX = "codex-0.169"
 KEY = "sk-the-upstreams-key"
 DOCUMENTED_URL = "http://127.0.0.1:8080/v1"
 
@@ -92,7 +93,11 @@ def find_program(name: str) -> str | None:
     """A program: the environment's (TRANSLATOR_CODEX for codex), else the installed, else PATH's."""
     if named := os.environ.get(f"TRANSLATOR_{name.upper()}"):
         return named
-    installed = clients_folder() / "node_modules" / ".bin" / name
+    modules = clients_folder() / "node_modules"
+    # Two versions of Codex are installed, of which npm links either as `codex`.
+    packages = {"codex": "@openai/codex", OLDER_CODEX: OLDER_CODEX}
+    script = f"{packages[name]}/bin/codex.js" if name in packages else f".bin/{name}"
+    installed = modules / script
     return str(installed) if installed.exists() else shutil.which(name)
 
 
@@ -264,6 +269,26 @@ def stage(
         _check_heartbeats(stage.recorder)
 
 
+@pytest.fixture
+def patient_stage(dialect: str, stages: Callable[..., Stage]) -> Iterator[Stage]:
+    """The stage of one dialect with many heartbeats, for a WebSocket: nothing records what passes.
+
+    The test looks itself, with `check_heartbeats`.
+    """
+    stage = stages(dialect, heartbeats=True)
+    assert stage.recorder is not None
+    stage.play()
+    yield Stage(stage.upstream, f"http://{stage.recorder.address}/v1")
+    assert stage.upstream.refusals == []
+
+
+def check_heartbeats(types: Sequence[str]) -> None:
+    """Among the types of all events there are heartbeats before the answer, and within it."""
+    first = types.index("response.output_item.added")
+    assert types[:first].count("response.in_progress") > 1
+    assert types[first:].count("response.in_progress") > 0
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -357,8 +382,15 @@ class Codex:
 
 
 @pytest.fixture(scope="session")
-def codex_binary() -> str:
-    return needed("the Codex CLI", find_program("codex"))
+def codex_binary(request: pytest.FixtureRequest) -> str:
+    """The newest Codex CLI; `with_older_codex` runs a test with an older one, too."""
+    name = getattr(request, "param", "codex")
+    return needed(f"the Codex CLI ({name})", find_program(name))
+
+
+with_older_codex = pytest.mark.parametrize(
+    "codex_binary", ["codex", OLDER_CODEX], indirect=True, ids=["newest", OLDER_CODEX]
+)
 
 
 @pytest.fixture

@@ -23,10 +23,15 @@ CLIENTS = (
     "Codex CLI",
     "OpenCode (chat)",
     "OpenCode (Responses)",
+    "Copilot CLI",
+    "pi",
     "openai Python",
     "openai Python, async",
+    "openai Python, WebSocket",
     "openai Node",
+    "openai Node, WebSocket",
     "openai-agents",
+    "openai-agents, WebSocket",
     "Vercel AI SDK",
     "LangChain",
     "pydantic-ai",
@@ -147,12 +152,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     narrowed = config.option.keyword or config.option.markexpr
     MATRIX.whole = bool(asked & {here, *here.parents}) and not narrowed
     for item in items:
+        call = getattr(item, "callspec", None)
+        parameters = call.params if call else {}
         for mark in item.iter_markers("cell"):
             client, case = mark.kwargs["client"], mark.kwargs["case"]
+            if parameters.get("transport") == "websocket":
+                client += ", WebSocket"
             if client not in CLIENTS or case not in CASES:
                 raise pytest.UsageError(f"{item.nodeid}: there is no cell {client}, {case}")
-            parameters = getattr(item, "callspec", None)
-            dialect = parameters.params.get("dialect") if parameters else None
+            dialect = parameters.get("dialect")
             cell = [client, case, mark.kwargs.get("limit"), dialect]
             item.user_properties.append(("cell", cell))
 

@@ -39,8 +39,8 @@ class Recorder:
     """The proxy, on a free port of 127.0.0.1, as long as the `with` block lasts."""
 
     def __init__(self, base_url: str) -> None:
-        self.address = urlsplit(base_url).netloc
         self.exchanges: list[Exchange] = []
+        self.lead_to(base_url)
         recorder = self
 
         class Handler(_Handler):
@@ -49,6 +49,11 @@ class Recorder:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False  # so that closing the server waits for answers
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def lead_to(self, base_url: str) -> None:
+        """Pass on to this translator from now on: a client that runs on is on another one then."""
+        self.address = urlsplit(base_url).netloc
+        self.exchanges.clear()
 
     @property
     def base_url(self) -> str:

@@ -57,7 +57,7 @@ _VERBOSITIES = _words(
 )
 _TIERS = _words(responses.Tier, default="standard standard-only")
 _INEFFECTIVE_IN_REASONING = {
-    "summary": _words(responses.Summary),
+    "summary": _words(responses.Summary) | {word: word for word in responses.NO_SUMMARY},
     "generate_summary": _words(responses.Summary),
     "context": _words(responses.ReasoningContext),
     "mode": _words(responses.ReasoningMode),

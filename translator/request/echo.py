@@ -37,13 +37,17 @@ def first_response(
         created_at,
         model,
         **given,
-        reasoning=responses.ReasoningEcho(
-            reasoning.effort, reasoning.summary or reasoning.generate_summary
-        ),
+        reasoning=responses.ReasoningEcho(reasoning.effort, _summary(reasoning)),
         text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
         tools=[_tool(raw) for raw in request.tools or ()],
         tool_choice=_tool_choice(request.tool_choice),
     )
+
+
+def _summary(reasoning: responses.ReasoningConfig) -> str | None:
+    if reasoning.summary in responses.NO_SUMMARY:
+        return None
+    return reasoning.summary or reasoning.generate_summary
 
 
 _REPEATED = (

@@ -27,6 +27,9 @@ INCLUDE_LOGPROBS = "message.output_text.logprobs"
 INCLUDE_REASONING = "reasoning.encrypted_content"
 """The values of `include` that are supported."""
 
+NO_SUMMARY = frozenset({"none", "off"})
+"""OpenAI knows neither word; Codex ("none") and VS Code ("off") send them for no summary."""
+
 # Words that steer the answer. Clients send words of later versions of the API, so these are known
 # words, not all that are accepted; `request.advice` says what becomes of others.
 _EffortWord = Annotated[str, Meta(examples=list(get_args(Effort)))]

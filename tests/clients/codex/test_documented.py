@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.clients.conftest import KEY, Codex
+from tests.clients.conftest import KEY, Codex, with_older_codex
 from tests.clients.upstream import ScriptedUpstream, Turn
 
 from .chat_requests import functions, results, run
@@ -12,6 +12,7 @@ from .chat_requests import functions, results, run
 THOUGHT = "  The file does not exist yet.\nSo I write it — “naïvely” — with `printf`.\n"
 
 
+@with_older_codex
 def test_an_agent_turn(codex_on: Callable[..., Codex]) -> None:
     """Codex runs the model's command; the model sees the output and its own reasoning again."""
     command = "printf 'made by a model' > made.txt && echo done-$((40 + 2))"

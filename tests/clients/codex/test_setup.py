@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import CODEX_TIMEOUT_S, KEY, NO_NETWORK, ROOT, readme, serving
+from tests.clients.conftest import (
+    CODEX_TIMEOUT_S,
+    KEY,
+    NO_NETWORK,
+    ROOT,
+    readme,
+    serving,
+    with_older_codex,
+)
 from tests.clients.upstream import Call, ScriptedUpstream, Turn
 
 from .chat_requests import functions, results
@@ -113,6 +121,7 @@ def place(codex_binary: str, tmp_path: Path) -> Iterator[Place]:
             yield Place(upstream, base_url, settings, home, folder, codex_binary)
 
 
+@with_older_codex
 def test_an_empty_home_is_set_up_in_one_command(place: Place) -> None:
     """The first model is the default: it is known, edits with a free-form patch, and thinks."""
     place.set_up()

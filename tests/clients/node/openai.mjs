@@ -2,6 +2,7 @@
 
 import OpenAI from 'openai';
 import { zodTextFormat } from 'openai/helpers/zod';
+import { ResponsesWS } from 'openai/resources/responses/ws';
 import { z } from 'zod';
 
 import { KEY, PIXEL, PROMPT, serve, weather } from './cases.mjs';
@@ -64,7 +65,81 @@ async function loop(ask) {
   }
 }
 
+/** The text of a response: on a WebSocket the package gives what came, without `output_text`. */
+const written = ({ output }) =>
+  output
+    .filter((item) => item.type === 'message')
+    .flatMap((item) => item.content.map((part) => part.text))
+    .join('');
+
+/** One response on a WebSocket, to its last event: `{ response, error, heard, types }`. */
+async function spoken(socket, request) {
+  const heard = {};
+  const types = [];
+  const messages = socket.stream();
+  socket.send({ type: 'response.create', ...request });
+  for await (const { type: lifecycle, message, error } of messages) {
+    // Before a response, an error is the only event; within one, `response.failed` follows.
+    if (lifecycle === 'error' && error.error?.sequence_number === undefined) {
+      const { status, error: told } = error.error ?? { error: { message: error.message } };
+      return { error: { status, ...told }, heard, types };
+    }
+    if (lifecycle !== 'message') continue;
+    const { type, delta, response } = message;
+    types.push(type);
+    const kind = SHOWN[type];
+    if (kind !== undefined) heard[kind] = (heard[kind] ?? '') + delta;
+    if (/^response\.(completed|incomplete|failed)$/.test(type)) {
+      return { response, error: response.error, heard, types };
+    }
+  }
+  throw new Error('The socket was closed in mid-response.');
+}
+
+/** Uses a socket as the package's documentation has it, and closes it. */
+async function onSocket(baseURL, use) {
+  const socket = new ResponsesWS(at(baseURL));
+  socket.on('error', () => {}); // without a listener, errors end the process
+  try {
+    return await use(socket);
+  } finally {
+    socket.close();
+  }
+}
+
 const cases = {
+  /** Each of `requests` in turn, on one socket. */
+  async socket({ baseURL, model, requests = [{}] }) {
+    return onSocket(baseURL, async (socket) => {
+      const seen = [];
+      for (const request of requests) {
+        const asked = { model, input: PROMPT, ...request };
+        const { response, error, heard, types } = await spoken(socket, asked);
+        const text = response && written(response);
+        seen.push({ ...(response && shown(response)), text, error, heard, types });
+      }
+      return seen;
+    });
+  },
+
+  /** Only the results are sent: the connection remembers what was before. */
+  async 'socket tools'({ baseURL, model, request }) {
+    return onSocket(baseURL, async (socket) => {
+      let asked = { input: PROMPT };
+      for (;;) {
+        const { response } = await spoken(socket, { model, tools: TOOLS, ...request, ...asked });
+        const calls = response.output.filter((item) => item.type === 'function_call');
+        if (calls.length === 0) return { ...shown(response), text: written(response) };
+        const input = calls.map(({ call_id, arguments: json }) => ({
+          type: 'function_call_output',
+          call_id,
+          output: weather(JSON.parse(json)),
+        }));
+        asked = { input, previous_response_id: response.id };
+      }
+    });
+  },
+
   async text({ baseURL, model, request }) {
     return shown(await at(baseURL).responses.create({ model, input: PROMPT, ...request }));
   },

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.clients.conftest import Stage, needed_module
+from tests.clients.conftest import Stage, check_heartbeats, needed_module
 from tests.clients.upstream import SLOW, Turn
 
 from . import script
@@ -27,24 +28,39 @@ def agents() -> Any:
     return needed_module("agents", "openai-agents")
 
 
+@pytest.fixture(params=["http", "websocket"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each transport in turn; the matrix has a row for each."""
+    name: str = request.param
+    return name
+
+
+over_http = pytest.mark.parametrize("transport", ["http"])
+over_a_websocket = pytest.mark.parametrize("transport", ["websocket"])
+
+
 @pytest.fixture
-def run(agents: Any, stage: Stage) -> Callable[..., Any]:
+def run(agents: Any, transport: str, stage: Stage) -> Callable[..., Any]:
     """Runs an agent on the README's model: `run(prompt, streamed=…, **what the agent has)`.
 
-    The answer has `final_output`, `items`, and the raw `events` of a stream.
+    Over a WebSocket, the model is the class that the README names for it. The answer has `final_output`, `items`, and the raw `events` of a stream.
     """
 
     async def running(prompt: Any, streamed: bool, features: dict[str, Any]) -> Any:
-        names = script.documented(stage, "openai-agents")
+        names = script.documented(features.pop("stage", stage), "openai-agents")
         if limit := features.pop("max_tokens", None):
             names["settings"] = names["settings"].resolve(agents.ModelSettings(max_tokens=limit))
+        model = names["model"]
+        if transport == "websocket":
+            model = agents.OpenAIResponsesWSModel(model.model, names["client"])
         agent = agents.Agent(
             name="Assistant",
-            model=names["model"],
+            model=model,
             model_settings=names["settings"],
             **features,
         )
-        async with names["client"]:
+        async with names["client"], AsyncExitStack() as stack:
+            stack.push_async_callback(model.close)
             if not streamed:
                 result = await agents.Runner.run(agent, prompt)
                 return SimpleNamespace(
@@ -113,9 +129,19 @@ def test_a_streamed_run_shows_the_answer_in_pieces(run: Run, stage: Stage) -> No
 
 @pytest.mark.cell(client=CLIENT, case="waiting")
 @pytest.mark.heartbeats
+@over_http
 def test_a_slow_model_is_waited_for(run: Run, stage: Stage) -> None:
     stage.play(SLOW)
     assert run(PROMPT, streamed=True).final_output == SLOW.text
+
+
+@pytest.mark.cell(client=CLIENT, case="waiting")
+@over_a_websocket
+def test_a_slow_model_is_waited_for_on_a_socket(run: Run, patient_stage: Stage) -> None:
+    patient_stage.play(SLOW)
+    result = run(PROMPT, streamed=True, stage=patient_stage)
+    assert result.final_output == SLOW.text
+    check_heartbeats([event.type for event in result.events])
 
 
 @pytest.mark.cell(client=CLIENT, case="reasoning")
@@ -171,6 +197,25 @@ def test_an_image_arrives(run: Run, stage: Stage) -> None:
 
 @pytest.mark.cell(client=CLIENT, case="error")
 @pytest.mark.parametrize("streamed", [True, False])
+@over_a_websocket
+def test_an_error_on_a_socket_has_its_code(
+    agents: Any, run: Run, stage: Stage, streamed: bool
+) -> None:
+    """One class for all, which has the code and the upstream's reason; the next turn works."""
+    error = needed_module("agents.models.openai_responses", "openai-agents").ResponsesWebSocketError
+    stage.play(script.NO_MODEL, script.TOO_LONG, script.HELLO)
+    with pytest.raises(error, match="`kimi-k3` does not exist") as refused:
+        run(PROMPT, streamed=streamed)
+    assert refused.value.code == "model_not_found"
+    with pytest.raises(error, match="prompt is too long") as refused:
+        run(PROMPT, streamed=streamed)
+    assert refused.value.code == "context_length_exceeded"
+    assert run(PROMPT, streamed=streamed).final_output == "Hello from a chat model."
+
+
+@pytest.mark.cell(client=CLIENT, case="error")
+@pytest.mark.parametrize("streamed", [True, False])
+@over_http
 def test_an_error_has_its_class(run: Run, stage: Stage, streamed: bool) -> None:
     """They are those of the openai package, which asks again after a 429."""
     openai = needed_module("openai", "openai")
@@ -184,10 +229,20 @@ def test_an_error_has_its_class(run: Run, stage: Stage, streamed: bool) -> None:
 
 
 @pytest.mark.cell(client=CLIENT, case="error")
+@over_http
 def test_half_an_answer_is_an_error(run: Run, stage: Stage) -> None:
     openai = needed_module("openai", "openai")
     stage.play(script.BREAKS_OFF)
     with pytest.raises(openai.APIError, match=script.CLOSED):
+        run(PROMPT, streamed=True)
+
+
+@pytest.mark.cell(client=CLIENT, case="error")
+@over_a_websocket
+def test_half_an_answer_on_a_socket_is_an_error(run: Run, stage: Stage) -> None:
+    error = needed_module("agents.models.openai_responses", "openai-agents").ResponsesWebSocketError
+    stage.play(script.BREAKS_OFF)
+    with pytest.raises(error, match=script.CLOSED):
         run(PROMPT, streamed=True)
 
 

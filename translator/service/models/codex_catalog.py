@@ -5,7 +5,7 @@
 It is the content of `model_catalog.json` beside a Codex configuration, and the field `models` of
 the response to `GET /v1/models`, which Codex reads when its provider has a `model_catalog_url`. For
 a model without an entry, Codex shows a warning, offers no `apply_patch` and guesses the context
-window. Field names and required fields are those of Codex CLI 0.169.
+window. Field names and required fields are those of Codex CLI 0.169 to 0.171.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""aiohttp's connection with a pump: body chunks are pushed to a sink from `data_received`.
+"""aiohttp's connections, with a pump: body chunks are pushed to a sink from `data_received`.
 
     data_received ──► aiohttp's parser ──┬──► pump ──► ChunkSink
                                          └──► receive buffer ──► read
@@ -8,8 +8,11 @@ for each read; with few bytes in each, as tokens come, that is much of what a to
 sink that needs no waiting is called from there instead. Each chunk goes one of the two ways, and
 all that comes is parsed by aiohttp.
 
+A connection also says of a request whether it was reused and ended before any byte of an answer,
+which aiohttp's exceptions do not, and the pool makes a new connection where one is asked for.
+
 This is the one file that uses what aiohttp does not document. `_NEEDS` names it; pyproject.toml
-bounds aiohttp's version. Where something is missing, bodies are read without a pump.
+bounds aiohttp's version. Where something is missing, all of this is done without.
 """
 
 # ruff: noqa: SLF001
@@ -20,6 +23,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -31,7 +38,8 @@ from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.base.sinks import ChunkSink
 
 _NEEDS: dict[type, str] = {
-    aiohttp.TCPConnector: "_factory",
+    aiohttp.ClientSession: "_retry_connection",
+    aiohttp.TCPConnector: "_factory _get",
     ResponseHandler: (
         "_payload _reading_paused data_received pause_reading resume_reading"
         " connection_lost read_timeout start_timeout set_response_params set_exception"
@@ -50,15 +58,65 @@ setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is decl
 """It warns of bodies over 1 MiB, suggesting a file instead; our bodies are not files."""
 
 
-def connector(context: ssl.SSLContext, keepalive_timeout: float | None) -> aiohttp.TCPConnector:
-    """A connection pool without a limit of its own: ours stands before it."""
-    pool = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=keepalive_timeout)
+_new_connections: ContextVar[bool] = ContextVar("new_connections", default=False)
+
+
+class ReusedConnectionEnded(aiohttp.ClientError):
+    """A reused connection ended (EOF or reset) before any byte of an answer.
+
+    `error` is aiohttp's, `after_s` the seconds since the request was begun.
+    """
+
+    def __init__(self, error: BaseException, after_s: float) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.after_s = after_s
+
+
+def session(context: ssl.SSLContext, keepalive_timeout: float | None) -> aiohttp.ClientSession:
+    """A client without cookies; its connection pool has no limit of its own: ours stands before it.
+
+    Requests raise ReusedConnectionEnded, too.
+    """
+    jar = aiohttp.DummyCookieJar()
     if MISSING:
-        warn_once("aiohttp", MISSING, "upstream bodies are read without a pump, which costs CPU")
-    else:
-        loop = asyncio.get_running_loop()
-        pool._factory = partial(Connection, loop)  # type: ignore[assignment, unused-ignore]
-    return pool
+        warn_once(
+            "aiohttp",
+            MISSING,
+            "upstream bodies are read without a pump, which costs CPU, and a request that meets a"
+            " closing connection fails",
+        )
+        plain = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=keepalive_timeout)
+        return aiohttp.ClientSession(connector=plain, cookie_jar=jar)
+    pool = Pool(limit=0, ssl=context, keepalive_timeout=keepalive_timeout)
+    pool._factory = partial(Connection, asyncio.get_running_loop())  # type: ignore[assignment, unused-ignore]
+    made = aiohttp.ClientSession(connector=pool, cookie_jar=jar)
+    # It would send a GET again, after any error, on any connection.
+    made._retry_connection = False
+    return made
+
+
+@contextmanager
+def new_connections() -> Generator[None]:
+    """Requests of this context are sent on new connections."""
+    token = _new_connections.set(True)
+    try:
+        yield
+    finally:
+        _new_connections.reset(token)
+
+
+class Pool(aiohttp.TCPConnector):
+    """aiohttp's own, which tells connections that they are reused, and can be passed by."""
+
+    async def _get(self, *args: Any, **named: Any) -> Any:  # noqa: ANN401 - aiohttp's own
+        """An idle connection, or None."""
+        if _new_connections.get():
+            return None
+        found = await super()._get(*args, **named)
+        if found is not None and isinstance(found.protocol, Connection):
+            found.protocol.reused_at = time.monotonic()
+        return found
 
 
 class ReceiveBuffer(aiohttp.StreamReader):
@@ -140,6 +198,8 @@ class Connection(ResponseHandler):
     _stopped: Pump | None = None  # its reader was cancelled just as it stopped
     _was_paused = False  # in this body; then aiohttp's parser may hold bytes back
     _head_left: int | None = None  # bytes that may come before a body; None: it has begun
+    reused_at: float | None = None
+    """When it was taken for its latest request, by the monotonic clock; None for its first."""
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """A request is sent, and its answer awaited."""
@@ -195,6 +255,13 @@ class Connection(ResponseHandler):
             pump.push()
             if self._was_paused and data and not pump.needs_reader.done():
                 self.resume_reading()  # as reading would: for what the parser holds back
+
+    def set_exception(self, exc: BaseException, *cause: Any, **named: Any) -> None:  # noqa: ANN401
+        """End the wait for an answer."""
+        ended = isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+        if ended and self._head_left == MAX_HEAD_BYTES and self.reused_at is not None:
+            exc = ReusedConnectionEnded(exc, time.monotonic() - self.reused_at)
+        super().set_exception(exc, *cause, **named)
 
     def _refuse_head(self) -> None:
         self._head_left = None

@@ -7,14 +7,20 @@ through its whole connection pool for each request; aiohttp returns what one net
 at once.
 
 The pool has no limit (ours stands before it) and keeps no cookies, which clients would share.
+
+    request = [ attempt on an idle connection that the upstream was closing ], attempt
+
+Some servers promise to keep a connection and close it after a streamed answer; all close idle ones
+when they like. A request that meets this is sent again at once, on a new connection. It is the same
+attempt for all above: no retry, no failure of the upstream. RFC 9112, 9.3.1 and 9.5: a client may
+do so where a connection ends before any byte of the answer.
 """
 
 from __future__ import annotations
 
 import base64
+import logging
 import os
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -24,8 +30,9 @@ from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.config.proxies import Proxies, proxies_of
 
 from .body import EXTENSION, ConnectionBody
-from .connection import connector
-from .transport_errors import StaleConnection
+from .connection import ReusedConnectionEnded, new_connections, session
+
+log = logging.getLogger(__name__)
 
 LOST_S = 1.0
 """A request on an idle connection that the upstream was closing meanwhile is lost within a round
@@ -72,37 +79,42 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self._session is None:
-            self._session = self._new_session()
-        timeout = request.extensions["timeout"]
-        reuse: dict[str, float] = {}
+            self._session = session(self._ssl, self._keepalive_s)
         try:
-            response = await self._session.request(
-                request.method,
-                str(request.url),
-                headers=request.headers,
-                data=request.content or None,
-                allow_redirects=False,
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(
-                    connect=timeout["pool"],
-                    sock_connect=timeout["connect"],
-                    sock_read=timeout["read"],
-                ),
-                trace_request_ctx=reuse,
-                **self._through_proxy(request.url),
-            )
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if "began" in reuse and time.monotonic() - reuse["began"] < LOST_S:
-                raise StaleConnection(str(error)) from error
-            raise
+            response = await self._send(self._session, request)
+        except ReusedConnectionEnded as ended:
+            if ended.after_s >= LOST_S:
+                raise ended.error from None
+            log.debug("%s: a reused connection ended, the request is sent again", request.url.host)
+            response = None
+        if response is None:  # outside of the handler, so that nothing holds the first attempt
+            with new_connections():
+                response = await self._send(self._session, request)
         body = ConnectionBody(response)
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
             stream=body,
             extensions={EXTENSION: body},
+        )
+
+    async def _send(
+        self, session: aiohttp.ClientSession, request: httpx.Request
+    ) -> aiohttp.ClientResponse:
+        timeout = request.extensions["timeout"]
+        return await session.request(
+            request.method,
+            str(request.url),
+            headers=request.headers,
+            data=request.content or None,
+            allow_redirects=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                connect=timeout["pool"],
+                sock_connect=timeout["connect"],
+                sock_read=timeout["read"],
+            ),
+            **self._through_proxy(request.url),
         )
 
     def _through_proxy(self, url: httpx.URL) -> dict[str, Any]:
@@ -121,20 +133,6 @@ class Transport(httpx.AsyncBaseTransport):
             self._proxy_options[target] = options
         return self._proxy_options[target]
 
-    def _new_session(self) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
-        return aiohttp.ClientSession(
-            connector=connector(self._ssl, self._keepalive_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[trace],
-        )
-
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
-
-
-async def _note_reuse(_: object, context: SimpleNamespace, __: object) -> None:
-    """A request is sent on a connection that was idle."""
-    context.trace_request_ctx["began"] = time.monotonic()

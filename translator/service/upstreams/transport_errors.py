@@ -19,10 +19,6 @@ TRANSPORT_ERRORS = (httpx.HTTPError, aiohttp.ClientError)
 """All that a call can raise."""
 
 
-class StaleConnection(httpx.NetworkError):
-    """The upstream closed an idle connection just as a request was sent on it."""
-
-
 class _Row(NamedTuple):
     theirs: type[Exception]
     ours: type[UpstreamError]
@@ -60,7 +56,6 @@ _TABLE = (
     _Row(aiohttp.ClientPayloadError, *_CLOSED),
     _Row(aiohttp.ClientConnectionError, *_BROKEN),
     _Row(aiohttp.ClientError, *_NOT_HTTP),
-    _Row(StaleConnection, *_CLOSED),
     _Row(httpx.ConnectTimeout, *_CONNECT_TIMEOUT),
     _Row(httpx.TimeoutException, *_SILENCE),
     _Row(httpx.ConnectError, *_UNREACHABLE),
@@ -93,7 +88,7 @@ def was_not_processed(error: Exception) -> bool:
     """Whether the upstream cannot have worked on the request that failed so."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return not isinstance(error, aiohttp.ClientSSLError)
-    return isinstance(error, httpx.ConnectError | StaleConnection)
+    return isinstance(error, httpx.ConnectError)
 
 
 def could_not_connect(error: Exception) -> bool:

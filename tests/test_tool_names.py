@@ -63,6 +63,7 @@ SPAWN = Declared("function", "spawn_agent", "collaboration")
         ("wait", Declared("function", "wait", "functions")),
         ("collaboration.spawn_agent", SPAWN),
         ("functions.spawn_agent", SPAWN),
+        ("functions_spawn_agent", SPAWN),
         ("functions.collaboration.spawn_agent", SPAWN),
     ],
 )
@@ -108,7 +109,8 @@ def test_a_name_that_means_nothing_else_is_taken_literally(spelled: str) -> None
         ([namespace("mcp__gh__", function("find"))], "find", Declared("function", "find", "mcp__gh__")),
         ([namespace("mcp__gh__", function("find"))], "mcp__gh__find", Declared("function", "find", "mcp__gh__")),
         ([namespace("mcp__a-b", function("find"))], "mcp__a_b__find", Declared("function", "find", "mcp__a-b")),
-        ([function("fs.read"), namespace("fs", function("read"))], "fs.read", Declared("function", "fs.read")),
+        ([custom("fs.read"), namespace("fs", function("read"))], "fs.read", Declared("custom", "fs.read")),
+        ([function("--")], "..", Declared("function", "..")),
         ([function("fs.read"), namespace("fs", function("read"))], "fs__read", Declared("function", "read", "fs")),
         ([function("a"), function("b")], "a.b", Declared("function", "b")),
         ([function("get-x"), function("get_x")], "functions.get_x", Declared("function", "get_x")),
@@ -150,6 +152,12 @@ def test_a_tool_without_a_namespace_has_its_name_alone() -> None:
     assert toolset.called_name("exec") == "exec"
     assert toolset.called_name("exec", "exec") == "exec"
     assert toolset.called_name("exec", "functions") == "functions__exec"
+
+
+def test_a_declared_pair_is_never_another_tool() -> None:
+    toolset = declared(namespace("fs", function("read")), function("fs__read"))
+    names = [tool.function.name for tool in toolset.functions]
+    assert [toolset.called_name("read", "fs"), toolset.called_name("fs__read")] == names
 
 
 def test_tools_that_are_declared_later_count() -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.invariants import check_events
-from tests.replaying import REQUEST, chunk, replay, sse
-from translator.dialects import BASE
-from translator.reader.native_calls import NativeCalls
+from tests.replaying import REQUEST, chunk, replay, sse, translation
+from translator.dialects import BASE, Dialect
+from translator.reader.native_calls import NativeCalls, ends_in_half_a_call
 from translator.wire import items
 
 TOOLS = {"Bash", "get_weather"}
@@ -105,8 +106,25 @@ def test_an_id_in_the_text_is_the_id_of_the_call(text: str, expected: list[str |
     [
         "plain text",
         "a < b, and <tool",
-        KIMI[:-5],
         KIMI + " and more",
+        f"{KIMI[:-26]} and more",
+        QWEN + " and more",
+        f"{QWEN} <tool_call> is the tag",
+        DSML + " and more",
+        "<｜DSML｜tool_calls>",
+        "<|DSML| is a token of DeepSeek",
+        "<｜DSML",
+        "<tool_call>",
+        "<tool_call>is a tag",
+        "<tool_call>get_wea",
+        '<tool_call>{"name": "unknown", "arg',
+        "<tool_call>{name",
+        "<tool_call><function=unknown>",
+        "<tool_call>unknown\n<arg_key>a",
+        KIMI[:-50].replace("get_weather", "unknown"),
+        '```json\n{"tool_calls": [{"function": {"name": "unknown"',
+        '```json\n{"a": 1',
+        FENCED + "\nand more",
         GLM.replace("get_weather", "unknown"),
         "<tool_call>{broken</tool_call>",
         '<tool_call>{"arguments": {}}</tool_call>',
@@ -170,3 +188,169 @@ def test_calls_in_text_and_in_reasoning_are_different_calls() -> None:
     check_events(events)
     calls = [item for item in response.output if isinstance(item, items.FunctionCall)]
     assert [call.arguments for call in calls] == ['{"city":"Paris"}'] * 2
+
+
+# --- variants ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bar", ["｜", "｜｜", "|", "||"])
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize("word", ["tool_calls", "function_calls", "calls"])
+def test_dsml_in_all_its_forms(bar: str, blank: str, word: str) -> None:
+    """The outermost tags may be missing, the closing one may be cut."""
+    text = DSML.replace("｜", bar).replace("tool_calls", word).replace(f"DSML{bar}", f"DSML{bar}{blank}")  # fmt: skip
+    calls = [("Bash", {"command": "pwd", "n": 5})]
+    opening, closing = f"<{bar}DSML{bar}{blank}{word}>", f"</{bar}DSML{bar}{blank}{word}>"
+    for form in (
+        text,
+        text.replace(">", ">\n"),
+        text.removesuffix(closing),
+        text.removeprefix(opening).removesuffix(closing),
+        text.removeprefix(opening),
+        text[:-4],
+        text.replace('"', "'"),
+    ):
+        shown, found, rest = read(f"Well. {form}")
+        assert (shown, rest) == ("Well. ", "")
+        assert [(name, arguments["command"].strip()) for name, arguments in found] == [  # type: ignore[index]
+            ("Bash", "pwd")
+        ], form
+    assert read(text) == ("", calls, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (KIMI.removesuffix("<|tool_calls_section_end|>"), PARIS),
+        (KIMI[:-5], PARIS),
+        (DEEPSEEK.removesuffix("<｜tool▁calls▁end｜>"), [*PARIS, ("Bash", {})]),
+        (MINIMAX.removesuffix("</minimax:tool_call>"), PARIS),
+        (QWEN.removesuffix("</tool_call>"), PARIS),
+        (QWEN + CODER.removesuffix("\n</tool_call>"), PARIS * 2),
+    ],
+)
+def test_the_last_closing_tag_may_be_missing(text: str, expected: list[object]) -> None:
+    assert read(text) == ("", expected, "")
+
+
+# --- calls that never end -------------------------------------------------------------------------
+
+CUT = [
+    ("<|tool_calls_section_begin|>" + KIMI[28:75], 0),
+    (KIMI[:-45], 0),
+    (KIMI_TWO[:110], 1),
+    (DSML[:60], 0),
+    (DSML[:-60], 0),
+    (DSML.replace("｜", "|")[:-60], 0),
+    (DSML[:26] + DSML[26:].removesuffix("</｜DSML｜tool_calls>") + '<｜DSML｜invoke name="Ba', 1),
+    (DEEPSEEK[:-30], 1),
+    (MINIMAX[:-50], 0),
+    (QWEN[:40], 0),
+    (QWEN[:15], 0),
+    (QWEN + "\n" + QWEN[:-30], 1),
+    (GLM[:50], 0),
+    (CODER[:50], 0),
+    (FENCED[:-40], 0),
+    (FENCED_OBJECT[:35], 0),
+]
+
+
+@pytest.mark.parametrize(("text", "whole"), CUT)
+def test_a_call_that_never_ends_is_cut(text: str, whole: int) -> None:
+    native = NativeCalls(TOOLS.__contains__)
+    assert native.feed(text) == ""
+    assert (len(native.calls()), native.cut, native.rest()) == (whole, True, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call>",
+        "<tool_call>\n",
+        "<tool_call>get_wea",
+        "<tool_call><functi",
+        "<tool_call><function=",
+        '<tool_call>{"na',
+        "<｜DSML｜tool_ca",
+        "<｜DSML｜tool_calls>\n",
+        "<|tool_calls_section_begin|>",
+    ],
+)
+def test_at_the_limit_a_marker_is_enough(text: str) -> None:
+    native = NativeCalls(TOOLS.__contains__)
+    assert native.feed(text) == ""
+    assert native.calls(at_limit=True) == []
+    assert native.cut
+    assert ends_in_half_a_call("Well. " + text, TOOLS.__contains__)
+
+
+@pytest.mark.parametrize("text", ["plain", QWEN, "<tool_call> is a tag", KIMI[:-5]])
+def test_text_and_whole_calls_do_not_end_in_half_a_call(text: str) -> None:
+    assert not ends_in_half_a_call(text, TOOLS.__contains__)
+
+
+def ends(*payloads: Any, dialect: Dialect = RECOVERING, **more: Any) -> tuple[str, list[str]]:
+    """How an answer ends, and its items."""
+    events, response = replay(sse(*payloads), ASKING | more, dialect=dialect)
+    check_events(events)
+    details, error = response.incomplete_details, response.error
+    end = details.reason if details else error.code if error else response.status
+    return end, [type(item).__name__ for item in response.output]
+
+
+def usage(tokens: int) -> dict[str, Any]:
+    return {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": 1 + tokens}
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning"])
+@pytest.mark.parametrize(("text", "whole"), CUT)
+def test_a_recovered_call_that_never_ends_is_never_done(field: str, text: str, whole: int) -> None:
+    calls = ["FunctionCall"] * whole
+    for finish in ("stop", "tool_calls", None):
+        for tokens, expected in ((9, "server_error"), (16, "max_output_tokens")):
+            shown = ends(chunk({field: text}), chunk({}, finish), {"choices": [], "usage": usage(tokens)}, max_output_tokens=16)  # fmt: skip
+            # of a failed answer the open item is missing
+            assert shown == (expected, calls if expected == "max_output_tokens" else calls[:-1])
+    assert ends(chunk({field: text}), chunk({}, "length")) == ("max_output_tokens", calls)
+
+
+def test_a_recovered_call_with_half_its_arguments_is_cut() -> None:
+    """Though its own closing is there."""
+    half = KIMI.replace('"Paris"}', '"Par')
+    assert ends(chunk({"content": half}), chunk({}, "stop")) == ("server_error", [])
+    _, response = replay(sse(chunk({"content": half}), chunk({}, "length")), ASKING, dialect=RECOVERING)  # fmt: skip
+    assert [item.status for item in response.output] == ["incomplete"]  # type: ignore[union-attr]
+
+
+def whole_answer(
+    content: str, finish: str, tokens: int, dialect: Dialect = BASE
+) -> list[tuple[str, Any]]:
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "message": message, "finish_reason": finish}
+    body = json.dumps({"choices": [choice], "usage": usage(tokens)}).encode()
+    request = {**ASKING, "stream": False, "max_output_tokens": 16}
+    response = translation(request, dialect=dialect).complete(body)
+    kinds: list[tuple[str, Any]] = [("", response.status)]
+    for item in response.output:
+        if isinstance(item, items.Message):
+            kinds.append(("M", item.content[0].text))  # type: ignore[union-attr]
+        elif isinstance(item, items.FunctionCall):
+            kinds.append(("F", item.name))
+    return kinds
+
+
+@pytest.mark.parametrize(("text", "whole"), CUT)
+def test_a_whole_answer_has_no_half_call_in_its_text(text: str, whole: int) -> None:
+    """A stream of it would not have it, either; whether calls are recovered or not."""
+    calls = [("F", name) for name in ("Bash", "get_weather")]
+    for finish, tokens in (("length", 16), ("length", 9), ("stop", 16)):
+        shown = whole_answer("Well. " + text, finish, tokens)
+        assert shown[:2] == [("", "incomplete"), ("M", "Well. ")]
+        assert len(shown) == 2 + whole
+        assert all(call in calls for call in shown[2:])
+    assert whole_answer("Well. " + text, "stop", 9) == [("", "completed"), ("M", "Well. " + text)]
+
+
+def test_a_whole_answer_keeps_other_text() -> None:
+    for text in ("Well. " + QWEN, "The tag is <tool_call> here", "a <tool_call>unknown\n<arg"):
+        assert whole_answer(text, "length", 16) == [("", "incomplete"), ("M", text)]

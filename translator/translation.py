@@ -147,6 +147,7 @@ class Translation:
             chat_request.tools.declares,
             max_calls=options.max_output_items,
             output_limit=chat_request.output_limit,
+            prefill=chat_request.prefill,
         )
         self._summary = SummaryReader() if chat_request.compacts else None
         limit = options.max_answer_bytes

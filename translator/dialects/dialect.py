@@ -67,6 +67,9 @@ class Dialect(Struct, frozen=True):
     least this many bytes, such an answer means just that. None: it has no such meaning."""
     lenient_eof: bool = False
     """A body that ends after complete calls, without a finish reason, is complete."""
+    repeats_prefill: bool = False
+    """An answer that is not streamed begins with the text of the last message, where that is the
+    assistant's."""
     recover_calls: bool = False
     """The upstream's parser misses calls: they are parsed from the text instead."""
 

@@ -122,6 +122,8 @@ SERVERS = (
     ),
     derived(
         "llama_cpp",
+        # It appends to the last message and answers with both; a stream has what is new (2026-11).
+        repeats_prefill=True,
         # Cannot pass both content and thinking in an assistant message with tool calls! (2026-08)
         reasoning_not_beside_text_and_calls=True,
         # System message must be at the beginning. (templates); one field for reasoning, the switch

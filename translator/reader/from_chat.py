@@ -17,10 +17,11 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, structs
 
+from translator.common.json_text import is_cut_object
 from translator.dialects import Dialect
-from translator.dialects.think_tags import Splitter
+from translator.dialects.think_tags import MAX_BLANK, Splitter
 from translator.wire import chat
 from translator.wire.deltas import (
     MAX_ITEMS,
@@ -33,7 +34,6 @@ from translator.wire.deltas import (
     Refusal,
     ServiceTier,
     Text,
-    TokenLogprob,
     ToolCall,
     Verdict,
 )
@@ -41,8 +41,6 @@ from translator.wire.errors import AnswerTooLarge, UpstreamError
 from translator.wire.json_values import (
     NOT_JSON,
     as_list,
-    as_object,
-    as_string,
     objects_in,
     present,
     replace_lone_surrogates,
@@ -50,10 +48,12 @@ from translator.wire.json_values import (
 
 from .call_assembler import CallAssembler
 from .citations import CitationReader
+from .content_parts import texts_of
 from .end_of_answer import STOP, EndOfAnswer
 from .fast_chunks import read_arguments, read_reasoning, read_reasoning_content, read_text
 from .lenient_json import decode_leniently
-from .native_calls import NativeCalls
+from .logprobs import read_logprobs, spelling
+from .native_calls import NativeCall, NativeCalls, ends_in_half_a_call
 from .text_channel import TextChannel
 from .upstream_errors import read_error_object
 from .usage import read_usage, stated_output
@@ -86,11 +86,14 @@ class ChatReader:
         *,
         max_calls: int = MAX_ITEMS,
         output_limit: int | None = None,
+        prefill: str = "",
     ) -> None:
         """`declares(name)` tells whether a function was offered to the model.
 
-        `output_limit` is the number of tokens after which the upstream ends an answer.
+        `output_limit` is the number of tokens after which the upstream ends an answer. `prefill` is
+        the text of the last message, where that is the assistant's.
         """
+        self._declares = declares
         self._max_calls = max_calls
         self._dialect = dialect
         self._channels = _channels(dialect, declares)
@@ -102,6 +105,11 @@ class ChatReader:
         self._tags = Splitter(dialect.think_tags) if dialect.think_tags else None
         self._stray_close = bool(dialect.think_tags and dialect.think_tags.stray_close)
         self._split_by_server = False  # reasoning has a field of its own: tags in text are text
+        self._cut_native = False  # a call that was text stops in the middle
+        self._prefill = prefill if dialect.repeats_prefill else ""
+        self._reasoned = False  # there is reasoning
+        self._has_text = False  # other than blank text
+        self._gap: str = ""  # a beginning of the text that may be a blank line behind reasoning
         self._produced = False
         self._malformed = 0
         self._has_fast_path = not (dialect.recover_calls or dialect.cumulative)
@@ -182,9 +190,13 @@ class ChatReader:
             self._split(deltas, self._tags.end(), None)
         channels = [*self._channels.values(), *self._arguments.values()]
         held = [(channel, channel.native) for channel in channels if channel.native is not None]
-        calls = [] if self._calls.count else [call for _, native in held for call in native.calls()]
+        calls: list[NativeCall] = []
+        at_limit = self._end.at_limit
+        if not self._calls.count and (at_limit or self._dialect.recover_calls):
+            calls = [call for _, native in held for call in native.calls(at_limit=at_limit)]
         for channel, native in held:
             if text := native.rest():
+                self._produced = True
                 deltas.append(channel.delta(text))
         for channel in channels:
             if channel.half:
@@ -192,6 +204,9 @@ class ChatReader:
                 channel.half = ""
         for key, call in enumerate(calls):
             deltas.append(ToolCall(key, call.id, call.name, call.arguments))
+        half = any(native.cut for _, native in held)
+        self._produced = self._produced or bool(calls) or half
+        self._cut_native = half or any(is_cut_object(call.arguments) for call in calls)
         return deltas
 
     @property
@@ -207,7 +222,7 @@ class ChatReader:
         verdict = self._end.verdict(
             produced=self._produced,
             calls_suffice=self._dialect.lenient_eof and self._calls.all_whole,
-            cut_call=self._calls.cut,
+            cut_call=self._cut_native or self._calls.cut,
             stray=stray,
         )
         if verdict == STOP and self._calls.nameless:
@@ -259,7 +274,9 @@ class ChatReader:
             if choice.index:
                 continue  # another candidate; only the first is translated
             usage = usage or choice.usage
-            delta = choice.delta if choice.delta is not None else choice.message
+            delta = choice.delta
+            if delta is None and choice.message is not None:
+                delta = self._whole_message(choice.message)
             if delta is not None:
                 self._read_delta(delta, choice.logprobs, deltas)
             if choice.finish_reason:
@@ -275,23 +292,38 @@ class ChatReader:
             deltas.append(ServiceTier(chunk.service_tier))
         return deltas
 
+    def _whole_message(self, message: chat.Delta) -> chat.Delta:
+        """A message that is not streamed, with the text that a stream of it would have.
+
+        Some servers begin it with the text of the request's last message; vLLM leaves a call that
+        the limit cut in the text.
+        """
+        content = message.content
+        if not isinstance(content, str):
+            return message
+        if not message.tool_calls and ends_in_half_a_call(content, self._declares):
+            channel = self._channels["content"]
+            channel.native = channel.native or NativeCalls(self._declares)
+        return structs.replace(message, content=content.removeprefix(self._prefill))
+
     def _read_delta(
         self, delta: chat.Delta, logprobs: chat.Logprobs | None, deltas: list[Delta]
     ) -> None:
+        reasoned = delta.reasoning_content or delta.reasoning or delta.reasoning_text or ""
         if delta.reasoning_content:
-            self._read_reasoning("reasoning_content", delta.reasoning_content, deltas)
+            self._read_reasoning("reasoning_content", reasoned, deltas)
         elif delta.reasoning:
-            self._read_reasoning("reasoning", delta.reasoning, deltas)
+            self._read_reasoning("reasoning", reasoned, deltas)
         elif delta.reasoning_text:
-            self._read_reasoning("reasoning_text", delta.reasoning_text, deltas)
+            self._read_reasoning("reasoning_text", reasoned, deltas)
         if delta.reasoning_details is not UNSET:
-            self._read_details(delta, delta.reasoning_details, deltas)
+            reasoned = self._read_details(reasoned, delta.reasoning_details, deltas)
         content = delta.content
         if isinstance(content, str):
             if content:
-                self._read_text(content, logprobs, deltas)
+                self._read_text(content, logprobs, deltas, behind=reasoned)
         elif content:
-            self._read_parts(content, deltas)
+            self._read_parts(content, deltas, with_reasoning=not reasoned.strip())
         if delta.refusal:
             self._add(deltas, "refusal", delta.refusal)
         for annotation in delta.annotations or ():
@@ -320,39 +352,36 @@ class ChatReader:
         tags = self._tags
         return None if tags is None or self._split_by_server or tags.only_text else tags
 
-    def _read_text(self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta]) -> None:
-        read = _read_logprobs(logprobs) if logprobs else None
+    def _read_text(
+        self, text: str, logprobs: chat.Logprobs | None, deltas: list[Delta], *, behind: str = ""
+    ) -> None:
+        """`behind` is the reasoning of the same payload."""
+        read = read_logprobs(logprobs) if logprobs else None
         tags = self._tag_splitter
         if tags is None:
-            self._add(deltas, "content", text, read)
+            self._add(deltas, "content", text, read, behind)
         else:
             self._split(deltas, tags.feed(text), read)
 
     def _split(
         self, deltas: list[Delta], runs: list[tuple[bool, str]], logprobs: list[Logprob] | None
     ) -> None:
+        behind = ""
         for is_reasoning, text in runs:
             if is_reasoning:
                 self._add(deltas, "reasoning_content", text)
+                behind = text
             else:
-                self._add(deltas, "content", text, logprobs)
+                self._add(deltas, "content", text, logprobs, behind)
                 logprobs = None
 
-    def _read_parts(self, parts: list[Any], deltas: list[Delta]) -> None:
-        """A list of texts and of reasoning, which is a list of texts again.
-
-        Mistral has it under `thinking`, Databricks (for Claude) under `summary`.
-        """
-        for part in parts:
-            fields = as_object(part) or {"text": part}
-            if fields.get("type") in ("thinking", "reasoning"):
-                given = fields.get("thinking") or fields.get("summary") or fields.get("text")
-                for thought in objects_in(as_list(given) or [{"text": given}]):
-                    self._add(deltas, "reasoning_content", as_string(thought.get("text")) or "")
-            else:
-                text = as_string(fields.get("text"))
-                if text:
-                    self._read_text(text, None, deltas)
+    def _read_parts(self, parts: list[Any], deltas: list[Delta], *, with_reasoning: bool) -> None:
+        """Reasoning among the parts counts where no other field of the payload has it."""
+        for is_reasoning, text in texts_of(parts):
+            if not is_reasoning:
+                self._read_text(text, None, deltas)
+            elif with_reasoning:
+                self._add(deltas, "reasoning_content", text)
 
     def _read_calls(self, calls: list[chat.ToolCallDelta], deltas: list[Delta]) -> None:
         limit = self._max_calls
@@ -363,30 +392,65 @@ class ChatReader:
         self._produced = True
         deltas.extend(map(self._with_whole_characters, read))
 
-    def _read_details(self, delta: chat.Delta, details: Raw, deltas: list[Delta]) -> None:
-        """`reasoning_details`: opaque, but for its text where no other field gives it."""
+    def _read_details(self, reasoned: str, details: Raw, deltas: list[Delta]) -> str:
+        """`reasoning_details`: opaque, but for its text where no other field gives it.
+
+        Returns the reasoning of the payload.
+        """
         try:
             entries = msgspec.json.decode(details, type=list[dict[str, Any]])
         except NOT_JSON:
             entries = objects_in(decode_leniently(bytes(details)))
             details = Raw(replace_lone_surrogates(json.dumps(entries, ensure_ascii=False)).encode())
-        if not (delta.reasoning_content or delta.reasoning or delta.reasoning_text):
+        if not reasoned:
             for entry in entries:
                 text = entry.get("text") or entry.get("summary")
                 if isinstance(text, str) and text:
                     self._add(deltas, "reasoning", text)
+                    reasoned += text
         if entries and self._dialect.reasoning_details:
             deltas.append(ReasoningDetails(details))
+        return reasoned
 
     def _add(
-        self, deltas: list[Delta], field: str, text: str, logprobs: list[Logprob] | None = None
+        self,
+        deltas: list[Delta],
+        field: str,
+        text: str,
+        logprobs: list[Logprob] | None = None,
+        behind: str = "",
     ) -> None:
         channel = self._channels[field]
         text = channel.feed(text)
+        if field != "content":
+            self._reasoned = self._reasoned or field != "refusal"
+        elif not self._has_text:
+            text = self._first_text(text)
         if text:
             if not self._produced:
                 self._produced = not text.isspace()
-            deltas.append(Text(text, logprobs) if logprobs else channel.delta(text))
+            if logprobs:
+                deltas.append(Text(text, spelling(text, behind, logprobs)))
+            else:
+                deltas.append(channel.delta(text))
+
+    def _first_text(self, text: str) -> str:
+        """The beginning of the text, without the blank lines between it and reasoning.
+
+        They are the chat template's: servers that split off the reasoning leave them, or do not.
+        The same is done where reasoning stands between tags.
+        """
+        if not self._reasoned:
+            self._has_text = bool(text) and not text.isspace()
+            return text
+        text, self._gap = self._gap + text, ""
+        indent = len(text) - len(text.lstrip())
+        text = text[max(text.rfind(end, 0, indent) for end in "\r\n") + 1 :]
+        self._has_text = bool(text) and (not text.isspace() or len(text) > MAX_BLANK)
+        if self._has_text:
+            return text
+        self._gap = text
+        return ""
 
     def _with_whole_characters(self, delta: ToolCall | CallExtra) -> ToolCall | CallExtra:
         """A delta of a call, its arguments without half characters."""
@@ -424,24 +488,3 @@ def _channels(dialect: Dialect, declares: Callable[[str], bool]) -> dict[str, Te
 
 def _read_more_arguments(calls: CallAssembler, payload: bytes) -> ToolCall | None:
     return calls.append_arguments(*read_arguments(payload))
-
-
-def _read_logprobs(logprobs: chat.Logprobs | None) -> list[Logprob] | None:
-    if logprobs is None or not logprobs.content:
-        return None
-    return [
-        Logprob(
-            entry.token,
-            entry.logprob,
-            _bytes(entry.bytes, entry.token),
-            [
-                TokenLogprob(top.token, top.logprob, _bytes(top.bytes, top.token))
-                for top in entry.top_logprobs or ()
-            ],
-        )
-        for entry in logprobs.content
-    ]
-
-
-def _bytes(given: list[int] | None, token: str) -> list[int]:
-    return list(token.encode()) if given is None else given

@@ -2,18 +2,22 @@
 
 Servers parse these; when a server's parser misses one, it arrives as text or reasoning. Where a
 dialect asks for it, text from the first marker on is held back. At the end of an answer without
-calls it is read as calls, if it is only whole calls of declared tools; otherwise it stays text.
+calls it is read as calls, if it is only calls of declared tools; otherwise it stays text.
 
-    DSML (DeepSeek)   <｜DSML｜tool_calls> { <｜DSML｜invoke name="…"> { parameter } } </…>
-    DeepSeek, older   <｜tool▁calls▁begin｜> { <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{…}<…> } <…>
-    Kimi              <|tool_calls_section_begin|> { <|tool_call_begin|>functions.NAME:N … } <|…|>
+    DSML (DeepSeek)   <｜DSML｜tool_calls> { <｜DSML｜invoke name="…"> { parameter } } [</…>]
+    DeepSeek, older   <｜tool▁calls▁begin｜> { <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{…}<…> } [<…>]
+    Kimi              <|tool_calls_section_begin|> { <|tool_call_begin|>functions.NAME:N … } [<…>]
     GLM               { <tool_call>NAME { <arg_key>…<arg_value>… } </tool_call> }
     Qwen              { <tool_call>{"name": …, "arguments": {…}}</tool_call> }
     Qwen Coder        { <tool_call><function=NAME> { <parameter=KEY>… } </tool_call> }
-    MiniMax           <minimax:tool_call> { <invoke name="…"> { <parameter name="…">… } } </…>
+    MiniMax           <minimax:tool_call> { <invoke name="…"> { <parameter name="…">… } } [</…>]
     fenced            ```json {"tool_calls": [ … ]} ```
 
-Where the text gives a call an id, it is kept: Kimi wants its own (functions.NAME:N) back unchanged.
+DSML is written with one bar or two, as ｜ or |, with a blank behind them or none, and with the
+words tool_calls, function_calls or calls; the outermost tags may be missing.
+
+The last call may be cut, by a token limit: it is neither a call then nor text. Where the text gives
+a call an id, it is kept: Kimi wants its own (functions.NAME:N) back unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from translator.common.pieces import Pieces
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
 
 _MARKERS = (
-    "<｜DSML｜",
+    *(f"<{bar}DSML" for bar in ("｜", "｜｜", "|", "||")),
     "<｜tool▁calls▁begin｜>",
     "<|tool_calls_section_begin|>",
     "<tool_call>",
@@ -40,11 +44,6 @@ _MARKER = re.compile("|".join(map(re.escape, _MARKERS)))
 _BEGINNINGS = (re.escape(one[:size]) for one in _MARKERS for size in range(1, len(one)))
 _MARKER_BEGUN = re.compile(rf"(?:{'|'.join(_BEGINNINGS)})\Z")
 _LONGEST_MARKER = max(map(len, _MARKERS))
-_DSML = re.compile(r"<｜DSML｜(tool_calls|function_calls)>(.*)</｜DSML｜\1>", re.DOTALL)
-_DEEPSEEK = re.compile(r"<｜tool▁calls▁begin｜>(.*)<｜tool▁calls▁end｜>", re.DOTALL)
-_KIMI = re.compile(r"<\|tool_calls_section_begin\|>(.*)<\|tool_calls_section_end\|>", re.DOTALL)
-_MINIMAX = re.compile(r"<minimax:tool_call>(.*)</minimax:tool_call>", re.DOTALL)
-_FENCED = re.compile(r"```json\n(.*)\n```", re.DOTALL)
 _CODER = re.compile(r"<function=([^>\s]+)>(.*?)</function>", re.DOTALL)
 
 
@@ -52,31 +51,59 @@ class _Span(Struct, frozen=True):
     """What stands between an opening, whose groups say more about it, and a closing."""
 
     opening: re.Pattern[str]
-    closing: str
+    closing: re.Pattern[str]
 
 
-_DSML_CALL = _Span(re.compile(r'<｜DSML｜invoke name="([^"]+)">'), "</｜DSML｜invoke>")
-_DSML_ARGUMENT = _Span(
-    re.compile(r'<｜DSML｜parameter name="([^"]+)"(?: string="(true|false)")?>'),
-    "</｜DSML｜parameter>",
+def _span(opening: str, closing: str) -> _Span:
+    return _Span(re.compile(opening), re.compile(closing))
+
+
+class _Section(Struct, frozen=True):
+    """Calls between an opening and a closing, which may be missing.
+
+    `reads(groups)` makes a call of what a span of `call` holds, its inside last; `name` is the
+    group with the function's name. `end` is how the closing is written, most of the time.
+    """
+
+    opening: re.Pattern[str]
+    closing: re.Pattern[str]
+    end: str
+    call: _Span
+    reads: Callable[[tuple[str, ...]], NativeCall]
+    name: int = 1
+
+
+_DSML = r"DSML[｜|]{1,2}\s?"
+_DSML_CALL = _span(
+    rf"""<[｜|]{{1,2}}{_DSML}invoke\s+name\s*=\s*["']([^"'>]+)["']\s*>""",
+    rf"</[｜|]{{1,2}}{_DSML}invoke\s*>",
 )
-_DEEPSEEK_CALL = _Span(
-    re.compile(
-        r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([^\n<]+)(?:<｜tool▁sep｜>|\n```json\n)"
-    ),
+_DSML_ARGUMENT = _span(
+    rf"""<[｜|]{{1,2}}{_DSML}parameter\s+name\s*=\s*["']([^"'>]+)["']"""
+    r"""(?:\s+string\s*=\s*["'](true|false)["'])?\s*>""",
+    rf"</[｜|]{{1,2}}{_DSML}parameter\s*>",
+)
+_DEEPSEEK_CALL = _span(
+    r"<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?([^\n<]+)(?:<｜tool▁sep｜>|\n```json\n)",
     "<｜tool▁call▁end｜>",
 )
-_KIMI_CALL = _Span(
-    re.compile(
-        r"<\|tool_call_begin\|>\s*((?:functions\.)?([^<\s]+?)(:\d+)?)\s*<\|tool_call_argument_begin\|>"
-    ),
-    "<|tool_call_end|>",
+_KIMI_CALL = _span(
+    r"<\|tool_call_begin\|>\s*((?:functions\.)?([^<\s]+?)(:\d+)?)\s*<\|tool_call_argument_begin\|>",
+    r"<\|tool_call_end\|>",
 )
-_TAGGED = _Span(re.compile("<tool_call>"), "</tool_call>")
+_TAGGED = _span("<tool_call>", "</tool_call>")
 _GLM_VALUE = re.compile(r"\s*<arg_value>")
-_CODER_ARGUMENT = _Span(re.compile(r"<parameter=([^>\s]+)>\n?"), "</parameter>")
-_MINIMAX_CALL = _Span(re.compile(r'<invoke name="([^"]+)">'), "</invoke>")
-_MINIMAX_ARGUMENT = _Span(re.compile(r'<parameter name="([^"]+)">'), "</parameter>")
+_CODER_ARGUMENT = _span(r"<parameter=([^>\s]+)>\n?", "</parameter>")
+_MINIMAX_CALL = _span(r'<invoke name="([^"]+)">', "</invoke>")
+_MINIMAX_ARGUMENT = _span(r'<parameter name="([^"]+)">', "</parameter>")
+_FENCE = re.compile(r"```json\n")
+_FENCED_CALLS = re.compile(r'\{\s*"tool_calls"\s*:\s*\[')
+_NAME = re.compile(r'"name"\s*:\s*"([^"]*)"')
+_NAME_END = re.compile(r"[\s<>]")
+_OBJECT_BEGUN = re.compile(r'\{\s*("|\Z)')
+_NAME_BEGUN = re.compile(r"\s*|\n?(?:<[a-z]*=?)?[\w.:/-]*")
+_HALF_TAG = re.compile(r"<[^>]*|<[|｜]tool.call.begin[|｜]>[^<>]*(?:<[^>]*(?:>[^<>]*)?)?")
+_HALF_MARKER = re.compile(r"<[｜|]{1,2}DSML[｜|]{0,2}\s?\w*")
 
 
 class NativeCall(Struct, frozen=True):
@@ -98,6 +125,8 @@ class NativeCalls:
         self._declares = declares
         self._held = Pieces()
         self._marked = False
+        self.cut = False
+        """The last call is cut; known from `calls()` on."""
 
     def feed(self, text: str) -> str:
         """The text up to a marker, or to what could become one."""
@@ -118,46 +147,170 @@ class NativeCalls:
         """The bytes of the held text."""
         return self._held.settle()
 
-    def calls(self) -> list[NativeCall]:
-        """The calls that the held text consists of."""
+    def calls(self, *, at_limit: bool = False) -> list[NativeCall]:
+        """The calls that the held text consists of.
+
+        `at_limit`: a limit ended the answer, so that a marker without anything behind it is the
+        beginning of a call, too. Sets `cut` where the last call is cut; the others count.
+        """
         if not self._marked:
             return []
-        found = list(_read(self._held.text().strip()))
-        if not found or not all(self._declares(call.name) for call in found):
+        found = read_calls(self._held.text(), self._declares, at_limit=at_limit)
+        if found is None:
             return []
         self._held.take()
-        return found
+        self.cut = found.cut
+        return found.calls
 
     def rest(self) -> str:
         """The held text, when it was no call."""
         return self._held.take()
 
 
-def _read(text: str) -> Iterator[NativeCall]:
-    """The calls of a text; none when it holds anything else."""
-    if section := _DSML.fullmatch(text):
-        for name, body in _only(_DSML_CALL, section[2]):
-            given = {
-                key: value if is_text != "false" else _json(value)
-                for key, is_text, value in _all(_DSML_ARGUMENT, body)
-            }
-            yield NativeCall(name, _encoded(given))
-    elif section := _DEEPSEEK.fullmatch(text):
-        for name, arguments in _only(_DEEPSEEK_CALL, section[1]):
-            arguments = arguments.removesuffix("\n```").strip()
-            yield NativeCall(name.strip(), arguments or "{}")
-    elif section := _KIMI.fullmatch(text):
-        for identity, name, number, arguments in _only(_KIMI_CALL, section[1]):
-            yield NativeCall(name, arguments.strip() or "{}", identity if number else None)
-    elif section := _MINIMAX.fullmatch(text):
-        for name, body in _only(_MINIMAX_CALL, section[1]):
-            given = {key: _json(value) for key, value in _all(_MINIMAX_ARGUMENT, body)}
-            yield NativeCall(name, _encoded(given))
-    elif section := _FENCED.fullmatch(text):
-        yield from _chat_calls(_json(section[1]))
+def ends_in_half_a_call(text: str, declares: Callable[[str], bool]) -> bool:
+    """Whether a text that a limit ended stops in the middle of a call of a declared tool."""
+    marker = _MARKER.search(text)
+    found = marker and read_calls(text[marker.start() :], declares, at_limit=True)
+    return found is not None and found.cut
+
+
+class _Found(Struct, frozen=True):
+    """The whole calls of a text, and whether another begins behind them."""
+
+    calls: list[NativeCall]
+    cut: bool
+
+
+def read_calls(text: str, declares: Callable[[str], bool], *, at_limit: bool) -> _Found | None:
+    """The calls of a text; None when it holds anything else, or calls of other tools."""
+    text = text.strip()
+    found: _Found | None = None
+    for section in _SECTIONS:
+        if opened := section.opening.match(text):
+            found = _read_section(section, text[opened.end() :], declares, at_limit=at_limit)
+            break
     else:
-        for (body,) in _only(_TAGGED, text):
-            yield from _tagged(body.strip())
+        if fence := _FENCE.match(text):
+            found = _read_fenced(text[fence.end() :], declares)
+        elif at_limit and _HALF_MARKER.fullmatch(text):
+            found = _Found([], cut=True)
+        else:
+            found = _read_tagged(text, declares, at_limit=at_limit)
+    if found is None or not (found.calls or found.cut):
+        return None
+    return found if all(declares(call.name) for call in found.calls) else None
+
+
+def _read_section(
+    section: _Section, text: str, declares: Callable[[str], bool], *, at_limit: bool
+) -> _Found | None:
+    spans, rest = _leading(section.call, text)
+    calls = [section.reads(span) for span in spans]
+    if closed := section.closing.match(rest):
+        return None if rest[closed.end() :].strip() else _Found(calls, cut=False)
+    if opened := section.call.opening.match(rest):
+        name = opened[section.name].strip()
+        return _Found(calls, cut=True) if name == "function" or declares(name) else None
+    if not rest:
+        return _Found(calls, cut=at_limit and not calls)
+    if not _HALF_TAG.fullmatch(rest):
+        return None
+    return _Found(calls, cut=not calls or not (rest[:2] == "</" or section.end.startswith(rest)))
+
+
+def _read_tagged(text: str, declares: Callable[[str], bool], *, at_limit: bool) -> _Found | None:
+    """Calls in tags of their own."""
+    spans, rest = _leading(_TAGGED, text)
+    calls = [call for (body,) in spans for call in _tagged(body.strip())]
+    if len(calls) < len(spans) or not (rest == "" or rest.startswith("<tool_call>")):
+        return None
+    inside = rest.removeprefix("<tool_call>")
+    body = inside.strip()
+    if body.startswith("{") or body.endswith("</function>"):
+        last = list(_tagged(body))
+        if last:
+            return _Found(calls + last, cut=False)  # only the closing tag is missing
+    if rest and not ((at_limit and _NAME_BEGUN.fullmatch(inside)) or _may_be_call(body, declares)):
+        return None
+    return _Found(calls, cut=bool(rest))
+
+
+def _read_fenced(text: str, declares: Callable[[str], bool]) -> _Found | None:
+    """Calls in one code fence."""
+    body, closing, rest = text.rpartition("\n```")
+    if closing:
+        return None if rest else _Found(list(_chat_calls(_json(body))), cut=False)
+    begun = _FENCED_CALLS.match(text) and _may_be_call(text, declares)
+    return _Found([], cut=bool(begun))
+
+
+def _may_be_call(body: str, declares: Callable[[str], bool]) -> bool:
+    """Whether a text is the beginning of a call of a declared tool, or of an object."""
+    if body.startswith("{"):
+        names = _NAME.findall(body)
+        return declares(names[0]) if names else _OBJECT_BEGUN.match(body) is not None
+    return declares(_NAME_END.split(body.removeprefix("<function="), maxsplit=1)[0])
+
+
+def _dsml_call(span: tuple[str, ...]) -> NativeCall:
+    name, body = span
+    given = {
+        key: value if is_text != "false" else _json(value)
+        for key, is_text, value in _all(_DSML_ARGUMENT, body)
+    }
+    return NativeCall(name, _encoded(given))
+
+
+def _deepseek_call(span: tuple[str, ...]) -> NativeCall:
+    name, arguments = span
+    arguments = arguments.removesuffix("\n```").strip()
+    return NativeCall(name.strip(), arguments or "{}")
+
+
+def _kimi_call(span: tuple[str, ...]) -> NativeCall:
+    identity, name, number, arguments = span
+    return NativeCall(name, arguments.strip() or "{}", identity if number else None)
+
+
+def _minimax_call(span: tuple[str, ...]) -> NativeCall:
+    name, body = span
+    given = {key: _json(value) for key, value in _all(_MINIMAX_ARGUMENT, body)}
+    return NativeCall(name, _encoded(given))
+
+
+_SECTIONS = (
+    _Section(
+        re.compile(
+            rf"<[｜|]{{1,2}}{_DSML}(?:tool_|function_)?calls\s*>|(?=<[｜|]{{1,2}}{_DSML}invoke\b)"
+        ),
+        re.compile(rf"</[｜|]{{1,2}}{_DSML}(?:tool_|function_)?calls\s*>"),
+        "</｜DSML｜tool_calls>",
+        _DSML_CALL,
+        _dsml_call,
+    ),
+    _Section(
+        re.compile("<｜tool▁calls▁begin｜>"),
+        re.compile("<｜tool▁calls▁end｜>"),
+        "<｜tool▁calls▁end｜>",
+        _DEEPSEEK_CALL,
+        _deepseek_call,
+    ),
+    _Section(
+        re.compile(r"<\|tool_calls_section_begin\|>"),
+        re.compile(r"<\|tool_calls_section_end\|>"),
+        "<|tool_calls_section_end|>",
+        _KIMI_CALL,
+        _kimi_call,
+        name=2,
+    ),
+    _Section(
+        re.compile("<minimax:tool_call>"),
+        re.compile("</minimax:tool_call>"),
+        "</minimax:tool_call>",
+        _MINIMAX_CALL,
+        _minimax_call,
+    ),
+)
 
 
 def _tagged(body: str) -> Iterator[NativeCall]:
@@ -188,38 +341,34 @@ def _chat_calls(value: object) -> Iterator[NativeCall]:
             yield NativeCall(name, text, as_string(call.get("id")) or None)
 
 
-def _only(span: _Span, text: str) -> list[tuple[str, ...]]:
-    """Each span of a text that consists of them and white space only: its groups, and its inside.
+def _leading(span: _Span, text: str) -> tuple[list[tuple[str, ...]], str]:
+    """The spans with which a text begins, each its groups and its inside; and what follows.
 
     In linear time: a pattern that looks for each closing from each opening takes quadratic time
     where the closing is missing.
     """
     found: list[tuple[str, ...]] = []
     place = 0
-    while place < len(text):
+    while True:
+        while place < len(text) and text[place].isspace():
+            place += 1
         opened = span.opening.match(text, place)
-        if opened is None:
-            if text[place].isspace():
-                place += 1
-                continue
-            return []
-        end = text.find(span.closing, opened.end())
-        if end < 0:
-            return []
-        found.append((*opened.groups(""), text[opened.end() : end]))
-        place = end + len(span.closing)
-    return found
+        closed = opened and span.closing.search(text, opened.end())
+        if not opened or not closed:
+            return found, text[place:]
+        found.append((*opened.groups(""), text[opened.end() : closed.start()]))
+        place = closed.end()
 
 
 def _all(span: _Span, text: str) -> Iterator[tuple[str, ...]]:
     """Each span of a text, whatever stands between them."""
     opened = span.opening.search(text)
     while opened is not None:
-        end = text.find(span.closing, opened.end())
-        if end < 0:
+        closed = span.closing.search(text, opened.end())
+        if closed is None:
             return
-        yield (*opened.groups(""), text[opened.end() : end])
-        opened = span.opening.search(text, end + len(span.closing))
+        yield (*opened.groups(""), text[opened.end() : closed.start()])
+        opened = span.opening.search(text, closed.end())
 
 
 def _glm_arguments(text: str) -> Iterator[tuple[str, str]]:

@@ -67,6 +67,8 @@ class ChatRequest(Struct, frozen=True):
     """Only the first call of the answer counts."""
     compacts: bool
     """The answer is a summary of the conversation, and is returned as a compaction."""
+    prefill: str
+    """The text of the last message, where that is the assistant's."""
     output_limit: int | None
     """The number of tokens after which the upstream ends the answer; None: it is not known."""
 
@@ -179,5 +181,13 @@ def write_chat_request(
         allowed=choice.allowed,
         one_call=request.parallel_tool_calls is False,
         compacts=reader.compacts,
+        prefill=_prefill(conversation),
         output_limit=parameters.output_limit(fields, target.max_output_tokens),
     )
+
+
+def _prefill(conversation: Conversation) -> str:
+    last = conversation.messages[-1] if conversation.messages else None
+    if last is None or last.role != "assistant" or not isinstance(last.content, str):
+        return ""
+    return last.content

@@ -305,6 +305,8 @@ CLOUDS = (
         extra_content=False,
         # A stream ends with the usage, without a finish reason (recorded, 2026).
         lenient_eof=True,
+        # The conversation is complete: it must not end with an answer (opencode#29901, 2026-11).
+        models=(ModelFacts("*claude*", {"assistant_last": False}),),
     ),
     derived(
         "opencode",

@@ -297,7 +297,8 @@ CLOUDS = (
     derived(
         "snowflake",
         ".snowflakecomputing.com",
-        # The newer name of the limit (opencode#29900, 2026-11).
+        # The newer name of the limit; the kind of a token goes into `headers` of the settings, as
+        # X-Snowflake-Authorization-Token-Type (opencode#29900, goose#5997, 2026-11).
         max_tokens_field="max_completion_tokens",
         # Reasoning is given as details, and taken in no field (recorded; crewAI#6006, 2026-11).
         reasoning_replay="drop",

@@ -233,3 +233,12 @@ def test_calls_are_sent_one_by_one_where_a_message_may_have_only_one() -> None:
     assert codes(items, dialect=Dialect("x", one_call_per_message=True)) == {
         "input[4]": "output_missing"
     }
+
+
+def test_an_answer_at_the_end_is_followed_where_the_upstream_does_not_go_on_with_it() -> None:
+    dialect = Dialect("x", assistant_last=False)
+    items = [user("u"), assistant("a")]
+    assert messages(items, dialect=dialect) == [*items, user("Continue.")]
+    assert messages(items) == items
+    for ended in ([user("u")], [user("u"), call("c"), output("c")], [developer("d")]):
+        assert messages(ended, dialect=dialect) == messages(ended)

@@ -37,11 +37,11 @@ class SchemaRules(Struct, frozen=True):
     """The limits of one upstream's schemas.
 
     `dropped`: keywords to leave out. `max_bound`: maxLength, minLength, maxItems, minItems,
-    maxProperties and minProperties from this number on are left out; None: none is. `type_lists`:
-    how to write `"type": ["string", "null"]`; `nullable` writes `"type": "string", "nullable":
-    true`, `any_of` an `anyOf` of single types, `first` the first type that is not null (also
-    beside an `anyOf`). `types_required`: every schema has a type. `bare_refs`: a `$ref` has no
-    sibling keywords. `object_root`: the outermost schema is of type object.
+    maxProperties and minProperties from this number on (of items: one less) are left out; None:
+    none is. `type_lists`: how to write `"type": ["string", "null"]`; `nullable` writes `"type":
+    "string", "nullable": true`, `any_of` an `anyOf` of single types, `first` the first type that
+    is not null (also beside an `anyOf`). `types_required`: every schema has a type. `bare_refs`: a
+    `$ref` has no sibling keywords. `object_root`: the outermost schema is of type object.
     """
 
     dropped: frozenset[str] = frozenset()
@@ -120,12 +120,10 @@ class _Writer:
 
     def _is_too_large(self, key: str, value: object) -> bool:
         bound = self._rules.max_bound
-        return (
-            bound is not None
-            and key in _BOUNDS
-            and isinstance(value, int | float)
-            and value >= bound
-        )
+        if bound is None or key not in _BOUNDS or not isinstance(value, int | float):
+            return False
+        # A grammar repeats an item together with the comma before it, and the first one alone.
+        return value + key.endswith("Items") >= bound
 
     def _value(self, key: str, value: object, *, types: bool) -> object:
         """A keyword's value: schemas by name, schemas in a list, one schema, or plain JSON."""

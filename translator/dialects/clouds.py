@@ -297,7 +297,8 @@ CLOUDS = (
     derived(
         "snowflake",
         ".snowflakecomputing.com",
-        # The newer name of the limit (opencode#29900, 2026-11).
+        # The newer name of the limit; the kind of a token goes into `headers` of the settings, as
+        # X-Snowflake-Authorization-Token-Type (opencode#29900, goose#5997, 2026-11).
         max_tokens_field="max_completion_tokens",
         # Reasoning is given as details, and taken in no field (recorded; crewAI#6006, 2026-11).
         reasoning_replay="drop",
@@ -305,6 +306,8 @@ CLOUDS = (
         extra_content=False,
         # A stream ends with the usage, without a finish reason (recorded, 2026).
         lenient_eof=True,
+        # The conversation is complete: it must not end with an answer (opencode#29901, 2026-11).
+        models=(ModelFacts("*claude*", {"assistant_last": False}),),
     ),
     derived(
         "opencode",

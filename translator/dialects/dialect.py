@@ -89,6 +89,8 @@ class Dialect(Struct, frozen=True):
     """Accepts file parts in user messages."""
     answer_between_tool_and_user: bool = False
     """Refuses a user message directly after a tool message."""
+    assistant_last: bool = True
+    """Accepts a conversation that ends with the assistant's message, to go on with it."""
     alternating_roles: bool = False
     """Refuses two messages of the user, or of the assistant, in a row; they are joined."""
     one_call_per_message: bool = False

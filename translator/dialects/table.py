@@ -147,6 +147,9 @@ _HEADINGS = (
 MAX_REMARK_CHARACTERS = 80
 """A longer fact is listed by name only; `translator dialects NAME` shows it."""
 
+MAX_PATTERNS = 5
+"""Of how many kinds of models the patterns are listed; the others are only counted."""
+
 
 def markdown() -> str:
     """The table of the README."""
@@ -227,6 +230,9 @@ def _remarks(dialect: Dialect) -> str:
             remark = f"{name} = {toml_value(fact)}"
             remarks.append(f"`{remark if len(remark) <= MAX_REMARK_CHARACTERS else name}`")
     if dialect.models:
-        patterns = (f"`{known.pattern}`" for known in dialect.models)
+        patterns = [f"`{known.pattern}`" for known in dialect.models]
+        others = len(patterns) - MAX_PATTERNS
+        if others > 1:
+            patterns[MAX_PATTERNS:] = [f"{others} others"]
         remarks.append(f"more for {', '.join(patterns)}")
     return ", ".join(remarks)

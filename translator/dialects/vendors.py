@@ -255,6 +255,8 @@ VENDORS = (
         content_beside_calls="empty",
         # Unexpected role 'user' after role 'tool' (3230; reports, 2026)
         answer_between_tool_and_user=True,
+        # Expected last role User or Tool (or Assistant with prefix True) (3230; reports, 2026)
+        assistant_last=False,
         # Tool call id was call_abc but must be a-z, A-Z, 0-9, with a length of 9. (3280; 2026)
         call_ids="nine_alphanumerics",
         # Usage is always sent; the field is unknown (recorded, 2026).

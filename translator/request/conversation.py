@@ -46,6 +46,9 @@ ABORTED = b'"aborted"'
 NO_USER = "[the conversation begins with the assistant]"
 """Replaces a user's first message that an upstream requires."""
 
+GO_ON = "Continue."
+"""Follows an answer at the end, for an upstream that does not go on with it by itself."""
+
 BLANK_LINE = "\n\n"
 """Separates messages that are joined."""
 
@@ -275,9 +278,12 @@ class _Writer:
         self.messages.append(chat.Message(role, content))
 
     def end(self) -> None:
-        """Complete a conversation that is only system messages so far."""
+        """Complete a conversation of system messages alone, or one that ends with an answer."""
         if self._leading and self.messages:
             self._begin_with_user()
+        answered = bool(self.messages) and self.messages[-1].role == "assistant"
+        if answered and not self.dialect.assistant_last:
+            self.messages.append(chat.Message("user", GO_ON))
 
     def _begin_with_user(self) -> None:
         """Send the last leading system message as the user's, where the upstream requires one.

@@ -153,6 +153,16 @@ async def test_a_fact_says_that_another_upstream_counts(upstream: ScriptedUpstre
         assert await count(client, input="one two three") == (3, "exact")
 
 
+async def test_a_model_that_the_tokenizer_does_not_know_is_estimated(
+    upstream: ScriptedUpstream,
+) -> None:
+    """The prompts of gpt-oss have no template, by which vLLM would count."""
+    upstream.script = vllm
+    async with upstream.client(upstream={"dialect": "vllm"}) as client:
+        assert (await count(client, model="openai/gpt-oss-120b"))[1] == "estimate"
+    assert upstream.calls == []
+
+
 async def test_openai_reads_the_number(upstream: ScriptedUpstream) -> None:
     upstream.script = vllm
     settings = make_settings(upstream.url, upstream={"dialect": "vllm"})

@@ -39,7 +39,11 @@ SERVERS = (
         },
         # Its chat form has messages, tools and chat_template_kwargs (source, 2026-09).
         token_endpoint="tokenize",
-        models=(ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}), _QWEN_TEMPLATE),
+        models=(
+            # Its chat has Harmony's format; /tokenize has the template, which differs (2026-09).
+            ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH, "token_endpoint": None}),
+            _QWEN_TEMPLATE,
+        ),
     ),
     derived(
         "sglang",

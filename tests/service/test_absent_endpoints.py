@@ -36,6 +36,8 @@ POST /alpha/history/v2/list_items         Codex
 POST /memories/trace_summarize            memories = false
 POST /images/generations                  base URL
 POST /images/edits                        base URL
+GET /images                               base URL
+GET /audio/voices                         base URL
 POST /files                               `file_data`
 GET /files/file-1/content                 `file_data`
 POST /uploads                             `file_data`
@@ -58,6 +60,7 @@ GET /wham/usage                           `base_url`
 GET /wham/tasks/list                      `base_url`
 GET /backend-api/wham/usage               `base_url`
 POST /backend-api/codex/responses         `base_url`
+GET /wham                                 `base_url`
 GET /api/codex/usage                      `base_url`
 GET /connectors/directory/list            `base_url`
 POST /responses/responses                 ends in /v1

@@ -76,6 +76,9 @@ async def test_answers_and_errors_are_as_described(upstream: ScriptedUpstream) -
             await client.post("/v1/responses/compact", json=ASK_SMALL_WHOLE),
             "/v1/responses/compact",
         )
+        path = "/v1/responses/input_tokens"
+        check(await client.post(path, json=ASK_SMALL_WHOLE), path)
+        check(await client.post(path, content=b"x", headers={"content-encoding": "lzma"}), path)
         check(await client.get("/v1/models"), "/v1/models", "get")
         check(await client.get("/v1/models/small"), "/v1/models/{id}", "get")
         check(await client.get("/v1/models/none"), "/v1/models/{id}", "get")

@@ -66,7 +66,8 @@ SERVERS = (
         response_format_with_tools=False,
         tools_with_choice_none=False,
         models=(
-            ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH}),
+            # Its chat has Harmony's format; /tokenize has the template, which differs (2026-09).
+            ModelFacts("*gpt-oss*", {"efforts": LOW_TO_HIGH, "token_endpoint": None}),
             # Unsupported reasoning_effort: high. Supported levels are xhigh, medium, low.
             # (Qwen3.8#217, vllm#54616, 2026-11)
             _qwen38(

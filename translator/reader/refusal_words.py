@@ -18,7 +18,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-MAX_TEXT_CHARACTERS = 64 * 1024
+MAX_TEXT_CHARACTERS = 32 * 1024
 """How much of an error text is read: some upstreams repeat the whole request in it."""
 
 MAX_MENTIONS = 200
@@ -155,7 +155,7 @@ _LOCATION = re.compile(
     r"[(\[]\s*(?P<path>['\"](?:body|request|messages|tools|params)['\"]"
     r"(?:\s*,\s*(?:['\"][^'\"\n]{0,100}['\"]|\d+))*)\s*,?\s*[)\]]"
 )
-_ESCAPED = re.compile(r"\\+(['\"`/])")
+_ESCAPED = re.compile(r"(?<!\\)\\{1,16}(['\"`/])")
 _CAPITAL = re.compile(r"(?<=[a-z0-9])[A-Z]")
 
 
@@ -199,7 +199,7 @@ def verdicts(
         return
     choice = "|".join(sorted(map(re.escape, spelled), key=len, reverse=True))
     mentions = re.compile(
-        rf"(?<![\w.\]])(?P<path>(?:[\w$#]*(?:\[\d*\])?[./]+)*)(?P<name>{choice})(?!\w)"
+        rf"(?<![\w./\]])(?P<path>(?:[\w$#]{{0,64}}(?:\[\d{{0,9}}\])?[./]){{0,12}})(?P<name>{choice})(?!\w)"
         r"(?P<inside>(?:[./\[][\w\]]+)*)"
     )
     for number, mention in enumerate(mentions.finditer(text)):

@@ -111,21 +111,22 @@ MIN_LIMIT = 256
 
 _LIMITS = (
     # a range
-    (re.compile(r"\[\s*\d+\s*,\s*(\d+)\s*\]|\bbetween \d+ and (\d+)"), 0),
-    (re.compile(r"\bto (\d+) \(exclusive\)"), -1),
+    (re.compile(r"\[\s*\d{1,12}\s*,\s*(\d{1,12})\s*\]|\bbetween \d{1,12} and (\d{1,12})"), 0),
+    (re.compile(r"\bto (\d{1,12}) \(exclusive\)"), -1),
     # an upper bound
-    (re.compile(r"(?:less|lower|smaller|fewer) than or equal to\W{0,3}(\d+)"), 0),
-    (re.compile(r"(?:less|lower|smaller|fewer) than\W{0,3}(\d+)"), -1),
+    (re.compile(r"(?:less|lower|smaller|fewer) than or equal to\W{0,3}(\d{1,12})"), 0),
+    (re.compile(r"(?:less|lower|smaller|fewer) than\W{0,3}(\d{1,12})"), -1),
     (
         re.compile(
-            r"(?:at most|no (?:more|greater|larger|higher) than|up to|not exceed)\W{0,3}(\d+)"
+            r"(?:at most|no (?:more|greater|larger|higher) than|up to|not exceed)\W{0,3}(\d{1,12})"
         ),
         0,
     ),
-    (re.compile(r"<=\W{0,3}(\d+)|> (\d+), which is the max"), 0),
+    (re.compile(r"<=\W{0,3}(\d{1,12})|> (\d{1,12}), which is the max"), 0),
     (
         re.compile(
-            r"\b(?:limit|maximum|max)\b(?: \w+){0,6}?(?: of| is| value| allowed|:)+\W{0,3}(\d+)"
+            r"\b(?:limit|maximum|max)\b(?: \w+){0,6}?(?: of| is| value| allowed|:)+"
+            r"\W{0,3}(\d{1,12})"
         ),
         0,
     ),
@@ -133,11 +134,12 @@ _LIMITS = (
 """How a text states the highest limit of the output: the number, and what to add to it."""
 
 _ROOM = (
-    re.compile(r"> (?P<context>\d+) - (?P<used>\d+)\)"),  # vLLM
-    re.compile(r"(?P<used>\d+) \+ \d+ > (?P<context>\d+)"),  # Anthropic
+    re.compile(r"> (?P<context>\d{1,12}) - (?P<used>\d{1,12})\)"),  # vLLM
+    re.compile(r"(?<!\d)(?P<used>\d{1,12}) \+ \d{1,12} > (?P<context>\d{1,12})"),  # Anthropic
     # OpenAI, DeepSeek
     re.compile(
-        r"context length is (?P<context>\d+) tokens.{0,80}?\((?P<used>\d+) in the messages,",
+        r"context length is (?P<context>\d{1,12}) tokens"
+        r".{0,80}?\((?P<used>\d{1,12}) in the messages,",
         re.DOTALL,
     ),
 )

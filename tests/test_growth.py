@@ -18,6 +18,8 @@ import translator
 from tests.replaying import chunk, numbered_ids, sse
 from translator import Dialect
 from translator.dialects import BASE
+from translator.reader.rejected_fields import find_rejected_fields
+from translator.reader.taught_facts import taught_facts
 
 SIZES = (2_000, 16_000)
 PER_DOUBLING = 2.5
@@ -243,3 +245,31 @@ def test_calls_keep_their_order() -> None:
     t.receive(body)
     output = json.loads(translator.encode_json(t.response))["output"]
     assert [item.get("call_id") for item in output] == ["c0", "c1", "c2", None]
+
+
+# --- error texts --------------------------------------------------------------------------------
+
+REPEATED = (
+    *(" ", "\n", "a", "1", ".", "/", "\\", '"', '{"', "messages[1].", "'a', ", "top_p, ", "[1, "),
+    *("input ", "exceeds ", "max tokens ", "1 + 1 > ", "('body', ", "missing the ", "low, "),
+    *("unknown parameter ", "does not support the ", "supported values for ", "must be "),
+    *("failed to parse a ", "system message must ", "context length is 1 tokens ", "top_p and "),
+)
+SENT = json.dumps(dict.fromkeys(("top_p", "user", "thinking", "reasoning_effort"), "low")).encode()
+
+
+def reading_s(text: str) -> float:
+    began = time.process_time()
+    translator.read_upstream_error(400, json.dumps({"error": {"message": text}}).encode())
+    find_rejected_fields(text, SENT)
+    taught_facts(text, {})
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("repeated", REPEATED)
+def test_an_error_text_is_read_in_linear_time(repeated: str) -> None:
+    """Whatever an upstream repeats in it: eight times the text takes not much more than that."""
+    small, large = (
+        min(reading_s((repeated * size)[:size]) for _ in range(2)) for size in (1_000, 8_000)
+    )
+    assert large < 0.005 + small * 8 * 2.5

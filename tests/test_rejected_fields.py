@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from translator import read_upstream_error
 from translator.reader.refusal_words import MAX_MENTIONS, MAX_TEXT_CHARACTERS, levels_in
 from translator.reader.rejected_fields import RejectedField, find_rejected_fields, without
+from translator.reader.taught_facts import taught_facts
 
 SENT: dict[str, Any] = {
     "model": "m",
@@ -167,6 +169,229 @@ VALUES: list[tuple[str, str, dict[str, Any]]] = [
 def test_a_value_that_is_not_taken(text: str, values: dict[str, Any]) -> None:
     """Another value of the same field may be taken, so only this one is refused."""
     assert named(text) == values
+
+
+OTHER = {
+    "model": "m",
+    "messages": [],
+    "stream": True,
+    "stream_options": {},
+    "user": "u",
+    "reasoning_effort": "high",
+    "top_p": 1,
+    "max_tokens": 50000,
+    "temperature": 1,
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "prompt_cache_key": "k",
+    "verbosity": "low",
+    "metadata": {},
+}
+"""Another request, with the fields of the samples below."""
+
+WORDINGS = [
+    ("prompt_cache_key", "invalid parameter: prompt_cache_key"),
+    ("prompt_cache_key", "prompt_cache_key: unexpected property"),
+    ("prompt_cache_key", "Property prompt_cache_key is not defined in the schema and the schema does not allow additional properties"),
+    ("prompt_cache_key", "request body has an error: doesn't match schema: property \"prompt_cache_key\" is unsupported"),
+    ("prompt_cache_key", "Unrecognized key(s) in object: 'prompt_cache_key'"),
+    ("prompt_cache_key", "#: extraneous key [prompt_cache_key] is not permitted"),
+    ("prompt_cache_key", "prompt_cache_key: Extra inputs are not permitted"),
+    ("prompt_cache_key", "Unknown field 'prompt_cache_key' in request"),
+    ("prompt_cache_key", "The field 'prompt_cache_key' is not recognized"),
+    ("prompt_cache_key", "Unsupported field: prompt_cache_key"),
+    ("prompt_cache_key", "Got unsupported parameter prompt_cache_key"),
+    ("prompt_cache_key", "unsupported params: prompt_cache_key"),
+    ("prompt_cache_key", "Unknown arguments: [prompt_cache_key]"),
+    ("prompt_cache_key", "The following parameters are not supported: prompt_cache_key, user"),
+    ("prompt_cache_key", "Validation error: 'prompt_cache_key' was unexpected"),
+    ("prompt_cache_key", "prompt_cache_key is an unknown parameter"),
+    ("prompt_cache_key", "must NOT have additional properties: prompt_cache_key"),
+    ("prompt_cache_key", "No such parameter: prompt_cache_key"),
+    ("prompt_cache_key", "parameter prompt_cache_key is invalid for this model"),
+    ("prompt_cache_key", "not a valid parameter: prompt_cache_key"),
+    ("prompt_cache_key", "body -> prompt_cache_key\n  extra fields not permitted (type=value_error.extra)"),
+    ("prompt_cache_key", "'prompt_cache_key' is not a valid parameter"),
+    ("prompt_cache_key", "Bad field prompt_cache_key"),
+    ("prompt_cache_key", "request contains invalid field: prompt_cache_key"),
+    ("prompt_cache_key", "unexpected keyword argument 'prompt_cache_key'"),
+    ("user", "The following parameters are not supported: prompt_cache_key, user"),
+    ("user", "unknown field \"user\""),
+    ("user", "Unrecognized request argument supplied: user"),
+    ("user", "property 'user' is unsupported"),
+    ("user", "user: Extra inputs are not permitted"),
+    ("user", "body.user: Extra inputs are not permitted"),
+    ("user", "loc: ('body','user') Extra inputs are not permitted"),
+    ("user", "Unexpected fields in the request: {'user'}"),
+    ("verbosity", "Unsupported value: 'verbosity' does not support 'low' with this model. Supported values are: 'medium'."),
+    ("verbosity", "verbosity is not supported"),
+    ("temperature", "`temperature` is deprecated for this model."),
+    ("temperature", "temperature is not supported with this model"),
+    ("temperature", "Unsupported value: 'temperature' does not support 1 with this model. Only the default (1) value is supported."),
+    ("temperature", "temperature: must not be set"),
+    ("temperature", "This model does not support temperature"),
+    ("temperature", "invalid temperature: only 1 is allowed for this model"),
+    ("temperature", "The parameter `temperature` is not supported by o-series"),
+    ("temperature", "Setting 'temperature' is not allowed"),
+    ("temperature", "temperature may only be set to 1 when thinking is enabled"),
+    ("temperature", "`temperature` may only be set to 1 when thinking is enabled."),
+    ("stream_options", "'stream_options' is not allowed"),
+    ("stream_options", "Stream options can only be defined when stream=True"),
+    ("stream_options", "stream_options unsupported"),
+    ("stream_options", "stream_options.include_usage is not supported"),
+    ("tool_choice", "tool_choice 'auto' is not supported"),
+    ("tool_choice", "Invalid tool_choice"),
+    ("tool_choice", "`tool_choice` must be 'none' or 'auto'"),
+    ("parallel_tool_calls", "parallel tool calling is not supported"),
+    ("parallel_tool_calls", "'parallel_tool_calls' is not supported by this model"),
+    ("parallel_tool_calls", "parallel_tool_calls: false is not supported"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "text"), WORDINGS)
+def test_other_wordings_of_the_same(field: str, text: str) -> None:
+    found = find_rejected_fields(text, json.dumps(OTHER).encode())
+    assert field in [one.field for one in found]
+    named_too = {one.field for one in found} - {field}
+    assert all(re.search(rf"\b{other}\b", text) for other in named_too)
+
+
+EFFORT_WORDINGS = [
+    "This model only supports reasoning effort 'medium'",
+    "effort level 'high' is invalid; choose low, medium or max",
+    "thinking level HIGH is not supported",
+    "'high' is not a valid value for reasoning_effort",
+    "high is not a valid reasoning effort",
+    "Reasoning effort high is not available for this model",
+    "reasoning_effort=high not allowed; allowed: low, max",
+    "think value \"high\" is not supported for this model",
+    "invalid think value: \"high\" (must be \"max\", \"medium\", \"low\", true, or false)",
+    "Unsupported parameter: 'reasoning.effort'",
+    "reasoning.effort is not supported with this model",
+    "The requested reasoning effort is not supported.",
+    "This model does not support the reasoning_effort parameter.",
+    "reasoning_effort can only be set to 'low' or 'medium'",
+    "Param error: reasoning_effort only support low, medium",
+    "Invalid value 'high' for parameter reasoning_effort. Supported: low, medium",
+    "Value error, reasoning_effort should be one of none, low",
+    "does not support reasoning effort",
+    "reasoning effort 'high' unsupported, use medium",
+    "ValueError: Invalid reasoning_effort high, expected low/medium",
+    "model m doesn't support setting reasoning_effort",
+    "reasoning is not supported for this model",
+    "reasoning_effort must be 'none' or 'default'",
+    "effort values are low, medium",
+    "Invalid 'reasoning_effort': 'high'. values are low, medium.",
+    "[{'type': 'literal_error', 'loc': ('body', 'reasoning_effort'), 'msg': \"Input should be 'low' or 'medium'\", 'input': 'high'}]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EFFORT_WORDINGS)
+def test_other_wordings_of_a_refused_effort(text: str) -> None:
+    [refused] = find_rejected_fields(text, json.dumps(OTHER).encode())
+    assert refused.field == "reasoning_effort"
+    changed, _ = without(json.dumps(OTHER).encode(), [refused])
+    assert json.loads(changed).get("reasoning_effort") in (None, "low", "medium", "max", "default")
+
+
+ORDINARY = [
+    "Invalid API key provided",
+    "The model `m` does not exist or you do not have access to it.",
+    "messages.0.content: Input should be a valid string",
+    "messages: at least one message is required",
+    "tools.0.function.name: String should match pattern '^[a-zA-Z0-9_-]+$'",
+    "Invalid schema for function 'ls': [] is not of type 'object'.",
+    "tools[0].function.parameters: schema must have type object",
+    "Invalid 'tools[0].function.name': string does not match pattern.",
+    "tool_call_id call_1 not found in messages",
+    "An assistant message with 'tool_calls' must be followed by tool messages",
+    "temperature must be between 0 and 2",
+    "top_p must be in (0, 1]",
+    "temperature: Input should be less than or equal to 2",
+    "seed must be an integer",
+    "user must be a string",
+    "Invalid type for 'temperature': expected a number, but got a string instead.",
+    "Invalid 'seed': integer below minimum value",
+    "'messages' is a required property",
+    "Missing required parameter: 'messages'.",
+    "Unsupported image format",
+    "Image URL is not accessible",
+    "The image data is not valid",
+    "Unknown model: m",
+    "Model m is not supported",
+    "model is not available in your region",
+    "The requested model is not allowed for this user",
+    "The user has exceeded the quota",
+    "This organization is not permitted to use reasoning",
+    "You are not allowed to sample from this model",
+    "Your account is not active",
+    "service tier capacity exceeded",
+    "Request timed out",
+    "Bad gateway",
+    "The server had an error while processing your request",
+    "response_format is not supported",
+    "Unsupported response_format type json_schema",
+    "messages[0].role: 'foo' is not one of ['system','user']",
+    "stop must be at most 4 sequences",
+    "n must be 1",
+    "stream must be true",
+    "The thinking budget must be less than max_tokens",
+    "thinking.budget_tokens: Input should be greater than or equal to 1024",
+    "max_tokens must be greater than thinking.budget_tokens",
+    "metadata values must be strings",
+    "metadata has too many properties",
+    "prompt_cache_key: string too long. Expected maximum length 64",
+    "Content blocks of type thinking must have a signature",
+    "messages.1.content.0: unexpected `thinking` block",
+    "Function call is missing a thought_signature",
+    "safety: your prompt was flagged",
+    "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
+    "'tools' is not supported",
+    "functions are not supported by this model",
+    "This model does not support tools",
+    "registry/m does not support tools",
+    "m does not support chat completions",
+    "m does not support images",
+    "developer mode is not enabled",
+    "no user found for key",
+    "reasoning tokens exceeded",
+    "tool_choice: function 'x' not found in tools",
+    "tool_choice references unknown function 'foo'",
+    "Tool 'user' is not defined",
+    "Unknown tool: 'user'",
+    "function 'metadata' is not allowed",
+    "The property 'metadata' in tools[0].function.parameters is not allowed",
+    "Invalid JSON",
+    "Malformed JSON at line 1",
+    "Could not parse request body: unexpected token 'u'",
+    "invalid character in user field",
+    "Expected last role User or Tool but got assistant",
+    "Cannot continue the final message",
+    "assistant prefill is incompatible with enable_thinking",
+    "Prefill is not supported when thinking is enabled.",
+    "The 'reasoning' of the user is unclear",
+    "You must be logged in as user",
+    "Invalid value: 'foo'. Supported values are: 'auto', 'default'.",
+    "Request rejected: user banned",
+    "system role is not supported",
+    "System role not supported",
+    "Quota: user limit reached",
+    "No endpoints found that support tool use",
+    "No endpoints found that support image input",
+    "input_schema does not support oneOf at the top level",
+    "Upstream provider does not support the thinking signature of another model",
+]  # fmt: skip
+"""Errors that teach nothing: the request is at fault, or the account, or nobody."""
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_an_ordinary_error_teaches_nothing(text: str) -> None:
+    sent = {**OTHER, "seed": 1, "thinking": {"type": "enabled"}, "reasoning": {"effort": "high"}}
+    sent |= {"service_tier": "auto", "chat_template_kwargs": {"enable_thinking": True}}
+    assert find_rejected_fields(text, json.dumps(sent).encode()) == []
+    assert taught_facts(text, {}) == {}
+    error = read_upstream_error(400, json.dumps({"error": {"message": text}}).encode())
+    assert (error.status_hint, error.code, error.again) == (400, None, False)
 
 
 def test_a_field_that_is_not_known_has_no_value_that_is() -> None:

@@ -70,6 +70,15 @@ REFUSED = [
     "messages[1] contains unsupported field 'reasoning_content'",
     "This model does not accept reasoning_details",
     "messages/1/reasoning_content is not permitted",
+    "Unrecognized key(s) in object: 'reasoning_content'",
+    "Invalid field: reasoning_content",
+    "Malformed input request: #/messages/1: extraneous key [reasoning_content] is not permitted, please reformat your input and try again.",
+    "1 validation error for Request\nbody -> messages -> 1 -> reasoning_content\n  extra fields not permitted (type=value_error.extra)",
+    "body/messages/1 must NOT have additional properties",
+    "Invalid 'messages[1]': unknown field 'reasoning'",
+    "messages[1].reasoning_content: field not allowed",
+    "unsupported message key reasoning_content",
+    "This model doesn't support reasoning_content in messages",
 ]  # fmt: skip
 
 
@@ -127,8 +136,8 @@ NOTHING = [
     "text content is empty",
     "property 'reasoning' is unsupported",  # perhaps a field of the request
     "reasoning_effort is not supported",
-    "messages[1].reasoning_content must be one of 'a', 'b'",
     "messages[1].strict: Extra inputs are not permitted",
+    "Invalid value for extra_content: must be one of 'a'",
     "The reasoning of the model is unsupported by facts",
     "Invalid 'messages[3]'. Content blocks are expected to be either text or image_url type.",
     "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'.",

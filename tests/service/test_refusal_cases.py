@@ -9,6 +9,7 @@ The attempts are answered one after the other, the last one again and again. An 
 (is not found) in the chat request, written as JSON without blanks, before all others. Where all
 are of that sort, any other request gets a short answer.
 
+    stream = false          true, where it is not given
     dialect = "vllm"        settings = { retries = 0 }       of the service; "base", none
     attempts = 2            of the first request; `later` of a second one, the same: 1
     status = 200            code, type, says: of an error
@@ -138,10 +139,10 @@ def at(path: str, value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
 @pytest.mark.parametrize("name", sorted(one.name for one in CASES.iterdir()))
-async def test_refusals(upstream: ScriptedUpstream, name: str, stream: bool) -> None:
+async def test_refusals(upstream: ScriptedUpstream, name: str) -> None:
     case: dict[str, Any] = tomllib.loads((CASES / name / "case.toml").read_text())
+    stream = case.get("stream", True)
     request = request_of(CASES / name, case) | {"stream": stream}
     attempts = json.loads((CASES / name / "upstream.json").read_text())["attempts"]
     upstream.script = Upstream(attempts)

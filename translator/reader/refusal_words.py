@@ -18,7 +18,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-MAX_TEXT_CHARACTERS = 64 * 1024
+MAX_TEXT_CHARACTERS = 32 * 1024
 """How much of an error text is read: some upstreams repeat the whole request in it."""
 
 MAX_MENTIONS = 200
@@ -62,8 +62,10 @@ _FIELD_BEFORE = re.compile(
     # Unknown parameter: X; Unexpected fields in the request: {X}; unknown name "X"
     rf"\b{_UNKNOWN}(?:[ _-](?:or|and|unsupported|unknown|request|body|json|chat|message|optional"
     rf"|query|input|top-level|keyword))*[ _-]{_NOUN}"
-    r"(?: (?:supplied|found|in|the|request|body|payload|messages?|provided|passed|given|received"
-    r"|present|was|were|is|are|named|called|of|for))*"
+    r"(?: (?:supplied|found|in|the|request|body|payload|object|messages?|provided|passed|given"
+    r"|received|present|was|were|is|are|named|called|of|for))*"
+    # no such parameter: X; not a valid parameter: X
+    rf"|\b(?:no such|not an? (?:valid|known|supported|allowed|recogni[sz]ed)) {_NOUN}"
     # Extra inputs are not permitted, field: X
     rf"|\b{_UNKNOWN} {_NOUN} (?:are |is )?not {_ACCEPTED}[,;:. ]*(?:{_NOUN}|at|in)?"
     # Argument not supported on this model: X
@@ -88,13 +90,14 @@ _FIELD_AFTER = re.compile(
     rf"(?:in \S+ (?:messages? )?|for this model )?{_NOT} (?:currently |yet |both )?(?:be )?"
     rf"(?:currently |yet )?(?:an? )?(?:{_ACCEPTED}|used|specified|provided|passed|sent|included"
     rf"|present|defined|set(?! to)|valid {_NOUN})\b(?! (?:value|to be))"
-    rf"|(?:is|are|was|were|:) ?{_UNKNOWN}\b(?! (?:value|variant))"
+    rf"|(?:(?:is|are|was|were|:) ?)?(?:an? )?{_UNKNOWN}\b(?! (?:value|variant))"
+    r"|(?:is|are) (?:deprecated|removed|unavailable|disabled)\b"
     rf"|{_UNKNOWN} {_NOUN}"
     r"|(?:extra|additional|unknown) (?:inputs?|fields?|propert(?:y|ies)) (?:are |is )?not\b"
     r"|extra_forbidden|cannot find field"
     r"|(?:must|should|has to|needs to) (?:be )?(?:removed|omitted|absent|unset|left out)"
     rf"|(?:is|are) only {_ACCEPTED} (?:when|with|if|for|in|by)\b"
-    r"|can only be (?:used|set|specified) (?:when|with|if|for|in)\b"
+    r"|can only be (?:used|set|specified|defined|given|provided|passed) (?:when|with|if|for|in)\b"
     r")",
     _FLAGS,
 )
@@ -103,6 +106,7 @@ _VALUE_BEFORE = re.compile(
     rf"\b{_BAD}(?:[ -](?:value|level|setting|option|choice|type|mode|enum|{_NOUN}))*"
     r"(?: (?:for|of|in|the|parameter|field|argument|property))*:?"
     r"|\bdoes(?: not|n't) (?:support|accept|allow) (?:this|that|the given|the requested|such an?)"
+    r"|\bnot an? (?:valid|supported|allowed|accepted|known)(?: value (?:for|of))?"
     rf"|\b(?:value|level|setting)s? (?:{_QUOTE}?\w+{_QUOTE}? )?(?:of|for) (?:the )?(?:{_NOUN} )?"
     r")\s*$",
     _FLAGS,
@@ -129,7 +133,7 @@ _RANGE = re.compile(
     r"\b(?:less|greater|more|smaller|larger|higher|lower|bigger) than\b|\bbetween\b"
     r"|\bat (?:most|least)\b|[<>≤≥]|\brange\b"
     r"|\b(?:an?|valid) (?:\w+ )?(?:integer|number|float|string|boolean|bool"
-    r"|object|array|list|dict)\b|\b(?:minimum|maximum)\b|\[\s*-?[\d.]+\s*,",
+    r"|object|array|list|dict)\b|\b(?:minimum|maximum)\b|[\[(]\s*-?[\d.]+\s*,",
     _FLAGS,
 )
 _CONDITION = re.compile(
@@ -140,14 +144,17 @@ _CONDITION = re.compile(
 """Words of a refusal that is about this request, and not about all of them."""
 
 _IS_FIELD_NOUN = re.compile(rf"\b{_NOUN}(?: \w+)?[\s:]*[\[({{]*{_QUOTE}?$", _FLAGS)
+_OTHER_THING = re.compile(r"\b(?:(?:tool|function|role)s?:?|model)\s*$", _FLAGS)
+_LISTED = re.compile(rf":\s*[\[({{]*(?:{_QUOTE}?\w+{_QUOTE}?(?:\s*,\s*|\s+and\s+))+$")
 _CLAUSE_END = re.compile(r"[;\n]|\.\s|\)\]")
 _IN_OTHER = re.compile(
-    r"\b(messages|contents|tools|functions|response_format)\b(?=\s*[.\[/]\s*\[?\d)|\bschema\b",
+    r"\b(messages|contents|tools|functions|response_format)\b(?=\s*[.\[/]\s*\[?\d)"
+    r"|\b(?:tool|function|json_?|parameters?|response) ?schema\b|\bschema (?:for|of)\b",
     _FLAGS,
 )
 _AT_OTHER = re.compile(
     rf"^{_QUOTE}?\s*(?:is |are )?(?:not \w+ |un\w+ )?(?:at|in|inside|within|on|for) "
-    rf"(?:the |an? |of )*{_QUOTE}?(?:\w+ )?(messages?|contents?|tools?|functions?|schema)\b",
+    rf"(?:the |an? |of )*{_QUOTE}?(?:\w+ )?(messages?|contents?|tools?|functions?)\b",
     _FLAGS,
 )
 _SEGMENT = re.compile(r"[A-Za-z_]\w*")
@@ -155,7 +162,7 @@ _LOCATION = re.compile(
     r"[(\[]\s*(?P<path>['\"](?:body|request|messages|tools|params)['\"]"
     r"(?:\s*,\s*(?:['\"][^'\"\n]{0,100}['\"]|\d+))*)\s*,?\s*[)\]]"
 )
-_ESCAPED = re.compile(r"\\+(['\"`/])")
+_ESCAPED = re.compile(r"(?<!\\)\\{1,16}(['\"`/])")
 _CAPITAL = re.compile(r"(?<=[a-z0-9])[A-Z]")
 
 
@@ -178,7 +185,7 @@ class Verdict(Struct, frozen=True):
 
 def plain(text: str) -> str:
     """An error text without the escapes of JSON in JSON, and with paths written with dots."""
-    text = text[:MAX_TEXT_CHARACTERS].replace("\\n", "\n")
+    text = text[:MAX_TEXT_CHARACTERS].replace("\\n", "\n").replace(" -> ", ".")
     return _LOCATION.sub(_dotted, _ESCAPED.sub(r"\1", text))
 
 
@@ -199,7 +206,7 @@ def verdicts(
         return
     choice = "|".join(sorted(map(re.escape, spelled), key=len, reverse=True))
     mentions = re.compile(
-        rf"(?<![\w.\]])(?P<path>(?:[\w$#]*(?:\[\d*\])?[./]+)*)(?P<name>{choice})(?!\w)"
+        rf"(?<![\w./\]])(?P<path>(?:[\w$#]{{0,64}}(?:\[\d{{0,9}}\])?[./]){{0,12}})(?P<name>{choice})(?!\w)"
         r"(?P<inside>(?:[./\[][\w\]]+)*)"
     )
     for number, mention in enumerate(mentions.finditer(text)):
@@ -210,11 +217,14 @@ def verdicts(
             yield verdict
 
 
+_ALSO = {"parallel_tool_calls": {"parallel tool calling", "parallel function calling"}}
+
+
 def _spellings(name: str) -> set[str]:
     head, *tail = name.split("_")
-    spellings = {name, head + "".join(part.capitalize() for part in tail)}
+    spellings = _ALSO.get(name, set()) | {name, head + "".join(part.capitalize() for part in tail)}
     if tail:
-        spellings |= {name.replace("_", " "), name.replace("_", " ").capitalize()}
+        spellings |= {" ".join((head, *tail)), " ".join((head.capitalize(), *tail))}
     return spellings
 
 
@@ -230,8 +240,13 @@ def _verdict(text: str, mention: re.Match[str], name: str, words: frozenset[str]
         and not (is_quoted or mention["path"] or mention["inside"])
         and not _IS_FIELD_NOUN.search(before)
         and not (line_begins and after.startswith("\n"))
-        and not re.match(r": only |: input should| value\b", after, _FLAGS)
+        and not _LISTED.search(before)
+        and not re.match(
+            r": (?:only|input should|extra|unexpected|unknown)\b| value\b", after, _FLAGS
+        )
     ):
+        return None
+    if _OTHER_THING.search(unquoted):
         return None
     clause = _CLAUSE_END.split(unquoted)[-1]
     tail = _CLAUSE_END.split(after)[0]

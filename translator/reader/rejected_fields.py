@@ -96,7 +96,16 @@ _EFFORTS = (
 _LEVEL_FIELDS = frozenset({"reasoning_effort", "verbosity"})
 """Fields whose values are levels: in place of a rejected one, the nearest is sent."""
 
-_EFFORT_NAMES = ("reasoning_effort", "thinking_level", "thinking_effort", "effort")
+_EFFORT_NAMES = ("reasoning_effort", "thinking_level", "thinking_effort", "effort", "think_value")
+_EFFORT_TEXT = re.compile(
+    r"\breasoning[ _.-]?effort|\b(?:reasoning|thinking|think)[ _-](?:level|value)|\beffort\b",
+    re.IGNORECASE,
+)
+_ANY_VALUE = frozenset(
+    {"prompt_cache_key", "safety_identifier", "user", "metadata", "stream_options"}
+)
+"""Fields of which no value is better than another."""
+
 _SWITCHES: Mapping[str, frozenset[bytes]] = {
     "reasoning_effort": frozenset({b'"none"'}),
     "thinking": frozenset({b'{"type":"disabled"}'}),
@@ -111,21 +120,22 @@ MIN_LIMIT = 256
 
 _LIMITS = (
     # a range
-    (re.compile(r"\[\s*\d+\s*,\s*(\d+)\s*\]|\bbetween \d+ and (\d+)"), 0),
-    (re.compile(r"\bto (\d+) \(exclusive\)"), -1),
+    (re.compile(r"\[\s*\d{1,12}\s*,\s*(\d{1,12})\s*\]|\bbetween \d{1,12} and (\d{1,12})"), 0),
+    (re.compile(r"\bto (\d{1,12}) \(exclusive\)"), -1),
     # an upper bound
-    (re.compile(r"(?:less|lower|smaller|fewer) than or equal to\W{0,3}(\d+)"), 0),
-    (re.compile(r"(?:less|lower|smaller|fewer) than\W{0,3}(\d+)"), -1),
+    (re.compile(r"(?:less|lower|smaller|fewer) than or equal to\W{0,3}(\d{1,12})"), 0),
+    (re.compile(r"(?:less|lower|smaller|fewer) than\W{0,3}(\d{1,12})"), -1),
     (
         re.compile(
-            r"(?:at most|no (?:more|greater|larger|higher) than|up to|not exceed)\W{0,3}(\d+)"
+            r"(?:at most|no (?:more|greater|larger|higher) than|up to|not exceed)\W{0,3}(\d{1,12})"
         ),
         0,
     ),
-    (re.compile(r"<=\W{0,3}(\d+)|> (\d+), which is the max"), 0),
+    (re.compile(r"<=\W{0,3}(\d{1,12})|> (\d{1,12}), which is the max"), 0),
     (
         re.compile(
-            r"\b(?:limit|maximum|max)\b(?: \w+){0,6}?(?: of| is| value| allowed|:)+\W{0,3}(\d+)"
+            r"\b(?:limit|maximum|max)\b(?: \w+){0,6}?(?: of| is| value| allowed|:)+"
+            r"\W{0,3}(\d{1,12})"
         ),
         0,
     ),
@@ -133,11 +143,12 @@ _LIMITS = (
 """How a text states the highest limit of the output: the number, and what to add to it."""
 
 _ROOM = (
-    re.compile(r"> (?P<context>\d+) - (?P<used>\d+)\)"),  # vLLM
-    re.compile(r"(?P<used>\d+) \+ \d+ > (?P<context>\d+)"),  # Anthropic
+    re.compile(r"> (?P<context>\d{1,12}) - (?P<used>\d{1,12})\)"),  # vLLM
+    re.compile(r"(?<!\d)(?P<used>\d{1,12}) \+ \d{1,12} > (?P<context>\d{1,12})"),  # Anthropic
     # OpenAI, DeepSeek
     re.compile(
-        r"context length is (?P<context>\d+) tokens.{0,80}?\((?P<used>\d+) in the messages,",
+        r"context length is (?P<context>\d{1,12}) tokens"
+        r".{0,80}?\((?P<used>\d{1,12}) in the messages,",
         re.DOTALL,
     ),
 )
@@ -212,6 +223,7 @@ def _rejected(
     names += [name for name in _EFFORT_NAMES if efforts and name not in sent]
     if "reasoning" in sent:
         names = [name for name in names if name != "effort"]  # it is written behind its object
+    said = False
     for verdict in verdicts(text, names, _ORDINARY_WORDS):
         if verdict.place != "request":
             continue
@@ -219,8 +231,11 @@ def _rejected(
             path = f"{verdict.name}.{verdict.inside}".rstrip(".")
             meant = {path: efforts[path]} if path in efforts else efforts
             yield from _rejected_effort(verdict, text, meant)
-            continue
-        yield from _rejected_field(verdict, text, sent)
+            said = True
+        else:
+            yield from _rejected_field(verdict, text, sent)
+    if not said and _EFFORT_TEXT.search(text):
+        yield from _unlisted_efforts(text, efforts)
     if refuses_thinking(text):
         for name in efforts:
             yield RejectedField(name)
@@ -244,7 +259,8 @@ def _rejected_field(
         return
     if verdict.sense == "value":
         levels = levels_in(text[verdict.start :]) if name in _LEVEL_FIELDS else ()
-        yield RejectedField(name, bytes(sent[name]), levels=levels, once=once)
+        value = None if name in _ANY_VALUE else bytes(sent[name])
+        yield RejectedField(name, value, levels=levels, once=once)
         return
     member = snake(verdict.inside.partition(".")[0])
     if name == "chat_template_kwargs" and member:
@@ -255,14 +271,21 @@ def _rejected_field(
             yield RejectedField(field, once=once)
 
 
+def _unlisted_efforts(text: str, efforts: Mapping[str, Raw]) -> Iterator[RejectedField]:
+    """The efforts that are not among the levels that an error lists, whatever its sentence is."""
+    levels = levels_in(text)
+    for field, value in efforts.items() if levels else ():
+        if _level(value) not in levels:
+            yield RejectedField(field, bytes(value), levels=levels)
+
+
 def _rejected_effort(
     verdict: Verdict, text: str, efforts: Mapping[str, Raw]
 ) -> Iterator[RejectedField]:
     for field, value in efforts.items():
-        level = bytes(value).strip(b'"').decode(errors="replace")
-        levels = tuple(one for one in levels_in(text) if one != "auto")
-        if levels and level not in levels:
-            yield RejectedField(field, bytes(value), levels=levels, once=verdict.once)
+        levels = levels_in(text)
+        if levels and _level(value) not in levels:
+            yield RejectedField(field, bytes(value), levels=levels)
         elif verdict.sense == "value":
             yield RejectedField(field, bytes(value), once=verdict.once)
         else:
@@ -342,7 +365,7 @@ def _changed(
             return None
         value = Raw(b"%d" % refused.limit)
     elif refused.levels:
-        level = sent.strip(b'"').decode(errors="replace")
+        level = _level(sent)
         if level in refused.levels:
             return None
         nearest = _nearest(level, refused.levels, switched_off=_is_switched_off(fields))
@@ -397,6 +420,10 @@ def _is_switched_off(fields: Mapping[str, Raw]) -> bool:
         for values in (fields, template)
         for name in ("enable_thinking", "thinking")
     ) or ("thinking" in fields and _minified(fields["thinking"]) in _SWITCHES["thinking"])
+
+
+def _level(value: bytes | Raw) -> str:
+    return bytes(value).strip(b'"').decode(errors="replace")
 
 
 def _members(value: Raw) -> dict[str, Raw]:

@@ -80,6 +80,11 @@ def _said(*words: str) -> re.Pattern[str]:
 
 _LESSONS: Sequence[_Lesson] = (
     _Lesson(
+        # of a validator that does not say which
+        _said(r"\bmessages?[./\[]{1,2}\d+\]?(?:[./]\w+)?['\"]?:? must not have additional propert"),
+        REASONING_REFUSED,
+    ),
+    _Lesson(
         _said(
             r"\broles? (?:must|should|have to|need to) (?:be )?(?:strictly )?alternat",
             r"\balternat\w+ (?:of )?(?:user|roles)",
@@ -207,10 +212,10 @@ def _of_fields(text: str) -> dict[str, Any]:
     """The facts of fields of messages and tools that a text rejects."""
     found: dict[str, Any] = {}
     for one in verdicts(text, (*_REASONING, "reasoning", "extra_content", "strict"), _WORDS):
-        if one.sense != "field":
-            continue
         if one.name in _REASONING or (one.name == "reasoning" and one.place == "messages"):
             found |= REASONING_REFUSED
+        elif one.sense == "value":
+            continue
         elif one.name == "extra_content":
             found["extra_content"] = False
         elif one.name == "strict" and one.place == "tools":

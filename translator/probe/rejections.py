@@ -12,11 +12,7 @@ from typing import Any
 import msgspec
 
 from translator.dialects import Dialect, nearest_effort
-from translator.reader.rejected_fields import (
-    REASONING_REQUIRED,
-    find_rejected_fields,
-    wants_reasoning,
-)
+from translator.reader.rejected_fields import RejectedField, find_rejected_fields
 
 from .findings import (
     EffortFieldRejected,
@@ -61,10 +57,26 @@ _BY_WORDS: Sequence[tuple[str, str, Any]] = (
 """Patterns of error messages about messages and tools, each with the fact that avoids the error."""
 
 
+_REQUIRED = re.compile(
+    r"reasoning\w*\W.{0,60}\b(?:must be passed back|is (?:missing|required))"
+    r"|missing\W{1,3}(?:field\W{1,3})?reasoning_",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Matches a rejection of an assistant message for want of reasoning."""
+
+_REASONING_REQUIRED: Mapping[str, Any] = {
+    "reasoning_required": True,
+    "thinks_by_default": True,
+    "reasoning_replay": "as_it_came",
+    "reasoning_field": "reasoning_content",
+    "reasoning_not_beside_text_and_calls": False,
+}
+
+
 def rejected_as_unknown(text: str, body: Mapping[str, Any]) -> set[str]:
     """The fields of a chat body that an error message rejects, whatever their value."""
-    found = find_rejected_fields(text, msgspec.json.encode(body))
-    names = {one.field for one in found if one.value is None and one.instead is None}
+    found = _named(text, body)
+    names = {name for name, one in found.items() if one.value is None and one.instead is None}
     if _UNKNOWN.search(text):
         names |= set(_QUOTED.findall(text)) & body.keys()
     return names
@@ -75,8 +87,8 @@ def contradictions(
 ) -> list[Finding]:
     """The findings of a rejected agent turn that contradict the dialect that wrote it."""
     evidence = f"in an agent turn it was rejected: {quoted(text)}"
-    if wants_reasoning(text):
-        facts = dict(REASONING_REQUIRED)
+    if _REQUIRED.search(text):
+        facts = dict(_REASONING_REQUIRED)
     else:
         facts = {
             fact: value
@@ -99,7 +111,7 @@ def _of_fields(
 ) -> Iterator[Finding]:
     level = nearest_effort(dialect.efforts, effort) if dialect.efforts else effort
     unknown = rejected_as_unknown(text, body)
-    named = {one.field: one for one in find_rejected_fields(text, msgspec.json.encode(body))}
+    named = _named(text, body)
     for name in sorted(unknown | named.keys()):
         instead = named[name].instead if name in named else None
         if instead is not None:
@@ -116,3 +128,9 @@ def _of_fields(
             yield FactValue(name=_SWITCHED_OFF[name], values=(False,), evidence=evidence)
         elif name == "tool_choice":
             yield ToolChoice(kind="auto", accepted=False, when="always", evidence=evidence)
+
+
+def _named(text: str, body: Mapping[str, Any]) -> dict[str, RejectedField]:
+    """What the service makes of the same message, by the fields of the chat body."""
+    found = find_rejected_fields(text, msgspec.json.encode(body))
+    return {one.field.partition(".")[0]: one for one in found}

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "service.http": "base config access models observe upstreams turns telemetry",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
-    "probe": "service.config service.upstreams",
+    "probe": "service.base service.config service.upstreams",
     "setup": "service.config service.models",
     "demo": "setup service.base service.config service.http",
     "commands": "captures probe setup demo service.base service.config service.live service.server",

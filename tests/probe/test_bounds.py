@@ -177,8 +177,30 @@ def test_no_secret_gets_into_what_is_printed() -> None:
     assert behind.authorizations[0] == f"Bearer {key}"
     evidence = [finding.evidence for finding in report.findings]
     assert "json_schema was rejected: “no response_format for [removed] and [removed]”" in evidence
-    assert 'with json_object the answer was “{"greeting": "…"}”' in evidence
+    assert 'with json_object the answer was “{"greeting": "[removed]"}”' in evidence
     printed = as_settings(report, name="up", api_key_env="UP_KEY")
     report_json = json.dumps(as_json(report, name="up", api_key_env="UP_KEY"), ensure_ascii=False)
     for secret in (key, token):
         assert secret not in "\n".join(lines) + printed + report_json
+
+
+def test_no_secret_gets_out_of_an_agent_turn() -> None:
+    """Not even in pieces, in the name of a server, or in a call in the text."""
+    key = "sk-very-secret"
+
+    class Echoing(upstreams.Vllm):
+        server = f"vllm behind {key}"
+
+        def obey(self, body: JSON) -> ModelOutput:
+            output = super().obey(body)
+            if "You answer briefly." in str(body["messages"]) and "tools" in body:
+                return ModelOutput(text=f"I was sent {key}.")
+            return output
+
+    lines: list[str] = []
+    report = run_probe(Echoing(), key=key, progress=lines.append)
+    printed = as_settings(report, name="up", api_key_env="UP_KEY")
+    assert "I was sent [removed]." in printed
+    assert "server:vllm behind [removed]" in printed
+    told = json.dumps(as_json(report, name="up", api_key_env="UP_KEY"), ensure_ascii=False)
+    assert key not in "\n".join(lines) + printed + told

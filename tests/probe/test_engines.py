@@ -21,11 +21,16 @@ from .scripted import JSON
 
 def test_a_server_that_names_itself_is_believed() -> None:
     """Although more findings contradict it than another dialect."""
-    report = run_probe(upstreams.LlamaCppServer())
+
+    class Odd(upstreams.LlamaCppServer):
+        reads_choice = False
+        reads_limits = frozenset({"max_tokens"})
+
+    report = run_probe(Odd())
     distances = {fit.name: fit.distance for fit in report.fits}
-    assert distances["fireworks"] < distances["llama_cpp"]
+    assert min(distances.values()) < distances["llama_cpp"]
     assert report.best.name == "llama_cpp"
-    assert report.best.overrides == {"images": False, "response_format_with_tools": False}
+    assert report.best.overrides["tool_choices"] == ["auto"]
     text = as_settings(report, name="up", api_key_env=None)
     assert "#   chosen because the server names itself\n" in text
     assert "#   recognised by: fingerprint:b11549" not in text  # which is no name

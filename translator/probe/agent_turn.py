@@ -121,7 +121,8 @@ def _read(translation: Translation, reply: Reply, *, wants_call: bool) -> Read:
     calls = [item for item in output if isinstance(item, FunctionCall)]
     parts = ["reasoning"] if any(isinstance(item, Reasoning) for item in output) else []
     parts += [f"{len(calls)} call{'s' * (len(calls) > 1)}"] if calls else []
-    parts += [quoted(text.strip(), 40)] if text.strip() else []
+    # in the words of the reply, from which secrets are removed
+    parts += [quoted(_after_reasoning(reply).strip(), 40)] if text.strip() else []
     arrived = ", ".join(parts) or "nothing"
     if (wrong := _misread(translation, reply, text, calls)) is not None:
         return wrong
@@ -139,13 +140,14 @@ def _misread(
 ) -> Read | None:
     """What was taken for something else in an answer."""
     if translation.error is not None:
-        return Read("wrong", f"the answer is read as an error: {translation.error.message}")
+        return Read("wrong", f"the answer is read as an error: {translation.error.code}")
     for pair in payloads.TAGS:
         if pair[0] in text or pair[1] in text:
             evidence = f"the answer of an agent turn was {quoted(reply.text.strip(), 60)}"
             return Read("wrong", "reasoning is in the text", _tag_findings(reply, pair, evidence))
     if is_call(text):
-        evidence = f"in an agent turn the text contained a call: {quoted(text, 60)}"
+        said = quoted(_after_reasoning(reply).strip(), 60)
+        evidence = f"in an agent turn the text contained a call: {said}"
         finding = FactValue(name="recover_calls", values=(True,), evidence=evidence)
         return Read("wrong", "a call is in the text", [finding])
     if reply.truncated:

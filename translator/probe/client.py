@@ -5,7 +5,7 @@
 Each attempt has a connection of its own: some servers promise to keep a connection and close it
 after a stream, and a request that meets the end of one is lost.
 
-All text from an upstream passes through `_redact`, so that no key gets into a report: some
+All text from an upstream passes through `redact`, so that no key gets into a report: some
 upstreams repeat the key that they reject.
 """
 
@@ -20,6 +20,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from translator.service.base.redaction import Redaction
+from translator.service.config.secrets import upstream_secrets
 from translator.service.config.settings import Upstream
 from translator.service.upstreams.client import Answer, Upstreams
 from translator.service.upstreams.transport_errors import TRANSPORT_ERRORS
@@ -50,9 +52,6 @@ DELAYS_S = (2.0, 5.0, 10.0)
 
 REQUEST_TIMEOUT_S = 90.0
 """Longest time for one request, its response included."""
-
-MIN_SECRET_CHARACTERS = 6
-"""A shorter header value is no secret, and would be found in any text."""
 
 _SECONDS = re.compile(r"\d+(?:\.\d+)?")
 _DELAY = re.compile(r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*(ms|s)", re.IGNORECASE)
@@ -86,8 +85,9 @@ class ProbeClient:
         """HTTP status of the last response; 0 without one."""
         self.marks: set[str] = set()
         """The marks outside of the answers: headers, and the owner of the model."""
-        values = (upstream.api_key or "", *upstream.headers.values())
-        self._secrets = [value for value in values if len(value) >= MIN_SECRET_CHARACTERS]
+        self.redact = Redaction(
+            {*upstream_secrets(upstream), *upstream.headers.values(), upstream.api_key or ""}
+        ).text
 
     async def models(self, model: str) -> list[str]:
         """The ids of the models that the upstream lists; empty where it has no model list.
@@ -170,7 +170,7 @@ class ProbeClient:
                     return Inconclusive(f"the key was rejected ({answer.status})"), None
                 return self._failed(await answer.error())
         except UpstreamError as error:
-            return Inconclusive(self._redact(error.message), lost=_is_lost(error)), None
+            return Inconclusive(self.redact(error.message), lost=_is_lost(error)), None
         except TimeoutError:
             return Inconclusive(f"no answer within {seconds:.0f} s"), None
 
@@ -206,10 +206,10 @@ class ProbeClient:
         if reader.failure is not None and (reply.empty or reply.finish is None):
             return self._failed(reader.failure)
         if reply.empty and not (reply.done or reply.finish or reply.usage):
-            stray = self._redact(reader.stray)
+            stray = self.redact(reader.stray)
             reason = f"the response is not an answer: {quoted(stray)}" if stray else "no answer"
             return Inconclusive(reason, lost=not stray), None
-        if (text := self._redact(reply.text)) != reply.text:
+        if (text := self.redact(reply.text)) != reply.text:
             reply = replace(reply, chunks=(text,))
         return Accepted(reply, bytes(read) if request.whole else b""), None
 
@@ -218,17 +218,12 @@ class ProbeClient:
         delay = _delay(error) if retryable else None
         match classify(error):
             case Rejected(text, code):
-                return Rejected(self._redact(text), code), delay
+                return Rejected(self.redact(text), code), delay
             case Inconclusive(reason, text, lost):
-                return Inconclusive(self._redact(reason), self._redact(text), lost), delay
+                return Inconclusive(self.redact(reason), self.redact(text), lost), delay
 
     def _log(self, line: str) -> None:
-        self._progress(self._redact(line))
-
-    def _redact(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "…")
-        return text
+        self._progress(self.redact(line))
 
 
 def _is_lost(error: Exception) -> bool:

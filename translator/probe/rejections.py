@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from translator.dialects import Dialect, nearest_effort
-from translator.reader.rejected_fields import find_rejected_fields
+from translator.reader.rejected_fields import RejectedField, find_rejected_fields
 from translator.reader.taught_facts import taught_facts
 
 from .findings import (
@@ -41,10 +41,8 @@ _SWITCHED_OFF = {"parallel_tool_calls": "parallel_tool_calls", "stream_options":
 
 def rejected_as_unknown(text: str, body: Mapping[str, Any]) -> set[str]:
     """The fields of a chat body that an error message rejects, whatever their value."""
-    found = find_rejected_fields(text, msgspec.json.encode(body))
-    names = {
-        one.field.partition(".")[0] for one in found if one.value is None and one.instead is None
-    }
+    found = _named(text, body)
+    names = {name for name, one in found.items() if one.value is None and one.instead is None}
     if _UNKNOWN.search(text):
         names |= set(_QUOTED.findall(text)) & body.keys()
     return names
@@ -71,8 +69,7 @@ def _of_fields(
 ) -> Iterator[Finding]:
     level = nearest_effort(dialect.efforts, effort) if dialect.efforts else effort
     unknown = rejected_as_unknown(text, body)
-    rejected = find_rejected_fields(text, msgspec.json.encode(body))
-    named = {one.field.partition(".")[0]: one for one in rejected}
+    named = _named(text, body)
     for name in sorted(unknown | named.keys()):
         instead = named[name].instead if name in named else None
         if instead is not None:
@@ -89,3 +86,9 @@ def _of_fields(
             yield FactValue(name=_SWITCHED_OFF[name], values=(False,), evidence=evidence)
         elif name == "tool_choice":
             yield ToolChoice(kind="auto", accepted=False, when="always", evidence=evidence)
+
+
+def _named(text: str, body: Mapping[str, Any]) -> dict[str, RejectedField]:
+    """What the service makes of the same message, by the fields of the chat body."""
+    found = find_rejected_fields(text, msgspec.json.encode(body))
+    return {one.field.partition(".")[0]: one for one in found}

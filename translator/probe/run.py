@@ -69,7 +69,7 @@ async def probe(
         return ranked(findings, model=model, base_url=upstream.base_url, marks=marks, only=only)
 
     verified = await _run(verification(state, rank, model), client)
-    last = verified.trials[-1]
+    last, best = verified.trials[-1], verified.fits[0].name
     return Report(
         model=model,
         base_url=upstream.base_url,
@@ -77,7 +77,7 @@ async def probe(
         findings=state.findings,
         notes=state.notes,
         unknown=state.unknown,
-        marks=marked(verified.fits[0].name, state.marks | client.marks),
+        marks=[client.redact(mark) for mark in marked(best, state.marks | client.marks)],
         agent_turn=TAKEN if last.status == "passed" else last.reason,
         requests=client.requests,
         trials=verified.trials,

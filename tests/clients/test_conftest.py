@@ -47,7 +47,7 @@ def test_where_no_client_is_there_nothing_is_asserted(tmp_path: Path) -> None:
         "TRANSLATOR_REQUIRE_CLIENTS": "",
     }
     done = subprocess.run(
-        [*command, "-m", "heartbeats", "tests/clients"],
+        [*command, "-m", "heartbeats", "-k", "fireworks", "tests/clients"],
         cwd=ROOT,
         env=environment,
         capture_output=True,

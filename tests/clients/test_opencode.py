@@ -9,12 +9,15 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .conftest import KEY, Stage, at, find_program, needed, readme
 from .node_programs import PIXEL, PIXEL_URL, THOUGHT, check_image, check_thought, shown_image
 from .opencode import OpenCode, Seen, opencode_run, opencode_server, text
+from .recorder import Recorder
+from .spoken import SPOKEN, Spoken
 from .upstream import SLOW, Call, Trouble, Turn
 
 DOCUMENTED_MODEL = "accounts/fireworks/models/kimi-k2p6"
@@ -64,20 +67,42 @@ def opencode(binary: str, home: Path) -> Iterator[OpenCode]:
         yield server
 
 
-@pytest.fixture
-def project(home: Path, provider: str, stage: Stage) -> Path:
-    """A folder as the README sets it up; made once, for OpenCode takes a second to open one."""
-    name = f"{provider}-{stage.dialect}"
-    folder = home / (name if stage.recorder is None else f"{name}-with-heartbeats")
-    if not folder.exists():
-        folder.mkdir()
-        [block] = readme(SETUPS[provider][1], "json")
-        config = json.loads(at(stage.base_url, block).replace(DOCUMENTED_MODEL, stage.model))
-        if stage.upstream.spoken.images == "none":
-            [model] = config["provider"][provider]["models"].values()
-            del model["attachment"], model["modalities"]
-        (folder / "opencode.json").write_text(json.dumps(config))
+@pytest.fixture(scope="module")
+def switch() -> Iterator[Recorder]:
+    """What OpenCode knows as its upstream; each test leads it to its stage."""
+    with Recorder("http://127.0.0.1:9/v1") as recorder:
+        yield recorder
+
+
+@pytest.fixture(scope="module")
+def set_up(home: Path, switch: Recorder) -> Path:
+    """A folder as the README sets it up, by both APIs, with the models of all dialects.
+
+    One for all tests, for OpenCode takes seconds to open one.
+    """
+    config: dict[str, Any] = {"provider": {}}
+    for provider, (_, heading) in SETUPS.items():
+        [block] = readme(heading, "json")
+        documented = json.loads(at(switch.base_url, block))["provider"][provider]
+        [entry] = documented["models"].values()
+        models = {spoken.model: _seeing(entry, spoken) for spoken in SPOKEN.values()}
+        config["provider"][provider] = documented | {"models": models}
+    folder = home / "project"
+    folder.mkdir()
+    (folder / "opencode.json").write_text(json.dumps(config))
     return folder
+
+
+def _seeing(entry: dict[str, Any], spoken: Spoken) -> dict[str, Any]:
+    """The README's entry; a model that reads only has less in it."""
+    blind = {"attachment", "modalities"} if spoken.images == "none" else set()
+    return {key: value for key, value in entry.items() if key not in blind}
+
+
+@pytest.fixture
+def project(set_up: Path, switch: Recorder, stage: Stage) -> Path:
+    switch.lead_to(stage.base_url)
+    return set_up
 
 
 @pytest.fixture
@@ -107,6 +132,7 @@ def test_a_plain_turn(ask: Ask, stage: Stage) -> None:
 def test_tools(ask: Ask, project: Path, stage: Stage) -> None:
     """A file is read and another one written, side by side; the model sees how it went."""
     (project / "old.txt").write_text("a line of old text\n")
+    (project / "new.txt").unlink(missing_ok=True)
     new = {"filePath": str(project / "new.txt"), "content": "“made” by a model\u2028\n"}
     calls = [
         Call("functions.read:0", "read", {"filePath": str(project / "old.txt")}),
@@ -211,12 +237,12 @@ def test_an_incomplete_answer(ask: Ask, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["fireworks"])
-@pytest.mark.parametrize("provider", SETUPS)
-def test_the_documented_set_up(
-    binary: str, home: Path, project: Path, provider: str, stage: Stage
-) -> None:
+def test_the_documented_set_up(binary: str, home: Path, tmp_path: Path, stage: Stage) -> None:
     """On the command line, with the README's lines as they are, a thought, and a picture."""
     assert stage.model == DOCUMENTED_MODEL
+    [block] = readme("OpenCode", "json")
+    project, provider = tmp_path, "translator"
+    (project / "opencode.json").write_text(at(stage.base_url, block))
     (project / "pixel.png").write_bytes(base64.b64decode(PIXEL))
     stage.play(Turn(reasoning=THOUGHT, text="Hello from a chat model."))
     arguments = ["--thinking", "-f", "pixel.png", "-m", f"{provider}/{stage.model}", "Hello"]

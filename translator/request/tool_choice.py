@@ -88,7 +88,10 @@ def _read(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolCh
 def _weakened(
     choice: ToolChoice, accepted: frozenset[ChoiceKind], notices: list[Notice]
 ) -> ToolChoice:
-    """The choice, weakened to "auto" where its kind is not accepted, or unset."""
+    """The choice, weakened to "auto" where its kind is not accepted, or unset.
+
+    One tool that must be called is the only one that is declared, and required where that can be.
+    """
     kind, allowed = choice.kind, choice.allowed
     if kind is not None and kind not in accepted and kind != "auto":
         message = f"The upstream does not accept '{kind}' here."
@@ -97,7 +100,7 @@ def _weakened(
             allowed = frozenset[str]()
         if kind == "named":
             allowed = frozenset({choice.name})
-        kind = "auto"
+        kind = "required" if kind == "named" and "required" in accepted else "auto"
     if kind == "auto" and "auto" not in accepted:
         kind = None
     return ToolChoice(kind, choice.name, allowed)

@@ -146,6 +146,12 @@ class LlamaCpp(Upstream):
                 "provide the mmproj"
             )
 
+    def obey(self, body: JSON) -> ModelOutput:
+        """A choice that is an object is taken for "auto"."""
+        if isinstance(body.get("tool_choice"), dict):
+            body = body | {"tool_choice": "auto"}
+        return super().obey(body)
+
     def failed(self, text: str) -> Refusal:
         return Refusal(500, {"error": {"code": 500, "message": text, "type": "server_error"}})
 

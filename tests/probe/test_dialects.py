@@ -164,4 +164,4 @@ def test_dialects_that_are_known_by_reports_alone_are_found_only_at_their_hosts(
         assert [fit.name for fit in fits[:1]] == ([name] if name == "nvidia" else ["base"])
         assert {fit.name for fit in fits} == set(DIALECTS)
     [first, *_] = ranked(report.findings, model=report.model, base_url=urls["nvidia"])
-    assert first.name == "fireworks", "what was found counts more than the host"
+    assert first.name == "nvidia", "a host that is known counts more than what was found"

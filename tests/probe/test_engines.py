@@ -25,6 +25,7 @@ def test_a_server_that_names_itself_is_believed() -> None:
     class Odd(upstreams.LlamaCppServer):
         reads_choice = False
         reads_limits = frozenset({"max_tokens"})
+        reads_reasoning = frozenset({"reasoning"})
 
     report = run_probe(Odd())
     distances = {fit.name: fit.distance for fit in report.fits}

@@ -26,7 +26,7 @@ help:
 	@echo "make demo             watch an answer being translated: no key, no network"
 	@echo "make test             run the tests"
 	@echo "make lint             check formatting, lint and types"
-	@echo "make check            lint, and all tests but the clients'; the core needs full coverage"
+	@echo "make check            lint, and all tests but those of clients and engines; the core needs full coverage"
 	@echo "make bench            measure the speed beside other programs (15 minutes; QUICK=1: four; see bench/__main__.py)"
 	@echo "make fuzz             fuzz with random input, guided by coverage (FUZZ_SECONDS=600)"
 	@echo "make mutants          mutate the fast paths, and list the mutants that no test notices"
@@ -57,7 +57,7 @@ lint: $(VENV)/dev.stamp $(VENV)/node.stamp
 
 .PHONY: check
 check: lint
-	$(BIN)/coverage run -m pytest --ignore=tests/clients
+	$(BIN)/coverage run -m pytest --ignore=tests/clients --ignore=tests/engines
 	$(BIN)/coverage report
 
 .PHONY: clients

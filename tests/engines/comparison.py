@@ -31,7 +31,7 @@ from translator import __version__
 
 from .engine import MODEL, TIMEOUT_S
 from .requests import LOOKED_UP, NAMESPACE, PATCH, PIXEL, SCHEMA, TIME, WEATHER, hi
-from .script import PAIR, STORY, TERSE, TEXT
+from .script import CALL, PAIR, STORY, TERSE, TEXT
 
 PAGE = Path(__file__).parents[2] / "docs" / "engines.md"
 
@@ -209,6 +209,15 @@ def named(of: Endpoint) -> str:
     return called(of.response(input=hi(TERSE), tools=[WEATHER, TIME], tool_choice=choice))
 
 
+def forbidden(of: Endpoint) -> str:
+    response = of.response(input=hi(TERSE), tools=[WEATHER], tool_choice="none")
+    return "a call's markup as text" if CALL in text_of(response) else called(response)
+
+
+def beside_schema(of: Endpoint) -> str:
+    return called(of.response(input=hi(TERSE), tools=[WEATHER], text=SCHEMA))
+
+
 def custom(of: Endpoint) -> str:
     return called(of.response(input=hi(TERSE), tools=[PATCH], tool_choice="required"))
 
@@ -325,6 +334,8 @@ POINTS = (
     Point("parallel calls", two_calls, "function_call: get_weather, get_weather"),
     Point("`tool_choice` required", required, "function_call: get_weather"),
     Point("`tool_choice` names one of two", named, "function_call: get_time"),
+    Point("`tool_choice` none, and a model that calls", forbidden, None),
+    Point("a call where the text has a schema", beside_schema, None),
     Point("a free-form tool, required", custom, "custom_tool_call: apply_patch"),
     Point("a tool in a namespace, required", namespace, "function_call: atlas/population"),
     Point("a JSON schema for the text", schema, "kept"),

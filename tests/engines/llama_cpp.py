@@ -33,6 +33,7 @@ def main() -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
     parameters.model_alias = ["parrot"]
+    parameters.sampling.temp = 0  # where a grammar leaves several tokens, always the same one
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     for name, value in (DEFAULTS | json.loads(fields[0] if fields else "{}")).items():
         setattr(parameters, name, value)

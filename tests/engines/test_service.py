@@ -96,6 +96,17 @@ def test_an_engine_that_dies_in_a_stream(llama_server: Callable[..., Engine]) ->
     assert again.status_code == 502
 
 
+def test_another_template(llama_server: Callable[..., Engine], tmp_path: Path) -> None:
+    """One that shows the model nothing but a cue: it does not reason."""
+    template = tmp_path / "template.jinja"
+    template.write_text(f"<|user|>{TERSE}<|end|><|assistant|>")
+    other = llama_server(template=template, n_ctx=4_096, n_parallel=1)
+    with serving(other.base_url, "--dialect", "llama_cpp") as url:
+        client = Client(url)
+        assert items(client.ask(True, input=hi())) == [f"M {TEXT}"]
+        client.close()
+
+
 # --- the probe ------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,9 @@ from .script import ENDLESS, PAIR, REASONING, STORY, TERSE, TEXT
 
 CALLED = 'F get_weather {"city": "Oslo"}'
 
-AFTER_MERGE = pytest.mark.xfail(strict=False, reason="mended elsewhere: to be expected to pass")
+
+def known_fault(reason: str) -> pytest.MarkDecorator:
+    return pytest.mark.xfail(strict=False, reason=reason)
 
 
 def test_text_with_reasoning(client: Client, stream: bool) -> None:
@@ -59,7 +61,7 @@ def test_a_call_of_a_named_tool(client: Client, stream: bool) -> None:
     assert set(json.loads(item["arguments"])) == set(CITY["required"])
 
 
-@AFTER_MERGE
+@known_fault("the tools are sent all the same, and the model's markup is text")
 def test_no_call_where_none_is_allowed(client: Client, stream: bool) -> None:
     response = client.ask(stream, input=hi(TERSE), tools=[WEATHER], tool_choice="none")
     assert items(response) == [f"M {TEXT}"]
@@ -98,7 +100,7 @@ def test_a_json_object(client: Client, stream: bool) -> None:
     assert isinstance(json.loads(item["content"][0]["text"]), dict)
 
 
-@AFTER_MERGE
+@known_fault("the grammar of the schema allows no call")
 def test_a_call_beside_a_schema(client: Client, stream: bool) -> None:
     """The grammar of a schema would keep the model from calling."""
     response = client.ask(stream, input=hi(TERSE), text=SCHEMA, tools=[WEATHER])
@@ -176,7 +178,7 @@ def test_more_than_the_context(client: Client, stream: bool) -> None:
     assert (status, kind, code) == (400, "invalid_request_error", "context_length_exceeded")
 
 
-@AFTER_MERGE
+@known_fault("llama.cpp's 500 is passed on")
 def test_an_image_for_a_model_that_only_reads(client: Client, stream: bool) -> None:
     parts = [
         {"type": "input_text", "text": "What is this?"},

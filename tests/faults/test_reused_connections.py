@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from tests.service.chat_bodies import HELLO
 from tests.service.responses_api import ASK, PATH, events
@@ -66,6 +70,12 @@ async def hello_and_close(call: Call) -> None:
     """The whole answer, and the end of the connection right behind it."""
     await say_hello(call)
     call._writer.close()
+
+
+async def hello_and_close_soon(call: Call) -> None:
+    """The end of the connection comes a little later, so that it often meets the next request."""
+    await say_hello(call)
+    asyncio.get_running_loop().call_later(0.001 * random.random(), call._writer.close)
 
 
 async def list_models(call: Call) -> None:
@@ -142,7 +152,7 @@ async def test_a_large_request_is_sent_again_whole(upstream: ScriptedUpstream, e
     assert len(set(received)) == 1
 
 
-@pytest.mark.parametrize("answer", [say_hello, hello_and_close])
+@pytest.mark.parametrize("answer", [say_hello, hello_and_close, hello_and_close_soon])
 @ENDS
 async def test_many_streams_lose_none(upstream: ScriptedUpstream, answer: End, end: End) -> None:
     """Whether the end comes before the next request, with it or after it."""
@@ -150,13 +160,45 @@ async def test_many_streams_lose_none(upstream: ScriptedUpstream, answer: End, e
     ended: list[str] = []
 
     async def ask_one_after_the_other(client: httpx.AsyncClient) -> None:
-        for _ in range(12):
+        for _ in range(8):
             found = events((await bounded(client.post(PATH, json=ASK))).content)
             ended.append(found[-1]["type"])
 
     async with upstream.client(**ONLY_ONCE) as client:
         await asyncio.gather(*(ask_one_after_the_other(client) for _ in range(16)))
-    assert ended == ["response.completed"] * 192
+    assert ended == ["response.completed"] * 128
+
+
+@ENDS
+async def test_over_tls(
+    upstream: ScriptedUpstream, end: End, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    upstream.script = script = OneAnswerEach(end)
+    server = await asyncio.start_server(upstream._connected, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, client_of(make_settings(url, **ONLY_ONCE)) as client:
+        answers = [await bounded(client.post(PATH, json=ASK)) for _ in range(3)]
+    assert [events(answer.content)[-1]["type"] for answer in answers] == ["response.completed"] * 3
+    assert script.ended == 2
+
+
+@ENDS
+async def test_through_a_proxy(
+    upstream: ScriptedUpstream, end: End, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection that ends is the proxy's."""
+    monkeypatch.setenv("HTTP_PROXY", upstream.url.removesuffix("/v1"))
+    monkeypatch.setenv("NO_PROXY", "")
+    upstream.script = script = OneAnswerEach(end)
+    async with client_of(make_settings("http://models.example/v1", **ONLY_ONCE)) as client:
+        answers = [await bounded(client.post(PATH, json=ASK)) for _ in range(3)]
+    assert [events(answer.content)[-1]["type"] for answer in answers] == ["response.completed"] * 3
+    assert script.ended == 2
 
 
 # --- the new connection ---------------------------------------------------------------------------

@@ -123,6 +123,7 @@ asyncio.run(main())
 
 RENAMED = {
     "connector": ("aiohttp.connector", "_factory", "aiohttp", "TCPConnector._factory"),
+    "pool": ("aiohttp.connector", "_get", "aiohttp", "TCPConnector._get"),
     "flow": (
         "uvicorn.protocols.http.httptools_impl",
         "flow",

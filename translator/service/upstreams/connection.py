@@ -64,13 +64,18 @@ _new_connections: ContextVar[bool] = ContextVar("new_connections", default=False
 class ReusedConnectionEnded(aiohttp.ClientError):
     """A reused connection ended (EOF or reset) before any byte of an answer.
 
-    `error` is aiohttp's, `after_s` the seconds since the request was begun.
+    `after_s` are the seconds since the request was begun.
     """
 
     def __init__(self, error: BaseException, after_s: float) -> None:
         super().__init__(str(error))
-        self.error = error
+        self._error: BaseException | None = error
         self.after_s = after_s
+
+    def take_error(self) -> BaseException:
+        """The error of aiohttp. It is not kept here: raised, it has this one as its context."""
+        error, self._error = self._error, None
+        return error or self
 
 
 def session(context: ssl.SSLContext, keepalive_timeout: float | None) -> aiohttp.ClientSession:

@@ -3,10 +3,9 @@
     call = { attempt, [ delay ] }, answer | error    before the client has anything of a response
 
 A request is retried if the upstream cannot have worked on it: it could not be connected to, or it
-asked for a later attempt. (One that met an idle connection just as the upstream closed it has been
-sent again below, by the transport.) With several
-replicas the next one is tried at once, also when the first is out of order. Every other error goes
-to the client, which knows best whether it wants to pay twice.
+asked for a later attempt. (One that met an idle connection just as the upstream closed it was sent
+again by the transport.) With several replicas the next one is tried at once, also when the first is
+out of order. Every other error goes to the client, which knows best whether it wants to pay twice.
 
 Delays are random, in a window that doubles. All requests of an upstream share one retry budget.
 """

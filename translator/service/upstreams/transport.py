@@ -12,8 +12,9 @@ The pool has no limit (ours stands before it) and keeps no cookies, which client
 
 Some servers promise to keep a connection and close it after a streamed answer; all close idle ones
 when they like. A request that meets this is sent again at once, on a new connection. It is the same
-attempt for all above: no retry, no failure of the upstream. RFC 9112, 9.3.1 and 9.5: a client may
-do so where a connection ends before any byte of the answer.
+attempt for all above: no retry, no failure of the upstream. RFC 9112, 9.3.1, lets a client repeat a
+POST where it can tell that the first one was never applied: here, by a connection that had already
+answered, and ended at once and before any byte.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Transport(httpx.AsyncBaseTransport):
             response = await self._send(self._session, request)
         except ReusedConnectionEnded as ended:
             if ended.after_s >= LOST_S:
-                raise ended.error from None
+                raise ended.take_error() from None
             log.debug("%s: a reused connection ended, the request is sent again", request.url.host)
             response = None
         if response is None:  # outside of the handler, so that nothing holds the first attempt

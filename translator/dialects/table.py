@@ -60,7 +60,8 @@ def _plain(value: object) -> Any:  # noqa: ANN401 - any fact
         case tuple() | list():
             return [_plain(one) for one in cast("Iterable[Any]", value)]
         case Struct():
-            return _plain(msgspec.structs.asdict(value))
+            fields = msgspec.structs.asdict(value)  # a field that is None has no value in TOML
+            return {name: _plain(one) for name, one in fields.items() if one is not None}
         case Mapping():
             return {key: _plain(one) for key, one in cast("Mapping[str, Any]", value).items()}
         case _:

@@ -18,6 +18,7 @@ are of that sort, any other request gets a short answer.
     [sent]                  of the accepted chat request: the value at a path
     "reasoning_effort" = "xhigh"
     "messages.1.reasoning_content" = false       it is not there
+    model = "m"             where the dialect knows by now what the file's model wants
     conversation = "thought"                     of a request without a file: CONVERSATIONS
     [request]                                    and its other fields
 """
@@ -152,6 +153,7 @@ async def test_refusals(upstream: ScriptedUpstream, name: str) -> None:
     case: dict[str, Any] = tomllib.loads((CASES / name / "case.toml").read_text())
     stream = case.get("stream", True)
     request = request_of(CASES / name, case) | {"stream": stream}
+    request["model"] = case.get("model", request["model"])
     attempts = json.loads((CASES / name / "upstream.json").read_text())["attempts"]
     upstream.script = Upstream(attempts)
     notices = Notices()
@@ -160,9 +162,8 @@ async def test_refusals(upstream: ScriptedUpstream, name: str) -> None:
     async with client_of(settings, observe=notices) as client:
         answer = await client.post(PATH, json=request)
         assert answer.status_code == case.get("status", 200), answer.text
-        assert len(upstream.calls) in range(
-            case.get("at_least", case["attempts"]), case["attempts"] + 1
-        )
+        first = len(upstream.calls)
+        assert case.get("at_least", case["attempts"]) <= first <= case["attempts"]
         if answer.status_code == 200:
             last = events(answer.content)[-1]["response"] if stream else answer.json()
             assert last["status"] == "completed"
@@ -177,6 +178,6 @@ async def test_refusals(upstream: ScriptedUpstream, name: str) -> None:
         upstream.calls.clear()
         again = await client.post(PATH, json=request)
         assert again.status_code == answer.status_code
-        assert len(upstream.calls) == case.get("later", 1)
+        assert len(upstream.calls) == min(case.get("later", 1), first)
         if again.status_code == 200:
             check_notices(notices.latest, case)

@@ -285,7 +285,7 @@ def _error_type(source: Source) -> str | None:
     if source.code == "insufficient_quota":
         return "insufficient_quota"
     usual = "server_error" if source.http >= 500 else "invalid_request_error"
-    return ERROR_TYPES.get(source.http, usual)
+    return usual if source.code == "upstream_error" else ERROR_TYPES.get(source.http, usual)
 
 
 def as_json(value: Event | Response) -> Any:

@@ -330,7 +330,6 @@ ORDINARY = [
     "Bad gateway",
     "The server had an error while processing your request",
     "response_format is not supported",
-    "Unsupported response_format type json_schema",
     "messages[0].role: 'foo' is not one of ['system','user']",
     "stop must be at most 4 sequences",
     "n must be 1",
@@ -451,6 +450,13 @@ def test_the_nearest_level_is_sent(body: dict[str, Any], levels: str, sent: str 
     assert refused.notice().message.endswith(f" It takes {', '.join(levels.split())}.")
 
 
+def test_a_switch_may_be_a_member_of_a_field() -> None:
+    body = b'{"chat_template_kwargs":{"enable_thinking":false,"thinking":true}}'
+    [refused] = find_rejected_fields("The model does not support disabling thinking", body)
+    assert refused == RejectedField("chat_template_kwargs.enable_thinking", b"false")
+    assert without(body, [refused]) == (b'{"chat_template_kwargs":{"thinking":true}}', [refused])
+
+
 def test_a_level_may_be_a_member_of_a_field() -> None:
     sent = {"chat_template_kwargs": {"reasoning_effort": "high", "a": 1}, "top_p": 1}
     text = "reasoning_effort must be one of low, medium"
@@ -531,6 +537,14 @@ def test_a_limit_that_is_not_stated_stays(text: str) -> None:
 )  # fmt: skip
 def test_a_refusal_may_be_about_this_request_alone(text: str, field: str) -> None:
     assert find_rejected_fields(text, BODY) == [RejectedField(field, once=True)]
+
+
+def test_a_level_that_is_listed_is_not_refused() -> None:
+    """The error is about something else, which another attempt would not mend."""
+    text = "Something broke. The efforts that this model supports: low, high."
+    assert find_rejected_fields(text, b'{"reasoning_effort":"high"}') == []
+    [refused] = find_rejected_fields(text, b'{"reasoning_effort":"max"}')
+    assert refused.levels == ("low", "high")
 
 
 def test_a_server_that_is_at_fault_may_still_refuse_an_effort() -> None:

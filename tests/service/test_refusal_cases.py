@@ -11,12 +11,14 @@ are of that sort, any other request gets a short answer.
 
     stream = false          true, where it is not given
     dialect = "vllm"        settings = { retries = 0 }       of the service; "base", none
-    attempts = 2            of the first request; `later` of a second one, the same: 1
+    attempts = 2            of the first request, or fewer, `at_least` so many; `later` of a second
+                            one, the same: 1
     status = 200            code, type, says: of an error
-    notices = ["reasoning.effort refused_upstream"]
+    notices = ["reasoning.effort refused_upstream"]      all; or one of the path `loses`
     [sent]                  of the accepted chat request: the value at a path
     "reasoning_effort" = "xhigh"
     "messages.1.reasoning_content" = false       it is not there
+    model = "m"             where the dialect knows by now what the file's model wants
     conversation = "thought"                     of a request without a file: CONVERSATIONS
     [request]                                    and its other fields
 """
@@ -139,11 +141,19 @@ def at(path: str, value: Any) -> Any:
     return value
 
 
+def check_notices(found: list[str], case: dict[str, Any]) -> None:
+    if "loses" in case:
+        assert [one for one in found if one.startswith(case["loses"])]
+    else:
+        assert found == case.get("notices", [])
+
+
 @pytest.mark.parametrize("name", sorted(one.name for one in CASES.iterdir()))
 async def test_refusals(upstream: ScriptedUpstream, name: str) -> None:
     case: dict[str, Any] = tomllib.loads((CASES / name / "case.toml").read_text())
     stream = case.get("stream", True)
     request = request_of(CASES / name, case) | {"stream": stream}
+    request["model"] = case.get("model", request["model"])
     attempts = json.loads((CASES / name / "upstream.json").read_text())["attempts"]
     upstream.script = Upstream(attempts)
     notices = Notices()
@@ -151,14 +161,13 @@ async def test_refusals(upstream: ScriptedUpstream, name: str) -> None:
     settings = make_settings(upstream.url, upstream=section, **case.get("settings", {}))
     async with client_of(settings, observe=notices) as client:
         answer = await client.post(PATH, json=request)
-        assert (answer.status_code, len(upstream.calls)) == (
-            case.get("status", 200),
-            case["attempts"],
-        ), answer.text
+        assert answer.status_code == case.get("status", 200), answer.text
+        first = len(upstream.calls)
+        assert case.get("at_least", case["attempts"]) <= first <= case["attempts"]
         if answer.status_code == 200:
             last = events(answer.content)[-1]["response"] if stream else answer.json()
             assert last["status"] == "completed"
-            assert notices.latest == case.get("notices", [])
+            check_notices(notices.latest, case)
             for path, value in case.get("sent", {}).items():
                 assert at(path, upstream.calls[-1].json) == value, path
         else:
@@ -169,6 +178,6 @@ async def test_refusals(upstream: ScriptedUpstream, name: str) -> None:
         upstream.calls.clear()
         again = await client.post(PATH, json=request)
         assert again.status_code == answer.status_code
-        assert len(upstream.calls) == case.get("later", 1)
+        assert len(upstream.calls) == min(case.get("later", 1), first)
         if again.status_code == 200:
-            assert notices.latest == case.get("notices", [])
+            check_notices(notices.latest, case)

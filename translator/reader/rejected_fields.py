@@ -98,7 +98,7 @@ _LEVEL_FIELDS = frozenset({"reasoning_effort", "verbosity"})
 
 _EFFORT_NAMES = ("reasoning_effort", "thinking_level", "thinking_effort", "effort", "think_value")
 _EFFORT_TEXT = re.compile(
-    r"\breasoning[ _.-]?effort|\b(?:reasoning|thinking|think)[ _-](?:level|value)|\beffort\b",
+    r"\breasoning[ _.-]?effort|\b(?:reasoning|thinking|think)[ _-](?:level|value)|\befforts?\b",
     re.IGNORECASE,
 )
 _ANY_VALUE = frozenset(
@@ -246,6 +246,10 @@ def _rejected(
         for name, values in _SWITCHES.items():
             if name in sent and _minified(sent[name]) in values:
                 yield RejectedField(name, bytes(sent[name]))
+        template = _members(sent.get("chat_template_kwargs", Raw(b"{}")))
+        for name in ("enable_thinking", "thinking"):
+            if name in template and _minified(template[name]) == b"false":
+                yield RejectedField(f"chat_template_kwargs.{name}", bytes(template[name]))
 
 
 def _rejected_field(

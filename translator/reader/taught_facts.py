@@ -67,6 +67,9 @@ _WANTED = re.compile(
 )
 
 
+_FORMAT = r"(?:json mode|response[ _]format|json_schema|structured outputs?|response mime type)"
+
+
 class _Lesson(Struct, frozen=True):
     """What an upstream says, and the facts that its requests then follow."""
 
@@ -148,6 +151,24 @@ _LESSONS: Sequence[_Lesson] = (
             r"[^.\n]{0,60}tool",
         ),
         {"reasoning_not_beside_text_and_calls": True},
+    ),
+    _Lesson(
+        _said(
+            rf"\b{_FORMAT}\b[^\n]{{0,60}}\b(?:cannot|can't|not|unsupported)\b[^\n]{{0,40}}"
+            r"\b(?:tools?|function)",
+            rf"\b(?:tools?|function calling)\b[^.\n]{{0,40}}\bwith (?:a )?{_FORMAT}\b"
+            r"[^\n]{0,40}\b(?:not|un)",
+        ),
+        {"response_format_with_tools": False},
+    ),
+    _Lesson(
+        _said(
+            r"\bjson_schema\b[`'\"]? (?:response[ _]format |type )?(?:is |are )?(?:currently )?"
+            r"(?:not (?:supported|available|allowed)|unsupported|unavailable)(?![^\n]{0,40}\btool)",
+            r"\b(?:not support|unsupported)[^.\n]{0,40}\bjson_schema\b(?![^\n]{0,40}\btool)",
+            r"\bresponse_format type is unavailable",
+        ),
+        {"response_formats": frozenset({"json_object"})},
     ),
     _Lesson(
         _said(

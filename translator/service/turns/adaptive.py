@@ -204,7 +204,7 @@ class AdaptiveRequest:
             body, gone = without(translation.chat_body, refused)
         notices = [one.notice() for one in gone if one.loses]
         if self._known.facts and not strict:
-            notices += self._lost_by_facts()
+            notices += self._lost_by_facts(translation.notices)
         return ChatRequestAttempt(
             translation, body or translation.chat_body, (*translation.notices, *notices)
         )
@@ -224,8 +224,8 @@ class AdaptiveRequest:
             },
         )
 
-    def _lost_by_facts(self) -> Iterator[Notice]:
-        """The notices of what the known facts leave out of this request."""
+    def _lost_by_facts(self, noticed: Sequence[Notice]) -> Iterator[Notice]:
+        """The notices of what the known facts leave out of this request, beyond those there are."""
         assert self._request is not None, "the request was released"
         facts, request = self._known.facts, self._request.request
         items = [
@@ -237,6 +237,7 @@ class AdaptiveRequest:
             yield Notice("input", "refused_upstream", message)
         rules = facts.get("schema_rules", SchemaRules())
         limits = bool(rules.dropped) or rules.max_bound is not None
+        limits = limits and not any(one.path.startswith("tools") for one in noticed)
         if limits and _any_has(_LIMITED_SCHEMA, request.tools or ()):
             message = "The upstream does not take all limits in schemas; some were left out."
             yield Notice("tools", "refused_upstream", message)

@@ -334,6 +334,42 @@ def test_a_key_that_expires_is_no_failure_of_the_settings() -> None:
     assert (report.works, report.best.name) == (True, "vllm")
 
 
+class Crashing(upstreams.Vllm):
+    """The connection breaks on agent turns that hold something."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self.word = word
+        self.crashes = 0
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        text = request.content.decode()
+        if self.word in text and "You answer briefly." in text and '"tools"' in text:
+            self.crashes += 1
+            raise httpx.ReadError("the connection is gone")
+        return super().respond(request)
+
+
+def test_an_agent_turn_that_the_upstream_cannot_bear_is_not_sent_a_third_time() -> None:
+    """Another one may be answered."""
+    behind = Crashing("reasoning_effort")
+    report = run_probe(behind)
+    assert behind.crashes == 2
+    assert [trial.status for trial in report.trials] == ["lost", "passed"]
+    assert "reasoning_effort" not in json.dumps(written_by(report))
+
+
+def test_an_upstream_that_is_gone_is_no_failure_of_the_settings() -> None:
+    behind = Crashing("messages")
+    report = run_probe(behind)
+    assert behind.crashes == 4
+    assert [trial.status for trial in report.trials] == ["lost", "lost"]
+    assert report.works
+    text = as_settings(report, name="up", api_key_env=None)
+    broke = "not checked: The connection to the upstream broke before it answered."
+    assert f"with these settings: {broke}\n" in text
+
+
 def test_without_tools_the_agent_turn_has_none() -> None:
     class NoTools(Recording):
         def check(self, body: JSON) -> None:

@@ -26,9 +26,10 @@ from .state import ProbeState
 EFFORT = "medium"
 """Reasoning effort of the agent turn."""
 
-Status = Literal["passed", "unclear", "wrong", "rejected", "unknown"]
+Status = Literal["passed", "unclear", "wrong", "rejected", "lost", "unknown"]
 """`unclear`: accepted, but the answer does not show whether it is read rightly. `wrong`: accepted,
-and misread. `unknown`: not sent, or not answered for a reason of its own."""
+and misread. `lost`: the connection broke. `unknown`: not sent, or rejected for other reasons than
+its content."""
 
 
 class Read(Struct, frozen=True):
@@ -103,8 +104,8 @@ def judged(
             findings = contradictions(text, body, dialect, EFFORT)
             return Read("rejected", f"rejected: {quoted(text)}", findings)
         case Inconclusive(reason, text, lost):
-            if not (text or lost):
-                return Read("unknown", reason)
+            if not text:
+                return Read("lost" if lost else "unknown", reason)
             return Read("rejected", reason, contradictions(text, body, dialect, EFFORT))
 
 

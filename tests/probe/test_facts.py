@@ -260,6 +260,23 @@ def test_after_a_rejection_that_names_nothing_each_feature_is_sent_alone() -> No
     assert report.agent_turn == TAKEN
 
 
+def test_what_is_rejected_in_any_form_shows_nothing_of_its_features() -> None:
+    """A template without system messages, and without calls in the history."""
+
+    class Neither(upstreams.Vllm):
+        def check(self, body: JSON) -> None:
+            super().check(body)
+            if {"system", "tool"} & {message["role"] for message in body["messages"]}:
+                raise self.bad(400, "roles must alternate user/assistant")
+
+    report = run_probe(Neither())
+    assert facts_about(report, "system_messages", "call_ids", "content_beside_calls") == []
+    assert facts_about(report, "reasoning_required", "extra_content_required") == []
+    for topic in ("system messages", "calls in the history"):
+        assert report.unknown[topic].startswith("rejected without any of it, too: rejected: ")
+    assert not report.works
+
+
 def test_required_may_have_another_name() -> None:
     class OwnWord(scripted.Upstream):
         def check(self, body: JSON) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from translator.dialects import BASE
 from translator.dialects.think_tags import Tags
-from translator.probe.replies import ReplyReader
+from translator.probe.replies import ReplyReader, quoted
 from translator.probe.verdict import marked
 from translator.wire.deltas import Usage
 
@@ -141,3 +141,15 @@ def test_marks_are_keys_and_words() -> None:
     assert marked("ollama", reply.marks) == ["fingerprint:fp_ollama"]
     assert marked("vllm", reply.marks) == []
     assert marked(BASE.name, reply.marks) == []
+
+
+def test_of_a_long_error_message_the_exception_is_quoted() -> None:
+    """Engines put a piece of the template before it."""
+    source = "{%- if not loop.index0 % 2 %}{{ raise_exception('Error: …') }}" * 3
+    error = "Exception: Conversation roles must alternate user/assistant/…"
+    text = f"Automatic parser generation failed:\n---\n{source}\n   ^\nError: Jinja {error}"
+    assert quoted(text) == f"“{error}”"
+    assert quoted("x" * 300) == f"“{'x' * 159}…”"
+    assert quoted(f"ValueError: {'x' * 300}").startswith("“ValueError: xxx")
+    assert quoted(f"{'x' * 300} Error: no") == f"“{'x' * 159}…”"
+    assert quoted("A short one: Error: none") == "“A short one: Error: none”"

@@ -212,6 +212,32 @@ def test_reasoning_in_the_text_of_an_agent_turn_is_a_finding() -> None:
     assert "#   base: misread: reasoning is in the text\n" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "tags"),
+    [
+        ("<think>Hm.</think>Yes.", Tags()),
+        ("Hm.</think>Yes.", Tags(opened_by_template=True)),
+        ("</think>Yes.", Tags(stray_close=True)),
+        ("<think>Hm.</think>Begin with <think>, not with </think>.", Tags()),
+    ],
+)
+def test_tags_in_the_text_show_how_they_are_used(text: str, tags: Tags) -> None:
+    """The first answers had none; what is found of them is read rightly then."""
+
+    class Late(scripted.Upstream):
+        always_thinks = False
+
+        def obey(self, body: JSON) -> ModelOutput:
+            output = super().obey(body)
+            return ModelOutput(text=text) if is_turn(body) and not output.calls else output
+
+    report = run_probe(Late(), only="base")
+    assert report.agent_turn == TAKEN
+    assert {trial.reason for trial in report.trials[:-1]} == {"reasoning is in the text"}
+    assert report.best.corrected.think_tags == tags
+    assert settings_of(report).upstreams["up"].facts["think_tags"] == tags
+
+
 def test_a_call_in_the_text_of_an_agent_turn_is_a_finding() -> None:
     class Unparsed(upstreams.Vllm):
         def deltas(self, output: ModelOutput) -> Iterator[JSON]:
@@ -251,7 +277,7 @@ def test_an_answer_is_judged_by_what_the_service_makes_of_it() -> None:
     assert read(base, whole, finish="tool_calls", wants_call=True).status == "passed"
     assert read(swallowing, {"content": "Yes."}).status == "wrong"
     assert read(base, {"content": "Hm.</think>Yes."}).status == "wrong"
-    assert read(base, cut, finish="tool_calls").status == "wrong"
+    assert read(base, cut, finish="tool_calls").status == "passed"  # the model's own mistake
     assert read(base, {"reasoning_content": "Hm."}, finish="length").status == "unclear"
     assert read(base, {"reasoning_content": "Hm."}).status == "unclear"
     assert read(base, {}).status in ("unclear", "wrong")
@@ -332,6 +358,42 @@ def test_a_key_that_expires_is_no_failure_of_the_settings() -> None:
     report = run_probe(Expiring())
     assert [trial.status for trial in report.trials] == ["unknown"]
     assert (report.works, report.best.name) == (True, "vllm")
+
+
+class Crashing(upstreams.Vllm):
+    """The connection breaks on agent turns that hold something."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self.word = word
+        self.crashes = 0
+
+    def respond(self, request: httpx.Request) -> httpx.Response:
+        text = request.content.decode()
+        if self.word in text and "You answer briefly." in text and '"tools"' in text:
+            self.crashes += 1
+            raise httpx.ReadError("the connection is gone")
+        return super().respond(request)
+
+
+def test_an_agent_turn_that_the_upstream_cannot_bear_is_not_sent_a_third_time() -> None:
+    """Another one may be answered."""
+    behind = Crashing("reasoning_effort")
+    report = run_probe(behind)
+    assert behind.crashes == 2
+    assert [trial.status for trial in report.trials] == ["lost", "passed"]
+    assert "reasoning_effort" not in json.dumps(written_by(report))
+
+
+def test_an_upstream_that_is_gone_is_no_failure_of_the_settings() -> None:
+    behind = Crashing("messages")
+    report = run_probe(behind)
+    assert behind.crashes == 4
+    assert [trial.status for trial in report.trials] == ["lost", "lost"]
+    assert report.works
+    text = as_settings(report, name="up", api_key_env=None)
+    broke = "not checked: The connection to the upstream broke before it answered."
+    assert f"with these settings: {broke}\n" in text
 
 
 def test_without_tools_the_agent_turn_has_none() -> None:

@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return NOTHING_WORKS
-    if report.trials[-1].status == "unknown":
+    if report.trials[-1].status in ("lost", "unknown"):
         print(f"translator: The settings are {report.trials[-1].outcome}.", file=sys.stderr)
     return 0
 

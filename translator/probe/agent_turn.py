@@ -26,9 +26,10 @@ from .state import ProbeState
 EFFORT = "medium"
 """Reasoning effort of the agent turn."""
 
-Status = Literal["passed", "unclear", "wrong", "rejected", "unknown"]
+Status = Literal["passed", "unclear", "wrong", "rejected", "lost", "unknown"]
 """`unclear`: accepted, but the answer does not show whether it is read rightly. `wrong`: accepted,
-and misread. `unknown`: not sent, or not answered for a reason of its own."""
+and misread. `lost`: the connection broke. `unknown`: not sent, or rejected for other reasons than
+its content."""
 
 
 class Read(Struct, frozen=True):
@@ -103,8 +104,8 @@ def judged(
             findings = contradictions(text, body, dialect, EFFORT)
             return Read("rejected", f"rejected: {quoted(text)}", findings)
         case Inconclusive(reason, text, lost):
-            if not (text or lost):
-                return Read("unknown", reason)
+            if not text:
+                return Read("lost" if lost else "unknown", reason)
             return Read("rejected", reason, contradictions(text, body, dialect, EFFORT))
 
 
@@ -141,10 +142,9 @@ def _misread(
     """What was taken for something else in an answer."""
     if translation.error is not None:
         return Read("wrong", f"the answer is read as an error: {translation.error.code}")
-    for pair in payloads.TAGS:
-        if pair[0] in text or pair[1] in text:
-            evidence = f"the answer of an agent turn was {quoted(reply.text.strip(), 60)}"
-            return Read("wrong", "reasoning is in the text", _tag_findings(reply, pair, evidence))
+    tags = _tags_in(reply, text)
+    if tags is not None and not tags.agrees(translation.dialect):
+        return Read("wrong", "reasoning is in the text", [tags])
     if is_call(text):
         said = quoted(_after_reasoning(reply).strip(), 60)
         evidence = f"in an agent turn the text contained a call: {said}"
@@ -152,19 +152,26 @@ def _misread(
         return Read("wrong", "a call is in the text", [finding])
     if reply.truncated:
         return None
-    if not all(_is_object(call.arguments) for call in calls):
+    if all(map(_is_object, reply.arguments)) and not all(_is_object(c.arguments) for c in calls):
         return Read("wrong", "the arguments of a call are no JSON object")
     if not (calls or text.strip()) and _after_reasoning(reply).strip():
         return Read("wrong", "the text is read as reasoning")
     return None
 
 
-def _tag_findings(reply: Reply, pair: tuple[str, str], evidence: str) -> list[Finding]:
-    if reply.tags is not None:
-        return [ThinkTags(pair=reply.tags, evidence=evidence)]
-    if reply.lone_close is not None:
-        return [ThinkTags(pair=pair, opened_by_template=not reply.reasoning, evidence=evidence)]
-    return []
+def _tags_in(reply: Reply, text: str) -> ThinkTags | None:
+    """What tags at the beginning of the text show, or a closing one alone; others are content."""
+    evidence = f"the answer of an agent turn was {quoted(reply.text.strip(), 60)}"
+    begin = text.lstrip()
+    for pair in payloads.TAGS:
+        if begin.startswith(pair[0]):
+            return ThinkTags(pair=pair, evidence=evidence)
+        if pair[1] in text and pair[0] not in text and reply.tags is None:
+            stray = bool(reply.reasoning) or begin.startswith(pair[1])
+            return ThinkTags(
+                pair=pair, opened_by_template=not stray, stray_close=stray, evidence=evidence
+            )
+    return None
 
 
 def _after_reasoning(reply: Reply) -> str:

@@ -266,6 +266,7 @@ def system_messages(state: ProbeState) -> Check[None]:
         {"leading": NEVER, "later": NEVER},
         lambda where: state.body(payloads.system_messages(where)),
         any_pattern=r"system message|alternat|\brole|jinja|template",
+        control=True,
     )
     if (text := results.rejected.get("later")) is not None:
         evidence = f"a system message after other messages was rejected: {quoted(text)}"

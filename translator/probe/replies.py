@@ -29,6 +29,9 @@ from .payloads import TAGS
 
 MAX_QUOTED_CHARACTERS = 160
 
+MIN_EXCEPTION_CHARACTERS = 10
+_EXCEPTION = re.compile(r" (?=(?:Error|Exception|[A-Z]\w+(?:Error|Exception)): [^ ])")
+
 ABOUT_THINKING = re.compile(r"think|reasoning", re.IGNORECASE)
 """Matches a rejection that mentions thinking."""
 
@@ -184,8 +187,14 @@ def is_call(text: str) -> bool:
 
 
 def quoted(text: str, limit: int = MAX_QUOTED_CHARACTERS) -> str:
-    """A text on one line, in quotes, shortened to `limit` characters."""
+    """A text on one line, in quotes, shortened to `limit` characters.
+
+    Of a long error message that quotes source code, the last part counts: the exception itself.
+    """
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
+    if len(line) > limit:
+        *_, exception = _EXCEPTION.split(line)
+        line = exception if len(exception) >= MIN_EXCEPTION_CHARACTERS else line
     return f"“{line if len(line) <= limit else line[: limit - 1] + '…'}”"
 
 

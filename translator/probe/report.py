@@ -103,7 +103,7 @@ def _reason(report: Report) -> str:
     name = report.best.name
     if len(report.fits) == 1:
         return "it was given"
-    if len(report.trials) > 1 and report.works:
+    if report.works and any(trial.dialect != name for trial in report.trials):
         return "those before it failed in an agent turn"
     if name == host_of(report.base_url) != BASE.name:
         return "it is known for this host"

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from .findings import FactValue, Finding
 from .payloads import MAX_TOKENS, Fields, ProbeRequest
-from .replies import Accepted, Inconclusive, Outcome, Rejected, Reply
+from .replies import Accepted, Inconclusive, Outcome, Rejected, Reply, describe
 
 T = TypeVar("T")
 Check = Generator[ProbeRequest, Outcome, T]
@@ -100,6 +100,7 @@ class ProbeState:
         essential: str = "",
         sticky: Collection[str] = (),
         whole: bool = False,
+        control: bool = False,
     ) -> Check[FeatureResults]:
         """Find out which of several features are accepted, in as few requests as possible.
 
@@ -107,7 +108,8 @@ class ProbeState:
         request with some of them; without any it must be acceptable. `any_pattern` matches
         rejections that are about these features without naming one. The search ends once the
         `essential` feature is settled and not accepted. A `sticky` feature is left out only where a
-        rejection names it.
+        rejection names it. `control`: where rejections name no feature and none is accepted, the
+        request is sent without any; if that is rejected, too, nothing is known of the features.
         """
         known_patterns = "|".join((any_pattern, *patterns.values()))
         left: list[str] = list(patterns)
@@ -138,6 +140,13 @@ class ProbeState:
             left = [name for name in left if name not in settled]
             if essential in settled and essential not in results.accepted:
                 break
+        if control and one_by_one and not results.accepted and results.rejected:
+            outcome = yield from self.send(f"{topic}: none", body(()), pattern=known_patterns)
+            if not isinstance(outcome, Accepted):
+                reason = f"rejected without any of it, too: {describe(outcome)}"
+                self.unknown[topic] = reason
+                inconclusive = dict.fromkeys(patterns, reason)
+                results = FeatureResults(frozenset(), {}, inconclusive, None)
         return results
 
     def fact(

@@ -239,6 +239,7 @@ def history(state: ProbeState) -> Check[None]:
         # Strict upstreams reject the field that replaces each of these.
         sticky=("unreasoned", "unsigned"),
         whole=True,
+        control=True,
     )
     # Without thinking there was no reasoning to be left out.
     accepted = results.accepted if state.thinks else results.accepted - {"unreasoned"}

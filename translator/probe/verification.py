@@ -57,7 +57,7 @@ class Trial(Struct, frozen=True):
                 return f"misread: {self.reason}"
             case "rejected":
                 return self.reason
-            case "unknown":
+            case "lost" | "unknown":
                 return f"not checked: {self.reason}"
 
 
@@ -118,8 +118,13 @@ _CAUTION: Mapping[str, Mapping[str, Any]] = {
 def verification(
     state: ProbeState, rank: Callable[[list[Finding]], list[Fit]], model: str
 ) -> Check[Verification]:
-    """Try settings until some work; findings are added to the state."""
+    """Try settings until some work; findings are added to the state.
+
+    An agent turn that is lost may be one that the upstream cannot bear, so others are tried; when a
+    second one is lost, the upstream is gone.
+    """
     trials: list[Trial] = []
+    lost: list[tuple[Fit, Trial]] = []
     failed = _Failed({}, set())
     fits = rank(state.findings)
     while len(trials) < MAX_CANDIDATES:
@@ -131,12 +136,18 @@ def verification(
         dialect = printed_dialect(fit, model)
         trial, findings = yield from _tried(state, dialect, variant, failed)
         trials.append(trial)
-        if trial.status in ("wrong", "rejected"):
+        if trial.status == "lost":
+            lost.append((fit, trial))
+        if trial.status in ("wrong", "rejected") or (trial.status == "lost" and len(lost) == 1):
             failed.settings.add(_key(dialect))
             state.findings += findings
             continue
         state.findings += caution
         return Verification([fit, *(one for one in fits if one is not fit)], trials)
+    if lost:  # the only settings that were not seen to fail
+        [(fit, trial)] = lost
+        trials = [*(one for one in trials if one is not trial), trial]
+        fits = [fit, *(one for one in fits if one is not fit)]
     return Verification(fits, trials)
 
 
@@ -200,7 +211,7 @@ def _tried(
         read = yield from _sent(state, topic, dialect, failed, wants_call=wants_call)
         if read.status == "unclear" and wants_call:  # models are moody
             read = yield from _sent(state, topic, dialect, failed, wants_call=wants_call)
-        if read.status in ("wrong", "rejected", "unknown"):
+        if read.status not in ("passed", "unclear"):
             return Trial(dialect.name, variant, read.status, read.reason), read.findings
         if read.status == "unclear":
             status = "unclear"

@@ -255,6 +255,51 @@ def test_over_a_websocket(home: Path, shell: dict[str, str], tmp_path: Path, sta
     check_thought(stage, second["messages"][-2])
 
 
+PATCH = "*** Begin Patch\n*** Add File: made.txt\n+It’s “made” by C:\\model\n*** End Patch\n"
+TASK = {
+    "name": "counter",
+    "agent_type": "explore",
+    "description": "Counts.",
+    "prompt": "Count the files.",
+    "mode": "sync",
+}
+
+
+@pytest.mark.parametrize("dialect", ["fireworks"])
+def test_a_model_that_is_taken_for_another(
+    home: Path, shell: dict[str, str], tmp_path: Path, stage: Stage
+) -> None:
+    """As one of OpenAI's it has the free-form `apply_patch`; a sub-agent talks to it, too."""
+    calls = [Call("a", "apply_patch", {"input": PATCH}), Call("b", "task", TASK)]
+    stage.play(
+        Turn(reasoning=THOUGHT, text="I do both.", calls=calls),
+        Turn(reasoning="I count.", text="There are 42 files."),
+        Turn(text="Both are done."),
+    )
+    with Recorder(stage.base_url) as recorder:
+        script = typed(
+            recorder.base_url,
+            "export COPILOT_PROVIDER_MODEL_ID=gpt-5.4 COPILOT_PROVIDER_WIRE_MODEL=$COPILOT_MODEL",
+            "copilot -s -p 'Do both.' --allow-all-tools --reasoning-effort high",
+        )
+        code, printed, log = copilot_run(home, tmp_path, script, shell)
+        tools = {tool["name"]: tool["type"] for tool in recorder.requests[0]["tools"]}
+
+    assert code == 0, printed + log
+    assert printed.strip().endswith("Both are done.")
+    assert tools["apply_patch"] == "custom"
+    assert (tmp_path / "made.txt").read_text() == "It’s “made” by C:\\model\n"
+    first, child, last = stage.requests
+    assert {request["model"] for request in stage.requests} == {first["model"]}
+    assert first["model"] == "accounts/fireworks/models/kimi-k2p6"
+    assert first["reasoning_effort"] == "high"
+    assert child["messages"][-1]["content"].endswith(TASK["prompt"])
+    turn, *results = last["messages"][len(first["messages"]) :]
+    assert json.loads(turn["tool_calls"][0]["function"]["arguments"]) == {"input": PATCH}
+    assert "There are 42 files." in results[1]["content"]
+    check_thought(stage, turn)
+
+
 @pytest.mark.parametrize("dialect", ["fireworks"])
 def test_an_error_on_the_command_line(
     home: Path, shell: dict[str, str], tmp_path: Path, stage: Stage

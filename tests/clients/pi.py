@@ -63,6 +63,10 @@ class Pi:
     def new_session(self) -> None:
         self._until("response", Seen(), type="new_session")
 
+    def think(self, level: str) -> None:
+        """The level of thinking from now on, as "high"."""
+        self._until("response", Seen(), type="set_thinking_level", level=level)
+
     def ask(self, prompt: str, **more: Any) -> Seen:
         """One prompt, and whatever follows until the agent rests."""
         seen = Seen()

@@ -232,27 +232,89 @@ def test_the_documented_set_up(
 
 
 @pytest.mark.parametrize("dialect", ["fireworks"])
-def test_over_a_websocket(home: Path, shell: dict[str, str], tmp_path: Path, stage: Stage) -> None:
-    """One socket; Copilot sends only what is new, and the model gets the whole conversation."""
-    call = Call("functions.bash:0", "bash", {"command": "echo one-$((40 + 2))", "description": "Adds."})  # fmt: skip
-    stage.play(Turn(reasoning=THOUGHT, text="I add.", calls=[call]), Turn(text="It is 42."))
-    with overheard(stage.base_url) as (base_url, talks):
-        script = typed(
-            base_url,
-            "export COPILOT_PROVIDER_TRANSPORT=websockets",
-            "copilot -s -p Hello --allow-all-tools",
-        )
-        code, printed, log = copilot_run(home, tmp_path, script, shell)
+def test_over_a_websocket(binary: str, home: Path, tmp_path: Path, stage: Stage) -> None:
+    """Copilot sends only what is new, and the model gets the whole conversation.
 
-    assert (code, printed.split()) == (0, "I add. It is 42.".split()), log
-    [talk] = talks
-    assert talk.headers["authorization"] == f"Bearer {KEY}"
-    assert [one.get("previous_response_id") for one in talk.requests] == [None, talk.ids[0]]
-    assert [item["type"] for item in talk.requests[1]["input"]] == ["function_call_output"]
-    first, second = stage.requests
+    After an error it opens another socket, which remembers nothing, and sends everything once.
+    """
+    call = Call("functions.bash:0", "bash", {"command": "echo one-$((40 + 2))", "description": "Adds."})  # fmt: skip
+    stage.play(
+        Turn(reasoning=THOUGHT, text="I add.", calls=[call]),
+        Turn(text="It is 42."),
+        Turn(text="This sentence has no", cut=True),
+        Turn(text="This one has an end."),
+        Trouble(400, "This cannot be answered."),
+        Turn(text="Sunny."),
+    )
+    websockets = {"COPILOT_PROVIDER_TRANSPORT": "websockets"}
+    with overheard(stage.base_url) as (base_url, talks):
+        with copilot_agent(binary, home, variables(base_url) | websockets) as agent:
+            session = agent.session(tmp_path)
+            said = [
+                "".join(agent.ask(session, text(prompt)).texts)
+                for prompt in ("Add.", "Say something.", "What is the weather?", "And now?")
+            ]
+
+    assert said[0] == "I add.It is 42."
+    assert said[1].endswith("This one has an end.")
+    assert "This cannot be answered." in said[2]
+    assert said[3] == "Sunny."
+    first_talk, *others = talks
+    assert first_talk.headers["authorization"] == f"Bearer {KEY}"
+    asked = [one.get("previous_response_id") for one in first_talk.requests]
+    assert asked == [None, *first_talk.ids[:2]]
+    assert [len(one["input"]) for one in first_talk.requests] == [1, 1, 1]
+    assert [talk.requests[0].get("previous_response_id") for talk in others] == [None, None]
+    first, second, *_, last = stage.requests
     assert second["messages"][: len(first["messages"])] == first["messages"]
     assert "one-42" in second["messages"][-1]["content"]
+    assert last["messages"][: len(second["messages"])] == second["messages"]
     check_thought(stage, second["messages"][-2])
+
+
+PATCH = "*** Begin Patch\n*** Add File: made.txt\n+It’s “made” by C:\\model\n*** End Patch\n"
+TASK = {
+    "name": "counter",
+    "agent_type": "explore",
+    "description": "Counts.",
+    "prompt": "Count the files.",
+    "mode": "sync",
+}
+
+
+@pytest.mark.parametrize("dialect", ["fireworks"])
+def test_a_model_that_is_taken_for_another(
+    home: Path, shell: dict[str, str], tmp_path: Path, stage: Stage
+) -> None:
+    """As one of OpenAI's it has the free-form `apply_patch`; a sub-agent talks to it, too."""
+    calls = [Call("a", "apply_patch", {"input": PATCH}), Call("b", "task", TASK)]
+    stage.play(
+        Turn(reasoning=THOUGHT, text="I do both.", calls=calls),
+        Turn(reasoning="I count.", text="There are 42 files."),
+        Turn(text="Both are done."),
+    )
+    with Recorder(stage.base_url) as recorder:
+        script = typed(
+            recorder.base_url,
+            "export COPILOT_PROVIDER_MODEL_ID=gpt-5.4 COPILOT_PROVIDER_WIRE_MODEL=$COPILOT_MODEL",
+            "copilot -s -p 'Do both.' --allow-all-tools --reasoning-effort high",
+        )
+        code, printed, log = copilot_run(home, tmp_path, script, shell)
+        tools = {tool["name"]: tool["type"] for tool in recorder.requests[0]["tools"]}
+
+    assert code == 0, printed + log
+    assert printed.strip().endswith("Both are done.")
+    assert tools["apply_patch"] == "custom"
+    assert (tmp_path / "made.txt").read_text() == "It’s “made” by C:\\model\n"
+    first, child, last = stage.requests
+    assert {request["model"] for request in stage.requests} == {first["model"]}
+    assert first["model"] == "accounts/fireworks/models/kimi-k2p6"
+    assert first["reasoning_effort"] == "high"
+    assert child["messages"][-1]["content"].endswith(TASK["prompt"])
+    turn, *results = last["messages"][len(first["messages"]) :]
+    assert json.loads(turn["tool_calls"][0]["function"]["arguments"]) == {"input": PATCH}
+    assert "There are 42 files." in results[1]["content"]
+    check_thought(stage, turn)
 
 
 @pytest.mark.parametrize("dialect", ["fireworks"])

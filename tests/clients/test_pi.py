@@ -218,6 +218,56 @@ def test_the_documented_set_up(binary: str, tmp_path: Path, stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("dialect", ["fireworks"])
+def test_all_that_pi_knows_of_the_api(binary: str, tmp_path: Path, stage: Stage) -> None:
+    """Tools and efforts in the input, free-form tools: the model sees functions and one effort."""
+    set_up(tmp_path, stage.base_url)
+    agent_folder = tmp_path / ".pi" / "agent"
+    models = json.loads((agent_folder / "models.json").read_text())
+    [model] = models["providers"]["translator"]["models"]
+    model["compat"] = dict.fromkeys(
+        (
+            "supportsAdditionalTools",
+            "supportsMidConvoEffort",
+            "supportsMidConvoSystemMessages",
+            "supportsOpenAIGrammarTools",
+            "supportsToolSearch",
+        ),
+        True,
+    )
+    settings = {"defaultTools": ["+codemode", "+tool_search"]}
+    (agent_folder / "settings.json").write_text(json.dumps(settings))
+    code = "return `${6 * 7} “naïve” \\n`"
+    stage.play(
+        Turn(reasoning=THOUGHT, calls=[Call("a", "codemode", {"input": code})]),
+        Turn(text="It is 42."),
+        Turn(text="As I said."),
+    )
+    with Recorder(stage.base_url) as recorder:
+        models["providers"]["translator"]["baseUrl"] = recorder.base_url
+        (agent_folder / "models.json").write_text(json.dumps(models))
+        with pi_agent(binary, tmp_path, "--model", MODEL) as agent:
+            assert agent.ask("Reckon.").texts == ["It is 42."]
+            agent.think("high")
+            assert agent.ask("Sure?").texts == ["As I said."]
+        types = {item.get("type") for sent in recorder.requests for item in sent["input"]}
+
+    assert {"additional_tools", "configuration_update", "custom_tool_call"} <= types
+    first, second, third = stage.requests
+    assert [request["reasoning_effort"] for request in stage.requests] == [
+        "medium",
+        "medium",
+        "high",
+    ]
+    names = [tool["function"]["name"] for tool in first["tools"]]
+    assert {"codemode", "tool_search", "bash"} <= set(names)
+    assert third["tools"] == second["tools"] == first["tools"]
+    turn, result = second["messages"][-2:]
+    assert json.loads(turn["tool_calls"][0]["function"]["arguments"]) == {"input": code}
+    assert "42 “naïve”" in result["content"]
+    check_thought(stage, turn)
+
+
+@pytest.mark.parametrize("dialect", ["fireworks"])
 def test_an_error_on_the_command_line(binary: str, tmp_path: Path, stage: Stage) -> None:
     """A script that runs pi learns of it."""
     stage.play(Trouble(400, "This cannot be answered."))

@@ -173,7 +173,7 @@ def impatient(codex: Session) -> Session:
     return codex
 
 
-LATE = Turn(text="I had to think.", pause_s=5)
+LATE = Turn(text="I had to think.", pause_s=3)
 
 
 def test_heartbeats_keep_codex_patient(codex_with: Callable[..., Session]) -> None:

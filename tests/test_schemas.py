@@ -114,7 +114,8 @@ def test_bounds_that_fit_stay(keyword: str, end: str) -> None:
     assert written({f"{end}{keyword}": most + 1}, GRAMMAR) == {}
     assert written({f"{end}{keyword}": 2000}, GRAMMAR) == {}
     assert written({f"{end}{keyword}": 1e9}, GRAMMAR) == {}
-    assert written({f"{end}{keyword}": "9999"}, GRAMMAR) == {f"{end}{keyword}": "9999"}
+    for kept in ("9999", True):
+        assert written({f"{end}{keyword}": kept}, STRINGS) == {f"{end}{keyword}": kept}
 
 
 def test_values_are_no_schemas() -> None:
@@ -130,6 +131,75 @@ def test_values_are_no_schemas() -> None:
         ).encode()
     )
     assert rewrite(source, GRAMMAR) == Rewritten(source)
+
+
+DEFINED = {"$defs": {"b": {"anyOf": [{"type": "string"}]}, "x/y~": {}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (True, {}),
+        (False, {"not": {}}),
+        ({"type": "array", "items": True}, {"type": "array", "items": {}}),
+        ({"anyOf": [True, {"type": "null"}]}, {"anyOf": [{}, {"type": "null"}]}),
+        ({"if": True, "then": False}, {"if": {}, "then": {"not": {}}}),
+        ({"additionalProperties": False}, {"additionalProperties": False}),
+        ({"const": True, "default": False}, {"const": True, "default": False}),
+        ({"maxLength": 0}, {"maxLength": 0}),
+        ({"minItems": 3, "maxItems": 3}, {"minItems": 3, "maxItems": 3}),
+        ({"$ref": "#/$defs/b"}, {"$ref": "#/$defs/b"}),
+        ({"$ref": "#/$defs/b/anyOf/0"}, {"$ref": "#/$defs/b/anyOf/0"}),
+        ({"$ref": "#/$defs/x~1y~0"}, {"$ref": "#/$defs/x~1y~0"}),
+    ],
+)  # fmt: skip
+def test_well_formed_schemas_mean_the_same(schema: Any, expected: Any) -> None:
+    assert GRAMMAR is not None
+    source = {**properties(a=schema), **DEFINED}
+    rewritten = rewrite(Raw(json.dumps(source).encode()), GRAMMAR)
+    assert json.loads(bytes(rewritten.schema)) == {**properties(a=expected), **DEFINED}
+    assert rewritten.lost == ()
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        {"type": "any"},
+        {"type": ["string", "any"]},
+        {"type": []},
+        {"type": None},
+        {"type": {}},
+        {"enum": []},
+        {"enum": None},
+        {"anyOf": []},
+        {"oneOf": {}},
+        {"allOf": None},
+        {"items": None},
+        {"properties": []},
+        {"$defs": None},
+        {"maxLength": -1},
+        {"maxLength": True},
+        {"minLength": 1.5},
+        {"maxItems": None},
+        {"minLength": 2, "maxLength": 1},
+        {"minItems": 2, "maxItems": 1},
+        {"minProperties": 2, "maxProperties": 1},
+        {"$ref": "#"},
+        {"$ref": 5},
+        {"$ref": "Thing"},
+        {"$ref": "https://schemas.test/a.json"},
+        {"$ref": "#/$defs/c"},
+        {"$ref": "#/$defs/b/anyOf/1"},
+        {"$ref": "#/$defs/b/anyOf/first"},
+        {"$ref": "#/type/string"},
+    ],
+)
+def test_what_is_no_json_schema_is_left_out_where_it_refuses_the_request(malformed: Any) -> None:
+    assert GRAMMAR is not None
+    source = {**properties(a={"title": "t", **malformed}), **DEFINED}
+    rewritten = rewrite(Raw(json.dumps(source).encode()), GRAMMAR)
+    assert json.loads(bytes(rewritten.schema)) == {**properties(a={"title": "t"}), **DEFINED}
+    assert rewritten.lost == tuple(sorted(malformed))
 
 
 @pytest.mark.parametrize(
@@ -166,10 +236,16 @@ def test_a_constraint_that_is_dropped_is_a_loss(
         ({"enum": [1]}, "integer"),
         ({}, "string"),
         ({"type": []}, "string"),
+        (True, "string"),
     ],
 )
 def test_one_plain_type_for_each_property(schema: Any, kind: str) -> None:
     assert written(properties(a=schema), SEED)["properties"]["a"]["type"] == kind
+
+
+def test_malformed_schemas_stay_where_the_rule_is_not_set() -> None:
+    source = properties(a={"type": "any", "enum": [], "minLength": 2, "maxLength": 1}, b=True)
+    assert written(source, STRINGS) == source
 
 
 def test_conditions_get_no_type() -> None:

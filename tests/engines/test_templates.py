@@ -116,6 +116,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "input": "Hi",
         "tools": [tool(a={"type": "string", "minLength": 3000, "pattern": "\\d{4}"})],
     },
+    "odd schemas": {
+        "input": "Hi",
+        "tools": [tool(a=True, b={"type": "any"}, c={"minLength": 2, "maxLength": 1})],
+    },
     "a schema": {"input": "Hi", "text": FORMAT},
     "a schema and tools": {"input": "Hi", "text": FORMAT, "tools": TOOLS},
     "no effort": {"input": "Hi", "reasoning": {"effort": "none"}},

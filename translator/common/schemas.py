@@ -6,6 +6,7 @@ A schema that breaks no rule keeps its bytes.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,6 +22,7 @@ _CONDITIONS = (
     *("if", "then", "else", "contains", "propertyNames", "contentSchema"),
     *("additionalItems", "unevaluatedItems", "unevaluatedProperties"),
 )
+_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object", "null"})
 _BESIDE_REF = ("$ref", "$defs", "definitions")
 _BOUNDS = frozenset(
     {"maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"}
@@ -42,6 +44,8 @@ class SchemaRules(Struct, frozen=True):
     "string", "nullable": true`, `any_of` an `anyOf` of single types, `first` the first type that
     is not null (also beside an `anyOf`). `types_required`: every schema has a type. `bare_refs`: a
     `$ref` has no sibling keywords. `object_root`: the outermost schema is of type object.
+    `well_formed`: keywords whose value breaks the rules of JSON Schema, or refers to nothing in the
+    schema, are left out; `true` and `false` are written as objects that mean the same.
     """
 
     dropped: frozenset[str] = frozenset()
@@ -50,6 +54,7 @@ class SchemaRules(Struct, frozen=True):
     bare_refs: bool = False
     object_root: bool = False
     max_bound: Annotated[int, Meta(ge=1)] | None = None
+    well_formed: bool = False
 
 
 class Rewritten(Struct, frozen=True):
@@ -69,7 +74,7 @@ def rewrite(schema: Raw, rules: SchemaRules) -> Rewritten:
     decoded = as_object(msgspec.json.decode(schema))
     if decoded is None:
         return Rewritten(schema)
-    writer = _Writer(rules)
+    writer = _Writer(rules, decoded)
     written = writer.schema(decoded, unless_implied="object", types=rules.types_required)
     if rules.object_root and "type" not in written:
         written = {"type": "object", **written}
@@ -81,8 +86,9 @@ def rewrite(schema: Raw, rules: SchemaRules) -> Rewritten:
 class _Writer:
     """Writes schemas under the rules, and collects the constraints that they lose."""
 
-    def __init__(self, rules: SchemaRules) -> None:
+    def __init__(self, rules: SchemaRules, root: dict[str, Any]) -> None:
         self._rules = rules
+        self._root = root
         self.lost: set[str] = set()
 
     def schema(
@@ -98,11 +104,17 @@ class _Writer:
             schema = self._with_split_types(schema, [one for one in listed if isinstance(one, str)])
         written: dict[str, Any] = {}
         for key, value in schema.items():
-            if key in rules.dropped or self._is_too_large(key, value):
+            if (
+                key in rules.dropped
+                or self._is_too_large(key, value)
+                or self._is_malformed(key, value)
+            ):
                 if key not in _NO_CONSTRAINTS:
                     self.lost.add(key)
                 continue
             written[key] = self._value(key, value, types=types)
+        if rules.well_formed:
+            self._drop_empty_ranges(written)
         if types and "type" not in written:
             if not written.keys() & {"$ref", *_LISTS_OF_SCHEMAS}:
                 written["type"] = _implied_type(written) or unless_implied
@@ -125,6 +137,49 @@ class _Writer:
         # A grammar repeats an item together with the comma before it, and the first one alone.
         return value + key.endswith("Items") >= bound
 
+    def _is_malformed(self, key: str, value: object) -> bool:
+        if not self._rules.well_formed:
+            return False
+        if key in _BOUNDS:
+            return not isinstance(value, int) or isinstance(value, bool) or value < 0
+        listed = as_list(value)
+        match key:
+            case "type":
+                kinds = [value] if listed is None else listed
+                return not kinds or not all(isinstance(k, str) and k in _TYPES for k in kinds)
+            case "enum" | "anyOf" | "oneOf" | "allOf":
+                return not listed
+            case "items":
+                return value is None
+            case "properties" | "$defs" | "definitions":
+                return as_object(value) is None
+            case "$ref":
+                return not self._leads_somewhere(value)
+            case _:
+                return False
+
+    def _leads_somewhere(self, ref: object) -> bool:
+        """Whether a reference, a JSON pointer, names a part of this schema."""
+        if not isinstance(ref, str) or not ref.startswith("#/"):
+            return False
+        place: object = self._root
+        for step in ref[2:].split("/"):
+            name = step.replace("~1", "/").replace("~0", "~")
+            listed = as_list(place)
+            if listed is not None and name.isdecimal():
+                place = listed[int(name)] if int(name) < len(listed) else None
+            else:
+                place = (as_object(place) or {}).get(name)
+        return place is not None
+
+    def _drop_empty_ranges(self, schema: dict[str, Any]) -> None:
+        """Leave out both bounds where the least is more than the most: llama.cpp never ends."""
+        for of in ("Length", "Items", "Properties"):
+            least, most = f"min{of}", f"max{of}"
+            if schema.get(least, 0) > schema.get(most, sys.maxsize):
+                del schema[least], schema[most]
+                self.lost |= {least, most}
+
     def _value(self, key: str, value: object, *, types: bool) -> object:
         """A keyword's value: schemas by name, schemas in a list, one schema, or plain JSON."""
         fields, several = as_object(value), as_list(value)
@@ -134,6 +189,8 @@ class _Writer:
             return [self._inner(inner, types=types) for inner in several or ()]
         if key in _SCHEMAS and several is not None:  # `items` before JSON Schema 2020
             return [self._inner(inner, types=types) for inner in several]
+        if key == "additionalProperties" and isinstance(value, bool):
+            return value
         if key in _SCHEMAS:
             return self._inner(value, types=types)
         if key in _CONDITIONS:
@@ -142,7 +199,11 @@ class _Writer:
 
     def _inner(self, schema: object, *, types: bool) -> object:
         fields = as_object(schema)
-        return schema if fields is None else self.schema(fields, types=types)
+        if fields is not None:
+            return self.schema(fields, types=types)
+        if self._rules.well_formed and isinstance(schema, bool):
+            return self.schema({} if schema else {"not": {}}, types=types)
+        return schema
 
     def _with_split_types(self, schema: dict[str, Any], types: list[str]) -> dict[str, Any]:
         """The schema with a list of types written in another way."""

@@ -42,8 +42,9 @@ def _qwen38(efforts: Efforts) -> ModelFacts:
 
 # failed to parse grammar (llama.cpp#26596, qwen-code#10435, 2026-11): builds differ in the largest
 # number of repetitions that they take, up to 2000, and in the patterns that they read (source; of
-# items, 1999 are refused by b11549).
-_GRAMMAR = SchemaRules(dropped=frozenset({"pattern"}), max_bound=2000)
+# items, 1999 are refused by b11549). JSON schema error: a schema `true`, as some tools have it for
+# any value, and whatever is no JSON Schema (b11549, seen, 2026-11).
+_GRAMMAR = SchemaRules(dropped=frozenset({"pattern"}), max_bound=2000, well_formed=True)
 _GRAMMAR_OF_LM_STUDIO = SchemaRules(
     dropped=frozenset({"pattern"}), max_bound=2000, type_lists="any_of"
 )

@@ -11,7 +11,7 @@ from tests.replaying import REQUEST, chunk, replay, sse
 from translator.dialects import BASE
 from translator.reader.from_chat import ChatReader
 from translator.wire import items
-from translator.wire.deltas import Finish
+from translator.wire.deltas import ToolCall
 
 NAMES = ["shell", "run_in_terminal", "run", "run_all", "get_weather", "tool", "my_tool"]
 ASK = {**REQUEST, "tools": [{"type": "function", "name": name} for name in NAMES]}
@@ -129,6 +129,7 @@ def test_a_shared_id_without_an_index() -> None:
     "again",
     [
         piece("shell", LS),
+        piece("shell", ' {"command": [ "ls" ]}\n'),
         piece("shell", ""),
         piece("shell", None, id="c1"),
         piece("unknown", None),
@@ -138,6 +139,16 @@ def test_a_shared_id_without_an_index() -> None:
 def test_a_call_that_comes_again_is_one_call(again: dict[str, Any]) -> None:
     assert calls_of(piece("shell", LS, id="c1"), again) == [("shell", LS)]
     assert calls_of(piece("shell", LS, id="c1"), again, piece(None, LS)) == [("shell", LS)]
+
+
+def test_half_a_character_does_not_hide_that_a_call_comes_again() -> None:
+    """Nor that another one comes."""
+    half = '{"command":["\ud83d"]}'
+    shown = '{"command":["\ufffd"]}'
+    assert calls_of(piece("shell", half), piece("shell", half)) == [("shell", shown)]
+    assert calls_of(piece("shell", half), piece("shell", LS)) == [("shell", shown), ("shell", LS)]
+    broken = piece("shell", '{"a": tru}'), piece("shell", LS)
+    assert calls_of(*broken) == [("shell", '{"a": tru}'), ("shell", LS)]
 
 
 def test_a_name_on_every_piece_is_one_call() -> None:
@@ -158,11 +169,13 @@ def test_the_name_of_another_tool_ends_a_call_that_is_not_whole() -> None:
     assert calls_of(*growing) == [("run", '{"a":1}')]
 
 
-def test_the_fast_path_begins_again_behind_a_name_that_settles() -> None:
+def test_the_fast_path_begins_again_behind_a_name_that_settles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     reader = ChatReader(BASE, NAMES.__contains__)
-    for given in (piece("shell", LS), piece("shell", ""), piece(None, '{"a"'), piece(None, ":1}")):
+    for given in (piece("shell", LS), piece("shell", ""), piece(None, '{"a"')):
         reader.read(sse(chunk({"tool_calls": [given]}))[6:-2])
     assert reader.call_count == 2
-    assert reader._fast_read is not None
-    reader.read(b"[DONE]")
-    assert reader.verdict() == Finish("stop")
+    monkeypatch.delattr(ChatReader, "_read")
+    (delta,) = reader.read(sse(chunk({"tool_calls": [piece(None, ":1}")]}))[6:-2])
+    assert delta == ToolCall(1, None, "shell", ":1}")

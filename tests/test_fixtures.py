@@ -28,11 +28,19 @@ TESTS_FOLDER = Path(__file__).parent
 CASES = all_cases()
 STREAMED = [name for name, case in CASES.items() if case.streamed]
 STREAMS = [name for name in STREAMED if (CASES[name].folder / "upstream.sse").is_file()]
+
+
+def _repeats_prefill(case: Case) -> bool:
+    last = case.expected()["chat.json"]["messages"][-1]
+    return case.dialect.repeats_prefill and last["role"] == "assistant"
+
+
 BODIES = {
     name: body
     for name in STREAMS
     if (events := CASES[name].expected().get("events.jsonl"))
     and (body := completion_of(events[-1]["response"])) is not None
+    and not _repeats_prefill(CASES[name])  # a whole answer then has more text than the stream
 }
 INPUTS = {"request.json", "upstream.sse", "upstream.json", "upstream.http", "source.toml"}
 

@@ -89,47 +89,22 @@ def test_reasoning_of_another_chunk_is_not_told_twice() -> None:
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content", "reasoning_text"])
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("\n\nHello", "Hello"),
-        ("\nHello\n\n", "Hello\n\n"),
-        ("\r\n\r\nHello", "Hello"),
-        (" \n\t\n  Hello", "  Hello"),
-        ("  Hello", "  Hello"),
-        ("Hello\n\nyou", "Hello\n\nyou"),
-        ("\n" * 100 + "Hello", "Hello"),
-        (" " * 100 + "Hello", " " * 100 + "Hello"),
-    ],
-)
-def test_blank_lines_behind_reasoning_are_no_text(field: str, text: str, expected: str) -> None:
-    """However they are cut."""
-    answer = [("R", "hm"), ("M", expected)]
+@pytest.mark.parametrize("text", ["\n\nHello", "\r\n Hello\n\n", "  Hello", "\n" * 100 + "Hello"])
+def test_white_space_behind_reasoning_in_a_field_is_text(field: str, text: str) -> None:
+    """However it is cut: the server has said what the text is."""
+    answer = [("R", "hm"), ("M", text)]
     assert shown(whole({field: "hm", "content": text})) == answer
     assert streamed({field: "hm"}, {"content": text}) == answer
     assert streamed({field: "hm"}, *({"content": character} for character in text)) == answer
 
 
-def test_between_tags_and_in_a_field_it_is_the_same() -> None:
-    tagged = {"content": "<think>hm</think>\n\nHello"}
-    split = {"reasoning_content": "hm", "content": "\n\nHello"}
-    assert streamed(tagged, dialect="fireworks") == streamed(split, dialect="fireworks")
-
-
-def test_other_blank_lines_are_text() -> None:
-    assert streamed({"content": "\n\nHello"}) == [("M", "\n\nHello")]
-    assert streamed({"content": "a"}, {"reasoning": "hm"}, {"content": "\n\nb"}) == [
-        ("M", "a"),
-        ("R", "hm"),
-        ("M", "\n\nb"),
-    ]
-    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]}
-    assert streamed(call, {"content": "\n\nb"}) == [("FunctionCall", ""), ("M", "\n\nb")]
-    assert streamed({"reasoning": "hm"}, {"content": "\n\n"}, call) == [
-        ("R", "hm"),
-        ("FunctionCall", ""),
-    ]
-    assert streamed({"reasoning": "hm"}, {"content": "\n\n  "}) == [("R", "hm")]
+def test_the_blank_behind_a_tag_belongs_to_the_tag() -> None:
+    """It is split here, and it may be cut anywhere, too."""
+    text = "<think>hm</think>\n\nHello"
+    answer = [("R", "hm"), ("M", "Hello")]
+    assert shown(whole({"content": text}, dialect="fireworks")) == answer
+    assert streamed({"content": text}, dialect="fireworks") == answer
+    assert streamed(*({"content": one} for one in text), dialect="fireworks") == answer
 
 
 # --- log probabilities ----------------------------------------------------------------------------
@@ -157,8 +132,9 @@ def test_log_probabilities_are_those_of_the_text(field: str, content: str, end: 
     """Though the reasoning holds the same words."""
     message = {field: "Say Hi there.", "content": content}
     response = whole(message, logprobs={"content": [*REASONED, *SAID, *end]})
-    assert tokens_of(response) == ["Hi", " there", "!"]
-    assert shown(response)[-1] == ("M", "Hi there!")
+    assert "".join(tokens_of(response)) == content
+    assert tokens_of(response)[-3:] == ["Hi", " there", "!"]
+    assert shown(response)[-1] == ("M", content)
 
 
 def test_log_probabilities_behind_tags_in_the_text() -> None:
@@ -172,6 +148,8 @@ def test_log_probabilities_behind_tags_in_the_text() -> None:
 @pytest.mark.parametrize(
     ("given", "text", "expected"),
     [
+        ([], "Hi", []),
+        ([token("Hi"), token("", b"")], "Hi", ["Hi"]),
         ([token("Hi"), token("?")], "Hello", ["Hi", "?"]),
         ([token("\n\nHi"), token("!")], "Hi!", ["\n\nHi", "!"]),
         ([token("\ufffd", b"\xf0\x9f"), token("\ufffd", b"\x99\x82")], "🙂", ["\ufffd"] * 2),

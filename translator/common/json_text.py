@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 import msgspec
+from msgspec import Raw
 
 from translator.wire.json_values import NOT_JSON, as_object, as_string
 
@@ -57,11 +58,11 @@ class JsonExtent:
         Not so is a text that ends in a brace and could not be JSON, whatever followed: models write
         broken JSON, too. Brackets do not count, for that reason: `{"a": [1}` has its end.
         """
-        self._scan_new()
-        if self._braces <= 0:
-            return False
         text = self._text.text().strip()
-        return text.startswith("{") and not (text.endswith("}") and _is_broken(text))
+        if not text.startswith("{") or _is_json(text):  # which is quicker than to count
+            return False
+        self._scan_new()
+        return self._braces > 0 and not (text.endswith("}") and _is_broken(text))
 
     def _scan_new(self) -> None:
         text = self._text.since(self._scanned)
@@ -104,6 +105,14 @@ def is_cut_object(text: str) -> bool:
     pieces = Pieces()
     pieces.append(text)
     return JsonExtent(pieces).cut
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text.encode("utf-8", "surrogatepass"), type=Raw)
+    except NOT_JSON:
+        return False
+    return True
 
 
 def _is_broken(text: str) -> bool:

@@ -20,11 +20,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from translator.common.json_text import JsonExtent
 from translator.common.pieces import Pieces
 from translator.wire import chat
 from translator.wire.deltas import CallExtra, ToolCall
-from translator.wire.json_values import present, replace_lone_surrogates, utf8_size
+from translator.wire.json_values import NOT_JSON, present, replace_lone_surrogates, utf8_size
 
 MAX_NAME_CHARACTERS = 4096
 """How long a name may grow; each part copies all of it."""
@@ -106,6 +108,8 @@ class CallAssembler:
                 index = position
             call = self._known(index, identity, name)
             anchored = index is not None or bool(identity)
+            if anchored and call is not None and name == call.name and _says_again(call, arguments):
+                arguments = ""
             if call is None or self._begins_another(call, name, arguments, anchored=anchored):
                 name = name or ("" if call is None else call.next_name)
                 call = self._begin(index)
@@ -146,8 +150,9 @@ class CallAssembler:
         """
         opens = arguments.lstrip().startswith("{")
         if not name:
-            again = bool(opens and call.next_name and call.whole)
-            return again and not _is_repeat(call, arguments)
+            return (
+                opens and bool(call.next_name) and call.whole and not _says_again(call, arguments)
+            )
         if not call.name:
             return False
         other = name != call.name
@@ -156,9 +161,7 @@ class CallAssembler:
             grows = name.startswith(call.name) or self._declares(call.name + name)
             return declared and not grows and self._declares(call.name)
         if (other or opens or not anchored) and call.whole:
-            if not anchored or declared or (other and arguments.strip()):
-                return True
-            if opens and not _is_repeat(call, arguments):
+            if not anchored or opens or declared or (other and arguments.strip()):
                 return True
         elif declared and not name.startswith(call.name) and self._declares(call.name):
             return True
@@ -201,6 +204,21 @@ def _append(call: _Call, arguments: str) -> ToolCall:
         call.arguments.append(arguments)
         call.size += len(arguments)
     return ToolCall(call.key, call.id or None, call.name or None, arguments)
+
+
+def _says_again(call: _Call, arguments: str) -> bool:
+    """Whether whole arguments come again, whatever their white space."""
+    if not (arguments.lstrip().startswith("{") and call.whole):
+        return False
+    before = call.arguments.text()
+    try:
+        return arguments == before or _value(arguments) == _value(before)
+    except NOT_JSON:
+        return False
+
+
+def _value(text: str) -> object:
+    return msgspec.json.decode(text.encode("utf-8", "surrogatepass"))
 
 
 def _arguments_text(arguments: str | dict[str, Any] | None) -> str:

@@ -5,6 +5,10 @@ decoded once and read in the order reasoning, text, tool calls, in whatever orde
 reader keeps what upstreams spread over several payloads: which call a delta belongs to, text that
 was cut in mid-character or mid-tag, the finish reason (`end_of_answer`).
 
+White space between reasoning in a field of its own and the text is kept, streamed or not: such a
+server has said what the text is, and gets it back unchanged. Only where the tags are split here is
+the blank behind them no text, since it belongs to the tags.
+
 A chunk that only adds to what the last one held takes a fast path (`fast_chunks`), where nothing of
 this state can change. All others take the general path.
 """
@@ -21,7 +25,7 @@ from msgspec import UNSET, Raw, structs
 
 from translator.common.json_text import is_cut_object
 from translator.dialects import Dialect
-from translator.dialects.think_tags import MAX_BLANK, Splitter
+from translator.dialects.think_tags import Splitter
 from translator.wire import chat
 from translator.wire.deltas import (
     MAX_ITEMS,
@@ -107,9 +111,6 @@ class ChatReader:
         self._split_by_server = False  # reasoning has a field of its own: tags in text are text
         self._cut_native = False  # a call that was text stops in the middle
         self._prefill = prefill if dialect.repeats_prefill else ""
-        self._reasoned = False  # there is reasoning
-        self._has_text = False  # other than blank text
-        self._gap: str = ""  # a beginning of the text that may be a blank line behind reasoning
         self._produced = False
         self._malformed = 0
         self._has_fast_path = not (dialect.recover_calls or dialect.cumulative)
@@ -422,10 +423,6 @@ class ChatReader:
     ) -> None:
         channel = self._channels[field]
         text = channel.feed(text)
-        if field != "content":
-            self._reasoned = self._reasoned or field != "refusal"
-        elif not self._has_text:
-            text = self._first_text(text)
         if text:
             if not self._produced:
                 self._produced = not text.isspace()
@@ -433,24 +430,6 @@ class ChatReader:
                 deltas.append(Text(text, spelling(text, behind, logprobs)))
             else:
                 deltas.append(channel.delta(text))
-
-    def _first_text(self, text: str) -> str:
-        """The beginning of the text, without the blank lines between it and reasoning.
-
-        They are the chat template's: servers that split off the reasoning leave them, or do not.
-        The same is done where reasoning stands between tags.
-        """
-        if not self._reasoned:
-            self._has_text = bool(text) and not text.isspace()
-            return text
-        text, self._gap = self._gap + text, ""
-        indent = len(text) - len(text.lstrip())
-        text = text[max(text.rfind(end, 0, indent) for end in "\r\n") + 1 :]
-        self._has_text = bool(text) and (not text.isspace() or len(text) > MAX_BLANK)
-        if self._has_text:
-            return text
-        self._gap = text
-        return ""
 
     def _with_whole_characters(self, delta: ToolCall | CallExtra) -> ToolCall | CallExtra:
         """A delta of a call, its arguments without half characters."""

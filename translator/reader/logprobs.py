@@ -40,8 +40,6 @@ def spelling(text: str, behind: str, logprobs: list[Logprob]) -> list[Logprob]:
     given = [_token_bytes(logprob.bytes) for logprob in logprobs]
     spelled = b"".join(given)
     wanted = text.encode()
-    if spelled == wanted:
-        return logprobs
     before = behind.strip().encode()
     start = spelled.find(wanted, max(0, spelled.find(before)) + len(before))
     if start < 0:

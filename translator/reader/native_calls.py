@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from translator.common.pieces import Pieces
-from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in
+from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in, utf8_size
 
 _MARKERS = (
     *(f"<{bar}DSML" for bar in ("｜", "｜｜", "|", "||")),
@@ -73,7 +73,7 @@ class _Section(Struct, frozen=True):
     name: int = 1
 
 
-_DSML = r"DSML[｜|]{1,2}\s?"
+_DSML = r"DSML[｜|]{1,2}\s*"
 _DSML_CALL = _span(
     rf"""<[｜|]{{1,2}}{_DSML}invoke\s+name\s*=\s*["']([^"'>]+)["']\s*>""",
     rf"</[｜|]{{1,2}}{_DSML}invoke\s*>",
@@ -125,6 +125,7 @@ class NativeCalls:
         self._declares = declares
         self._held = Pieces()
         self._marked = False
+        self._cut_size = 0
         self.cut = False
         """The last call is cut; known from `calls()` on."""
 
@@ -144,8 +145,8 @@ class NativeCalls:
 
     @property
     def size(self) -> int:
-        """The bytes of the held text."""
-        return self._held.settle()
+        """The bytes of the held text, and of a call that was cut."""
+        return self._held.settle() + self._cut_size
 
     def calls(self, *, at_limit: bool = False) -> list[NativeCall]:
         """The calls that the held text consists of.
@@ -158,8 +159,12 @@ class NativeCalls:
         found = read_calls(self._held.text(), self._declares, at_limit=at_limit)
         if found is None:
             return []
+        size = self._held.settle()
         self._held.take()
-        self.cut = found.cut
+        if found.cut:
+            self.cut = True
+            whole = sum(utf8_size(call.arguments) for call in found.calls)
+            self._cut_size = max(0, size - whole)
         return found.calls
 
     def rest(self) -> str:
@@ -247,8 +252,8 @@ def _read_fenced(text: str, declares: Callable[[str], bool]) -> _Found | None:
 def _may_be_call(body: str, declares: Callable[[str], bool]) -> bool:
     """Whether a text is the beginning of a call of a declared tool, or of an object."""
     if body.startswith("{"):
-        names = _NAME.findall(body)
-        return declares(names[0]) if names else _OBJECT_BEGUN.match(body) is not None
+        named = _NAME.search(body)
+        return declares(named[1]) if named else _OBJECT_BEGUN.match(body) is not None
     return declares(_NAME_END.split(body.removeprefix("<function="), maxsplit=1)[0])
 
 

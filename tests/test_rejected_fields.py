@@ -539,6 +539,11 @@ def test_a_refusal_may_be_about_this_request_alone(text: str, field: str) -> Non
     assert find_rejected_fields(text, BODY) == [RejectedField(field, once=True)]
 
 
+def test_a_refusal_that_names_the_model_is_about_all_requests() -> None:
+    text = "'top_p' is not supported when using this model"
+    assert find_rejected_fields(text, BODY) == [RejectedField("top_p")]
+
+
 def test_a_level_that_is_listed_is_not_refused() -> None:
     """The error is about something else, which another attempt would not mend."""
     text = "Something broke. The efforts that this model supports: low, high."

@@ -138,7 +138,8 @@ _RANGE = re.compile(
 )
 _CONDITION = re.compile(
     r"\bboth\b|\btogether\b|\bsimultaneous|\bat the same time\b|\bmutually\b|\bonly one of\b"
-    r"|\bcombin|\bconflict|^\W*(?:is|are|can) only\b|\bwhen\b|\bunless\b|\bwithout\b",
+    r"|\bcombin|\bconflict|^\W*(?:is|are|can) only\b"
+    r"|\bwhen\b(?! \w+ (?:this|the|that|an?) (?:\S+ )?model)|\bunless\b|\bwithout\b",
     _FLAGS,
 )
 """Words of a refusal that is about this request, and not about all of them."""

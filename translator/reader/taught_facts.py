@@ -91,6 +91,7 @@ _LESSONS: Sequence[_Lesson] = (
         _said(
             r"\broles? (?:must|should|have to|need to) (?:be )?(?:strictly )?alternat",
             r"\balternat\w+ (?:of )?(?:user|roles)",
+            r"\bmessages? (?:must|should) (?:strictly )?alternate\b|\bmust alternate between\b",
             r"\b(?:two|consecutive|multiple|adjacent|successive)(?: or more)? "
             r"(?:user|consecutive) messages\b[^.\n]{0,40}(?:not|n't|unsupported)",
             r"\b(?:not|n't)\b[^.\n]{0,30}\bconsecutive (?:user )?(?:messages|roles)",
@@ -107,13 +108,15 @@ _LESSONS: Sequence[_Lesson] = (
             r"\bunexpected role [`'\"]?system",
             r"\bsystem (?:message|role)\b[^.\n]{0,40}(?:in the middle|after (?:a |the )?user"
             r"|not (?:at the beginning|first))",
+            r"\b(?:other|further|additional|later) system messages?\b[^.\n]{0,20}\bnot\b",
             r"\b(?:only one|a single|multiple|more than one|one) system (?:message|prompt)",
         ),
         {"system_messages": "demote_later"},
     ),
     _Lesson(
         _said(
-            r"\btool[ _]?calls? ids?\b[^\n]{0,120}(?:length|long|exactly|of) ?(?:of )?(?:9|nine)\b",
+            r"\btool[ _]?calls?[ _]ids?\b[^\n]{0,120}"
+            r"(?:length|long|exactly|of) ?(?:of )?(?:9|nine)\b",
             r"\b(?:9|nine)[ -](?:characters?|alphanumerics?|letters)\b[^\n]{0,60}\btool[ _]?call",
             r"\btool[ _]?call\b[^\n]{0,80}\b(?:9|nine)[ -](?:characters?|alphanumerics?|letters)",
         ),
@@ -122,6 +125,7 @@ _LESSONS: Sequence[_Lesson] = (
     _Lesson(
         _said(
             r"\bonly (?:supports?|accepts?|allows?) (?:a )?(?:single|one) tool[ -]?calls?",
+            r"\bonly (?:one|a single) tool[ _-]?call\b",
             r"\b(?:single|one) tool[ -]?calls? (?:at once|at a time|per (?:\w+ )?(?:message|turn))",
             r"\b(?:multiple|parallel|several|more than one) tool[ _-]?calls? (?:in|per|within) "
             r"(?:(?:an?|one|the|single|assistant) )*(?:message|turn)[^.\n]{0,30}(?:not|n't|unsup)",
@@ -130,6 +134,7 @@ _LESSONS: Sequence[_Lesson] = (
     ),
     _Lesson(
         _said(
+            r"\ba user (?:message|query|prompt|turn) (?:is|was) (?:required|missing|needed)",
             r"\bno user (?:query|message|prompt|turn)s?\b",
             r"\b(?:at least one|needs? an?|requires? an?|must (?:contain|include|have) an?"
             r"|missing(?: an?)?) (?:\w+ )?[`'\"]?user[`'\"]? (?:message|query|prompt|turn|role)",
@@ -189,7 +194,11 @@ _LESSONS: Sequence[_Lesson] = (
     ),
     _Lesson(
         _said(
-            r"\bpars\w+ (?:the )?grammar",
+            r"\b(?:pars|compil|build)\w* (?:the |a )?grammar|\binvalid grammar\b",
+            r"\bjson schema conversion\b",
+            r"\b(?:xgrammar|outlines|guidance|llguidance|schema)\b[^.\n]{0,60}\b(?:not support\w*"
+            r"|unsupported)\b(?! (?:by|for|on|in) )",
+            r"\bfeatures? (?:that are |which are )?(?:not supported|unsupported) by \w*grammar",
             r"\bgrammar\b[^.\n]{0,40}\b(?:error|invalid|fail|too (?:large|complex|big))",
             r"\b(?:initiali[sz]\w+|creat\w+) (?:the )?(?:samplers?|grammar)",
             r"\bunrecogni[sz]ed (?:json )?schema",

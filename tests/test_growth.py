@@ -250,10 +250,8 @@ def test_calls_keep_their_order() -> None:
 # --- error texts --------------------------------------------------------------------------------
 
 REPEATED = (
-    *(" ", "\n", "a", "1", ".", "/", "\\", '"', '{"', "messages[1].", "'a', ", "top_p, ", "[1, "),
-    *("input ", "exceeds ", "max tokens ", "1 + 1 > ", "('body', ", "missing the ", "low, "),
-    *("unknown parameter ", "does not support the ", "supported values for ", "must be "),
-    *("failed to parse a ", "system message must ", "context length is 1 tokens ", "top_p and "),
+    *(" ", "1", ".", "/", "\\", "messages[1].", "'a', ", "('body', ", "low, "),
+    *("input ", "max tokens ", "1 + 1 > ", "missing the ", "system message must "),
 )
 SENT = json.dumps(dict.fromkeys(("top_p", "user", "thinking", "reasoning_effort"), "low")).encode()
 

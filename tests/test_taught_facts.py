@@ -37,6 +37,11 @@ WANTED = [
     "Invalid request: reasoning_content is not set",
     "expected the previous reasoning_content, got none",
     "assistant message without reasoning_content",
+    "Assistant message without reasoning_content is not allowed in thinking mode",
+    "thinking mode: each assistant message should carry reasoning_content",
+    "Please pass back the reasoning_content",
+    "you must send reasoning_content back",
+    "reasoning_content was dropped; it must be echoed back",
 ]  # fmt: skip
 
 
@@ -79,6 +84,11 @@ REFUSED = [
     "messages[1].reasoning_content: field not allowed",
     "unsupported message key reasoning_content",
     "This model doesn't support reasoning_content in messages",
+    "reasoning_content should not be sent back",
+    "messages[2]: 'reasoning_content' is an invalid key",
+    "reasoning_content: Object contains extra property",
+    "assistant message with 'reasoning' is not supported",
+    "Unexpected reasoning_content",
 ]  # fmt: skip
 
 

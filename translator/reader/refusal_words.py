@@ -40,7 +40,10 @@ _UNKNOWN = (
     r"(?:unknown|unsupported|unrecogni[sz]ed|unexpected|illegal|disallowed|forbidden|undefined"
     r"|unpermitted|extra|additional|extraneous|unaccepted|prohibited)"
 )
-_BAD = r"(?:invalid|unsupported|unknown|illegal|bad|incorrect|unrecogni[sz]ed|wrong|disallowed)"
+_BAD = (
+    r"(?:invalid|unsupported|unexpected|unknown|illegal|bad|incorrect|unrecogni[sz]ed|wrong"
+    r"|disallowed)"
+)
 _ACCEPTED = (
     r"(?:supported|permitted|allowed|accepted|recogni[sz]ed|known|available|implemented|expected"
     r"|enabled|compatible)"
@@ -91,6 +94,7 @@ _FIELD_AFTER = re.compile(
     rf"(?:currently |yet )?(?:an? )?(?:{_ACCEPTED}|used|specified|provided|passed|sent|included"
     rf"|present|defined|set(?! to)|valid {_NOUN})\b(?! (?:value|to be))"
     rf"|(?:(?:is|are|was|were|:) ?)?(?:an? )?{_UNKNOWN}\b(?! (?:value|variant))"
+    rf"|(?:is|are) an? invalid {_NOUN}|object (?:contains|has) (?:an? )?{_UNKNOWN} {_NOUN}"
     r"|(?:is|are) (?:deprecated|removed|unavailable|disabled)\b"
     rf"|{_UNKNOWN} {_NOUN}"
     r"|(?:extra|additional|unknown) (?:inputs?|fields?|propert(?:y|ies)) (?:are |is )?not\b"
@@ -150,6 +154,7 @@ _LISTED = re.compile(rf":\s*[\[({{]*(?:{_QUOTE}?\w+{_QUOTE}?(?:\s*,\s*|\s+and\s+
 _CLAUSE_END = re.compile(r"[;\n]|\.\s|\)\]")
 _IN_OTHER = re.compile(
     r"\b(messages|contents|tools|functions|response_format)\b(?=\s*[.\[/]\s*\[?\d)"
+    r"|\b(message)s?(?= with\b)"
     r"|\b(?:tool|function|json_?|parameters?|response) ?schema\b|\bschema (?:for|of)\b",
     _FLAGS,
 )

@@ -58,11 +58,17 @@ _WANTED = re.compile(
     r"|present|found|given))"
     r"|(?:cannot|can't|must not|may not) be (?:empty|null|missing|omitted|blank|dropped)"
     r"|(?:field )?required|missing)"
-    rf"|(?<!not )(?<!n't )(?<!cannot )\b(?:missing|lacks?|lacking|without|omits|must (?:also )?"
-    r"(?:include|contain|have|carry|provide|pass back|send back|preserve|return)"
-    r"|needs?|requires?|expects?|expected|no|absent)"
+    rf"|{_NAME}[^.\n]{{0,60}}\b(?:must|should|has to|needs to) be "
+    r"(?:passed|sent|echoed|given|returned) back"
+    rf"|\b(?:pass|send|give|return|echo) (?:back )?(?:(?:the|its|all) )?{_NAME} back"
+    rf"|\b(?:pass|send|give|echo) back (?:(?:the|its|all) )?{_NAME}"
+    r"|(?<!not )(?<!n't )(?<!cannot )\b(?:missing|lacks?|lacking|without|omits|no|absent"
+    r"|(?:must|should|has to|have to|needs? to) (?:also )?(?:include|contain|have|carry|provide"
+    r"|pass back|send back|preserve|return|keep)|needs?|requires?|expects?|expected)"
     r"(?: (?:an?|the|its|their|required|previous|original|non-?empty|field|value|for|valid"
-    rf"|assistant|message))*:? {_NAME}(?! (?:is |to be )?(?:not|un|sent|in the request))",
+    rf"|assistant|message))*:? {_NAME}"
+    r"(?! (?:is |are |to be )?(?:un|sent|allowed|permitted|accepted|supported|in the request))"
+    r"(?! not)",
     _FLAGS,
 )
 

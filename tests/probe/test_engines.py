@@ -22,20 +22,23 @@ from .scripted import JSON
 def test_a_server_that_names_itself_is_believed() -> None:
     """Although more findings contradict it than another dialect."""
 
-    class Odd(upstreams.LlamaCppServer):
-        reads_choice = False
-        reads_limits = frozenset({"max_tokens"})
-        reads_reasoning = frozenset({"reasoning"})
+    class Named(upstreams.Fireworks):
+        owner = "vllm"
 
-    report = run_probe(Odd())
+    report = run_probe(Named())
     distances = {fit.name: fit.distance for fit in report.fits}
-    assert min(distances.values()) < distances["llama_cpp"]
-    assert report.best.name == "llama_cpp"
-    assert report.best.overrides["tool_choices"] == ["auto"]
+    assert distances["fireworks"] == 0 < distances["vllm"]
+    assert (report.best.name, report.agent_turn) == ("vllm", TAKEN)
     text = as_settings(report, name="up", api_key_env=None)
     assert "#   chosen because the server names itself\n" in text
-    assert "#   recognised by: fingerprint:b11549" not in text  # which is no name
-    assert "owner:llamacpp, server:llama.cpp" in text
+    assert "#   recognised by: owner:vllm\n" in text
+    assert "equally close" not in text
+
+
+def test_llama_cpp_is_llama_cpp() -> None:
+    report = run_probe(upstreams.LlamaCppServer())
+    assert (report.best.name, report.agent_turn) == ("llama_cpp", TAKEN)
+    assert report.marks == ["owner:llamacpp", "server:llama.cpp"]
 
 
 def test_vllm_is_vllm() -> None:

@@ -6,7 +6,6 @@ A schema that breaks no rule keeps its bytes.
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -176,7 +175,7 @@ class _Writer:
         """Leave out both bounds where the least is more than the most: llama.cpp never ends."""
         for of in ("Length", "Items", "Properties"):
             least, most = f"min{of}", f"max{of}"
-            if schema.get(least, 0) > schema.get(most, sys.maxsize):
+            if most in schema and schema.get(least, 0) > schema[most]:
                 del schema[least], schema[most]
                 self.lost |= {least, most}
 

@@ -72,6 +72,20 @@ def test_a_name_that_grows_and_one_in_parts(
         assert calls_of(*pieces, piece(last, "", id=ids[-1]), piece(None, PWD)) == [(expected, PWD)]
 
 
+@pytest.mark.parametrize("between", [{"content": "Hm."}, {"tool_calls": [piece("tool", "{}", 1)]}])
+def test_a_name_that_grows_too_late_is_no_silent_loss(between: dict[str, Any]) -> None:
+    """The call has been announced, and a client would run another tool."""
+    begun = chunk({"tool_calls": [piece("run_in", "")]})
+    grown = chunk({"tool_calls": [piece("run_in_terminal", PWD)]})
+    events, response = replay(sse(begun, chunk(between), grown, END), ASK)
+    check_events(events)
+    assert response.error is not None
+    assert "renamed" in response.error.message
+    events, response = replay(sse(begun, grown, chunk(between), grown, END), ASK)
+    check_events(events)
+    assert response.status == "completed"
+
+
 def test_parts_of_undeclared_names_are_joined_without_an_id() -> None:
     assert calls_of(piece("un"), piece("known"), piece(None, "{}")) == [("unknown", "{}")]
     assert calls_of(piece("ta"), piece("ta"), piece(None, "{}")) == [("ta", "{}")]

@@ -322,8 +322,12 @@ class Translation:
     def _over(self, stray: str) -> list[Event]:
         events: list[Event] = []
         self._write(self._reader.end(), events)
-        full = self._stream.is_full
-        return events + self._end(self._too_many_items() if full else self._reader.verdict(stray))
+        if self._stream.is_full:
+            return events + self._end(self._too_many_items())
+        verdict = self._reader.verdict(stray)
+        if verdict == Finish("stop") and self._stream.renamed:
+            verdict = Failure(UpstreamError("The upstream renamed a call that had begun."))
+        return events + self._end(verdict)
 
     def _too_many_items(self) -> Failure:
         return Failure(AnswerTooLarge.than(self._max_items, "output items"))

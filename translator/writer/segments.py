@@ -83,6 +83,7 @@ class CallSegment:
         self.extra: Raw | None = None
         self.queued = False
         self.closed = False
+        self.renamed = False  # when it was announced, whose name clients have then
         self.waiting: list[str] = []
         self._beginning: list[str] | None = []  # slices of arguments that may be nothing yet
         self._arguments = Pieces()  # all of them: `whole` is needed late, if ever
@@ -93,6 +94,8 @@ class CallSegment:
         self.id = self.id or call.id
         if self.open is None and call.name:
             self.name = call.name
+        elif call.name and call.name != self.name:
+            self.renamed = True
         if call.arguments and not self.closed:
             if self._beginning is not None:
                 self._begin(self._beginning, call.arguments)

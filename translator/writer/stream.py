@@ -175,6 +175,11 @@ class ResponseStream:
         open_ones = (self._blank, *narratives, *self._calls.values())
         return self._written + sum(one.written for one in open_ones)
 
+    @property
+    def renamed(self) -> bool:
+        """Whether a call got another name when it had been announced."""
+        return any(call.renamed for call in self._calls.values())
+
     # --- what comes in ------------------------------------------------------------------------
 
     def start(self) -> list[Event]:

@@ -99,10 +99,16 @@ def test_reasoning_that_is_refused_in_messages(text: str) -> None:
 
 ANY_OF = SchemaRules(type_lists="any_of")
 GRAMMAR = SchemaRules(dropped=frozenset({"pattern", "format"}), max_bound=2000)
+ALTERNATING = {
+    "alternating_roles": True,
+    "answer_between_tool_and_user": True,
+    "user_message_required": True,
+    "system_messages": "demote_later",
+}
 FACTS: list[tuple[str, dict[str, Any]]] = [
-    ("Conversation roles must alternate user/assistant/user/assistant/...", {"alternating_roles": True, "answer_between_tool_and_user": True, "system_messages": "demote_later"}),
-    ("Jinja Exception: After the optional system message, conversation roles must alternate user and assistant roles except for tool calls and results.", {"alternating_roles": True, "answer_between_tool_and_user": True, "system_messages": "demote_later"}),
-    ("Two consecutive user messages are not supported", {"alternating_roles": True, "answer_between_tool_and_user": True, "system_messages": "demote_later"}),
+    ("Conversation roles must alternate user/assistant/user/assistant/...", ALTERNATING),
+    ("Jinja Exception: After the optional system message, conversation roles must alternate user and assistant roles except for tool calls and results.", ALTERNATING),
+    ("Two consecutive user messages are not supported", ALTERNATING),
     ("System message must be at the beginning.", {"system_messages": "demote_later"}),
     ("Only user and assistant roles are supported here, got system.", {"system_messages": "demote_later"}),
     ("System messages can only appear at the start of the conversation", {"system_messages": "demote_later"}),
@@ -127,7 +133,7 @@ FACTS: list[tuple[str, dict[str, Any]]] = [
     ("JSON schema conversion failed:\nUnrecognized schema: {}", {"schema_rules": GRAMMAR}),
     ("Unable to generate parser for this template. Automatic parser generation failed: JSON schema error", {"schema_rules": GRAMMAR}),
     ("Grammar error: the grammar is too complex", {"schema_rules": GRAMMAR}),
-    ("messages must alternate between user and assistant", {"alternating_roles": True, "answer_between_tool_and_user": True, "system_messages": "demote_later"}),
+    ("messages must alternate between user and assistant", ALTERNATING),
     ("The first message may be of the system, further system messages are not allowed", {"system_messages": "demote_later"}),
     ("tool_call_id must have length 9", {"call_ids": "nine_alphanumerics"}),
     ("only one tool call is supported at once", {"one_call_per_message": True}),
@@ -203,6 +209,8 @@ def test_a_grammar_that_is_refused_again_loses_all_bounds() -> None:
     second = taught_facts(text, first)["schema_rules"]
     assert second.dropped == GRAMMAR.dropped | BOUNDS
     assert taught_facts("unhashable type", first) == {"schema_rules": ANY_OF}
+    one_type = SchemaRules(type_lists="first", types_required=True)
+    assert taught_facts("unhashable type", {"schema_rules": ANY_OF}) == {"schema_rules": one_type}
 
 
 def test_rules_add_up_and_other_facts_replace() -> None:

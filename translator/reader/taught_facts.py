@@ -47,6 +47,7 @@ REASONING_REFUSED: Facts = {"reasoning_replay": "drop", "reasoning_required": Fa
 _ALTERNATING: Facts = {
     "alternating_roles": True,
     "answer_between_tool_and_user": True,
+    "user_message_required": True,
     "system_messages": "demote_later",
 }
 _NAME = r"[`'\"]?reasoning[_ ](?:content|text)[`'\"]?"
@@ -224,7 +225,8 @@ _LESSONS: Sequence[_Lesson] = (
 def taught_facts(text: str, known: Facts) -> dict[str, Any]:
     """The facts that an error text teaches, beyond `known` ones, which were taught before.
 
-    Where a text repeats what is known of schemas, the next step is taught: all bounds go.
+    Where a text repeats what is known of schemas, the next step is taught: all bounds go, or all
+    types of a property but one.
     """
     text = plain(text)
     found: dict[str, Any] = {}
@@ -237,11 +239,16 @@ def taught_facts(text: str, known: Facts) -> dict[str, Any]:
             for name, value in lesson.facts.items():
                 found[name] = merged_fact(found.get(name), value)
     rules = found.get("schema_rules")
-    if rules is not None and merged_fact(known.get("schema_rules"), rules) == known.get(
-        "schema_rules"
-    ):
-        found["schema_rules"] = replace(rules, dropped=rules.dropped | BOUNDS)
+    known_rules = known.get("schema_rules")
+    if rules is not None and merged_fact(known_rules, rules) == known_rules:
+        found["schema_rules"] = _next_step(rules)
     return found
+
+
+def _next_step(rules: SchemaRules) -> SchemaRules:
+    if rules.type_lists == "any_of":
+        return replace(rules, type_lists="first", types_required=True)  # as Seed-OSS reads them
+    return replace(rules, dropped=rules.dropped | BOUNDS)
 
 
 def _of_fields(text: str) -> dict[str, Any]:
@@ -267,9 +274,11 @@ def merged_fact(known: object, taught: object) -> object:
     if not isinstance(known, SchemaRules) or not isinstance(taught, SchemaRules):
         return taught
     bounds = [bound for bound in (known.max_bound, taught.max_bound) if bound is not None]
+    keeps = taught.type_lists == "keep" or known.type_lists == "first"  # which leaves no list
     return replace(
         known,
         dropped=known.dropped | taught.dropped,
-        type_lists=known.type_lists if taught.type_lists == "keep" else taught.type_lists,
+        type_lists=known.type_lists if keeps else taught.type_lists,
+        types_required=known.types_required or taught.types_required,
         max_bound=min(bounds, default=None),
     )

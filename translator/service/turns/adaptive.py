@@ -202,7 +202,11 @@ class AdaptiveRequest:
                 )
             )
             body, gone = without(translation.chat_body, refused)
-        notices = [one.notice() for one in gone if one.loses]
+        assert self._request is not None, "the request was released"
+        asked = self._request.request.max_output_tokens
+        notices = [
+            one.notice() for one in gone if one.loses and (one.limit is None or asked is not None)
+        ]
         if self._known.facts and not strict:
             notices += self._lost_by_facts(translation.notices)
         return ChatRequestAttempt(

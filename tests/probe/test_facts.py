@@ -13,6 +13,7 @@ from translator.dialects.think_tags import Tags
 from translator.probe.findings import (
     EffortFieldRejected,
     EffortRejected,
+    ExtraFieldRejected,
     ExtraFields,
     FactValue,
     Finding,
@@ -430,6 +431,19 @@ FINDINGS: list[tuple[Finding, Dialect | str, Dialect | str]] = [
         "mistral",
         "ollama",
     ),
+    (
+        ReasoningReplay(fields={"reasoning_content": "read", "reasoning": "unknown"}, evidence=""),
+        "ollama",
+        "mistral",
+    ),
+    (
+        ThinkingSwitch(
+            level="none", works=[OFF], unknown=[NONE], instead={"none": OFF}, evidence=""
+        ),
+        "fireworks",
+        "together",
+    ),
+    (ExtraFieldRejected(name="reasoning_split", evidence=""), "base", "minimax"),
     (ExtraFields(fields={"reasoning_split": True}, evidence=""), "minimax", "base"),
     (SchemaLimit(evidence=""), "moonshot", "mistral"),
     (SchemaLimit(keyword="$schema", evidence=""), "mistral", "lm_studio"),

@@ -84,3 +84,17 @@ async def test_the_levels_of_qwen38_are_sent_at_once(
     switch = call.json["chat_template_kwargs"]
     assert switch["enable_thinking"] is (sent is not None)
     assert switch.get("reasoning_effort", call.json.get("reasoning_effort")) == sent
+
+
+async def test_the_upstream_knows_requests_of_one_conversation(
+    upstream: ScriptedUpstream,
+) -> None:
+    """By the header that its cache goes by, which is no place for any text."""
+    async with upstream.client(upstream={"dialect": "cloudflare"}) as client:
+        for key in ({"prompt_cache_key": "01a2-cc096"}, {"prompt_cache_key": "ü\r\nx: 1"}, {}):
+            answer = await client.post(PATH, json={"model": "m", "input": "Hi", **key})
+            assert answer.status_code == 200
+    plain, other, none = [call.headers.get("x-session-affinity") for call in upstream.calls]
+    assert (plain, none) == ("01a2-cc096", None)
+    assert other is not None
+    assert re.fullmatch(r"[0-9a-f]{64}", other)

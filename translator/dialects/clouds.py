@@ -205,6 +205,7 @@ CLOUDS = (
         content_beside_calls="empty",
         images=False,
         tool_choices=frozenset({"auto", "none", "required"}),
+        session_header="x-session-affinity",
         efforts=named_efforts(low="low", medium="medium", high="high"),
         # Not among the fields of its messages (documentation, 2026-11).
         reasoning_details=False,

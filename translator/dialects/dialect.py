@@ -139,6 +139,9 @@ class Dialect(Struct, frozen=True):
     """The upstream's own names for chat fields."""
     extra: Mapping[str, Any] = {}
     """Fields to add to every request."""
+    session_header: str | None = None
+    """The header that names the conversation, so that its requests meet the same cache: the service
+    sends `prompt_cache_key` in it. None: there is none."""
     parallel_tool_calls: bool = True
     """Accepts `parallel_tool_calls`."""
     tool_choices: frozenset[ChoiceKind] = frozenset({"auto", "none", "required", "named"})

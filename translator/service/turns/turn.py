@@ -7,12 +7,15 @@ response()    the whole response
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import translator
+from translator.dialects import Dialect
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.base.errors import InternalError, OutOfDescriptors, Stopping
 from translator.service.models.table import Route
@@ -24,7 +27,7 @@ from translator.service.observe.observer import (
     ResponseSent,
 )
 from translator.service.observe.record import notices_summary
-from translator.service.upstreams.client import Answer
+from translator.service.upstreams.client import NO_HEADERS, Answer
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
 from translator.wire.events import Event
@@ -38,6 +41,9 @@ from .sink import EventWriter, TranslatingSink
 from .state import TurnState
 
 log = logging.getLogger(__name__)
+
+_PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+"""What goes into a header as it is; of any other id its digest does."""
 
 
 class Turn:
@@ -191,6 +197,7 @@ class Turn:
             body=attempt.body,
             authorization=self._authorization,
             accept="text/event-stream" if self.streams else "application/json",
+            more=_session(route.dialect, self.translation.request.prompt_cache_key),
             context=self._context,
         )
         if not 200 <= answer.status < 300:
@@ -244,3 +251,12 @@ class Turn:
         if self._observe is not None:
             self._observe(EventsSent(events))
         return events
+
+
+def _session(dialect: Dialect, cache_key: str | None) -> Mapping[str, str]:
+    """The header that names the conversation to an upstream that has one."""
+    if dialect.session_header is None or cache_key is None:
+        return NO_HEADERS
+    if not _PLAIN_ID.fullmatch(cache_key):
+        cache_key = hashlib.sha256(cache_key.encode("utf-8", "surrogatepass")).hexdigest()
+    return {dialect.session_header: cache_key}

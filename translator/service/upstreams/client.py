@@ -86,6 +86,8 @@ RETRY_HEADERS = (
 )
 """The headers of an upstream that are passed on: those that tell a client when to try again."""
 
+NO_HEADERS: Mapping[str, str] = {}
+
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+*-]+")
 _PARAMETERS = re.compile(r"[A-Za-z0-9 ;=._\"-]{0,100}")
 _RETRY_VALUE = re.compile(r"[A-Za-z0-9 .,:;=_+-]{1,100}")
@@ -158,18 +160,20 @@ class Upstreams:
         body: bytes | None = None,
         authorization: str | None,
         accept: str = "application/json",
+        more: Mapping[str, str] = NO_HEADERS,
         context: RequestContext | None = None,
     ) -> Answer:
         """Send one request, POST when it has a body; the answer must be closed.
 
-        `authorization` is the client's own, used only where the operator gave no key. `context` is
-        that of the client's request. Raises UpstreamError, and OutOfDescriptors.
+        `authorization` is the client's own, used only where the operator gave no key. `more` are
+        further headers; the operator's replace them. `context` is that of the client's request.
+        Raises UpstreamError, and OutOfDescriptors.
         """
         observer: Observer = NOBODY
         if context is not None:
             context.record.upstream = upstream.name
             observer = context.observer
-        headers = {"accept": accept}
+        headers = {"accept": accept, **more}
         if body is not None:
             headers["content-type"] = "application/json"
         if upstream.api_key is not None:

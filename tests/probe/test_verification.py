@@ -278,7 +278,7 @@ def test_an_answer_is_judged_by_what_the_service_makes_of_it() -> None:
     assert read(base, whole, finish="tool_calls", wants_call=True).status == "passed"
     assert read(swallowing, {"content": "Yes."}).status == "wrong"
     assert read(base, {"content": "Hm.</think>Yes."}).status == "wrong"
-    assert read(base, cut, finish="tool_calls").status == "passed"  # the model's own mistake
+    assert read(base, cut, finish="tool_calls").status == "unclear"  # the model's own mistake
     assert read(base, {"reasoning_content": "Hm."}, finish="length").status == "unclear"
     assert read(base, {"reasoning_content": "Hm."}).status == "unclear"
     assert read(base, {}).status in ("unclear", "wrong")

@@ -139,8 +139,10 @@ def _read(translation: Translation, reply: Reply, *, wants_call: bool) -> Read:
 def _misread(
     translation: Translation, reply: Reply, text: str, calls: Sequence[FunctionCall]
 ) -> Read | None:
-    """What was taken for something else in an answer."""
+    """What was taken for something else in an answer, or cannot be told."""
     if translation.error is not None:
+        if not all(map(_is_object, reply.arguments)):
+            return Read("unclear", "the model broke off in a call")
         return Read("wrong", f"the answer is read as an error: {translation.error.code}")
     tags = _tags_in(reply, text)
     if tags is not None and not tags.agrees(translation.dialect):

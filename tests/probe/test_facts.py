@@ -268,7 +268,7 @@ def test_what_is_rejected_in_any_form_shows_nothing_of_its_features() -> None:
         def check(self, body: JSON) -> None:
             super().check(body)
             if {"system", "tool"} & {message["role"] for message in body["messages"]}:
-                raise self.bad(400, "roles must alternate user/assistant")
+                raise self.bad(400, "the template has no place for this message")
 
     report = run_probe(Neither())
     assert facts_about(report, "system_messages", "call_ids", "content_beside_calls") == []

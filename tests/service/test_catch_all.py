@@ -99,6 +99,30 @@ async def test_without_an_upstream_model_the_name_goes_upstream(
     assert (without.status_code, without.json()["error"]["param"]) == (400, "model")
 
 
+@pytest.mark.parametrize("limited", [False, True])
+async def test_an_empty_name_is_a_missing_one(upstream: ScriptedUpstream, limited: bool) -> None:
+    """Where it keeps the name, and where it has one of its own; it has no entry, either."""
+    key = new_key()
+    client_section = {"a": {"keys": [str(store(key))], "models": ["*"]}} if limited else None
+    for section in (CAUGHT, {"upstream": "up"}):
+        settings = settings_of(upstream.url, {"kimi": LISTED, "*": section}, client_section)
+        async with client_of(settings) as client:
+            client.headers["authorization"] = f"Bearer {key}"
+            for path, body in (
+                ("/v1/responses", {"input": "Hi."}),
+                ("/v1/responses/compact", {"input": "Hi."}),
+                ("/v1/responses/input_tokens", {"input": "Hi."}),
+                ("/v1/chat/completions", {"messages": []}),
+            ):
+                refused = await client.post(path, json={"model": ""} | body)
+                missing = await client.post(path, json=body)
+                assert refused.status_code == 400, path
+                assert refused.json() == missing.json()
+                assert refused.json()["error"]["code"] == "missing_required_parameter"
+            assert (await client.get("/v1/models/")).status_code == 404
+    assert upstream.calls == []
+
+
 async def test_it_is_no_model_itself(upstream: ScriptedUpstream) -> None:
     """It is in no list, and no name; what it serves has an entry all the same."""
     section = CAUGHT | {"context_window": 1000, "vision": False}

@@ -184,6 +184,7 @@ async def test_an_answer_that_breaks_off_is_cut_for_the_client_too(
         (b"[]", 400, None, "invalid_type"),
         (b'{"model":3}', 400, None, "invalid_type"),
         (b"{}", 400, "model", "missing_required_parameter"),
+        (b'{"model":""}', 400, "model", "missing_required_parameter"),
         (b'{"model":"Small"}', 404, "model", "model_not_found"),
     ],
 )

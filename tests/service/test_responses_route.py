@@ -415,6 +415,7 @@ async def test_a_compressed_answer_is_understood(upstream: ScriptedUpstream) -> 
         (b"[]", 400, None, None),
         (b'{"model":3,"input":"x"}', 400, "model", None),
         (b'{"input":"x"}', 400, "model", "missing_required_parameter"),
+        (b'{"model":"","input":"x"}', 400, "model", "missing_required_parameter"),
         (b'{"model":"Small","input":"x"}', 404, "model", "model_not_found"),
         (b'{"model":"small"}', 400, "input", None),
         (b'{"model":"small","input":[{"role":"user","content":3}]}', 400, "input[0].content", None),

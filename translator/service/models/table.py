@@ -81,14 +81,14 @@ class ModelTable:
         return self._only_upstream
 
     def route(self, model: str | None, client: Client | None = None) -> Route:
-        """The route of a client's request for `model`; None: the upstream chooses.
+        """The route of a client's request for `model`; None or empty: the upstream chooses.
 
         Raises NotFound for a model that does not exist or that the client may not use, and
         InvalidRequest where a model is required.
         """
         if self._only_upstream is not None and (client is None or client.may_use_any_model):
             return self._find_unlisted(model or "")
-        if model is None:
+        if not model:
             raise missing_parameter("model")
         if self._only_upstream is not None:
             self._check_allowed(model, client)
@@ -115,8 +115,10 @@ class ModelTable:
         return self._cached_route(model) if cached else self._unlisted_route(model)
 
     def _catches(self, model: str) -> bool:
-        """Whether the catch-all serves a model. The catch-all itself is none."""
-        return self._catch_all is not None and model not in self._models and model != CATCH_ALL
+        """Whether the catch-all serves a model. It serves no empty name, and not its own."""
+        if self._catch_all is None or model in self._models:
+            return False
+        return model not in ("", CATCH_ALL)
 
     def _unlisted_route(self, model: str) -> Route:
         if (row := self._catch_all) is not None:

@@ -166,6 +166,15 @@ async def test_a_client_cannot_write_into_the_log(upstream: ScriptedUpstream, lo
     assert second["path"] == '/v1/a\nb"'
 
 
+@pytest.mark.parametrize("letter", ["m", "é"])
+async def test_a_long_model_name_is_cut(upstream: ScriptedUpstream, log: Log, letter: str) -> None:
+    async with upstream.client() as client:
+        await client.post(PATH, json=ASK_SMALL | {"model": letter * 5000})
+    assert log.request["model"] == letter * 200
+    assert f" model={letter if letter.isascii() else ascii(letter)[:-1]}" in log.request["message"]
+    assert len(log.request["message"]) < 1000
+
+
 async def test_an_exception_is_a_field(log: Log) -> None:
     try:
         raise ValueError("one\ntwo")

@@ -99,8 +99,18 @@ def test_an_unknown_word_is_left_out_with_a_notice(path: str) -> None:
 def test_an_unknown_word_is_refused_where_the_operator_is_strict(path: str) -> None:
     error = strict(**field(path, "turbo"))
     assert (error.status_hint, error.code, error.param) == (400, "invalid_value", path)
+    assert str(error) == "Unknown value 'turbo'; it is not supported."
     first = strict(**field(path, "turbo"), tools=[{"type": "web_search"}])
     assert first.param == path
+
+
+def test_a_refused_word_was_not_replaced() -> None:
+    """Where there is a nearest one, and where the word is too long to repeat it."""
+    error = strict(text={"verbosity": "verbose"})
+    assert str(error) == "Unknown value 'verbose'; it is not supported."
+    assert (error.code, error.param) == ("invalid_value", "text.verbosity")
+    error = strict(service_tier="x" * 99)
+    assert str(error) == f"Unknown value '{'x' * 40}…'; it is not supported."
 
 
 @pytest.mark.parametrize(("path", "known"), FIELDS)

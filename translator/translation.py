@@ -123,7 +123,7 @@ class Translation:
         self.notices: tuple[Notice, ...] = chat_request.notices
         if options.strict and self.notices:
             first = self.notices[0]
-            raise InvalidRequest(first.message, param=first.path, code=first.error_code)
+            raise InvalidRequest(first.refusal, param=first.path, code=first.error_code)
         self._tools = chat_request.tools
         self._stream = ResponseStream(
             first_response(

@@ -114,8 +114,8 @@ def _known(word: str, words: Mapping[str, str], path: str, notices: list[Notice]
     nearest = words.get(_spoken(word))
     quoted = word[:MAX_QUOTED_CHARACTERS] + "…" * (len(word) > MAX_QUOTED_CHARACTERS)
     if nearest is None:
-        notices.append(UnknownWord(path, "ignored", f"Unknown value '{quoted}'; it was left out."))
+        code, instead = "ignored", "it was left out"
     else:
-        what = f"Unknown value '{quoted}'; the nearest one is '{nearest}'."
-        notices.append(UnknownWord(path, "weakened", what))
+        code, instead = "weakened", f"the nearest one is '{nearest}'"
+    notices.append(UnknownWord(path, code, f"Unknown value '{quoted}'; {instead}.", quoted))
     return nearest

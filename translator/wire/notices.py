@@ -25,8 +25,19 @@ class Notice(Struct, frozen=True):
     error_code: ClassVar[str] = "unsupported_parameter"
     """The code of the error that it becomes in strict mode."""
 
+    @property
+    def refusal(self) -> str:
+        """The message of that error."""
+        return self.message
+
 
 class UnknownWord(Notice, frozen=True):
-    """The loss of a word that is none of the field's."""
+    """The loss of a word that is none of the field's; `word` may be cut."""
+
+    word: str
 
     error_code: ClassVar[str] = "invalid_value"
+
+    @property
+    def refusal(self) -> str:
+        return f"Unknown value '{self.word}'; it is not supported."

@@ -1,6 +1,6 @@
 """Absent endpoints: paths of known APIs that are not served here, and what to do about each.
 
-    path, methods, why  ──►  404 with a sentence; 405 for another method
+    path, why  ──►  404 with a sentence, for every method
 
 One table. A path is known with and without `/v1`, as the others are. What stands in no row is an
 unknown path. Sources: the OpenAPI description of OpenAI (2026-08), the program of Codex CLI 0.171.
@@ -16,12 +16,9 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from translator.service.base.errors import MethodNotAllowed
-from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.errors import NotFound
 
 from .exchange import Exchange
-
-_ANY = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 
 _STORED = (
     "Responses are not stored here: the service keeps nothing between two requests. Send the whole"
@@ -92,15 +89,11 @@ class Absent(Struct, frozen=True):
     """One row: the path of an endpoint without `/v1`, in the terms of Starlette; and why."""
 
     path: str
-    methods: frozenset[str]
     why: str
 
 
-def _rows(why: str, *rows: str) -> Iterable[Absent]:
-    """Rows as `PATH METHOD …`; without methods it is any."""
-    for row in rows:
-        path, *methods = row.split()
-        yield Absent(path, frozenset(methods) or _ANY, why)
+def _rows(why: str, *paths: str) -> Iterable[Absent]:
+    return (Absent(path, why) for path in paths)
 
 
 ABSENT = tuple(
@@ -117,53 +110,39 @@ ABSENT = tuple(
         ),
         _rows(
             _STORED,
-            "/responses/{id} GET DELETE",
-            "/responses/{id}/cancel POST",
-            "/responses/{id}/input_items GET",
+            "/responses/{id}",
+            "/responses/{id}/cancel",
+            "/responses/{id}/input_items",
         ),
         _rows(
             _CONVERSATIONS,
-            "/conversations POST",
-            "/conversations/{id} GET POST DELETE",
-            "/conversations/{id}/items GET POST",
-            "/conversations/{id}/items/{item} GET DELETE",
+            "/conversations",
+            "/conversations/{id}",
+            "/conversations/{id}/items",
+            "/conversations/{id}/items/{item}",
         ),
         _rows(
             _CHATS,
-            "/chat/completions/{id} GET POST DELETE",
-            "/chat/completions/{id}/messages GET",
+            "/chat/completions/{id}",
+            "/chat/completions/{id}/messages",
         ),
         _rows(
             _FILES,
-            "/files GET POST",
-            "/files/{id} GET DELETE POST",
-            "/files/{id}/content GET",
-            "/files/{id}/uploaded POST",
-            "/uploads POST",
-            "/uploads/{id}/{step} POST",
-            "/vector_stores GET POST",
+            "/files",
+            "/files/{id}",
+            "/files/{id}/content",
+            "/files/{id}/uploaded",
+            "/uploads",
+            "/uploads/{id}/{step}",
+            "/vector_stores",
             "/vector_stores/{rest:path}",
-            "/containers GET POST",
+            "/containers",
             "/containers/{rest:path}",
         ),
-        _rows(
-            _IMAGES,
-            "/images/generations POST",
-            "/images/edits POST",
-            "/images/variations POST",
-            "/images",
-            "/images/{rest:path}",
-        ),
-        _rows(
-            _AUDIO,
-            "/audio/speech POST",
-            "/audio/transcriptions POST",
-            "/audio/translations POST",
-            "/audio",
-            "/audio/{rest:path}",
-        ),
+        _rows(_IMAGES, "/images", "/images/{rest:path}"),
+        _rows(_AUDIO, "/audio", "/audio/{rest:path}"),
         _rows(_REALTIME, "/realtime", "/realtime/{rest:path}", "/live"),
-        _rows(_SEARCH, "/alpha/search POST"),
+        _rows(_SEARCH, "/alpha/search"),
         _rows(_MEMORIES, "/memories", "/memories/{rest:path}"),
         _rows(_CODEX, "/alpha/{rest:path}", "/analytics/{rest:path}", "/plugins/{rest:path}"),
         _rows(
@@ -177,21 +156,21 @@ ABSENT = tuple(
             "/codex/{rest:path}",
             "/connectors/{rest:path}",
         ),
-        _rows(_LEGACY, "/completions POST"),
-        _rows(_MESSAGES, "/messages POST", "/messages/{rest:path}"),
+        _rows(_LEGACY, "/completions"),
+        _rows(_MESSAGES, "/messages", "/messages/{rest:path}"),
         _rows(
             _OTHER_MODELS,
-            "/embeddings POST",
-            "/moderations POST",
-            "/rerank POST",
+            "/embeddings",
+            "/moderations",
+            "/rerank",
             "/videos",
             "/videos/{rest:path}",
         ),
         _rows(
             _PLATFORM,
-            "/batches GET POST",
-            "/batches/{id} GET",
-            "/batches/{id}/cancel POST",
+            "/batches",
+            "/batches/{id}",
+            "/batches/{id}/cancel",
             *(
                 row
                 for name in (
@@ -215,12 +194,10 @@ class AbsentEndpoint:
         exchange: Exchange = scope["exchange"]
         raise self.error(exchange.method, exchange.path)
 
-    def error(self, method: str, path: str) -> InvalidRequest:
+    def error(self, method: str, path: str) -> NotFound:
         """The error of a request."""
-        row, path = self._row, path[:200]
-        if ("GET" if method == "HEAD" else method) not in row.methods:
-            return MethodNotAllowed(method, path, list(row.methods))
-        return NotFound(f"{method} {path}: {row.why}", param=None, code="unsupported_endpoint")
+        message = f"{method} {path[:200]}: {self._row.why}"
+        return NotFound(message, param=None, code="unsupported_endpoint")
 
 
 def routes() -> list[PathRoute]:
@@ -228,7 +205,7 @@ def routes() -> list[PathRoute]:
     return [PathRoute(path, endpoint) for path, endpoint in _ENDPOINTS]
 
 
-def websocket_error(path: str) -> InvalidRequest | None:
+def websocket_error(path: str) -> NotFound | None:
     """The error of a WebSocket that is opened at a path of the table; None for another path."""
     for pattern, endpoint in _PATTERNS:
         if pattern.match(path):

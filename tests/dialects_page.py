@@ -97,7 +97,8 @@ def _documented() -> Iterator[tuple[str, str]]:
 def _meaning(documented: tuple[str, str]) -> tuple[str, ...]:
     name, document = documented
     [line] = toml_lines({name: all_facts(BASE)[name]})
-    return f"`{name}`", f"`{line.partition(' = ')[2]}`", document
+    in_settings = document.replace("None:", "`false`:")
+    return f"`{name}`", f"`{line.partition(' = ')[2]}`", in_settings
 
 
 # --- the facts of a dialect -----------------------------------------------------------------------

@@ -42,6 +42,8 @@ BODIES: list[tuple[str, bytes | str | dict[str, Any] | list[Any], str]] = [
     ("an event without data", "event: error\n\n", "event: error"),
     ("a sentence in param", envelope("Param Incorrect", param=REASON), f"Param Incorrect: {REASON}"),
     ("a path in param", envelope("Wrong", param="messages[0]"), "Wrong"),
+    ("a field in param", envelope("Unsupported parameter", param="top_p"), "Unsupported parameter: 'top_p'"),
+    ("a field in both", envelope("Unknown field top_p", param="top_p"), "Unknown field top_p"),
     ("openrouter, raw JSON", envelope("Provider returned error", metadata={"raw": json.dumps(envelope("no"))}), "Provider returned error: no"),
     ("openrouter, raw object", envelope("Provider returned error", metadata={"raw": envelope("no")}), "Provider returned error: no"),
     ("openrouter, raw nothing", envelope("Provider returned error", metadata={"raw": None}), "Provider returned error"),

@@ -99,6 +99,8 @@ OVERFLOWS = [
     (400, "Max context is 8192 but input has 9000"),
     (400, "The number of prompt tokens is 9000, which is larger than the allowed 8192"),
     (400, "Sorry, the message list is too long: 9000 tokens, limit 8192"),
+    (400, "Token count 300000 exceeds limit of 262144"),
+    (400, "The conversation history is too long. Please start a new chat."),
 ]  # fmt: skip
 
 
@@ -169,6 +171,7 @@ NO_OVERFLOWS = [
     (400, "audio input is longer than 30 seconds"),
     (400, "n exceeds maximum of 1"),
     (400, "temperature: Input should be less than or equal to 2"),
+    (400, "Your prompt contains more than 5 images, limit 5"),
     (400, "File input is too large: 60 pages, at most 50 are supported"),
 ]  # fmt: skip
 
@@ -180,6 +183,19 @@ def test_something_else_is_too_much(status: int, message: str) -> None:
     assert error.code is None
     assert error.type == "invalid_request_error"
     assert not error.again
+
+
+def test_a_short_wait_is_a_rate_whatever_it_is_called() -> None:
+    """Gemini says of its limits per minute that they are quotas."""
+    text = "You exceeded your current quota, limit: 10."
+    short = [f"{text} Please retry in {wait}." for wait in ("38.6s", "900ms", "20 seconds")]
+    for message in (*short, "Reached the usage limit of 5 concurrent requests"):
+        error = error_of(429, message)
+        assert (error.status_hint, error.code, error.lacks) == (429, "rate_limit_exceeded", "")
+    body = json.dumps({"error": {"message": text}}).encode()
+    for wait, code in (("30", "rate_limit_exceeded"), ("90000", "insufficient_quota")):
+        assert read_upstream_error(429, body, retry_after=wait).code == code
+    assert error_of(429, text).code == "insufficient_quota"
 
 
 @pytest.mark.parametrize(
@@ -291,6 +307,13 @@ def test_a_server_that_is_not_well(message: str) -> None:
         "function name is invalid, must start with a letter",
         "The model does not support tools",
         "tools param requires --jinja flag",
+        "Failed to parse tools: Missing tool function",
+        "Failed to validate tools: function 'f' has no name",
+        "Unable to parse function schema: type missing",
+        "Failed to parse response_format json schema",
+        "Invalid function call arguments: must be a JSON string",
+        "Blocked by policy. Your text: 'why has the server crashed?'",
+        "The description 'if the worker died' is not allowed",
     ],
 )
 def test_a_mistake_in_the_history_is_the_clients(message: str) -> None:

@@ -203,9 +203,12 @@ def test_long_messages_are_cut() -> None:
         ({"error": "boom"}, 502, "upstream_error"),
         ({"message": "Internal server error"}, 502, "upstream_error"),
         ({"error": {"message": "x", "code": "data_inspection_failed"}}, 400, "content_filter"),
+        ({"error": {"message": "x", "type": "invalid_request_error"}}, 400, None),
+        ({"error": {"message": "x"}, "status": 400}, 400, None),
+        ({"code": "InvalidParameter", "message": "x"}, 400, "InvalidParameter"),
     ],
 )  # fmt: skip
-def test_errors_inside_a_200(value: Any, status: int, code: str) -> None:
+def test_errors_inside_a_200(value: Any, status: int, code: str | None) -> None:
     error = read_error_object(value)
     assert error is not None
     assert (error.status_hint, error.code) == (status, code)

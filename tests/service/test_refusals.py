@@ -574,3 +574,43 @@ def test_rules_for_schemas_add_up() -> None:
     assert memory.recall("up", "m").facts["schema_rules"] == SchemaRules(
         dropped=frozenset({"pattern", "format"}), type_lists="any_of", max_bound=2000
     )
+
+
+CLIENTS_WORDS = [
+    "max_tokens must be at most 300 please",
+    "assistant messages must include reasoning_content",
+    "failed to parse grammar, I say",
+]
+
+
+@pytest.mark.parametrize("words", CLIENTS_WORDS)
+@pytest.mark.parametrize("frame", ["Blocked, try again: '{}'", "Input rejected by policy: {}"])
+async def test_what_a_client_says_teaches_nothing_for_others(
+    upstream: ScriptedUpstream, words: str, frame: str
+) -> None:
+    """An upstream that quotes the prompt, and takes the second attempt."""
+    quoted = frame.format(words)
+    upstream.script = refusing(lambda _: quoted if len(upstream.calls) == 1 else None)
+    tools = [{"type": "function", "name": "f", "parameters": {"pattern": "a"}}]
+    request = {"model": "m", "max_output_tokens": 20000, "tools": tools, "input": "Hi"}
+    async with upstream.client() as client:
+        await client.post(PATH, json=request | {"input": f"Look: {words}"})
+        upstream.calls.clear()
+        upstream.script = say_hello
+        assert text_of(await client.post(PATH, json=request)) == "Hello world"
+    [call] = upstream.calls
+    assert call.json["max_tokens"] == 20000
+    assert call.json["tools"][0]["function"]["parameters"] == {"pattern": "a"}
+
+
+async def test_only_what_is_accepted_is_remembered(upstream: ScriptedUpstream) -> None:
+    """A second refusal for another reason confirms nothing."""
+    texts = ["Unknown parameter: 'temperature'.", "The prompt is no good."]
+    upstream.script = refusing(lambda _: texts[min(len(upstream.calls), 2) - 1])
+    async with upstream.client() as client:
+        refused = await client.post(PATH, json=ASK | {"temperature": 1})
+        assert (refused.status_code, len(upstream.calls)) == (400, 2)
+        upstream.calls.clear()
+        upstream.script = say_hello
+        assert text_of(await client.post(PATH, json=ASK | {"temperature": 1})) == "Hello world"
+    assert upstream.calls[0].json["temperature"] == 1

@@ -24,6 +24,12 @@ from translator.wire.json_values import NOT_JSON, as_integer, as_list, as_object
 MAX_DEPTH = 5
 """Bodies within messages of bodies, and levels of one body, that are looked into."""
 
+_VAGUE = re.compile(
+    r"(?:\w+ ){0,3}(?:param(?:eter)?|field|argument|value|property|key|option)s?(?: \w+){0,2}\.?",
+    re.IGNORECASE,
+)
+"""A message that leaves it to `param` what it is about: "Unsupported parameter"."""
+
 MAX_REMARKS = 50
 """Texts beside the message that are read; some upstreams repeat the whole request."""
 
@@ -113,7 +119,7 @@ def _from_object(error: dict[str, Any], around: dict[str, Any]) -> Found:
     if inner is not None:  # Together, older: {"error": {"error": "…"}}
         error = {"message": inner, "type": error.get("error_type")}
     code = _word(error.get("code")) or _word(error.get("error_code"))  # Snowflake has both
-    numbers = (_number(error.get(key)) for key in _STATUS_KEYS)
+    numbers = (_number(one.get(key)) for one in (error, around) for key in _STATUS_KEYS)
     status = next((number for number in numbers if 400 <= number < 600), 0)
     message = (
         _sentence(error.get("message"))
@@ -134,6 +140,8 @@ def _from_object(error: dict[str, Any], around: dict[str, Any]) -> Found:
     param = _word(error.get("param"))
     if " " in param.strip():  # MiMo: the reason; a path has no blanks
         message, param = f"{message}: {param}", ""
+    elif param and param not in message and _VAGUE.fullmatch(message.strip()):
+        message = f"{message.rstrip('. ')}: '{param}'"
     if code == str(status):
         code = ""
     return Found(message, code, _word(error.get("type")), status, param)

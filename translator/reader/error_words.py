@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 
+from .quotations import unquoted
+
 _FLAGS = re.IGNORECASE
 
 # --- the context is too long ------------------------------------------------------------------
@@ -92,6 +94,7 @@ _OVERFLOW = re.compile(
     r"(?:the |your |either )?(?:one|messages?|input|prompt|conversation|request|context)"
     r"|range of input length should be|\binputs?.? tokens \+ .?max_new_tokens.? must be"
     r"|input length and .?max_tokens.? exceed|token limit exceeded|exceeded model token limit"
+    r"|\btoken count \d+ exceeds|\b(?:conversation|chat|message) history is too long"
     r"|total length of all messages is too long|too large for model with \d+ maximum"
     r"|context[_ ]length[_ ]exceeded"
     r"|max_tokens must be at least 1, got -"  # vLLM: the context less the input
@@ -106,6 +109,9 @@ _OTHER_QUANTITY = re.compile(
     r"|stop words?|metadata|tool_call_id|tool call ids?|time limit|timeout"
     r"|per (?:request|message|minute|second|hour|day)|megapixels?|resolution)\b",
     _FLAGS,
+)
+_COUNTED = re.compile(
+    r"\b\d+ (?:images?|pictures?|files?|videos?|pages?|attachments?|documents?|tools)\b", _FLAGS
 )
 _OTHER_INPUT = re.compile(r"\blogit_bias\b|\b(?:audio|image|video|file) (?:input|prompt)", _FLAGS)
 _OF_TEXT = re.compile(
@@ -137,6 +143,7 @@ _SUM = re.compile(
 
 _RATE = re.compile(
     r"tokens?(?: \w+)? per (?:minute|day|hour|second)|requests? per (?:minute|day|hour|second)"
+    r"|\bconcurren(?:t|cy)\b"
     r"|\b(?:TPM|RPM|TPD|RPD|TPS)\b|rate.?limit|too many requests|\bper[- ](?:minute|second)\b",
     _FLAGS,
 )
@@ -163,6 +170,8 @@ def is_context_overflow(text: str, *, too_large: bool = False) -> bool:
     if found is None:
         return too_large and text != "" and _OTHER_QUANTITY.search(text) is None
     before = text[: found.end()]
+    if _COUNTED.search(found[0]):
+        return False
     other = _OTHER_QUANTITY.search(before)
     return other is None or _OF_TEXT.search(found[0]) is not None
 
@@ -299,9 +308,15 @@ _MODEL_FAILURE = re.compile(
     r"|failed_generation|generated (?:invalid|malformed) (?:json|tool)",
     _FLAGS,
 )
-_IN_HISTORY = re.compile(
-    r"\bmessages?[\[.]|\btool_call_id\b|in (?:the )?(?:messages|history|input)\b", _FLAGS
+_OF_REQUEST = re.compile(
+    r"\bmessages?[\[.]|\btool_call_id\b|in (?:the )?(?:messages|history|input)\b"
+    r"|(?<!request\.)\btools\b|\b(?:json|function|tool|parameters?)[ _]schema\b"
+    r"|\bresponse_format\b|\b(?:tool|function) (?:definition|declaration)s?\b"
+    r"|\bmust be an? (?:valid )?(?:json )?string\b",
+    _FLAGS,
 )
+"""Words of the history, the tools or the format: the client's, not the model's."""
+
 _UNWELL = re.compile(
     r"\bdegraded\b|\b(?:model|engine|worker|server|instance|backend|deployment|endpoint|replica"
     r"|runner|service|llama runner process)\b(?: \w+){0,2}? (?:has |have |was |is |are )?"
@@ -331,12 +346,13 @@ _CLIENTS_FAULT = re.compile(
 
 def is_model_failure(text: str) -> bool:
     """Whether the model has written what its server could not read: another answer may be fine."""
-    return _MODEL_FAILURE.search(text) is not None and _IN_HISTORY.search(text) is None
+    said = unquoted(text)
+    return _MODEL_FAILURE.search(said) is not None and _OF_REQUEST.search(text) is None
 
 
 def is_unwell(text: str) -> bool:
     """Whether a server reports its own state, as if the request were at fault."""
-    return _UNWELL.search(text) is not None
+    return _UNWELL.search(unquoted(text)) is not None
 
 
 def is_overload(text: str) -> bool:

@@ -314,8 +314,8 @@ _LEVELS = re.compile(
     r"(?: (?:for|of|by) [^:\n]{1,60}?(?:are|is|:))?"
     r"|(?:must|should|can|may|has to) (?:only )?be(?: one of| either| any of| in| set to)?"
     r"|one of|values? (?:are|is)|levels? (?:are|is)|choose (?:from|between)|options(?: are)?"
-    r"|please use|use(?: one of| either)?|either|not in|only|choices(?: are)?|got [^;,]*[;,])"
-    r"[\s:=(]*(?:values?|levels?)?[\s:=(\[{]*"
+    r"|please use|use(?: one of| either)?|either|not in|only|choices(?: are)?|got [^;,]{1,60}[;,])"
+    r"[\s:=(]{0,8}(?:values?|levels?)?[\s:=(\[{]{0,8}"
     rf"(?P<list>{_QUOTE}?{_LEVEL}\b{_QUOTE}?"
     rf"(?:(?:\s*(?:,|\||/|;|&)\s*|\s+)(?:(?:and|or)\s+)?{_QUOTE}?{_LEVEL}\b{_QUOTE}?)*)",
     _FLAGS,

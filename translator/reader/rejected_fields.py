@@ -115,6 +115,9 @@ _SWITCHES: Mapping[str, frozenset[bytes]] = {
 }
 """Values by which thinking is switched off."""
 
+_LIST_CHARACTERS = 1000
+"""How much of a text behind a field is searched for the levels that it accepts."""
+
 MIN_LIMIT = 256
 """The least limit of the output that is worth an attempt, in tokens."""
 
@@ -223,6 +226,7 @@ def _rejected(
     names += [name for name in _EFFORT_NAMES if efforts and name not in sent]
     if "reasoning" in sent:
         names = [name for name in names if name != "effort"]  # it is written behind its object
+    levels = levels_in(text)
     said = False
     for verdict in verdicts(text, names, _ORDINARY_WORDS):
         if verdict.place != "request":
@@ -230,12 +234,12 @@ def _rejected(
         if verdict.name in _EFFORT_NAMES or (verdict.inside, verdict.sense) == ("effort", "value"):
             path = f"{verdict.name}.{verdict.inside}".rstrip(".")
             meant = {path: efforts[path]} if path in efforts else efforts
-            yield from _rejected_effort(verdict, text, meant)
+            yield from _rejected_effort(verdict, levels, meant)
             said = True
         else:
             yield from _rejected_field(verdict, text, sent)
     if not said and _EFFORT_TEXT.search(text):
-        yield from _unlisted_efforts(text, efforts)
+        yield from _unlisted_efforts(levels, efforts)
     if refuses_thinking(text):
         for name in efforts:
             yield RejectedField(name)
@@ -262,7 +266,8 @@ def _rejected_field(
             yield RejectedField(name, instead=other)
         return
     if verdict.sense == "value":
-        levels = levels_in(text[verdict.start :]) if name in _LEVEL_FIELDS else ()
+        behind = text[verdict.start : verdict.start + _LIST_CHARACTERS]
+        levels = levels_in(behind) if name in _LEVEL_FIELDS else ()
         value = None if name in _ANY_VALUE else bytes(sent[name])
         yield RejectedField(name, value, levels=levels, once=once)
         return
@@ -275,19 +280,19 @@ def _rejected_field(
             yield RejectedField(field, once=once)
 
 
-def _unlisted_efforts(text: str, efforts: Mapping[str, Raw]) -> Iterator[RejectedField]:
+def _unlisted_efforts(
+    levels: tuple[str, ...], efforts: Mapping[str, Raw]
+) -> Iterator[RejectedField]:
     """The efforts that are not among the levels that an error lists, whatever its sentence is."""
-    levels = levels_in(text)
     for field, value in efforts.items() if levels else ():
         if _level(value) not in levels:
             yield RejectedField(field, bytes(value), levels=levels)
 
 
 def _rejected_effort(
-    verdict: Verdict, text: str, efforts: Mapping[str, Raw]
+    verdict: Verdict, levels: tuple[str, ...], efforts: Mapping[str, Raw]
 ) -> Iterator[RejectedField]:
     for field, value in efforts.items():
-        levels = levels_in(text)
         if levels and _level(value) not in levels:
             yield RejectedField(field, bytes(value), levels=levels)
         elif verdict.sense == "value":

@@ -23,6 +23,9 @@ from .error_bodies import Found, error_in, found_in
 MAX_MESSAGE_CHARACTERS = 1000
 """An error text longer than this is cut; some upstreams repeat the whole request in it."""
 
+SHORT_WAIT_S = 300
+"""An upstream that asks for a shorter wait has a limit of its rate, not an empty account."""
+
 MAX_CLASSIFIED_CHARACTERS = 4000
 """How much of an error text decides what the error means."""
 
@@ -60,6 +63,9 @@ _STATUS_BY_CODE: Mapping[str, int] = {
     "bad_request_error": 400,
     "badrequesterror": 400,
     "bad_request": 400,
+    "invalid_parameter": 400,
+    "invalid_parameter_error": 400,  # DashScope
+    "invalidparameter": 400,
     "data_inspection_failed": 400,
     "tool_use_failed": 400,
     "gousagelimiterror": 429,
@@ -111,7 +117,8 @@ def read_error_object(decoded: object) -> UpstreamError | None:
     found = error_in(decoded)
     if found is None:
         return None
-    return _classified(found, found.status or _STATUS_BY_CODE.get(found.code.lower()) or 502, None)
+    named = (_STATUS_BY_CODE.get(name.lower()) for name in (found.code, found.type))
+    return _classified(found, found.status or next(filter(None, named), 502), None)
 
 
 class _Facts(Struct, frozen=True):
@@ -145,9 +152,22 @@ def _is_quota(facts: _Facts) -> bool:
     return (
         facts.answered == 402
         or bool(facts.names & error_words.QUOTA_CODES)
-        or (facts.answered in (403, 429) and error_words.is_quota(facts.text))
+        or (
+            facts.answered in (403, 429)
+            and error_words.is_quota(facts.text)
+            and not _asks_for_a_short_wait(facts)
+        )
         or (facts.answered in (400, 502) and error_words.is_plan_limit(facts.text))
     )
+
+
+def _asks_for_a_short_wait(facts: _Facts) -> bool:
+    """Whether it says when to try again, and soon: Gemini's quotas are per minute, too."""
+    given = _DELAY_TEXT.search(facts.text)
+    if given is not None:
+        return given[2].lower() == "ms" or float(given[1]) <= SHORT_WAIT_S
+    stated = facts.retry_after or ""
+    return _SECONDS.fullmatch(stated) is not None and float(stated) <= SHORT_WAIT_S
 
 
 def _lacks_key(facts: _Facts) -> bool:
@@ -298,7 +318,9 @@ def _classified(found: Found, status: int, retry_after: str | None) -> UpstreamE
     )
     error = next(meaning(facts) for holds, meaning in _RULES if holds(facts))
     error.text = found.text or found.message
-    lacks_credit = _is_quota(facts) or error_words.lacks_credit(facts.text)
+    lacks_credit = _is_quota(facts) or (
+        error_words.lacks_credit(facts.text) and not _asks_for_a_short_wait(facts)
+    )
     error.lacks = "credit" if lacks_credit else "key" if _lacks_key(facts) else ""
     return error
 

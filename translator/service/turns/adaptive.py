@@ -8,7 +8,8 @@ are as many attempts as bring something new, within bounds, and only until the c
 of an answer. What helped is remembered for the upstream's model, so that the next request is right
 at once.
 
-It counts as help when the next attempt is accepted, or is refused for another reason.
+Only what an accepted attempt confirms is remembered, and nothing that stands only in the client's
+own words, which the upstream quotes: that holds for the one request.
 
 Where nothing is wrong with the request, because the model has failed or the server is not well, the
 same request is sent once more.
@@ -28,6 +29,7 @@ from msgspec.structs import replace
 
 from translator import Dialect, Notice, ParsedRequest, Target, Translation, UpstreamError
 from translator.common.schemas import SchemaRules
+from translator.reader.quotations import without_quotations
 from translator.reader.rejected_fields import RejectedField, find_rejected_fields, without
 from translator.reader.taught_facts import merged_fact, taught_facts
 from translator.service.base.ids import NewId
@@ -141,18 +143,20 @@ class AdaptiveRequest:
         return True
 
     def _learn(self, error: UpstreamError, *, may_ask: bool) -> bool:
-        found = self._new_in(error) if self._may_retry else NOTHING_LEARNED
+        found = self._new_in(error, error.text) if self._may_retry else NOTHING_LEARNED
         if found == NOTHING_LEARNED:
             return False
-        self.accepted()  # the reason is another one by now
         if not may_ask:
+            self.accepted()  # else no request would ever get further
             return False
+        text = without_quotations(error.text, self.attempt.body)
+        kept = found if text == error.text else self._new_in(error, text)
         before, self._known = self._known, _overlaid(self._known, found)
         attempt = self._written()
         if attempt.body == self.attempt.body:
             self._known = before
             return False
-        self._tentative = found
+        self._tentative = self._tentative.merged(kept)
         self._taught |= found.facts.keys()
         self._attempts += 1
         self.attempt = attempt
@@ -167,15 +171,15 @@ class AdaptiveRequest:
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
-    def _new_in(self, error: UpstreamError) -> Learned:
-        """What an error teaches that is not known yet.
+    def _new_in(self, error: UpstreamError, text: str) -> Learned:
+        """What an error of this text teaches that is not known yet.
 
         A fact that this request was taught before stays: its opposite would only lead back.
         """
         status = error.status_hint
         if status not in (400, 500, 502) or error.lacks:
             return NOTHING_LEARNED
-        known, text = self._known, error.text
+        known = self._known
         fields = find_rejected_fields(text, self.attempt.body, efforts_only=status != 400)
         facts = {
             name: value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,3 +60,14 @@ def logging_as_before() -> Generator[None]:
     """Each test finds logging as the first one did."""
     with restored_logging():
         yield
+
+
+@pytest.fixture
+def untraced() -> Generator[None]:
+    """Code runs at its own speed in this test, also where coverage is measured."""
+    before = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)

@@ -22,6 +22,8 @@ from translator.reader.quotations import without_quotations
 from translator.reader.rejected_fields import find_rejected_fields
 from translator.reader.taught_facts import taught_facts
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 SIZES = (2_000, 16_000)
 PER_DOUBLING = 2.5
 RUNS = 3

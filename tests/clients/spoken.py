@@ -125,6 +125,7 @@ SPOKEN = {
             | {"repetition_penalty"},
             returned=frozenset({"reasoning", "reasoning_content"}),
             efforts=frozenset(EFFORTS),
+            format_beside_tools=False,  # it takes one, and then the model cannot call
             one_system_message=True,
         ),
         Spoken(
@@ -136,6 +137,7 @@ SPOKEN = {
             keys=frozenset({"max_completion_tokens", "logit_bias", "repetition_penalty", "top_k"}),
             named_choice=False,
             formats=frozenset({"json_schema"}),
+            format_beside_tools=False,
             images="data URLs",
             content_beside_calls=True,
             plain_types=True,

@@ -125,8 +125,8 @@ def test_structured_output_as_a_call(model: Any, stage: Stage) -> None:
     assert [tool["function"]["name"] for tool in request["tools"]] == ["City"]
     forced = {"type": "function", "function": {"name": "City"}}
     spoken = stage.upstream.spoken
-    takes_it = spoken.named_choice and spoken.forced_while_thinking
-    assert request["tool_choice"] == (forced if takes_it else "auto")
+    asked = forced if spoken.named_choice else "required"
+    assert request["tool_choice"] == (asked if spoken.forced_while_thinking else "auto")
 
 
 @pytest.mark.cell(client=CLIENT, case="image")

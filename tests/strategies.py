@@ -68,7 +68,8 @@ def answers(draw: st.DrawFn) -> Answer:
         for number in range(count)
     )
     prompt, cached = draw(st.integers(0, 10**6)), draw(st.integers(0, 10**6))
-    output, thought = draw(st.integers(0, 10**6)), draw(st.integers(0, 10**6))
+    # with "length", an answer of no tokens is a context that is too long
+    output, thought = draw(st.integers(1, 10**6)), draw(st.integers(0, 10**6))
     usage = {
         "prompt_tokens": prompt,
         "completion_tokens": output,

@@ -199,8 +199,8 @@ CLOUDS = (
         "api.cloudflare.com",
         "gateway.ai.cloudflare.com",
         # Without a limit an answer ends after 256 tokens; content is a string, so it has no place
-        # for images; no named choice; efforts by model (oh-my-pi#12509, cloudflare-docs#33541,
-        # 2026-11).
+        # for images; no named choice; a header for its cache; efforts by model (oh-my-pi#12509,
+        # cloudflare-docs#33541, 2026-11).
         default_output_tokens=32768,
         content_beside_calls="empty",
         images=False,

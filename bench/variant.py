@@ -175,9 +175,19 @@ VARIANTS = (
         ),
     ),
     Variant(
+        name="whole chunks",
+        without="aiohttp parses each read, even if it is one whole chunk",
+        claim=f"{_UPSTREAMS}/framing.py",
+        switch_off=rewritten(
+            "service.upstreams.connection:Connection.data_received",
+            ("if pump is not None and self._between and pump.take(data):", "if False:"),
+        ),
+    ),
+    Variant(
         name="no chunk boundaries",
         without="aiohttp's StreamReader notes where each chunk ends",
         claim=_CONNECTION,
+        beside="whole chunks",  # which need to know them
         switch_off=_with_chunk_boundaries,
     ),
     Variant(
@@ -217,21 +227,30 @@ VARIANTS = (
         switch_off=_without_direct_writer,
     ),
     Variant(
+        name="text run",
+        without="decoder, reader, writer and encoder hand on each chunk that only adds text",
+        claim="translator/text_run.py",
+        switch_off=replaced("translation:Translation.text_run", lambda *_: None),
+    ),
+    Variant(
         name="fast chunk types",
         without="each chunk is decoded with all of its fields",
         claim="translator/reader/fast_chunks.py",
+        beside="text run",
         switch_off=replaced("reader.from_chat:ChatReader._fast_reader", lambda *_: None),
     ),
     Variant(
         name="append to the open item",
         without="each delta passes the state machine",
         claim="translator/writer/stream.py",
+        beside="text run",
         switch_off=replaced("writer.stream:ResponseStream._choose_fast_path", lambda *_: None),
     ),
     Variant(
         name="single frame step",
         without="a read of one frame is split like one of many",
         claim="translator/reader/sse.py",
+        beside="text run",
         switch_off=rewritten(
             "reader.sse:Decoder.feed",
             (
@@ -247,6 +266,7 @@ VARIANTS = (
         name="single event encoding",
         without="`encode_all` joins one event like many",
         claim="translator/writer/sse.py",
+        beside="text run",
         switch_off=rewritten(
             "writer.sse:encode_all",
             ("if len(events) == 1:", "if False:"),

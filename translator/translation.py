@@ -24,6 +24,7 @@ from .request.compaction import SummaryReader
 from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
+from .text_run import TextRun
 from .wire import responses
 from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
@@ -160,7 +161,8 @@ class Translation:
         self._account_at = min(_ACCOUNTED_BYTES, limit)
         self._received = 0
         self.error: UpstreamError | None = None
-        self.progress = 0
+        self._progress = 0
+        self._run: TextRun | None = None
         self.finished = False
         """Whether the terminal event has been produced."""
 
@@ -178,6 +180,11 @@ class Translation:
     def produced(self) -> bool:
         """Whether an output item has been announced: something that a client could keep."""
         return self._stream.produced
+
+    @property
+    def progress(self) -> int:
+        """How many deltas of the answer have had content."""
+        return self._progress + (0 if self._run is None else self._run.chunks)
 
     @property
     def written(self) -> int:
@@ -215,8 +222,36 @@ class Translation:
         """All events of a request that wants no answer."""
         return self.start() + self._finish(Finish("stop"))
 
+    def text_run(self, encode: Callable[[Event], bytes]) -> TextRun | None:
+        """The run that the next bytes may belong to, its events encoded by `encode`.
+
+        None while they may be anything. What the run does not take goes to `receive`, after which
+        the run has to be asked for again.
+        """
+        fast = self._reader.fast
+        if fast is None or self._decoder.held or self._summary is not None:
+            return None
+        growing = self._stream.growing
+        if growing is None or fast.kind is not growing.kind or fast.source != growing.source:
+            return None
+        run = self._run
+        if run is None or run.fast is not fast or not run.growing.grows_like(growing):
+            run = self._run = TextRun(fast, growing, encode)
+        run.left = self._account_at - self._received
+        return run
+
+    def _settle(self, run: TextRun) -> None:
+        """Account for what a run has taken; it takes no more until it is asked for again."""
+        if run.chunks:
+            self._progress += run.chunks
+            self._received = self._account_at - run.left
+            run.chunks = 0
+        run.left = 0
+
     def receive(self, data: bytes) -> list[Event]:
         """The events of the next bytes of the upstream's body, which may be cut anywhere."""
+        if self._run is not None:
+            self._settle(self._run)
         received = self._received + len(data)
         if received > self._account_at or self._sniffer is not None:
             return self._receive_bounded(data)
@@ -234,6 +269,8 @@ class Translation:
         """
         if self.finished:
             return []
+        if self._run is not None:
+            self._settle(self._run)
         events = self.start()
         if error is not None:
             return events + self._end(Failure(_upstream_error(error)))
@@ -307,7 +344,7 @@ class Translation:
         if sniffer.streams:
             self._sniffer = None
         elif sniffer.holds_value:
-            self.progress += not data.isspace()
+            self._progress += not data.isspace()
         return streamed
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
@@ -334,11 +371,11 @@ class Translation:
 
     def _write(self, deltas: list[Delta], events: list[Event]) -> None:
         if self._summary is not None:
-            self.progress += sum(type(delta) not in _KEEP_ALIVES for delta in deltas)
+            self._progress += sum(type(delta) not in _KEEP_ALIVES for delta in deltas)
             deltas = self._summary.read(deltas)  # which leaves only keep-alives
         for delta in deltas:
             if type(delta) not in _KEEP_ALIVES:
-                self.progress += 1
+                self._progress += 1
             events += self._stream.feed(delta)
 
     def _end(self, verdict: Verdict) -> list[Event]:

@@ -87,7 +87,7 @@ EQUIVALENT = [
     ),
     Equivalent(
         "ChatReader.read",
-        "self._fast_read = self._fast_reader(deltas[-1]) if len(deltas) == 1 else None",
+        "self.fast = self._fast_reader(deltas[-1]) if len(deltas) == 1 else None",
         "There is one delta.",
     ),
     Equivalent(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from translator.service.upstreams import connection
+from translator.service.upstreams import connection, framing
 from translator.service.upstreams.body import ConnectionBody
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -373,25 +373,66 @@ def test_a_chunk_that_comes_as_its_reader_is_cancelled_is_kept() -> None:
 
 
 def test_chunks_of_one_read_are_one_push() -> None:
-    """The sink is asked once whether it is ready: nothing is written between them."""
+    """The sink is asked once whether it is ready, and once before: nothing is written meanwhile."""
 
     class Once(Basket):
         asked = 0
 
         def ready(self) -> bool:
             self.asked += 1
-            return self.asked == 1
+            return self.asked <= 2
 
     async def run() -> None:
         basket = Once()
         handler, body, _, waiting = await pumping(basket)
         handler.data_received(coded(b"first") + coded(b"second"))
         assert basket.chunks == [b"firstsecond"]
-        handler.data_received(coded(b"third"))
+        handler.data_received(coded(b"th") + coded(b"ird"))
         assert not await asyncio.wait_for(waiting, 5)
         assert body.read_nowait() == b"third"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("form", ["%x", "%X"])
+def test_a_read_that_is_one_whole_chunk_is_not_parsed(form: str) -> None:
+    """Where a chunk begins is known from the second read on, and again after one that is cut."""
+    parsed: list[bytes] = []
+
+    async def run() -> None:
+        basket = Basket()
+        handler, _, _, waiting = await pumping(basket)
+        parser = handler._parser
+        assert parser is not None
+
+        class Spy:
+            def feed_data(self, data: bytes) -> object:
+                parsed.append(data)
+                return parser.feed_data(data)
+
+        handler._parser = Spy()  # type: ignore[assignment]
+        sizes = (1, 15, 16, 171, 255, 256, 4095)
+        sent = [coded(b"x" * size, form) for size in sizes]
+        cut = coded(b"y" * 40, form)
+        two, padded, large = sent[1] + sent[2], coded(b"y", "%04x"), coded(b"y" * 70_000, form)
+        for data in (*sent, cut[:-1], cut[-1:], *sent, two, *sent, padded, large, *sent):
+            handler.data_received(data)
+        assert parsed == [sent[0], cut[:-1], cut[-1:], sent[0], two, padded, large]
+        handler.data_received(LAST)
+        assert not await asyncio.wait_for(waiting, 5)
+        body = b"".join(basket.chunks)
+        assert body.count(b"x") == 4 * sum(sizes) + 15 + 16
+        assert body.count(b"y") == 40 + 1 + 70_000
+
+    asyncio.run(run())
+
+
+def test_the_heads_of_chunks_are_bounded() -> None:
+    """There is one for each size of a read that has come, as far as they are of use."""
+    heads = framing.Heads()
+    for size in range(100_000):
+        assert all(head == b"-" or int(head, 16) + len(head) + 2 == size for head in heads[size])
+    assert len(heads) <= 4096
 
 
 def test_what_a_sink_raises_the_read_raises() -> None:

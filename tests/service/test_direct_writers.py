@@ -16,6 +16,7 @@ from translator.service.http.exchange import Exchange
 from translator.service.server import http1
 from translator.service.server import websocket_protocol as sockets
 from translator.service.upstreams.connection import Connection
+from translator.text_run import TextRun
 
 from .chat_bodies import HELLO, chunk
 from .responses_api import ASK, events
@@ -42,9 +43,9 @@ class Counted:
         self.direct = self.asgi = 0
         write, give = http1.ChunkWriter.write, Exchange.write
 
-        def count_direct(direct: http1.ChunkWriter, piece: bytes) -> None:
+        def count_direct(direct: http1.ChunkWriter, piece: bytes) -> bool:
             self.direct += 1
-            write(direct, piece)
+            return write(direct, piece)
 
         async def count_asgi(exchange: Exchange, piece: bytes) -> None:
             self.asgi += 1
@@ -52,9 +53,9 @@ class Counted:
 
         say = sockets.TextWriter.write
 
-        def count_messages(direct: sockets.TextWriter, piece: Sequence[bytes]) -> None:
+        def count_messages(direct: sockets.TextWriter, piece: Sequence[bytes]) -> bool:
             self.direct += len(piece)
-            say(direct, piece)
+            return say(direct, piece)
 
         monkeypatch.setattr(sockets.TextWriter, "write", count_messages)
         monkeypatch.setattr(http1.ChunkWriter, "write", count_direct)
@@ -261,20 +262,29 @@ async def test_what_came_before_a_break_is_sent(upstream: ScriptedUpstream, how:
     assert deltas == [f"word {number} " for number in range(11)]
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "works"),
+    [(Translation, "receive", 4), (TextRun, "frame", 20)],
+    ids=["receive", "run"],
+)
 async def test_a_fault_of_our_own_ends_the_stream(
-    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: type[Any],
+    name: str,
+    works: int,
 ) -> None:
     """It does not go to the event loop, and the client is not left waiting."""
-    receive, count = Translation.receive, 0
+    method, count = getattr(owner, name), 0
 
-    def broken(translation: Translation, data: bytes) -> list[Any]:
+    def broken(one: object, data: bytes) -> object:
         nonlocal count
         count += 1
-        if count == 20:
+        if count > works:
             raise RuntimeError("sk-secret")
-        return receive(translation, data)
+        return method(one, data)
 
-    monkeypatch.setattr(Translation, "receive", broken)
+    monkeypatch.setattr(owner, name, broken)
     upstream.script = slowly(ANSWER)
     async with serving(make_settings(upstream.url)) as url:
         found = events(await bounded(asked(url)))

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.replaying import chunk, sse, translation
-from translator import Event, UpstreamTimeout
+from translator import Event, UpstreamTimeout, encode_json
 from translator.service.observe.observer import EventsSent, ObservedEvent
 from translator.service.turns.progress import ProgressTimeout
 from translator.service.turns.sink import EventWriter, TranslatingSink
@@ -21,16 +21,23 @@ LIMIT_S = 1000.0
 
 
 class Writer:
-    """A direct writer that is always ready, and keeps the lists of events that it is given."""
+    """A direct writer that keeps the lists of events, and the events as bytes, of each write."""
 
     def __init__(self) -> None:
         self.written: list[list[Event]] = []
+        self.encoded: list[bytes] = []
+        self.is_full = False
 
     def ready(self) -> bool:
         return True
 
-    def write(self, chunk: list[Event]) -> None:
+    def write(self, chunk: list[Event]) -> bool:
         self.written.append(chunk)
+        return not self.is_full
+
+    def write_one(self, event: bytes) -> bool:
+        self.encoded.append(event)
+        return not self.is_full
 
     def waits(self) -> bool:
         return False
@@ -59,7 +66,7 @@ class Setting:
             self.translation,
             self.progress,
             cast("UpstreamStream", self.stream),
-            EventWriter(cast("Any", self.writer), list),
+            EventWriter(cast("Any", self.writer), list, encode_json, self.writer.write_one),
             self.observed.append if observed else None,
         )
 

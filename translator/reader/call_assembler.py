@@ -133,6 +133,18 @@ class CallAssembler:
             return None
         return _append(call, arguments)
 
+    def adds_arguments(self, key: int, index: int | None, arguments: str) -> bool:
+        """Append the arguments of such a delta, if it is one of the call with this key.
+
+        Not where they are the whole call again.
+        """
+        call = self._calls[-1] if index is None else self._by_index.get(index)
+        if call is None or call.key != key or _is_repeat(call, arguments):
+            return False
+        call.arguments.append(arguments)
+        call.size += len(arguments)
+        return True
+
     def _known(self, index: int | None, identity: str, name: str) -> _Call | None:
         """The call at the place of a delta; None where it begins one."""
         if index is None:

@@ -9,12 +9,13 @@ the general path, with the same result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from translator.wire.deltas import Reasoning, Text
+from translator.wire.deltas import Delta, Reasoning, Text
 
 Empty = Literal[""] | None
 EmptyList = tuple[()] | None
@@ -64,6 +65,26 @@ class _CallsDelta(_EmptyDelta, frozen=True, kw_only=True, gc=False):
     tool_calls: tuple[_CallDelta]  # type: ignore[assignment]
 
 
+class FastReader(Struct, frozen=True):
+    """Reads chunks that only add to the last delta, each as a delta or as its text alone.
+
+    `kind` is the type of that delta, `source` the field of a `Reasoning`, or the key of a call.
+    `delta` and `text` raise one of NOT_JSON for a chunk that holds anything else; where `delta`
+    returns None for one, `text` raises NotMore. `plain`: the text is that of one JSON string in the
+    chunk, and reading it changes nothing.
+    """
+
+    kind: type[Delta]
+    source: str
+    delta: Callable[[bytes], Delta | None]
+    text: Callable[[bytes], str]
+    plain: bool = True
+
+
+class NotMore(ValueError):
+    """A chunk adds to another delta than the last one."""
+
+
 _D = TypeVar("_D", bound=_EmptyDelta)
 
 
@@ -97,6 +118,18 @@ def read_text(payload: bytes) -> Text:
     return Text(_decode_text(payload).choices[0].delta.content)
 
 
+def _text(payload: bytes) -> str:
+    return _decode_text(payload).choices[0].delta.content
+
+
+def _reasoning_content(payload: bytes) -> str:
+    return _decode_reasoning_content(payload).choices[0].delta.reasoning_content
+
+
+def _reasoning(payload: bytes) -> str:
+    return _decode_reasoning(payload).choices[0].delta.reasoning
+
+
 def read_reasoning_content(payload: bytes) -> Reasoning:
     """The same for reasoning in `reasoning_content`."""
     return Reasoning(
@@ -113,3 +146,13 @@ def read_arguments(payload: bytes) -> tuple[int | None, str]:
     """The same for arguments of one call: its index, where the delta has one, and the text."""
     call = _decode_arguments(payload).choices[0].delta.tool_calls[0]
     return call.index, call.function.arguments
+
+
+TEXT = FastReader(Text, "", read_text, _text)
+REASONING = {
+    "reasoning_content": FastReader(
+        Reasoning, "reasoning_content", read_reasoning_content, _reasoning_content
+    ),
+    "reasoning": FastReader(Reasoning, "reasoning", read_reasoning, _reasoning),
+}
+"""The readers of reasoning, by the field that holds it."""

@@ -54,7 +54,7 @@ from .call_assembler import CallAssembler
 from .citations import CitationReader
 from .content_parts import texts_of
 from .end_of_answer import STOP, EndOfAnswer
-from .fast_chunks import read_arguments, read_reasoning, read_reasoning_content, read_text
+from .fast_chunks import REASONING, TEXT, FastReader, NotMore, read_arguments
 from .lenient_json import decode_leniently
 from .logprobs import read_logprobs, spelling
 from .native_calls import NativeCall, NativeCalls, ends_in_half_a_call
@@ -67,10 +67,6 @@ DONE = b"[DONE]"
 MAX_MALFORMED = 3
 """So many payloads in a row that are no JSON end the stream: it is not what it says it is."""
 
-_FAST_REASONING = {
-    "reasoning_content": read_reasoning_content,
-    "reasoning": read_reasoning,
-}
 _chunk_decoder = msgspec.json.Decoder(chat.Chunk)
 
 
@@ -114,7 +110,8 @@ class ChatReader:
         self._produced = False
         self._malformed = 0
         self._has_fast_path = not (dialect.recover_calls or dialect.cumulative)
-        self._fast_read: Callable[[bytes], Delta | None] | None = None  # for more of the last chunk
+        self.fast: FastReader | None = None
+        """Reads chunks that only add to the last delta; None while any chunk may do more."""
         self.over = False
 
     @property
@@ -140,30 +137,30 @@ class ChatReader:
 
     def read(self, payload: bytes) -> list[Delta]:
         """The deltas of one payload; empty for one without content."""
-        if self._fast_read is not None:
+        if self.fast is not None:
             try:
-                delta = self._fast_read(payload)
+                delta = self.fast.delta(payload)
             except NOT_JSON:
                 delta = None
             if delta is not None:
                 return [delta]
         deltas = self._read(payload)
         if self._has_fast_path:
-            self._fast_read = self._fast_reader(deltas[0]) if len(deltas) == 1 else None
+            self.fast = self._fast_reader(deltas[0]) if len(deltas) == 1 else None
         return deltas
 
-    def _fast_reader(self, delta: Delta) -> Callable[[bytes], Delta | None] | None:
+    def _fast_reader(self, delta: Delta) -> FastReader | None:
         """A reader of chunks that add to the last delta; None where a chunk may need more care."""
         if not self._produced or self.over:
             return None
         match delta:
             case Text():  # so tags, if any are looked for, are behind it
-                return None if self._channels["content"].half else read_text
+                return None if self._channels["content"].half else TEXT
             case Reasoning() if self._split_by_server is not self._stray_close:
                 cut = self._channels[delta.field].half
-                return None if cut else _FAST_REASONING.get(delta.field)
+                return None if cut else REASONING.get(delta.field)
             case ToolCall() if not (self._cut_arguments or self._calls.unsettled):
-                return partial(_read_more_arguments, self._calls)
+                return _arguments_reader(self._calls, delta.key)
             case _:
                 return None
 
@@ -465,5 +462,16 @@ def _channels(dialect: Dialect, declares: Callable[[str], bool]) -> dict[str, Te
     return {**reasoning, "content": content, "refusal": refusal}
 
 
-def _read_more_arguments(calls: CallAssembler, payload: bytes) -> ToolCall | None:
-    return calls.append_arguments(*read_arguments(payload))
+def _arguments_reader(calls: CallAssembler, key: int) -> FastReader:
+    """The reader of more arguments; their text alone only for the call with this key."""
+
+    def delta(payload: bytes) -> ToolCall | None:
+        return calls.append_arguments(*read_arguments(payload))
+
+    def text(payload: bytes) -> str:
+        index, arguments = read_arguments(payload)
+        if not calls.adds_arguments(key, index, arguments):
+            raise NotMore
+        return arguments
+
+    return FastReader(ToolCall, str(key), delta, text, plain=False)

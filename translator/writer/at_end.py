@@ -8,6 +8,8 @@ from msgspec import Raw
 
 from translator.wire import responses
 from translator.wire.deltas import ServiceTier, Sources, Usage
+from translator.wire.errors import UpstreamError
+from translator.wire.events import ErrorBody
 
 from .sizes import size_of_source
 
@@ -40,6 +42,24 @@ class AtEnd:
                 self.tier = delta.name if delta.name in _TIERS else None
             case _ as never:
                 assert_never(never)
+
+
+_FATAL_TYPES = {
+    "context_length_exceeded": "invalid_request_error",
+    "invalid_prompt": "invalid_request_error",
+    "insufficient_quota": "insufficient_quota",
+    "rate_limit_exceeded": "rate_limit_error",
+}
+"""Codes that clients act on, with their types. Every other failure is `server_error`, which they
+retry: `server_is_overloaded` would end a Codex turn for good."""
+
+
+def error_body(error: UpstreamError) -> ErrorBody:
+    """The error object of an answer that broke off; its code is never None."""
+    code, kind = "server_error", "server_error"
+    if error.code in _FATAL_TYPES:
+        code, kind = error.code, _FATAL_TYPES[error.code]
+    return ErrorBody(kind, code, error.message, error.param)
 
 
 def _usage(usage: Usage) -> responses.Usage:

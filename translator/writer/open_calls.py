@@ -30,12 +30,14 @@ class _OpenCall:
     def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
         self._place = place
         self._call_id = call_id
+        self.number = place.number
         self._tool = tool
-        self._texts = Pieces()
+        self.texts = Pieces()
+        """Its text so far."""
 
     def settle(self) -> None:
         """Join the pieces of its text."""
-        self._texts.settle()
+        self.texts.settle()
 
 
 class _StreamedCall(_OpenCall):
@@ -64,16 +66,16 @@ class OpenFunctionCall(_StreamedCall):
     kind = items.FunctionCall
 
     def arguments(self, text: str) -> list[Event]:
-        self._texts.append(text)
+        self.texts.append(text)
+        return [self.delta(self._place.number(), text)]
+
+    def delta(self, number: int, text: str) -> Event:
+        """The event of more arguments."""
         place = self._place
-        return [
-            events.FunctionCallArgumentsDelta(
-                place.number(), place.item_id, place.output_index, text
-            )
-        ]
+        return events.FunctionCallArgumentsDelta(number, place.item_id, place.output_index, text)
 
     def closed(self, status: FinalStatus) -> Closing:
-        place, text = self._place, self._texts.text()
+        place, text = self._place, self.texts.text()
         yield events.FunctionCallArgumentsDone(
             place.number(), place.item_id, place.output_index, text, self._tool.name
         )
@@ -94,7 +96,7 @@ class OpenCustomToolCall(_StreamedCall):
 
     def closed(self, status: FinalStatus) -> Closing:
         yield from self._input(self._argument.end())
-        place, text = self._place, self._texts.text()
+        place, text = self._place, self.texts.text()
         yield events.CustomToolCallInputDone(
             place.number(), place.item_id, place.output_index, text
         )
@@ -103,7 +105,7 @@ class OpenCustomToolCall(_StreamedCall):
     def _input(self, text: str) -> list[Event]:
         if not text:
             return []
-        self._texts.append(text)
+        self.texts.append(text)
         place = self._place
         return [
             events.CustomToolCallInputDelta(place.number(), place.item_id, place.output_index, text)
@@ -121,11 +123,11 @@ class OpenActionCall(_OpenCall):
         yield from ()
 
     def arguments(self, text: str) -> list[Event]:
-        self._texts.append(text)
+        self.texts.append(text)
         return []
 
     def closed(self, status: FinalStatus) -> Closing:
-        place, arguments = self._place, self._texts.text()
+        place, arguments = self._place, self.texts.text()
         item = self._item(arguments, status)
         if item is None:
             # The arguments do not fit the tool: the client sees what the model wrote.

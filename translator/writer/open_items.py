@@ -29,6 +29,7 @@ from translator.wire.deltas import (
     Source,
     Sources,
     Text,
+    ToolCall,
 )
 from translator.wire.events import Event, ReasoningEvents
 
@@ -60,12 +61,36 @@ class Place(Struct, frozen=True):
         return events.OutputItemDone(self.number(), self.output_index, item)
 
 
+class Growing(Struct, frozen=True):
+    """The text of an open item to which deltas of one kind can be added, one event for each.
+
+    `kind` is their type, `source` the field of a `Reasoning`, or the key of a call. `append(text)`
+    keeps the text, and `event(number(), text)` is the event that shows it.
+    """
+
+    kind: type[Text | Reasoning | ToolCall]
+    source: str
+    append: Callable[[str], None]
+    number: Callable[[], int]
+    event: Callable[[int, str], Event]
+
+    def grows_like(self, other: Growing) -> bool:
+        """Whether the two grow the same text from the same kind of delta."""
+        same = self.kind is other.kind and self.source == other.source
+        return same and self.append == other.append
+
+
 class OpenNarrative(Protocol[_D]):
     """A message or reasoning, written as its deltas come."""
 
     @property
     def fast_type(self) -> type[object] | None:
         """The type of delta that `append` takes now; None: any delta may need more."""
+        ...
+
+    @property
+    def growing(self) -> Growing | None:
+        """Its text, where a delta of `fast_type` is one event; None where it is not."""
         ...
 
     @property
@@ -111,6 +136,19 @@ class OpenMessage:
     @property
     def fast_type(self) -> type[Text] | None:
         return Text if self._part == "text" else None
+
+    @property
+    def growing(self) -> Growing | None:
+        if self._part != "text":
+            return None
+        place, index = self._place, len(self._parts)
+
+        def event(number: int, text: str) -> Event:
+            return events.OutputTextDelta(
+                number, place.item_id, place.output_index, index, text, []
+            )
+
+        return Growing(Text, "", self._texts.append, place.number, event)
 
     def append(self, delta: Text) -> list[Event]:
         self._texts.append(delta.text)
@@ -253,6 +291,18 @@ class OpenReasoning:
     @property
     def fast_type(self) -> type[Reasoning] | None:
         return Reasoning if self._texts else None
+
+    @property
+    def growing(self) -> Growing | None:
+        if not self._texts or self._summary is self._content:
+            return None
+        place = self._place
+        kind = events.ReasoningSummaryTextDelta if self._summary else events.ReasoningTextDelta
+
+        def event(number: int, text: str) -> Event:
+            return kind(number, place.item_id, place.output_index, 0, text)
+
+        return Growing(Reasoning, self._field, self._texts.append, place.number, event)
 
     def append(self, delta: Reasoning) -> list[Event]:
         self._field = delta.field

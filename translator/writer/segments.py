@@ -15,8 +15,15 @@ from translator.wire.deltas import Citation, Text, ToolCall
 from translator.wire.events import Event
 from translator.wire.json_values import utf8_size
 
-from .open_calls import OpenCall
-from .open_items import Events, MessageDelta, OpenCompaction, OpenNarrative, ReasoningDelta
+from .open_calls import OpenCall, OpenFunctionCall
+from .open_items import (
+    Events,
+    Growing,
+    MessageDelta,
+    OpenCompaction,
+    OpenNarrative,
+    ReasoningDelta,
+)
 from .sizes import RECORD_BYTES, size_of, text_size
 
 _D = TypeVar("_D")
@@ -117,6 +124,20 @@ class CallSegment:
             return None
         self._arguments.append(delta.arguments)
         return self.open.arguments(delta.arguments)
+
+    @property
+    def growing(self) -> Growing | None:
+        """Its arguments, where each slice of them is one event; None where it is not."""
+        if self._beginning is not None or self.waiting:
+            return None
+        if not isinstance(self.open, OpenFunctionCall):
+            return None
+        return Growing(ToolCall, str(self._key), self._grow, self.open.number, self.open.delta)
+
+    def _grow(self, arguments: str) -> None:
+        assert isinstance(self.open, OpenFunctionCall)
+        self._arguments.append(arguments)
+        self.open.texts.append(arguments)
 
     @property
     def size(self) -> int:

@@ -48,13 +48,15 @@ from translator.wire.deltas import (
 from translator.wire.events import Event, ReasoningEvents
 from translator.wire.items import OutputItem
 
-from .at_end import AtEnd
+from .at_end import AtEnd, error_body
 from .open_calls import ITEM_ID_PREFIXES, open_call
 from .open_items import (
     Events,
     FinalStatus,
+    Growing,
     OpenCompaction,
     OpenMessage,
+    OpenNarrative,
     OpenReasoning,
     Place,
 )
@@ -68,15 +70,6 @@ from .segments import (
     Segment,
 )
 from .sizes import RECORD_BYTES, text_size
-
-_FATAL_TYPES = {
-    "context_length_exceeded": "invalid_request_error",
-    "invalid_prompt": "invalid_request_error",
-    "insufficient_quota": "insufficient_quota",
-    "rate_limit_exceeded": "rate_limit_error",
-}
-"""Codes that clients act on, with their types. Every other failure is `server_error`, which they
-retry: `server_is_overloaded` would end a Codex turn for good."""
 
 _D = TypeVar("_D")
 
@@ -142,6 +135,7 @@ class ResponseStream:
         self._last: Segment | None = None  # which text continues, unless another segment began
         self._fast_type: type[object] | None = None  # of a delta that can only add to the open item
         self._fast_append: _Append  # which does that
+        self._fast_item: CallSegment | OpenNarrative[Any] | None = None  # whose text it adds to
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
         self._repeats: dict[str, int] = {}  # how often a call id has come
@@ -210,21 +204,28 @@ class ResponseStream:
 
     def _choose_fast_path(self) -> None:
         """Let the open item take deltas of its type directly, while nothing else waits."""
-        self._fast_type = None
+        self._fast_type = self._fast_item = None
         if len(self._queue) != 1 or self._blank.text or self._blank.reasoning:
             return
         first = self._queue[0]
         if isinstance(first, CallSegment):
-            self._fast_type, self._fast_append = ToolCall, first.append
+            self._fast_type, self._fast_item = ToolCall, first
+            self._fast_append = first.append
         elif isinstance(first, Narrative) and first.open is not None:
-            self._fast_type, self._fast_append = first.open.fast_type, first.open.append
+            self._fast_type, self._fast_item = first.open.fast_type, first.open
+            self._fast_append = first.open.append
+
+    @property
+    def growing(self) -> Growing | None:
+        """The text that deltas of one kind only add to; None while any delta may do more."""
+        return None if self._fast_item is None else self._fast_item.growing
 
     def finish(self, verdict: Verdict) -> list[Event]:
         """End the response: whole, cut, or failed."""
         if self.phase is not Phase.OPEN:
             return []
         self.phase = Phase.OVER
-        self._fast_type = None
+        self._fast_type = self._fast_item = None
         match verdict:
             case Finish():
                 return list(self._finish(verdict))
@@ -472,13 +473,9 @@ class ResponseStream:
 
     def _fail(self, verdict: Failure) -> Events:
         """An item cut by a failure is never closed: a client would run half a call."""
-        error = verdict.error
-        code, kind = "server_error", "server_error"
-        if error.code in _FATAL_TYPES:
-            code, kind = error.code, _FATAL_TYPES[error.code]
-        body = events.ErrorBody(kind, code, error.message, error.param)
-        yield events.Error(self._number(), code, error.message, error.param, body)
-        failure = responses.ResponseError(code, error.message)
+        body = error_body(verdict.error)
+        yield events.Error(self._number(), body.code, body.message, body.param, body)
+        failure = responses.ResponseError(body.code or body.type, body.message)
         yield events.Failed(self._number(), self._terminal("failed", error=failure))
 
     def _terminal(

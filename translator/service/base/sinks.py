@@ -26,11 +26,14 @@ class ChunkSink(Protocol):
     """A synchronous consumer of body chunks."""
 
     def ready(self) -> bool:
-        """Whether it can consume a chunk now."""
+        """Whether it can consume a chunk now, where no push has just said so."""
         ...
 
     def push(self, chunk: bytes) -> bool:
-        """Consume a chunk; False: it needs its reader now. What it raises, the read raises."""
+        """Consume a chunk; False: it needs its reader before the next one.
+
+        What it raises, the read raises.
+        """
         ...
 
 
@@ -41,8 +44,8 @@ class DirectWriter(Protocol[T]):
         """Whether a chunk can be written now: the client is connected, and its buffer not full."""
         ...
 
-    def write(self, chunk: T) -> None:
-        """Write one chunk."""
+    def write(self, chunk: T) -> bool:
+        """Write one chunk; False: the client's buffer is full now, or the client has gone."""
         ...
 
     def waits(self) -> bool:
@@ -74,3 +77,7 @@ class HttpWriter(DirectWriter[bytes], Protocol):
 
 class MessageWriter(DirectWriter[Sequence[bytes]], Protocol):
     """Writes text messages of a WebSocket, several at a time."""
+
+    def write_message(self, message: bytes) -> bool:
+        """Write one message; False: the client's buffer is full now, or the client has gone."""
+        ...

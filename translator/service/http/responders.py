@@ -28,7 +28,7 @@ from translator.service.upstreams.client import MAX_ERROR_BYTES, Answer
 from translator.service.upstreams.judging import judged
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamError
-from translator.writer.sse import encode_all
+from translator.writer.sse import encode, encode_all
 
 from .error_filter import MAX_HELD_BYTES, ErrorFilter
 from .exchange import JSON, Exchange
@@ -85,14 +85,13 @@ class PassthroughSink:
         self._relay = relay.push
 
     def push(self, chunk: bytes) -> bool:
-        if data := self._relay(chunk):
-            self._write(data)
-        return True
+        data = self._relay(chunk)
+        return self._write(data) if data else True
 
 
 async def stream(exchange: Exchange, turn: Turn) -> None:
     """Respond with Responses events. Raises TranslatorError only while nothing has been sent."""
-    writer = None if exchange.direct is None else EventWriter(exchange.direct, encode_all)
+    writer = None if exchange.direct is None else _event_writer(exchange.direct)
     async with aclosing(turn.events(writer)) as batches:
         async for events in batches:
             if not exchange.started:
@@ -102,6 +101,10 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
             else:
                 await exchange.write(encode_all(events))
             del events  # so that they are not held while nothing comes
+
+
+def _event_writer(direct: HttpWriter) -> EventWriter[bytes]:
+    return EventWriter(direct, encode_all, encode, direct.write)
 
 
 async def whole(exchange: Exchange, turn: Turn) -> None:
@@ -141,7 +144,12 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
         await exchange.write(first)
     del first
     sink = None if exchange.direct is None else PassthroughSink(exchange.direct, relay)
-    while not over and (chunk := await stream.next(sink=sink)):
+    while not over:
+        chunk = await stream.next(sink=sink)
+        if chunk is None:
+            continue  # the client does not keep up: the next chunk waits for it
+        if not chunk:
+            break
         if data := relay.push(chunk):
             await exchange.write(data)
         del chunk, data  # so that they are not held while nothing comes

@@ -334,8 +334,7 @@ class WebSocketSession:
                 earlier=None if parent is None else parent.all_items(),
             )
             source = turn.translation.request.input  # which the turn releases
-            encoded = partial(_messages, lane=lane)
-            writer = None if self._direct is None else EventWriter(self._direct, encoded)
+            writer = None if self._direct is None else _event_writer(self._direct, lane)
             async with aclosing(turn.events(writer)) as batches:
                 async for events in batches:
                     context.record.status = 200
@@ -435,9 +434,18 @@ def _as_post(frame: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
+def _event_writer(direct: MessageWriter, lane: _Lane) -> EventWriter[Sequence[bytes]]:
+    encode, encode_one = partial(_messages, lane=lane), partial(_message, lane=lane)
+    return EventWriter(direct, encode, encode_one, direct.write_message)
+
+
 def _messages(events: Sequence[Event], lane: _Lane) -> list[bytes]:
     """Events as JSON texts."""
-    return [_in_lane(translator.encode_json(event), lane) for event in events]
+    return [_message(event, lane) for event in events]
+
+
+def _message(event: Event, lane: _Lane) -> bytes:
+    return _in_lane(translator.encode_json(event), lane)
 
 
 def _in_lane(body: bytes, lane: _Lane | None) -> bytes:

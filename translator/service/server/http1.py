@@ -344,8 +344,11 @@ class ChunkWriter:
     def waits(self) -> bool:
         return self._flow.write_paused
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes) -> bool:
+        if self._transport.is_closing():
+            return False
         self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        return not self._flow.write_paused
 
     def on_disconnect(self, callback: Callable[[], None]) -> bool:
         if self._transport.is_closing():

@@ -224,19 +224,24 @@ class TextWriter:
         self._socket = socket
 
     def ready(self) -> bool:
-        socket = self._socket
-        return (
-            socket.conn.state is State.OPEN
-            and not socket.disconnected
-            and socket.writable.is_set()
-            and not socket.transport.is_closing()
-        )
+        return self._is_open() and self._socket.writable.is_set()
 
-    def write(self, chunk: Sequence[bytes]) -> None:
-        connection = self._socket.conn
+    def _is_open(self) -> bool:
+        socket = self._socket
+        is_open = socket.conn.state is State.OPEN and not socket.disconnected
+        return is_open and not socket.transport.is_closing()
+
+    def write(self, chunk: Sequence[bytes]) -> bool:
+        if not self._is_open():
+            return False
+        socket = self._socket
         for message in chunk:
-            connection.send_text(message)
-        self._socket.transport.write(b"".join(connection.data_to_send()))
+            socket.conn.send_text(message)
+        socket.transport.write(b"".join(socket.conn.data_to_send()))
+        return socket.writable.is_set()
+
+    def write_message(self, message: bytes) -> bool:
+        return self.write((message,))
 
     def waits(self) -> bool:
         return not self._socket.writable.is_set()

@@ -18,14 +18,27 @@ P = TypeVar("P")
 
 
 class EventWriter(NamedTuple, Generic[P]):
-    """A direct writer to the client, and how events are encoded for it."""
+    """A direct writer to the client, and how events are encoded for it: several, or one.
+
+    `write_one` writes an encoded event as `direct.write` does.
+    """
 
     direct: DirectWriter[P]
     encode: Callable[[Sequence[Event]], P]
+    encode_one: Callable[[Event], bytes]
+    write_one: Callable[[bytes], bool]
 
 
 class TranslatingSink:
-    """Writes the events of an answer that has begun, until its last ones."""
+    """Writes the events of an answer that has begun, until its last ones.
+
+    Those that only add text pass as bytes, where nobody observes events (`translator.text_run`).
+    """
+
+    __slots__ = (
+        *("_encode", "_encode_one", "_now", "_observe", "_progress", "_run", "_stream"),
+        *("_translation", "_write", "_write_one", "ready", "sent_at", "unsent"),
+    )
 
     def __init__(
         self,
@@ -41,7 +54,10 @@ class TranslatingSink:
         self._now = asyncio.get_running_loop().time
         self._encode = writer.encode
         self._write = writer.direct.write
+        self._encode_one = writer.encode_one
+        self._write_one = writer.write_one
         self._observe = observe
+        self._run = None if observe else translation.text_run(writer.encode_one)
         self.ready = writer.direct.ready
         self.sent_at = stream.last_activity
         """When events were written last, by the loop's clock."""
@@ -50,17 +66,25 @@ class TranslatingSink:
 
     def push(self, chunk: bytes) -> bool:
         """Write the events of a chunk; False: the reader must go on."""
+        run = self._run
+        if run is not None and (frame := run.frame(chunk)) is not None:
+            self._stream.last_activity = self.sent_at = self._now()
+            return self._write_one(frame)
         translation = self._translation
         events = translation.receive(chunk)
         now = self._stream.last_activity = self._now()
         if not events:
             self._progress.check(now, len(chunk))
+            if self._observe is None:
+                self._run = translation.text_run(self._encode_one)
             return True
         if translation.finished:
             self.unsent = events
             return False
         if self._observe is not None:
             self._observe(EventsSent(events))
-        self._write(self._encode(events))
+        writes_on = self._write(self._encode(events))
         self.sent_at = now
-        return True
+        if self._observe is None:
+            self._run = translation.text_run(self._encode_one)
+        return writes_on

@@ -6,7 +6,7 @@
 aiohttp wakes the task that reads, which costs a future, a turn of the event loop and a dozen frames
 for each read; with few bytes in each, as tokens come, that is much of what a token costs here. A
 sink that needs no waiting is called from there instead. Each chunk goes one of the two ways, and
-all that comes is parsed by aiohttp.
+all that comes is parsed by aiohttp, but for reads that are one whole chunk (`framing`).
 
 A connection also says of a request whether it was reused and ended before any byte of an answer,
 which aiohttp's exceptions do not, and the pool makes a new connection where one is asked for.
@@ -37,6 +37,8 @@ from aiohttp.client_proto import ResponseHandler
 from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.base.sinks import ChunkSink
 
+from .framing import CRLF, Heads, Marks
+
 _NEEDS: dict[type, str] = {
     aiohttp.ClientSession: "_retry_connection",
     aiohttp.TCPConnector: "_factory _get",
@@ -57,6 +59,9 @@ cost the CPU of all other streams. The beginning of a fast body is among it, too
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
 """It warns of bodies over 1 MiB, suggesting a file instead; our bodies are not files."""
 
+
+_marks = Marks()
+_heads = Heads()
 
 _new_connections: ContextVar[bool] = ContextVar("new_connections", default=False)
 
@@ -130,8 +135,9 @@ class ReceiveBuffer(aiohttp.StreamReader):
     __slots__ = ()
     _protocol: Connection
 
-    # Only `readchunk` asks where chunks end. This does nothing, and costs no Python call.
-    begin_http_chunk_receiving = end_http_chunk_receiving = staticmethod(tuple)  # type: ignore[assignment]
+    # Of aiohttp's own methods, only `readchunk` asks where chunks end.
+    begin_http_chunk_receiving = staticmethod(_marks.begin)  # type: ignore[assignment, unused-ignore]
+    end_http_chunk_receiving = staticmethod(_marks.end)  # type: ignore[assignment, unused-ignore]
 
     def feed_data(self, data: bytes, size: int = 0) -> bool:
         pump = self._protocol.pump
@@ -176,6 +182,18 @@ class Pump:
         The body needs it for what is in its receive buffer, and for its end.
         """
 
+    def take(self, data: bytes) -> bool:
+        """Push a read that is one whole chunk; False: it has to be parsed."""
+        heads = _heads[len(data)]
+        if not data.startswith(heads) or data[-2:] != CRLF or self.needs_reader.done():
+            return False
+        try:
+            if not self._push(data[len(heads[0]) : -2]):
+                self.needs_reader.set_result(True)
+        except Exception as error:
+            self.needs_reader.set_exception(error)
+        return True
+
     def push(self) -> None:
         """Push the chunks of a read to the sink."""
         chunk = self.first
@@ -200,6 +218,7 @@ class Connection(ResponseHandler):
     """A ResponseHandler that can pump its body into a sink."""
 
     pump: Pump | None = None
+    _between = False  # the next read begins with a chunk
     _stopped: Pump | None = None  # its reader was cancelled just as it stopped
     _was_paused = False  # in this body; then aiohttp's parser may hold bytes back
     _head_left: int | None = None  # bytes that may come before a body; None: it has begun
@@ -219,6 +238,7 @@ class Connection(ResponseHandler):
         if type(body) is aiohttp.StreamReader:  # not the one of an answer that has no body
             body.__class__ = ReceiveBuffer
         self._stopped = None
+        self._between = False
         self._head_left = None
         self._was_paused = self._reading_paused
         self.read_timeout = None
@@ -231,6 +251,8 @@ class Connection(ResponseHandler):
         """
         pump, self._stopped = self._stopped, None
         if pump is None:
+            if not sink.ready():
+                return False
             pump = Pump(body, sink)
             while body._buffer:
                 if not sink.ready():
@@ -249,12 +271,17 @@ class Connection(ResponseHandler):
             self.pump = None
 
     def data_received(self, data: bytes) -> None:
+        pump = self.pump
+        if pump is not None and self._between and pump.take(data):
+            return
         if self._head_left is not None:
             self._head_left -= len(data)
             if self._head_left < 0:
                 self._refuse_head()
                 return
+        _marks.clear()
         ResponseHandler.data_received(self, data)
+        self._between = _marks.between(data) and not self._was_paused
         pump = self.pump
         if pump is not None:
             pump.push()
@@ -277,6 +304,7 @@ class Connection(ResponseHandler):
 
     def pause_reading(self) -> None:
         self._was_paused = True
+        self._between = False
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:

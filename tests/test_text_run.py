@@ -1,0 +1,258 @@
+"""A text run gives the bytes, the response and the accounts that `receive` gives."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.replaying import REQUEST, chunk, sse, translation
+from translator import Event, Options, Translation, encode_json, text_run
+from translator.writer import sse as writer
+
+TOOLS: dict[str, Any] = {
+    **REQUEST,
+    "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "patch"}],
+}
+PADS = ("", "abcdef", "ab")
+
+
+def arguments(text: str, index: int | None = 0, **more: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "function": {"arguments": text}, **more}]}
+
+
+def named(name: str, key: int) -> dict[str, Any]:
+    function = {"name": name, "arguments": ""}
+    return {"tool_calls": [{"index": key, "id": f"call_{key}", "function": function}]}
+
+
+def frame(delta: dict[str, Any], *, ascii_only: bool = True, **more: Any) -> bytes:
+    return f"data: {json.dumps(chunk(delta, **more), ensure_ascii=ascii_only)}\n\n".encode()
+
+
+texts = st.sampled_from(
+    ["a", " there", '"', "\\", "\n", "\x7f", "é", "😀", "\u2028", "\u00a0", "null", "-text-", "{}"]
+)
+frames = st.one_of(
+    st.builds(
+        lambda text, ascii_only, pad: frame(
+            {"content": text}, ascii_only=ascii_only, obfuscation=pad
+        ),
+        texts,
+        st.booleans(),
+        st.sampled_from(PADS),
+    ),
+    st.builds(lambda text: frame({"content": text}), texts),
+    st.builds(lambda text: frame({"content": text}), texts),
+    st.builds(lambda text: frame({"reasoning_content": text}), texts),
+    st.builds(lambda text: frame({"reasoning": text}), texts),
+    st.builds(lambda text: frame({"refusal": text}), texts),
+    st.builds(
+        lambda text, index: frame(arguments(text, index)),
+        st.sampled_from(['{"input":"', "a", "\\n", '"}', "n", "ull", '{"input":"a"}', "{}"]),
+        st.sampled_from([0, 1, None]),
+    ),
+    st.builds(
+        lambda name, key: frame(named(name, key)),
+        st.sampled_from(["f", "patch"]),
+        st.integers(0, 1),
+    ),
+    st.sampled_from(
+        [
+            b": keep-alive\n\n",
+            b"\n\n",
+            b"data:\n\n",
+            b"data: {\n\n",
+            b'data: {"choices":[{"delta":{"content":"\x00"}}]}\n\n',
+            b'data: {"choices":[{"delta":{"content":"\xff"}}]}\n\n',
+            b'data: {"choices":[{"delta":{"content":"\xed\xa0\x80"}}]}\n\n',
+            b'data: {"choices":[{"delta":{"content":"a"}}],"content":"b"}\n\n',
+            b'data: {"choices":[{"delta":{"content":"a"}}],"id":"a"}\n\n',
+            b'data: {"choices":[{"delta":{"content":"a","content":"b"}}]}\n\n',
+            b'data: {"choices":[{"delta":{"content":"c"}}]}\r\n\r\n',
+            b'data: {"choices":[{"delta":{"content":"d"}}]}\n',
+            b'data:{"choices":[{"delta":{"content":"e"}}]}\n\n',
+            b'data: {"choices":[{"delta":{"content":"\\ud83d"}}]}\n\n',
+            b'data: {"choices":[{"delta":{"content":"\\ude00"}}]}\n\n',
+            sse(chunk({"content": " ok"}, "stop"), "[DONE]"),
+            sse(chunk({"content": " ok"}, usage={"prompt_tokens": 1, "completion_tokens": 2})),
+            sse({"error": {"message": "No"}}),
+        ]
+    ),
+)
+reads = st.lists(st.one_of(frames, frames, frames, st.tuples(frames, frames).map(b"".join)))
+
+
+def encodings(name: str) -> tuple[Callable[[Event], bytes], Callable[[Sequence[Event]], bytes]]:
+    if name == "sse":
+        return writer.encode, writer.encode_all
+    return encode_json, lambda events: b"".join(map(encode_json, events))
+
+
+def plain(t: Translation, body: Sequence[bytes], encoding: str) -> list[bytes]:
+    _, encode = encodings(encoding)
+    return [encode(t.start()), *(encode(t.receive(read)) for read in body), encode(t.close())]
+
+
+def with_runs(t: Translation, body: Sequence[bytes], encoding: str) -> list[bytes]:
+    encode_one, encode = encodings(encoding)
+    written = [encode(t.start())]
+    run = None
+    for read in body:
+        one = None if run is None else run.frame(read)
+        if one is None:
+            one = encode(t.receive(read))
+            run = t.text_run(encode_one)
+        written.append(one)
+    return [*written, encode(t.close())]
+
+
+def state(t: Translation) -> tuple[object, ...]:
+    return t.response, t.progress, t.written, t.held, t.finished, t._received
+
+
+@given(
+    reads,
+    st.sampled_from(["sse", "json"]),
+    st.sampled_from(["summary", "text", "both", "none"]),
+    st.sampled_from([400, 2_000, 16 * 2**20]),
+    st.sampled_from(["base", "fireworks", "minimax", "gemini"]),
+)
+@example([frame({"content": "a"}), frame({"content": '"a"'})] * 4, "sse", "summary", 400, "base")
+def test_a_run_changes_nothing(
+    body: list[bytes], encoding: str, family: Any, limit: int, dialect: str
+) -> None:
+    options = Options(reasoning_events=family, max_answer_bytes=limit)
+    one = translation(TOOLS, options=options, dialect=dialect)
+    other = translation(TOOLS, options=options, dialect=dialect)
+    assert with_runs(one, body, encoding) == plain(other, body, encoding)
+    assert state(one) == state(other)
+
+
+def running(first: bytes, request: dict[str, Any] = TOOLS) -> tuple[Translation, text_run.TextRun]:
+    t = translation(request)
+    t.start()
+    t.receive(first)
+    run = t.text_run(writer.encode)
+    assert run is not None
+    return t, run
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (frame({"content": "Hello"}), frame({"content": " there"})),
+        (frame({"reasoning_content": "Hm"}), frame({"reasoning_content": ", well"})),
+        (frame({"reasoning": "Hm"}), frame({"reasoning": ", well"})),
+        (
+            frame(named("f", 0)) + frame(arguments('{"a"')) + frame(arguments(":")),
+            frame(arguments("1}")),
+        ),
+    ],
+    ids=["text", "reasoning_content", "reasoning", "arguments"],
+)
+def test_what_only_adds_to_a_text_is_a_run(first: bytes, more: bytes) -> None:
+    _, run = running(first)
+    written = run.frame(more)
+    assert written is not None
+    assert b"delta" in written
+    assert run.chunks == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        frame({"role": "assistant", "content": ""}),
+        frame({"content": " "}),
+        frame({"content": "Hello"}) + frame({"content": " the"})[:-1],
+        frame(named("patch", 0)) + frame(arguments('{"input":"')) + frame(arguments("a")),
+        frame({"refusal": "No"}),
+        sse(chunk({"content": "Hello"}, "stop"), "[DONE]"),
+    ],
+    ids=["nothing", "blank", "half a frame", "free-form input", "refusal", "the end"],
+)
+def test_what_may_be_more_is_no_run(first: bytes) -> None:
+    t = translation(TOOLS)
+    t.start()
+    t.receive(first)
+    assert t.text_run(writer.encode) is None
+
+
+def test_a_compaction_is_no_run() -> None:
+    t = translation(
+        {**REQUEST, "input": [{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]}
+    )
+    t.start()
+    t.receive(frame({"content": "Hello"}) + frame({"content": " there"}))
+    assert t.text_run(writer.encode) is None
+
+
+class Counting:
+    """Counts the chunks that are decoded."""
+
+    def __init__(self, run: text_run.TextRun) -> None:
+        self.count = 0
+        self._read = run._read_text
+        run._read_text = self
+
+    def __call__(self, payload: bytes) -> str:
+        self.count += 1
+        return self._read(payload)
+
+
+def test_text_between_bytes_that_are_known_is_not_decoded() -> None:
+    _, run = running(frame({"content": "Hello"}))
+    decoded = Counting(run)
+    for number in range(100):
+        assert run.frame(frame({"content": f" word {number}"})) is not None
+    assert decoded.count == 2, "the first one, and one to see that another text is read there, too"
+    for text in ('"', "\\", "\n", "\x7f", "\u200d"):
+        assert run.frame(frame({"content": text}, ascii_only=False)) is not None
+    assert decoded.count == 7, (
+        "what is written otherwise than it came is decoded, and nothing learned"
+    )
+
+
+def test_bytes_that_change_now_and_then_are_learned_anew() -> None:
+    """Such as the time, in `created`."""
+    _, run = running(frame({"content": "Hello"}))
+    run.left = 10**6
+    decoded = Counting(run)
+    for second in range(20):
+        for number in range(50):
+            assert run.frame(frame({"content": f" {number} words"}, created=second)) is not None
+    assert decoded.count == 40
+
+
+def test_bytes_that_always_change_are_given_up() -> None:
+    _, run = running(frame({"content": "Hello"}))
+    decoded = Counting(run)
+    for number in range(100):
+        assert run.frame(frame({"content": f" word {number}"}, obfuscation="x" * number))
+    assert decoded.count <= 100 + text_run.LESSONS
+
+
+def test_a_run_ends_with_what_it_leaves_to_others() -> None:
+    """It takes no more until it is asked for again: nothing is counted by what has changed."""
+    t, run = running(frame({"content": "Hello"}))
+    more = frame({"content": " there"})
+    assert run.frame(more) is not None
+    t.receive(b": keep-alive\n\n")
+    assert run.frame(more) is None
+    assert t.text_run(writer.encode) is run
+    assert run.frame(more) is not None
+    t.close()
+    assert run.frame(more) is None
+
+
+def test_a_run_takes_no_more_than_is_accounted_for() -> None:
+    t, run = running(frame({"content": "Hello"}))
+    more = frame({"content": "x" * 1000})
+    taken = 0
+    while run.frame(more) is not None:
+        taken += 1
+    assert taken == (64 * 1024 - t._received) // len(more)

@@ -210,11 +210,9 @@ def test_text_between_bytes_that_are_known_is_not_decoded() -> None:
     for number in range(100):
         assert run.frame(frame({"content": f" word {number}"})) is not None
     assert decoded.count == 2, "the first one, and one to see that another text is read there, too"
-    for text in ('"', "\\", "\n", "\x7f", "\u200d"):
+    for text in ('"', "\\", "\n"):
         assert run.frame(frame({"content": text}, ascii_only=False)) is not None
-    assert decoded.count == 7, (
-        "what is written otherwise than it came is decoded, and nothing learned"
-    )
+    assert decoded.count == 5, "what is escaped is decoded, and nothing learned"
 
 
 def test_bytes_that_change_now_and_then_are_learned_anew() -> None:

@@ -345,9 +345,10 @@ class ChunkWriter:
         return self._flow.write_paused
 
     def write(self, chunk: bytes) -> bool:
-        if self._transport.is_closing():
+        transport = self._transport
+        if transport.is_closing():
             return False
-        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
         return not self._flow.write_paused
 
     def on_disconnect(self, callback: Callable[[], None]) -> bool:

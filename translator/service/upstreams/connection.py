@@ -37,7 +37,7 @@ from aiohttp.client_proto import ResponseHandler
 from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.base.sinks import ChunkSink
 
-from .framing import CRLF, Heads, Marks
+from .framing import Frames, Marks
 
 _NEEDS: dict[type, str] = {
     aiohttp.ClientSession: "_retry_connection",
@@ -61,7 +61,8 @@ setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is decl
 
 
 _marks = Marks()
-_heads = Heads()
+_frames = Frames()
+_LF = 10  # as a number
 
 _new_connections: ContextVar[bool] = ContextVar("new_connections", default=False)
 
@@ -184,11 +185,12 @@ class Pump:
 
     def take(self, data: bytes) -> bool:
         """Push a read that is one whole chunk; False: it has to be parsed."""
-        heads = _heads[len(data)]
-        if not data.startswith(heads) or data[-2:] != CRLF or self.needs_reader.done():
+        heads, inner = _frames[len(data)]
+        if not data.startswith(heads) or data[-1] != _LF or self.needs_reader.done():
             return False
+        push = self._push
         try:
-            if not self._push(data[len(heads[0]) : -2]):
+            if not push(data[inner]):
                 self.needs_reader.set_result(True)
         except Exception as error:
             self.needs_reader.set_exception(error)

@@ -15,26 +15,30 @@ from functools import partial
 CRLF = b"\r\n"
 
 _MAX_DIGITS = 4
-_MAX_HEADS = 4096
-_NO_HEADS = (b"-", b"-")  # no read begins like this
+_MAX_FRAMES = 4096
+_NO_FRAME = ((b"-", b"-"), slice(0))  # no read begins like this
 
 
-class Heads(dict[int, tuple[bytes, bytes]]):
-    """The heads that a read of some size has if it is one chunk: in small letters, in capitals."""
+class Frames(dict[int, tuple[tuple[bytes, bytes], slice]]):
+    """What a read of some size is if it is one chunk: how it begins, and where its data is.
 
-    def __missing__(self, size: int) -> tuple[bytes, bytes]:
-        heads = _heads_of(size)
-        if len(self) < _MAX_HEADS:
-            self[size] = heads
-        return heads
+    Its size is in small letters, or in capitals.
+    """
+
+    def __missing__(self, size: int) -> tuple[tuple[bytes, bytes], slice]:
+        found = _frame_of(size)
+        if len(self) < _MAX_FRAMES:
+            self[size] = found
+        return found
 
 
-def _heads_of(size: int) -> tuple[bytes, bytes]:
+def _frame_of(size: int) -> tuple[tuple[bytes, bytes], slice]:
     for digits in range(1, _MAX_DIGITS + 1):
         data = size - digits - 2 * len(CRLF)
         if data > 0 and len(b"%x" % data) == digits:
-            return b"%x\r\n" % data, b"%X\r\n" % data
-    return _NO_HEADS
+            inner = slice(digits + len(CRLF), -len(CRLF))
+            return (b"%x\r\n" % data, b"%X\r\n" % data), inner
+    return _NO_FRAME
 
 
 class Marks:

@@ -12,13 +12,13 @@ import pytest
 
 from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.server import graceful_shutdown, http1, websocket_protocol
-from translator.service.upstreams import connection, transport
+from translator.service.upstreams import connection
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_nothing_is_missing_of_what_is_installed() -> None:
-    for module in (connection, transport, http1, websocket_protocol, graceful_shutdown):
+    for module in (connection, http1, websocket_protocol, graceful_shutdown):
         assert module.MISSING == ()
 
 
@@ -136,7 +136,6 @@ RENAMED = {
         "uvicorn",
         "WebSocketsSansIOProtocol.writable",
     ),
-    "transport hook": ("httpx._client", "_init_transport", "httpx", "AsyncClient._init_transport"),
     "servers": ("uvicorn.server", "servers", "uvicorn", "Server.servers"),
 }
 

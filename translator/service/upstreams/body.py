@@ -20,9 +20,6 @@ from translator.service.base.sinks import ChunkSink
 
 from .connection import Connection
 
-EXTENSION = "translator.body"
-"""The extension of an `httpx.Response` that holds its `ConnectionBody`."""
-
 
 class Body(Protocol):
     """The body of a response."""
@@ -40,16 +37,7 @@ class Body(Protocol):
         ...
 
 
-def body_of(response: httpx.Response) -> Body:
-    """The body of a response as it was sent. The response itself must not be read any more."""
-    found = response.extensions.get(EXTENSION)
-    if not isinstance(found, ConnectionBody):
-        return StreamBody(response)
-    response.stream = found  # httpx's own stream keeps the response alive, and with it the request
-    return found
-
-
-class ConnectionBody(httpx.AsyncByteStream):
+class ConnectionBody:
     """A body as aiohttp receives it. Its reads are not bounded where there is a `Connection`."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -81,10 +69,6 @@ class ConnectionBody(httpx.AsyncByteStream):
             if error is not None:
                 reader.set_exception(error)
         return rest or await reader.readany()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self.read():
-            yield chunk
 
     async def aclose(self) -> None:
         self._response.release()

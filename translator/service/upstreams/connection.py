@@ -206,10 +206,31 @@ class Connection(ResponseHandler):
     reused_at: float | None = None
     """When it was taken for its latest request, by the monotonic clock; None for its first."""
 
+    is_uploading = False
+    """Whether a direct request is still being written."""
+
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """A request is sent, and its answer awaited."""
         self._head_left = MAX_HEAD_BYTES
         super().set_response_params(**params)
+
+    def write_request(self, head: bytes, body: bytes | None) -> None:
+        """Write a request, whole. The read timeout begins when the system has taken all of it."""
+        transport = self.transport
+        assert transport is not None
+        if body:
+            transport.writelines((head, body))
+        else:
+            transport.write(head)
+        self.is_uploading = self.writing_paused
+        if not self.is_uploading:
+            self.start_timeout()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.is_uploading:
+            self.is_uploading = False
+            self.start_timeout()
 
     def begin_body(self, body: aiohttp.StreamReader) -> None:
         """The headers have come.

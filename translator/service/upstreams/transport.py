@@ -1,6 +1,6 @@
 """Our transport: requests over aiohttp's connections.
 
-    Transport ──► aiohttp.ClientSession ──► Connection
+    Transport ──► aiohttp's pool ──► Connection          (`direct`, or by aiohttp's ClientSession)
 
 httpx's own transport costs more CPU per token and per request, and looks through its whole
 connection pool for each request; aiohttp returns what one network read brought, at once. Nor is
@@ -34,6 +34,7 @@ from translator.service.config.proxies import Proxies, proxies_of
 
 from .body import ConnectionBody
 from .connection import ReusedConnectionEnded, new_connections, session
+from .direct import DirectRequests, DirectResponse, direct_requests
 from .response import UpstreamResponse
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class _Target(Struct, frozen=True):
 
     options: Mapping[str, Any]
     """The options of a request that name its proxy, if there is one."""
+
+    direct: DirectRequests | None
 
 
 class Transport:
@@ -87,7 +90,7 @@ class Transport:
             self._session = session(self._ssl, self._keepalive_s)
         target = self._targets.get(url)
         if target is None:
-            target = self._target(url)
+            target = self._target(self._session, url)
             if body is not None:  # few URLs, while clients choose the end of others
                 self._targets[url] = target
         try:
@@ -112,13 +115,16 @@ class Transport:
         target: _Target,
         headers: Mapping[str, str],
         body: bytes | None,
-    ) -> aiohttp.ClientResponse:
+    ) -> aiohttp.ClientResponse | DirectResponse:
+        if body is not None:
+            headers = {**headers, "content-length": str(len(body))}
+        if target.direct is not None and "expect" not in headers:
+            return await target.direct.send(method, headers, body)
         "".join(headers.values()).encode("ascii")  # aiohttp would send it in UTF-8
-        size = {"content-length": str(len(body))} if body is not None else {}
         return await session.request(
             method,
             target.url,
-            headers={"host": target.host, **headers, **size},
+            headers={"host": target.host, **headers},
             data=body or None,
             allow_redirects=False,
             auto_decompress=False,
@@ -126,10 +132,12 @@ class Transport:
             **target.options,
         )
 
-    def _target(self, url: str) -> _Target:
+    def _target(self, session: aiohttp.ClientSession, url: str) -> _Target:
         parsed = httpx.URL(url)
-        host = parsed.netloc.decode("ascii")
-        return _Target(str(parsed), host, self._through_proxy(parsed))
+        spelled, host = str(parsed), parsed.netloc.decode("ascii")
+        options = self._through_proxy(parsed)
+        direct = None if options else direct_requests(session, spelled, host, self._timeout)
+        return _Target(spelled, host, options, direct)
 
     def _through_proxy(self, url: httpx.URL) -> dict[str, Any]:
         found = self._proxies.proxy_for(str(url))

@@ -19,7 +19,7 @@ import httpx
 from translator.service.base.sinks import ChunkSink
 
 from .connection import Connection
-from .direct import DirectResponse
+from .direct import DirectBody
 
 
 class Body(Protocol):
@@ -41,7 +41,7 @@ class Body(Protocol):
 class ConnectionBody:
     """A body as aiohttp receives it. Its reads are not bounded where there is a `Connection`."""
 
-    def __init__(self, response: aiohttp.ClientResponse | DirectResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | DirectBody) -> None:
         self._response = response
         self._reader = response.content
         connection = response.connection  # None: the whole body has come

@@ -35,17 +35,18 @@ from aiohttp import payload
 from aiohttp.client_proto import ResponseHandler
 
 from translator.service.base.internals import missing_attributes, warn_once
+from translator.service.base.light import LightQueue
 from translator.service.base.sinks import ChunkSink
 
 _NEEDS: dict[type, str] = {
     aiohttp.ClientSession: "_retry_connection",
     aiohttp.TCPConnector: "_factory _get",
     ResponseHandler: (
-        "_payload _reading_paused data_received pause_reading resume_reading"
+        "_buffer _payload _reading_paused data_received pause_reading resume_reading"
         " connection_lost read_timeout start_timeout set_response_params set_exception"
     ),
     aiohttp.StreamReader: (
-        "_buffer _eof _exception _protocol feed_data read_nowait set_exception"
+        "_buffer _eof _exception _protocol _http_chunk_splits feed_data read_nowait set_exception"
         " begin_http_chunk_receiving end_http_chunk_receiving"
     ),
 }
@@ -209,6 +210,10 @@ class Connection(ResponseHandler):
     is_uploading = False
     """Whether a direct request is still being written."""
 
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._buffer = LightQueue()  # type: ignore[assignment]  # of answers: one
+
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """A request is sent, and its answer awaited."""
         self._head_left = MAX_HEAD_BYTES
@@ -239,6 +244,7 @@ class Connection(ResponseHandler):
         """
         if type(body) is aiohttp.StreamReader:  # not the one of an answer that has no body
             body.__class__ = ReceiveBuffer
+            body._http_chunk_splits = None
         self._stopped = None
         self._head_left = None
         self._was_paused = self._reading_paused

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -52,23 +52,15 @@ class _Held(Protocol):
     def close(self) -> None: ...
 
 
-class DirectResponse:
-    """The response to a direct request: as much of an aiohttp.ClientResponse as a body needs."""
+class DirectBody:
+    """The body of a direct request's response: as much of an aiohttp.ClientResponse as it needs."""
 
-    __slots__ = ("connection", "content", "raw_headers", "status")
+    __slots__ = ("connection", "content")
 
-    def __init__(
-        self,
-        held: _Held,
-        status: int,
-        raw_headers: tuple[tuple[bytes, bytes], ...],
-        content: aiohttp.StreamReader,
-    ) -> None:
+    def __init__(self, held: _Held, content: aiohttp.StreamReader) -> None:
         self.connection: _Held | None = held
         """None as soon as the whole body has come: then another request may use it."""
 
-        self.status = status
-        self.raw_headers = raw_headers
         self.content = content
         content.on_eof(self._ended)
 
@@ -96,6 +88,14 @@ class DirectResponse:
             held.release()
 
 
+class Head(NamedTuple):
+    """The status and headers of a response. Not kept, while its body may take minutes."""
+
+    status: int
+    raw_headers: tuple[tuple[bytes, bytes], ...]
+    body: DirectBody
+
+
 class DirectRequests:
     """Sends requests to one URL."""
 
@@ -117,9 +117,7 @@ class DirectRequests:
         )
         self._path = self._prototype.url.raw_path_qs
 
-    async def send(
-        self, method: str, headers: Mapping[str, str], body: bytes | None
-    ) -> DirectResponse:
+    async def send(self, method: str, headers: Mapping[str, str], body: bytes | None) -> Head:
         """Send one request. Raises what `ClientSession.request` does, and ReusedConnectionEnded.
 
         ValueError for headers that are none.
@@ -134,7 +132,7 @@ class DirectRequests:
                 raise
             raise aiohttp.ClientOSError(*error.args) from error
 
-    async def _send(self, head: bytes, body: bytes | None) -> DirectResponse:
+    async def _send(self, head: bytes, body: bytes | None) -> Head:
         try:
             held = await self._pool.connect(self._prototype, [], self._timeout)
         except TimeoutError as error:
@@ -154,7 +152,7 @@ class DirectRequests:
             while True:
                 message, content = await protocol.read()
                 if not 100 <= message.code <= 199 or message.code == 101:
-                    return DirectResponse(held, message.code, message.raw_headers, content)
+                    return Head(message.code, message.raw_headers, DirectBody(held, content))
         except HttpProcessingError as error:
             held.close()
             raise aiohttp.ClientResponseError(

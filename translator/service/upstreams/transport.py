@@ -34,7 +34,7 @@ from translator.service.config.proxies import Proxies, proxies_of
 
 from .body import ConnectionBody
 from .connection import ReusedConnectionEnded, new_connections, session
-from .direct import DirectRequests, DirectResponse, direct_requests
+from .direct import DirectRequests, direct_requests
 from .response import UpstreamResponse
 
 log = logging.getLogger(__name__)
@@ -104,9 +104,7 @@ class Transport:
         if response is None:  # outside of the handler, so that nothing holds the first attempt
             with new_connections():
                 response = await self._send(self._session, method, target, headers, body)
-        return UpstreamResponse(
-            response.status, decoded(response.raw_headers), ConnectionBody(response)
-        )
+        return response
 
     async def _send(
         self,
@@ -115,13 +113,16 @@ class Transport:
         target: _Target,
         headers: Mapping[str, str],
         body: bytes | None,
-    ) -> aiohttp.ClientResponse | DirectResponse:
+    ) -> UpstreamResponse:
         if body is not None:
             headers = {**headers, "content-length": str(len(body))}
         if target.direct is not None and "expect" not in headers:
-            return await target.direct.send(method, headers, body)
+            head = await target.direct.send(method, headers, body)
+            return UpstreamResponse(
+                head.status, decoded(head.raw_headers), ConnectionBody(head.body)
+            )
         "".join(headers.values()).encode("ascii")  # aiohttp would send it in UTF-8
-        return await session.request(
+        response = await session.request(
             method,
             target.url,
             headers={"host": target.host, **headers},
@@ -130,6 +131,9 @@ class Transport:
             auto_decompress=False,
             timeout=self._timeout,
             **target.options,
+        )
+        return UpstreamResponse(
+            response.status, decoded(response.raw_headers), ConnectionBody(response)
         )
 
     def _target(self, session: aiohttp.ClientSession, url: str) -> _Target:

@@ -133,17 +133,14 @@ def _with_a_timer_for_each_wait() -> None:
 def _with_transport_of_httpx() -> None:
     import httpx
 
-    owner, name = found("service.upstreams.transport:Client._init_transport")
+    owner, name = found("service.upstreams.client:_transport")
+    usual = getattr(owner, name)
 
-    def init_transport(
-        _self: object,
-        *_: object,
-        transport: httpx.AsyncBaseTransport | None = None,
-        **options: Any,
-    ) -> httpx.AsyncBaseTransport:
-        return transport or httpx.AsyncHTTPTransport(**options)
+    def transport(server: Any, injected: httpx.AsyncBaseTransport | None) -> object:
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=owner.UPSTREAM_KEEPALIVE_S)
+        return usual(server, injected or httpx.AsyncHTTPTransport(limits=limits))
 
-    setattr(owner, name, init_transport)
+    setattr(owner, name, transport)
 
 
 def _with_resume_of_aiohttp() -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.server import graceful_shutdown, http1, websocket_protocol
-from translator.service.upstreams import connection, transport
+from translator.service.upstreams import connection, direct
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_nothing_is_missing_of_what_is_installed() -> None:
-    for module in (connection, transport, http1, websocket_protocol, graceful_shutdown):
+    for module in (connection, direct, http1, websocket_protocol, graceful_shutdown):
         assert module.MISSING == ()
 
 
@@ -124,6 +124,7 @@ asyncio.run(main())
 RENAMED = {
     "connector": ("aiohttp.connector", "_factory", "aiohttp", "TCPConnector._factory"),
     "pool": ("aiohttp.connector", "_get", "aiohttp", "TCPConnector._get"),
+    "direct": ("aiohttp.client_reqrep", "request_info", "aiohttp", "ClientRequest.request_info"),
     "flow": (
         "uvicorn.protocols.http.httptools_impl",
         "flow",
@@ -136,7 +137,6 @@ RENAMED = {
         "uvicorn",
         "WebSocketsSansIOProtocol.writable",
     ),
-    "transport hook": ("httpx._client", "_init_transport", "httpx", "AsyncClient._init_transport"),
     "servers": ("uvicorn.server", "servers", "uvicorn", "Server.servers"),
 }
 

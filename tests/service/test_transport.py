@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 import trustme
 
+from translator.service.upstreams import transport
 from translator.service.upstreams.connection import MAX_HEAD_BYTES
+from translator.service.upstreams.transport import decoded
 
 from .responses_api import ASK, PATH, events
 from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
@@ -114,8 +119,6 @@ async def test_what_breaks_is_told_as_it_was(upstream: ScriptedUpstream) -> None
 
     told: list[tuple[int, str]] = []
     async with upstream.service() as url:
-        import httpx
-
         async with httpx.AsyncClient(base_url=url, timeout=20) as client:
             for script in (close, garbage):
                 upstream.script = script
@@ -146,3 +149,69 @@ async def test_informational_responses_without_end_are_cut(upstream: ScriptedUps
         assert sent < 16 * MAX_HEAD_BYTES
         upstream.script = say_hello
         assert (await bounded(client.post(PATH, json=ASK))).status_code == 200
+
+
+async def test_a_request_has_no_other_headers_than_these() -> None:
+    """The operator's replace ours; the rest is what HTTP needs."""
+    heads: list[bytes] = []
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await bounded(reader.readuntil(b"\r\n\r\n")))
+        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    headers = {"User-Agent": "mine", "X-Title": "a  b"}
+    url = f"http://127.0.0.1:{port}/v1/../v2/a%20b"
+    settings = make_settings(url, upstream={"headers": headers})
+    async with server, client_of(settings) as client:
+        asked = {"x-request-id": "r1", "accept": "a/b"}
+        chat = {"model": "m", "messages": []}
+        await client.get("/v1/models", headers=asked)
+        await client.post("/v1/chat/completions", json=chat, headers=asked)
+    usual = [
+        f"host: 127.0.0.1:{port}",
+        "connection: keep-alive",
+        "accept-encoding: identity",
+        "x-request-id: r1",
+        "x-translator-hops: ",
+        "accept: a/b",
+    ]
+    mine = ["user-agent: mine", "x-title: a  b"]
+    found = [re.sub("(?m)^(x-translator-hops: ).*?$", r"\1", one.decode().strip()) for one in heads]
+    assert [one.replace("\r\n", "\n").split("\n") for one in found] == [
+        ["GET /v2/a%20b/models HTTP/1.1", *usual, *mine],
+        [
+            "POST /v2/a%20b/chat/completions HTTP/1.1",
+            *usual,
+            "content-type: application/json",
+            *mine,
+            "content-length: 27",
+        ],
+    ]
+
+
+def test_headers_are_utf_8_or_latin_1() -> None:
+    """As a whole; and those of one name are one list."""
+    pairs = [(b"X-A", b"1"), (b"server", "café".encode()), (b"x-a", b"2")]
+    assert decoded(pairs) == {"x-a": "1, 2", "server": "café"}
+    assert decoded([*pairs, (b"x-b", b"\xe9")]) == {"x-a": "1, 2", "server": "cafÃ©", "x-b": "é"}
+
+
+async def test_a_url_is_parsed_once(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no request passes httpx, which costs more CPU than all the rest of the way upstream."""
+    parsed: list[str] = []
+
+    class Url(httpx.URL):
+        def __init__(self, url: str) -> None:
+            parsed.append(url)
+            super().__init__(url)
+
+    async with upstream.service() as url, httpx.AsyncClient(base_url=url) as client:
+        monkeypatch.setattr(transport, "httpx", SimpleNamespace(URL=Url))
+        for _ in range(3):
+            assert (await client.post(PATH, json=ASK)).status_code == 200
+    assert parsed == [f"{upstream.url}/chat/completions"]

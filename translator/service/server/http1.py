@@ -29,6 +29,7 @@ from uvicorn.server import ServerState
 from translator.service.base.descriptors import unread_bytes
 from translator.service.base.errors import MalformedRequest, RequestStalled, TooManyConnections
 from translator.service.base.internals import missing_attributes
+from translator.service.base.light import LightEvent, LightQueue
 from translator.service.base.sinks import EXTENSION
 from translator.service.observe.record import PROBED
 from translator.wire.errors import TranslatorError
@@ -58,7 +59,7 @@ _NEEDS: dict[type, str] = {
         "scope flow transport disconnected chunked_encoding response_complete keep_alive"
         " more_body message_event expected_content_length send"
     ),
-    FlowControl: "write_paused resume_reading",
+    FlowControl: "write_paused resume_reading _is_writable_event",
 }
 
 MISSING = missing_attributes(_NEEDS)
@@ -87,6 +88,7 @@ class Http1(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.parser = cast("httptools.HttpRequestParser", Parser(self, max_header_bytes))
+        self.pipeline = cast("Any", LightQueue())
         self._connections = connections
         self.counts = False
         self._closing = False  # it is only read, for a while
@@ -106,6 +108,7 @@ class Http1(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        setattr(self.flow, "_is_writable_event", LightEvent(is_set=True))  # noqa: B010 - private
         self._connections.opened(self, self.app_state)
 
     def handle_websocket_upgrade(self) -> None:
@@ -250,6 +253,7 @@ class Http1(HttpToolsProtocol):
         self._connections.is_busy(self)
         if cycle is before:  # a WebSocket begins
             return
+        cycle.message_event = cast("Any", LightEvent())
         if not admitted:
             self._connections.lingers(self)
             cycle.keep_alive = False

@@ -19,9 +19,7 @@ import httpx
 from translator.service.base.sinks import ChunkSink
 
 from .connection import Connection
-
-EXTENSION = "translator.body"
-"""The extension of an `httpx.Response` that holds its `ConnectionBody`."""
+from .direct import DirectBody
 
 
 class Body(Protocol):
@@ -40,19 +38,10 @@ class Body(Protocol):
         ...
 
 
-def body_of(response: httpx.Response) -> Body:
-    """The body of a response as it was sent. The response itself must not be read any more."""
-    found = response.extensions.get(EXTENSION)
-    if not isinstance(found, ConnectionBody):
-        return StreamBody(response)
-    response.stream = found  # httpx's own stream keeps the response alive, and with it the request
-    return found
-
-
-class ConnectionBody(httpx.AsyncByteStream):
+class ConnectionBody:
     """A body as aiohttp receives it. Its reads are not bounded where there is a `Connection`."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse | DirectBody) -> None:
         self._response = response
         self._reader = response.content
         connection = response.connection  # None: the whole body has come
@@ -81,10 +70,6 @@ class ConnectionBody(httpx.AsyncByteStream):
             if error is not None:
                 reader.set_exception(error)
         return rest or await reader.readany()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self.read():
-            yield chunk
 
     async def aclose(self) -> None:
         self._response.release()

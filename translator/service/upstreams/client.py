@@ -18,7 +18,6 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -41,13 +40,15 @@ from translator.service.observe.observer import (
 )
 from translator.wire.errors import UpstreamError, UpstreamTimeout
 
-from .body import Body, body_of
 from .health import PROBE_TIMEOUT_S, UpstreamHealth
 from .inflate import inflated
+from .injected import InjectedTransport
 from .judging import judged
 from .replicas import Replicas
+from .response import Transport as AnyTransport
+from .response import UpstreamResponse
 from .retries import Budget, RetryLoop
-from .transport import Client
+from .transport import Timeouts, Transport
 from .transport_errors import TRANSPORT_ERRORS, is_ours, upstream_error
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,14 @@ RETRY_HEADERS = (
 
 NO_HEADERS: Mapping[str, str] = {}
 
+DEFAULT_HEADERS: Mapping[str, str] = {
+    "accept": "*/*",
+    "connection": "keep-alive",
+    "accept-encoding": "identity",
+    "user-agent": "translator",
+}
+"""The headers of a request that has none of these names."""
+
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+*-]+")
 _PARAMETERS = re.compile(r"[A-Za-z0-9 ;=._\"-]{0,100}")
 _RETRY_VALUE = re.compile(r"[A-Za-z0-9 .,:;=_+-]{1,100}")
@@ -116,21 +125,10 @@ class Upstreams:
         self._server = server
         self._clock = clock
         self._targets: dict[tuple[str, ...], tuple[Replicas, Budget]] = {}
-        self._http = Client(
-            transport=transport,
-            timeout=httpx.Timeout(
-                server.read_timeout_s,
-                connect=server.connect_timeout_s,
-                pool=server.connect_timeout_s,  # aiohttp: resolving the name and all
-            ),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=UPSTREAM_KEEPALIVE_S),
-            headers={"accept-encoding": "identity", "user-agent": "translator"},
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            follow_redirects=False,
-        )
+        self._transport = _transport(server, transport)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._transport.aclose()
 
     @asynccontextmanager
     async def call(
@@ -183,17 +181,16 @@ class Upstreams:
         headers |= {name.lower(): value for name, value in upstream.headers.items()}
         method = "GET" if body is None else "POST"
 
-        async def send(url: str) -> httpx.Response:
+        async def send(url: str) -> UpstreamResponse:
             observer.on(UpstreamCalled(path, body))
             # each request has a span of its own, which `UpstreamCalled` begins
             identity = {} if context is None else context.record.upstream_headers()
             if context is not None and self._hops is not None:
                 identity[HOPS] = self._hops.forwarded(context.record.headers)
-            request = self._http.build_request(
-                method, f"{url}/{path}", content=body, headers=identity | headers
+            response = await self._transport.send(
+                method, f"{url}/{path}", _with_defaults(identity | headers), body
             )
-            response = await self._http.send(request, stream=True)
-            observer.on(UpstreamAnswered(response.status_code, response.headers))
+            observer.on(UpstreamAnswered(response.status, response.headers))
             return response
 
         try:
@@ -202,7 +199,7 @@ class Upstreams:
             self.health.failed(upstream.name)
             redaction = self.redaction(upstream, authorization)
             raise _logged(error, upstream, "before it answered", redaction) from error
-        self.health.answered(upstream.name, response.status_code)
+        self.health.answered(upstream.name, response.status)
         redaction = self.redaction(upstream, authorization)
         return Answer(response, upstream, observer, self._server.read_timeout_s, redaction)
 
@@ -244,17 +241,31 @@ class Upstreams:
         async def status_of(url: str) -> int | None:
             try:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    request = self._http.build_request("GET", url)
-                    response = await self._http.send(request, stream=True)
-                    await body_of(response).aclose()
+                    response = await self._transport.send("GET", url, DEFAULT_HEADERS, None)
+                    await response.body.aclose()
             except (*TRANSPORT_ERRORS, TimeoutError) as error:
                 if not isinstance(error, TimeoutError) and is_ours(error):
                     raise OutOfDescriptors from None
                 return None
-            return response.status_code
+            return response.status
 
         statuses = await asyncio.gather(*map(status_of, upstream.urls))
         return min((status for status in statuses if status is not None), default=None)
+
+
+def _transport(server: Server, injected: httpx.AsyncBaseTransport | None) -> AnyTransport:
+    if injected is None:
+        timeouts = Timeouts(connect_s=server.connect_timeout_s, read_s=server.read_timeout_s)
+        return Transport(timeouts, keepalive_s=UPSTREAM_KEEPALIVE_S)
+    timeout = httpx.Timeout(
+        server.read_timeout_s, connect=server.connect_timeout_s, pool=server.connect_timeout_s
+    )
+    return InjectedTransport(injected, timeout)
+
+
+def _with_defaults(headers: Mapping[str, str]) -> dict[str, str]:
+    defaults = {name: text for name, text in DEFAULT_HEADERS.items() if name not in headers}
+    return {**defaults, **headers}
 
 
 class Answer:
@@ -262,7 +273,7 @@ class Answer:
 
     def __init__(
         self,
-        response: httpx.Response,
+        response: UpstreamResponse,
         upstream: Upstream,
         observer: Observer,
         silence_s: float,
@@ -273,9 +284,9 @@ class Answer:
         """The secrets that must not reach a client in the upstream's words."""
         self._observe = observer.on if ChunkReceived in observer.wants else None
         self._silence_s = silence_s
-        self._body: Body = body_of(response)
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = dict(response.headers.items())
+        self._body = response.body
+        self.status = response.status
+        self.headers = response.headers
         """Names in lower case."""
 
         self._compression = self.headers.get("content-encoding", "")  # until the first read

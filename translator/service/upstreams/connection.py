@@ -35,6 +35,7 @@ from aiohttp import payload
 from aiohttp.client_proto import ResponseHandler
 
 from translator.service.base.internals import missing_attributes, warn_once
+from translator.service.base.light import LightQueue
 from translator.service.base.sinks import ChunkSink
 
 from .framing import Frames, Marks
@@ -43,11 +44,11 @@ _NEEDS: dict[type, str] = {
     aiohttp.ClientSession: "_retry_connection",
     aiohttp.TCPConnector: "_factory _get",
     ResponseHandler: (
-        "_payload _reading_paused data_received pause_reading resume_reading"
+        "_buffer _payload _reading_paused data_received pause_reading resume_reading"
         " connection_lost read_timeout start_timeout set_response_params set_exception"
     ),
     aiohttp.StreamReader: (
-        "_buffer _eof _exception _protocol feed_data read_nowait set_exception"
+        "_buffer _eof _exception _protocol _http_chunk_splits feed_data read_nowait set_exception"
         " begin_http_chunk_receiving end_http_chunk_receiving"
     ),
 }
@@ -227,10 +228,35 @@ class Connection(ResponseHandler):
     reused_at: float | None = None
     """When it was taken for its latest request, by the monotonic clock; None for its first."""
 
+    is_uploading = False
+    """Whether a direct request is still being written."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._buffer = LightQueue()  # type: ignore[assignment]  # of answers: one
+
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """A request is sent, and its answer awaited."""
         self._head_left = MAX_HEAD_BYTES
         super().set_response_params(**params)
+
+    def write_request(self, head: bytes, body: bytes | None) -> None:
+        """Write a request, whole. The read timeout begins when the system has taken all of it."""
+        transport = self.transport
+        assert transport is not None
+        if body:
+            transport.writelines((head, body))
+        else:
+            transport.write(head)
+        self.is_uploading = self.writing_paused
+        if not self.is_uploading:
+            self.start_timeout()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.is_uploading:
+            self.is_uploading = False
+            self.start_timeout()
 
     def begin_body(self, body: aiohttp.StreamReader) -> None:
         """The headers have come.
@@ -239,6 +265,7 @@ class Connection(ResponseHandler):
         """
         if type(body) is aiohttp.StreamReader:  # not the one of an answer that has no body
             body.__class__ = ReceiveBuffer
+            body._http_chunk_splits = None
         self._stopped = None
         self._between = False
         self._head_left = None

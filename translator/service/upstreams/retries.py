@@ -19,8 +19,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-import httpx
-
 from translator.reader.upstream_errors import read_upstream_error
 from translator.service.base.descriptors import report_exhaustion
 from translator.service.base.errors import OutOfDescriptors, drop_tracebacks
@@ -29,8 +27,8 @@ from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RetryScheduled
 from translator.wire.errors import UpstreamError
 
-from .body import body_of
 from .replicas import OUT_OF_ORDER, Replica, Replicas
+from .response import UpstreamResponse
 from .transport_errors import (
     TRANSPORT_ERRORS,
     could_not_connect,
@@ -71,7 +69,7 @@ class Budget:
         return True
 
 
-Send = Callable[[str], Awaitable[httpx.Response]]
+Send = Callable[[str], Awaitable[UpstreamResponse]]
 """Sends the request to a base URL; raises one of TRANSPORT_ERRORS."""
 
 
@@ -94,7 +92,7 @@ class RetryLoop:
         self._name = name
         self._tried: list[Replica] = []
 
-    async def run(self, send: Send) -> httpx.Response:
+    async def run(self, send: Send) -> UpstreamResponse:
         """The answer to the last attempt; raises its error, and OutOfDescriptors."""
         self._budget.request()
         while True:
@@ -111,16 +109,14 @@ class RetryLoop:
             else:
                 after_s = retry_after(response)
                 same_replica = after_s is not None and after_s <= self._server.max_retry_after_s
-                if not self._may_retry(
-                    same_replica, other_replica=response.status_code in _RETRY_LATER
-                ):
+                if not self._may_retry(same_replica, other_replica=response.status in _RETRY_LATER):
                     return response
-                await body_of(response).aclose()
-                delay_s = self._announce(read_upstream_error(response.status_code, b""), after_s)
+                await response.body.aclose()
+                delay_s = self._announce(read_upstream_error(response.status, b""), after_s)
                 del response
             await asyncio.sleep(delay_s)
 
-    async def _attempt(self, send: Send) -> httpx.Response:
+    async def _attempt(self, send: Send) -> UpstreamResponse:
         replica = self._replicas.choose(self._tried)
         self._tried.append(replica)
         attempt = replica.begin()
@@ -136,7 +132,7 @@ class RetryLoop:
         except BaseException:
             attempt.abandoned()
             raise
-        attempt.answered(response.status_code)
+        attempt.answered(response.status)
         return response
 
     def _may_retry(self, same_replica: bool, *, other_replica: bool) -> bool:
@@ -177,12 +173,9 @@ def _backoff(attempts: int) -> float:
     return random.uniform(0, min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (attempts - 1)))
 
 
-def retry_after(response: httpx.Response) -> float | None:
+def retry_after(response: UpstreamResponse) -> float | None:
     """The seconds after which an upstream asks for a retry; None when it does not."""
-    if (
-        response.status_code not in _RETRY_LATER
-        or response.headers.get("x-should-retry") == "false"
-    ):
+    if response.status not in _RETRY_LATER or response.headers.get("x-should-retry") == "false":
         return None
     return retry_after_s(response.headers, time.time())
 

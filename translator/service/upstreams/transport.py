@@ -1,10 +1,11 @@
-"""httpx's client over aiohttp's connections.
+"""Our transport: requests over aiohttp's connections.
 
-    httpx.AsyncClient ──► Transport (httpx's interface) ──► aiohttp.ClientSession ──► Connection
+    Transport ──► aiohttp's pool ──► Connection          (`direct`, or by aiohttp's ClientSession)
 
-httpx stays the interface. Its own transport costs more CPU per token and per request, and looks
-through its whole connection pool for each request; aiohttp returns what one network read brought,
-at once.
+httpx's own transport costs more CPU per token and per request, and looks through its whole
+connection pool for each request; aiohttp returns what one network read brought, at once. Nor is
+httpx's client before it: it would parse the URL, merge headers and cookies and pass a request
+through flows of authentication and redirects, none of which there are.
 
 The pool has no limit (ours stands before it) and keeps no cookies, which clients would share.
 
@@ -22,16 +23,19 @@ from __future__ import annotations
 import base64
 import logging
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import aiohttp
 import httpx
+from msgspec import Struct
 
-from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.config.proxies import Proxies, proxies_of
 
-from .body import EXTENSION, ConnectionBody
+from .body import ConnectionBody
 from .connection import ReusedConnectionEnded, new_connections, session
+from .direct import DirectRequests, direct_requests
+from .response import UpstreamResponse
 
 log = logging.getLogger(__name__)
 
@@ -39,101 +43,133 @@ LOST_S = 1.0
 """A request on an idle connection that the upstream was closing meanwhile is lost within a round
 trip. One that is lost later may have been worked on."""
 
-_NEEDS: dict[type, str] = {httpx.AsyncClient: "_init_transport"}
 
-MISSING = missing_attributes(_NEEDS)
+class Timeouts(Struct, frozen=True):
+    """Seconds that may pass until a connection is there, and until the headers of an answer are."""
 
-
-class Client(httpx.AsyncClient):
-    """An httpx client over `Transport`. If httpx calls the method no more, its own is used."""
-
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401
-        if MISSING:
-            warn_once("httpx", MISSING, "upstreams are called without aiohttp, which costs CPU")
-        # `Transport` knows the proxies of the environment itself
-        super().__init__(trust_env=bool(MISSING), **options)
-
-    # httpx passes all of these by name.
-    def _init_transport(
-        self,
-        *_: Any,  # noqa: ANN401
-        transport: httpx.AsyncBaseTransport | None = None,
-        **options: Any,  # noqa: ANN401
-    ) -> httpx.AsyncBaseTransport:
-        return transport or Transport(limits=options["limits"], proxies=proxies_of(os.environ))
+    connect_s: float
+    read_s: float
 
 
-class Transport(httpx.AsyncBaseTransport):
+class _Target(Struct, frozen=True):
+    """What is the same for all requests to one URL."""
+
+    url: str
+    host: str
+    """As in the header: with the port, unless it is the scheme's own."""
+
+    options: Mapping[str, Any]
+    """The options of a request that name its proxy, if there is one."""
+
+    direct: DirectRequests | None
+
+
+class Transport:
     """Sends requests by aiohttp. Raises TRANSPORT_ERRORS; most are aiohttp's own."""
 
     def __init__(
-        self,
-        *,
-        limits: httpx.Limits,
-        proxies: Proxies,
+        self, timeouts: Timeouts, *, keepalive_s: float, proxies: Proxies | None = None
     ) -> None:
+        """`keepalive_s` is how long an idle connection is kept; `proxies` are the environment's."""
+        self._timeout = aiohttp.ClientTimeout(
+            connect=timeouts.connect_s,  # resolving the name and all
+            sock_connect=timeouts.connect_s,
+            sock_read=timeouts.read_s,
+        )
         self._ssl = httpx.create_ssl_context()
-        self._keepalive_s = limits.keepalive_expiry
-        self._proxies = proxies
-        self._proxy_options: dict[tuple[str, str, int | None], dict[str, Any]] = {}
+        self._keepalive_s = keepalive_s
+        self._proxies = proxies or proxies_of(os.environ)
+        self._targets: dict[str, _Target] = {}
         self._session: aiohttp.ClientSession | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> UpstreamResponse:
+        """Send one request. Raises TRANSPORT_ERRORS, and ValueError for headers that are none."""
         if self._session is None:
             self._session = session(self._ssl, self._keepalive_s)
+        target = self._targets.get(url)
+        if target is None:
+            target = self._target(self._session, url)
+            if body is not None:  # few URLs, while clients choose the end of others
+                self._targets[url] = target
         try:
-            response = await self._send(self._session, request)
+            response = await self._send(self._session, method, target, headers, body)
         except ReusedConnectionEnded as ended:
             if ended.after_s >= LOST_S:
                 raise ended.take_error() from None
-            log.debug("%s: a reused connection ended, the request is sent again", request.url.host)
+            host = httpx.URL(url).host
+            log.debug("%s: a reused connection ended, the request is sent again", host)
             response = None
         if response is None:  # outside of the handler, so that nothing holds the first attempt
             with new_connections():
-                response = await self._send(self._session, request)
-        body = ConnectionBody(response)
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=body,
-            extensions={EXTENSION: body},
-        )
+                response = await self._send(self._session, method, target, headers, body)
+        return response
 
     async def _send(
-        self, session: aiohttp.ClientSession, request: httpx.Request
-    ) -> aiohttp.ClientResponse:
-        timeout = request.extensions["timeout"]
-        return await session.request(
-            request.method,
-            str(request.url),
-            headers=request.headers,
-            data=request.content or None,
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        target: _Target,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> UpstreamResponse:
+        if body is not None:
+            headers = {**headers, "content-length": str(len(body))}
+        if target.direct is not None and "expect" not in headers:
+            head = await target.direct.send(method, headers, body)
+            return UpstreamResponse(
+                head.status, decoded(head.raw_headers), ConnectionBody(head.body)
+            )
+        "".join(headers.values()).encode("ascii")  # aiohttp would send it in UTF-8
+        response = await session.request(
+            method,
+            target.url,
+            headers={"host": target.host, **headers},
+            data=body or None,
             allow_redirects=False,
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
-                connect=timeout["pool"],
-                sock_connect=timeout["connect"],
-                sock_read=timeout["read"],
-            ),
-            **self._through_proxy(request.url),
+            timeout=self._timeout,
+            **target.options,
+        )
+        return UpstreamResponse(
+            response.status, decoded(response.raw_headers), ConnectionBody(response)
         )
 
+    def _target(self, session: aiohttp.ClientSession, url: str) -> _Target:
+        parsed = httpx.URL(url)
+        spelled, host = str(parsed), parsed.netloc.decode("ascii")
+        options = self._through_proxy(parsed)
+        direct = None if options else direct_requests(session, spelled, host, self._timeout)
+        return _Target(spelled, host, options, direct)
+
     def _through_proxy(self, url: httpx.URL) -> dict[str, Any]:
-        """The options of a request that name its proxy, if there is one."""
-        target = (url.scheme, url.host, url.port)  # those of the settings, so there are few
-        if target not in self._proxy_options:
-            found = self._proxies.proxy_for(str(url))
-            options: dict[str, Any] = {}
-            if found is not None:
-                proxy = httpx.Proxy(found.url)
-                options = {"proxy": str(proxy.url)}
-                if proxy.auth is not None:
-                    user = base64.b64encode(":".join(proxy.auth).encode()).decode()
-                    # aiohttp moves it to Proxy-Authorization, for plain requests and tunnels alike
-                    options["proxy_headers"] = {"Authorization": f"Basic {user}"}
-            self._proxy_options[target] = options
-        return self._proxy_options[target]
+        found = self._proxies.proxy_for(str(url))
+        if found is None:
+            return {}
+        proxy = httpx.Proxy(found.url)
+        if proxy.auth is None:
+            return {"proxy": str(proxy.url)}
+        user = base64.b64encode(":".join(proxy.auth).encode()).decode()
+        # aiohttp moves it to Proxy-Authorization, for plain requests and tunnels alike
+        return {"proxy": str(proxy.url), "proxy_headers": {"Authorization": f"Basic {user}"}}
 
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def decoded(raw_headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers with their names in lower case; values of one name are joined by commas.
+
+    All are UTF-8, or all Latin-1, in which any bytes are text.
+    """
+    pairs = [(name.lower(), value) for name, value in raw_headers]
+    try:
+        texts = [(str(name, "utf-8"), str(value, "utf-8")) for name, value in pairs]
+    except UnicodeDecodeError:
+        texts = [(str(name, "latin-1"), str(value, "latin-1")) for name, value in pairs]
+    headers: dict[str, str] = {}
+    for name, value in texts:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

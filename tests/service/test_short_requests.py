@@ -201,3 +201,16 @@ def test_a_service_that_has_stopped_takes_no_body() -> None:
     drain.end()
     with pytest.raises(Stopping):
         drain.check()
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/responses"])
+async def test_a_path_is_looked_up_before_any_pattern(
+    upstream: ScriptedUpstream, path: str
+) -> None:
+    async with upstream.service() as url:
+        client = await warm(url, request(path=path))
+        calls = await calls_of(client, request(path=path))
+        other = await calls_of(client, request(path="/v1/responses/a"))
+        await client.close()
+    assert of(calls, "starlette/routing.py") == 0
+    assert of(other, "starlette/routing.py", "Route.matches") > 10

@@ -214,3 +214,13 @@ async def test_a_path_is_looked_up_before_any_pattern(
         await client.close()
     assert of(calls, "starlette/routing.py") == 0
     assert of(other, "starlette/routing.py", "Route.matches") > 10
+
+
+async def test_labels_of_metrics_are_checked_once(upstream: ScriptedUpstream) -> None:
+    async with upstream.service() as url:
+        client = await warm(url, request())
+        calls = await calls_of(client, request())
+        await client.close()
+    labels = of(calls, "prometheus_client/metrics.py", "MetricWrapperBase.labels")
+    assert labels == 0
+    assert of(calls, "prometheus_client/values.py") > 0

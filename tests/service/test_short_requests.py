@@ -224,3 +224,13 @@ async def test_labels_of_metrics_are_checked_once(upstream: ScriptedUpstream) ->
     labels = of(calls, "prometheus_client/metrics.py", "MetricWrapperBase.labels")
     assert labels == 0
     assert of(calls, "prometheus_client/values.py") > 0
+
+
+async def test_secrets_are_not_looked_for_before_an_error(upstream: ScriptedUpstream) -> None:
+    asked = request(BODY, "authorization: Bearer sk-0123456789")
+    async with upstream.service() as url:
+        client = await warm(url, asked)
+        calls = await calls_of(client, asked)
+        await client.close()
+    assert of(calls, "config/secrets.py", "secrets_in") <= 1  # for the answer of the upstream
+    assert of(calls, "contextlib.py", "_AsyncGeneratorContextManager.__aenter__") == 0

@@ -198,6 +198,8 @@ class AdaptiveRequest:
         dialect = self._dialect(strict=strict)
         translation = self._translation(dialect)
         refused = [one for one in self._known.refused if not (strict and one.loses)]
+        if not refused and not self._known.facts:
+            return ChatRequestAttempt(translation, translation.chat_body, translation.notices)
         body, gone = without(translation.chat_body, refused) if refused else (b"", [])
         if any(one.field == "tool_choice" for one in gone):
             # The translation enforces on the answer what the upstream does not accept.

@@ -12,12 +12,18 @@ from typing import Any
 
 import pytest
 
+from translator import Translation
 from translator.service.base.drain import Drain
 from translator.service.base.errors import Stopping
 from translator.service.base.uploads import Uploads
+from translator.service.observe.observer import (
+    ObservedEvent,
+    UpstreamAnswered,
+    UpstreamCalled,
+)
 
 from .responses_api import ASK, ASK_WHOLE
-from .wire import ScriptedUpstream, bounded
+from .wire import ScriptedUpstream, bounded, make_settings, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -224,6 +230,32 @@ async def test_labels_of_metrics_are_checked_once(upstream: ScriptedUpstream) ->
     labels = of(calls, "prometheus_client/metrics.py", "MetricWrapperBase.labels")
     assert labels == 0
     assert of(calls, "prometheus_client/values.py") > 0
+
+
+@pytest.mark.parametrize("body", [BODY, WHOLE], ids=["stream", "whole"])
+async def test_what_the_answer_needs_is_prepared_while_the_upstream_works(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    happened: list[str] = []
+    prepare = Translation.prepare
+
+    def note(translation: Translation) -> None:
+        happened.append("prepared")
+        prepare(translation)
+
+    monkeypatch.setattr(Translation, "prepare", note)
+
+    class Observer:
+        wants = frozenset({UpstreamCalled, UpstreamAnswered})
+
+        def on(self, event: ObservedEvent) -> None:
+            happened.append(type(event).__name__)
+
+    async with serving(make_settings(upstream.url), observe=lambda _record: Observer()) as url:
+        client = await connected(url)
+        await client.answer(request(body))
+        await client.close()
+    assert happened[:3] == ["UpstreamCalled", "prepared", "UpstreamAnswered"]
 
 
 async def test_secrets_are_not_looked_for_before_an_error(upstream: ScriptedUpstream) -> None:

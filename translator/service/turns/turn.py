@@ -109,6 +109,7 @@ class Turn:
             try:
                 with self._held:
                     async with self._stream() as stream:
+                        _prepare_meanwhile(self.translation)
                         sink: TranslatingSink | None = None
                         while not state.over:
                             chunk = await stream.next(state.due, sink)
@@ -170,6 +171,7 @@ class Turn:
         left = limit = server.max_answer_bytes  # of what brings nothing
         with self._held:
             async with self._stream() as stream:
+                _prepare_meanwhile(translation)
                 while not translation.finished and (chunk := await stream.next()):
                     before = translation.progress
                     translation.receive(chunk)
@@ -242,14 +244,24 @@ class Turn:
         if record.first_token_s is None and translation.produced:
             record.first_token_s = self._bounds.timer() - record.started_at
         if translation.finished:
-            record.outcome = translation.response.status
-            record.usage = translation.response.usage
+            response = translation.response
+            record.outcome = response.status
+            record.usage = response.usage
             record.failure = translation.error
             if translation.error is not None:
                 record.outcome += f" {translation.error.code}"
         if self._observe is not None:
             self._observe(EventsSent(events))
         return events
+
+
+def _prepare_meanwhile(translation: translator.Translation) -> None:
+    """Prepare a translation for its answer when the request has been sent upstream.
+
+    The next round of the event loop makes the request, the one after it writes it.
+    """
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, translation.prepare)
 
 
 def _session(dialect: Dialect, cache_key: str | None) -> Mapping[str, str]:

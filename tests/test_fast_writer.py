@@ -35,6 +35,7 @@ from translator.wire.events import (
     ReasoningSummaryTextDelta,
     ReasoningTextDelta,
 )
+from translator.writer.stream import ResponseStream
 
 PROBABLE = Logprob("a", -0.5, [97], [])
 texts = st.sampled_from(["a", " ", "\n", "null", "é", "{", "}"])
@@ -64,11 +65,17 @@ REQUESTED: dict[str, Any] = {
 }
 
 
+def machine_of(options: Options | None = None) -> ResponseStream:
+    t = translation(REQUESTED, options=options)
+    t.prepare()
+    return t._stream
+
+
 def events_of(
     deltas: Sequence[Delta], end: Finish, *, fast: bool, family: Any = "summary"
 ) -> list[list[Event]]:
     """The events of each delta, and those of the end."""
-    machine = translation(REQUESTED, options=Options(reasoning_events=family))._stream
+    machine = machine_of(Options(reasoning_events=family))
     events = [machine.start()]
     for delta in deltas:
         events.append(machine.feed(delta))
@@ -126,7 +133,7 @@ def test_the_fast_path_is_taken(
 ) -> None:
     """From the second delta of a kind on; the third one, too, and the end knows all of them."""
     expected = events_of([first, delta, delta], Finish("stop"), fast=False)
-    machine = translation(REQUESTED)._stream
+    machine = machine_of()
     assert [machine.start(), machine.feed(first)] == expected[:2]
     with monkeypatch.context() as patch:
         patch.delattr(type(machine), "_feed")

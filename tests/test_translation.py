@@ -499,3 +499,27 @@ def test_an_event_that_never_ends_fails_a_stream_that_has_begun() -> None:
     last = t.receive(b"data: " + b"x" * (MAX_EVENT_BYTES + 1))
     assert [str(event.__struct_config__.tag) for event in last] == ["error", "response.failed"]
     assert t.finished
+
+
+def test_a_translation_that_is_prepared_early_gives_the_same_answer() -> None:
+    prepared, not_prepared = translation(), translation()
+    prepared.prepare()
+    prepared.prepare()
+    for t in (prepared, not_prepared):
+        assert (t.produced, t.written, t.held, t.heartbeat()) == (False, 0, 0, [])
+    assert prepared.receive(BODY) == not_prepared.receive(BODY)
+    assert prepared.close() == not_prepared.close()
+    assert prepared.response == not_prepared.response
+
+
+def test_a_response_is_known_before_its_first_event() -> None:
+    t = translation()
+    assert t.response.status == "in_progress"
+    assert t.response.output == []
+
+
+def test_a_request_that_is_forgotten_at_once_is_still_repeated() -> None:
+    forgets, remembers = (translation({**REQUEST, "instructions": "Be brief."}) for _ in range(2))
+    forgets.forget_request()
+    assert forgets.start() == remembers.start()
+    assert forgets.response.instructions == "Be brief."

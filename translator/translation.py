@@ -8,7 +8,7 @@ Response ◄── complete ◄── upstream's whole body              at once
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -23,7 +23,7 @@ from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
 from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
-from .request.to_chat import FORWARDED_BY_DEFAULT, Target, write_chat_request
+from .request.to_chat import FORWARDED_BY_DEFAULT, ChatRequest, Target, write_chat_request
 from .text_run import TextRun
 from .wire import responses
 from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, Verdict
@@ -61,6 +61,18 @@ class Options(Struct, frozen=True):
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
     max_answer_bytes: int = 16 * 1024 * 1024
     max_output_items: int = MAX_ITEMS
+
+
+class _Unprepared(NamedTuple):
+    """What the writer and the reader of the answer are made from."""
+
+    chat_request: ChatRequest
+    target: Target
+    options: Options
+    response_id: str
+    created_at: int
+    new_id: Callable[[str], str]
+    now: Callable[[], int] | None
 
 
 _DEFAULT_TARGET = Target()
@@ -126,29 +138,10 @@ class Translation:
             first = self.notices[0]
             raise InvalidRequest(first.refusal, param=first.path, code=first.error_code)
         self._tools = chat_request.tools
-        self._stream = ResponseStream(
-            first_response(
-                self.request,
-                response_id=response_id,
-                created_at=created_at,
-                model=self.request.model or target.model or "",
-            ),
-            new_id=new_id,
-            now=now or (lambda: created_at),
-            tools=chat_request.tools,
-            reasoning_events=options.reasoning_events,
-            seal_reasoning=_returns_reasoning(self.request),
-            one_call=chat_request.one_call,
-            allowed=chat_request.allowed,
-            known_call_ids=chat_request.conversation.call_ids,
-            max_items=options.max_output_items,
-        )
-        self._reader = ChatReader(
-            self.dialect.for_model(target.model or self.request.model or ""),
-            chat_request.tools.declares,
-            max_calls=options.max_output_items,
-            output_limit=chat_request.output_limit,
-            prefill=chat_request.prefill,
+        self._stream: ResponseStream
+        self._reader: ChatReader
+        self._unprepared: _Unprepared | None = _Unprepared(
+            chat_request, target, options, response_id, created_at, new_id, now
         )
         self._summary = SummaryReader() if chat_request.compacts else None
         limit = options.max_answer_bytes
@@ -174,12 +167,13 @@ class Translation:
     @property
     def response(self) -> responses.Response:
         """The response so far; final after `close()` or `complete()`."""
+        self.prepare()
         return self._stream.response
 
     @property
     def produced(self) -> bool:
         """Whether an output item has been announced: something that a client could keep."""
-        return self._stream.produced
+        return self._unprepared is None and self._stream.produced
 
     @property
     def progress(self) -> int:
@@ -193,6 +187,8 @@ class Translation:
         Of a body that is not a stream, and still comes, all bytes. It is added up when it is asked
         for, which takes about a millisecond per megabyte.
         """
+        if self._unprepared is not None:
+            return 0
         size = self._stream.written + self._reader.withheld
         if self._summary is not None:
             size += self._summary.written
@@ -205,18 +201,55 @@ class Translation:
 
         A conversation is megabytes long, and its answer may take minutes.
         """
+        self.prepare()
         self.chat_body = b""
         kept = {name: getattr(self.request, name) for name in _KEPT_AFTER_FORGET}
         self.request = responses.Request(**kept)
         self._tools.forget_declarations()
 
+    def prepare(self) -> None:
+        """Prepare for the answer; `start` does it when this was not called.
+
+        Whoever calls it while the upstream works need not do it when the first byte has come.
+        """
+        if self._unprepared is None:
+            return
+        chat_request, target, options, response_id, created_at, new_id, now = self._unprepared
+        self._unprepared = None
+        request = self.request
+        self._stream = ResponseStream(
+            first_response(
+                request,
+                response_id=response_id,
+                created_at=created_at,
+                model=request.model or target.model or "",
+            ),
+            new_id=new_id,
+            now=now or (lambda: created_at),
+            tools=chat_request.tools,
+            reasoning_events=options.reasoning_events,
+            seal_reasoning=_returns_reasoning(request),
+            one_call=chat_request.one_call,
+            allowed=chat_request.allowed,
+            known_call_ids=chat_request.call_ids,
+            max_items=options.max_output_items,
+        )
+        self._reader = ChatReader(
+            self.dialect.for_model(target.model or request.model or ""),
+            chat_request.tools.declares,
+            max_calls=options.max_output_items,
+            output_limit=chat_request.output_limit,
+            prefill=chat_request.prefill,
+        )
+
     def start(self) -> list[Event]:
         """The first events. `receive` and `close` begin with them when this was not called."""
+        self.prepare()
         return self._stream.start()
 
     def heartbeat(self) -> list[Event]:
         """A keep-alive event; none before the start and after the end."""
-        return self._stream.heartbeat()
+        return [] if self._unprepared is not None else self._stream.heartbeat()
 
     def skip(self) -> list[Event]:
         """All events of a request that wants no answer."""
@@ -319,6 +352,8 @@ class Translation:
     @property
     def held(self) -> int:
         """The bytes that are held of the answer; the sum takes a while for many calls."""
+        if self._unprepared is not None:
+            return 0
         held = self._decoder.held + self._reader.size + self._stream.size
         held += 0 if self._sniffer is None else self._sniffer.size
         return held + (0 if self._summary is None else self._summary.size)

@@ -448,18 +448,23 @@ class ChatReader:
 
 def _channels(dialect: Dialect, declares: Callable[[str], bool]) -> dict[str, TextChannel]:
     """A channel for each field of text; only in a refusal no calls are looked for."""
-
-    def channel(delta: Callable[[str], Delta], *, recovers: bool) -> TextChannel:
-        native = NativeCalls(declares) if recovers else None
-        return TextChannel(delta, cumulative=dialect.cumulative, native=native)
-
     recovers = dialect.recover_calls
-    reasoning = {
-        field: channel(partial(Reasoning, field=field), recovers=recovers)
-        for field in chat.REASONING_FIELDS
+    return {
+        field: TextChannel(
+            delta,
+            cumulative=dialect.cumulative,
+            native=NativeCalls(declares) if recovers and delta is not Refusal else None,
+        )
+        for field, delta in _DELTAS.items()
     }
-    content, refusal = channel(Text, recovers=recovers), channel(Refusal, recovers=False)
-    return {**reasoning, "content": content, "refusal": refusal}
+
+
+_DELTAS: dict[str, Callable[[str], Delta]] = {
+    **{field: partial(Reasoning, field=field) for field in chat.REASONING_FIELDS},
+    "content": Text,
+    "refusal": Refusal,
+}
+"""What makes a delta of the text of each field."""
 
 
 def _arguments_reader(calls: CallAssembler, key: int) -> FastReader:

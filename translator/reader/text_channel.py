@@ -21,6 +21,8 @@ from .native_calls import NativeCalls
 class TextChannel:
     """The state of one channel. `delta(text)` makes a delta of its text."""
 
+    __slots__ = ("_so_far", "delta", "half", "native")
+
     def __init__(
         self,
         delta: Callable[[str], Delta],

@@ -170,6 +170,8 @@ def after_compaction(earlier: Sequence[Raw]) -> list[Raw]:
 
     A client that refers to a response by its id does not send the shortened conversation itself.
     """
+    if not earlier:
+        return []
     kinds = [head_of(raw).type for raw in earlier]
     pairs = enumerate(itertools.pairwise(kinds), 1)
     starts = [at for at, pair in pairs if pair == ("compaction_trigger", "compaction")]

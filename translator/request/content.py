@@ -54,9 +54,8 @@ class ContentWriter:
     def user(self, content: items.Content, path: str) -> str | list[chat.Part]:
         """Content of a user message."""
         parts = self._parts(content, path)
-        if all(isinstance(part, chat.TextPart) for part in parts):
-            return _joined(parts)
-        return parts
+        texts = [part.text for part in parts if isinstance(part, chat.TextPart)]
+        return "\n".join(texts) if len(texts) == len(parts) else parts
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
         """Text and refusal of an assistant message, None where empty."""

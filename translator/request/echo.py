@@ -23,8 +23,8 @@ def first_response(
     request: responses.Request, *, response_id: str, created_at: int, model: str
 ) -> responses.Response:
     """The response object of `response.created`; `created_at` is in seconds since 1970."""
-    reasoning = request.reasoning or responses.ReasoningConfig()
-    text = request.text or responses.TextConfig()
+    reasoning = request.reasoning or _NO_REASONING
+    text = request.text or _NO_TEXT
     given: dict[str, Any] = {
         name: value
         for name in _REPEATED
@@ -42,6 +42,10 @@ def first_response(
         tools=[_tool(raw) for raw in request.tools or ()],
         tool_choice=_tool_choice(request.tool_choice),
     )
+
+
+_NO_REASONING = responses.ReasoningConfig()
+_NO_TEXT = responses.TextConfig()
 
 
 def _summary(reasoning: responses.ReasoningConfig) -> str | None:

@@ -117,9 +117,13 @@ def output_limit(fields: Mapping[str, Any], model_limit: int | None) -> int | No
     A client or a dialect may have set it under another name than `max_output_tokens`. None: there
     is none that we know of.
     """
-    given = [_number(fields[name]) for name in _LIMITS if name in fields]
-    limits = [limit for limit in (*given, model_limit) if limit is not None and limit > 0]
-    return min(limits, default=None)
+    least = model_limit if model_limit is not None and model_limit > 0 else None
+    for name in _LIMITS:
+        if name in fields:
+            limit = _number(fields[name])
+            if limit and (least is None or limit < least):
+                least = limit
+    return least
 
 
 def logprobs(request: responses.Request, dialect: Dialect, notices: list[Notice]) -> dict[str, Any]:
@@ -196,6 +200,8 @@ def forwarded(
     unknown: dict[str, Raw], allowed: tuple[str, ...], notices: list[Notice]
 ) -> dict[str, Any]:
     """The fields beyond the Responses API that go upstream unchanged."""
+    if not unknown:
+        return {}
     notices += [
         Notice(name, "ignored", f"Unknown parameter: '{name}'.")
         for name in unknown

@@ -60,7 +60,8 @@ class ChatRequest(Struct, frozen=True):
     body: bytes
     notices: tuple[Notice, ...]
     tools: Toolset
-    conversation: Conversation
+    call_ids: frozenset[str]
+    """Ids of the calls in the history, as the client knows them."""
     allowed: frozenset[str] | None
     """Function names that may be called; None: all."""
     one_call: bool
@@ -106,11 +107,12 @@ def write_chat_request(
         raise missing_parameter("input")
     advice_notices: list[Notice] = []
     request = with_known_words(request, advice_notices)
-    request = msgspec.structs.replace(
-        request,
-        text=reader.text or request.text,
-        reasoning=reader.reasoning or request.reasoning,
-    )
+    if reader.text or reader.reasoning:
+        request = msgspec.structs.replace(
+            request,
+            text=reader.text or request.text,
+            reasoning=reader.reasoning or request.reasoning,
+        )
     format_notices: list[Notice] = []
     if reader.compacts:
         request, format_notices = without_output_format(request)
@@ -177,7 +179,7 @@ def write_chat_request(
             *ignored(request),
         ),
         tools=tools,
-        conversation=conversation,
+        call_ids=conversation.call_ids,
         allowed=choice.allowed,
         one_call=request.parallel_tool_calls is False,
         compacts=reader.compacts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
@@ -68,7 +68,7 @@ def ignored(request: responses.Request) -> Iterator[Notice]:
     """A notice for each field that has no effect and is not repeated in the response."""
     for name, why in _IGNORED.items():
         value = getattr(request, name)
-        if value is not None and not isinstance(value, UnsetType):
+        if value is not None and value is not UNSET:
             yield Notice(name, "ignored", why)
     if request.store:
         yield Notice("store", "ignored", "Responses are not stored here.")

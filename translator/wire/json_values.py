@@ -50,12 +50,9 @@ def on_one_line(document: bytes) -> bytes:
     on one line keeps its spaces: they are harmless, and searching for them costs as much as
     decoding. Raises one of NOT_JSON.
     """
-    if not any(byte in document for byte in _LINE_BYTES):
-        return document
-    return msgspec.json.format(document, indent=-1)
-
-
-_LINE_BYTES = (b"\n", b"\r", b"\t")
+    if b"\n" in document or b"\r" in document or b"\t" in document:
+        return msgspec.json.format(document, indent=-1)
+    return document
 
 
 def _first_byte(raw: Raw) -> bytes:

@@ -29,7 +29,8 @@ def encode_all(events: Sequence[Event]) -> bytes:
     if len(events) == 1:
         [event] = events
         return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
-    return b"".join(map(encode, events))
+    encoded = _encoder.encode
+    return b"".join([b"%b%b\n\n" % (_BEFORE[type(event)], encoded(event)) for event in events])
 
 
 _BEFORE = {

@@ -39,10 +39,14 @@ class Drain:
         for stop in tuple(self._open):
             stop()
 
-    def join(self, stop: Callable[[], None]) -> None:
-        """Register an exchange; `stop` is called when it must stop. Raises Stopping."""
+    def check(self) -> None:
+        """Raise Stopping when all exchanges have been stopped."""
         if self._over:
             raise Stopping
+
+    def join(self, stop: Callable[[], None]) -> None:
+        """Register an exchange; `stop` is called when it must stop. Raises Stopping."""
+        self.check()
         self._open.add(stop)
 
     def leave(self, stop: Callable[[], None]) -> None:

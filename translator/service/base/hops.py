@@ -40,5 +40,8 @@ class Hops:
 
 
 def _before(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
-    values = [value.decode("latin-1") for name, value in headers if name == _NAME]
-    return [hop.strip()[:64] for value in values for hop in value.split(",")][: MAX_HOPS + 1]
+    values = [value for name, value in headers if name == _NAME]
+    if not values:
+        return []  # as nearly always
+    hops = ",".join(str(value, "latin-1") for value in values).split(",")
+    return [hop.strip()[:64] for hop in hops[: MAX_HOPS + 1]]

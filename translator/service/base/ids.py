@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Protocol
 
 
@@ -14,4 +14,4 @@ class NewId(Protocol):
 
 def random_id(prefix: str) -> str:
     """An id of 128 random bits."""
-    return prefix + secrets.token_hex(16)
+    return prefix + os.urandom(16).hex()

@@ -63,6 +63,10 @@ class HttpWriter(DirectWriter[bytes], Protocol):
     problem: TranslatorError | None
     """Why no more of the request's body can be read, and what has been read is not all of it."""
 
+    def take_body(self) -> bytes | None:
+        """The request's body, past ASGI's `receive`; None where `receive` has more to tell."""
+        ...
+
     def on_disconnect(self, callback: Callable[[], None]) -> bool:
         """Have `callback` called when the client disconnects; False: it has disconnected.
 

@@ -52,6 +52,13 @@ class Uploads:
         self._begun[upload] = None
         return upload
 
+    def arrived(self, now: float, size: int) -> None:
+        """Count an upload that has arrived whole, at once; others may have to give way to it."""
+        if self._open and self._bytes + size > self._max_bytes:
+            upload = self.begin(now, _ended)
+            upload.add(size)
+            upload.close()
+
     def make_room(self, now: float) -> bool:
         """Refuse the upload that has taken longest; False if none has taken long."""
         oldest = next(iter(self._begun), None)

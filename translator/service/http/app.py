@@ -16,7 +16,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from translator.service.access.clients import Clients, NewClient
@@ -116,13 +115,10 @@ def create_app(
                 stack.push_async_callback(asyncio.to_thread, spans.close)
             yield
 
-    router = Router(
-        endpoints.routes(), redirect_slashes=False, default=endpoints.unknown, lifespan=lifespan
-    )
     factories = [one for one in (spans, metrics, observe) if one is not None]
     clients = Clients(settings.clients, timer, new_client) if settings.clients else None
     return Gateway(
-        router,
+        endpoints.router(lifespan),
         dispatcher=dispatcher,
         clients=clients,
         observe=fan_out(factories),

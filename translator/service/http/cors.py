@@ -39,10 +39,10 @@ class OriginPolicy:
     def check(self, exchange: Exchange, *, websocket: bool) -> None:
         """Raise HostUnknown or OriginRefused; add the CORS headers to the response."""
         self._check_host(exchange)
-        host = exchange.header("host") or ""
         origin = exchange.header("origin")
         if origin is None:
             return
+        host = exchange.header("host") or ""
         if self._allows(origin):
             exchange.added = _cors_headers(origin)
         elif (websocket or _is_simple_post(exchange)) and not _is_same_origin(origin, host):
@@ -53,9 +53,11 @@ class OriginPolicy:
 
         Raises HostUnknown.
         """
+        if exchange.method != "OPTIONS":
+            return None
         origin = exchange.header("origin")
         wanted = exchange.header("access-control-request-method")
-        if exchange.method != "OPTIONS" or origin is None or wanted is None:
+        if origin is None or wanted is None:
             return None
         if not self._allows(origin):
             return None
@@ -74,9 +76,10 @@ class OriginPolicy:
         return headers
 
     def _check_host(self, exchange: Exchange) -> None:
-        host = exchange.header("host") or ""
-        if self._hosts and exchange.path not in PROBED and not self._is_allowed_host(host):
-            raise HostUnknown(host)
+        if self._hosts and exchange.path not in PROBED:
+            host = exchange.header("host") or ""
+            if not self._is_allowed_host(host):
+                raise HostUnknown(host)
 
     def _allows(self, origin: str) -> bool:
         return "*" in self._origins or origin in self._origins

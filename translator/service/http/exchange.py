@@ -145,10 +145,17 @@ class Exchange:
         valid HTTP.
         """
         limit = self._server.max_body_bytes
-        decoder = decoder_of(self._all_of("content-encoding"), limit)
+        codings = self._all_of("content-encoding")
+        decoder = decoder_of(codings, limit) if codings else None
         announced = self.header("content-length") or ""
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
             raise RequestTooLarge(f"The request body is over {limit} bytes.")
+        if decoder is None and self.direct is not None:
+            self._drain.check()
+            at_once = self.direct.take_body()
+            if at_once is not None:
+                self._uploads.arrived(self._now(), len(at_once))
+                return _within(limit, at_once)
         with closing(_Upload(self._drain, self._uploads)) as upload:
             if decoder is not None:
                 return await self._decoded(decoder, upload, limit)

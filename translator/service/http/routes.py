@@ -16,14 +16,16 @@ endpoints of these APIs are answered with is in `absent_endpoints`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 from starlette.routing import Route as PathRoute
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from translator.common.invalid import nested_too_deeply
 from translator.dialects import BASE, Dialect
@@ -70,6 +72,30 @@ class Endpoint:
         await self._methods[method](exchange)
 
 
+class PathRouter(Router):
+    """A router that looks a path up before it tries one pattern after the other."""
+
+    def __init__(
+        self,
+        paths: Mapping[str, Endpoint],
+        others: Sequence[PathRoute],
+        *,
+        default: ASGIApp,
+        lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
+    ) -> None:
+        """`paths` come first; they may have parameters, in the terms of Starlette."""
+        routes = [*(PathRoute(path, endpoint) for path, endpoint in paths.items()), *others]
+        super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
+        self._endpoints = {path: one for path, one in paths.items() if "{" not in path}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get(scope.get("path", ""))
+        if endpoint is None or scope.get("root_path"):
+            await super().__call__(scope, receive, send)
+        else:
+            await endpoint(scope, receive, send)
+
+
 class Endpoints:
     """The endpoints of the service."""
 
@@ -79,8 +105,14 @@ class Endpoints:
         self._models = dispatcher.models
         self._metrics = metrics
 
-    def routes(self) -> list[PathRoute]:
+    def router(self, lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> PathRouter:
         paths = {
+            "/healthz": Endpoint({"GET": self.health}),
+            "/readyz": Endpoint({"GET": self.ready}),
+            "/metrics": Endpoint({"GET": self.metrics}),
+            "/openapi.json": Endpoint({"GET": self.description}),
+        }
+        api = {
             "/responses": Endpoint({"POST": self.responses}),
             "/responses/compact": Endpoint({"POST": self.compact}),
             "/responses/input_tokens": Endpoint({"POST": self.input_tokens}),
@@ -88,15 +120,8 @@ class Endpoints:
             "/models": Endpoint({"GET": self.models}),
             "/models/{id:path}": Endpoint({"GET": self.model}),
         }
-        return [
-            PathRoute("/healthz", Endpoint({"GET": self.health})),
-            PathRoute("/readyz", Endpoint({"GET": self.ready})),
-            PathRoute("/metrics", Endpoint({"GET": self.metrics})),
-            PathRoute("/openapi.json", Endpoint({"GET": self.description})),
-            *(PathRoute(f"/v1{path}", endpoint) for path, endpoint in paths.items()),
-            *(PathRoute(path, endpoint) for path, endpoint in paths.items()),
-            *absent_endpoints.routes(),
-        ]
+        paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
+        return PathRouter(paths, absent_endpoints.routes(), default=self.unknown, lifespan=lifespan)
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default endpoint, for every other path."""

@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import httptools
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -37,9 +38,6 @@ from translator.wire.errors import TranslatorError
 from .connections import Connections
 from .parser import Parser, RequestRefused
 
-if TYPE_CHECKING:
-    import httptools
-
 DISCARD_S = 1.0
 """How long a connection is still read, and the data discarded, when the rest of a request is of no
 use any more."""
@@ -51,13 +49,14 @@ its end is not noticed either."""
 _NEEDS: dict[type, str] = {
     HttpToolsProtocol: (
         "parser cycle scope pipeline flow loop transport timeout_keep_alive url"
-        " handle_websocket_upgrade connection_made connection_lost eof_received data_received"
+        " handle_websocket_upgrade connection_made connection_lost eof_received headers"
         " on_message_begin on_url on_header on_headers_complete on_body on_message_complete"
         " on_response_complete ws_protocol_class app_state _unset_keepalive_if_required"
+        " _should_upgrade _unsupported_upgrade_warning"
     ),
     RequestResponseCycle: (
         "scope flow transport disconnected chunked_encoding response_complete keep_alive"
-        " more_body message_event expected_content_length send"
+        " more_body message_event expected_content_length send body waiting_for_100_continue"
     ),
     FlowControl: "write_paused resume_reading _is_writable_event",
 }
@@ -72,8 +71,8 @@ class Http1(HttpToolsProtocol):
 
     # slots, as more instance attributes than uvicorn's own would make each connection larger
     __slots__ = (
-        *("_closing", "_connections", "_problem", "_unread_timer", "_writer", "_writers"),
-        "counts",
+        *("_closing", "_connections", "_problem", "_requests", "_unread_timer"),
+        *("_writer", "_writers", "counts"),
     )
 
     def __init__(
@@ -87,7 +86,7 @@ class Http1(HttpToolsProtocol):
         connections: Connections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.parser = cast("httptools.HttpRequestParser", Parser(self, max_header_bytes))
+        self._requests = Parser(self, max_header_bytes)  # which makes and feeds `parser`
         self.pipeline = cast("Any", LightQueue())
         self._connections = connections
         self.counts = False
@@ -98,13 +97,9 @@ class Http1(HttpToolsProtocol):
         self._writers: set[ChunkWriter] = set()  # of requests whose client is watched
 
     @property
-    def _requests(self) -> Parser:
-        return cast("Parser", self.parser)
-
-    @property
     def _is_busy(self) -> bool:
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        return cycle is not None and not cycle.response_complete
+        cycle = self.cycle  # None before the first request
+        return bool(cycle and not cycle.response_complete)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -135,11 +130,17 @@ class Http1(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._problem is not None or self._closing:
             return
+        self._unset_keepalive_if_required()
         try:
-            super().data_received(data)
+            self._requests.feed_data(data)
         except RequestRefused as refused:
             self._refuse(refused.error)
             return
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                self._unsupported_upgrade_warning()
         self._has_read()
 
     def _has_read(self) -> None:
@@ -237,7 +238,7 @@ class Http1(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Discard what is not read: held back, it would hide the end of the connection."""
-        if not any(writer.is_for(self.cycle) for writer in self._writers):
+        if not self._writers or not any(writer.is_for(self.cycle) for writer in self._writers):
             super().on_body(body)
 
     def on_headers_complete(self) -> None:
@@ -344,6 +345,16 @@ class ChunkWriter:
             or not cycle.chunked_encoding
             or self._transport.is_closing()
         )
+
+    def take_body(self) -> bytes | None:
+        cycle = self._cycle
+        missing = cycle.more_body or cycle.waiting_for_100_continue
+        if missing or cycle.disconnected or cycle.response_complete or self.problem is not None:
+            return None
+        self._flow.resume_reading()
+        cycle.message_event.clear()
+        body, cycle.body = bytes(cycle.body), bytearray()
+        return body
 
     def waits(self) -> bool:
         return self._flow.write_paused

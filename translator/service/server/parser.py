@@ -48,9 +48,9 @@ class RequestRefused(Exception):
 class Parser:
     """An `httptools.HttpRequestParser` that ignores every upgrade but that to a WebSocket.
 
-    `protocol` gets the parser's callbacks; for headers that are parsed again, from
-    `on_message_begin` on. `feed_data` raises RequestRefused, after which it must not be called
-    again, and httptools.HttpParserUpgrade for a WebSocket.
+    `protocol` gets the parser's callbacks, and the parser itself as its `parser`; for headers that
+    are parsed again, from `on_message_begin` on. `feed_data` raises RequestRefused, after which it
+    must not be called again, and httptools.HttpParserUpgrade for a WebSocket.
     """
 
     def __init__(self, protocol: HttpToolsProtocol, max_header_bytes: int) -> None:
@@ -67,7 +67,6 @@ class Parser:
         """Whether the headers of a request are complete, and its body is not."""
         self._parser = self._new_parser()
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
         self._ignores_upgrade = False
 
     def close(self) -> None:
@@ -77,6 +76,7 @@ class Parser:
     def _new_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
+        self._protocol.parser = parser
         return parser
 
     def feed_data(self, data: bytes) -> None:
@@ -117,31 +117,20 @@ class Parser:
         except httptools.HttpParserError as error:
             raise _refusal(error) from None
 
-    def _count(self, size: int) -> None:
-        """Add to the size of the headers."""
-        self._header_bytes += size
-        if self._header_bytes > self._max:
-            raise RequestRefused(HeaderTooLarge(self._max))
-
     def _head(self) -> bytes:
         """The first line and the headers, without the offer of an upgrade."""
         version = self._parser.get_http_version().encode()
         lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
-        for name, value in self._headers:
-            if name.lower() == b"connection":
+        for name, value in self._protocol.headers:
+            if name == b"connection":
                 options = [one.strip() for one in value.split(b",")]
                 value = b", ".join(one for one in options if one.lower() not in _UPGRADE_HEADERS)
-            if name.lower() not in _UPGRADE_HEADERS:
+            if name not in _UPGRADE_HEADERS:
                 lines.append(b"%b: %b" % (name, value))
         return b"\r\n".join([*lines, b"", b""])
 
-    def __getattr__(self, name: str) -> object:
-        """Other callbacks go to the protocol, other calls to the real parser."""
-        return getattr(self._protocol if name.startswith("on_") else self._parser, name)
-
     def on_message_begin(self) -> None:
         self._url = b""
-        self._headers = []
         self._header_bytes = 0
         self._body_bytes = 0
         self._framing_bytes = 0
@@ -150,22 +139,24 @@ class Parser:
         self._protocol.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url))
+        self._header_bytes += len(url)
+        if self._header_bytes > self._max:
+            raise RequestRefused(HeaderTooLarge(self._max))
         self._url += url
         self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.in_body:
             return  # a trailer; as a header it would get past who has looked at those
-        self._count(len(name) + len(value))
-        self._headers.append((name, value))
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self._max:
+            raise RequestRefused(HeaderTooLarge(self._max))
         self._protocol.on_header(name, value)
 
     def on_headers_complete(self) -> None:
         upgrade = self._check_headers()
         self._ignores_upgrade = self._parser.should_upgrade() and upgrade != b"websocket"
         if not self._ignores_upgrade:
-            self._headers = []
             self._protocol.on_headers_complete()
             self.in_header = False
             self.in_body = True
@@ -176,8 +167,8 @@ class Parser:
         hosts: list[bytes] = []
         offers: list[bytes] = []
         has_body = False
-        for name, value in self._headers:
-            match name.lower():
+        for name, value in self._protocol.headers:  # names in lower case
+            match name:
                 case b"host":
                     hosts.append(value)
                 case b"upgrade":

@@ -16,7 +16,8 @@ import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Literal
+from functools import cache
+from typing import Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -58,6 +59,8 @@ ENDPOINTS: Mapping[str, str] = {
     "/models": "models",
 }
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+
 MultiprocessMode = Literal["livesum", "max"]
 """How the gauges of several workers become one."""
 
@@ -77,10 +80,10 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, namespace=NAMESPACE, registry=registry)
+            return _cached(Counter(name, text, labels, namespace=NAMESPACE, registry=registry))
 
         def gauge(name: str, text: str, *labels: str, mode: MultiprocessMode = "livesum") -> Gauge:
-            return Gauge(
+            made = Gauge(
                 name,
                 text,
                 labels,
@@ -88,13 +91,15 @@ class Metrics:
                 registry=registry,
                 multiprocess_mode=mode,
             )
+            return _cached(made)
 
         def histogram(
             name: str, text: str, *labels: str, buckets: Sequence[float] = _SLOW
         ) -> Histogram:
-            return Histogram(
+            made = Histogram(
                 name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets
             )
+            return _cached(made)
 
         self.requests = counter(
             "requests",
@@ -219,6 +224,15 @@ class Metrics:
     def model(self, name: str) -> str:
         """The label of a model: a name that is not in the settings is "other"."""
         return name if name in self._models else "other"
+
+
+def _cached(metric: M) -> M:
+    """The metric, with a cache of its children, which it keeps anyway.
+
+    prometheus_client checks the labels and takes a lock each time that it looks for one.
+    """
+    metric.labels = cache(metric.labels)  # type: ignore[method-assign]
+    return metric
 
 
 class _ConnectionMetrics:

@@ -21,7 +21,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -80,17 +79,21 @@ class AdaptiveRequest:
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
         account: Callable[[int], None] = lambda size: None,
-        redaction: Redaction = NOTHING_SECRET,
+        redaction: Callable[[], Redaction] = lambda: NOTHING_SECRET,
         timer: Callable[[], float] = time.monotonic,
         may_ask_again: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`redaction` has the secrets that the upstream's words must not tell the client.
+        """`redaction()` has the secrets that the upstream's words must not tell the client.
 
         `may_retry`: refusals are learned from. `may_ask_again()` is called before the same request
         is sent once more.
         """
         self._account = account
-        self._judge = partial(judged, upstream=route.upstream, redaction=redaction)
+
+        def judge(error: UpstreamError) -> UpstreamError:
+            return judged(error, route.upstream, redaction())
+
+        self._judge = judge
         self._request: ParsedRequest | None = request
         self._earlier = earlier
         self.route = route
@@ -195,6 +198,8 @@ class AdaptiveRequest:
         dialect = self._dialect(strict=strict)
         translation = self._translation(dialect)
         refused = [one for one in self._known.refused if not (strict and one.loses)]
+        if not refused and not self._known.facts:
+            return ChatRequestAttempt(translation, translation.chat_body, translation.notices)
         body, gone = without(translation.chat_body, refused) if refused else (b"", [])
         if any(one.field == "tool_choice" for one in gone):
             # The translation enforces on the answer what the upstream does not accept.

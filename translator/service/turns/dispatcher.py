@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import msgspec
@@ -42,6 +42,25 @@ class _Head(msgspec.Struct, frozen=True):
 _read_head = msgspec.json.Decoder(_Head).decode
 
 
+class _Slot:
+    """A slot for one request, as often as there are any; it raises TooManyRequests."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+
+    def check(self) -> None:
+        if self._taken >= self._limit:
+            raise TooManyRequests(self._limit)
+
+    def __enter__(self) -> None:
+        self.check()
+        self._taken += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._taken -= 1
+
+
 class Dispatcher:
     """Starts turns, up to `max_concurrent_requests` at a time."""
 
@@ -63,30 +82,26 @@ class Dispatcher:
         self.clock = clock
         self.new_id = new_id
         self._learned = LearnedFacts(server.refused_ttl_s, timer)
-        self._open = 0
+        self._slot = _Slot(server.max_concurrent_requests)
 
     def check_slot(self, client: Client | None = None) -> None:
         """Raise what `slot` would: the body of a request that has none need not be read."""
-        limit = self.server.max_concurrent_requests
-        if self._open >= limit:
-            raise TooManyRequests(limit)
+        self._slot.check()
         if client is not None:
             client.check_slot()
 
-    @contextmanager
-    def slot(self, client: Client | None = None) -> Generator[None]:
+    def slot(self, client: Client | None = None) -> AbstractContextManager[None]:
         """A slot for one request, while the context lasts.
 
-        Raises TooManyRequests when all are taken, and LimitReached when the client has taken all
-        of its own.
+        Entering it raises TooManyRequests when all are taken, and LimitReached when the client has
+        taken all of its own.
         """
-        self.check_slot()
-        with nullcontext() if client is None else client.slot():
-            self._open += 1
-            try:
-                yield
-            finally:
-                self._open -= 1
+        return self._slot if client is None else self._slot_of(client)
+
+    @contextmanager
+    def _slot_of(self, client: Client) -> Generator[None]:
+        with self._slot, client.slot():
+            yield
 
     def begin(
         self,
@@ -126,7 +141,7 @@ class Dispatcher:
             new_id=self.new_id,
             earlier=earlier,
             account=held.account,
-            redaction=self.bounds.upstreams.redaction(route.upstream, authorization),
+            redaction=partial(self.bounds.upstreams.redaction, route.upstream, authorization),
             timer=self.bounds.timer,
             may_ask_again=partial(self.bounds.upstreams.take_retry, route.upstream),
         )

@@ -11,7 +11,6 @@ import hashlib
 import logging
 import re
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any
 
 import translator
@@ -108,27 +107,29 @@ class Turn:
         state = TurnState(self._request, self._bounds.server, now())
         while True:
             try:
-                async with self._stream() as stream:
-                    sink: TranslatingSink | None = None
-                    while not state.over:
-                        chunk = await stream.next(state.due, sink)
-                        if chunk is not None:
-                            events = state.feed(chunk, stream.last_activity)
-                        elif sink is not None:
-                            events = state.resume(sink.unsent, sink.sent_at, now())
-                        else:
-                            events = state.tick(now())
-                        chunk = None  # so that it is not held while nothing comes
-                        if events:
-                            yield self._sent(events)
-                            events = []
-                        if sink is None and writer is not None and state.translation.produced:
-                            sink = TranslatingSink(
-                                state.translation, state.progress, stream, writer, self._observe
-                            )
-                    if state.translation.error is None:
-                        await stream.discard_rest()
-                    return
+                with self._held:
+                    async with self._stream() as stream:
+                        _prepare_meanwhile(self.translation)
+                        sink: TranslatingSink | None = None
+                        while not state.over:
+                            chunk = await stream.next(state.due, sink)
+                            if chunk is not None:
+                                events = state.feed(chunk, stream.last_activity)
+                            elif sink is not None:
+                                events = state.resume(sink.unsent, sink.sent_at, now())
+                            else:
+                                events = state.tick(now())
+                            chunk = None  # so that it is not held while nothing comes
+                            if events:
+                                yield self._sent(events)
+                                events = []
+                            if sink is None and writer is not None and state.translation.produced:
+                                sink = TranslatingSink(
+                                    state.translation, state.progress, stream, writer, self._observe
+                                )
+                        if state.translation.error is None:
+                            await stream.discard_rest()
+                        return
             except (UpstreamError, Stopping, OutOfDescriptors) as error:
                 self._attempt_failed(error)
                 failed = self.translation
@@ -168,24 +169,24 @@ class Turn:
         now = asyncio.get_running_loop().time
         progress = ProgressTimeout(translation, server.progress_timeout_s, now())
         left = limit = server.max_answer_bytes  # of what brings nothing
-        async with self._stream() as stream:
-            while not translation.finished and (chunk := await stream.next()):
-                before = translation.progress
-                translation.receive(chunk)
-                progress.check(stream.last_activity, len(chunk))
-                if translation.progress == before:
-                    left -= len(chunk)
-                    if left < 0:
-                        raise AnswerTooLarge.than(limit)
+        with self._held:
+            async with self._stream() as stream:
+                _prepare_meanwhile(translation)
+                while not translation.finished and (chunk := await stream.next()):
+                    before = translation.progress
+                    translation.receive(chunk)
+                    progress.check(stream.last_activity, len(chunk))
+                    if translation.progress == before:
+                        left -= len(chunk)
+                        if left < 0:
+                            raise AnswerTooLarge.than(limit)
         return translation.complete(b"")
 
-    @asynccontextmanager
-    async def _stream(self) -> AsyncGenerator[UpstreamStream]:
-        """The answer to the latest attempt, and its part of what the process holds."""
-        with self._held as held:
-            async with self._bounds.stream(self._open(), self._deadline) as stream:
-                held.stop = stream.stop
-                yield stream
+    def _stream(self) -> UpstreamStream:
+        """The answer to the latest attempt; to be opened while its part of what is held counts."""
+        stream = self._bounds.stream(self._open(), self._deadline)
+        self._held.stop = stream.stop
+        return stream
 
     async def _open(self) -> Answer:
         """Send the latest attempt; raises UpstreamError unless the status is 2xx."""
@@ -243,14 +244,24 @@ class Turn:
         if record.first_token_s is None and translation.produced:
             record.first_token_s = self._bounds.timer() - record.started_at
         if translation.finished:
-            record.outcome = translation.response.status
-            record.usage = translation.response.usage
+            response = translation.response
+            record.outcome = response.status
+            record.usage = response.usage
             record.failure = translation.error
             if translation.error is not None:
                 record.outcome += f" {translation.error.code}"
         if self._observe is not None:
             self._observe(EventsSent(events))
         return events
+
+
+def _prepare_meanwhile(translation: translator.Translation) -> None:
+    """Prepare a translation for its answer when the request has been sent upstream.
+
+    The next round of the event loop makes the request, the one after it writes it.
+    """
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, translation.prepare)
 
 
 def _session(dialect: Dialect, cache_key: str | None) -> Mapping[str, str]:

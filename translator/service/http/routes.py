@@ -38,7 +38,8 @@ from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
-from . import absent_endpoints, models_list, openapi, responders
+from . import models_list, openapi, responders
+from .absent_endpoints import absent_error
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
@@ -95,13 +96,12 @@ class Endpoints:
             PathRoute("/openapi.json", Endpoint({"GET": self.description})),
             *(PathRoute(f"/v1{path}", endpoint) for path, endpoint in paths.items()),
             *(PathRoute(path, endpoint) for path, endpoint in paths.items()),
-            *absent_endpoints.routes(),
         ]
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
-        raise unknown_path(exchange)
+        raise absent_error(exchange.method, exchange.path) or unknown_path(exchange)
 
     async def health(self, exchange: Exchange) -> None:
         await exchange.whole(200, b'{"status":"ok"}')

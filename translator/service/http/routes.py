@@ -38,7 +38,7 @@ from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
-from . import models_list, openapi, responders
+from . import models_list, responders
 from .absent_endpoints import absent_error
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
@@ -107,6 +107,8 @@ class Endpoints:
         await exchange.whole(200, b'{"status":"ok"}')
 
     async def description(self, exchange: Exchange) -> None:
+        from . import openapi  # few ask for it
+
         await exchange.whole(200, openapi.document())
 
     async def ready(self, exchange: Exchange) -> None:

@@ -17,6 +17,7 @@ import pytest
 from tests.faults.processes import PROCESS_S
 from translator.__main__ import COMMANDS, main
 from translator.service.server import graceful_shutdown, run
+from translator.service.server.warm_up import WARM_UP_AFTER_S, warm_up_later
 
 from .responses_api import ASK, ASK_WHOLE, events
 from .wire import ScriptedUpstream
@@ -26,20 +27,22 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
-import atexit, gc, json, os, sys
+import atexit, gc, json, os, sys, threading
 from pathlib import Path
 
+timers = []
+threading.Timer.start = lambda timer: timers.append((timer.name, timer.interval))
 folder, *words = sys.argv[1:]
 
 def report():
-    found = {"modules": list(sys.modules), "frozen": gc.get_freeze_count()}
+    found = {"modules": list(sys.modules), "timers": timers, "frozen": gc.get_freeze_count()}
     Path(folder, str(os.getpid())).write_text(json.dumps(found))
 
 atexit.register(report)
 from translator.__main__ import main
 sys.exit(main(words))
 """
-"""A command that writes, at its end, what it has imported."""
+"""A command that writes, at its end, what it has imported; but for what a timer would import."""
 
 OF_OTHERS = [f"translator.commands.{name}" for name in COMMANDS] + [
     "translator.captures",
@@ -49,6 +52,8 @@ OF_OTHERS = [f"translator.commands.{name}" for name in COMMANDS] + [
     "tomlkit",  # for configurations of clients
 ]
 LATER = {
+    "websockets": "the protocol of WebSockets is loaded by the warm-up, or the first of them",
+    "translator.service.server.websocket_protocol": "the same",
     "translator.service.capture": "only --trace writes captures",
     "translator.service.live": "only --watch and --trace show progress",
     "translator.service.telemetry.otel": "only `traces` sends spans",
@@ -59,6 +64,7 @@ LATER = {
     "aiohttp.web": "aiohttp's server is not used",
     "starlette.applications": "the application is plain ASGI",
     "starlette.middleware.errors": "the same",
+    "importlib.metadata": "versions of packages are read by nobody",
 }
 """What a process that serves has not imported when it has answered, and why not."""
 
@@ -114,6 +120,7 @@ async def test_a_process_that_serves_imports_only_what_its_answers_need(
     others = [name for name in OF_OTHERS if name != "translator.commands.serve"]
     assert within(found["modules"], [*LATER, *others]) == []
     assert "translator.service.http.app" in found["modules"]
+    assert found["timers"] == [["warm-up", WARM_UP_AFTER_S]]
     assert found["frozen"] > 10_000
 
 
@@ -193,3 +200,38 @@ def test_a_package_that_is_imported_later_is_missed_at_the_start(
         assert capsys.readouterr().err == (
             f"translator: serve needs {package}: install it with pip install 'translator[service]'\n"
         )
+
+
+@pytest.mark.parametrize("websocket", [True, False])
+def test_the_warm_up_loads_the_rest(websocket: bool) -> None:
+    program = (
+        "import sys, translator.service.turns.adaptive\n"
+        "from translator.common.lazy_pattern import _pending\n"
+        "from translator.service.server.warm_up import warm_up\n"
+        "before = len(_pending)\n"
+        f"warm_up(websocket={websocket})\n"
+        "print(before, len(_pending), 'translator.service.server.websocket_protocol' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    before, after, loaded = done.stdout.split()
+    assert int(before) > 50
+    assert (after, loaded) == ("0", str(websocket))
+
+
+def test_the_warm_up_is_a_thread_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(
+        "translator.service.server.warm_up.compile_lazy_patterns", lambda: compiled.append("all")
+    )
+    monkeypatch.setattr("translator.service.server.warm_up.WARM_UP_AFTER_S", 0.0)
+    timer = warm_up_later(websocket=False)
+    assert timer.daemon
+    timer.join(PROCESS_S)
+    assert compiled == ["all"]
+    monkeypatch.setattr("translator.service.server.warm_up.WARM_UP_AFTER_S", PROCESS_S)
+    timer = warm_up_later(websocket=False)
+    timer.cancel()
+    timer.join(PROCESS_S)
+    assert compiled == ["all"]

@@ -38,6 +38,7 @@ from translator.service.base.internals import missing_attributes, warn_once
 from .acceptor import Acceptor
 from .http1 import Http1
 from .shutdown_times import END_S, FORCE_S, IDLE_LINGER_S
+from .warm_up import warm_up_later
 from .worker_channel import WorkerChannel
 
 _TICK_S = 0.05
@@ -93,6 +94,7 @@ class GracefulServer(uvicorn.Server):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._stop)
         if self._channel is not None:
             self._channel.report_ready(self._stop)
+        warm_up_later(websocket=self.config.ws_protocol_class is not None)
 
     def _stop(self) -> None:
         self.should_exit = True

@@ -23,24 +23,23 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Protocol, cast
 
-from .commands import (
-    codex,
-    convert,
-    demo,
-    dialects,
-    fixture,
-    key,
-    opencode,
-    probe,
-    replay,
-    serve,
-    tail,
-)
-from .commands.common import Parser, UsageError
+from .commands.common import Commands, Parser, UsageError
 
 PROGRAM = "translator"
-COMMANDS = (serve, probe, convert, replay, fixture, tail, dialects, codex, opencode, key, demo)
+COMMANDS = (
+    *("serve", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex", "opencode"),
+    *("key", "demo"),
+)
+"""The modules of `commands`, in the order of the help."""
+
+
+class Command(Protocol):
+    """A module of `commands`."""
+
+    def add(self, commands: Commands) -> None: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,8 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     try:
         if words[:1] == ["demo"]:
+            from .commands import demo
+
             return demo.run(words[1:])  # it parses its own options
-        options = _parser().parse_args(words)
+        options = _parser(words[:1]).parse_args(words)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except UsageError as error:
@@ -76,13 +77,15 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
-def _parser() -> Parser:
+def _parser(first: Sequence[str]) -> Parser:
+    """The parser of all commands, or of one alone where the `first` word is its name."""
     parser = Parser(
         prog=PROGRAM,
         description="Serves the Responses API with models that speak only Chat Completions.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    for name in [name for name in COMMANDS if name in first] or COMMANDS:
+        command = cast("Command", import_module(f"translator.commands.{name}"))
         command.add(commands)
     return parser
 

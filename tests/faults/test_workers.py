@@ -16,7 +16,7 @@ from tests.service.responses_api import ASK, events
 from tests.service.wire import ScriptedUpstream, bounded
 from translator.__main__ import main
 from translator.service.base.background import CLOSING_S
-from translator.service.server.graceful_shutdown import CLOSE_S
+from translator.service.server.shutdown_times import CLOSE_S
 from translator.service.telemetry.otel import FLUSH_S
 
 from .processes import PROCESS_S, Load, Serving, serve, slow_hello, write

@@ -6,12 +6,13 @@ import re
 
 import openai
 import pytest
+from starlette.routing import compile_path
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
-from translator.service.http.absent_endpoints import ABSENT, routes
+from translator.service.http.absent_endpoints import ABSENT, absent_error
 
 from .wire import ScriptedUpstream, client_of, make_settings, serving
 
@@ -158,4 +159,22 @@ def test_the_table_is_well_formed() -> None:
     assert len(paths) == len(set(paths))
     for row in ABSENT:
         assert re.search(r"\b([Ss]et|[Uu]se|[Ss]end|[Ll]eave|keep)\b.*\.$", row.why, re.DOTALL), row
-    assert len(routes()) == 2 * len(ABSENT) - 1
+
+
+def test_a_row_is_found_as_by_a_search_of_the_whole_table() -> None:
+    """Rows are looked up by the first part of a path, which so must be a word in each of them."""
+    table = [
+        (compile_path(prefix + row.path)[0], row)
+        for row in ABSENT
+        for prefix in ("/v1", "")
+        if prefix or not row.path.startswith("/v1/")
+    ]
+    assert not any(row.path.startswith("/{") for row in ABSENT)
+    named = [re.sub(r"\{\w+(:path)?\}", "x", row.path) for row in ABSENT]
+    unknown = ["", "/", "/v1", "/v1/", "//", "*", "v1/files", "files", "/v1files", "/V1/files"]
+    tails = ("", "/", "/y", "/y/z/", "\n", "y", "/%2F")
+    for path in (f"{prefix}{one}{tail}" for one in named + unknown for tail in tails
+                 for prefix in ("", "/v1", "/v1/v1", "/v2")):  # fmt: skip
+        expected = next((row for pattern, row in table if pattern.match(path)), None)
+        found = absent_error("GET", path)
+        assert (found and found.message) == (expected and f"GET {path}: {expected.why}"), path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -71,7 +70,8 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import asyncio  # not at the top: the commands of the core start without it
+    import asyncio  # not at the top: the commands of the core start without these
+    import logging
 
     with service_imports("probe"):
         from translator.probe.report import as_json, as_settings

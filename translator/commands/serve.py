@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
+from importlib.util import find_spec
 from typing import get_args
 
 from translator.wire.events import ReasoningEvents
 
-from .common import Commands, UsageError, whole_number
+from .common import Commands, UsageError, missing_package, whole_number
 from .settings import add_settings, service_imports, settings_errors, settings_of
 
 REASONING_EVENTS = get_args(ReasoningEvents)
+PACKAGES = ("aiohttp", "httptools", "httpx", "starlette", "uvicorn", "websockets")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 
@@ -82,10 +85,15 @@ def add(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    with service_imports("serve"):
-        from translator.service.server import run as service
-        from translator.service.server import workers
-        from translator.service.server.worker_channel import WorkerChannel
+    gc.disable()  # what is loaded until the service runs is no garbage; it enables it again
+    try:
+        return _run(options)
+    finally:
+        gc.enable()
+
+
+def _run(options: argparse.Namespace) -> int:
+    _find_packages()
     names = (
         "host", "port", "workers", "log_format", "reasoning_events", "retries", "trace_folder"
     )  # fmt: skip
@@ -93,6 +101,16 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options, "serve", server=server)
     with settings_errors():
         level = options.log_level or ("warning" if options.watch else "info")
+        if options.worker_channel is None and settings.server.workers > 1:
+            if options.watch:
+                raise UsageError("--watch shows one process, not several workers")
+            from translator.service.server import workers  # all that the parent needs
+
+            again = [sys.executable, *sys.orig_argv[1:]]
+            return workers.run(settings, log_level=level, command=again)
+        with service_imports("serve"):
+            from translator.service.server import run as service
+            from translator.service.server.worker_channel import WorkerChannel
         if options.worker_channel is not None:
             parent, *listeners = map(int, options.worker_channel.split(":"))
             limits = None
@@ -101,9 +119,11 @@ def run(options: argparse.Namespace) -> int:
                 limits = file, column
             channel = WorkerChannel(parent, listeners, limits)
             return service.run(settings, log_level=level, channel=channel)
-        if settings.server.workers > 1:
-            if options.watch:
-                raise UsageError("--watch shows one process, not several workers")
-            again = [sys.executable, *sys.orig_argv[1:]]
-            return workers.run(settings, log_level=level, command=again)
         return service.run(settings, log_level=level, watch=options.watch)
+
+
+def _find_packages() -> None:
+    """Raise UsageError for a package that is not installed: some are imported long after this."""
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            raise missing_package("serve", ModuleNotFoundError(name=package))

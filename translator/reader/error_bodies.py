@@ -19,12 +19,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from translator.common.lazy_pattern import lazy_pattern
 from translator.wire.json_values import NOT_JSON, as_integer, as_list, as_object, as_string
 
 MAX_DEPTH = 5
 """Bodies within messages of bodies, and levels of one body, that are looked into."""
 
-_VAGUE = re.compile(
+_VAGUE = lazy_pattern(
     r"(?:\w+ ){0,3}(?:param(?:eter)?|field|argument|value|property|key|option)s?(?: \w+){0,2}\.?",
     re.IGNORECASE,
 )
@@ -41,11 +42,11 @@ _REMARK_KEYS = frozenset(
 """Where texts of an upstream stand. Not among them: `input`, `value`, `failed_generation`, which
 repeat what the client or the model wrote."""
 
-_HTML_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_TAGS = re.compile(r"<[^>]*>")
+_HTML_TITLE = lazy_pattern(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+_TAGS = lazy_pattern(r"<[^>]*>")
 _EVENT_LINE = re.compile(rb"(?:data|event|id|retry)?:")
 _DATA_LINE = re.compile(rb"^data: ?([^\r\n]*)", re.MULTILINE)
-_OBJECT = re.compile(r"\{\s*\"")
+_OBJECT = lazy_pattern(r"\{\s*\"")
 
 
 class Found(Struct, frozen=True):

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import re
 
+from translator.common.lazy_pattern import lazy_pattern
+
 from .quotations import unquoted
 
 _FLAGS = re.IGNORECASE
 
 # --- the context is too long ------------------------------------------------------------------
 
-CONTEXT_CODES = re.compile(
+CONTEXT_CODES = lazy_pattern(
     r"(?:model_)?context_?(?:length|window|size|limit)_?exceeded(?:_?error)?"
     r"|contextwindowexceedederror"  # LiteLLM
     r"|exceed_context_size_error"  # llama.cpp
@@ -70,7 +72,7 @@ _EXCEEDS = (
 )
 _LIMIT = r"(?:limit|max|allow|window|length|size|capacity|context|supported|\d)"
 
-_OVERFLOW = re.compile(
+_OVERFLOW = lazy_pattern(
     # a limit of the context, exceeded, in either order
     rf"{_CONTEXT}[^\n]{{0,100}}(?:{_EXCEEDS}|is only|of only)"
     rf"|{_EXCEEDS}[^\n]{{0,100}}{_CONTEXT}"
@@ -103,23 +105,23 @@ _OVERFLOW = re.compile(
     r"|(?:输入|上下文|提示词|请求)[^。]{0,20}(?:超过|超出|过长|超长)",
     _FLAGS,
 )
-_OTHER_QUANTITY = re.compile(
+_OTHER_QUANTITY = lazy_pattern(
     r"\b(?:images?|pictures?|audio|videos?|files?|pdfs?|documents?|pages?|attachments?|frames?"
     r"|tools|functions|tool names?|function names?|descriptions?|schemas?|enum|stop sequences?"
     r"|stop words?|metadata|tool_call_id|tool call ids?|time limit|timeout"
     r"|per (?:request|message|minute|second|hour|day)|megapixels?|resolution)\b",
     _FLAGS,
 )
-_COUNTED = re.compile(
+_COUNTED = lazy_pattern(
     r"\b\d+ (?:images?|pictures?|files?|videos?|pages?|attachments?|documents?|tools)\b", _FLAGS
 )
-_OTHER_INPUT = re.compile(r"\blogit_bias\b|\b(?:audio|image|video|file) (?:input|prompt)", _FLAGS)
-_OF_TEXT = re.compile(
+_OTHER_INPUT = lazy_pattern(r"\blogit_bias\b|\b(?:audio|image|video|file) (?:input|prompt)", _FLAGS)
+_OF_TEXT = lazy_pattern(
     r"tokens?\b|context|prompt|conversation|input (?:is )?(?:too )?l(?:ong|ength)", _FLAGS
 )
 
 _OUTPUT_FIELD = r"max_?(?:completion_?|output_?|new_?)?tokens"
-_OUTPUT_LIMIT = re.compile(
+_OUTPUT_LIMIT = lazy_pattern(
     rf"\b(?:{_OUTPUT_FIELD}|max(?:imum)?[ _](?:completion |output |new )?tokens"
     r"|(?:output|completion|generated) (?:tokens?|length)|maxOutputTokens)\b"
     r"[`'\"]*(?: or [`'\"]?\w+[`'\"]?)?(?: (?:parameter|value|field|of|has a value of))*:?"
@@ -133,7 +135,7 @@ _OUTPUT_LIMIT = re.compile(
     r"|supports at most \d+ (?:completion|output)",
     _FLAGS,
 )
-_SUM = re.compile(
+_SUM = lazy_pattern(
     r"(?:input|prompt|inputs|messages)(?:_tokens)?\b(?:[^\n.]|\.\d){0,40}(?:\+|\band\b|\bplus\b|\bor\b)[^\n.]{0,40}"
     r"(?:max\w*tokens|output|completion)"
     r"|max_tokens must be at least 1, got -"
@@ -141,7 +143,7 @@ _SUM = re.compile(
     _FLAGS,
 )
 
-_RATE = re.compile(
+_RATE = lazy_pattern(
     r"tokens?(?: \w+)? per (?:minute|day|hour|second)|requests? per (?:minute|day|hour|second)"
     r"|\bconcurren(?:t|cy)\b"
     r"|\b(?:TPM|RPM|TPD|RPD|TPS)\b|rate.?limit|too many requests|\bper[- ](?:minute|second)\b",
@@ -202,7 +204,7 @@ QUOTA_CODES = frozenset(
 _LONG = (
     r"(?:weekly|monthly|annual|yearly|daily|(?:\d+|five)[- ]?(?:hours?|h|days?)|usage|plan|free)"
 )
-_PLAN = re.compile(
+_PLAN = lazy_pattern(
     rf"\b{_LONG}(?:[ /-]\w+){{0,3}} (?:limit|quota|allowance)s?\b[^\n]{{0,80}}"
     r"\b(?:resets?|exhausted|used up|upgrade|reached your|until)\b"
     rf"|\b(?:reached|exceeded|exhausted|hit|used up)\b[^\n.]{{0,30}}\b(?:weekly|monthly|annual"
@@ -212,12 +214,12 @@ _PLAN = re.compile(
     r"|\b(?:plan|package|subscription)\b[^\n.]{0,30}\b(?:has |is |was )?(?:expired|used up|ended)",
     _FLAGS,
 )
-_QUOTA = re.compile(
+_QUOTA = lazy_pattern(
     r"insufficient.{0,20}(quota|balance|credit|funds)|exceeded your (current|monthly) quota"
     r"|quota exceeded|out of credits|billing|payment required",
     _FLAGS,
 )
-_CREDIT = re.compile(
+_CREDIT = lazy_pattern(
     r"credit balance is too low|out of credits|payment required"  # Anthropic, with 400
     r"|insufficient (account )?(balance|credits?|funds)|exceeded your current quota",
     _FLAGS,
@@ -235,7 +237,7 @@ KEY_CODES = frozenset(
     }
 )
 _KEY_NOUN = r"(api|access|subscription|secret|auth\w*)[ _-]?(key|token|credential)s?\b"
-_KEY = re.compile(
+_KEY = lazy_pattern(
     r"\b(incorrect|invalid|wrong|bad|unknown|expired|revoked|disabled|missing|malformed|no)"
     rf" (\w+ ){{0,2}}{_KEY_NOUN}"
     rf"|\b{_KEY_NOUN}.{{0,60}}\b(invalid|incorrect|expired|revoked|disabled|wrong|missing|required"
@@ -287,7 +289,7 @@ MODEL_FAILURE_CODES = frozenset(
     }
 )
 _CALL = r"(?:(?:tool|function)[ _-]?(?:calls?|use|calling)|function)"
-_MODEL_FAILURE = re.compile(
+_MODEL_FAILURE = lazy_pattern(
     rf"failed to (?:call a function|(?:parse|decode|generate|extract|validate) (?:\S+ ){{0,4}}?"
     rf"(?:{_CALL}|(?:model |generated )?(?:output|response|generation|completion)))"
     rf"|(?:error|failure|problem) (?:while |in |when )?(?:pars|decod|generat|extract)ing "
@@ -308,7 +310,7 @@ _MODEL_FAILURE = re.compile(
     r"|failed_generation|generated (?:invalid|malformed) (?:json|tool)",
     _FLAGS,
 )
-_OF_REQUEST = re.compile(
+_OF_REQUEST = lazy_pattern(
     r"\bmessages?[\[.]|\btool_call_id\b|in (?:the )?(?:messages|history|input)\b"
     r"|(?<!request\.)\btools\b|\b(?:json|function|tool|parameters?)[ _]schema\b"
     r"|\bresponse_format\b|\b(?:tool|function) (?:definition|declaration)s?\b"
@@ -317,7 +319,7 @@ _OF_REQUEST = re.compile(
 )
 """Words of the history, the tools or the format: the client's, not the model's."""
 
-_UNWELL = re.compile(
+_UNWELL = lazy_pattern(
     r"\bdegraded\b|\b(?:model|engine|worker|server|instance|backend|deployment|endpoint|replica"
     r"|runner|service|llama runner process)\b(?: \w+){0,2}? (?:has |have |was |is |are )?"
     r"(?:crashed|died|dead|terminated|unloaded|unhealthy|restart(?:ing|ed)|starting|warming up"
@@ -329,9 +331,9 @@ _UNWELL = re.compile(
     r"|\bcold start|\bout of memory\b|\bCUDA (?:error|out)",
     _FLAGS,
 )
-_OVERLOADED = re.compile(r"overloaded|over capacity|capacity exceeded", _FLAGS)
-_UNKNOWN_FUNCTION = re.compile(r"\bfunction\b[^\n]{0,80}\bnot found for account", _FLAGS)
-_CLIENTS_FAULT = re.compile(
+_OVERLOADED = lazy_pattern(r"overloaded|over capacity|capacity exceeded", _FLAGS)
+_UNKNOWN_FUNCTION = lazy_pattern(r"\bfunction\b[^\n]{0,80}\bnot found for account", _FLAGS)
+_CLIENTS_FAULT = lazy_pattern(
     r"\bjinja\b|\btemplate(?:error| error| exception|runtimeerror)|raise_exception"
     r"|apply_chat_template|\b(?:chat|prompt|template)\b[^\n]{0,20}\brender|\brender\w* (?:the )?"
     r"(?:chat|prompt|template|conversation)"

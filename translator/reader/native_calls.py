@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from translator.common.lazy_pattern import lazy_pattern
 from translator.common.pieces import Pieces
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in, utf8_size
 
@@ -40,11 +41,11 @@ _MARKERS = (
     "<minimax:tool_call>",
     "```json\n",
 )
-_MARKER = re.compile("|".join(map(re.escape, _MARKERS)))
+_MARKER = lazy_pattern("|".join(map(re.escape, _MARKERS)))
 _BEGINNINGS = (re.escape(one[:size]) for one in _MARKERS for size in range(1, len(one)))
-_MARKER_BEGUN = re.compile(rf"(?:{'|'.join(_BEGINNINGS)})\Z")
+_MARKER_BEGUN = lazy_pattern(rf"(?:{'|'.join(_BEGINNINGS)})\Z")
 _LONGEST_MARKER = max(map(len, _MARKERS))
-_CODER = re.compile(r"<function=([^>\s]+)>(.*?)</function>", re.DOTALL)
+_CODER = lazy_pattern(r"<function=([^>\s]+)>(.*?)</function>", re.DOTALL)
 
 
 class _Span(Struct, frozen=True):
@@ -55,7 +56,7 @@ class _Span(Struct, frozen=True):
 
 
 def _span(opening: str, closing: str) -> _Span:
-    return _Span(re.compile(opening), re.compile(closing))
+    return _Span(lazy_pattern(opening), lazy_pattern(closing))
 
 
 class _Section(Struct, frozen=True):
@@ -92,18 +93,18 @@ _KIMI_CALL = _span(
     r"<\|tool_call_end\|>",
 )
 _TAGGED = _span("<tool_call>", "</tool_call>")
-_GLM_VALUE = re.compile(r"\s*<arg_value>")
+_GLM_VALUE = lazy_pattern(r"\s*<arg_value>")
 _CODER_ARGUMENT = _span(r"<parameter=([^>\s]+)>\n?", "</parameter>")
 _MINIMAX_CALL = _span(r'<invoke name="([^"]+)">', "</invoke>")
 _MINIMAX_ARGUMENT = _span(r'<parameter name="([^"]+)">', "</parameter>")
-_FENCE = re.compile(r"```json\n")
-_FENCED_CALLS = re.compile(r'\{\s*"tool_calls"\s*:\s*\[')
-_NAME = re.compile(r'"name"\s*:\s*"([^"]*)"')
-_NAME_END = re.compile(r"[\s<>]")
-_OBJECT_BEGUN = re.compile(r'\{\s*("|\Z)')
-_NAME_BEGUN = re.compile(r"\s*|\n?(?:<[a-z]*=?)?[\w.:/-]*")
-_HALF_TAG = re.compile(r"<[^>]*|<[|｜]tool.call.begin[|｜]>[^<>]*(?:<[^>]*(?:>[^<>]*)?)?")
-_HALF_MARKER = re.compile(r"<[｜|]{1,2}DSML[｜|]{0,2}\s?\w*")
+_FENCE = lazy_pattern(r"```json\n")
+_FENCED_CALLS = lazy_pattern(r'\{\s*"tool_calls"\s*:\s*\[')
+_NAME = lazy_pattern(r'"name"\s*:\s*"([^"]*)"')
+_NAME_END = lazy_pattern(r"[\s<>]")
+_OBJECT_BEGUN = lazy_pattern(r'\{\s*("|\Z)')
+_NAME_BEGUN = lazy_pattern(r"\s*|\n?(?:<[a-z]*=?)?[\w.:/-]*")
+_HALF_TAG = lazy_pattern(r"<[^>]*|<[|｜]tool.call.begin[|｜]>[^<>]*(?:<[^>]*(?:>[^<>]*)?)?")
+_HALF_MARKER = lazy_pattern(r"<[｜|]{1,2}DSML[｜|]{0,2}\s?\w*")
 
 
 class NativeCall(Struct, frozen=True):
@@ -285,32 +286,32 @@ def _minimax_call(span: tuple[str, ...]) -> NativeCall:
 
 _SECTIONS = (
     _Section(
-        re.compile(
+        lazy_pattern(
             rf"<[｜|]{{1,2}}{_DSML}(?:tool_|function_)?calls\s*>|(?=<[｜|]{{1,2}}{_DSML}invoke\b)"
         ),
-        re.compile(rf"</[｜|]{{1,2}}{_DSML}(?:tool_|function_)?calls\s*>"),
+        lazy_pattern(rf"</[｜|]{{1,2}}{_DSML}(?:tool_|function_)?calls\s*>"),
         "</｜DSML｜tool_calls>",
         _DSML_CALL,
         _dsml_call,
     ),
     _Section(
-        re.compile("<｜tool▁calls▁begin｜>"),
-        re.compile("<｜tool▁calls▁end｜>"),
+        lazy_pattern("<｜tool▁calls▁begin｜>"),
+        lazy_pattern("<｜tool▁calls▁end｜>"),
         "<｜tool▁calls▁end｜>",
         _DEEPSEEK_CALL,
         _deepseek_call,
     ),
     _Section(
-        re.compile(r"<\|tool_calls_section_begin\|>"),
-        re.compile(r"<\|tool_calls_section_end\|>"),
+        lazy_pattern(r"<\|tool_calls_section_begin\|>"),
+        lazy_pattern(r"<\|tool_calls_section_end\|>"),
         "<|tool_calls_section_end|>",
         _KIMI_CALL,
         _kimi_call,
         name=2,
     ),
     _Section(
-        re.compile("<minimax:tool_call>"),
-        re.compile("</minimax:tool_call>"),
+        lazy_pattern("<minimax:tool_call>"),
+        lazy_pattern("</minimax:tool_call>"),
         "</minimax:tool_call>",
         _MINIMAX_CALL,
         _minimax_call,

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from translator.common.lazy_pattern import lazy_pattern
+
 MAX_QUOTATIONS = 64
 """Parts of a text that are looked for in the request: each costs a search of all of it."""
 
@@ -20,15 +22,15 @@ MIN_CHARACTERS = 12
 """The shortest quotation; names of fields are in most requests."""
 
 _MAX_CHARACTERS = 400
-_URL = re.compile(r"\b(?:https?|data|file|ftp):[^\s'\"`<>)\]}]+", re.IGNORECASE)
-_QUOTED = re.compile(
+_URL = lazy_pattern(r"\b(?:https?|data|file|ftp):[^\s'\"`<>)\]}]+", re.IGNORECASE)
+_QUOTED = lazy_pattern(
     rf"(?<!\w)(?:'([^'\n]{{{MIN_CHARACTERS},{_MAX_CHARACTERS}}})'"
     rf'|"([^"\n]{{{MIN_CHARACTERS},{_MAX_CHARACTERS}}})"'
     rf"|`([^`\n]{{{MIN_CHARACTERS},{_MAX_CHARACTERS}}})`"
     rf"|“([^”\n]{{{MIN_CHARACTERS},{_MAX_CHARACTERS}}})”)(?!\w)"
 )
-_SENTENCE_END = re.compile(r"(?<=[.:;!?])\s+|\n")
-_NAME = re.compile(r"[\w.\[\]/-]+")
+_SENTENCE_END = lazy_pattern(r"(?<=[.:;!?])\s+|\n")
+_NAME = lazy_pattern(r"[\w.\[\]/-]+")
 _CHANGED = "…"
 
 

@@ -18,6 +18,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from translator.common.lazy_pattern import lazy_pattern
+
 MAX_TEXT_CHARACTERS = 32 * 1024
 """How much of an error text is read: some upstreams repeat the whole request in it."""
 
@@ -60,7 +62,7 @@ _QUOTE = "['\"`‘’“”]"
 _NAMES_BEFORE = rf"(?:{_QUOTE}?[\w.\[\]]+{_QUOTE}?(?:\s*,\s*|\s+and\s+|\s*,\s*and\s+))*"
 """Other names of the same list."""
 
-_FIELD_BEFORE = re.compile(
+_FIELD_BEFORE = lazy_pattern(
     r"(?:"
     # Unknown parameter: X; Unexpected fields in the request: {X}; unknown name "X"
     rf"\b{_UNKNOWN}(?:[ _-](?:or|and|unsupported|unknown|request|body|json|chat|message|optional"
@@ -87,7 +89,7 @@ _LEAD = (
     rf"^{_QUOTE}?[\s\])}}:]*(?:,?\s*['\"]?msg['\"]?\s*[:=]\s*['\"]*)?"
     rf"(?:(?:the )?{_NOUN}\s+)?"
 )
-_FIELD_AFTER = re.compile(
+_FIELD_AFTER = lazy_pattern(
     rf"{_LEAD}"
     r"(?:"
     rf"(?:in \S+ (?:messages? )?|for this model )?{_NOT} (?:currently |yet |both )?(?:be )?"
@@ -105,7 +107,7 @@ _FIELD_AFTER = re.compile(
     r")",
     _FLAGS,
 )
-_VALUE_BEFORE = re.compile(
+_VALUE_BEFORE = lazy_pattern(
     r"(?:"
     rf"\b{_BAD}(?:[ -](?:value|level|setting|option|choice|type|mode|enum|{_NOUN}))*"
     r"(?: (?:for|of|in|the|parameter|field|argument|property))*:?"
@@ -115,7 +117,7 @@ _VALUE_BEFORE = re.compile(
     r")\s*$",
     _FLAGS,
 )
-_VALUE_AFTER = re.compile(
+_VALUE_AFTER = lazy_pattern(
     rf"{_LEAD}"
     rf"(?:(?:value|level)s? )?(?:(?:of |with |= ?|: ?)?{_QUOTE}?[\w.-]+{_QUOTE}? )?"
     r"(?:"
@@ -133,14 +135,14 @@ _VALUE_AFTER = re.compile(
     r")",
     _FLAGS,
 )
-_RANGE = re.compile(
+_RANGE = lazy_pattern(
     r"\b(?:less|greater|more|smaller|larger|higher|lower|bigger) than\b|\bbetween\b"
     r"|\bat (?:most|least)\b|[<>≤≥]|\brange\b"
     r"|\b(?:an?|valid) (?:\w+ )?(?:integer|number|float|string|boolean|bool"
     r"|object|array|list|dict)\b|\b(?:minimum|maximum)\b|[\[(]\s*-?[\d.]+\s*,",
     _FLAGS,
 )
-_CONDITION = re.compile(
+_CONDITION = lazy_pattern(
     r"\bboth\b|\btogether\b|\bsimultaneous|\bat the same time\b|\bmutually\b|\bonly one of\b"
     r"|\bcombin|\bconflict|^\W*(?:is|are|can) only\b"
     r"|\bwhen\b(?! \w+ (?:this|the|that|an?) (?:\S+ )?model)|\bunless\b|\bwithout\b",
@@ -148,28 +150,28 @@ _CONDITION = re.compile(
 )
 """Words of a refusal that is about this request, and not about all of them."""
 
-_IS_FIELD_NOUN = re.compile(rf"\b{_NOUN}(?: \w+)?[\s:]*[\[({{]*{_QUOTE}?$", _FLAGS)
-_OTHER_THING = re.compile(r"\b(?:(?:tool|function|role)s?:?|model)\s*$", _FLAGS)
-_LISTED = re.compile(rf":\s*[\[({{]*(?:{_QUOTE}?\w+{_QUOTE}?(?:\s*,\s*|\s+and\s+))+$")
-_CLAUSE_END = re.compile(r"[;\n]|\.\s|\)\]")
-_IN_OTHER = re.compile(
+_IS_FIELD_NOUN = lazy_pattern(rf"\b{_NOUN}(?: \w+)?[\s:]*[\[({{]*{_QUOTE}?$", _FLAGS)
+_OTHER_THING = lazy_pattern(r"\b(?:(?:tool|function|role)s?:?|model)\s*$", _FLAGS)
+_LISTED = lazy_pattern(rf":\s*[\[({{]*(?:{_QUOTE}?\w+{_QUOTE}?(?:\s*,\s*|\s+and\s+))+$")
+_CLAUSE_END = lazy_pattern(r"[;\n]|\.\s|\)\]")
+_IN_OTHER = lazy_pattern(
     r"\b(messages|contents|tools|functions|response_format)\b(?=\s*[.\[/]\s*\[?\d)"
     r"|\b(message)s?(?= with\b)"
     r"|\b(?:tool|function|json_?|parameters?|response) ?schema\b|\bschema (?:for|of)\b",
     _FLAGS,
 )
-_AT_OTHER = re.compile(
+_AT_OTHER = lazy_pattern(
     rf"^{_QUOTE}?\s*(?:is |are )?(?:not \w+ |un\w+ )?(?:at|in|inside|within|on|for) "
     rf"(?:the |an? |of )*{_QUOTE}?(?:\w+ )?(messages?|contents?|tools?|functions?)\b",
     _FLAGS,
 )
-_SEGMENT = re.compile(r"[A-Za-z_]\w*")
-_LOCATION = re.compile(
+_SEGMENT = lazy_pattern(r"[A-Za-z_]\w*")
+_LOCATION = lazy_pattern(
     r"[(\[]\s*(?P<path>['\"](?:body|request|messages|tools|params)['\"]"
     r"(?:\s*,\s*(?:['\"][^'\"\n]{0,100}['\"]|\d+))*)\s*,?\s*[)\]]"
 )
-_ESCAPED = re.compile(r"(?<!\\)\\{1,16}(['\"`/])")
-_CAPITAL = re.compile(r"(?<=[a-z0-9])[A-Z]")
+_ESCAPED = lazy_pattern(r"(?<!\\)\\{1,16}(['\"`/])")
+_CAPITAL = lazy_pattern(r"(?<=[a-z0-9])[A-Z]")
 
 
 class Verdict(Struct, frozen=True):
@@ -306,7 +308,7 @@ def snake(name: str) -> str:
 # --- levels of an effort ----------------------------------------------------------------------
 
 _LEVEL = r"(?:none|minimal|low|medium|high|xhigh|max|default|auto)"
-_LEVELS = re.compile(
+_LEVELS = lazy_pattern(
     r"\b(?:(?:supported|allowed|valid|accepted|available|permitted|possible|expected|acceptable"
     r"|supports|accepts|allows|takes|support|accept)"
     r"(?: (?:only|reasoning|effort|thinking|values?|levels?|options?|efforts?|choices?|settings?"
@@ -320,7 +322,7 @@ _LEVELS = re.compile(
     rf"(?:(?:\s*(?:,|\||/|;|&)\s*|\s+)(?:(?:and|or)\s+)?{_QUOTE}?{_LEVEL}\b{_QUOTE}?)*)",
     _FLAGS,
 )
-_ONE_LEVEL = re.compile(rf"\b{_LEVEL}\b", _FLAGS)
+_ONE_LEVEL = lazy_pattern(rf"\b{_LEVEL}\b", _FLAGS)
 
 
 def levels_in(text: str) -> tuple[str, ...]:
@@ -332,7 +334,7 @@ def levels_in(text: str) -> tuple[str, ...]:
     return max(lists, key=len, default=())
 
 
-_NO_THINKING = re.compile(
+_NO_THINKING = lazy_pattern(
     r"\b(?:do|does)(?: not|n't) (?:currently )?(?:support|allow|have) (?:extended )?"
     r"(?:thinking|reasoning)\b(?![ _-]?(?:content|details|text|effort|budget|off|in\b|field))"
     r"|\b(?:thinking|reasoning)(?: mode| capability)? (?:is|are) not (?:supported|available)\b"
@@ -340,7 +342,7 @@ _NO_THINKING = re.compile(
     r"|\bis not a (?:reasoning|thinking) model",
     _FLAGS,
 )
-_ALWAYS_THINKS = re.compile(
+_ALWAYS_THINKS = lazy_pattern(
     r"\b(?:thinking|reasoning)(?: mode| effort)? (?:is |are )?(?:mandatory|always (?:on|enabled)"
     r"|required(?! (?:in|for|field)))"
     r"|\b(?:thinking|reasoning)(?: mode)? (?:cannot|can't|can not|may not|must not) be "

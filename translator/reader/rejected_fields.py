@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.common.lazy_pattern import lazy_pattern
 from translator.dialects.dialect import EFFORT_LEVELS
 from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
@@ -97,7 +98,7 @@ _LEVEL_FIELDS = frozenset({"reasoning_effort", "verbosity"})
 """Fields whose values are levels: in place of a rejected one, the nearest is sent."""
 
 _EFFORT_NAMES = ("reasoning_effort", "thinking_level", "thinking_effort", "effort", "think_value")
-_EFFORT_TEXT = re.compile(
+_EFFORT_TEXT = lazy_pattern(
     r"\breasoning[ _.-]?effort|\b(?:reasoning|thinking|think)[ _-](?:level|value)|\befforts?\b",
     re.IGNORECASE,
 )
@@ -123,20 +124,20 @@ MIN_LIMIT = 256
 
 _LIMITS = (
     # a range
-    (re.compile(r"\[\s*\d{1,12}\s*,\s*(\d{1,12})\s*\]|\bbetween \d{1,12} and (\d{1,12})"), 0),
-    (re.compile(r"\bto (\d{1,12}) \(exclusive\)"), -1),
+    (lazy_pattern(r"\[\s*\d{1,12}\s*,\s*(\d{1,12})\s*\]|\bbetween \d{1,12} and (\d{1,12})"), 0),
+    (lazy_pattern(r"\bto (\d{1,12}) \(exclusive\)"), -1),
     # an upper bound
-    (re.compile(r"(?:less|lower|smaller|fewer) than or equal to\W{0,3}(\d{1,12})"), 0),
-    (re.compile(r"(?:less|lower|smaller|fewer) than\W{0,3}(\d{1,12})"), -1),
+    (lazy_pattern(r"(?:less|lower|smaller|fewer) than or equal to\W{0,3}(\d{1,12})"), 0),
+    (lazy_pattern(r"(?:less|lower|smaller|fewer) than\W{0,3}(\d{1,12})"), -1),
     (
-        re.compile(
+        lazy_pattern(
             r"(?:at most|no (?:more|greater|larger|higher) than|up to|not exceed)\W{0,3}(\d{1,12})"
         ),
         0,
     ),
-    (re.compile(r"<=\W{0,3}(\d{1,12})|> (\d{1,12}), which is the max"), 0),
+    (lazy_pattern(r"<=\W{0,3}(\d{1,12})|> (\d{1,12}), which is the max"), 0),
     (
-        re.compile(
+        lazy_pattern(
             r"\b(?:limit|maximum|max)\b(?: \w+){0,6}?(?: of| is| value| allowed|:)+"
             r"\W{0,3}(\d{1,12})"
         ),
@@ -146,10 +147,10 @@ _LIMITS = (
 """How a text states the highest limit of the output: the number, and what to add to it."""
 
 _ROOM = (
-    re.compile(r"> (?P<context>\d{1,12}) - (?P<used>\d{1,12})\)"),  # vLLM
-    re.compile(r"(?<!\d)(?P<used>\d{1,12}) \+ \d{1,12} > (?P<context>\d{1,12})"),  # Anthropic
+    lazy_pattern(r"> (?P<context>\d{1,12}) - (?P<used>\d{1,12})\)"),  # vLLM
+    lazy_pattern(r"(?<!\d)(?P<used>\d{1,12}) \+ \d{1,12} > (?P<context>\d{1,12})"),  # Anthropic
     # OpenAI, DeepSeek
-    re.compile(
+    lazy_pattern(
         r"context length is (?P<context>\d{1,12}) tokens"
         r".{0,80}?\((?P<used>\d{1,12}) in the messages,",
         re.DOTALL,

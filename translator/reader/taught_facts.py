@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from translator.common.lazy_pattern import lazy_pattern
 from translator.common.schemas import SchemaRules
 
 from .refusal_words import plain, verdicts
@@ -51,7 +52,7 @@ _ALTERNATING: Facts = {
     "system_messages": "demote_later",
 }
 _NAME = r"[`'\"]?reasoning[_ ](?:content|text)[`'\"]?"
-_WANTED = re.compile(
+_WANTED = lazy_pattern(
     rf"{_NAME}(?: field| value)?(?: (?:in|of|for|from) [^.;\n]{{0,60}}?)?:?(?:\n\s*)? "
     r"(?:(?:must|should|has to|have to|needs? to) (?:also |always |then )?(?:be )?"
     r"(?:passed|sent|returned|given|included|provided|present|set|preserved|kept|echoed|non-?empty)"
@@ -85,7 +86,7 @@ class _Lesson(Struct, frozen=True):
 
 
 def _said(*words: str) -> re.Pattern[str]:
-    return re.compile("|".join(words), _FLAGS)
+    return lazy_pattern("|".join(words), _FLAGS)
 
 
 _LESSONS: Sequence[_Lesson] = (

@@ -15,7 +15,7 @@ from tests.service.wire import ScriptedUpstream, bounded, client_of, serving
 from translator.service.base.keys import new_key, read_stored, salt_of, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import SettingsError
-from translator.service.server.run import _log_access
+from translator.service.server.listeners import _log_access
 
 from .clients import (
     ALICE,

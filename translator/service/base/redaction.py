@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from html.entities import html5
 
+from translator.common.lazy_pattern import lazy_pattern
 from translator.wire.errors import REMOVED
 
 MIN_SECRET_CHARACTERS = 8
@@ -37,8 +38,8 @@ _ESCAPE = (
     rb"|&#(?:[xX]0*([2-7][0-9a-fA-F])|0*([1-9][0-9]{1,2}));?"
     rb"|&([A-Za-z]{2,10};)"
 )
-_ESCAPES = re.compile(_ESCAPE % b"")
-_ALL_ESCAPES = re.compile(_ESCAPE % rb"\"'\\")
+_ESCAPES = lazy_pattern(_ESCAPE % b"")
+_ALL_ESCAPES = lazy_pattern(_ESCAPE % rb"\"'\\")
 """With those of quotes and backslashes, which are everywhere in JSON and rare in secrets."""
 
 Span = tuple[int, int]

@@ -8,17 +8,15 @@ unknown path. Sources: the OpenAPI description of OpenAI (2026-08), the program 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from functools import cache
 from itertools import chain
 
 from msgspec import Struct
-from starlette.routing import Route as PathRoute
 from starlette.routing import compile_path
-from starlette.types import Receive, Scope, Send
 
 from translator.wire.errors import NotFound
-
-from .exchange import Exchange
 
 _STORED = (
     "Responses are not stored here: the service keeps nothing between two requests. Send the whole"
@@ -184,39 +182,28 @@ ABSENT = tuple(
 )
 
 
-class AbsentEndpoint:
-    """Raises the error of one row."""
-
-    def __init__(self, row: Absent) -> None:
-        self._row = row
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
-        raise self.error(exchange.method, exchange.path)
-
-    def error(self, method: str, path: str) -> NotFound:
-        """The error of a request."""
-        message = f"{method} {path[:200]}: {self._row.why}"
-        return NotFound(message, param=None, code="unsupported_endpoint")
+def _first_part(path: str) -> str:
+    """What stands before the second slash; a pattern's end matches before a last line feed, too."""
+    return path.removesuffix("\n").split("/", 2)[1] if path.startswith("/") else ""
 
 
-def routes() -> list[PathRoute]:
-    """The routes of all rows, each with and without `/v1`; those of other endpoints go before."""
-    return [PathRoute(path, endpoint) for path, endpoint in _ENDPOINTS]
+_ROWS: dict[str, list[Absent]] = {}
+"""The rows by the first part of their paths, which is a word in all of them."""
+for _row in ABSENT:
+    _ROWS.setdefault(_first_part(_row.path), []).append(_row)
 
 
-def websocket_error(path: str) -> NotFound | None:
-    """The error of a WebSocket that is opened at a path of the table; None for another path."""
-    for pattern, endpoint in _PATTERNS:
-        if pattern.match(path):
-            return endpoint.error("GET", path)
+def absent_error(method: str, path: str) -> NotFound | None:
+    """The error of a request at a path of the table; None for another path."""
+    inner = path.removeprefix("/v1") if path.startswith("/v1/") else path
+    for row in _ROWS.get(_first_part(inner), ()):
+        if _pattern(row.path).match(inner):
+            message = f"{method} {path[:200]}: {row.why}"
+            return NotFound(message, param=None, code="unsupported_endpoint")
     return None
 
 
-_ENDPOINTS = [
-    (f"{prefix}{row.path}", AbsentEndpoint(row))
-    for row in ABSENT
-    for prefix in ("/v1", "")
-    if prefix or not row.path.startswith("/v1/")
-]
-_PATTERNS = [(compile_path(path)[0], endpoint) for path, endpoint in _ENDPOINTS]
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    """The pattern of a row, compiled when it is first needed: few rows ever are."""
+    return compile_path(path)[0]

@@ -46,7 +46,7 @@ from translator.service.turns.dispatcher import Dispatcher
 from translator.service.upstreams.client import Upstreams
 from translator.wire.errors import TranslatorError
 
-from .absent_endpoints import websocket_error
+from .absent_endpoints import absent_error
 from .cors import OriginPolicy
 from .exchange import Exchange
 from .history import Histories
@@ -231,7 +231,7 @@ class Gateway:
         if not self._served_on_this_port(scope, exchange.path):
             raise unknown_path(exchange)
         if (exchange.header("upgrade") or "").lower() == "websocket":
-            raise websocket_error(exchange.path) or UpgradeRefused()
+            raise absent_error("GET", exchange.path) or UpgradeRefused()
         scope["exchange"] = exchange
         try:
             await self._inner(scope, receive, send)

@@ -16,7 +16,7 @@ endpoints of these APIs are answered with is in `absent_endpoints`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,8 @@ from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
-from . import absent_endpoints, models_list, openapi, responders
+from . import models_list, responders
+from .absent_endpoints import absent_error
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
@@ -78,13 +79,12 @@ class PathRouter(Router):
     def __init__(
         self,
         paths: Mapping[str, Endpoint],
-        others: Sequence[PathRoute],
         *,
         default: ASGIApp,
         lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
     ) -> None:
-        """`paths` come first; they may have parameters, in the terms of Starlette."""
-        routes = [*(PathRoute(path, endpoint) for path, endpoint in paths.items()), *others]
+        """The paths may have parameters, in the terms of Starlette."""
+        routes = [PathRoute(path, endpoint) for path, endpoint in paths.items()]
         super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
         self._endpoints = {path: one for path, one in paths.items() if "{" not in path}
 
@@ -121,17 +121,19 @@ class Endpoints:
             "/models/{id:path}": Endpoint({"GET": self.model}),
         }
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
-        return PathRouter(paths, absent_endpoints.routes(), default=self.unknown, lifespan=lifespan)
+        return PathRouter(paths, default=self.unknown, lifespan=lifespan)
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
-        raise unknown_path(exchange)
+        raise absent_error(exchange.method, exchange.path) or unknown_path(exchange)
 
     async def health(self, exchange: Exchange) -> None:
         await exchange.whole(200, b'{"status":"ok"}')
 
     async def description(self, exchange: Exchange) -> None:
+        from . import openapi  # few ask for it
+
         await exchange.whole(200, openapi.document())
 
     async def ready(self, exchange: Exchange) -> None:

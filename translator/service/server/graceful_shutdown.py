@@ -37,22 +37,9 @@ from translator.service.base.internals import missing_attributes, warn_once
 
 from .acceptor import Acceptor
 from .http1 import Http1
+from .shutdown_times import END_S, FORCE_S, IDLE_LINGER_S
+from .warm_up import warm_up_later
 from .worker_channel import WorkerChannel
-
-IDLE_LINGER_S = 0.5
-"""How long an idle connection stays open for a request that its client may just be sending."""
-
-END_S = 5.0
-"""How long clients have to read the failure of a response that was stopped."""
-
-CLOSE_S = 25.0
-"""How long the export of pending spans and traces may take after that."""
-
-FORCE_S = 1.0
-"""The same after a third Ctrl-C."""
-
-SHUTDOWN_S = IDLE_LINGER_S + 2 * END_S + CLOSE_S + 2
-"""How much longer than `drain_s` the shutdown of a process may take."""
 
 _TICK_S = 0.05
 
@@ -107,6 +94,7 @@ class GracefulServer(uvicorn.Server):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._stop)
         if self._channel is not None:
             self._channel.report_ready(self._stop)
+        warm_up_later(websocket=self.config.ws_protocol_class is not None)
 
     def _stop(self) -> None:
         self.should_exit = True

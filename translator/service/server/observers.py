@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from translator.service.capture.writer import CaptureWriter
 from translator.service.config.settings import Settings, SettingsError
-from translator.service.live.feed import FeedWriter
-from translator.service.live.progress import ProgressObserverFactory
-from translator.service.live.terminal import LiveView
 from translator.service.observe.fan_out import fan_out
 from translator.service.observe.observer import ObserverFactory
+
+if TYPE_CHECKING:
+    from translator.service.live.terminal import LiveView
 
 FEED_INTERVAL_S = 1.0
 """Shortest time between two reports of growth in the feed, in seconds."""
@@ -21,6 +21,13 @@ FEED_INTERVAL_S = 1.0
 @contextmanager
 def observing(settings: Settings, show: LiveView | None) -> Generator[ObserverFactory | None]:
     """The observers that the settings ask for; raises SettingsError for an unusable folder."""
+    if settings.server.trace_folder is None and show is None:
+        yield None
+        return
+    from translator.service.capture.writer import CaptureWriter
+    from translator.service.live.feed import FeedWriter
+    from translator.service.live.progress import ProgressObserverFactory
+
     with ExitStack() as open_ones:
         factories: list[ObserverFactory] = []
         folder = settings.server.trace_folder

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
 from translator.service.base.internals import warn_once
 from translator.service.config.settings import Server
 
-from . import http1, websocket_protocol
-from .connections import connections_of
+from . import http1
+from .connections import Connections, connections_of
 
 _PLAIN_HTTP = (
     "its own HTTP protocol is used: no limit on connections, nor on the size of headers and the "
@@ -34,15 +35,30 @@ def protocols(server: Server) -> dict[str, Any]:
     common = {"timeout_keep_alive": server.keep_alive_timeout_s}
     if not server.websocket:
         return {"http": http, "ws": "none", **common}
-    websocket: object = partial(websocket_protocol.WebSocketProtocol, connections=connections)
-    if websocket_protocol.MISSING:
-        warn_once("uvicorn", websocket_protocol.MISSING, _PLAIN_WEBSOCKET)
-        websocket = "websockets-sansio"
     return {
         "http": http,
-        "ws": websocket,
+        "ws": partial(_websocket, connections),
         "ws_max_size": server.max_body_bytes,
         # it would cost CPU per token and memory per connection, and small messages grow by it
         "ws_per_message_deflate": False,
         **common,
     }
+
+
+def _websocket(
+    connections: Connections,
+    **options: Any,  # noqa: ANN401 - what uvicorn gives each protocol
+) -> asyncio.Protocol:
+    """The protocol of one WebSocket.
+
+    Imported after the first answer (`warm_up`), or for the first WebSocket: with websockets, that
+    takes as long as httpx.
+    """
+    from . import websocket_protocol
+
+    if websocket_protocol.MISSING:
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+        warn_once("uvicorn", websocket_protocol.MISSING, _PLAIN_WEBSOCKET)
+        return WebSocketsSansIOProtocol(**options)
+    return websocket_protocol.WebSocketProtocol(**options, connections=connections)

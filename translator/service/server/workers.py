@@ -20,6 +20,7 @@ The limits of clients hold for all workers together (`access.shared_limits`).
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -33,9 +34,9 @@ from translator.service.config.settings import Server, Settings
 from translator.service.telemetry.logs import start_logging
 from translator.service.telemetry.shared_metrics import shared_metrics, worker_gone
 
-from .graceful_shutdown import END_S, IDLE_LINGER_S, SHUTDOWN_S
+from .listeners import announce, listen, listen_for_metrics
 from .own_address import check_upstreams
-from .run import announce, listen, listen_for_metrics
+from .shutdown_times import END_S, IDLE_LINGER_S, SHUTDOWN_S
 from .worker_channel import CLOSING, READY
 
 START_S = 60.0
@@ -89,6 +90,7 @@ def run(settings: Settings, *, log_level: str, command: Sequence[str]) -> int:
         start_logging(log_level, settings.server.log_format)
         stack.enter_context(shared_metrics())
         limits = stack.enter_context(closing(LimitsFile(MAX_GENERATIONS * len(slots))))
+        gc.enable()  # `commands.serve` has it off
         return asyncio.run(_Supervisor(settings, command, slots, common, limits).run())
 
 

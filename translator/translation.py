@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .common.invalid import nested_too_deeply
+from .common.pauses import Pause, no_pause
 from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
 from .reader import sse
@@ -92,6 +93,7 @@ class Translation:
         earlier: Sequence[Raw] | None = None,
         judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
         account: Callable[[int], None] = lambda size: None,
+        pause: Pause = no_pause,
     ) -> None:
         """Translate a request: a body, its decoded JSON, or what `parse_request` made of it.
 
@@ -100,12 +102,13 @@ class Translation:
         response that the request names; without them such a request is refused. `judge` maps
         an error in the upstream's body to the client's. `account(size)` is called each time that
         some 64 KiB of the answer have come, with the bytes that are held of it; an UpstreamError
-        that it raises ends the answer. Raises InvalidRequest (with the field's path) for a request
-        that the API does not allow or that cannot be done over Chat Completions, and KeyError for a
-        dialect of an unknown name.
+        that it raises ends the answer. `pause()` is called between steps of the translation, which
+        takes some ten milliseconds per megabyte (`common.pauses`). Raises InvalidRequest (with the
+        field's path) for a request that the API does not allow or that cannot be done over Chat
+        Completions, and KeyError for a dialect of an unknown name.
         """
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
-        parsed = _parsed(request)
+        parsed = _parsed(request, pause)
         self.request = parsed.request
         try:
             chat_request = write_chat_request(
@@ -116,6 +119,7 @@ class Translation:
                 forward=options.forward,
                 reject_hosted_tools=options.hosted_tools == "reject",
                 earlier=earlier,
+                pause=pause,
             )
         except RecursionError:
             raise nested_too_deeply() from None
@@ -357,11 +361,11 @@ class Translation:
         return events
 
 
-def _parsed(request: bytes | dict[str, Any] | ParsedRequest) -> ParsedRequest:
+def _parsed(request: bytes | dict[str, Any] | ParsedRequest, pause: Pause) -> ParsedRequest:
     if isinstance(request, ParsedRequest):
         return request
     if isinstance(request, bytes):
-        return parse_request(request)
+        return parse_request(request, pause)
     try:
         body = msgspec.json.encode(request)
     except RecursionError:
@@ -369,7 +373,7 @@ def _parsed(request: bytes | dict[str, Any] | ParsedRequest) -> ParsedRequest:
     except (UnicodeEncodeError, TypeError, OverflowError) as error:
         message = f"The request cannot be encoded as JSON: {error}."
         raise InvalidRequest(message, param=None) from None
-    return parse_request(body)
+    return parse_request(body, pause)
 
 
 def _returns_reasoning(request: responses.Request) -> bool:

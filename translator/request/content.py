@@ -12,6 +12,7 @@ from typing import assert_never
 
 from msgspec import UNSET, Raw, UnsetType
 
+from translator.common.pauses import Pause, no_pause, paced
 from translator.dialects import Dialect
 from translator.wire import chat, items
 from translator.wire.errors import InvalidRequest
@@ -34,10 +35,14 @@ _DETAILS = {"low": "low", "high": "high", "auto": "auto", "original": "high"}
 
 
 class ContentWriter:
-    """Writes content for one dialect and model; collects notices of losses."""
+    """Writes content for one dialect and model; collects notices of losses.
 
-    def __init__(self, dialect: Dialect, *, vision: bool) -> None:
+    `pause` is called between parts.
+    """
+
+    def __init__(self, dialect: Dialect, *, vision: bool, pause: Pause = no_pause) -> None:
         self._dialect = dialect
+        self._pause = pause
         self._images = vision and dialect.images
         self.notices: list[Notice] = []
 
@@ -64,7 +69,7 @@ class ContentWriter:
             return content or None, None
         texts: list[str] = []
         refusals: list[str] = []
-        for index, part in enumerate(content or []):
+        for index, part in enumerate(paced(content or [], self._pause)):
             match part:
                 case str():
                     texts.append(part)
@@ -103,7 +108,8 @@ class ContentWriter:
             case str():
                 return [chat.TextPart(content)]
             case _:
-                return [self._part(part, f"{path}[{index}]") for index, part in enumerate(content)]
+                parts = enumerate(paced(content, self._pause))
+                return [self._part(part, f"{path}[{index}]") for index, part in parts]
 
     def _part(self, part: str | items.InputPart, path: str) -> chat.Part:
         match part:

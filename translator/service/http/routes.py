@@ -39,6 +39,7 @@ from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
 from . import absent_endpoints, models_list, openapi, responders
+from .begin import begin_turn
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
@@ -127,8 +128,7 @@ class Endpoints:
     async def responses(self, exchange: Exchange) -> None:
         body = await self._body(exchange)
         with self._dispatcher.slot(exchange.context.client):
-            authorization = exchange.header("authorization")
-            turn = self._dispatcher.begin(exchange.context, body, authorization=authorization)
+            turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
             respond = responders.stream if turn.streams else responders.whole
             await exchange.while_connected(respond(exchange, turn))

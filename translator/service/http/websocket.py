@@ -327,7 +327,7 @@ class WebSocketSession:
         parent = None if parent_id is None else self._history.recall(parent_id)
         can_continue = False
         try:
-            turn = self._dispatcher.begin(
+            turn = await self._dispatcher.begin(
                 context,
                 _as_post(frame),
                 authorization=self._authorization,

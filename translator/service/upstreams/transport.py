@@ -32,6 +32,7 @@ from translator.service.config.proxies import Proxies, proxies_of
 
 from .body import EXTENSION, ConnectionBody
 from .connection import ReusedConnectionEnded, new_connections, session
+from .large_bodies import body_to_send
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Transport(httpx.AsyncBaseTransport):
             request.method,
             str(request.url),
             headers=request.headers,
-            data=request.content or None,
+            data=body_to_send(request.content),
             allow_redirects=False,
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import httpx
 import pytest
 
+from translator.service.http import routes
 from translator.service.turns import dispatcher as dispatching
 from translator.service.turns import slices
 
 from .responses_api import ASK, PATH, events
 from .test_disconnect import ask
+from .websocket import client as websocket
+from .websocket.client import socket_to
 from .wire import BOUND_S, Call, ScriptedUpstream, bounded, say_hello
 
 pytestmark = pytest.mark.anyio
 
 COUNT = 400
 LARGE = [{"role": "user", "content": f"{n} " + "x" * 2000} for n in range(COUNT)]
+
+
+class Turns:
+    """Counts the turns of the event loop, while the context lasts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._take())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+    async def _take(self) -> None:
+        while True:
+            self.count += 1
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -29,34 +52,91 @@ def each_pause_ends_a_slice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("each_pause_ends_a_slice")
 @pytest.mark.parametrize(
-    ("path", "more"),
+    ("path", "more", "steps"),
     [
-        ("/v1/responses", {"stream": True}),
-        ("/v1/responses", {"stream": False}),
-        ("/v1/responses/compact", {}),
-        ("/v1/responses/input_tokens", {}),
+        ("/v1/responses", {"stream": True}, 4),
+        ("/v1/responses", {"stream": False}, 4),
+        ("/v1/responses/compact", {}, 5),
+        ("/v1/responses/input_tokens", {}, 7),
     ],
 )
 async def test_everything_else_has_its_turns_meanwhile(
-    upstream: ScriptedUpstream, path: str, more: dict[str, Any]
+    upstream: ScriptedUpstream, path: str, more: dict[str, Any], steps: int
 ) -> None:
-    """As many turns of the event loop as there are items, and more."""
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    async with upstream.socket_client() as client:
-        before = asyncio.create_task(take_turns())
+    """A turn of the event loop for each item, in each step of the work."""
+    async with upstream.socket_client() as client, Turns() as turns:
         small = await bounded(client.post(path, json={"model": "m", "input": "Hi", **more}))
-        usual, turns = turns, 0
+        usual, turns.count = turns.count, 0
         large = await bounded(client.post(path, json={"model": "m", "input": LARGE, **more}))
-        before.cancel()
     assert (small.status_code, large.status_code) == (200, 200)
-    assert turns > usual + 2 * COUNT
+    assert turns.count > usual + steps * COUNT
+
+
+@pytest.mark.usefixtures("each_pause_ends_a_slice")
+async def test_so_it_is_on_a_websocket(upstream: ScriptedUpstream) -> None:
+    """Also for a short request that continues a long conversation."""
+    found: list[int] = []
+
+    async def script(call: Call) -> None:
+        found.append(turns.count)
+        await say_hello(call)
+
+    upstream.script = script
+    async with socket_to(upstream) as socket, Turns() as turns:
+        first = await websocket.ask(socket, input=LARGE)
+        turns.count = 0
+        await websocket.ask(socket, previous_response_id=websocket.id_of(first))
+    assert [count > 4 * COUNT for count in found] == [True, True]
+    assert len(upstream.calls[1].body) > len(upstream.calls[0].body)
+
+
+@pytest.mark.usefixtures("each_pause_ends_a_slice")
+@pytest.mark.parametrize("stream", [True, False])
+async def test_so_it_is_where_an_upstream_refuses_a_part_of_it(
+    upstream: ScriptedUpstream, stream: bool
+) -> None:
+    found: list[int] = []
+
+    async def script(call: Call) -> None:
+        found.append(turns.count)
+        if "temperature" in call.json:
+            message = "Unsupported parameter: 'temperature' is not supported with this model."
+            await call.answer({"error": {"message": message}}, 400)
+            turns.count = 0
+        else:
+            await say_hello(call)
+
+    upstream.script = script
+    request = {"model": "m", "input": LARGE, "temperature": 0.5, "stream": stream}
+    async with upstream.socket_client() as client, Turns() as turns:
+        answer = await bounded(client.post(PATH, json=request))
+    assert answer.status_code == 200
+    assert [count > 4 * COUNT for count in found] == [True, True]
+
+
+@pytest.mark.parametrize(("size", "expected"), [(100_000, 1), (400_000, 3)])
+async def test_so_it_is_between_passes_over_a_chat_request(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, size: int, expected: int
+) -> None:
+    found: list[int] = []
+
+    def noting(work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **named: Any) -> Any:
+            found.append(turns.count)
+            return work(*args, **named)
+
+        return noted
+
+    for name in ("_read_fields", "check_counts", "_may_repeat_a_name"):
+        monkeypatch.setattr(routes, name, noting(getattr(routes, name)))
+    messages = [{"role": "user", "content": "x" * size}]
+    async with upstream.socket_client() as client, Turns() as turns:
+        answer = await bounded(
+            client.post("/v1/chat/completions", json={"model": "m", "messages": messages})
+        )
+    assert answer.status_code == 200
+    assert len(found) == 3
+    assert len(set(found)) == expected
 
 
 @pytest.mark.parametrize("body", [LARGE, [*LARGE, {"role": "nobody", "content": "x"}]])

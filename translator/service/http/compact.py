@@ -23,7 +23,7 @@ async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
         if len(body) < LARGE_BYTES:
             request = translator.CompactRequest(body)
         else:
-            reading = dispatcher.slices.run(partial(translator.CompactRequest, body))
+            reading = dispatcher.bounds.slices.run(partial(translator.CompactRequest, body))
             request = await exchange.while_connected(reading)
         del body  # which is not held while the answer comes
         turn = await begin_turn(exchange, dispatcher, request.body)

@@ -28,7 +28,7 @@ from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .counts import check_counts
 from .learned import LearnedFacts
-from .slices import LARGE_BYTES, Slices
+from .slices import LARGE_BYTES
 from .token_counter import TokenCounter
 from .turn import Turn
 
@@ -64,7 +64,6 @@ class Dispatcher:
         self.models = models
         self.clock = clock
         self.new_id = new_id
-        self.slices = Slices()
         self._learned = LearnedFacts(server.refused_ttl_s, timer)
         self._open = 0
 
@@ -112,7 +111,7 @@ class Dispatcher:
         large = len(body) >= LARGE_BYTES or (
             earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES
         )
-        parsed = await self.slices.run(partial(_parse, body)) if large else _parse(body)
+        parsed = await self.bounds.slices.run(partial(_parse, body)) if large else _parse(body)
         head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
         route = self.models.route(head.model, context.client)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
@@ -138,7 +137,7 @@ class Dispatcher:
             may_ask_again=partial(self.bounds.upstreams.take_retry, route.upstream),
         )
         if large:
-            await self.slices.run(request.write)
+            await self.bounds.slices.run(request.write)
         else:
             request.write()
         record.translation_s = self.bounds.timer() - began

@@ -123,6 +123,7 @@ class Translation:
             )
         except RecursionError:
             raise nested_too_deeply() from None
+        pause()
         self.chat_body: bytes = chat_request.body
         self.notices: tuple[Notice, ...] = chat_request.notices
         if options.strict and self.notices:
@@ -135,6 +136,7 @@ class Translation:
                 response_id=response_id,
                 created_at=created_at,
                 model=self.request.model or target.model or "",
+                pause=pause,
             ),
             new_id=new_id,
             now=now or (lambda: created_at),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import httpx
 import pytest
 
-from translator.service.http import routes
+from translator import Event
+from translator.service.http import responders, routes
 from translator.service.turns import dispatcher as dispatching
 from translator.service.turns import slices
+from translator.writer.sse import encode_all
 
+from .chat_bodies import HELLO, chunk
 from .responses_api import ASK, PATH, events
 from .test_disconnect import ask
 from .websocket import client as websocket
@@ -181,6 +184,50 @@ async def test_a_client_that_leaves_meanwhile_ends_it(
             left = answer.status_code == 200
     assert left
     assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize(("size", "turns_of_first"), [(100_000, 1), (400_000, 2)])
+async def test_so_it_is_between_events_that_repeat_large_tools(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, size: int, turns_of_first: int
+) -> None:
+    encoded: dict[str, int] = {}
+
+    def noting(batch: Sequence[Event]) -> bytes:
+        encoded.update((type(event).__name__, turns.count) for event in batch)
+        return encode_all(batch)
+
+    monkeypatch.setattr(responders, "encode_all", noting)
+    tool = {"type": "function", "name": "f", "description": "d" * size, "parameters": {}}
+    async with upstream.socket_client() as client, Turns() as turns:
+        answer = await bounded(client.post(PATH, json=ASK | {"tools": [tool]}))
+    found = events(answer.content)
+    assert [event["type"] for event in found][:2] == ["response.created", "response.in_progress"]
+    assert found[-1]["type"] == "response.completed"
+    assert len({encoded["Created"], encoded["InProgress"]}) == turns_of_first
+
+
+@pytest.mark.parametrize(("size", "turns_of_last"), [(100_000, 1), (400_000, 4)])
+async def test_so_it_is_between_events_that_repeat_a_large_answer(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, size: int, turns_of_last: int
+) -> None:
+    encoded: dict[str, int] = {}
+
+    def noting(batch: Sequence[Event]) -> bytes:
+        encoded.update((type(event).__name__, turns.count) for event in batch)
+        return encode_all(batch)
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(HELLO[0], chunk({"content": "x" * size}), *HELLO[3:])
+        await call.end()
+
+    monkeypatch.setattr(responders, "encode_all", noting)
+    upstream.script = script
+    async with upstream.socket_client() as client, Turns() as turns:
+        answer = await bounded(client.post(PATH, json=ASK))
+    assert events(answer.content)[-1]["response"]["output"][0]["content"][0]["text"] == "x" * size
+    last = ("OutputTextDone", "ContentPartDone", "OutputItemDone", "Completed")
+    assert len({encoded[name] for name in last}) == turns_of_last
 
 
 async def test_small_requests_overtake_it(

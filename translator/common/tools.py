@@ -200,6 +200,7 @@ class Toolset:
 
     def _declare(self, raw: Raw, path: str, namespace: str | None, names: list[str]) -> None:
         kind = decode_at(raw, _Head, path).type
+        self._pause()
         match kind:
             case "function":
                 function = decode_at(raw, _Function, path)

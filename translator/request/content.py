@@ -49,18 +49,18 @@ class ContentWriter:
     def text(self, content: items.Content, path: str) -> str:
         """Content that must be text, as in system messages."""
         parts = self._parts(content, path)
-        for index, part in enumerate(parts):
+        for index, part in enumerate(paced(parts, self._pause)):
             if not isinstance(part, chat.TextPart):
                 raise InvalidRequest(
                     "Only text is supported here.", param=f"{path}[{index}]", code="invalid_value"
                 )
-        return _joined(parts)
+        return self._joined(parts)
 
     def user(self, content: items.Content, path: str) -> str | list[chat.Part]:
         """Content of a user message."""
         parts = self._parts(content, path)
-        if all(isinstance(part, chat.TextPart) for part in parts):
-            return _joined(parts)
+        if all(isinstance(part, chat.TextPart) for part in paced(parts, self._pause)):
+            return self._joined(parts)
         return parts
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
@@ -93,7 +93,7 @@ class ContentWriter:
         parts = self._parts(content, path)
         attached: list[chat.Part] = []
         lines: list[str] = []
-        for part in parts:
+        for part in paced(parts, self._pause):
             if isinstance(part, chat.TextPart):
                 lines.append(part.text)
             else:
@@ -110,6 +110,10 @@ class ContentWriter:
             case _:
                 parts = enumerate(paced(content, self._pause))
                 return [self._part(part, f"{path}[{index}]") for index, part in parts]
+
+    def _joined(self, parts: list[chat.Part]) -> str:
+        texts = (part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart))
+        return "\n".join(texts)
 
     def _part(self, part: str | items.InputPart, path: str) -> chat.Part:
         match part:
@@ -180,10 +184,6 @@ class ContentWriter:
             )
         name = f' name="{file.filename}"' if file.filename else ""
         return chat.TextPart(f"<file{name}>\n{text}\n</file>")
-
-
-def _joined(parts: list[chat.Part]) -> str:
-    return "\n".join(part.text for part in parts if isinstance(part, chat.TextPart))
 
 
 def _file_text(data: str, filename: str) -> str | None:

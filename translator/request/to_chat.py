@@ -194,14 +194,22 @@ def write_chat_request(
 
 def _encoded(fields: dict[str, Any], pause: Pause) -> bytes:
     """The fields as JSON; where the caller pauses, elements of lists are encoded one by one."""
-    if pause is not no_pause:
-        fields = {
-            name: value
-            if (listed := as_list(value)) is None
-            else [Raw(msgspec.json.encode(one)) for one in paced(listed, pause)]
-            for name, value in fields.items()
-        }
-    return msgspec.json.encode(fields)
+    if pause is no_pause:
+        return msgspec.json.encode(fields)
+    pieces: list[bytes] = []
+    for name, value in fields.items():
+        pieces += (b"," if pieces else b"{", msgspec.json.encode(name), b":")
+        listed = as_list(value)
+        if not listed:
+            pieces.append(msgspec.json.encode(value))
+            continue
+        before = b"["
+        for one in paced(listed, pause):
+            pieces += (before, msgspec.json.encode(one))
+            before = b","
+        pieces.append(b"]")
+    pause()
+    return b"".join((*pieces, b"}"))
 
 
 def _prefill(conversation: Conversation) -> str:

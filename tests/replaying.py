@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from msgspec import Raw
+
 import translator
 from translator import Dialect, Event, Options, ParsedRequest, Response, Target, Translation
+from translator.common.pauses import Pause, no_pause
 
 REQUEST: dict[str, Any] = {"model": "a-model", "input": "Hello", "stream": True}
 
@@ -24,6 +27,8 @@ def translation(
     dialect: str | Dialect = "base",
     options: Options | None = None,
     target: Target | None = None,
+    earlier: Sequence[Raw] | None = None,
+    pause: Pause = no_pause,
 ) -> Translation:
     """A translation with counted ids and a clock that stands at 5."""
     return translator.Translation(
@@ -35,6 +40,8 @@ def translation(
         now=lambda: 5,
         options=options or Options(),
         target=target or Target(),
+        earlier=earlier,
+        pause=pause,
     )
 
 

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .common.invalid import nested_too_deeply
+from .common.pauses import Pause, no_pause
 from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
 from .reader import sse
@@ -105,6 +106,7 @@ class Translation:
         earlier: Sequence[Raw] | None = None,
         judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
         account: Callable[[int], None] = lambda size: None,
+        pause: Pause = no_pause,
     ) -> None:
         """Translate a request: a body, its decoded JSON, or what `parse_request` made of it.
 
@@ -113,12 +115,13 @@ class Translation:
         response that the request names; without them such a request is refused. `judge` maps
         an error in the upstream's body to the client's. `account(size)` is called each time that
         some 64 KiB of the answer have come, with the bytes that are held of it; an UpstreamError
-        that it raises ends the answer. Raises InvalidRequest (with the field's path) for a request
-        that the API does not allow or that cannot be done over Chat Completions, and KeyError for a
-        dialect of an unknown name.
+        that it raises ends the answer. `pause()` is called between steps of the translation, which
+        takes some ten milliseconds per megabyte (`common.pauses`). Raises InvalidRequest (with the
+        field's path) for a request that the API does not allow or that cannot be done over Chat
+        Completions, and KeyError for a dialect of an unknown name.
         """
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
-        parsed = _parsed(request)
+        parsed = _parsed(request, pause)
         self.request = parsed.request
         try:
             chat_request = write_chat_request(
@@ -129,9 +132,11 @@ class Translation:
                 forward=options.forward,
                 reject_hosted_tools=options.hosted_tools == "reject",
                 earlier=earlier,
+                pause=pause,
             )
         except RecursionError:
             raise nested_too_deeply() from None
+        pause()
         self.chat_body: bytes = chat_request.body
         self.notices: tuple[Notice, ...] = chat_request.notices
         if options.strict and self.notices:
@@ -143,6 +148,8 @@ class Translation:
         self._unprepared: _Unprepared | None = _Unprepared(
             chat_request, target, options, response_id, created_at, new_id, now
         )
+        if pause is not no_pause:
+            self.prepare(pause)
         self._summary = SummaryReader() if chat_request.compacts else None
         limit = options.max_answer_bytes
         self._decoder = sse.Decoder(min(sse.MAX_EVENT_BYTES, limit))
@@ -207,7 +214,7 @@ class Translation:
         self.request = responses.Request(**kept)
         self._tools.forget_declarations()
 
-    def prepare(self) -> None:
+    def prepare(self, pause: Pause = no_pause) -> None:
         """Prepare for the answer; `start` does it when this was not called.
 
         Whoever calls it while the upstream works need not do it when the first byte has come.
@@ -223,6 +230,7 @@ class Translation:
                 response_id=response_id,
                 created_at=created_at,
                 model=request.model or target.model or "",
+                pause=pause,
             ),
             new_id=new_id,
             now=now or (lambda: created_at),
@@ -429,11 +437,11 @@ class Translation:
         return events
 
 
-def _parsed(request: bytes | dict[str, Any] | ParsedRequest) -> ParsedRequest:
+def _parsed(request: bytes | dict[str, Any] | ParsedRequest, pause: Pause) -> ParsedRequest:
     if isinstance(request, ParsedRequest):
         return request
     if isinstance(request, bytes):
-        return parse_request(request)
+        return parse_request(request, pause)
     try:
         body = msgspec.json.encode(request)
     except RecursionError:
@@ -441,7 +449,7 @@ def _parsed(request: bytes | dict[str, Any] | ParsedRequest) -> ParsedRequest:
     except (UnicodeEncodeError, TypeError, OverflowError) as error:
         message = f"The request cannot be encoded as JSON: {error}."
         raise InvalidRequest(message, param=None) from None
-    return parse_request(body)
+    return parse_request(body, pause)
 
 
 def _returns_reasoning(request: responses.Request) -> bool:

@@ -64,7 +64,8 @@ class Response:
 async def begun(first: bytes = b"") -> tuple[connection.Connection, aiohttp.StreamReader, Wire]:
     """A connection on which an answer has begun, and its body; `first` came with the headers."""
     wire = Wire()
-    handler = connection.Connection(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    handler = connection.Connection(loop, connection.LargeReads(loop))
     handler.connection_made(wire)
     handler.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=64)
     handler.data_received(HEAD + first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -13,10 +14,15 @@ from msgspec import Raw
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON, as_list, as_object, replace_lone_surrogates
 
+from .pauses import Pause, no_pause, paced
+
 _T = TypeVar("_T")
 
 MAX_SEARCHED_BYTES = 1024 * 1024
 """Largest body that is searched for the path of invalid UTF-8, in bytes."""
+
+_DECODED_BYTES = 256 * 1024
+"""Part of a body that is checked at once, where its caller pauses: UTF-8 is decoded slowly."""
 
 _MESSAGE = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?\Z", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(.*?)`")
@@ -66,12 +72,14 @@ def nested_too_deeply() -> InvalidRequest:
     )
 
 
-def refuse_invalid_utf8(body: bytes) -> None:
+def refuse_invalid_utf8(body: bytes, pause: Pause = no_pause) -> None:
     """Raise InvalidRequest for a body that is not UTF-8.
 
     The decoder checks only the strings that it decodes, and raw values go upstream unchanged.
     """
     if body.isascii():  # the usual case, and much faster than decoding
+        return
+    if pause is not no_pause and _is_utf8(body, pause):
         return
     try:
         body.decode()
@@ -83,6 +91,17 @@ def refuse_invalid_utf8(body: bytes) -> None:
             param=path,
             code="invalid_value" if path else None,
         ) from None
+
+
+def _is_utf8(body: bytes, pause: Pause) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in paced(range(0, len(body), _DECODED_BYTES), pause):
+            decoder.decode(body[start : start + _DECODED_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _path_of_invalid_utf8(body: bytes) -> str | None:

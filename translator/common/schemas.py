@@ -13,6 +13,8 @@ from msgspec import Meta, Raw, Struct
 
 from translator.wire.json_values import as_list, as_object
 
+from .pauses import Pause, no_pause
+
 _OF_SCHEMAS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMAS = ("items", "additionalProperties", "not")
@@ -68,12 +70,15 @@ class Rewritten(Struct, frozen=True):
         return f"The upstream's schemas lack {', '.join(self.lost)}; left out."
 
 
-def rewrite(schema: Raw, rules: SchemaRules) -> Rewritten:
-    """The schema under the rules; the same bytes where nothing changes."""
+def rewrite(schema: Raw, rules: SchemaRules, pause: Pause = no_pause) -> Rewritten:
+    """The schema under the rules; the same bytes where nothing changes.
+
+    `pause` is called before each of the schemas in it.
+    """
     decoded = as_object(msgspec.json.decode(schema))
     if decoded is None:
         return Rewritten(schema)
-    writer = _Writer(rules, decoded)
+    writer = _Writer(rules, decoded, pause)
     written = writer.schema(decoded, unless_implied="object", types=rules.types_required)
     if rules.object_root and "type" not in written:
         written = {"type": "object", **written}
@@ -85,8 +90,9 @@ def rewrite(schema: Raw, rules: SchemaRules) -> Rewritten:
 class _Writer:
     """Writes schemas under the rules, and collects the constraints that they lose."""
 
-    def __init__(self, rules: SchemaRules, root: dict[str, Any]) -> None:
+    def __init__(self, rules: SchemaRules, root: dict[str, Any], pause: Pause) -> None:
         self._rules = rules
+        self._pause = pause
         self._root = root
         self.lost: set[str] = set()
 
@@ -94,6 +100,7 @@ class _Writer:
         self, schema: dict[str, Any], *, unless_implied: str = "string", types: bool
     ) -> dict[str, Any]:
         """A schema; with `types`, of the type `unless_implied` where nothing in it tells one."""
+        self._pause()
         rules = self._rules
         if rules.bare_refs and "$ref" in schema:
             self.lost |= schema.keys() - _NO_CONSTRAINTS - set(_BESIDE_REF)

@@ -31,6 +31,7 @@ from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 
 from .invalid import decode_at
+from .pauses import Pause, no_pause, paced
 from .schemas import SchemaRules, rewrite
 from .tool_names import SpelledNames, spelled_with
 
@@ -169,7 +170,10 @@ class Toolset:
         strict_functions: bool = False,
         reject_hosted: bool = False,
         schema_rules: SchemaRules | None = None,
+        pause: Pause = no_pause,
     ) -> None:
+        """`pause` is called between declarations, and within large schemas."""
+        self._pause = pause
         self._strict_functions = strict_functions
         self._schema_rules = schema_rules
         self._reject_hosted = reject_hosted
@@ -190,12 +194,13 @@ class Toolset:
         field, for a malformed tool.
         """
         names: list[str] = []
-        for index, raw in enumerate(tools):
+        for index, raw in enumerate(paced(tools, self._pause)):
             self._declare(raw, f"{path}[{index}]", None, names)
         return names
 
     def _declare(self, raw: Raw, path: str, namespace: str | None, names: list[str]) -> None:
         kind = decode_at(raw, _Head, path).type
+        self._pause()
         match kind:
             case "function":
                 function = decode_at(raw, _Function, path)
@@ -218,7 +223,7 @@ class Toolset:
                 )
             case "namespace" if namespace is None:
                 group = decode_at(raw, _Namespace, path)
-                for index, member in enumerate(group.tools):
+                for index, member in enumerate(paced(group.tools, self._pause)):
                     self._declare(member, f"{path}.tools[{index}]", group.name, names)
             case "tool_search":
                 search = decode_at(raw, _ToolSearch, path)
@@ -291,7 +296,7 @@ class Toolset:
             return _NO_PARAMETERS
         if self._schema_rules is None:
             return parameters
-        rewritten = rewrite(parameters, self._schema_rules)
+        rewritten = rewrite(parameters, self._schema_rules, self._pause)
         if rewritten.lost:
             self.notices.append(Notice(path, "weakened", rewritten.message))
         return rewritten.schema
@@ -311,6 +316,7 @@ class Toolset:
 
     def forget_declarations(self) -> None:
         """Drop the declarations; the names stay, for the answer."""
+        self._pause = no_pause
         self.functions = []
 
     # --- names ------------------------------------------------------------------------------

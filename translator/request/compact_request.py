@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator.common.invalid import missing_parameter
+from translator.common.pauses import Pause, no_pause
 from translator.wire import items, responses
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import is_null, is_string
@@ -49,21 +50,26 @@ class CompactRequest:
     turns its response into the client's. `notices` lists the messages that are left out.
     """
 
-    def __init__(self, body: bytes) -> None:
-        """Raises InvalidRequest for a body that is not a request, or that names no model."""
-        request = parse_request(body).request
+    def __init__(self, body: bytes, pause: Pause = no_pause) -> None:
+        """Raises InvalidRequest for a body that is not a request, or that names no model.
+
+        `pause` is called between items, and between passes over the body.
+        """
+        request = parse_request(body, pause).request
         if not request.model:
             raise missing_parameter("model")
         source = request.input or []
         if isinstance(source, str):
             source = [_encoded({"role": "user", "content": source})]
+        pause()
         fields = msgspec.json.decode(body, type=dict[str, Raw])
+        pause()
         for name in ("stream", "generate"):  # the answer is one body, and is always generated
             fields.pop(name, None)
         has_trigger = bool(source) and head_of(source[-1]).type == "compaction_trigger"
         fields["input"] = _encoded(source if has_trigger else [*source, _TRIGGER])
         self.body: bytes = msgspec.json.encode(fields)
-        self._kept, left_out = kept_items(source)
+        self._kept, left_out = kept_items(source, pause)
         self.notices = [
             Notice(f"input[{index}]", "message_summarised", "Only the summary covers this message.")
             for index in left_out

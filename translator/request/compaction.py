@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw, Struct, UnsetType
 
+from translator.common.pauses import Pause, no_pause, paced
 from translator.common.pieces import Pieces
 from translator.common.sealed import pack, unpack
 from translator.wire import items, responses
@@ -142,15 +143,16 @@ def without_output_format(request: responses.Request) -> tuple[responses.Request
 # --- items beside a summary ----------------------------------------------------------------
 
 
-def kept_items(source: Sequence[Raw]) -> tuple[list[Raw], list[int]]:
+def kept_items(source: Sequence[Raw], pause: Pause = no_pause) -> tuple[list[Raw], list[int]]:
     """The items that a compaction does not replace, and the indexes of the messages left out.
 
-    Instructions and declarations are kept, and user messages up to MAX_KEPT_CHARACTERS.
+    Instructions and declarations are kept, and user messages up to MAX_KEPT_CHARACTERS. `pause` is
+    called between items.
     """
     kept: list[Raw] = []
     left_out: list[int] = []
     room, newest = MAX_KEPT_CHARACTERS, True
-    for index in reversed(range(len(source))):
+    for index in paced(reversed(range(len(source))), pause):
         head = head_of(source[index])
         is_message = head.type in (None, "message")
         if head.type not in _DECLARATIONS and not (is_message and head.role in _CLIENT_ROLES):
@@ -165,18 +167,19 @@ def kept_items(source: Sequence[Raw]) -> tuple[list[Raw], list[int]]:
     return kept[::-1], left_out[::-1]
 
 
-def after_compaction(earlier: Sequence[Raw]) -> list[Raw]:
+def after_compaction(earlier: Sequence[Raw], pause: Pause = no_pause) -> list[Raw]:
     """The items of earlier responses, shortened by the last compaction among them.
 
     A client that refers to a response by its id does not send the shortened conversation itself.
+    `pause` is called between items.
     """
     if not earlier:
         return []
-    kinds = [head_of(raw).type for raw in earlier]
+    kinds = [head_of(raw).type for raw in paced(earlier, pause)]
     pairs = enumerate(itertools.pairwise(kinds), 1)
     starts = [at for at, pair in pairs if pair == ("compaction_trigger", "compaction")]
     start = starts[-1] if starts else 0
-    kept, _ = kept_items(earlier[:start])
+    kept, _ = kept_items(earlier[:start], pause)
     rest = zip(earlier[start:], kinds[start:], strict=True)
     return kept + [raw for raw, kind in rest if kind != "compaction_trigger"]
 

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from msgspec import UNSET, Raw, UnsetType
 
+from translator.common.pauses import Pause, no_pause, paced
 from translator.dialects import Dialect
 from translator.wire import chat, items
 from translator.wire.errors import InvalidRequest
@@ -34,27 +35,31 @@ _DETAILS = {"low": "low", "high": "high", "auto": "auto", "original": "high"}
 
 
 class ContentWriter:
-    """Writes content for one dialect and model; collects notices of losses."""
+    """Writes content for one dialect and model; collects notices of losses.
 
-    def __init__(self, dialect: Dialect, *, vision: bool) -> None:
+    `pause` is called between parts.
+    """
+
+    def __init__(self, dialect: Dialect, *, vision: bool, pause: Pause = no_pause) -> None:
         self._dialect = dialect
+        self._pause = pause
         self._images = vision and dialect.images
         self.notices: list[Notice] = []
 
     def text(self, content: items.Content, path: str) -> str:
         """Content that must be text, as in system messages."""
         parts = self._parts(content, path)
-        for index, part in enumerate(parts):
+        for index, part in enumerate(paced(parts, self._pause)):
             if not isinstance(part, chat.TextPart):
                 raise InvalidRequest(
                     "Only text is supported here.", param=f"{path}[{index}]", code="invalid_value"
                 )
-        return _joined(parts)
+        return self._joined(parts)
 
     def user(self, content: items.Content, path: str) -> str | list[chat.Part]:
         """Content of a user message."""
         parts = self._parts(content, path)
-        texts = [part.text for part in parts if isinstance(part, chat.TextPart)]
+        texts = [part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart)]
         return "\n".join(texts) if len(texts) == len(parts) else parts
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
@@ -63,7 +68,7 @@ class ContentWriter:
             return content or None, None
         texts: list[str] = []
         refusals: list[str] = []
-        for index, part in enumerate(content or []):
+        for index, part in enumerate(paced(content or [], self._pause)):
             match part:
                 case str():
                     texts.append(part)
@@ -87,7 +92,7 @@ class ContentWriter:
         parts = self._parts(content, path)
         attached: list[chat.Part] = []
         lines: list[str] = []
-        for part in parts:
+        for part in paced(parts, self._pause):
             if isinstance(part, chat.TextPart):
                 lines.append(part.text)
             else:
@@ -102,7 +107,12 @@ class ContentWriter:
             case str():
                 return [chat.TextPart(content)]
             case _:
-                return [self._part(part, f"{path}[{index}]") for index, part in enumerate(content)]
+                parts = enumerate(paced(content, self._pause))
+                return [self._part(part, f"{path}[{index}]") for index, part in parts]
+
+    def _joined(self, parts: list[chat.Part]) -> str:
+        texts = (part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart))
+        return "\n".join(texts)
 
     def _part(self, part: str | items.InputPart, path: str) -> chat.Part:
         match part:
@@ -173,10 +183,6 @@ class ContentWriter:
             )
         name = f' name="{file.filename}"' if file.filename else ""
         return chat.TextPart(f"<file{name}>\n{text}\n</file>")
-
-
-def _joined(parts: list[chat.Part]) -> str:
-    return "\n".join(part.text for part in parts if isinstance(part, chat.TextPart))
 
 
 def _file_text(data: str, filename: str) -> str | None:

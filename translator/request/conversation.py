@@ -26,6 +26,7 @@ from typing import Any, assert_never, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from translator.common.pauses import Pause, no_pause, paced
 from translator.common.sealed import Thought
 from translator.common.tools import REPEAT_MARK
 from translator.dialects import Dialect
@@ -81,17 +82,20 @@ def write_messages(
     dialect: Dialect,
     vision: bool,
     thinking: bool,
+    pause: Pause = no_pause,
 ) -> Conversation:
     """The conversation in the given dialect.
 
     `vision`: the model accepts images. `thinking`: the model will think, so reasoning that it
-    requires must be sent. Raises InvalidRequest for an item that no message can express.
+    requires must be sent. `pause` is called between items, and between their parts. Raises
+    InvalidRequest for an item that no message can express.
     """
-    plan = _plan(input_items)
-    writer = _Writer(dialect, ContentWriter(dialect, vision=vision), plan, thinking=thinking)
+    plan = _plan(input_items, pause)
+    content = ContentWriter(dialect, vision=vision, pause=pause)
+    writer = _Writer(dialect, content, plan, thinking=thinking)
     if instructions:
         writer.system(instructions, "instructions")
-    for item in input_items:
+    for item in paced(input_items, pause):
         writer.add(item)
     writer.flush()
     writer.end()
@@ -127,7 +131,7 @@ class _Plan:
         """The names of the called functions."""
 
 
-def _plan(input_items: Sequence[InputItem]) -> _Plan:
+def _plan(input_items: Sequence[InputItem], pause: Pause) -> _Plan:
     """Match calls and results in one pass. Raises InvalidRequest for a result without a call.
 
     Ids may repeat over turns: a result belongs to the last unanswered call of its id before it,
@@ -139,7 +143,7 @@ def _plan(input_items: Sequence[InputItem]) -> _Plan:
     answered: dict[str, int] = {}
     early: dict[str, list[tuple[int, Result]]] = {}
     aborted = -2  # position of the last aborted result; the next item decides if it is inside
-    for position, item in enumerate(input_items):
+    for position, item in enumerate(paced(input_items, pause)):
         if isinstance(item, Message):
             continue
         if aborted == position - 1 and not isinstance(item, Result):

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from translator.common.pauses import Pause, no_pause, paced
 from translator.common.tool_secrets import without_secrets
 from translator.wire import responses
 from translator.wire.json_values import present
@@ -20,9 +21,17 @@ _NEEDED_IN_FUNCTION: dict[str, Any] = {"description": None, "parameters": None, 
 
 
 def first_response(
-    request: responses.Request, *, response_id: str, created_at: int, model: str
+    request: responses.Request,
+    *,
+    response_id: str,
+    created_at: int,
+    model: str,
+    pause: Pause = no_pause,
 ) -> responses.Response:
-    """The response object of `response.created`; `created_at` is in seconds since 1970."""
+    """The response object of `response.created`; `created_at` is in seconds since 1970.
+
+    `pause` is called between tools.
+    """
     reasoning = request.reasoning or _NO_REASONING
     text = request.text or _NO_TEXT
     given: dict[str, Any] = {
@@ -39,7 +48,7 @@ def first_response(
         **given,
         reasoning=responses.ReasoningEcho(reasoning.effort, _summary(reasoning)),
         text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
-        tools=[_tool(raw) for raw in request.tools or ()],
+        tools=[_tool(raw) for raw in paced(request.tools or (), pause)],
         tool_choice=_tool_choice(request.tool_choice),
     )
 

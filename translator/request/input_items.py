@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator.common.invalid import at_path, decode_at, invalid_from, missing_parameter
+from translator.common.pauses import Pause, no_pause, paced
 from translator.common.sealed import Thought, unseal
 from translator.common.tools import INPUT_ARGUMENT, Toolset
 from translator.wire import items, responses
@@ -85,10 +86,14 @@ _HOSTED_HISTORY = frozenset(
 
 
 class InputReader:
-    """Reads input items; adds the tools that they declare to `tools`, and losses to `notices`."""
+    """Reads input items; adds the tools that they declare to `tools`, and losses to `notices`.
 
-    def __init__(self, tools: Toolset) -> None:
+    `pause` is called between items.
+    """
+
+    def __init__(self, tools: Toolset, pause: Pause = no_pause) -> None:
         self._tools = tools
+        self._pause = pause
         self._last_search = ""
         self._undeclared: dict[str, items.InputFunctionCall | items.InputCustomToolCall] = {}
         self.notices: list[Notice] = []
@@ -105,13 +110,13 @@ class InputReader:
         Raises InvalidRequest with the path of the faulty field.
         """
         read: list[InputItem] = []
-        self._read(after_compaction(earlier), "previous_response_id", read, last=-1)
+        self._read(after_compaction(earlier, self._pause), "previous_response_id", read, last=-1)
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]
         source = source or []
         self._read(source, "input", read, last=len(source) - 1)
         if self._undeclared:
-            read = [self._declared_later(item) for item in read]
+            read = [self._declared_later(item) for item in paced(read, self._pause)]
         if self.compacts and len(read) == 1:
             raise InvalidRequest(
                 "There is nothing to compact before the 'compaction_trigger' item.",
@@ -122,7 +127,7 @@ class InputReader:
 
     def _read(self, source: Sequence[Raw], name: str, read: list[InputItem], *, last: int) -> None:
         """Append the items of a list to `read`; `last` is the index of the request's last item."""
-        for index, raw in enumerate(source):
+        for index, raw in enumerate(paced(source, self._pause)):
             path = f"{name}[{index}]"
             try:
                 common = _decode_common(raw)  # in one step; only rare items are decoded twice

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator.common.invalid import at_path, invalid_from, refuse_invalid_utf8
+from translator.common.pauses import Pause, no_pause
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON, is_object, on_one_line
@@ -22,14 +23,14 @@ class ParsedRequest(Struct, frozen=True):
     unknown: dict[str, Raw]
 
 
-def parse_request(body: bytes) -> ParsedRequest:
-    """Decode a request body.
+def parse_request(body: bytes, pause: Pause = no_pause) -> ParsedRequest:
+    """Decode a request body; `pause` is called between the passes over it.
 
     Raises InvalidRequest with OpenAI's codes and the path of the faulty field.
     """
-    refuse_invalid_utf8(body)
+    refuse_invalid_utf8(body, pause)
     try:
-        request, unknown = _decoded(on_one_line(body))
+        request, unknown = _decoded(on_one_line(body), pause)
     except NOT_JSON as error:
         raise invalid_from(error) from None
     text_format = request.text.format if request.text else None
@@ -43,15 +44,18 @@ def parse_request(body: bytes) -> ParsedRequest:
     return ParsedRequest(request, unknown)
 
 
-def _decoded(body: bytes) -> tuple[responses.Request, dict[str, Raw]]:
+def _decoded(body: bytes, pause: Pause) -> tuple[responses.Request, dict[str, Raw]]:
     """A request and its unknown fields; without any, the body is decoded only once.
 
     To decode a body of megabytes takes as long as a hundred chunks of the answer.
     """
+    pause()
     try:
         return _known_request_decoder.decode(body), {}
     except msgspec.ValidationError:
+        pause()
         request = _request_decoder.decode(body)
+        pause()
         fields = _fields_decoder.decode(body)
     return request, {name: value for name, value in fields.items() if name not in _KNOWN}
 

@@ -14,10 +14,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator.common.invalid import missing_parameter
+from translator.common.pauses import Pause, no_pause, paced
 from translator.common.tools import Toolset
 from translator.dialects import Dialect
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import as_list
 from translator.wire.notices import Notice
 
 from . import parameters
@@ -83,10 +85,12 @@ def write_chat_request(
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT,
     reject_hosted_tools: bool = False,
     earlier: Sequence[Raw] | None = None,
+    pause: Pause = no_pause,
 ) -> ChatRequest:
     """The chat request for `request`; `unknown` are its fields beyond the Responses API.
 
     `earlier` are the input and output items of the previous response, None where they are unknown.
+    `pause` is called between steps, none of which takes long (`common.pauses`).
     Raises InvalidRequest, with the field's path, for what the API does not allow or Chat
     Completions cannot express.
     """
@@ -99,9 +103,10 @@ def write_chat_request(
         strict_functions=dialect.strict_functions,
         reject_hosted=reject_hosted_tools,
         schema_rules=dialect.schema_rules,
+        pause=pause,
     )
     tools.declare(request.tools or [], "tools")
-    reader = InputReader(tools)
+    reader = InputReader(tools, pause)
     input_items = reader.read(request.input or None, earlier or ())
     if not input_items and request.generate is not False:
         raise missing_parameter("input")
@@ -139,6 +144,7 @@ def write_chat_request(
         dialect=dialect,
         vision=target.vision,
         thinking=reasoning.thinking,
+        pause=pause,
     )
     if not conversation.messages and request.generate is not False:
         raise InvalidRequest(
@@ -166,8 +172,8 @@ def write_chat_request(
     parameters.extend(fields, dialect.extra)
     parameters.extend(fields, parameters.forwarded(unknown, forward, notices))
     return ChatRequest(
-        body=msgspec.json.encode(
-            {dialect.renamed.get(name, name): value for name, value in fields.items()}
+        body=_encoded(
+            {dialect.renamed.get(name, name): value for name, value in fields.items()}, pause
         ),
         notices=(
             *advice_notices,
@@ -186,6 +192,26 @@ def write_chat_request(
         prefill=_prefill(conversation),
         output_limit=parameters.output_limit(fields, target.max_output_tokens),
     )
+
+
+def _encoded(fields: dict[str, Any], pause: Pause) -> bytes:
+    """The fields as JSON; where the caller pauses, elements of lists are encoded one by one."""
+    if pause is no_pause:
+        return msgspec.json.encode(fields)
+    pieces: list[bytes] = []
+    for name, value in fields.items():
+        pieces += (b"," if pieces else b"{", msgspec.json.encode(name), b":")
+        listed = as_list(value)
+        if not listed:
+            pieces.append(msgspec.json.encode(value))
+            continue
+        before = b"["
+        for one in paced(listed, pause):
+            pieces += (before, msgspec.json.encode(one))
+            before = b","
+        pieces.append(b"]")
+    pause()
+    return b"".join((*pieces, b"}"))
 
 
 def _prefill(conversation: Conversation) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import translator
 from translator.service.observe.record import notices_summary
 from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.slices import LARGE_BYTES
 from translator.service.turns.turn import Turn
 
+from .begin import begin_turn
 from .exchange import JSON, Exchange
 from .responders import notices_header
 
@@ -16,10 +20,13 @@ async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
     dispatcher.check_slot(exchange.context.client)
     body = await exchange.body()
     with dispatcher.slot(exchange.context.client):
-        request = translator.CompactRequest(body)
+        if len(body) < LARGE_BYTES:
+            request = translator.CompactRequest(body)
+        else:
+            reading = dispatcher.bounds.slices.run(partial(translator.CompactRequest, body))
+            request = await exchange.while_connected(reading)
         del body  # which is not held while the answer comes
-        authorization = exchange.header("authorization")
-        turn = dispatcher.begin(exchange.context, request.body, authorization=authorization)
+        turn = await begin_turn(exchange, dispatcher, request.body)
         await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
 
 

@@ -39,7 +39,8 @@ JSON = {"content-type": "application/json"}
 
 _MAX_STEPS = 20  # between two turns of other tasks, while a body is decompressed: 2 ms at most
 
-T = TypeVar("T", bytes, bytearray)
+B = TypeVar("B", bytes, bytearray)
+T = TypeVar("T")
 
 
 class Exchange:
@@ -199,14 +200,13 @@ class Exchange:
             raise self.direct.problem
         return message
 
-    async def while_connected(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` until it ends or the client closes its connection; then raises ClientLeft.
+    async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; raises ClientLeft when the client closes its connection.
 
         What the work holds open (the upstream's response) is closed when this returns.
         """
         if self.direct is not None:
-            await self._until_disconnect(work, self.direct)
-            return
+            return await self._until_disconnect(work, self.direct)
         working = asyncio.create_task(work)
         leaving = asyncio.create_task(self._disconnect())
         try:
@@ -219,9 +219,9 @@ class Exchange:
             await asyncio.wait((working, leaving))
         if working.cancelled():
             raise ClientLeft
-        working.result()
+        return working.result()
 
-    async def _until_disconnect(self, work: Coroutine[Any, Any, None], direct: HttpWriter) -> None:
+    async def _until_disconnect(self, work: Coroutine[Any, Any, T], direct: HttpWriter) -> T:
         """The same without a task for either."""
         task = asyncio.current_task()
         assert task is not None
@@ -237,7 +237,7 @@ class Exchange:
             work.close()
             raise ClientLeft
         try:
-            await work
+            return await work
         except asyncio.CancelledError:
             if has_left and task.uncancel() <= before:
                 raise ClientLeft from None
@@ -303,7 +303,7 @@ class Exchange:
         await self.whole(error.status_hint, body, JSON | error.headers)
 
 
-def _within(limit: int, body: T) -> T:
+def _within(limit: int, body: B) -> B:
     """The body; raises RequestTooLarge when it is over the limit."""
     if len(body) > limit:
         raise RequestTooLarge(f"The request body is over {limit} bytes.")

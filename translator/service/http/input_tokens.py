@@ -9,6 +9,7 @@ from translator.service.observe.record import notices_summary
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.turn import Turn
 
+from .begin import begin_turn
 from .exchange import JSON, Exchange
 from .responders import notices_header
 
@@ -28,15 +29,13 @@ async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
     dispatcher.check_slot(exchange.context.client)
     body = await exchange.body()
     with dispatcher.slot(exchange.context.client):
-        authorization = exchange.header("authorization")
-        turn = dispatcher.begin(exchange.context, body, authorization=authorization)
+        turn = await begin_turn(exchange, dispatcher, body)
         del body
-        await exchange.while_connected(_respond(exchange, turn, dispatcher, authorization))
+        await exchange.while_connected(_respond(exchange, turn, dispatcher))
 
 
-async def _respond(
-    exchange: Exchange, turn: Turn, dispatcher: Dispatcher, authorization: str | None
-) -> None:
+async def _respond(exchange: Exchange, turn: Turn, dispatcher: Dispatcher) -> None:
+    authorization = exchange.header("authorization")
     counted = await dispatcher.counter.count(turn.route, turn.chat_body, authorization)
     exchange.record.notices = turn.notices
     exchange.record.remarks = notices_summary(turn.notices)

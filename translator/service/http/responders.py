@@ -16,6 +16,7 @@ from functools import partial
 import msgspec
 
 import translator
+from translator import Event, Translation
 from translator.dialects import BASE, Dialect
 from translator.service.access.token_meter import TokenMeter
 from translator.service.base.sinks import HttpWriter
@@ -23,11 +24,13 @@ from translator.service.observe.observer import AttemptFailed
 from translator.service.observe.record import notices_summary
 from translator.service.turns.progress import no_progress
 from translator.service.turns.sink import EventWriter
+from translator.service.turns.slices import LARGE_BYTES
 from translator.service.turns.turn import Turn
 from translator.service.upstreams.client import MAX_ERROR_BYTES, Answer
 from translator.service.upstreams.judging import judged
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamError
+from translator.wire.events import Completed, Created, Failed, Incomplete
 from translator.writer.sse import encode, encode_all
 
 from .error_filter import MAX_HELD_BYTES, ErrorFilter
@@ -94,17 +97,39 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
     writer = None if exchange.direct is None else _event_writer(exchange.direct)
     async with aclosing(turn.events(writer)) as batches:
         async for events in batches:
-            if not exchange.started:
+            first, last = not exchange.started, turn.translation.finished
+            if first:
                 await exchange.start(200, EVENT_STREAM | notices_header(turn.notices))
-            if turn.translation.finished:
-                await exchange.end(encode_all(events) + translator.DONE)
+            if (first or last) and _repeat_much(events, turn.translation):
+                encoded = await _encoded_in_turns(events)
             else:
-                await exchange.write(encode_all(events))
+                encoded = encode_all(events)
+            if last:
+                await exchange.end(encoded + translator.DONE)
+            else:
+                await exchange.write(encoded)
+            del encoded
             del events  # so that they are not held while nothing comes
 
 
 def _event_writer(direct: HttpWriter) -> EventWriter[bytes]:
     return EventWriter(direct, encode_all, encode, direct.write)
+def _repeat_much(events: Sequence[Event], translation: Translation) -> bool:
+    """Whether the first or last events are large: both repeat the tools, and these the answer."""
+    size = translation.held if translation.finished else 0
+    for event in (events[0], events[-1]):
+        if isinstance(event, Created | Completed | Incomplete | Failed):
+            size += sum(map(len, event.response.tools))
+    return size >= LARGE_BYTES
+
+
+async def _encoded_in_turns(events: Sequence[Event]) -> bytes:
+    """Events as frames; after each, everything else has its turn."""
+    frames: list[bytes] = []
+    for event in events:
+        frames.append(encode_all([event]))
+        await asyncio.sleep(0)
+    return b"".join(frames)
 
 
 async def whole(exchange: Exchange, turn: Turn) -> None:

@@ -16,6 +16,7 @@ endpoints of these APIs are answered with is in `absent_endpoints`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -36,12 +37,14 @@ from translator.service.models.table import Route
 from translator.service.observe.observer import RequestReceived, Routed
 from translator.service.turns.counts import check_counts
 from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.slices import LARGE_BYTES
 from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
 
 from . import models_list, responders
 from .absent_endpoints import absent_error
+from .begin import begin_turn
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
@@ -154,8 +157,7 @@ class Endpoints:
     async def responses(self, exchange: Exchange) -> None:
         body = await self._body(exchange)
         with self._dispatcher.slot(exchange.context.client):
-            authorization = exchange.header("authorization")
-            turn = self._dispatcher.begin(exchange.context, body, authorization=authorization)
+            turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
             respond = responders.stream if turn.streams else responders.whole
             await exchange.while_connected(respond(exchange, turn))
@@ -169,7 +171,7 @@ class Endpoints:
     async def chat_completions(self, exchange: Exchange) -> None:
         body = await self._body(exchange)
         with self._dispatcher.slot(exchange.context.client):
-            route, body = self._chat(exchange, body)
+            route, body = await self._chat(exchange, body)
             work = self._passthrough(
                 exchange, route.upstream, "chat/completions", body, dialect=route.dialect
             )
@@ -181,8 +183,12 @@ class Endpoints:
         self._dispatcher.check_slot(exchange.context.client)
         return await exchange.body()
 
-    def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
-        """The route of a chat request, and the body to send there; raises InvalidRequest."""
+    async def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
+        """The route of a chat request, and the body to send there; raises InvalidRequest.
+
+        Between the passes over a large body, everything else has its turn.
+        """
+        large = len(body) >= LARGE_BYTES
         try:
             fields = _read_fields(body)
             model = _model_of(fields)
@@ -194,9 +200,13 @@ class Endpoints:
             raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
         route = self._models.route(model, exchange.context.client)
         limited = not _may_use_any_model(exchange)
+        if large:
+            await asyncio.sleep(0)
         if limited:
             check_fields(route, fields)
         self._check(exchange, fields, len(body))
+        if large:
+            await asyncio.sleep(0)
         exchange.record.model = model or ""
         exchange.record.dialect = route.dialect.name
         exchange.context.observer.on(RequestReceived(body))

@@ -27,6 +27,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from starlette.types import Receive, Send
 
 import translator
+from translator.common.pauses import Pause, no_pause
 from translator.service.base.errors import (
     ClientLeft,
     InternalError,
@@ -40,6 +41,7 @@ from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFacto
 from translator.service.observe.record import Record, request_id
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.sink import EventWriter
+from translator.service.turns.slices import LARGE_BYTES
 from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.events import Event
 from translator.wire.json_values import NOT_JSON
@@ -327,12 +329,17 @@ class WebSocketSession:
         parent = None if parent_id is None else self._history.recall(parent_id)
         can_continue = False
         try:
-            turn = self._dispatcher.begin(
+            if len(frame) < LARGE_BYTES:
+                body = _as_post(frame)
+            else:
+                body = await self._dispatcher.bounds.slices.run(partial(_as_post, frame))
+            turn = await self._dispatcher.begin(
                 context,
-                _as_post(frame),
+                body,
                 authorization=self._authorization,
                 earlier=None if parent is None else parent.all_items(),
             )
+            del body  # which is not held while the answer comes
             source = turn.translation.request.input  # which the turn releases
             writer = None if self._direct is None else _event_writer(self._direct, lane)
             async with aclosing(turn.events(writer)) as batches:
@@ -425,9 +432,10 @@ def _parent_of(frame: bytes) -> str | None:
         return None
 
 
-def _as_post(frame: bytes) -> bytes:
+def _as_post(frame: bytes, pause: Pause = no_pause) -> bytes:
     """The body of the POST that a message stands for; it always asks for a stream."""
     fields = _read_fields(frame)
+    pause()
     for name in ("type", "stream_id"):
         fields.pop(name, None)
     fields["stream"] = Raw(b"true")

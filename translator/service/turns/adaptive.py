@@ -27,6 +27,7 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from translator import Dialect, Notice, ParsedRequest, Target, Translation, UpstreamError
+from translator.common.pauses import Pause, no_pause, paced
 from translator.common.schemas import SchemaRules
 from translator.reader.quotations import without_quotations
 from translator.reader.rejected_fields import RejectedField, find_rejected_fields, without
@@ -113,9 +114,12 @@ class AdaptiveRequest:
         self._may_ask_again: Callable[[], bool] | None = may_ask_again
         self.attempt: ChatRequestAttempt
 
-    def write(self) -> None:
-        """Translate the request; raises InvalidRequest where that is not possible."""
-        self.attempt = self._written()
+    def write(self, pause: Pause = no_pause) -> None:
+        """Translate the request; raises InvalidRequest where that is not possible.
+
+        `pause` is called between steps.
+        """
+        self.attempt = self._written(pause)
 
     def accepted(self) -> None:
         """The upstream has accepted the attempt: remember what made it acceptable."""
@@ -128,34 +132,41 @@ class AdaptiveRequest:
         said = [*map(_in_words, found.refused), *_facts_in_words(found.facts)]
         log.warning("upstream %s, model %a: %s; remembered", upstream, model, ", ".join(said))
 
-    def adapt_to(self, error: UpstreamError) -> bool:
-        """Whether a new attempt, which is written then, may avoid this error."""
+    def adapt_to(self, error: UpstreamError, pause: Pause = no_pause) -> bool:
+        """Whether a new attempt, which is written then, may avoid this error.
+
+        `pause` is called between steps.
+        """
         if self._request is None:
             return False
         may_ask = self._attempts < MAX_ATTEMPTS and self._timer() <= self._until
         return (
-            self._ask_again(may_ask=may_ask) if error.again else self._learn(error, may_ask=may_ask)
+            self._ask_again(pause, may_ask=may_ask)
+            if error.again
+            else self._learn(error, pause, may_ask=may_ask)
         )
 
-    def _ask_again(self, *, may_ask: bool) -> bool:
+    def _ask_again(self, pause: Pause, *, may_ask: bool) -> bool:
         may, self._may_ask_again = self._may_ask_again, None
         if not may_ask or may is None or not may():
             return False
         self._attempts += 1
-        self.attempt = self._written()
+        self.attempt = self._written(pause)
         return True
 
-    def _learn(self, error: UpstreamError, *, may_ask: bool) -> bool:
+    def _learn(self, error: UpstreamError, pause: Pause, *, may_ask: bool) -> bool:
         found = self._new_in(error, error.text) if self._may_retry else NOTHING_LEARNED
         if found == NOTHING_LEARNED:
             return False
         if not may_ask:
             self.accepted()  # else no request would ever get further
             return False
+        pause()
         text = without_quotations(error.text, self.attempt.body)
+        pause()
         kept = found if text == error.text else self._new_in(error, text)
         before, self._known = self._known, _overlaid(self._known, found)
-        attempt = self._written()
+        attempt = self._written(pause)
         if attempt.body == self.attempt.body:
             self._known = before
             return False
@@ -192,14 +203,15 @@ class AdaptiveRequest:
         }
         return Learned(tuple(one for one in fields if one not in known.refused), facts)
 
-    def _written(self) -> ChatRequestAttempt:
+    def _written(self, pause: Pause) -> ChatRequestAttempt:
         """The chat request under all that is known by now."""
         strict = self.route.options.strict  # then nothing may be lost
         dialect = self._dialect(strict=strict)
-        translation = self._translation(dialect)
+        translation = self._translation(dialect, pause)
         refused = [one for one in self._known.refused if not (strict and one.loses)]
         if not refused and not self._known.facts:
             return ChatRequestAttempt(translation, translation.chat_body, translation.notices)
+        pause()
         body, gone = without(translation.chat_body, refused) if refused else (b"", [])
         if any(one.field == "tool_choice" for one in gone):
             # The translation enforces on the answer what the upstream does not accept.
@@ -208,8 +220,10 @@ class AdaptiveRequest:
                     dialect,
                     tool_choices=dialect.tool_choices & {"auto"},
                     tool_choices_thinking=None,
-                )
+                ),
+                pause,
             )
+            pause()
             body, gone = without(translation.chat_body, refused)
         assert self._request is not None, "the request was released"
         asked = self._request.request.max_output_tokens
@@ -217,7 +231,7 @@ class AdaptiveRequest:
             one.notice() for one in gone if one.loses and (one.limit is None or asked is not None)
         ]
         if self._known.facts and not strict:
-            notices += self._lost_by_facts(translation.notices)
+            notices += self._lost_by_facts(translation.notices, pause)
         return ChatRequestAttempt(
             translation, body or translation.chat_body, (*translation.notices, *notices)
         )
@@ -237,7 +251,7 @@ class AdaptiveRequest:
             },
         )
 
-    def _lost_by_facts(self, noticed: Sequence[Notice]) -> Iterator[Notice]:
+    def _lost_by_facts(self, noticed: Sequence[Notice], pause: Pause) -> Iterator[Notice]:
         """The notices of what the known facts leave out of this request, beyond those there are."""
         assert self._request is not None, "the request was released"
         facts, request = self._known.facts, self._request.request
@@ -245,17 +259,17 @@ class AdaptiveRequest:
             *(self._earlier or ()),
             *(request.input if isinstance(request.input, list) else ()),
         ]
-        if facts.get("reasoning_replay") == "drop" and _any_has(_REASONING_ITEM, items):
+        if facts.get("reasoning_replay") == "drop" and _any_has(_REASONING_ITEM, items, pause):
             message = "The upstream does not take the reasoning of earlier turns."
             yield Notice("input", "refused_upstream", message)
         rules = facts.get("schema_rules", SchemaRules())
         limits = bool(rules.dropped) or rules.max_bound is not None
         limits = limits and not any(one.path.startswith("tools") for one in noticed)
-        if limits and _any_has(_LIMITED_SCHEMA, request.tools or ()):
+        if limits and _any_has(_LIMITED_SCHEMA, request.tools or (), pause):
             message = "The upstream does not take all limits in schemas; some were left out."
             yield Notice("tools", "refused_upstream", message)
 
-    def _translation(self, dialect: Dialect) -> Translation:
+    def _translation(self, dialect: Dialect, pause: Pause) -> Translation:
         route, clock = self.route, self._clock
         assert self._request is not None, "the request was released"
         return Translation(
@@ -275,6 +289,7 @@ class AdaptiveRequest:
             earlier=self._earlier,
             judge=self._judge,
             account=self._account,
+            pause=pause,
         )
 
 
@@ -284,8 +299,8 @@ def _overlaid(known: Learned, found: Learned) -> Learned:
     return Learned((*known.refused, *found.refused), {**known.facts, **facts}, known.contested)
 
 
-def _any_has(words: re.Pattern[bytes], values: Sequence[Raw]) -> bool:
-    return any(words.search(memoryview(value)) for value in values)
+def _any_has(words: re.Pattern[bytes], values: Sequence[Raw], pause: Pause) -> bool:
+    return any(words.search(memoryview(value)) for value in paced(values, pause))
 
 
 def _in_words(refused: RejectedField) -> str:

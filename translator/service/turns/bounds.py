@@ -12,16 +12,18 @@ from translator.service.upstreams.client import Answer, Upstreams
 from translator.service.upstreams.streams import UpstreamStream
 
 from .held import HeldBytes
+from .slices import Slices
 
 
 class TurnBounds:
-    """The upstreams, and how long an exchange with one may take."""
+    """The upstreams, how long an exchange with one may take, and what goes on meanwhile."""
 
     def __init__(
         self, server: Server, upstreams: Upstreams, drain: Drain, timer: Callable[[], float]
     ) -> None:
         """`timer` measures durations, in seconds; deadlines are by the loop's own clock."""
         self.held = HeldBytes(server.max_held_bytes)
+        self.slices = Slices()
         self.server = server
         self.upstreams = upstreams
         self.drain = drain

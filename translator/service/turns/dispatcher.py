@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from translator import ParsedRequest, parse_request
+from translator.common.pauses import Pause, no_pause
 from translator.request.compaction import after_compaction
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
@@ -27,6 +28,7 @@ from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .counts import check_counts
 from .learned import LearnedFacts
+from .slices import LARGE_BYTES
 from .token_counter import TokenCounter
 from .turn import Turn
 
@@ -103,7 +105,7 @@ class Dispatcher:
         with self._slot, client.slot():
             yield
 
-    def begin(
+    async def begin(
         self,
         context: RequestContext,
         body: bytes,
@@ -113,14 +115,18 @@ class Dispatcher:
     ) -> Turn:
         """The turn of a Responses request; nothing has been sent upstream yet.
 
-        `authorization` is the client's own; `earlier` are the items of the previous response.
-        Raises InvalidRequest for a request that cannot be translated, NotFound for its model, and
-        LimitReached for its client.
+        A large request is translated in slices; with any other this never waits. `authorization` is
+        the client's own; `earlier` are the items of the previous response. Raises InvalidRequest
+        for a request that cannot be translated, NotFound for its model, and LimitReached for its
+        client.
         """
         context.observer.on(RequestReceived(body))
         record = context.record
         began = self.bounds.timer()
-        parsed = _parse(body)
+        large = len(body) >= LARGE_BYTES or (
+            earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES
+        )
+        parsed = await self.bounds.slices.run(partial(_parse, body)) if large else _parse(body)
         head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
         route = self.models.route(head.model, context.client)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
@@ -145,7 +151,10 @@ class Dispatcher:
             timer=self.bounds.timer,
             may_ask_again=partial(self.bounds.upstreams.take_retry, route.upstream),
         )
-        request.write()
+        if large:
+            await self.bounds.slices.run(request.write)
+        else:
+            request.write()
         record.translation_s = self.bounds.timer() - began
         return Turn(context, request, self.bounds, held, authorization=authorization)
 
@@ -157,10 +166,10 @@ def _size_of(earlier: Sequence[Raw] | None, context: RequestContext) -> int:
     return sum(map(len, after_compaction(earlier)))
 
 
-def _parse(body: bytes) -> ParsedRequest | InvalidRequest:
+def _parse(body: bytes, pause: Pause = no_pause) -> ParsedRequest | InvalidRequest:
     """The parsed request, or why the body is none."""
     try:
-        return parse_request(body)
+        return parse_request(body, pause)
     except InvalidRequest as error:
         return error
 

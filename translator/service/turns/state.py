@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from translator import Translation
+from translator.common.pauses import Pause, no_pause
 from translator.service.config.settings import Server
 from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
 from translator.wire.events import Event
@@ -78,16 +79,16 @@ class TurnState:
         self.due = sent_at + self._server.heartbeat_s
         return self._sendable(now)
 
-    def fail(self, error: TranslatorError, now: float) -> list[Event]:
+    def fail(self, error: TranslatorError, now: float, pause: Pause = no_pause) -> list[Event]:
         """The events to send after a failure; when it is not `over` then, another attempt begins.
 
-        Raises the error when nothing has been sent. Empty after the last events: what fails then
-        is only the end of the upstream's connection.
+        `pause` is called between steps. Raises the error when nothing has been sent. Empty after
+        the last events: what fails then is only the end of the upstream's connection.
         """
         if self.over:
             return []
         unanswered = not self.translation.produced
-        if isinstance(error, UpstreamError) and unanswered and self._request.adapt_to(error):
+        if isinstance(error, UpstreamError) and unanswered and self._request.adapt_to(error, pause):
             self.begin_attempt(now)
             return []
         if not self._started and _is_http_error(error):

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from translator.common.pauses import Pause, no_pause, paced
 from translator.service.access.cost import MAX_TOKENS, tokens_of
 from translator.service.config.settings import Upstream
 from translator.service.models.table import Route
@@ -25,6 +27,9 @@ from translator.wire.errors import TranslatorError, UpstreamError
 from translator.wire.json_values import NOT_JSON, as_list, as_object, utf8_size
 
 from .bounds import TurnBounds
+from .slices import LARGE_BYTES
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +76,7 @@ class _Tokens(Struct, frozen=True):
 
 
 _read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_read_list = msgspec.json.Decoder(list[Raw]).decode
 _read_counted = msgspec.json.Decoder(_Counted).decode
 _read_prompt = msgspec.json.Decoder(_Prompt).decode
 _read_tokens = msgspec.json.Decoder(_Tokens).decode
@@ -89,17 +95,20 @@ class TokenCounter:
 
     async def count(self, route: Route, body: bytes, authorization: str | None) -> TokenCount:
         """The tokens of a chat request, which is JSON of ours; `authorization` is the client's."""
-        fields = _read_fields(body)
-        messages = _values(fields.get("messages"))
-        parts = sum(map(_media_parts, messages))
+        fields, messages, parts = await self._in_slices(body, partial(_read, body))
         if not parts:
             tokens = await self._exact(route, fields, body, authorization)
             if tokens is not None:
                 return TokenCount(tokens, exact=True)
-        text = _text_size(messages)
+        text = await self._in_slices(body, partial(_text_size, messages))
         text += sum(len(fields[name]) for name in ("tools", "response_format") if name in fields)
         tokens = tokens_of(text) + TOKENS_PER_MESSAGE * len(messages) + TOKENS_PER_PART * parts
         return TokenCount(max(1, tokens), exact=False)
+
+    async def _in_slices(self, body: bytes, work: Callable[[Pause], T]) -> T:
+        if len(body) < LARGE_BYTES:
+            return work(no_pause)
+        return await self._bounds.slices.run(work)
 
     async def _exact(
         self, route: Route, fields: dict[str, Raw], body: bytes, authorization: str | None
@@ -180,8 +189,13 @@ def _tokenize_request(fields: dict[str, Raw]) -> bytes:
     return msgspec.json.encode(request | {"add_generation_prompt": True})
 
 
-def _values(raw: Raw | None) -> Sequence[object]:
-    return () if raw is None else as_list(msgspec.json.decode(raw)) or ()
+def _read(body: bytes, pause: Pause) -> tuple[dict[str, Raw], list[object], int]:
+    """The fields of a chat request, its messages, and their parts that no tokenizer counts."""
+    fields = _read_fields(body)
+    pause()
+    raw = _read_list(fields.get("messages", b"[]"))
+    messages = [msgspec.json.decode(one) for one in paced(raw, pause)]
+    return fields, messages, sum(map(_media_parts, paced(messages, pause)))
 
 
 def _media_parts(message: object) -> int:
@@ -191,11 +205,12 @@ def _media_parts(message: object) -> int:
     return sum(kind not in ("text", "refusal") for kind in kinds)
 
 
-def _text_size(messages: Iterable[object]) -> int:
+def _text_size(messages: Iterable[object], pause: Pause) -> int:
     """Bytes of all that a chat template may write of messages; of other parts nothing."""
     size = 0
     rest: list[object] = list(messages)
     while rest:
+        pause()
         one = rest.pop()
         if isinstance(one, str):
             size += utf8_size(one)

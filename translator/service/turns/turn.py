@@ -10,10 +10,12 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import translator
+from translator.common.pauses import Pause, no_pause
 from translator.dialects import Dialect
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.base.errors import InternalError, OutOfDescriptors, Stopping
@@ -37,7 +39,10 @@ from .bounds import TurnBounds
 from .held import HeldAnswer
 from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
+from .slices import LARGE_BYTES
 from .state import TurnState
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +138,7 @@ class Turn:
             except (UpstreamError, Stopping, OutOfDescriptors) as error:
                 self._attempt_failed(error)
                 failed = self.translation
-                events = state.fail(error, now())
+                events = await self._in_slices(partial(state.fail, error, now()))
                 self._count_retried(failed)
             except Exception:
                 log.exception("%s: internal error", self._context.record.request_id)
@@ -154,7 +159,7 @@ class Turn:
             except UpstreamError as error:
                 self._attempt_failed(error)
                 failed = self.translation
-                if not self._request.adapt_to(error):
+                if not await self._in_slices(partial(self._request.adapt_to, error)):
                     raise
                 self._count_retried(failed)
             else:
@@ -162,6 +167,12 @@ class Turn:
                 self._context.record.usage = response.usage
                 self._context.observer.on(ResponseSent(response))
                 return response
+
+    async def _in_slices(self, work: Callable[[Pause], T]) -> T:
+        """The result of work on the request, which takes a while where that is large."""
+        if len(self.chat_body) < LARGE_BYTES:
+            return work(no_pause)
+        return await self._bounds.slices.run(work)
 
     async def _whole(self) -> Response:
         translation = self.translation

@@ -24,6 +24,7 @@ import asyncio
 import ssl
 import sys
 import time
+from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,6 +46,7 @@ _NEEDS: dict[type, str] = {
     aiohttp.TCPConnector: "_factory _get",
     ResponseHandler: (
         "_buffer _payload _reading_paused data_received pause_reading resume_reading"
+        " _pause_transport_reading _resume_transport_reading"
         " connection_lost read_timeout start_timeout set_response_params set_exception"
     ),
     aiohttp.StreamReader: (
@@ -56,6 +58,11 @@ _NEEDS: dict[type, str] = {
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 """What may come before the body of an answer: informational responses (100, 103) without end would
 cost the CPU of all other streams. The beginning of a fast body is among it, too."""
+
+PART_BYTES = 32 * 1024
+"""How much of larger reads is handed on in one turn of the event loop: 130 tokens, a millisecond.
+libuv reads 256 KiB up to 32 times in a row from an upstream that is far ahead, which would stop all
+other streams for hundreds of milliseconds."""
 
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
 """It warns of bodies over 1 MiB, suggesting a file instead; our bodies are not files."""
@@ -101,7 +108,8 @@ def session(context: ssl.SSLContext, keepalive_timeout: float | None) -> aiohttp
         plain = aiohttp.TCPConnector(limit=0, ssl=context, keepalive_timeout=keepalive_timeout)
         return aiohttp.ClientSession(connector=plain, cookie_jar=jar)
     pool = Pool(limit=0, ssl=context, keepalive_timeout=keepalive_timeout)
-    pool._factory = partial(Connection, asyncio.get_running_loop())  # type: ignore[assignment, unused-ignore]
+    loop = asyncio.get_running_loop()
+    pool._factory = partial(Connection, loop, LargeReads(loop))  # type: ignore[assignment, unused-ignore]
     made = aiohttp.ClientSession(connector=pool, cookie_jar=jar)
     # It would send a GET again, after any error, on any connection.
     made._retry_connection = False
@@ -217,13 +225,38 @@ class Pump:
             self.needs_reader.set_result(False)
 
 
+class LargeReads:
+    """The large reads of all connections: a part of one in each turn of the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Connection] = deque()
+
+    def add(self, connection: Connection) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._hand_on)
+        self._waiting.append(connection)
+
+    def _hand_on(self) -> None:
+        connection = self._waiting.popleft()
+        if self._waiting:
+            self._loop.call_soon(self._hand_on)
+        connection.receive_part()
+
+
 class Connection(ResponseHandler):
     """A ResponseHandler that can pump its body into a sink."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, large_reads: LargeReads) -> None:
+        super().__init__(loop)
+        self._large_reads = large_reads
 
     pump: Pump | None = None
     _between = False  # the next read begins with a chunk
     _stopped: Pump | None = None  # its reader was cancelled just as it stopped
     _was_paused = False  # in this body; then aiohttp's parser may hold bytes back
+    _rest: bytes | memoryview = b""  # of a large read; the transport is paused meanwhile
+    _waits = False  # among the large reads
     _head_left: int | None = None  # bytes that may come before a body; None: it has begun
     reused_at: float | None = None
     """When it was taken for its latest request, by the monotonic clock; None for its first."""
@@ -303,6 +336,12 @@ class Connection(ResponseHandler):
         pump = self.pump
         if pump is not None and self._between and pump.take(data):
             return
+        if len(data) > PART_BYTES:
+            self._rest = memoryview(data)
+            self._pause_transport_reading()
+            self._wait_for_part()
+            return
+            return
         if self._head_left is not None:
             self._head_left -= len(data)
             if self._head_left < 0:
@@ -317,6 +356,31 @@ class Connection(ResponseHandler):
             if self._was_paused and data and not pump.needs_reader.done():
                 self.resume_reading()  # as reading would: for what the parser holds back
 
+    def _wait_for_part(self) -> None:
+        if not self._waits:
+            self._waits = True
+            self._large_reads.add(self)
+
+    def receive_part(self) -> None:
+        """Receive the next part of a large read; after the last one, the transport reads on."""
+        self._waits = False
+        if self._reading_paused or not self._rest:
+            return  # `_resume_transport_reading` goes on, or the connection has ended
+        self.data_received(self._take_part())
+        if not self._reading_paused:
+            self._resume_transport_reading()
+
+    def _take_part(self) -> bytes:
+        part, self._rest = self._rest[:PART_BYTES], self._rest[PART_BYTES:]
+        return bytes(part)
+
+    def _resume_transport_reading(self) -> None:
+        """Go on with the rest of a read, and only then with the next one."""
+        if self._rest:
+            self._wait_for_part()
+        else:
+            super()._resume_transport_reading()
+
     def set_exception(self, exc: BaseException, *cause: Any, **named: Any) -> None:  # noqa: ANN401
         """End the wait for an answer."""
         ended = isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
@@ -326,6 +390,7 @@ class Connection(ResponseHandler):
 
     def _refuse_head(self) -> None:
         self._head_left = None
+        self._rest = b""
         if self.transport is not None:
             self.transport.abort()
         error = f"over {MAX_HEAD_BYTES} bytes came, and no answer has begun"
@@ -346,6 +411,8 @@ class Connection(ResponseHandler):
 
         On bytes in mid-body that are no HTTP, aiohttp 3.14 closes the connection without an error.
         """
+        while self._rest:  # it had come before the end
+            self.data_received(self._take_part())
         body = self._payload
         super().connection_lost(exc)
         if body is not None and not body.is_eof() and body.exception() is None:

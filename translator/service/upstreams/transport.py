@@ -35,6 +35,7 @@ from translator.service.config.proxies import Proxies, proxies_of
 from .body import ConnectionBody
 from .connection import ReusedConnectionEnded, new_connections, session
 from .direct import DirectRequests, direct_requests
+from .large_bodies import body_to_send, is_large
 from .response import UpstreamResponse
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Transport:
     ) -> UpstreamResponse:
         if body is not None:
             headers = {**headers, "content-length": str(len(body))}
-        if target.direct is not None and "expect" not in headers:
+        if target.direct is not None and "expect" not in headers and not is_large(body):
             head = await target.direct.send(method, headers, body)
             return UpstreamResponse(
                 head.status, decoded(head.raw_headers), ConnectionBody(head.body)
@@ -126,7 +127,7 @@ class Transport:
             method,
             target.url,
             headers={"host": target.host, **headers},
-            data=body or None,
+            data=body_to_send(body),
             allow_redirects=False,
             auto_decompress=False,
             timeout=self._timeout,

@@ -1,0 +1,21 @@
+"""The beginning of a turn over HTTP, which ends with its client where it takes a while."""
+
+from __future__ import annotations
+
+from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.slices import LARGE_BYTES
+from translator.service.turns.turn import Turn
+
+from .exchange import Exchange
+
+
+async def begin_turn(exchange: Exchange, dispatcher: Dispatcher, body: bytes) -> Turn:
+    """The turn of a request; nothing has been sent upstream yet.
+
+    Raises what `Dispatcher.begin` raises, and ClientLeft.
+    """
+    authorization = exchange.header("authorization")
+    beginning = dispatcher.begin(exchange.context, body, authorization=authorization)
+    if len(body) < LARGE_BYTES:
+        return await beginning
+    return await exchange.while_connected(beginning)

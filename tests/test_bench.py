@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -273,11 +274,46 @@ def test_each_variant_has_a_process_and_the_one_beside_it_too() -> None:
 
 def test_start_up_cancels_out_of_the_slope() -> None:
     """Instructions per token, whatever the run costs that has no token."""
-    assert instructions.slope((1_000_100, 1_000_500), (10, 50)) == 10
+    runs = (
+        {"instructions": 1_000_100, "L1 misses": 70},
+        {"instructions": 1_000_500, "L1 misses": 90},
+    )
+    assert instructions.slope(runs, (10, 50)) == {"instructions": 10, "L1 misses": 0.5}
     assert instructions.spread([100.0, 101.0, 100.5]) == pytest.approx(0.01)
-    assert instructions.counted("events: Ir\nsummary: 4711\n\ntotals: 4711\n") == 4711
+    assert instructions.spread([0.0, 0.0]) == 0
     with pytest.raises(Unavailable, match="without a sum"):
         instructions.counted("events: Ir\n")
+
+
+def test_misses_are_those_of_instructions_and_data() -> None:
+    """Reads of instructions, reads and writes of data; the last level by itself."""
+    assert instructions.counted("events: Ir\nsummary: 4711\n\ntotals: 4711\n") == {
+        "instructions": 4711
+    }
+    profile = (
+        "events: Ir Dr Dw I1mr D1mr D1mw ILmr DLmr DLmw\n\nsummary: 900 200 100 1 2 4 8 16 32\n"
+    )
+    assert instructions.counted(profile) == {
+        "instructions": 900,
+        "L1 misses": 7,
+        "L2 misses": 56,
+    }
+    runs = [{"instructions": count, "L1 misses": 10 - count} for count in (1, 3, 9)]
+    assert instructions.median(runs) == {"instructions": 3, "L1 misses": 7}
+
+
+@needs_compiler
+def test_answers_that_wait_send_nothing_until_they_are_released(mock: Mock) -> None:
+    """So many streams are open before the first token of any is counted."""
+    mock.plan(tokens=4, rate=200, wait=True)
+    load = Load(mock, None, cpu=None, streams=3, timeout_ms=20_000)
+    until = time.monotonic() + 20
+    while (opened := mock.plan(tokens=4, rate=200, wait=True)["open"]) < 3:
+        assert time.monotonic() < until, opened
+        time.sleep(0.01)
+    mock.release()
+    result = load.result()
+    assert (result.tokens, result.answers, result.failures) == (12, 3, 0)
 
 
 def test_instructions_of_sides_stand_beside_each_other() -> None:

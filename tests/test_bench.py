@@ -14,15 +14,14 @@ import pytest
 
 import translator
 from bench import bodies, core, instructions, revisions, rig, ways
-from bench.__main__ import QUOTE, README, RESULTS, main, quoting
+from bench.__main__ import main
 from bench.environments import names
 from bench.load import FIRST, LAST, TOKEN, Load, Mock, mock_upstream
 from bench.pace import Search
-from bench.section import DIRECT, LITELLM, NGINX, OURS, Section, table
+from bench.section import Section, table
 from bench.targets import ROOT, Unavailable, started, version_of_ours
 from bench.targets import translator as translator_target
 from bench.variant import ALL_ON, VARIANTS, Gone, replaced, rewritten, variant
-from bench.verdict import PROMISES, verdict
 from translator.writer import sse
 
 needs_compiler = pytest.mark.skipif(
@@ -127,35 +126,6 @@ def test_tables_are_markdown() -> None:
     assert section.markdown() == (
         "### Speed\n\n|  | ms |\n| --- | ---: |\n| here | 1.0 |\n| there | 2.0 |\n\nSo.\n\n"
     )
-
-
-def test_targets_are_judged_by_the_facts() -> None:
-    """A target is met, missed, or not measured: never met by silence."""
-    silent = verdict({}).table.splitlines()[2:]
-    assert len(silent) == len(PROMISES)
-    assert all(row.endswith("| – | not measured |") for row in silent)
-    measured = ("us_per_token 200", "capacity", "first_added_ms")
-    facts = {(name, owner): 1.0 for name in measured for owner in (OURS, NGINX, LITELLM, DIRECT)}
-    judged = verdict(facts).table
-    assert "| ≤ 2 × | 1.00 × | yes |" in judged
-    assert "| ≤ 0.05 × | 1.000 × | no |" in judged
-    assert "| ≥ 400 | 1 | no |" in judged
-
-
-def test_the_readme_quotes_the_last_report() -> None:
-    """The targets in the README are those of bench/results.md."""
-    readme, results = README.read_text("utf-8"), RESULTS.read_text("utf-8")
-    _, _, quoted = readme.partition(QUOTE[0])
-    quoted, _, _ = quoted.partition(QUOTE[1])
-    assert len(quoted.splitlines()) == len(PROMISES) + 2
-    assert f"### Targets\n\n{quoted}\n" in results
-
-
-def test_a_report_goes_between_the_marks_of_the_readme() -> None:
-    """Everything else in the README stays."""
-    text = f"before\n{QUOTE[0]}of last time\n{QUOTE[1]}after\n"
-    judged = Section(title="Targets", table="| of now |\n")
-    assert quoting(text, judged) == f"before\n{QUOTE[0]}| of now |\n{QUOTE[1]}after\n"
 
 
 def test_a_bound_is_only_taken_from_its_own_requirement() -> None:

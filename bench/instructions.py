@@ -39,25 +39,25 @@ from .variant import ALL_ON
 
 CORE_KINDS = ("text", "reasoning", "arguments")
 CORE_CHUNKS = (500, 2_500)
-TOKENS = (50, 300)
+TOKENS = (30, 180)
 REQUESTS = (10, 30)
-RATE = 100
+RATE = 50
 """Tokens a second: under valgrind each still gets a read of its own."""
 
 MANY = 50
-MANY_TOKENS = (10, 40)
+MANY_TOKENS = (5, 20)
 """Of each stream."""
 
 OPEN_TIMEOUT_S = 60
 
-MANY_RATE = 4
+MANY_RATE = 2
 """Tokens a second of each stream: under valgrind the service is half idle, as 200 streams leave it
 without."""
 
 CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576,16,64")
 
 REPEATS, QUICK_REPEATS = 3, 2
-"""The median counts: on a busy machine two tokens may come in one read."""
+"""The median counts: on a busy machine two tokens may come in one read, which is cheaper."""
 
 SHORT_TOKENS = 10
 ORDER_TIMEOUT_S = 30
@@ -237,6 +237,8 @@ class ServiceCounts(msgspec.Struct, frozen=True):
     token: Counts
     token_of_many: Counts
     request: Counts
+    late: int = 0
+    """Paced runs in which one token of a hundred was read when the next one was due."""
 
 
 def service_counts(
@@ -247,8 +249,11 @@ def service_counts(
         output = Path(folder, "profile")
         with started(_under(tool, target, output), mock.port, None) as running:
             counter = Counter(tool, running.pid, output)
+            late = 0
 
-            def complete(result: LoadResult, tokens: int) -> None:
+            def complete(result: LoadResult, tokens: int, rate: int) -> None:
+                nonlocal late
+                late += bool(rate) and result.age_p99_ms > 1000 / rate
                 if result.failures or result.tokens != tokens:
                     raise Unavailable(
                         f"{target.name} passed {result.tokens} of {tokens} tokens on under "
@@ -258,7 +263,7 @@ def service_counts(
             def measured(tokens: int, rate: int, *, each: int = 1) -> Counts:
                 mock.plan(tokens=tokens, rate=rate)
                 counter.since()
-                complete(Load(mock, running, cpu=None, each=each).result(), tokens * each)
+                complete(Load(mock, running, cpu=None, each=each).result(), tokens * each, rate)
                 return counter.since()
 
             def repeated(measure: Callable[[int], Counts], sizes: Sequence[int]) -> Counts:
@@ -275,16 +280,16 @@ def service_counts(
                 counter.run(counted=True)
                 counter.since()
                 mock.release()
-                complete(load.result(), tokens * MANY)
+                complete(load.result(), tokens * MANY, MANY_RATE)
                 return {kind: count / MANY for kind, count in counter.since().items()}
 
             measured(SHORT_TOKENS, 0, each=REQUESTS[0])  # Python adapts its code to what it runs
             measured(TOKENS[0], RATE)
-            return ServiceCounts(
-                token=repeated(lambda tokens: measured(tokens, RATE), TOKENS),
-                token_of_many=repeated(of_many, MANY_TOKENS),
-                request=repeated(lambda count: measured(SHORT_TOKENS, 0, each=count), REQUESTS),
-            )
+            late = 0
+            token = repeated(lambda tokens: measured(tokens, RATE), TOKENS)
+            token_of_many = repeated(of_many, MANY_TOKENS)
+            request = repeated(lambda count: measured(SHORT_TOKENS, 0, each=count), REQUESTS)
+    return ServiceCounts(token, token_of_many, request, late)
 
 
 def _under(tool: Valgrind, target: Target, output: Path) -> Target:
@@ -323,6 +328,11 @@ def counts(tool: Valgrind, mock: Mock, one: Side, *, repeats: int) -> dict[str, 
     core = core_instructions(tool, one.revision, one.variants)
     found = {f"core, chunk of {kind}": count for kind, count in core.items()}
     service = service_counts(tool, mock, one.target, repeats=repeats)
+    if service.late:
+        log_progress(
+            f"{one.name}: in {service.late} runs tokens were read late, two in one read; the "
+            "machine is too busy, and the counts of tokens are too low"
+        )
     for what, counted in (
         ("service, token", service.token),
         (f"service, token of {MANY} streams", service.token_of_many),

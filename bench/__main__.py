@@ -4,10 +4,13 @@
     python -m bench goals [--quick]            the goals alone, in three runs (bench/goals.py)
     python -m bench ways [--quick]             CPU time without each optimisation (bench/ways.py)
     python -m bench instructions [--quick]     instructions per token (bench/instructions.py)
+    python -m bench pythons [--quick]          other versions of Python (bench/pythons.py)
+    python -m bench options [--quick]          other allocators (bench/options.py)
+    python -m bench balance                    streams of each worker (bench/balance.py)
 
 The README quotes the second. `--quick` is for work in progress: the report goes to .bench, and
-bench/results.md and the README stay as they are. The last two print their tables and write nothing.
-With `--commit REV`, all but the first compare commits.
+bench/results.md and the README stay as they are. The last ones print their tables and write
+nothing. With `--commit REV`, `goals`, `ways` and `instructions` compare commits.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from . import core, goals, instructions, request, service, ways
+from . import balance, core, goals, instructions, pythons, request, service, ways
+from . import options as surroundings
 from .load import CompilerMissing
 from .machines import machine_facts
 from .section import Section
@@ -85,6 +89,20 @@ def _parser() -> argparse.ArgumentParser:
     count.add_argument(
         "--variant", action="append", default=[], metavar="NAME", help="without an optimisation"
     )
+    others = commands.add_parser("pythons", help="the service under other versions of Python")
+    others.set_defaults(run=_pythons)
+    others.add_argument("--quick", action="store_true", help="a short run")
+    others.add_argument(
+        "--python", action="append", default=[], metavar="VERSION", help="3.13, debian-3.14, …"
+    )
+    process = commands.add_parser("options", help="the service with other allocators")
+    process.set_defaults(run=_options)
+    process.add_argument("--quick", action="store_true", help="a short run")
+    process.add_argument("--only", action="append", default=[], metavar="NAME", help="one option")
+    spread = commands.add_parser("balance", help="streams of each worker")
+    spread.set_defaults(run=_balance)
+    for name, usual in (("workers", 2), ("streams", 200), ("draws", 10)):
+        spread.add_argument(f"--{name}", type=int, default=usual)
     for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
         command.add_argument(
@@ -117,6 +135,18 @@ def _instructions(options: argparse.Namespace) -> None:
     _print(
         instructions.sections(quick=options.quick, commits=options.commit, variants=options.variant)
     )
+
+
+def _pythons(options: argparse.Namespace) -> None:
+    _print(pythons.sections(quick=options.quick, versions=options.python))
+
+
+def _options(options: argparse.Namespace) -> None:
+    _print(surroundings.sections(quick=options.quick, only=options.only))
+
+
+def _balance(options: argparse.Namespace) -> None:
+    _print(balance.sections(workers=options.workers, streams=options.streams, draws=options.draws))
 
 
 def _print(sections: Iterator[Section]) -> None:

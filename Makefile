@@ -28,6 +28,7 @@ help:
 	@echo "make lint             check formatting, lint and types"
 	@echo "make check            lint, and all tests but those of clients and engines; the core needs full coverage"
 	@echo "make bench            measure the speed beside other programs (15 minutes; QUICK=1: four; see bench/__main__.py)"
+	@echo "make goals            judge the goals of performance: three runs, six minutes, into the README"
 	@echo "make fuzz             fuzz with random input, guided by coverage (FUZZ_SECONDS=600)"
 	@echo "make mutants          mutate the fast paths, and list the mutants that no test notices"
 	@echo "make schemathesis     test the service with requests made from its OpenAPI description"
@@ -74,6 +75,10 @@ engines: install-engines $(if $(filter vllm,$(ENGINE)),$(ENGINES)/vllm.stamp)
 .PHONY: bench
 bench: $(VENV)/service.stamp
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+.PHONY: goals
+goals: $(VENV)/service.stamp
+	$(BIN)/python -m bench goals
 
 # An equal share of the time for each target. What is found is kept in .fuzz, and stops the run.
 FUZZ_SECONDS ?= 600

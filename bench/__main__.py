@@ -1,34 +1,33 @@
 """The benchmark's command line: tables on the terminal, and the report in bench/results.md.
 
     python -m bench [--quick]                  everything, beside other programs
+    python -m bench goals [--quick]            the goals alone, in three runs (bench/goals.py)
     python -m bench ways [--quick]             CPU time without each optimisation (bench/ways.py)
     python -m bench instructions [--quick]     instructions per token (bench/instructions.py)
+    python -m bench pythons [--quick]          other versions of Python (bench/pythons.py)
+    python -m bench options [--quick]          other allocators (bench/options.py)
+    python -m bench balance                    streams of each worker (bench/balance.py)
 
-The README quotes the targets of the first. Its `--quick` is for work in progress: the report goes
-to .bench/quick.md, and the README stays as it is. The other two print their tables and write
-nothing; with `--commit REV` they compare commits.
+The README quotes the second. `--quick` is for work in progress: the report goes to .bench, and
+bench/results.md and the README stay as they are. The last ones print their tables and write
+nothing. With `--commit REV`, `goals`, `ways` and `instructions` compare commits.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from . import core, instructions, request, service, ways
+from . import balance, core, goals, instructions, pythons, request, service, ways
+from . import options as surroundings
 from .load import CompilerMissing
+from .machines import machine_facts
 from .section import Section
-from .targets import ROOT, SCRATCH, Unavailable, version_of_ours
+from .targets import ROOT, SCRATCH, Unavailable
 from .variant import Gone
 from .verdict import verdict
-
-README = ROOT / "README.md"
-QUOTE = ("<!-- performance -->\n", "<!-- /performance -->\n")
-"""The marks around the targets in the README."""
 
 RESULTS = ROOT / "bench" / "results.md"
 QUICK_RESULTS = SCRATCH / "quick.md"
@@ -42,21 +41,7 @@ def measure(*, quick: bool) -> Iterator[Section]:
 
 def machine() -> str:
     """The machine and the version measured, as a list."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.partition(": ")[2] for line in lines if "model name" in line), "unknown")
-    facts = {
-        "machine": f"{model}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB",
-        "system": f"{platform.system()} {platform.release().partition('-')[0]}, "
-        f"Python {platform.python_version()}",
-        "load": f"load average {os.getloadavg()[2]:.1f} at the beginning",
-        "translator": version_of_ours(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-    return "".join(f"- {name}: {value}\n" for name, value in facts.items())
-
-
-def _memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return "".join(f"- {name}: {value}\n" for name, value in machine_facts().items())
 
 
 HEAD = """\
@@ -89,6 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="one short round of each")
     parser.set_defaults(run=_everything)
     commands = parser.add_subparsers(metavar="COMMAND")
+    judge = commands.add_parser("goals", help="the goals, in some runs beside other programs")
+    judge.set_defaults(run=_goals)
+    judge.add_argument("--runs", type=int, default=goals.RUNS, help="how many (default: 3)")
+    judge.add_argument("--name", help="of the machine, where its processor does not tell")
+    judge.add_argument(
+        "--only", action="append", default=[], metavar="WORD", help="targets whose name holds it"
+    )
     ours = commands.add_parser("ways", help="CPU time without each optimisation, or of commits")
     ours.set_defaults(run=_ways)
     ours.add_argument("--only", action="append", default=[], metavar="NAME", help="one variant")
@@ -97,14 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     count.add_argument(
         "--variant", action="append", default=[], metavar="NAME", help="without an optimisation"
     )
-    for command in (ours, count):
+    others = commands.add_parser("pythons", help="the service under other versions of Python")
+    others.set_defaults(run=_pythons)
+    others.add_argument("--quick", action="store_true", help="a short run")
+    others.add_argument(
+        "--python", action="append", default=[], metavar="VERSION", help="3.13, debian-3.14, …"
+    )
+    process = commands.add_parser("options", help="the service with other allocators")
+    process.set_defaults(run=_options)
+    process.add_argument("--quick", action="store_true", help="a short run")
+    process.add_argument("--only", action="append", default=[], metavar="NAME", help="one option")
+    spread = commands.add_parser("balance", help="streams of each worker")
+    spread.set_defaults(run=_balance)
+    for name, usual in (("workers", 2), ("streams", 200), ("draws", 10)):
+        spread.add_argument(f"--{name}", type=int, default=usual)
+    for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
         command.add_argument(
             *("--commit", "-c"),
             action="append",
             default=[],
             metavar="REV",
-            help="beside the working tree; given twice, the two beside each other",
+            help="beside the working tree; `ways` and `instructions` compare two with each other",
         )
     return parser
 
@@ -115,10 +121,32 @@ def _ways(options: argparse.Namespace) -> None:
     _print(ways.sections(quick=options.quick, only=options.only, commits=options.commit))
 
 
+def _goals(options: argparse.Namespace) -> None:
+    goals.run(
+        quick=options.quick,
+        runs=options.runs,
+        commits=options.commit,
+        name=options.name,
+        only=options.only,
+    )
+
+
 def _instructions(options: argparse.Namespace) -> None:
     _print(
         instructions.sections(quick=options.quick, commits=options.commit, variants=options.variant)
     )
+
+
+def _pythons(options: argparse.Namespace) -> None:
+    _print(pythons.sections(quick=options.quick, versions=options.python))
+
+
+def _options(options: argparse.Namespace) -> None:
+    _print(surroundings.sections(quick=options.quick, only=options.only))
+
+
+def _balance(options: argparse.Namespace) -> None:
+    _print(balance.sections(workers=options.workers, streams=options.streams, draws=options.draws))
 
 
 def _print(sections: Iterator[Section]) -> None:
@@ -147,15 +175,6 @@ def _everything(options: argparse.Namespace) -> None:
     path = QUICK_RESULTS if quick else RESULTS
     path.write_text(report.rstrip() + "\n")
     print(f"written to {path.relative_to(ROOT)}")
-    if not quick:
-        README.write_text(quoting(README.read_text(), judged))
-
-
-def quoting(text: str, judged: Section) -> str:
-    """The text of a README with other targets between the marks."""
-    before, rest = text.split(QUOTE[0])
-    _, after = rest.split(QUOTE[1])
-    return f"{before}{QUOTE[0]}{judged.table}{QUOTE[1]}{after}"
 
 
 if __name__ == "__main__":

@@ -50,11 +50,11 @@ def decode_and_encode(chunks: Sequence[bytes]) -> None:
             json.dumps(json.loads(chunk[6:])).encode()
 
 
-def kinds(rounds: int) -> Section:
+def kinds(rounds: int, names: Sequence[str] = KINDS) -> Section:
     """CPU time per chunk of each kind."""
     rows: list[tuple[str, ...]] = []
     facts: dict[tuple[str, str], float] = {}
-    for kind in KINDS:
+    for kind in names:
         chunks = list(stream(kind, CHUNKS))
         size = sum(map(len, chunks))
         one_read = [b"".join(chunks[n : n + 16]) for n in range(0, len(chunks), 16)]

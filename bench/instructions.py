@@ -1,4 +1,4 @@
-"""Instructions of the processor, counted by valgrind: what has no noise.
+"""Instructions and cache misses, counted by valgrind: what has no noise.
 
     python -m bench instructions [--commit REV ...] [--variant NAME ...] [--quick]
 
@@ -7,8 +7,11 @@
              tokens (requests) between them
 
 so that start-up, and what a stream costs whatever its length, cancels out. The core is run alone,
-the service as its own process in front of the mock upstream. The processor's caches, waiting and
-the kernel are not counted: a count says whether work was added or removed, CPU time what it costs.
+the service as its own process in front of the mock upstream, with one stream and with MANY: the one
+finds all in the caches, and of many each token has a turn of the event loop to itself and others in
+between, as in a service with load. Misses are those of simulated caches (CACHES), the same on every
+machine; L2 is that of one core. Waiting and the kernel are not counted: a count says whether work
+was added or removed, CPU time what it costs.
 """
 
 from __future__ import annotations
@@ -20,12 +23,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from .load import Load, Mock, mock_upstream
+from .load import Load, LoadResult, Mock, mock_upstream
 from .revisions import Revision, beside, working_tree
 from .rig import log_progress
 from .section import Section, table
@@ -34,13 +39,25 @@ from .variant import ALL_ON
 
 CORE_KINDS = ("text", "reasoning", "arguments")
 CORE_CHUNKS = (500, 2_500)
-TOKENS = (50, 300)
+TOKENS = (30, 180)
 REQUESTS = (10, 30)
-RATE = 100
+RATE = 50
 """Tokens a second: under valgrind each still gets a read of its own."""
 
-REPEATS = 3
-"""The median counts: on a busy machine two tokens may come in one read."""
+MANY = 50
+MANY_TOKENS = (5, 20)
+"""Of each stream."""
+
+OPEN_TIMEOUT_S = 60
+
+MANY_RATE = 2
+"""Tokens a second of each stream: under valgrind the service is half idle, as 200 streams leave it
+without."""
+
+CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576,16,64")
+
+REPEATS, QUICK_REPEATS = 3, 2
+"""The median counts: on a busy machine two tokens may come in one read, which is cheaper."""
 
 SHORT_TOKENS = 10
 ORDER_TIMEOUT_S = 30
@@ -62,7 +79,18 @@ for line in sys.stdin:
 """
 """Translates a stream for each two lines: the first describes it, the second starts it."""
 
-_SUMMARY = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
+_SUMMARY = re.compile(r"^events: (.+)$.*^(?:summary|totals): (.+)$", re.MULTILINE | re.DOTALL)
+
+INSTRUCTIONS, L1_MISSES, L2_MISSES = "instructions", "L1 misses", "L2 misses"
+_EVENTS = {
+    INSTRUCTIONS: ("Ir",),
+    L1_MISSES: ("I1mr", "D1mr", "D1mw"),
+    L2_MISSES: ("ILmr", "DLmr", "DLmw"),
+}
+"""callgrind's names of what is counted: of instructions, of data read and of data written."""
+
+Counts = Mapping[str, float]
+"""By `instructions`, and by the kinds of misses where caches are simulated."""
 
 
 class Valgrind(msgspec.Struct, frozen=True):
@@ -91,40 +119,55 @@ def valgrind() -> Valgrind:
     )
 
 
-def command(tool: Valgrind, output: Path) -> list[str]:
-    """The prefix of a command whose instructions a Counter counts."""
+def command(tool: Valgrind, output: Path, *, caches: bool = False) -> list[str]:
+    """The prefix of a command whose instructions, and cache misses, a Counter counts."""
     return [
         tool.program,
         *("--tool=callgrind", "--quiet", f"--callgrind-out-file={output}"),
         "--instr-atstart=no",  # start-up would take a minute
+        *(CACHES if caches else ()),
     ]
 
 
-def slope(counts: Sequence[int], sizes: Sequence[int]) -> float:
-    """Instructions of one more, from the counts of a short and of a long run."""
+def slope(counts: Sequence[Counts], sizes: Sequence[int]) -> Counts:
+    """The counts of one more, from those of a short and of a long run."""
     (short, long), (few, many) = counts, sizes
-    return (long - short) / (many - few)
+    return {kind: (long[kind] - short[kind]) / (many - few) for kind in short}
 
 
-def counted(profile: str) -> int:
-    """The sum of instructions in a profile that callgrind has written."""
+def median(runs: Sequence[Counts]) -> Counts:
+    """Of each kind of count by itself."""
+    return {kind: statistics.median(run[kind] for run in runs) for kind in runs[0]}
+
+
+def counted(profile: str) -> Counts:
+    """The sums in a profile that callgrind has written."""
     found = _SUMMARY.search(profile)
     if found is None:
         raise Unavailable("valgrind wrote a profile without a sum")
-    return int(found[1])
+    sums = dict(zip(found[1].split(), map(int, found[2].split()), strict=False))
+    return {
+        kind: sum(sums[event] for event in events)
+        for kind, events in _EVENTS.items()
+        if events[0] in sums
+    }
 
 
 class Counter:
-    """Counts the instructions of a process under valgrind, from one call of `since` to the next."""
+    """Counts what a process under valgrind does, from one call of `since` to the next."""
 
     def __init__(self, tool: Valgrind, pid: int, output: Path) -> None:
         self._tool = tool
         self._pid = pid
         self._output = output
         self._dumps = 0
-        self._order("instrumentation on")
+        self.run(counted=True)
 
-    def since(self) -> int:
+    def run(self, *, counted: bool) -> None:
+        """Let the process run counted, or ten times faster and uncounted."""
+        self._order(f"instrumentation {'on' if counted else 'off'}")
+
+    def since(self) -> Counts:
         self._dumps += 1
         profile = self._output.with_name(f"{self._output.name}.{self._dumps}")
         self._order("dump")
@@ -172,7 +215,7 @@ def core_instructions(
                 raise Unavailable("the core does not run under valgrind")
             counter = Counter(tool, process.pid, output)
 
-            def measured(kind: str, size: int) -> int:
+            def measured(kind: str, size: int) -> Counts:
                 print(kind, size, file=orders, flush=True)
                 answers.readline()
                 counter.since()
@@ -183,50 +226,76 @@ def core_instructions(
             counts: dict[str, float] = {}
             for kind in kinds:
                 measured(kind, sizes[0])  # Python adapts its code to what it runs
-                counts[kind] = slope([measured(kind, size) for size in sizes], sizes)
+                of_sizes = [measured(kind, size) for size in sizes]
+                counts[kind] = slope(of_sizes, sizes)[INSTRUCTIONS]
     return counts
 
 
 class ServiceCounts(msgspec.Struct, frozen=True):
-    """Instructions of the service."""
+    """Counts of the service."""
 
-    per_token: float
-    per_request: float
+    token: Counts
+    token_of_many: Counts
+    request: Counts
+    late: int = 0
+    """Paced runs in which one token of a hundred was read when the next one was due."""
 
 
-def service_instructions(tool: Valgrind, mock: Mock, target: Target) -> ServiceCounts:
-    """Per token of a paced stream, and per request of SHORT_TOKENS tokens."""
+def service_counts(
+    tool: Valgrind, mock: Mock, target: Target, *, repeats: int = REPEATS
+) -> ServiceCounts:
+    """Per token of one paced stream, and of MANY; per request of SHORT_TOKENS tokens."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         output = Path(folder, "profile")
         with started(_under(tool, target, output), mock.port, None) as running:
             counter = Counter(tool, running.pid, output)
+            late = 0
 
-            def measured(tokens: int, rate: int, each: int) -> int:
+            def complete(result: LoadResult, tokens: int, rate: int) -> None:
+                nonlocal late
+                late += bool(rate) and result.age_p99_ms > 1000 / rate
+                if result.failures or result.tokens != tokens:
+                    raise Unavailable(
+                        f"{target.name} passed {result.tokens} of {tokens} tokens on under "
+                        f"valgrind ({result.first_failure[:200]})"
+                    )
+
+            def measured(tokens: int, rate: int, *, each: int = 1) -> Counts:
                 mock.plan(tokens=tokens, rate=rate)
                 counter.since()
-                result = Load(mock, running, cpu=None, each=each).result()
-                if result.failures or result.tokens != tokens * each:
-                    raise Unavailable(
-                        f"{target.name} fails under valgrind: {result.first_failure[:200]}"
-                    )
+                complete(Load(mock, running, cpu=None, each=each).result(), tokens * each, rate)
                 return counter.since()
 
-            measured(SHORT_TOKENS, 0, REQUESTS[0])  # Python adapts its code to what it runs
-            measured(TOKENS[0], RATE, 1)
-            tokens = [
-                slope([measured(count, RATE, 1) for count in TOKENS], TOKENS)
-                for _ in range(REPEATS)
-            ]
-            requests = [
-                slope([measured(SHORT_TOKENS, 0, count) for count in REQUESTS], REQUESTS)
-                for _ in range(REPEATS)
-            ]
-    return ServiceCounts(statistics.median(tokens), statistics.median(requests))
+            def repeated(measure: Callable[[int], Counts], sizes: Sequence[int]) -> Counts:
+                return median([slope([*map(measure, sizes)], sizes) for _ in range(repeats)])
+
+            def of_many(tokens: int) -> Counts:
+                counter.run(counted=False)  # opening so many would take a minute
+                plan = partial(mock.plan, tokens=tokens, rate=MANY_RATE, wait=True)
+                plan()
+                load = Load(mock, running, cpu=None, streams=MANY)
+                until = time.monotonic() + OPEN_TIMEOUT_S
+                while plan()["open"] < MANY and time.monotonic() < until:
+                    time.sleep(0.1)
+                counter.run(counted=True)
+                counter.since()
+                mock.release()
+                complete(load.result(), tokens * MANY, MANY_RATE)
+                return {kind: count / MANY for kind, count in counter.since().items()}
+
+            measured(SHORT_TOKENS, 0, each=REQUESTS[0])  # Python adapts its code to what it runs
+            measured(TOKENS[0], RATE)
+            late = 0
+            token = repeated(lambda tokens: measured(tokens, RATE), TOKENS)
+            token_of_many = repeated(of_many, MANY_TOKENS)
+            request = repeated(lambda count: measured(SHORT_TOKENS, 0, each=count), REQUESTS)
+    return ServiceCounts(token, token_of_many, request, late)
 
 
 def _under(tool: Valgrind, target: Target, output: Path) -> Target:
     def words(folder: Path, port: int, upstream: int) -> list[str]:
-        return [*command(tool, output), *target.command(folder, port, upstream)]
+        prefix = command(tool, output, caches=True)
+        return [*prefix, *target.command(folder, port, upstream)]
 
     environ = {**target.environ, **tool.environ, "PYTHONHASHSEED": "0"}
     return msgspec.structs.replace(target, command=words, environ=environ)
@@ -253,20 +322,30 @@ def side(revision: Revision, variants: str = ALL_ON) -> Side:
     return Side(name, revision, variants, target)
 
 
-def counts(tool: Valgrind, mock: Mock, one: Side) -> dict[str, float]:
-    """All that is counted of one side, by what it is per."""
+def counts(tool: Valgrind, mock: Mock, one: Side, *, repeats: int) -> dict[str, float]:
+    """All that is counted of one side, by what it is and what it is per."""
     log_progress(f"counting {one.name}")
     core = core_instructions(tool, one.revision, one.variants)
     found = {f"core, chunk of {kind}": count for kind, count in core.items()}
-    service = service_instructions(tool, mock, one.target)
-    found["service, token"] = service.per_token
-    found[f"service, request of {SHORT_TOKENS} tokens"] = service.per_request
+    service = service_counts(tool, mock, one.target, repeats=repeats)
+    if service.late:
+        log_progress(
+            f"{one.name}: in {service.late} runs tokens were read late, two in one read; the "
+            "machine is too busy, and the counts of tokens are too low"
+        )
+    for what, counted in (
+        ("service, token", service.token),
+        (f"service, token of {MANY} streams", service.token_of_many),
+        (f"service, request of {SHORT_TOKENS} tokens", service.request),
+    ):
+        for kind, count in counted.items():
+            found[what if kind == INSTRUCTIONS else f"{what}: {kind}"] = count
     return found
 
 
 def spread(runs: Sequence[float]) -> float:
     """How far runs of the same lie apart, as a share of the least."""
-    return max(runs) / min(runs) - 1
+    return max(runs) / min(runs) - 1 if min(runs) else 0.0
 
 
 def report(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Section:
@@ -287,7 +366,7 @@ def report(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Section:
     columns = [column for name in others for column in (name, "×")]
     number = len(runs[first])
     return Section(
-        title="Instructions in user space, counted by callgrind",
+        title="Instructions in user space and simulated cache misses, counted by callgrind",
         table=table(("per", first, *columns, "spread"), rows),
         remarks=[f"The spread is the largest of any side over {number} runs of the same."],
     )
@@ -307,5 +386,6 @@ def sections(
     with mock_upstream(cpu=None) as mock:
         for _ in range(1 if quick else 2):
             for one in sides:
-                runs[one.name].append(counts(tool, mock, one))
+                repeats = QUICK_REPEATS if quick else REPEATS
+                runs[one.name].append(counts(tool, mock, one, repeats=repeats))
     yield report(runs)

@@ -85,14 +85,24 @@ class Mock(msgspec.Struct, frozen=True):
     port: int
     pid: int
 
-    def plan(self, *, tokens: int, rate: int = 0, hold_ms: int = 0) -> dict[str, float]:
-        """Set the answer to later requests; the counters of mock_upstream.c since the last plan."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/plan?tokens={tokens}&rate={rate}&hold_ms={hold_ms}",
-            method="PUT",
-        )
+    def plan(
+        self, *, tokens: int, rate: int = 0, hold_ms: int = 0, wait: bool = False
+    ) -> dict[str, float]:
+        """Set the answer to later requests; the counters of mock_upstream.c since the last plan.
+
+        With `wait`, paced answers send their first token once `release` has been called.
+        """
+        plan = f"tokens={tokens}&rate={rate}&hold_ms={hold_ms}&wait={wait:d}"
+        return cast("dict[str, float]", json.loads(self._put(f"/plan?{plan}")))
+
+    def release(self) -> None:
+        """Have all answers that wait send their tokens."""
+        self._put("/go")
+
+    def _put(self, path: str) -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method="PUT")
         with urllib.request.urlopen(request, timeout=PLAN_TIMEOUT_S) as answer:
-            return cast("dict[str, float]", json.load(answer))
+            return cast("bytes", answer.read())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
        mock_upstream PORT FIRST TOKEN LAST      frames of server-sent events, see bench/load.py
 
        PUT /plan?tokens=N&rate=R&hold_ms=H      sets the answer to later requests; returns counters
+       PUT /plan?...&wait=1                     they send no token until PUT /go
        POST *                                   FIRST, then N times TOKEN, then LAST
        GET *                                    404
 
@@ -34,7 +35,7 @@
 #define MAX_PENDING (256 * 1024) /* bytes; a paced stream that is further behind loses its turn */
 
 struct plan {
-    long tokens, rate, hold_ms;
+    long tokens, rate, hold_ms, wait;
 };
 
 struct stream {
@@ -53,10 +54,10 @@ struct stream {
     int closed;
 };
 
-static struct plan plan = {10, 0, 0};
+static struct plan plan = {10, 0, 0, 0};
 static struct stream *turns[MAX_PERIOD], *held;
 static long period = 20, phase, tick, listed_streams, busiest_ns, ticks, missed_ticks;
-static int poller, timer, timer_runs;
+static int poller, timer, timer_runs, released;
 static char *first, *token, *block, *last;
 static size_t first_size, token_size, last_size, stamp_at;
 
@@ -177,11 +178,12 @@ static void send_blocks(struct stream *stream) {
 }
 
 static void answer_plan(struct stream *stream) {
-    struct plan asked = {0, 0, 0};
+    struct plan asked = {0, 0, 0, 0};
     char body[256], answer[512];
-    int valid = sscanf(stream->head, "PUT /plan?tokens=%ld&rate=%ld&hold_ms=%ld", &asked.tokens,
-                       &asked.rate, &asked.hold_ms) == 3;
+    int valid = sscanf(stream->head, "PUT /plan?tokens=%ld&rate=%ld&hold_ms=%ld&wait=%ld",
+                       &asked.tokens, &asked.rate, &asked.hold_ms, &asked.wait) >= 3;
     if (valid && asked.tokens > 0 && asked.rate >= 0 && asked.rate <= 1000) plan = asked;
+    if (asked.wait) released = 0;
     sprintf(body, "{\"busiest_ms\": %.3f, \"ticks\": %ld, \"missed_ticks\": %ld, \"open\": %ld}",
             busiest_ns / 1e6, ticks, missed_ticks, listed_streams);
     busiest_ns = ticks = missed_ticks = 0;
@@ -193,8 +195,12 @@ static void answer_plan(struct stream *stream) {
 static void answer(struct stream *stream) {
     static const char *const not_found =
         "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    static const char *const gone = "HTTP/1.1 204 No Content\r\n\r\n";
     if (!strncmp(stream->head, "PUT /plan", 9)) {
         answer_plan(stream);
+    } else if (!strncmp(stream->head, "PUT /go", 7)) {
+        released = 1;
+        send_bytes(stream, gone, strlen(gone));
     } else if (strncmp(stream->head, "POST ", 5)) {
         send_bytes(stream, not_found, strlen(not_found));
     } else {
@@ -245,7 +251,7 @@ static void received(struct stream *stream, char *data, size_t size) {
 static void take_turn(struct stream **turn) {
     for (struct stream *stream = delist_all(turn), *next; stream; stream = next) {
         next = stream->next;
-        if (!stream->closed) send_token(stream);
+        if (!stream->closed && (released || !stream->plan.wait)) send_token(stream);
         if (stream->left > 0) enlist(turn, stream);
         release_if_closed(stream);
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .load import LoadResult
 from .rig import RATE, Rig, log_progress
 from .section import DIRECT, NGINX, OURS, Section, table
@@ -98,14 +100,14 @@ def flat_out(rig: Rig) -> Section:
     )
 
 
-def capacity(rig: Rig) -> Section:
+def capacity(rig: Rig, steps: Sequence[int] = STEPS) -> Section:
     """The largest number of streams of which one token in a hundred is later than `LATE_MS`.
 
-    Each round probes every target once and halves its range.
+    Each round probes every target once and halves its range, which are the `steps`.
     """
     log_progress("capacity")
     rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
-    steps = QUICK_STEPS if rig.effort.quick else STEPS
+    steps = QUICK_STEPS if rig.effort.quick else steps
     searches = {running.target.name: Search(len(steps)) for running in rig.running}
     while any(search.next is not None for search in searches.values()):
         for running in rig.running:

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import msgspec
@@ -50,6 +50,12 @@ class Rig:
         self.effort = effort
         self.running: list[Running] = []
         self.left_out: list[str] = []
+
+    def only(self, names: Collection[str]) -> Rig:
+        """The same rig, with some of its targets."""
+        some = Rig(self.mock, self.effort)
+        some.running = [one for one in self.running if one.target.name in names]
+        return some
 
     def load(self, running: Running | None, **options: int) -> LoadResult:
         """Put one load on a target."""

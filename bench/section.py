@@ -12,6 +12,8 @@ Facts = Mapping[tuple[str, str], float]
 OURS = "translator"
 NGINX = "nginx, unmodified"
 LITELLM = "LiteLLM proxy"
+CODEX_RELAY = "codex-relay"
+SWITCHYARD = "nemo-switchyard"
 DIRECT = "direct"
 """The load client and the mock upstream, without a target between them."""
 

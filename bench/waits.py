@@ -50,9 +50,13 @@ def short_requests(rig: Rig) -> Section:
         ]
         + failure_remarks(best),
         facts={
-            ("first_added_ms", name): result.first_p50_ms - floor
+            fact: value
             for name, result in best.items()
             if not result.failures
+            for fact, value in (
+                (("first_added_ms", name), result.first_p50_ms - floor),
+                (("us_per_request", name), result.us_per_answer),
+            )
         },
     )
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +14,14 @@ import pytest
 
 import translator
 from bench import bodies, core, instructions, revisions, rig, ways
-from bench.__main__ import QUOTE, README, RESULTS, main, quoting
+from bench.__main__ import main
 from bench.environments import names
 from bench.load import FIRST, LAST, TOKEN, Load, Mock, mock_upstream
 from bench.pace import Search
-from bench.section import DIRECT, LITELLM, NGINX, OURS, Section, table
+from bench.section import Section, table
 from bench.targets import ROOT, Unavailable, started, version_of_ours
 from bench.targets import translator as translator_target
 from bench.variant import ALL_ON, VARIANTS, Gone, replaced, rewritten, variant
-from bench.verdict import PROMISES, verdict
 from translator.writer import sse
 
 needs_compiler = pytest.mark.skipif(
@@ -126,35 +126,6 @@ def test_tables_are_markdown() -> None:
     assert section.markdown() == (
         "### Speed\n\n|  | ms |\n| --- | ---: |\n| here | 1.0 |\n| there | 2.0 |\n\nSo.\n\n"
     )
-
-
-def test_targets_are_judged_by_the_facts() -> None:
-    """A target is met, missed, or not measured: never met by silence."""
-    silent = verdict({}).table.splitlines()[2:]
-    assert len(silent) == len(PROMISES)
-    assert all(row.endswith("| – | not measured |") for row in silent)
-    measured = ("us_per_token 200", "capacity", "first_added_ms")
-    facts = {(name, owner): 1.0 for name in measured for owner in (OURS, NGINX, LITELLM, DIRECT)}
-    judged = verdict(facts).table
-    assert "| ≤ 2 × | 1.00 × | yes |" in judged
-    assert "| ≤ 0.05 × | 1.000 × | no |" in judged
-    assert "| ≥ 400 | 1 | no |" in judged
-
-
-def test_the_readme_quotes_the_last_report() -> None:
-    """The targets in the README are those of bench/results.md."""
-    readme, results = README.read_text("utf-8"), RESULTS.read_text("utf-8")
-    _, _, quoted = readme.partition(QUOTE[0])
-    quoted, _, _ = quoted.partition(QUOTE[1])
-    assert len(quoted.splitlines()) == len(PROMISES) + 2
-    assert f"### Targets\n\n{quoted}\n" in results
-
-
-def test_a_report_goes_between_the_marks_of_the_readme() -> None:
-    """Everything else in the README stays."""
-    text = f"before\n{QUOTE[0]}of last time\n{QUOTE[1]}after\n"
-    judged = Section(title="Targets", table="| of now |\n")
-    assert quoting(text, judged) == f"before\n{QUOTE[0]}| of now |\n{QUOTE[1]}after\n"
 
 
 def test_a_bound_is_only_taken_from_its_own_requirement() -> None:
@@ -273,11 +244,46 @@ def test_each_variant_has_a_process_and_the_one_beside_it_too() -> None:
 
 def test_start_up_cancels_out_of_the_slope() -> None:
     """Instructions per token, whatever the run costs that has no token."""
-    assert instructions.slope((1_000_100, 1_000_500), (10, 50)) == 10
+    runs = (
+        {"instructions": 1_000_100, "L1 misses": 70},
+        {"instructions": 1_000_500, "L1 misses": 90},
+    )
+    assert instructions.slope(runs, (10, 50)) == {"instructions": 10, "L1 misses": 0.5}
     assert instructions.spread([100.0, 101.0, 100.5]) == pytest.approx(0.01)
-    assert instructions.counted("events: Ir\nsummary: 4711\n\ntotals: 4711\n") == 4711
+    assert instructions.spread([0.0, 0.0]) == 0
     with pytest.raises(Unavailable, match="without a sum"):
         instructions.counted("events: Ir\n")
+
+
+def test_misses_are_those_of_instructions_and_data() -> None:
+    """Reads of instructions, reads and writes of data; the last level by itself."""
+    assert instructions.counted("events: Ir\nsummary: 4711\n\ntotals: 4711\n") == {
+        "instructions": 4711
+    }
+    profile = (
+        "events: Ir Dr Dw I1mr D1mr D1mw ILmr DLmr DLmw\n\nsummary: 900 200 100 1 2 4 8 16 32\n"
+    )
+    assert instructions.counted(profile) == {
+        "instructions": 900,
+        "L1 misses": 7,
+        "L2 misses": 56,
+    }
+    runs = [{"instructions": count, "L1 misses": 10 - count} for count in (1, 3, 9)]
+    assert instructions.median(runs) == {"instructions": 3, "L1 misses": 7}
+
+
+@needs_compiler
+def test_answers_that_wait_send_nothing_until_they_are_released(mock: Mock) -> None:
+    """So many streams are open before the first token of any is counted."""
+    mock.plan(tokens=4, rate=200, wait=True)
+    load = Load(mock, None, cpu=None, streams=3, timeout_ms=20_000)
+    until = time.monotonic() + 20
+    while (opened := mock.plan(tokens=4, rate=200, wait=True)["open"]) < 3:
+        assert time.monotonic() < until, opened
+        time.sleep(0.01)
+    mock.release()
+    result = load.result()
+    assert (result.tokens, result.answers, result.failures) == (12, 3, 0)
 
 
 def test_instructions_of_sides_stand_beside_each_other() -> None:

@@ -6,8 +6,9 @@
         SIGHUP              each worker is replaced by a new one, with the current settings
 
 Each worker has a listening socket of its own on the same port, and the kernel spreads connections
-among them evenly. The parent holds all of them, so the backlog of one survives its worker, and a
-new worker starts there before the old one ends: no connection is refused.
+among them as chance would (`python -m bench balance`). The parent holds all of them, so the backlog
+of one survives its worker, and a new worker starts there before the old one ends: no connection is
+refused.
 
 A worker whose event loop stands still is replaced. Only time in which the parent itself runs
 counts: when the machine, or all processes, were stopped for a while, no worker is to blame.

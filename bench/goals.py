@@ -1,0 +1,140 @@
+"""The goals of bench/verdict.py, judged by some runs beside nginx, two Rust peers, and floors.
+
+    python -m bench goals [--runs 3] [--commit REV ...] [--only WORD ...] [--name MACHINE] [--quick]
+
+    session = start of all targets, { run } ;
+    run     = { scenario }, which measures only what the goals need
+
+Three runs take some six minutes, on a machine that does nothing else. The figures go to
+bench/machines/MACHINE.json, and from there to bench/goals.md and the README; with `--quick` (one
+short run) only to .bench. `--commit` measures an earlier commit in the same runs, and judges ours
+by its ratio to it. A target that cannot be had, or that fails, leaves rows that are not measured,
+and a sentence that says why.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from . import core, machines, pace, request, waits
+from .bodies import requests
+from .floor import floors
+from .footprint import footprint
+from .machines import Session
+from .peers import codex_relay, switchyard
+from .revisions import commit
+from .rig import Effort, Rig, log_progress, rig
+from .section import CODEX_RELAY, OURS, Facts, Section
+from .targets import ROOT, SCRATCH, Target, Unavailable, nginx, translator
+from .ways import revision_target
+
+THOROUGH = Effort(seconds=1.5, rounds=2)
+QUICK = Effort(seconds=0.7, rounds=1, quick=True)
+RUNS = 3
+
+STEPS = (100, 200, 300, 350, 400, 450, 500, 550, 600, 700, 800, 1000)
+"""Numbers of streams that a capacity is looked for among."""
+
+LARGE = "1 MB"
+"""The request that is translated without the service."""
+
+FAILURES = (ArithmeticError, LookupError, OSError, ValueError, Unavailable)
+"""What a target that dies in a scenario, or answers nothing, raises."""
+
+
+def measures(rigged: Rig, commits: Sequence[Target]) -> Iterator[Callable[[], Section | None]]:
+    """The scenarios of one run; each measures the targets that its goals name."""
+    effort = rigged.effort
+    ours = [OURS, *(one.name for one in commits)]
+    yield lambda: pace.steady(rigged, 200)
+    yield lambda: waits.short_requests(rigged)
+    yield lambda: pace.flat_out(rigged.only([*ours, CODEX_RELAY]))
+    yield lambda: pace.capacity(rigged.only([*ours, CODEX_RELAY]), STEPS)
+    yield lambda: waits.large_requests(rigged.only(ours))
+    yield lambda: footprint(rigged, [translator(), *commits])
+    yield lambda: core.kinds(1 if effort.quick else 3, ["text"])
+    yield lambda: _request(effort)
+    yield lambda: pace.own_limits(rigged)
+    yield lambda: waits.workers(rigged)
+
+
+def _request(effort: Effort) -> Section:
+    ms = request.beside_json(1 if effort.quick else 3, requests()[LARGE])
+    return Section(title="", table="", facts={("request_to_json", LARGE): request.most_to_json(ms)})
+
+
+def one_run(
+    scenarios: Iterator[Callable[[], Section | None]], left_out: list[str], number: int
+) -> dict[tuple[str, str], float]:
+    """The facts of one run; a scenario that fails leaves its sentence."""
+    facts: dict[tuple[str, str], float] = {}
+    for scenario in scenarios:
+        try:
+            section = scenario()
+        except FAILURES as error:
+            left_out.append(f"run {number}: a scenario failed ({error!r}).")
+            continue
+        if section is None:
+            continue
+        facts |= section.facts
+        left_out += [
+            f"run {number}: {remark}" for remark in section.remarks if " failures, " in remark
+        ]
+    return facts
+
+
+def session(
+    *, effort: Effort, runs: int, commits: Sequence[str], only: Sequence[str] = ()
+) -> Session:
+    """Start every target, and measure them in some runs."""
+    described = machines.machine_facts()
+    earlier = [revision_target(commit(name)) for name in commits]
+    others = [nginx(), codex_relay(), switchyard(), *floors()]
+    targets = [translator(), *earlier, *others]
+    if only:
+        targets = [
+            one for one in targets if one.name == OURS or any(word in one.name for word in only)
+        ]
+    found: list[Facts] = []
+    with rig(targets, effort) as rigged:
+        left_out = list(rigged.left_out)
+        there = {running.target.name: running.target for running in rigged.running}
+        earlier = [one for one in earlier if one.name in there]
+        for number in range(1, runs + 1):
+            log_progress(f"run {number} of {runs}")
+            found.append(one_run(measures(rigged, earlier), left_out, number))
+        versions = {name: one.version() for name, one in there.items() if one not in earlier}
+    described["load"] += f", {os.getloadavg()[0]:.1f} at the end"
+    return Session(
+        machine=described,
+        runs=[machines.nested(facts) for facts in found],
+        beside=commits,
+        versions=versions,
+        left_out=left_out,
+    )
+
+
+def run(
+    *, quick: bool, runs: int, commits: Sequence[str], name: str | None, only: Sequence[str]
+) -> None:
+    """Measure, print the report, and write it: to .bench where it is not of everything."""
+    began = time.monotonic()
+    partial = quick or bool(only)
+    measured = session(
+        effort=QUICK if quick else THOROUGH, runs=1 if quick else runs, commits=commits, only=only
+    )
+    name = name or machines.machine_name(measured.machine)
+    path = (SCRATCH if partial else machines.FOLDER) / f"{name}.json"
+    machines.keep(measured, path)
+    print(machines.report(name, measured), end="")
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes; written to {_relative(path)}")
+    if not partial:
+        machines.write_pages()
+        print(f"and to {_relative(machines.PAGE)} and {_relative(machines.README)}")
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(ROOT)

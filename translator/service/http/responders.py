@@ -114,6 +114,8 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
 
 def _event_writer(direct: HttpWriter) -> EventWriter[bytes]:
     return EventWriter(direct, encode_all, encode, direct.write)
+
+
 def _repeat_much(events: Sequence[Event], translation: Translation) -> bool:
     """Whether the first or last events are large: both repeat the tools, and these the answer."""
     size = translation.held if translation.finished else 0

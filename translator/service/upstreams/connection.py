@@ -247,10 +247,6 @@ class LargeReads:
 class Connection(ResponseHandler):
     """A ResponseHandler that can pump its body into a sink."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, large_reads: LargeReads) -> None:
-        super().__init__(loop)
-        self._large_reads = large_reads
-
     pump: Pump | None = None
     _between = False  # the next read begins with a chunk
     _stopped: Pump | None = None  # its reader was cancelled just as it stopped
@@ -264,8 +260,9 @@ class Connection(ResponseHandler):
     is_uploading = False
     """Whether a direct request is still being written."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, large_reads: LargeReads) -> None:
         super().__init__(loop)
+        self._large_reads = large_reads
         self._buffer = LightQueue()  # type: ignore[assignment]  # of answers: one
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
@@ -340,7 +337,6 @@ class Connection(ResponseHandler):
             self._rest = memoryview(data)
             self._pause_transport_reading()
             self._wait_for_part()
-            return
             return
         if self._head_left is not None:
             self._head_left -= len(data)

@@ -272,7 +272,7 @@ def _prepare_meanwhile(translation: translator.Translation) -> None:
     The next round of the event loop makes the request, the one after it writes it.
     """
     loop = asyncio.get_running_loop()
-    loop.call_soon(partial(loop.call_soon, translation.prepare, no_pause))
+    loop.call_soon(loop.call_soon, partial(translation.prepare, no_pause))
 
 
 def _session(dialect: Dialect, cache_key: str | None) -> Mapping[str, str]:

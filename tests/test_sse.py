@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.replaying import cut, replay, sse
-from translator import UpstreamError, encode_sse
+from translator import Event, UpstreamError, encode_sse
 from translator.reader import sse as sse_decoder
 from translator.reader.sse import MAX_STRAY_BYTES, Decoder
-from translator.wire.events import OutputTextDelta
+from translator.wire.events import Created, InProgress, OutputTextDelta
+from translator.wire.responses import Response
+from translator.writer import sse as sse_encoder
 from translator.writer.sse import encode_all
 
 
@@ -171,6 +175,46 @@ def test_events_are_encoded_one_after_the_other() -> None:
     events = [OutputTextDelta(number, "msg_1", 0, 0, "a", []) for number in range(3)]
     for count in range(4):
         assert encode_all(events[:count]) == b"".join(map(encode_sse, events[:count]))
+
+
+def begun(*numbers: int, same: bool = True, text: str = "Be brief.") -> list[Event]:
+    """The first events of an answer, numbered so."""
+    response = Response("resp_1", 5, "m", instructions=text)
+    others = [response if same else replace(response) for _ in numbers[1:]]
+    created = [Created(number, response) for number in numbers[:1]]
+    return [*created, *map(InProgress, numbers[1:], others)]
+
+
+DELTA = OutputTextDelta(7, "msg_1", 0, 0, "a", [])
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        begun(0),
+        begun(0, 1),
+        begun(0, 1, text='"é\n\u2028'),
+        begun(9, 10),
+        begun(0, 1, same=False),
+        begun(0, 1, 2),
+        [*begun(0, 1), DELTA],
+        [*begun(0), DELTA],
+        [*begun(0), DELTA, *begun(0, 1)[1:]],
+        begun(0, 1)[::-1],
+        begun(0, 1)[1:] * 2,
+    ],
+)
+def test_first_events_are_encoded_like_others(events: list[Event]) -> None:
+    assert encode_all(events) == b"".join(map(encode_sse, events))
+
+
+def test_what_the_first_events_repeat_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[object] = []
+    encoder = msgspec.json.Encoder(enc_hook=encoded.append)
+    monkeypatch.setattr(sse_encoder, "_encoder", encoder)
+    response = Response("resp_1", 5, "m", metadata=object())  # type: ignore[arg-type]
+    encode_all([Created(0, response), InProgress(1, response), DELTA])
+    assert len(encoded) == 1
 
 
 IDLE = {

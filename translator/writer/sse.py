@@ -11,7 +11,7 @@ from typing import get_args
 
 import msgspec
 
-from translator.wire.events import Event
+from translator.wire.events import Created, Event, InProgress
 
 DONE = b"data: [DONE]\n\n"
 """The frame after the terminal event; clients that do not expect it skip it."""
@@ -29,8 +29,32 @@ def encode_all(events: Sequence[Event]) -> bytes:
     if len(events) == 1:
         [event] = events
         return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
+    parts: list[bytes | memoryview] = []
+    if events and type(events[0]) is Created:
+        events = _begin(events[0], events[1:], parts)
     encoded = _encoder.encode
-    return b"".join([b"%b%b\n\n" % (_BEFORE[type(event)], encoded(event)) for event in events])
+    for event in events:
+        parts += (_BEFORE[type(event)], encoded(event), b"\n\n")
+    return b"".join(parts)
+
+
+def _begin(
+    created: Created, events: Sequence[Event], parts: list[bytes | memoryview]
+) -> Sequence[Event]:
+    """Append the first frame, and the second if it holds the same response; the events left.
+
+    That response repeats the tools and the instructions of the request: it is encoded once.
+    """
+    encoded = _encoder.encode(created)
+    parts += (_BEFORE[Created], encoded, b"\n\n")
+    second = events[0] if events else None
+    if type(second) is not InProgress or second.response is not created.response:
+        return events
+    begin = b'{"type":"%b","sequence_number":%d'
+    head = begin % (b"response.in_progress", second.sequence_number)
+    rest = memoryview(encoded)[len(begin % (b"response.created", created.sequence_number)) :]
+    parts += (_BEFORE[InProgress], head, rest, b"\n\n")
+    return events[1:]
 
 
 _BEFORE = {

@@ -151,7 +151,11 @@ class Parser:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > self._max:
             raise RequestRefused(HeaderTooLarge(self._max))
-        self._protocol.on_header(name, value)
+        lower = name.lower()
+        if lower == b"expect":
+            self._protocol.on_header(name, value)
+        else:
+            self._protocol.headers.append((lower, value))  # as uvicorn does, with one call less
 
     def on_headers_complete(self) -> None:
         upgrade = self._check_headers()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -447,5 +449,23 @@ def test_what_a_sink_raises_the_read_raises() -> None:
         handler.data_received(coded(EVENT))
         with pytest.raises(ValueError, match="broken"):
             await waiting
+
+    asyncio.run(run())
+
+
+def test_many_responses_may_come_before_a_body_and_none_in_it() -> None:
+    """Informational ones, in a queue whose both ends are cheap; then it takes hardly any memory."""
+
+    async def run() -> None:
+        handler, body, _ = await begun()
+        assert type(handler._buffer) is deque
+        handler.begin_body(body)
+        assert sys.getsizeof(handler._buffer) < 100
+        handler.data_received(LAST + HEAD + LAST)  # a second one, unasked
+        assert len(handler._buffer) == 1
+        assert handler.should_close
+        handler.set_response_params()
+        assert type(handler._buffer) is deque
+        assert len(handler._buffer) == 1
 
     asyncio.run(run())

@@ -143,7 +143,7 @@ async def test_informational_responses_without_end_are_cut(upstream: ScriptedUps
             sent += len(burst)
 
     upstream.script = script
-    async with upstream.client(retries=0) as client:
+    async with upstream.client(retries=0, headers_grace_s=60) as client:
         answer = await bounded(client.post(PATH, json=ASK))
         assert answer.status_code == 502
         assert sent < 16 * MAX_HEAD_BYTES

@@ -179,10 +179,10 @@ class Toolset:
         self._reject_hosted = reject_hosted
         self._by_chat_name: dict[str, Declared] = {}
         self._chat_names: dict[tuple[str | None, str], str] = {}
-        self._declared: set[tuple[str | None, str]] = set()
+        self._declared: dict[tuple[str | None, str], None] = {}
         self._spelled = SpelledNames()
         self.functions: list[chat.Tool] = []
-        self.hosted: set[str] = set()
+        self.hosted: dict[str, None] = {}
         self.notices: list[Notice] = []
 
     # --- declarations -----------------------------------------------------------------------
@@ -276,7 +276,7 @@ class Toolset:
         names.append(name)
         if key in self._declared:
             return
-        self._declared.add(key)
+        self._declared[key] = None
         self._spelled.add(key, name)
         self._by_chat_name[name] = declared
         self.functions.append(
@@ -309,7 +309,7 @@ class Toolset:
                 param=path,
                 code="unsupported_value",
             )
-        self.hosted.add(kind)
+        self.hosted[kind] = None
         self.notices.append(
             Notice(path, "tool_dropped", f"A tool of type {kind} cannot run here; it was left out.")
         )

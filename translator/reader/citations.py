@@ -25,7 +25,7 @@ class CitationReader:
     """Reads what is new among the citations and sources of one answer."""
 
     def __init__(self) -> None:
-        self._cited: set[tuple[str, int, int]] = set()
+        self._cited: dict[tuple[str, int, int], None] = {}
         self._sources: tuple[Source, ...] = ()
         self._last_read: tuple[Raw | UnsetType, Raw | UnsetType] = (UNSET, UNSET)
 
@@ -62,7 +62,7 @@ class CitationReader:
         start, end = as_integer(citation.get("start_index")), as_integer(citation.get("end_index"))
         if url is None or start is None or end is None or (url, start, end) in self._cited:
             return None
-        self._cited.add((url, start, end))
+        self._cited[url, start, end] = None
         title = replace_lone_surrogates(as_string(citation.get("title")) or "")
         return Citation(replace_lone_surrogates(url), title, start, end)
 

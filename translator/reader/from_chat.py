@@ -16,7 +16,7 @@ this state can change. All others take the general path.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -67,6 +67,13 @@ DONE = b"[DONE]"
 MAX_MALFORMED = 3
 """So many payloads in a row that are no JSON end the stream: it is not what it says it is."""
 
+_DELTAS: Mapping[str, Callable[[str], Delta]] = {
+    **{field: partial(Reasoning, field=field) for field in chat.REASONING_FIELDS},
+    "content": Text,
+    "refusal": Refusal,
+}
+"""What the text of each field becomes."""
+
 _chunk_decoder = msgspec.json.Decoder(chat.Chunk)
 
 
@@ -96,9 +103,9 @@ class ChatReader:
         self._declares = declares
         self._max_calls = max_calls
         self._dialect = dialect
-        self._channels = _channels(dialect, declares)
+        self._channels: dict[str, TextChannel] = {}  # of the fields that have come
         self._arguments: dict[int, TextChannel] = {}  # of calls, by their keys
-        self._cut_arguments: set[int] = set()  # keys of calls cut in a character
+        self._cut_arguments: dict[int, None] = {}  # keys of calls cut in a character
         self._calls = CallAssembler(declares)
         self._citations = CitationReader()
         self._end = EndOfAnswer(output_limit)
@@ -155,9 +162,9 @@ class ChatReader:
             return None
         match delta:
             case Text():  # so tags, if any are looked for, are behind it
-                return None if self._channels["content"].half else TEXT
+                return None if self._channel("content").half else TEXT
             case Reasoning() if self._split_by_server is not self._stray_close:
-                cut = self._channels[delta.field].half
+                cut = self._channel(delta.field).half
                 return None if cut else REASONING.get(delta.field)
             case ToolCall() if not (self._cut_arguments or self._calls.unsettled):
                 return _arguments_reader(self._calls, delta.key)
@@ -186,7 +193,8 @@ class ChatReader:
         deltas: list[Delta] = []
         if self._tags is not None:
             self._split(deltas, self._tags.end(), None)
-        channels = [*self._channels.values(), *self._arguments.values()]
+        fields = [self._channels[field] for field in _DELTAS if field in self._channels]
+        channels = [*fields, *self._arguments.values()]
         held = [(channel, channel.native) for channel in channels if channel.native is not None]
         calls: list[NativeCall] = []
         at_limit = self._end.at_limit
@@ -300,7 +308,7 @@ class ChatReader:
         if not isinstance(content, str):
             return message
         if not message.tool_calls and ends_in_half_a_call(content, self._declares):
-            channel = self._channels["content"]
+            channel = self._channel("content")
             channel.native = channel.native or NativeCalls(self._declares)
         return structs.replace(message, content=content.removeprefix(self._prefill))
 
@@ -410,6 +418,20 @@ class ChatReader:
             deltas.append(ReasoningDetails(details))
         return reasoned
 
+    def _channel(self, field: str) -> TextChannel:
+        """The channel of a field of text, made when it first comes: an answer has few of them."""
+        return self._channels.get(field) or self._new_channel(field)
+
+    def _new_channel(self, field: str) -> TextChannel:
+        """In a refusal no calls are looked for."""
+        dialect, recovers = self._dialect, self._dialect.recover_calls and field != "refusal"
+        self._channels[field] = channel = TextChannel(
+            _DELTAS[field],
+            cumulative=dialect.cumulative,
+            native=NativeCalls(self._declares) if recovers else None,
+        )
+        return channel
+
     def _add(
         self,
         deltas: list[Delta],
@@ -418,7 +440,7 @@ class ChatReader:
         logprobs: list[Logprob] | None = None,
         behind: str = "",
     ) -> None:
-        channel = self._channels[field]
+        channel = self._channel(field)
         text = channel.feed(text)
         if text:
             if not self._produced:
@@ -440,31 +462,10 @@ class ChatReader:
             self._arguments[delta.key] = channel
         arguments = channel.feed(delta.arguments)
         if channel.half:
-            self._cut_arguments.add(delta.key)
+            self._cut_arguments[delta.key] = None
         else:
-            self._cut_arguments.discard(delta.key)
+            self._cut_arguments.pop(delta.key, None)
         return ToolCall(delta.key, delta.id, delta.name, arguments)
-
-
-def _channels(dialect: Dialect, declares: Callable[[str], bool]) -> dict[str, TextChannel]:
-    """A channel for each field of text; only in a refusal no calls are looked for."""
-    recovers = dialect.recover_calls
-    return {
-        field: TextChannel(
-            delta,
-            cumulative=dialect.cumulative,
-            native=NativeCalls(declares) if recovers and delta is not Refusal else None,
-        )
-        for field, delta in _DELTAS.items()
-    }
-
-
-_DELTAS: dict[str, Callable[[str], Delta]] = {
-    **{field: partial(Reasoning, field=field) for field in chat.REASONING_FIELDS},
-    "content": Text,
-    "refusal": Refusal,
-}
-"""What makes a delta of the text of each field."""
 
 
 def _arguments_reader(calls: CallAssembler, key: int) -> FastReader:

@@ -51,7 +51,7 @@ class Narrative(Generic[_D]):
 
     def __init__(self) -> None:
         self.open: OpenNarrative[_D] | None = None
-        self.waiting = Waiting[_D]()
+        self.waiting: Waiting[_D] = Waiting()
 
     @property
     def size(self) -> int:
@@ -186,8 +186,8 @@ class Blank:
     """Deltas at which a message or reasoning may begin, if more than white space follows."""
 
     def __init__(self) -> None:
-        self.text = Waiting[Text | Citation]()
-        self.reasoning = Waiting[ReasoningDelta]()
+        self.text: Waiting[Text | Citation] = Waiting()
+        self.reasoning: Waiting[ReasoningDelta] = Waiting()
         self._dropped = 0
 
     def drop(self, deltas: Waiting[Any]) -> None:

@@ -127,7 +127,7 @@ class ResponseStream:
         self._seal = seal_reasoning
         self._one_call = one_call
         self._allowed = allowed
-        self._call_ids = set(known_call_ids)
+        self._call_ids = dict.fromkeys(known_call_ids)
         self._number = itertools.count().__next__
         self._next_index = 0
         self._output: list[OutputItem] = []
@@ -421,7 +421,7 @@ class ResponseStream:
         while call_id in self._call_ids:
             self._repeats[first] = number = self._repeats.get(first, 1) + 1
             call_id = f"{first}{REPEAT_MARK}{number}"
-        self._call_ids.add(call_id)
+        self._call_ids[call_id] = None
         return call_id
 
     # --- ends -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class LightQueue(list[T]):
-    """As much of a deque as uvicorn and aiohttp use. Its ends cost time where it is long."""
+    """As much of a deque as uvicorn and aiohttp use. Its left end costs time where it is long."""
 
     __slots__ = ()
 

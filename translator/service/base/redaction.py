@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from html.entities import html5
 
@@ -51,8 +51,14 @@ class Redaction:
     max_escapes: int | None = MAX_ESCAPES
     """Data with more escapes is replaced as a whole; None: however many."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self.secrets = frozenset(one for one in secrets if len(one) >= MIN_SECRET_CHARACTERS)
+    def __init__(self, secrets: Iterable[str] | Callable[[], Iterable[str]]) -> None:
+        """`secrets` may be a function, which is called when they are first needed."""
+        self._given = secrets
+
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        given = self._given() if callable(self._given) else self._given
+        return frozenset(one for one in given if len(one) >= MIN_SECRET_CHARACTERS)
 
     def __call__(self, data: bytes) -> bytes:
         """The data without secrets; its other bytes are unchanged."""

@@ -90,6 +90,7 @@ class AdaptiveRequest:
         is sent once more.
         """
         self._account = account
+        self.redaction = redaction
 
         def judge(error: UpstreamError) -> UpstreamError:
             return judged(error, route.upstream, redaction())
@@ -107,7 +108,7 @@ class AdaptiveRequest:
         self._key = (route.upstream.name, route.upstream_model or model)
         self._known = learned.recall(*self._key) if may_retry else NOTHING_LEARNED
         self._tentative = NOTHING_LEARNED  # by this request, and not confirmed yet
-        self._taught: set[str] = set()  # facts, by this request
+        self._taught: frozenset[str] = frozenset()  # facts, by this request
         self._timer = timer
         self._until = timer() + MAX_ADAPTING_S
         self._attempts = 1
@@ -171,7 +172,7 @@ class AdaptiveRequest:
             self._known = before
             return False
         self._tentative = self._tentative.merged(kept)
-        self._taught |= found.facts.keys()
+        self._taught = self._taught.union(found.facts)
         self._attempts += 1
         self.attempt = attempt
         return True

@@ -211,6 +211,7 @@ class Turn:
             accept="text/event-stream" if self.streams else "application/json",
             more=_session(route.dialect, self.translation.request.prompt_cache_key),
             context=self._context,
+            redaction=self._request.redaction(),
         )
         if not 200 <= answer.status < 300:
             try:

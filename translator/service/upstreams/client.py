@@ -18,6 +18,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 
 import httpx
 
@@ -160,11 +161,13 @@ class Upstreams:
         accept: str = "application/json",
         more: Mapping[str, str] = NO_HEADERS,
         context: RequestContext | None = None,
+        redaction: Redaction | None = None,
     ) -> Answer:
         """Send one request, POST when it has a body; the answer must be closed.
 
         `authorization` is the client's own, used only where the operator gave no key. `more` are
         further headers; the operator's replace them. `context` is that of the client's request.
+        `redaction` is what `redaction()` returns, where that is there.
         Raises UpstreamError, and OutOfDescriptors.
         """
         observer: Observer = NOBODY
@@ -197,10 +200,10 @@ class Upstreams:
             response = await self._retry_loop(upstream, context).run(send)
         except TRANSPORT_ERRORS as error:
             self.health.failed(upstream.name)
-            redaction = self.redaction(upstream, authorization)
+            redaction = redaction or self.redaction(upstream, authorization)
             raise _logged(error, upstream, "before it answered", redaction) from error
         self.health.answered(upstream.name, response.status)
-        redaction = self.redaction(upstream, authorization)
+        redaction = redaction or self.redaction(upstream, authorization)
         return Answer(response, upstream, observer, self._server.read_timeout_s, redaction)
 
     def redaction(self, upstream: Upstream, authorization: str | None) -> Redaction:
@@ -211,8 +214,7 @@ class Upstreams:
             self._redactions[upstream.name] = found
         if authorization is None or upstream.has_credential:
             return found
-        words = secrets_in({"authorization": authorization}) - {authorization}
-        return found.with_secrets(words or {authorization})
+        return Redaction(partial(_secrets_with, found, authorization))  # most answers need none
 
     def take_retry(self, upstream: Upstream) -> bool:
         """Take a retry from the budget of an upstream; False: no retry now."""
@@ -261,6 +263,11 @@ def _transport(server: Server, injected: httpx.AsyncBaseTransport | None) -> Any
         server.read_timeout_s, connect=server.connect_timeout_s, pool=server.connect_timeout_s
     )
     return InjectedTransport(injected, timeout)
+
+
+def _secrets_with(known: Redaction, authorization: str) -> frozenset[str]:
+    words = secrets_in({"authorization": authorization}) - {authorization}
+    return known.secrets | (words or {authorization})
 
 
 def _with_defaults(headers: Mapping[str, str]) -> dict[str, str]:

@@ -29,7 +29,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp import payload
@@ -263,11 +263,12 @@ class Connection(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop, large_reads: LargeReads) -> None:
         super().__init__(loop)
         self._large_reads = large_reads
-        self._buffer = LightQueue()  # type: ignore[assignment]  # of answers: one
 
     def set_response_params(self, **params: Any) -> None:  # noqa: ANN401 - aiohttp's own
         """A request is sent, and its answer awaited."""
         self._head_left = MAX_HEAD_BYTES
+        if type(self._buffer) is not deque:
+            self._buffer = deque(self._buffer)  # there may be many informational responses
         super().set_response_params(**params)
 
     def write_request(self, head: bytes, body: bytes | None) -> None:
@@ -300,6 +301,8 @@ class Connection(ResponseHandler):
         self._between = False
         self._head_left = None
         self._was_paused = self._reading_paused
+        if not self._buffer:
+            self._buffer = cast("deque[Any]", LightQueue())
         self.read_timeout = None
         self.start_timeout()
 

@@ -286,6 +286,11 @@ class Translation:
         return events
 
     @property
+    def received(self) -> int:
+        """The bytes of the upstream's body that have come."""
+        return self._received
+
+    @property
     def held(self) -> int:
         """The bytes that are held of the answer; the sum takes a while for many calls."""
         held = self._decoder.held + self._reader.size + self._stream.size

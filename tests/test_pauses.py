@@ -19,6 +19,7 @@ from translator import CompactRequest, InvalidRequest, Target, parse_request
 from translator.common.invalid import refuse_invalid_utf8
 from translator.common.pauses import Pause, no_pause
 from translator.common.schemas import SchemaRules, rewrite
+from translator.request import input_items
 
 COUNT = 50
 USER = {"role": "user", "content": "Hi"}
@@ -129,6 +130,53 @@ def test_there_is_a_pause_for_each_of_many(more: dict[str, Any]) -> None:
     pause = Counter()
     translated(json.dumps(REQUEST | more).encode(), pause)
     assert pause.calls >= COUNT
+
+
+TEXT = {"type": "input_text", "text": "x" * 1000}
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 100_000}
+LARGE_CONTENTS: dict[str, Any] = {
+    "parts": [TEXT, "a string", {"type": "refusal", "refusal": "No."}] * 200,
+    "parts of two sizes": [TEXT, IMAGE] * 5,
+    "text": "x" * 300_000,
+    "a faulty part": [*[TEXT] * 300, {"type": "input_text"}, TEXT],
+    "a part of no known type": [*[TEXT] * 300, {"type": "nonsense"}],
+    "no parts": {"x": "y" * 100_000},
+}
+OF_LARGE: dict[str, Callable[[Any], list[Any]]] = {
+    "a message": lambda content: [{"type": "message", "role": "user", "content": content}],
+    "a message without a type": lambda content: [{"role": "user", "content": content}],
+    "of nobody": lambda content: [{"type": "message", "role": "nobody", "content": content}],
+    "an output": lambda content: [
+        {**CALL, "call_id": "c"},
+        {**OUTPUT, "call_id": "c", "output": content},
+    ],
+}
+
+
+@pytest.mark.parametrize("content", LARGE_CONTENTS.values(), ids=LARGE_CONTENTS)
+@pytest.mark.parametrize("item", OF_LARGE.values(), ids=OF_LARGE)
+def test_parts_in_groups_are_the_same_parts(
+    item: Callable[[Any], list[Any]], content: object
+) -> None:
+    """Whatever is wrong with one of them: the error is that of the whole item."""
+    body = json.dumps(REQUEST | {"input": item(content)}).encode()
+    assert translated(body, Counter()) == translated(body, no_pause)
+
+
+def test_a_group_of_parts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded at once does not grow with the message."""
+    sizes: list[int] = []
+    original = input_items._decode_parts
+
+    def noting(group: bytes) -> Any:
+        sizes.append(len(group))
+        return original(group)
+
+    monkeypatch.setattr(input_items, "_decode_parts", noting)
+    message = {"type": "message", "role": "user", "content": [TEXT] * 1000}
+    translated(json.dumps(REQUEST | {"input": [message]}).encode(), Counter())
+    assert len(sizes) >= 10
+    assert max(sizes) < input_items._GROUP_BYTES + 2000
 
 
 def test_there_is_a_pause_for_each_schema_within_a_schema() -> None:

@@ -358,6 +358,11 @@ class Translation:
         return events
 
     @property
+    def received(self) -> int:
+        """The bytes of the upstream's body that have come."""
+        return self._received
+
+    @property
     def held(self) -> int:
         """The bytes that are held of the answer; the sum takes a while for many calls."""
         if self._unprepared is not None:

@@ -13,7 +13,8 @@ continue.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Literal, assert_never, get_args
 
 import msgspec
@@ -65,6 +66,13 @@ _COMMON: dict[str, type[items.CommonInputItem]] = {
 }
 _decode_common = msgspec.json.Decoder(items.CommonInputItem).decode
 _decode_content = msgspec.json.Decoder(items.Content).decode
+
+_decode_raw_message = msgspec.json.Decoder(items.RawMessage).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_parts = msgspec.json.Decoder(list[str | items.InputPart]).decode
+
+_GROUP_BYTES = 64 * 1024
+"""How much of the parts of one message is decoded at once, where the caller pauses."""
 
 _TAGGED_REASONING = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
 
@@ -130,7 +138,8 @@ class InputReader:
         for index, raw in enumerate(paced(source, self._pause)):
             path = f"{name}[{index}]"
             try:
-                common = _decode_common(raw)  # in one step; only rare items are decoded twice
+                # in one step; only rare items are decoded twice
+                common = _decode_common(raw) if len(raw) < _GROUP_BYTES else self._large_item(raw)
             except NOT_JSON:
                 item = self._rare_item(raw, path, last=index == last)
             else:
@@ -138,12 +147,20 @@ class InputReader:
             if item is not None:
                 read.append(item)
 
+    def _large_item(self, raw: Raw) -> items.CommonInputItem:
+        """An item, the parts of a message in groups where the caller pauses; raises NOT_JSON."""
+        if self._pause is not no_pause:
+            with suppress(*NOT_JSON):  # then the error is that of the whole item
+                message = _decode_raw_message(raw)
+                return items.InputMessage(message.role, _content(message.content, self._pause))
+        return _decode_common(raw)
+
     def _common_item(
         self, item: items.CommonInputItem | items.PlainMessage, path: str
     ) -> InputItem | None:
         match item:
             case items.FunctionCallOutput():
-                return _result(item, "function call output", path)
+                return _result(item, "function call output", path, self._pause)
             case items.InputFunctionCall():
                 return self._call(item, item.arguments, path)
             case items.InputReasoning():
@@ -153,7 +170,7 @@ class InputReader:
             case items.InputCustomToolCall():
                 return self._call(item, _json({INPUT_ARGUMENT: item.input}), path)
             case items.CustomToolCallOutput():
-                return _result(item, "custom tool call output", path)
+                return _result(item, "custom tool call output", path, self._pause)
             case _ as never:
                 assert_never(never)
 
@@ -315,7 +332,10 @@ class InputReader:
 
 
 def _result(
-    item: items.FunctionCallOutput | items.CustomToolCallOutput, noun: str, path: str
+    item: items.FunctionCallOutput | items.CustomToolCallOutput,
+    noun: str,
+    path: str,
+    pause: Pause,
 ) -> Result:
     if not item.call_id:
         raise missing_parameter(f"{path}.call_id")
@@ -323,9 +343,38 @@ def _result(
     if is_string(output):
         return Result(item.call_id, output, noun, path)
     try:
-        return Result(item.call_id, _decode_content(output), noun, path)
+        return Result(item.call_id, _content(output, pause), noun, path)
     except NOT_JSON as error:
         raise at_path(invalid_from(error), f"{path}.output") from None
+
+
+def _content(raw: Raw, pause: Pause) -> items.Content:
+    """The content of a message or an output; raises NOT_JSON.
+
+    Where the caller pauses, many parts are decoded in groups.
+    """
+    if pause is not no_pause and len(raw) >= _GROUP_BYTES:
+        pause()
+        with suppress(*NOT_JSON):  # a string, or a list whose error names the part
+            parts: list[str | items.InputPart] = []
+            for group in _groups(_decode_list(raw)):
+                pause()
+                parts += _decode_parts(b"[%b]" % b",".join(group))
+            return parts
+    return _decode_content(raw)
+
+
+def _groups(parts: Sequence[Raw]) -> Iterator[list[Raw]]:
+    """Parts in groups of some _GROUP_BYTES, or of one part that is larger."""
+    group: list[Raw] = []
+    size = 0
+    for part in parts:
+        group.append(part)
+        size += len(part)
+        if size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    yield group
 
 
 def _tagged_reasoning(message: items.PlainMessage) -> Thought | None:

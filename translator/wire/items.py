@@ -274,6 +274,13 @@ class InputMessage(PlainMessage, frozen=True, tag_field="type", tag="message"):
     """A message of any role."""
 
 
+class RawMessage(Struct, frozen=True, tag_field="type", tag="message"):
+    """A message of any role whose content is decoded by itself, as it is large."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Raw
+
+
 class InputReasoning(Struct, frozen=True, tag_field="type", tag="reasoning"):
     """Reasoning of an earlier answer; clients may keep only some of its fields."""
 

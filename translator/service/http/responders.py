@@ -30,7 +30,7 @@ from translator.service.upstreams.client import MAX_ERROR_BYTES, Answer
 from translator.service.upstreams.judging import judged
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamError
-from translator.wire.events import Completed, Created, Failed, Incomplete
+from translator.wire.responses import Response
 from translator.writer.sse import encode, encode_all
 
 from .error_filter import MAX_HELD_BYTES, ErrorFilter
@@ -118,10 +118,13 @@ def _event_writer(direct: HttpWriter) -> EventWriter[bytes]:
 
 def _repeat_much(events: Sequence[Event], translation: Translation) -> bool:
     """Whether the first or last events are large: both repeat the tools, and these the answer."""
-    size = translation.held if translation.finished else 0
+    size = 0
+    if translation.finished and translation.received >= LARGE_BYTES:
+        size = translation.held
     for event in (events[0], events[-1]):
-        if isinstance(event, Created | Completed | Incomplete | Failed):
-            size += sum(map(len, event.response.tools))
+        response: Response | None = getattr(event, "response", None)
+        if response is not None:
+            size += sum(map(len, response.tools))
     return size >= LARGE_BYTES
 
 

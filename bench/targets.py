@@ -29,7 +29,7 @@ from .scheduler import pinned
 ROOT = Path(__file__).resolve().parents[1]
 SCRATCH = ROOT / ".bench"
 KEY = "sk-bench"
-START_TIMEOUT_S = 90
+START_TIMEOUT_S = 300
 
 RESPONSES_BODY = json.dumps(
     {

@@ -360,7 +360,8 @@ class Translation:
     @property
     def received(self) -> int:
         """The bytes of the upstream's body that have come."""
-        return self._received
+        run = self._run
+        return self._account_at - run.left if run is not None and run.chunks else self._received
 
     @property
     def held(self) -> int:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import signal
+import ssl
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from tests.faults.processes import PROCESS_S
 from translator.__main__ import COMMANDS, main
@@ -36,6 +40,9 @@ folder, *words = sys.argv[1:]
 
 def report():
     found = {"modules": list(sys.modules), "timers": timers, "frozen": gc.get_freeze_count()}
+    if "aiohttp" in sys.modules:
+        from aiohttp import connector
+        found["certificates"] = connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"]
     Path(folder, str(os.getpid())).write_text(json.dumps(found))
 
 atexit.register(report)
@@ -81,12 +88,15 @@ def within(modules: list[str], names: Any) -> list[str]:
     return [name for name in names if name in found]
 
 
-async def served(folder: Path, upstream: ScriptedUpstream, *words: str) -> list[Any]:
+async def served(
+    folder: Path, upstream: ScriptedUpstream, *words: str, env: Mapping[str, str] | None = None
+) -> list[Any]:
     """What each process of `translator serve` reports, a parent first, after three answers."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM, str(folder), "serve", "--port", "0"),
         *("--upstream", upstream.url, *words),
         cwd=ROOT,
+        env={**os.environ, **(env or {})},
         stdout=subprocess.PIPE,
     )
     try:
@@ -122,6 +132,7 @@ async def test_a_process_that_serves_imports_only_what_its_answers_need(
     assert "translator.service.http.app" in found["modules"]
     assert found["timers"] == [["warm-up", WARM_UP_AFTER_S]]
     assert found["frozen"] > 10_000
+    assert found["certificates"] == 0
 
 
 async def test_the_parent_of_workers_imports_nothing_of_what_they_do(
@@ -235,3 +246,62 @@ def test_the_warm_up_is_a_thread_that_nobody_waits_for(monkeypatch: pytest.Monke
     timer.cancel()
     timer.join(PROCESS_S)
     assert compiled == ["all"]
+
+
+CERTIFICATES = """
+import os, ssl, sys
+from translator.service.upstreams.unread_certificates import unread_certificates
+
+before = os.environ.get("SSL_CERT_FILE")
+with unread_certificates():
+    import aiohttp
+assert os.environ.get("SSL_CERT_FILE") == before
+
+from aiohttp import connector
+from translator.service.config.settings import Server
+from translator.service.upstreams.client import Upstreams
+
+Upstreams(Server())  # makes the context of the service
+theirs = [connector._SSL_CONTEXT_VERIFIED, connector._SSL_CONTEXT_UNVERIFIED]
+print(sum(one.cert_store_stats()["x509"] for one in theirs))
+print(connector._SSL_CONTEXT_VERIFIED.verify_mode == ssl.CERT_REQUIRED)
+print(ssl.create_default_context().cert_store_stats()["x509"])
+"""
+
+
+@pytest.mark.parametrize("set_before", [True, False])
+def test_aiohttp_is_imported_without_certificates(set_before: bool, tmp_path: Path) -> None:
+    """Its own contexts then trust nobody; those that are made later read what there is."""
+    authority = tmp_path / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(str(authority))
+    environ = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
+    if set_before:
+        environ["SSL_CERT_FILE"] = str(authority)
+    done = subprocess.run(
+        [sys.executable, "-c", CERTIFICATES],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    theirs, verifies, later = done.stdout.split()
+    assert (theirs, verifies) == ("0", "True")
+    if set_before:
+        assert later == "1"
+
+
+async def test_an_upstream_behind_tls_is_trusted_by_its_authority(tmp_path: Path) -> None:
+    """In a process of its own, whose certificates are those of the environment, as before."""
+    upstream, authority, folder = ScriptedUpstream(), trustme.CA(), tmp_path / "reports"
+    folder.mkdir()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    server = await asyncio.start_server(upstream._connected, "127.0.0.1", 0, ssl=context)
+    upstream.url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+    try:
+        await served(folder, upstream, env={"SSL_CERT_FILE": str(tmp_path / "authority.pem")})
+    finally:
+        server.close()
+    assert len(upstream.calls) == 2

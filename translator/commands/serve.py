@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from typing import get_args
 
@@ -109,6 +110,10 @@ def _run(options: argparse.Namespace) -> int:
             again = [sys.executable, *sys.orig_argv[1:]]
             return workers.run(settings, log_level=level, command=again)
         with service_imports("serve"):
+            from translator.service.upstreams.unread_certificates import unread_certificates
+
+            with unread_certificates():
+                import_module("aiohttp")
             from translator.service.server import run as service
             from translator.service.server.worker_channel import WorkerChannel
         if options.worker_channel is not None:

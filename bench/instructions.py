@@ -37,7 +37,10 @@ from .section import Section, table
 from .targets import SCRATCH, Target, Unavailable, started, translator, unpacked
 from .variant import ALL_ON
 
-CORE_KINDS = ("text", "reasoning", "arguments")
+FULL_READS = "in full reads"
+CORE_KINDS = ("text", "reasoning", "arguments", f"text {FULL_READS}")
+"""In full reads: cut anywhere, each of 64 KiB."""
+
 CORE_CHUNKS = (500, 2_500)
 TOKENS = (30, 180)
 REQUESTS = (10, 30)
@@ -65,13 +68,14 @@ ORDER_TIMEOUT_S = 30
 _CORE = """
 import sys
 from bench.bodies import stream
-from bench.core import translate
+from bench.core import in_reads, translate
 from bench.variant import switch_off
 switch_off(sys.argv[1])
 print(flush=True)
 for line in sys.stdin:
-    kind, count = line.split()
+    kind, count, *full = line.split()
     chunks = list(stream(kind, int(count)))
+    chunks = in_reads(chunks) if full else chunks
     print(flush=True)
     next(sys.stdin)
     translate(chunks)
@@ -216,7 +220,8 @@ def core_instructions(
             counter = Counter(tool, process.pid, output)
 
             def measured(kind: str, size: int) -> Counts:
-                print(kind, size, file=orders, flush=True)
+                name, _, full = kind.partition(" ")
+                print(name, size, full, file=orders, flush=True)
                 answers.readline()
                 counter.since()
                 print(file=orders, flush=True)

@@ -156,9 +156,7 @@ class Decoder:
         frames = self._frames(data[begin:end])
         if not frames:
             return []
-        cut = self.feed(data[:begin])
-        self._at_start = False
-        return cut + frames + self.feed(data[end:])
+        return self.feed(data[:begin]) + frames + self.feed(data[end:])
 
     def end(self) -> list[bytes]:
         """The payload of an event that ends with the body."""

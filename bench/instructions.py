@@ -332,12 +332,18 @@ def counts(tool: Valgrind, mock: Mock, one: Side, *, repeats: int) -> dict[str, 
     log_progress(f"counting {one.name}")
     core = core_instructions(tool, one.revision, one.variants)
     found = {f"core, chunk of {kind}": count for kind, count in core.items()}
-    service = service_counts(tool, mock, one.target, repeats=repeats)
+    return found | of_service(tool, mock, one.target, repeats=repeats)
+
+
+def of_service(tool: Valgrind, mock: Mock, target: Target, *, repeats: int) -> dict[str, float]:
+    """All that is counted of the service, by what it is and what it is per."""
+    service = service_counts(tool, mock, target, repeats=repeats)
     if service.late:
         log_progress(
-            f"{one.name}: in {service.late} runs tokens were read late, two in one read; the "
+            f"{target.name}: in {service.late} runs tokens were read late, two in one read; the "
             "machine is too busy, and the counts of tokens are too low"
         )
+    found: dict[str, float] = {}
     for what, counted in (
         ("service, token", service.token),
         (f"service, token of {MANY} streams", service.token_of_many),

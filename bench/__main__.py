@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     spread.set_defaults(run=_balance)
     for name, usual in (("workers", 2), ("streams", 200), ("draws", 10)):
         spread.add_argument(f"--{name}", type=int, default=usual)
+    others.add_argument("--instructions", action="store_true", help="count them instead of time")
     for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
         command.add_argument(
@@ -138,7 +139,9 @@ def _instructions(options: argparse.Namespace) -> None:
 
 
 def _pythons(options: argparse.Namespace) -> None:
-    _print(pythons.sections(quick=options.quick, versions=options.python))
+    _print(
+        pythons.sections(quick=options.quick, versions=options.python, counted=options.instructions)
+    )
 
 
 def _options(options: argparse.Namespace) -> None:

@@ -37,7 +37,10 @@ from .section import Section, table
 from .targets import SCRATCH, Target, Unavailable, started, translator, unpacked
 from .variant import ALL_ON
 
-CORE_KINDS = ("text", "reasoning", "arguments")
+FULL_READS = "in full reads"
+CORE_KINDS = ("text", "reasoning", "arguments", f"text {FULL_READS}")
+"""In full reads: cut anywhere, each of 64 KiB."""
+
 CORE_CHUNKS = (500, 2_500)
 TOKENS = (30, 180)
 REQUESTS = (10, 30)
@@ -65,13 +68,14 @@ ORDER_TIMEOUT_S = 30
 _CORE = """
 import sys
 from bench.bodies import stream
-from bench.core import translate
+from bench.core import in_reads, translate
 from bench.variant import switch_off
 switch_off(sys.argv[1])
 print(flush=True)
 for line in sys.stdin:
-    kind, count = line.split()
+    kind, count, *full = line.split()
     chunks = list(stream(kind, int(count)))
+    chunks = in_reads(chunks) if full else chunks
     print(flush=True)
     next(sys.stdin)
     translate(chunks)
@@ -216,7 +220,8 @@ def core_instructions(
             counter = Counter(tool, process.pid, output)
 
             def measured(kind: str, size: int) -> Counts:
-                print(kind, size, file=orders, flush=True)
+                name, _, full = kind.partition(" ")
+                print(name, size, full, file=orders, flush=True)
                 answers.readline()
                 counter.since()
                 print(file=orders, flush=True)
@@ -327,12 +332,18 @@ def counts(tool: Valgrind, mock: Mock, one: Side, *, repeats: int) -> dict[str, 
     log_progress(f"counting {one.name}")
     core = core_instructions(tool, one.revision, one.variants)
     found = {f"core, chunk of {kind}": count for kind, count in core.items()}
-    service = service_counts(tool, mock, one.target, repeats=repeats)
+    return found | of_service(tool, mock, one.target, repeats=repeats)
+
+
+def of_service(tool: Valgrind, mock: Mock, target: Target, *, repeats: int) -> dict[str, float]:
+    """All that is counted of the service, by what it is and what it is per."""
+    service = service_counts(tool, mock, target, repeats=repeats)
     if service.late:
         log_progress(
-            f"{one.name}: in {service.late} runs tokens were read late, two in one read; the "
+            f"{target.name}: in {service.late} runs tokens were read late, two in one read; the "
             "machine is too busy, and the counts of tokens are too low"
         )
+    found: dict[str, float] = {}
     for what, counted in (
         ("service, token", service.token),
         (f"service, token of {MANY} streams", service.token_of_many),

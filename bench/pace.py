@@ -173,12 +173,12 @@ def _keeps_up(rig: Rig, running: Running, streams: int) -> bool:
     return False
 
 
-def own_limits(rig: Rig) -> Section:
-    """The limits of load client and mock upstream themselves."""
+def own_limits(rig: Rig, numbers: Sequence[int] = (200, 500, 800)) -> Section:
+    """The limits of load client and mock upstream themselves, for numbers of streams."""
     log_progress("the load alone")
     rows: list[tuple[str, ...]] = []
     facts: dict[tuple[str, str], float] = {}
-    for streams in (200, 500, 800):
+    for streams in numbers:
         rig.mock.plan(tokens=PACED_TOKENS, rate=RATE)
         result = rig.steady(None, streams, rig.effort.seconds)
         counters = rig.mock.plan(tokens=1)

@@ -1,12 +1,13 @@
 """The service under other versions of Python, side by side.
 
-    python -m bench pythons [--quick] [--python 3.13 ...]
+    python -m bench pythons [--quick] [--python 3.13 ...] [--instructions]
 
 A version is that of the machine (`python3.13` on the path, or pyenv's), else, and as `debian-3.13`,
 Debian's package, unpacked beside the benchmark with all that it needs, and started by its own
 loader: its C library may be newer than the machine's. The service's dependencies are wheels of the
 versions that run here, so only Python differs. How it was built tells as much as its version:
-Debian's are optimised by a profile and at link time, pyenv's are not unless asked for.
+Debian's are optimised by a profile and at link time, pyenv's are not unless asked for. With
+`--instructions` they are counted, which needs no idle machine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from . import instructions
 from .footprint import memory
 from .load import mock_upstream
 from .rig import log_progress, rig
@@ -198,8 +200,13 @@ def target(one: Interpreter) -> Target:
     return msgspec.structs.replace(usual, command=command, environ={"PYTHONPATH": ":".join(paths)})
 
 
-def sections(*, quick: bool, versions: Sequence[str] = ()) -> Iterator[Section]:
-    """CPU time per token and per request, start and memory, as ratios to the Python of this run."""
+def sections(
+    *, quick: bool, versions: Sequence[str] = (), counted: bool = False
+) -> Iterator[Section]:
+    """CPU time per token and per request, start and memory, as ratios to the Python of this run.
+
+    With `counted`, instructions and cache misses instead.
+    """
     here = Interpreter(HERE, [sys.executable])
     others: list[Interpreter] = []
     remarks: list[str] = []
@@ -209,7 +216,21 @@ def sections(*, quick: bool, versions: Sequence[str] = ()) -> Iterator[Section]:
         except Unavailable as reason:
             remarks.append(f"Python {version} is left out: {reason}")
     targets = [target(one) for one in (here, *others)]
-    yield from beside_first(targets, quick=quick, remarks=remarks)
+    if counted:
+        yield msgspec.structs.replace(counts(targets, quick=quick), remarks=remarks)
+    else:
+        yield from beside_first(targets, quick=quick, remarks=remarks)
+
+
+def counts(targets: Sequence[Target], *, quick: bool) -> Section:
+    """Instructions and cache misses of each target."""
+    tool, repeats = instructions.valgrind(), 1 if quick else instructions.REPEATS
+    with mock_upstream(cpu=None) as mock:
+        runs: dict[str, list[dict[str, float]]] = {}
+        for one in targets:
+            log_progress(f"counting {one.name}")
+            runs[one.name] = [instructions.of_service(tool, mock, one, repeats=repeats)]
+    return instructions.report(runs)
 
 
 def beside_first(

@@ -51,9 +51,9 @@ class Rig:
         self.running: list[Running] = []
         self.left_out: list[str] = []
 
-    def only(self, names: Collection[str]) -> Rig:
-        """The same rig, with some of its targets."""
-        some = Rig(self.mock, self.effort)
+    def only(self, names: Collection[str], effort: Effort | None = None) -> Rig:
+        """The same rig with some of its targets, and with another effort where one is given."""
+        some = Rig(self.mock, effort or self.effort)
         some.running = [one for one in self.running if one.target.name in names]
         return some
 

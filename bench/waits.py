@@ -18,14 +18,14 @@ LARGE_HOLD_MS = 150  # the target rests so long between two large requests
 BYSTANDERS = 200
 
 
-def short_requests(rig: Rig) -> Section:
+def short_requests(rig: Rig, requests: int = 100) -> Section:
     """Short requests, one after the other on one connection of an idle target."""
     log_progress("short requests")
     rig.mock.plan(tokens=SHORT_TOKENS)
 
     def measure(running: Running | None) -> LoadResult:
         rig.load(running, each=10)
-        return rig.load(running, each=40 if rig.effort.quick else 100)
+        return rig.load(running, each=40 if rig.effort.quick else requests)
 
     best = rig.interleaved(measure, cost=lambda result: result.first_p50_ms)
     floor = best[DIRECT].first_p50_ms

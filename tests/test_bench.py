@@ -104,6 +104,11 @@ def test_streams_of_every_kind_are_translated_whole(kind: str) -> None:
     """A longer stream gives more bytes: nothing of what is measured is skipped."""
     short, long = (core.translate(list(bodies.stream(kind, count))) for count in (10, 110))
     assert long - short > 100 * len('"delta":"the "')
+    chunks = list(bodies.stream(kind, 110))
+    reads = core.in_reads(chunks, 1000)
+    assert max(map(len, reads)) == 1000
+    assert b"".join(reads) == b"".join(chunks)
+    assert core.translate(reads) == long
 
 
 @pytest.mark.parametrize("last_good", range(-1, 9))

@@ -13,7 +13,7 @@ from bench import floor, goals, machines, rig, verdict
 from bench.load import Mock, mock_upstream
 from bench.machines import Session
 from bench.section import CODEX_RELAY, DIRECT, LITELLM, NGINX, OURS, SWITCHYARD, Section
-from bench.targets import Target, Unavailable, started
+from bench.targets import Running, Target, Unavailable, nginx, started
 
 needs_compiler = pytest.mark.skipif(
     not (shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")),
@@ -164,6 +164,18 @@ def test_a_peer_that_cannot_be_had_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     assert measured.runs == [{}, {}]
     assert measured.left_out[0] == "codex-relay is left out: it cannot be installed"
     assert "codex-relay is left out" in machines.judged(measured).markdown()
+
+
+@needs_compiler
+def test_a_rig_with_some_targets_is_the_same_rig(mock: Mock) -> None:
+    """It has the mock upstream, the chosen targets, and the effort unless another is given."""
+    whole = rig.Rig(mock, rig.THOROUGH)
+    whole.running = [Running(target, 1, 2, 0.5) for target in (floor.floor("relay"), nginx())]
+    some = whole.only([NGINX])
+    assert [running.target.name for running in some.running] == [NGINX]
+    assert (some.mock, some.effort) == (mock, rig.THOROUGH)
+    assert whole.only([], rig.QUICK).effort is rig.QUICK
+    assert len(whole.running) == 2
 
 
 @needs_compiler

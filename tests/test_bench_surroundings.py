@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 
 from bench import balance, options, pythons
-from bench.targets import Unavailable
+from bench.targets import Target, Unavailable
 
 
 def program(path: Path, script: str) -> Path:
@@ -89,6 +89,26 @@ def test_what_cannot_be_had_leaves_a_sentence(monkeypatch: pytest.MonkeyPatch) -
         "Python debian-3.99 is left out: no release of Debian is known to have Python 3.99",
         "jemalloc is left out: there is none",
     ]
+
+
+def test_instructions_of_pythons_stand_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the Python of this run first, and what cannot be had below."""
+
+    def of_service(_tool: object, _mock: object, target: Target, *, repeats: int) -> object:
+        return {"token": 100.0 if target.name == f"Python {pythons.HERE}" else 90.0 + repeats}
+
+    def interpreter(version: str) -> pythons.Interpreter:
+        if version == "3.98":
+            raise Unavailable("there is none")
+        return pythons.Interpreter(version, [])
+
+    monkeypatch.setattr(pythons, "interpreter", interpreter)
+    monkeypatch.setattr(pythons, "mock_upstream", lambda **_: nullcontext())
+    monkeypatch.setattr(pythons.instructions, "valgrind", lambda: None)
+    monkeypatch.setattr(pythons.instructions, "of_service", of_service)
+    [report] = pythons.sections(quick=True, versions=["3.99", "3.98"], counted=True)
+    assert report.table.splitlines()[-1].startswith("| token | 100 | 91 | 0.910 |")
+    assert report.remarks == ["Python 3.98 is left out: there is none"]
 
 
 def test_the_service_is_started_by_the_other_python() -> None:

@@ -308,6 +308,58 @@ def test_data_in_bulk_means_the_same(
     assert read(bulk) == read(10_000)
 
 
+PARTS = [b"data: 1\n\n"] * 6 + [
+    b"data: 22\n\n",
+    b"data: 3\n",
+    b"\n",
+    b": c\n\n",
+    b"data:4\n\n",
+    b"\r",
+]
+
+
+@given(
+    parts=st.lists(st.sampled_from(PARTS), min_size=1, max_size=12),
+    cuts=st.lists(st.integers(0, 90), max_size=3).map(sorted),
+    start=st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
+def test_frames_that_reads_cut_mean_the_same(
+    parts: list[bytes], cuts: list[int], start: bytes
+) -> None:
+    """As read line by line: whole frames between two cuts, and whatever stands among them."""
+    body = start + b"".join(parts)
+
+    def read(bulk_bytes: int) -> list[bytes]:
+        decoder = Decoder()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sse_decoder, "BULK_BYTES", bulk_bytes)
+            found = [payload for part in cut(body, cuts) for payload in decoder.feed(part)]
+            return found + decoder.end()
+
+    assert read(1) == read(10_000)
+
+
+def test_reads_that_cut_frames_are_not_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream that is ahead fills each read: of its frames, only those at a cut are parted."""
+    body = b"\xef\xbb\xbf: hello\n\n" + b"".join(
+        b"data: %d\n\n" % n for n in range(10**4, 10**4 + 9000)
+    )
+    read_line, lines = Decoder._read_line, []
+
+    def counted(self: Decoder, line: bytes, found: list[bytes]) -> None:
+        lines.append(line)
+        read_line(self, line, found)
+
+    decoder = Decoder()
+    assert decoder.feed(body[:12]) == []
+    monkeypatch.setattr(Decoder, "_read_line", counted)
+    monkeypatch.delattr(Decoder, "_without_idle_lines")
+    reads = [body[place : place + 20_011] for place in range(12, len(body), 20_011)]
+    found = [payload for data in reads for payload in decoder.feed(data)]
+    assert [int(payload) for payload in found] == list(range(10**4, 10**4 + 9000))
+    assert len(lines) <= 4 * len(reads)
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 def test_a_large_event_among_idle_lines(end: bytes) -> None:
     """Its lines, cut anywhere by the parts, are whole; a line end is not taken for two."""

@@ -38,6 +38,7 @@ TARGETS = [
     Target("translator/reader/sse.py", "Decoder.feed", (SSE, FACADE)),
     Target("translator/reader/sse.py", "Decoder._read_lines", (SSE, FACADE)),
     Target("translator/reader/sse.py", "Decoder._frames", (SSE,)),
+    Target("translator/reader/sse.py", "Decoder._cut_frames", (SSE,)),
     # reader: payloads to deltas
     Target("translator/reader/from_chat.py", "ChatReader.read", (FAST, CHAT)),
     Target("translator/reader/from_chat.py", "ChatReader._fast_reader", (FAST,)),

@@ -93,6 +93,8 @@ class Decoder:
                 return frames
         if len(data) <= BULK_BYTES:
             return self._read_lines(data)
+        if _CR not in data and (frames := self._cut_frames(data)):
+            return frames
         payloads: list[bytes] = []
         for place in range(0, len(data), BULK_BYTES):
             part = data[place : place + BULK_BYTES]
@@ -140,6 +142,21 @@ class Decoder:
         if not data.endswith(b"\n\n") or data.count(_LF) != 2 * len(frames) or b"" in frames:
             return []
         return frames if len(data) <= self._max else []
+
+    def _cut_frames(self, data: bytes) -> list[bytes]:
+        """The payloads of whole frames of one line each, where others are cut at both ends.
+
+        So a read is cut that is filled by an upstream ahead of us. Empty for any other data, of
+        which nothing has been read then.
+        """
+        begin = data.find(b"\n\n") + 2 if self.held else 0
+        end = data.rfind(b"\n\n") + 2
+        if not data.startswith(b"data: ", begin):
+            return []
+        frames = self._frames(data[begin:end])
+        if not frames:
+            return []
+        return self.feed(data[:begin]) + frames + self.feed(data[end:])
 
     def end(self) -> list[bytes]:
         """The payload of an event that ends with the body."""

@@ -12,7 +12,9 @@ import httpx
 import pytest
 import trustme
 
+from translator.service.base.sinks import ChunkSink
 from translator.service.upstreams import transport
+from translator.service.upstreams.body import ConnectionBody
 from translator.service.upstreams.connection import MAX_HEAD_BYTES
 from translator.service.upstreams.transport import decoded
 
@@ -215,3 +217,23 @@ async def test_a_url_is_parsed_once(
         for _ in range(3):
             assert (await client.post(PATH, json=ASK)).status_code == 200
     assert parsed == [f"{upstream.url}/chat/completions"]
+
+
+async def test_the_end_of_a_body_that_has_come_is_not_waited_for(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that follows the last event is: its connection is used again."""
+    reads: list[bool] = []
+    read = ConnectionBody.read
+
+    async def counted(body: ConnectionBody, sink: ChunkSink | None = None) -> bytes | None:
+        reads.append(body.at_end)
+        return await read(body, sink)
+
+    monkeypatch.setattr(ConnectionBody, "read", counted)
+    async with upstream.client() as client:
+        for _ in range(3):
+            assert (await client.post(PATH, json=ASK)).status_code == 200
+    assert reads
+    assert not any(reads)
+    assert upstream.connections == 1

@@ -33,6 +33,11 @@ class Body(Protocol):
         """
         ...
 
+    @property
+    def at_end(self) -> bool:
+        """Whether all of it has been read, as far as that is known without a read."""
+        ...
+
     async def aclose(self) -> None:
         """Release the connection, which is reused if the whole body has been read."""
         ...
@@ -60,6 +65,10 @@ class ConnectionBody:
             return await self._rest()
         return await reader.readany()
 
+    @property
+    def at_end(self) -> bool:
+        return self._reader.at_eof() and self._reader.exception() is None
+
     async def _rest(self) -> bytes:
         """What came before the connection broke: aiohttp keeps it, and raises instead."""
         reader, error = self._reader, self._reader.exception()
@@ -78,6 +87,8 @@ class ConnectionBody:
 
 class StreamBody:
     """A body of any other transport of httpx: an iterator, which a cancelled read would break."""
+
+    at_end = False
 
     def __init__(self, response: httpx.Response) -> None:
         stream = response.stream

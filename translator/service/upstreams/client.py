@@ -315,6 +315,11 @@ class Answer:
             self._observe(ChunkReceived(chunk))
         return chunk
 
+    @property
+    def at_end(self) -> bool:
+        """Whether all of the body has been read, as far as that is known."""
+        return self._body.at_end
+
     def decompress(self) -> None:
         """Decompress the body, as the first read does. Raises UpstreamError where it cannot."""
         self._body = inflated(self._body, self._compression)

@@ -72,6 +72,8 @@ class _Member(Protocol):
 class _Inflated:
     """A body under gzip or one of the two formats that are called deflate."""
 
+    at_end = False
+
     def __init__(self, body: Body) -> None:
         self._body = body
         self._data = b""

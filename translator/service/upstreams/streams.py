@@ -133,7 +133,7 @@ class UpstreamStream:
         assert self._opening is not None
         try:
             with self._timeout.until(min(until, self._until)):
-                await asyncio.wait((self._opening,))
+                await _ended(self._opening)
         except TimeoutError:
             self._check()
             return False
@@ -158,8 +158,30 @@ class UpstreamStream:
 
     async def discard_rest(self) -> None:
         """Read what follows the last event, if it is little and comes at once."""
+        if self._answer is not None and self._answer.at_end:
+            return
         left = MAX_DISCARD_BYTES
         until = self._now() + DISCARD_S
         with suppress(UpstreamError, Stopping):
             while left > 0 and (chunk := await self.next(until)):
                 left -= len(chunk)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Wait until a task has ended. Cancelled, it ends the wait and not the task.
+
+    As `asyncio.wait` does, without the sets that it makes for many tasks.
+    """
+    if task.done():
+        return
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(_: object) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    task.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        task.remove_done_callback(wake)

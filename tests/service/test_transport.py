@@ -6,10 +6,14 @@ import asyncio
 import ssl
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
+from translator.service.config.proxies import Proxies
+from translator.service.http.app import create_app
 from translator.service.upstreams.connection import MAX_HEAD_BYTES
+from translator.service.upstreams.transport import Transport, needs_tls
 
 from .responses_api import ASK, PATH, events
 from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
@@ -146,3 +150,38 @@ async def test_informational_responses_without_end_are_cut(upstream: ScriptedUps
         assert sent < 16 * MAX_HEAD_BYTES
         upstream.script = say_hello
         assert (await bounded(client.post(PATH, json=ASK))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("urls", "environ", "needed"),
+    [
+        (["http://a/v1"], {}, False),
+        (["http://a/v1", "HTTPS://b/v1"], {}, True),
+        (["http://a/v1"], {"https_proxy": "https://proxy"}, False),
+        (["http://a/v1"], {"http_proxy": "http://proxy"}, False),
+        (["http://a/v1"], {"http_proxy": "https://proxy"}, True),
+        (["http://a/v1"], {"ALL_PROXY": "HTTPS://proxy"}, True),
+        (["http://a/v1"], {"http_proxy": "https://proxy", "no_proxy": "a"}, False),
+        (["http://127.0.0.1/v1"], {"http_proxy": "https://proxy"}, False),
+        (["https://a/v1"], {"https_proxy": "http://proxy"}, True),
+    ],
+)
+def test_certificates_are_read_where_tls_is_needed(
+    urls: list[str], environ: dict[str, str], needed: bool
+) -> None:
+    assert needs_tls(urls, Proxies(environ)) is needed
+
+
+def test_without_certificates_no_server_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application without TLS reads none; a request that needed it all the same would fail."""
+    read: list[str] = []
+    create = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: read.append("all") or create())
+    create_app(make_settings("http://up.test/v1"))
+    assert read == []
+    create_app(make_settings("https://up.test/v1"))
+    assert read == ["all"]
+    plain = Transport(limits=httpx.Limits(), proxies=Proxies({}), tls=False)
+    assert plain._ssl.verify_mode is ssl.CERT_REQUIRED
+    assert plain._ssl.check_hostname
+    assert plain._ssl.cert_store_stats()["x509"] == 0

@@ -108,7 +108,9 @@ class Upstreams:
         clock: Callable[[], float] = time.monotonic,
         secrets: Iterable[str] = (),
         hops: Hops | None = None,
+        tls: bool = True,
     ) -> None:
+        """`tls`: an upstream, or a proxy on the way to one, needs it."""
         self._hops = hops
         self._secrets = Redaction(secrets)
         self._redactions: dict[str, Redaction] = {}
@@ -117,6 +119,7 @@ class Upstreams:
         self._clock = clock
         self._targets: dict[tuple[str, ...], tuple[Replicas, Budget]] = {}
         self._http = Client(
+            tls=tls,
             transport=transport,
             timeout=httpx.Timeout(
                 server.read_timeout_s,

@@ -22,7 +22,10 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import ssl
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
@@ -44,10 +47,24 @@ _NEEDS: dict[type, str] = {httpx.AsyncClient: "_init_transport"}
 MISSING = missing_attributes(_NEEDS)
 
 
+def needs_tls(urls: Iterable[str], proxies: Proxies) -> bool:
+    """Whether a request to one of these URLs needs TLS, or its proxy does.
+
+    To read the certificates of all authorities takes a quarter of a start.
+    """
+    for url in urls:
+        proxy = proxies.proxy_for(url)
+        if "https" in {urlsplit(url).scheme, urlsplit(proxy.url).scheme if proxy else ""}:
+            return True
+    return False
+
+
 class Client(httpx.AsyncClient):
     """An httpx client over `Transport`. If httpx calls the method no more, its own is used."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, tls: bool = True, **options: Any) -> None:  # noqa: ANN401
+        """`tls`: some request may need it."""
+        self._tls = tls
         if MISSING:
             warn_once("httpx", MISSING, "upstreams are called without aiohttp, which costs CPU")
         # `Transport` knows the proxies of the environment itself
@@ -60,7 +77,9 @@ class Client(httpx.AsyncClient):
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Any,  # noqa: ANN401
     ) -> httpx.AsyncBaseTransport:
-        return transport or Transport(limits=options["limits"], proxies=proxies_of(os.environ))
+        return transport or Transport(
+            limits=options["limits"], proxies=proxies_of(os.environ), tls=self._tls
+        )
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -71,8 +90,10 @@ class Transport(httpx.AsyncBaseTransport):
         *,
         limits: httpx.Limits,
         proxies: Proxies,
+        tls: bool = True,
     ) -> None:
-        self._ssl = httpx.create_ssl_context()
+        """`tls`: some request may need it. Without, none could be verified, so it would fail."""
+        self._ssl = httpx.create_ssl_context() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._keepalive_s = limits.keepalive_expiry
         self._proxies = proxies
         self._proxy_options: dict[tuple[str, str, int | None], dict[str, Any]] = {}

@@ -13,10 +13,12 @@ import pytest
 import trustme
 
 from translator.service.base.sinks import ChunkSink
+from translator.service.config.proxies import Proxies
+from translator.service.http.app import create_app
 from translator.service.upstreams import transport
 from translator.service.upstreams.body import ConnectionBody
 from translator.service.upstreams.connection import MAX_HEAD_BYTES
-from translator.service.upstreams.transport import decoded
+from translator.service.upstreams.transport import Timeouts, Transport, decoded, needs_tls
 
 from .responses_api import ASK, PATH, events
 from .wire import Call, ScriptedUpstream, bounded, client_of, make_settings, say_hello
@@ -237,3 +239,40 @@ async def test_the_end_of_a_body_that_has_come_is_not_waited_for(
     assert reads
     assert not any(reads)
     assert upstream.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("urls", "environ", "needed"),
+    [
+        (["http://a/v1"], {}, False),
+        (["http://a/v1", "HTTPS://b/v1"], {}, True),
+        (["http://a/v1"], {"https_proxy": "https://proxy"}, False),
+        (["http://a/v1"], {"http_proxy": "http://proxy"}, False),
+        (["http://a/v1"], {"http_proxy": "https://proxy"}, True),
+        (["http://a/v1"], {"ALL_PROXY": "HTTPS://proxy"}, True),
+        (["http://a/v1"], {"http_proxy": "https://proxy", "no_proxy": "a"}, False),
+        (["http://127.0.0.1/v1"], {"http_proxy": "https://proxy"}, False),
+        (["https://a/v1"], {"https_proxy": "http://proxy"}, True),
+    ],
+)
+def test_certificates_are_read_where_tls_is_needed(
+    urls: list[str], environ: dict[str, str], needed: bool
+) -> None:
+    assert needs_tls(urls, Proxies(environ)) is needed
+
+
+def test_without_certificates_no_server_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application without TLS reads none; a request that needed it all the same would fail."""
+    read: list[str] = []
+    create = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda: read.append("all") or create())
+    create_app(make_settings("http://up.test/v1"))
+    assert read == []
+    create_app(make_settings("https://up.test/v1"))
+    assert read == ["all"]
+    plain = Transport(
+        Timeouts(connect_s=1, read_s=1), keepalive_s=1, proxies=Proxies({}), tls=False
+    )
+    assert plain._ssl.verify_mode is ssl.CERT_REQUIRED
+    assert plain._ssl.check_hostname
+    assert plain._ssl.cert_store_stats()["x509"] == 0

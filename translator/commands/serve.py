@@ -11,7 +11,7 @@ from typing import get_args
 
 from translator.wire.events import ReasoningEvents
 
-from .common import Commands, UsageError, missing_package, whole_number
+from .common import Commands, UsageError, whole_number
 from .settings import add_settings, service_imports, settings_errors, settings_of
 
 REASONING_EVENTS = get_args(ReasoningEvents)
@@ -129,6 +129,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _find_packages() -> None:
     """Raise UsageError for a package that is not installed: some are imported long after this."""
-    for package in PACKAGES:
-        if find_spec(package) is None:
-            raise missing_package("serve", ModuleNotFoundError(name=package))
+    with service_imports("serve"):
+        for package in PACKAGES:
+            if find_spec(package) is None:
+                raise ModuleNotFoundError(name=package)

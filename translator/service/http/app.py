@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -31,6 +32,7 @@ from translator.service.base.hops import Hops
 from translator.service.base.ids import NewId, random_id
 from translator.service.base.sinks import EXTENSION
 from translator.service.base.uploads import Uploads
+from translator.service.config.proxies import proxies_of
 from translator.service.config.secrets import settings_secrets
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.models.table import ModelTable
@@ -44,6 +46,7 @@ from translator.service.observe.observer import (
 from translator.service.observe.record import PROBED
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.upstreams.client import Upstreams
+from translator.service.upstreams.transport import needs_tls
 from translator.wire.errors import TranslatorError
 
 from .absent_endpoints import absent_error
@@ -87,7 +90,15 @@ def create_app(
     timer = timer or (time.monotonic if clock is time.time else clock)
     hops = Hops(random_id("")[:16])
     secrets = settings_secrets(settings)
-    upstreams = Upstreams(settings.server, transport, clock=timer, secrets=secrets, hops=hops)
+    urls = [url for upstream in settings.upstreams.values() for url in upstream.urls]
+    upstreams = Upstreams(
+        settings.server,
+        transport,
+        clock=timer,
+        secrets=secrets,
+        hops=hops,
+        tls=needs_tls(urls, proxies_of(os.environ)),
+    )
     metrics = None
     if settings.server.metrics:
         from translator.service.telemetry.metrics import Metrics  # not before: see there

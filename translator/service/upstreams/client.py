@@ -118,7 +118,9 @@ class Upstreams:
         clock: Callable[[], float] = time.monotonic,
         secrets: Iterable[str] = (),
         hops: Hops | None = None,
+        tls: bool = True,
     ) -> None:
+        """`tls`: an upstream, or a proxy on the way to one, needs it."""
         self._hops = hops
         self._secrets = Redaction(secrets)
         self._redactions: dict[str, Redaction] = {}
@@ -126,7 +128,7 @@ class Upstreams:
         self._server = server
         self._clock = clock
         self._targets: dict[tuple[str, ...], tuple[Replicas, Budget]] = {}
-        self._transport = _transport(server, transport)
+        self._transport = _transport(server, transport, tls=tls)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
@@ -255,10 +257,12 @@ class Upstreams:
         return min((status for status in statuses if status is not None), default=None)
 
 
-def _transport(server: Server, injected: httpx.AsyncBaseTransport | None) -> AnyTransport:
+def _transport(
+    server: Server, injected: httpx.AsyncBaseTransport | None, *, tls: bool
+) -> AnyTransport:
     if injected is None:
         timeouts = Timeouts(connect_s=server.connect_timeout_s, read_s=server.read_timeout_s)
-        return Transport(timeouts, keepalive_s=UPSTREAM_KEEPALIVE_S)
+        return Transport(timeouts, keepalive_s=UPSTREAM_KEEPALIVE_S, tls=tls)
     timeout = httpx.Timeout(
         server.read_timeout_s, connect=server.connect_timeout_s, pool=server.connect_timeout_s
     )

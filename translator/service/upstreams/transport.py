@@ -23,8 +23,10 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import httpx
@@ -52,6 +54,18 @@ class Timeouts(Struct, frozen=True):
     read_s: float
 
 
+def needs_tls(urls: Iterable[str], proxies: Proxies) -> bool:
+    """Whether a request to one of these URLs needs TLS, or its proxy does.
+
+    To read the certificates of all authorities takes a quarter of a start.
+    """
+    for url in urls:
+        proxy = proxies.proxy_for(url)
+        if "https" in {urlsplit(url).scheme, urlsplit(proxy.url).scheme if proxy else ""}:
+            return True
+    return False
+
+
 class _Target(Struct, frozen=True):
     """What is the same for all requests to one URL."""
 
@@ -69,15 +83,23 @@ class Transport:
     """Sends requests by aiohttp. Raises TRANSPORT_ERRORS; most are aiohttp's own."""
 
     def __init__(
-        self, timeouts: Timeouts, *, keepalive_s: float, proxies: Proxies | None = None
+        self,
+        timeouts: Timeouts,
+        *,
+        keepalive_s: float,
+        proxies: Proxies | None = None,
+        tls: bool = True,
     ) -> None:
-        """`keepalive_s` is how long an idle connection is kept; `proxies` are the environment's."""
+        """`keepalive_s` is how long an idle connection is kept; `proxies` are the environment's.
+
+        `tls`: some request may need it. Without, none could be verified, so it would fail.
+        """
         self._timeout = aiohttp.ClientTimeout(
             connect=timeouts.connect_s,  # resolving the name and all
             sock_connect=timeouts.connect_s,
             sock_read=timeouts.read_s,
         )
-        self._ssl = httpx.create_ssl_context()
+        self._ssl = httpx.create_ssl_context() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._keepalive_s = keepalive_s
         self._proxies = proxies or proxies_of(os.environ)
         self._targets: dict[str, _Target] = {}

@@ -33,7 +33,7 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
     """Start each target once per round; memory is measured in the first."""
     log_progress("start-up and memory")
     start_s: dict[str, float] = {}
-    held: dict[str, tuple[int, float, int]] = {}
+    memory: dict[str, tuple[int, float, int]] = {}
     for number in range(rig.effort.rounds):
         for target in targets:
             if target.slow and (rig.effort.quick or number > 0):
@@ -46,13 +46,13 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
                     name = target.name
                     start_s[name] = min(start_s.get(name, 1e9), running.started_s)
                     if number == 0:
-                        held[name] = memory(mock, running)
+                        memory[name] = memory_of(mock, running)
             except Unavailable as reason:
                 log_progress(f"{target.name}: {reason}")
     imports_s = _importing(2 + rig.effort.rounds)
     rows = [
         (name, f"{start_s[name]:.2f}", f"{before / 1024:.0f}", f"{each:.1f}", f"{streams:,}")
-        for name, (before, each, streams) in held.items()
+        for name, (before, each, streams) in memory.items()
     ]
     return Section(
         title="Start-up, and memory of open streams that wait",
@@ -64,12 +64,12 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
             "memory of the process, as the kernel counts it."
         ],
         facts={("start_s", name): one for name, one in start_s.items()}
-        | {("kib_per_stream", name): each for name, (_, each, _) in held.items()}
+        | {("kib_per_stream", name): each for name, (_, each, _) in memory.items()}
         | {("import_s", OURS): imports_s},
     )
 
 
-def memory(mock: Mock, running: Running) -> tuple[int, float, int]:
+def memory_of(mock: Mock, running: Running) -> tuple[int, float, int]:
     """KiB without a stream, KiB per open stream, and the number of open streams."""
     mock.plan(tokens=10)
     Load(mock, running, each=20).result()

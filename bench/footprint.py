@@ -46,7 +46,7 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
     compile_ours(ROOT)
     start_s: dict[str, float] = {}
     cpu_s: dict[str, float] = {}
-    held: dict[str, tuple[int, float, int]] = {}
+    memory: dict[str, tuple[int, float, int]] = {}
     for number in range(rig.effort.rounds):
         for target in targets:
             if target.slow and (rig.effort.quick or number > 0):
@@ -60,7 +60,7 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
                     cpu_s[name] = min(cpu_s.get(name, 1e9), cpu_seconds([running.pid]))
                     start_s[name] = min(start_s.get(name, 1e9), running.started_s)
                     if number == 0:
-                        held[name] = memory(mock, running)
+                        memory[name] = memory_of(mock, running)
             except Unavailable as reason:
                 log_progress(f"{target.name}: {reason}")
     statement = _dependencies()
@@ -71,7 +71,7 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
             *(f"{start_s[name]:.2f}", f"{cpu_s[name]:.2f}"),
             *(f"{before / 1024:.0f}", f"{each:.1f}", f"{streams:,}"),
         )
-        for name, (before, each, streams) in held.items()
+        for name, (before, each, streams) in memory.items()
     ]
     return Section(
         title="Start-up, and memory of open streams that wait",
@@ -89,12 +89,12 @@ def footprint(rig: Rig, targets: Sequence[Target]) -> Section:
         ],
         facts={("start_s", name): one for name, one in start_s.items()}
         | {("start_cpu_s", name): one for name, one in cpu_s.items()}
-        | {("kib_per_stream", name): each for name, (_, each, _) in held.items()}
+        | {("kib_per_stream", name): each for name, (_, each, _) in memory.items()}
         | {("import_s", OURS): imports_s},
     )
 
 
-def memory(mock: Mock, running: Running) -> tuple[int, float, int]:
+def memory_of(mock: Mock, running: Running) -> tuple[int, float, int]:
     """KiB without a stream, KiB per open stream, and the number of open streams."""
     mock.plan(tokens=10)
     Load(mock, running, each=20).result()

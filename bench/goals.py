@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from . import core, machines, pace, request, waits
+from . import core, machines, pace, request, verdict, waits
 from .bodies import requests
 from .floor import floors
 from .footprint import footprint
@@ -96,6 +96,9 @@ def one_run(
         left_out += [
             f"run {number}: {remark}" for remark in section.remarks if " failures, " in remark
         ]
+    late = verdict.LOAD_ALONE.value(facts)
+    if late is not None and not verdict.LOAD_ALONE.is_met(late):
+        left_out.append(f"run {number}: the load alone was late, so its times say little.")
     return facts
 
 
@@ -106,11 +109,9 @@ def session(
     described = machines.machine_facts()
     earlier = [revision_target(commit(name)) for name in commits]
     others = [nginx(), codex_relay(), switchyard(), *floors()]
-    targets = [translator(), *earlier, *others]
     if only:
-        targets = [
-            one for one in targets if one.name == OURS or any(word in one.name for word in only)
-        ]
+        others = [one for one in others if any(word in one.name for word in only)]
+    targets = [translator(), *earlier, *others]
     found: list[Facts] = []
     with rig(targets, effort) as rigged:
         left_out = list(rigged.left_out)

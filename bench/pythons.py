@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from . import instructions
-from .footprint import memory
+from .footprint import memory_of
 from .load import mock_upstream
 from .rig import log_progress, rig
 from .scheduler import TARGET_CPU
@@ -259,7 +259,7 @@ def footprints(targets: Sequence[Target], rounds: int) -> Section:
             with mock_upstream() as mock, started(one, mock.port, TARGET_CPU) as running:
                 started_s[one.name].append(running.started_s)
                 if number == 0:
-                    held[one.name] = memory(mock, running)
+                    held[one.name] = memory_of(mock, running)
     start_s = {name: statistics.median(times) for name, times in started_s.items()}
     first = targets[0].name
     rows = [

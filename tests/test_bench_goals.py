@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import floor, goals, machines, rig, verdict
+from bench import floor, goals, machines, revisions, rig, verdict
 from bench.load import Mock, mock_upstream
 from bench.machines import Session
 from bench.section import CODEX_RELAY, DIRECT, LITELLM, NGINX, OURS, SWITCHYARD, Section
@@ -141,6 +141,15 @@ def test_what_fails_leaves_a_sentence_and_the_rest_is_measured() -> None:
     assert failing == "run 2: x: 3 failures, such as 'y'"
 
 
+@pytest.mark.parametrize(("age_ms", "said"), [(4.9, 0), (5.1, 1)])
+def test_a_run_beside_other_work_is_told(age_ms: float, said: int) -> None:
+    """Where the load alone is late, the times of the run say little."""
+    late = Section(title="", table="", facts={("age_p99_ms 800", DIRECT): age_ms})
+    left_out: list[str] = []
+    goals.one_run(iter([lambda: late]), left_out, 3)
+    assert left_out == ["run 3: the load alone was late, so its times say little."] * said
+
+
 @needs_compiler
 def test_a_peer_that_cannot_be_had_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are measured, and the report says why the row is empty."""
@@ -159,11 +168,19 @@ def test_a_peer_that_cannot_be_had_is_left_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(goals, "codex_relay", gone)
     monkeypatch.setattr(goals, "floors", list)
     monkeypatch.setattr(goals, "measures", none)
+    monkeypatch.setattr(
+        goals,
+        "revision_target",
+        lambda one: Target(name=one.name, command=unavailable, version=str),
+    )
     monkeypatch.setattr(rig, "mock_upstream", lambda: mock_upstream(cpu=None))
     measured = goals.session(effort=goals.QUICK, runs=2, commits=[])
     assert measured.runs == [{}, {}]
     assert measured.left_out[0] == "codex-relay is left out: it cannot be installed"
     assert "codex-relay is left out" in machines.judged(measured).markdown()
+    monkeypatch.setattr(goals, "commit", lambda name: revisions.Revision(name, Path(name)))
+    measured = goals.session(effort=goals.QUICK, runs=1, commits=["abc"], only=["no such word"])
+    assert [text.split(" is ")[0] for text in measured.left_out] == [CODEX_RELAY, "abc"]
 
 
 @needs_compiler

@@ -136,9 +136,9 @@ def _with_transport_of_httpx() -> None:
     owner, name = found("service.upstreams.client:_transport")
     usual = getattr(owner, name)
 
-    def transport(server: Any, injected: httpx.AsyncBaseTransport | None) -> object:
+    def transport(server: Any, injected: httpx.AsyncBaseTransport | None, **options: Any) -> object:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=owner.UPSTREAM_KEEPALIVE_S)
-        return usual(server, injected or httpx.AsyncHTTPTransport(limits=limits))
+        return usual(server, injected or httpx.AsyncHTTPTransport(limits=limits), **options)
 
     setattr(owner, name, transport)
 

@@ -78,7 +78,7 @@ def test_each_explanation_is_of_a_mutant(explained: Equivalent) -> None:
 @pytest.mark.parametrize(
     ("tests", "code", "shown"),
     [
-        ("tests/test_sse.py", 0, "encode_all: 4 mutants, 0 survive"),
+        ("tests/test_sse.py", 0, "encode_all: 18 mutants, 0 survive"),
         ("tests/test_schema.py", 1, "+ if (len(events) != 1):"),
     ],
     ids=["killed", "survive"],

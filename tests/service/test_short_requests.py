@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from translator import Translation
+from translator.common.pauses import Pause, no_pause
 from translator.service.base.drain import Drain
 from translator.service.base.errors import Stopping
 from translator.service.base.uploads import Uploads
@@ -239,9 +240,9 @@ async def test_what_the_answer_needs_is_prepared_while_the_upstream_works(
     happened: list[str] = []
     prepare = Translation.prepare
 
-    def note(translation: Translation) -> None:
+    def note(translation: Translation, pause: Pause = no_pause) -> None:
         happened.append("prepared")
-        prepare(translation)
+        prepare(translation, pause)
 
     monkeypatch.setattr(Translation, "prepare", note)
 

@@ -30,9 +30,11 @@ from pathlib import Path
 
 import msgspec
 
+from translator.service.server.warm_up import WARM_UP_AFTER_S
+
 from .load import Load, LoadResult, Mock, mock_upstream
 from .revisions import Revision, beside, working_tree
-from .rig import log_progress
+from .rig import log_progress, settle
 from .section import Section, table
 from .targets import SCRATCH, Target, Unavailable, started, translator, unpacked
 from .variant import ALL_ON
@@ -253,6 +255,8 @@ def service_counts(
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         output = Path(folder, "profile")
         with started(_under(tool, target, output), mock.port, None) as running:
+            time.sleep(WARM_UP_AFTER_S + 0.5)
+            settle(running)  # what a thread loads after the start is not counted
             counter = Counter(tool, running.pid, output)
             late = 0
 

@@ -18,7 +18,8 @@ import translator
 from .responses_api import ASK, PATH
 from .wire import ScriptedUpstream, bounded, hello_then_silence
 
-pytestmark = pytest.mark.anyio
+# a tracer of coverage would hold a stream, too
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("untraced")]
 
 STREAMS = 60
 

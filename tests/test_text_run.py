@@ -254,3 +254,33 @@ def test_a_run_takes_no_more_than_is_accounted_for() -> None:
     while run.frame(more) is not None:
         taken += 1
     assert taken == (64 * 1024 - t._received) // len(more)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"id":"a","choices":[{"delta":{"content":"\\u0061"}}]}',
+        b'{"a":1,"choices":[{"delta":{"content":"\\u0061"}}]}',
+        b'{"choices":[{"delta":{"content":"\\u0063hoices"}}]}',
+        b'{"id":"a","choices":[{"delta":{"content":"a"}}]}',
+    ],
+    ids=["another value", "another key", "a key that is needed", "two of them"],
+)
+def test_only_the_text_itself_is_a_place_for_another(payload: bytes) -> None:
+    """The same string may stand elsewhere in the chunk, while the text is escaped."""
+    _, run = running(frame({"content": "Hello"}))
+    decoded = Counting(run)
+    data = b"data: %b\n\n" % payload
+    text = json.loads(payload)["choices"][0]["delta"]["content"]
+    for _ in range(3):
+        before = decoded.count
+        assert json.dumps(text).encode() in (run.frame(data) or b"")
+        assert decoded.count > before
+
+
+def test_bytes_that_are_no_utf_8_are_not_text() -> None:
+    t, run = running(frame({"content": "Hello"}))
+    assert run.frame(frame({"content": " there"})) is not None
+    broken = frame({"content": "?"}).replace(b"?", b"\xff")
+    assert run.frame(broken) is None
+    assert b"\xef\xbf\xbd" in writer.encode_all(t.receive(broken))

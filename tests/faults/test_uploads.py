@@ -304,7 +304,7 @@ DRIPS: dict[str, bytes] = {
 
 
 async def test_a_dripping_message_is_cut_in_time(upstream: ScriptedUpstream) -> None:
-    async def check(data: bytes) -> None:
+    async def code_after(data: bytes) -> int:
         async with connected(url) as client:
             raw = RawSocket(client)
             await raw.open()
@@ -314,7 +314,16 @@ async def test_a_dripping_message_is_cut_in_time(upstream: ScriptedUpstream) -> 
                 await asyncio.wait((closing,), timeout=0.03)
                 if closing.done():
                     break
-            assert await closing == 1008
+            return await closing
+
+    async def check(data: bytes) -> None:
+        for _ in range(3):
+            try:
+                assert await code_after(data) == 1008
+            except ConnectionResetError:
+                continue  # a byte that crossed the close: the system forgets what came before
+            return
+        pytest.fail("the connection is always reset")
 
     async with upstream.service(client_timeout_s=0.5) as url:
         await each(DRIPS, check)

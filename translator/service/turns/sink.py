@@ -73,11 +73,11 @@ class TranslatingSink:
             return write(frame)
         translation = self._translation
         events = translation.receive(chunk)
+        if self._observe is None:
+            self._run = translation.text_run(self._encode_one)
         now = self._stream.last_activity = self._now()
         if not events:
             self._progress.check(now, len(chunk))
-            if self._observe is None:
-                self._run = translation.text_run(self._encode_one)
             return True
         if translation.finished:
             self.unsent = events
@@ -86,6 +86,4 @@ class TranslatingSink:
             self._observe(EventsSent(events))
         writes_on = self._write(self._encode(events))
         self.sent_at = now
-        if self._observe is None:
-            self._run = translation.text_run(self._encode_one)
         return writes_on

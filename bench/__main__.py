@@ -4,6 +4,7 @@
     python -m bench goals [--quick]            the goals alone, in three runs (bench/goals.py)
     python -m bench ways [--quick]             CPU time without each optimisation (bench/ways.py)
     python -m bench instructions [--quick]     instructions per token (bench/instructions.py)
+    python -m bench parts [--quick]            where a short request goes (bench/parts.py)
     python -m bench pythons [--quick]          other versions of Python (bench/pythons.py)
     python -m bench options [--quick]          other allocators (bench/options.py)
     python -m bench balance                    streams of each worker (bench/balance.py)
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from . import balance, core, goals, instructions, pythons, request, service, ways
+from . import balance, core, goals, instructions, parts, pythons, request, service, ways
 from . import options as surroundings
 from .load import CompilerMissing
 from .machines import machine_facts
@@ -84,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     ours = commands.add_parser("ways", help="CPU time without each optimisation, or of commits")
     ours.set_defaults(run=_ways)
     ours.add_argument("--only", action="append", default=[], metavar="NAME", help="one variant")
+    split = commands.add_parser("parts", help="where a short request goes, in instructions")
+    split.set_defaults(run=_parts)
     count = commands.add_parser("instructions", help="instructions, counted by valgrind")
     count.set_defaults(run=_instructions)
     count.add_argument(
@@ -130,6 +133,10 @@ def _goals(options: argparse.Namespace) -> None:
         name=options.name,
         only=options.only,
     )
+
+
+def _parts(options: argparse.Namespace) -> None:
+    _print(parts.sections(quick=options.quick))
 
 
 def _instructions(options: argparse.Namespace) -> None:

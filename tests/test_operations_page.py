@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from translator.common import invalid
-from translator.service.telemetry.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
+from translator.service.upstreams.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
 
 from .operations_page import BLOCKS, COMMAND, PAGE, ROOT, SECTIONS, block, meanings
 

@@ -241,6 +241,7 @@ class Translation:
             allowed=chat_request.allowed,
             known_call_ids=chat_request.call_ids,
             max_items=options.max_output_items,
+            origin=target.origin,
         )
         self._reader = ChatReader(
             self.dialect.for_model(target.model or request.model or ""),

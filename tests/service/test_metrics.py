@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
 from translator.service.telemetry import metrics as module
-from translator.service.telemetry.error_kinds import UPSTREAM_KINDS
 from translator.service.telemetry.metrics import Metrics
 from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
+from translator.service.upstreams.error_kinds import UPSTREAM_KINDS
 
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
 from .processes import served

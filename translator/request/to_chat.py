@@ -47,13 +47,15 @@ class Target(Struct, frozen=True):
 
     `model` is its id upstream; None means the requested id. `max_output_tokens` is in tokens; a
     larger request is clamped to it. `vision`: the model accepts images. `context_window` is in
-    tokens; it bounds the limit that a dialect sends where a request has none.
+    tokens; it bounds the limit that a dialect sends where a request has none. `origin` names what
+    answers, where a conversation may go to several: opaque reasoning goes back only to its own.
     """
 
     model: str | None = None
     max_output_tokens: int | None = None
     vision: bool = True
     context_window: int | None = None
+    origin: str | None = None
 
 
 class ChatRequest(Struct, frozen=True):
@@ -106,7 +108,7 @@ def write_chat_request(
         pause=pause,
     )
     tools.declare(request.tools or [], "tools")
-    reader = InputReader(tools, pause)
+    reader = InputReader(tools, pause, origin=target.origin)
     input_items = reader.read(request.input or None, earlier or ())
     if not input_items and request.generate is not False:
         raise missing_parameter("input")

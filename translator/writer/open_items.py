@@ -266,8 +266,12 @@ class OpenReasoning:
     `reasoning_text`. both: the two side by side. none: neither; the item holds the sealed text.
     """
 
-    def __init__(self, place: Place, family: ReasoningEvents, *, sealed: bool) -> None:
+    def __init__(
+        self, place: Place, family: ReasoningEvents, origin: str | None = None, *, sealed: bool
+    ) -> None:
+        """`origin` is sealed with it."""
         self._place = place
+        self._origin = UNSET if origin is None else origin
         self._summary = family in ("summary", "both")
         self._content = family in ("text", "both")
         self._sealed = sealed
@@ -355,7 +359,7 @@ class OpenReasoning:
         blob = None
         if self._sealed:
             details = merge_details(self._details)
-            blob = seal(Thought(text, self._field, details, dict(self._extras)))
+            blob = seal(Thought(text, self._field, details, dict(self._extras), self._origin))
         place = self._place
         item = items.Reasoning(
             place.item_id,

@@ -106,11 +106,12 @@ class ResponseStream:
         allowed: frozenset[str] | None = None,
         known_call_ids: Iterable[str] = (),
         max_items: int = MAX_ITEMS,
+        origin: str | None = None,
     ) -> None:
         """`allowed` are the function names that may be called; None: all.
 
         `known_call_ids` are those of the request's history, which a new call must not repeat.
-        What comes after `max_items` output items is ignored.
+        What comes after `max_items` output items is ignored. `origin` is sealed with reasoning.
         """
         self.phase = Phase.NEW
         self.is_full = False
@@ -125,6 +126,7 @@ class ResponseStream:
         self._tools = tools
         self._family: ReasoningEvents = reasoning_events
         self._seal = seal_reasoning
+        self._origin = origin
         self._one_call = one_call
         self._allowed = allowed
         self._call_ids = dict.fromkeys(known_call_ids)
@@ -379,8 +381,8 @@ class ResponseStream:
             case MessageSegment():
                 segment.open = OpenMessage(self._place("msg_"))
             case ReasoningSegment():
-                place = self._place("rs_")
-                segment.open = OpenReasoning(place, self._family, sealed=self._seal)
+                place, family = self._place("rs_"), self._family
+                segment.open = OpenReasoning(place, family, self._origin, sealed=self._seal)
             case CallSegment():
                 tool = self._called(segment)
                 place = self._place(ITEM_ID_PREFIXES[tool.kind])
@@ -466,7 +468,7 @@ class ResponseStream:
             if call.extra is not None and call.closed:
                 extras[call.call_id] = call.extra
         if self._seal and extras:
-            item = OpenReasoning(self._place("rs_"), "none", sealed=True)
+            item = OpenReasoning(self._place("rs_"), "none", self._origin, sealed=True)
             item.extras(extras)
             yield from item.opened()
             self._output.append((yield from item.closed("completed")))

@@ -17,6 +17,7 @@ from translator.service.observe.observer import (
     ChunkReceived,
     ErrorSent,
     EventsSent,
+    FallbackChosen,
     ObservedEvent,
     RequestEnded,
     RequestReceived,
@@ -70,6 +71,8 @@ class CaptureObserver:
                 self._request_received(body)
             case Routed(route, earlier):
                 self._routed(route, earlier)
+            case FallbackChosen(route):
+                exchange.route = route
             case AttemptWritten(translation, notices):
                 attempt = exchange.next_attempt
                 attempt.notices = notices

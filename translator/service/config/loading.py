@@ -88,12 +88,15 @@ def read_options(
 def override(settings: Settings, server: Mapping[str, Any]) -> Settings:
     """The settings with fields of `[server]` replaced by those of the command line."""
     given = {name: server[name] for name in Options.__struct_fields__ if name in server}
-    models = {
-        name: msgspec.structs.replace(
-            model, options=msgspec.structs.replace(model.options, **given)
+
+    def with_options(model: Model) -> Model:
+        return msgspec.structs.replace(
+            model,
+            options=msgspec.structs.replace(model.options, **given),
+            elsewhere=tuple(map(with_options, model.elsewhere)),
         )
-        for name, model in settings.models.items()
-    }
+
+    models = {name: with_options(model) for name, model in settings.models.items()}
     catch_all = settings.catch_all
     if catch_all is not None:
         options = msgspec.structs.replace(catch_all.options, **given)
@@ -127,6 +130,7 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         model_id: _read_model(model_id, value, upstreams, server, problems)
         for model_id, value in named_sections(table, "models", problems).items()
     }
+    problems += _fallback_problems(sections)
     clients = _read_clients(table, problems)
     if not upstreams:
         problems.append("upstreams: no upstream is given")
@@ -232,11 +236,10 @@ def _read_model(
             f'{path}: is no pattern; "*" alone stands for every name that has no section'
         )
     section = read_section(ModelSection, value, path, problems, required="upstream")
-    if section.upstream and section.upstream not in upstreams:
-        known = ", ".join(upstreams) or "none"
-        problems.append(
-            f'{path}.upstream: there is no upstream "{section.upstream}"; known: {known}'
-        )
+    names = (section.upstream,) if isinstance(section.upstream, str) else section.upstream
+    problems += _upstream_name_problems(names, upstreams, f"{path}.upstream")
+    if model_id == CATCH_ALL:
+        problems += _catch_all_problems(section, path)
     problems += dialect_problems(section.dialect, f"{path}.dialect")
     facts = read_facts(section.facts, f"{path}.facts", problems)
     problems += forward_problems(section.forward or (), f"{path}.forward")
@@ -244,9 +247,10 @@ def _read_model(
         problems.append(f"{path}.upstream_model: must not be empty")
     elif section.upstream_model == CATCH_ALL:
         problems.append(f'{path}.upstream_model: "*" is no model; leave it out to keep the name')
-    upstream = upstreams.get(section.upstream)
-    if len(problems) > before or upstream is None:
+    found = [one for name in names if (one := upstreams.get(name)) is not None]
+    if len(problems) > before or len(found) < len(names):
         return None
+    upstream = found[0]
     dialect = upstream.dialect if section.dialect == "auto" else section.dialect
     if model_id == CATCH_ALL:
         return CatchAll(
@@ -259,17 +263,85 @@ def _read_model(
             max_output_tokens=section.max_output_tokens,
             vision=section.vision,
         )
+    first, *elsewhere = (
+        _model_on(upstream, model_id, section, facts, translation_options(server, section))
+        for upstream in found
+    )
+    return msgspec.structs.replace(first, elsewhere=tuple(elsewhere))
+
+
+def _model_on(
+    upstream: Upstream,
+    model_id: str,
+    section: ModelSection,
+    facts: Mapping[str, Any],
+    options: Options,
+) -> Model:
+    """A model on one of its upstreams."""
     upstream_model = section.upstream_model or model_id
+    dialect = upstream.dialect if section.dialect == "auto" else section.dialect
     return Model(
         id=model_id,
         upstream=upstream,
         upstream_model=upstream_model,
         dialect=resolve_dialect(dialect, upstream_model, upstream.facts, facts),
-        options=translation_options(server, section),
+        options=options,
         context_window=section.context_window,
         max_output_tokens=section.max_output_tokens,
         vision=section.vision,
+        fallbacks=section.fallbacks,
+        fallback_on_overflow=section.fallback_on_overflow,
+        fallback_after_s=section.fallback_after_s,
     )
+
+
+def _upstream_name_problems(
+    names: tuple[str, ...], upstreams: Mapping[str, Upstream | None], path: str
+) -> list[str]:
+    """Problems of the names of a model's upstreams; of none, that it is missing is said already."""
+    known = ", ".join(upstreams) or "none"
+    problems = [
+        f'{path}: there is no upstream "{name}"; known: {known}'
+        for name in dict.fromkeys(names)
+        if name and name not in upstreams
+    ]
+    if not names:
+        problems.append(f"{path}: is an empty list")
+    elif len(names) > 1 and "" in names:
+        problems.append(f"{path}: has an empty name")
+    problems += [f'{path}: names "{name}" twice' for name in _repeated(names)]
+    return problems
+
+
+def _catch_all_problems(section: ModelSection, path: str) -> list[str]:
+    """Problems of what the section of all other names may not have."""
+    problems: list[str] = []
+    if not isinstance(section.upstream, str):
+        problems.append(f"{path}.upstream: takes one upstream")
+    if section.fallbacks:
+        problems.append(f"{path}.fallbacks: only models with a section of their own have any")
+    return problems
+
+
+def _fallback_problems(sections: Mapping[str, object]) -> list[str]:
+    """Problems of the names of fallbacks; `sections` are those of `[models]` by id."""
+    problems: list[str] = []
+    listed = [model_id for model_id in sections if model_id != CATCH_ALL]
+    for model_id, model in sections.items():
+        if not isinstance(model, Model):
+            continue
+        path = f"models.{json.dumps(model_id, ensure_ascii=False)}.fallbacks"
+        for name in dict.fromkeys(model.fallbacks):
+            if name == model_id:
+                problems.append(f"{path}: names the model itself")
+            elif name not in listed:
+                problems.append(f"{path}: {unknown(name, listed, 'model')}")
+        problems += [f'{path}: names "{name}" twice' for name in _repeated(model.fallbacks)]
+    return problems
+
+
+def _repeated(names: tuple[str, ...]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
 
 
 def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, ClientConfig]:

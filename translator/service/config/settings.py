@@ -71,6 +71,13 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Retry a request without an optional field that the upstream rejects, or in the form that it
     asks for."""
 
+    fallback_ttl_s: Seconds = 600.0
+    """How long a conversation stays with the model of `fallbacks` that answered it, where its
+    prompt cache is; then the first choice is tried again."""
+
+    fallback_budget_s: Seconds = 300.0
+    """How long after its beginning a request may still go to its next choice."""
+
     refused_ttl_s: Seconds = 6 * 3600.0
     """How long it is remembered what an upstream's model has rejected. A conversation pays for a
     refusal once, and an upstream that has been mended is used in full again on the same day."""
@@ -255,8 +262,9 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `[models."*"]` serves every name that has no section of its own.
     """
 
-    upstream: str = ""
-    """The name of its upstream."""
+    upstream: str | tuple[str, ...] = ""
+    """The name of its upstream. Several have the same model, in order of preference: the next one
+    is asked where one fails, as with `fallbacks`."""
 
     upstream_model: str | None = None
     """Its id at the upstream; by default the same; for `"*"`, the name that the client gave."""
@@ -275,6 +283,18 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     facts: dict[str, Any] = {}
     """Facts that override those of the dialect and of the upstream."""
+
+    fallbacks: tuple[str, ...] = ()
+    """Models of the table that are asked, in this order, where this one cannot answer: it cannot be
+    reached, takes too long, fails, has no quota left, or is gone. Only as long as the client has
+    nothing of an answer."""
+
+    fallback_on_overflow: bool = False
+    """Ask them, too, where the request is too long for its context window."""
+
+    fallback_after_s: Seconds | None = None
+    """Longest wait for the first byte of an answer before the next one is asked; by default
+    `read_timeout_s`."""
 
     # as in [server]
     reasoning_events: ReasoningEvents | None = None
@@ -357,6 +377,14 @@ class Model(Struct, frozen=True, kw_only=True):
     context_window: int | None = None  # tokens
     max_output_tokens: int | None = None  # tokens
     vision: bool = True
+    elsewhere: tuple[Model, ...] = ()
+    """The same model on its further upstreams."""
+
+    fallbacks: tuple[str, ...] = ()
+    """Ids of the models that are asked after it."""
+
+    fallback_on_overflow: bool = False
+    fallback_after_s: float | None = None
 
 
 class CatchAll(Struct, frozen=True, kw_only=True):

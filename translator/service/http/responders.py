@@ -99,7 +99,9 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
         async for events in batches:
             first, last = not exchange.started, turn.translation.finished
             if first:
-                await exchange.start(200, EVENT_STREAM | notices_header(turn.notices))
+                await exchange.start(
+                    200, {**EVENT_STREAM, **notices_header(turn.notices), **turn.headers}
+                )
             if (first or last) and _repeat_much(events, turn.translation):
                 encoded = await _encoded_in_turns(events)
             else:
@@ -140,7 +142,7 @@ async def _encoded_in_turns(events: Sequence[Event]) -> bytes:
 async def whole(exchange: Exchange, turn: Turn) -> None:
     """Respond with one Responses body."""
     encoded = translator.encode_json(await turn.response())
-    await exchange.whole(200, encoded, JSON | notices_header(turn.notices))
+    await exchange.whole(200, encoded, {**JSON, **notices_header(turn.notices), **turn.headers})
 
 
 async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Dialect = BASE) -> None:

@@ -7,8 +7,10 @@ upstream, under the name that the client used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
@@ -32,6 +34,9 @@ MAX_CACHED_ID_LENGTH = 256
 class Route(Struct, frozen=True, kw_only=True):
     """The upstream and model of a request, and its options. None: as the client asked."""
 
+    model: str = ""
+    """The id of its row; empty where it has none."""
+
     upstream: Upstream
     dialect: Dialect
     options: Options
@@ -39,6 +44,17 @@ class Route(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     vision: bool = True
     context_window: int | None = None
+    origin: str | None = None
+    """What answers, for reasoning that only its maker takes back; None where there is no choice."""
+
+    others: tuple[Route, ...] = ()
+    """The routes that are asked after it, in this order; those have none."""
+
+    after_overflow: bool = False
+    """The others are asked, too, where the request is too long for the context window."""
+
+    after_s: float | None = None
+    """Longest wait for the first byte where another one is left to ask; None: no other limit."""
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -73,6 +89,7 @@ class ModelTable:
         self._catch_all = settings.catch_all
         if not settings.models and settings.catch_all is None:
             [self._only_upstream] = settings.upstreams.values()
+        self._routes = {row.id: _route_of(row, self._models) for row in self._models.values()}
         self._cached_route = lru_cache(MAX_CACHED_ROUTES)(self._unlisted_route)
 
     @property
@@ -96,16 +113,7 @@ class ModelTable:
         if self._catches(model):
             self._check_allowed(model, client)
             return self._find_unlisted(model)
-        row = self._row(model, client)
-        return Route(
-            upstream=row.upstream,
-            dialect=row.dialect,
-            options=row.options,
-            upstream_model=row.upstream_model,
-            max_output_tokens=row.max_output_tokens,
-            vision=row.vision,
-            context_window=row.context_window,
-        )
+        return self._routes[self._row(model, client).id]
 
     def _find_unlisted(self, model: str) -> Route:
         """The route of a model without a row; clients may send any id, of any length."""
@@ -173,6 +181,34 @@ class ModelTable:
             context_window=row.context_window or UNSET,
             max_output_tokens=row.max_output_tokens or UNSET,
         )
+
+
+def _route_of(row: Model, rows: Mapping[str, Model]) -> Route:
+    """The route of a row, and those of its other upstreams and of its fallbacks after it."""
+    others = [*row.elsewhere]
+    for name in row.fallbacks:
+        others += (rows[name], *rows[name].elsewhere)
+    return msgspec.structs.replace(
+        _single_route(row, row.options, has_choice=bool(others)),
+        others=tuple(_single_route(other, row.options, has_choice=True) for other in others),
+        after_overflow=row.fallback_on_overflow,
+        after_s=row.fallback_after_s,
+    )
+
+
+def _single_route(row: Model, options: Options, *, has_choice: bool) -> Route:
+    """The route of one row; the options are those of the model that the client asks for."""
+    return Route(
+        model=row.id,
+        upstream=row.upstream,
+        dialect=row.dialect,
+        options=options,
+        upstream_model=row.upstream_model,
+        max_output_tokens=row.max_output_tokens,
+        vision=row.vision,
+        context_window=row.context_window,
+        origin=f"{row.upstream.name}/{row.upstream_model}" if has_choice else None,
+    )
 
 
 def _no_model(model: str, known: list[str]) -> NotFound:

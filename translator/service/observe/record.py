@@ -60,6 +60,12 @@ class Record(Struct, kw_only=True, eq=False):
     upstream: str = ""
     """The upstream's name in the settings."""
 
+    answered_by: str = ""
+    """MODEL@UPSTREAM, where that is not what the client asked for."""
+
+    why: str = ""
+    """Why it is not, in one word."""
+
     attempts: int = 0
     """How often the request was translated: once, and again for each rejected field."""
 
@@ -122,6 +128,8 @@ class Record(Struct, kw_only=True, eq=False):
             "model": self.model[:200],
             "dialect": self.dialect,
             "upstream": self.upstream,
+            "answered_by": self.answered_by,
+            "fallback": self.why,
             "attempts": self.attempts,
             "retries": self.retries or None,
             "outcome": bounded(self.outcome),
@@ -166,6 +174,8 @@ class LogLine:
             "client": record.client,
             "model": record.model,
             "dialect": record.dialect,
+            "by": record.answered_by,
+            "fallback": record.why,
             "notes": record.remarks,
             "outcome": bounded(record.outcome),
             "param": bounded((record.failure and record.failure.param) or ""),

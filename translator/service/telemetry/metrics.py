@@ -34,6 +34,7 @@ from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
     ErrorSent,
+    FallbackChosen,
     ObservedEvent,
     RequestEnded,
     RetryScheduled,
@@ -41,8 +42,8 @@ from translator.service.observe.observer import (
     UpstreamCalled,
 )
 from translator.service.observe.record import PROBED, Record
+from translator.service.upstreams.error_kinds import kind_of
 
-from .error_kinds import kind_of
 from .shared_metrics import FOLDER
 
 NAMESPACE = "translator"
@@ -163,6 +164,11 @@ class Metrics:
         self.upstream_errors = counter(
             "upstream_errors", "Errors of upstreams, by kind.", *("upstream", "kind")
         )
+        self.fallbacks = counter(
+            "fallbacks",
+            "Attempts that went to another route than the one before, and why.",
+            *("model", "route", "reason"),
+        )
         self.retries = counter(
             "upstream_retries",
             "Retries of requests upstream, by the kind of the error before.",
@@ -253,6 +259,7 @@ class _RequestMetrics:
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
             AttemptWritten,
+            FallbackChosen,
             UpstreamCalled,
             UpstreamAnswered,
             AttemptFailed,
@@ -278,6 +285,9 @@ class _RequestMetrics:
         match event:
             case AttemptWritten(translation):
                 self._attempt_written(translation)
+            case FallbackChosen(route, why):
+                name = f"{route.model}@{route.upstream.name}"
+                self._metrics.fallbacks.labels(self._record.model, name, why).inc()
             case UpstreamCalled():
                 self._upstream_called()
             case UpstreamAnswered(status, headers):

@@ -37,6 +37,7 @@ from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
     ErrorSent,
+    FallbackChosen,
     ObservedEvent,
     Observer,
     RequestEnded,
@@ -47,9 +48,8 @@ from translator.service.observe.observer import (
     UpstreamCalled,
 )
 from translator.service.observe.record import PROBED, Record
+from translator.service.upstreams.error_kinds import kind_of
 from translator.wire.responses import Response
-
-from .error_kinds import kind_of
 
 FLUSH_S = 5.0
 """How long `close` waits for spans that are not exported yet, in seconds."""
@@ -99,6 +99,7 @@ class _RequestSpans:
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
             Routed,
+            FallbackChosen,
             AttemptWritten,
             UpstreamCalled,
             UpstreamAnswered,
@@ -130,6 +131,10 @@ class _RequestSpans:
         match event:
             case Routed(route):
                 self._routed(route)
+            case FallbackChosen(route, why):
+                self._route = route
+                self._span.set_attribute("translator.fallback.model", route.model[:MAX_NAME])
+                self._span.set_attribute("translator.fallback.reason", why)
             case AttemptWritten(translation):
                 self._translation = translation
             case UpstreamCalled(path):

@@ -34,13 +34,20 @@ class TurnBounds:
         return asyncio.get_running_loop().time() + self.server.exchange_timeout_s
 
     def stream(
-        self, opening: Coroutine[Any, Any, Answer], deadline: float | None = None
+        self,
+        opening: Coroutine[Any, Any, Answer],
+        deadline: float | None = None,
+        first_s: float | None = None,
     ) -> UpstreamStream:
-        """The answer that `opening` gets, as a stream within all bounds."""
+        """The answer that `opening` gets, as a stream within all bounds.
+
+        `first_s` is how long its first byte may take, where that is less than others may.
+        """
         return UpstreamStream(
             opening,
             self.drain,
             until=self.deadline() if deadline is None else deadline,
             silence_s=self.server.read_timeout_s,
             progress_s=self.server.progress_timeout_s,
+            first_s=first_s,
         )

@@ -27,6 +27,7 @@ from translator.wire.json_values import NOT_JSON
 from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .counts import check_counts
+from .fallbacks import Fallbacks
 from .learned import LearnedFacts
 from .slices import LARGE_BYTES
 from .token_counter import TokenCounter
@@ -84,6 +85,7 @@ class Dispatcher:
         self.clock = clock
         self.new_id = new_id
         self._learned = LearnedFacts(server.refused_ttl_s, timer)
+        self._fallbacks = Fallbacks(server, timer)
         self._slot = _Slot(server.max_concurrent_requests)
 
     def check_slot(self, client: Client | None = None) -> None:
@@ -132,6 +134,9 @@ class Dispatcher:
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         context.charge_for(len(body) + _size_of(earlier, context))
         record.model = head.model or ""
+        choices = self._fallbacks.choices(route, record, parsed, earlier)
+        if choices is not None:
+            route = choices.route
         record.dialect = route.dialect.name
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
@@ -147,9 +152,10 @@ class Dispatcher:
             new_id=self.new_id,
             earlier=earlier,
             account=held.account,
-            redaction=partial(self.bounds.upstreams.redaction, route.upstream, authorization),
+            redaction=partial(self.bounds.upstreams.redaction, authorization=authorization),
             timer=self.bounds.timer,
-            may_ask_again=partial(self.bounds.upstreams.take_retry, route.upstream),
+            may_ask_again=self.bounds.upstreams.take_retry,
+            choices=choices,
         )
         if large:
             await self.bounds.slices.run(request.write)

@@ -91,6 +91,8 @@ class TurnState:
         if isinstance(error, UpstreamError) and unanswered and self._request.adapt_to(error, pause):
             self.begin_attempt(now)
             return []
+        if isinstance(error, UpstreamError) and unanswered:
+            error = self._request.final_error(error)
         if not self._started and _is_http_error(error):
             raise error
         self.over = True

@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec import UNSET, UnsetType
+
 import translator
 from translator.common.pauses import Pause, no_pause
 from translator.dialects import Dialect
@@ -25,17 +27,24 @@ from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
     EventsSent,
+    FallbackChosen,
     ResponseSent,
 )
 from translator.service.observe.record import notices_summary
 from translator.service.upstreams.client import NO_HEADERS, Answer
 from translator.service.upstreams.streams import UpstreamStream
-from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
+from translator.wire.errors import (
+    AnswerTooLarge,
+    TranslatorError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from translator.wire.events import Event
 from translator.wire.responses import Response
 
 from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
+from .fallbacks import Choices
 from .held import HeldAnswer
 from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
@@ -99,6 +108,14 @@ class Turn:
         """What the latest attempt loses of the request."""
         return self._request.attempt.notices
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers that say who answers, where that is not what the client asked for."""
+        record = self._context.record
+        if not record.answered_by:
+            return NO_HEADERS
+        return {"x-translator-model": record.answered_by, "x-translator-fallback": record.why}
+
     async def events(self, writer: EventWriter[Any] | None = None) -> AsyncGenerator[list[Event]]:
         """All events, a list for each write; the last list ends in the terminal event.
 
@@ -160,9 +177,10 @@ class Turn:
                 self._attempt_failed(error)
                 failed = self.translation
                 if not await self._in_slices(partial(self._request.adapt_to, error)):
-                    raise
+                    raise self._request.final_error(error) from None
                 self._count_retried(failed)
             else:
+                self._request.answered()
                 self._context.record.outcome = response.status
                 self._context.record.usage = response.usage
                 self._context.observer.on(ResponseSent(response))
@@ -195,11 +213,31 @@ class Turn:
 
     def _stream(self) -> UpstreamStream:
         """The answer to the latest attempt; to be opened while its part of what is held counts."""
-        stream = self._bounds.stream(self._open(), self._deadline)
+        choices = self._request.choices
+        if choices is None:
+            stream = self._bounds.stream(self._open(), self._deadline)
+        else:
+            first_s = choices.asked.after_s if choices.has_next else None
+            opening = self._open_choice(choices, first_s)
+            stream = self._bounds.stream(opening, self._deadline, first_s)
         self._held.stop = stream.stop
         return stream
 
-    async def _open(self) -> Answer:
+    async def _open_choice(self, choices: Choices, first_s: float | None) -> Answer:
+        """The same for one of several routes; `first_s` is how long it may take."""
+        own = choices.route.upstream is choices.asked.upstream
+        # A key is for whom the client has asked, and for nobody else.
+        authorization = self._authorization if own else None
+        left = max(0, self._bounds.server.retries - self._context.record.retries)
+        try:
+            async with asyncio.timeout(first_s):
+                return await self._open(authorization=authorization, retries=left)
+        except TimeoutError:
+            raise UpstreamTimeout(f"The upstream has not answered for {first_s:g} s.") from None
+
+    async def _open(
+        self, *, authorization: str | UnsetType | None = UNSET, retries: int | None = None
+    ) -> Answer:
         """Send the latest attempt; raises UpstreamError unless the status is 2xx."""
         attempt, route = self._request.attempt, self._request.route
         self._attempt_written()
@@ -207,11 +245,12 @@ class Turn:
             route.upstream,
             "chat/completions",
             body=attempt.body,
-            authorization=self._authorization,
+            authorization=self._authorization if authorization is UNSET else authorization,
             accept="text/event-stream" if self.streams else "application/json",
             more=_session(route.dialect, self.translation.request.prompt_cache_key),
             context=self._context,
             redaction=self._request.redaction(),
+            retries=retries,
         )
         if not 200 <= answer.status < 300:
             try:
@@ -224,12 +263,23 @@ class Turn:
 
     def _attempt_written(self) -> None:
         attempt, record = self._request.attempt, self._context.record
+        if (choices := self._request.choices) is not None:
+            self._chosen(choices)
         self._context.observer.on(AttemptWritten(attempt.translation, attempt.notices))
         record.attempts += 1
         record.notices = attempt.notices
         record.remarks = notices_summary(attempt.notices)
         for notice in attempt.notices:
             log.debug("%s: %s: %s", record.request_id, notice.path, notice.message)
+
+    def _chosen(self, choices: Choices) -> None:
+        """Record which of several routes the attempt takes, and why."""
+        record, route = self._context.record, choices.route
+        record.dialect = route.dialect.name
+        answers = "" if route is choices.asked else f"{route.model}@{route.upstream.name}"
+        if answers != record.answered_by:
+            record.answered_by, record.why = answers, choices.why
+            self._context.observer.on(FallbackChosen(route, choices.why))
 
     def _attempt_failed(self, error: TranslatorError) -> None:
         if error is not self.translation.error:  # such an error is in the body that was observed
@@ -255,6 +305,7 @@ class Turn:
         translation, record = self.translation, self._context.record
         if record.first_token_s is None and translation.produced:
             record.first_token_s = self._bounds.timer() - record.started_at
+            self._request.answered()
         if translation.finished:
             response = translation.response
             record.outcome = response.status

@@ -164,12 +164,14 @@ class Upstreams:
         more: Mapping[str, str] = NO_HEADERS,
         context: RequestContext | None = None,
         redaction: Redaction | None = None,
+        retries: int | None = None,
     ) -> Answer:
         """Send one request, POST when it has a body; the answer must be closed.
 
         `authorization` is the client's own, used only where the operator gave no key. `more` are
         further headers; the operator's replace them. `context` is that of the client's request.
-        `redaction` is what `redaction()` returns, where that is there.
+        `redaction` is what `redaction()` returns, where that is there. `retries` is how often it
+        may be sent again, where that is less than `server.retries`.
         Raises UpstreamError, and OutOfDescriptors.
         """
         observer: Observer = NOBODY
@@ -199,7 +201,7 @@ class Upstreams:
             return response
 
         try:
-            response = await self._retry_loop(upstream, context).run(send)
+            response = await self._retry_loop(upstream, context, retries).run(send)
         except TRANSPORT_ERRORS as error:
             self.health.failed(upstream.name)
             redaction = redaction or self.redaction(upstream, authorization)
@@ -222,9 +224,14 @@ class Upstreams:
         """Take a retry from the budget of an upstream; False: no retry now."""
         return self._server.retries > 0 and self._target(upstream)[1].take()
 
-    def _retry_loop(self, upstream: Upstream, context: RequestContext | None) -> RetryLoop:
+    def _retry_loop(
+        self, upstream: Upstream, context: RequestContext | None, retries: int | None
+    ) -> RetryLoop:
         replicas, budget = self._target(upstream)
-        return RetryLoop(replicas, budget, self._server, context, upstream.name)
+        loop = RetryLoop(replicas, budget, self._server, context, upstream.name)
+        if retries is not None:
+            loop.retries = retries
+        return loop
 
     def _target(self, upstream: Upstream) -> tuple[Replicas, Budget]:
         urls = upstream.urls

@@ -45,9 +45,11 @@ class UpstreamStream:
         until: float,
         silence_s: float,
         progress_s: float,
+        first_s: float | None = None,
     ) -> None:
         """`until` is the deadline of all of it, by the loop's clock; `silence_s` limits each read.
 
+        `first_s` limits the first one, where that is less.
         `progress_s` is the limit of an answer that does not grow, which its reader has to enforce.
         """
         self.progress_s = progress_s
@@ -56,7 +58,8 @@ class UpstreamStream:
         self._opening: asyncio.Task[Answer] | None = None
         self._drain = drain
         self._until = until
-        self._silence_s = silence_s
+        self._silence_s = silence_s if first_s is None else min(first_s, silence_s)
+        self._later_silence_s = silence_s
         self.last_activity = math.inf
         """When the latest chunk came, by the loop's clock."""
         self._answer: Answer | None = None
@@ -119,6 +122,7 @@ class UpstreamStream:
                 continue
             if chunk is None:
                 return None  # the sink's chunks are not lost, even if the deadline has passed
+            self._silence_s = self._later_silence_s
             self.touch()
             self._check()
             return chunk

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
@@ -26,19 +25,6 @@ from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 pytestmark = pytest.mark.anyio
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-@pytest.fixture
-def log(request: pytest.FixtureRequest) -> Iterator[Log]:
-    """The log of `translator` in JSON, or in the form that the test is parametrized with."""
-    found = Log(getattr(request, "param", "json"))
-    logger = logging.getLogger("translator")
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(found.where)
-    yield found
-    logger.removeHandler(found.where)
-    logger.setLevel(before)
 
 
 async def say_hello_with_usage(call: Call) -> None:

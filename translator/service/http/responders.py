@@ -169,7 +169,8 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
     first, over = b"", False
     if answer.upstream.has_credential or "content-encoding" in answer.headers:
         first, over = await _first_bytes(stream, relay, errors, exchange.grace_s)
-    await exchange.start(answer.status, headers | answer.retry_headers())
+    headers |= answer.retry_headers() | notices_header(exchange.record.notices)
+    await exchange.start(answer.status, headers)
     if first:
         await exchange.write(first)
     del first

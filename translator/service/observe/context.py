@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from translator import Notice
 from translator.service.access.clients import Charge, Client
 from translator.service.access.cost import Answered
 from translator.service.base.errors import drop_tracebacks
 
 from .observer import NOBODY, Observer, RequestEnded
-from .record import PROBED, LogLine, Record
+from .record import PROBED, LogLine, Record, notices_summary
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,14 @@ class RequestContext:
             charge = self.client.charge(size, choices=choices)
             if self.client.counts_tokens:
                 self.charge = charge
+
+    def note(self, notices: Sequence[Notice]) -> None:
+        """The notices of the request as it is sent upstream; at debug level, each is a line."""
+        record = self.record
+        record.notices = notices
+        record.remarks = notices_summary(notices)
+        for notice in notices:
+            log.debug("%s: %s: %s", record.request_id, notice.path, notice.message)
 
     def end(self, now: float) -> None:
         """Settle the charge, log the request, and release its observer."""

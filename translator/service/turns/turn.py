@@ -27,7 +27,6 @@ from translator.service.observe.observer import (
     EventsSent,
     ResponseSent,
 )
-from translator.service.observe.record import notices_summary
 from translator.service.upstreams.client import NO_HEADERS, Answer
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
@@ -223,13 +222,10 @@ class Turn:
         return answer
 
     def _attempt_written(self) -> None:
-        attempt, record = self._request.attempt, self._context.record
+        attempt = self._request.attempt
         self._context.observer.on(AttemptWritten(attempt.translation, attempt.notices))
-        record.attempts += 1
-        record.notices = attempt.notices
-        record.remarks = notices_summary(attempt.notices)
-        for notice in attempt.notices:
-            log.debug("%s: %s: %s", record.request_id, notice.path, notice.message)
+        self._context.record.attempts += 1
+        self._context.note(attempt.notices)
 
     def _attempt_failed(self, error: TranslatorError) -> None:
         if error is not self.translation.error:  # such an error is in the body that was observed

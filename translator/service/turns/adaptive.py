@@ -208,8 +208,9 @@ class AdaptiveRequest:
         """The chat request under all that is known by now."""
         strict = self.route.options.strict  # then nothing may be lost
         dialect = self._dialect(strict=strict)
-        translation = self._translation(dialect, pause)
         refused = [one for one in self._known.refused if not (strict and one.loses)]
+        limits = [one.limit for one in refused if one.limit is not None]
+        translation = self._translation(dialect, limits, pause)
         if not refused and not self._known.facts:
             return ChatRequestAttempt(translation, translation.chat_body, translation.notices)
         pause()
@@ -222,6 +223,7 @@ class AdaptiveRequest:
                     tool_choices=dialect.tool_choices & {"auto"},
                     tool_choices_thinking=None,
                 ),
+                limits,
                 pause,
             )
             pause()
@@ -270,8 +272,11 @@ class AdaptiveRequest:
             message = "The upstream does not take all limits in schemas; some were left out."
             yield Notice("tools", "refused_upstream", message)
 
-    def _translation(self, dialect: Dialect, pause: Pause) -> Translation:
+    def _translation(self, dialect: Dialect, limits: Sequence[int], pause: Pause) -> Translation:
+        """The translation for a dialect; `limits` are those of the output that were learned."""
         route, clock = self.route, self._clock
+        if route.max_output_tokens is not None:
+            limits = (*limits, route.max_output_tokens)
         assert self._request is not None, "the request was released"
         return Translation(
             self._request,
@@ -282,7 +287,7 @@ class AdaptiveRequest:
             now=lambda: int(clock()),
             target=Target(
                 model=route.upstream_model,
-                max_output_tokens=route.max_output_tokens,
+                max_output_tokens=min(limits, default=None),
                 vision=route.vision,
                 context_window=route.context_window,
             ),

@@ -231,8 +231,9 @@ async def test_a_limit_that_is_lowered_is_a_notice(
     assert logged["notices"] == {"clamped": 1}
     assert "notes='1; clamped'" in logged["message"]
     assert 'translator_notices_total{code="clamped"} 1.0' in page
-    notice = next(line["message"] for line in log.objects if line["level"] == "debug")
-    assert notice == f"{logged['id']}: max_tokens: The model generates at most 100 tokens."
+    notice = next(line for line in log.objects if line["level"] == "debug")
+    assert notice["message"] == "max_tokens: The model generates at most 100 tokens."
+    assert notice["id"] == logged["id"]
 
 
 async def test_a_request_that_loses_nothing_has_no_notice(

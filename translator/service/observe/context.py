@@ -58,7 +58,7 @@ class RequestContext:
         record.notices = notices
         record.remarks = notices_summary(notices)
         for notice in notices:
-            log.debug("%s: %s: %s", record.request_id, notice.path, notice.message)
+            log.debug("%s: %s", notice.path, notice.message)
 
     def end(self, now: float) -> None:
         """Settle the charge, log the request, and release its observer."""
@@ -68,7 +68,7 @@ class RequestContext:
             try:
                 self._settle(self.charge)
             except Exception:
-                log.exception("%s: the charge could not be settled", record.request_id)
+                log.exception("the charge could not be settled")
         log.log(logging.DEBUG if record.path in PROBED else logging.INFO, LogLine(record))
         self.observer = NOBODY
         observer.on(RequestEnded())

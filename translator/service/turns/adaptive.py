@@ -83,17 +83,18 @@ class AdaptiveRequest:
         redaction: Callable[[], Redaction] = lambda: NOTHING_SECRET,
         timer: Callable[[], float] = time.monotonic,
         may_ask_again: Callable[[], bool] = lambda: True,
+        request_id: str = "",
     ) -> None:
         """`redaction()` has the secrets that the upstream's words must not tell the client.
 
         `may_retry`: refusals are learned from. `may_ask_again()` is called before the same request
-        is sent once more.
+        is sent once more. `request_id` is for the log.
         """
         self._account = account
         self.redaction = redaction
 
         def judge(error: UpstreamError) -> UpstreamError:
-            return judged(error, route.upstream, redaction())
+            return judged(error, route.upstream, redaction(), request_id=request_id)
 
         self._judge = judge
         self._request: ParsedRequest | None = request

@@ -136,7 +136,7 @@ class Dispatcher:
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
-        held = self.bounds.held.answer()
+        held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,
             route,
@@ -150,6 +150,7 @@ class Dispatcher:
             redaction=partial(self.bounds.upstreams.redaction, route.upstream, authorization),
             timer=self.bounds.timer,
             may_ask_again=partial(self.bounds.upstreams.take_retry, route.upstream),
+            request_id=record.request_id,
         )
         if large:
             await self.bounds.slices.run(request.write)

@@ -140,7 +140,7 @@ class Turn:
                 events = await self._in_slices(partial(state.fail, error, now()))
                 self._count_retried(failed)
             except Exception:
-                log.exception("%s: internal error", self._context.record.request_id)
+                log.exception("internal error")
                 events = state.fail(InternalError(), now())
             if events:
                 yield self._sent(events)

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,9 +47,11 @@ def restored_logging() -> Generator[None]:
         (one, one.level, one.propagate, one.disabled, [*one.handlers], [*one.filters])
         for one in loggers
     ]
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     try:
         yield
     finally:
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
         for one, level, propagate, disabled, handlers, filters in before:
             one.setLevel(level)
             one.propagate, one.disabled = propagate, disabled

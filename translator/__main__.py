@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except UsageError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        if not _logged(words, error):
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -63,6 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has closed the pipe. Python flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if sys.excepthook is not sys.__excepthook__ or not _logged(words, error):
+            raise  # which the log has, once it has begun
+        return 1
+
+
+def _logged(words: Sequence[str], error: Exception) -> bool:
+    """Whether an error was written as a line of the JSON log that the service is to have."""
+    if words[:1] != ["serve"]:
+        return False
+    from .commands.start_errors import log_start_error, logs_json
+
+    if not logs_json(words[1:]):
+        return False
+    log_start_error(error)
+    return True
 
 
 def _open_standard_streams() -> None:

@@ -123,6 +123,7 @@ class Translation:
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
         parsed = _parsed(request, pause)
         self.request = parsed.request
+        self.target = target
         try:
             chat_request = write_chat_request(
                 parsed.request,
@@ -230,6 +231,7 @@ class Translation:
                 response_id=response_id,
                 created_at=created_at,
                 model=request.model or target.model or "",
+                output_limit=target.max_output_tokens,
                 pause=pause,
             ),
             new_id=new_id,

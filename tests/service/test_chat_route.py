@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import httpx
 import openai
 import pytest
 
 from .chat_bodies import COMPLETION, HELLO
+from .log import Log
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
@@ -212,3 +214,43 @@ async def test_the_openai_sdk_gets_a_stream_and_an_answer(upstream: ScriptedUpst
             text = "".join([part.choices[0].delta.content or "" async for part in stream])
     assert (whole.choices[0].message.content, text) == ("Hello world", "Hello world")
     assert json.loads(upstream.calls[0].body)["model"] == "accounts/up/models/m"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_limit_that_is_lowered_is_a_notice(
+    upstream: ScriptedUpstream, log: Log, *, streams: bool
+) -> None:
+    logging.getLogger("translator").setLevel(logging.DEBUG)
+    ask = {"model": "small", "messages": [], "max_tokens": 101, "max_completion_tokens": 100}
+    async with upstream.client(models=MODELS) as client:
+        answer = await client.post(PATH, json=ask | {"stream": streams})
+        logged = log.request
+        page = (await client.get("/metrics")).text
+    assert upstream.calls[0].json["max_tokens"] == 100
+    assert answer.headers["x-translator-notices"] == "1; clamped"
+    assert logged["notices"] == {"clamped": 1}
+    assert "notes='1; clamped'" in logged["message"]
+    assert 'translator_notices_total{code="clamped"} 1.0' in page
+    notice = next(line for line in log.objects if line["level"] == "debug")
+    assert notice["message"] == "max_tokens: The model generates at most 100 tokens."
+    assert notice["id"] == logged["id"]
+
+
+async def test_a_request_that_loses_nothing_has_no_notice(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    async with upstream.client(models=MODELS) as client:
+        answer = await client.post(PATH, json={"model": "small", "messages": [], "max_tokens": 100})
+    assert "x-translator-notices" not in answer.headers
+    assert "notices" not in log.request
+
+
+async def test_a_limit_that_would_be_lowered_is_refused_where_nothing_may_be_lost(
+    upstream: ScriptedUpstream,
+) -> None:
+    ask = {"model": "small", "messages": [], "max_completion_tokens": 101}
+    async with upstream.client(models=MODELS, strict=True) as client:
+        answer = await client.post(PATH, json=ask)
+    assert (answer.status_code, upstream.calls) == (400, [])
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", "max_completion_tokens")

@@ -82,6 +82,7 @@ def add(commands: Commands) -> None:
     # see `translator.service.server.workers`
     add("--worker-channel", help=argparse.SUPPRESS)
     add("--worker-limits", help=argparse.SUPPRESS)
+    add("--worker-log-format", choices=LOG_FORMATS, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -99,6 +100,8 @@ def _run(options: argparse.Namespace) -> int:
         "host", "port", "workers", "log_format", "reasoning_events", "retries", "trace_folder"
     )  # fmt: skip
     server = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.worker_log_format is not None:  # not by a parent of an older version
+        server["log_format"] = options.worker_log_format  # both write to one stream
     settings = settings_of(options, "serve", server=server)
     with settings_errors():
         level = options.log_level or ("warning" if options.watch else "info")
@@ -108,6 +111,7 @@ def _run(options: argparse.Namespace) -> int:
             from translator.service.server import workers  # all that the parent needs
 
             again = [sys.executable, *sys.orig_argv[1:]]
+            again += ["--worker-log-format", settings.server.log_format]
             return workers.run(settings, log_level=level, command=again)
         with service_imports("serve"):
             from translator.service.upstreams.unread_certificates import unread_certificates

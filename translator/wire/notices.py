@@ -31,6 +31,11 @@ class Notice(Struct, frozen=True):
         return self.message
 
 
+def clamped(path: str, limit: int) -> Notice:
+    """The loss of a number of output tokens above the model's `limit`."""
+    return Notice(path, "clamped", f"The model generates at most {limit} tokens.")
+
+
 class UnknownWord(Notice, frozen=True):
     """The loss of a word that is none of the field's; `word` may be cut."""
 

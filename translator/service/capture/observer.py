@@ -77,6 +77,7 @@ class CaptureObserver:
                 attempt = exchange.next_attempt
                 attempt.notices = notices
                 attempt.dialect = translation.dialect
+                attempt.target = translation.target
                 attempt.translated = translation.chat_body
             case UpstreamCalled(_, body):
                 self._upstream_called(body)
@@ -130,7 +131,10 @@ class CaptureObserver:
         last = self._exchange.attempts[-1]
         last.error = error
         self._exchange.next_attempt = Attempt(
-            translated=last.translated, dialect=last.dialect, notices=last.notices
+            translated=last.translated,
+            dialect=last.dialect,
+            target=last.target,
+            notices=last.notices,
         )
 
     def _events_sent(self, events: Sequence[Event]) -> None:

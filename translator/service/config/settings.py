@@ -204,7 +204,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Largest exchange that is recorded whole."""
 
     log_format: LogFormat = "text"
-    """Format of the log: one line per request, as text for people or as JSON for programs."""
+    """Format of the log: one line per request, as text for people or as JSON for programs. Workers
+    have that of their parent, so a change needs a restart."""
 
     metrics: bool = True
     """Serve `GET /metrics`, for Prometheus."""

@@ -29,7 +29,7 @@ from translator.service.base.errors import (
     UpgradeRefused,
 )
 from translator.service.base.hops import Hops
-from translator.service.base.ids import NewId, random_id
+from translator.service.base.ids import REQUEST_ID, NewId, random_id
 from translator.service.base.sinks import EXTENSION
 from translator.service.base.uploads import Uploads
 from translator.service.config.proxies import proxies_of
@@ -195,6 +195,7 @@ class Gateway:
             uploads=self._uploads,
             started_at=timer(),
         )
+        REQUEST_ID.set(exchange.record.request_id)
         opens_websocket = (
             http is not None
             and self._server.websocket
@@ -309,7 +310,7 @@ class Gateway:
             except ClientLeft:
                 raise
             except Exception:
-                log.exception("%s: internal error", exchange.record.request_id)
+                log.exception("internal error")
                 await _refuse(exchange, InternalError())
         except ClientLeft as left:
             reason = str(left)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from translator.service.observe.record import notices_summary
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.turn import Turn
 
@@ -37,8 +36,7 @@ async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
 async def _respond(exchange: Exchange, turn: Turn, dispatcher: Dispatcher) -> None:
     authorization = exchange.header("authorization")
     counted = await dispatcher.counter.count(turn.route, turn.chat_body, authorization)
-    exchange.record.notices = turn.notices
-    exchange.record.remarks = notices_summary(turn.notices)
+    exchange.context.note(turn.notices)
     how = {COUNT_HEADER: "exact" if counted.exact else "estimate"}
     answer = msgspec.json.encode(InputTokens(input_tokens=counted.tokens))
     await exchange.whole(200, answer, JSON | how | notices_header(turn.notices))

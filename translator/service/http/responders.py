@@ -162,7 +162,7 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     if streamed:
         headers = EVENT_STREAM | headers
-    errors = error_filter(answer, streamed=streamed)
+    errors = error_filter(answer, streamed=streamed, request_id=exchange.record.request_id)
     meter = None
     if exchange.context.charge is not None:
         meter = TokenMeter(dialect)
@@ -171,7 +171,8 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
     first, over = b"", False
     if answer.upstream.has_credential or "content-encoding" in answer.headers:
         first, over = await _first_bytes(stream, relay, errors, exchange.grace_s)
-    await exchange.start(answer.status, headers | answer.retry_headers())
+    headers |= answer.retry_headers() | notices_header(exchange.record.notices)
+    await exchange.start(answer.status, headers)
     if first:
         await exchange.write(first)
     del first
@@ -192,9 +193,11 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
     await exchange.end(rest)
 
 
-def error_filter(answer: Answer, *, streamed: bool) -> ErrorFilter:
-    """The filter for the body of an answer."""
-    judge = partial(judged, upstream=answer.upstream, redaction=answer.redaction)
+def error_filter(answer: Answer, *, streamed: bool, request_id: str) -> ErrorFilter:
+    """The filter for the body of the answer to a request."""
+    judge = partial(
+        judged, upstream=answer.upstream, redaction=answer.redaction, request_id=request_id
+    )
     return ErrorFilter(answer.redaction, judge, streamed=streamed)
 
 

@@ -41,6 +41,7 @@ from translator.service.turns.slices import LARGE_BYTES
 from translator.service.upstreams.health import Readiness
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON
+from translator.wire.notices import Notice, clamped
 
 from . import models_list, responders
 from .absent_endpoints import absent_error
@@ -211,7 +212,9 @@ class Endpoints:
         exchange.record.dialect = route.dialect.name
         exchange.context.observer.on(RequestReceived(body))
         exchange.context.observer.on(Routed(route, None))
-        if _apply(route, fields) or limited or _may_repeat_a_name(body):
+        changed, notices = _apply(route, fields)
+        exchange.context.note(notices)
+        if changed or limited or _may_repeat_a_name(body):
             body = msgspec.json.encode(fields)
         return route, body
 
@@ -309,12 +312,14 @@ def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:
         raise InvalidRequest(f"model: {error}.", param=None, code="invalid_type") from None
 
 
-def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> bool:
-    """Apply the model table to the fields of a chat request; True when that changed any.
+def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> tuple[bool, list[Notice]]:
+    """Apply the model table to the fields of a chat request: whether it changed any, and notices.
 
-    The other fields keep their bytes: a float must not come out with other digits.
+    The other fields keep their bytes: a float must not come out with other digits. Raises
+    InvalidRequest for a notice where the operator wants none (`strict`).
     """
     changed = False
+    notices: list[Notice] = []
     if route.upstream_model is not None:
         fields["model"] = msgspec.Raw(msgspec.json.encode(route.upstream_model))
         changed = True
@@ -324,6 +329,10 @@ def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> bool:
             continue
         asked = msgspec.json.decode(fields[name])
         if isinstance(asked, int | float) and asked > limit:
+            notice = clamped(name, limit)
+            if route.options.strict:
+                raise InvalidRequest(notice.refusal, param=name, code=notice.error_code)
+            notices.append(notice)
             fields[name] = msgspec.Raw(str(limit).encode())
             changed = True
-    return changed
+    return changed, notices

@@ -34,6 +34,7 @@ from translator.service.base.errors import (
     TooManyUploads,
     TooManyWaiting,
 )
+from translator.service.base.ids import REQUEST_ID
 from translator.service.base.sinks import MessageWriter
 from translator.service.base.uploads import Uploads
 from translator.service.observe.context import RequestContext
@@ -310,6 +311,7 @@ class WebSocketSession:
         if self._observe is not None:
             context.observer = self._observe(record) or NOBODY
         self._count += 1
+        before = REQUEST_ID.set(record.request_id)
         try:
             with self._dispatcher.slot(context.client):
                 await self._answered(lane, frame, context)
@@ -319,10 +321,11 @@ class WebSocketSession:
             record.outcome = "client left"
             raise
         except Exception:
-            log.exception("%s: internal error", record.request_id)
+            log.exception("internal error")
             await self._fail_turn(InternalError(), lane, context)
         finally:
             context.end(timer())
+            REQUEST_ID.reset(before)
 
     async def _answered(self, lane: _Lane, frame: bytes, context: RequestContext) -> None:
         parent_id = _parent_of(frame)

@@ -94,15 +94,17 @@ class AdaptiveRequest:
         timer: Callable[[], float] = time.monotonic,
         may_ask_again: Callable[[Upstream], bool] = lambda upstream: True,
         choices: Choices | None = None,
+        request_id: str = "",
     ) -> None:
         """`redaction(upstream)` has the secrets that its words must not tell the client.
 
         `may_retry`: refusals are learned from. `may_ask_again(upstream)` is called before the same
         request is sent once more. `choices` are the routes of a model that has several; `route` is
-        the current one of them.
+        the current one of them. `request_id` is for the log.
         """
         self._account = account
         self._redaction = redaction
+        self._request_id = request_id
         self._request: ParsedRequest | None = request
         self._earlier = earlier
         self._model = model
@@ -141,7 +143,7 @@ class AdaptiveRequest:
         self.attempt = self._written(pause)
 
     def _judged(self, error: UpstreamError) -> UpstreamError:
-        return judged(error, self.route.upstream, self.redaction())
+        return judged(error, self.route.upstream, self.redaction(), request_id=self._request_id)
 
     def accepted(self) -> None:
         """The upstream has accepted the attempt: remember what made it acceptable."""
@@ -261,8 +263,9 @@ class AdaptiveRequest:
         """The chat request under all that is known by now."""
         strict = self.route.options.strict  # then nothing may be lost
         dialect = self._dialect(strict=strict)
-        translation = self._translation(dialect, pause)
         refused = [one for one in self._known.refused if not (strict and one.loses)]
+        limits = [one.limit for one in refused if one.limit is not None]
+        translation = self._translation(dialect, limits, pause)
         moved = self._moved_notices()
         if not refused and not self._known.facts:
             notices = (*moved, *translation.notices) if moved else translation.notices
@@ -277,6 +280,7 @@ class AdaptiveRequest:
                     tool_choices=dialect.tool_choices & {"auto"},
                     tool_choices_thinking=None,
                 ),
+                limits,
                 pause,
             )
             pause()
@@ -337,8 +341,11 @@ class AdaptiveRequest:
             message = "The upstream does not take all limits in schemas; some were left out."
             yield Notice("tools", "refused_upstream", message)
 
-    def _translation(self, dialect: Dialect, pause: Pause) -> Translation:
+    def _translation(self, dialect: Dialect, limits: Sequence[int], pause: Pause) -> Translation:
+        """The translation for a dialect; `limits` are those of the output that were learned."""
         route, clock = self.route, self._clock
+        if route.max_output_tokens is not None:
+            limits = (*limits, route.max_output_tokens)
         assert self._request is not None, "the request was released"
         return Translation(
             self._request,
@@ -349,7 +356,7 @@ class AdaptiveRequest:
             now=lambda: int(clock()),
             target=Target(
                 model=route.upstream_model,
-                max_output_tokens=route.max_output_tokens,
+                max_output_tokens=min(limits, default=None),
                 vision=route.vision,
                 context_window=route.context_window,
                 origin=route.origin,

@@ -141,7 +141,7 @@ class Dispatcher:
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
-        held = self.bounds.held.answer()
+        held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,
             route,
@@ -156,6 +156,7 @@ class Dispatcher:
             timer=self.bounds.timer,
             may_ask_again=self.bounds.upstreams.take_retry,
             choices=choices,
+            request_id=record.request_id,
         )
         if large:
             await self.bounds.slices.run(request.write)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from translator.service.base.ids import log_extra
 from translator.wire.errors import AnswerTooLarge
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,9 @@ class HeldBytes:
         self.total = 0
         self._open: set[HeldAnswer] = set()
 
-    def answer(self) -> HeldAnswer:
-        """An answer that is about to begin."""
-        return HeldAnswer(self)
+    def answer(self, request_id: str = "") -> HeldAnswer:
+        """An answer that is about to begin, to the request of this id."""
+        return HeldAnswer(self, request_id)
 
     def add(self, answer: HeldAnswer) -> None:
         self._open.add(answer)
@@ -50,8 +51,9 @@ class HeldBytes:
 class HeldAnswer:
     """One answer's part of it, while the `with` block lasts."""
 
-    def __init__(self, held: HeldBytes) -> None:
+    def __init__(self, held: HeldBytes, request_id: str) -> None:
         self._held = held
+        self.request_id = request_id
         self.size = 0
         self.ended = False
         """Whether it was told to end."""
@@ -93,7 +95,10 @@ class HeldAnswer:
             return
         largest = held.largest()
         log.warning(
-            "answers hold over %d bytes; the largest, of %d bytes, ends", held.limit, largest.size
+            "answers hold over %d bytes; the largest, of %d bytes, ends",
+            held.limit,
+            largest.size,
+            extra=log_extra(largest.request_id),
         )
         largest.end()
         if largest is self:

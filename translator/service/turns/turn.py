@@ -30,7 +30,6 @@ from translator.service.observe.observer import (
     FallbackChosen,
     ResponseSent,
 )
-from translator.service.observe.record import notices_summary
 from translator.service.upstreams.client import NO_HEADERS, Answer
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import (
@@ -158,7 +157,7 @@ class Turn:
                 events = await self._in_slices(partial(state.fail, error, now()))
                 self._count_retried(failed)
             except Exception:
-                log.exception("%s: internal error", self._context.record.request_id)
+                log.exception("internal error")
                 events = state.fail(InternalError(), now())
             if events:
                 yield self._sent(events)
@@ -262,15 +261,12 @@ class Turn:
         return answer
 
     def _attempt_written(self) -> None:
-        attempt, record = self._request.attempt, self._context.record
+        attempt = self._request.attempt
         if (choices := self._request.choices) is not None:
             self._chosen(choices)
         self._context.observer.on(AttemptWritten(attempt.translation, attempt.notices))
-        record.attempts += 1
-        record.notices = attempt.notices
-        record.remarks = notices_summary(attempt.notices)
-        for notice in attempt.notices:
-            log.debug("%s: %s: %s", record.request_id, notice.path, notice.message)
+        self._context.record.attempts += 1
+        self._context.note(attempt.notices)
 
     def _chosen(self, choices: Choices) -> None:
         """Record which of several routes the attempt takes, and why."""

@@ -92,6 +92,12 @@ class Translation:
     size of that content.
     """
 
+    __slots__ = (
+        *("_account", "_account_at", "_decoder", "_judge", "_max_bytes", "_max_items", "_progress"),
+        *("_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
+        *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
+    )
+
     def __init__(
         self,
         request: bytes | dict[str, Any] | ParsedRequest,

@@ -68,6 +68,12 @@ class AdaptiveRequest:
     `attempt` is the latest; `write()` makes the first one.
     """
 
+    __slots__ = (
+        *("_account", "_attempts", "_clock", "_created_at", "_earlier", "_judge", "_key", "_known"),
+        *("_learned", "_may_ask_again", "_may_retry", "_new_id", "_request", "_response_id"),
+        *("_taught", "_tentative", "_timer", "_until", "attempt", "redaction", "route"),
+    )
+
     def __init__(
         self,
         request: ParsedRequest,

@@ -50,6 +50,8 @@ class HeldBytes:
 class HeldAnswer:
     """One answer's part of it, while the `with` block lasts."""
 
+    __slots__ = ("_held", "ended", "size", "stop")
+
     def __init__(self, held: HeldBytes) -> None:
         self._held = held
         self.size = 0

@@ -31,7 +31,8 @@ from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, 
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
 from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
-from .writer.stream import Phase, ResponseStream
+from .writer.phase import Phase
+from .writer.stream import ResponseStream
 
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""
@@ -91,6 +92,13 @@ class Translation:
     sends only keep-alives: comments, blank lines, chunks without text and calls. `written` is the
     size of that content.
     """
+
+    __slots__ = (
+        *("_account", "_account_at", "_decoder", "_judge", "_max_bytes", "_max_items", "_progress"),
+        *("_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
+        *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
+        "target",
+    )
 
     def __init__(
         self,

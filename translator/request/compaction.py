@@ -216,6 +216,8 @@ class SummaryReader:
     Reasoning and calls are not part of the summary and are dropped.
     """
 
+    __slots__ = ("_dropped", "_texts")
+
     def __init__(self) -> None:
         self._texts = Pieces()
         self._dropped = 0

@@ -19,6 +19,8 @@ _TIERS = frozenset(get_args(responses.Tier))
 class AtEnd:
     """Usage, service tier, sources and extra content, as far as they have come."""
 
+    __slots__ = ("extras", "sources", "tier", "usage")
+
     def __init__(self) -> None:
         self.usage: responses.Usage | None = None
         self.tier: str | None = None

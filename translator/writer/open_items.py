@@ -112,6 +112,11 @@ class OpenNarrative(Protocol[_D]):
 class OpenMessage:
     """A message: text parts and refusal parts, one after the other."""
 
+    __slots__ = (
+        *("_citations", "_closed_size", "_logprobs", "_part", "_parts", "_place"),
+        *("_records_size", "_texts"),
+    )
+
     def __init__(self, place: Place) -> None:
         self._place = place
         self._parts: list[items.OutputText | items.OutputRefusal] = []
@@ -266,6 +271,11 @@ class OpenReasoning:
     `reasoning_text`. both: the two side by side. none: neither; the item holds the sealed text.
     """
 
+    __slots__ = (
+        *("_content", "_details", "_details_size", "_extras", "_field", "_origin", "_place"),
+        *("_sealed", "_summary", "_texts"),
+    )
+
     def __init__(
         self, place: Place, family: ReasoningEvents, origin: str | None = None, *, sealed: bool
     ) -> None:
@@ -401,6 +411,8 @@ class OpenReasoning:
 
 class OpenCompaction:
     """A compaction. It has no parts and arrives in one piece, so it is announced whole."""
+
+    __slots__ = ("_item", "_place")
 
     def __init__(self, place: Place, blob: str) -> None:
         self._place = place

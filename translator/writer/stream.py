@@ -21,9 +21,7 @@ is dropped unless more text follows.
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable
-from enum import Enum, auto
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
@@ -60,6 +58,7 @@ from .open_items import (
     OpenReasoning,
     Place,
 )
+from .phase import Phase
 from .segments import (
     Blank,
     CallSegment,
@@ -77,14 +76,6 @@ _Append = Callable[[Any], list[Event] | None]
 """Events of a delta that only adds to the open item; None: it may do more."""
 
 
-class Phase(Enum):
-    """Where a response is; each is entered once, in this order."""
-
-    NEW = auto()
-    OPEN = auto()
-    OVER = auto()
-
-
 class ResponseStream:
     """One response, from its first event to its last.
 
@@ -92,6 +83,14 @@ class ResponseStream:
     now, in order. `finish` may be called at any time, once or more often: after the terminal event
     every method returns an empty list.
     """
+
+    __slots__ = (
+        *("_allowed", "_at_end", "_base", "_blank", "_call_ids", "_calls", "_done_size", "_family"),
+        *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_last"),
+        *("_max_items", "_named", "_new_id", "_next_index", "_now", "_number", "_one_call"),
+        *("_origin", "_output", "_queue", "_repeats", "_seal", "_tools", "_written", "is_full"),
+        "phase",
+    )
 
     def __init__(
         self,
@@ -104,7 +103,7 @@ class ResponseStream:
         seal_reasoning: bool = False,
         one_call: bool = False,
         allowed: frozenset[str] | None = None,
-        known_call_ids: Iterable[str] = (),
+        known_call_ids: Collection[str] = (),
         max_items: int = MAX_ITEMS,
         origin: str | None = None,
     ) -> None:
@@ -129,11 +128,11 @@ class ResponseStream:
         self._origin = origin
         self._one_call = one_call
         self._allowed = allowed
-        self._call_ids = dict.fromkeys(known_call_ids)
+        self._call_ids = dict.fromkeys(known_call_ids) if known_call_ids else {}
         self._number = itertools.count().__next__
         self._next_index = 0
         self._output: list[OutputItem] = []
-        self._queue: deque[Segment] = deque()
+        self._queue: list[Segment] = []  # mostly one: a deque takes 760 bytes
         self._last: Segment | None = None  # which text continues, unless another segment began
         self._fast_type: type[object] | None = None  # of a delta that can only add to the open item
         self._fast_append: _Append  # which does that
@@ -404,7 +403,7 @@ class ResponseStream:
             yield from segment.send()
         item = yield from segment.open.closed(status)
         self._output.append(item)
-        self._queue.popleft()
+        del self._queue[0]
         if not isinstance(segment, CallSegment):  # which are asked as long as there are any
             self._done_size += segment.size
             self._written += segment.written
@@ -452,10 +451,8 @@ class ResponseStream:
             yield events.Completed(self._number(), response)
         else:
             filtered = verdict.reason == "content_filter"
-            details = responses.IncompleteDetails(
-                "content_filter" if filtered else "max_output_tokens"
-            )
-            response = self._terminal("incomplete", incomplete_details=details)
+            why = responses.IncompleteDetails("content_filter" if filtered else "max_output_tokens")
+            response = self._terminal("incomplete", incomplete_details=why)
             yield events.Incomplete(self._number(), response)
 
     def _seal_extras(self) -> Events:

@@ -158,6 +158,8 @@ class Client:
 class Charge:
     """The tokens that a request was charged, until its cost is known."""
 
+    __slots__ = ("_client", "_request", "_tokens")
+
     def __init__(self, client: Client, request: int, tokens: int) -> None:
         """`request` is what the request was taken for, of which `tokens` were charged."""
         self._client = client

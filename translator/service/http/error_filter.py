@@ -97,6 +97,11 @@ def _cut_in(data: bytes) -> re.Match[bytes] | None:
 class ErrorFilter:
     """Takes a body in chunks, and returns what may be passed on of it."""
 
+    __slots__ = (
+        *("_begun", "_cleans", "_fails", "_held", "_idle", "_judge", "_redaction", "_searched"),
+        *("_sends", "_streamed", "_usual", "ordinary", "private"),
+    )
+
     def __init__(
         self,
         redaction: Redaction,

@@ -313,6 +313,8 @@ def _within(limit: int, body: B) -> B:
 class _Upload:
     """The bounds of a request body: its time, its bytes, and the end of the service."""
 
+    __slots__ = ("_drain", "_now", "_stopping", "_timeout", "_upload")
+
     def __init__(self, drain: Drain, uploads: Uploads) -> None:
         """Raises Stopping."""
         self._drain = drain

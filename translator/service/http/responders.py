@@ -54,6 +54,8 @@ def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
 class _ChunkRelay:
     """Meters the chunks of a body that is passed through, filters its errors, bounds its pauses."""
 
+    __slots__ = ("_filter", "_grew_at", "_meter", "_stream")
+
     def __init__(
         self, stream: UpstreamStream, errors: ErrorFilter, meter: TokenMeter | None
     ) -> None:
@@ -81,6 +83,8 @@ def _is_keep_alive(chunk: bytes) -> bool:
 
 class PassthroughSink:
     """A chunk sink that writes to the client what may be passed on of each chunk."""
+
+    __slots__ = ("_relay", "_write", "ready")
 
     def __init__(self, direct: HttpWriter, relay: _ChunkRelay) -> None:
         self.ready = direct.ready

@@ -106,6 +106,8 @@ _read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 class _Queued:
     """A message that waits for its turn; its bytes count among those of all uploads."""
 
+    __slots__ = ("_upload", "frame", "size")
+
     def __init__(self, frame: bytes, uploads: Uploads) -> None:
         self.size = len(frame)
         self.frame: bytes | None = frame
@@ -122,6 +124,8 @@ class _Queued:
 
 class _Lane:
     """The queue of one `stream_id`."""
+
+    __slots__ = ("active", "name", "waiting")
 
     def __init__(self, name: str | None) -> None:
         self.name = name

@@ -152,6 +152,8 @@ class Record(Struct, kw_only=True, eq=False):
 class LogLine:
     """The log message of a request that has ended: words for people, facts for programs."""
 
+    __slots__ = ("_record",)
+
     def __init__(self, record: Record) -> None:
         self._record = record
 

@@ -53,6 +53,11 @@ class Parser:
     must not be called again, and httptools.HttpParserUpgrade for a WebSocket.
     """
 
+    __slots__ = (
+        *("_body_bytes", "_framing_bytes", "_header_bytes", "_ignores_upgrade", "_line_bytes"),
+        *("_max", "_messages", "_parser", "_protocol", "_url", "in_body", "in_header"),
+    )
+
     def __init__(self, protocol: HttpToolsProtocol, max_header_bytes: int) -> None:
         self._protocol = protocol
         self._max = max_header_bytes

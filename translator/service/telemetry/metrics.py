@@ -256,6 +256,11 @@ class _ConnectionMetrics:
 class _RequestMetrics:
     """Counts one request: the gauges at once, its results at its end."""
 
+    __slots__ = (
+        *("_call_status", "_called_at", "_endpoint", "_error", "_error_kind", "_metrics"),
+        *("_record", "_streams", "_translation"),
+    )
+
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
             AttemptWritten,

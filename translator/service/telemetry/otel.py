@@ -96,6 +96,11 @@ def otlp_spans() -> Spans:
 class _RequestSpans:
     """Makes the spans of one request."""
 
+    __slots__ = (
+        *("_call", "_called_at", "_context", "_record", "_response", "_route", "_span"),
+        *("_started_at", "_tracer", "_translation"),
+    )
+
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
             Routed,

@@ -78,6 +78,13 @@ class AdaptiveRequest:
     `attempt` is the latest; `write()` makes the first one.
     """
 
+    __slots__ = (
+        *("_account", "_attempts", "_choices", "_clock", "_created_at", "_earlier"),
+        *("_has_asked_again", "_key", "_known", "_learned", "_may_ask_again", "_may_retry"),
+        *("_model", "_new_id", "_redaction", "_request", "_request_id", "_response_id"),
+        *("_taught", "_tentative", "_timer", "_until", "attempt", "route"),
+    )
+
     def __init__(
         self,
         request: ParsedRequest,
@@ -141,9 +148,6 @@ class AdaptiveRequest:
         `pause` is called between steps.
         """
         self.attempt = self._written(pause)
-
-    def _judged(self, error: UpstreamError) -> UpstreamError:
-        return judged(error, self.route.upstream, self.redaction(), request_id=self._request_id)
 
     def accepted(self) -> None:
         """The upstream has accepted the attempt: remember what made it acceptable."""
@@ -341,6 +345,15 @@ class AdaptiveRequest:
             message = "The upstream does not take all limits in schemas; some were left out."
             yield Notice("tools", "refused_upstream", message)
 
+    def _judge(self) -> Callable[[UpstreamError], UpstreamError]:
+        """Maps errors within an answer. No reference to this: it holds the translation."""
+        upstream, redaction, request_id = self.route.upstream, self._redaction, self._request_id
+
+        def judge(error: UpstreamError) -> UpstreamError:
+            return judged(error, upstream, redaction(upstream), request_id=request_id)
+
+        return judge
+
     def _translation(self, dialect: Dialect, limits: Sequence[int], pause: Pause) -> Translation:
         """The translation for a dialect; `limits` are those of the output that were learned."""
         route, clock = self.route, self._clock
@@ -363,7 +376,7 @@ class AdaptiveRequest:
             ),
             options=route.options,
             earlier=self._earlier,
-            judge=self._judged,
+            judge=self._judge(),
             account=self._account,
             pause=pause,
         )

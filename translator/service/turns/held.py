@@ -51,6 +51,8 @@ class HeldBytes:
 class HeldAnswer:
     """One answer's part of it, while the `with` block lasts."""
 
+    __slots__ = ("_held", "ended", "request_id", "size", "stop")
+
     def __init__(self, held: HeldBytes, request_id: str) -> None:
         self._held = held
         self.request_id = request_id

@@ -38,6 +38,11 @@ class TurnState:
     `tick` must be called at the latest; `over` is set with the last events.
     """
 
+    __slots__ = (
+        *("_heartbeats", "_held", "_request", "_server", "_started", "due", "over"),
+        *("progress", "translation"),
+    )
+
     def __init__(self, request: AdaptiveRequest, server: Server, now: float) -> None:
         self._request = request
         self._server = server

@@ -61,6 +61,11 @@ _PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 class Turn:
     """One request, answered once: by `events()` or by `response()`."""
 
+    __slots__ = (
+        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_observe"),
+        *("_request", "_written_before"),
+    )
+
     def __init__(
         self,
         context: RequestContext,

@@ -289,6 +289,11 @@ def _with_defaults(headers: Mapping[str, str]) -> dict[str, str]:
 class Answer:
     """An upstream's answer: status, headers, and a body to be read."""
 
+    __slots__ = (
+        *("_body", "_compression", "_observe", "_silence_s", "headers", "redaction"),
+        *("status", "upstream"),
+    )
+
     def __init__(
         self,
         response: UpstreamResponse,

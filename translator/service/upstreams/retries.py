@@ -76,6 +76,8 @@ Send = Callable[[str], Awaitable[UpstreamResponse]]
 class RetryLoop:
     """Sends one request until an attempt is final."""
 
+    __slots__ = ("_budget", "_context", "_name", "_replicas", "_server", "_tried", "retries")
+
     def __init__(
         self,
         replicas: Replicas,

@@ -37,6 +37,12 @@ class UpstreamStream:
     takes too long, Stopping when the service shuts down, and what `stop` was called with.
     """
 
+    __slots__ = (
+        *("_answer", "_drain", "_later_silence_s", "_now", "_opening", "_silence_s"),
+        *("_stopped_by", "_timeout"),
+        *("_unopened", "_until", "last_activity", "progress_s"),
+    )
+
     def __init__(
         self,
         opening: Coroutine[Any, Any, Answer],
@@ -73,6 +79,7 @@ class UpstreamStream:
             self._unopened.close()
             raise
         self._opening = asyncio.create_task(self._unopened)
+        del self._unopened  # which would be held as long as the answer
         return self
 
     async def __aexit__(

@@ -34,6 +34,7 @@ from translator.reader.rejected_fields import RejectedField, find_rejected_field
 from translator.reader.taught_facts import merged_fact, taught_facts
 from translator.service.base.ids import NewId
 from translator.service.base.redaction import NOTHING_SECRET, Redaction
+from translator.service.config.settings import Upstream
 from translator.service.models.table import Route
 from translator.service.upstreams.judging import judged
 
@@ -46,6 +47,9 @@ MAX_ATTEMPTS = 8
 
 MAX_ADAPTING_S = 60.0
 """How long after the first attempt another one may begin."""
+
+NO_FACTS: frozenset[str] = frozenset()
+"""One for all requests: each empty one would take 216 bytes."""
 
 _LOSSY = frozenset({"reasoning_replay", "schema_rules"})
 _REASONING_ITEM = re.compile(rb'"type"\s*:\s*"reasoning"')
@@ -69,7 +73,7 @@ class AdaptiveRequest:
     """
 
     __slots__ = (
-        *("_account", "_attempts", "_clock", "_created_at", "_earlier", "_judge", "_key", "_known"),
+        *("_account", "_attempts", "_clock", "_created_at", "_earlier", "_key", "_known"),
         *("_learned", "_may_ask_again", "_may_retry", "_new_id", "_request", "_response_id"),
         *("_taught", "_tentative", "_timer", "_until", "attempt", "redaction", "route"),
     )
@@ -82,7 +86,7 @@ class AdaptiveRequest:
         *,
         model: str,
         may_retry: bool,
-        clock: Callable[[], float],
+        clock: Callable[[], int],
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
         account: Callable[[int], None] = lambda size: None,
@@ -90,18 +94,15 @@ class AdaptiveRequest:
         timer: Callable[[], float] = time.monotonic,
         may_ask_again: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`redaction()` has the secrets that the upstream's words must not tell the client.
+        """`clock()` is the time in whole seconds since 1970.
+
+        `redaction()` has the secrets that the upstream's words must not tell the client.
 
         `may_retry`: refusals are learned from. `may_ask_again()` is called before the same request
         is sent once more.
         """
         self._account = account
         self.redaction = redaction
-
-        def judge(error: UpstreamError) -> UpstreamError:
-            return judged(error, route.upstream, redaction())
-
-        self._judge = judge
         self._request: ParsedRequest | None = request
         self._earlier = earlier
         self.route = route
@@ -110,11 +111,11 @@ class AdaptiveRequest:
         self._clock = clock
         self._new_id = new_id
         self._response_id = new_id("resp_")
-        self._created_at = int(clock())
+        self._created_at = clock()
         self._key = (route.upstream.name, route.upstream_model or model)
         self._known = learned.recall(*self._key) if may_retry else NOTHING_LEARNED
         self._tentative = NOTHING_LEARNED  # by this request, and not confirmed yet
-        self._taught: frozenset[str] = frozenset()  # facts, by this request
+        self._taught = NO_FACTS  # facts, by this request
         self._timer = timer
         self._until = timer() + MAX_ADAPTING_S
         self._attempts = 1
@@ -188,7 +189,7 @@ class AdaptiveRequest:
         if self._request is None:
             return
         self._may_retry = False
-        self._request = self._earlier = None
+        self._request = self._earlier = self._may_ask_again = None
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
@@ -277,7 +278,7 @@ class AdaptiveRequest:
             yield Notice("tools", "refused_upstream", message)
 
     def _translation(self, dialect: Dialect, pause: Pause) -> Translation:
-        route, clock = self.route, self._clock
+        route = self.route
         assert self._request is not None, "the request was released"
         return Translation(
             self._request,
@@ -285,7 +286,7 @@ class AdaptiveRequest:
             response_id=self._response_id,
             created_at=self._created_at,
             new_id=self._new_id,
-            now=lambda: int(clock()),
+            now=self._clock,
             target=Target(
                 model=route.upstream_model,
                 max_output_tokens=route.max_output_tokens,
@@ -294,10 +295,23 @@ class AdaptiveRequest:
             ),
             options=route.options,
             earlier=self._earlier,
-            judge=self._judge,
+            judge=_Judge(route.upstream, self.redaction),
             account=self._account,
             pause=pause,
         )
+
+
+class _Judge:
+    """Whose affair an error in the upstream's body is: `judged`, for one request."""
+
+    __slots__ = ("_redaction", "_upstream")
+
+    def __init__(self, upstream: Upstream, redaction: Callable[[], Redaction]) -> None:
+        self._upstream = upstream
+        self._redaction = redaction
+
+    def __call__(self, error: UpstreamError) -> UpstreamError:
+        return judged(error, self._upstream, self._redaction())
 
 
 def _overlaid(known: Learned, found: Learned) -> Learned:

@@ -72,7 +72,7 @@ class Exchange:
         self._timeout: ReusableTimeout | None = None  # of the task that responds
         self._now = asyncio.get_running_loop().time
         self._ended = False
-        self.direct: HttpWriter | None = scope.get("extensions", {}).pop(EXTENSION, None)
+        self.direct: HttpWriter | None = scope.pop("extensions", {}).pop(EXTENSION, None)
         """The direct writer for chunks of a response that has begun, if the server has one."""
         self.record = Record(
             method=scope["method"],
@@ -200,13 +200,18 @@ class Exchange:
             raise self.direct.problem
         return message
 
-    async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
+    def while_connected(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """The result of `work`; raises ClientLeft when the client closes its connection.
 
         What the work holds open (the upstream's response) is closed when this returns.
         """
+        # no coroutine around another one, which would be held as long as the answer comes
         if self.direct is not None:
-            return await self._until_disconnect(work, self.direct)
+            return self._until_disconnect(work, self.direct)
+        return self._beside_disconnect(work)
+
+    async def _beside_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
+        """`while_connected`, where only a task can notice that the client disconnects."""
         working = asyncio.create_task(work)
         leaving = asyncio.create_task(self._disconnect())
         try:
@@ -225,21 +230,14 @@ class Exchange:
         """The same without a task for either."""
         task = asyncio.current_task()
         assert task is not None
-        before, has_left = task.cancelling(), False
-
-        def left() -> None:
-            nonlocal has_left
-            if not self._ended and not has_left:
-                has_left = True
-                task.cancel()
-
-        if not direct.on_disconnect(left):
+        before, leaving = task.cancelling(), _Leaving(self, task)
+        if not direct.on_disconnect(leaving):
             work.close()
             raise ClientLeft
         try:
             return await work
         except asyncio.CancelledError:
-            if has_left and task.uncancel() <= before:
+            if leaving.has_left and task.uncancel() <= before:
                 raise ClientLeft from None
             raise
         finally:
@@ -301,6 +299,22 @@ class Exchange:
         self.record.outcome = error.code or error.type
         body = msgspec.json.encode(error.envelope())
         await self.whole(error.status_hint, body, JSON | error.headers)
+
+
+class _Leaving:
+    """Cancels a task when its client disconnects before the response has ended."""
+
+    __slots__ = ("_exchange", "_task", "has_left")
+
+    def __init__(self, exchange: Exchange, task: asyncio.Task[Any]) -> None:
+        self._exchange = exchange
+        self._task = task
+        self.has_left = False
+
+    def __call__(self) -> None:
+        if not self._exchange.ended and not self.has_left:
+            self.has_left = True
+            self._task.cancel()
 
 
 def _within(limit: int, body: B) -> B:

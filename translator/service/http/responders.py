@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -99,7 +99,8 @@ class PassthroughSink:
 async def stream(exchange: Exchange, turn: Turn) -> None:
     """Respond with Responses events. Raises TranslatorError only while nothing has been sent."""
     writer = None if exchange.direct is None else _event_writer(exchange.direct)
-    async with aclosing(turn.events(writer)) as batches:
+    batches = turn.events(writer)
+    try:
         async for events in batches:
             first, last = not exchange.started, turn.translation.finished
             if first:
@@ -116,6 +117,8 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
                 await exchange.write(encoded)
             del encoded
             del events  # so that they are not held while nothing comes
+    finally:
+        await batches.aclose()
 
 
 def _event_writer(direct: HttpWriter) -> EventWriter[bytes]:

@@ -17,7 +17,7 @@ endpoints of these APIs are answered with is in `absent_endpoints`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,15 +66,18 @@ _read_values = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 class Endpoint:
     """The methods of one path; any other is a 405 that lists them."""
 
-    def __init__(self, methods: Mapping[str, Callable[[Exchange], Awaitable[None]]]) -> None:
+    def __init__(
+        self, methods: Mapping[str, Callable[[Exchange], Coroutine[Any, Any, None]]]
+    ) -> None:
         self._methods = methods
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """The response, to be awaited: no coroutine is held around it. Raises MethodNotAllowed."""
         exchange: Exchange = scope["exchange"]
         method = "GET" if exchange.method == "HEAD" else exchange.method
         if method not in self._methods:
             raise MethodNotAllowed(exchange.method, exchange.path, list(self._methods))
-        await self._methods[method](exchange)
+        return self._methods[method](exchange)
 
 
 class PathRouter(Router):
@@ -92,12 +95,11 @@ class PathRouter(Router):
         super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
         self._endpoints = {path: one for path, one in paths.items() if "{" not in path}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         endpoint = self._endpoints.get(scope.get("path", ""))
         if endpoint is None or scope.get("root_path"):
-            await super().__call__(scope, receive, send)
-        else:
-            await endpoint(scope, receive, send)
+            return super().__call__(scope, receive, send)
+        return endpoint(scope, receive, send)
 
 
 class Endpoints:

@@ -57,6 +57,9 @@ MAX_ATTEMPTS = 8
 MAX_ADAPTING_S = 60.0
 """How long after the first attempt another one may begin."""
 
+NO_FACTS: frozenset[str] = frozenset()
+"""One for all requests: each empty one would take 216 bytes."""
+
 _LOSSY = frozenset({"reasoning_replay", "schema_rules"})
 _REASONING_ITEM = re.compile(rb'"type"\s*:\s*"reasoning"')
 _LIMITED_SCHEMA = re.compile(
@@ -93,7 +96,7 @@ class AdaptiveRequest:
         *,
         model: str,
         may_retry: bool,
-        clock: Callable[[], float],
+        clock: Callable[[], int],
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
         account: Callable[[int], None] = lambda size: None,
@@ -103,7 +106,9 @@ class AdaptiveRequest:
         choices: Choices | None = None,
         request_id: str = "",
     ) -> None:
-        """`redaction(upstream)` has the secrets that its words must not tell the client.
+        """`clock()` is the time in whole seconds since 1970.
+
+        `redaction(upstream)` has the secrets that its words must not tell the client.
 
         `may_retry`: refusals are learned from. `may_ask_again(upstream)` is called before the same
         request is sent once more. `choices` are the routes of a model that has several; `route` is
@@ -120,10 +125,10 @@ class AdaptiveRequest:
         self._clock = clock
         self._new_id = new_id
         self._response_id = new_id("resp_")
-        self._created_at = int(clock())
+        self._created_at = clock()
         self._timer = timer
         self._attempts = 1
-        self._may_ask_again = may_ask_again
+        self._may_ask_again: Callable[[Upstream], bool] | None = may_ask_again
         self._choices = choices
         self._take(route)
         self.attempt: ChatRequestAttempt
@@ -134,7 +139,7 @@ class AdaptiveRequest:
         self._key = (route.upstream.name, route.upstream_model or self._model)
         self._known = self._learned.recall(*self._key) if self._may_retry else NOTHING_LEARNED
         self._tentative = NOTHING_LEARNED  # by this request, and not confirmed yet
-        self._taught: frozenset[str] = frozenset()  # facts, by this request
+        self._taught = NO_FACTS  # facts, by this request
         self._until = self._timer() + MAX_ADAPTING_S
         self._has_asked_again = False
 
@@ -208,7 +213,8 @@ class AdaptiveRequest:
 
     def _ask_again(self, pause: Pause, *, may_ask: bool) -> bool:
         before, self._has_asked_again = self._has_asked_again, True
-        if before or not may_ask or not self._may_ask_again(self.route.upstream):
+        may = self._may_ask_again
+        if before or not may_ask or may is None or not may(self.route.upstream):
             return False
         self._attempts += 1
         self.attempt = self._written(pause)
@@ -241,7 +247,7 @@ class AdaptiveRequest:
         if self._request is None:
             return
         self._may_retry = False
-        self._request = self._earlier = None
+        self._request = self._earlier = self._may_ask_again = None
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
@@ -345,18 +351,9 @@ class AdaptiveRequest:
             message = "The upstream does not take all limits in schemas; some were left out."
             yield Notice("tools", "refused_upstream", message)
 
-    def _judge(self) -> Callable[[UpstreamError], UpstreamError]:
-        """Maps errors within an answer. No reference to this: it holds the translation."""
-        upstream, redaction, request_id = self.route.upstream, self._redaction, self._request_id
-
-        def judge(error: UpstreamError) -> UpstreamError:
-            return judged(error, upstream, redaction(upstream), request_id=request_id)
-
-        return judge
-
     def _translation(self, dialect: Dialect, limits: Sequence[int], pause: Pause) -> Translation:
         """The translation for a dialect; `limits` are those of the output that were learned."""
-        route, clock = self.route, self._clock
+        route = self.route
         if route.max_output_tokens is not None:
             limits = (*limits, route.max_output_tokens)
         assert self._request is not None, "the request was released"
@@ -366,7 +363,7 @@ class AdaptiveRequest:
             response_id=self._response_id,
             created_at=self._created_at,
             new_id=self._new_id,
-            now=lambda: int(clock()),
+            now=self._clock,
             target=Target(
                 model=route.upstream_model,
                 max_output_tokens=min(limits, default=None),
@@ -376,10 +373,27 @@ class AdaptiveRequest:
             ),
             options=route.options,
             earlier=self._earlier,
-            judge=self._judge(),
+            judge=_Judge(route.upstream, self._redaction, self._request_id),
             account=self._account,
             pause=pause,
         )
+
+
+class _Judge:
+    """Whose affair an error in the upstream's body is: `judged`, for one request."""
+
+    __slots__ = ("_redaction", "_request_id", "_upstream")
+
+    def __init__(
+        self, upstream: Upstream, redaction: Callable[[Upstream], Redaction], request_id: str
+    ) -> None:
+        self._upstream = upstream
+        self._redaction = redaction
+        self._request_id = request_id
+
+    def __call__(self, error: UpstreamError) -> UpstreamError:
+        redaction = self._redaction(self._upstream)
+        return judged(error, self._upstream, redaction, request_id=self._request_id)
 
 
 def _overlaid(known: Learned, found: Learned) -> Learned:

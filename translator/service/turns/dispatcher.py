@@ -82,7 +82,7 @@ class Dispatcher:
         self.counter = TokenCounter(self.bounds)
         self.server = server
         self.models = models
-        self.clock = clock
+        self._seconds = lambda: int(clock())  # one for all requests
         self.new_id = new_id
         self._learned = LearnedFacts(server.refused_ttl_s, timer)
         self._fallbacks = Fallbacks(server, timer)
@@ -148,7 +148,7 @@ class Dispatcher:
             self._learned,
             model=record.model,
             may_retry=self.server.retry_refused,
-            clock=self.clock,
+            clock=self._seconds,
             new_id=self.new_id,
             earlier=earlier,
             account=held.account,

@@ -68,7 +68,6 @@ def add_dialect(parser: Parser) -> None:
     parser.add_argument(
         "--dialect",
         metavar="NAME",
-        default="base",
         type=dialect,
         help="dialect of the upstream (default: base): " + ", ".join(translator.DIALECTS),
     )
@@ -104,7 +103,12 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     )
 
 
-def translation(request: bytes, dialect: str) -> translator.Translation:
+def translation(
+    request: bytes | translator.ParsedRequest,
+    dialect: str | translator.Dialect,
+    target: translator.Target,
+    options: translator.Options,
+) -> translator.Translation:
     """A translation with counted ids and a fixed time."""
     count = itertools.count(1)
     return translator.Translation(
@@ -114,6 +118,8 @@ def translation(request: bytes, dialect: str) -> translator.Translation:
         created_at=REPLAY_TIME,
         new_id=lambda prefix: f"{prefix}{next(count)}",
         now=lambda: REPLAY_TIME,
+        target=target,
+        options=options,
     )
 
 

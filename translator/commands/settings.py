@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 _OF_UPSTREAM = ("upstream", "dialect", "api_key_env")
 
 
+class AnyVariable(dict[str, str]):
+    """An environment in which every key is set: only its name is needed. It has no proxy."""
+
+    def get(self, name: str, default: object = None) -> str:
+        return "" if name.lower().endswith("_proxy") else "not needed"
+
+
 def add_settings(parser: Parser) -> None:
     add = parser.add_argument
     upstream = add(

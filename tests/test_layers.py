@@ -51,8 +51,8 @@ MAY_IMPORT = {
     "probe": "service.base service.config service.upstreams",
     "setup": "service.config service.models",
     "demo": "setup service.base service.config service.http",
-    "commands": "captures probe setup demo service.base service.config service.upstreams"
-    " service.telemetry service.live service.server",
+    "commands": "captures probe setup demo service.base service.config service.models"
+    " service.upstreams service.telemetry service.live service.server",
 }
 """The folders, each with those that it imports, all of them further up in this table."""
 

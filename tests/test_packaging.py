@@ -18,6 +18,7 @@ SERVICE_MODULES = {
     "aiohttp",
     "httptools",
     "httpx",
+    "shtab",
     "starlette",
     "tomlkit",
     "uvicorn",

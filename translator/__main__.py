@@ -10,6 +10,7 @@
     translator codex     print or write the configuration of Codex CLI
     translator opencode  print or write the configuration of OpenCode
     translator key       create a key for a client of the service
+    translator completion   print a script that completes commands in a shell
     translator demo      show a streamed request on both sides, without key or network
 
 A usage error or an unreadable file prints one sentence on stderr; exit code 2. A request that the
@@ -26,12 +27,13 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
-from .commands.common import Commands, Parser, UsageError
+from .commands.common import Commands, Parser, UsageError, Version
+from .commands.environment import read_variables
 
 PROGRAM = "translator"
 COMMANDS = (
     *("serve", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex", "opencode"),
-    *("key", "demo"),
+    *("key", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 
@@ -51,7 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .commands import demo
 
             return demo.run(words[1:])  # it parses its own options
-        options = _parser(words[:1]).parse_args(words)
+        parser = _parser(words[:1])
+        if not words:
+            parser.print_help()
+            return 0
+        options = parser.parse_args(words)
+        read_variables(options)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except UsageError as error:
@@ -99,7 +106,14 @@ def _parser(first: Sequence[str]) -> Parser:
     parser = Parser(
         prog=PROGRAM,
         description="Serves the Responses API with models that speak only Chat Completions.",
+        epilog=f"{PROGRAM} COMMAND --help shows the options of a command.",
     )
+    parser.add_argument(
+        "-V", "--version", action=Version, help="show the versions of translator and Python"
+    )
+    if "completion" in first:  # which completes all commands
+        parser.set_defaults(parser=parser)
+        first = ()
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in [name for name in COMMANDS if name in first] or COMMANDS:
         command = cast("Command", import_module(f"translator.commands.{name}"))

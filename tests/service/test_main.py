@@ -169,8 +169,8 @@ def test_dialects_prints_the_table_of_the_readme(capsys: pytest.CaptureFixture[s
 
 
 MISTAKES: list[tuple[list[str], str]] = [
-    ([], "the following arguments are required: COMMAND (see translator --help)"),
     (["sevre"], "invalid choice: 'sevre'"),
+    (["completion", "tcsh"], "argument shell: invalid choice: 'tcsh'"),
     (["serve"], "serve needs --upstream URL or --config FILE"),
     (["serve", "--port", "x"], "argument --port: 'x' is not a port number, 0 to 65535"),
     (["serve", "--port", "65536"], "argument --port: '65536' is not a port number, 0 to 65535"),

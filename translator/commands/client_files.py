@@ -17,17 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .common import Parser, UsageError, whole_number
-from .settings import add_settings, service_imports, settings_errors, settings_of
+from .settings import AnyVariable, add_settings, service_imports, settings_errors, settings_of
 
 if TYPE_CHECKING:
     from translator.setup.client import Setup
-
-
-class _AnyVariable(dict[str, str]):
-    """An environment in which every key is set: only its name is needed here. It has no proxy."""
-
-    def get(self, name: str, default: object = None) -> str:
-        return "" if name.lower().endswith("_proxy") else "not needed here"
 
 
 def add_setup(parser: Parser) -> None:
@@ -83,7 +76,7 @@ def setup_of(
     options: argparse.Namespace, command: str, *, usual_key_env: str | None = None
 ) -> Setup:
     """The setup that the options select; raises UsageError."""
-    settings = settings_of(options, command, environ=_AnyVariable())
+    settings = settings_of(options, command, environ=AnyVariable())
     with service_imports(command):
         from translator.setup.client import DEFAULT_KEY_ENV, setup
     with settings_errors():

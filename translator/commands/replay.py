@@ -15,7 +15,8 @@ import translator
 from translator.captures.folder import Capture, CaptureError, Manifest
 from translator.captures.replay import compare, replay
 
-from .common import Commands, UsageError, add_dialect, one_line, read, translation, write
+from .common import Commands, UsageError, one_line, read, translation, write
+from .routes import add_route, routed
 
 
 def add(commands: Commands) -> None:
@@ -34,7 +35,7 @@ def add(commands: Commands) -> None:
         metavar="FILE|FOLDER",
         help="the response body, or a captured exchange (default: -, standard input)",
     )
-    add_dialect(parser)
+    add_route(parser)
     parser.add_argument(
         "--request",
         metavar="FILE",
@@ -52,19 +53,21 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.body != "-" and Path(options.body).is_dir():
-        if options.request is not None or options.dialect != "base":
-            raise UsageError(
-                "replay FOLDER takes neither --request nor --dialect: they are in the folder"
-            )
+        for name in ("request", "dialect", "config", "model"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"replay FOLDER takes no --{name}: it is in the folder")
         return _exchange(Path(options.body), as_json=options.json)
     request = b'{"model":"replay","input":"replay","stream":true}'
     if options.request is not None:
         request = read(options.request)
+    elif options.config is not None and options.model is None:
+        raise UsageError("replay --config needs --model NAME, or --request FILE, which names it")
     body = read(options.body)
     try:
-        body_read = translation(request, options.dialect)
+        body_read = translation(*routed(options, request))
     except translator.InvalidRequest as error:
-        print(f"{options.request}: {one_line(error)}", file=sys.stderr)
+        where = f"{options.request}: " if options.request is not None else ""
+        print(f"{where}{one_line(error)}", file=sys.stderr)
         return 1
     events = [*body_read.receive(body), *body_read.close()]
     if options.json:

@@ -24,6 +24,7 @@ from translator.service.base.keys import StoredKey
 from translator.wire.events import ReasoningEvents
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Positive = Annotated[int, Meta(gt=0)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -203,9 +204,16 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_traced_bytes: Positive = 16 * 1024 * 1024
     """Largest exchange that is recorded whole."""
 
+    log_level: LogLevel | None = None
+    """Lowest level that is logged; `info` logs one line per request. By default `info`, or
+    `warning` with `watch`."""
+
     log_format: LogFormat = "text"
     """Format of the log: one line per request, as text for people or as JSON for programs. Workers
     have that of their parent, so a change needs a restart."""
+
+    watch: bool = False
+    """Show the progress of all requests on standard output; not with several `workers`."""
 
     metrics: bool = True
     """Serve `GET /metrics`, for Prometheus."""

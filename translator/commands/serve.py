@@ -82,6 +82,8 @@ def add(commands: Commands) -> None:
     # see `translator.service.server.workers`
     add("--worker-channel", help=argparse.SUPPRESS)
     add("--worker-limits", help=argparse.SUPPRESS)
+    # see `translator.service.server.launched`
+    add("--launched", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -101,6 +103,11 @@ def _run(options: argparse.Namespace) -> int:
     server = {name: value for name in names if (value := getattr(options, name)) is not None}
     settings = settings_of(options, "serve", server=server)
     with settings_errors():
+        if options.launched is not None:
+            from translator.service.server import launched
+
+            settings = launched.settings_for_one(settings, options.launched)
+            launched.end_with_launcher()
         level = options.log_level or ("warning" if options.watch else "info")
         if options.worker_channel is None and settings.server.workers > 1:
             if options.watch:

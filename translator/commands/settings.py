@@ -59,6 +59,7 @@ def settings_of(
     """The settings that the options select; raises UsageError. `server` overrides `[server]`."""
     with service_imports(command):
         from translator.service.config.loading import override, read_file, read_options
+    _check_kinds(options)
     with settings_errors():
         if options.config is not None:
             for name in ("upstream", "dialect", "api_key_env"):
@@ -75,6 +76,15 @@ def settings_of(
                 environ=environ,
             )
     raise UsageError(f"{command} needs --upstream URL or --config FILE")
+
+
+def _check_kinds(options: argparse.Namespace) -> None:
+    """Raise UsageError where a file is given for the URL, or a URL for the file."""
+    upstream, config = options.upstream or "", options.config or ""
+    if upstream.endswith(".toml"):
+        raise UsageError(f"--upstream takes a URL; for a settings file use --config {upstream}")
+    if config.startswith(("http://", "https://")):
+        raise UsageError(f"--config takes a settings file; for a URL use --upstream {config}")
 
 
 @contextmanager

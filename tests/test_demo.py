@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from translator.__main__ import main
 from translator.demo import conversation as demo
-from translator.demo.conversation import CODEX_CONFIG, SERVE
+from translator.demo.conversation import CODEX_CONFIG, SERVE, SET_UP, UP
 from translator.demo.script import ANSWER, ARGUMENTS, REASONING, TEXT, first_answer
 from translator.demo.scripted_upstream import rejection
 from translator.demo.view import View
@@ -33,7 +36,9 @@ def test_the_demo_piped() -> None:
     assert "\x1b" not in done.stdout
     for text in (REASONING, TEXT, ARGUMENTS, ANSWER):
         assert text in done.stdout
-    assert all(line in done.stdout for line in CODEX_CONFIG.splitlines())
+    commands = (f"translator {UP}", f"translator {SET_UP}", f"translator {SERVE}", "\n  codex\n")
+    shown = [done.stdout.index(command) for command in commands]
+    assert shown == sorted(shown)
     _, *chunks = done.stdout.split("  chunk ")
     assert len(chunks) == len(first_answer()) + 1
     [words] = [chunk for chunk in chunks if chunk.startswith('delta.content "Let me"')]
@@ -49,6 +54,24 @@ def test_the_demo_verifies_what_the_client_receives(
     monkeypatch.setattr(demo, "TEXT", "Something else.")
     assert demo.run([]) == 1
     assert "translator demo: the deltas contain" in capsys.readouterr().err
+
+
+def test_the_commands_at_the_end_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Codex is set up with a catalog, for the URL at which SERVE listens."""
+    monkeypatch.setenv("CODEX_HOME", str(tmp_path))
+    assert main(SET_UP.split()) == 0
+    config = tomllib.loads((tmp_path / "config.toml").read_text())
+    assert config["model_providers"]["translator"]["base_url"] == "http://127.0.0.1:8080/v1"
+    [entry] = json.loads((tmp_path / config["model_catalog_json"]).read_text())["models"]
+    assert entry["slug"] == config["model"]
+    assert f"translator {SERVE}\n" in capsys.readouterr().err
+    monkeypatch.delenv("FIREWORKS_API_KEY", raising=False)
+    assert main(UP.split()) == 2
+    assert "--api-key-env: the environment variable FIREWORKS_API_KEY is not set" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_readme_shows_the_same_configuration() -> None:

@@ -50,8 +50,9 @@ MAY_IMPORT = {
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
     "setup": "service.config service.models",
+    "launch": "setup service.base service.config service.models",
     "demo": "setup service.base service.config service.http",
-    "commands": "captures probe setup demo service.base service.config service.models"
+    "commands": "captures probe setup launch demo service.base service.config service.models"
     " service.upstreams service.telemetry service.live service.server",
 }
 """The folders, each with those that it imports, all of them further up in this table."""
@@ -74,7 +75,7 @@ def named(folder: str) -> set[str]:
 def may_import(folder: str) -> set[str]:
     """The folders of the table, by their whole names, that a folder may import."""
     allowed = named(folder)
-    if folder.startswith(("service.", "probe", "setup", "demo", "commands")):
+    if folder.startswith(("service.", "probe", "setup", "launch", "demo", "commands")):
         allowed |= {FACADE, *CORE.split()}
     if folder.startswith("service.capture"):
         allowed.add("captures")

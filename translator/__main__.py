@@ -1,6 +1,7 @@
 """Command line: `translator COMMAND`, with one module per command in `translator.commands`.
 
     translator serve     run the service in front of one upstream or a table of models
+    translator up        run the service and, in front of it, one client: up -- codex
     translator probe     find out which dialect an upstream speaks
     translator convert   print the chat request for a Responses request
     translator replay    print the Responses events for an upstream's body, or replay a capture
@@ -32,8 +33,8 @@ from .commands.environment import read_variables
 
 PROGRAM = "translator"
 COMMANDS = (
-    *("serve", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex", "opencode"),
-    *("key", "completion", "demo"),
+    *("serve", "up", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex"),
+    *("opencode", "key", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 

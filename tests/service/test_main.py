@@ -179,6 +179,18 @@ MISTAKES: list[tuple[list[str], str]] = [
         '--upstream: "x" is not a URL that starts with http:// or https://',
     ),
     (
+        ["serve", "--upstream", "my.toml"],
+        "--upstream takes a URL; for a settings file use --config my.toml",
+    ),
+    (
+        ["serve", "--config", "http://u/v1"],
+        "--config takes a settings file; for a URL use --upstream http://u/v1",
+    ),
+    (
+        ["serve", "--upstream", "http://u", "--dialect", "opena"],
+        '--dialect: there is no dialect "opena"; did you mean openai? known: auto, base, ',
+    ),
+    (
         ["serve", "--upstream", "http://u", "--dialect", "x"],
         '--dialect: there is no dialect "x"; known: auto, base, ',
     ),
@@ -248,7 +260,10 @@ def test_a_taken_port_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> Non
         port = taken.getsockname()[1]
         assert main(["serve", "--upstream", "http://u", "--port", str(port)]) == 2
     err = capsys.readouterr().err
-    assert err == f"translator: cannot listen on 127.0.0.1:{port}: address already in use\n"
+    assert err == (
+        f"translator: cannot listen on 127.0.0.1:{port}: address already in use; end the program"
+        " that listens there, or choose another port with --port NUMBER\n"
+    )
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "httpx"])

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from .common import Parser, UsageError, whole_number
 from .settings import AnyVariable, add_settings, service_imports, settings_errors, settings_of
@@ -111,11 +112,22 @@ def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
         )
     names = ("config", "upstream", "dialect", "api_key_env")
     given = {name.replace("_", "-"): getattr(options, name) for name in names}
+    given["port"] = _port_of(options.base_url)
     words = [word for name, v in given.items() if v is not None for word in (f"--{name}", str(v))]
     lines.append(f"start the service:  translator serve {shlex.join(words)}")
     if setup.key_env is not None:
         lines.append(f"set its key:        export {setup.key_env}=...")
     return lines
+
+
+def _port_of(base_url: str | None) -> int | None:
+    """The port for `serve`, where `--base-url` is that of a service on this machine."""
+    try:
+        parts = urlsplit(base_url or "")
+        here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+        return (parts.port or 80) if here else None
+    except ValueError:
+        return None
 
 
 def texts_in(folder: Path, *patterns: str) -> dict[str, str]:

@@ -87,6 +87,8 @@ def add(commands: Commands) -> None:
     parser.add_argument("--worker-channel", help=argparse.SUPPRESS)
     parser.add_argument("--worker-limits", help=argparse.SUPPRESS)
     parser.add_argument("--worker-log-format", choices=LOG_FORMATS, help=argparse.SUPPRESS)
+    # see `translator.service.server.launched`
+    parser.add_argument("--launched", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -111,6 +113,11 @@ def _run(options: argparse.Namespace) -> int:
         note_misspelt()
     settings = settings_of(options, "serve", server=server)
     with settings_errors(options):
+        if options.launched is not None:
+            from translator.service.server import launched
+
+            settings = launched.settings_for_one(settings, options.launched)
+            launched.end_with_launcher()
         watch = settings.server.watch
         level = settings.server.log_level or ("warning" if watch else "info")
         if options.worker_channel is None and settings.server.workers > 1:

@@ -33,7 +33,7 @@ class AnyVariable(dict[str, str]):
     """An environment in which every key is set: only its name is needed. It has no proxy."""
 
     def get(self, name: str, default: object = None) -> str:
-        return "" if name.lower().endswith("_proxy") else "not needed"
+        return "" if name.lower().endswith("_proxy") else "not-needed-here"
 
 
 def add_settings(parser: Parser) -> None:
@@ -76,6 +76,7 @@ def settings_of(
     with service_imports(command):
         from translator.service.config.loading import override, read_file, read_options
     _choose_source(options)
+    _check_kinds(options)
     with settings_errors(options):
         if options.config is not None:
             return override(read_file(options.config, environ), server or {})
@@ -131,6 +132,15 @@ def _refuse(options: argparse.Namespace, name: str) -> NoReturn:
     raise UsageError(
         f"{name_of(options, name)} cannot be used with {name_of(options, 'config')}: {remedy}"
     )
+
+
+def _check_kinds(options: argparse.Namespace) -> None:
+    """Raise UsageError where a file is given for the URL, or a URL for the file."""
+    upstream, config = options.upstream or "", options.config or ""
+    if upstream.endswith(".toml"):
+        raise UsageError(f"--upstream takes a URL; for a settings file use --config {upstream}")
+    if config.startswith(("http://", "https://")):
+        raise UsageError(f"--config takes a settings file; for a URL use --upstream {config}")
 
 
 @contextmanager

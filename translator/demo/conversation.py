@@ -43,13 +43,20 @@ from .script import (
 from .scripted_upstream import ScriptedUpstream
 from .view import Cell, View, json_cell
 
-SERVE = "serve --upstream https://api.fireworks.ai/inference/v1"
+_UPSTREAM = "--upstream https://api.fireworks.ai/inference/v1"
+_MODEL = "accounts/fireworks/models/kimi-k2p6"
+
+SERVE = f"serve {_UPSTREAM}"
+UP = f"up {_UPSTREAM} --api-key-env FIREWORKS_API_KEY --model {_MODEL} -- codex"
+SET_UP = f"codex {_UPSTREAM} --key-env FIREWORKS_API_KEY --model {_MODEL} --write"
+"""With a catalog, without which Codex warns that it does not know the model."""
+
 CODEX_CONFIG = plain_config(
     base_url="http://127.0.0.1:8080/v1",
-    model="accounts/fireworks/models/kimi-k2p6",
+    model=_MODEL,
     key_env="FIREWORKS_API_KEY",
 )
-"""Codex's configuration for a translator started with `SERVE`.
+"""The least of Codex's configuration for a translator started with `SERVE`, to copy by hand.
 
 The key is passed on to the upstream, so it is the upstream's key.
 """
@@ -290,19 +297,17 @@ def _style(path: str) -> Style:
 
 def _show_codex(view: View) -> None:
     view.heading(5, "Next: Codex with a model that speaks only Chat Completions")
-    view.say(("dim", "start the translator:"))
-    view.say()
-    view.say(("good", f"{_command()} {SERVE}"))
-    view.say()
-    view.say(("dim", "add to ~/.codex/config.toml:"))
-    view.say()
-    for line in CODEX_CONFIG.splitlines():
-        view.say(("good", line))
-    view.say()
-    view.say(("dim", "run Codex:"))
-    view.say()
-    view.say(("good", "FIREWORKS_API_KEY=... codex"))
-    view.say()
+    program = _command()
+    for what, command in (
+        ("with the key in FIREWORKS_API_KEY, in one command:", f"{program} {UP}"),
+        ("or for good: set Codex up once,", f"{program} {SET_UP}"),
+        ("start the translator,", f"{program} {SERVE}"),
+        ("and run Codex:", "codex"),
+    ):
+        view.say(("dim", what))
+        view.say()
+        view.say(("good", command))
+        view.say()
 
 
 def _command() -> str:

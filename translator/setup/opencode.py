@@ -97,7 +97,7 @@ class File:
             default = setup.models[0].id
         if default is not None:
             new["model"] = f"{PROVIDER}/{default}"
-        values = _merge(self._values, new)
+        values = merge(self._values, new)
         if self._text is not None and values == self._values:
             return self._text
         indent = _INDENT.match(self._text or "")
@@ -116,10 +116,10 @@ def _read(name: str, text: str) -> dict[str, Any]:
     return values
 
 
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`old` with the values of `new`; inner objects are merged, too."""
     merged = dict(old)
     for key, value in new.items():
         inner, outer = as_object(value), as_object(old.get(key))
-        merged[key] = _merge(outer, inner) if inner is not None and outer is not None else value
+        merged[key] = merge(outer, inner) if inner is not None and outer is not None else value
     return merged

@@ -26,7 +26,7 @@ from .checks import (
     forward_problems,
     header_problems,
     host_problems,
-    is_header_value,
+    key_problems,
     origin_problems,
     proxy_problems,
     url_problems,
@@ -211,14 +211,8 @@ def _read_api_key(
 ) -> str | None:
     if variable is None:
         return None
-    api_key = environ.get(variable, "").strip()
-    if not api_key:
-        problems.append(f"{path}: the environment variable {variable} is not set")
-    elif not is_header_value(api_key):
-        problems.append(
-            f"{path}: the environment variable {variable} contains characters not allowed in a key"
-        )
-    return api_key
+    problems += [f"{path}: {problem}" for problem in key_problems(variable, environ)]
+    return environ.get(variable, "").strip()
 
 
 def _read_model(

@@ -53,14 +53,13 @@ from .absent_endpoints import absent_error
 from .cors import OriginPolicy
 from .exchange import Exchange
 from .history import Histories
+from .near_paths import plain_path
 from .routes import Endpoints, unknown_path
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
     from translator.service.telemetry.otel import Spans
-
-WEBSOCKET_PATHS = frozenset({"/v1/responses", "/responses"})
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """Paths that need no key: health, and the description of the API."""
@@ -199,7 +198,7 @@ class Gateway:
         opens_websocket = (
             http is not None
             and self._server.websocket
-            and exchange.path in WEBSOCKET_PATHS
+            and plain_path(exchange.path) == "/responses"
             and self._served_on_this_port(scope, exchange.path)
         )
         key = None if self._clients is None else exchange.pop_header("authorization")

@@ -10,8 +10,9 @@
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
 
-All but the last four also without `/v1`, for base URLs that were given without it. What other
-endpoints of these APIs are answered with is in `absent_endpoints`.
+All but the last four also without `/v1`, for base URLs that were given without it, and with slashes
+or `/v1` too many (`near_paths`). What other endpoints of these APIs are answered with is in
+`absent_endpoints`.
 """
 
 from __future__ import annotations
@@ -50,9 +51,21 @@ from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
 from .input_tokens import input_tokens
+from .near_paths import nearest_path, plain_path
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
+
+API_PATHS = (
+    "/responses",
+    "/responses/compact",
+    "/responses/input_tokens",
+    "/chat/completions",
+    "/models",
+)
+"""The endpoints of the API, without `/v1` and without those of single models."""
+
+_MODELS = "/models/"
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
@@ -95,11 +108,26 @@ class PathRouter(Router):
         super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
         self._endpoints = {path: one for path, one in paths.items() if "{" not in path}
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
         endpoint = self._endpoints.get(scope.get("path", ""))
+        if endpoint is None and "exchange" in scope and not scope.get("root_path"):
+            endpoint = self._near(scope)
         if endpoint is None or scope.get("root_path"):
             return super().__call__(scope, receive, send)
         return endpoint(scope, receive, send)
+
+    def _near(self, scope: Scope) -> Endpoint | None:
+        """The endpoint of the API that a path means; the path of a model is put right instead.
+
+        Only of the API: which port and whose key others need is decided by their exact paths.
+        """
+        path: str = scope["path"]
+        plain = plain_path(path)
+        if plain.startswith(_MODELS) and not path.startswith((_MODELS, f"/v1{_MODELS}")):
+            scope["path"] = plain  # else it is as the client wrote it: an id may hold slashes
+        return self._endpoints.get(f"/v1{plain}")
 
 
 class Endpoints:
@@ -132,7 +160,8 @@ class Endpoints:
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
-        raise absent_error(exchange.method, exchange.path) or unknown_path(exchange)
+        absent = absent_error(exchange.method, exchange.path)
+        raise absent or unknown_path(exchange, nearest_path(exchange.path, API_PATHS))
 
     async def health(self, exchange: Exchange) -> None:
         await exchange.whole(200, b'{"status":"ok"}')
@@ -301,8 +330,11 @@ def _may_repeat_a_name(body: bytes) -> bool:
     return body.count(b'"model"') > 1 or b"\\u00" in body
 
 
-def unknown_path(exchange: Exchange) -> NotFound:
+def unknown_path(exchange: Exchange, meant: str | None = None) -> NotFound:
+    """The error of a path that is not served; `meant` is the one that the client may mean."""
     message = f"Unknown path: {exchange.method} {exchange.path[:200]}."
+    if meant is not None:
+        message += f" Did you mean {meant}?"
     return NotFound(message, param=None, code="unknown_path")
 
 

@@ -7,6 +7,7 @@ A parent of workers needs no more than this of the service: it starts without th
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -59,7 +60,20 @@ def listen(
         raise SettingsError([f"{setting}: there is no address for {host!r}"]) from None
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise SettingsError([f"cannot listen on {where}: {reason}"]) from None
+        remedy = _remedy(error.errno, setting)
+        raise SettingsError([f"cannot listen on {where}: {reason}{remedy}"]) from None
+
+
+def _remedy(number: int | None, setting: str) -> str:
+    """What to do about an address that cannot be listened on."""
+    port = "--port NUMBER" if setting == "--host" else "server.metrics_port"
+    if number == errno.EADDRINUSE:
+        return f"; end the program that listens there, or choose another port with {port}"
+    if number == errno.EACCES:
+        return f"; ports below 1024 need a right to them: choose another with {port}"
+    if number == errno.EADDRNOTAVAIL:
+        return f"; {setting} is no address of this machine"
+    return ""
 
 
 def limit_unread_data(listener: socket.socket, seconds: float) -> None:

@@ -39,6 +39,8 @@ class Route(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     vision: bool = True
     context_window: int | None = None
+    compact_with: str | None = None
+    """The id of the model that compacts conversations in its place."""
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -96,16 +98,11 @@ class ModelTable:
         if self._catches(model):
             self._check_allowed(model, client)
             return self._find_unlisted(model)
-        row = self._row(model, client)
-        return Route(
-            upstream=row.upstream,
-            dialect=row.dialect,
-            options=row.options,
-            upstream_model=row.upstream_model,
-            max_output_tokens=row.max_output_tokens,
-            vision=row.vision,
-            context_window=row.context_window,
-        )
+        return _route_of(self._row(model, client))
+
+    def compaction_route(self, model: str) -> Route:
+        """The route of the model that a `compact_with` names, whoever may use it."""
+        return _route_of(self._models[model])
 
     def _find_unlisted(self, model: str) -> Route:
         """The route of a model without a row; clients may send any id, of any length."""
@@ -129,6 +126,7 @@ class ModelTable:
                 upstream_model=row.upstream_model,
                 max_output_tokens=row.max_output_tokens,
                 vision=row.vision,
+                compact_with=row.compact_with,
             )
         upstream = self._only_upstream
         assert upstream is not None
@@ -173,6 +171,19 @@ class ModelTable:
             context_window=row.context_window or UNSET,
             max_output_tokens=row.max_output_tokens or UNSET,
         )
+
+
+def _route_of(row: Model) -> Route:
+    return Route(
+        upstream=row.upstream,
+        dialect=row.dialect,
+        options=row.options,
+        upstream_model=row.upstream_model,
+        max_output_tokens=row.max_output_tokens,
+        vision=row.vision,
+        context_window=row.context_window,
+        compact_with=row.compact_with,
+    )
 
 
 def _no_model(model: str, known: list[str]) -> NotFound:

@@ -56,6 +56,11 @@ class Record(Struct, kw_only=True, eq=False):
     """The client's name in the settings."""
 
     model: str = ""
+    """The model that the client asked for."""
+
+    served_by: str = ""
+    """The id of the model that the request goes to in place of that one."""
+
     dialect: str = ""
     upstream: str = ""
     """The upstream's name in the settings."""
@@ -120,6 +125,7 @@ class Record(Struct, kw_only=True, eq=False):
             "first_token_ms": None if self.first_token_s is None else _ms(self.first_token_s),
             "client": self.client,
             "model": self.model[:200],
+            "served_by": self.served_by[:200],
             "dialect": self.dialect,
             "upstream": self.upstream,
             "attempts": self.attempts,
@@ -165,6 +171,7 @@ class LogLine:
         named = {
             "client": record.client,
             "model": record.model,
+            "served_by": record.served_by,
             "dialect": record.dialect,
             "notes": record.remarks,
             "outcome": bounded(record.outcome),

@@ -126,9 +126,10 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         name: _read_upstream(name, value, environ, proxies, problems)
         for name, value in named_sections(table, "upstreams", problems).items()
     }
+    models = named_sections(table, "models", problems)
     sections = {
-        model_id: _read_model(model_id, value, upstreams, server, problems)
-        for model_id, value in named_sections(table, "models", problems).items()
+        model_id: _read_model(model_id, value, models, upstreams, server, problems)
+        for model_id, value in models.items()
     }
     problems += _fallback_problems(sections)
     clients = _read_clients(table, problems)
@@ -218,11 +219,12 @@ def _read_api_key(
 def _read_model(
     model_id: str,
     value: object,
+    models: Mapping[str, object],
     upstreams: Mapping[str, Upstream | None],
     server: Server,
     problems: list[str],
 ) -> Model | CatchAll | None:
-    """One model; None when there is a mistake in it or in its upstream."""
+    """One model of the sections `models`; None for a mistake in it or in its upstream."""
     path = f"models.{json.dumps(model_id, ensure_ascii=False)}"
     before = len(problems)
     if CATCH_ALL in model_id and model_id != CATCH_ALL:
@@ -241,6 +243,7 @@ def _read_model(
         problems.append(f"{path}.upstream_model: must not be empty")
     elif section.upstream_model == CATCH_ALL:
         problems.append(f'{path}.upstream_model: "*" is no model; leave it out to keep the name')
+    problems += _compaction_problems(section.compact_with, model_id, models, path)
     found = [one for name in names if (one := upstreams.get(name)) is not None]
     if len(problems) > before or len(found) < len(names):
         return None
@@ -256,6 +259,7 @@ def _read_model(
             context_window=section.context_window,
             max_output_tokens=section.max_output_tokens,
             vision=section.vision,
+            compact_with=section.compact_with,
         )
     first, *elsewhere = (
         _model_on(upstream, model_id, section, facts, translation_options(server, section))
@@ -286,6 +290,7 @@ def _model_on(
         fallbacks=section.fallbacks,
         fallback_on_overflow=section.fallback_on_overflow,
         fallback_after_s=section.fallback_after_s,
+        compact_with=section.compact_with,
     )
 
 
@@ -336,6 +341,22 @@ def _fallback_problems(sections: Mapping[str, object]) -> list[str]:
 
 def _repeated(names: tuple[str, ...]) -> list[str]:
     return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _compaction_problems(
+    other: str | None, model_id: str, models: Mapping[str, object], path: str
+) -> list[str]:
+    """Problems of the model that is to compact in place of `model_id`."""
+    if other is None:
+        return []
+    if other == model_id:
+        return [f"{path}.compact_with: is the model itself, which is the default; leave it out"]
+    if other in models and other != CATCH_ALL:
+        return []
+    known = ", ".join(one for one in models if one not in (CATCH_ALL, model_id)) or "none"
+    return [
+        f"{path}.compact_with: there is no section of a model {json.dumps(other)}; known: {known}"
+    ]
 
 
 def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, ClientConfig]:

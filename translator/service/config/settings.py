@@ -287,6 +287,11 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     vision: bool = True
     """Whether it accepts images; if not, images in a request become a short text and a notice."""
 
+    compact_with: str | None = None
+    """Another model of the table, which writes the summary where a conversation is compacted (a
+    `compaction_trigger`, or `POST /v1/responses/compact`); by default the same. Clients need not be
+    allowed to use it. Its id is in the response header `x-translator-model`."""
+
     dialect: str = "auto"
     """Its dialect; "auto" is that of its upstream."""
 
@@ -394,6 +399,8 @@ class Model(Struct, frozen=True, kw_only=True):
 
     fallback_on_overflow: bool = False
     fallback_after_s: float | None = None
+    compact_with: str | None = None
+    """The id of the model that compacts conversations in its place; None: it does so itself."""
 
 
 class CatchAll(Struct, frozen=True, kw_only=True):
@@ -411,6 +418,7 @@ class CatchAll(Struct, frozen=True, kw_only=True):
     context_window: int | None = None  # tokens
     max_output_tokens: int | None = None  # tokens
     vision: bool = True
+    compact_with: str | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import closing
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -36,6 +37,15 @@ from translator.wire.errors import RequestTooLarge, TranslatorError
 from .content_coding import MAX_BLOCK_BYTES, Decoder, decoder_of
 
 JSON = {"content-type": "application/json"}
+
+MODEL_HEADER = "x-translator-model"
+"""The header with the id of the model that a request went to in place of the requested one; what a
+header cannot hold, and `%`, is percent-encoded."""
+
+FALLBACK_HEADER = "x-translator-fallback"
+"""The header that says in one word why, where the first one did not answer."""
+
+_PLAIN_IN_HEADERS = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"  # beside what `quote` leaves as it is
 
 _MAX_STEPS = 20  # between two turns of other tasks, while a body is decompressed: 2 ms at most
 
@@ -253,6 +263,10 @@ class Exchange:
         client = self.context.client
         limits = {} if client is None else client.headers()
         headers = {"x-request-id": self.record.request_id, **headers, **self.added, **limits}
+        if self.record.served_by:
+            headers[MODEL_HEADER] = quote(self.record.served_by, safe=_PLAIN_IN_HEADERS)
+        if self.record.why:
+            headers[FALLBACK_HEADER] = self.record.why
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1", "replace"))
             for name, value in headers.items()

@@ -104,9 +104,7 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
         async for events in batches:
             first, last = not exchange.started, turn.translation.finished
             if first:
-                await exchange.start(
-                    200, {**EVENT_STREAM, **notices_header(turn.notices), **turn.headers}
-                )
+                await exchange.start(200, EVENT_STREAM | notices_header(turn.notices))
             if (first or last) and _repeat_much(events, turn.translation):
                 encoded = await _encoded_in_turns(events)
             else:
@@ -149,7 +147,7 @@ async def _encoded_in_turns(events: Sequence[Event]) -> bytes:
 async def whole(exchange: Exchange, turn: Turn) -> None:
     """Respond with one Responses body."""
     encoded = translator.encode_json(await turn.response())
-    await exchange.whole(200, encoded, {**JSON, **notices_header(turn.notices), **turn.headers})
+    await exchange.whole(200, encoded, JSON | notices_header(turn.notices))
 
 
 async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Dialect = BASE) -> None:

@@ -55,6 +55,8 @@ class Route(Struct, frozen=True, kw_only=True):
 
     after_s: float | None = None
     """Longest wait for the first byte where another one is left to ask; None: no other limit."""
+    compact_with: str | None = None
+    """The id of the model that compacts conversations in its place."""
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -115,6 +117,10 @@ class ModelTable:
             return self._find_unlisted(model)
         return self._routes[self._row(model, client).id]
 
+    def compaction_route(self, model: str) -> Route:
+        """The route of the model that a `compact_with` names, whoever may use it."""
+        return self._routes[model]
+
     def _find_unlisted(self, model: str) -> Route:
         """The route of a model without a row; clients may send any id, of any length."""
         if self._catch_all is not None and self._catch_all.upstream_model is not None:
@@ -137,6 +143,7 @@ class ModelTable:
                 upstream_model=row.upstream_model,
                 max_output_tokens=row.max_output_tokens,
                 vision=row.vision,
+                compact_with=row.compact_with,
             )
         upstream = self._only_upstream
         assert upstream is not None
@@ -208,6 +215,7 @@ def _single_route(row: Model, options: Options, *, has_choice: bool) -> Route:
         vision=row.vision,
         context_window=row.context_window,
         origin=f"{row.upstream.name}/{row.upstream_model}" if has_choice else None,
+        compact_with=row.compact_with,
     )
 
 

@@ -56,15 +56,18 @@ class Record(Struct, kw_only=True, eq=False):
     """The client's name in the settings."""
 
     model: str = ""
+    """The model that the client asked for."""
+
+    served_by: str = ""
+    """The id of the model that the request goes to in place of that one; MODEL@UPSTREAM where it
+    is the same one elsewhere."""
+
+    why: str = ""
+    """Why another one was asked, in one word, where the first did not answer."""
+
     dialect: str = ""
     upstream: str = ""
     """The upstream's name in the settings."""
-
-    answered_by: str = ""
-    """MODEL@UPSTREAM, where that is not what the client asked for."""
-
-    why: str = ""
-    """Why it is not, in one word."""
 
     attempts: int = 0
     """How often the request was translated: once, and again for each rejected field."""
@@ -126,9 +129,9 @@ class Record(Struct, kw_only=True, eq=False):
             "first_token_ms": None if self.first_token_s is None else _ms(self.first_token_s),
             "client": self.client,
             "model": self.model[:200],
+            "served_by": self.served_by[:200],
             "dialect": self.dialect,
             "upstream": self.upstream,
-            "answered_by": self.answered_by,
             "fallback": self.why,
             "attempts": self.attempts,
             "retries": self.retries or None,
@@ -175,8 +178,8 @@ class LogLine:
         named = {
             "client": record.client,
             "model": record.model,
+            "served_by": record.served_by,
             "dialect": record.dialect,
-            "by": record.answered_by,
             "fallback": record.why,
             "notes": record.remarks,
             "outcome": bounded(record.outcome),

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from translator import ParsedRequest, parse_request
 from translator.common.pauses import Pause, no_pause
-from translator.request.compaction import after_compaction
+from translator.request.compaction import after_compaction, ends_in_trigger
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
 from translator.service.base.errors import TooManyRequests
@@ -134,6 +134,9 @@ class Dispatcher:
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         context.charge_for(len(body) + _size_of(earlier, context))
         record.model = head.model or ""
+        if route.compact_with is not None and ends_in_trigger(head.input):
+            record.served_by = route.compact_with
+            route = self.models.compaction_route(route.compact_with)
         choices = self._fallbacks.choices(route, record, parsed, earlier)
         if choices is not None:
             route = choices.route

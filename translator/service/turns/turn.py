@@ -112,14 +112,6 @@ class Turn:
         """What the latest attempt loses of the request."""
         return self._request.attempt.notices
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers that say who answers, where that is not what the client asked for."""
-        record = self._context.record
-        if not record.answered_by:
-            return NO_HEADERS
-        return {"x-translator-model": record.answered_by, "x-translator-fallback": record.why}
-
     async def events(self, writer: EventWriter[Any] | None = None) -> AsyncGenerator[list[Event]]:
         """All events, a list for each write; the last list ends in the terminal event.
 
@@ -277,9 +269,11 @@ class Turn:
         """Record which of several routes the attempt takes, and why."""
         record, route = self._context.record, choices.route
         record.dialect = route.dialect.name
-        answers = "" if route is choices.asked else f"{route.model}@{route.upstream.name}"
-        if answers != record.answered_by:
-            record.answered_by, record.why = answers, choices.why
+        if not choices.why:
+            return
+        elsewhere = f"@{route.upstream.name}" if route.model == choices.asked.model else ""
+        if (served_by := route.model + elsewhere) != record.served_by:
+            record.served_by, record.why = served_by, choices.why
             self._context.observer.on(FallbackChosen(route, choices.why))
 
     def _attempt_failed(self, error: TranslatorError) -> None:

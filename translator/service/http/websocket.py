@@ -40,7 +40,7 @@ from translator.service.base.uploads import Uploads
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFactory
 from translator.service.observe.record import Record, request_id
-from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.dispatcher import Dispatcher, model_in
 from translator.service.turns.sink import EventWriter
 from translator.service.turns.slices import LARGE_BYTES
 from translator.wire.errors import InvalidRequest, TranslatorError
@@ -333,6 +333,7 @@ class WebSocketSession:
             with self._dispatcher.slot(context.client):
                 await self._answered(lane, frame, context)
         except TranslatorError as error:
+            record.model = record.model or model_in(frame)
             await self._fail_turn(error, lane, context)
         except (ClientLeft, asyncio.CancelledError):
             record.outcome = self._end.of_turn()

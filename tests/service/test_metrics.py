@@ -461,3 +461,39 @@ def test_an_application_has_metrics_of_its_own() -> None:
     first, second = Metrics(settings), Metrics(settings)
     first.websockets_open.inc()
     assert "translator_websockets_open 0.0" in asyncio.run(second.page(""))[0].decode()
+
+
+@pytest.mark.parametrize(("thought", "later"), [({}, 9), ({"reasoning_content": "Hm."}, 49)])
+async def test_the_speed_leaves_out_what_came_before_the_first_token(
+    upstream: ScriptedUpstream, thought: dict[str, str], later: int
+) -> None:
+    """Reasoning that is not shown: counted as output, it would make a stream look five times as
+    fast."""
+    usage = {
+        "prompt_tokens": 3,
+        "completion_tokens": 50,
+        "total_tokens": 53,
+        "completion_tokens_details": {"reasoning_tokens": 40},
+    }
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(chunk(thought), *HELLO[:-1], frame({"choices": [], "usage": usage}))
+        await call.send(HELLO[-1])
+        await call.end()
+
+    upstream.script = script
+    now = 1000.0
+
+    def timer() -> float:
+        nonlocal now
+        now += 1
+        return now
+
+    async with client_of(make_settings(upstream.url), timer=timer) as client:
+        await client.post(PATH, json=ASK_SMALL)
+        page = await scrape(client)
+    duration, first = (
+        page(f"{name}_seconds_sum") for name in ("request_duration", "time_to_first_token")
+    )
+    assert page("output_tokens_per_second_sum") == pytest.approx(later / (duration - first))

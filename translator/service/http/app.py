@@ -43,7 +43,7 @@ from translator.service.observe.observer import (
     ErrorSent,
     ObserverFactory,
 )
-from translator.service.observe.record import PROBED
+from translator.service.observe.record import ENDED_WITH_SERVICE, PROBED
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.upstreams.client import Upstreams
 from translator.service.upstreams.transport import needs_tls
@@ -311,6 +311,9 @@ class Gateway:
             except Exception:
                 log.exception("internal error")
                 await _refuse(exchange, InternalError())
+        except asyncio.CancelledError:
+            exchange.record.outcome = exchange.record.outcome or ENDED_WITH_SERVICE
+            raise
         except ClientLeft as left:
             reason = str(left)
             exchange.record.outcome = f"client left: {reason}" if reason else "client left"

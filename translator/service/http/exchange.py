@@ -181,6 +181,12 @@ class Exchange:
                 _within(limit, body)
         return bytes(body)
 
+    def body_at_once(self) -> bytes | None:
+        """A body without a coding that has arrived whole already; None for any other."""
+        if self.direct is None or self._all_of("content-encoding"):
+            return None
+        return self.direct.take_body()
+
     async def _decoded(self, decoder: Decoder, upload: _Upload, limit: int) -> bytes:
         """The whole body, decompressed as it arrives; other tasks have their turn meanwhile."""
         body = bytearray()

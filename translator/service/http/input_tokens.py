@@ -11,6 +11,7 @@ from translator.service.turns.turn import Turn
 from .begin import begin_turn
 from .exchange import JSON, Exchange
 from .responders import notices_header
+from .wanted_body import wanted_body
 
 COUNT_HEADER = "x-translator-token-count"
 """The header that says how they were counted: `exact` or `estimate`."""
@@ -25,8 +26,7 @@ class InputTokens(Struct, frozen=True, kw_only=True):
 
 async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
     """Respond with the tokens of the chat request that this request becomes."""
-    dispatcher.check_slot(exchange.context.client)
-    body = await exchange.body()
+    body = await wanted_body(exchange, dispatcher)
     with dispatcher.slot(exchange.context.client):
         turn = await begin_turn(exchange, dispatcher, body)
         del body

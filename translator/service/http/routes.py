@@ -52,6 +52,7 @@ from .compact import compact
 from .exchange import JSON, Exchange
 from .input_tokens import input_tokens
 from .near_paths import nearest_path, plain_path
+from .wanted_body import wanted_body
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
@@ -187,7 +188,7 @@ class Endpoints:
         await exchange.whole(200, page, {"content-type": content_type} | NO_STORE)
 
     async def responses(self, exchange: Exchange) -> None:
-        body = await self._body(exchange)
+        body = await wanted_body(exchange, self._dispatcher)
         with self._dispatcher.slot(exchange.context.client):
             turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
@@ -201,7 +202,7 @@ class Endpoints:
         await input_tokens(exchange, self._dispatcher)
 
     async def chat_completions(self, exchange: Exchange) -> None:
-        body = await self._body(exchange)
+        body = await wanted_body(exchange, self._dispatcher)
         with self._dispatcher.slot(exchange.context.client):
             route, body = await self._chat(exchange, body)
             work = self._passthrough(
@@ -209,11 +210,6 @@ class Endpoints:
             )
             del body  # which is not held while the answer comes
             await exchange.while_connected(work)
-
-    async def _body(self, exchange: Exchange) -> bytes:
-        """The body of a request; a slot is taken only when it is whole."""
-        self._dispatcher.check_slot(exchange.context.client)
-        return await exchange.body()
 
     async def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
         """The route of a chat request, and the body to send there; raises InvalidRequest.
@@ -230,7 +226,9 @@ class Endpoints:
             raise nested_too_deeply() from None
         except NOT_JSON as error:
             raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
+        exchange.record.model = model or ""
         route = self._models.route(model, exchange.context.client)
+        exchange.record.dialect = route.dialect.name
         limited = not _may_use_any_model(exchange)
         if large:
             await asyncio.sleep(0)
@@ -239,8 +237,6 @@ class Endpoints:
         self._check(exchange, fields, len(body))
         if large:
             await asyncio.sleep(0)
-        exchange.record.model = model or ""
-        exchange.record.dialect = route.dialect.name
         exchange.context.observer.on(RequestReceived(body))
         exchange.context.observer.on(Routed(route, None))
         changed, notices = _apply(route, fields)

@@ -41,7 +41,7 @@ from translator.wire.events import (
     ReasoningTextDelta,
     RefusalDelta,
 )
-from translator.wire.responses import Response
+from translator.wire.responses import Usage
 
 Phase = Literal[
     "waiting", "thinking", "answering", "calling", "done", "incomplete", "failed", "left"
@@ -87,6 +87,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     per_s: float | None = None
     """Tokens per second since the first output."""
     notes: str = ""
+    client: str = ""
+    """The client's name in the settings."""
 
     @property
     def ended(self) -> bool:
@@ -121,13 +123,14 @@ class ProgressObserverFactory:
 class _Output:
     """Size and speed of an answer."""
 
-    __slots__ = ("_characters", "_counted", "first_at", "last_at")
+    __slots__ = ("_characters", "_counted", "_hidden", "first_at", "last_at")
 
     def __init__(self) -> None:
         self.first_at: float | None = None
         self.last_at = 0.0
         self._characters = 0
         self._counted: int | None = None
+        self._hidden = 0
 
     def grow(self, characters: int, now: float) -> None:
         if self.first_at is None:
@@ -135,9 +138,10 @@ class _Output:
         self.last_at = now
         self._characters += characters
 
-    def count(self, tokens: int) -> None:
-        """The upstream has reported its count."""
+    def count(self, tokens: int, hidden: int = 0) -> None:
+        """The upstream has reported its count; `hidden` tokens of it came before the output."""
         self._counted = tokens
+        self._hidden = hidden
 
     @property
     def is_counted(self) -> bool:
@@ -151,8 +155,8 @@ class _Output:
 
     def per_second(self) -> float | None:
         seconds = 0.0 if self.first_at is None else self.last_at - self.first_at
-        tokens = self.tokens
-        return round(tokens / seconds, 1) if tokens and seconds >= MIN_MEASURED_S else None
+        tokens = self.tokens - self._hidden
+        return round(tokens / seconds, 1) if tokens > 0 and seconds >= MIN_MEASURED_S else None
 
 
 class _ProgressObserver:
@@ -209,8 +213,8 @@ class _ProgressObserver:
             case RetryScheduled(_, delay_s):
                 if self._routed:
                     self._enter("waiting", f"again in {delay_s:.0f}s")
-            case ResponseSent(response):
-                self._count_tokens(response)
+            case ResponseSent(response) if response.usage is not None:
+                self._count_tokens(response.usage)
             case RequestEnded():
                 self._ended()
             case _:
@@ -236,15 +240,18 @@ class _ProgressObserver:
             elif isinstance(event, OutputItemAdded):
                 self._output.grow(0, now)
                 self._item_added(event.item)
-            elif isinstance(event, Completed | Incomplete):
-                self._count_tokens(event.response)
+            elif isinstance(event, Completed | Incomplete) and event.response.usage is not None:
+                self._count_tokens(event.response.usage)
         if now - self._reported_at >= self._factory.interval_s:
             self._report()
 
     def _ended(self) -> None:
         if not self._routed and not self._record.outcome:
             return  # a request without a model, such as a list of models
-        if not self._output.is_counted and (counts := _COUNTED.findall(self._tail)):
+        usage = self._record.usage
+        if usage is not None:
+            self._count_tokens(usage)
+        elif not self._output.is_counted and (counts := _COUNTED.findall(self._tail)):
             self._output.count(int(counts[-1]))
         self._phase, self._detail = _final_phase(self._record)
         self._report()
@@ -260,12 +267,10 @@ class _ProgressObserver:
                 kind = str(item.__struct_config__.tag).removesuffix("_call")
                 self._enter("calling", getattr(item, "name", kind))
 
-    def _count_tokens(self, response: Response) -> None:
-        """Reasoning tokens count only if the reasoning was shown."""
-        if response.usage is not None:
-            hidden = response.usage.output_tokens_details.reasoning_tokens
-            shown = response.usage.output_tokens - (0 if self._has_reasoning else hidden)
-            self._output.count(max(0, shown))
+    def _count_tokens(self, usage: Usage) -> None:
+        """Count as the log does; for the speed, reasoning that was not shown took no time here."""
+        hidden = 0 if self._has_reasoning else usage.output_tokens_details.reasoning_tokens
+        self._output.count(usage.output_tokens, hidden)
 
     def _enter(self, phase: Phase, detail: str = "") -> None:
         """Report the phase if it is new; the first one always."""
@@ -290,6 +295,7 @@ class _ProgressObserver:
                 counted=output.is_counted,
                 per_s=None if self._whole else output.per_second(),
                 notes=self._record.remarks,
+                client=self._record.client,
             )
         )
 

@@ -27,6 +27,9 @@ MAX_NOTICE_CODES = 10
 MAX_WORD_CHARACTERS = 200
 """Longest outcome, and type, code and param of an error, in the log: upstreams give any text."""
 
+ENDED_WITH_SERVICE = "failed: the service ended"
+"""The outcome of a request that was cut because the process ended, and could wait no longer."""
+
 _NOT_IN_A_WORD = re.compile(r"[^A-Za-z0-9_ .,:;/()\[\]$'*+@-]")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 

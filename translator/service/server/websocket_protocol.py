@@ -43,6 +43,13 @@ MANY_FRAMES, SMALL_FRAME_BYTES = 4096, 64
 """A message of more frames than the first must have so many bytes in each, on average: each frame
 takes more memory than its bytes, an empty one, too."""
 
+_FAULTS: dict[int, str] = {
+    CloseCode.PROTOCOL_ERROR: "protocol error",
+    CloseCode.INVALID_DATA: "invalid data",
+    CloseCode.MESSAGE_TOO_BIG: "message too large",
+}
+"""What a client did wrong, by the code that it gets."""
+
 _NEEDS: dict[type, str] = {
     WebSocketsSansIOProtocol: (
         "conn scope response transport writable disconnected handle_connect eof_received"
@@ -77,6 +84,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._upload_timer: asyncio.TimerHandle | None = None
         self._last_read = -math.inf
         self._had_events = False  # in the latest read
+        self.ended = ""
+        """Why this closes the connection, of itself, with the code."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -181,6 +190,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.fail(code, reason)
         self.handle_parser_exception()  # tells the application, too
 
+    def handle_parser_exception(self) -> None:
+        close = self.conn.close_sent
+        if close is not None and not self.ended:
+            what = ": ".join(filter(None, (_FAULTS.get(close.code), close.reason)))
+            self.ended = f"{what} ({close.code})".lstrip()
+        super().handle_parser_exception()
+
     def _end_upload(self) -> None:
         if self._upload_timer is not None:
             self._upload_timer.cancel()
@@ -200,8 +216,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._upload is not None and self._last_read > self.ping_sent_at:
             self.pong_timer = None
             self.schedule_ping()
-        else:
-            super().keepalive_timeout()
+            return
+        if not self.close_sent and not self.transport.is_closing():
+            self.ended = "no answer to a ping (1011)"
+        super().keepalive_timeout()
 
     # --- as Connections has it: a WebSocket never waits there -------------------------------------
 
@@ -248,3 +266,6 @@ class TextWriter:
 
     def abort(self) -> None:
         self._socket.transport.abort()
+
+    def ended(self) -> str:
+        return self._socket.ended

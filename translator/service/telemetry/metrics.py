@@ -43,6 +43,8 @@ from translator.service.observe.observer import (
 )
 from translator.service.observe.record import PROBED, Record
 from translator.service.upstreams.error_kinds import kind_of
+from translator.wire.items import Reasoning
+from translator.wire.responses import Usage
 
 from .shared_metrics import FOLDER
 
@@ -361,9 +363,18 @@ class _RequestMetrics:
         }
         for kind, count in counts.items():
             metrics.tokens.labels(model, kind).inc(count)
-        if first_s is not None and usage.output_tokens > 1 and record.seconds > first_s:
-            rate = (usage.output_tokens - 1) / (record.seconds - first_s)
+        if first_s is None or record.seconds <= first_s:
+            return
+        later = usage.output_tokens - self._hidden_tokens(usage) - 1
+        if later > 0:
+            rate = later / (record.seconds - first_s)
             metrics.speed.labels(model).observe(rate)
+
+    def _hidden_tokens(self, usage: Usage) -> int:
+        """Tokens of reasoning that is not shown: all of them came before the first token."""
+        output = () if self._translation is None else self._translation.response.output
+        shown = any(isinstance(item, Reasoning) for item in output)
+        return 0 if shown else usage.output_tokens_details.reasoning_tokens
 
     def _count_stream(self) -> None:
         if not self._streams:

@@ -42,6 +42,16 @@ class _Head(msgspec.Struct, frozen=True):
     tools: list[Raw] | None = None
 
 
+class _Model(msgspec.Struct, frozen=True):
+    """The only field of a request that the log wants of one that is refused."""
+
+    model: str | None = None
+
+
+MAX_LOOKED_INTO_BYTES = 64 * 1024
+"""Largest body of a refused request whose model is looked for: it must cost next to nothing."""
+
+_read_model = msgspec.json.Decoder(_Model).decode
 _read_head = msgspec.json.Decoder(_Head).decode
 
 
@@ -130,10 +140,11 @@ class Dispatcher:
         )
         parsed = await self.bounds.slices.run(partial(_parse, body)) if large else _parse(body)
         head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
+        record.model = head.model or ""
         route = self.models.route(head.model, context.client)
+        record.dialect = route.dialect.name
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         context.charge_for(len(body) + _size_of(earlier, context))
-        record.model = head.model or ""
         if route.compact_with is not None and ends_in_trigger(head.input):
             record.served_by = route.compact_with
             route = self.models.compaction_route(route.compact_with)
@@ -167,6 +178,16 @@ class Dispatcher:
             request.write()
         record.translation_s = self.bounds.timer() - began
         return Turn(context, request, self.bounds, held, authorization=authorization)
+
+
+def model_in(body: bytes) -> str:
+    """The model that a request asks for, which is refused without being read; else empty."""
+    if not body or len(body) > MAX_LOOKED_INTO_BYTES:
+        return ""
+    try:
+        return _read_model(body).model or ""
+    except NOT_JSON:
+        return ""
 
 
 def _size_of(earlier: Sequence[Raw] | None, context: RequestContext) -> int:

@@ -107,6 +107,7 @@ class _Work(Generic[T]):
             self._results.append(self._work(self._pause))
         except BaseException as error:
             self._error = error
+        del self._work  # whose result may hold `_pause`, and so would hold itself
         self._over = True
         self._has_paused.release()
 

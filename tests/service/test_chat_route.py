@@ -202,6 +202,32 @@ async def test_our_own_refusals_are_in_the_envelope(
     assert upstream.calls == []
 
 
+@pytest.mark.parametrize("status", [400, 422, 200, 500])
+async def test_a_responses_request_is_told_where_it_belongs(
+    upstream: ScriptedUpstream, status: int
+) -> None:
+    """Where the upstream refuses it; else its answer is passed through as any other."""
+
+    async def script(call: Call) -> None:
+        await call.answer({"error": {"message": "messages: field required"}}, status)
+
+    upstream.script = script
+    async with upstream.client() as client:
+        answer = await client.post(PATH, json={"model": "m", "input": "hi"})
+    if status not in (400, 422):
+        assert answer.status_code == status
+        assert answer.json() == {"error": {"message": "messages: field required"}}
+        return
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": "Missing required parameter: 'messages'. 'input' is a field of the Responses"
+        " API: send this request to /v1/responses.",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": "missing_required_parameter",
+    }
+
+
 async def test_the_openai_sdk_gets_a_stream_and_an_answer(upstream: ScriptedUpstream) -> None:
     async with upstream.service(models=MODELS) as url:
         sdk = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", timeout=BOUND_S)

@@ -468,7 +468,8 @@ async def test_the_speed_leaves_out_what_came_before_the_first_token(
     upstream: ScriptedUpstream, thought: dict[str, str], later: int
 ) -> None:
     """Reasoning that is not shown: counted as output, it would make a stream look five times as
-    fast."""
+    fast.
+    """
     usage = {
         "prompt_tokens": 3,
         "completion_tokens": 50,

@@ -55,7 +55,8 @@ class Clients:
         key = key.strip()
         stored, client = self._by_salt.get(salt_of(key), (_NOBODY, None))
         if not stored.matches(key) or client is None:
-            raise InvalidKey("Incorrect API key provided.")
+            hint = "" if salt_of(key) else " A key of this service begins with 'trk_'."
+            raise InvalidKey(f"Incorrect API key provided.{hint}")
         return client
 
 

@@ -13,6 +13,7 @@ docs/operations.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -368,6 +369,11 @@ class Upstream(Struct, frozen=True, kw_only=True):
     def urls(self) -> tuple[str, ...]:
         """The URLs of all its replicas, in order of preference."""
         return (self.base_url, *self.fallback_urls)
+
+    @property
+    def has_version(self) -> bool:
+        """Whether the path of each URL names a version of the API, as `/v1` does."""
+        return all(re.search(r"/v[0-9]", url) is not None for url in self.urls)
 
     @property
     def has_credential(self) -> bool:

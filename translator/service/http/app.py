@@ -119,6 +119,8 @@ def create_app(
     async def lifespan(_app: object) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(upstreams.aclose)
+            if not all(one.has_version for one in settings.upstreams.values()):
+                await stack.enter_async_context(_checking_base_urls(settings, upstreams))
             if metrics is not None:
                 await stack.enter_async_context(metrics.measuring_lag())
             if spans is not None:
@@ -135,6 +137,19 @@ def create_app(
         metrics=metrics,
         hops=hops,
     )
+
+
+@asynccontextmanager
+async def _checking_base_urls(settings: Settings, upstreams: Upstreams) -> AsyncGenerator[None]:
+    """Check the base URLs in a task, which ends with the service."""
+    from translator.service.upstreams.base_url import check_base_urls  # not before: see there
+
+    task = asyncio.create_task(check_base_urls(upstreams, settings.upstreams.values()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _spans() -> Spans:

@@ -29,7 +29,7 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from translator.common.invalid import nested_too_deeply
+from translator.common.invalid import missing_parameter, nested_too_deeply
 from translator.dialects import BASE, Dialect
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
@@ -204,15 +204,22 @@ class Endpoints:
     async def chat_completions(self, exchange: Exchange) -> None:
         body = await wanted_body(exchange, self._dispatcher)
         with self._dispatcher.slot(exchange.context.client):
-            route, body = await self._chat(exchange, body)
+            route, body, is_of_responses = await self._chat(exchange, body)
             work = self._passthrough(
-                exchange, route.upstream, "chat/completions", body, dialect=route.dialect
+                exchange,
+                route.upstream,
+                "chat/completions",
+                body,
+                dialect=route.dialect,
+                refusal=_responses_request() if is_of_responses else None,
             )
             del body  # which is not held while the answer comes
             await exchange.while_connected(work)
 
-    async def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
-        """The route of a chat request, and the body to send there; raises InvalidRequest.
+    async def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes, bool]:
+        """The route of a chat request, the body to send there, and whether it is none.
+
+        True: it has the fields of a Responses request. Raises InvalidRequest.
 
         Between the passes over a large body, everything else has its turn.
         """
@@ -243,7 +250,7 @@ class Endpoints:
         exchange.context.note(notices)
         if changed or limited or _may_repeat_a_name(body):
             body = msgspec.json.encode(fields)
-        return route, body
+        return route, body, "input" in fields and "messages" not in fields
 
     def _check(self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], size: int) -> None:
         """Check the bounds of a chat request, and charge for it."""
@@ -302,7 +309,9 @@ class Endpoints:
         body: bytes | None = None,
         *,
         dialect: Dialect = BASE,
+        refusal: InvalidRequest | None = None,
     ) -> None:
+        """Pass a request and its answer through; `refusal` is raised where the upstream refuses."""
         opening = self._bounds.upstreams.open(
             upstream,
             path,
@@ -313,6 +322,8 @@ class Endpoints:
         )
         del body
         async with self._bounds.stream(opening) as stream:
+            if refusal is not None and (await stream.answer()).status in (400, 422):
+                raise refusal
             await responders.passthrough(exchange, stream, dialect)
 
 
@@ -332,6 +343,13 @@ def unknown_path(exchange: Exchange, meant: str | None = None) -> NotFound:
     if meant is not None:
         message += f" Did you mean {meant}?"
     return NotFound(message, param=None, code="unknown_path")
+
+
+def _responses_request() -> InvalidRequest:
+    """The error of a Responses request that was sent to the endpoint of the other API."""
+    error = missing_parameter("messages")
+    error.message += " 'input' is a field of the Responses API: send this request to /v1/responses."
+    return error
 
 
 def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:

@@ -7,6 +7,7 @@ upstream, under the name that the client used.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -29,6 +30,9 @@ MAX_CACHED_ROUTES = 256
 
 MAX_CACHED_ID_LENGTH = 256
 """Longest id of a cached model, in characters."""
+
+MAX_NAMED = 50
+"""How many models an error names."""
 
 
 class Route(Struct, frozen=True, kw_only=True):
@@ -220,7 +224,15 @@ def _single_route(row: Model, options: Options, *, has_choice: bool) -> Route:
 
 
 def _no_model(model: str, known: list[str]) -> NotFound:
-    models = f" Models: {', '.join(known)}." if known else ""
-    return NotFound(
-        f"The model '{model[:200]}' does not exist.{models}", param="model", code="model_not_found"
-    )
+    shown = model[:200]
+    message = f"The model '{shown}' does not exist."
+    # by the last part too: clients leave out the prefix of an id, or give one
+    lowered = {name.lower(): name for name in known}
+    lowered |= {name.lower().rpartition("/")[2]: name for name in reversed(known)}
+    close = difflib.get_close_matches(shown.lower().rpartition("/")[2], lowered, 1)
+    if close and len(known) > 1:
+        message += f" Did you mean '{lowered[close[0]]}'?"
+    if known:
+        more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
+        message += f" Models: {', '.join(known[:MAX_NAMED])}{more}."
+    return NotFound(message, param="model", code="model_not_found")

@@ -50,7 +50,7 @@ from .response import Transport as AnyTransport
 from .response import UpstreamResponse
 from .retries import Budget, RetryLoop
 from .transport import Timeouts, Transport
-from .transport_errors import TRANSPORT_ERRORS, is_ours, upstream_error
+from .transport_errors import TRANSPORT_ERRORS, is_ours, remedy, upstream_error
 
 log = logging.getLogger(__name__)
 
@@ -263,6 +263,21 @@ class Upstreams:
         statuses = await asyncio.gather(*map(status_of, upstream.urls))
         return min((status for status in statuses if status is not None), default=None)
 
+    async def fetch(self, url: str, max_bytes: int) -> tuple[int, bytes] | None:
+        """The status of a `GET` without a key and the beginning of its body; None without one."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                response = await self._transport.send("GET", url, DEFAULT_HEADERS, None)
+                try:
+                    while len(body) < max_bytes and (chunk := await response.body.read()):
+                        body += chunk
+                finally:
+                    await response.body.aclose()
+        except (*TRANSPORT_ERRORS, TimeoutError):
+            return None
+        return response.status, bytes(body[:max_bytes])
+
 
 def _transport(
     server: Server, injected: httpx.AsyncBaseTransport | None, *, tls: bool
@@ -396,6 +411,10 @@ class Answer:
             retry_after=self.retry_headers().get("retry-after"),
             silent_overflow=silent_overflow,
         )
+        if self.status in (404, 405):
+            from .base_url import path_hint  # few need it
+
+            error.message += path_hint(self.upstream, error)
         error.headers = self.retry_headers() | error.headers
         return judged(error, self.upstream, self.redaction, self.status)
 
@@ -409,10 +428,13 @@ class Answer:
         if self.status < 200:
             return UpstreamError("The upstream switched protocols, unasked.")
         if 300 <= self.status < 400:
+            to_tls = self.headers.get("location", "").lower().startswith("https://")
+            begins = to_tls and any(url.startswith("http://") for url in self.upstream.urls)
             log.error(
-                "upstream %s answered with a redirect (%d): its base_url is wrong",
+                "upstream %s answered with a redirect (%d): its base_url is wrong%s",
                 self.upstream.name,
                 self.status,
+                "; it may have to begin with https://" if begins else "",
             )
             return UpstreamError(
                 "The upstream answered with a redirect, which is not followed.",
@@ -433,5 +455,6 @@ class Answer:
 
 def _logged(error: Exception, upstream: Upstream, when: str, redaction: Redaction) -> UpstreamError:
     text = redaction.message(str(error)[:MAX_LOGGED_CHARACTERS])  # which may quote the answer
-    log.warning("upstream %s: %s: %s", upstream.name, type(error).__name__, text)
+    kind = type(error).__name__
+    log.warning("upstream %s: %s: %s%s", upstream.name, kind, text, remedy(error))
     return upstream_error(error, when)

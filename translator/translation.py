@@ -8,7 +8,7 @@ Response ◄── complete ◄── upstream's whole body              at once
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -31,7 +31,11 @@ from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, 
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
 from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
+from .writer.segments import CallSegment, ReasoningSegment
 from .writer.stream import Phase, ResponseStream
+
+Writing: TypeAlias = Literal["", "reasoning", "message", "call"]
+"""The kinds of items that an answer can be at; a summary of a conversation is a message."""
 
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""
@@ -202,6 +206,23 @@ class Translation:
         if self._sniffer is not None and not self.finished:
             size += self._sniffer.size
         return size
+
+    @property
+    def writing(self) -> tuple[Writing, str]:
+        """The kind of item that the answer is at and, of a call, the name of its tool.
+
+        Empty before the first. The name is the upstream's, of any length.
+        """
+        segment = None if self._unprepared is not None else self._stream.open_segment
+        match segment:
+            case None:
+                return "", ""
+            case CallSegment():
+                return "call", segment.name or ""
+            case ReasoningSegment():
+                return "reasoning", ""
+            case _:
+                return "message", ""
 
     def forget_request(self) -> None:
         """Drop what only another attempt would need: the chat body, and most of `request`.

@@ -203,6 +203,12 @@ def absent_error(method: str, path: str) -> NotFound | None:
     return None
 
 
+def unknown_path(method: str, path: str) -> NotFound:
+    """The error of a request at a path that nobody knows."""
+    message = f"Unknown path: {method} {path[:200]}."
+    return NotFound(message, param=None, code="unknown_path")
+
+
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
     """The pattern of a row, compiled when it is first needed: few rows ever are."""

@@ -9,8 +9,9 @@
     GET  /readyz                  readiness: an upstream is reachable
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
+    GET  /, /page/NAME            the page for people, where the settings have one
 
-All but the last four also without `/v1`, for base URLs that were given without it. What other
+All but the last five also without `/v1`, for base URLs that were given without it. What other
 endpoints of these APIs are answered with is in `absent_endpoints`.
 """
 
@@ -39,11 +40,11 @@ from translator.service.turns.counts import check_counts
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.slices import LARGE_BYTES
 from translator.service.upstreams.health import Readiness
-from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
 
 from . import models_list, responders
-from .absent_endpoints import absent_error
+from .absent_endpoints import absent_error, unknown_path
 from .begin import begin_turn
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
@@ -52,6 +53,8 @@ from .input_tokens import input_tokens
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
+
+    from .page import Page
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
@@ -74,6 +77,20 @@ class Endpoint:
         if method not in self._methods:
             raise MethodNotAllowed(exchange.method, exchange.path, list(self._methods))
         await self._methods[method](exchange)
+
+
+class PageEndpoint(Endpoint):
+    """The paths of the page, which has nothing but `GET`: other methods find no such path."""
+
+    def __init__(self, load: Callable[[], Page]) -> None:
+        """`load` makes the page, or returns the one that it made before."""
+        self._load = load
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        if exchange.method not in ("GET", "HEAD"):
+            raise unknown_path(exchange.method, exchange.path)
+        await self._load().respond(exchange)
 
 
 class PathRouter(Router):
@@ -102,11 +119,18 @@ class PathRouter(Router):
 class Endpoints:
     """The endpoints of the service."""
 
-    def __init__(self, dispatcher: Dispatcher, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        metrics: Metrics | None = None,
+        load_page: Callable[[], Page] | None = None,
+    ) -> None:
+        """`load_page` makes the page at `/`; None: there is none."""
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
         self._metrics = metrics
+        self._load_page = load_page
 
     def router(self, lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> PathRouter:
         paths = {
@@ -124,12 +148,17 @@ class Endpoints:
             "/models/{id:path}": Endpoint({"GET": self.model}),
         }
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
+        if self._load_page is not None:
+            page = PageEndpoint(self._load_page)
+            paths |= {"/": page, "/page/{name}": page}
         return PathRouter(paths, default=self.unknown, lifespan=lifespan)
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
-        raise absent_error(exchange.method, exchange.path) or unknown_path(exchange)
+        raise absent_error(exchange.method, exchange.path) or unknown_path(
+            exchange.method, exchange.path
+        )
 
     async def health(self, exchange: Exchange) -> None:
         await exchange.whole(200, b'{"status":"ok"}')
@@ -150,7 +179,7 @@ class Endpoints:
 
     async def metrics(self, exchange: Exchange) -> None:
         if self._metrics is None:
-            raise unknown_path(exchange)
+            raise unknown_path(exchange.method, exchange.path)
         page, content_type = await self._metrics.page(exchange.header("accept") or "")
         await exchange.whole(200, page, {"content-type": content_type} | NO_STORE)
 
@@ -176,7 +205,12 @@ class Endpoints:
                 exchange, route.upstream, "chat/completions", body, dialect=route.dialect
             )
             del body  # which is not held while the answer comes
-            await exchange.while_connected(work)
+            passing = self._bounds.passing
+            passing.add(exchange.context)
+            try:
+                await exchange.while_connected(work)
+            finally:
+                passing.discard(exchange.context)
 
     async def _body(self, exchange: Exchange) -> bytes:
         """The body of a request; a slot is taken only when it is whole."""
@@ -259,7 +293,9 @@ class Endpoints:
             return
         self._models.route(model, exchange.context.client)  # raises where the client may not use it
         if any(part in ("", ".", "..") for part in model.split("/")):
-            raise unknown_path(exchange)  # such a path would lead elsewhere on the upstream
+            raise unknown_path(
+                exchange.method, exchange.path
+            )  # such a path would lead elsewhere on the upstream
         path = f"models/{quote(model, safe='/:@')}"
         with self._dispatcher.slot(exchange.context.client):
             await exchange.while_connected(self._passthrough(exchange, upstream, path))
@@ -294,11 +330,6 @@ def _may_use_any_model(exchange: Exchange) -> bool:
 def _may_repeat_a_name(body: bytes) -> bool:
     """Whether `model` may stand twice in a body: the upstream must read the one that we read."""
     return body.count(b'"model"') > 1 or b"\\u00" in body
-
-
-def unknown_path(exchange: Exchange) -> NotFound:
-    message = f"Unknown path: {exchange.method} {exchange.path[:200]}."
-    return NotFound(message, param=None, code="unknown_path")
 
 
 def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:

@@ -10,7 +10,7 @@ from translator.service.access.cost import Answered
 from translator.service.base.errors import drop_tracebacks
 
 from .observer import NOBODY, Observer, RequestEnded
-from .record import PROBED, LogLine, Record
+from .record import QUIET, LogLine, Record
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class RequestContext:
                 self._settle(self.charge)
             except Exception:
                 log.exception("%s: the charge could not be settled", record.request_id)
-        log.log(logging.DEBUG if record.path in PROBED else logging.INFO, LogLine(record))
+        log.log(logging.DEBUG if record.path in QUIET else logging.INFO, LogLine(record))
         self.observer = NOBODY
         observer.on(RequestEnded())
         drop_tracebacks(record.failure)

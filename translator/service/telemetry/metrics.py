@@ -40,7 +40,7 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import PROBED, Record
+from translator.service.observe.record import QUIET, Record
 
 from .error_kinds import kind_of
 from .shared_metrics import FOLDER
@@ -186,7 +186,7 @@ class Metrics:
             ProcessCollector(registry=registry)  # it knows this process only
 
     def __call__(self, record: Record) -> _RequestMetrics | None:
-        return None if record.path in PROBED else _RequestMetrics(self, record)
+        return None if record.path in QUIET else _RequestMetrics(self, record)
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text, and its content type, for an `accept` header."""

@@ -46,7 +46,7 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import PROBED, Record
+from translator.service.observe.record import QUIET, Record
 from translator.wire.responses import Response
 
 from .error_kinds import kind_of
@@ -71,7 +71,7 @@ class Spans:
         self._tracer = provider.get_tracer("translator", VERSION)
 
     def __call__(self, record: Record) -> Observer | None:
-        return None if record.path in PROBED else _RequestSpans(self._tracer, record)
+        return None if record.path in QUIET else _RequestSpans(self._tracer, record)
 
     def close(self) -> None:
         """Export the pending spans. Waits FLUSH_S at most: the collector may be down."""

@@ -26,6 +26,11 @@ class HeldBytes:
         self.total = 0
         self._open: set[HeldAnswer] = set()
 
+    @property
+    def owners(self) -> list[object]:
+        """The turns whose answers are in progress."""
+        return [answer.owner for answer in self._open if answer.owner is not None]
+
     def answer(self) -> HeldAnswer:
         """An answer that is about to begin."""
         return HeldAnswer(self)
@@ -57,6 +62,8 @@ class HeldAnswer:
         """Whether it was told to end."""
         self.stop: Callable[[AnswerTooLarge], None] | None = None
         """Ends the answer, wherever it waits."""
+        self.owner: object = None
+        """The turn whose answer it is, from its request upstream to its end."""
 
     def __enter__(self) -> Self:
         self._held.add(self)
@@ -71,6 +78,7 @@ class HeldAnswer:
         self.end()
         self.ended = False
         self.stop = None
+        self.owner = None
 
     def end(self) -> None:
         """Count its bytes no more: they are about to be released, and nobody else must end, too."""

@@ -75,6 +75,11 @@ class Turn:
             context.answered = self._answered
 
     @property
+    def context(self) -> RequestContext:
+        """The context of its request."""
+        return self._context
+
+    @property
     def translation(self) -> translator.Translation:
         """The translation of the latest attempt."""
         return self._request.attempt.translation
@@ -197,6 +202,7 @@ class Turn:
         """The answer to the latest attempt; to be opened while its part of what is held counts."""
         stream = self._bounds.stream(self._open(), self._deadline)
         self._held.stop = stream.stop
+        self._held.owner = self
         return stream
 
     async def _open(self) -> Answer:

@@ -110,8 +110,9 @@ async def asked(
             reading = asyncio.create_task(answer.aread())
             try:
                 yield
-            finally:
                 await bounded(reading)
+            finally:
+                reading.cancel()
 
 
 async def rows_of(client: httpx.AsyncClient, until: Callable[[Any], bool], key: str = "") -> Any:

@@ -175,7 +175,7 @@ class Page:
     async def _sample(self, client: Client | None) -> Running:
         """The answers of all workers; with a client, only its own."""
         name = None if client is None else client.name
-        others, silent = list[Running](), 0
+        others, silent = list[Running](), self._dispatcher.server.workers - 1
         if self.peers is not None:
             others, silent = await self.peers.ask(name)
         return running.joined([self._here(name), *others], silent)

@@ -180,7 +180,7 @@ def _key_form(access: Access) -> Markup | None:
                 "Only the requests of this key's client are shown.",
             ),
         ),
-        element("noscript", None, element("p", {"class": "quiet"}, no_script)),
+        element("p", {"id": "no-script", "class": "quiet"}, no_script),
     )
 
 

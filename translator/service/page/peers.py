@@ -61,6 +61,7 @@ class Peers:
         self._sock = sock
         self._here = here
         self._path = Path(sock.getsockname())
+        self._prefix = self._path.name.rpartition("-")[0] + "-"
         self._numbers = itertools.count(1)
         self._open: dict[int, tuple[list[Sample], int, asyncio.Event]] = {}
 
@@ -91,10 +92,14 @@ class Peers:
                 self._received(_decode(data), sender)
 
     def _received(self, message: Ask | Sample, sender: object) -> None:
+        # Each process has a name of its own for the folder.
+        name = Path(sender).name if isinstance(sender, str) else ""
+        if not name.startswith(self._prefix):
+            return
         if isinstance(message, Ask):
-            if isinstance(sender, str) and Path(sender).parent == self._path.parent:
-                here = self._here(message.client)
-                self._send(Path(sender), Sample(message.number, here.rows, here.total))
+            here = self._here(message.client)
+            path = self._path.with_name(name)
+            self._send(path, Sample(message.number, here.rows, here.total))
             return
         samples, asked, event = self._open.get(message.number, (None, 0, None))
         if samples is not None and event is not None:
@@ -103,8 +108,7 @@ class Peers:
                 event.set()
 
     def _others(self) -> list[Path]:
-        prefix = self._path.name.rpartition("-")[0]
-        found = self._path.parent.glob(f"{prefix}-*.sock")
+        found = self._path.parent.glob(f"{self._prefix}*.sock")
         return [path for path in itertools.islice(found, MAX_PEERS) if path != self._path]
 
     def _send(self, path: Path, message: Ask | Sample) -> bool:

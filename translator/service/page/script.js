@@ -284,6 +284,7 @@ function prepareKey() {
   const form = byId('key-form');
   if (form === null) return;
   form.hidden = false;
+  byId('no-script').hidden = true;
   const problem = byId('key-problem');
   form.addEventListener('submit', async (event) => {
     event.preventDefault();

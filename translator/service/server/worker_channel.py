@@ -88,16 +88,16 @@ class WorkerChannel:
         """
         if self._folder is None:
             return None
-        path = Path(self._folder, f"answers-{os.getppid()}-{os.getpid()}.sock")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
+            path = Path(_short(self._folder), f"answers-{os.getppid()}-{os.getpid()}.sock")
             path.unlink(missing_ok=True)
             os.fchmod(sock.fileno(), 0o600)  # before it has a name; not every system heeds it
             sock.bind(str(path))
             path.chmod(0o600)
-        except OSError as error:  # such as a path that is too long for a socket
+        except OSError as error:
             sock.close()
-            log.warning("the page at / shows the answers of one worker only: %s: %s", path, error)
+            log.warning("the page at / shows the answers of one worker only: %s", error)
             return None
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -143,3 +143,10 @@ class WorkerChannel:
     def _send(self, byte: bytes) -> None:
         with suppress(OSError):  # the parent is gone, or stopped and the buffer is full
             self._parent.send(byte)
+
+
+def _short(folder: str) -> str:
+    """A short name of a folder, for as long as this process lives: those of sockets are bounded."""
+    if not Path("/proc/self/fd").exists():
+        return folder
+    return f"/proc/self/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY)}"

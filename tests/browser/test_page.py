@@ -201,6 +201,8 @@ async def test_a_key_shows_its_own_requests_and_stays_in_the_page(look: Look) ->
                 await page.locator("#live-rows .answering").wait_for()
                 assert "listed" in (await page.locator("#text-curl").text_content() or "")
                 assert await page.get_by_label("Key").input_value() == ""
+                assert await page.get_by_text("The key is in use").is_visible()
+                assert await page.get_by_role("link", name="Metrics").count() == 0
                 assert key not in page.url + await page.content()
                 stored = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
                 assert key not in await page.evaluate(stored)

@@ -49,7 +49,7 @@ async def working(tmp_path: Path) -> AsyncGenerator[tuple[str, Held, subprocess.
 async def page_text(url: str) -> str:
     """The page, on a connection of its own; a worker that stands still is left out."""
     while True:
-        async with httpx.AsyncClient(timeout=1) as client:
+        async with httpx.AsyncClient(timeout=1, verify=False) as client:
             try:
                 return (await client.get(url)).text
             except httpx.TimeoutException:

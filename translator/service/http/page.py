@@ -129,7 +129,7 @@ class Page:
             key_env=self._key_env,
             own_keys=own_keys,
             live="key" if own_keys else "open" if is_open else "none",
-            has_metrics=self._dispatcher.server.metrics and not self._has_other_port(),
+            has_metrics=self._shows_metrics(),
             has_readme=bool(readme()),
         )
         base_url = self._base_url(visitor)
@@ -142,8 +142,10 @@ class Page:
         page = document.document(found, sample, self._dispatcher.clock(), base_url, access)
         await _send(exchange, page, _HTML)
 
-    def _has_other_port(self) -> bool:
-        return self._dispatcher.server.metrics_port is not None
+    def _shows_metrics(self) -> bool:
+        """Whether a browser finds /metrics beside the page: a link sends no key."""
+        server = self._dispatcher.server
+        return server.metrics and server.metrics_port is None and not self._settings.clients
 
     async def _content(self, exchange: Exchange, visitor: Visitor) -> document.Content:
         listed = await self._models.listed(exchange.context.client)
@@ -183,6 +185,9 @@ class Page:
     async def _live(self, exchange: Exchange, visitor: Visitor) -> None:
         if exchange.context.client is None and not visitor.is_local:
             raise PageRefused
+        if exchange.method == "HEAD":
+            await _send(exchange, b"", _EVENTS)
+            return
         if self._feeds >= MAX_FEEDS:
             raise TooManyFeeds(MAX_FEEDS)
         self._feeds += 1

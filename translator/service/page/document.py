@@ -28,6 +28,9 @@ PLACEHOLDER = "MODEL"
 MAX_NAME = 120
 """Longest id of a model that is shown, in characters."""
 
+MAX_CHOICE = 200
+"""Longest id that can be chosen for the set-ups."""
+
 CONTENT_TYPES = {
     "style.css": "text/css; charset=utf-8",
     "script.js": "text/javascript; charset=utf-8",
@@ -95,7 +98,7 @@ def content(
     key_env: str | None,
 ) -> Content:
     """The content for the models that may be seen, of which `chosen` is one, or any text."""
-    choices = [one.id for one in models if one.id == printable(one.id, MAX_NAME)]
+    choices = [one.id for one in models if one.id == printable(one.id, MAX_CHOICE)]
     model = chosen if chosen in choices else next(iter(choices), "")
     target = Target(base_url=base_url, model=model or PLACEHOLDER, key_env=key_env)
     words = [remark]
@@ -175,7 +178,7 @@ def _key_form(access: Access) -> Markup | None:
             element("span", {"id": "key-problem", "class": "problem", "role": "alert"}),
             element(
                 "span",
-                {"class": "quiet"},
+                {"id": "key-note", "class": "quiet", "role": "status"},
                 "The key stays in this page, and is forgotten with it. "
                 "Only the requests of this key's client are shown.",
             ),

@@ -56,7 +56,7 @@ class Row(Struct, frozen=True, kw_only=True, omit_defaults=True):
     client: str = ""
     phase: Phase = "waiting"
     detail: str = ""
-    """The tool that is called."""
+    """The tool that is called, or that a chat request is passed through: its size is not known."""
 
     first_s: float | None = None
     """Seconds from the request to the first output of a stream."""
@@ -106,7 +106,7 @@ def _row(context: RequestContext, translation: Translation | None, epoch: float)
     """The row of an answer; `epoch` is what the timer lacks to seconds since 1970."""
     record = context.record
     phase: Phase = "waiting" if record.status is None else "answering"
-    detail, tokens = "", 0
+    detail, tokens = "passed through", 0
     if translation is not None:
         kind, detail = translation.writing
         phase = _PHASES[kind]

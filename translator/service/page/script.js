@@ -298,6 +298,7 @@ function prepareKey() {
       return;
     }
     byId('key').value = '';
+    setText(byId('key-note'), 'The key is in use until this page is closed or loaded again.');
     live = 'open';
     watch();
   });

@@ -37,6 +37,7 @@ help:
 	@echo "make locked           install exactly the pinned dependencies"
 	@echo "make clients          install the real clients and run their tests (needs node and npm)"
 	@echo "make engines          install llama.cpp and run the tests against it (ENGINE=vllm: docs/engines.md)"
+	@echo "make browser          install Chromium and look at the page at / with it (Debian, or a chromium on the PATH)"
 	@echo "make clean            remove everything that make built"
 
 # ---- what there is to do ----
@@ -71,6 +72,10 @@ ENGINE ?= llama.cpp
 engines: install-engines $(if $(filter vllm,$(ENGINE)),$(ENGINES)/vllm.stamp)
 	TRANSLATOR_REQUIRE_ENGINES=1 TRANSLATOR_ENGINE=$(ENGINE) TRANSLATOR_WRITE_COMPARISON=1 \
 		$(BIN)/python -m pytest tests/engines
+
+.PHONY: browser
+browser: install-browser
+	TRANSLATOR_REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
 bench: $(VENV)/service.stamp
@@ -119,12 +124,16 @@ locked: $(VENV)/created.stamp
 .PHONY: install-clients
 install-clients: $(VENV)/clients.stamp $(CLIENTS)/clients.stamp
 
+.PHONY: install-browser
+install-browser: $(VENV)/browser.stamp
+	@$(BIN)/python -m tests.browser.chromium
+
 .PHONY: install-engines
 install-engines: $(VENV)/engines.stamp
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(ENGINES) .bench .fuzz .schemathesis build dist .coverage htmlcov \
+	rm -rf $(VENV) $(CLIENTS) $(ENGINES) .bench .browser .fuzz .schemathesis build dist .coverage htmlcov \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -172,6 +181,11 @@ $(VENV)/audit.stamp: $(VENV)/dev.stamp
 $(VENV)/clients.stamp: $(VENV)/dev.stamp
 	@echo "Installing the Python clients into $(VENV) (once) ..."
 	@$(PIP) install --editable '.[clients]'
+	@touch $@
+
+$(VENV)/browser.stamp: $(VENV)/dev.stamp
+	@echo "Installing Playwright into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[browser]'
 	@touch $@
 
 $(VENV)/engines.stamp: $(VENV)/dev.stamp

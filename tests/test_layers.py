@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "service.telemetry": "base config models observe upstreams",
     "service.capture": "base config models observe",
     "service.live": "base observe",
-    "service.http": "base config access models observe upstreams turns telemetry",
+    "service.page": "base config access models observe turns",
+    "service.http": "base config access models observe upstreams turns telemetry page",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

@@ -32,6 +32,7 @@ from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, Upstre
 from .wire.events import Event, ReasoningEvents
 from .wire.notices import Notice
 from .writer.phase import Phase
+from .writer.segments import Writing, writing_of
 from .writer.stream import ResponseStream
 
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
@@ -211,6 +212,14 @@ class Translation:
         if self._sniffer is not None and not self.finished:
             size += self._sniffer.size
         return size
+
+    @property
+    def writing(self) -> tuple[Writing, str]:
+        """The kind of item that the answer is at and, of a call, the name of its tool.
+
+        Empty before the first. The name is the upstream's, of any length.
+        """
+        return writing_of(None if self._unprepared is not None else self._stream.open_segment)
 
     def forget_request(self) -> None:
         """Drop what only another attempt would need: the chat body, and most of `request`.

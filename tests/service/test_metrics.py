@@ -467,9 +467,7 @@ def test_an_application_has_metrics_of_its_own() -> None:
 async def test_the_speed_leaves_out_what_came_before_the_first_token(
     upstream: ScriptedUpstream, thought: dict[str, str], later: int
 ) -> None:
-    """Reasoning that is not shown: counted as output, it would make a stream look five times as
-    fast.
-    """
+    """Reasoning that is not shown: counted as output, it would make a stream look much faster."""
     usage = {
         "prompt_tokens": 3,
         "completion_tokens": 50,

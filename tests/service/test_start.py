@@ -67,6 +67,8 @@ LATER = {
     "opentelemetry": "the same",
     "translator.service.server.workers": "only a parent has workers",
     "translator.service.access.shared_limits": "only workers share limits",
+    "translator.service.page": "the page is made when it is asked for",
+    "translator.service.http.page": "the same",
     "translator.service.http.openapi": "the description is made when it is asked for",
     "aiohttp.web": "aiohttp's server is not used",
     "starlette.applications": "the application is plain ASGI",

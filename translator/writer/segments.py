@@ -5,7 +5,7 @@ A segment keeps the deltas that came before its item could be opened, and sends 
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Raw
 
@@ -242,3 +242,20 @@ class CompactionSegment:
 
 
 Segment = MessageSegment | ReasoningSegment | CallSegment | CompactionSegment
+
+
+Writing: TypeAlias = Literal["", "reasoning", "message", "call"]
+"""The kinds of items that an answer can be at; a summary of a conversation is a message."""
+
+
+def writing_of(segment: Segment | None) -> tuple[Writing, str]:
+    """The kind of a segment and, of a call, the name of its tool."""
+    match segment:
+        case None:
+            return "", ""
+        case CallSegment():
+            return "call", segment.name or ""
+        case ReasoningSegment():
+            return "reasoning", ""
+        case _:
+            return "message", ""

@@ -71,7 +71,6 @@ from .segments import (
 from .sizes import RECORD_BYTES, text_size
 
 _D = TypeVar("_D")
-
 _Append = Callable[[Any], list[Event] | None]
 """Events of a delta that only adds to the open item; None: it may do more."""
 
@@ -169,6 +168,11 @@ class ResponseStream:
         narratives = (one for one in self._queue if isinstance(one, Narrative))
         open_ones = (self._blank, *narratives, *self._calls.values())
         return self._written + sum(one.written for one in open_ones)
+
+    @property
+    def open_segment(self) -> Segment | None:
+        """The part of the answer that is being written; None before the first."""
+        return self._queue[0] if self._queue else None
 
     @property
     def renamed(self) -> bool:

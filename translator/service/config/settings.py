@@ -39,6 +39,10 @@ CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 """Headers in which upstreams take an API key, in lower case."""
 
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Values of `host` that only programs on this machine can reach."""
+
+
 class SettingsError(Exception):
     """Settings that cannot be used; `problems` holds every reason, one sentence each."""
 
@@ -224,6 +228,11 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     metrics_host: str = "127.0.0.1"
     """Address of the separate port."""
+
+    status_page: bool | None = None
+    """Serve a page for people at `/`: models, set-ups of clients, what is being answered. By
+    default only where `host` is a loopback address and there are no `[clients]`. What is being
+    answered is shown to browsers on this machine; with `[clients]`, each key shows its own."""
 
     traces: bool = False
     """Send OpenTelemetry spans: one per request and one per upstream call. The environment
@@ -439,3 +448,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     models: dict[str, Model] = {}
     catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}
+
+    @property
+    def serves_page(self) -> bool:
+        """Whether there is a page at `/`."""
+        asked = self.server.status_page
+        return asked if asked is not None else not self.clients and self.server.host in LOOPBACK

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -49,20 +51,27 @@ from translator.service.upstreams.client import Upstreams
 from translator.service.upstreams.transport import needs_tls
 from translator.wire.errors import TranslatorError
 
-from .absent_endpoints import absent_error
+from .absent_endpoints import absent_error, unknown_path
 from .cors import OriginPolicy
 from .exchange import Exchange
 from .history import Histories
 from .near_paths import plain_path
-from .routes import Endpoints, unknown_path
+from .routes import Endpoints
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
     from translator.service.telemetry.otel import Spans
 
+    from .page import Page
+
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """Paths that need no key: health, and the description of the API."""
+
+PAGE_PATHS = frozenset(
+    {"/", *(f"/page/{name}" for name in ("style.css", "script.js", "icon.svg", "readme"))}
+)
+"""The same where there is a page for people: what of it tells nothing of the requests."""
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +86,7 @@ def create_app(
     observe: ObserverFactory | None = None,
     drain: Drain | None = None,
     new_client: NewClient | None = None,
+    peers: socket.socket | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
@@ -84,7 +94,7 @@ def create_app(
     `timer` measures durations: by default the monotonic clock, which no one sets, or `clock` where
     that is replaced. `observe` makes the observer of each request. The server says through `drain`
     that it shuts down. `new_client` makes each client, where its limits are not those of this
-    process alone.
+    process alone. `peers` is the socket on which workers ask each other what is being answered.
     """
     timer = timer or (time.monotonic if clock is time.time else clock)
     hops = Hops(random_id("")[:16])
@@ -113,7 +123,15 @@ def create_app(
         new_id=new_id,
         drain=drain or Drain(),
     )
-    endpoints = Endpoints(dispatcher, metrics)
+    page_paths: frozenset[str] = PAGE_PATHS if settings.serves_page else frozenset()
+
+    @cache
+    def load_page() -> Page:
+        from .page import Page  # few ask for it
+
+        return Page(settings, dispatcher, peers)
+
+    endpoints = Endpoints(dispatcher, metrics, load_page if page_paths else None)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
@@ -121,6 +139,10 @@ def create_app(
             stack.push_async_callback(upstreams.aclose)
             if not all(one.has_version for one in settings.upstreams.values()):
                 await stack.enter_async_context(_checking_base_urls(settings, upstreams))
+            if peers is not None:
+                loop = asyncio.get_running_loop()
+                loop.add_reader(peers, lambda: load_page().asked())
+                stack.callback(loop.remove_reader, peers)
             if metrics is not None:
                 await stack.enter_async_context(metrics.measuring_lag())
             if spans is not None:
@@ -136,6 +158,7 @@ def create_app(
         observe=fan_out(factories),
         metrics=metrics,
         hops=hops,
+        open_paths=OPEN_PATHS | page_paths,
     )
 
 
@@ -174,12 +197,15 @@ class Gateway:
         observe: ObserverFactory | None,
         metrics: Metrics | None,
         hops: Hops,
+        open_paths: frozenset[str],
     ) -> None:
+        """`open_paths` need no key."""
         self._inner = inner
         self._hops = hops
         self._dispatcher = dispatcher
         self._server = dispatcher.server
         self._clients = clients
+        self._open_paths = open_paths
         self._origins = OriginPolicy(dispatcher.server)
         self._observe = observe
         self._metrics = metrics
@@ -241,7 +267,7 @@ class Gateway:
         """
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
-        if self._clients is not None and exchange.path not in OPEN_PATHS and not on_own_port:
+        if self._clients is not None and exchange.path not in self._open_paths and not on_own_port:
             exchange.context.admit(self._clients.of_key(key))
         self._hops.check(exchange.record.headers)
 
@@ -255,7 +281,7 @@ class Gateway:
             return
         self._admit(exchange, key)
         if not self._served_on_this_port(scope, exchange.path):
-            raise unknown_path(exchange)
+            raise unknown_path(exchange.method, exchange.path)
         if (exchange.header("upgrade") or "").lower() == "websocket":
             raise absent_error("GET", exchange.path) or UpgradeRefused()
         scope["exchange"] = exchange

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import closing
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -102,6 +102,23 @@ class Exchange:
     @property
     def path(self) -> str:
         return self.record.path
+
+    @property
+    def peer(self) -> str:
+        """The address that the connection comes from; empty where it has none."""
+        peer: tuple[str, int] | None = self._scope.get("client")
+        return peer[0] if peer else ""
+
+    def query(self, name: str) -> str:
+        """The first parameter of that name in the query, decoded; empty without one."""
+        query = str(self._scope["query_string"], "latin-1")
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=None)
+        return next((value for key, value in pairs if key == name), "")
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service shuts down."""
+        return self._drain.begun.is_set()
 
     @property
     def grace_s(self) -> float:

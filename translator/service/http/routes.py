@@ -9,8 +9,9 @@
     GET  /readyz                  readiness: an upstream is reachable
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
+    GET  /, /page/NAME            the page for people, where the settings have one
 
-All but the last four also without `/v1`, for base URLs that were given without it, and with slashes
+All but the last five also without `/v1`, for base URLs that were given without it, and with slashes
 or `/v1` too many (`near_paths`). What other endpoints of these APIs are answered with is in
 `absent_endpoints`.
 """
@@ -40,12 +41,12 @@ from translator.service.turns.counts import check_counts
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.slices import LARGE_BYTES
 from translator.service.upstreams.health import Readiness
-from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice, clamped
 
 from . import models_list, responders
-from .absent_endpoints import absent_error
+from .absent_endpoints import absent_error, unknown_path
 from .begin import begin_turn
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
@@ -57,6 +58,8 @@ from .wanted_body import wanted_body
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
 
+    from .page import Page
+
 API_PATHS = (
     "/responses",
     "/responses/compact",
@@ -67,7 +70,6 @@ API_PATHS = (
 """The endpoints of the API, without `/v1` and without those of single models."""
 
 _MODELS = "/models/"
-
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
 
@@ -92,6 +94,20 @@ class Endpoint:
         if method not in self._methods:
             raise MethodNotAllowed(exchange.method, exchange.path, list(self._methods))
         return self._methods[method](exchange)
+
+
+class PageEndpoint(Endpoint):
+    """The paths of the page, which has nothing but `GET`: other methods find no such path."""
+
+    def __init__(self, load: Callable[[], Page]) -> None:
+        """`load` makes the page, or returns the one that it made before."""
+        self._load = load
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        if exchange.method not in ("GET", "HEAD"):
+            raise unknown_path(exchange.method, exchange.path)
+        await self._load().respond(exchange)
 
 
 class PathRouter(Router):
@@ -134,11 +150,18 @@ class PathRouter(Router):
 class Endpoints:
     """The endpoints of the service."""
 
-    def __init__(self, dispatcher: Dispatcher, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        metrics: Metrics | None = None,
+        load_page: Callable[[], Page] | None = None,
+    ) -> None:
+        """`load_page` makes the page at `/`; None: there is none."""
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
         self._metrics = metrics
+        self._load_page = load_page
 
     def router(self, lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> PathRouter:
         paths = {
@@ -156,13 +179,17 @@ class Endpoints:
             "/models/{id:path}": Endpoint({"GET": self.model}),
         }
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
+        if self._load_page is not None:
+            page = PageEndpoint(self._load_page)
+            paths |= {"/": page, "/page/{name}": page}
         return PathRouter(paths, default=self.unknown, lifespan=lifespan)
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
         absent = absent_error(exchange.method, exchange.path)
-        raise absent or unknown_path(exchange, nearest_path(exchange.path, API_PATHS))
+        meant = nearest_path(exchange.path, API_PATHS)
+        raise absent or unknown_path(exchange.method, exchange.path, meant)
 
     async def health(self, exchange: Exchange) -> None:
         await exchange.whole(200, b'{"status":"ok"}')
@@ -183,7 +210,7 @@ class Endpoints:
 
     async def metrics(self, exchange: Exchange) -> None:
         if self._metrics is None:
-            raise unknown_path(exchange)
+            raise unknown_path(exchange.method, exchange.path)
         page, content_type = await self._metrics.page(exchange.header("accept") or "")
         await exchange.whole(200, page, {"content-type": content_type} | NO_STORE)
 
@@ -214,7 +241,12 @@ class Endpoints:
                 refusal=_responses_request() if is_of_responses else None,
             )
             del body  # which is not held while the answer comes
-            await exchange.while_connected(work)
+            passing = self._bounds.passing
+            passing.add(exchange.context)
+            try:
+                await exchange.while_connected(work)
+            finally:
+                passing.discard(exchange.context)
 
     async def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes, bool]:
         """The route of a chat request, the body to send there, and whether it is none.
@@ -296,7 +328,9 @@ class Endpoints:
             return
         self._models.route(model, exchange.context.client)  # raises where the client may not use it
         if any(part in ("", ".", "..") for part in model.split("/")):
-            raise unknown_path(exchange)  # such a path would lead elsewhere on the upstream
+            raise unknown_path(
+                exchange.method, exchange.path
+            )  # such a path would lead elsewhere on the upstream
         path = f"models/{quote(model, safe='/:@')}"
         with self._dispatcher.slot(exchange.context.client):
             await exchange.while_connected(self._passthrough(exchange, upstream, path))
@@ -335,14 +369,6 @@ def _may_use_any_model(exchange: Exchange) -> bool:
 def _may_repeat_a_name(body: bytes) -> bool:
     """Whether `model` may stand twice in a body: the upstream must read the one that we read."""
     return body.count(b'"model"') > 1 or b"\\u00" in body
-
-
-def unknown_path(exchange: Exchange, meant: str | None = None) -> NotFound:
-    """The error of a path that is not served; `meant` is the one that the client may mean."""
-    message = f"Unknown path: {exchange.method} {exchange.path[:200]}."
-    if meant is not None:
-        message += f" Did you mean {meant}?"
-    return NotFound(message, param=None, code="unknown_path")
 
 
 def _responses_request() -> InvalidRequest:

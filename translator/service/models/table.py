@@ -164,11 +164,20 @@ class ModelTable:
 
     def entries(self, client: Client | None = None) -> ModelList:
         """The list of all models that the client may use."""
-        rows = [row for row in self._models.values() if client is None or client.may_use(row.id)]
-        catalog = catalog_entries(map(model_info, rows))
-        return ModelList(
-            data=[self._entry(row, row.id, row.dialect) for row in rows], models=catalog
-        )
+        catalog = catalog_entries(map(model_info, self._rows(client)))
+        return ModelList(data=self.listed(client), models=catalog)
+
+    def listed(self, client: Client | None = None) -> list[ModelEntry]:
+        """The same without a catalog."""
+        return [self._entry(row, row.id, row.dialect) for row in self._rows(client)]
+
+    @property
+    def catches_all(self) -> bool:
+        """Whether names without a row are served, too."""
+        return self._catch_all is not None
+
+    def _rows(self, client: Client | None) -> list[Model]:
+        return [row for row in self._models.values() if client is None or client.may_use(row.id)]
 
     def _row(self, model: str, client: Client | None) -> Model:
         self._check_allowed(model, client)

@@ -11,7 +11,7 @@ from translator.service.access.cost import Answered
 from translator.service.base.errors import drop_tracebacks
 
 from .observer import NOBODY, Observer, RequestEnded
-from .record import PROBED, LogLine, Record, notices_summary
+from .record import QUIET, LogLine, Record, notices_summary
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class RequestContext:
                 self._settle(self.charge)
             except Exception:
                 log.exception("the charge could not be settled")
-        log.log(logging.DEBUG if record.path in PROBED else logging.INFO, LogLine(record))
+        log.log(logging.DEBUG if record.path in QUIET else logging.INFO, LogLine(record))
         self.observer = NOBODY
         observer.on(RequestEnded())
         drop_tracebacks(record.failure)

@@ -21,6 +21,16 @@ from translator.wire.responses import Usage
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths that machines request every few seconds; they are logged at debug level only."""
 
+QUIET = PROBED | {
+    "/",
+    *(
+        f"/page/{name}"
+        for name in ("content", "icon.svg", "live", "readme", "script.js", "style.css")
+    ),
+}
+"""Requests that are neither measured nor logged above debug level: also those of the page, whose
+feed is open for as long as somebody looks."""
+
 MAX_NOTICE_CODES = 10
 """How many different notice codes a summary lists: proxies bound the size of a header."""
 

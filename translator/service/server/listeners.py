@@ -14,13 +14,11 @@ import os
 import socket
 import sys
 
-from translator.service.config.settings import Server, Settings, SettingsError
+from translator.service.config.settings import LOOPBACK, Server, Settings, SettingsError
 
 BACKLOG = 2048
 
 MAX_USER_TIMEOUT_MS = 2**31 - 1
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 log = logging.getLogger(f"{__package__}.run")
 """Under the name by which operators know these lines."""

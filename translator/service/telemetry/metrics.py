@@ -41,7 +41,7 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import PROBED, Record
+from translator.service.observe.record import QUIET, Record
 from translator.service.upstreams.error_kinds import kind_of
 from translator.wire.items import Reasoning
 from translator.wire.responses import Usage
@@ -194,7 +194,7 @@ class Metrics:
             ProcessCollector(registry=registry)  # it knows this process only
 
     def __call__(self, record: Record) -> _RequestMetrics | None:
-        return None if record.path in PROBED else _RequestMetrics(self, record)
+        return None if record.path in QUIET else _RequestMetrics(self, record)
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text, and its content type, for an `accept` header."""

@@ -47,7 +47,7 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import PROBED, Record
+from translator.service.observe.record import QUIET, Record
 from translator.service.upstreams.error_kinds import kind_of
 from translator.wire.responses import Response
 
@@ -71,7 +71,7 @@ class Spans:
         self._tracer = provider.get_tracer("translator", VERSION)
 
     def __call__(self, record: Record) -> Observer | None:
-        return None if record.path in PROBED else _RequestSpans(self._tracer, record)
+        return None if record.path in QUIET else _RequestSpans(self._tracer, record)
 
     def close(self) -> None:
         """Export the pending spans. Waits FLUSH_S at most: the collector may be down."""

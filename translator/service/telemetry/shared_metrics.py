@@ -127,6 +127,8 @@ def reserve_files(models: int) -> None:
 
 
 def worker_gone(pid: int) -> None:
-    """Remove the gauges of a worker from the sums; its counters stay."""
-    for file in Path(os.environ[FOLDER]).glob(f"gauge_live*_{pid}.db"):
-        file.unlink(missing_ok=True)
+    """Remove the gauges of a worker from the sums, and its socket; its counters stay."""
+    folder = Path(os.environ[FOLDER])
+    for pattern in (f"gauge_live*_{pid}.db", f"answers-*-{pid}.sock"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)

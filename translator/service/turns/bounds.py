@@ -8,6 +8,7 @@ from typing import Any
 
 from translator.service.base.drain import Drain
 from translator.service.config.settings import Server
+from translator.service.observe.context import RequestContext
 from translator.service.upstreams.client import Answer, Upstreams
 from translator.service.upstreams.streams import UpstreamStream
 
@@ -23,6 +24,8 @@ class TurnBounds:
     ) -> None:
         """`timer` measures durations, in seconds; deadlines are by the loop's own clock."""
         self.held = HeldBytes(server.max_held_bytes)
+        self.passing = set[RequestContext]()
+        """The chat requests that are passed through now; turns are known to `held`."""
         self.slices = Slices()
         self.server = server
         self.upstreams = upstreams

@@ -27,6 +27,11 @@ class HeldBytes:
         self.total = 0
         self._open: set[HeldAnswer] = set()
 
+    @property
+    def owners(self) -> list[object]:
+        """The turns whose answers are in progress."""
+        return [answer.owner for answer in self._open if answer.owner is not None]
+
     def answer(self, request_id: str = "") -> HeldAnswer:
         """An answer that is about to begin, to the request of this id."""
         return HeldAnswer(self, request_id)
@@ -51,7 +56,7 @@ class HeldBytes:
 class HeldAnswer:
     """One answer's part of it, while the `with` block lasts."""
 
-    __slots__ = ("_held", "ended", "request_id", "size", "stop")
+    __slots__ = ("_held", "ended", "owner", "request_id", "size", "stop")
 
     def __init__(self, held: HeldBytes, request_id: str) -> None:
         self._held = held
@@ -61,6 +66,8 @@ class HeldAnswer:
         """Whether it was told to end."""
         self.stop: Callable[[AnswerTooLarge], None] | None = None
         """Ends the answer, wherever it waits."""
+        self.owner: object = None
+        """The turn whose answer it is, from its request upstream to its end."""
 
     def __enter__(self) -> Self:
         self._held.add(self)
@@ -75,6 +82,7 @@ class HeldAnswer:
         self.end()
         self.ended = False
         self.stop = None
+        self.owner = None
 
     def end(self) -> None:
         """Count its bytes no more: they are about to be released, and nobody else must end, too."""

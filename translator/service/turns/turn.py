@@ -88,6 +88,11 @@ class Turn:
             context.answered = self._answered
 
     @property
+    def context(self) -> RequestContext:
+        """The context of its request."""
+        return self._context
+
+    @property
     def translation(self) -> translator.Translation:
         """The translation of the latest attempt."""
         return self._request.attempt.translation
@@ -217,6 +222,7 @@ class Turn:
             opening = self._open_choice(choices, first_s)
             stream = self._bounds.stream(opening, self._deadline, first_s)
         self._held.stop = stream.stop
+        self._held.owner = self
         return stream
 
     async def _open_choice(self, choices: Choices, first_s: float | None) -> Answer:

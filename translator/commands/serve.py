@@ -103,6 +103,11 @@ def _run(options: argparse.Namespace) -> int:
     with settings_errors():
         level = options.log_level or ("warning" if options.watch else "info")
         if options.worker_channel is None and settings.server.workers > 1:
+            if sys.platform == "win32":
+                raise UsageError(
+                    "server.workers: Windows runs one process only; start several services on "
+                    "ports of their own, behind a proxy"
+                )
             if options.watch:
                 raise UsageError("--watch shows one process, not several workers")
             from translator.service.server import workers  # all that the parent needs

@@ -285,7 +285,7 @@ def _style(path: str) -> Style:
 def _show_codex(view: View) -> None:
     view.heading(5, "Next: Codex with a model that speaks only Chat Completions")
     view.say(
-        ("plain", "This sets Codex up, keeps what is there, and prints the two steps after it:")
+        ("plain", "This sets Codex up, keeps what is there, and prints the next steps:")
     )
     view.say()
     view.say(("good", f"{program()} {NEXT_STEP}"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from translator.demo import conversation as demo
-from translator.demo.conversation import NEXT_STEP
+from translator.demo.conversation import SET_UP
 from translator.demo.script import ANSWER, ARGUMENTS, REASONING, TEXT, first_answer
 from translator.demo.scripted_upstream import rejection
 from translator.demo.view import View
@@ -69,7 +69,7 @@ def test_its_next_step_is_a_command_that_works_as_printed(tmp_path: Path) -> Non
         check=True,
     )
     [line] = [line.strip() for line in done.stdout.splitlines() if line.endswith(" --write")]
-    assert line.endswith(NEXT_STEP)
+    assert line.endswith(SET_UP)
     assert not line.startswith("translator ")
     done = subprocess.run(
         line,

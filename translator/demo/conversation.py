@@ -42,8 +42,8 @@ from .script import (
 from .scripted_upstream import ScriptedUpstream
 from .view import Cell, View, json_cell
 
-NEXT_STEP = (
-    "codex --upstream https://api.fireworks.ai/inference/v1 "
+SET_UP = (
+    "codex --upstream https://api.fireworks.ai/inference/v1 --key-env FIREWORKS_API_KEY "
     "--model accounts/fireworks/models/kimi-k2p6 --context-window 262144 --write"
 )
 """Sets Codex up with a model, and prints the steps after it."""
@@ -284,11 +284,9 @@ def _style(path: str) -> Style:
 
 def _show_codex(view: View) -> None:
     view.heading(5, "Next: Codex with a model that speaks only Chat Completions")
-    view.say(
-        ("plain", "This sets Codex up, keeps what is there, and prints the next steps:")
-    )
+    view.say(("plain", "This sets Codex up, keeps what is there, and prints the next steps:"))
     view.say()
-    view.say(("good", f"{program()} {NEXT_STEP}"))
+    view.say(("good", f"{program()} {SET_UP}"))
     view.say()
 
 

@@ -9,9 +9,9 @@
     python -m bench options [--quick]          other allocators (bench/options.py)
     python -m bench balance                    streams of each worker (bench/balance.py)
 
-The README quotes the second. `--quick` is for work in progress: the report goes to .bench, and
-bench/results.md and the README stay as they are. The last ones print their tables and write
-nothing. With `--commit REV`, `goals`, `ways` and `instructions` compare commits.
+docs/performance.md and the README quote the second. `--quick` is for work in progress: the report
+goes to .bench, and bench/results.md and the pages stay as they are. The last ones print their
+tables and write nothing. With `--commit REV`, `goals`, `ways` and `instructions` compare commits.
 """
 
 from __future__ import annotations

@@ -19,6 +19,9 @@ settings.register_profile("here", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("ci", settings.get_profile("here"), print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+# As in an activated environment: printed commands begin with `translator`, not with its path.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
 # `nohup` and a shell's `&` have these ignored, by all processes that the tests start, too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

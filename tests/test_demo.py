@@ -1,25 +1,28 @@
-"""The demo succeeds, draws both sides, and shows the configuration of the README."""
+"""The demo succeeds, draws both sides, and ends with a command that sets Codex up."""
 
 from __future__ import annotations
 
 import io
-import json
+import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
-from translator.__main__ import main
 from translator.demo import conversation as demo
-from translator.demo.conversation import CODEX_CONFIG, SERVE, SET_UP, UP
+from translator.demo.conversation import SERVE, SET_UP, UP
 from translator.demo.script import ANSWER, ARGUMENTS, REASONING, TEXT, first_answer
 from translator.demo.scripted_upstream import rejection
 from translator.demo.view import View
 
 ROOT = Path(__file__).parents[1]
+PRINT_STEP = """
+import sys
+from translator.demo.conversation import View, _show_codex
+_show_codex(View(sys.stdout, width=100, colour=False))
+"""
 
 
 def test_the_demo_piped() -> None:
@@ -36,8 +39,7 @@ def test_the_demo_piped() -> None:
     assert "\x1b" not in done.stdout
     for text in (REASONING, TEXT, ARGUMENTS, ANSWER):
         assert text in done.stdout
-    commands = (f"translator {UP}", f"translator {SET_UP}", f"translator {SERVE}", "\n  codex\n")
-    shown = [done.stdout.index(command) for command in commands]
+    shown = [done.stdout.index(f" {command}") for command in (UP, SET_UP, SERVE)]
     assert shown == sorted(shown)
     _, *chunks = done.stdout.split("  chunk ")
     assert len(chunks) == len(first_answer()) + 1
@@ -56,28 +58,39 @@ def test_the_demo_verifies_what_the_client_receives(
     assert "translator demo: the deltas contain" in capsys.readouterr().err
 
 
-def test_the_commands_at_the_end_are_right(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Codex is set up with a catalog, for the URL at which SERVE listens."""
-    monkeypatch.setenv("CODEX_HOME", str(tmp_path))
-    assert main(SET_UP.split()) == 0
-    config = tomllib.loads((tmp_path / "config.toml").read_text())
-    assert config["model_providers"]["translator"]["base_url"] == "http://127.0.0.1:8080/v1"
-    [entry] = json.loads((tmp_path / config["model_catalog_json"]).read_text())["models"]
-    assert entry["slug"] == config["model"]
-    assert f"translator {SERVE}\n" in capsys.readouterr().err
-    monkeypatch.delenv("FIREWORKS_API_KEY", raising=False)
-    assert main(UP.split()) == 2
-    assert "--api-key-env: the environment variable FIREWORKS_API_KEY is not set" in (
-        capsys.readouterr().err
+def test_its_next_step_is_a_command_that_works_as_printed(tmp_path: Path) -> None:
+    """In a shell that does not find `translator`, where it was printed. Codex then needs no more."""
+    environment = os.environ | {"PATH": "/usr/bin:/bin", "CODEX_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_STEP],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
-
-
-def test_the_readme_shows_the_same_configuration() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert CODEX_CONFIG in readme
-    assert SERVE in readme
+    [line] = [line.strip() for line in done.stdout.splitlines() if line.endswith(" --write")]
+    assert line.endswith(SET_UP)
+    assert not line.startswith("translator ")
+    done = subprocess.run(
+        line,
+        shell=True,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "config.toml",
+        "kimi-k2p6.config.toml",
+        "model_catalog.json",
+    }
+    [start] = re.findall(r"^start the service:  (\S+) serve --upstream", done.stderr, re.MULTILINE)
+    assert (ROOT / start).is_file()
 
 
 @pytest.mark.parametrize("width", [60, 80, 110, 140, 200])

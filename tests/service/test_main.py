@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.dialects.table import markdown
+from translator.program.invocation import install_hint
 
 from .chat_bodies import COMPLETION, HELLO
 from .processes import served
@@ -163,7 +164,7 @@ def test_dialects_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert one["hosts"] == ["api.deepseek.com"]
 
 
-def test_dialects_prints_the_table_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dialects_prints_the_table_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dialects", "--markdown"]) == 0
     assert capsys.readouterr().out == markdown()
 
@@ -276,7 +277,7 @@ def test_serve_without_its_packages_says_how_to_get_them(
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["serve", "--upstream", "http://u"]) == 2
     assert capsys.readouterr().err == (
-        f"translator: serve needs {package}: install it with pip install 'translator[service]'\n"
+        f"translator: serve needs {package}: install it with {install_hint('service')}\n"
     )
 
 

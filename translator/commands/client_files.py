@@ -104,6 +104,8 @@ def checked_default(options: argparse.Namespace, setup: Setup) -> str | None:
 
 def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
     """The steps before the client starts, after a note on unknown context windows."""
+    from translator.program.invocation import program, set_variable
+
     lines: list[str] = []
     if unbounded := [model.id for model in setup.models if model.context_window is None]:
         lines.append(
@@ -114,9 +116,9 @@ def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
     given = {name.replace("_", "-"): getattr(options, name) for name in names}
     given["port"] = _port_of(options.base_url)
     words = [word for name, v in given.items() if v is not None for word in (f"--{name}", str(v))]
-    lines.append(f"start the service:  translator serve {shlex.join(words)}")
+    lines.append(f"start the service:  {program()} serve {shlex.join(words)}")
     if setup.key_env is not None:
-        lines.append(f"set its key:        export {setup.key_env}=...")
+        lines.append(f"set its key:        {set_variable(setup.key_env)}")
     return lines
 
 

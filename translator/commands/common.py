@@ -33,7 +33,10 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser that raises UsageError instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        from translator.program.invocation import program
+
+        command = self.prog.partition(" ")[2]
+        raise UsageError(f"{message} (see {' '.join(filter(None, (program(), command)))} --help)")
 
 
 class Version(argparse.Action):
@@ -98,9 +101,9 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     package = (error.name or "").partition(".")[0]
     if package not in SERVICE_PACKAGES:
         return error
-    return UsageError(
-        f"{command} needs {package}: install it with pip install 'translator[service]'"
-    )
+    from translator.program.invocation import install_hint
+
+    return UsageError(f"{command} needs {package}: install it with {install_hint('service')}")
 
 
 def translation(

@@ -121,6 +121,11 @@ def _run(options: argparse.Namespace) -> int:
         watch = settings.server.watch
         level = settings.server.log_level or ("warning" if watch else "info")
         if options.worker_channel is None and settings.server.workers > 1:
+            if sys.platform == "win32":
+                raise UsageError(
+                    "server.workers: Windows runs one process only; start several services on "
+                    "ports of their own, behind a proxy"
+                )
             if watch:
                 name = "server.watch" if options.watch is None else name_of(options, "watch")
                 raise UsageError(f"{name} shows one process, not several workers")

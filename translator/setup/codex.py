@@ -64,13 +64,6 @@ def profile_keys(model: ModelInfo) -> dict[str, Value]:
     return keys
 
 
-def plain_config(*, base_url: str, model: str, key_env: str) -> str:
-    """A minimal `config.toml` for people to copy: no profiles, no catalog."""
-    setup = Setup(base_url=base_url, models=(), key_env=key_env, websocket=False)
-    keys: dict[str, Value] = {"model": model, "model_provider": PROVIDER}
-    return with_table(with_keys("", keys), TABLE, provider_keys(setup))
-
-
 class Folder:
     """Codex's folder, and its new files.
 

@@ -367,7 +367,7 @@ def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, Cl
         path = f"clients.{toml_key(name)}"
         section = read_section(ClientSection, value, path, problems, required="keys")
         if section.keys == () and isinstance(value, dict) and "keys" in value:
-            problems.append(f"{path}.keys: no key is given; translator key new {name} makes one")
+            problems.append(f"{path}.keys: no key is given; {_key_command(name)} makes one")
         keys = _read_keys(section.keys, name, salts, problems)
         problems += _client_model_problems(section, models, f"{path}.models")
         fields = msgspec.structs.asdict(section)
@@ -394,6 +394,13 @@ def _client_model_problems(section: ClientSection, models: object, path: str) ->
     return problems
 
 
+def _key_command(client: str) -> str:
+    """The command that makes a key for a client."""
+    from translator.program.invocation import program
+
+    return f"{program()} key new {client}"
+
+
 def _read_keys(
     texts: tuple[str, ...], client: str, salts: set[str], problems: list[str]
 ) -> tuple[StoredKey, ...]:
@@ -403,7 +410,7 @@ def _read_keys(
         path = f"clients.{toml_key(client)}.keys[{index}]"
         key = read_stored(text)
         if key is None:
-            problems.append(f"{path}: is not what translator key new {client} prints")
+            problems.append(f"{path}: is not what {_key_command(client)} prints")
         elif key.salt in salts:
             problems.append(f"{path}: is a key that was given before")
         else:

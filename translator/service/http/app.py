@@ -179,8 +179,10 @@ def _spans() -> Spans:
     try:
         from translator.service.telemetry.otel import otlp_spans
     except ModuleNotFoundError as error:
+        from translator.program.invocation import install_hint
+
         raise SettingsError(
-            [f"server.traces: {error.name} is missing; pip install 'translator[otel]'"]
+            [f"server.traces: {error.name} is missing; {install_hint('service,otel')} installs it"]
         ) from None
     return otlp_spans()
 

@@ -57,7 +57,8 @@ def listen(
     except socket.gaierror:
         raise SettingsError([f"{setting}: there is no address for {host!r}"]) from None
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        # Not os.strerror: it does not know the numbers of Windows. Python adds the address.
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0].lower()
         remedy = _remedy(error.errno, setting)
         raise SettingsError([f"cannot listen on {where}: {reason}{remedy}"]) from None
 

@@ -92,6 +92,7 @@ class Dispatcher:
         self.counter = TokenCounter(self.bounds)
         self.server = server
         self.models = models
+        self.clock = clock
         self._seconds = lambda: int(clock())  # one for all requests
         self.new_id = new_id
         self._learned = LearnedFacts(server.refused_ttl_s, timer)

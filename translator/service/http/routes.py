@@ -94,7 +94,9 @@ class PathRouter(Router):
         super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
         self._endpoints = {path: one for path, one in paths.items() if "{" not in path}
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] # a kind of it
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
         endpoint = self._endpoints.get(scope.get("path", ""))
         if endpoint is None or scope.get("root_path"):
             return super().__call__(scope, receive, send)

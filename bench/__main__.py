@@ -5,13 +5,15 @@
     python -m bench ways [--quick]             CPU time without each optimisation (bench/ways.py)
     python -m bench instructions [--quick]     instructions per token (bench/instructions.py)
     python -m bench parts [--quick]            where a short request goes (bench/parts.py)
+    python -m bench memory                     of a stream that waits (bench/memory.py)
     python -m bench pythons [--quick]          other versions of Python (bench/pythons.py)
     python -m bench options [--quick]          other allocators (bench/options.py)
     python -m bench balance                    streams of each worker (bench/balance.py)
 
 docs/performance.md and the README quote the second. `--quick` is for work in progress: the report
 goes to .bench, and bench/results.md and the pages stay as they are. The last ones print their
-tables and write nothing. With `--commit REV`, `goals`, `ways` and `instructions` compare commits.
+tables and write nothing. With `--commit REV`, `goals`, `ways`, `instructions` and `memory` compare
+commits.
 """
 
 from __future__ import annotations
@@ -21,7 +23,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from . import balance, core, goals, instructions, parts, pythons, request, service, ways
+from . import (
+    balance,
+    core,
+    goals,
+    instructions,
+    memory,
+    parts,
+    pythons,
+    request,
+    service,
+    ways,
+)
 from . import options as surroundings
 from .load import CompilerMissing
 from .machines import machine_facts
@@ -92,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     count.add_argument(
         "--variant", action="append", default=[], metavar="NAME", help="without an optimisation"
     )
+    held = commands.add_parser("memory", help="memory of a stream that waits, and of two floors")
+    held.set_defaults(run=_memory)
     others = commands.add_parser("pythons", help="the service under other versions of Python")
     others.set_defaults(run=_pythons)
     others.add_argument("--quick", action="store_true", help="a short run")
@@ -109,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     others.add_argument("--instructions", action="store_true", help="count them instead of time")
     for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
+    for command in (judge, ours, count, held):
         command.add_argument(
             *("--commit", "-c"),
             action="append",
@@ -143,6 +159,10 @@ def _instructions(options: argparse.Namespace) -> None:
     _print(
         instructions.sections(quick=options.quick, commits=options.commit, variants=options.variant)
     )
+
+
+def _memory(options: argparse.Namespace) -> None:
+    _print(memory.sections(commits=options.commit))
 
 
 def _pythons(options: argparse.Namespace) -> None:

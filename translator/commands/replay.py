@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 
 import translator
-from translator.captures.folder import Capture, CaptureError, Manifest
+from translator.captures.body_kind import why_no_answer
+from translator.captures.folder import EXCHANGE, Capture, CaptureError, Manifest
 from translator.captures.replay import compare, replay
 
 from .common import Commands, UsageError, one_line, read, translation, write
@@ -70,6 +71,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"{where}{one_line(error)}", file=sys.stderr)
         return 1
     events = [*body_read.receive(body), *body_read.close()]
+    if not body_read.produced and (why := why_no_answer(body)):
+        name = "standard input" if options.body == "-" else options.body
+        raise UsageError(f"{name} is no response body of an upstream: {why}")
     if options.json:
         write(b"".join(translator.encode_json(event) + b"\n" for event in events))
     else:
@@ -84,7 +88,7 @@ def _exchange(path: Path, *, as_json: bool) -> int:
         now = replay(capture)
         verdict = compare(capture, now)
     except CaptureError as error:
-        raise UsageError(f"{path} cannot be replayed: {error}") from None
+        raise UsageError(f"{path} cannot be replayed: {error}{_captures_in(path)}") from None
     out = sys.stderr if as_json else sys.stdout
     if as_json:
         values = now.events or filter(None, [now.response or now.error])
@@ -96,6 +100,14 @@ def _exchange(path: Path, *, as_json: bool) -> int:
         for line in one.diff:
             print(f"    {line}", file=out)
     return 1 if any(one.diff for one in verdict) else 0
+
+
+def _captures_in(path: Path) -> str:
+    """A hint for a folder that has captured exchanges in it, as `serve --trace` writes it."""
+    found = sorted(file.parent.name for file in path.glob(f"*/{EXCHANGE}"))
+    if not found:
+        return ""
+    return f"; name one of the {len(found)} exchanges in it, as in {path / found[-1]}"
 
 
 def summary(manifest: Manifest) -> str:

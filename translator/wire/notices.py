@@ -10,6 +10,13 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+NOTICE_CODES = (
+    *("ignored", "weakened", "clamped", "tool_dropped", "item_dropped", "reference_dropped"),
+    *("reasoning_dropped", "image_omitted", "role_demoted", "output_missing", "arguments_wrapped"),
+    *("message_summarised", "fallback", "refused_upstream"),
+)
+"""All codes of notices."""
+
 
 class Notice(Struct, frozen=True):
     """One loss.

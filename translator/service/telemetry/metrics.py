@@ -17,7 +17,8 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
-from typing import Literal, TypeVar
+from itertools import islice
+from typing import Literal, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -42,8 +43,9 @@ from translator.service.observe.observer import (
     UpstreamCalled,
 )
 from translator.service.observe.record import QUIET, Record
-from translator.service.upstreams.error_kinds import kind_of
+from translator.service.upstreams.error_kinds import UPSTREAM_KINDS, kind_of
 from translator.wire.items import Reasoning
+from translator.wire.notices import NOTICE_CODES
 from translator.wire.responses import Usage
 
 from .shared_metrics import FOLDER
@@ -66,6 +68,27 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 MultiprocessMode = Literal["livesum", "max"]
 """How the gauges of several workers become one."""
+
+TOKEN_KINDS = ("input", "cached", "output", "reasoning")
+
+MAX_MODELS_AT_ZERO = 5
+"""For so many models of the settings, the first ones, counters begin at zero: some 90 for each."""
+
+_USUAL_ENDPOINTS = ("responses", "chat", "websocket")
+_USUAL_STATUSES = ("200", "400", "429", "500", "502", "503", "none")
+_USUAL_RESULTS = (
+    ("200", "completed"),
+    ("200", "incomplete"),
+    ("200", "failed"),
+    ("200", "client_left"),
+    ("400", "refused"),
+    ("429", "refused"),
+    ("500", "failed"),
+    ("502", "failed"),
+    ("503", "failed"),
+    ("504", "failed"),
+)
+"""Statuses with outcomes."""
 
 _STATUS_KINDS = {"4": "refused", "5": "failed"}
 """The kind of an error that was passed through, by the first digit of its status."""
@@ -186,12 +209,43 @@ class Metrics:
             "Log lines, captures and progress reports that could not be written.",
             "what",
         )
-        for kind in KINDS:
-            self.dropped.labels(kind)
+        self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
         if FOLDER not in os.environ:
             ProcessCollector(registry=registry)  # it knows this process only
+
+    def _begin_at_zero(self, settings: Settings) -> None:
+        """Make the series whose labels are known, so that `rate()` sees the first of each.
+
+        Those of further codes, statuses and outcomes begin with their first request.
+        """
+        for what in KINDS:
+            self.dropped.labels(what)
+        for reason in get_args(CutReason):
+            self.connections_cut.labels(reason)
+        for code in NOTICE_CODES:
+            self.notices.labels(code)
+        for upstream in settings.upstreams:
+            for status in _USUAL_STATUSES:
+                self.upstream_calls.labels(upstream, status)
+            for kind in UPSTREAM_KINDS:
+                self.upstream_errors.labels(upstream, kind)
+                self.retries.labels(upstream, kind)
+        models = {name: model.dialect.name for name, model in settings.models.items()}
+        if not models:
+            models["other"] = next(iter(settings.upstreams.values())).dialect
+        endpoints = [
+            name for name in _USUAL_ENDPOINTS if name != "websocket" or settings.server.websocket
+        ]
+        for model, dialect in islice(models.items(), MAX_MODELS_AT_ZERO):
+            for kind in TOKEN_KINDS:
+                self.tokens.labels(model, kind)
+            for endpoint in endpoints:
+                for status, outcome in _USUAL_RESULTS:
+                    self.requests.labels(endpoint, model, dialect, status, outcome)
+                for code in UPSTREAM_KINDS:
+                    self.errors.labels(endpoint, model, code)
 
     def __call__(self, record: Record) -> _RequestMetrics | None:
         return None if record.path in QUIET else _RequestMetrics(self, record)
@@ -355,13 +409,13 @@ class _RequestMetrics:
             metrics.first_token.labels(model).observe(max(0.0, first_s))
         if usage is None:
             return
-        counts = {
-            "input": usage.input_tokens,
-            "cached": usage.input_tokens_details.cached_tokens,
-            "output": usage.output_tokens,
-            "reasoning": usage.output_tokens_details.reasoning_tokens,
-        }
-        for kind, count in counts.items():
+        counts = (
+            usage.input_tokens,
+            usage.input_tokens_details.cached_tokens,
+            usage.output_tokens,
+            usage.output_tokens_details.reasoning_tokens,
+        )
+        for kind, count in zip(TOKEN_KINDS, counts, strict=True):
             metrics.tokens.labels(model, kind).inc(count)
         if first_s is None or record.seconds <= first_s:
             return

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import select
 import shlex
 import shutil
@@ -12,13 +10,23 @@ import signal
 import struct
 import subprocess
 import sys
-import termios
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from translator.launch.foreground import CannotRun, run_in_foreground
+
+if sys.platform == "win32":
+    pytest.skip("Windows has no terminals of this kind", allow_module_level=True)
+
+import fcntl
+import pty
+import termios
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 60.0
@@ -43,6 +51,26 @@ while True:
 """
 
 
+@contextmanager
+def running(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """A process in a session of its own, without a terminal, and what it prints."""
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        watchdog = threading.Timer(TIMEOUT_S, os.killpg, [process.pid, signal.SIGKILL])
+        watchdog.start()
+        try:
+            yield process, process.stdout
+        finally:
+            watchdog.cancel()
+
+
 def launched(program: str, launcher: str = LAUNCHER) -> list[str]:
     return [sys.executable, "-c", launcher, program]
 
@@ -57,19 +85,37 @@ def launched(program: str, launcher: str = LAUNCHER) -> list[str]:
     ],
 )
 def test_the_exit_code_is_that_of_the_program(program: str, code: int) -> None:
-    path = sys.executable
-    assert run_in_foreground(path, [path, "-c", program], dict(os.environ)) == code
+    assert subprocess.run(launched(program), cwd=ROOT, check=False).returncode == code
 
 
 def test_the_mask_of_signals_is_the_same_after_it_and_in_the_program() -> None:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    program = (
-        "import signal; blocked = signal.pthread_sigmask(signal.SIG_BLOCK, []);"
-        f"raise SystemExit(0 if blocked == {set(map(int, before))} else 1)"
+    shown = "import signal; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), flush=True)"
+    launcher = f"{shown}\n{LAUNCHER.replace('sys.exit(', '(')}\n{shown}"
+    done = subprocess.run(
+        launched(shown, launcher), cwd=ROOT, check=True, capture_output=True, text=True
     )
-    path = sys.executable
-    assert run_in_foreground(path, [path, "-c", program], dict(os.environ)) == 0
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    assert len(done.stdout.splitlines()) == 3
+    assert len(set(done.stdout.splitlines())) == 1
+
+
+def test_signals_are_not_lost_to_other_threads() -> None:
+    """Neither those for the program nor that of its end, whatever the main thread does."""
+    launcher = f"""
+import threading, time
+from translator.launch import foreground
+foreground.start_without_signals(threading.Thread(target=time.sleep, args=[600], daemon=True))
+next_signal = foreground._next_signal
+def slow(waited):
+    time.sleep(0.05)  # in which a signal would reach a thread that takes it
+    return next_signal(waited)
+foreground._next_signal = slow
+{LAUNCHER}"""
+    with running(launched(TRAPPING, launcher)) as (process, shown):
+        assert shown.readline() == "ready\n"
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+            process.send_signal(number)
+            assert shown.readline() == f"got {number.name}\n"
+        assert process.wait(TIMEOUT_S) == 9
 
 
 def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
@@ -83,19 +129,11 @@ def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("last", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_of_other_processes_are_passed_on(last: signal.Signals, launcher: str) -> None:
     """Without a terminal; one that ends the program has the program's own exit code."""
-    with subprocess.Popen(
-        launched(TRAPPING, launcher),
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with running(launched(TRAPPING, launcher)) as (process, shown):
+        assert shown.readline() == "ready\n"
         for number in (signal.SIGINT, signal.SIGUSR1, last):
             process.send_signal(number)
-            assert process.stdout.readline() == f"got {number.name}\n"
+            assert shown.readline() == f"got {number.name}\n"
         assert process.wait(TIMEOUT_S) == 9
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,9 +18,10 @@ from typing import Any
 import pytest
 
 from translator.__main__ import main
-from translator.launch.clients import start_of, target_of
+from translator.launch.clients import Kind, start_of, target_of
 from translator.launch.service_process import _LogFile
-from translator.service.config.loading import read_options
+from translator.launch.session import CannotLaunch, _check_reachable, _upstreams
+from translator.service.config.loading import read_options, read_table
 from translator.setup.client import Setup, setup
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +131,9 @@ print(ask(os.environ["OPENAI_API_KEY"]), base)
 WITH_ANOTHER_KEY = "print(ask('another'))\n"
 
 
+NEVER = python("print('the client has started')")
+
+
 # --- a client that runs ------------------------------------------------------------------------
 
 
@@ -225,26 +228,35 @@ def test_the_service_ends_where_we_are_killed(url: str) -> None:
             time.sleep(0.05)
 
 
-def test_sigterm_ends_the_client_and_then_the_service(url: str) -> None:
-    program = """
-import os, signal, sys, time
-def end(*_):
-    sys.exit(5)
-signal.signal(signal.SIGTERM, end)
-print(os.environ['OPENAI_BASE_URL'], flush=True)
-time.sleep(60)
+FAKE_CODEX = f"""\
+#!{sys.executable}
+import json, sys
+options = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+models = json.load(open(json.loads(options["model_catalog_json"])))["models"]
+print(json.dumps([json.loads(options["model"]), [[m["slug"], m.get("context_window")] for m in models]]))
 """
-    with subprocess.Popen(
-        [sys.executable, "-m", "translator", "up", "--upstream", url, *python(program)],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(TIMEOUT_S) == 5
+
+
+def test_codex_gets_the_models_that_the_upstream_lists(
+    upstream: Upstream, url: str, tmp_path: Path
+) -> None:
+    """The first that can write comes first; windows are the upstream's, else the option's."""
+    upstream.models = [
+        {"id": "nomic-embed-text"},
+        {"id": "b", "context_length": 1000},
+        {"id": "c"},
+        {"id": "b"},
+    ]
+    codex = tmp_path / "codex"
+    codex.write_text(FAKE_CODEX)
+    codex.chmod(0o755)
+    options = ["--upstream", url, "--context-window", "77"]
+    done = up(*options, "--", "codex", environ={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["b", [["b", 1000], ["c", 77]]]
+    assert done.stderr == (
+        "translator: the model is b, the first of b, c; --model NAME chooses another\n"
+    )
 
 
 def test_failed_requests_of_a_client_that_fails_are_told_with_the_log(
@@ -263,6 +275,31 @@ def test_failed_requests_of_a_client_that_fails_are_told_with_the_log(
     assert "POST /v1/responses 40" in log.read_text()
 
 
+def test_sigterm_before_the_client_starts_leaves_nothing(tmp_path: Path) -> None:
+    """The service waits for an upstream that never lists its models."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        with subprocess.Popen(
+            [sys.executable, "-m", "translator", "up", "--upstream", url, *NEVER],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process:
+            silent.accept()[0].close()  # the check that somebody listens
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(10) == b"GET /v1/mo"
+                process.terminate()
+                assert process.wait(TIMEOUT_S) == 143
+                assert process.stderr is not None
+                assert process.stderr.read() == b""
+                deadline = time.monotonic() + TIMEOUT_S
+                while connection.recv(4096):  # the service's end of it
+                    assert time.monotonic() < deadline
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_log_has_a_bound(tmp_path: Path) -> None:
     file = tmp_path / "log"
     log = _LogFile(file, maxBytes=1000, backupCount=1, encoding="utf-8")
@@ -274,8 +311,6 @@ def test_the_log_has_a_bound(tmp_path: Path) -> None:
 
 
 # --- mistakes before the client starts ---------------------------------------------------------
-
-NEVER = python("print('the client has started')")
 
 
 @pytest.fixture
@@ -311,6 +346,32 @@ def test_an_upstream_without_the_key_it_wants(
     assert sentence("--upstream", url, "--api-key-env", "THE_KEY", *NEVER) == (
         f"the upstream {url} refuses the key in THE_KEY"
     )
+
+
+def test_an_upstream_without_its_path(url: str, sentence: Callable[..., str]) -> None:
+    """The service finds out where the models are."""
+    bare = url.removesuffix("/v1")
+    assert sentence("--upstream", bare, *NEVER) == (
+        f"the upstream {bare} has no list of models there: its base_url may have to end in /v1"
+    )
+
+
+def test_only_the_upstream_of_the_model_has_to_be_there(url: str) -> None:
+    table = {
+        "upstreams": {"up": {"base_url": url}, "down": {"base_url": "http://127.0.0.1:9/v1"}},
+        "models": {"a": {"upstream": "down"}, "b": {"upstream": "up"}},
+    }
+    settings = read_table(table, {})
+
+    def check(model: str | None, kind: Kind) -> None:
+        _check_reachable(_upstreams(settings, model, kind), {})
+
+    check("b", "codex")
+    check("b", "other")
+    check(None, "other")
+    for model in (None, "a"):
+        with pytest.raises(CannotLaunch, match="nothing listens"):
+            check(model, "codex")
 
 
 def test_an_upstream_that_lists_no_models(

@@ -21,6 +21,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
@@ -35,7 +36,8 @@ class CannotRun(Exception):
 def run_in_foreground(path: str, command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the program at `path` to its end; returns its exit code, as a shell would.
 
-    `command` are its arguments, its own name first. Raises CannotRun.
+    `command` are its arguments, its own name first. Call it in the main thread; other threads have
+    to be started by `start_without_signals`. Raises CannotRun.
     """
     try:
         if sys.platform == "win32":
@@ -43,6 +45,18 @@ def run_in_foreground(path: str, command: Sequence[str], environ: Mapping[str, s
         return _run(path, command, environ)
     except OSError as error:
         raise CannotRun(error.strerror or str(error)) from None
+
+
+def start_without_signals(thread: threading.Thread) -> None:
+    """Start a thread that gets no signals: the main thread would miss them while it works."""
+    if sys.platform == "win32":
+        thread.start()
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def exit_code(code: int) -> int:

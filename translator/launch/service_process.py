@@ -25,6 +25,8 @@ from msgspec import Struct
 from translator.service.base.keys import new_key, store
 from translator.wire.json_values import as_object
 
+from .foreground import start_without_signals
+
 START_S = 60.0
 """Longest wait for the start-up line."""
 
@@ -96,7 +98,7 @@ class ServiceProcess:
         self._copier = threading.Thread(
             target=self._copy, args=[self._process.stderr], name="service-log", daemon=True
         )
-        self._copier.start()
+        start_without_signals(self._copier)
         try:
             self.address = self._started(self._process.stdout)
         except BaseException:
@@ -150,7 +152,7 @@ class ServiceProcess:
         """The address in the start-up line."""
         watchdog = threading.Timer(START_S, self._process.kill)
         watchdog.daemon = True
-        watchdog.start()
+        start_without_signals(watchdog)
         try:
             for line in output:
                 if found := _LISTENS.search(line.decode(errors="replace")):

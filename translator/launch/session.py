@@ -13,12 +13,15 @@ import difflib
 import os
 import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -30,12 +33,15 @@ from translator.setup.client import DEFAULT_KEY_ENV, Setup, setup
 from translator.wire.errors import CredentialRefused
 from translator.wire.json_values import as_list, as_object
 
-from .clients import start_of, target_of
+from .clients import Kind, start_of, target_of
 from .foreground import CannotRun, exit_code, run_in_foreground
 from .service_process import Reply, ServiceFailed, ServiceProcess
 
 CONNECT_S = 10.0
 """Longest wait for a connection to the upstream, before the client starts."""
+
+HINT_S = 3.0
+"""Longest wait for what the service finds out about a base URL without a list of models."""
 
 MAX_MODELS = 200
 """How many models of an upstream's list a client gets: each takes 4 KiB in Codex's catalog."""
@@ -83,9 +89,10 @@ def run(
     program = shutil.which(asked.command[0], path=environ.get("PATH"))
     if program is None:
         raise CannotLaunch(_missing(asked.command[0]))
-    for upstream in settings.upstreams.values():
-        _check_reachable(upstream, environ)
+    target = target_of(asked.command)
+    _check_reachable(_upstreams(settings, asked.model, target.kind), environ)
     with ExitStack() as stack:
+        stack.enter_context(_ending_in_order())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="translator-up-")))
         log = asked.log or folder / "service.log"
         try:
@@ -93,7 +100,6 @@ def run(
         except ServiceFailed as error:
             raise CannotLaunch(str(error)) from None
         stack.callback(service.stop)
-        target = target_of(asked.command)
         known = None
         if target.kind != "other" or asked.model is not None:
             known = _setup(asked, settings, service, say)
@@ -109,8 +115,7 @@ def run(
             folder=folder,
         )
         if sys.stderr.isatty():
-            model = f" with {known.models[0].id}" if known is not None else ""
-            say(f"{Path(asked.command[0]).name}{model} on {_urls(settings)}")
+            say(_start_line(asked, settings, known))
         try:
             code = run_in_foreground(program, start.command, start.environ)
         except CannotRun as error:
@@ -119,6 +124,28 @@ def run(
         for line in _report(service, status, code, log, kept=asked.log is not None):
             say(line)
         return code
+
+
+@contextmanager
+def _ending_in_order() -> Generator[None]:
+    """Have SIGTERM and SIGHUP end us as Ctrl-C does, with the service stopped and no files left.
+
+    While the client runs they are its own; where they are ignored (`nohup`), they stay so.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    numbers = [signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])]
+    before = {one: signal.getsignal(one) for one in numbers}
+    for one, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 # --- checks ------------------------------------------------------------------------------------
@@ -134,11 +161,19 @@ def _missing(program: str) -> str:
     return f"there is no program {program} in PATH{hint.get(program, '')}"
 
 
-def _check_reachable(upstream: Upstream, environ: Mapping[str, str]) -> None:
-    """Raise CannotLaunch where no address of an upstream can be connected to."""
+def _upstreams(settings: Settings, model: str | None, kind: Kind) -> list[Upstream]:
+    """The upstreams of which the client needs one: that of its model, where this is known."""
+    if model is None and kind != "other":
+        model = next(iter(settings.models), None)
+    row = settings.models.get(model or "") or (settings.catch_all if model else None)
+    return [row.upstream] if row is not None else list(settings.upstreams.values())
+
+
+def _check_reachable(upstreams: Sequence[Upstream], environ: Mapping[str, str]) -> None:
+    """Raise CannotLaunch where no address of any upstream can be connected to."""
     proxies = proxies_of(environ)
     problems: list[str] = []
-    for url in upstream.urls:
+    for url in [url for upstream in upstreams for url in upstream.urls]:
         if proxies.proxy_for(url) is not None:
             return  # only the proxy knows
         parts = urlsplit(url)
@@ -154,7 +189,8 @@ def _check_reachable(upstream: Upstream, environ: Mapping[str, str]) -> None:
             problems.append(f"{host}:{port}: {reason.lower()}")
         else:
             return
-    raise CannotLaunch(f"the upstream {upstream.base_url} cannot be reached: {problems[0]}")
+    first = upstreams[0].base_url
+    raise CannotLaunch(f"the upstream {first} cannot be reached: {problems[0]}")
 
 
 def _check_key(settings: Settings, service: ServiceProcess, asked: Asked) -> None:
@@ -179,7 +215,19 @@ def _list_of(service: ServiceProcess, settings: Settings, asked: Asked) -> Reply
     if reply.status != 200 and reply.message == CredentialRefused().message:
         where = f" in {asked.api_key_env}" if asked.api_key_env else ""
         raise CannotLaunch(f"the upstream {_urls(settings)} refuses the key{where}")
+    if not _windows(reply) and any(not one.has_version for one in settings.upstreams.values()):
+        _check_path(service, _urls(settings))
     return reply
+
+
+def _check_path(service: ServiceProcess, url: str) -> None:
+    """Raise CannotLaunch where the service finds that a base URL misses its path."""
+    until = time.monotonic() + HINT_S
+    while time.monotonic() < until:
+        hints = as_object((service.get("/readyz").value or {}).get("hints")) or {}
+        for hint in hints.values():
+            raise CannotLaunch(f"the upstream {url} has no list of models there: its {hint}")
+        time.sleep(0.1)
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -251,6 +299,17 @@ def _few(names: Sequence[str], close: Sequence[str] = ()) -> str:
     """Some names for a message: the close ones, else the first."""
     shown = list(close or names[:MAX_NAMED])
     return ", ".join(shown) + (", …" if len(shown) < len(names) else "")
+
+
+def _start_line(asked: Asked, settings: Settings, known: Setup | None) -> str:
+    """What the client is started with, and what it does not know."""
+    line = f"{Path(asked.command[0]).name} on {_urls(settings)}"
+    if known is None:
+        return line
+    first = known.models[0]
+    if first.context_window is None:
+        line += "; its context window is not known, so say it with --context-window TOKENS"
+    return f"{first.id} for {line}"
 
 
 # --- the end -----------------------------------------------------------------------------------

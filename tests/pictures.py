@@ -90,7 +90,7 @@ def demo(pause_s: float = conversation.PAUSE_S) -> str:
     """`translator demo`: all its lines, scrolling through a window."""
     columns, height = 118, 30
     out = Terminal(columns, 200)
-    conversation.PAUSE_S = pause_s
+    conversation.PAUSE_S, conversation.TIMEOUT_S = pause_s, 150.0
     conversation.program = lambda: ".venv/bin/translator"  # as `make demo` prints it
     asyncio.run(conversation._play(View(out, width=columns, colour=True)))
     strip = out.rows()

@@ -58,6 +58,19 @@ def test_a_link_on_the_path_counts(
     assert program() == "translator"
 
 
+def test_without_a_folder_or_an_interpreter_there_is_still_a_name(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert program() == str(installed / "translator")
+    monkeypatch.setattr(sys, "executable", "")
+    assert program() == "translator"
+    assert install_hint("service").startswith("python3 -m pip install ")
+
+
 def test_another_installation_on_the_path_is_not_meant(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,10 +41,22 @@ GUARDED = {
 """What stands behind a look at the system, and the tests below run without."""
 
 
+_ARGUMENTS = frozenset({"process_group", "preexec_fn", "start_new_session", "pass_fds"})
+_WORDS = re.compile(
+    rf"import .*\b({'|'.join(MODULES)})\b|from ({'|'.join((*MODULES, *NAMES))}) "
+    rf"|add_signal_handler|/proc|{'|'.join(_ARGUMENTS)}|"
+    + "|".join(rf"\b{owner}\.({'|'.join(names)})\b" for owner, names in NAMES.items())
+)
+"""Fast to find; what a file has then is read from its syntax."""
+
+
 def posix_only(path: Path) -> set[str]:
     """The names in a file that Windows does not have."""
+    text = path.read_text("utf-8")
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    if not _WORDS.search(text):
+        return found
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names} & MODULES
         elif isinstance(node, ast.ImportFrom):
@@ -54,14 +66,9 @@ def posix_only(path: Path) -> set[str]:
             owner = node.value.id if isinstance(node.value, ast.Name) else ""
             found |= {node.attr} & (NAMES.get(owner, frozenset()) | {"add_signal_handler"})
         elif isinstance(node, ast.keyword):
-            found |= {str(node.arg)} & {
-                "process_group",
-                "preexec_fn",
-                "start_new_session",
-                "pass_fds",
-            }
+            found |= {str(node.arg)} & _ARGUMENTS
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= {node.value} & {"/proc"} if node.value.startswith("/proc") else set()
+            found |= {"/proc"} if re.match("/proc(/|$)", node.value) else set()
     return found
 
 

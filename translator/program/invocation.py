@@ -26,6 +26,8 @@ def program() -> str:
     `translator` where PATH finds this installation; else the path of its script, relative below
     the current folder; else `PYTHON -m translator`.
     """
+    if not sys.executable:  # an interpreter within another program
+        return NAME
     scripts = [Path(sys.executable).with_name(f"{NAME}.exe" if WINDOWS else NAME)]
     if Path(sys.argv[0]).stem == NAME:
         scripts.append(Path(sys.argv[0]))  # `uv tool` and pipx copy it on Windows
@@ -89,16 +91,16 @@ def _python() -> str:
         # Not resolved: a virtual environment's python is a link to that of the system.
         if found and Path(found).parent.samefile(Path(sys.executable).parent):
             return name
-    return _shell_word(_near(Path(sys.executable)))
+    return _shell_word(_near(Path(sys.executable))) if sys.executable else "python3"
 
 
 def _near(path: Path) -> str:
     """A path from the current folder, if it is below it."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
     try:
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are
         near = absolute.relative_to(Path.cwd())
-    except (OSError, ValueError):
-        return str(absolute)
+    except (OSError, ValueError):  # the folder has been removed, or the path is not below it
+        return str(path)
     return str(near) if len(near.parts) > 1 else f".{os.sep}{near}" if near.parts else "."
 
 

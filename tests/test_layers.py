@@ -49,9 +49,10 @@ MAY_IMPORT = {
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
+    "check": "probe service.base service.config service.models service.turns service.upstreams",
     "setup": "service.config service.models",
     "demo": "setup service.base service.config service.http",
-    "commands": "captures probe setup demo service.base service.config service.models"
+    "commands": "captures probe check setup demo service.base service.config service.models"
     " service.upstreams service.live service.server",
 }
 """The folders, each with those that it imports, all of them further up in this table."""
@@ -74,7 +75,7 @@ def named(folder: str) -> set[str]:
 def may_import(folder: str) -> set[str]:
     """The folders of the table, by their whole names, that a folder may import."""
     allowed = named(folder)
-    if folder.startswith(("service.", "probe", "setup", "demo", "commands")):
+    if folder.startswith(("service.", "probe", "check", "setup", "demo", "commands")):
         allowed |= {FACADE, *CORE.split()}
     if folder.startswith("service.capture"):
         allowed.add("captures")

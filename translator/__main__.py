@@ -1,6 +1,7 @@
 """Command line: `translator COMMAND`, with one module per command in `translator.commands`.
 
     translator serve     run the service in front of one upstream or a table of models
+    translator check     check the settings, the upstreams and the models
     translator probe     find out which dialect an upstream speaks
     translator convert   print the chat request for a Responses request
     translator replay    print the Responses events for an upstream's body, or replay a capture
@@ -32,7 +33,18 @@ from .commands.environment import read_variables
 
 PROGRAM = "translator"
 COMMANDS = (
-    *("serve", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex", "opencode"),
+    *(
+        "serve",
+        "check",
+        "probe",
+        "convert",
+        "replay",
+        "fixture",
+        "tail",
+        "dialects",
+        "codex",
+        "opencode",
+    ),
     *("key", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""

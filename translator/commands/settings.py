@@ -15,6 +15,7 @@ import argparse
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import translator
@@ -74,19 +75,32 @@ def settings_of(
 ) -> Settings:
     """The settings that the options select; raises UsageError. `server` overrides `[server]`."""
     with service_imports(command):
-        from translator.service.config.loading import override, read_file, read_options
-    _choose_source(options)
+        import_module("translator.service.config.loading")
     with settings_errors(options):
-        if options.config is not None:
-            return override(read_file(options.config, environ), server or {})
-        if options.upstream is not None:
-            return read_options(
-                upstream=options.upstream,
-                dialect=options.dialect or "auto",
-                api_key_env=options.api_key_env,
-                server=server,
-                environ=environ,
-            )
+        return read_settings(options, command, server=server, environ=environ)
+
+
+def read_settings(
+    options: argparse.Namespace,
+    command: str,
+    *,
+    server: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """As `settings_of`; raises SettingsError for mistakes in the settings."""
+    from translator.service.config.loading import override, read_file, read_options
+
+    _choose_source(options)
+    if options.config is not None:
+        return override(read_file(options.config, environ), server or {})
+    if options.upstream is not None:
+        return read_options(
+            upstream=options.upstream,
+            dialect=options.dialect or "auto",
+            api_key_env=options.api_key_env,
+            server=server,
+            environ=environ,
+        )
     raise UsageError(f"{command} needs --upstream URL or --config FILE")
 
 

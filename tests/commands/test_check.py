@@ -207,7 +207,7 @@ def test_an_upstream_that_cannot_be_reached_says_why(
     monkeypatch.setenv("HTTP_PROXY", url)
     row = check("http://api.example.org/v1").row("upstream", "up")
     assert row["summary"].endswith(": the proxy cannot be reached")
-    assert "add api.example.org to NO_PROXY" in row["advice"]
+    assert row["advice"] == "Correct HTTP_PROXY, or add api.example.org to NO_PROXY."
 
 
 def test_an_upstream_with_the_wrong_scheme_or_certificate_says_so(
@@ -229,6 +229,23 @@ def test_an_upstream_with_the_wrong_scheme_or_certificate_says_so(
         assert check(f"{origin}/v1").code == 0
         row = check(f"{origin.replace('localhost', '127.0.0.1')}/v1").row("upstream", "up")
         assert "Correct the host in upstreams.up.base_url" in row["advice"]
+
+
+def test_a_body_that_cannot_be_read_is_told(check: Check) -> None:
+    answer = Answer(200, b"no gzip", {"content-encoding": "gzip"})
+    with listening(lambda _: answer) as (origin, _):
+        row = check(f"{origin}/v1").row("upstream", "up")
+    assert row["status"] == "failed"
+    assert "compress" in row["summary"]
+    assert row["advice"] == "See the log of the upstream."
+
+
+def test_a_configured_dialect_is_told_as_seen(check: Check) -> None:
+    settings = SETTINGS.replace("api_key_env", 'dialect = "vllm"\napi_key_env')
+    with listening(works) as (origin, _):
+        row = check(f"{origin}/v1", settings=settings).row("upstream", "up")
+    assert row["summary"].endswith(", dialect vllm, as seen (owner:vllm)")
+    assert row["status"] == "ok"
 
 
 def test_a_silent_upstream_is_given_up(check: Check) -> None:
@@ -500,6 +517,7 @@ def test_mistakes_in_the_settings_are_all_shown(check: Check) -> None:
     [
         ([], "check needs --upstream URL or --config FILE"),
         (["/no/such.toml"], "/no/such.toml cannot be read: No such file or directory"),
+        (["/"], "/ cannot be read: Is a directory"),
         (["a.toml", "--config", "b.toml"], "check takes FILE or --config FILE, not both"),
         (["--upstream", "x"], '--upstream: "x" is not a URL that starts with http:// or https://'),
         (["--upstream", "http://u", "--key-env", "NO_SUCH"], "--key-env: the environment variable"),

@@ -14,7 +14,8 @@ import aiohttp
 from msgspec import Struct
 
 from translator.service.base.errors import OutOfDescriptors
-from translator.wire.errors import AccountEmpty, UpstreamError
+from translator.service.config.proxies import proxies_of
+from translator.wire.errors import AccountEmpty, UpstreamError, UpstreamTimeout
 
 
 class Cause(NamedTuple):
@@ -46,22 +47,24 @@ class Names(Struct, frozen=True):
 def connection_cause(error: Exception, url: str, names: Names, seconds: float) -> Cause:
     """Why there was no answer from `url`: `error` came of the call, after up to `seconds`."""
     cause = error.__cause__ if isinstance(error, UpstreamError) and error.__cause__ else error
-    place = urlsplit(url).netloc
+    place, host = urlsplit(url).netloc, urlsplit(url).hostname
+    proxy = proxies_of(os.environ).proxy_for(url)
+    variable = proxy.variable if proxy is not None else "HTTPS_PROXY"
     match cause:
         case OutOfDescriptors():
             return Cause("no connection: too many files are open", "Raise the limit: ulimit -n.")
         case aiohttp.ClientProxyConnectionError():
             return Cause(
-                "the proxy cannot be reached", f"Correct HTTPS_PROXY, or add {place} to NO_PROXY."
+                "the proxy cannot be reached", f"Correct {variable}, or add {host} to NO_PROXY."
             )
         case aiohttp.ClientHttpProxyError():
             return Cause(
                 f"the proxy refuses ({cause.status})",
-                f"Correct HTTPS_PROXY and its password, or add {place} to NO_PROXY.",
+                f"Correct {variable} and its password, or add {host} to NO_PROXY.",
             )
         case aiohttp.ClientConnectorDNSError():
             return Cause(
-                f"the host {urlsplit(url).hostname} has no address",
+                f"the host {host} has no address",
                 f"Correct {names.url}, or the name server of this machine.",
             )
         case aiohttp.ClientConnectorCertificateError():
@@ -75,9 +78,9 @@ def connection_cause(error: Exception, url: str, names: Names, seconds: float) -
             return Cause(
                 "cannot be connected to in time", f"Check {names.url}, and the firewall on the way."
             )
-        case aiohttp.ServerTimeoutError() | TimeoutError():
+        case aiohttp.ServerTimeoutError() | TimeoutError() | UpstreamTimeout():
             return Cause(
-                f"no answer within {seconds:g} s",
+                f"no answer within {seconds:.3g} s",
                 "See its log, or wait longer: --timeout SECONDS.",
             )
         case aiohttp.ClientConnectorError():
@@ -93,6 +96,8 @@ def connection_cause(error: Exception, url: str, names: Names, seconds: float) -
             )
         case aiohttp.ClientOSError():
             return Cause("the connection broke", "See the log of the upstream.")
+        case UpstreamError():  # such as for a body that cannot be decompressed
+            return Cause(cause.message.rstrip("."), "See the log of the upstream.")
         case _:
             other = "https" if url.startswith("http:") else "http"
             return Cause(

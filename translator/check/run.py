@@ -37,6 +37,7 @@ MAX_AT_ONCE = 4
 """Most upstreams that are asked at once."""
 
 MAX_MODELS_NAMED = 5
+MAX_MARKS_NAMED = 2
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -294,7 +295,8 @@ class _UpstreamCheck:
         if not self._routes and self._plan.settings.models and not self._serves_others:
             found.append("no model uses it")
             advice = advice or "Give a model this upstream, or remove it."
-        found.append(f"dialect {upstream.dialect}")
+        as_seen = ", ".join(seen.get(upstream.dialect, [])[:MAX_MARKS_NAMED])
+        found.append(f"dialect {upstream.dialect}{f', as seen ({as_seen})' if as_seen else ''}")
         status: Status = "warning" if advice else "ok"
         details = {"marks": seen}
         return self._address_row(address, status, ", ".join(found), advice, details)

@@ -94,10 +94,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         settings = read_settings(options, "check")
     except SettingsError as error:
-        if options.config is None:
+        if options.config is None or " cannot be read: " in error.problems[0]:
             with settings_errors(options):
                 raise
-        read(options.config)  # a file that cannot be read is a usage error
         return _print(Report(problem_rows(error.problems, options.config)), options)
     logging.getLogger("translator").addHandler(logging.NullHandler())  # no log output
     progress = _Progress(shown=sys.stderr.isatty() and not options.json)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .common import Parser, UsageError, whole_number
+from .environment import listening
 from .settings import AnyVariable, add_settings, service_imports, settings_errors, settings_of
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def setup_of(
     options: argparse.Namespace, command: str, *, usual_key_env: str | None = None
 ) -> Setup:
     """The setup that the options select; raises UsageError."""
-    settings = settings_of(options, command, environ=AnyVariable())
+    settings = settings_of(options, command, server=listening(), environ=AnyVariable())
     with service_imports(command):
         from translator.setup.client import DEFAULT_KEY_ENV, setup
     with settings_errors():

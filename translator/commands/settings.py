@@ -167,16 +167,20 @@ def settings_errors(options: argparse.Namespace | None = None) -> Generator[None
     try:
         yield
     except SettingsError as error:
-        variables: dict[str, str] = options.from_environment if options is not None else {}
-        problems = [_under_variable(problem, variables) for problem in error.problems]
+        problems = list(error.problems)
+        if options is not None:
+            problems = [_under_variable(problem, options) for problem in problems]
         if len(problems) == 1:
             raise UsageError(problems[0]) from None
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise UsageError(f"{len(problems)} errors in the settings:{lines}") from None
 
 
-def _under_variable(problem: str, variables: Mapping[str, str]) -> str:
+def _under_variable(problem: str, options: argparse.Namespace) -> str:
     """A problem with the variable in place of the option, where the value came from there."""
+    variables: dict[str, str] = options.from_environment
+    if "config" in variables and problem.startswith(f"{options.config} "):
+        return f"{variables['config']}: {problem}"
     option, colon, text = problem.partition(": ")
     variable = variables.get(option.removeprefix("--").replace("-", "_"))
     return f"{variable}{colon}{text}" if option.startswith("--") and variable else problem

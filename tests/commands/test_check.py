@@ -100,7 +100,9 @@ def test_all_is_fine(check: Check) -> None:
         "translator probe."
     )
     model = found.row("model", "small")
-    assert model["summary"].startswith("text “OK”, reasoning, 12 + 34 tokens, first output after ")
+    assert model["summary"].startswith(
+        "as org/small-1: text “OK”, reasoning, 12 + 34 tokens, first output after "
+    )
     assert (model["text"], model["reasoning"], model["upstream_model"]) == (
         "OK",
         True,
@@ -350,7 +352,7 @@ def test_a_model_that_does_not_answer_says_why(
     with listening(completions(answer)) as (origin, _):
         found = check(f"{origin}/v1", settings=settings)
     row = found.row("model", "small")
-    assert row["summary"].partition("after")[0] == summary.partition("after")[0]
+    assert row["summary"].partition("after")[0] == f"as org/smal: {summary.partition('after')[0]}"
     assert advice in row["advice"]
     assert found.statuses == f"ok ok {statuses}"
     assert found.code == int("failed" in statuses)
@@ -490,6 +492,9 @@ def test_offline_sends_nothing(check: Check) -> None:
     with listening(works) as (origin, calls):
         found = check(f"{origin}/v1", "--offline")
     assert (found.statuses, found.code, calls) == ("ok skipped skipped skipped", 0, [])
+    assert found.row("model", "small")["summary"] == (
+        "up, as org/small-1, dialect base: not asked (--offline)"
+    )
 
 
 def test_mistakes_in_the_settings_are_all_shown(check: Check) -> None:
@@ -611,11 +616,11 @@ REPORT = Report(
 def test_the_table_is_read_at_a_glance() -> None:
     lines = table(REPORT, width=80, colour=False, plain=False).splitlines()
     assert lines[:3] == [
-        "✓ settings a.toml                        1 upstream",
-        "! upstream up                            http://up: x",
-        "                                         → Do it.",
+        "✓ settings a.toml  1 upstream",
+        "! upstream up      http://up: x",
+        "                   → Do it.",
     ]
-    assert lines[3].startswith("✗ model    m                             a “b” word word")
+    assert lines[3].startswith("✗ model    m       a “b” word word")
     assert max(map(len, lines)) <= 80
     assert lines[-1] == "4 checks: 1 fine, 1 to look at, 1 failed, 1 skipped."
     coloured = table(REPORT, width=80, colour=True, plain=False)

@@ -103,6 +103,7 @@ class ModelCheck:
         self._status: int | None = None
         self._attempts = 0
         self._id = route.upstream_model or name
+        self._as_id = "" if self._id == name else f"as {self._id}: "
 
     async def run(self) -> ModelResult:
         """Send the request; nothing is raised."""
@@ -253,7 +254,7 @@ class ModelCheck:
             kind="model",
             name=self._name,
             status="failed",
-            summary=cause.summary,
+            summary=self._as_id + cause.summary,
             advice=cause.advice,
             details=details,
         )
@@ -295,7 +296,7 @@ class ModelCheck:
             kind="model",
             name=self._name,
             status="warning" if advice else "ok",
-            summary=", ".join(found),
+            summary=self._as_id + ", ".join(found),
             advice=advice,
             details={
                 **details,

@@ -173,7 +173,11 @@ class _UpstreamCheck:
         rows = [
             self._address_row(Address(url=url), "skipped", reason, "", {}) for url in upstream.urls
         ]
-        return rows + [self._skipped(name, route, reason) for name, route in self._routes]
+        for name, route in self._routes:
+            target = route.upstream_model or name
+            where = f"{upstream.name}, as {target}, dialect {route.dialect.name}"
+            rows.append(self._skipped(name, route, f"{where}: {reason}"))
+        return rows
 
     async def rows(self, now: Callable[[], float]) -> list[Row]:
         """Ask all addresses, then for all models at the first one that can be used."""

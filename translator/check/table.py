@@ -38,7 +38,8 @@ _WORDS: Mapping[Status, str] = {
 MIN_TEXT_COLUMNS = 30
 """Least width of the text; on a narrower terminal it is longer than the line."""
 
-MAX_NAME_COLUMNS = 28
+MAX_NAME_COLUMNS = 20
+"""Longest name that widens the column of all; the text of a longer one begins on the next line."""
 
 
 def can_encode(encoding: str | None) -> bool:
@@ -55,7 +56,8 @@ def table(report: Report, *, width: int, colour: bool, plain: bool) -> str:
     marks = ASCII_MARKS if plain else MARKS
     mark_columns = max(map(len, marks.values()))
     kind_columns = max(len(row.kind) for row in report.rows)
-    names = max(min(len(row.name), MAX_NAME_COLUMNS) for row in report.rows)
+    short = [len(row.name) for row in report.rows if len(row.name) <= MAX_NAME_COLUMNS]
+    names = max(short, default=0)
     indent = mark_columns + kind_columns + names + 4
     lines: list[str] = []
     for row in report.rows:

@@ -52,10 +52,11 @@ MAY_IMPORT = {
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
+    "check": "probe service.base service.config service.models service.turns service.upstreams",
     "setup": "service.config service.models",
     "launch": "setup service.base service.config service.models",
     "demo": "service.base service.config service.http",
-    "commands": "captures probe setup launch demo service.base service.config service.models"
+    "commands": "captures probe check setup launch demo service.base service.config service.models"
     " service.upstreams service.telemetry service.live service.server",
 }
 """The folders, each with those that it imports, all of them further up in this table."""
@@ -78,7 +79,7 @@ def named(folder: str) -> set[str]:
 def may_import(folder: str) -> set[str]:
     """The folders of the table, by their whole names, that a folder may import."""
     allowed = named(folder)
-    if folder.startswith(("service.", "probe", "setup", "launch", "demo", "commands")):
+    if folder.startswith(("service.", "probe", "check", "setup", "launch", "demo", "commands")):
         allowed |= {FACADE, *CORE.split(), "program"}
     if folder.startswith("service.capture"):
         allowed.add("captures")

@@ -2,6 +2,7 @@
 
     translator serve     run the service in front of one upstream or a table of models
     translator up        run the service and, in front of it, one client: up -- codex
+    translator check     check the settings, the upstreams and the models
     translator probe     find out which dialect an upstream speaks
     translator convert   print the chat request for a Responses request
     translator replay    print the Responses events for an upstream's body, or replay a capture
@@ -33,8 +34,8 @@ from .commands.environment import read_variables
 
 PROGRAM = "translator"
 COMMANDS = (
-    *("serve", "up", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex"),
-    *("opencode", "key", "completion", "demo"),
+    *("serve", "up", "check", "probe", "convert", "replay", "fixture", "tail", "dialects"),
+    *("codex", "opencode", "key", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 

@@ -160,7 +160,11 @@ def test_a_switch_takes_words(
         ({"API_KEY_ENV": "NO_SUCH"}, "TRANSLATOR_API_KEY_ENV: the environment variable NO_SUCH"),
         ({"WATCH": "1", "WORKERS": "2"}, "TRANSLATOR_WATCH shows one process, not several"),
         ({"HOST": "no.such.invalid"}, "TRANSLATOR_HOST: there is no address for"),
-        ({"CONFIG": "/no/such.toml", "UPSTREAM": ""}, "/no/such.toml cannot be read"),
+        (
+            {"CONFIG": "/no/such.toml", "UPSTREAM": ""},
+            "TRANSLATOR_CONFIG: /no/such.toml cannot be read: No such file or directory",
+        ),
+        ({"TRACE": "false"}, "TRANSLATOR_TRACE: 'false' is no folder but a switch; name one"),
     ],
 )
 def test_a_bad_value_names_its_variable(
@@ -318,3 +322,18 @@ def test_workers_read_the_same_environment(config: Path) -> None:
     assert process.returncode == 0
     assert err.count("did you mean TRANSLATOR_PORT?") == 1
     assert '"status":502' in err.replace(" ", "")
+
+
+@pytest.mark.parametrize("command", ["codex", "opencode"])
+def test_clients_are_set_up_for_the_port_that_serve_listens_on(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    set_all(monkeypatch, UPSTREAM=UP, PORT="9000")
+    assert main([command, "--model", "m", "--context-window", "1000"]) == 0
+    out, err = capsys.readouterr()
+    assert "http://127.0.0.1:9000/v1" in out
+    assert f"translator serve --upstream {UP}" in err

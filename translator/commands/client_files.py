@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .common import Parser, UsageError, whole_number
+from .environment import listening
 from .settings import AnyVariable, add_settings, service_imports, settings_errors, settings_of
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def setup_of(
     options: argparse.Namespace, command: str, *, usual_key_env: str | None = None
 ) -> Setup:
     """The setup that the options select; raises UsageError."""
-    settings = settings_of(options, command, environ=AnyVariable())
+    settings = settings_of(options, command, server=listening(), environ=AnyVariable())
     with service_imports(command):
         from translator.setup.client import DEFAULT_KEY_ENV, setup
     with settings_errors():

@@ -19,6 +19,10 @@ REPLAY_TIME = 1_700_000_000
 """`created_at` of a replayed response, in seconds: output must not change from run to run."""
 
 
+PORT = ("a port number, 0 to 65535", 0, 65535)
+"""The description and the bounds of a TCP port."""
+
+
 class Commands(Protocol):
     """The subparsers of argparse, to which a command adds its own."""
 

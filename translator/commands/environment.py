@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .common import Parser, UsageError
+from .common import PORT, Parser, UsageError, whole_number
 
 PREFIX = "TRANSLATOR_"
 
@@ -69,6 +69,17 @@ def read_variables(options: argparse.Namespace, environ: Mapping[str, str] = os.
     options.from_environment, options.overridden = read, overridden
 
 
+def listening(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The address at which `serve` listens by these variables, for commands that name it."""
+    parser = Parser()
+    host = parser.add_argument("--host")
+    port = parser.add_argument("--port", type=whole_number(*PORT))
+    add_variables(parser, (host, port))
+    options = parser.parse_args([])
+    read_variables(options, environ)
+    return {name: getattr(options, name) for name in options.from_environment}
+
+
 def name_of(options: argparse.Namespace, dest: str) -> str:
     """The name of an option, or of the variable that it came from, for a sentence."""
     variables: dict[str, str] = options.from_environment
@@ -98,6 +109,8 @@ def _value(action: argparse.Action, variable: str, text: str) -> Any:  # noqa: A
         if text.lower() not in _ON + _OFF:
             raise UsageError(f"{variable}: {text!r} is neither 1, true, yes nor 0, false, no")
         return text.lower() in _ON
+    if action.metavar == "DIR" and text.lower() in _ON + _OFF:
+        raise UsageError(f"{variable}: {text!r} is no folder but a switch; name one, or unset it")
     if action.choices is not None and text not in action.choices:
         raise UsageError(f"{variable}: {text!r} is not one of {', '.join(action.choices)}")
     if not callable(action.type):

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from translator.wire.events import ReasoningEvents
 
-from .common import Commands, UsageError, whole_number
+from .common import PORT, Commands, UsageError, whole_number
 from .environment import add_variables, name_of, note_misspelt
 from .settings import add_settings, service_imports, settings_errors, settings_of
 
@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
     add("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
     add(
         "--port",
-        type=whole_number("a port number, 0 to 65535", 0, 65535),
+        type=whole_number(*PORT),
         metavar="NUMBER",
         help="TCP port to listen on, 0 for any free one (default: 8080)",
     )

@@ -15,6 +15,7 @@ import argparse
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import translator
@@ -74,20 +75,33 @@ def settings_of(
 ) -> Settings:
     """The settings that the options select; raises UsageError. `server` overrides `[server]`."""
     with service_imports(command):
-        from translator.service.config.loading import override, read_file, read_options
+        import_module("translator.service.config.loading")
+    with settings_errors(options):
+        return read_settings(options, command, server=server, environ=environ)
+
+
+def read_settings(
+    options: argparse.Namespace,
+    command: str,
+    *,
+    server: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """As `settings_of`; raises SettingsError for mistakes in the settings."""
+    from translator.service.config.loading import override, read_file, read_options
+
     _choose_source(options)
     _check_kinds(options)
-    with settings_errors(options):
-        if options.config is not None:
-            return override(read_file(options.config, environ), server or {})
-        if options.upstream is not None:
-            return read_options(
-                upstream=options.upstream,
-                dialect=options.dialect or "auto",
-                api_key_env=options.api_key_env,
-                server=server,
-                environ=environ,
-            )
+    if options.config is not None:
+        return override(read_file(options.config, environ), server or {})
+    if options.upstream is not None:
+        return read_options(
+            upstream=options.upstream,
+            dialect=options.dialect or "auto",
+            api_key_env=options.api_key_env,
+            server=server,
+            environ=environ,
+        )
     raise UsageError(f"{command} needs --upstream URL or --config FILE")
 
 
@@ -163,16 +177,20 @@ def settings_errors(options: argparse.Namespace | None = None) -> Generator[None
     try:
         yield
     except SettingsError as error:
-        variables: dict[str, str] = options.from_environment if options is not None else {}
-        problems = [_under_variable(problem, variables) for problem in error.problems]
+        problems = list(error.problems)
+        if options is not None:
+            problems = [_under_variable(problem, options) for problem in problems]
         if len(problems) == 1:
             raise UsageError(problems[0]) from None
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise UsageError(f"{len(problems)} errors in the settings:{lines}") from None
 
 
-def _under_variable(problem: str, variables: Mapping[str, str]) -> str:
+def _under_variable(problem: str, options: argparse.Namespace) -> str:
     """A problem with the variable in place of the option, where the value came from there."""
+    variables: dict[str, str] = options.from_environment
+    if "config" in variables and problem.startswith(f"{options.config} "):
+        return f"{variables['config']}: {problem}"
     option, colon, text = problem.partition(": ")
     variable = variables.get(option.removeprefix("--").replace("-", "_"))
     return f"{variable}{colon}{text}" if option.startswith("--") and variable else problem

@@ -90,7 +90,7 @@ def catalog(home: Path) -> dict[str, dict[str, Any]]:
 
 
 def names(home: Path) -> set[str]:
-    return {path.name for path in home.iterdir()}
+    return {path.name for path in home.iterdir()} - {".translator-codex-undo.json"}
 
 
 # --- what is written ---------------------------------------------------------------------------
@@ -413,7 +413,7 @@ def test_without_write_everything_is_printed_and_nothing_written(
     out, err = capsys.readouterr()
     assert not home.exists()
     write(settings, home)
-    for path in home.iterdir():
+    for path in (home / name for name in names(home)):
         assert f"# {path}\n{path.read_text()}" in out
     assert "codex --profile gpt " in err
 

@@ -143,9 +143,9 @@ class ModelCheck:
             LearnedFacts(3600, time.monotonic),
             model=self._name,
             may_retry=self._may_retry,
-            clock=time.time,
+            clock=lambda: int(time.time()),
             new_id=random_id,
-            redaction=partial(self._upstreams.redaction, upstream, self._authorization),
+            redaction=partial(self._upstreams.redaction, authorization=self._authorization),
         )
         request.write()
         return request

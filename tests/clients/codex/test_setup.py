@@ -249,3 +249,35 @@ def test_the_readme_s_lines(
     assert done.stdout.strip() == "Hello."
     assert WARNING not in done.stderr
     assert upstream.keys == [f"Bearer {KEY}"]
+
+
+MINE = """\
+# mine
+model = "kimi-k2.6" # as ever
+model_provider = "mine"
+
+[model_providers.mine]
+name = "mine"
+base_url = {base_url}
+wire_api = "responses"
+"""
+
+
+def test_codex_starts_with_what_undo_leaves(place: Place) -> None:
+    """The user's own configuration as it was, and what he added to ours since."""
+    mine = MINE.format(base_url=json.dumps(place.base_url))
+    config = place.home / "config.toml"
+    config.write_text(mine)
+    place.set_up("--default", "org/glm-5p1")
+    assert 'model = "org/glm-5p1" # as ever\n' in config.read_text()
+    added = '\nhttp_headers = { "x-mine" = "1" } # mine\n[tui]\nnotifications = false\n'
+    config.write_text(config.read_text() + added)
+    translator("codex", "--undo", "--codex-home", str(place.home))
+    left = '\n[model_providers.translator]\nname = "translator"\n'
+    assert config.read_text() == mine + left + added
+    place.upstream.play(Turn(text="Hello."))
+    done = place.exec("say hello")
+
+    assert done.stdout.strip() == "Hello."
+    assert place.upstream.requests[0]["model"] == "accounts/fireworks/models/kimi-k2p6"
+    assert not list(place.home.glob("*.config.toml"))

@@ -136,7 +136,6 @@ class ModelCheck:
             "stream": True,
             "store": False,
         }
-        upstream = self._route.upstream
         request = AdaptiveRequest(
             parse_request(msgspec.json.encode(body)),
             self._route,

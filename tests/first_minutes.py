@@ -54,7 +54,6 @@ class Newcomer:
             "PATH": os.pathsep.join([*map(str, places), "/usr/local/bin", "/usr/bin", "/bin"]),
             "FIREWORKS_API_KEY": "sk-of-the-newcomer",
             "NO_PROXY": "127.0.0.1,localhost",
-            "CODEX_HOME": str(home / ".codex"),
         }
         self.environ.pop("VIRTUAL_ENV", None)
         node = shutil.which("node")

@@ -20,6 +20,7 @@ import pytest
 from translator.service.page import peers
 from translator.service.page.peers import Peers
 from translator.service.page.running import Row, Running, joined
+from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
 
 from .processes import served
 from .responses_api import ASK
@@ -141,6 +142,18 @@ async def test_a_worker_that_was_killed_is_forgotten(tmp_path: Path) -> None:
             sock.bind(str(dead))
         assert await one.ask(None) == ([], 0)
         assert not dead.exists()
+
+
+def test_what_killed_processes_left_in_a_given_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    (tmp_path / "answers-1-2.sock").touch()
+    with shared_metrics():
+        assert list(tmp_path.iterdir()) == []
+        (tmp_path / "answers-1-3.sock").touch()
+        worker_gone(3)
+        assert list(tmp_path.iterdir()) == []
 
 
 async def test_workers_of_another_parent_are_not_asked(tmp_path: Path) -> None:

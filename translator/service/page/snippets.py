@@ -3,7 +3,7 @@
     base URL, model, key  ──►  one text for each client
 
 A model's id is whatever an upstream calls it, so each text quotes it by the rules of its language.
-The tests of the clients run the same set-ups (tests/clients), as the README has them.
+tests/clients/test_page_snippets.py runs those of SDKs, curl and Codex as they are.
 """
 
 from __future__ import annotations

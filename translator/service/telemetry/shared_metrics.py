@@ -52,8 +52,9 @@ def shared_metrics() -> Generator[Path]:
     """An empty folder for all processes that start within the context."""
     given = os.environ.get(FOLDER)
     if given:
-        for old in Path(given).glob("*.db"):
-            old.unlink(missing_ok=True)
+        for pattern in ("*.db", "answers-*.sock"):  # the sockets are `WorkerChannel.open_peers`'
+            for old in Path(given).glob(pattern):
+                old.unlink(missing_ok=True)
         yield Path(given)
         return
     _remove_stale()

@@ -66,6 +66,8 @@ API_PATHS = (
 
 _MODELS = "/models/"
 
+_FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
+
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
 
@@ -205,7 +207,7 @@ class Endpoints:
                 "chat/completions",
                 body,
                 dialect=route.dialect,
-                refusal=_responses_request() if is_of_responses else None,
+                refusal=missing_parameter("messages", _FOR_RESPONSES) if is_of_responses else None,
             )
             del body  # which is not held while the answer comes
             await exchange.while_connected(work)
@@ -340,13 +342,6 @@ def unknown_path(exchange: Exchange, meant: str | None = None) -> NotFound:
     if meant is not None:
         message += f" Did you mean {meant}?"
     return NotFound(message, param=None, code="unknown_path")
-
-
-def _responses_request() -> InvalidRequest:
-    """The error of a Responses request that was sent to the endpoint of the other API."""
-    error = missing_parameter("messages")
-    error.message += " 'input' is a field of the Responses API: send this request to /v1/responses."
-    return error
 
 
 def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:

@@ -111,6 +111,14 @@ def test_the_examples_cover_the_request_type() -> None:
 # --- groups ---------------------------------------------------------------------------------------
 
 
+def test_messages_in_place_of_input_are_told_where_they_belong() -> None:
+    asked = {"model": "m", "input": [], "messages": [{"role": "user", "content": "Hello"}]}
+    with pytest.raises(InvalidRequest, match="send them as 'input', or this request to /v1/chat"):
+        translation(asked)
+    with pytest.raises(InvalidRequest, match=r"'input'\.$"):
+        translation({"model": "m"})
+
+
 def test_the_smallest_request() -> None:
     assert chat() == {
         "model": "m",

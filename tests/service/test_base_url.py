@@ -13,6 +13,7 @@ import pytest
 from translator.service.config.loading import read_options
 from translator.service.upstreams import base_url as module
 from translator.service.upstreams.base_url import path_hint
+from translator.service.upstreams.health import UpstreamHealth
 from translator.wire.errors import UpstreamError
 
 from .wire import BOUND_S, client_of
@@ -126,7 +127,16 @@ async def test_others_are_left_alone(
     assert [path for path in upstream.asked if path.endswith("/models")] == asked
 
 
-async def test_the_check_ends_with_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_succeeds_ends_the_hint() -> None:
+    health = UpstreamHealth(lambda: 0.0)
+    health.hints = {"a": "base_url may have to end in /v1", "b": "the same"}
+    health.answered("a", 404)
+    assert set(health.hints) == {"a", "b"}
+    health.answered("a", 200)
+    assert set(health.hints) == {"b"}
+
+
+async def test_the_check_ends_with_the_service() -> None:
     """Nothing is asked by one that ends at once."""
     upstream = Upstream({})
     settings = read_options(upstream="http://up.test", environ={})

@@ -203,11 +203,12 @@ os.kill(service, signal.SIGKILL)
     log.unlink()
 
 
-def test_the_service_ends_where_we_are_killed(url: str) -> None:
+def test_the_service_ends_where_we_are_killed(url: str, tmp_path: Path) -> None:
     program = "import os; print(os.environ['OPENAI_BASE_URL'], flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-m", "translator", "up", "--upstream", url, *python(program)],
         cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # what a killed process leaves there stays
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -19,8 +19,10 @@ def add(commands: Commands) -> None:
         description="Runs the service on a free port of this machine, with a key for this run "
         "alone, and the client in front of it; the service ends with the client. Codex and "
         "OpenCode are set up for it, and their own files stay as they are. Other programs get "
-        "OPENAI_BASE_URL and OPENAI_API_KEY. The exit code is that of the client.",
+        "OPENAI_BASE_URL and OPENAI_API_KEY. The upstream gets the key of --api-key-env or the "
+        "--config file, never the client's. The exit code is that of the client.",
     )
+    parser.usage = "translator up [OPTIONS] -- COMMAND [ARGUMENT ...]"
     add_settings(parser)
     add = parser.add_argument
     add(

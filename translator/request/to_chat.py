@@ -78,6 +78,12 @@ class ChatRequest(Struct, frozen=True):
     """The number of tokens after which the upstream ends the answer; None: it is not known."""
 
 
+_FOR_CHAT = (
+    "'messages' is a field of Chat Completions: send them as 'input', or this request to"
+    " /v1/chat/completions."
+)
+
+
 def write_chat_request(
     request: responses.Request,
     unknown: dict[str, Raw],
@@ -111,7 +117,7 @@ def write_chat_request(
     reader = InputReader(tools, pause, origin=target.origin)
     input_items = reader.read(request.input or None, earlier or ())
     if not input_items and request.generate is not False:
-        raise _missing_input(unknown)
+        raise missing_parameter("input", _FOR_CHAT if "messages" in unknown else "")
     advice_notices: list[Notice] = []
     request = with_known_words(request, advice_notices)
     if reader.text or reader.reasoning:
@@ -221,14 +227,3 @@ def _prefill(conversation: Conversation) -> str:
     if last is None or last.role != "assistant" or not isinstance(last.content, str):
         return ""
     return last.content
-
-
-def _missing_input(unknown: dict[str, Raw]) -> InvalidRequest:
-    """The error for a request without input; a chat request may be meant."""
-    error = missing_parameter("input")
-    if "messages" in unknown:
-        error.message += (
-            " 'messages' is a field of Chat Completions: send them as 'input', or this request to"
-            " /v1/chat/completions."
-        )
-    return error

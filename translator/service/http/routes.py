@@ -70,6 +70,9 @@ API_PATHS = (
 """The endpoints of the API, without `/v1` and without those of single models."""
 
 _MODELS = "/models/"
+
+_FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
+
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
 
@@ -238,7 +241,7 @@ class Endpoints:
                 "chat/completions",
                 body,
                 dialect=route.dialect,
-                refusal=_responses_request() if is_of_responses else None,
+                refusal=missing_parameter("messages", _FOR_RESPONSES) if is_of_responses else None,
             )
             del body  # which is not held while the answer comes
             passing = self._bounds.passing
@@ -369,13 +372,6 @@ def _may_use_any_model(exchange: Exchange) -> bool:
 def _may_repeat_a_name(body: bytes) -> bool:
     """Whether `model` may stand twice in a body: the upstream must read the one that we read."""
     return body.count(b'"model"') > 1 or b"\\u00" in body
-
-
-def _responses_request() -> InvalidRequest:
-    """The error of a Responses request that was sent to the endpoint of the other API."""
-    error = missing_parameter("messages")
-    error.message += " 'input' is a field of the Responses API: send this request to /v1/responses."
-    return error
 
 
 def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:

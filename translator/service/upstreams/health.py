@@ -72,6 +72,8 @@ class UpstreamHealth:
             self.failed(upstream)
         else:
             self._of(upstream).answered_at = self._now()
+        if self.hints and status < 300:
+            self.hints.pop(upstream, None)  # it was wrong, or has been mended
 
     def failed(self, upstream: str) -> None:
         """A call got no answer."""

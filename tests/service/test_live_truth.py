@@ -242,3 +242,12 @@ async def test_times_at_the_end_are_those_of_the_log(upstream: ScriptedUpstream,
         line["duration_ms"],
         line["first_token_ms"],
     )
+
+
+def test_a_row_of_80_columns_ends_with_its_tokens() -> None:
+    """While it runs, the time to the first one tells more."""
+    fields: dict[str, Any] = {"first_s": 0.8, "per_s": 44.4, "tokens": 120, "counted": True}
+    ended = format_row(a_progress(phase="done", **fields), width=79, colour=False)
+    assert ended.endswith("2.0s     44 tok/s    120 tokens")
+    running = format_row(a_progress(phase="answering", **fields), width=79, colour=False)
+    assert running.endswith("2.0s   first 0.8s     44 tok/s")

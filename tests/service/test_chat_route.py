@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from .chat_bodies import COMPLETION, HELLO
+from .chat_bodies import COMPLETION, HELLO, frame
 from .log import Log
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
@@ -280,3 +280,55 @@ async def test_a_limit_that_would_be_lowered_is_refused_where_nothing_may_be_los
     assert (answer.status_code, upstream.calls) == (400, [])
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == ("unsupported_parameter", "max_completion_tokens")
+
+
+IN_THE_STREAM = {
+    "an event": [HELLO[0], frame({"error": {"message": "no", "code": "rate_limit_exceeded"}})],
+    "beside choices": [
+        HELLO[0],
+        frame({"choices": [], "error": {"message": "no", "code": "rate_limit_exceeded"}}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_STREAM)
+async def test_an_error_in_an_answer_is_no_completed_request(
+    upstream: ScriptedUpstream, log: Log, name: str
+) -> None:
+    """It comes through as it is; the log and the metrics say what it was."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(*IN_THE_STREAM[name])
+        await call.end()
+
+    upstream.script = script
+    async with upstream.client() as client:
+        answer = await client.post(PATH, json={"model": "m", "messages": [], "stream": True})
+        logged = log.request
+        page = (await client.get("/metrics")).text
+    assert answer.content == b"".join(IN_THE_STREAM[name])
+    assert (logged["status"], logged["outcome"]) == (200, "failed rate_limit_exceeded")
+    assert logged["error"]["code"] == "rate_limit_exceeded"
+    assert 'endpoint="chat",model="other",outcome="failed",status="200"} 1.0' in page
+    assert 'translator_upstream_errors_total{kind="rate_limit_exceeded",upstream="up"} 1.0' in page
+
+
+async def test_an_error_that_is_passed_through_is_what_it_is_for_responses(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    """In the log, and among the errors of upstreams and of clients."""
+
+    async def script(call: Call) -> None:
+        await call.answer({"error": {"message": "Slow down."}}, 429)
+
+    upstream.script = script
+    async with upstream.client(retries=0) as client:
+        await client.post(PATH, json={"model": "m", "messages": []})
+        logged = log.request
+        page = (await client.get("/metrics")).text
+    assert (logged["status"], logged["outcome"]) == (429, "rate_limit_exceeded")
+    code = 'translator_errors_total{code="rate_limit_exceeded",endpoint="chat",model="other"} 1.0'
+    assert code in page
+    assert 'translator_upstream_errors_total{kind="rate_limit_exceeded",upstream="up"} 1.0' in page
+    assert 'translator_upstream_errors_total{kind="refused",upstream="up"} 0.0' in page

@@ -223,3 +223,31 @@ def test_a_terminal_with_few_characters_ends_no_view() -> None:
     assert "\\u6a21\\u578b" in shown
     assert "mmmm. " in shown
     assert "last" in shown
+
+
+async def test_times_at_the_end_are_those_of_the_log(upstream: ScriptedUpstream, log: Log) -> None:
+    reports: list[Progress] = []
+    observe = ProgressObserverFactory(reports.append, timer=lambda: 7.0)
+    now = 1000.0
+
+    def timer() -> float:
+        nonlocal now
+        now += 1
+        return now
+
+    async with client_of(make_settings(upstream.url), observe=observe, timer=timer) as client:
+        await client.post(PATH, json=ASK)
+    line, last = log.request, reports[-1]
+    assert (last.seconds * 1000, (last.first_s or 0) * 1000) == (
+        line["duration_ms"],
+        line["first_token_ms"],
+    )
+
+
+def test_a_row_of_80_columns_ends_with_its_tokens() -> None:
+    """While it runs, the time to the first one tells more."""
+    fields: dict[str, Any] = {"first_s": 0.8, "per_s": 44.4, "tokens": 120, "counted": True}
+    ended = format_row(a_progress(phase="done", **fields), width=79, colour=False)
+    assert ended.endswith("2.0s     44 tok/s    120 tokens")
+    running = format_row(a_progress(phase="answering", **fields), width=79, colour=False)
+    assert running.endswith("2.0s   first 0.8s     44 tok/s")

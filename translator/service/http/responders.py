@@ -193,8 +193,10 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
         del chunk, data  # so that they are not held while nothing comes
     rest = errors.end()
     if errors.private is not None:
-        exchange.record.failure = errors.private
         exchange.context.observer.on(AttemptFailed(errors.private))
+    if (error := errors.private or errors.found) is not None:
+        exchange.record.failure = error
+        exchange.record.outcome = f"failed {error.code or error.type}"
     await exchange.end(rest)
 
 
@@ -243,6 +245,8 @@ async def _pass_error(exchange: Exchange, stream: UpstreamStream, answer: Answer
     error = answer.judged_error(body)
     if isinstance(error, AccountEmpty | CredentialRefused):
         raise error
+    exchange.record.failure = error
+    exchange.record.outcome = error.code or error.type
     headers = JSON
     if whole and "content-type" in answer.headers:
         headers = {"content-type": answer.content_type()}

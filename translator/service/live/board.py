@@ -104,6 +104,8 @@ def _full(progress: Progress, width: int) -> Iterator[_Part]:
     figures = [(text, ("", f" {text}".rjust(size))) for size, text in _figures(progress)]
     if sum(len(text) for _, text in (*head, *(one for _, one in figures), *tail)) > width:
         figures = [(text, column) for text, column in figures if text]  # no room for empty ones
+    if progress.ended and sum(len(text) for _, text in (*head, *dict(figures).values())) > width:
+        figures = [one for one in figures if not one[0].startswith("first")]  # but for its tokens
     for style, text in (*head, *(one for _, one in figures), *tail):
         if len(text) <= width:
             yield style, text

@@ -47,6 +47,8 @@ Phase = Literal[
     "waiting", "thinking", "answering", "calling", "done", "incomplete", "failed", "left"
 ]
 
+_ENDED = frozenset({"done", "incomplete", "failed", "left"})
+
 REPORT_INTERVAL_S = 0.25
 """Shortest time between two reports in which only the size has changed, in seconds."""
 
@@ -92,7 +94,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def ended(self) -> bool:
-        return self.phase in ("done", "incomplete", "failed", "left")
+        return self.phase in _ENDED
 
 
 class ProgressObserverFactory:
@@ -282,15 +284,20 @@ class _ProgressObserver:
         self._reported_at = now = self._factory.timer()
         output = self._output
         first_at = None if self._whole else output.first_at
+        seconds = now - self._started_at
+        first_s = None if first_at is None else first_at - self._started_at
+        if self._phase in _ENDED:  # as the log has it, which is measured a little later
+            seconds = self._record.seconds or seconds
+            first_s = self._record.first_token_s or first_s
         self._factory.report(
             Progress(
                 id=self._record.request_id,
                 at=self._at,
-                seconds=round(now - self._started_at, 3),
+                seconds=round(seconds, 3),
                 model=self._record.model,
                 phase=self._phase,
                 detail=self._detail,
-                first_s=None if first_at is None else round(first_at - self._started_at, 3),
+                first_s=None if first_s is None else round(first_s, 3),
                 tokens=output.tokens,
                 counted=output.is_counted,
                 per_s=None if self._whole else output.per_second(),

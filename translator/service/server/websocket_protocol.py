@@ -50,6 +50,8 @@ _FAULTS: dict[int, str] = {
 }
 """What a client did wrong, by the code that it gets."""
 
+_NO_HANDSHAKE = "The request is not the handshake of a WebSocket."
+
 _NEEDS: dict[type, str] = {
     WebSocketsSansIOProtocol: (
         "conn scope response transport writable disconnected handle_connect eof_received"
@@ -143,9 +145,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
-        if self.response.status_code == 101:  # else the handshake was refused
+        if self.response.status_code == 101:
             scope = cast("dict[str, Any]", self.scope)
             scope["extensions"][EXTENSION] = TextWriter(self)
+        else:  # the handshake was refused
+            self._report_refusal(
+                InvalidRequest(_NO_HANDSHAKE, param=None), self.response.status_code
+            )
+
+    def _report_refusal(self, refusal: InvalidRequest, status: int) -> None:
+        """Have the log and the metrics say that the server itself has answered."""
+        refusal.status_hint = status
+        self._connections.answered(refusal)
 
     def _refuse_handshake(self, data: bytes) -> None:
         """Answer a request that websockets cannot read; uvicorn leaves it without an answer."""
@@ -155,7 +166,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         too_large = error if isinstance(error, SecurityError) else error and error.__cause__
         if not isinstance(too_large, SecurityError):  # a body, or a header that is not text
             status, code = b"400 Bad Request", None
-            message = "The request is not the handshake of a WebSocket."
+            message = _NO_HANDSHAKE
         elif len(data.partition(b"\n")[0]) > MAX_LINE_LENGTH:
             status, code = b"414 URI Too Long", "header_too_large"
             message = "The path of the handshake is too long."
@@ -163,6 +174,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             status, code = b"431 Request Header Fields Too Large", "header_too_large"
             message = "The header of the handshake is too large."
         refusal = InvalidRequest(message, param=None, code=code)
+        self._report_refusal(refusal, int(status[:3]))
         body = msgspec.json.encode(refusal.envelope())
         self.transport.write(
             b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"

@@ -182,6 +182,8 @@ def _handler(stream: TextIO | None) -> logging.Handler:
 
 
 _OF_UPGRADES = ("upgrade request", "WebSocket library", "without completing handshake")
+_OF_CUTS = ("without completing response",)
+"""A response that its upstream breaks off stays cut, on purpose: its own line says so."""
 
 
 def _is_no_upgrade_warning(record: logging.LogRecord) -> bool:
@@ -190,4 +192,4 @@ def _is_no_upgrade_warning(record: logging.LogRecord) -> bool:
     And its error where a handshake was refused by an HTTP response, which it does not count as one.
     """
     message = record.getMessage()
-    return not any(words in message for words in _OF_UPGRADES)
+    return not any(words in message for words in (*_OF_UPGRADES, *_OF_CUTS))

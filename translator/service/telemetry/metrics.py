@@ -387,6 +387,8 @@ class _RequestMetrics:
         record, metrics = self._record, self._metrics
         model = metrics.model(record.model)
         self._count_error_in_body()
+        if self._translation is None and record.failure is not None:
+            self._count_error(record.failure)  # of an answer that was passed through
         self._count_call()
         metrics.requests_open.labels(self._endpoint).dec()
         if self._streams:

@@ -323,15 +323,39 @@ MODEL_FAULTS: list[tuple[Answer, str, str, str]] = [
     ),
     (
         Answer(200, b'data: {"error": {"message": "Out of memory"}}\n\n'),
-        "its answer is an error: Out of memory",
+        "its answer fails: Out of memory",
         "See the log of the upstream",
         "failed failed",
+    ),
+    (
+        Answer(200, chunk({"content": "Y"})),
+        "its answer fails: The upstream closed the stream before it finished.",
+        "See the log of the upstream",
+        "failed failed",
+    ),
+    (
+        Answer(200, chunk({"content": "x" * 1000}) * 2500),
+        "its answer has no end ",
+        "See the log of the upstream",
+        "failed failed",
+    ),
+    (
+        Answer(302, b"", {"location": "/login"}),
+        "it redirects (302), which is not followed",
+        "Correct upstreams.up.base_url.",
+        "failed skipped",
     ),
     (Answer(0), "it closes the connection without an answer", "See its log", "failed skipped"),
     (
         Answer(200, chunk({"content": ""}) + chunk({}, "stop")),
         "no text, no usage",
         "translator probe may find its dialect",
+        "warning warning",
+    ),
+    (
+        Answer(200, chunk({"content": "<think>Hm"}) + chunk({"content": "</think>OK"}, "stop")),
+        "text “<think>Hm</think>OK”, no usage, first output after 0.0 s",
+        "Its reasoning arrives as text: translator probe finds the dialect",
         "warning warning",
     ),
     (
@@ -352,7 +376,7 @@ def test_a_model_that_does_not_answer_says_why(
     with listening(completions(answer)) as (origin, _):
         found = check(f"{origin}/v1", settings=settings)
     row = found.row("model", "small")
-    assert row["summary"].partition("after")[0] == f"as org/smal: {summary.partition('after')[0]}"
+    assert row["summary"].partition("after ")[0] == f"as org/smal: {summary.partition('after ')[0]}"
     assert advice in row["advice"]
     assert found.statuses == f"ok ok {statuses}"
     assert found.code == int("failed" in statuses)

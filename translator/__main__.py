@@ -66,12 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return demo.run(words[1:])  # it parses its own options
         parser = _parser(words[:1])
-        if not words:
-            parser.print_help()
-            return 0
         options = parser.parse_args(words)
         read_variables(options)
-        run: Callable[[argparse.Namespace], int] = options.run
+        run: Callable[[argparse.Namespace], int] | None = getattr(options, "run", None)
+        if run is None:  # without a command
+            parser.print_help()
+            return 0
         return run(options)
     except UsageError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -109,7 +109,7 @@ def _parser(first: Sequence[str]) -> Parser:
     if "completion" in first:  # which completes all commands
         parser.set_defaults(parser=parser)
         first = ()
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name in [name for name in COMMANDS if name in first] or COMMANDS:
         command = cast("Command", import_module(f"translator.commands.{name}"))
         command.add(commands)

@@ -19,6 +19,7 @@ import trustme
 from tests.service.chat_bodies import chunk
 from translator.__main__ import main
 from translator.check import run as check_run
+from translator.check import start
 from translator.check.results import Report, Row
 from translator.check.table import can_encode, table
 from translator.check.upstreams import other_urls
@@ -539,6 +540,28 @@ def test_mistakes_in_the_settings_are_all_shown(check: Check) -> None:
     assert found.code == 1
     assert found.rows[0]["name"].endswith("settings.toml")
     assert found.rows[0]["summary"].startswith("is not TOML: ")
+
+
+def test_what_would_stop_a_start_is_shown(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "find_spec", lambda _name: None)
+    (tmp_path / "file").touch()
+    server = (
+        f'[server]\nwatch = true\nworkers = 2\nhost = "no.such.invalid"\ntraces = true\n'
+        f'trace_folder = "{tmp_path}/file/traces"\n'
+    )
+    found = check("http://127.0.0.1:9/v1", "--offline", settings=server + SETTINGS)
+    assert found.code == 1
+    assert [(row["name"], row["summary"]) for row in found.rows if row["status"] == "failed"] == [
+        ("server.watch", "shows one process, not several workers"),
+        ("server.host", "there is no address for 'no.such.invalid'"),
+        ("server.traces", "needs pip install 'translator[otel]'"),
+        ("server.trace_folder", f"{tmp_path}/file is no folder"),
+    ]
+    server = f'[server]\ntrace_folder = "{tmp_path}/new/traces"\n'
+    assert check("http://127.0.0.1:9/v1", "--offline", settings=server + SETTINGS).code == 0
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@
     translator demo      show a streamed request on both sides, without key or network
 
 A usage error or an unreadable file prints one sentence on stderr; exit code 2. A request that the
-Responses API does not allow prints its error; exit code 1. `convert`, `replay`, `fixture` and
-`dialects` need only the core.
+Responses API does not allow prints its error; exit code 1, also of a check in which something
+failed. Options of `serve` may come from the environment (`commands.environment`). `convert`,
+`replay`, `fixture` and `dialects` need only the core.
 """
 
 from __future__ import annotations
@@ -33,19 +34,8 @@ from .commands.environment import read_variables
 
 PROGRAM = "translator"
 COMMANDS = (
-    *(
-        "serve",
-        "check",
-        "probe",
-        "convert",
-        "replay",
-        "fixture",
-        "tail",
-        "dialects",
-        "codex",
-        "opencode",
-    ),
-    *("key", "completion", "demo"),
+    *("serve", "check", "probe", "convert", "replay", "fixture", "tail", "dialects"),
+    *("codex", "opencode", "key", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 

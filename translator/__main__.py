@@ -16,8 +16,9 @@
     translator demo      show a streamed request on both sides, without key or network
 
 A usage error or an unreadable file prints one sentence on stderr; exit code 2. A request that the
-Responses API does not allow prints its error; exit code 1. `convert`, `replay`, `fixture` and
-`dialects` need only the core.
+Responses API does not allow prints its error; exit code 1, also of a check in which something
+failed. Options of `serve` may come from the environment (`commands.environment`). `convert`,
+`replay`, `fixture` and `dialects` need only the core.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return demo.run(words[1:])  # it parses its own options
         parser = _parser(words[:1])
-        if not words:
-            parser.print_help()
-            return 0
         options = parser.parse_args(words)
         read_variables(options)
-        run: Callable[[argparse.Namespace], int] = options.run
+        run: Callable[[argparse.Namespace], int] | None = getattr(options, "run", None)
+        if run is None:  # without a command
+            parser.print_help()
+            return 0
         return run(options)
     except UsageError as error:
         if not _logged(words, error):
@@ -116,7 +117,7 @@ def _parser(first: Sequence[str]) -> Parser:
     if "completion" in first:  # which completes all commands
         parser.set_defaults(parser=parser)
         first = ()
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name in [name for name in COMMANDS if name in first] or COMMANDS:
         command = cast("Command", import_module(f"translator.commands.{name}"))
         command.add(commands)

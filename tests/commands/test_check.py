@@ -19,6 +19,7 @@ import trustme
 from tests.service.chat_bodies import chunk
 from translator.__main__ import main
 from translator.check import run as check_run
+from translator.check import start
 from translator.check.results import Report, Row
 from translator.check.table import can_encode, table
 from translator.check.upstreams import other_urls
@@ -323,15 +324,39 @@ MODEL_FAULTS: list[tuple[Answer, str, str, str]] = [
     ),
     (
         Answer(200, b'data: {"error": {"message": "Out of memory"}}\n\n'),
-        "its answer is an error: Out of memory",
+        "its answer fails: Out of memory",
         "See the log of the upstream",
         "failed failed",
+    ),
+    (
+        Answer(200, chunk({"content": "Y"})),
+        "its answer fails: The upstream closed the stream before it finished.",
+        "See the log of the upstream",
+        "failed failed",
+    ),
+    (
+        Answer(200, chunk({"content": "x" * 1000}) * 2500),
+        "its answer has no end ",
+        "See the log of the upstream",
+        "failed failed",
+    ),
+    (
+        Answer(302, b"", {"location": "/login"}),
+        "it redirects (302), which is not followed",
+        "Correct upstreams.up.base_url.",
+        "failed skipped",
     ),
     (Answer(0), "it closes the connection without an answer", "See its log", "failed skipped"),
     (
         Answer(200, chunk({"content": ""}) + chunk({}, "stop")),
         "no text, no usage",
         "translator probe may find its dialect",
+        "warning warning",
+    ),
+    (
+        Answer(200, chunk({"content": "<think>Hm"}) + chunk({"content": "</think>OK"}, "stop")),
+        "text “<think>Hm</think>OK”, no usage, first output after 0.0 s",
+        "Its reasoning arrives as text: translator probe finds the dialect",
         "warning warning",
     ),
     (
@@ -352,7 +377,7 @@ def test_a_model_that_does_not_answer_says_why(
     with listening(completions(answer)) as (origin, _):
         found = check(f"{origin}/v1", settings=settings)
     row = found.row("model", "small")
-    assert row["summary"].partition("after")[0] == f"as org/smal: {summary.partition('after')[0]}"
+    assert row["summary"].partition("after ")[0] == f"as org/smal: {summary.partition('after ')[0]}"
     assert advice in row["advice"]
     assert found.statuses == f"ok ok {statuses}"
     assert found.code == int("failed" in statuses)
@@ -515,6 +540,28 @@ def test_mistakes_in_the_settings_are_all_shown(check: Check) -> None:
     assert found.code == 1
     assert found.rows[0]["name"].endswith("settings.toml")
     assert found.rows[0]["summary"].startswith("is not TOML: ")
+
+
+def test_what_would_stop_a_start_is_shown(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "find_spec", lambda _name: None)
+    (tmp_path / "file").touch()
+    server = (
+        f'[server]\nwatch = true\nworkers = 2\nhost = "no.such.invalid"\ntraces = true\n'
+        f'trace_folder = "{tmp_path}/file/traces"\n'
+    )
+    found = check("http://127.0.0.1:9/v1", "--offline", settings=server + SETTINGS)
+    assert found.code == 1
+    assert [(row["name"], row["summary"]) for row in found.rows if row["status"] == "failed"] == [
+        ("server.watch", "shows one process, not several workers"),
+        ("server.host", "there is no address for 'no.such.invalid'"),
+        ("server.traces", "needs pip install 'translator[otel]'"),
+        ("server.trace_folder", f"{tmp_path}/file is no folder"),
+    ]
+    server = f'[server]\ntrace_folder = "{tmp_path}/new/traces"\n'
+    assert check("http://127.0.0.1:9/v1", "--offline", settings=server + SETTINGS).code == 0
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

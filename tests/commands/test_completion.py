@@ -37,6 +37,7 @@ CASES = [
     ("translator probe --dialect ", DIALECTS),
     ("translator completion ", ["bash", "zsh", "fish"]),
     ("translator serve --config set", ["settings.toml"]),
+    ("translator check set", ["settings.toml"]),
     ("translator tail tra", ["traces"]),
 ]
 """What is typed before the tabulator, and what may follow."""

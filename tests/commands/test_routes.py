@@ -11,6 +11,7 @@ import pytest
 from tests.service.chat_bodies import chunk
 from tests.service.test_main import given
 from tests.service.wire import ScriptedUpstream, client_of
+from tests.test_packaging import without_service
 from translator.__main__ import main
 from translator.service.config.loading import read_file
 
@@ -85,6 +86,12 @@ def test_convert_shows_the_alias_the_clamp_the_vision_and_the_facts_of_a_model(
         "input[0].content[1]",
         "max_output_tokens",
     ]
+
+
+def test_convert_reads_settings_without_the_service(config: str) -> None:
+    done = without_service("convert", "--config", config, given=json.dumps(REQUEST).encode())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "org/small-1"
 
 
 def test_convert_asks_for_another_model(

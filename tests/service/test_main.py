@@ -171,6 +171,7 @@ def test_dialects_prints_the_table_of_the_page(capsys: pytest.CaptureFixture[str
 
 MISTAKES: list[tuple[list[str], str]] = [
     (["sevre"], "invalid choice: 'sevre'"),
+    (["--verison"], "unrecognized arguments: --verison (see translator --help)"),
     (["completion", "tcsh"], "argument shell: invalid choice: 'tcsh'"),
     (["serve"], "serve needs --upstream URL or --config FILE"),
     (["serve", "--port", "x"], "argument --port: 'x' is not a port number, 0 to 65535"),

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from translator import Translation, parse_request
+from translator.probe.payloads import TAGS
 from translator.probe.replies import Reply, ReplyReader
 from translator.service.base.errors import OutOfDescriptors
 from translator.service.base.ids import random_id
@@ -198,8 +199,16 @@ class ModelCheck:
                 if first is None and translation.progress:
                     first = time.monotonic() - began
                 size += len(chunk)
-                if translation.finished or size > MAX_ANSWER_BYTES:
+                if translation.finished:
                     break
+                if size > MAX_ANSWER_BYTES:
+                    raise _Failed(
+                        Cause(
+                            f"its answer has no end after {size} bytes, in spite of a token limit",
+                            "See the log of the upstream; translator probe may find its dialect.",
+                            of_all=False,
+                        )
+                    )
         reader.end()
         translation.close()
         return _Outcome(translation, reader.reply(whole=True), first)
@@ -228,8 +237,11 @@ class ModelCheck:
                 f"{'not found' if unknown_path else 'there is no such model'} ({status}): {said}"
             )
             return Cause(summary, advice, of_all=False, unknown_path=unknown_path)
-        if status >= 500 or 200 <= status < 300:
-            what = f"it fails ({status})" if status >= 500 else "its answer is an error"
+        if 300 <= status < 400:
+            summary = f"it redirects ({status}), which is not followed"
+            return Cause(summary, f"Correct {names.url}.")
+        if status >= 500 or status < 300:
+            what = f"it fails ({status})" if status >= 500 else "its answer fails"
             advice = "See the log of the upstream, or wait, and check again."
             return Cause(f"{what}: {said}", advice, of_all=False)
         return Cause(
@@ -283,6 +295,12 @@ class ModelCheck:
         if not (text or reasons or calls):
             found.insert(0, "no text")
             advice = "Its answer was empty; translator probe may find its dialect."
+        elif any(text.startswith(opening) or closing in text for opening, closing in TAGS):
+            found.append("reasoning in the text")
+            advice = (
+                "Its reasoning arrives as text: translator probe finds the dialect, or the fact "
+                "think_tags, with which it is told apart."
+            )
         elif self._attempts > 1:
             found.append(f"{self._attempts} attempts")
             advice = (

@@ -31,6 +31,7 @@ from translator.service.upstreams.transport import needs_tls
 from .causes import Cause, Names
 from .models import ModelCheck, ModelResult
 from .results import Report, Row, Status, cleaned
+from .start import start_problems
 from .upstreams import Address, check_address, dialect_remark
 
 MAX_AT_ONCE = 4
@@ -81,7 +82,7 @@ async def check(
     redact = Redaction(_secrets(plan)).text
     table = ModelTable(settings, 0)
     routes = [(name, table.route(name)) for name in plan.models or settings.models]
-    rows = [_settings_row(settings, plan.source)]
+    rows = [_settings_row(settings, plan.source), *_start_rows(settings)]
     # each failure is to be seen, so nothing is retried
     connect_s = min(settings.server.connect_timeout_s, plan.request_s)
     server = replace(settings.server, retries=0, connect_timeout_s=connect_s)
@@ -138,6 +139,12 @@ def _settings_row(settings: Settings, source: str) -> Row:
         summary=", ".join(parts),
         advice=advice,
     )
+
+
+def _start_rows(settings: Settings) -> list[Row]:
+    """A row for each reason why the service would not start."""
+    pairs = [problem.split(": ", 1) for problem in start_problems(settings)]
+    return [Row(kind="settings", name=path, status="failed", summary=text) for path, text in pairs]
 
 
 def _count(number: int, noun: str) -> str:

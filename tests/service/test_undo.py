@@ -132,7 +132,7 @@ PROFILES = [None, "# somebody else's\n", OURS]
 
 few = hypothesis_settings(
     phases=(Phase.explicit, Phase.generate),
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
@@ -345,7 +345,8 @@ def test_it_says_what_it_did_and_where_there_is_nothing_to_do(
     assert capsys.readouterr().out == nothing
     home.put("# mine\n")
     home.write()
-    capsys.readouterr()
+    back = f"take it back:       translator codex --undo --codex-home '{home.folder}'\n"
+    assert capsys.readouterr().err.endswith(back)
     assert home.undo() == 0
     assert capsys.readouterr().out.splitlines() == [
         f"restored   {home.config}",
@@ -439,6 +440,35 @@ def test_a_link_a_mode_and_a_read_only_file_stay_what_they_are(home: Home, tmp_p
     assert (elsewhere.read_text(), elsewhere.stat().st_mode & 0o777) == ("# mine\n", 0o440)
     assert (home.folder / "gpt.config.toml").is_symlink()
     assert not (tmp_path / "not there").exists()
+
+
+@pytest.mark.parametrize(
+    ("added", "left"),
+    [
+        ('[model_providers.translator.http_headers]\nx = "y"\n', 'name = "translator"\n'),
+        ("# below\n", None),
+    ],
+)
+def test_what_stands_below_our_table_stays(home: Home, added: str, left: str | None) -> None:
+    """A comment beside its header, too."""
+    home.put("a = 1\n")
+    home.write()
+    text = home.text().replace("[model_providers.translator]", "[model_providers.translator] # c")
+    home.put(text + added)
+    assert home.undo() == 0
+    header = "\n[model_providers.translator] # c\n"
+    assert home.text() == "a = 1\n" + (header + left if left else "# c\n") + added
+
+
+def test_a_long_list_takes_no_long_time(home: Home) -> None:
+    """It is not parsed from its beginning at each of its lines."""
+    home.put("list = [\n" + '  "x",\n' * 300 + "]\n")
+    home.write()
+    home.put(f"# mine\n{home.text()}")
+    with patch.object(tomllib, "loads", wraps=tomllib.loads) as loads:
+        assert home.undo() == 0
+    assert loads.call_count < 200
+    assert home.text().startswith("# mine\nlist = [\n")
 
 
 # --- interruptions and mistakes ------------------------------------------------------------------
@@ -692,3 +722,12 @@ def test_opencode_keeps_what_was_added_to_a_model_of_ours(tmp_path: Path) -> Non
     assert "translator" in other.text()
     assert other.undo() == 0
     assert other.text() == "{}"
+
+
+def test_of_a_member_that_is_there_twice_only_the_one_that_counts_goes(tmp_path: Path) -> None:
+    code = OpenCode(tmp_path)
+    code.put('{"model": "a", "model": "b"}')
+    assert code.write("--default", "org/gpt") == 0
+    code.put(code.text().replace("{", '{"mine": 1, ', 1))
+    assert code.undo() == 0
+    assert code.text() == '{"mine": 1, "model": "a", "model": "b"}'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -57,5 +58,7 @@ def run(options: argparse.Namespace) -> int:
     for name, model in folder.profiles(setup.models).items():
         note = ", and without a profile" if model is default else ""
         lines.append(f"run Codex:          codex --profile {name}   ({model.id}{note})")
+    if options.write:
+        lines.append(written.way_back(f"--codex-home {shlex.quote(str(home))}"))
     print("\n".join(["", *lines]), file=sys.stderr)
     return 0

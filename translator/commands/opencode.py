@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         print(new, end="")
     lines = start_lines(options, setup)
     lines += [f"run OpenCode:       opencode -m {PROVIDER}/{model.id}" for model in setup.models]
+    if options.write:
+        lines.append(written.way_back(f"--file {shlex.quote(str(path))}"))
     print("\n".join(["", *lines]), file=sys.stderr)
     return 0
 

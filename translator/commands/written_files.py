@@ -47,6 +47,7 @@ class WrittenFiles:
 
     def __init__(self, folder: Path, client: str, kind_of: Callable[[str], Kind]) -> None:
         self._folder = folder
+        self._client = client
         self._record = folder / f".translator-{client}-undo.json"
         self._kind_of = kind_of
 
@@ -122,6 +123,10 @@ class WrittenFiles:
         with _writing(self._record):
             self._record.parent.mkdir(parents=True, exist_ok=True)
             _replace(self._record, data, mode=0o600)
+
+    def way_back(self, where: str) -> str:
+        """The step that takes back what was written; `where` is the option for the place."""
+        return f"take it back:       translator {self._client} --undo {where}"
 
     # --- undoing ---------------------------------------------------------------------------------
 

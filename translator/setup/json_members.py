@@ -253,8 +253,12 @@ def without(
         """Whether the value goes as a whole; its edits are added unless it does."""
         inner = len(edits)
         gone: list[Member] = []
+        named = {key_of(path, member): member for member in box.members}
         for member in box.members:
-            here = (*path, key_of(path, member))
+            key = key_of(path, member)
+            here = (*path, key)
+            if named[key] is not member:
+                continue  # a name that is there twice has its last value
             if here in restored:
                 edits.append((member.node.start, member.node.end, restored[here]))
             elif here in removed or (member.node.members and walk(member.node, here)):

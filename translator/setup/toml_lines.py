@@ -63,6 +63,9 @@ def lines_of(text: str) -> list[Line]:
 
 
 def _is_whole(text: str) -> bool:
+    last = text.rstrip().rpartition("\n")[2]
+    if last.endswith((",", "[")) and "#" not in last:
+        return False  # in a list; to parse all of a long one at each line would take long
     try:
         tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -129,10 +129,7 @@ def two_models(codex_binary: str, tmp_path: Path, second: ScriptedUpstream) -> I
             yield Place(first, base_url, settings, home, folder, codex_binary)
 
 
-@pytest.mark.parametrize("team", [False, True])
-def test_a_role_is_on_a_model_of_its_own(
-    two_models: Place, second: ScriptedUpstream, *, team: bool
-) -> None:
+def test_a_role_is_on_a_model_of_its_own(two_models: Place, second: ScriptedUpstream) -> None:
     """Five lines behind `translator codex --write`: each model on its upstream, in its dialect."""
     two_models.set_up()
     role = two_models.home / "agents" / "counter.toml"
@@ -140,12 +137,17 @@ def test_a_role_is_on_a_model_of_its_own(
     role.write_text(ROLE_FILE)
     config = two_models.home / "config.toml"
     config.write_text(config.read_text() + ROLE)
-    options = ["-c", "features.multi_agent_v2.enabled=true"] if team else []
-    tools = "collaboration" if team else "multi_agent_v1"
     task = {"message": TASK, "agent_type": "counter"}
-    if team:
-        task |= {"task_name": "count", "fork_turns": "none"}
-    spawn = Call("spawn", f"{tools}__spawn_agent", task)
+    in_team = task | {"task_name": "count", "fork_turns": "none"}
+    _delegates(two_models, second, "multi_agent_v1", task)
+    team = ["-c", "features.multi_agent_v2.enabled=true"]
+    _delegates(two_models, second, "collaboration", in_team, *team)
+
+
+def _delegates(
+    place: Place, second: ScriptedUpstream, tools: str, task: dict[str, str], *options: str
+) -> None:
+    """One run in which the first model gives a task to the role, which works on the other one."""
 
     def waits(request: Request) -> Turn:
         spawned = results(request)["spawn"]
@@ -153,17 +155,18 @@ def test_a_role_is_on_a_model_of_its_own(
         arguments = {"targets": [agent]} if agent else {"timeout_ms": 10000}
         return Turn(reasoning="I wait.", calls=[Call("wait", f"{tools}__wait_agent", arguments)])
 
-    two_models.upstream.play(
+    spawn = Call("spawn", f"{tools}__spawn_agent", task)
+    place.upstream.play(
         Turn(reasoning="I delegate.", calls=[spawn]), waits, Turn(text="There are 42.")
     )
     look = Call("look", "exec_command", {"cmd": "echo 42"})
     second.play(Turn(reasoning="I look.", calls=[look]), Turn(reasoning="I see.", text=COUNTED))
-    done = two_models.exec("how many files?", *options)
+    done = place.exec("how many files?", *options)
 
     assert done.stdout.strip() == "There are 42."
     assert second.refusals == []
     assert WARNING not in done.stderr, "the catalog knows both models"
-    first = two_models.upstream.requests
+    first = place.upstream.requests
     assert {request["model"] for request in first} == {"accounts/fireworks/models/kimi-k2p6"}
     assert {request["model"] for request in second.requests} == {"deepseek-v4-pro"}
     offered = json.dumps(functions(first[0])[f"{tools}__spawn_agent"])

@@ -28,13 +28,12 @@ class WebSocketEnd:
 
     def __init__(self, direct: MessageWriter | None) -> None:
         self._direct = direct
-        self._left: ClientLeft | None = None
+        self._left = ""  # no exception, whose traceback would hold the session
 
     def client_left(self, reason: str) -> ClientLeft:
         """The error for a client that has left; the first reason is the one that counts."""
-        if self._left is None:
-            self._left = ClientLeft(reason)
-        return self._left
+        self._left = self._left or reason
+        return ClientLeft(self._left)
 
     def outcome(self, *, closing: bool) -> str:
         """The outcome of the connection; `closing`: it was to be closed for another reason."""
@@ -45,9 +44,9 @@ class WebSocketEnd:
 
     def of_turn(self) -> str:
         """The outcome of a turn that was cut with its connection."""
-        if self._left is None:
+        if not self._left:
             return ENDED_WITH_SERVICE
-        fault = self._fault or (UNREAD if str(self._left) == UNREAD else "")
+        fault = self._fault or (UNREAD if self._left == UNREAD else "")
         return f"client left: {fault}" if fault else "client left"
 
     @property

@@ -31,11 +31,24 @@ OF_WORKERS = {"service/server/workers.py", "service/access/shared_limits.py"}
 """What only several workers need; `serve` refuses them on Windows before it imports these."""
 
 GUARDED = {
-    "service/base/descriptors.py": {"fcntl", "termios", "resource"},
+    "launch/foreground.py": {
+        "SIGCHLD",
+        "SIGHUP",
+        "SIGPIPE",
+        "SIGQUIT",
+        "SIGUSR1",
+        "SIGUSR2",
+        "WNOHANG",
+        "pthread_sigmask",
+        "sigwait",
+    },
+    "launch/service_process.py": {"start_new_session"},
+    "launch/session.py": {"SIGHUP"},
+    "service/base/descriptors.py": {"fcntl", "resource", "termios"},
     "service/live/feed.py": {"fcntl"},
     "service/server/graceful_shutdown.py": {"SIGHUP", "add_signal_handler"},
     "service/server/listeners.py": {"TCP_USER_TIMEOUT"},
-    "service/server/worker_channel.py": {"poll"},
+    "service/server/worker_channel.py": {"/proc", "AF_UNIX", "O_DIRECTORY", "poll"},
     "service/telemetry/shared_metrics.py": {"fcntl", "getuid"},
 }
 """What stands behind a look at the system, and the tests below run without."""

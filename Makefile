@@ -37,6 +37,7 @@ help:
 	@echo "make locked           install exactly the pinned dependencies"
 	@echo "make clients          install the real clients and run their tests (needs node and npm)"
 	@echo "make engines          install llama.cpp and run the tests against it (ENGINE=vllm: docs/engines.md)"
+	@echo "make first-minutes    play the first five minutes of a newcomer (needs node and npm)"
 	@echo "make browser          install Chromium and look at the page at / with it (Debian, or a chromium on the PATH)"
 	@echo "make clean            remove everything that make built"
 
@@ -72,6 +73,10 @@ ENGINE ?= llama.cpp
 engines: install-engines $(if $(filter vllm,$(ENGINE)),$(ENGINES)/vllm.stamp)
 	TRANSLATOR_REQUIRE_ENGINES=1 TRANSLATOR_ENGINE=$(ENGINE) TRANSLATOR_WRITE_COMPARISON=1 \
 		$(BIN)/python -m pytest tests/engines
+
+.PHONY: first-minutes
+first-minutes: install-clients install-browser
+	$(BIN)/python -m tests.first_minutes
 
 .PHONY: browser
 browser: install-browser

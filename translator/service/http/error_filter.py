@@ -99,7 +99,7 @@ class ErrorFilter:
 
     __slots__ = (
         *("_begun", "_cleans", "_fails", "_held", "_idle", "_judge", "_redaction", "_searched"),
-        *("_sends", "_streamed", "_usual", "ordinary", "private"),
+        *("_sends", "_streamed", "_usual", "found", "ordinary", "private"),
     )
 
     def __init__(

@@ -286,3 +286,20 @@ def test_it_names_another_model_of_the_table(models: dict[str, Any], problem: st
     with pytest.raises(SettingsError) as caught:
         settings_of("http://up.test/v1", models)
     assert caught.value.problems == (problem,)
+
+
+@pytest.mark.parametrize(("host", "key"), [("127.0.0.1", "Bearer mine"), ("localhost", None)])
+async def test_the_clients_key_goes_to_no_other_host(
+    upstream: ScriptedUpstream, host: str, key: str | None
+) -> None:
+    table = table_of(upstream.url) | {
+        "upstreams": {
+            "up": {"base_url": upstream.url},
+            "other": {"base_url": upstream.url.replace("127.0.0.1", host)},
+        }
+    }
+    async with client_of(read_table(table, {})) as client:
+        body = TO_COMPACT["/v1/responses"] | {"model": "coder"}
+        await client.post("/v1/responses", json=body, headers={"authorization": "Bearer mine"})
+    [call] = upstream.calls
+    assert call.headers.get("authorization") == key

@@ -286,6 +286,27 @@ async def test_the_clients_key_goes_only_where_the_client_has_asked(upstreams: U
     assert sent == ["Bearer sk-client", "Bearer sk-operator", None]
 
 
+async def test_the_clients_key_goes_to_the_same_host(upstreams: Upstreams) -> None:
+    """As where a provider has a section for each kind of its models."""
+
+    async def by_model(call: Call) -> None:
+        await (say_hello(call) if call.json["model"] == "second" else call.answer({}, 503))
+
+    upstreams.first.script = by_model
+    table = {
+        "server": {"retries": 0},
+        "upstreams": {name: {"base_url": upstreams.first.url} for name in ("a", "b")},
+        "models": {
+            "first": {"upstream": "a", "fallbacks": ["second"]},
+            "second": {"upstream": "b"},
+        },
+    }
+    async with client_of(read_table(table, {})) as client:
+        await client.post(PATH, json=ASK, headers={"authorization": "Bearer sk-client"})
+    keys = [call.headers.get("authorization") for call in upstreams.first.calls]
+    assert keys == ["Bearer sk-client", "Bearer sk-client"]
+
+
 async def test_an_operators_key_that_is_refused_is_a_reason(upstreams: Upstreams) -> None:
     upstreams.first.script = status(401, error("invalid_api_key"))
     async with client_of(upstreams.settings(keys=("first",))) as client:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
@@ -361,6 +362,11 @@ class ClientConfig(Struct, frozen=True, kw_only=True):
     max_concurrent_requests: int | None = None
 
 
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
 class Upstream(Struct, frozen=True, kw_only=True):
     """An upstream. Its key and headers are secrets and left out of its `repr`."""
 
@@ -390,6 +396,10 @@ class Upstream(Struct, frozen=True, kw_only=True):
         return self.api_key is not None or any(
             name.lower() in CREDENTIAL_HEADERS for name in self.headers
         )
+
+    def shares_keys_with(self, other: Upstream) -> bool:
+        """Whether a client's own key for one of them may go to the other, which has the same hosts."""
+        return self is other or {*map(_origin, self.urls)} == {*map(_origin, other.urls)}
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r}, {self.base_url!r}, dialect={self.dialect!r})"

@@ -148,7 +148,9 @@ class Dispatcher:
         context.charge_for(len(body) + _size_of(earlier, context))
         if route.compact_with is not None and ends_in_trigger(head.input):
             record.served_by = route.compact_with
-            route = self.models.compaction_route(route.compact_with)
+            asked, route = route, self.models.compaction_route(route.compact_with)
+            if not route.upstream.shares_keys_with(asked.upstream):
+                authorization = None  # it is for whom the client has asked
         choices = self._fallbacks.choices(route, record, parsed, earlier)
         if choices is not None:
             route = choices.route

@@ -227,7 +227,7 @@ class Turn:
 
     async def _open_choice(self, choices: Choices, first_s: float | None) -> Answer:
         """The same for one of several routes; `first_s` is how long it may take."""
-        own = choices.route.upstream is choices.asked.upstream
+        own = choices.route.upstream.shares_keys_with(choices.asked.upstream)
         # A key is for whom the client has asked, and for nobody else.
         authorization = self._authorization if own else None
         left = max(0, self._bounds.server.retries - self._context.record.retries)

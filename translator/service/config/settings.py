@@ -398,7 +398,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
         )
 
     def shares_keys_with(self, other: Upstream) -> bool:
-        """Whether a client's own key for one of them may go to the other, which has the same hosts."""
+        """Whether a client's key for one of them may go to the other: it has the same hosts."""
         return self is other or {*map(_origin, self.urls)} == {*map(_origin, other.urls)}
 
     def __repr__(self) -> str:

@@ -731,3 +731,35 @@ def test_the_output_decides_on_colour_and_marks(
     file.write_text(SETTINGS.replace("URL", "http://127.0.0.1:9/v1"))
     assert main(["check", str(file), "--offline"]) == 0
     assert out.text.startswith(begins)
+
+
+FALLBACKS = """
+[upstreams.up]
+base_url = "URL"
+
+[upstreams.other]
+base_url = "URL"
+
+[models.small]
+upstream = ["up", "other"]
+fallbacks = ["big"]
+
+[models.big]
+upstream = "other"
+"""
+
+
+def test_the_order_of_fallbacks_is_shown_and_each_is_asked(check: Check) -> None:
+    with listening(works) as (origin, calls):
+        found = check(f"{origin}/v1", settings=FALLBACKS)
+    models = [row for row in found.rows if row["kind"] == "model"]
+    assert [(row["name"], row["upstream"]) for row in models] == [
+        ("small", "up"),
+        ("small", "other"),
+        ("big", "other"),
+    ]
+    assert models[0]["summary"].endswith("then the same on other, big on other")
+    assert models[0]["fallbacks"] == ["small@other", "big@other"]
+    assert models[1]["fallbacks"] == []
+    asked = [call.body["model"] for call in calls if call.body is not None]
+    assert sorted(asked) == ["big", "small", "small"]

@@ -171,3 +171,18 @@ def test_replay_of_a_folder_has_its_own_model(
     assert capsys.readouterr().err == (
         "translator: replay FOLDER takes no --config: it is in the folder\n"
     )
+
+
+def test_the_order_of_fallbacks_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text(
+        '[upstreams.a]\nbase_url = "http://a.test/v1"\n'
+        '[upstreams.b]\nbase_url = "http://b.test/v1"\n'
+        '[models.one]\nupstream = ["a", "b"]\nfallbacks = ["two"]\n'
+        '[models.two]\nupstream = "b"\n'
+    )
+    given(monkeypatch, json.dumps({"model": "one", "input": "Hi"}).encode())
+    _, notes = converted(capsys, "--config", str(config))
+    assert notes[1].endswith("where it does not answer: the same on b, two on b")

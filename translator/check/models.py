@@ -23,7 +23,7 @@ from translator.probe.payloads import TAGS
 from translator.probe.replies import Reply, ReplyReader
 from translator.service.base.errors import OutOfDescriptors
 from translator.service.base.ids import random_id
-from translator.service.models.table import Route
+from translator.service.models.table import Route, in_order
 from translator.service.turns.adaptive import AdaptiveRequest
 from translator.service.turns.learned import LearnedFacts
 from translator.service.upstreams.client import Answer, Upstreams
@@ -112,6 +112,7 @@ class ModelCheck:
             "upstream": self._route.upstream.name,
             "upstream_model": self._id,
             "dialect": self._route.dialect.name,
+            "fallbacks": [f"{one.model}@{one.upstream.name}" for one in self._route.others],
         }
         try:
             request = self._request()
@@ -291,6 +292,8 @@ class ModelCheck:
         ]
         if outcome.first_s is not None:
             found.append(f"first output after {outcome.first_s:.1f} s")
+        if self._route.others:
+            found.append(f"then {in_order(self._route)}")
         advice = ""
         if not (text or reasons or calls):
             found.insert(0, "no text")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -81,7 +81,11 @@ async def check(
     settings = plan.settings
     redact = Redaction(_secrets(plan)).text
     table = ModelTable(settings, 0)
-    routes = [(name, table.route(name)) for name in plan.models or settings.models]
+    routes = [
+        (name, route)
+        for name in plan.models or settings.models
+        for route in _routes_of(table.route(name))
+    ]
     rows = [_settings_row(settings, plan.source), *_start_rows(settings)]
     # each failure is to be seen, so nothing is retried
     connect_s = min(settings.server.connect_timeout_s, plan.request_s)
@@ -116,6 +120,14 @@ def _secrets(plan: Plan) -> set[str]:
     if plan.authorization is not None:
         found |= secrets_in({"authorization": plan.authorization})
     return found
+
+
+def _routes_of(route: Route) -> Iterator[Route]:
+    """The routes of a model: on its upstream, and on the further ones that have it."""
+    yield route
+    for other in route.others:
+        if other.model == route.model:
+            yield other
 
 
 def _settings_row(settings: Settings, source: str) -> Row:

@@ -55,7 +55,7 @@ def routed(options: argparse.Namespace, body: bytes) -> Routed:
     if options.dialect is not None:
         raise UsageError("--dialect cannot be used with --config: set it in the file")
     from translator.service.config.loading import read_file
-    from translator.service.models.table import ModelTable
+    from translator.service.models.table import ModelTable, in_order
 
     with settings_errors():
         settings = read_file(options.config, AnyVariable())
@@ -65,10 +65,13 @@ def routed(options: argparse.Namespace, body: bytes) -> Routed:
         f"model {model} goes to upstream {route.upstream.name} as {route.upstream_model or model}"
         f" (dialect {route.dialect.name})"
     )
+    if route.others:
+        note(f"where it does not answer: {in_order(route)}")
     target = translator.Target(
         model=route.upstream_model,
         max_output_tokens=route.max_output_tokens,
         vision=route.vision,
         context_window=route.context_window,
+        origin=route.origin,
     )
     return Routed(request, route.dialect, target, route.options)

@@ -203,6 +203,16 @@ class ModelTable:
         )
 
 
+def in_order(route: Route) -> str:
+    """The routes that are asked after one, for people."""
+    return ", ".join(
+        f"{other.model} on {other.upstream.name}"
+        if other.model != route.model
+        else f"the same on {other.upstream.name}"
+        for other in route.others
+    )
+
+
 def _route_of(row: Model, rows: Mapping[str, Model]) -> Route:
     """The route of a row, and those of its other upstreams and of its fallbacks after it."""
     others = [*row.elsewhere]

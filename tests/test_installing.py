@@ -39,7 +39,7 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def packaged(folder: Path) -> set[str]:
     """The modules of a folder, and the files of the page."""
-    files = [path for path in folder.rglob("*.py")]
+    files = list(folder.rglob("*.py"))
     files += [path for path in folder.glob("service/page/*.*") if path.suffix != ".py"]
     return {str(path.relative_to(ROOT)) for path in files}
 

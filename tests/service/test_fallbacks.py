@@ -540,12 +540,12 @@ async def test_the_metric(upstreams: Upstreams) -> None:
 @pytest.mark.parametrize(
     ("models", "problem"),
     [
-        ({"a": {"fallbacks": ["b"]}}, 'models."a".fallbacks: there is no such model'),
+        ({"a": {"fallbacks": ["b"]}}, 'models."a".fallbacks: "b": there is no such model'),
         ({"a": {"fallbacks": ["a"]}}, 'models."a".fallbacks: names the model itself'),
         ({"a": {"fallbacks": ["b", "b"]}, "b": {}}, 'models."a".fallbacks: names "b" twice'),
         ({"*": {"fallbacks": ["b"]}, "b": {}}, 'models."*".fallbacks: only models'),
         ({"*": {"upstream": ["up"]}}, 'models."*".upstream: takes one upstream'),
-        ({"a": {"fallbacks": ["*"]}, "*": {}}, 'models."a".fallbacks: there is no such model'),
+        ({"a": {"fallbacks": ["*"]}, "*": {}}, 'models."a".fallbacks: "*": there is no such'),
         ({"a": {"upstream": []}}, 'models."a".upstream: is an empty list'),
         ({"a": {"upstream": ["up", "up"]}}, 'models."a".upstream: names "up" twice'),
         ({"a": {"upstream": ["up", ""]}}, 'models."a".upstream: has an empty name'),
@@ -561,3 +561,17 @@ def test_settings_that_are_wrong(models: dict[str, Any], problem: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_table(table, {})
     assert [one for one in caught.value.problems if one.startswith(problem)]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    table = {
+        "upstreams": {"up": {"base_url": "http://up.test/v1"}},
+        "models": {"m": {"upstream": "b", "fallbacks": ["m", "zz"]}},
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_table(table, {})
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [
+        'models."m".upstream',
+        'models."m".fallbacks',
+        'models."m".fallbacks',
+    ]

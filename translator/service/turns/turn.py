@@ -45,6 +45,7 @@ from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .fallbacks import Choices
 from .held import HeldAnswer
+from .images import Described
 from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
 from .slices import LARGE_BYTES
@@ -153,6 +154,10 @@ class Turn:
                         if state.translation.error is None:
                             await stream.discard_rest()
                         return
+            except Described:
+                await self._request.rewrite(self._bounds.slices)
+                state.begin_attempt(now())
+                events = list[Event]()
             except (UpstreamError, Stopping, OutOfDescriptors) as error:
                 self._attempt_failed(error)
                 failed = self.translation
@@ -174,6 +179,8 @@ class Turn:
         while True:
             try:
                 response = await self._whole()
+            except Described:
+                await self._request.rewrite(self._bounds.slices)
             except UpstreamError as error:
                 self._attempt_failed(error)
                 failed = self.translation
@@ -215,7 +222,9 @@ class Turn:
     def _stream(self) -> UpstreamStream:
         """The answer to the latest attempt; to be opened while its part of what is held counts."""
         choices = self._request.choices
-        if choices is None:
+        if self._request.undescribed:
+            stream = self._bounds.stream(self._request.describe(), self._deadline)
+        elif choices is None:
             stream = self._bounds.stream(self._open(), self._deadline)
         else:
             first_s = choices.asked.after_s if choices.has_next else None

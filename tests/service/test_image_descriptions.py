@@ -219,6 +219,28 @@ async def test_images_are_described_at_once_and_shared(upstream: ScriptedUpstrea
     assert others == [first, first]
 
 
+async def test_an_image_that_fails_again_and_again_is_let_alone(
+    upstream: ScriptedUpstream,
+) -> None:
+    """For ten minutes; other images are described meanwhile."""
+
+    async def dislike(call: Call) -> bool:
+        return url_in(call).endswith("AAAA") and await refuse(call)
+
+    now = 0.0
+    upstream.script = script = Eyes(dislike)
+    settings = settings_of(upstream.url, retries=0)
+    async with client_of(settings, timer=lambda: now) as client:
+        for _ in range(5):
+            await client.post(PATH, json=ASK)
+        assert len(script.looked) == 3
+        other = await client.post(PATH, json=ASK | {"input": [user(picture("BBBB"))]})
+        assert other.headers["x-translator-notices"] == "1; image_described"
+        now = 601.0
+        await client.post(PATH, json=ASK)
+    assert [url_in(look)[-4:] for look in script.looked] == [*["AAAA"] * 3, "BBBB", "AAAA"]
+
+
 async def refuse(call: Call) -> bool:
     await call.answer({"error": {"message": "No quota for sk-other-secret."}}, 400)
     return True

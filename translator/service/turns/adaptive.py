@@ -21,7 +21,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -47,9 +47,11 @@ from translator.service.models.table import Route
 from translator.service.upstreams.judging import judged
 
 from .fallbacks import Choices
-from .images import Described, RequestImages
 from .learned import NOTHING_LEARNED, Learned, LearnedFacts
 from .slices import Slices
+
+if TYPE_CHECKING:
+    from .images import RequestImages
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,10 @@ _REASONING_ITEM = re.compile(rb'"type"\s*:\s*"reasoning"')
 _LIMITED_SCHEMA = re.compile(
     rb'"(?:pattern|format)"\s*:\s*"|"(?:min|max)(?:Length|Items|Properties)"\s*:\s*\d'
 )
+
+
+class Described(Exception):
+    """The images of an attempt have been described: it is to be written again."""
 
 
 class ChatRequestAttempt(Struct, frozen=True):

@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from translator import InvalidRequest, Response, TranslatorError, UndescribedImage, parse_request
 from translator.service.access.cost import Answered, StatedUsage, cost
@@ -57,6 +59,14 @@ MAX_TEXT_BYTES = 8 * 1024
 SILENT_S = 30.0
 """How long a model is not asked that has described nothing within `describe_timeout_s`: else each
 turn of a conversation would wait for it."""
+
+MAX_FAILURES = 3
+FAILED_S = 600.0
+"""An image that has failed so often in a row is not tried again for so long: it may be one that no
+model takes, and each turn of the conversation would pay for it."""
+
+MAX_FAILED = 1000
+"""Images whose failures are remembered."""
 
 INSTRUCTIONS = """\
 Describe the image for a model that cannot see it and works on the user's task.
@@ -96,6 +106,13 @@ class _Job:
         self.waiting = 0
 
 
+class _Failures(Struct):
+    """Failures of one image in a row, and until when it is not tried again after too many."""
+
+    count: int = 0
+    until: float = 0.0
+
+
 class Describer:
     """Has images described, and remembers the descriptions."""
 
@@ -123,6 +140,7 @@ class Describer:
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._described_at: dict[str, float] = {}  # by model: when it last described anything
         self._silent_until: dict[str, float] = {}
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
 
     async def images(
         self, context: RequestContext, asked: Route, authorization: str | None, *, large: bool
@@ -155,7 +173,7 @@ class Describer:
         server, now = self._bounds.server, self._bounds.timer()
         await self.refresh()
         latest = dict(reversed(wanted))  # of several that are the same, the first has the hint
-        missing = [(key, one) for key, one in latest.items() if self._cache.get(key) is None]
+        missing = [(key, one) for key, one in latest.items() if self._is_wanted(key, now)]
         if now < self._silent_until.get(model, now):
             log.warning("model %a described no image just now; it is not asked", model)
             return
@@ -180,6 +198,21 @@ class Describer:
                     job.task.cancel()  # the clients that wanted it have left
                     self._jobs.pop(key, None)
 
+    def _is_wanted(self, key: str, now: float) -> bool:
+        """Whether an image lacks a description, and may be asked for."""
+        if self._cache.get(key) is not None:
+            return False
+        failures = self._failures.get(key)
+        return failures is None or failures.count < MAX_FAILURES or now >= failures.until
+
+    def _failed(self, key: str) -> None:
+        failures = self._failures.setdefault(key, _Failures())
+        failures.count += 1
+        failures.until = self._bounds.timer() + FAILED_S
+        self._failures.move_to_end(key)
+        if len(self._failures) > MAX_FAILED:
+            self._failures.popitem(last=False)
+
     async def _run(self, key: str, image: UndescribedImage, model: str, images: Images) -> None:
         """Have one image described, within `describe_timeout_s`; a failure is logged."""
         began, limit_s = self._bounds.timer(), self._bounds.server.describe_timeout_s
@@ -191,17 +224,21 @@ class Describer:
                 async with self._at_once:
                     text = await self._text(request, image, images)
             self._cache.add(key, text)
+            self._failures.pop(key, None)
             self._described_at[model] = self._bounds.timer()
             result = "described"
         except TimeoutError:
             request.failed(UpstreamTimeout(f"The image was not described within {limit_s:g} s."))
+            self._failed(key)
             if self._described_at.get(model, began) <= began:
                 self._silent_until[model] = self._bounds.timer() + SILENT_S
         except TranslatorError as error:
             request.failed(error)
+            self._failed(key)
         except Exception:
             log.exception("internal error")
             request.failed(UpstreamError("The translator failed."))
+            self._failed(key)
         finally:
             if (job := self._jobs.get(key)) is not None and job.task is asyncio.current_task():
                 del self._jobs[key]

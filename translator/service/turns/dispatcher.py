@@ -29,7 +29,6 @@ from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .counts import check_counts
 from .fallbacks import Fallbacks
-from .images import RequestImages
 from .learned import LearnedFacts
 from .slices import LARGE_BYTES
 from .token_counter import TokenCounter
@@ -37,6 +36,7 @@ from .turn import Turn
 
 if TYPE_CHECKING:
     from .describer import Describer
+    from .images import RequestImages
 
 
 class _Head(msgspec.Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""Images of a request for a model that sees none: what a turn needs of their descriptions."""
+"""What a request needs of the describer, for models that take text only.
+
+Imported by type checkers, and by the describer: most services have none.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,6 @@ from typing import Protocol
 
 from translator import UndescribedImage
 from translator.service.models.table import Route
-
-
-class Described(Exception):
-    """The images of an attempt have been described: it is to be written again."""
 
 
 class RequestImages(Protocol):

@@ -41,11 +41,10 @@ from translator.wire.errors import (
 from translator.wire.events import Event
 from translator.wire.responses import Response
 
-from .adaptive import AdaptiveRequest
+from .adaptive import AdaptiveRequest, Described
 from .bounds import TurnBounds
 from .fallbacks import Choices
 from .held import HeldAnswer
-from .images import Described
 from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
 from .slices import LARGE_BYTES

@@ -532,7 +532,7 @@ async def test_metrics_and_log(
     assert f'{name}{{kind="input",model="eyes"}} 3.0' in metrics
     assert 'translator_tokens_total{kind="input",model="coder"} 3.0' in metrics
     [line] = [one.getMessage() for one in caplog.records if "IMAGE" in one.getMessage()]
-    assert line.startswith("IMAGE input[0].content[1] ")
+    assert line.startswith("IMAGE input[0].content[1] 200 ")
     assert "tokens=3+2 model=eyes" in line
     assert line.endswith("id=req-1")
 

@@ -226,6 +226,7 @@ class Describer:
             self._cache.add(key, text)
             self._failures.pop(key, None)
             self._described_at[model] = self._bounds.timer()
+            request.context.record.status = 200
             result = "described"
         except TimeoutError:
             request.failed(UpstreamTimeout(f"The image was not described within {limit_s:g} s."))
@@ -382,6 +383,7 @@ class _DescriptionRequest:
     def failed(self, error: TranslatorError) -> None:
         record = self.context.record
         record.failure = error
+        record.status = error.status_hint
         record.outcome = f"failed {error.code or error.type}"
 
 

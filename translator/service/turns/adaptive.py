@@ -191,7 +191,8 @@ class AdaptiveRequest:
         raise Described
 
     async def rewrite(self, slices: Slices) -> None:
-        """Write the attempt again, with what was described."""
+        """Write the attempt again, with what was described; that took none of its own time."""
+        self._until = self._timer() + MAX_ADAPTING_S
         if self._images is not None and self._images.large:
             await slices.run(self.write)
         else:

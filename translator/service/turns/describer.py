@@ -155,7 +155,9 @@ class Describer:
         return self._cache.get(key)
 
     async def refresh(self) -> None:
-        """Read what is new in the file."""
+        """Read what is new in the file, if there is one."""
+        if self._cache.path is None:
+            return
         async with self._file:
             try:
                 found = await asyncio.to_thread(self._cache.news)

@@ -85,6 +85,7 @@ def test_its_next_step_is_a_command_that_works_as_printed(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert {file.name for file in tmp_path.iterdir()} == {
+        ".translator-codex-undo.json",
         "config.toml",
         "kimi-k2p6.config.toml",
         "model_catalog.json",

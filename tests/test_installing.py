@@ -38,7 +38,10 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def packaged(folder: Path) -> set[str]:
-    return {str(path.relative_to(ROOT)) for path in folder.rglob("*.py")}
+    """The modules of a folder, and the files of the page."""
+    files = list(folder.rglob("*.py"))
+    files += [path for path in folder.glob("service/page/*.*") if path.suffix != ".py"]
+    return {str(path.relative_to(ROOT)) for path in files}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:

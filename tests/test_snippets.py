@@ -117,6 +117,8 @@ def test_settings_are_valid(page: str) -> None:
         table = tomllib.loads(code)
         upstreams = table.setdefault("upstreams", {})
         for model in table.get("models", {}).values():
-            upstreams.setdefault(model["upstream"], UPSTREAM)
+            names = model["upstream"]
+            for name in [names] if isinstance(names, str) else names:
+                upstreams.setdefault(name, UPSTREAM)
         settings = read_table(table, {"FIREWORKS_API_KEY": "k"})
         assert settings.upstreams.keys() == upstreams.keys()

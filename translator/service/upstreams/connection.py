@@ -300,8 +300,8 @@ class Connection(ResponseHandler):
         if type(body) is aiohttp.StreamReader:  # not the one of an answer that has no body
             body.__class__ = ReceiveBuffer
             body._http_chunk_splits = None
-        if len(body._buffer) <= MAX_LIGHT:  # what came with the headers
-            body._buffer = cast("deque[Any]", LightQueue(body._buffer))
+            if len(body._buffer) <= MAX_LIGHT:  # what came with the headers
+                body._buffer = cast("deque[Any]", LightQueue(body._buffer))
         self._stopped = None
         self._between = False
         self._head_left = None

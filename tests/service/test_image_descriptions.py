@@ -345,6 +345,67 @@ async def test_a_client_that_leaves_ends_its_descriptions(upstream: ScriptedUpst
         await bounded(gone.wait())
 
 
+async def test_a_shared_description_outlives_a_client_that_leaves(
+    upstream: ScriptedUpstream,
+) -> None:
+    """The other one that waits for it gets it, and it is asked for once."""
+    reached, left = asyncio.Event(), asyncio.Event()
+
+    async def wait(call: Call) -> bool:
+        reached.set()
+        await bounded(left.wait())
+        return False
+
+    upstream.script = script = Eyes(wait)
+    async with (
+        serving(settings_of(upstream.url, headers_grace_s=0.05)) as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        first = client.stream("POST", PATH, json=ASK | {"stream": True})
+        await bounded(first.__aenter__())  # its heartbeats have begun
+        await bounded(reached.wait())
+        second = client.stream("POST", PATH, json=ASK | {"stream": True})
+        answer = await bounded(second.__aenter__())
+        await first.__aexit__(None, None, None)
+        while (
+            'translator_requests_open{endpoint="responses"} 2.0'
+            in (await client.get("/metrics")).text
+        ):
+            await asyncio.sleep(0)
+        left.set()
+        body = await bounded(answer.aread())
+        await second.__aexit__(None, None, None)
+    assert events(body)[-1]["type"] == "response.completed"
+    assert len(script.looked) == 1
+    assert asked(upstream)[-1][-1]["content"].endswith(described("seen AAAA 1"))
+
+
+async def test_what_an_upstream_refuses_is_still_learned_after_a_long_look(
+    upstream: ScriptedUpstream,
+) -> None:
+    """The time of describing is none of the minute in which a request may be sent anew."""
+    now = 0.0
+
+    async def slow(call: Call) -> bool:
+        nonlocal now
+        now += 61.0
+        return False
+
+    eyes = Eyes(slow)
+
+    async def script(call: Call) -> None:
+        if not looks(call) and "temperature" in call.json:
+            await call.answer({"error": {"message": "Unknown parameter: 'temperature'."}}, 400)
+        else:
+            await eyes(call)
+
+    upstream.script = script
+    async with client_of(settings_of(upstream.url), timer=lambda: now) as client:
+        answer = await client.post(PATH, json=ASK | {"temperature": 0.5})
+    assert answer.status_code == 200, answer.text
+    assert len(asked(upstream)) == 2
+
+
 async def test_a_clients_key_goes_to_its_own_upstream_only(upstream: ScriptedUpstream) -> None:
     """Where the operator has no key: to no other host, whatever the describing model is on."""
     upstream.script = Eyes()

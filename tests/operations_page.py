@@ -102,9 +102,19 @@ def _words(kind: Any) -> tuple[str, ...]:
     return next(filter(None, map(_words, get_args(kind))), ())
 
 
+def every_metric() -> Metrics:
+    """Metrics of settings that use everything: a few are there for those only."""
+    models = {
+        "a": {"upstream": "up", "vision": False, "describe_images_with": "b"},
+        "b": {"upstream": "up"},
+    }
+    upstreams = {"up": {"base_url": "http://up.test"}}
+    return Metrics(read_table({"upstreams": upstreams, "models": models}, {}))
+
+
 def metrics() -> str:
     """All metrics, with their labels."""
-    made = Metrics(read_table({"upstreams": {"up": {"base_url": "http://up.test"}}}, {}))
+    made = every_metric()
     lines = ["| metric | kind | labels | meaning |\n|---|---|---|---|\n"]
     for one in vars(made).values():
         if not isinstance(one, MetricWrapperBase):

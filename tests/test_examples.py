@@ -16,8 +16,9 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.operations_page import every_metric
 from translator.__main__ import main
-from translator.service.config.loading import read_file, read_table
+from translator.service.config.loading import read_file
 from translator.service.config.settings import Server
 from translator.service.server.workers import MARGIN_S
 from translator.service.telemetry.metrics import Metrics
@@ -47,17 +48,13 @@ def expressions() -> Iterator[str]:
             yield rule["expr"]
 
 
-def metrics() -> Metrics:
-    return Metrics(read_table({"upstreams": {"up": {"base_url": "http://up.test"}}}, {}))
-
-
 def wrappers(of: Metrics) -> list[MetricWrapperBase]:
     return [value for value in vars(of).values() if isinstance(value, MetricWrapperBase)]
 
 
 async def samples() -> set[str]:
     """All sample names of `/metrics`, also of events that have not happened yet."""
-    page = metrics()
+    page = every_metric()
     for wrapper in wrappers(page):
         if wrapper._labelnames:
             wrapper.labels(*("x" for _ in wrapper._labelnames))
@@ -81,7 +78,7 @@ def test_every_label_that_is_asked_for_exists() -> None:
     """Those of the metric in the expression, and those that Prometheus adds."""
     labels = {
         f"translator_{wrapper._name.removeprefix('translator_')}": set(wrapper._labelnames)
-        for wrapper in wrappers(metrics())
+        for wrapper in wrappers(every_metric())
     }
     checked = 0
     for expression in expressions():
@@ -100,7 +97,7 @@ def test_every_label_that_is_asked_for_exists() -> None:
 def test_every_metric_has_its_place_on_the_dashboard() -> None:
     asked = {name for expression in expressions() for name in _NAME.findall(expression)}
     shown = {re.sub(r"_(total|bucket)$", "", name) for name in asked}
-    for wrapper in wrappers(metrics()):
+    for wrapper in wrappers(every_metric()):
         assert wrapper._name in shown
 
 

@@ -36,6 +36,9 @@ Request
     the body and does not decode again.
     `t.chat_body` is the body to POST to /chat/completions, as bytes. `t.notices` lists what was
     lost, as `Notice(path, code, message)`.
+    For a model that takes text only, `Target.descriptions` may have texts in place of images;
+    `t.undescribed` lists the images that it lacks, as `UndescribedImage`, for a program that has
+    them described and translates again.
     `t.request` is the parsed request; `t.wants_answer` is False for one with `generate: false`,
     which is not sent: `t.skip()` returns all its events.
 
@@ -82,6 +85,7 @@ from . import dialects
 from .dialects import DIALECTS, Dialect
 from .reader.upstream_errors import read_upstream_error
 from .request.compact_request import CompactedResponse, CompactRequest
+from .request.content import UndescribedImage
 from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import Target
 from .translation import Options, Translation
@@ -122,6 +126,7 @@ __all__ = [
     "Target",
     "Translation",
     "TranslatorError",
+    "UndescribedImage",
     "UpstreamError",
     "UpstreamTimeout",
     "__version__",

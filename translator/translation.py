@@ -85,7 +85,8 @@ _DEFAULT_OPTIONS = Options()
 class Translation:
     """A translation of one request and of its response.
 
-    `chat_body` goes upstream; `notices` tell what was dropped or weakened. The answer comes back
+    `chat_body` goes upstream; `notices` tell what was dropped or weakened, `undescribed` which
+    images the target's `descriptions` lack. The answer comes back
     through `receive(data)` with the upstream's body, cut anywhere, then `close()`; or at once
     through `complete(body)`.
 
@@ -98,7 +99,7 @@ class Translation:
         *("_account", "_account_at", "_decoder", "_judge", "_max_bytes", "_max_items", "_progress"),
         *("_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
         *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
-        "target",
+        *("target", "undescribed"),
     )
 
     def __init__(
@@ -149,6 +150,7 @@ class Translation:
         pause()
         self.chat_body: bytes = chat_request.body
         self.notices: tuple[Notice, ...] = chat_request.notices
+        self.undescribed = chat_request.undescribed
         if options.strict and self.notices:
             first = self.notices[0]
             raise InvalidRequest(first.refusal, param=first.path, code=first.error_code)
@@ -227,7 +229,7 @@ class Translation:
         A conversation is megabytes long, and its answer may take minutes.
         """
         self.prepare()
-        self.chat_body = b""
+        self.chat_body, self.undescribed = b"", ()
         kept = {name: getattr(self.request, name) for name in _KEPT_AFTER_FORGET}
         self.request = responses.Request(**kept)
         self._tools.forget_declarations()

@@ -67,11 +67,14 @@ def routed(options: argparse.Namespace, body: bytes) -> Routed:
     )
     if route.others:
         note(f"where it does not answer: {in_order(route)}")
+    if route.describe_images_with is not None:
+        note(f"images are described by {route.describe_images_with}, which nobody asks here")
     target = translator.Target(
         model=route.upstream_model,
         max_output_tokens=route.max_output_tokens,
         vision=route.vision,
         context_window=route.context_window,
         origin=route.origin,
+        descriptions=None if route.describe_images_with is None else {},
     )
     return Routed(request, route.dialect, target, route.options)

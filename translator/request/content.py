@@ -2,15 +2,21 @@
 
 Content that is only text is sent as one string, which every upstream accepts; content with an
 image, a file or audio is sent as parts.
+
+An image that the model cannot see becomes a placeholder, or a description of it where the caller
+has one. Making descriptions is the caller's business: those that are missing are listed.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from msgspec import UNSET, Raw, UnsetType
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.common.pauses import Pause, no_pause, paced
 from translator.dialects import Dialect
@@ -25,6 +31,12 @@ IMAGE_ATTACHED = "[image attached below]"
 IMAGE_OMITTED = "[image omitted: the model takes text only]"
 """Replaces an image that the model cannot see."""
 
+DESCRIBED = "[image, described by another model:]\n{}\n[end of the description]"
+"""Replaces an image that the model cannot see, and another one has described."""
+
+MAX_WORDS = 2000
+"""How much of what the user says goes with an image that is to be described, in characters."""
+
 _TEXT_ENDINGS = (
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
     ".ini", ".cfg", ".log", ".html", ".css", ".js", ".ts", ".tsx", ".jsx", ".py", ".rs", ".go",
@@ -34,17 +46,44 @@ _TEXT_ENDINGS = (
 _DETAILS = {"low": "low", "high": "high", "auto": "auto", "original": "high"}
 
 
+class UndescribedImage(Struct, frozen=True):
+    """An image that the model cannot see, and of which there is no description.
+
+    `digest` is the SHA-256 of its URL in UTF-8, in hexadecimal digits; `url` is that URL, often a
+    data URL of megabytes; `detail` is what the client asks for ("low", "high", …); `path` is its
+    path in the request. `words` are the user's beside it, or the latest ones before it.
+    """
+
+    digest: str
+    url: str
+    detail: str | None
+    path: str
+    words: str
+
+
 class ContentWriter:
     """Writes content for one dialect and model; collects notices of losses.
 
-    `pause` is called between parts.
+    `descriptions` are texts of images by digest, for a model that sees none; `undescribed` collects
+    the images that are not among them. None: images are just left out. `pause` is called between
+    parts.
     """
 
-    def __init__(self, dialect: Dialect, *, vision: bool, pause: Pause = no_pause) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        vision: bool,
+        descriptions: Mapping[str, str] | None = None,
+        pause: Pause = no_pause,
+    ) -> None:
         self._dialect = dialect
         self._pause = pause
         self._images = vision and dialect.images
+        self._descriptions = None if self._images else descriptions
+        self._words = ""  # of the user, beside an image
         self.notices: list[Notice] = []
+        self.undescribed: list[UndescribedImage] = []
 
     def text(self, content: items.Content, path: str) -> str:
         """Content that must be text, as in system messages."""
@@ -58,6 +97,8 @@ class ContentWriter:
 
     def user(self, content: items.Content, path: str) -> str | list[chat.Part]:
         """Content of a user message."""
+        if self._descriptions is not None:
+            self._words = _words(content) or self._words
         parts = self._parts(content, path)
         texts = [part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart)]
         return "\n".join(texts) if len(texts) == len(parts) else parts
@@ -143,10 +184,7 @@ class ContentWriter:
 
     def _image(self, image: items.InputImage, path: str) -> chat.Part:
         if not self._images:
-            self.notices.append(
-                Notice(path, "image_omitted", "The model accepts no images; sent as a placeholder.")
-            )
-            return chat.TextPart(IMAGE_OMITTED)
+            return chat.TextPart(self._unseen(image, path))
         url = image.image_url
         if isinstance(url, UnsetType) or not is_string(url):
             field = "file_id" if image.file_id else "image_url"
@@ -163,6 +201,28 @@ class ContentWriter:
             return chat.TextPart(IMAGE_OMITTED)
         detail = _DETAILS.get(image.detail or "")
         return chat.ImagePart(chat.ImageUrl(url, UNSET if detail is None else detail))
+
+    def _unseen(self, image: items.InputImage, path: str) -> str:
+        """The text in place of an image that the model cannot see."""
+        url, descriptions = image.image_url, self._descriptions
+        if descriptions is not None and not isinstance(url, UnsetType) and is_string(url):
+            text = _unquoted(url)
+            digest = hashlib.sha256(text).hexdigest()
+            self._pause()
+            try:
+                description = descriptions[digest]
+            except KeyError:
+                self.undescribed.append(
+                    UndescribedImage(digest, text.decode(), image.detail, path, self._words)
+                )
+            else:
+                message = "The model accepts no images; another model has described it."
+                self.notices.append(Notice(path, "image_described", message))
+                return DESCRIBED.format(description)
+        self.notices.append(
+            Notice(path, "image_omitted", "The model accepts no images; sent as a placeholder.")
+        )
+        return IMAGE_OMITTED
 
     def _file(self, file: items.InputFile, path: str) -> chat.Part:
         if file.file_data is None:
@@ -183,6 +243,23 @@ class ContentWriter:
             )
         name = f' name="{file.filename}"' if file.filename else ""
         return chat.TextPart(f"<file{name}>\n{text}\n</file>")
+
+
+def _words(content: items.Content) -> str:
+    """The text of a message, the end of it where it is long."""
+    if isinstance(content, str):
+        return content[-MAX_WORDS:]
+    parts: Sequence[str | items.InputPart] = content or ()
+    texts = [part if isinstance(part, str) else getattr(part, "text", "") for part in parts]
+    return "\n".join(filter(None, texts))[-MAX_WORDS:]
+
+
+def _unquoted(url: Raw) -> bytes:
+    """The text of a raw JSON string, in UTF-8; most URLs have no escapes."""
+    quoted = bytes(url)
+    if b"\\" not in quoted:
+        return quoted[1:-1]
+    return msgspec.json.decode(quoted, type=str).encode()
 
 
 def _file_text(data: str, filename: str) -> str | None:

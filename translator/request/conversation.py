@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, assert_never, cast
 
@@ -35,7 +35,7 @@ from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
-from .content import ContentWriter
+from .content import ContentWriter, UndescribedImage
 from .input_items import Call, InputItem, Message, Result
 
 NO_OUTPUT = "[no output: the call was interrupted]"
@@ -73,6 +73,7 @@ class Conversation(Struct, frozen=True):
     called: frozenset[str]
     """Names of the functions that the history calls."""
     notices: list[Notice]
+    undescribed: list[UndescribedImage]
 
 
 def write_messages(
@@ -82,16 +83,17 @@ def write_messages(
     dialect: Dialect,
     vision: bool,
     thinking: bool,
+    descriptions: Mapping[str, str] | None = None,
     pause: Pause = no_pause,
 ) -> Conversation:
     """The conversation in the given dialect.
 
-    `vision`: the model accepts images. `thinking`: the model will think, so reasoning that it
-    requires must be sent. `pause` is called between items, and between their parts. Raises
-    InvalidRequest for an item that no message can express.
+    `vision`: the model accepts images; `descriptions` are as in `to_chat.Target`. `thinking`: the
+    model will think, so reasoning that it requires must be sent. `pause` is called between items,
+    and between their parts. Raises InvalidRequest for an item that no message can express.
     """
     plan = _plan(input_items, pause)
-    content = ContentWriter(dialect, vision=vision, pause=pause)
+    content = ContentWriter(dialect, vision=vision, descriptions=descriptions, pause=pause)
     writer = _Writer(dialect, content, plan, thinking=thinking)
     if instructions:
         writer.system(instructions, "instructions")
@@ -104,6 +106,7 @@ def write_messages(
         frozenset(plan.call_ids),
         frozenset(plan.called),
         writer.content.notices,
+        writer.content.undescribed,
     )
 
 

@@ -7,7 +7,7 @@ the request type that is none of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from translator.wire.notices import Notice
 from . import parameters
 from .advice import with_known_words
 from .compaction import without_output_format
+from .content import UndescribedImage
 from .conversation import Conversation, write_messages
 from .input_items import InputReader
 from .tool_choice import resolve_tool_choice, tool_fields
@@ -49,6 +50,9 @@ class Target(Struct, frozen=True):
     larger request is clamped to it. `vision`: the model accepts images. `context_window` is in
     tokens; it bounds the limit that a dialect sends where a request has none. `origin` names what
     answers, where a conversation may go to several: opaque reasoning goes back only to its own.
+    `descriptions` are texts of images for a model that accepts none, by the SHA-256 of the image's
+    URL (of a data URL: all of it) in hexadecimal digits; those that are missing are in
+    `undescribed`. None: images become a placeholder, and nobody is asked for more.
     """
 
     model: str | None = None
@@ -56,6 +60,7 @@ class Target(Struct, frozen=True):
     vision: bool = True
     context_window: int | None = None
     origin: str | None = None
+    descriptions: Mapping[str, str] | None = None
 
 
 class ChatRequest(Struct, frozen=True):
@@ -76,6 +81,8 @@ class ChatRequest(Struct, frozen=True):
     """The text of the last message, where that is the assistant's."""
     output_limit: int | None
     """The number of tokens after which the upstream ends the answer; None: it is not known."""
+    undescribed: tuple[UndescribedImage, ...]
+    """The images that `target.descriptions` lack, in the order of the conversation."""
 
 
 _FOR_CHAT = (
@@ -151,6 +158,7 @@ def write_chat_request(
         input_items,
         dialect=dialect,
         vision=target.vision,
+        descriptions=target.descriptions,
         thinking=reasoning.thinking,
         pause=pause,
     )
@@ -199,6 +207,7 @@ def write_chat_request(
         compacts=reader.compacts,
         prefill=_prefill(conversation),
         output_limit=parameters.output_limit(fields, target.max_output_tokens),
+        undescribed=tuple(conversation.undescribed),
     )
 
 

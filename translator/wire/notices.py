@@ -13,7 +13,7 @@ from msgspec import Struct
 NOTICE_CODES = (
     *("ignored", "weakened", "clamped", "tool_dropped", "item_dropped", "reference_dropped"),
     *("reasoning_dropped", "image_omitted", "role_demoted", "output_missing", "arguments_wrapped"),
-    *("message_summarised", "fallback", "refused_upstream"),
+    *("message_summarised", "fallback", "refused_upstream", "image_described"),
 )
 """All codes of notices."""
 

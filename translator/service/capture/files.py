@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -198,7 +198,11 @@ def _changed_fields(attempt: Attempt) -> list[str]:
 def _changes(default: Struct, struct: Struct) -> dict[str, Any]:
     """The fields of a struct that differ from the default."""
     before, fields = map(msgspec.structs.asdict, (default, struct))
-    return {name: value for name, value in fields.items() if value != before[name]}
+    return {
+        name: dict(cast("Mapping[str, str]", value)) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+        if value != before[name]
+    }
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:

@@ -18,6 +18,7 @@ from translator.service.observe.observer import (
     ErrorSent,
     EventsSent,
     FallbackChosen,
+    ImageDescribed,
     ObservedEvent,
     RequestEnded,
     RequestReceived,
@@ -79,6 +80,8 @@ class CaptureObserver:
                 attempt.dialect = translation.dialect
                 attempt.target = translation.target
                 attempt.translated = translation.chat_body
+            case ImageDescribed():
+                pass  # what came of it is in the target of the attempt
             case UpstreamCalled(_, body):
                 self._upstream_called(body)
             case UpstreamAnswered(status, headers):

@@ -131,6 +131,7 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         model_id: _read_model(model_id, value, models, upstreams, server, problems)
         for model_id, value in models.items()
     }
+    problems += _description_problems(sections)
     clients = _read_clients(table, problems)
     if not upstreams:
         problems.append("upstreams: no upstream is given")
@@ -260,6 +261,7 @@ def _read_model(
             max_output_tokens=section.max_output_tokens,
             vision=section.vision,
             compact_with=section.compact_with,
+            describe_images_with=section.describe_images_with,
         )
     first, *elsewhere = (
         _model_on(upstream, model_id, section, facts, translation_options(server, section))
@@ -291,6 +293,7 @@ def _model_on(
         fallback_on_overflow=section.fallback_on_overflow,
         fallback_after_s=section.fallback_after_s,
         compact_with=section.compact_with,
+        describe_images_with=section.describe_images_with,
     )
 
 
@@ -327,6 +330,34 @@ def _fallback_problems(
             problems.append(f"{path}: {json.dumps(name)}: {unknown(name, listed, 'model')}")
     problems += [f'{path}: names "{name}" twice' for name in _repeated(names)]
     return problems
+
+
+def _description_problems(sections: Mapping[str, Model | CatchAll | None]) -> list[str]:
+    """Problems of the models that are to describe images for others."""
+    problems: list[str] = []
+    for model_id, model in sections.items():
+        if model is None or (name := model.describe_images_with) is None:
+            continue
+        path = f"models.{json.dumps(model_id, ensure_ascii=False)}.describe_images_with"
+        listed = [one for one in sections if one not in (CATCH_ALL, model_id)]
+        other = sections.get(name)
+        if name == model_id:
+            problems.append(f"{path}: is the model itself; name one that takes images")
+        elif name not in listed:
+            problems.append(f"{path}: {unknown(name, listed, 'model')}")
+        elif isinstance(other, Model) and not _takes_images(other):
+            problems.append(f"{path}: the model {json.dumps(name)} takes no images itself")
+        if isinstance(model, Model) and all(map(_takes_images, (model, *model.elsewhere))):
+            problems.append(
+                f"{path}: the model takes images itself; set vision = false, or leave it out"
+            )
+        elif isinstance(model, CatchAll) and model.vision:
+            problems.append(f"{path}: needs vision = false beside it")
+    return problems
+
+
+def _takes_images(model: Model) -> bool:
+    return model.vision and model.dialect.images
 
 
 def _repeated(names: tuple[str, ...]) -> list[str]:

@@ -202,6 +202,18 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Memory for the conversations of one WebSocket. The oldest responses are dropped first and can
     no longer be continued. All WebSockets together have `max_held_bytes`."""
 
+    describe_timeout_s: Seconds = 60.0
+    """Longest time that the images of a request wait to be described (`describe_images_with`); then
+    a placeholder is sent."""
+
+    max_described_images: Positive = 16
+    """Most images of a request that are described before it is sent, the latest ones; those that
+    were described before do not count."""
+
+    image_descriptions: str | None = None
+    """File that descriptions are kept in, so that conversations stay the same after a restart and
+    with several `workers`; by default only in memory."""
+
     trace_folder: str | None = None
     """Folder in which each exchange is recorded, with its full content but without keys."""
 
@@ -303,6 +315,11 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Another model of the table, which writes the summary where a conversation is compacted (a
     `compaction_trigger`, or `POST /v1/responses/compact`); by default the same. Clients need not be
     allowed to use it. Its id is in the response header `x-translator-model`."""
+
+    describe_images_with: str | None = None
+    """Another model of the table, which describes images for this one, that takes text only: once
+    for each image, and the description stands in its place. Clients need not be allowed to use it,
+    and see a model that takes images."""
 
     dialect: str = "auto"
     """Its dialect; "auto" is that of its upstream."""
@@ -428,6 +445,9 @@ class Model(Struct, frozen=True, kw_only=True):
     compact_with: str | None = None
     """The id of the model that compacts conversations in its place; None: it does so itself."""
 
+    describe_images_with: str | None = None
+    """The id of the model that describes images for it."""
+
 
 class CatchAll(Struct, frozen=True, kw_only=True):
     """`[models."*"]`: what serves a name without a row. Its dialect depends on the name."""
@@ -445,6 +465,7 @@ class CatchAll(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None  # tokens
     vision: bool = True
     compact_with: str | None = None
+    describe_images_with: str | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -459,6 +480,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     models: dict[str, Model] = {}
     catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}
+
+    @property
+    def describing_models(self) -> frozenset[str]:
+        """The ids of the models that describe images for others."""
+        named = {model.describe_images_with for model in self.models.values()}
+        if self.catch_all is not None:
+            named.add(self.catch_all.describe_images_with)
+        return frozenset(name for name in named if name is not None)
 
     @property
     def serves_page(self) -> bool:

@@ -20,13 +20,16 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     context_window: int | None = None  # tokens
     max_output_tokens: int | None = None
     vision: bool = True
+    describes_images: bool = False
+    """Another model describes images for it."""
+
     rejects_hosted_tools: bool = False
     """A request with a tool that only OpenAI's servers can run is rejected."""
 
     @property
     def images(self) -> bool:
-        """Whether images reach the model."""
-        return self.vision and self.dialect.images
+        """Whether images reach the model, if only as descriptions."""
+        return self.describes_images or (self.vision and self.dialect.images)
 
     @property
     def efforts(self) -> list[str]:
@@ -43,6 +46,7 @@ def model_info(model: Model) -> ModelInfo:
         context_window=model.context_window,
         max_output_tokens=model.max_output_tokens,
         vision=model.vision,
+        describes_images=model.describe_images_with is not None,
         rejects_hosted_tools=_rejects_hosted_tools(model.options),
     )
 
@@ -66,6 +70,7 @@ def caught_model_info(model_id: str, row: CatchAll) -> ModelInfo:
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
         vision=row.vision,
+        describes_images=row.describe_images_with is not None,
         rejects_hosted_tools=_rejects_hosted_tools(row.options),
     )
 

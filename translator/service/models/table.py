@@ -61,6 +61,8 @@ class Route(Struct, frozen=True, kw_only=True):
     """Longest wait for the first byte where another one is left to ask; None: no other limit."""
     compact_with: str | None = None
     """The id of the model that compacts conversations in its place."""
+    describe_images_with: str | None = None
+    """The id of the model that describes images for it."""
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -93,6 +95,8 @@ class ModelTable:
         self._options = translation_options(settings.server)
         self._only_upstream: Upstream | None = None
         self._catch_all = settings.catch_all
+        self.describes_images = bool(settings.describing_models)
+        """Whether any model has another one describe images for it."""
         if not settings.models and settings.catch_all is None:
             [self._only_upstream] = settings.upstreams.values()
         self._routes = {row.id: _route_of(row, self._models) for row in self._models.values()}
@@ -125,6 +129,10 @@ class ModelTable:
         """The route of the model that a `compact_with` names, whoever may use it."""
         return self._routes[model]
 
+    def describing_route(self, model: str) -> Route:
+        """The route of the model that a `describe_images_with` names, whoever may use it."""
+        return self._routes[model]
+
     def _find_unlisted(self, model: str) -> Route:
         """The route of a model without a row; clients may send any id, of any length."""
         if self._catch_all is not None and self._catch_all.upstream_model is not None:
@@ -148,6 +156,7 @@ class ModelTable:
                 max_output_tokens=row.max_output_tokens,
                 vision=row.vision,
                 compact_with=row.compact_with,
+                describe_images_with=row.describe_images_with,
             )
         upstream = self._only_upstream
         assert upstream is not None
@@ -197,7 +206,7 @@ class ModelTable:
             id=model,
             created=self._created,
             owned_by=row.upstream.name,
-            vision=row.vision and dialect.images,
+            vision=row.describe_images_with is not None or (row.vision and dialect.images),
             context_window=row.context_window or UNSET,
             max_output_tokens=row.max_output_tokens or UNSET,
         )
@@ -239,6 +248,7 @@ def _single_route(row: Model, options: Options, *, has_choice: bool) -> Route:
         context_window=row.context_window,
         origin=f"{row.upstream.name}/{row.upstream_model}" if has_choice else None,
         compact_with=row.compact_with,
+        describe_images_with=row.describe_images_with,
     )
 
 

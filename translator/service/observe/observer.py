@@ -2,7 +2,7 @@
 
     request = [ RequestReceived ], [ Routed ], { attempt }, [ ResponseSent | ErrorSent ],
               RequestEnded ;
-    attempt = [ FallbackChosen ], [ AttemptWritten ],
+    attempt = [ FallbackChosen ], { ImageDescribed }, [ AttemptWritten ],
               { UpstreamCalled, [ UpstreamAnswered ], RetryScheduled },
               UpstreamCalled, [ UpstreamAnswered, { ChunkReceived } ], { EventsSent },
               [ AttemptFailed ] ;
@@ -14,16 +14,18 @@ observes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Raw, Struct
 
 from translator import Notice, Translation, TranslatorError, UpstreamError
 from translator.service.models.table import Route
 from translator.wire.events import Event
-from translator.wire.responses import Response
+from translator.wire.responses import Response, Usage
 
 from .record import Record
+
+DescriptionResult = Literal["described", "failed"]
 
 
 class RequestReceived(Struct, frozen=True):
@@ -76,6 +78,17 @@ class ChunkReceived(Struct, frozen=True):
     chunk: bytes
 
 
+class ImageDescribed(Struct, frozen=True):
+    """Another model has been asked to describe an image of the request, with this `result`.
+
+    `model` is its id; `usage` is not part of the usage of the response.
+    """
+
+    model: str
+    result: DescriptionResult
+    usage: Usage | None
+
+
 class AttemptFailed(Struct, frozen=True):
     """The answer to the latest upstream request ends with an error that is not in its body."""
 
@@ -116,6 +129,7 @@ ObservedEvent: TypeAlias = (
     | Routed
     | FallbackChosen
     | AttemptWritten
+    | ImageDescribed
     | UpstreamCalled
     | UpstreamAnswered
     | ChunkReceived

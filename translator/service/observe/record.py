@@ -55,9 +55,11 @@ class Record(Struct, kw_only=True, eq=False):
     """One request. An empty text is unknown, or does not apply."""
 
     method: str
-    """The HTTP method; "WS" for a turn on a WebSocket."""
+    """The HTTP method; "WS" for a turn on a WebSocket, "IMAGE" for the description of an image."""
 
     path: str
+    """Of an image, its place in the request."""
+
     request_id: str
     started_at: float
     """When the request arrived, in seconds of the service's timer."""

@@ -34,8 +34,10 @@ from translator.service.config.settings import Settings
 from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
+    DescriptionResult,
     ErrorSent,
     FallbackChosen,
+    ImageDescribed,
     ObservedEvent,
     RequestEnded,
     RetryScheduled,
@@ -209,6 +211,20 @@ class Metrics:
             "Log lines, captures and progress reports that could not be written.",
             "what",
         )
+        if settings.describing_models:
+            self.image_descriptions = counter(
+                "image_descriptions",
+                "Images that one model described for another, or could not, by the first one.",
+                *("model", "result"),
+            )
+            self.image_description_tokens = counter(
+                "image_description_tokens",
+                "Tokens of describing images, which are not among those of requests.",
+                *("model", "kind"),
+            )
+        for model in settings.describing_models:
+            for result in get_args(DescriptionResult):
+                self.image_descriptions.labels(model, result)
         self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
@@ -321,6 +337,7 @@ class _RequestMetrics:
         {
             AttemptWritten,
             FallbackChosen,
+            ImageDescribed,
             UpstreamCalled,
             UpstreamAnswered,
             AttemptFailed,
@@ -349,6 +366,8 @@ class _RequestMetrics:
             case FallbackChosen(route, why):
                 name = f"{route.model}@{route.upstream.name}"
                 self._metrics.fallbacks.labels(self._record.model, name, why).inc()
+            case ImageDescribed(model, result, usage):
+                self._image_described(model, result, usage)
             case UpstreamCalled():
                 self._upstream_called()
             case UpstreamAnswered(status, headers):
@@ -359,6 +378,13 @@ class _RequestMetrics:
                 self._ended()
             case _:
                 pass
+
+    def _image_described(self, model: str, result: str, usage: Usage | None) -> None:
+        self._metrics.image_descriptions.labels(model, result).inc()
+        if usage is not None:
+            tokens = self._metrics.image_description_tokens
+            tokens.labels(model, "input").inc(usage.input_tokens)
+            tokens.labels(model, "output").inc(usage.output_tokens)
 
     def _attempt_written(self, translation: Translation) -> None:
         self._count_error_in_body()

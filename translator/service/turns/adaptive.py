@@ -21,7 +21,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -48,6 +48,10 @@ from translator.service.upstreams.judging import judged
 
 from .fallbacks import Choices
 from .learned import NOTHING_LEARNED, Learned, LearnedFacts
+from .slices import Slices
+
+if TYPE_CHECKING:
+    from .images import RequestImages
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +71,10 @@ _LIMITED_SCHEMA = re.compile(
 )
 
 
+class Described(Exception):
+    """The images of an attempt have been described: it is to be written again."""
+
+
 class ChatRequestAttempt(Struct, frozen=True):
     """A chat request, its notices, and the translation of the answer to it."""
 
@@ -82,10 +90,20 @@ class AdaptiveRequest:
     """
 
     __slots__ = (
-        *("_account", "_attempts", "_choices", "_clock", "_created_at", "_earlier"),
-        *("_has_asked_again", "_key", "_known", "_learned", "_may_ask_again", "_may_retry"),
+        *("_account", "_attempts", "_choices", "_clock", "_created_at", "_descriptions"),
+        *(
+            "_earlier",
+            "_has_asked_again",
+            "_images",
+            "_key",
+            "_known",
+            "_learned",
+            "_may_ask_again",
+            "_may_retry",
+        ),
         *("_model", "_new_id", "_redaction", "_request", "_request_id", "_response_id"),
-        *("_taught", "_tentative", "_timer", "_until", "attempt", "route"),
+        *("_taught", "_tentative", "_timer", "_until", "attempt", "describes"),
+        "route",
     )
 
     def __init__(
@@ -105,6 +123,7 @@ class AdaptiveRequest:
         may_ask_again: Callable[[Upstream], bool] = lambda upstream: True,
         choices: Choices | None = None,
         request_id: str = "",
+        images: RequestImages | None = None,
     ) -> None:
         """`clock()` is the time in whole seconds since 1970.
 
@@ -112,7 +131,8 @@ class AdaptiveRequest:
 
         `may_retry`: refusals are learned from. `may_ask_again(upstream)` is called before the same
         request is sent once more. `choices` are the routes of a model that has several; `route` is
-        the current one of them. `request_id` is for the log.
+        the current one of them. `request_id` is for the log. `images` has descriptions of images,
+        where a route has another model describe them.
         """
         self._account = account
         self._redaction = redaction
@@ -130,6 +150,7 @@ class AdaptiveRequest:
         self._attempts = 1
         self._may_ask_again: Callable[[Upstream], bool] | None = may_ask_again
         self._choices = choices
+        self._images = images
         self._take(route)
         self.attempt: ChatRequestAttempt
 
@@ -142,6 +163,9 @@ class AdaptiveRequest:
         self._taught = NO_FACTS  # facts, by this request
         self._until = self._timer() + MAX_ADAPTING_S
         self._has_asked_again = False
+        self._descriptions = None if self._images is None else self._images.known(route)
+        self.describes = self._descriptions is not None
+        """Whether images that lack a description are to be described before it is sent."""
 
     def redaction(self) -> Redaction:
         """The secrets that the words of the current upstream must not tell the client."""
@@ -153,6 +177,26 @@ class AdaptiveRequest:
         `pause` is called between steps.
         """
         self.attempt = self._written(pause)
+
+    @property
+    def undescribed(self) -> bool:
+        """Whether the attempt waits for descriptions of images: it is to be written again then."""
+        return self.describes and bool(self.attempt.translation.undescribed)
+
+    async def describe(self) -> NoReturn:
+        """Have the images of the attempt described, as far as possible; raises Described."""
+        images, self.describes = self._images, False
+        assert images is not None, "there is nobody to describe images"
+        await images.describe(self.attempt.translation.undescribed, self.route)
+        raise Described
+
+    async def rewrite(self, slices: Slices) -> None:
+        """Write the attempt again, with what was described; that took none of its own time."""
+        self._until = self._timer() + MAX_ADAPTING_S
+        if self._images is not None and self._images.large:
+            await slices.run(self.write)
+        else:
+            self.write()
 
     def accepted(self) -> None:
         """The upstream has accepted the attempt: remember what made it acceptable."""
@@ -247,7 +291,7 @@ class AdaptiveRequest:
         if self._request is None:
             return
         self._may_retry = False
-        self._request = self._earlier = self._may_ask_again = None
+        self._request = self._earlier = self._may_ask_again = self._images = None
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
@@ -277,6 +321,11 @@ class AdaptiveRequest:
         limits = [one.limit for one in refused if one.limit is not None]
         translation = self._translation(dialect, limits, pause)
         moved = self._moved_notices()
+        if self.describes and translation.undescribed:
+            # It is written again, and only then it is known what is lost of them.
+            paths = {image.path for image in translation.undescribed}
+            notices = tuple(one for one in translation.notices if one.path not in paths)
+            return ChatRequestAttempt(translation, translation.chat_body, (*moved, *notices))
         if not refused and not self._known.facts:
             notices = (*moved, *translation.notices) if moved else translation.notices
             return ChatRequestAttempt(translation, translation.chat_body, notices)
@@ -370,6 +419,7 @@ class AdaptiveRequest:
                 vision=route.vision,
                 context_window=route.context_window,
                 origin=route.origin,
+                descriptions=self._descriptions,
             ),
             options=route.options,
             earlier=self._earlier,

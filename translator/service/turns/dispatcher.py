@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
@@ -32,6 +33,10 @@ from .learned import LearnedFacts
 from .slices import LARGE_BYTES
 from .token_counter import TokenCounter
 from .turn import Turn
+
+if TYPE_CHECKING:
+    from .describer import Describer
+    from .images import RequestImages
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -98,6 +103,13 @@ class Dispatcher:
         self._learned = LearnedFacts(server.refused_ttl_s, timer)
         self._fallbacks = Fallbacks(server, timer)
         self._slot = _Slot(server.max_concurrent_requests)
+        self._describer: Describer | None = None
+        if models.describes_images:
+            from .describer import Describer
+
+            self._describer = Describer(
+                self.bounds, models, self._learned, self._fallbacks, self._seconds, new_id
+            )
 
     def check_slot(self, client: Client | None = None) -> None:
         """Raise what `slot` would: the body of a request that has none need not be read."""
@@ -146,6 +158,9 @@ class Dispatcher:
         record.dialect = route.dialect.name
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         context.charge_for(len(body) + _size_of(earlier, context))
+        images: RequestImages | None = None
+        if self._describer is not None:
+            images = await self._describer.images(context, route, authorization, large=large)
         if route.compact_with is not None and ends_in_trigger(head.input):
             record.served_by = route.compact_with
             asked, route = route, self.models.compaction_route(route.compact_with)
@@ -174,6 +189,7 @@ class Dispatcher:
             may_ask_again=self.bounds.upstreams.take_retry,
             choices=choices,
             request_id=record.request_id,
+            images=images,
         )
         if large:
             await self.bounds.slices.run(request.write)

@@ -42,7 +42,7 @@ from translator.wire.errors import (
 from translator.wire.events import Event
 from translator.wire.responses import Response
 
-from .adaptive import AdaptiveRequest
+from .adaptive import AdaptiveRequest, Described
 from .bounds import TurnBounds
 from .fallbacks import Choices
 from .held import HeldAnswer
@@ -156,6 +156,10 @@ class Turn:
                         if state.translation.error is None:
                             await stream.discard_rest()
                         return
+            except Described:
+                await self._request.rewrite(self._bounds.slices)
+                state.begin_attempt(now())
+                events = list[Event]()
             except (UpstreamError, Stopping, OutOfDescriptors) as error:
                 self._attempt_failed(error)
                 failed = self.translation
@@ -177,6 +181,8 @@ class Turn:
         while True:
             try:
                 response = await self._whole()
+            except Described:
+                await self._request.rewrite(self._bounds.slices)
             except UpstreamError as error:
                 self._attempt_failed(error)
                 failed = self.translation
@@ -220,7 +226,9 @@ class Turn:
     def _stream(self) -> UpstreamStream:
         """The answer to the latest attempt; to be opened while its part of what is held counts."""
         choices = self._request.choices
-        if choices is None:
+        if self._request.undescribed:
+            stream = self._bounds.stream(self._request.describe(), self._deadline)
+        elif choices is None:
             stream = self._bounds.stream(self._open(), self._deadline)
         else:
             first_s = choices.asked.after_s if choices.has_next else None

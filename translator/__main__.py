@@ -10,6 +10,7 @@
     translator codex     print or write the configuration of Codex CLI
     translator opencode  print or write the configuration of OpenCode
     translator key       create a key for a client of the service
+    translator store     look after the database of stored responses
     translator demo      show a streamed request on both sides, without key or network
 
 A usage error or an unreadable file prints one sentence on stderr; exit code 2. A request that the
@@ -31,7 +32,7 @@ from .commands.common import Commands, Parser, UsageError
 PROGRAM = "translator"
 COMMANDS = (
     *("serve", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex", "opencode"),
-    *("key", "demo"),
+    *("key", "store", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 

@@ -24,14 +24,17 @@ from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
 from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
+from .request.store_context import StoreContext
 from .request.to_chat import FORWARDED_BY_DEFAULT, ChatRequest, Target, write_chat_request
 from .text_run import TextRun
 from .wire import responses
 from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
 from .wire.events import Event, ReasoningEvents
+from .wire.items import OutputItem
 from .wire.notices import Notice
-from .writer.stream import Phase, ResponseStream
+from .writer.output import Phase
+from .writer.stream import ResponseStream
 
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""
@@ -104,6 +107,7 @@ class Translation:
         target: Target = _DEFAULT_TARGET,
         options: Options = _DEFAULT_OPTIONS,
         earlier: Sequence[Raw] | None = None,
+        store: StoreContext | None = None,
         judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
         account: Callable[[int], None] = lambda size: None,
         pause: Pause = no_pause,
@@ -112,13 +116,14 @@ class Translation:
 
         `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
         `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
-        response that the request names; without them such a request is refused. `judge` maps
-        an error in the upstream's body to the client's. `account(size)` is called each time that
-        some 64 KiB of the answer have come, with the bytes that are held of it; an UpstreamError
-        that it raises ends the answer. `pause()` is called between steps of the translation, which
-        takes some ten milliseconds per megabyte (`common.pauses`). Raises InvalidRequest (with the
-        field's path) for a request that the API does not allow or that cannot be done over Chat
-        Completions, and KeyError for a dialect of an unknown name.
+        response that the request names; without them such a request is refused. `store` is what a
+        store knows of the request, and whether it keeps the response. `judge` maps an error in the
+        upstream's body to the client's. `account(size)` is called each time that some 64 KiB of
+        the answer have come, with the bytes that are held of it; an UpstreamError that it raises
+        ends the answer. `pause()` is called between steps of the translation, which takes some ten
+        milliseconds per megabyte (`common.pauses`). Raises InvalidRequest (with the field's path)
+        for a request that the API does not allow or that cannot be done over Chat Completions, and
+        KeyError for a dialect of an unknown name.
         """
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
         parsed = _parsed(request, pause)
@@ -132,6 +137,7 @@ class Translation:
                 forward=options.forward,
                 reject_hosted_tools=options.hosted_tools == "reject",
                 earlier=earlier,
+                store=store,
                 pause=pause,
             )
         except RecursionError:
@@ -143,6 +149,7 @@ class Translation:
             first = self.notices[0]
             raise InvalidRequest(first.refusal, param=first.path, code=first.error_code)
         self._tools = chat_request.tools
+        self._keeps = store is not None and store.keeps
         self._stream: ResponseStream
         self._reader: ChatReader
         self._unprepared: _Unprepared | None = _Unprepared(
@@ -176,6 +183,20 @@ class Translation:
         """The response so far; final after `close()` or `complete()`."""
         self.prepare()
         return self._stream.response
+
+    @property
+    def kept_output(self) -> list[OutputItem]:
+        """The output for a store, when the response is final: all of its reasoning is sealed."""
+        return self._stream.output.kept
+
+    def retract(self, error: TranslatorError | str) -> list[Event]:
+        """The last events in place of a terminal event that was not sent; empty after a failure."""
+        assert self.finished, "there is nothing to retract before the terminal event"
+        failure = _upstream_error(error)
+        events = self._stream.retract(Failure(failure))
+        if events:
+            self.error = failure
+        return events
 
     @property
     def produced(self) -> bool:
@@ -230,6 +251,7 @@ class Translation:
                 response_id=response_id,
                 created_at=created_at,
                 model=request.model or target.model or "",
+                store=self._keeps,
                 pause=pause,
             ),
             new_id=new_id,
@@ -237,6 +259,7 @@ class Translation:
             tools=chat_request.tools,
             reasoning_events=options.reasoning_events,
             seal_reasoning=_returns_reasoning(request),
+            keeps=self._keeps,
             one_call=chat_request.one_call,
             allowed=chat_request.allowed,
             known_call_ids=chat_request.call_ids,

@@ -26,9 +26,12 @@ def first_response(
     response_id: str,
     created_at: int,
     model: str,
+    store: bool = False,
     pause: Pause = no_pause,
 ) -> responses.Response:
     """The response object of `response.created`; `created_at` is in seconds since 1970.
+
+    `store`: the response will be stored.
 
     `pause` is called between tools.
     """
@@ -46,6 +49,7 @@ def first_response(
         created_at,
         model,
         **given,
+        store=store,
         reasoning=responses.ReasoningEcho(reasoning.effort, _summary(reasoning)),
         text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
         tools=[_tool(raw) for raw in paced(request.tools or (), pause)],

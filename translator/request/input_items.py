@@ -13,7 +13,7 @@ continue.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, assert_never, get_args
 
@@ -31,6 +31,7 @@ from translator.wire.notices import Notice
 
 from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
+from .store_context import DuplicateItem, StoreContext
 
 
 class Message(Struct, frozen=True):
@@ -71,6 +72,8 @@ _decode_raw_message = msgspec.json.Decoder(items.RawMessage).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_parts = msgspec.json.Decoder(list[str | items.InputPart]).decode
 
+_NONE: Mapping[int, str] = {}
+
 _GROUP_BYTES = 64 * 1024
 """How much of the parts of one message is decoded at once, where the caller pauses."""
 
@@ -99,8 +102,11 @@ class InputReader:
     `pause` is called between items.
     """
 
-    def __init__(self, tools: Toolset, pause: Pause = no_pause) -> None:
+    def __init__(
+        self, tools: Toolset, pause: Pause = no_pause, store: StoreContext | None = None
+    ) -> None:
         self._tools = tools
+        self._store = store
         self._pause = pause
         self._last_search = ""
         self._undeclared: dict[str, items.InputFunctionCall | items.InputCustomToolCall] = {}
@@ -122,7 +128,8 @@ class InputReader:
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]
         source = source or []
-        self._read(source, "input", read, last=len(source) - 1)
+        duplicates = {} if self._store is None else self._store.duplicates
+        self._read(source, "input", read, last=len(source) - 1, duplicates=duplicates)
         if self._undeclared:
             read = [self._declared_later(item) for item in paced(read, self._pause)]
         if self.compacts and len(read) == 1:
@@ -133,10 +140,24 @@ class InputReader:
             )
         return read
 
-    def _read(self, source: Sequence[Raw], name: str, read: list[InputItem], *, last: int) -> None:
+    def _read(
+        self,
+        source: Sequence[Raw],
+        name: str,
+        read: list[InputItem],
+        *,
+        last: int,
+        duplicates: Mapping[int, str] = _NONE,
+    ) -> None:
         """Append the items of a list to `read`; `last` is the index of the request's last item."""
         for index, raw in enumerate(paced(source, self._pause)):
             path = f"{name}[{index}]"
+            if index in duplicates:
+                what = "It stands in the context already; it was left out."
+                self.notices.append(
+                    DuplicateItem(path, "duplicate_dropped", what, duplicates[index])
+                )
+                continue
             try:
                 # in one step; only rare items are decoded twice
                 common = _decode_common(raw) if len(raw) < _GROUP_BYTES else self._large_item(raw)
@@ -212,8 +233,7 @@ class InputReader:
                 agent = decode_at(raw, items.AgentMessage, path)
                 return Message("user", agent.content or agent.encrypted_content, path)
             case "item_reference":
-                self._reference(decode_at(raw, items.ItemReference, path).id, path)
-                return None
+                return self._reference(decode_at(raw, items.ItemReference, path).id, path)
             case "configuration_update":
                 self._configure(decode_at(raw, items.ConfigurationUpdate, path), path)
                 return None
@@ -297,18 +317,27 @@ class InputReader:
             return None
         return Result(call_id, text, _noun(kind), path)
 
-    def _reference(self, item_id: str, path: str) -> None:
+    def _reference(self, item_id: str, path: str) -> InputItem | None:
+        """The stored item that a reference names."""
+        if self._store is not None and item_id in self._store.resolved:
+            read: list[InputItem] = []
+            self._read([self._store.resolved[item_id]], path, read, last=-1)
+            return read[0] if read else None
         if item_id.startswith("rs_"):
             # The AI SDK sends reasoning as a reference on every second turn.
+            what = "Items are not stored" if self._store is None else "The item is not stored"
             self.notices.append(
-                Notice(path, "reference_dropped", "Items are not stored; the reference is ignored.")
+                Notice(path, "reference_dropped", f"{what}; the reference is ignored.")
             )
-            return
-        raise NotFound(
-            f"Item with id '{item_id}' not found. Items are not stored here: set `store` to false "
-            "in your client, or put the item itself into the input.",
-            param=f"{path}.id",
+            return None
+        what = (
+            "Items are not stored here: set `store` to false in your client, or put the item itself"
+            " into the input."
+            if self._store is None
+            else "Items are not persisted when `store` is set to false. Try again with `store` set"
+            " to true, or remove this item from your input."
         )
+        raise NotFound(f"Item with id '{item_id}' not found. {what}", param=f"{path}.id")
 
     def _trigger(self, path: str, *, last: bool) -> Message:
         if not last:

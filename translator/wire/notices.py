@@ -22,7 +22,7 @@ class Notice(Struct, frozen=True):
     code: str
     message: str
 
-    error_code: ClassVar[str] = "unsupported_parameter"
+    error_code: ClassVar[str | None] = "unsupported_parameter"
     """The code of the error that it becomes in strict mode."""
 
     @property
@@ -36,7 +36,7 @@ class UnknownWord(Notice, frozen=True):
 
     word: str
 
-    error_code: ClassVar[str] = "invalid_value"
+    error_code: ClassVar[str | None] = "invalid_value"
 
     @property
     def refusal(self) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
 from translator.common.pieces import Pieces
 from translator.common.sealed import Thought, merge_details, seal
@@ -266,8 +267,14 @@ class OpenReasoning:
     `reasoning_text`. both: the two side by side. none: neither; the item holds the sealed text.
     """
 
-    def __init__(self, place: Place, family: ReasoningEvents, *, sealed: bool) -> None:
+    def __init__(
+        self, place: Place, family: ReasoningEvents, *, sealed: bool, keeps: bool = False
+    ) -> None:
+        """`sealed`: the client is shown the seal; `keeps`: there is one in any case."""
         self._place = place
+        self._keeps = keeps
+        self.kept: items.Reasoning | None = None
+        """The closed item with its seal, where it is kept."""
         self._summary = family in ("summary", "both")
         self._content = family in ("text", "both")
         self._sealed = sealed
@@ -353,7 +360,7 @@ class OpenReasoning:
         if text:
             yield from self._close_parts(text)
         blob = None
-        if self._sealed:
+        if self._sealed or self._keeps:
             details = merge_details(self._details)
             blob = seal(Thought(text, self._field, details, dict(self._extras)))
         place = self._place
@@ -361,8 +368,10 @@ class OpenReasoning:
             place.item_id,
             [items.SummaryText(text)] if text and self._summary else [],
             [items.ReasoningText(text)] if text and self._content else UNSET,
-            UNSET if blob is None else blob,
+            blob if blob is not None and self._sealed else UNSET,
         )
+        if self._keeps and blob is not None:
+            self.kept = replace(item, encrypted_content=blob)
         yield place.done(item)
         return item
 

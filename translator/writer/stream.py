@@ -23,12 +23,11 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
-from enum import Enum, auto
 from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
 
-from translator.common.tools import REPEAT_MARK, Declared, Toolset
+from translator.common.tools import Declared, Toolset
 from translator.wire import events, responses
 from translator.wire.deltas import (
     MAX_ITEMS,
@@ -46,7 +45,6 @@ from translator.wire.deltas import (
     Verdict,
 )
 from translator.wire.events import Event, ReasoningEvents
-from translator.wire.items import OutputItem
 
 from .at_end import AtEnd, error_body
 from .open_calls import ITEM_ID_PREFIXES, open_call
@@ -60,6 +58,7 @@ from .open_items import (
     OpenReasoning,
     Place,
 )
+from .output import CallIds, Output, Phase
 from .segments import (
     Blank,
     CallSegment,
@@ -75,14 +74,6 @@ _D = TypeVar("_D")
 
 _Append = Callable[[Any], list[Event] | None]
 """Events of a delta that only adds to the open item; None: it may do more."""
-
-
-class Phase(Enum):
-    """Where a response is; each is entered once, in this order."""
-
-    NEW = auto()
-    OPEN = auto()
-    OVER = auto()
 
 
 class ResponseStream:
@@ -102,6 +93,7 @@ class ResponseStream:
         tools: Toolset,
         reasoning_events: ReasoningEvents = "summary",
         seal_reasoning: bool = False,
+        keeps: bool = False,
         one_call: bool = False,
         allowed: frozenset[str] | None = None,
         known_call_ids: Iterable[str] = (),
@@ -109,6 +101,7 @@ class ResponseStream:
     ) -> None:
         """`allowed` are the function names that may be called; None: all.
 
+        `keeps`: reasoning is sealed in `kept_output`, whatever the client is shown.
         `known_call_ids` are those of the request's history, which a new call must not repeat.
         What comes after `max_items` output items is ignored.
         """
@@ -125,12 +118,14 @@ class ResponseStream:
         self._tools = tools
         self._family: ReasoningEvents = reasoning_events
         self._seal = seal_reasoning
+        self._keeps = keeps
         self._one_call = one_call
         self._allowed = allowed
-        self._call_ids = dict.fromkeys(known_call_ids)
+        self._call_ids = CallIds(known_call_ids, new_id)
         self._number = itertools.count().__next__
         self._next_index = 0
-        self._output: list[OutputItem] = []
+        self.output = Output(keeps=keeps)
+        self._last_number = 0  # of the terminal event
         self._queue: deque[Segment] = deque()
         self._last: Segment | None = None  # which text continues, unless another segment began
         self._fast_type: type[object] | None = None  # of a delta that can only add to the open item
@@ -138,7 +133,6 @@ class ResponseStream:
         self._fast_item: CallSegment | OpenNarrative[Any] | None = None  # whose text it adds to
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
-        self._repeats: dict[str, int] = {}  # how often a call id has come
         self._blank = Blank()
         self._at_end = AtEnd()
         self._written = 0  # bytes of closed narratives, and of deltas that were dropped
@@ -148,7 +142,7 @@ class ResponseStream:
         """The response so far; final after the terminal event."""
         if self._final is not None:
             return self._final
-        return msgspec.structs.replace(self._base, output=list(self._output))
+        return msgspec.structs.replace(self._base, output=list(self.output.shown))
 
     @property
     def produced(self) -> bool:
@@ -228,11 +222,24 @@ class ResponseStream:
         self._fast_type = self._fast_item = None
         match verdict:
             case Finish():
-                return list(self._finish(verdict))
+                ending = list(self._finish(verdict))
+                self._last_number = ending[-1].sequence_number
+                return ending
             case Failure():
                 return list(self._fail(verdict))
             case _ as never:
                 assert_never(never)
+
+    def retract(self, failure: Failure) -> list[Event]:
+        """The end of a response whose terminal event was not sent, as that of a failed one.
+
+        It takes the number of that event. Empty for a response that failed.
+        """
+        final = self._final
+        if final is None or final.status == "failed":
+            return []
+        self._number = itertools.count(self._last_number).__next__
+        return list(self._fail(failure))
 
     # --- transitions --------------------------------------------------------------------------
 
@@ -304,7 +311,7 @@ class ResponseStream:
             self._blank.reasoning.add(delta)
             return ()
         self._blank.drop(self._blank.text)
-        if self._family == "none" and not self._seal:
+        if self._family == "none" and not self._seal and not self._keeps:
             self._written += text_size((delta,))
             return ()  # the client would see none of it
         return self._new_reasoning(delta)
@@ -379,12 +386,11 @@ class ResponseStream:
             case MessageSegment():
                 segment.open = OpenMessage(self._place("msg_"))
             case ReasoningSegment():
-                place = self._place("rs_")
-                segment.open = OpenReasoning(place, self._family, sealed=self._seal)
+                segment.open = self._open_reasoning(self._family)
             case CallSegment():
                 tool = self._called(segment)
                 place = self._place(ITEM_ID_PREFIXES[tool.kind])
-                segment.call_id = self._call_id(segment.id)
+                segment.call_id = self._call_ids.unique(segment.id)
                 segment.open = open_call(place, segment.call_id, tool)
             case CompactionSegment():
                 segment.open = OpenCompaction(self._place("cmp_"), segment.blob)
@@ -401,7 +407,7 @@ class ResponseStream:
             segment.waiting.append(self._at_end.sources)
             yield from segment.send()
         item = yield from segment.open.closed(status)
-        self._output.append(item)
+        self.output.add(item, segment.open)
         self._queue.popleft()
         if not isinstance(segment, CallSegment):  # which are asked as long as there are any
             self._done_size += segment.size
@@ -412,17 +418,12 @@ class ResponseStream:
         self._next_index += 1
         return Place(self._new_id(prefix), index, self._number)
 
+    def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
+        place = self._place("rs_")
+        return OpenReasoning(place, family, sealed=self._seal, keeps=self._keeps)
+
     def _called(self, call: CallSegment) -> Declared:
         return self._tools.called(call.name or "")
-
-    def _call_id(self, given: str | None) -> str:
-        """The upstream's id, or a new one; made unique when the upstream repeats itself."""
-        call_id = first = given or self._new_id("call_")
-        while call_id in self._call_ids:
-            self._repeats[first] = number = self._repeats.get(first, 1) + 1
-            call_id = f"{first}{REPEAT_MARK}{number}"
-        self._call_ids[call_id] = None
-        return call_id
 
     # --- ends -----------------------------------------------------------------------------------
 
@@ -465,11 +466,11 @@ class ResponseStream:
         for call in self._calls.values():
             if call.extra is not None and call.closed:
                 extras[call.call_id] = call.extra
-        if self._seal and extras:
-            item = OpenReasoning(self._place("rs_"), "none", sealed=True)
+        if (self._seal or self._keeps) and extras:
+            item = self._open_reasoning("none")
             item.extras(extras)
             yield from item.opened()
-            self._output.append((yield from item.closed("completed")))
+            self.output.add((yield from item.closed("completed")), item)
 
     def _fail(self, verdict: Failure) -> Events:
         """An item cut by a failure is never closed: a client would run half a call."""
@@ -488,7 +489,7 @@ class ResponseStream:
         self._final = msgspec.structs.replace(
             self._base,
             status=status,
-            output=self._output,
+            output=self.output.shown,
             service_tier=at_end.tier or self._base.service_tier,
             usage=at_end.usage,
             **fields,

@@ -47,8 +47,8 @@ MAY_IMPORT = {
     "service.live": "base observe",
     "service.database": "base config",
     "service.store.migrations": "",  # Alembic loads them by their paths
-    "service.store": "config database",
-    "service.http": "base config access models observe upstreams turns telemetry",
+    "service.store": "base config database observe",
+    "service.http": "base config access models observe upstreams turns telemetry database store",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

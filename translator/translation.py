@@ -8,7 +8,7 @@ Response ◄── complete ◄── upstream's whole body              at once
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -24,7 +24,6 @@ from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
 from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
-from .request.store_context import StoreContext
 from .request.to_chat import FORWARDED_BY_DEFAULT, ChatRequest, Target, write_chat_request
 from .text_run import TextRun
 from .wire import responses
@@ -35,6 +34,9 @@ from .wire.items import OutputItem
 from .wire.notices import Notice
 from .writer.output import Phase
 from .writer.stream import ResponseStream
+
+if TYPE_CHECKING:
+    from .request.store_context import StoreContext
 
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""

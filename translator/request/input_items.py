@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, assert_never, get_args
+from typing import TYPE_CHECKING, Literal, assert_never, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -27,11 +27,13 @@ from translator.common.tools import INPUT_ARGUMENT, Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON, as_object, is_string, present
-from translator.wire.notices import Notice
+from translator.wire.notices import DuplicateItem, Notice
 
 from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
-from .store_context import DuplicateItem, StoreContext
+
+if TYPE_CHECKING:
+    from .store_context import StoreContext
 
 
 class Message(Struct, frozen=True):
@@ -128,7 +130,7 @@ class InputReader:
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]
         source = source or []
-        duplicates = {} if self._store is None else self._store.duplicates
+        duplicates = _NONE if self._store is None else self._store.duplicates
         self._read(source, "input", read, last=len(source) - 1, duplicates=duplicates)
         if self._undeclared:
             read = [self._declared_later(item) for item in paced(read, self._pause)]

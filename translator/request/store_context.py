@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from msgspec import Raw, Struct
 
@@ -23,18 +22,3 @@ class StoreContext(Struct, frozen=True):
     resolved: Mapping[str, Raw] = {}
     duplicates: Mapping[int, str] = {}
     notices: tuple[Notice, ...] = ()
-
-
-class DuplicateItem(Notice, frozen=True):
-    """The loss of an input item that stands in the context already; OpenAI refuses it."""
-
-    item_id: str
-
-    error_code: ClassVar[str | None] = None
-
-    @property
-    def refusal(self) -> str:
-        return (
-            f"Duplicate item found with id {self.item_id}. "
-            "Remove duplicate items from your input and try again."
-        )

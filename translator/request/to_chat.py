@@ -8,7 +8,7 @@ the request type that is none of these.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -27,9 +27,11 @@ from .advice import with_known_words
 from .compaction import without_output_format
 from .conversation import Conversation, write_messages
 from .input_items import InputReader
-from .store_context import StoreContext
 from .tool_choice import resolve_tool_choice, tool_fields
 from .unsupported import ignored, refuse_unsupported
+
+if TYPE_CHECKING:
+    from .store_context import StoreContext
 
 FORWARDED_BY_DEFAULT = (
     "seed",

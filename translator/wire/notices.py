@@ -41,3 +41,18 @@ class UnknownWord(Notice, frozen=True):
     @property
     def refusal(self) -> str:
         return f"Unknown value '{self.word}'; it is not supported."
+
+
+class DuplicateItem(Notice, frozen=True):
+    """The loss of an input item that stands in the context already; OpenAI refuses it."""
+
+    item_id: str
+
+    error_code: ClassVar[str | None] = None
+
+    @property
+    def refusal(self) -> str:
+        return (
+            f"Duplicate item found with id {self.item_id}. "
+            "Remove duplicate items from your input and try again."
+        )

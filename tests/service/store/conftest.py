@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from tests.service.wire import ScriptedUpstream, client_of
 from translator.service.config.store import Location
 from translator.service.database.schema import migrate
+from translator.service.database.statement import DatabaseTime
 from translator.service.store.room import ROOM
 from translator.service.store.tables import KEYS, META, METADATA
 
 from . import postgres
+from .storing import Service, settings_of
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +73,18 @@ def location(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path
         return Location("sqlite", str(file))
     found: Location = request.getfixturevalue("postgres_location")
     return found
+
+
+@pytest.fixture
+def service(upstream: ScriptedUpstream, location: Location) -> Service:
+    """Makes a client of a service that stores, in the database that the test runs on."""
+
+    @asynccontextmanager
+    async def make(
+        time: DatabaseTime | None = None, **more: Any
+    ) -> AsyncGenerator[httpx.AsyncClient]:
+        settings = settings_of(upstream, location, **more)
+        async with client_of(settings, database_time=time) as client:
+            yield client
+
+    return make

@@ -48,11 +48,11 @@ def fill(location: Location, owner: str, count: int, *, days: float = 30.0) -> N
             )
             connection.change(
                 Statement(
-                    "INSERT INTO resp_responses (n, owner, id, thread, depth, cut, status, model,"
-                    " created_at, bytes) VALUES (:n, :owner, :id, :n, 0, :cut, 'completed', 'm',"
+                    "INSERT INTO resp_responses (n, owner, id, thread, depth, status, model,"
+                    " created_at, bytes) VALUES (:n, :owner, :id, :n, 0, 'completed', 'm',"
                     " db_now(), 2048)"
                 ),
-                values | {"cut": False},
+                values,
             )
             connection.change(Statement("INSERT INTO resp_bodies VALUES (:n, :body)"), values)
             for pos in (0, 1):
@@ -135,7 +135,7 @@ def test_purge_deletes_what_it_is_told_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In steps; what is left has no damage."""
-    monkeypatch.setattr("translator.service.store.upkeep.STEP_ROWS", 3)
+    monkeypatch.setattr("translator.service.store.sweep.STEP_ROWS", 3)
     fill(location, "anna", 4)
     fill(location, "bob", 2)
     fill(location, "", 1, days=-1)

@@ -82,6 +82,11 @@ class Database:
         return self._writer.counts
 
     @property
+    def failing(self) -> bool:
+        """Whether writes wait because transactions fail."""
+        return self._writer.failing and self._writer.waiting != (0, 0)
+
+    @property
     def waiting(self) -> tuple[int, int]:
         """The number of writes that wait, and their bytes."""
         return self._writer.waiting

@@ -71,6 +71,8 @@ class Writer:
         self._queue: deque[Write[Any]] = deque()
         self._bytes = 0
         self._closing = False
+        self.failing = False
+        """Whether the last transaction failed, though its writes may be well."""
         self._warn = PeriodicWarning(log)
         self._thread = threading.Thread(target=self._run, name=f"{name} writer", daemon=True)
         self._thread.start()
@@ -217,6 +219,7 @@ class Writer:
                 for write in batch:
                     write.broke(uncertain=uncertain)
             raise error from None
+        self.failing = False
         self.counts.commits += 1
         self.counts.writes += len(batch)
         self.counts.commit_s += time.monotonic() - began
@@ -247,6 +250,7 @@ class Writer:
                 self.counts.lost += 1
                 batch[0].failed(Unavailable(reason(error)))
             return
+        self.failing = True
         self._again(batch, alone=what == "again")
 
     def _again(self, batch: list[Write[Any]], *, alone: bool) -> None:

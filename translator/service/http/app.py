@@ -57,6 +57,7 @@ from .routes import Endpoints, unknown_path
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
+    from translator.service.database.statement import DatabaseTime
     from translator.service.telemetry.metrics import Metrics
     from translator.service.telemetry.otel import Spans
 
@@ -78,6 +79,7 @@ def create_app(
     observe: ObserverFactory | None = None,
     drain: Drain | None = None,
     new_client: NewClient | None = None,
+    database_time: DatabaseTime | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
@@ -85,7 +87,7 @@ def create_app(
     `timer` measures durations: by default the monotonic clock, which no one sets, or `clock` where
     that is replaced. `observe` makes the observer of each request. The server says through `drain`
     that it shuts down. `new_client` makes each client, where its limits are not those of this
-    process alone.
+    process alone. `database_time` is the time of databases, for tests.
     """
     timer = timer or (time.monotonic if clock is time.time else clock)
     hops = Hops(random_id("")[:16])
@@ -105,6 +107,11 @@ def create_app(
 
         metrics = Metrics(settings)
     spans = _spans() if settings.server.traces else None
+    store = None
+    if settings.store is not None:
+        from .stores import open_store  # which imports what only a store needs
+
+        store = open_store(settings.store, settings.server, new_id, database_time)
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
@@ -113,13 +120,16 @@ def create_app(
         timer=timer,
         new_id=new_id,
         drain=drain or Drain(),
+        store=None if store is None else store.responses,
     )
-    endpoints = Endpoints(dispatcher, metrics)
+    endpoints = Endpoints(dispatcher, metrics, None if store is None else store.endpoints)
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(upstreams.aclose)
+            if store is not None:
+                await stack.enter_async_context(store.running())
             if metrics is not None:
                 await stack.enter_async_context(metrics.measuring_lag())
             if spans is not None:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import closing
 from typing import Any, TypeVar
+from urllib.parse import parse_qs
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -134,6 +135,11 @@ class Exchange:
         """Whether the query has a parameter of that name."""
         query = str(self._scope["query_string"], "latin-1")
         return any(part.partition("=")[0] == name for part in query.split("&"))
+
+    def query(self) -> dict[str, list[str]]:
+        """The parameters of the query, decoded, those without a value, too."""
+        query = str(self._scope["query_string"], "latin-1")
+        return parse_qs(query, keep_blank_values=True, max_num_fields=100)
 
     def path_param(self, name: str) -> str:
         return str(self._scope["path_params"][name])

@@ -29,7 +29,7 @@ async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
     dispatcher.check_slot(exchange.context.client)
     body = await exchange.body()
     with dispatcher.slot(exchange.context.client):
-        turn = await begin_turn(exchange, dispatcher, body)
+        turn = await begin_turn(exchange, dispatcher, body, keeps=False)
         del body
         await exchange.while_connected(_respond(exchange, turn, dispatcher))
 

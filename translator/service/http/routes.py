@@ -4,6 +4,7 @@
     POST /v1/responses/compact    translated: a conversation becomes a shorter one
     POST /v1/responses/input_tokens   translated, and only counted
     POST /v1/chat/completions     passed through, with the model table applied
+    GET, DELETE /v1/responses/ID   with a store (`stored_responses`), and what is below it
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
     GET  /readyz                  readiness: an upstream is reachable
@@ -52,6 +53,8 @@ from .input_tokens import input_tokens
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
+
+    from .stored_responses import StoredEndpoints
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
@@ -102,7 +105,13 @@ class PathRouter(Router):
 class Endpoints:
     """The endpoints of the service."""
 
-    def __init__(self, dispatcher: Dispatcher, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        metrics: Metrics | None = None,
+        stored: StoredEndpoints | None = None,
+    ) -> None:
+        self._stored = stored
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
@@ -123,6 +132,13 @@ class Endpoints:
             "/models": Endpoint({"GET": self.models}),
             "/models/{id:path}": Endpoint({"GET": self.model}),
         }
+        if self._stored is not None:
+            one = {"GET": self._stored.get, "DELETE": self._stored.delete}
+            api |= {
+                "/responses/{id}": Endpoint(one),
+                "/responses/{id}/input_items": Endpoint({"GET": self._stored.input_items}),
+                "/responses/{id}/cancel": Endpoint({"POST": self._stored.cancel}),
+            }
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
         return PathRouter(paths, default=self.unknown, lifespan=lifespan)
 

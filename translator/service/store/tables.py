@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Float,
     Index,
@@ -70,7 +69,6 @@ RESPONSES = Table(
     Column("thread", BigInteger, nullable=False),
     Column("parent", BigInteger),
     Column("depth", Integer, nullable=False),
-    Column("cut", Boolean, nullable=False),  # it holds a compaction: nothing before it matters
     Column("status", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("created_at", Float(53), nullable=False),

@@ -1,7 +1,6 @@
 """Upkeep of the store: what `translator store` shows, checks and deletes.
 
-It reads whole tables, and does so outside the service: with SQLAlchemy's Core. Deletion goes in
-steps of at most STEP_ROWS rows, so that a service beside it can write between two of them.
+It reads whole tables, and does so outside the service: with SQLAlchemy's Core.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ import sqlalchemy as sa
 from msgspec import Struct
 
 from translator.service.config.store import Location
-from translator.service.database.connection import connect
+from translator.service.database.connection import connect, writing
 from translator.service.database.core import connected
 from translator.service.database.statement import DatabaseTime
 
+from .sweep import step
 from .tables import BODIES, ITEMS, RESPONSE_ITEMS, RESPONSES, THREADS
-
-STEP_ROWS = 500
-"""Most rows of one kind that a transaction deletes."""
 
 VACUUM_S = 3600.0
 """Longest time to give the space of a file back, in seconds."""
@@ -197,49 +194,13 @@ def expire(location: Location, time: DatabaseTime, owner: str | None) -> int:
 def sweep(location: Location, time: DatabaseTime) -> Iterator[int]:
     """Delete what has expired, step by step; yields the rows that each step deleted.
 
-    Raises Unavailable.
+    Raises Unavailable, and what the database's driver raises.
     """
-    while True:
-        with connected(location) as core:
-            deleted = _step(core, _now(location, time))
-        if not deleted:
-            break
-        yield deleted
     with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
+        while True:
+            with writing(connection):
+                deleted = step(connection)
+            if not deleted:
+                break
+            yield deleted
         connection.release_space()
-
-
-def _step(connection: sa.Connection, now: sa.ColumnElement[float]) -> int:
-    """One step: pointers, the items that nothing names any more, then responses, then threads."""
-    dead = sa.select(THREADS.c.n).where(THREADS.c.expires_at <= now)
-    pointers = connection.execute(
-        sa.select(RESPONSE_ITEMS.c.response, RESPONSE_ITEMS.c.pos, RESPONSE_ITEMS.c.item)
-        .join(RESPONSES, RESPONSES.c.n == RESPONSE_ITEMS.c.response)
-        .where(RESPONSES.c.thread.in_(dead))
-        .limit(STEP_ROWS)
-    ).all()
-    if pointers:
-        connection.execute(
-            sa.delete(RESPONSE_ITEMS).where(
-                RESPONSE_ITEMS.c.response == sa.bindparam("of"),
-                RESPONSE_ITEMS.c.pos == sa.bindparam("at"),
-            ),
-            [{"of": response, "at": pos} for response, pos, _ in pointers],
-        )
-        named = sa.exists().where(RESPONSE_ITEMS.c.item == ITEMS.c.n)
-        items = sorted({item for _, _, item in pointers})
-        connection.execute(sa.delete(ITEMS).where(ITEMS.c.n.in_(items), ~named))
-        return len(pointers)
-    responses = (
-        connection.execute(
-            sa.select(RESPONSES.c.n).where(RESPONSES.c.thread.in_(dead)).limit(STEP_ROWS)
-        )
-        .scalars()
-        .all()
-    )
-    if responses:
-        connection.execute(sa.delete(BODIES).where(BODIES.c.response.in_(responses)))
-        connection.execute(sa.delete(RESPONSES).where(RESPONSES.c.n.in_(responses)))
-        return len(responses)
-    few = sa.select(THREADS.c.n).where(THREADS.c.expires_at <= now).limit(STEP_ROWS)
-    return connection.execute(sa.delete(THREADS).where(THREADS.c.n.in_(few))).rowcount

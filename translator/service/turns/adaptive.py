@@ -21,7 +21,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -38,6 +38,9 @@ from translator.service.models.table import Route
 from translator.service.upstreams.judging import judged
 
 from .learned import NOTHING_LEARNED, Learned, LearnedFacts
+
+if TYPE_CHECKING:
+    from translator.request.store_context import StoreContext
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +82,7 @@ class AdaptiveRequest:
         clock: Callable[[], float],
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
+        store: StoreContext | None = None,
         account: Callable[[int], None] = lambda size: None,
         redaction: Callable[[], Redaction] = lambda: NOTHING_SECRET,
         timer: Callable[[], float] = time.monotonic,
@@ -98,6 +102,7 @@ class AdaptiveRequest:
         self._judge = judge
         self._request: ParsedRequest | None = request
         self._earlier = earlier
+        self._store = store
         self.route = route
         self._learned = learned
         self._may_retry = may_retry
@@ -182,7 +187,7 @@ class AdaptiveRequest:
         if self._request is None:
             return
         self._may_retry = False
-        self._request = self._earlier = None
+        self._request = self._earlier = self._store = None
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
@@ -288,6 +293,7 @@ class AdaptiveRequest:
             ),
             options=route.options,
             earlier=self._earlier,
+            store=self._store,
             judge=self._judge,
             account=self._account,
             pause=pause,

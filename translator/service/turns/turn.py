@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import translator
 from translator.common.pauses import Pause, no_pause
@@ -42,6 +42,9 @@ from .sink import EventWriter, TranslatingSink
 from .slices import LARGE_BYTES
 from .state import TurnState
 
+if TYPE_CHECKING:
+    from .keeping import Keeping
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -61,7 +64,10 @@ class Turn:
         held: HeldAnswer,
         *,
         authorization: str | None,
+        keeping: Keeping | None = None,
     ) -> None:
+        self.keeping = keeping
+        """The store's part in it, where it has one."""
         self._context = context
         self._request = request
         self._bounds = bounds
@@ -106,7 +112,7 @@ class Turn:
         TranslatorError, and only before the first list.
         """
         if not self.translation.wants_answer:
-            yield self._sent(self.translation.skip())
+            yield self._sent(await self._stored(self.translation.skip()))
             return
         now = asyncio.get_running_loop().time
         state = TurnState(self._request, self._bounds.server, now())
@@ -125,6 +131,8 @@ class Turn:
                             else:
                                 events = state.tick(now())
                             chunk = None  # so that it is not held while nothing comes
+                            if self.keeping is not None and self.translation.finished:
+                                events = await self._stored(events)
                             if events:
                                 yield self._sent(events)
                                 events = []
@@ -143,6 +151,8 @@ class Turn:
             except Exception:
                 log.exception("%s: internal error", self._context.record.request_id)
                 events = state.fail(InternalError(), now())
+            if state.over and events:
+                events = await self._stored(events)
             if events:
                 yield self._sent(events)
             if state.over:
@@ -152,6 +162,7 @@ class Turn:
         """The whole response. Raises TranslatorError where there is none."""
         if not self.translation.wants_answer:
             self._sent(self.translation.skip())
+            await self._store_whole()
             return self.translation.response
         while True:
             try:
@@ -163,10 +174,28 @@ class Turn:
                     raise
                 self._count_retried(failed)
             else:
+                await self._store_whole()
                 self._context.record.outcome = response.status
                 self._context.record.usage = response.usage
                 self._context.observer.on(ResponseSent(response))
                 return response
+
+    async def _stored(self, events: list[Event]) -> list[Event]:
+        """The last events, when the response is stored where it is to be; else a failure's."""
+        if self.keeping is None:
+            return events
+        try:
+            error = await self.keeping.end(self.translation)
+        except Exception:
+            log.exception("%s: internal error", self._context.record.request_id)
+            error = InternalError()
+        instead = [] if error is None else self.translation.retract(error)
+        return events[:-1] + instead if instead else events
+
+    async def _store_whole(self) -> None:
+        """Store a whole response, where it is to be; raises TranslatorError where that fails."""
+        if self.keeping is not None and (error := await self.keeping.end(self.translation)):
+            raise error
 
     async def _in_slices(self, work: Callable[[Pause], T]) -> T:
         """The result of work on the request, which takes a while where that is large."""

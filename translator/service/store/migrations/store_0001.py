@@ -48,7 +48,6 @@ def upgrade() -> None:
         sa.Column("thread", sa.BigInteger, nullable=False),
         sa.Column("parent", sa.BigInteger),
         sa.Column("depth", sa.Integer, nullable=False),
-        sa.Column("cut", sa.Boolean, nullable=False),
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("created_at", sa.Float(53), nullable=False),

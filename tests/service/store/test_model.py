@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -16,17 +18,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from tests.service.wire import BOUND_S
 from translator.service.config.store import Location
 from translator.service.database.connection import Connection, connect, reading, writing
 from translator.service.database.schema import migrate
 from translator.service.database.statement import DatabaseTime, Statement
-from translator.service.store.keep import Draft, delete, keep, undo
+from translator.service.store.keep import Draft, ParentGone, delete, keep, undo
 from translator.service.store.recall import ParentMissing, recall
 from translator.service.store.room import ROOM
 from translator.service.store.sweep import step
 from translator.service.store.upkeep import problems
 from translator.wire.items import Message, OutputText, Reasoning, SummaryText
 from translator.wire.responses import Response
+
+from . import postgres
 
 DAY_S = 86400.0
 OWNERS = ("anna", "bob")
@@ -241,3 +246,51 @@ def test_many_turns_grow_by_what_is_new() -> None:
                         sizes.append(pages)
     assert sizes[2] - sizes[1] <= 1.1 * (sizes[1] - sizes[0])
     assert sizes[2] * 4096 < 300 * 6000
+
+
+def test_processes_that_continue_and_delete_the_same_chain(location: Location) -> None:
+    """Whatever they do at once, every response has its parent, its body and its items."""
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        draw = Random(number)
+        try:
+            with closing(connect(location, DatabaseTime())) as connection:
+                for turn in range(25):
+                    with reading(connection):
+                        ids = [one for (one,) in connection.execute(LATEST)]
+                    try:
+                        if ids and draw.random() < 0.4:
+                            with writing(connection):
+                                delete(connection, "anna", draw.choice(ids))
+                        else:
+                            keep_one(connection, f"{number}_{turn}", draw.choice([*ids, None]))
+                    except (ParentMissing, ParentGone, postgres.psycopg.OperationalError):
+                        pass  # as the service, which tries again or gives up
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(BOUND_S)
+    assert failures == []
+    assert list(problems(location)) == []
+
+
+LATEST = Statement("SELECT id FROM resp_responses WHERE deleted_at IS NULL ORDER BY n DESC LIMIT 3")
+
+
+def keep_one(connection: Connection, name: str, parent: str | None) -> None:
+    """Store a response that refers to an item which all have, beside one of its own."""
+    shared = {"type": "message", "role": "user", "content": "Hi", "id": "msg_shared"}
+    source = [Raw(msgspec.json.encode(shared))]
+    with reading(connection):
+        found = recall(connection, "anna", parent, source, max_chain=99, max_bytes=10**9)
+    message = Message(f"out_{name}", "completed", [OutputText("Hello", [], [])])
+    response = Response(f"resp_{name}", 1, "m", status="completed", output=[message])
+    draft = Draft("anna", response, [message], found.items, found.parent, DAY_S)
+    numbers = itertools.count()
+    with writing(connection):
+        keep(connection, draft, lambda prefix: f"{prefix}{name}_{next(numbers)}")

@@ -65,6 +65,7 @@ class _Item(Struct):
     body: bytes
     sealed: bytes | None = None
     n: int = 0  # its key; 0: it has no row yet
+    own: bool = False  # the id is its client's
 
 
 class _Head(Struct, frozen=True):
@@ -117,22 +118,7 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
         },
     )
     connection.change(sql.NEW_BODY, {"response": n, "body": body})
-    _insert(
-        connection,
-        sql.NEW_ITEM,
-        [
-            {
-                "n": one.n,
-                "owner": owner,
-                "id": one.id,
-                "kind": one.kind,
-                "body": one.body,
-                "sealed": one.sealed,
-                "bytes": _size(one),
-            }
-            for one in new
-        ],
-    )
+    _insert_items(connection, owner, new, new_id)
     _insert(
         connection,
         sql.NEW_POINTER,
@@ -141,6 +127,37 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
             for pos, one in enumerate((*given, *made))
         ],
     )
+
+
+def _insert_items(
+    connection: Connection, owner: str, new: list[_Item], new_id: Callable[[str], str]
+) -> None:
+    """Insert items; one whose id another process has taken is that one, or gets another."""
+    rows = [
+        {
+            "n": one.n,
+            "owner": owner,
+            "id": one.id,
+            "kind": one.kind,
+            "body": one.body,
+            "sealed": one.sealed,
+            "bytes": _size(one),
+        }
+        for one in new
+    ]
+    _insert(connection, sql.NEW_ITEM, rows)
+    theirs = [one for one in new if one.own]
+    if not theirs or connection.kind == "sqlite":  # where no other process writes meanwhile
+        return
+    keys = [one.n for one in theirs]
+    there = {n for (n,) in connection.execute(sql.STILL_THERE, {"ids": _listed(keys)})}
+    taken = [one for one in theirs if one.n not in there]
+    for one in taken:
+        key, one.n = one.n, 0
+        _find_rows(connection, owner, [one], new_id)
+        if not one.n:
+            one.n = key
+            _insert_items(connection, owner, [one], new_id)
 
 
 def _size(item: _Item) -> int:
@@ -171,7 +188,7 @@ def _given(one: Raw | int, new_id: Callable[[str], str]) -> _Item:
         head = _Head()
     kind = head.type or "message"
     own = head.id if head.id is not None and _OWN_ID.fullmatch(head.id) else None
-    return _Item(own or new_id(_prefix(kind)), kind, bytes(one))
+    return _Item(own or new_id(_prefix(kind)), kind, bytes(one), own=own is not None)
 
 
 def _prefix(kind: str) -> str:
@@ -200,7 +217,7 @@ def _find_rows(
             continue
         stored = found.get(one.id)
         if one.id in used or (stored is not None and not _equal(stored[1], one.body)):
-            one.id = new_id(_prefix(one.kind))
+            one.id, one.own = new_id(_prefix(one.kind)), False
         elif stored is not None:
             one.n = stored[0]
         used.add(one.id)

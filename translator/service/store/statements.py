@@ -124,8 +124,10 @@ NEW_BODY = Statement("INSERT INTO resp_bodies (response, body) VALUES (:response
 NEW_ITEM = Statement(
     """
     INSERT INTO resp_items (n, owner, id, kind, body, sealed, bytes)
-    VALUES (:n, :owner, :id, :kind, :body, :sealed, :bytes)"""
+    VALUES (:n, :owner, :id, :kind, :body, :sealed, :bytes)
+    ON CONFLICT (owner, id) DO NOTHING"""
 )
+"""Waits for another process that stores an item of the same id, and leaves that one alone."""
 
 NEW_POINTER = Statement(
     """

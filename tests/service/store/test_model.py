@@ -294,3 +294,35 @@ def keep_one(connection: Connection, name: str, parent: str | None) -> None:
     numbers = itertools.count()
     with writing(connection):
         keep(connection, draft, lambda prefix: f"{prefix}{name}_{next(numbers)}")
+
+
+def test_an_item_is_not_deleted_while_another_process_takes_it(
+    postgres_location: Location,
+) -> None:
+    """The one that deletes waits for the other, and then sees that the item is needed."""
+    with (
+        closing(connect(postgres_location, DatabaseTime())) as one,
+        closing(connect(postgres_location, DatabaseTime())) as other,
+    ):
+        keep_one(one, "first", None)
+
+        def delete_first() -> None:
+            with writing(other):
+                delete(other, "anna", "resp_first")
+
+        deleting = Thread(target=delete_first)
+        commit = one.commit
+
+        def commit_late() -> None:
+            deleting.start()
+            deleting.join(0.3)
+            commit()
+
+        one.commit = commit_late  # type: ignore[method-assign]
+        keep_one(one, "second", None)
+        deleting.join(BOUND_S)
+        assert not deleting.is_alive()
+        with reading(one):
+            found = recall(one, "anna", "resp_second", [], max_chain=9, max_bytes=10**9)
+        assert len(found.earlier or ()) == 2
+    assert list(problems(postgres_location)) == []

@@ -408,22 +408,23 @@ async def test_a_commit_of_unknown_outcome(
         await bounded(database.aclose())
 
 
-async def test_a_server_that_hangs_is_waited_for_only_so_long() -> None:
-    with postgres.server(postgres.needed()) as server:
-        location = Location("postgresql", server.url("postgres"))
-        schema.migrate(location, ROOM)
-        async with opened(location, read_wait_s=0.2) as database:
-            await database.write(put("k1"), size=1, keep_trying_s=BOUND_S).done(BOUND_S)
-            server.signal(signal.SIGSTOP)
+async def test_a_server_that_hangs_is_waited_for_only_so_long(
+    postgres_server: postgres.Server, postgres_location: Location
+) -> None:
+    async with opened(postgres_location, read_wait_s=0.2) as database:
+        await database.write(put("k1"), size=1, keep_trying_s=BOUND_S).done(BOUND_S)
+        postgres_server.signal(signal.SIGSTOP)
+        try:
             with pytest.raises(Unavailable):
                 await bounded(keys(database))
             write = database.write(put("k2"), size=1, keep_trying_s=BOUND_S, undo=remove("k2"))
             with pytest.raises(TimeoutError):
                 await write.done(0.1)
-            server.signal(signal.SIGCONT)
-            await write.done(BOUND_S)
-            async with opened(location) as other:
-                assert await keys(other) == ["k1", "k2"]
+        finally:
+            postgres_server.signal(signal.SIGCONT)
+        await write.done(BOUND_S)
+        async with opened(postgres_location) as other:
+            assert await keys(other) == ["k1", "k2"]
 
 
 # --- the schema ----------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def emptied(location: Location) -> Iterator[Connection]:
         yield connection
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ACTIONS, max_size=14))
 def test_the_store_does_what_its_model_does(
     location: Location, actions: list[Callable[[Both], None]]

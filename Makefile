@@ -28,7 +28,7 @@ help:
 	@echo "make lint             check formatting, lint and types"
 	@echo "make check            lint, and all tests but those of clients and engines; the core needs full coverage"
 	@echo "make bench            measure the speed beside other programs (15 minutes; QUICK=1: four; see bench/__main__.py)"
-	@echo "make goals            judge the goals of performance: three runs, nine minutes, into the README"
+	@echo "make goals            judge the goals of performance: three runs, nine minutes (docs/performance.md)"
 	@echo "make fuzz             fuzz with random input, guided by coverage (FUZZ_SECONDS=600)"
 	@echo "make mutants          mutate the fast paths, and list the mutants that no test notices"
 	@echo "make schemathesis     test the service with requests made from its OpenAPI description"
@@ -38,6 +38,8 @@ help:
 	@echo "make clients          install the real clients and run their tests (needs node and npm)"
 	@echo "make engines          install llama.cpp and run the tests against it (ENGINE=vllm: docs/engines.md)"
 	@echo "make rooms            fetch PostgreSQL and run the tests of the store on it (Debian)"
+	@echo "make first-minutes    play the first five minutes of a newcomer (needs node and npm)"
+	@echo "make browser          install Chromium and look at the page at / with it (Debian, or a chromium on the PATH)"
 	@echo "make clean            remove everything that make built"
 
 # ---- what there is to do ----
@@ -76,6 +78,14 @@ engines: install-engines $(if $(filter vllm,$(ENGINE)),$(ENGINES)/vllm.stamp)
 .PHONY: rooms
 rooms: install-database
 	TRANSLATOR_REQUIRE_DATABASE=1 $(BIN)/python -m pytest tests/service/store
+
+.PHONY: first-minutes
+first-minutes: install-clients install-browser
+	$(BIN)/python -m tests.first_minutes
+
+.PHONY: browser
+browser: install-browser
+	TRANSLATOR_REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 .PHONY: bench
 bench: $(VENV)/service.stamp
@@ -124,6 +134,10 @@ locked: $(VENV)/created.stamp
 .PHONY: install-clients
 install-clients: $(VENV)/clients.stamp $(CLIENTS)/clients.stamp
 
+.PHONY: install-browser
+install-browser: $(VENV)/browser.stamp
+	@$(BIN)/python -m tests.browser.chromium
+
 .PHONY: install-engines
 install-engines: $(VENV)/engines.stamp
 
@@ -133,7 +147,7 @@ install-database: $(VENV)/dev.stamp
 
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(ENGINES) .rooms .bench .fuzz .schemathesis build dist .coverage htmlcov \
+	rm -rf $(VENV) $(CLIENTS) $(ENGINES) .rooms .bench .browser .fuzz .schemathesis build dist .coverage htmlcov \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -181,6 +195,11 @@ $(VENV)/audit.stamp: $(VENV)/dev.stamp
 $(VENV)/clients.stamp: $(VENV)/dev.stamp
 	@echo "Installing the Python clients into $(VENV) (once) ..."
 	@$(PIP) install --editable '.[clients]'
+	@touch $@
+
+$(VENV)/browser.stamp: $(VENV)/dev.stamp
+	@echo "Installing Playwright into $(VENV) (once) ..."
+	@$(PIP) install --editable '.[browser]'
 	@touch $@
 
 $(VENV)/engines.stamp: $(VENV)/dev.stamp

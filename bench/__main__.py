@@ -4,13 +4,16 @@
     python -m bench goals [--quick]            the goals alone, in three runs (bench/goals.py)
     python -m bench ways [--quick]             CPU time without each optimisation (bench/ways.py)
     python -m bench instructions [--quick]     instructions per token (bench/instructions.py)
+    python -m bench parts [--quick]            where a short request goes (bench/parts.py)
+    python -m bench memory                     of a stream that waits (bench/memory.py)
     python -m bench pythons [--quick]          other versions of Python (bench/pythons.py)
     python -m bench options [--quick]          other allocators (bench/options.py)
     python -m bench balance                    streams of each worker (bench/balance.py)
 
-The README quotes the second. `--quick` is for work in progress: the report goes to .bench, and
-bench/results.md and the README stay as they are. The last ones print their tables and write
-nothing. With `--commit REV`, `goals`, `ways` and `instructions` compare commits.
+docs/performance.md and the README quote the second. `--quick` is for work in progress: the report
+goes to .bench, and bench/results.md and the pages stay as they are. The last ones print their
+tables and write nothing. With `--commit REV`, `goals`, `ways`, `instructions` and `memory` compare
+commits.
 """
 
 from __future__ import annotations
@@ -20,7 +23,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from . import balance, core, goals, instructions, pythons, request, service, ways
+from . import (
+    balance,
+    core,
+    goals,
+    instructions,
+    memory,
+    parts,
+    pythons,
+    request,
+    service,
+    ways,
+)
 from . import options as surroundings
 from .load import CompilerMissing
 from .machines import machine_facts
@@ -84,11 +98,15 @@ def _parser() -> argparse.ArgumentParser:
     ours = commands.add_parser("ways", help="CPU time without each optimisation, or of commits")
     ours.set_defaults(run=_ways)
     ours.add_argument("--only", action="append", default=[], metavar="NAME", help="one variant")
+    split = commands.add_parser("parts", help="where a short request goes, in instructions")
+    split.set_defaults(run=_parts)
     count = commands.add_parser("instructions", help="instructions, counted by valgrind")
     count.set_defaults(run=_instructions)
     count.add_argument(
         "--variant", action="append", default=[], metavar="NAME", help="without an optimisation"
     )
+    held = commands.add_parser("memory", help="memory of a stream that waits, and of two floors")
+    held.set_defaults(run=_memory)
     others = commands.add_parser("pythons", help="the service under other versions of Python")
     others.set_defaults(run=_pythons)
     others.add_argument("--quick", action="store_true", help="a short run")
@@ -106,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     others.add_argument("--instructions", action="store_true", help="count them instead of time")
     for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
+    for command in (judge, ours, count, held):
         command.add_argument(
             *("--commit", "-c"),
             action="append",
@@ -132,10 +151,18 @@ def _goals(options: argparse.Namespace) -> None:
     )
 
 
+def _parts(options: argparse.Namespace) -> None:
+    _print(parts.sections(quick=options.quick))
+
+
 def _instructions(options: argparse.Namespace) -> None:
     _print(
         instructions.sections(quick=options.quick, commits=options.commit, variants=options.variant)
     )
+
+
+def _memory(options: argparse.Namespace) -> None:
+    _print(memory.sections(commits=options.commit))
 
 
 def _pythons(options: argparse.Namespace) -> None:

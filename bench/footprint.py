@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .load import Load, Mock, mock_upstream
 from .rig import Rig, log_progress
-from .scheduler import TARGET_CPU, cpu_seconds, pinned, unique_kib
+from .scheduler import TARGET_CPU, cpu_seconds, pinned, unique_kib, written_kib
 from .section import OURS, Section, table
 from .targets import ROOT, Running, Target, Unavailable, started
 
@@ -98,7 +98,7 @@ def memory_of(mock: Mock, running: Running) -> tuple[int, float, int]:
     """KiB without a stream, KiB per open stream, and the number of open streams."""
     mock.plan(tokens=10)
     Load(mock, running, each=20).result()
-    before = unique_kib(running.pid)
+    before, written = unique_kib(running.pid), written_kib(running.pid)
     streams = OPEN_STREAMS_SLOW if running.target.slow else OPEN_STREAMS
     mock.plan(tokens=2, hold_ms=OPEN_TIMEOUT_S * 1000)
     load = Load(mock, running, streams=streams, ramp_ms=1500)
@@ -109,7 +109,7 @@ def memory_of(mock: Mock, running: Running) -> tuple[int, float, int]:
             time.sleep(0.2)
             opened = int(mock.plan(tokens=2, hold_ms=OPEN_TIMEOUT_S * 1000)["open"])
         time.sleep(0.5)
-        held = unique_kib(running.pid) - before
+        held = written_kib(running.pid) - written
     finally:
         load.stop()
     return before, held / max(1, opened), opened

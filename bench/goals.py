@@ -6,10 +6,10 @@
     run     = { scenario }, which measures only what the goals need
 
 Three runs take some nine minutes, on a machine that does nothing else. The figures go to
-bench/machines/MACHINE.json, and from there to bench/goals.md and the README; with `--quick` (one
-short run) only to .bench. `--commit` measures an earlier commit in the same runs, and judges ours
-by its ratio to it. A target that cannot be had, or that fails, leaves rows that are not measured,
-and a sentence that says why.
+bench/machines/MACHINE.json, and from there to bench/goals.md, docs/performance.md and the README;
+with `--quick` (one short run) only to .bench. `--commit` measures an earlier commit in the same
+runs, and judges ours by its ratio to it. A target that cannot be had, or that fails, leaves rows
+that are not measured, and a sentence that says why.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def run(
     print(f"{(time.monotonic() - began) / 60:.1f} minutes; written to {_relative(path)}")
     if not partial:
         machines.write_pages()
-        print(f"and to {_relative(machines.PAGE)} and {_relative(machines.README)}")
+        pages = map(_relative, (machines.PAGE, machines.PERFORMANCE, machines.README))
+        print(f"and to {', '.join(map(str, pages))}")
 
 
 def _relative(path: Path) -> Path:

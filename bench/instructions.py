@@ -24,8 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import msgspec
@@ -36,7 +38,7 @@ from .load import Load, LoadResult, Mock, mock_upstream
 from .revisions import Revision, beside, working_tree
 from .rig import log_progress, settle
 from .section import Section, table
-from .targets import SCRATCH, Target, Unavailable, started, translator, unpacked
+from .targets import SCRATCH, Running, Target, Unavailable, started, translator, unpacked
 from .variant import ALL_ON
 
 FULL_READS = "in full reads"
@@ -151,7 +153,8 @@ def counted(profile: str) -> Counts:
     found = _SUMMARY.search(profile)
     if found is None:
         raise Unavailable("valgrind wrote a profile without a sum")
-    sums = dict(zip(found[1].split(), map(int, found[2].split()), strict=False))
+    values = map(int, found[2].split())  # without zeros at the end
+    sums = dict(zip_longest(found[1].split(), values, fillvalue=0))
     return {
         kind: sum(sums[event] for event in events)
         for kind, events in _EVENTS.items()
@@ -194,6 +197,48 @@ class Counter:
             raise Unavailable(f"valgrind cannot be asked for its counts: {error}") from None
 
 
+class LineProgram:
+    """A program under valgrind that does something for each line that it reads, and says so."""
+
+    def __init__(self, tool: Valgrind, process: subprocess.Popen[str], output: Path) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._orders, self._answers = process.stdin, process.stdout
+        if not self._answers.readline():
+            raise Unavailable("the core does not run under valgrind")
+        self._counter = Counter(tool, process.pid, output)
+
+    def does(self, line: str = "") -> Counts:
+        """What it does for a line."""
+        self._counter.since()
+        print(line, file=self._orders, flush=True)
+        self._answers.readline()
+        return self._counter.since()
+
+
+@contextmanager
+def line_program(
+    tool: Valgrind,
+    code: str,
+    *words: str,
+    environ: Mapping[str, str] | None = None,
+    caches: bool = False,
+) -> Generator[LineProgram]:
+    """Python code, run with some arguments as long as the context lasts."""
+    SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+        output = Path(folder, "profile")
+        with subprocess.Popen(
+            [*command(tool, output, caches=caches), sys.executable, "-c", code, *words],
+            cwd=folder,  # where no package is: Python looks here first
+            env={**os.environ, **tool.environ, **(environ or {}), "PYTHONHASHSEED": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            yield LineProgram(tool, process, output)
+
+
 def core_instructions(
     tool: Valgrind,
     revision: Revision,
@@ -203,38 +248,18 @@ def core_instructions(
     sizes: Sequence[int] = CORE_CHUNKS,
 ) -> dict[str, float]:
     """Per chunk of each kind, in the core alone."""
-    SCRATCH.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
-        output = Path(folder, "profile")
-        with subprocess.Popen(
-            [*command(tool, output), sys.executable, "-c", _CORE, variants],
-            cwd=folder,  # where no package is: Python looks here first
-            env={**os.environ, **tool.environ, **revision.environ, "PYTHONHASHSEED": "0"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            orders, answers = process.stdin, process.stdout
-            assert orders is not None
-            assert answers is not None
-            if not answers.readline():
-                raise Unavailable("the core does not run under valgrind")
-            counter = Counter(tool, process.pid, output)
+    with line_program(tool, _CORE, variants, environ=revision.environ) as core:
 
-            def measured(kind: str, size: int) -> Counts:
-                name, _, full = kind.partition(" ")
-                print(name, size, full, file=orders, flush=True)
-                answers.readline()
-                counter.since()
-                print(file=orders, flush=True)
-                answers.readline()
-                return counter.since()
+        def measured(kind: str, size: int) -> Counts:
+            name, _, full = kind.partition(" ")
+            core.does(f"{name} {size} {full}")
+            return core.does()
 
-            counts: dict[str, float] = {}
-            for kind in kinds:
-                measured(kind, sizes[0])  # Python adapts its code to what it runs
-                of_sizes = [measured(kind, size) for size in sizes]
-                counts[kind] = slope(of_sizes, sizes)[INSTRUCTIONS]
+        counts: dict[str, float] = {}
+        for kind in kinds:
+            measured(kind, sizes[0])  # Python adapts its code to what it runs
+            of_sizes = [measured(kind, size) for size in sizes]
+            counts[kind] = slope(of_sizes, sizes)[INSTRUCTIONS]
     return counts
 
 
@@ -248,57 +273,89 @@ class ServiceCounts(msgspec.Struct, frozen=True):
     """Paced runs in which one token of a hundred was read when the next one was due."""
 
 
-def service_counts(
-    tool: Valgrind, mock: Mock, target: Target, *, repeats: int = REPEATS
-) -> ServiceCounts:
-    """Per token of one paced stream, and of MANY; per request of SHORT_TOKENS tokens."""
+class _Service:
+    """A target that runs under valgrind; counts of it are differences of a long and a short run."""
+
+    def __init__(self, mock: Mock, running: Running, counter: Counter) -> None:
+        self._mock = mock
+        self._running = running
+        self._counter = counter
+        self.late = 0
+        """Paced runs in which one token of a hundred was read when the next one was due."""
+
+    def measured(self, tokens: int, rate: int, *, each: int = 1) -> Counts:
+        """Answers of so many tokens, one after the other."""
+        self._mock.plan(tokens=tokens, rate=rate)
+        self._counter.since()
+        load = Load(self._mock, self._running, cpu=None, each=each)
+        self._complete(load.result(), tokens * each, rate)
+        return self._counter.since()
+
+    def of_many(self, tokens: int) -> Counts:
+        """Answers of so many tokens to each of MANY at once; per answer."""
+        self._counter.run(counted=False)  # opening so many would take a minute
+        plan = partial(self._mock.plan, tokens=tokens, rate=MANY_RATE, wait=True)
+        plan()
+        load = Load(self._mock, self._running, cpu=None, streams=MANY)
+        until = time.monotonic() + OPEN_TIMEOUT_S
+        while plan()["open"] < MANY and time.monotonic() < until:
+            time.sleep(0.1)
+        self._counter.run(counted=True)
+        self._counter.since()
+        self._mock.release()
+        self._complete(load.result(), tokens * MANY, MANY_RATE)
+        return {kind: count / MANY for kind, count in self._counter.since().items()}
+
+    def request(self, *, repeats: int) -> Counts:
+        """Per request of SHORT_TOKENS tokens."""
+        self.measured(SHORT_TOKENS, 0, each=REQUESTS[0])  # Python adapts its code to what it runs
+
+        def of_requests(count: int) -> Counts:
+            return self.measured(SHORT_TOKENS, 0, each=count)
+
+        return repeated(of_requests, REQUESTS, repeats)
+
+    def _complete(self, result: LoadResult, tokens: int, rate: int) -> None:
+        self.late += bool(rate) and result.age_p99_ms > 1000 / rate
+        if result.failures or result.tokens != tokens:
+            raise Unavailable(
+                f"{self._running.target.name} passed {result.tokens} of {tokens} tokens on under "
+                f"valgrind ({result.first_failure[:200]})"
+            )
+
+
+def repeated(measure: Callable[[int], Counts], sizes: Sequence[int], repeats: int) -> Counts:
+    """The counts of one more, as the median of some slopes."""
+    return median([slope([*map(measure, sizes)], sizes) for _ in range(repeats)])
+
+
+@contextmanager
+def _counted(tool: Valgrind, mock: Mock, target: Target) -> Generator[_Service]:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         output = Path(folder, "profile")
         with started(_under(tool, target, output), mock.port, None) as running:
             time.sleep(WARM_UP_AFTER_S + 0.5)
             settle(running)  # what a thread loads after the start is not counted
-            counter = Counter(tool, running.pid, output)
-            late = 0
+            yield _Service(mock, running, Counter(tool, running.pid, output))
 
-            def complete(result: LoadResult, tokens: int, rate: int) -> None:
-                nonlocal late
-                late += bool(rate) and result.age_p99_ms > 1000 / rate
-                if result.failures or result.tokens != tokens:
-                    raise Unavailable(
-                        f"{target.name} passed {result.tokens} of {tokens} tokens on under "
-                        f"valgrind ({result.first_failure[:200]})"
-                    )
 
-            def measured(tokens: int, rate: int, *, each: int = 1) -> Counts:
-                mock.plan(tokens=tokens, rate=rate)
-                counter.since()
-                complete(Load(mock, running, cpu=None, each=each).result(), tokens * each, rate)
-                return counter.since()
+def request_counts(tool: Valgrind, mock: Mock, target: Target, *, repeats: int = REPEATS) -> Counts:
+    """Per request of SHORT_TOKENS tokens, of any program that answers it."""
+    with _counted(tool, mock, target) as service:
+        return service.request(repeats=repeats)
 
-            def repeated(measure: Callable[[int], Counts], sizes: Sequence[int]) -> Counts:
-                return median([slope([*map(measure, sizes)], sizes) for _ in range(repeats)])
 
-            def of_many(tokens: int) -> Counts:
-                counter.run(counted=False)  # opening so many would take a minute
-                plan = partial(mock.plan, tokens=tokens, rate=MANY_RATE, wait=True)
-                plan()
-                load = Load(mock, running, cpu=None, streams=MANY)
-                until = time.monotonic() + OPEN_TIMEOUT_S
-                while plan()["open"] < MANY and time.monotonic() < until:
-                    time.sleep(0.1)
-                counter.run(counted=True)
-                counter.since()
-                mock.release()
-                complete(load.result(), tokens * MANY, MANY_RATE)
-                return {kind: count / MANY for kind, count in counter.since().items()}
-
-            measured(SHORT_TOKENS, 0, each=REQUESTS[0])  # Python adapts its code to what it runs
-            measured(TOKENS[0], RATE)
-            late = 0
-            token = repeated(lambda tokens: measured(tokens, RATE), TOKENS)
-            token_of_many = repeated(of_many, MANY_TOKENS)
-            request = repeated(lambda count: measured(SHORT_TOKENS, 0, each=count), REQUESTS)
-    return ServiceCounts(token, token_of_many, request, late)
+def service_counts(
+    tool: Valgrind, mock: Mock, target: Target, *, repeats: int = REPEATS
+) -> ServiceCounts:
+    """Per token of one paced stream, and of MANY; per request of SHORT_TOKENS tokens."""
+    with _counted(tool, mock, target) as service:
+        service.measured(SHORT_TOKENS, 0, each=REQUESTS[0])
+        service.measured(TOKENS[0], RATE)
+        service.late = 0
+        token = repeated(lambda tokens: service.measured(tokens, RATE), TOKENS, repeats)
+        of_many = repeated(service.of_many, MANY_TOKENS, repeats)
+        return ServiceCounts(token, of_many, service.request(repeats=repeats), service.late)
 
 
 def _under(tool: Valgrind, target: Target, output: Path) -> Target:

@@ -2,7 +2,8 @@
 
     bench/machines/NAME.json     the sessions of one machine, oldest first, at most KEPT
     bench/goals.md               the last session of each machine, written from them
-    README.md                    the last session of all machines side by side
+    docs/performance.md          the last session of all machines side by side
+    README.md                    three figures of it
 
 A figure holds where every run on every machine meets its goal, so the pages show each run and the
 spread. Figures are kept, not verdicts: a later goal is judged by what was measured before.
@@ -25,9 +26,13 @@ from .verdict import GOALS, Goal, goals_beside
 
 FOLDER = ROOT / "bench" / "machines"
 PAGE = ROOT / "bench" / "goals.md"
+PERFORMANCE = ROOT / "docs" / "performance.md"
 README = ROOT / "README.md"
 QUOTE = ("<!-- performance -->\n", "<!-- /performance -->\n")
-"""The marks around the goals in the README."""
+"""The marks around the goals in docs/performance.md, and around three figures in the README."""
+
+IN_BRIEF = {1: "CPU per token, relative to codex-relay (Rust)", 7: "", 8: ""}
+"""The goals that the README quotes, by position; with words where their own refer to another."""
 
 KEPT = 5
 """Sessions of one machine; older ones are dropped."""
@@ -116,14 +121,15 @@ def last_sessions(folder: Path = FOLDER) -> dict[str, Session]:
 
 
 def write_pages() -> None:
-    """Write bench/goals.md and the table in the README anew."""
+    """Write bench/goals.md, the table in docs/performance.md and the figures in the README anew."""
     last = last_sessions()
     PAGE.write_text(page(last))
-    README.write_text(quoting(README.read_text(), side_by_side(last)))
+    for path, quoted in ((PERFORMANCE, side_by_side(last)), (README, in_brief(last))):
+        path.write_text(quoting(path.read_text("utf-8"), quoted), "utf-8")
 
 
 def quoting(text: str, quoted: str) -> str:
-    """The text of a README with something else between the marks."""
+    """The text of a page with something else between the marks."""
     before, rest = text.split(QUOTE[0])
     _, after = rest.split(QUOTE[1])
     return f"{before}{QUOTE[0]}{quoted}{QUOTE[1]}{after}"
@@ -230,7 +236,7 @@ def page(last: Mapping[str, Session]) -> str:
 
 
 def side_by_side(last: Mapping[str, Session]) -> str:
-    """The table of the README: all goals but those about a commit, a column for each machine."""
+    """The table of docs/performance.md: a column per machine, and no goals about a commit."""
     rows: list[tuple[str, ...]] = []
     for goal in GOALS:
         cells: list[str] = []
@@ -243,3 +249,14 @@ def side_by_side(last: Mapping[str, Session]) -> str:
             cells.append(text + goal.unit if measured else text)
         rows.append((goal.what, goal.target, *cells, met(goal, together)))
     return table(("measure", "goal", *last, "met"), rows)
+
+
+def in_brief(last: Mapping[str, Session]) -> str:
+    """The figures of the README: the range of all runs on all machines."""
+    lines: list[str] = []
+    for position, words in IN_BRIEF.items():
+        goal = GOALS[position]
+        values = [value for session in last.values() for value in session.values(goal)]
+        text = range_of([value for value in values if value is not None], goal.text)
+        lines.append(f"- {words or goal.what}: {text}{goal.unit}\n")
+    return "".join(lines)

@@ -32,13 +32,22 @@ def _cpu_seconds(pid: int) -> float:
 
 def unique_kib(pid: int) -> int:
     """Memory that only this process and its descendants have, in KiB."""
+    return _private_kib(pid, ("Private_Clean:", "Private_Dirty:"))
+
+
+def written_kib(pid: int) -> int:
+    """The part of it that they have written: files that others map, too, come and go with those."""
+    return _private_kib(pid, ("Private_Dirty:",))
+
+
+def _private_kib(pid: int, kinds: tuple[str, ...]) -> int:
     total = 0
     for one in with_descendants([pid]):
         try:
             lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(kinds))
     return total
 
 

@@ -1,6 +1,6 @@
 """The Responses API in front of a Chat Completions upstream, as a program to copy and change.
 
-    pip install translator httpx
+    pip install . httpx          # in a virtual environment, from the folder of pyproject.toml
     UPSTREAM=https://api.fireworks.ai/inference/v1 DIALECT=fireworks API_KEY=... \
         python examples/library.py < request.json
 

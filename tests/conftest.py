@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+# As in an activated environment: printed commands begin with `translator`, not with its path.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 # `nohup` and a shell's `&` have these ignored, by all processes that the tests start, too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -46,9 +50,11 @@ def restored_logging() -> Generator[None]:
         (one, one.level, one.propagate, one.disabled, [*one.handlers], [*one.filters])
         for one in loggers
     ]
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     try:
         yield
     finally:
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
         for one, level, propagate, disabled, handlers, filters in before:
             one.setLevel(level)
             one.propagate, one.disabled = propagate, disabled

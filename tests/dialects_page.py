@@ -1,4 +1,4 @@
-"""The page `docs/dialects.md`: each fact of each dialect, with the source that its comment gives.
+"""The page `docs/facts.md`: each fact of each dialect, with the source that its comment gives.
 
 A comment in `translator/dialects` speaks for the facts below it, up to the next one; the values are
 those of the running code. `python -m tests.dialects_readme` writes the page.
@@ -23,7 +23,7 @@ from translator.dialects import dialect as facts_module
 from translator.dialects.dialect import IDENTITY_FIELDS, Dialect
 from translator.dialects.table import all_facts, plain
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "dialects.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "facts.md"
 
 FAMILIES = (
     (vendors, "APIs of model makers"),
@@ -46,7 +46,7 @@ class Sourced(Struct, frozen=True):
 def page() -> str:
     """The whole page."""
     lines = [
-        "# Dialects",
+        "# Facts of the dialects",
         "",
         "What each kind of upstream does differently, with the source of each fact and the time at",
         "which it was read. An entry like `project#12` is an issue of that project. Where an upstream",

@@ -2,8 +2,8 @@
 
     python -m tests.dialects_readme
 
-Three files: the block of the README between its marks, `docs/dialects.md`, and the snapshot of all
-facts. Read what changed in them before it is kept.
+Three files: the block of `docs/dialects.md` between its marks, `docs/facts.md`, and the snapshot of
+all facts. Read what changed in them before it is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from translator.dialects import DIALECTS
 from translator.dialects.table import as_value, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+TABLE = ROOT / "docs" / "dialects.md"
 SNAPSHOT = ROOT / "tests" / "snapshots" / "dialects.json"
 COMMAND = "python -m tests.dialects_readme"
 
@@ -47,11 +47,14 @@ def main() -> int:
     SNAPSHOT.parent.mkdir(exist_ok=True)
     SNAPSHOT.write_text(snapshot(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
-    text = README.read_text("utf-8")
+    text = TABLE.read_text("utf-8")
     if block(text) is None:
-        print("README.md has no lines <!-- dialects --> and <!-- /dialects -->", file=sys.stderr)
+        print(
+            "docs/dialects.md has no lines <!-- dialects --> and <!-- /dialects -->",
+            file=sys.stderr,
+        )
         return 1
-    README.write_text(_BLOCK.sub(lambda _: markdown(), text), encoding="utf-8")
+    TABLE.write_text(_BLOCK.sub(lambda _: markdown(), text), encoding="utf-8")
     return 0
 
 

@@ -110,16 +110,19 @@ def test_a_machine_is_named_by_its_processor() -> None:
 
 
 def test_the_pages_quote_the_kept_runs() -> None:
-    """bench/goals.md and the README are written from bench/machines, and by nobody else."""
+    """All three are written from bench/machines, and by nobody else."""
     last = machines.last_sessions()
     assert last
     assert machines.PAGE.read_text("utf-8") == machines.page(last)
-    readme = machines.README.read_text("utf-8")
-    assert readme == machines.quoting(readme, machines.side_by_side(last))
+    quoted = {machines.PERFORMANCE: machines.side_by_side, machines.README: machines.in_brief}
+    for path, written in quoted.items():
+        text = path.read_text("utf-8")
+        assert text == machines.quoting(text, written(last))
+    assert machines.in_brief(last).count("\n") == 3
 
 
-def test_a_table_goes_between_the_marks_of_the_readme() -> None:
-    """Everything else in the README stays."""
+def test_a_table_goes_between_the_marks_of_a_page() -> None:
+    """Everything else on it stays."""
     begin, end = machines.QUOTE
     text = f"before\n{begin}of last time\n{end}after\n"
     assert machines.quoting(text, "| of now |\n") == f"before\n{begin}| of now |\n{end}after\n"

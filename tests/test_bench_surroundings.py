@@ -9,8 +9,11 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from bench import balance, options, pythons
+from bench import balance, footprint, memory, options, pythons
+from bench.__main__ import main
+from bench.floor import floor, floors
 from bench.targets import Target, Unavailable
 
 
@@ -155,3 +158,18 @@ def test_the_balance_is_beside_that_of_chance() -> None:
         "| mean |  | 1.07 |",
     ]
     assert "deviate by 7.1 from 100" in report.remarks[0]
+
+
+def test_memory_of_streams_is_beside_that_of_the_floors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(footprint, "OPEN_STREAMS", 50)
+    monkeypatch.setattr(memory, "translator", lambda: replace(floor("relay"), name="translator"))
+    monkeypatch.setattr(memory, "compile_ours", str)
+    assert main(["memory"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")][2:]
+    assert [name for name, *_ in cells] == ["translator", *(one.name for one in floors())]
+    assert {streams for *_, streams in cells} == {"50"}
+    ours, relay, passthrough = (float(each) for _, _, each, _, _ in cells)
+    assert max(ours, relay) < passthrough

@@ -1,8 +1,9 @@
-"""The demo succeeds, draws both sides, and shows the configuration of the README."""
+"""The demo succeeds, draws both sides, and ends with a command that sets Codex up."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -11,12 +12,17 @@ from pathlib import Path
 import pytest
 
 from translator.demo import conversation as demo
-from translator.demo.conversation import CODEX_CONFIG, SERVE
+from translator.demo.conversation import SERVE, SET_UP, UP
 from translator.demo.script import ANSWER, ARGUMENTS, REASONING, TEXT, first_answer
 from translator.demo.scripted_upstream import rejection
 from translator.demo.view import View
 
 ROOT = Path(__file__).parents[1]
+PRINT_STEP = """
+import sys
+from translator.demo.conversation import View, _show_codex
+_show_codex(View(sys.stdout, width=100, colour=False))
+"""
 
 
 def test_the_demo_piped() -> None:
@@ -33,7 +39,8 @@ def test_the_demo_piped() -> None:
     assert "\x1b" not in done.stdout
     for text in (REASONING, TEXT, ARGUMENTS, ANSWER):
         assert text in done.stdout
-    assert all(line in done.stdout for line in CODEX_CONFIG.splitlines())
+    shown = [done.stdout.index(f" {command}") for command in (UP, SET_UP, SERVE)]
+    assert shown == sorted(shown)
     _, *chunks = done.stdout.split("  chunk ")
     assert len(chunks) == len(first_answer()) + 1
     [words] = [chunk for chunk in chunks if chunk.startswith('delta.content "Let me"')]
@@ -51,10 +58,40 @@ def test_the_demo_verifies_what_the_client_receives(
     assert "translator demo: the deltas contain" in capsys.readouterr().err
 
 
-def test_the_readme_shows_the_same_configuration() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert CODEX_CONFIG in readme
-    assert SERVE in readme
+def test_its_next_step_is_a_command_that_works_as_printed(tmp_path: Path) -> None:
+    """In a shell that does not find `translator`, where it was printed. Codex then needs no more."""
+    environment = os.environ | {"PATH": "/usr/bin:/bin", "CODEX_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_STEP],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    [line] = [line.strip() for line in done.stdout.splitlines() if line.endswith(" --write")]
+    assert line.endswith(SET_UP)
+    assert not line.startswith("translator ")
+    done = subprocess.run(
+        line,
+        shell=True,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in tmp_path.iterdir()} == {
+        ".translator-codex-undo.json",
+        "config.toml",
+        "kimi-k2p6.config.toml",
+        "model_catalog.json",
+    }
+    [start] = re.findall(r"^start the service:  (\S+) serve --upstream", done.stderr, re.MULTILINE)
+    assert (ROOT / start).is_file()
 
 
 @pytest.mark.parametrize("width", [60, 80, 110, 140, 200])

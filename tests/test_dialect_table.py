@@ -1,4 +1,4 @@
-"""The known dialects as people and programs see them: the README, the command line, the settings."""
+"""The known dialects as people and programs see them: the pages, the command line, the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from tests.dialects_page import PAGE, page
-from tests.dialects_readme import COMMAND, README, SNAPSHOT, block, snapshot
+from tests.dialects_readme import COMMAND, SNAPSHOT, TABLE, block, snapshot
 from tests.fixture_cases import all_cases
 from translator.common.schemas import SchemaRules
 from translator.common.toml import toml_lines
@@ -28,16 +28,18 @@ from translator.dialects.think_tags import Tags
 OLD = f"is not what the code says; run `{COMMAND}` and read what changed"
 
 
-def test_the_readme_shows_the_dialects_that_are_known() -> None:
-    shown = block(README.read_text("utf-8"))
-    assert shown is not None, "README.md lacks the lines <!-- dialects --> and <!-- /dialects -->"
-    assert shown == markdown(), f"the table of dialects in README.md {OLD}"
+def test_the_page_shows_the_dialects_that_are_known() -> None:
+    shown = block(TABLE.read_text("utf-8"))
+    assert shown is not None, (
+        "docs/dialects.md lacks the lines <!-- dialects --> and <!-- /dialects -->"
+    )
+    assert shown == markdown(), f"the table of dialects in docs/dialects.md {OLD}"
 
 
 def test_the_page_of_dialects_has_each_fact_and_its_source() -> None:
     """What the comments of the code say is what operators read."""
     shown = page()
-    assert PAGE.read_text("utf-8") == shown, f"docs/dialects.md {OLD}"
+    assert PAGE.read_text("utf-8") == shown, f"docs/facts.md {OLD}"
     for dialect in list(DIALECTS.values())[1:]:
         section = shown.split(f"\n### {dialect.name}\n")[1].split("\n### ")[0]
         of_templates = {known.pattern for known in template_facts()}

@@ -10,6 +10,7 @@ import pytest
 import translator
 from tests.invariants import RESPONSE_FIELDS, check_response_types
 from tests.replaying import translation
+from translator import Target
 
 
 def first(**fields: Any) -> dict[str, Any]:
@@ -99,3 +100,12 @@ def test_the_tool_choice_is_repeated_as_given() -> None:
     assert first(tools=tools, tool_choice=named)["tool_choice"] == named
     assert first(tools=tools, tool_choice=None)["tool_choice"] == "auto"
     assert first(service_tier="auto")["service_tier"] == "default"
+
+
+@pytest.mark.parametrize(("asked", "echoed"), [(None, None), (99, 99), (100, 100), (101, 100)])
+def test_the_limit_of_the_output_is_the_one_that_holds(
+    asked: int | None, echoed: int | None
+) -> None:
+    fields = {} if asked is None else {"max_output_tokens": asked}
+    t = translation({"model": "m", "input": "x", **fields}, target=Target(max_output_tokens=100))
+    assert t.response.max_output_tokens == echoed

@@ -17,7 +17,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from translator.__main__ import main
-from translator.service.config.loading import read_table
+from translator.service.config.loading import read_file, read_table
 from translator.service.config.settings import Server
 from translator.service.server.workers import MARGIN_S
 from translator.service.telemetry.metrics import Metrics
@@ -177,17 +177,56 @@ def test_the_image_starts_with_options_that_there_are(
 
     started: list[Any] = []
     monkeypatch.setattr(run, "run", lambda settings, **more: started.append(settings) or 0)
-    monkeypatch.setenv("FIREWORKS_API_KEY", "k")
+    monkeypatch.delenv("FIREWORKS_API_KEY", raising=False)  # it needs none to come up
     words = json.loads(instruction("ENTRYPOINT")) + json.loads(instruction("CMD"))
     config = words.index("--config") + 1
     assert words[config] == "/etc/translator/settings.toml"
-    words[config] = str(EXAMPLES / "tokenrouter.toml")
+    [copied] = re.findall(rf"^COPY (\S+) {words[config]}$", DOCKERFILE, re.MULTILINE)
+    words[config] = str(ROOT / copied)
     assert main(words[1:]) == 0
     [settings] = started
     assert settings.server.host == "0.0.0.0"
     assert settings.server.log_format == "json"
     assert f"http://127.0.0.1:{settings.server.port}/healthz" in instruction("HEALTHCHECK")
     assert instruction("EXPOSE") == str(settings.server.port)
+
+
+def test_compose_needs_no_key_to_come_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the settings that it mounts, and no variable of the caller's set."""
+    service = COMPOSE["services"]["translator"]
+    environment = {
+        name: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", value)
+        for name, value in service["environment"].items()
+    }
+    assert not any("$" in value for value in environment.values()), "only ${NAME:-default} is known"
+    [mount] = service["volumes"]
+    file, inside, mode = mount.split(":")
+    assert (inside, mode) == ("/etc/translator/settings.toml", "ro")
+    settings = read_file(EXAMPLES / file, environment)
+    assert not any(upstream.has_credential for upstream in settings.upstreams.values())
+
+
+def test_what_compose_builds_and_names_is_there() -> None:
+    """Its context and Dockerfile, and ports that the image and the settings of Grafana know."""
+    build = COMPOSE["services"]["translator"]["build"]
+    context = (EXAMPLES / build["context"]).resolve()
+    assert context == ROOT
+    assert (context / build["dockerfile"]).is_file()
+    [port] = COMPOSE["services"]["translator"]["ports"]
+    assert port.rpartition(":")[2] == instruction("EXPOSE")
+    for service in COMPOSE["services"].values():
+        assert set(service.get("depends_on", ())) <= COMPOSE["services"].keys()
+    source = (EXAMPLES / "grafana/provisioning/datasources/prometheus.yaml").read_text("utf-8")
+    assert "http://prometheus:9090" in source
+
+
+def test_the_unit_reloads_what_can_be_reloaded() -> None:
+    """SIGHUP ends a single process; the parent of several replaces them."""
+    unit = (EXAMPLES / "translator.service").read_text("utf-8")
+    assert re.search(r"^ExecReload=/bin/kill -HUP \$MAINPID$", unit, re.MULTILINE)
+    [workers] = re.findall(r"^ExecStart=.* --workers (\d+)$", unit, re.MULTILINE)
+    assert int(workers) > 1
+    assert re.search(r"^StateDirectory=translator$", unit, re.MULTILINE)
 
 
 def test_there_is_more_time_to_stop_than_is_taken() -> None:

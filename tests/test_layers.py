@@ -32,8 +32,10 @@ MAY_IMPORT = {
     "request": "dialects common wire",
     "reader": "dialects common wire",
     "writer": "common wire",
-    FACADE: CORE,  # translator/__init__.py and translation.py
+    FACADE: CORE,  # translator/__init__.py, translation.py and what stands beside it
     "captures": f"{FACADE} wire common dialects request reader",
+    # what every program says of itself
+    "program": "",
     # the service, from the ground up; a folder of the service may use the core
     "service.base": "",
     "service.config": "base",
@@ -48,14 +50,19 @@ MAY_IMPORT = {
     "service.database": "base config",
     "service.store.migrations": "",  # Alembic loads them by their paths
     "service.store": "base config database observe",
-    "service.http": "base config access models observe upstreams turns telemetry database store",
+    "service.page": "base config access models observe turns",
+    "service.http": "base config access models observe upstreams turns telemetry database store"
+    " page",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
+    "check": "probe service.base service.config service.models service.turns service.upstreams",
     "setup": "service.config service.models",
-    "demo": "setup service.base service.config service.http",
-    "commands": "captures probe setup demo service.base service.config service.upstreams service.live"
-    " service.database service.store service.server",
+    "launch": "setup service.base service.config service.models",
+    "demo": "service.base service.config service.http",
+    "commands": "captures probe check setup launch demo service.base service.config service.models"
+    " service.upstreams service.database service.store service.telemetry service.live"
+    " service.server",
 }
 """The folders, each with those that it imports, all of them further up in this table."""
 
@@ -77,8 +84,8 @@ def named(folder: str) -> set[str]:
 def may_import(folder: str) -> set[str]:
     """The folders of the table, by their whole names, that a folder may import."""
     allowed = named(folder)
-    if folder.startswith(("service.", "probe", "setup", "demo", "commands")):
-        allowed |= {FACADE, *CORE.split()}
+    if folder.startswith(("service.", "probe", "check", "setup", "launch", "demo", "commands")):
+        allowed |= {FACADE, *CORE.split(), "program"}
     if folder.startswith("service.capture"):
         allowed.add("captures")
     return allowed

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from translator.common import invalid
-from translator.service.telemetry.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
+from translator.service.upstreams.error_kinds import KNOWN_CODES, UPSTREAM_KINDS
+from translator.wire.notices import NOTICE_CODES
 
 from .operations_page import BLOCKS, COMMAND, PAGE, ROOT, SECTIONS, block, meanings
 
@@ -74,7 +75,7 @@ def test_every_kind_of_upstream_error_is_explained() -> None:
 
 
 def test_every_notice_is_explained() -> None:
-    assert rows("### Notices") == notices()
+    assert rows("### Notices") == notices() == set(NOTICE_CODES)
 
 
 def notices() -> set[str]:

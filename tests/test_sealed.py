@@ -23,6 +23,27 @@ def test_what_was_sealed_comes_out_word_for_word(text: str, field: str) -> None:
     assert unseal(blob) == thought
 
 
+def test_what_is_signed_goes_only_to_its_maker() -> None:
+    """The text is part of the conversation, and goes to anyone."""
+    signed = Thought("Look.", "reasoning", [{"data": "x"}], {"": 1}, origin="up/a")
+    blob = seal(signed)
+    assert blob is not None
+    assert unseal(blob) == signed
+    assert signed.taken_by("up/a") is signed
+    assert signed.taken_by(None) is signed
+    assert signed.taken_by("up/b") == Thought("Look.", "reasoning", origin="up/a")
+    unknown = Thought("Look.", "reasoning", [{"data": "x"}])
+    assert unknown.taken_by("up/b") is unknown
+
+
+def test_a_seal_without_an_origin_is_as_before() -> None:
+    blob = seal(Thought("Look.", "reasoning"))
+    assert blob is not None
+    assert sealed.unpack(PREFIX, blob, 1000) == (
+        b'{"text":"Look.","field":"reasoning","details":[],"extras":{}}'
+    )
+
+
 @pytest.mark.parametrize(
     "blob",
     [

@@ -111,6 +111,14 @@ def test_the_examples_cover_the_request_type() -> None:
 # --- groups ---------------------------------------------------------------------------------------
 
 
+def test_messages_in_place_of_input_are_told_where_they_belong() -> None:
+    asked = {"model": "m", "input": [], "messages": [{"role": "user", "content": "Hello"}]}
+    with pytest.raises(InvalidRequest, match="send them as 'input', or this request to /v1/chat"):
+        translation(asked)
+    with pytest.raises(InvalidRequest, match=r"'input'\.$"):
+        translation({"model": "m"})
+
+
 def test_the_smallest_request() -> None:
     assert chat() == {
         "model": "m",
@@ -134,7 +142,7 @@ def test_the_target_names_the_model_and_clamps_the_output() -> None:
     t = translation({"model": "m", "input": "x", "max_output_tokens": 101}, target=target)
     assert json.loads(t.chat_body)["max_tokens"] == 100
     assert [(n.path, n.code) for n in t.notices] == [("max_output_tokens", "clamped")]
-    assert t.response.max_output_tokens == 101, "the response repeats what was asked"
+    assert t.response.max_output_tokens == 100, "the response repeats the limit that holds"
     assert t.response.model == "m", "the response names the model that was asked for"
 
 

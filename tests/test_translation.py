@@ -523,3 +523,18 @@ def test_a_request_that_is_forgotten_at_once_is_still_repeated() -> None:
     forgets.forget_request()
     assert forgets.start() == remembers.start()
     assert forgets.response.instructions == "Be brief."
+
+
+def test_what_an_answer_is_at() -> None:
+    t = translation()
+    assert t.writing == ("", "")
+    seen: list[tuple[str, str]] = []
+    for delta in (
+        {"role": "assistant"},
+        {"reasoning_content": "th"},
+        {"content": "Hi"},
+        {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]},
+    ):
+        t.receive(sse(chunk(delta)))
+        seen.append(t.writing)
+    assert seen == [("", ""), ("reasoning", ""), ("message", ""), ("call", "f")]

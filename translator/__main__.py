@@ -1,6 +1,8 @@
 """Command line: `translator COMMAND`, with one module per command in `translator.commands`.
 
     translator serve     run the service in front of one upstream or a table of models
+    translator up        run the service and, in front of it, one client: up -- codex
+    translator check     check the settings, the upstreams and the models
     translator probe     find out which dialect an upstream speaks
     translator convert   print the chat request for a Responses request
     translator replay    print the Responses events for an upstream's body, or replay a capture
@@ -11,11 +13,13 @@
     translator opencode  print or write the configuration of OpenCode
     translator key       create a key for a client of the service
     translator store     look after the database of stored responses
+    translator completion   print a script that completes commands in a shell
     translator demo      show a streamed request on both sides, without key or network
 
 A usage error or an unreadable file prints one sentence on stderr; exit code 2. A request that the
-Responses API does not allow prints its error; exit code 1. `convert`, `replay`, `fixture` and
-`dialects` need only the core.
+Responses API does not allow prints its error; exit code 1, also of a check in which something
+failed. Options of `serve` may come from the environment (`commands.environment`). `convert`,
+`replay`, `fixture` and `dialects` need only the core.
 """
 
 from __future__ import annotations
@@ -27,12 +31,13 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
-from .commands.common import Commands, Parser, UsageError
+from .commands.common import Commands, Parser, UsageError, Version
+from .commands.environment import read_variables
 
 PROGRAM = "translator"
 COMMANDS = (
-    *("serve", "probe", "convert", "replay", "fixture", "tail", "dialects", "codex", "opencode"),
-    *("key", "store", "demo"),
+    *("serve", "up", "check", "probe", "convert", "replay", "fixture", "tail", "dialects"),
+    *("codex", "opencode", "key", "store", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 
@@ -52,11 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             from .commands import demo
 
             return demo.run(words[1:])  # it parses its own options
-        options = _parser(words[:1]).parse_args(words)
-        run: Callable[[argparse.Namespace], int] = options.run
+        parser = _parser(words[:1])
+        options = parser.parse_args(words)
+        read_variables(options)
+        run: Callable[[argparse.Namespace], int] | None = getattr(options, "run", None)
+        if run is None:  # without a command
+            parser.print_help()
+            return 0
         return run(options)
     except UsageError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        if not _logged(words, error):
+            print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -64,6 +75,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has closed the pipe. Python flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if sys.excepthook is not sys.__excepthook__ or not _logged(words, error):
+            raise  # which the log has, once it has begun
+        return 1
+
+
+def _logged(words: Sequence[str], error: Exception) -> bool:
+    """Whether an error was written as a line of the JSON log that the service is to have."""
+    if words[:1] != ["serve"]:
+        return False
+    from .commands.start_errors import log_start_error, logs_json
+
+    if not logs_json(words[1:]):
+        return False
+    log_start_error(error)
+    return True
 
 
 def _open_standard_streams() -> None:
@@ -83,8 +110,15 @@ def _parser(first: Sequence[str]) -> Parser:
     parser = Parser(
         prog=PROGRAM,
         description="Serves the Responses API with models that speak only Chat Completions.",
+        epilog=f"{PROGRAM} COMMAND --help shows the options of a command.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument(
+        "-V", "--version", action=Version, help="show the versions of translator and Python"
+    )
+    if "completion" in first:  # which completes all commands
+        parser.set_defaults(parser=parser)
+        first = ()
+    commands = parser.add_subparsers(metavar="COMMAND")
     for name in [name for name in COMMANDS if name in first] or COMMANDS:
         command = cast("Command", import_module(f"translator.commands.{name}"))
         command.add(commands)

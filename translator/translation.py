@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from .common.invalid import nested_too_deeply
 from .common.pauses import Pause, no_pause
-from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
+from .options import Options
 from .reader import sse
 from .reader.body_sniffer import BodySniffer
 from .reader.error_bodies import plain_message
@@ -24,15 +24,16 @@ from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
 from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
-from .request.to_chat import FORWARDED_BY_DEFAULT, ChatRequest, Target, write_chat_request
+from .request.to_chat import ChatRequest, Target, write_chat_request
 from .text_run import TextRun
 from .wire import responses
-from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, Verdict
+from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
-from .wire.events import Event, ReasoningEvents
+from .wire.events import Event
 from .wire.items import OutputItem
 from .wire.notices import Notice
-from .writer.output import Phase
+from .writer.phase import Phase
+from .writer.segments import Writing, writing_of
 from .writer.stream import ResponseStream
 
 if TYPE_CHECKING:
@@ -49,24 +50,6 @@ _ACCOUNTED_BYTES = 64 * 1024
 
 _BYTES_FOR_A_CALL = 512
 """Where there are many calls, so much for each: an account looks at all of them."""
-
-
-class Options(Struct, frozen=True):
-    """How an operator wants requests to be translated.
-
-    `reasoning_events`: which family of events shows reasoning. `hosted_tools`: whether a tool that
-    cannot run here is dropped with a notice, or refused. `strict`: a notice is an error. `forward`:
-    fields beyond the Responses API that go upstream. `max_answer_bytes`: how much of an answer is
-    held at most, its text in UTF-8 and some bytes for each small object. `max_output_items`: how
-    many output items it may have, and calls. An answer beyond either fails with AnswerTooLarge.
-    """
-
-    reasoning_events: ReasoningEvents = "summary"
-    hosted_tools: HostedTools = "drop"
-    strict: bool = False
-    forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
-    max_answer_bytes: int = 16 * 1024 * 1024
-    max_output_items: int = MAX_ITEMS
 
 
 class _Unprepared(NamedTuple):
@@ -96,6 +79,13 @@ class Translation:
     sends only keep-alives: comments, blank lines, chunks without text and calls. `written` is the
     size of that content.
     """
+
+    __slots__ = (
+        *("_account", "_account_at", "_decoder", "_judge", "_keeps", "_max_bytes", "_max_items"),
+        *("_progress", "_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
+        *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
+        "target",
+    )
 
     def __init__(
         self,
@@ -130,6 +120,7 @@ class Translation:
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
         parsed = _parsed(request, pause)
         self.request = parsed.request
+        self.target = target
         try:
             chat_request = write_chat_request(
                 parsed.request,
@@ -189,15 +180,14 @@ class Translation:
     @property
     def kept_output(self) -> list[OutputItem]:
         """The output for a store, when the response is final: all of its reasoning is sealed."""
-        return self._stream.output.kept
+        return self._stream.output.kept or []
 
     def retract(self, error: TranslatorError | str) -> list[Event]:
         """The last events in place of a terminal event that was not sent; empty after a failure."""
         assert self.finished, "there is nothing to retract before the terminal event"
         failure = _upstream_error(error)
         events = self._stream.retract(Failure(failure))
-        if events:
-            self.error = failure
+        self.error = failure if events else self.error
         return events
 
     @property
@@ -225,6 +215,14 @@ class Translation:
         if self._sniffer is not None and not self.finished:
             size += self._sniffer.size
         return size
+
+    @property
+    def writing(self) -> tuple[Writing, str]:
+        """The kind of item that the answer is at and, of a call, the name of its tool.
+
+        Empty before the first. The name is the upstream's, of any length.
+        """
+        return writing_of(None if self._unprepared is not None else self._stream.open_segment)
 
     def forget_request(self) -> None:
         """Drop what only another attempt would need: the chat body, and most of `request`.
@@ -254,6 +252,7 @@ class Translation:
                 created_at=created_at,
                 model=request.model or target.model or "",
                 store=self._keeps,
+                output_limit=target.max_output_tokens,
                 pause=pause,
             ),
             new_id=new_id,
@@ -266,6 +265,7 @@ class Translation:
             allowed=chat_request.allowed,
             known_call_ids=chat_request.call_ids,
             max_items=options.max_output_items,
+            origin=target.origin,
         )
         self._reader = ChatReader(
             self.dialect.for_model(target.model or request.model or ""),

@@ -6,7 +6,7 @@ What a test needs of them:
                 `stage.play(Turn(…), …)` gives it a script, `stage.base_url` is for the client
     serving     a translator of one's own, with options of one's own; `settings_file` is for --config
     needed      a client that is there, or else the sentence that says how to get it
-    readme      the blocks of code under a heading of the README: a test's set-up is the documented one
+    snippets    the blocks of code under a heading of docs/clients.md: a test's set-up is that one
 
 A test of a cell of the matrix says so: `@pytest.mark.cell(client="openai Python", case="text")`.
 With `@pytest.mark.heartbeats`, the translator on its stage tells a client of each moment in which
@@ -31,8 +31,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-
-from translator.demo.conversation import CODEX_CONFIG
 
 from .matrix import (
     pytest_collection_modifyitems,
@@ -310,17 +308,17 @@ def _check_heartbeats(recorder: Recorder) -> None:
             assert within.count(b"event: response.in_progress") > 0
 
 
-# --- the README --------------------------------------------------------------------------------
+# --- the documentation -------------------------------------------------------------------------
 
 
-def readme(heading: str, language: str) -> Sequence[str]:
-    """The blocks of code in one language under a heading of the README, up to the next heading."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    _, found, rest = text.partition(f"\n### {heading}\n")
-    assert found, f"the README has no heading {heading}"
+def snippets(heading: str, language: str) -> Sequence[str]:
+    """The blocks of code in one language under a heading of docs/clients.md, up to the next one."""
+    text = (ROOT / "docs" / "clients.md").read_text("utf-8")
+    _, found, rest = text.partition(f"\n## {heading}\n")
+    assert found, f"docs/clients.md has no heading {heading}"
     section = re.split(r"^#{2,3} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
     blocks = re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-    assert blocks, f"the README has no {language} block under {heading}"
+    assert blocks, f"docs/clients.md has no {language} block under {heading}"
     return blocks
 
 
@@ -352,7 +350,8 @@ class Codex:
         self.folder = scratch / "folder"
         self.home.mkdir()
         self.folder.mkdir()
-        (self.home / "config.toml").write_text(at(base_url, CODEX_CONFIG))
+        [config] = snippets("Codex CLI", "toml")
+        (self.home / "config.toml").write_text(at(base_url, config))
 
     def exec(self, prompt: str, *arguments: str) -> Outcome:
         """`codex exec`, to its end; the model may do what it likes in the scratch folder."""

@@ -100,7 +100,7 @@ def running(folder: Path, program: str) -> Iterator[Program]:
 
 
 def run_script(folder: Path, source: str, **variables: str) -> str:
-    """What a program prints, as a user of the README would run it."""
+    """What a program prints, as a user of docs/clients.md would run it."""
     script = folder / "script.mjs"
     script.write_text(source, "utf-8")
     done = subprocess.run(

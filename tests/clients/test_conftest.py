@@ -1,4 +1,4 @@
-"""What the client tests stand on: a client that is missing, and the README as their set-up."""
+"""What the client tests stand on: a client that is missing, and the documented set-ups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, at, needed, needed_module, readme
+from .conftest import ROOT, at, needed, needed_module, snippets
 
 SENTENCE = "the client is not here: `make clients` installs it and runs these tests"
 
@@ -60,13 +60,13 @@ def test_where_no_client_is_there_nothing_is_asserted(tmp_path: Path) -> None:
     assert "failed" not in done.stdout.splitlines()[-1]
 
 
-def test_the_readme_s_blocks_are_found_by_heading_and_language() -> None:
+def test_the_documented_blocks_are_found_by_heading_and_language() -> None:
     """Only those under the heading, and a set-up without the documented URL is a mistake."""
-    [block, *_] = readme("LangChain", "python")
+    [block, *_] = snippets("LangChain", "python")
     assert "ChatOpenAI(" in block
-    assert "pydantic_ai" not in "".join(readme("LangChain", "python"))
+    assert "pydantic_ai" not in "".join(snippets("LangChain", "python"))
     assert 'base_url="http://here/v1"' in at("http://here/v1", block)
     with pytest.raises(AssertionError, match="the documented base URL is not in"):
         at("http://here/v1", "nothing")
     with pytest.raises(AssertionError, match="no heading"):
-        readme("No such client", "python")
+        snippets("No such client", "python")

@@ -1,4 +1,4 @@
-"""Copilot CLI on /v1/responses, set up by the variables of the README.
+"""Copilot CLI on /v1/responses, set up by the variables of docs/clients.md.
 
 The cells of the matrix are turns in the agent that editors start (`copilot --acp`), all in one
 process; the command line is started for what only it has.
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import KEY, Stage, at, find_program, needed, readme
+from .conftest import KEY, Stage, at, find_program, needed, snippets
 from .copilot import Copilot, Seen, copilot_agent, copilot_run
 from .node_programs import PIXEL, PIXEL_URL, THOUGHT, check_thought, shown_image
 from .recorder import Recorder
@@ -47,8 +47,8 @@ def text(prompt: str) -> dict[str, Any]:
 
 
 def variables(base_url: str) -> dict[str, str]:
-    """The variables of the README, with the base URL of this run."""
-    [block, *_] = readme(CLIENT, "sh")
+    """The variables of docs/clients.md, with the base URL of this run."""
+    [block, *_] = snippets(CLIENT, "sh")
     pairs = re.findall(r"^export (\w+)=(.*)$", at(base_url, block), re.MULTILINE)
     return {name: value.replace("$FIREWORKS_API_KEY", KEY) for name, value in pairs}
 
@@ -196,8 +196,8 @@ def test_an_incomplete_answer(ask: Ask, stage: Stage) -> None:
 
 
 def typed(base_url: str, *commands: str) -> str:
-    """The README's block, with these commands in place of the interactive one."""
-    [block, *_] = readme(CLIENT, "sh")
+    """The documented block, with these commands in place of the interactive one."""
+    [block, *_] = snippets(CLIENT, "sh")
     *exports, last = at(base_url, block).splitlines()
     assert last == "copilot"
     return "\n".join([*exports, *commands])

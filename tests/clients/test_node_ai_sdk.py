@@ -1,7 +1,7 @@
 """The Vercel AI SDK with its OpenAI provider, on /v1/responses.
 
 By itself it takes for granted that a Responses server keeps every item, and refers to its own
-earlier messages by id. The README's `store: false` makes it send them.
+earlier messages by id. The documented `store: false` makes it send them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, Stage, at, readme
+from .conftest import KEY, Stage, at, snippets
 from .node_programs import (
     PROMPT,
     THOUGHT,
@@ -44,10 +44,10 @@ def ai_sdk(folder: Path) -> Iterator[Program]:
 
 
 def test_the_documented_set_up(folder: Path, stages: Callable[[str], Stage]) -> None:
-    """The README's program prints the answer of the model that it names."""
+    """The documented program prints the answer of the model that it names."""
     stage = stages("fireworks")
     stage.play(Turn(reasoning=THOUGHT, text="Hello from a chat model."))
-    [source] = readme("Vercel AI SDK", "js")
+    [source] = snippets("Vercel AI SDK", "js")
 
     assert run_script(folder, at(stage.base_url, source), FIREWORKS_API_KEY=KEY) == (
         "Hello from a chat model.\n"

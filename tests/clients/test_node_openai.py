@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import KEY, Stage, at, readme
+from .conftest import KEY, Stage, at, snippets
 from .node_programs import (
     PROMPT,
     THOUGHT,
@@ -41,10 +41,10 @@ def openai(folder: Path) -> Iterator[Program]:
 
 
 def test_the_documented_set_up(folder: Path, stages: Callable[[str], Stage]) -> None:
-    """The README's program prints the answer of the model that it names."""
+    """The documented program prints the answer of the model that it names."""
     stage = stages("fireworks")
     stage.play(Turn(text="Hello from a chat model."))
-    [source] = readme("OpenAI SDK for Node", "js")
+    [source] = snippets("OpenAI SDK for Node", "js")
 
     assert run_script(folder, at(stage.base_url, source), FIREWORKS_API_KEY=KEY) == (
         "Hello from a chat model.\n"

@@ -1,6 +1,6 @@
 """OpenCode, through its OpenAI provider on /v1/responses, and through chat completions.
 
-Each test starts from the opencode.json of the README, with the model of the dialect put in.
+Each test starts from the opencode.json of docs/clients.md, with the model of the dialect put in.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import KEY, Stage, at, find_program, needed, readme
+from .conftest import KEY, Stage, at, find_program, needed, snippets
 from .node_programs import PIXEL, PIXEL_URL, THOUGHT, check_image, check_thought, shown_image
 from .opencode import OpenCode, Seen, opencode_run, opencode_server, text
 from .recorder import Recorder
@@ -21,7 +21,7 @@ from .spoken import SPOKEN, Spoken
 from .upstream import SLOW, Call, Trouble, Turn
 
 DOCUMENTED_MODEL = "accounts/fireworks/models/kimi-k2p6"
-SETUPS = {  # the provider's name in the README: how the matrix calls it, and where the README has it
+SETUPS = {  # the provider's name there: how the matrix calls it, and where docs/clients.md has it
     "translator": ("OpenCode (Responses)", "OpenCode"),
     "chat": ("OpenCode (chat)", "OpenCode, and everything that speaks chat"),
 }
@@ -76,13 +76,13 @@ def switch() -> Iterator[Recorder]:
 
 @pytest.fixture(scope="module")
 def set_up(home: Path, switch: Recorder) -> Path:
-    """A folder as the README sets it up, by both APIs, with the models of all dialects.
+    """A folder as docs/clients.md sets it up, by both APIs, with the models of all dialects.
 
     One for all tests, for OpenCode takes seconds to open one.
     """
     config: dict[str, Any] = {"provider": {}}
     for provider, (_, heading) in SETUPS.items():
-        [block] = readme(heading, "json")
+        [block] = snippets(heading, "json")
         documented = json.loads(at(switch.base_url, block))["provider"][provider]
         [entry] = documented["models"].values()
         models = {spoken.model: _seeing(entry, spoken) for spoken in SPOKEN.values()}
@@ -94,7 +94,7 @@ def set_up(home: Path, switch: Recorder) -> Path:
 
 
 def _seeing(entry: dict[str, Any], spoken: Spoken) -> dict[str, Any]:
-    """The README's entry; a model that reads only has less in it."""
+    """The documented entry; a model that reads only has less in it."""
     blind = {"attachment", "modalities"} if spoken.images == "none" else set()
     return {key: value for key, value in entry.items() if key not in blind}
 
@@ -238,9 +238,9 @@ def test_an_incomplete_answer(ask: Ask, stage: Stage) -> None:
 
 @pytest.mark.parametrize("dialect", ["fireworks"])
 def test_the_documented_set_up(binary: str, home: Path, tmp_path: Path, stage: Stage) -> None:
-    """On the command line, with the README's lines as they are, a thought, and a picture."""
+    """On the command line, with the documented lines as they are, a thought, and a picture."""
     assert stage.model == DOCUMENTED_MODEL
-    [block] = readme("OpenCode", "json")
+    [block] = snippets("OpenCode", "json")
     project, provider = tmp_path, "translator"
     (project / "opencode.json").write_text(at(stage.base_url, block))
     (project / "pixel.png").write_bytes(base64.b64decode(PIXEL))

@@ -61,3 +61,42 @@ def test_an_empty_home_is_set_up_in_one_command(tmp_path: Path, api: str) -> Non
     assert first["max_tokens"] == 4096
     assert "the answer is 42" in second["messages"][-1]["content"]
     assert second["messages"][-2]["reasoning_content"] == THOUGHT
+
+
+def test_opencode_starts_with_what_undo_leaves(tmp_path: Path) -> None:
+    """The user's own provider as it was, and what he added to a model of ours since."""
+    binary = needed("OpenCode", find_program("opencode"))
+    home, project, settings = (tmp_path / name for name in ("home", "project", "settings.toml"))
+    project.mkdir()
+    file = home / "CONFIG" / "opencode" / "opencode.json"
+    file.parent.mkdir(parents=True)
+    with ScriptedUpstream(Turn(text="Mine.")) as upstream:
+        settings.write_text(SETTINGS.format(upstream=json.dumps(upstream.base_url)))
+        with serving(None, "--config", str(settings)) as base_url:
+            options = {"baseURL": base_url, "apiKey": "none"}
+            model = {"org/kimi-k2.6": {"name": "k"}}
+            own = {"npm": "@ai-sdk/openai", "options": options, "models": model}
+            mine = {"model": "mine/org/kimi-k2.6", "provider": {"mine": own}}
+            file.write_text(json.dumps(mine))
+            for words in (["--write", "--config", str(settings), "--default", *model], ["--undo"]):
+                subprocess.run(
+                    [sys.executable, "-m", "translator", "opencode", *words],
+                    cwd=ROOT,
+                    env=environment(home),
+                    check=True,
+                    timeout=60,
+                )
+                if words[0] == "--write":
+                    text = file.read_text()
+                    assert '"model": "translator/org/kimi-k2.6"' in text
+                    cost = '"tool_call": true, "cost": {"input": 1, "output": 1}, // mine\n'
+                    file.write_text(text.replace('"tool_call": true,', cost))
+            left = file.read_text()
+            code, printed, log = opencode_run(binary, home, project, "whose?")
+
+    assert (code, printed.strip()) == (0, "Mine."), log
+    assert upstream.refusals == []
+    assert left.count("// mine\n") == 1
+    added = {"translator": {"models": {"org/kimi-k2.6": {"cost": {"input": 1, "output": 1}}}}}
+    values = json.loads(left.replace("// mine", ""))
+    assert values == mine | {"provider": {"mine": own} | added}

@@ -1,4 +1,4 @@
-"""pi on /v1/responses, set up by the models.json of the README.
+"""pi on /v1/responses, set up by the models.json of docs/clients.md.
 
 The cells of the matrix are turns in the agent that other programs start (`pi --mode rpc`), all in
 one process; the command line is started for what only it has.
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import KEY, ROOT, Stage, at, find_program, needed, readme
+from .conftest import KEY, ROOT, Stage, at, find_program, needed, snippets
 from .node_programs import PIXEL, THOUGHT, check_image, check_thought
 from .pi import Pi, Seen, pi_agent, pi_run
 from .recorder import Recorder
@@ -39,8 +39,8 @@ def cells(*cases: str) -> Callable[[Any], Any]:
 
 
 def set_up(home: Path, base_url: str) -> None:
-    """The models.json of the README in a home."""
-    [block] = readme(CLIENT, "json")
+    """The models.json of docs/clients.md in a home."""
+    [block] = snippets(CLIENT, "json")
     folder = home / ".pi" / "agent"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "models.json").write_text(at(base_url, block))
@@ -200,7 +200,7 @@ def test_the_documented_set_up(binary: str, tmp_path: Path, stage: Stage) -> Non
     """On the command line, in an empty home: a turn, and another in a session that is continued."""
     stage.play(Turn(reasoning=THOUGHT, text="Hello from a chat model."), Turn(text="Hello again."))
     set_up(tmp_path, stage.base_url)
-    assert f"`pi --model {MODEL}`" in (ROOT / "README.md").read_text("utf-8")
+    assert f"`pi --model {MODEL}`" in (ROOT / "docs" / "clients.md").read_text("utf-8")
     script = f"pi --model {MODEL} -p Hello\npi --model {MODEL} --continue -p 'And now?'"
     code, printed, log = pi_run(binary, tmp_path, tmp_path, script)
 

@@ -1,4 +1,4 @@
-"""VS Code's custom endpoint: what the README's entry says, and what VS Code then sends.
+"""VS Code's custom endpoint: what the documented entry says, and what VS Code then sends.
 
 VS Code cannot be started here. The requests are written down as its Copilot extension builds them
 (`responsesApi.ts`, microsoft/vscode at 002e5b1): a role without a type, `summary: "off"`, reasoning without a summary,
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import KEY, Stage, at, readme
+from .conftest import KEY, Stage, at, snippets
 from .node_programs import PIXEL_URL, THOUGHT, check_thought, shown_image
 from .upstream import Call, Turn
 
@@ -33,8 +33,8 @@ READ_FILE = {
 
 
 def entry(base_url: str) -> dict[str, Any]:
-    """The README's entry of chatLanguageModels.json: its only model beside the group's fields."""
-    [block] = readme("VS Code", "json")
+    """The documented entry of chatLanguageModels.json: its only model beside the group's fields."""
+    [block] = snippets("VS Code", "json")
     [group] = json.loads(at(base_url, block))
     [model] = group.pop("models")
     return {**group, **model}

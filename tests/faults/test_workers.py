@@ -170,7 +170,8 @@ async def test_a_taken_port_is_told_by_the_parent(
     write(file, "http://up.test/v1", workers=2, port=port)
     assert await asyncio.to_thread(main, ["serve", "--config", str(file)]) == 2
     assert capsys.readouterr().err == (
-        f"translator: cannot listen on 127.0.0.1:{port}: address already in use\n"
+        f"translator: cannot listen on 127.0.0.1:{port}: address already in use; end the program"
+        " that listens there, or choose another port with --port NUMBER\n"
     )
     server.close()
 

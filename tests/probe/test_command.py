@@ -211,3 +211,38 @@ def test_the_bounds_are_those_that_the_help_tells(monkeypatch: pytest.MonkeyPatc
     assert given[0]["max_requests"] == service.MAX_REQUESTS
     assert given[0]["max_seconds"] == service.MAX_SECONDS
     assert given[0]["only"] is None
+
+
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_the_settings_of_a_file_keep_what_the_upstream_needs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    json_wanted: bool,
+) -> None:
+    """Its key, its replicas, and its headers but for secrets: they can be served as they are."""
+    monkeypatch.setenv("MY_KEY", "sk-very-secret")
+    upstream = upstreams.Ollama()
+    file = tmp_path / "settings.toml"
+    with listening(upstream) as url:
+        file.write_text(
+            f'[upstreams."my own"]\nbase_url = ["{url}", "http://127.0.0.1:9/v1"]\n'
+            'api_key_env = "MY_KEY"\n'
+            'headers = { "X-Org" = "acme \\"1\\"", "x-api-token" = "c2VjcmV0" }\n'
+        )
+        words = ["probe", "--config", str(file), "--quiet", "--model", upstream.model]
+        assert main([*words, "--json"] if json_wanted else words) == 0
+    out, _ = capsys.readouterr()
+    assert upstream.authorizations[-1] == "Bearer sk-very-secret"
+    assert "secret" not in out
+    assert "c2VjcmV0" not in out
+    text = "\n".join(json.loads(out)["settings"]) if json_wanted else out
+    assert "#   not printed: x-api-token" in text
+    section = tomllib.loads(text)["upstreams"]["my own"]
+    assert section["base_url"] == [url, "http://127.0.0.1:9/v1"]
+    assert section["api_key_env"] == "MY_KEY"
+    assert section["headers"] == {"X-Org": 'acme "1"'}
+    assert section["dialect"] == "ollama"
+    found = read_table(tomllib.loads(text), {"MY_KEY": "x"}).upstreams["my own"]
+    assert (found.api_key, len(found.urls)) == ("x", 2)

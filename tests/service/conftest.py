@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from .log import Log
 from .wire import ScriptedUpstream
 
 
@@ -25,3 +27,16 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
     """A scripted upstream that listens."""
     async with ScriptedUpstream().running() as running:
         yield running
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
+    """The log of `translator` in JSON, or in the form that the test is parametrized with."""
+    found = Log(getattr(request, "param", "json"))
+    logger = logging.getLogger("translator")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(found.where)
+    yield found
+    logger.removeHandler(found.where)
+    logger.setLevel(before)

@@ -82,7 +82,7 @@ async def test_each_says_why_and_what_to_set(upstream: ScriptedUpstream) -> None
                 assert error.pop("message").startswith(f"{method} {prefix}{path}: "), line
                 assert advice in answer.text.replace('\\"', '"'), line
                 assert error == {"type": "invalid_request_error", "param": None, "code": CODE}
-        twice = await client.post("/v1/v1/responses", json={})
+        twice = await client.post("/v1/v1/files", json={})
         assert "ends in /v1" in twice.json()["error"]["message"]
     assert upstream.calls == []
 

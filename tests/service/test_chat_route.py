@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import httpx
 import openai
 import pytest
 
-from .chat_bodies import COMPLETION, HELLO
+from .chat_bodies import COMPLETION, HELLO, frame
+from .log import Log
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
@@ -200,6 +202,32 @@ async def test_our_own_refusals_are_in_the_envelope(
     assert upstream.calls == []
 
 
+@pytest.mark.parametrize("status", [400, 422, 200, 500])
+async def test_a_responses_request_is_told_where_it_belongs(
+    upstream: ScriptedUpstream, status: int
+) -> None:
+    """Where the upstream refuses it; else its answer is passed through as any other."""
+
+    async def script(call: Call) -> None:
+        await call.answer({"error": {"message": "messages: field required"}}, status)
+
+    upstream.script = script
+    async with upstream.client() as client:
+        answer = await client.post(PATH, json={"model": "m", "input": "hi"})
+    if status not in (400, 422):
+        assert answer.status_code == status
+        assert answer.json() == {"error": {"message": "messages: field required"}}
+        return
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": "Missing required parameter: 'messages'. 'input' is a field of the Responses"
+        " API: send this request to /v1/responses.",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": "missing_required_parameter",
+    }
+
+
 async def test_the_openai_sdk_gets_a_stream_and_an_answer(upstream: ScriptedUpstream) -> None:
     async with upstream.service(models=MODELS) as url:
         sdk = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", timeout=BOUND_S)
@@ -212,3 +240,95 @@ async def test_the_openai_sdk_gets_a_stream_and_an_answer(upstream: ScriptedUpst
             text = "".join([part.choices[0].delta.content or "" async for part in stream])
     assert (whole.choices[0].message.content, text) == ("Hello world", "Hello world")
     assert json.loads(upstream.calls[0].body)["model"] == "accounts/up/models/m"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_limit_that_is_lowered_is_a_notice(
+    upstream: ScriptedUpstream, log: Log, *, streams: bool
+) -> None:
+    logging.getLogger("translator").setLevel(logging.DEBUG)
+    ask = {"model": "small", "messages": [], "max_tokens": 101, "max_completion_tokens": 100}
+    async with upstream.client(models=MODELS) as client:
+        answer = await client.post(PATH, json=ask | {"stream": streams})
+        logged = log.request
+        page = (await client.get("/metrics")).text
+    assert upstream.calls[0].json["max_tokens"] == 100
+    assert answer.headers["x-translator-notices"] == "1; clamped"
+    assert logged["notices"] == {"clamped": 1}
+    assert "notes='1; clamped'" in logged["message"]
+    assert 'translator_notices_total{code="clamped"} 1.0' in page
+    notice = next(line for line in log.objects if line["level"] == "debug")
+    assert notice["message"] == "max_tokens: The model generates at most 100 tokens."
+    assert notice["id"] == logged["id"]
+
+
+async def test_a_request_that_loses_nothing_has_no_notice(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    async with upstream.client(models=MODELS) as client:
+        answer = await client.post(PATH, json={"model": "small", "messages": [], "max_tokens": 100})
+    assert "x-translator-notices" not in answer.headers
+    assert "notices" not in log.request
+
+
+async def test_a_limit_that_would_be_lowered_is_refused_where_nothing_may_be_lost(
+    upstream: ScriptedUpstream,
+) -> None:
+    ask = {"model": "small", "messages": [], "max_completion_tokens": 101}
+    async with upstream.client(models=MODELS, strict=True) as client:
+        answer = await client.post(PATH, json=ask)
+    assert (answer.status_code, upstream.calls) == (400, [])
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", "max_completion_tokens")
+
+
+IN_THE_STREAM = {
+    "an event": [HELLO[0], frame({"error": {"message": "no", "code": "rate_limit_exceeded"}})],
+    "beside choices": [
+        HELLO[0],
+        frame({"choices": [], "error": {"message": "no", "code": "rate_limit_exceeded"}}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_STREAM)
+async def test_an_error_in_an_answer_is_no_completed_request(
+    upstream: ScriptedUpstream, log: Log, name: str
+) -> None:
+    """It comes through as it is; the log and the metrics say what it was."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(*IN_THE_STREAM[name])
+        await call.end()
+
+    upstream.script = script
+    async with upstream.client() as client:
+        answer = await client.post(PATH, json={"model": "m", "messages": [], "stream": True})
+        logged = log.request
+        page = (await client.get("/metrics")).text
+    assert answer.content == b"".join(IN_THE_STREAM[name])
+    assert (logged["status"], logged["outcome"]) == (200, "failed rate_limit_exceeded")
+    assert logged["error"]["code"] == "rate_limit_exceeded"
+    assert 'endpoint="chat",model="other",outcome="failed",status="200"} 1.0' in page
+    assert 'translator_upstream_errors_total{kind="rate_limit_exceeded",upstream="up"} 1.0' in page
+
+
+async def test_an_error_that_is_passed_through_is_what_it_is_for_responses(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    """In the log, and among the errors of upstreams and of clients."""
+
+    async def script(call: Call) -> None:
+        await call.answer({"error": {"message": "Slow down."}}, 429)
+
+    upstream.script = script
+    async with upstream.client(retries=0) as client:
+        await client.post(PATH, json={"model": "m", "messages": []})
+        logged = log.request
+        page = (await client.get("/metrics")).text
+    assert (logged["status"], logged["outcome"]) == (429, "rate_limit_exceeded")
+    code = 'translator_errors_total{code="rate_limit_exceeded",endpoint="chat",model="other"} 1.0'
+    assert code in page
+    assert 'translator_upstream_errors_total{kind="rate_limit_exceeded",upstream="up"} 1.0' in page
+    assert 'translator_upstream_errors_total{kind="refused",upstream="up"} 0.0' in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def catalog(home: Path) -> dict[str, dict[str, Any]]:
 
 
 def names(home: Path) -> set[str]:
-    return {path.name for path in home.iterdir()}
+    return {path.name for path in home.iterdir()} - {".translator-codex-undo.json"}
 
 
 # --- what is written ---------------------------------------------------------------------------
@@ -412,7 +413,7 @@ def test_without_write_everything_is_printed_and_nothing_written(
     out, err = capsys.readouterr()
     assert not home.exists()
     write(settings, home)
-    for path in home.iterdir():
+    for path in (home / name for name in names(home)):
         assert f"# {path}\n{path.read_text()}" in out
     assert "codex --profile gpt " in err
 
@@ -489,3 +490,25 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(
     argv = ["codex", "--config", str(settings), "--codex-home", str(home), "--write"]
     assert main(argv) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("base_url", "port"),
+    [
+        ("http://127.0.0.1:9123/v1", "9123"),
+        ("http://localhost:9123/v1", "9123"),
+        ("http://[::1]:9123/v1", "9123"),
+        ("http://gateway.test:9123/v1", None),
+        ("https://localhost:9123/v1", None),
+        (None, None),
+    ],
+)
+def test_the_service_is_started_where_the_base_url_is(
+    base_url: str | None, port: str | None, settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On this machine; what is elsewhere, or behind another server, is started elsewhere."""
+    options = [] if base_url is None else ["--base-url", base_url]
+    assert main(["codex", "--config", str(settings), *options]) == 0
+    [line] = [one for one in capsys.readouterr().err.splitlines() if "translator serve" in one]
+    given = [] if port is None else ["--port", port]
+    assert shlex.split(line.partition("serve ")[2]) == ["--config", str(settings), *given]

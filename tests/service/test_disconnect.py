@@ -9,6 +9,8 @@ import logging
 import pytest
 
 from .chat_bodies import HELLO
+from .log import Log
+from .responses_api import ASK
 from .wire import Call, Endless, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
@@ -171,3 +173,32 @@ async def test_a_departure_in_the_middle_of_a_request_is_not_a_fault(
         assert await reader.read() == b""
     assert upstream.calls == []
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_answer_that_the_end_of_the_service_cuts_is_no_completed_one(
+    upstream: ScriptedUpstream, log: Log, path: str
+) -> None:
+    """As by a third Ctrl-C: asyncio cancels what is left."""
+    began = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        began.set()
+        await bounded(call.gone())
+
+    upstream.script = script
+    async with upstream.client() as client:
+        asking = asyncio.create_task(client.post(path, json=ASK))
+        await bounded(began.wait())
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bounded(asking)
+        page = (await client.get("/metrics")).text
+    assert log.request["outcome"] == "failed: the service ended"
+    [line] = [
+        one
+        for one in page.splitlines()
+        if one.startswith("translator_requests_total") and not one.endswith(" 0.0")
+    ]
+    assert 'outcome="failed"' in line

@@ -281,6 +281,24 @@ async def test_an_upstream_that_cannot_be_reached_leaves_no_cycles(retries: int)
     assert [name for name in found if name.startswith("translator.")] == []
 
 
+@pytest.mark.parametrize(
+    "path", ["responses", "responses/compact", "responses/input_tokens", "chat/completions"]
+)
+async def test_so_it_is_after_a_large_request(upstream: ScriptedUpstream, path: str) -> None:
+    """It is translated in slices, and comes in many reads."""
+    body = json.dumps(CHAT if path.startswith("chat") else LARGE | {"stream": False}).encode()
+    of_the_test: list[object] = []
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(timeout=BOUND_S) as client:
+            answer = await client.post(f"{url}/v1/{path}", content=body)
+            assert answer.status_code == 200
+            of_the_test.extend((client, answer))
+
+    async with upstream.service() as url:
+        assert await garbage_of(ask) == []
+
+
 async def garbage_of(ask: Callable[[], Awaitable[None]]) -> list[str]:
     """The classes of ours, and of what we extend, that only a search for cycles frees."""
     await ask()  # what is made once

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Sequence
 
+import httptools
 import pytest
 
-from .wire import ScriptedUpstream, bounded
+from .responses_api import ASK
+from .wire import ScriptedUpstream, bounded, hello_then_silence
 
 pytestmark = pytest.mark.anyio
 
@@ -86,3 +89,28 @@ async def test_other_offers_are_not_heard_either(upstream: ScriptedUpstream) -> 
     async with upstream.service() as base:
         [(status, _)] = await answers(base, [request(offer)], 1)
     assert status == b"HTTP/1.1 200 OK"
+
+
+async def test_no_parser_is_held_while_a_response_comes(upstream: ScriptedUpstream) -> None:
+    """Only while a request comes, each time on a connection that is used again."""
+
+    def parsers() -> int:
+        return sum(type(one) is httptools.HttpRequestParser for one in gc.get_objects())
+
+    ask = request(b"", json.dumps(ASK).encode())
+    async with upstream.service() as base:
+        host, _, port = base.removeprefix("http://").partition(":")
+        gc.collect()
+        before = parsers()
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(ask)
+        await bounded(reader.readuntil(b"[DONE]\n\n\r\n0\r\n\r\n"))
+        assert parsers() == before
+        upstream.script = hello_then_silence
+        writer.write(ask[:-3])
+        while parsers() == before:
+            await bounded(asyncio.sleep(0.01))
+        writer.write(ask[-3:])
+        await bounded(reader.readuntil(b"output_text.delta"))
+        assert parsers() == before
+        writer.close()

@@ -279,7 +279,8 @@ async def test_several_observers_of_one_request(upstream: ScriptedUpstream) -> N
         assert one.calls[0] == "RequestReceived"
         assert one.calls[-1] == "RequestEnded"
     observed = {call for one in seen for call in one.calls}
-    assert observed == {kind.__name__ for kind in get_args(ObservedEvent)}
+    known = {kind.__name__ for kind in get_args(ObservedEvent)}
+    assert observed == known - {"FallbackChosen"}  # which needs a second model: `test_fallbacks`
     assert [one.calls for one in few] == [[], [], ["RetryScheduled"]]
     assert fan_out([]) is None
     assert fan_out([make]) is make

@@ -7,38 +7,26 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from tests.conftest import restored_logging
+from translator.service.base.ids import REQUEST_ID
 from translator.service.config.settings import LogFormat
 from translator.service.telemetry.logs import FORMATTERS, start_logging
 
-from .chat_bodies import HELLO, chunk, frame
+from .chat_bodies import COMPLETION, HELLO, chunk, frame
 from .log import Log
 from .processes import served
 from .responses_api import ASK_SMALL, PATH
+from .websocket.client import ask, socket_to
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, bounded
 
 pytestmark = pytest.mark.anyio
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-@pytest.fixture
-def log(request: pytest.FixtureRequest) -> Iterator[Log]:
-    """The log of `translator` in JSON, or in the form that the test is parametrized with."""
-    found = Log(getattr(request, "param", "json"))
-    logger = logging.getLogger("translator")
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(found.where)
-    yield found
-    logger.removeHandler(found.where)
-    logger.setLevel(before)
 
 
 async def say_hello_with_usage(call: Call) -> None:
@@ -292,3 +280,111 @@ def test_a_test_leaves_no_trace_in_logging() -> None:
         assert root.handlers != before[0]
         assert uvicorn.filters != before[2]
     assert ([*root.handlers], root.level, [*uvicorn.filters]) == before
+
+
+REDIRECT = "upstream up answered with a redirect (302): its base_url is wrong"
+
+
+async def redirect(call: Call) -> None:
+    await call.answer(b"", 302, headers={"location": "/elsewhere"})
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/chat/completions", "/v1/models"])
+async def test_each_line_of_a_request_has_its_id(
+    upstream: ScriptedUpstream, log: Log, path: str
+) -> None:
+    upstream.script = redirect
+    headers = {"x-request-id": "mine-1"}
+    async with upstream.client() as client:
+        if path == "/v1/models":
+            await client.get(path, headers=headers)
+        else:
+            await client.post(path, json={"model": "m", "input": "Hi"}, headers=headers)
+    assert log.objects[0]["message"] == REDIRECT
+    assert [line["id"] for line in log.objects] == ["mine-1", "mine-1"]
+
+
+@pytest.mark.parametrize("log", ["text"], indirect=True)
+async def test_a_line_of_text_ends_in_the_id(upstream: ScriptedUpstream, log: Log) -> None:
+    upstream.script = redirect
+    async with upstream.client() as client:
+        for name in ("up", "mine-2"):
+            await client.post(PATH, json=ASK_SMALL, headers={"x-request-id": name})
+    assert [line.rpartition(" ")[2] for line in log.lines] == [
+        *("id=up", "id=up"),
+        *("id=mine-2", "id=mine-2"),
+    ]
+
+
+async def test_each_line_of_a_turn_has_the_id_of_the_turn(
+    upstream: ScriptedUpstream, log: Log
+) -> None:
+    upstream.script = redirect
+    async with socket_to(upstream) as socket:
+        for lane in ("one", "two"):
+            await ask(socket, stream_id=lane)
+    lines = [line for line in log.objects if line["message"] == REDIRECT]
+    turns = [line for line in log.objects if line.get("method") == "WS"]
+    assert [line["id"] for line in lines] == [turn["id"] for turn in turns]
+    assert len({turn["id"] for turn in turns}) == 2
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/chat/completions"])
+async def test_what_a_connection_logs_belongs_to_the_request_that_it_answers_now(
+    upstream: ScriptedUpstream, log: Log, path: str
+) -> None:
+    """And not to the one for which it was opened."""
+    no_credit = {"error": {"message": "You exceeded your quota.", "code": "insufficient_quota"}}
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(*HELLO[:2])
+        if len(upstream.calls) == 2:
+            await bounded(seen.wait())
+            await call.send(frame(no_credit))
+        else:
+            await call.send(*HELLO[2:])
+        await call.end()
+
+    upstream.script = script
+    seen = asyncio.Event()
+    asked = {**ASK_SMALL, "messages": []}
+    async with upstream.socket_client(key="operator-key") as client:
+        for name in ("first", "second"):
+            headers = {"x-request-id": name}
+            async with client.stream("POST", path, json=asked, headers=headers) as answer:
+                async for _ in answer.aiter_raw():
+                    seen.set()
+    assert upstream.connections == 1
+    [line] = [line for line in log.objects if line["level"] == "error"]
+    assert "has no credit left" in line["message"]
+    assert line["id"] == "second"
+
+
+async def test_work_in_slices_logs_for_its_request(upstream: ScriptedUpstream, log: Log) -> None:
+    """A large request is translated in a thread."""
+
+    async def script(call: Call) -> None:
+        if "temperature" in call.json:
+            await call.answer({"error": {"message": "Unknown parameter: 'temperature'."}}, 400)
+        else:
+            await call.answer(COMPLETION)
+
+    upstream.script = script
+    asked = {"model": "m", "input": "x" * 300_000, "temperature": 0.5}
+    async with upstream.client() as client:
+        await client.post(PATH, json=asked, headers={"x-request-id": "large"})
+    warning, request = log.objects
+    assert warning["message"].endswith("it rejects temperature; remembered")
+    assert (warning["id"], request["id"]) == ("large", "large")
+
+
+def test_a_record_of_another_library_has_no_id() -> None:
+    """It may be about a connection, which other requests have used before."""
+    token = REQUEST_ID.set("req_1")
+    try:
+        for name, found in (("asyncio", None), ("uvicorn.error", "req_1"), ("translator", "req_1")):
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "It failed", (), None)
+            assert json.loads(FORMATTERS["json"]().format(record)).get("id") == found
+    finally:
+        REQUEST_ID.reset(token)

@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 from translator.__main__ import main
 from translator.dialects import DIALECTS
 from translator.dialects.table import markdown
+from translator.program.invocation import install_hint
 
 from .chat_bodies import COMPLETION, HELLO
 from .processes import served
@@ -163,20 +164,33 @@ def test_dialects_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert one["hosts"] == ["api.deepseek.com"]
 
 
-def test_dialects_prints_the_table_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dialects_prints_the_table_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dialects", "--markdown"]) == 0
     assert capsys.readouterr().out == markdown()
 
 
 MISTAKES: list[tuple[list[str], str]] = [
-    ([], "the following arguments are required: COMMAND (see translator --help)"),
     (["sevre"], "invalid choice: 'sevre'"),
+    (["--verison"], "unrecognized arguments: --verison (see translator --help)"),
+    (["completion", "tcsh"], "argument shell: invalid choice: 'tcsh'"),
     (["serve"], "serve needs --upstream URL or --config FILE"),
     (["serve", "--port", "x"], "argument --port: 'x' is not a port number, 0 to 65535"),
     (["serve", "--port", "65536"], "argument --port: '65536' is not a port number, 0 to 65535"),
     (
         ["serve", "--upstream", "x"],
         '--upstream: "x" is not a URL that starts with http:// or https://',
+    ),
+    (
+        ["serve", "--upstream", "my.toml"],
+        "--upstream takes a URL; for a settings file use --config my.toml",
+    ),
+    (
+        ["serve", "--config", "http://u/v1"],
+        "--config takes a settings file; for a URL use --upstream http://u/v1",
+    ),
+    (
+        ["serve", "--upstream", "http://u", "--dialect", "opena"],
+        '--dialect: there is no dialect "opena"; did you mean openai? known: auto, base, ',
     ),
     (
         ["serve", "--upstream", "http://u", "--dialect", "x"],
@@ -248,7 +262,10 @@ def test_a_taken_port_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> Non
         port = taken.getsockname()[1]
         assert main(["serve", "--upstream", "http://u", "--port", str(port)]) == 2
     err = capsys.readouterr().err
-    assert err == f"translator: cannot listen on 127.0.0.1:{port}: address already in use\n"
+    assert err == (
+        f"translator: cannot listen on 127.0.0.1:{port}: address already in use; end the program"
+        " that listens there, or choose another port with --port NUMBER\n"
+    )
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn", "httpx"])
@@ -261,7 +278,7 @@ def test_serve_without_its_packages_says_how_to_get_them(
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["serve", "--upstream", "http://u"]) == 2
     assert capsys.readouterr().err == (
-        f"translator: serve needs {package}: install it with pip install 'translator[service]'\n"
+        f"translator: serve needs {package}: install it with {install_hint('service')}\n"
     )
 
 

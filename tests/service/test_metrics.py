@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
 from translator.service.telemetry import metrics as module
-from translator.service.telemetry.error_kinds import UPSTREAM_KINDS
 from translator.service.telemetry.metrics import Metrics
 from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
+from translator.service.upstreams.error_kinds import UPSTREAM_KINDS
 
 from .chat_bodies import COMPLETION, HELLO, chunk, frame
 from .processes import served
@@ -25,6 +27,7 @@ from .wire import (
     BOUND_S,
     MODELS,
     Call,
+    Script,
     ScriptedUpstream,
     bounded,
     client_of,
@@ -193,7 +196,7 @@ async def test_a_model_that_is_not_in_the_table_is_other(upstream: ScriptedUpstr
         for model in ("small", "sk-secret", "x" * 1000):
             await client.post(PATH, json=ASK_SMALL | {"model": model})
         page = await scrape(client)
-    assert page.labels("model") == {"small", "other"}
+    assert page.labels("model") == {*MODELS, "other"}
     assert page("requests_total", model="other", status="404", outcome="refused") == 2
     assert page("errors_total", model="other", code="model_not_found", endpoint="responses") == 2
     async with upstream.client() as client:  # any model is accepted
@@ -461,3 +464,96 @@ def test_an_application_has_metrics_of_its_own() -> None:
     first, second = Metrics(settings), Metrics(settings)
     first.websockets_open.inc()
     assert "translator_websockets_open 0.0" in asyncio.run(second.page(""))[0].decode()
+
+
+@pytest.mark.parametrize(("thought", "later"), [({}, 9), ({"reasoning_content": "Hm."}, 49)])
+async def test_the_speed_leaves_out_what_came_before_the_first_token(
+    upstream: ScriptedUpstream, thought: dict[str, str], later: int
+) -> None:
+    """Reasoning that is not shown would make a stream look five times as fast."""
+    usage = {
+        "prompt_tokens": 3,
+        "completion_tokens": 50,
+        "total_tokens": 53,
+        "completion_tokens_details": {"reasoning_tokens": 40},
+    }
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(chunk(thought), *HELLO[:-1], frame({"choices": [], "usage": usage}))
+        await call.send(HELLO[-1])
+        await call.end()
+
+    upstream.script = script
+    now = 1000.0
+
+    def timer() -> float:
+        nonlocal now
+        now += 1
+        return now
+
+    async with client_of(make_settings(upstream.url), timer=timer) as client:
+        await client.post(PATH, json=ASK_SMALL)
+        page = await scrape(client)
+    duration, first = (
+        page(f"{name}_seconds_sum") for name in ("request_duration", "time_to_first_token")
+    )
+    assert page("output_tokens_per_second_sum") == pytest.approx(later / (duration - first))
+
+
+def failing(status: int) -> Script:
+    async def script(call: Call) -> None:
+        await call.answer({"error": {"message": "It failed."}}, status)
+
+    return script
+
+
+async def cut(call: Call) -> None:
+    await call.head()
+    await call.send(*HELLO[:2])
+    await call.cut(HELLO[2])
+
+
+async def drop(call: Call) -> None:
+    call.drop()
+
+
+FAILURES: dict[str, Script] = {
+    **{str(status): failing(status) for status in (400, 429, 500, 503)},
+    "cut": cut,
+    "dropped": drop,
+}
+
+
+@pytest.mark.parametrize(("path", "models"), [(PATH, None), ("/v1/chat/completions", MODELS)])
+@pytest.mark.parametrize("name", FAILURES)
+async def test_a_counter_is_there_before_its_first_error(
+    upstream: ScriptedUpstream, path: str, name: str, models: dict[str, Any] | None
+) -> None:
+    """Else `rate()` would not see it: a series that begins at 1 has not grown."""
+    upstream.script = FAILURES[name]
+    async with upstream.socket_client(models=models, retries=1) as client:
+        before = await scrape(client)
+        with suppress(httpx.RemoteProtocolError):  # an answer that is cut
+            await client.post(path, json=ASK_SMALL | {"messages": [], "max_output_tokens": 1000})
+        after = await scrape(client)
+
+    def counters(page: Page) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        return {
+            (one.name, frozenset(one.labels.items())): one.value
+            for one in page.samples
+            if one.name.endswith("_total") and one.name.startswith("translator_")
+        }
+
+    first, second = counters(before), counters(after)
+    grown = {series for series, value in second.items() if value > first.get(series, 0)}
+    assert grown
+    assert grown <= first.keys()
+    assert set(first.values()) == {0}
+
+
+def test_the_series_that_begin_at_zero_are_few() -> None:
+    """For a hundred models, too: what a scrape costs is bounded."""
+    models = {f"m{number}": {"upstream": "up"} for number in range(100)}
+    page = asyncio.run(Metrics(make_settings("http://up.test", models=models)).page(""))[0]
+    assert page.count(b"\n") < 1500

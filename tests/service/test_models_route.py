@@ -7,6 +7,7 @@ import json
 import openai
 import pytest
 
+from translator.service.config.loading import read_table
 from translator.service.http import models_list
 
 from .wire import BOUND_S, MODELS, Call, ScriptedUpstream, client_of, make_settings, serving
@@ -89,12 +90,36 @@ async def test_one_model_is_shown_even_with_a_slash_in_its_id() -> None:
         assert (await client.get("/v1/models/org%2Flarge")).json() == LARGE
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("kimi-k2p6", "accounts/fireworks/models/kimi-k2p6"),
+        ("moonshotai/kimi-k2p6", "accounts/fireworks/models/kimi-k2p6"),
+        ("Kimi-K2.6", "accounts/fireworks/models/kimi-k2p6"),
+        ("model-007", "model-7"),
+        ("nothing-like-it", None),
+    ],
+)
+async def test_of_many_models_the_nearest_is_named(asked: str, meant: str | None) -> None:
+    """And the list has a bound."""
+    names = ["accounts/fireworks/models/kimi-k2p6", *(f"model-{number}" for number in range(99))]
+    table = {
+        "upstreams": {"up": {"base_url": "http://up.test"}},
+        "models": {name: {"upstream": "up"} for name in names},
+    }
+    async with client_of(read_table(table, {})) as client:
+        message = (await client.get(f"/v1/models/{asked}")).json()["error"]["message"]
+    hint = f" Did you mean '{meant}'?" if meant else ""
+    assert message.startswith(f"The model '{asked}' does not exist.{hint} Models: accounts/")
+    assert message.endswith("model-48 and 50 more.")
+
+
 async def test_an_unknown_model_is_told_which_there_are() -> None:
     async with client_of(make_settings("http://up.test", models=MODELS)) as client:
         answer = await client.get("/v1/models/SMALL")
     assert answer.status_code == 404
     assert answer.json()["error"] == {
-        "message": "The model 'SMALL' does not exist. Models: small, org/large.",
+        "message": "The model 'SMALL' does not exist. Did you mean 'small'? Models: small, org/large.",
         "type": "invalid_request_error",
         "param": "model",
         "code": "model_not_found",

@@ -121,6 +121,7 @@ def test_what_is_there_is_kept_and_a_second_run_changes_nothing(
     assert capsys.readouterr().out == f"unchanged  {file}\n"
     assert file.read_text() == text
     assert sorted(path.name for path in file.parent.iterdir()) == [
+        ".translator-opencode-undo.json",
         "opencode.json",
         "opencode.json.bak",
     ]

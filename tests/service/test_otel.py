@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from websockets.asyncio.client import connect
 
 from translator.__main__ import main
+from translator.program.invocation import install_hint
 from translator.service.server import run
 from translator.service.telemetry.otel import Spans
 
@@ -335,7 +336,8 @@ def test_traces_without_the_extra_are_one_sentence(
     with written(settings) as file:
         assert main(["serve", "--config", file]) == 2
     assert capsys.readouterr().err == (
-        "translator: server.traces: opentelemetry is missing; pip install 'translator[otel]'\n"
+        "translator: server.traces: opentelemetry is missing; "
+        f"{install_hint('service,otel')} installs it\n"
     )
 
 

@@ -438,8 +438,23 @@ async def test_an_unknown_model_is_told_which_there_are(upstream: ScriptedUpstre
     async with upstream.client(models=MODELS) as client:
         answer = await client.post(PATH, json=ASK_SMALL | {"model": "Small"})
     assert answer.status_code == 404
-    message = "The model 'Small' does not exist. Models: small, org/large."
+    message = "The model 'Small' does not exist. Did you mean 'small'? Models: small, org/large."
     assert answer.json()["error"]["message"] == message
+
+
+async def test_a_chat_request_is_told_where_it_belongs(upstream: ScriptedUpstream) -> None:
+    async with upstream.client() as client:
+        asked = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        answer = await client.post(PATH, json=asked)
+    assert answer.status_code == 400
+    assert answer.json()["error"] == {
+        "message": "Missing required parameter: 'input'. 'messages' is a field of Chat Completions:"
+        " send them as 'input', or this request to /v1/chat/completions.",
+        "type": "invalid_request_error",
+        "param": "input",
+        "code": "missing_required_parameter",
+    }
+    assert upstream.calls == []
 
 
 async def test_an_upstream_connection_is_used_again(upstream: ScriptedUpstream) -> None:

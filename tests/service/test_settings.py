@@ -107,8 +107,9 @@ def test_every_mistake_is_reported_at_once() -> None:
         "server.max_body_byte: there is no such setting; did you mean max_body_bytes?",
         "server.reasoning_events: invalid enum value 'all'; known: summary, text, both, none",
         'upstreams.fireworks.base_url: "api.fireworks.ai" is not a URL that starts with http:// '
-        "or https://",
-        f'upstreams.fireworks.dialect: there is no dialect "firework"; known: {known}',
+        "or https://; did you mean https://api.fireworks.ai?",
+        f'upstreams.fireworks.dialect: there is no dialect "firework"; did you mean'
+        f" fireworks? known: {known}",
         'upstreams.fireworks.headers."x y": is not a header name',
         "upstreams.fireworks.headers.Content-Length: is set by the HTTP connection",
         "upstreams.fireworks.headers.x-key: contains characters not allowed in a header",
@@ -122,6 +123,72 @@ def test_every_mistake_is_reported_at_once() -> None:
         'models."qwen".upstream_model: must not be empty',
         'models."flat": expected a table, as in [models."flat"]',
     )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "problem"),
+    [
+        ("KEY", "  sk-1234\n", None),
+        ("KEY", "", "the environment variable KEY is not set"),
+        (
+            "KEY",
+            '"sk-1234"',
+            "the environment variable KEY has quotes around the key; leave them out",
+        ),
+        (
+            "KEY",
+            "'sk-1234'",
+            "the environment variable KEY has quotes around the key; leave them out",
+        ),
+        (
+            "KEY",
+            "Bearer sk-1234",
+            'the environment variable KEY begins with "Bearer", which is sent anyway; leave it out',
+        ),
+        (
+            "KEY",
+            "KEY=sk-1234",
+            "the environment variable KEY begins with its own name; leave out all up to the =",
+        ),
+        (
+            "KEY",
+            "sk-12 34",
+            "the environment variable KEY contains white space, which no key does",
+        ),
+        (
+            "KEY",
+            "sk-12\n34",
+            "the environment variable KEY contains characters not allowed in a key",
+        ),
+        ("$KEY", None, "takes the name of an environment variable, as it is: KEY"),
+        ("${KEY}", None, "takes the name of an environment variable, as it is: KEY"),
+        *(
+            (
+                key,
+                None,
+                "takes the name of an environment variable that holds the key, not the key itself",
+            )
+            for key in ("sk-proj-abcdefghijklmnop", "gsk_abcdefghijklmnopqrst", "my key", "a" * 64)
+        ),
+        (
+            "FIREWORK_API_KEY",
+            None,
+            "the environment variable FIREWORK_API_KEY is not set; did you mean FIREWORKS_API_KEY?",
+        ),
+    ],
+)
+def test_a_key_is_checked(variable: str, value: str | None, problem: str | None) -> None:
+    """A key is never quoted, also where it stands for the name of its variable."""
+    environ = {"FIREWORKS_API_KEY": "sk-other"}
+    if value is not None:
+        environ[variable] = value
+    table = {"upstreams": {"up": {"base_url": "http://up.test", "api_key_env": variable}}}
+    if problem is not None:
+        with pytest.raises(SettingsError) as error:
+            read_table(table, environ)
+        assert error.value.problems == (f"upstreams.up.api_key_env: {problem}",)
+    else:
+        assert read_table(table, environ).upstreams["up"].api_key == "sk-1234"
 
 
 def test_a_model_must_name_an_upstream_that_is_there() -> None:
@@ -155,6 +222,30 @@ def test_a_model_must_name_an_upstream_that_is_there() -> None:
         (
             "http://up.test/v1/chat/completions/",
             "must end before /chat/completions, which is appended to it",
+        ),
+        (
+            "http://up.test/v1/responses",
+            "must end before /responses; /chat/completions is appended to it",
+        ),
+        (
+            "localhost:8000",
+            '"localhost:8000" is not a URL that starts with http:// or https://; did you mean'
+            " http://localhost:8000?",
+        ),
+        (
+            "llm:8000/v1",
+            '"llm:8000/v1" is not a URL that starts with http:// or https://; did you mean'
+            " http://llm:8000/v1?",
+        ),
+        (
+            "127.0.0.1/v1",
+            '"127.0.0.1/v1" is not a URL that starts with http:// or https://; did you mean'
+            " http://127.0.0.1/v1?",
+        ),
+        (
+            "'https://up.test/v1'",
+            "\"'https://up.test/v1'\" is not a URL that starts with http:// or https://; did you"
+            " mean https://up.test/v1?",
         ),
     ],
 )

@@ -20,6 +20,7 @@ import trustme
 
 from tests.faults.processes import PROCESS_S
 from translator.__main__ import COMMANDS, main
+from translator.program.invocation import install_hint
 from translator.service.server import graceful_shutdown, run
 from translator.service.server.warm_up import WARM_UP_AFTER_S, warm_up_later
 
@@ -76,6 +77,8 @@ LATER = {
     "sqlite3": "the same",
     "sqlalchemy": "the same",
     "psycopg": "the same",
+    "translator.service.page": "the page is made when it is asked for",
+    "translator.service.http.page": "the same",
     "translator.service.http.openapi": "the description is made when it is asked for",
     "aiohttp.web": "aiohttp's server is not used",
     "starlette.applications": "the application is plain ASGI",
@@ -218,7 +221,7 @@ def test_a_package_that_is_imported_later_is_missed_at_the_start(
     for more in ((), ("--workers", "2")):
         assert main(["serve", "--upstream", "http://u", *more]) == 2
         assert capsys.readouterr().err == (
-            f"translator: serve needs {package}: install it with pip install 'translator[service]'\n"
+            f"translator: serve needs {package}: install it with {install_hint('service')}\n"
         )
 
 

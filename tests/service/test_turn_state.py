@@ -46,7 +46,7 @@ def new_state(**request: Any) -> TurnState:
         LearnedFacts(60.0, lambda: 0.0),
         model="m",
         may_retry=True,
-        clock=lambda: 0.0,
+        clock=lambda: 0,
         new_id=numbered_ids(),
     )
     adaptive.write()

@@ -119,7 +119,7 @@ class Capture:
             raise CaptureError(f"there is no {EXCHANGE} in it")
         try:
             self.manifest = msgspec.toml.decode(text, type=Manifest)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:  # which it is that is not UTF-8
             raise CaptureError(f"{EXCHANGE}: {error}") from None
 
     def content(self, name: str) -> bytes | None:

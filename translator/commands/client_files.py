@@ -1,33 +1,18 @@
-"""Client configuration: options and file writing shared by `codex` and `opencode`.
-
-A changed file leaves a backup beside it (`config.toml.bak`, then `.bak2`, …). A file that would not
-change is not written, so a second run changes nothing and leaves no backup.
-"""
+"""Client configuration: options shared by `codex` and `opencode`."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shlex
-import shutil
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from .common import Parser, UsageError, whole_number
-from .settings import add_settings, service_imports, settings_errors, settings_of
+from .environment import listening
+from .settings import AnyVariable, add_settings, service_imports, settings_errors, settings_of
 
 if TYPE_CHECKING:
     from translator.setup.client import Setup
-
-
-class _AnyVariable(dict[str, str]):
-    """An environment in which every key is set: only its name is needed here. It has no proxy."""
-
-    def get(self, name: str, default: object = None) -> str:
-        return "" if name.lower().endswith("_proxy") else "not needed here"
 
 
 def add_setup(parser: Parser) -> None:
@@ -71,11 +56,19 @@ def add_setup(parser: Parser) -> None:
     key.add_argument(
         "--no-key", action="store_true", help="the client needs no key (default: see --key-env)"
     )
-    add(
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--write",
         action="store_true",
         help="write to the client's own files, keeping other settings, with a backup of each "
         "changed file (default: print)",
+    )
+    what.add_argument(
+        "--undo",
+        action="store_true",
+        help="take back what --write has written, however often; what you have changed since "
+        "stays; needs no other option (exit code: 0 also if nothing was written, 1 if something "
+        "is left)",
     )
 
 
@@ -83,7 +76,7 @@ def setup_of(
     options: argparse.Namespace, command: str, *, usual_key_env: str | None = None
 ) -> Setup:
     """The setup that the options select; raises UsageError."""
-    settings = settings_of(options, command, environ=_AnyVariable())
+    settings = settings_of(options, command, server=listening(), environ=AnyVariable())
     with service_imports(command):
         from translator.setup.client import DEFAULT_KEY_ENV, setup
     with settings_errors():
@@ -110,6 +103,8 @@ def checked_default(options: argparse.Namespace, setup: Setup) -> str | None:
 
 def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
     """The steps before the client starts, after a note on unknown context windows."""
+    from translator.program.invocation import program, set_variable
+
     lines: list[str] = []
     if unbounded := [model.id for model in setup.models if model.context_window is None]:
         lines.append(
@@ -118,71 +113,19 @@ def start_lines(options: argparse.Namespace, setup: Setup) -> list[str]:
         )
     names = ("config", "upstream", "dialect", "api_key_env")
     given = {name.replace("_", "-"): getattr(options, name) for name in names}
+    given["port"] = _port_of(options.base_url)
     words = [word for name, v in given.items() if v is not None for word in (f"--{name}", str(v))]
-    lines.append(f"start the service:  translator serve {shlex.join(words)}")
+    lines.append(f"start the service:  {program()} serve {shlex.join(words)}")
     if setup.key_env is not None:
-        lines.append(f"set its key:        export {setup.key_env}=...")
+        lines.append(f"set its key:        {set_variable(setup.key_env)}")
     return lines
 
 
-def texts_in(folder: Path, *patterns: str) -> dict[str, str]:
-    """The text of each file in a folder that matches a pattern; raises UsageError."""
-    paths = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
-    return {path.name: text_of(path) for path in paths}
-
-
-def text_of(path: Path) -> str:
-    """The text of a file with its line ends unchanged; raises UsageError."""
+def _port_of(base_url: str | None) -> int | None:
+    """The port for `serve`, where `--base-url` is that of a service on this machine."""
     try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text") from None
-
-
-def write_all(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write the files that differ, and print a line for each; raises UsageError."""
-    for name, text in texts.items():
-        path = folder / name
-        try:
-            print(_update(path, text))
-        except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _update(path: Path, text: str) -> str:
-    """Write one file if its text differs; returns the line to print."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    real = path.resolve()  # keep a symbolic link
-    if not real.exists():
-        _replace(real, text)
-        return f"wrote      {path}"
-    if text_of(real) == text:
-        return f"unchanged  {path}"
-    backup = _free_backup(path)
-    shutil.copy2(real, backup)
-    _replace(real, text)
-    return f"changed    {path} (before: {backup.name})"
-
-
-def _free_backup(path: Path) -> Path:
-    number = 1
-    while (backup := Path(f"{path}.bak{'' if number == 1 else number}")).exists():
-        number += 1
-    return backup
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file atomically, so that no client reads half of it."""
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-        Path(name).chmod(mode)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
+        parts = urlsplit(base_url or "")
+        here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+        return (parts.port or 80) if here else None
+    except ValueError:
+        return None

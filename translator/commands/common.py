@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
 
 import translator
 
 SERVICE_PACKAGES = frozenset(
-    "aiohttp httptools httpx prometheus_client starlette tomlkit uvicorn websockets".split()
+    "aiohttp httptools httpx prometheus_client shtab starlette tomlkit uvicorn websockets".split()
 )
 
 REPLAY_TIME = 1_700_000_000
 """`created_at` of a replayed response, in seconds: output must not change from run to run."""
+
+
+PORT = ("a port number, 0 to 65535", 0, 65535)
+"""The description and the bounds of a TCP port."""
 
 
 class Commands(Protocol):
@@ -33,14 +37,44 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser that raises UsageError instead of printing its usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        from translator.program.invocation import program
+
+        command = self.prog.partition(" ")[2]
+        raise UsageError(f"{message} (see {' '.join(filter(None, (program(), command)))} --help)")
+
+
+class Version(argparse.Action):
+    """The option `--version`: prints one line, and ends the program."""
+
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str = argparse.SUPPRESS,
+        default: str = argparse.SUPPRESS,
+        help: str | None = None,
+    ) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=default, help=help)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        import platform  # not at the top: no other command needs it
+
+        print(
+            f"translator {translator.__version__} ({platform.python_implementation()} "
+            f"{platform.python_version()}, {platform.platform(terse=True)}, {platform.machine()})"
+        )
+        parser.exit()
 
 
 def add_dialect(parser: Parser) -> None:
     parser.add_argument(
         "--dialect",
         metavar="NAME",
-        default="base",
         type=dialect,
         help="dialect of the upstream (default: base): " + ", ".join(translator.DIALECTS),
     )
@@ -71,12 +105,17 @@ def missing_package(command: str, error: ModuleNotFoundError) -> Exception:
     package = (error.name or "").partition(".")[0]
     if package not in SERVICE_PACKAGES:
         return error
-    return UsageError(
-        f"{command} needs {package}: install it with pip install 'translator[service]'"
-    )
+    from translator.program.invocation import install_hint
+
+    return UsageError(f"{command} needs {package}: install it with {install_hint('service')}")
 
 
-def translation(request: bytes, dialect: str) -> translator.Translation:
+def translation(
+    request: bytes | translator.ParsedRequest,
+    dialect: str | translator.Dialect,
+    target: translator.Target,
+    options: translator.Options,
+) -> translator.Translation:
     """A translation with counted ids and a fixed time."""
     count = itertools.count(1)
     return translator.Translation(
@@ -86,6 +125,8 @@ def translation(request: bytes, dialect: str) -> translator.Translation:
         created_at=REPLAY_TIME,
         new_id=lambda prefix: f"{prefix}{next(count)}",
         now=lambda: REPLAY_TIME,
+        target=target,
+        options=options,
     )
 
 

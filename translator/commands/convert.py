@@ -9,7 +9,8 @@ import msgspec
 
 import translator
 
-from .common import Commands, add_dialect, one_line, printable, read, translation, write
+from .common import Commands, one_line, printable, read, translation, write
+from .routes import add_route, routed
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +18,8 @@ def add(commands: Commands) -> None:
         "convert",
         help="print the chat request for a Responses request",
         description="Reads a Responses request and prints the chat request that would be sent "
-        "upstream. Notices of what was dropped or weakened go to stderr, one per line.",
+        "upstream. Notices of what was dropped or weakened go to stderr, one per line. With "
+        "--config it is the request that the service would send for that model.",
     )
     parser.add_argument(
         "request",
@@ -26,13 +28,13 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="the request in JSON (default: -, standard input)",
     )
-    add_dialect(parser)
+    add_route(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     try:
-        converted = translation(read(options.request), options.dialect)
+        converted = translation(*routed(options, read(options.request)))
     except translator.InvalidRequest as error:
         print(one_line(error), file=sys.stderr)
         return 1

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
         "--json", action="store_true", help="print all facts as JSON (default: as text)"
     )
     form.add_argument(
-        "--markdown", action="store_true", help="print the table of the README (default: no)"
+        "--markdown", action="store_true", help="print the table of docs/dialects.md (default: no)"
     )
     parser.set_defaults(run=run)
 

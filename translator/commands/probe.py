@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from typing import TYPE_CHECKING
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from translator.common.toml import toml_lines
 
 from .common import Commands, UsageError, whole_number, write
 from .settings import add_settings, service_imports, settings_of
@@ -97,13 +101,18 @@ def run(options: argparse.Namespace) -> int:
         return PROBE_FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    name, key = options.name or upstream.name, options.api_key_env
+    kept: dict[str, Any] = {
+        "name": options.name or upstream.name,
+        "api_key_env": options.api_key_env,
+        "fallback_urls": upstream.fallback_urls,
+    }
+    if options.config is not None:
+        kept |= _kept_of_file(Path(options.config), upstream.name)
     if options.json:
-        encoded = msgspec.json.encode(as_json(report, name=name, api_key_env=key))
+        encoded = msgspec.json.encode(as_json(report, **kept))
         printed = msgspec.json.format(encoded, indent=2).decode() + "\n"
     else:
-        given = [f"# key and headers: as in {options.config}"] if options.config else []
-        printed = as_settings(report, name=name, api_key_env=key, given=given)
+        printed = as_settings(report, **kept)
     write(printed.encode())
     if not report.works:
         print(
@@ -128,6 +137,20 @@ def _target(settings: Settings, model: str) -> tuple[Upstream, str]:
         raise UsageError(f'--model: there is no "{model}" in the --config file; known: {known}')
     [upstream] = settings.upstreams.values()
     return upstream, model
+
+
+def _kept_of_file(path: Path, name: str) -> dict[str, Any]:
+    """What the printed settings keep of an upstream's section; no value that may be a secret."""
+    from translator.service.config.secrets import SECRET_NAME
+
+    section = tomllib.loads(path.read_text("utf-8"))["upstreams"][name]
+    headers: dict[str, str] = section.get("headers", {})
+    secret = [header for header in headers if SECRET_NAME.search(header)]
+    plain = {header: value for header, value in headers.items() if header not in secret}
+    given = [*toml_lines({"headers": plain})] if plain else []
+    if secret:
+        given += [f"# key and headers: as in {path}", f"#   not printed: {', '.join(secret)}"]
+    return {"api_key_env": section.get("api_key_env"), "given": given}
 
 
 def _progress(line: str) -> None:

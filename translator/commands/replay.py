@@ -12,10 +12,12 @@ from pathlib import Path
 import msgspec
 
 import translator
-from translator.captures.folder import Capture, CaptureError, Manifest
+from translator.captures.body_kind import why_no_answer
+from translator.captures.folder import EXCHANGE, Capture, CaptureError, Manifest
 from translator.captures.replay import compare, replay
 
-from .common import Commands, UsageError, add_dialect, one_line, read, translation, write
+from .common import Commands, UsageError, one_line, read, translation, write
+from .routes import add_route, routed
 
 
 def add(commands: Commands) -> None:
@@ -34,7 +36,7 @@ def add(commands: Commands) -> None:
         metavar="FILE|FOLDER",
         help="the response body, or a captured exchange (default: -, standard input)",
     )
-    add_dialect(parser)
+    add_route(parser)
     parser.add_argument(
         "--request",
         metavar="FILE",
@@ -52,21 +54,26 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if options.body != "-" and Path(options.body).is_dir():
-        if options.request is not None or options.dialect != "base":
-            raise UsageError(
-                "replay FOLDER takes neither --request nor --dialect: they are in the folder"
-            )
+        for name in ("request", "dialect", "config", "model"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"replay FOLDER takes no --{name}: it is in the folder")
         return _exchange(Path(options.body), as_json=options.json)
     request = b'{"model":"replay","input":"replay","stream":true}'
     if options.request is not None:
         request = read(options.request)
+    elif options.config is not None and options.model is None:
+        raise UsageError("replay --config needs --model NAME, or --request FILE, which names it")
     body = read(options.body)
     try:
-        body_read = translation(request, options.dialect)
+        body_read = translation(*routed(options, request))
     except translator.InvalidRequest as error:
-        print(f"{options.request}: {one_line(error)}", file=sys.stderr)
+        where = f"{options.request}: " if options.request is not None else ""
+        print(f"{where}{one_line(error)}", file=sys.stderr)
         return 1
     events = [*body_read.receive(body), *body_read.close()]
+    if not body_read.produced and (why := why_no_answer(body)):
+        name = "standard input" if options.body == "-" else options.body
+        raise UsageError(f"{name} is no response body of an upstream: {why}")
     if options.json:
         write(b"".join(translator.encode_json(event) + b"\n" for event in events))
     else:
@@ -81,7 +88,7 @@ def _exchange(path: Path, *, as_json: bool) -> int:
         now = replay(capture)
         verdict = compare(capture, now)
     except CaptureError as error:
-        raise UsageError(f"{path} cannot be replayed: {error}") from None
+        raise UsageError(f"{path} cannot be replayed: {error}{_captures_in(path)}") from None
     out = sys.stderr if as_json else sys.stdout
     if as_json:
         values = now.events or filter(None, [now.response or now.error])
@@ -93,6 +100,14 @@ def _exchange(path: Path, *, as_json: bool) -> int:
         for line in one.diff:
             print(f"    {line}", file=out)
     return 1 if any(one.diff for one in verdict) else 0
+
+
+def _captures_in(path: Path) -> str:
+    """A hint for a folder that has captured exchanges in it, as `serve --trace` writes it."""
+    found = sorted(file.parent.name for file in path.glob(f"*/{EXCHANGE}"))
+    if not found:
+        return ""
+    return f"; name one of the {len(found)} exchanges in it, as in {path / found[-1]}"
 
 
 def summary(manifest: Manifest) -> str:

@@ -7,11 +7,12 @@ import gc
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import get_args
+from typing import Any, get_args
 
 from translator.wire.events import ReasoningEvents
 
-from .common import Commands, UsageError, whole_number
+from .common import PORT, Commands, UsageError, whole_number
+from .environment import add_variables, name_of, note_misspelt
 from .settings import add_settings, service_imports, settings_errors, settings_of
 
 REASONING_EVENTS = get_args(ReasoningEvents)
@@ -28,11 +29,14 @@ def add(commands: Commands) -> None:
         "the table of models in a settings file (--config).",
     )
     add_settings(parser)
-    add = parser.add_argument
+
+    def add(name: str, **fields: Any) -> None:  # noqa: ANN401 - as argparse takes them
+        add_variables(parser, [parser.add_argument(name, **fields)])
+
     add("--host", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
     add(
         "--port",
-        type=whole_number("a port number, 0 to 65535", 0, 65535),
+        type=whole_number(*PORT),
         metavar="NUMBER",
         help="TCP port to listen on, 0 for any free one (default: 8080)",
     )
@@ -61,7 +65,7 @@ def add(commands: Commands) -> None:
     )
     add(
         "--watch",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="show the progress of all requests: model, phase, time to first output, speed, "
         "notices; no message content (default: no)",
     )
@@ -80,8 +84,11 @@ def add(commands: Commands) -> None:
         "(default: 1)",
     )
     # see `translator.service.server.workers`
-    add("--worker-channel", help=argparse.SUPPRESS)
-    add("--worker-limits", help=argparse.SUPPRESS)
+    parser.add_argument("--worker-channel", help=argparse.SUPPRESS)
+    parser.add_argument("--worker-limits", help=argparse.SUPPRESS)
+    parser.add_argument("--worker-log-format", choices=LOG_FORMATS, help=argparse.SUPPRESS)
+    # see `translator.service.server.launched`
+    parser.add_argument("--launched", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -96,18 +103,36 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     _find_packages()
     names = (
-        "host", "port", "workers", "log_format", "reasoning_events", "retries", "trace_folder"
-    )  # fmt: skip
+        *("host", "port", "workers", "log_level", "log_format", "reasoning_events", "retries"),
+        *("watch", "trace_folder"),
+    )
     server = {name: value for name in names if (value := getattr(options, name)) is not None}
+    if options.worker_log_format is not None:  # not by a parent of an older version
+        server["log_format"] = options.worker_log_format  # both write to one stream
+    if options.worker_channel is None:
+        note_misspelt()
     settings = settings_of(options, "serve", server=server)
-    with settings_errors():
-        level = options.log_level or ("warning" if options.watch else "info")
+    with settings_errors(options):
+        if options.launched is not None:
+            from translator.service.server import launched
+
+            settings = launched.settings_for_one(settings, options.launched)
+            launched.end_with_launcher()
+        watch = settings.server.watch
+        level = settings.server.log_level or ("warning" if watch else "info")
         if options.worker_channel is None and settings.server.workers > 1:
-            if options.watch:
-                raise UsageError("--watch shows one process, not several workers")
+            if sys.platform == "win32":
+                raise UsageError(
+                    "server.workers: Windows runs one process only; start several services on "
+                    "ports of their own, behind a proxy"
+                )
+            if watch:
+                name = "server.watch" if options.watch is None else name_of(options, "watch")
+                raise UsageError(f"{name} shows one process, not several workers")
             from translator.service.server import workers  # all that the parent needs
 
             again = [sys.executable, *sys.orig_argv[1:]]
+            again += ["--worker-log-format", settings.server.log_format]
             return workers.run(settings, log_level=level, command=again)
         with service_imports("serve"):
             from translator.service.upstreams.unread_certificates import unread_certificates
@@ -124,7 +149,7 @@ def _run(options: argparse.Namespace) -> int:
                 limits = file, column
             channel = WorkerChannel(parent, listeners, limits)
             return service.run(settings, log_level=level, channel=channel)
-        return service.run(settings, log_level=level, watch=options.watch)
+        return service.run(settings, log_level=level, watch=watch)
 
 
 def _find_packages() -> None:

@@ -116,7 +116,9 @@ def _missing(error: ModuleNotFoundError) -> Exception:
     package = (error.name or "").partition(".")[0]
     if package not in STORE_PACKAGES:
         return error
-    return UsageError(f"store needs {package}: install it with pip install 'translator[store]'")
+    from translator.program.invocation import install_hint
+
+    return UsageError(f"store needs {package}: install it with {install_hint('store')}")
 
 
 # --- actions -----------------------------------------------------------------------------------

@@ -58,10 +58,11 @@ def invalid_from(error: Exception) -> InvalidRequest:
     return InvalidRequest(f"Invalid '{path or 'body'}': {what}.", param=path or None, code=code)
 
 
-def missing_parameter(path: str) -> InvalidRequest:
-    """The error for a required field that is missing or empty."""
+def missing_parameter(path: str, hint: str = "") -> InvalidRequest:
+    """The error for a required field that is missing or empty; `hint` is what to do about it."""
+    message = f"Missing required parameter: '{path}'."
     return InvalidRequest(
-        f"Missing required parameter: '{path}'.", param=path, code="missing_required_parameter"
+        f"{message} {hint}" if hint else message, param=path, code="missing_required_parameter"
     )
 
 

@@ -36,6 +36,8 @@ class JsonExtent:
     `whole` or `cut` is asked for, each character once.
     """
 
+    __slots__ = ("_begun", "_braces", "_depth", "_escaped", "_in_string", "_scanned", "_text")
+
     def __init__(self, text: Pieces) -> None:
         self._text = text
         self._scanned = 0
@@ -135,6 +137,8 @@ class StringArgument:
     yields the plain text of `…`. Raw text instead of JSON is recognised at once; another wrapping
     (another key, a bare JSON string) at the end.
     """
+
+    __slots__ = ("_buffered", "_held", "_key", "_longest_opening", "_opening", "_phase")
 
     def __init__(self, key: str) -> None:
         self._opening = re.compile(r'\s*\{\s*"' + re.escape(key) + r'"\s*:\s*"')

@@ -5,7 +5,7 @@ upstreams refuse the next turn unless the reasoning is returned verbatim. So the
 the text, the name of its chat field, and the opaque details. The blob is not secret, since the
 client has the text anyway; it is compact, and damage is detected.
 
-    blob = "translator.1." base64url( zlib( json( { text, field, details, extras } ) ) ) ;
+    blob = "translator.1." base64url( zlib( json( { text, field, details, extras, origin } ) ) ) ;
 
 Blobs of other servers (another gateway, or OpenAI before a change of model) lack the prefix and are
 ignored.
@@ -18,7 +18,7 @@ import zlib
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire.json_values import NOT_JSON, objects_in
 
@@ -35,13 +35,21 @@ class Thought(Struct, frozen=True):
 
     `field` is the chat field of the text. `details` are the upstream's `reasoning_details`, in
     order. `extras` are the values of `extra_content`, by the id of their call; that of the message
-    has the key "".
+    has the key "". `origin` is what made it, where a request may go to one of several: details and
+    extras are signed, and only who signed them takes them back.
     """
 
     text: str
     field: str
     details: list[Any] = []
     extras: dict[str, Any] = {}
+    origin: str | UnsetType = UNSET
+
+    def taken_by(self, origin: str | None) -> Thought:
+        """What of it may go to `origin`: the text alone, where another one made it."""
+        if origin is None or self.origin in (UNSET, origin):
+            return self
+        return Thought(self.text, self.field, origin=self.origin)
 
 
 _decoder = msgspec.json.Decoder(Thought)

@@ -39,6 +39,8 @@ _DEBRIS = re.compile(r"\A\W+|(:\d+)?\W*\Z")  # as in "`exec`" and in Kimi's ids,
 class SpelledNames:
     """The declared names, indexed by the ways in which they may be written."""
 
+    __slots__ = ("_meant", "_new", "_shortened", "_whole")
+
     def __init__(self) -> None:
         self._new: list[tuple[Key, str]] = []  # not indexed yet: most requests need no index
         self._whole: dict[str, list[Key]] = {}

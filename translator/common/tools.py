@@ -164,6 +164,11 @@ class _Shell(Struct, frozen=True):
 class Toolset:
     """The tools of one request: their function declarations, and the mapping of names both ways."""
 
+    __slots__ = (
+        *("_by_chat_name", "_chat_names", "_declared", "_pause", "_reject_hosted", "_schema_rules"),
+        *("_spelled", "_strict_functions", "functions", "hosted", "notices"),
+    )
+
     def __init__(
         self,
         *,

@@ -17,16 +17,15 @@ import socket
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
 
+from translator.program.invocation import program
 from translator.service.base.colours import Style
 from translator.service.config.loading import read_options
 from translator.service.http.app import create_app
-from translator.setup.codex import plain_config
 
 from .script import (
     ANSWER,
@@ -43,16 +42,13 @@ from .script import (
 from .scripted_upstream import ScriptedUpstream
 from .view import Cell, View, json_cell
 
-SERVE = "serve --upstream https://api.fireworks.ai/inference/v1"
-CODEX_CONFIG = plain_config(
-    base_url="http://127.0.0.1:8080/v1",
-    model="accounts/fireworks/models/kimi-k2p6",
-    key_env="FIREWORKS_API_KEY",
-)
-"""Codex's configuration for a translator started with `SERVE`.
+_UPSTREAM = "--upstream https://api.fireworks.ai/inference/v1"
+_MODEL = "--model accounts/fireworks/models/kimi-k2p6"
 
-The key is passed on to the upstream, so it is the upstream's key.
-"""
+SERVE = f"serve {_UPSTREAM}"
+UP = f"up {_UPSTREAM} --api-key-env FIREWORKS_API_KEY {_MODEL} -- codex"
+SET_UP = f"codex {_UPSTREAM} --key-env FIREWORKS_API_KEY {_MODEL} --context-window 262144 --write"
+"""Sets Codex up with a model and its catalog, and prints the steps after it."""
 
 PAUSE_S = 0.08
 """Delay between two chunks: long enough to watch."""
@@ -290,27 +286,16 @@ def _style(path: str) -> Style:
 
 def _show_codex(view: View) -> None:
     view.heading(5, "Next: Codex with a model that speaks only Chat Completions")
-    view.say(("dim", "start the translator:"))
-    view.say()
-    view.say(("good", f"{_command()} {SERVE}"))
-    view.say()
-    view.say(("dim", "add to ~/.codex/config.toml:"))
-    view.say()
-    for line in CODEX_CONFIG.splitlines():
-        view.say(("good", line))
-    view.say()
-    view.say(("dim", "run Codex:"))
-    view.say()
-    view.say(("good", "FIREWORKS_API_KEY=... codex"))
-    view.say()
-
-
-def _command() -> str:
-    """The command of this program, as seen from the current folder."""
-    if shutil.which("translator"):
-        return "translator"
-    beside = Path(sys.executable).with_name("translator")
-    return os.path.relpath(beside) if beside.exists() else "python3 -m translator"
+    for what, command in (
+        ("with the key in FIREWORKS_API_KEY, in one command:", f"{program()} {UP}"),
+        ("or for good: set Codex up once,", f"{program()} {SET_UP}"),
+        ("start the translator,", f"{program()} {SERVE}"),
+        ("and run Codex:", "codex"),
+    ):
+        view.say(("dim", what))
+        view.say()
+        view.say(("good", command))
+        view.say()
 
 
 # --- the service --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The dialect table: the known dialects for a terminal, for the README, and as plain JSON values.
+"""The dialect table: the known dialects for a terminal, for docs/dialects.md, and as JSON values.
 
 Facts are written as TOML, so a line can be copied into the settings of the service; None becomes
 `false`. Nothing here names a dialect, and a new fact needs no change: a fact without its own column
@@ -109,7 +109,7 @@ def _wrapped(lines: Iterable[str], indent: str, width: int) -> Iterator[str]:
         )
 
 
-# --- for the README -----------------------------------------------------------------------------
+# --- for the documentation ----------------------------------------------------------------------
 
 _IN_COLUMNS = frozenset(
     {
@@ -152,7 +152,7 @@ MAX_PATTERNS = 5
 
 
 def markdown() -> str:
-    """The table of the README."""
+    """The table of docs/dialects.md."""
     rows = [_HEADINGS, ("---",) * len(_HEADINGS), *map(_row, DIALECTS.values())]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

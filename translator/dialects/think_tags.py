@@ -47,6 +47,8 @@ class _At(Enum):
 class Splitter:
     """Splits text, cut anywhere, into runs of reasoning (True) and of text (False)."""
 
+    __slots__ = ("_at", "_close", "_held", "_opened_by_template", "_tags")
+
     def __init__(self, tags: Tags) -> None:
         self._tags = tags
         self._at = _At.START

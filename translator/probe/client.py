@@ -185,7 +185,7 @@ class ProbeClient:
                 self._upstream, path, body=body, authorization=None, accept=accept
             ) as answer,
         ):
-            self.marks |= _header_marks(answer.headers)
+            self.marks |= header_marks(answer.headers)
             yield answer
 
     async def _read(self, answer: Answer, request: ProbeRequest) -> tuple[Outcome, float | None]:
@@ -231,7 +231,7 @@ def _is_lost(error: Exception) -> bool:
     return isinstance(error.__cause__, TRANSPORT_ERRORS)
 
 
-def _header_marks(headers: Mapping[str, str]) -> set[str]:
+def header_marks(headers: Mapping[str, str]) -> set[str]:
     """The names of headers, and the server that one of them names."""
     server = headers.get("server")
     return {f"header:{name}" for name in headers} | ({f"server:{server}"} if server else set())

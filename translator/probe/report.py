@@ -53,11 +53,16 @@ class Report(Struct, frozen=True):
 
 
 def as_settings(
-    report: Report, *, name: str, api_key_env: str | None, given: Sequence[str] = ()
+    report: Report,
+    *,
+    name: str,
+    api_key_env: str | None,
+    given: Sequence[str] = (),
+    fallback_urls: Sequence[str] = (),
 ) -> str:
     """The report as a settings file, with the findings in comments.
 
-    `given` are more lines of the upstream's section.
+    `given` are more lines of the upstream's section; `fallback_urls`, its other replicas.
     """
     best = report.best
     lines = [f"# {report.base_url}, model {report.model}: {report.requests} requests", "#"]
@@ -71,7 +76,12 @@ def as_settings(
     if report.works:
         lines.append("")
         lines += settings_lines(
-            best, name=name, base_url=report.base_url, api_key_env=api_key_env, given=given
+            best,
+            name=name,
+            base_url=report.base_url,
+            api_key_env=api_key_env,
+            given=given,
+            fallback_urls=fallback_urls,
         )
     return "".join(f"{_comment(line) if line.startswith('#') else line}\n" for line in lines)
 
@@ -142,8 +152,15 @@ def _comment(line: str) -> str:
     return "".join(c if c.isprintable() else " " for c in line)
 
 
-def as_json(report: Report, *, name: str, api_key_env: str | None) -> dict[str, Any]:
-    """The report as a JSON object."""
+def as_json(
+    report: Report,
+    *,
+    name: str,
+    api_key_env: str | None,
+    given: Sequence[str] = (),
+    fallback_urls: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The report as a JSON object; the arguments are those of `as_settings`."""
     best = report.best
     return {
         "upstream": report.base_url,
@@ -176,7 +193,12 @@ def as_json(report: Report, *, name: str, api_key_env: str | None) -> dict[str, 
         "dialects": [{"name": fit.name, "contradicted": fit.distance} for fit in report.fits],
         "facts": all_facts(best.corrected),
         "settings": settings_lines(
-            best, name=name, base_url=report.base_url, api_key_env=api_key_env
+            best,
+            name=name,
+            base_url=report.base_url,
+            api_key_env=api_key_env,
+            given=given,
+            fallback_urls=fallback_urls,
         )
         if report.works
         else [],

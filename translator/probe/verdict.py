@@ -173,11 +173,18 @@ def _plain(name: str) -> str:
 
 
 def settings_lines(
-    fit: Fit, *, name: str, base_url: str, api_key_env: str | None, given: Sequence[str] = ()
+    fit: Fit,
+    *,
+    name: str,
+    base_url: str,
+    api_key_env: str | None,
+    given: Sequence[str] = (),
+    fallback_urls: Sequence[str] = (),
 ) -> list[str]:
     """`[upstreams.NAME]` and its facts, in TOML; `given` lines are added to the section."""
     section = f"upstreams.{toml_key(name)}"
-    lines = [f"[{section}]", f"base_url = {_toml(base_url)}"]
+    urls = ", ".join(map(_toml, (base_url, *fallback_urls)))
+    lines = [f"[{section}]", f"base_url = [{urls}]" if fallback_urls else f"base_url = {urls}"]
     if api_key_env is not None:
         lines.append(f"api_key_env = {_toml(api_key_env)}")
     lines += [f"dialect = {_toml(fit.name)}", *given]

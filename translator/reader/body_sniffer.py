@@ -25,6 +25,8 @@ class BodySniffer:
     all further data belongs to the decoder.
     """
 
+    __slots__ = ("_blank", "_max_bytes", "_value", "size", "streams")
+
     def __init__(self, max_bytes: int) -> None:
         """`max_bytes` is the largest body that is one value: it is held whole."""
         self.streams = False

@@ -35,6 +35,8 @@ MAX_NAME_CHARACTERS = 4096
 class _Call:
     """One call, as far as it has come."""
 
+    __slots__ = ("_extent", "arguments", "id", "key", "name", "next_name", "size")
+
     def __init__(self, key: int) -> None:
         self.key = key
         self.id = ""
@@ -57,6 +59,8 @@ class _Call:
 
 class CallAssembler:
     """The calls of one answer, as far as they have come."""
+
+    __slots__ = ("_by_id", "_by_index", "_calls", "_declares", "_label_size", "unsettled")
 
     def __init__(self, declares: Callable[[str], bool] = lambda name: False) -> None:
         """`declares(name)` tells whether a function was offered to the model."""

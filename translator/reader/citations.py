@@ -24,6 +24,8 @@ from .lenient_json import decode_leniently
 class CitationReader:
     """Reads what is new among the citations and sources of one answer."""
 
+    __slots__ = ("_cited", "_last_read", "_sources")
+
     def __init__(self) -> None:
         self._cited: dict[tuple[str, int, int], None] = {}
         self._sources: tuple[Source, ...] = ()

@@ -55,6 +55,11 @@ _FAILURES: Mapping[str, str] = {
 class EndOfAnswer:
     """The signs of an end that have come so far."""
 
+    __slots__ = (
+        *("_output_limit", "_output_tokens", "done", "fails_in_call", "failure"),
+        *("finish_reason", "usage_alone"),
+    )
+
     def __init__(self, output_limit: int | None = None) -> None:
         """`output_limit` is the number of tokens after which the upstream ends an answer."""
         self._output_limit = output_limit

@@ -86,6 +86,12 @@ class ChatReader:
     how the answer ended.
     """
 
+    __slots__ = (
+        *("_arguments", "_calls", "_channels", "_citations", "_cut_arguments", "_cut_native"),
+        *("_declares", "_dialect", "_end", "_has_fast_path", "_malformed", "_max_calls"),
+        *("_prefill", "_produced", "_split_by_server", "_stray_close", "_tags", "fast", "over"),
+    )
+
     def __init__(
         self,
         dialect: Dialect,

@@ -122,6 +122,8 @@ class NativeCalls:
     held text consists of, or none; `rest()` returns it as text.
     """
 
+    __slots__ = ("_cut_size", "_declares", "_held", "_marked", "cut")
+
     def __init__(self, declares: Callable[[str], bool]) -> None:
         self._declares = declares
         self._held = Pieces()

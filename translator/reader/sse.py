@@ -62,6 +62,10 @@ class Decoder:
     makes whole. Both raise AnswerTooLarge when an event is over `max_event_bytes`.
     """
 
+    __slots__ = (
+        *("_after_cr", "_at_start", "_line", "_max", "_payload", "_stray", "_stray_size", "held"),
+    )
+
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max = max_event_bytes
         self._line: list[bytes] = []  # parts of a line not terminated yet

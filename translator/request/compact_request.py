@@ -24,7 +24,7 @@ from translator.wire.errors import UpstreamError
 from translator.wire.json_values import is_null, is_string
 from translator.wire.notices import Notice
 
-from .compaction import head_of, kept_items
+from .compaction import ends_in_trigger, head_of, kept_items
 from .parse import parse_request
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
@@ -66,8 +66,7 @@ class CompactRequest:
         pause()
         for name in ("stream", "generate"):  # the answer is one body, and is always generated
             fields.pop(name, None)
-        has_trigger = bool(source) and head_of(source[-1]).type == "compaction_trigger"
-        fields["input"] = _encoded(source if has_trigger else [*source, _TRIGGER])
+        fields["input"] = _encoded(source if ends_in_trigger(source) else [*source, _TRIGGER])
         self.body: bytes = msgspec.json.encode(fields)
         self._kept, left_out = kept_items(source, pause)
         self.notices = [

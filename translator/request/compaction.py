@@ -140,6 +140,13 @@ def without_output_format(request: responses.Request) -> tuple[responses.Request
     return msgspec.structs.replace(request, text=free), notices
 
 
+def ends_in_trigger(source: str | Sequence[Raw] | None) -> bool:
+    """Whether an input asks for a compaction: its last item is a `compaction_trigger`."""
+    if not source or isinstance(source, str):
+        return False
+    return head_of(source[-1]).type == "compaction_trigger"
+
+
 # --- items beside a summary ----------------------------------------------------------------
 
 
@@ -215,6 +222,8 @@ class SummaryReader:
 
     Reasoning and calls are not part of the summary and are dropped.
     """
+
+    __slots__ = ("_dropped", "_texts")
 
     def __init__(self) -> None:
         self._texts = Pieces()

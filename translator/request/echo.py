@@ -27,13 +27,13 @@ def first_response(
     created_at: int,
     model: str,
     store: bool = False,
+    output_limit: int | None = None,
     pause: Pause = no_pause,
 ) -> responses.Response:
     """The response object of `response.created`; `created_at` is in seconds since 1970.
 
-    `store`: the response will be stored.
-
-    `pause` is called between tools.
+    `store`: the response will be stored. A `max_output_tokens` above `output_limit`, which the
+    model has, is repeated as that limit: the one that holds. `pause` is called between tools.
     """
     reasoning = request.reasoning or _NO_REASONING
     text = request.text or _NO_TEXT
@@ -42,6 +42,8 @@ def first_response(
         for name in _REPEATED
         if (value := getattr(request, name)) is not None and value is not UNSET
     }
+    if output_limit is not None and given.get("max_output_tokens", 0) > output_limit:
+        given["max_output_tokens"] = output_limit
     if given.get("service_tier") == "auto":
         del given["service_tier"]
     return responses.Response(

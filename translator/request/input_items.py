@@ -101,14 +101,21 @@ _HOSTED_HISTORY = frozenset(
 class InputReader:
     """Reads input items; adds the tools that they declare to `tools`, and losses to `notices`.
 
-    `pause` is called between items.
+    `origin` is what will answer, where reasoning may come from another one. `pause` is called
+    between items.
     """
 
     def __init__(
-        self, tools: Toolset, pause: Pause = no_pause, store: StoreContext | None = None
+        self,
+        tools: Toolset,
+        pause: Pause = no_pause,
+        store: StoreContext | None = None,
+        *,
+        origin: str | None = None,
     ) -> None:
         self._tools = tools
         self._store = store
+        self._origin = origin
         self._pause = pause
         self._last_search = ""
         self._undeclared: dict[str, items.InputFunctionCall | items.InputCustomToolCall] = {}
@@ -292,7 +299,11 @@ class InputReader:
         blob = reasoning.encrypted_content
         thought = unseal(blob) if blob else None
         if thought is not None:
-            return thought
+            taken = thought.taken_by(self._origin)
+            if taken is not thought and (thought.details or thought.extras):
+                what = "Only its text was sent: another model has signed the rest."
+                self.notices.append(Notice(path, "reasoning_dropped", what))
+            return taken
         parts = reasoning.content or (None if blob else reasoning.summary) or []
         text = "".join(part.text for part in parts)
         if text:

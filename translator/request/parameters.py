@@ -16,7 +16,7 @@ from translator.common.schemas import SchemaRules, rewrite
 from translator.dialects import Dialect, nearest_effort
 from translator.wire import responses
 from translator.wire.json_values import as_object
-from translator.wire.notices import Notice
+from translator.wire.notices import Notice, clamped
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _IDENTITY = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
@@ -85,8 +85,7 @@ def token_limit(
             default = min(default, max(context // 4, 1))
         return {dialect.max_tokens_field: default if limit is None else min(default, limit)}
     if limit is not None and requested > limit:
-        message = f"The model generates at most {limit} tokens."
-        notices.append(Notice("max_output_tokens", "clamped", message))
+        notices.append(clamped("max_output_tokens", limit))
         requested = limit
     return {dialect.max_tokens_field: requested}
 

@@ -50,13 +50,15 @@ class Target(Struct, frozen=True):
 
     `model` is its id upstream; None means the requested id. `max_output_tokens` is in tokens; a
     larger request is clamped to it. `vision`: the model accepts images. `context_window` is in
-    tokens; it bounds the limit that a dialect sends where a request has none.
+    tokens; it bounds the limit that a dialect sends where a request has none. `origin` names what
+    answers, where a conversation may go to several: opaque reasoning goes back only to its own.
     """
 
     model: str | None = None
     max_output_tokens: int | None = None
     vision: bool = True
     context_window: int | None = None
+    origin: str | None = None
 
 
 class ChatRequest(Struct, frozen=True):
@@ -77,6 +79,12 @@ class ChatRequest(Struct, frozen=True):
     """The text of the last message, where that is the assistant's."""
     output_limit: int | None
     """The number of tokens after which the upstream ends the answer; None: it is not known."""
+
+
+_FOR_CHAT = (
+    "'messages' is a field of Chat Completions: send them as 'input', or this request to"
+    " /v1/chat/completions."
+)
 
 
 def write_chat_request(
@@ -111,10 +119,10 @@ def write_chat_request(
         pause=pause,
     )
     tools.declare(request.tools or [], "tools")
-    reader = InputReader(tools, pause, store)
+    reader = InputReader(tools, pause, store, origin=target.origin)
     input_items = reader.read(request.input or None, earlier or ())
     if not input_items and request.generate is not False:
-        raise missing_parameter("input")
+        raise missing_parameter("input", _FOR_CHAT if "messages" in unknown else "")
     advice_notices: list[Notice] = []
     request = with_known_words(request, advice_notices)
     if reader.text or reader.reasoning:

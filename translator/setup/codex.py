@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import PurePath
 from typing import Any, cast
 
 import msgspec
@@ -26,18 +27,37 @@ from translator.service.models.info import ModelInfo
 from translator.wire.json_values import as_list, as_object
 
 from .client import Setup
+from .json_members import with_elements
 from .toml_text import CannotEdit, Value, read, with_keys, with_table
+from .undo import Kind
 
 PROVIDER = "translator"
 CONFIG = "config.toml"
 CATALOG = "model_catalog.json"
 TABLE = ("model_providers", PROVIDER)
+NEEDED: Mapping[tuple[str, ...], str] = {TABLE: "name"}
+"""What a provider must have: without a name, Codex does not start."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def profile_file(profile: str) -> str:
     return f"{profile}.config.toml"
+
+
+def kind_of(file: str) -> Kind:
+    """What one of the files holds, for the record of what was written."""
+    return "catalog" if file == CATALOG else "toml"
+
+
+def catalog_of(texts: Iterable[str]) -> str | None:
+    """The catalog, where one of these texts refers to it: without it, Codex does not start."""
+    for text in texts:
+        with suppress(CannotEdit):
+            name = read(text).get("model_catalog_json")
+            if isinstance(name, str) and PurePath(name).name == CATALOG:
+                return CATALOG
+    return None
 
 
 def provider_keys(setup: Setup) -> dict[str, Value]:
@@ -62,13 +82,6 @@ def profile_keys(model: ModelInfo) -> dict[str, Value]:
         # Codex declares this tool by default, and the service would reject every request.
         keys["web_search"] = "disabled"
     return keys
-
-
-def plain_config(*, base_url: str, model: str, key_env: str) -> str:
-    """A minimal `config.toml` for people to copy: no profiles, no catalog."""
-    setup = Setup(base_url=base_url, models=(), key_env=key_env, websocket=False)
-    keys: dict[str, Value] = {"model": model, "model_provider": PROVIDER}
-    return with_table(with_keys("", keys), TABLE, provider_keys(setup))
 
 
 class Folder:
@@ -174,15 +187,12 @@ def _with_entries(text: str | None, new: Sequence[CatalogEntry]) -> str:
     models = as_list((catalog or {}).get("models"))
     if catalog is None or models is None:
         raise SettingsError([f"{CATALOG} is not a catalog: it has no list of models"])
-    kept = {_key(model, position): model for position, model in enumerate(models)}
-    ours = {entry.slug: cast("dict[str, Any]", msgspec.to_builtins(entry)) for entry in new}
-    merged = catalog | {"models": [*(kept | ours).values()]}
-    if text is not None and merged == catalog:
-        return text
-    return json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
-
-
-def _key(model: object, position: int) -> str | int:
-    """The key of a catalog entry: its slug, else its position."""
-    slug = (as_object(model) or {}).get("slug")
-    return slug if isinstance(slug, str) else position
+    slugs = {str((as_object(model) or {}).get("slug")): at for at, model in enumerate(models)}
+    changed: dict[int | None, list[Any]] = {None: []}
+    for entry in new:
+        ours, at = cast("dict[str, Any]", msgspec.to_builtins(entry)), slugs.get(entry.slug)
+        if at is None or models[at] != ours:
+            changed.setdefault(at, []).append(ours)
+    if text is None:
+        return json.dumps({"models": changed[None]}, indent=2, ensure_ascii=False) + "\n"
+    return with_elements(text, "models", changed)

@@ -6,8 +6,7 @@ OpenCode speaks both APIs, each through a bundled package. Over the Responses AP
 to the model under any field name; over Chat Completions requests are passed through unchanged, and
 the configuration must name the field.
 
-Existing content is kept. JSON has no comments: a file that contains some is rejected, since they
-would be lost.
+Existing content is kept byte for byte. A file with comments, which JSON has not, is rejected.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from translator.service.models.info import ModelInfo
 from translator.wire.json_values import as_object
 
 from .client import Setup
+from .json_members import merged
 
 Api = Literal["responses", "chat"]
 
@@ -31,7 +31,6 @@ NO_KEY = "none"
 """The key where none is needed: OpenCode does not start without one."""
 
 _ENV = re.compile(r"\{env:(.+)\}")
-_INDENT = re.compile(r'\{\r?\n([ \t]+)"')
 
 
 def provider(setup: Setup, api: Api) -> dict[str, Any]:
@@ -97,11 +96,9 @@ class File:
             default = setup.models[0].id
         if default is not None:
             new["model"] = f"{PROVIDER}/{default}"
-        values = _merge(self._values, new)
-        if self._text is not None and values == self._values:
-            return self._text
-        indent = _INDENT.match(self._text or "")
-        return json.dumps(values, indent=indent[1] if indent else 2, ensure_ascii=False) + "\n"
+        if self._text is None or not self._text.strip():
+            return json.dumps(self._values | new, indent=2, ensure_ascii=False) + "\n"
+        return merged(self._text, new)
 
 
 def _read(name: str, text: str) -> dict[str, Any]:
@@ -116,10 +113,10 @@ def _read(name: str, text: str) -> dict[str, Any]:
     return values
 
 
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """`old` with the values of `new`; inner objects are merged, too."""
     merged = dict(old)
     for key, value in new.items():
         inner, outer = as_object(value), as_object(old.get(key))
-        merged[key] = _merge(outer, inner) if inner is not None and outer is not None else value
+        merged[key] = merge(outer, inner) if inner is not None and outer is not None else value
     return merged

@@ -10,6 +10,14 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+NOTICE_CODES = (
+    *("ignored", "weakened", "clamped", "tool_dropped", "item_dropped", "reference_dropped"),
+    *("reasoning_dropped", "image_omitted", "role_demoted", "output_missing", "arguments_wrapped"),
+    *("message_summarised", "fallback", "refused_upstream", "duplicate_dropped", "store_ignored"),
+    *("store_unavailable", "store_quota_exceeded"),
+)
+"""All codes of notices."""
+
 
 class Notice(Struct, frozen=True):
     """One loss.
@@ -29,6 +37,11 @@ class Notice(Struct, frozen=True):
     def refusal(self) -> str:
         """The message of that error."""
         return self.message
+
+
+def clamped(path: str, limit: int) -> Notice:
+    """The loss of a number of output tokens above the model's `limit`."""
+    return Notice(path, "clamped", f"The model generates at most {limit} tokens.")
 
 
 class UnknownWord(Notice, frozen=True):

@@ -27,6 +27,8 @@ from .open_items import Closing, Events, FinalStatus, Place
 class _OpenCall:
     """A call that has begun; its text comes in parts."""
 
+    __slots__ = ("_call_id", "_place", "_tool", "number", "texts")
+
     def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
         self._place = place
         self._call_id = call_id
@@ -42,6 +44,8 @@ class _OpenCall:
 
 class _StreamedCall(_OpenCall):
     """A call of a function or of a free-form tool: its text is streamed."""
+
+    __slots__ = ()
 
     kind: type[items.FunctionCall | items.CustomToolCall]
 
@@ -62,6 +66,8 @@ class _StreamedCall(_OpenCall):
 
 class OpenFunctionCall(_StreamedCall):
     """A function call: its arguments stream as the JSON text that they are."""
+
+    __slots__ = ()
 
     kind = items.FunctionCall
 
@@ -84,6 +90,8 @@ class OpenFunctionCall(_StreamedCall):
 
 class OpenCustomToolCall(_StreamedCall):
     """A free-form call: the text inside the one argument streams as plain text."""
+
+    __slots__ = ("_argument",)
 
     kind = items.CustomToolCall
 
@@ -118,6 +126,8 @@ class OpenActionCall(_OpenCall):
     There are no delta events for these in use by any client, and the item cannot be built before
     its fields are known: it is announced and closed in one go, when the arguments are whole.
     """
+
+    __slots__ = ()
 
     def opened(self) -> Events:
         yield from ()

@@ -113,6 +113,11 @@ class OpenNarrative(Protocol[_D]):
 class OpenMessage:
     """A message: text parts and refusal parts, one after the other."""
 
+    __slots__ = (
+        *("_citations", "_closed_size", "_logprobs", "_part", "_parts", "_place"),
+        *("_records_size", "_texts"),
+    )
+
     def __init__(self, place: Place) -> None:
         self._place = place
         self._parts: list[items.OutputText | items.OutputRefusal] = []
@@ -267,14 +272,29 @@ class OpenReasoning:
     `reasoning_text`. both: the two side by side. none: neither; the item holds the sealed text.
     """
 
+    __slots__ = (
+        *("_content", "_details", "_details_size", "_extras", "_field", "_keeps", "_origin"),
+        *("_place", "_sealed", "_summary", "_texts", "kept"),
+    )
+
     def __init__(
-        self, place: Place, family: ReasoningEvents, *, sealed: bool, keeps: bool = False
+        self,
+        place: Place,
+        family: ReasoningEvents,
+        origin: str | None = None,
+        *,
+        sealed: bool,
+        keeps: bool = False,
     ) -> None:
-        """`sealed`: the client is shown the seal; `keeps`: there is one in any case."""
+        """`sealed`: the client is shown the seal; `keeps`: there is one in any case.
+
+        `origin` is sealed with it.
+        """
         self._place = place
         self._keeps = keeps
         self.kept: items.Reasoning | None = None
         """The closed item with its seal, where it is kept."""
+        self._origin = UNSET if origin is None else origin
         self._summary = family in ("summary", "both")
         self._content = family in ("text", "both")
         self._sealed = sealed
@@ -362,7 +382,7 @@ class OpenReasoning:
         blob = None
         if self._sealed or self._keeps:
             details = merge_details(self._details)
-            blob = seal(Thought(text, self._field, details, dict(self._extras)))
+            blob = seal(Thought(text, self._field, details, dict(self._extras), self._origin))
         place = self._place
         item = items.Reasoning(
             place.item_id,
@@ -406,6 +426,8 @@ class OpenReasoning:
 
 class OpenCompaction:
     """A compaction. It has no parts and arrives in one piece, so it is announced whole."""
+
+    __slots__ = ("_item", "_place")
 
     def __init__(self, place: Place, blob: str) -> None:
         self._place = place

@@ -1,9 +1,8 @@
-"""What a response is beside its open items: its phase, its closed items, the ids of its calls."""
+"""What a response is beside its open items: its closed items, and the ids of its calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from enum import Enum, auto
+from collections.abc import Callable, Collection
 
 from translator.common.tools import REPEAT_MARK
 from translator.wire.items import OutputItem
@@ -11,27 +10,20 @@ from translator.wire.items import OutputItem
 from .open_items import OpenReasoning
 
 
-class Phase(Enum):
-    """Where a response is; each is entered once, in this order."""
-
-    NEW = auto()
-    OPEN = auto()
-    OVER = auto()
-
-
 class Output:
     """The items in their two versions: as the client is shown them, and as they are kept."""
 
+    __slots__ = ("kept", "shown")
+
     def __init__(self, *, keeps: bool) -> None:
         """`keeps`: there is a second version, in which all reasoning is sealed."""
-        self._keeps = keeps
         self.shown: list[OutputItem] = []
-        self.kept: list[OutputItem] = []
+        self.kept: list[OutputItem] | None = [] if keeps else None
 
     def add(self, item: OutputItem, closed: object) -> None:
         """Add a closed item; `closed` is the open item that it was."""
         self.shown.append(item)
-        if self._keeps:
+        if self.kept is not None:
             sealed = closed.kept if isinstance(closed, OpenReasoning) else None
             self.kept.append(sealed or item)
 
@@ -39,8 +31,10 @@ class Output:
 class CallIds:
     """The ids of calls, of the request's history and of the answer; each is unique."""
 
-    def __init__(self, known: Iterable[str], new_id: Callable[[str], str]) -> None:
-        self._ids = dict.fromkeys(known)
+    __slots__ = ("_ids", "_new_id", "_repeats")
+
+    def __init__(self, known: Collection[str], new_id: Callable[[str], str]) -> None:
+        self._ids = dict.fromkeys(known) if known else {}
         self._new_id = new_id
         self._repeats: dict[str, int] = {}  # how often an id has come
 

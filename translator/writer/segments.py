@@ -5,7 +5,7 @@ A segment keeps the deltas that came before its item could be opened, and sends 
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import Raw
 
@@ -32,8 +32,12 @@ _D = TypeVar("_D")
 class Waiting(list[_D]):
     """Deltas that wait for their item to open, or for more than white space."""
 
-    size = 0
-    """The bytes that they hold."""
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        """The bytes that they hold."""
 
     def add(self, delta: _D) -> None:
         self.append(delta)
@@ -46,6 +50,8 @@ class Waiting(list[_D]):
 
 class Narrative(Generic[_D]):
     """A message or reasoning, open or waiting: the next segment ends it."""
+
+    __slots__ = ("open", "waiting")
 
     whole = True
 
@@ -73,13 +79,22 @@ class Narrative(Generic[_D]):
 class MessageSegment(Narrative[MessageDelta]):
     """A message."""
 
+    __slots__ = ()
+
 
 class ReasoningSegment(Narrative[ReasoningDelta]):
     """Reasoning."""
 
+    __slots__ = ()
+
 
 class CallSegment:
     """A call: pending (not queued yet), waiting, open, or closed."""
+
+    __slots__ = (
+        *("_arguments", "_beginning", "_extent", "_key", "_late", "call_id", "closed", "extra"),
+        *("id", "name", "open", "queued", "renamed", "waiting"),
+    )
 
     def __init__(self, key: int) -> None:
         self._key = key
@@ -185,6 +200,8 @@ class CallSegment:
 class Blank:
     """Deltas at which a message or reasoning may begin, if more than white space follows."""
 
+    __slots__ = ("_dropped", "reasoning", "text")
+
     def __init__(self) -> None:
         self.text: Waiting[Text | Citation] = Waiting()
         self.reasoning: Waiting[ReasoningDelta] = Waiting()
@@ -210,6 +227,8 @@ class Blank:
 class CompactionSegment:
     """A compaction, which arrives in one piece."""
 
+    __slots__ = ("blob", "open", "size", "written")
+
     whole = True
 
     def __init__(self, blob: str) -> None:
@@ -223,3 +242,20 @@ class CompactionSegment:
 
 
 Segment = MessageSegment | ReasoningSegment | CallSegment | CompactionSegment
+
+
+Writing: TypeAlias = Literal["", "reasoning", "message", "call"]
+"""The kinds of items that an answer can be at; a summary of a conversation is a message."""
+
+
+def writing_of(segment: Segment | None) -> tuple[Writing, str]:
+    """The kind of a segment and, of a call, the name of its tool."""
+    match segment:
+        case None:
+            return "", ""
+        case CallSegment():
+            return "call", segment.name or ""
+        case ReasoningSegment():
+            return "reasoning", ""
+        case _:
+            return "message", ""

@@ -21,8 +21,7 @@ is dropped unless more text follows.
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
@@ -58,7 +57,8 @@ from .open_items import (
     OpenReasoning,
     Place,
 )
-from .output import CallIds, Output, Phase
+from .output import CallIds, Output
+from .phase import Phase
 from .segments import (
     Blank,
     CallSegment,
@@ -71,7 +71,6 @@ from .segments import (
 from .sizes import RECORD_BYTES, text_size
 
 _D = TypeVar("_D")
-
 _Append = Callable[[Any], list[Event] | None]
 """Events of a delta that only adds to the open item; None: it may do more."""
 
@@ -83,6 +82,14 @@ class ResponseStream:
     now, in order. `finish` may be called at any time, once or more often: after the terminal event
     every method returns an empty list.
     """
+
+    __slots__ = (
+        *("_allowed", "_at_end", "_base", "_blank", "_call_ids", "_calls", "_done_size", "_family"),
+        *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_last"),
+        *("_keeps", "_max_items", "_named", "_new_id", "_next_index", "_now"),
+        *("_number", "_one_call", "_origin", "_queue", "_seal", "_tools", "_written", "is_full"),
+        *("output", "phase"),
+    )
 
     def __init__(
         self,
@@ -96,14 +103,15 @@ class ResponseStream:
         keeps: bool = False,
         one_call: bool = False,
         allowed: frozenset[str] | None = None,
-        known_call_ids: Iterable[str] = (),
+        known_call_ids: Collection[str] = (),
         max_items: int = MAX_ITEMS,
+        origin: str | None = None,
     ) -> None:
         """`allowed` are the function names that may be called; None: all.
 
         `keeps`: reasoning is sealed in `kept_output`, whatever the client is shown.
         `known_call_ids` are those of the request's history, which a new call must not repeat.
-        What comes after `max_items` output items is ignored.
+        What comes after `max_items` output items is ignored. `origin` is sealed with reasoning.
         """
         self.phase = Phase.NEW
         self.is_full = False
@@ -119,14 +127,14 @@ class ResponseStream:
         self._family: ReasoningEvents = reasoning_events
         self._seal = seal_reasoning
         self._keeps = keeps
+        self._origin = origin
         self._one_call = one_call
         self._allowed = allowed
         self._call_ids = CallIds(known_call_ids, new_id)
         self._number = itertools.count().__next__
         self._next_index = 0
         self.output = Output(keeps=keeps)
-        self._last_number = 0  # of the terminal event
-        self._queue: deque[Segment] = deque()
+        self._queue: list[Segment] = []  # mostly one: a deque takes 760 bytes
         self._last: Segment | None = None  # which text continues, unless another segment began
         self._fast_type: type[object] | None = None  # of a delta that can only add to the open item
         self._fast_append: _Append  # which does that
@@ -162,6 +170,11 @@ class ResponseStream:
         narratives = (one for one in self._queue if isinstance(one, Narrative))
         open_ones = (self._blank, *narratives, *self._calls.values())
         return self._written + sum(one.written for one in open_ones)
+
+    @property
+    def open_segment(self) -> Segment | None:
+        """The part of the answer that is being written; None before the first."""
+        return self._queue[0] if self._queue else None
 
     @property
     def renamed(self) -> bool:
@@ -222,9 +235,7 @@ class ResponseStream:
         self._fast_type = self._fast_item = None
         match verdict:
             case Finish():
-                ending = list(self._finish(verdict))
-                self._last_number = ending[-1].sequence_number
-                return ending
+                return list(self._finish(verdict))
             case Failure():
                 return list(self._fail(verdict))
             case _ as never:
@@ -238,7 +249,7 @@ class ResponseStream:
         final = self._final
         if final is None or final.status == "failed":
             return []
-        self._number = itertools.count(self._last_number).__next__
+        self._number = itertools.count(self._number() - 1).__next__
         return list(self._fail(failure))
 
     # --- transitions --------------------------------------------------------------------------
@@ -408,7 +419,7 @@ class ResponseStream:
             yield from segment.send()
         item = yield from segment.open.closed(status)
         self.output.add(item, segment.open)
-        self._queue.popleft()
+        del self._queue[0]
         if not isinstance(segment, CallSegment):  # which are asked as long as there are any
             self._done_size += segment.size
             self._written += segment.written
@@ -420,7 +431,7 @@ class ResponseStream:
 
     def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
         place = self._place("rs_")
-        return OpenReasoning(place, family, sealed=self._seal, keeps=self._keeps)
+        return OpenReasoning(place, family, self._origin, sealed=self._seal, keeps=self._keeps)
 
     def _called(self, call: CallSegment) -> Declared:
         return self._tools.called(call.name or "")
@@ -451,10 +462,8 @@ class ResponseStream:
             yield events.Completed(self._number(), response)
         else:
             filtered = verdict.reason == "content_filter"
-            details = responses.IncompleteDetails(
-                "content_filter" if filtered else "max_output_tokens"
-            )
-            response = self._terminal("incomplete", incomplete_details=details)
+            why = responses.IncompleteDetails("content_filter" if filtered else "max_output_tokens")
+            response = self._terminal("incomplete", incomplete_details=why)
             yield events.Incomplete(self._number(), response)
 
     def _seal_extras(self) -> Events:
@@ -485,13 +494,6 @@ class ResponseStream:
         **fields: Any,  # noqa: ANN401 - of a response
     ) -> responses.Response:
         """The final response, which the terminal event holds."""
-        at_end = self._at_end
-        self._final = msgspec.structs.replace(
-            self._base,
-            status=status,
-            output=self.output.shown,
-            service_tier=at_end.tier or self._base.service_tier,
-            usage=at_end.usage,
-            **fields,
-        )
+        output = self.output.shown
+        self._final = self._at_end.final(self._base, status=status, output=output, **fields)
         return self._final

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import Stage
-from tests.clients.upstream import Call, Step, Turn
+from tests.clients.conftest import Stage, serving
+from tests.clients.upstream import Call, ScriptedUpstream, Step, Turn
 
-from .chat_requests import Request, items, results
+from .chat_requests import Request, functions, items, results
 from .session import Session
+from .test_setup import WARNING, Place
 
 TASK = "Count the files — “all” of them."
 COUNTED = "There are 42 files."
@@ -72,3 +75,102 @@ def test_a_message_between_agents(codex: Session, stage: Stage) -> None:
     )[0]["content"]
     assert [TASK in asks(request) for request in stage.requests].count(True) == 1
     assert COUNTED in json.dumps(stage.requests[-1]["messages"])
+
+
+# --- roles on other models -----------------------------------------------------------------------
+
+SETTINGS = """\
+[upstreams.first]
+base_url = {first}
+dialect = "fireworks"
+
+[upstreams.second]
+base_url = {second}
+dialect = "deepseek"
+
+[models."kimi-k2.6"]
+upstream = "first"
+upstream_model = "accounts/fireworks/models/kimi-k2p6"
+context_window = 262144
+
+[models."deepseek-chat"]
+upstream = "second"
+upstream_model = "deepseek-v4-pro"
+context_window = 131072
+"""
+ROLE = """
+[agents.counter]
+description = "Counts files. Cheap and quick."
+config_file = "agents/counter.toml"
+"""
+ROLE_FILE = """\
+model = "deepseek-chat"
+model_reasoning_effort = "high"
+"""
+"""Without an effort of its own the role inherits the parent's, which its model may not have."""
+
+
+@pytest.fixture
+def second() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(speaks="deepseek") as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def two_models(codex_binary: str, tmp_path: Path, second: ScriptedUpstream) -> Iterator[Place]:
+    """Codex's folder as it is set up for two models, each on an upstream of its own."""
+    home, folder, settings = (tmp_path / name for name in ("home", "folder", "settings.toml"))
+    home.mkdir()
+    folder.mkdir()
+    with ScriptedUpstream() as first:
+        urls = {"first": first.base_url, "second": second.base_url}
+        settings.write_text(SETTINGS.format(**{k: json.dumps(url) for k, url in urls.items()}))
+        with serving(None, "--config", str(settings)) as base_url:
+            yield Place(first, base_url, settings, home, folder, codex_binary)
+
+
+def test_a_role_is_on_a_model_of_its_own(two_models: Place, second: ScriptedUpstream) -> None:
+    """Five lines behind `translator codex --write`: each model on its upstream, in its dialect."""
+    two_models.set_up()
+    role = two_models.home / "agents" / "counter.toml"
+    role.parent.mkdir()
+    role.write_text(ROLE_FILE)
+    config = two_models.home / "config.toml"
+    config.write_text(config.read_text() + ROLE)
+    task = {"message": TASK, "agent_type": "counter"}
+    in_team = task | {"task_name": "count", "fork_turns": "none"}
+    _delegates(two_models, second, "multi_agent_v1", task)
+    team = ["-c", "features.multi_agent_v2.enabled=true"]
+    _delegates(two_models, second, "collaboration", in_team, *team)
+
+
+def _delegates(
+    place: Place, second: ScriptedUpstream, tools: str, task: dict[str, str], *options: str
+) -> None:
+    """One run in which the first model gives a task to the role, which works on the other one."""
+
+    def waits(request: Request) -> Turn:
+        spawned = results(request)["spawn"]
+        agent = json.loads(spawned).get("agent_id") if spawned.startswith("{") else None
+        arguments = {"targets": [agent]} if agent else {"timeout_ms": 10000}
+        return Turn(reasoning="I wait.", calls=[Call("wait", f"{tools}__wait_agent", arguments)])
+
+    spawn = Call("spawn", f"{tools}__spawn_agent", task)
+    place.upstream.play(
+        Turn(reasoning="I delegate.", calls=[spawn]), waits, Turn(text="There are 42.")
+    )
+    look = Call("look", "exec_command", {"cmd": "echo 42"})
+    second.play(Turn(reasoning="I look.", calls=[look]), Turn(reasoning="I see.", text=COUNTED))
+    done = place.exec("how many files?", *options)
+
+    assert done.stdout.strip() == "There are 42."
+    assert second.refusals == []
+    assert WARNING not in done.stderr, "the catalog knows both models"
+    first = place.upstream.requests
+    assert {request["model"] for request in first} == {"accounts/fireworks/models/kimi-k2p6"}
+    assert {request["model"] for request in second.requests} == {"deepseek-v4-pro"}
+    offered = json.dumps(functions(first[0])[f"{tools}__spawn_agent"])
+    assert "counter: {" in offered and "Counts files. Cheap and quick." in offered
+    assert TASK in asks(second.requests[0])
+    assert "42" in results(second.requests[1])["look"]
+    assert COUNTED in json.dumps(first[-1]["messages"])

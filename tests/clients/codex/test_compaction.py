@@ -8,12 +8,14 @@ compaction item, by a `compaction_trigger`; any other one gets a message that as
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.clients.conftest import Stage
-from tests.clients.upstream import Trouble, Turn, Usage
+from tests.clients.conftest import Stage, serving
+from tests.clients.recorder import Recorder
+from tests.clients.upstream import ScriptedUpstream, Trouble, Turn, Usage
 from translator.request.compaction import PREFIX, SUMMARY_REQUEST
 
 from .chat_requests import items, results, roles, run
@@ -29,7 +31,10 @@ OUT_OF_ROOM = "Codex ran out of room in the model's context window"
 
 
 @pytest.fixture(autouse=True)
-def limited(codex: Session) -> None:
+def limited(request: pytest.FixtureRequest) -> None:
+    if "codex" not in request.fixturenames:
+        return
+    codex: Session = request.getfixturevalue("codex")
     codex.config["model_auto_compact_token_limit"] = LIMIT
 
 
@@ -212,3 +217,31 @@ def test_over_a_websocket_too(codex: Session, stage: Stage, name: str) -> None:
     assert SUMMARY in going_on["messages"][-1]["content"]
     assert last["messages"][: len(going_on["messages"])] == going_on["messages"]
     assert list(results(last)) == ["functions.exec_command:1"]
+
+
+def test_another_model_writes_the_summary(codex_binary: str, tmp_path: Path) -> None:
+    """`compact_with`: on its own upstream, in its dialect; the first model goes on with it."""
+    with ScriptedUpstream() as first, ScriptedUpstream(speaks="deepseek") as second:
+        model = first.spoken.model
+        file = tmp_path / "settings.toml"
+        file.write_text(
+            f'[upstreams.first]\nbase_url = "{first.base_url}"\ndialect = "fireworks"\n'
+            f'[upstreams.second]\nbase_url = "{second.base_url}"\ndialect = "deepseek"\n'
+            f'[models."{model}"]\nupstream = "first"\ncompact_with = "writer"\n'
+            f'[models."writer"]\nupstream = "second"\nupstream_model = "{second.spoken.model}"\n'
+        )
+        with serving(None, "--config", str(file)) as base, Recorder(base) as recorder:
+            codex = Session(codex_binary, tmp_path, recorder, model)
+            codex.config["model_auto_compact_token_limit"] = LIMIT
+            codex.config[f"{PROVIDER}.name"] = "OpenAI"
+            first.play(looks(), Turn(text="It is empty."))
+            second.play(Turn(reasoning="What matters?", text=SUMMARY))
+            outcome = codex.exec("what is here?")
+
+    assert (outcome.code, outcome.last_message) == (0, "It is empty."), outcome.log
+    assert "context compacted" in outcome.log
+    assert first.refusals == second.refusals == []
+    [summing] = second.requests
+    assert summing["messages"][-1] == {"role": "user", "content": SUMMARY_REQUEST}
+    assert SUMMARY in first.requests[1]["messages"][-1]["content"]
+    assert {sent["model"] for sent in codex.requests} == {model}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from tests.clients.conftest import (
     KEY,
     NO_NETWORK,
     ROOT,
-    readme,
     serving,
+    snippets,
     with_older_codex,
 )
 from tests.clients.upstream import Call, ScriptedUpstream, Turn
@@ -171,8 +172,8 @@ def test_each_model_has_a_profile(place: Place, profile: str, upstream_model: st
 def test_the_documented_commands(
     codex_binary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's two lines, word for word, on its own example of settings."""
-    first, second = (shlex.split(line) for line in readme("Codex CLI", "sh")[0].splitlines())
+    """The documented two lines, word for word, on its own example of settings."""
+    first, second = (shlex.split(line) for line in snippets("Codex CLI", "sh")[0].splitlines())
     assert (first[0], second[0]) == ("translator", "codex")
     home, folder, settings = (tmp_path / name for name in ("home", "folder", "settings.toml"))
     folder.mkdir()
@@ -223,3 +224,60 @@ env_key = "MY_KEY"
         patches = "apply_patch" in functions(place.upstream.requests[0])
         assert patches is (name == "with")
     assert told == {"without": True, "with": False}
+
+
+def test_the_readme_s_lines(
+    codex_binary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its block word for word, but for the upstream's address and the folder of Codex."""
+    text = (ROOT / "README.md").read_text("utf-8").partition("\n## Codex CLI\n")[2]
+    [block] = re.findall(r"^```sh\n(.*?)^```", text.partition("\n## ")[0], re.DOTALL | re.MULTILINE)
+    lines = block.replace("\\\n", " ").splitlines()
+    key, setup, serve, run = (shlex.split(line, comments=True) for line in lines)
+    assert (key[0], serve[1], run[0]) == ("export", "serve", "codex")
+    home, folder = tmp_path / "home", tmp_path / "folder"
+    folder.mkdir()
+    with ScriptedUpstream(Turn(text="Hello.")) as upstream:
+        words = [upstream.base_url if word == FIREWORKS else word for word in serve[2:]]
+        assert words == ["--upstream", upstream.base_url]
+        with serving(*words[1:], "--dialect", "fireworks") as base_url:
+            translator(*setup[1:], "--codex-home", str(home), "--base-url", base_url)
+            place = Place(upstream, base_url, tmp_path, home, folder, codex_binary)
+            name = key[1].partition("=")[0]
+            done = place.exec("say hello", *run[1:], environment={name: KEY})
+
+    assert done.stdout.strip() == "Hello."
+    assert WARNING not in done.stderr
+    assert upstream.keys == [f"Bearer {KEY}"]
+
+
+MINE = """\
+# mine
+model = "kimi-k2.6" # as ever
+model_provider = "mine"
+
+[model_providers.mine]
+name = "mine"
+base_url = {base_url}
+wire_api = "responses"
+"""
+
+
+def test_codex_starts_with_what_undo_leaves(place: Place) -> None:
+    """The user's own configuration as it was, and what he added to ours since."""
+    mine = MINE.format(base_url=json.dumps(place.base_url))
+    config = place.home / "config.toml"
+    config.write_text(mine)
+    place.set_up("--default", "org/glm-5p1")
+    assert 'model = "org/glm-5p1" # as ever\n' in config.read_text()
+    added = '\nhttp_headers = { "x-mine" = "1" } # mine\n[tui]\nnotifications = false\n'
+    config.write_text(config.read_text() + added)
+    translator("codex", "--undo", "--codex-home", str(place.home))
+    left = '\n[model_providers.translator]\nname = "translator"\n'
+    assert config.read_text() == mine + left + added
+    place.upstream.play(Turn(text="Hello."))
+    done = place.exec("say hello")
+
+    assert done.stdout.strip() == "Hello."
+    assert place.upstream.requests[0]["model"] == "accounts/fireworks/models/kimi-k2p6"
+    assert not list(place.home.glob("*.config.toml"))

@@ -30,7 +30,7 @@ const looping = {
   },
 };
 
-/** A model as the README sets it up; `openai` are other options of the provider. */
+/** A model as docs/clients.md sets it up; `openai` are other options of the provider. */
 function at({ baseURL, model, openai = { store: false } }) {
   return wrapLanguageModel({
     model: createOpenAI({ baseURL, apiKey: KEY })(model),

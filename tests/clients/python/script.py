@@ -13,7 +13,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from tests.clients.conftest import Stage, at, readme
+from tests.clients.conftest import Stage, at, snippets
 from tests.clients.upstream import Call, Trouble, Turn
 
 KEY = "the upstream's key"
@@ -67,18 +67,18 @@ def weather(city: str) -> str:
 
 
 def documented(stage: Stage, heading: str, block: int = 0) -> dict[str, Any]:
-    """The globals of a Python block of the README after it ran against a stage."""
+    """The globals of a Python block of docs/clients.md after it ran against a stage."""
     names: dict[str, Any] = {}
-    exec(at(stage.base_url, readme(heading, "python")[block]), names)
+    exec(at(stage.base_url, snippets(heading, "python")[block]), names)
     return names
 
 
 def check_example(
     stage: Stage, heading: str, capsys: pytest.CaptureFixture[str], names: dict[str, Any]
 ) -> None:
-    """The README's second block prints the answer to its question, which arrives with the key."""
+    """The second documented block prints the answer to its question, which arrives with the key."""
     stage.play(HELLO)
-    exec(readme(heading, "python")[1], names)
+    exec(snippets(heading, "python")[1], names)
     assert capsys.readouterr().out == "Hello from a chat model.\n"
     [request] = stage.requests
     assert request["messages"] == [{"role": "user", "content": "Hello"}]

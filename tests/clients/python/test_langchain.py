@@ -20,7 +20,7 @@ CLIENT = "LangChain"
 
 @pytest.fixture
 def model(stage: Stage) -> Any:
-    """The model of the README."""
+    """The model of docs/clients.md."""
     needed_module("langchain_openai", "langchain-openai")
     return script.documented(stage, "LangChain")["model"]
 
@@ -51,7 +51,7 @@ def thoughts(message: Any) -> list[str]:
 
 
 @pytest.mark.cell(client=CLIENT, case="text")
-def test_the_readme_s_example_prints_the_answer(
+def test_the_documented_example_prints_the_answer(
     model: Any, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script.check_example(stage, "LangChain", capsys, {"model": model})

@@ -46,7 +46,7 @@ def openai() -> Any:
 
 @pytest.fixture
 def client(openai: Any, stage: Stage) -> Iterator[Any]:
-    """The client of the README."""
+    """The client of docs/clients.md."""
     with script.documented(stage, "OpenAI SDKs")["client"] as client:
         yield client
 
@@ -57,7 +57,7 @@ def summaries(response: Any) -> list[str]:
 
 
 @pytest.mark.cell(client=CLIENT, case="text")
-def test_the_readme_s_example_prints_the_answer(
+def test_the_documented_example_prints_the_answer(
     client: Any, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script.check_example(stage, "OpenAI SDKs", capsys, {"client": client})

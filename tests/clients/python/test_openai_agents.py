@@ -41,9 +41,9 @@ over_a_websocket = pytest.mark.parametrize("transport", ["websocket"])
 
 @pytest.fixture
 def run(agents: Any, transport: str, stage: Stage) -> Callable[..., Any]:
-    """Runs an agent on the README's model: `run(prompt, streamed=…, **what the agent has)`.
+    """Runs an agent on the documented model: `run(prompt, streamed=…, **what the agent has)`.
 
-    Over a WebSocket, the model is the class that the README names for it. The answer has `final_output`, `items`, and the raw `events` of a stream.
+    Over a WebSocket, the model is the class that docs/clients.md names for it. The answer has `final_output`, `items`, and the raw `events` of a stream.
     """
 
     async def running(prompt: Any, streamed: bool, features: dict[str, Any]) -> Any:
@@ -93,7 +93,7 @@ def thoughts(items: list[Any]) -> list[str]:
 
 
 @pytest.mark.cell(client=CLIENT, case="text")
-def test_the_readme_s_example_prints_the_answer(
+def test_the_documented_example_prints_the_answer(
     agents: Any, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`run_sync` takes the thread's event loop, and leaves it and the connection open."""

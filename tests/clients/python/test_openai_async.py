@@ -28,7 +28,7 @@ def openai() -> Any:
 
 @pytest.fixture
 def on_client(openai: Any, stage: Stage) -> Callable[[Use[T]], T]:
-    """Runs a coroutine with the README's asynchronous client."""
+    """Runs a coroutine with the documented asynchronous client."""
 
     async def run(use: Use[T]) -> T:
         async with script.documented(stage, "OpenAI SDKs", block=2)["client"] as client:

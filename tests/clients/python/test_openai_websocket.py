@@ -48,7 +48,7 @@ def openai() -> Any:
 
 @pytest.fixture
 def talk(openai: Any, stage: Stage) -> Iterator[Talk]:
-    """A connection of the README's client."""
+    """A connection of docs/clients.md's client."""
     with script.documented(stage, "OpenAI SDKs")["client"] as client:
         with client.responses.connect() as connection:
             yield Talk(connection)

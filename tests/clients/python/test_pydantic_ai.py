@@ -28,7 +28,7 @@ def ai() -> Any:
 
 @pytest.fixture
 def on_model(ai: Any, stage: Stage) -> Callable[[Use[T]], T]:
-    """Runs a coroutine with the README's model."""
+    """Runs a coroutine with the documented model."""
 
     async def run(use: Use[T]) -> T:
         model = script.documented(stage, "pydantic-ai")["model"]
@@ -57,7 +57,7 @@ both_ways = pytest.mark.parametrize("ask", [answered, streamed])
 
 
 @pytest.mark.cell(client=CLIENT, case="text")
-def test_the_readme_s_example_prints_the_answer(
+def test_the_documented_example_prints_the_answer(
     ai: Any, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`run_sync` takes the thread's event loop, and leaves it and the connection open."""

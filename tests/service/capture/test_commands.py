@@ -60,7 +60,7 @@ async def test_replay_shows_the_differences(
         (["replay", "{t}/bad"], "{t}/bad cannot be replayed: exchange.toml: "),
         (
             ["replay", "{t}", "--dialect", "zai"],
-            "replay FOLDER takes neither --request nor --diale",
+            "replay FOLDER takes no --dialect: it is in the folder",
         ),
         (["replay", "{t}/empty"], "{t}/empty cannot be replayed: request.json is not in it"),
         (

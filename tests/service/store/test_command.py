@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from translator.__main__ import main
+from translator.program.invocation import install_hint
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
@@ -243,5 +244,5 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == (
-        f"translator: store needs {package}: install it with pip install 'translator[store]'\n"
+        f"translator: store needs {package}: install it with {install_hint('store')}\n"
     )

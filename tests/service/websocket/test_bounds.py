@@ -398,3 +398,21 @@ async def test_a_handshake_that_cannot_be_read_is_answered(
     error = json.loads(body)["error"]
     assert (error["type"], error["code"]) == ("invalid_request_error", code)
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("name", [*UNREADABLE, "no key"])
+async def test_such_a_handshake_is_logged_and_counted(
+    upstream: ScriptedUpstream, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest, status, _ = UNREADABLE.get(name, (b"\r\n", 400, None))
+    begin = HANDSHAKE.partition(b"sec-websocket-key")[0] if name == "no key" else HANDSHAKE
+    async with upstream.service() as base:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        writer.write(begin + rest)
+        await bounded(reader.read())
+        writer.close()
+        async with httpx.AsyncClient(base_url=base) as client:
+            page = (await client.get("/metrics")).text
+    said = next(one.getMessage() for one in caplog.records if "request gets a" in one.msg)
+    assert said.startswith(f"a client's request gets a {status}: ")
+    assert 'translator_connections_cut_total{reason="refused"} 1.0' in page

@@ -55,7 +55,8 @@ class Clients:
         key = key.strip()
         stored, client = self._by_salt.get(salt_of(key), (_NOBODY, None))
         if not stored.matches(key) or client is None:
-            raise InvalidKey("Incorrect API key provided.")
+            hint = "" if salt_of(key) else " A key of this service begins with 'trk_'."
+            raise InvalidKey(f"Incorrect API key provided.{hint}")
         return client
 
 
@@ -157,6 +158,8 @@ class Client:
 
 class Charge:
     """The tokens that a request was charged, until its cost is known."""
+
+    __slots__ = ("_client", "_request", "_tokens")
 
     def __init__(self, client: Client, request: int, tokens: int) -> None:
         """`request` is what the request was taken for, of which `tokens` were charged."""

@@ -87,6 +87,11 @@ _DONE = b"[DONE]"
 class TokenMeter:
     """Counts what the model has written in one body, and finds its usage."""
 
+    __slots__ = (
+        *("_channels", "_decoder", "_dialect", "_events", "_is_text", "_sniffer", "_tail"),
+        *("_unended", "_unread", "_unread_size", "_usage", "_written"),
+    )
+
     def __init__(self, dialect: Dialect = BASE) -> None:
         """`dialect` is the upstream's."""
         self._dialect = dialect

@@ -101,6 +101,13 @@ class TooManyRequests(Overloaded):
         super().__init__(f"{limit} requests are being answered already")
 
 
+class TooManyFeeds(Overloaded):
+    """503: so many browsers follow what is being answered that one more may not."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} browsers follow what is being answered already")
+
+
 class TooManyConnections(Overloaded):
     """503: the limit of connections is reached."""
 
@@ -176,6 +183,21 @@ class OriginRefused(InvalidRequest):
             f"The origin {origin[:200]!a} is not allowed.",
             param=None,
             code="origin_not_allowed",
+        )
+
+
+class PageRefused(InvalidRequest):
+    """403: what is being answered is not shown to this visitor."""
+
+    status_hint = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "What is being answered is shown only to browsers on this machine: open the page there,"
+            " as http://127.0.0.1 and the port. With [clients] in the settings, a key opens it from"
+            " elsewhere.",
+            param=None,
+            code="page_refused",
         )
 
 

@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Literal, get_args
 
+from .ids import log_extra
+
 WARNING_PERIOD_S = 60.0
 """Shortest time between two warnings of the same failure, in seconds."""
 
@@ -66,8 +68,13 @@ class Outage:
         self._lost = 0  # since the last warning
         self._total = 0  # since the beginning of the outage
 
-    def failed(self, what: str, reason: str, error: BaseException | None = None) -> None:
-        """`what` was lost; another reason than the last one is worth another warning."""
+    def failed(
+        self, what: str, reason: str, error: BaseException | None = None, *, request_id: str = ""
+    ) -> None:
+        """`what` was lost; another reason than the last one is worth another warning.
+
+        `request_id` is that of the request that it belongs to, if to one.
+        """
         LOSSES.add(self._kind)
         with self._lock:
             self._lost += 1
@@ -79,7 +86,9 @@ class Outage:
             self._reason = reason
             self._announced = True
         others = f", nor were {more} other {self._noun}" if more else ""
-        self._log.warning("trace: %s is not written: %s%s", what, reason, others, exc_info=error)
+        text = "trace: %s is not written: %s%s"
+        extra = log_extra(request_id, in_text=True)
+        self._log.warning(text, what, reason, others, exc_info=error, extra=extra)
 
     def worked(self) -> None:
         """One was written."""

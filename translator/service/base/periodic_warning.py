@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from .ids import log_extra
+
 PERIOD_S = 60.0
 
 
@@ -36,4 +38,4 @@ class PeriodicWarning:
             args = (*args, self._left_out)
         self._quiet_until = now + self._period_s
         self._left_out = 0
-        self._log.warning(text, *args)
+        self._log.warning(text, *args, extra=log_extra(""))  # it stands for many

@@ -19,6 +19,11 @@ class ReusableTimeout:
     Raises TimeoutError when a wait lasts until `when`, by the loop's clock, or until `end()`.
     """
 
+    __slots__ = (
+        *("_cancelled_before", "_deadline", "_expired", "_loop", "_task", "_timer"),
+        *("_timer_at", "_waiting"),
+    )
+
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         task = asyncio.current_task()  # a system call, so only once

@@ -85,3 +85,7 @@ class MessageWriter(DirectWriter[Sequence[bytes]], Protocol):
     def write_message(self, message: bytes) -> bool:
         """Write one message; False: the client's buffer is full now, or the client has gone."""
         ...
+
+    def ended(self) -> str:
+        """Why the server has closed the connection by itself, with the code; empty: it has not."""
+        ...

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Raw, Struct
 
-from translator import Dialect, Notice, TranslatorError
+from translator import Dialect, Notice, Target, TranslatorError
 from translator.service.models.table import Route
 from translator.service.observe.record import Record
 from translator.wire.events import Event
@@ -21,6 +21,8 @@ class Attempt(Struct):
     translated: bytes | None = None
     """The chat request as translated, with fields that `body` may lack. None: passed through."""
     dialect: Dialect | None = None
+    target: Target | None = None
+    """What was translated for. None: passed through."""
     notices: Sequence[Notice] = ()
     status: int | None = None
     headers: Mapping[str, str] = {}

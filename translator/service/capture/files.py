@@ -160,7 +160,7 @@ def _replay_facts(exchange: CapturedExchange) -> dict[str, Any]:
     if route is None:
         return {}
     dialect = exchange.last_attempt.dialect or route.dialect
-    target = Target(
+    target = exchange.last_attempt.target or Target(
         route.upstream_model, route.max_output_tokens, route.vision, route.context_window
     )
     model = target.model or exchange.record.model

@@ -17,6 +17,7 @@ from translator.service.observe.observer import (
     ChunkReceived,
     ErrorSent,
     EventsSent,
+    FallbackChosen,
     ObservedEvent,
     RequestEnded,
     RequestReceived,
@@ -70,10 +71,13 @@ class CaptureObserver:
                 self._request_received(body)
             case Routed(route, earlier):
                 self._routed(route, earlier)
+            case FallbackChosen(route):
+                exchange.route = route
             case AttemptWritten(translation, notices):
                 attempt = exchange.next_attempt
                 attempt.notices = notices
                 attempt.dialect = translation.dialect
+                attempt.target = translation.target
                 attempt.translated = translation.chat_body
             case UpstreamCalled(_, body):
                 self._upstream_called(body)
@@ -127,7 +131,10 @@ class CaptureObserver:
         last = self._exchange.attempts[-1]
         last.error = error
         self._exchange.next_attempt = Attempt(
-            translated=last.translated, dialect=last.dialect, notices=last.notices
+            translated=last.translated,
+            dialect=last.dialect,
+            target=last.target,
+            notices=last.notices,
         )
 
     def _events_sent(self, events: Sequence[Event]) -> None:

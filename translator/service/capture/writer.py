@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from translator.service.base.background import BackgroundThread
+from translator.service.base.ids import log_extra
 from translator.service.base.losses import Outage
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.observe.observer import Observer
@@ -104,7 +105,7 @@ class CaptureWriter:
             self._thread.put(exchange)
         else:
             request_id = exchange.record.request_id
-            self._outage.failed(request_id, "the disk is too slow")
+            self._outage.failed(request_id, "the disk is too slow", request_id=request_id)
             self._release(exchange)
 
     # --- in the thread --------------------------------------------------------------------------
@@ -114,12 +115,18 @@ class CaptureWriter:
         try:
             path = self._write(exchange)
             self._outage.worked()
-            log.info("trace: %s is written to %s", request_id, path)
+            log.info(
+                "trace: %s is written to %s",
+                request_id,
+                path,
+                extra=log_extra(request_id, in_text=True),
+            )
         except Exception as error:  # neither a full disk nor a fault of ours may end the thread
             if isinstance(error, OSError):
-                self._outage.failed(request_id, error.strerror or str(error))
+                reason = error.strerror or str(error)
+                self._outage.failed(request_id, reason, request_id=request_id)
             else:
-                self._outage.failed(request_id, str(error), error)
+                self._outage.failed(request_id, str(error), error, request_id=request_id)
         self._release(exchange)
 
     def _write(self, exchange: CapturedExchange) -> Path:

@@ -26,7 +26,7 @@ from .checks import (
     forward_problems,
     header_problems,
     host_problems,
-    is_header_value,
+    key_problems,
     origin_problems,
     proxy_problems,
     url_problems,
@@ -88,12 +88,15 @@ def read_options(
 def override(settings: Settings, server: Mapping[str, Any]) -> Settings:
     """The settings with fields of `[server]` replaced by those of the command line."""
     given = {name: server[name] for name in Options.__struct_fields__ if name in server}
-    models = {
-        name: msgspec.structs.replace(
-            model, options=msgspec.structs.replace(model.options, **given)
+
+    def with_options(model: Model) -> Model:
+        return msgspec.structs.replace(
+            model,
+            options=msgspec.structs.replace(model.options, **given),
+            elsewhere=tuple(map(with_options, model.elsewhere)),
         )
-        for name, model in settings.models.items()
-    }
+
+    models = {name: with_options(model) for name, model in settings.models.items()}
     catch_all = settings.catch_all
     if catch_all is not None:
         options = msgspec.structs.replace(catch_all.options, **given)
@@ -128,10 +131,12 @@ def read_table(
         name: _read_upstream(name, value, environ, proxies, problems)
         for name, value in named_sections(table, "upstreams", problems).items()
     }
+    models = named_sections(table, "models", problems)
     sections = {
-        model_id: _read_model(model_id, value, upstreams, server, problems)
-        for model_id, value in named_sections(table, "models", problems).items()
+        model_id: _read_model(model_id, value, models, upstreams, server, problems)
+        for model_id, value in models.items()
     }
+    problems += _fallback_problems(sections)
     clients = _read_clients(table, problems)
     store = None
     if "store" in table:
@@ -218,24 +223,19 @@ def _read_api_key(
 ) -> str | None:
     if variable is None:
         return None
-    api_key = environ.get(variable, "").strip()
-    if not api_key:
-        problems.append(f"{path}: the environment variable {variable} is not set")
-    elif not is_header_value(api_key):
-        problems.append(
-            f"{path}: the environment variable {variable} contains characters not allowed in a key"
-        )
-    return api_key
+    problems += [f"{path}: {problem}" for problem in key_problems(variable, environ)]
+    return environ.get(variable, "").strip()
 
 
 def _read_model(
     model_id: str,
     value: object,
+    models: Mapping[str, object],
     upstreams: Mapping[str, Upstream | None],
     server: Server,
     problems: list[str],
 ) -> Model | CatchAll | None:
-    """One model; None when there is a mistake in it or in its upstream."""
+    """One model of the sections `models`; None for a mistake in it or in its upstream."""
     path = f"models.{json.dumps(model_id, ensure_ascii=False)}"
     before = len(problems)
     if CATCH_ALL in model_id and model_id != CATCH_ALL:
@@ -243,11 +243,10 @@ def _read_model(
             f'{path}: is no pattern; "*" alone stands for every name that has no section'
         )
     section = read_section(ModelSection, value, path, problems, required="upstream")
-    if section.upstream and section.upstream not in upstreams:
-        known = ", ".join(upstreams) or "none"
-        problems.append(
-            f'{path}.upstream: there is no upstream "{section.upstream}"; known: {known}'
-        )
+    names = (section.upstream,) if isinstance(section.upstream, str) else section.upstream
+    problems += _upstream_name_problems(names, upstreams, f"{path}.upstream")
+    if model_id == CATCH_ALL:
+        problems += _catch_all_problems(section, path)
     problems += dialect_problems(section.dialect, f"{path}.dialect")
     facts = read_facts(section.facts, f"{path}.facts", problems)
     problems += forward_problems(section.forward or (), f"{path}.forward")
@@ -255,9 +254,11 @@ def _read_model(
         problems.append(f"{path}.upstream_model: must not be empty")
     elif section.upstream_model == CATCH_ALL:
         problems.append(f'{path}.upstream_model: "*" is no model; leave it out to keep the name')
-    upstream = upstreams.get(section.upstream)
-    if len(problems) > before or upstream is None:
+    problems += _compaction_problems(section.compact_with, model_id, models, path)
+    found = [one for name in names if (one := upstreams.get(name)) is not None]
+    if len(problems) > before or len(found) < len(names):
         return None
+    upstream = found[0]
     dialect = upstream.dialect if section.dialect == "auto" else section.dialect
     if model_id == CATCH_ALL:
         return CatchAll(
@@ -269,18 +270,104 @@ def _read_model(
             context_window=section.context_window,
             max_output_tokens=section.max_output_tokens,
             vision=section.vision,
+            compact_with=section.compact_with,
         )
+    first, *elsewhere = (
+        _model_on(upstream, model_id, section, facts, translation_options(server, section))
+        for upstream in found
+    )
+    return msgspec.structs.replace(first, elsewhere=tuple(elsewhere))
+
+
+def _model_on(
+    upstream: Upstream,
+    model_id: str,
+    section: ModelSection,
+    facts: Mapping[str, Any],
+    options: Options,
+) -> Model:
+    """A model on one of its upstreams."""
     upstream_model = section.upstream_model or model_id
+    dialect = upstream.dialect if section.dialect == "auto" else section.dialect
     return Model(
         id=model_id,
         upstream=upstream,
         upstream_model=upstream_model,
         dialect=resolve_dialect(dialect, upstream_model, upstream.facts, facts),
-        options=translation_options(server, section),
+        options=options,
         context_window=section.context_window,
         max_output_tokens=section.max_output_tokens,
         vision=section.vision,
+        fallbacks=section.fallbacks,
+        fallback_on_overflow=section.fallback_on_overflow,
+        fallback_after_s=section.fallback_after_s,
+        compact_with=section.compact_with,
     )
+
+
+def _upstream_name_problems(
+    names: tuple[str, ...], upstreams: Mapping[str, Upstream | None], path: str
+) -> list[str]:
+    """Problems of the names of a model's upstreams; of none, that it is missing is said already."""
+    known = ", ".join(upstreams) or "none"
+    problems = [
+        f'{path}: there is no upstream "{name}"; known: {known}'
+        for name in dict.fromkeys(names)
+        if name and name not in upstreams
+    ]
+    if not names:
+        problems.append(f"{path}: is an empty list")
+    elif len(names) > 1 and "" in names:
+        problems.append(f"{path}: has an empty name")
+    problems += [f'{path}: names "{name}" twice' for name in _repeated(names)]
+    return problems
+
+
+def _catch_all_problems(section: ModelSection, path: str) -> list[str]:
+    """Problems of what the section of all other names may not have."""
+    problems: list[str] = []
+    if not isinstance(section.upstream, str):
+        problems.append(f"{path}.upstream: takes one upstream")
+    if section.fallbacks:
+        problems.append(f"{path}.fallbacks: only models with a section of their own have any")
+    return problems
+
+
+def _fallback_problems(sections: Mapping[str, object]) -> list[str]:
+    """Problems of the names of fallbacks; `sections` are those of `[models]` by id."""
+    problems: list[str] = []
+    listed = [model_id for model_id in sections if model_id != CATCH_ALL]
+    for model_id, model in sections.items():
+        if not isinstance(model, Model):
+            continue
+        path = f"models.{json.dumps(model_id, ensure_ascii=False)}.fallbacks"
+        for name in dict.fromkeys(model.fallbacks):
+            if name == model_id:
+                problems.append(f"{path}: names the model itself")
+            elif name not in listed:
+                problems.append(f"{path}: {unknown(name, listed, 'model')}")
+        problems += [f'{path}: names "{name}" twice' for name in _repeated(model.fallbacks)]
+    return problems
+
+
+def _repeated(names: tuple[str, ...]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _compaction_problems(
+    other: str | None, model_id: str, models: Mapping[str, object], path: str
+) -> list[str]:
+    """Problems of the model that is to compact in place of `model_id`."""
+    if other is None:
+        return []
+    if other == model_id:
+        return [f"{path}.compact_with: is the model itself, which is the default; leave it out"]
+    if other in models and other != CATCH_ALL:
+        return []
+    known = ", ".join(one for one in models if one not in (CATCH_ALL, model_id)) or "none"
+    return [
+        f"{path}.compact_with: there is no section of a model {json.dumps(other)}; known: {known}"
+    ]
 
 
 def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, ClientConfig]:
@@ -291,7 +378,7 @@ def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, Cl
         path = f"clients.{toml_key(name)}"
         section = read_section(ClientSection, value, path, problems, required="keys")
         if section.keys == () and isinstance(value, dict) and "keys" in value:
-            problems.append(f"{path}.keys: no key is given; translator key new {name} makes one")
+            problems.append(f"{path}.keys: no key is given; {_key_command(name)} makes one")
         keys = _read_keys(section.keys, name, salts, problems)
         problems += _client_model_problems(section, models, f"{path}.models")
         fields = msgspec.structs.asdict(section)
@@ -318,6 +405,13 @@ def _client_model_problems(section: ClientSection, models: object, path: str) ->
     return problems
 
 
+def _key_command(client: str) -> str:
+    """The command that makes a key for a client."""
+    from translator.program.invocation import program
+
+    return f"{program()} key new {client}"
+
+
 def _read_keys(
     texts: tuple[str, ...], client: str, salts: set[str], problems: list[str]
 ) -> tuple[StoredKey, ...]:
@@ -327,7 +421,7 @@ def _read_keys(
         path = f"clients.{toml_key(client)}.keys[{index}]"
         key = read_stored(text)
         if key is None:
-            problems.append(f"{path}: is not what translator key new {client} prints")
+            problems.append(f"{path}: is not what {_key_command(client)} prints")
         elif key.salt in salts:
             problems.append(f"{path}: is a key that was given before")
         else:

@@ -13,8 +13,10 @@ docs/operations.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .store import Store
 
 LogFormat = Literal["text", "json"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 Positive = Annotated[int, Meta(gt=0)]
 NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
@@ -38,6 +41,10 @@ CATCH_ALL = "*"
 
 CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 """Headers in which upstreams take an API key, in lower case."""
+
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Values of `host` that only programs on this machine can reach."""
 
 
 class SettingsError(Exception):
@@ -73,6 +80,13 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retry_refused: bool = True
     """Retry a request without an optional field that the upstream rejects, or in the form that it
     asks for."""
+
+    fallback_ttl_s: Seconds = 600.0
+    """How long a conversation stays with the model of `fallbacks` that answered it, where its
+    prompt cache is; then the first choice is tried again."""
+
+    fallback_budget_s: Seconds = 300.0
+    """How long after its beginning a request may still go to its next choice."""
 
     refused_ttl_s: Seconds = 6 * 3600.0
     """How long it is remembered what an upstream's model has rejected. A conversation pays for a
@@ -199,8 +213,16 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_traced_bytes: Positive = 16 * 1024 * 1024
     """Largest exchange that is recorded whole."""
 
+    log_level: LogLevel | None = None
+    """Lowest level that is logged; `info` logs one line per request. By default `info`, or
+    `warning` with `watch`."""
+
     log_format: LogFormat = "text"
-    """Format of the log: one line per request, as text for people or as JSON for programs."""
+    """Format of the log: one line per request, as text for people or as JSON for programs. Workers
+    have that of their parent, so a change needs a restart."""
+
+    watch: bool = False
+    """Show the progress of all requests on standard output; not with several `workers`."""
 
     metrics: bool = True
     """Serve `GET /metrics`, for Prometheus."""
@@ -210,6 +232,11 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     metrics_host: str = "127.0.0.1"
     """Address of the separate port."""
+
+    status_page: bool | None = None
+    """Serve a page for people at `/`: models, set-ups of clients, what is being answered. By
+    default only where `host` is a loopback address and there are no `[clients]`. What is being
+    answered is shown to browsers on this machine; with `[clients]`, each key shows its own."""
 
     traces: bool = False
     """Send OpenTelemetry spans: one per request and one per upstream call. The environment
@@ -258,8 +285,9 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `[models."*"]` serves every name that has no section of its own.
     """
 
-    upstream: str = ""
-    """The name of its upstream."""
+    upstream: str | tuple[str, ...] = ""
+    """The name of its upstream. Several have the same model, in order of preference: the next one
+    is asked where one fails, as with `fallbacks`."""
 
     upstream_model: str | None = None
     """Its id at the upstream; by default the same; for `"*"`, the name that the client gave."""
@@ -273,11 +301,28 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     vision: bool = True
     """Whether it accepts images; if not, images in a request become a short text and a notice."""
 
+    compact_with: str | None = None
+    """Another model of the table, which writes the summary where a conversation is compacted (a
+    `compaction_trigger`, or `POST /v1/responses/compact`); by default the same. Clients need not be
+    allowed to use it. Its id is in the response header `x-translator-model`."""
+
     dialect: str = "auto"
     """Its dialect; "auto" is that of its upstream."""
 
     facts: dict[str, Any] = {}
     """Facts that override those of the dialect and of the upstream."""
+
+    fallbacks: tuple[str, ...] = ()
+    """Models of the table that are asked, in this order, where this one cannot answer: it cannot be
+    reached, takes too long, fails, has no quota left, or is gone. Only as long as the client has
+    nothing of an answer."""
+
+    fallback_on_overflow: bool = False
+    """Ask them, too, where the request is too long for its context window."""
+
+    fallback_after_s: Seconds | None = None
+    """Longest wait for the first byte of an answer before the next one is asked; by default
+    `read_timeout_s`."""
 
     # as in [server]
     reasoning_events: ReasoningEvents | None = None
@@ -320,6 +365,11 @@ class ClientConfig(Struct, frozen=True, kw_only=True):
     max_concurrent_requests: int | None = None
 
 
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
 class Upstream(Struct, frozen=True, kw_only=True):
     """An upstream. Its key and headers are secrets and left out of its `repr`."""
 
@@ -339,11 +389,20 @@ class Upstream(Struct, frozen=True, kw_only=True):
         return (self.base_url, *self.fallback_urls)
 
     @property
+    def has_version(self) -> bool:
+        """Whether the path of each URL names a version of the API, as `/v1` does."""
+        return all(re.search(r"/v[0-9]", url) is not None for url in self.urls)
+
+    @property
     def has_credential(self) -> bool:
         """Whether the operator configured a key: the client's own must not be passed on then."""
         return self.api_key is not None or any(
             name.lower() in CREDENTIAL_HEADERS for name in self.headers
         )
+
+    def shares_keys_with(self, other: Upstream) -> bool:
+        """Whether a client's key for one of them may go to the other: it has the same hosts."""
+        return self is other or {*map(_origin, self.urls)} == {*map(_origin, other.urls)}
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r}, {self.base_url!r}, dialect={self.dialect!r})"
@@ -360,6 +419,16 @@ class Model(Struct, frozen=True, kw_only=True):
     context_window: int | None = None  # tokens
     max_output_tokens: int | None = None  # tokens
     vision: bool = True
+    elsewhere: tuple[Model, ...] = ()
+    """The same model on its further upstreams."""
+
+    fallbacks: tuple[str, ...] = ()
+    """Ids of the models that are asked after it."""
+
+    fallback_on_overflow: bool = False
+    fallback_after_s: float | None = None
+    compact_with: str | None = None
+    """The id of the model that compacts conversations in its place; None: it does so itself."""
 
 
 class CatchAll(Struct, frozen=True, kw_only=True):
@@ -377,6 +446,7 @@ class CatchAll(Struct, frozen=True, kw_only=True):
     context_window: int | None = None  # tokens
     max_output_tokens: int | None = None  # tokens
     vision: bool = True
+    compact_with: str | None = None
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -392,3 +462,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}
     store: Store | None = None
+
+    @property
+    def serves_page(self) -> bool:
+        """Whether there is a page at `/`."""
+        asked = self.server.status_page
+        return asked if asked is not None else not self.clients and self.server.host in LOOPBACK

@@ -203,6 +203,14 @@ def absent_error(method: str, path: str) -> NotFound | None:
     return None
 
 
+def unknown_path(method: str, path: str, meant: str | None = None) -> NotFound:
+    """The error of a path that nobody knows; `meant` is the one that the client may mean."""
+    message = f"Unknown path: {method} {path[:200]}."
+    if meant is not None:
+        message += f" Did you mean {meant}?"
+    return NotFound(message, param=None, code="unknown_path")
+
+
 @cache
 def _pattern(path: str) -> re.Pattern[str]:
     """The pattern of a row, compiled when it is first needed: few rows ever are."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from translator.service.base.errors import (
     UpgradeRefused,
 )
 from translator.service.base.hops import Hops
-from translator.service.base.ids import NewId, random_id
+from translator.service.base.ids import REQUEST_ID, NewId, random_id
 from translator.service.base.sinks import EXTENSION
 from translator.service.base.uploads import Uploads
 from translator.service.config.proxies import proxies_of
@@ -43,17 +45,18 @@ from translator.service.observe.observer import (
     ErrorSent,
     ObserverFactory,
 )
-from translator.service.observe.record import PROBED
+from translator.service.observe.record import ENDED_WITH_SERVICE, PROBED
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.upstreams.client import Upstreams
 from translator.service.upstreams.transport import needs_tls
 from translator.wire.errors import TranslatorError
 
-from .absent_endpoints import absent_error
+from .absent_endpoints import absent_error, unknown_path
 from .cors import OriginPolicy
 from .exchange import Exchange
 from .history import Histories
-from .routes import Endpoints, unknown_path
+from .near_paths import plain_path
+from .routes import Endpoints
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
@@ -61,10 +64,15 @@ if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
     from translator.service.telemetry.otel import Spans
 
-WEBSOCKET_PATHS = frozenset({"/v1/responses", "/responses"})
+    from .page import Page
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """Paths that need no key: health, and the description of the API."""
+
+PAGE_PATHS = frozenset(
+    {"/", *(f"/page/{name}" for name in ("style.css", "script.js", "icon.svg", "readme"))}
+)
+"""The same where there is a page for people: what of it tells nothing of the requests."""
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +87,7 @@ def create_app(
     observe: ObserverFactory | None = None,
     drain: Drain | None = None,
     new_client: NewClient | None = None,
+    peers: socket.socket | None = None,
     database_time: DatabaseTime | None = None,
 ) -> ASGIApp:
     """The application for these settings.
@@ -87,7 +96,8 @@ def create_app(
     `timer` measures durations: by default the monotonic clock, which no one sets, or `clock` where
     that is replaced. `observe` makes the observer of each request. The server says through `drain`
     that it shuts down. `new_client` makes each client, where its limits are not those of this
-    process alone. `database_time` is the time of databases, for tests.
+    process alone. `peers` is the socket on which workers ask each other what is being answered.
+    `database_time` is the time of databases, for tests.
     """
     timer = timer or (time.monotonic if clock is time.time else clock)
     hops = Hops(random_id("")[:16])
@@ -122,7 +132,20 @@ def create_app(
         drain=drain or Drain(),
         store=None if store is None else store.responses,
     )
-    endpoints = Endpoints(dispatcher, metrics, None if store is None else store.endpoints)
+    page_paths: frozenset[str] = PAGE_PATHS if settings.serves_page else frozenset()
+
+    @cache
+    def load_page() -> Page:
+        from .page import Page  # few ask for it
+
+        return Page(settings, dispatcher, peers)
+
+    endpoints = Endpoints(
+        dispatcher,
+        metrics,
+        load_page if page_paths else None,
+        None if store is None else store.endpoints,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
@@ -130,6 +153,12 @@ def create_app(
             stack.push_async_callback(upstreams.aclose)
             if store is not None:
                 await stack.enter_async_context(store.running())
+            if not all(one.has_version for one in settings.upstreams.values()):
+                await stack.enter_async_context(_checking_base_urls(settings, upstreams))
+            if peers is not None:
+                loop = asyncio.get_running_loop()
+                loop.add_reader(peers, lambda: load_page().asked())
+                stack.callback(loop.remove_reader, peers)
             if metrics is not None:
                 await stack.enter_async_context(metrics.measuring_lag())
             if spans is not None:
@@ -145,15 +174,31 @@ def create_app(
         observe=fan_out(factories),
         metrics=metrics,
         hops=hops,
+        open_paths=OPEN_PATHS | page_paths,
     )
+
+
+@asynccontextmanager
+async def _checking_base_urls(settings: Settings, upstreams: Upstreams) -> AsyncGenerator[None]:
+    """Check the base URLs in a task, which ends with the service."""
+    from translator.service.upstreams.base_url import check_base_urls  # not before: see there
+
+    task = asyncio.create_task(check_base_urls(upstreams, settings.upstreams.values()))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 def _spans() -> Spans:
     try:
         from translator.service.telemetry.otel import otlp_spans
     except ModuleNotFoundError as error:
+        from translator.program.invocation import install_hint
+
         raise SettingsError(
-            [f"server.traces: {error.name} is missing; pip install 'translator[otel]'"]
+            [f"server.traces: {error.name} is missing; {install_hint('service,otel')} installs it"]
         ) from None
     return otlp_spans()
 
@@ -170,12 +215,15 @@ class Gateway:
         observe: ObserverFactory | None,
         metrics: Metrics | None,
         hops: Hops,
+        open_paths: frozenset[str],
     ) -> None:
+        """`open_paths` need no key."""
         self._inner = inner
         self._hops = hops
         self._dispatcher = dispatcher
         self._server = dispatcher.server
         self._clients = clients
+        self._open_paths = open_paths
         self._origins = OriginPolicy(dispatcher.server)
         self._observe = observe
         self._metrics = metrics
@@ -205,10 +253,11 @@ class Gateway:
             uploads=self._uploads,
             started_at=timer(),
         )
+        REQUEST_ID.set(exchange.record.request_id)
         opens_websocket = (
             http is not None
             and self._server.websocket
-            and exchange.path in WEBSOCKET_PATHS
+            and plain_path(exchange.path) == "/responses"
             and self._served_on_this_port(scope, exchange.path)
         )
         key = None if self._clients is None else exchange.pop_header("authorization")
@@ -236,7 +285,7 @@ class Gateway:
         """
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
-        if self._clients is not None and exchange.path not in OPEN_PATHS and not on_own_port:
+        if self._clients is not None and exchange.path not in self._open_paths and not on_own_port:
             exchange.context.admit(self._clients.of_key(key))
         self._hops.check(exchange.record.headers)
 
@@ -250,7 +299,7 @@ class Gateway:
             return
         self._admit(exchange, key)
         if not self._served_on_this_port(scope, exchange.path):
-            raise unknown_path(exchange)
+            raise unknown_path(exchange.method, exchange.path)
         if (exchange.header("upgrade") or "").lower() == "websocket":
             raise absent_error("GET", exchange.path) or UpgradeRefused()
         scope["exchange"] = exchange
@@ -319,8 +368,11 @@ class Gateway:
             except ClientLeft:
                 raise
             except Exception:
-                log.exception("%s: internal error", exchange.record.request_id)
+                log.exception("internal error")
                 await _refuse(exchange, InternalError())
+        except asyncio.CancelledError:
+            exchange.record.outcome = exchange.record.outcome or ENDED_WITH_SERVICE
+            raise
         except ClientLeft as left:
             reason = str(left)
             exchange.record.outcome = f"client left: {reason}" if reason else "client left"

@@ -13,12 +13,12 @@ from translator.service.turns.turn import Turn
 from .begin import begin_turn
 from .exchange import JSON, Exchange
 from .responders import notices_header
+from .wanted_body import wanted_body
 
 
 async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
     """Respond with the user's messages, and a compaction of the rest."""
-    dispatcher.check_slot(exchange.context.client)
-    body = await exchange.body()
+    body = await wanted_body(exchange, dispatcher)
     with dispatcher.slot(exchange.context.client):
         if len(body) < LARGE_BYTES:
             request = translator.CompactRequest(body)

@@ -97,6 +97,11 @@ def _cut_in(data: bytes) -> re.Match[bytes] | None:
 class ErrorFilter:
     """Takes a body in chunks, and returns what may be passed on of it."""
 
+    __slots__ = (
+        *("_begun", "_cleans", "_fails", "_held", "_idle", "_judge", "_redaction", "_searched"),
+        *("_sends", "_streamed", "_usual", "found", "ordinary", "private"),
+    )
+
     def __init__(
         self,
         redaction: Redaction,
@@ -120,6 +125,8 @@ class ErrorFilter:
         """Whether an event that is no error has been passed on: an answer has begun."""
         self.private: UpstreamError | None = None
         """The latest error that is not for the client, which got ours."""
+        self.found: UpstreamError | None = None
+        """The latest error in the body, as the client got it."""
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be passed on after a chunk."""
@@ -246,7 +253,7 @@ class ErrorFilter:
             return self._redaction(data)  # a comment, `[DONE]`, or an error in plain words
         error = read_error_object(decoded)
         if error is not None:
-            judged = self._judge(error)
+            judged = self.found = self._judge(error)
             if judged is not error:
                 self.private = judged
                 ours = msgspec.json.encode(judged.envelope())
@@ -279,7 +286,9 @@ class ErrorFilter:
         }
         if any((as_object(choice) or {}).get("error") for choice in as_list(choices) or ()):
             clean["choices"] = self._clean_choices(fields["choices"])
-        if error is not None and (judged := self._judge(error)) is not error:
+        if error is not None:
+            self.found = self._judge(error)
+        if error is not None and (judged := self.found) is not None and judged is not error:
             self.private = judged
             clean["error"] = Raw(msgspec.json.encode(judged.envelope()["error"]))
             return msgspec.json.encode(clean)

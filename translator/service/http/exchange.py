@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import closing
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, quote
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -37,6 +37,15 @@ from translator.wire.errors import RequestTooLarge, TranslatorError
 from .content_coding import MAX_BLOCK_BYTES, Decoder, decoder_of
 
 JSON = {"content-type": "application/json"}
+
+MODEL_HEADER = "x-translator-model"
+"""The header with the id of the model that a request went to in place of the requested one; what a
+header cannot hold, and `%`, is percent-encoded."""
+
+FALLBACK_HEADER = "x-translator-fallback"
+"""The header that says in one word why, where the first one did not answer."""
+
+_PLAIN_IN_HEADERS = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}~"  # beside what `quote` leaves as it is
 
 _MAX_STEPS = 20  # between two turns of other tasks, while a body is decompressed: 2 ms at most
 
@@ -73,7 +82,7 @@ class Exchange:
         self._timeout: ReusableTimeout | None = None  # of the task that responds
         self._now = asyncio.get_running_loop().time
         self._ended = False
-        self.direct: HttpWriter | None = scope.get("extensions", {}).pop(EXTENSION, None)
+        self.direct: HttpWriter | None = scope.pop("extensions", {}).pop(EXTENSION, None)
         """The direct writer for chunks of a response that has begun, if the server has one."""
         self.record = Record(
             method=scope["method"],
@@ -93,6 +102,23 @@ class Exchange:
     @property
     def path(self) -> str:
         return self.record.path
+
+    @property
+    def peer(self) -> str:
+        """The address that the connection comes from; empty where it has none."""
+        peer: tuple[str, int] | None = self._scope.get("client")
+        return peer[0] if peer else ""
+
+    def query(self, name: str) -> str:
+        """The first parameter of that name in the query, decoded; empty without one."""
+        query = str(self._scope["query_string"], "latin-1")
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=None)
+        return next((value for key, value in pairs if key == name), "")
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service shuts down."""
+        return self._drain.begun.is_set()
 
     @property
     def grace_s(self) -> float:
@@ -136,10 +162,10 @@ class Exchange:
         query = str(self._scope["query_string"], "latin-1")
         return any(part.partition("=")[0] == name for part in query.split("&"))
 
-    def query(self) -> dict[str, list[str]]:
+    def query_values(self) -> dict[str, list[str]]:
         """The parameters of the query, decoded, those without a value, too."""
         query = str(self._scope["query_string"], "latin-1")
-        return parse_qs(query, keep_blank_values=True, max_num_fields=100)
+        return parse_qs(query, keep_blank_values=True, max_num_fields=None)
 
     def path_param(self, name: str) -> str:
         return str(self._scope["path_params"][name])
@@ -177,6 +203,12 @@ class Exchange:
                 _within(limit, body)
         return bytes(body)
 
+    def body_at_once(self) -> bytes | None:
+        """A body without a coding that has arrived whole already; None for any other."""
+        if self.direct is None or self._all_of("content-encoding"):
+            return None
+        return self.direct.take_body()
+
     async def _decoded(self, decoder: Decoder, upload: _Upload, limit: int) -> bytes:
         """The whole body, decompressed as it arrives; other tasks have their turn meanwhile."""
         body = bytearray()
@@ -206,13 +238,18 @@ class Exchange:
             raise self.direct.problem
         return message
 
-    async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
+    def while_connected(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
         """The result of `work`; raises ClientLeft when the client closes its connection.
 
         What the work holds open (the upstream's response) is closed when this returns.
         """
+        # no coroutine around another one, which would be held as long as the answer comes
         if self.direct is not None:
-            return await self._until_disconnect(work, self.direct)
+            return self._until_disconnect(work, self.direct)
+        return self._beside_disconnect(work)
+
+    async def _beside_disconnect(self, work: Coroutine[Any, Any, T]) -> T:
+        """`while_connected`, where only a task can notice that the client disconnects."""
         working = asyncio.create_task(work)
         leaving = asyncio.create_task(self._disconnect())
         try:
@@ -231,21 +268,14 @@ class Exchange:
         """The same without a task for either."""
         task = asyncio.current_task()
         assert task is not None
-        before, has_left = task.cancelling(), False
-
-        def left() -> None:
-            nonlocal has_left
-            if not self._ended and not has_left:
-                has_left = True
-                task.cancel()
-
-        if not direct.on_disconnect(left):
+        before, leaving = task.cancelling(), _Leaving(self, task)
+        if not direct.on_disconnect(leaving):
             work.close()
             raise ClientLeft
         try:
             return await work
         except asyncio.CancelledError:
-            if has_left and task.uncancel() <= before:
+            if leaving.has_left and task.uncancel() <= before:
                 raise ClientLeft from None
             raise
         finally:
@@ -261,6 +291,10 @@ class Exchange:
         client = self.context.client
         limits = {} if client is None else client.headers()
         headers = {"x-request-id": self.record.request_id, **headers, **self.added, **limits}
+        if self.record.served_by:
+            headers[MODEL_HEADER] = quote(self.record.served_by, safe=_PLAIN_IN_HEADERS)
+        if self.record.why:
+            headers[FALLBACK_HEADER] = self.record.why
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1", "replace"))
             for name, value in headers.items()
@@ -309,6 +343,22 @@ class Exchange:
         await self.whole(error.status_hint, body, JSON | error.headers)
 
 
+class _Leaving:
+    """Cancels a task when its client disconnects before the response has ended."""
+
+    __slots__ = ("_exchange", "_task", "has_left")
+
+    def __init__(self, exchange: Exchange, task: asyncio.Task[Any]) -> None:
+        self._exchange = exchange
+        self._task = task
+        self.has_left = False
+
+    def __call__(self) -> None:
+        if not self._exchange.ended and not self.has_left:
+            self.has_left = True
+            self._task.cancel()
+
+
 def _within(limit: int, body: B) -> B:
     """The body; raises RequestTooLarge when it is over the limit."""
     if len(body) > limit:
@@ -318,6 +368,8 @@ def _within(limit: int, body: B) -> B:
 
 class _Upload:
     """The bounds of a request body: its time, its bytes, and the end of the service."""
+
+    __slots__ = ("_drain", "_now", "_stopping", "_timeout", "_upload")
 
     def __init__(self, drain: Drain, uploads: Uploads) -> None:
         """Raises Stopping."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from translator.service.observe.record import notices_summary
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.turn import Turn
 
 from .begin import begin_turn
 from .exchange import JSON, Exchange
 from .responders import notices_header
+from .wanted_body import wanted_body
 
 COUNT_HEADER = "x-translator-token-count"
 """The header that says how they were counted: `exact` or `estimate`."""
@@ -26,8 +26,7 @@ class InputTokens(Struct, frozen=True, kw_only=True):
 
 async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
     """Respond with the tokens of the chat request that this request becomes."""
-    dispatcher.check_slot(exchange.context.client)
-    body = await exchange.body()
+    body = await wanted_body(exchange, dispatcher)
     with dispatcher.slot(exchange.context.client):
         turn = await begin_turn(exchange, dispatcher, body, keeps=False)
         del body
@@ -37,8 +36,7 @@ async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
 async def _respond(exchange: Exchange, turn: Turn, dispatcher: Dispatcher) -> None:
     authorization = exchange.header("authorization")
     counted = await dispatcher.counter.count(turn.route, turn.chat_body, authorization)
-    exchange.record.notices = turn.notices
-    exchange.record.remarks = notices_summary(turn.notices)
+    exchange.context.note(turn.notices)
     how = {COUNT_HEADER: "exact" if counted.exact else "estimate"}
     answer = msgspec.json.encode(InputTokens(input_tokens=counted.tokens))
     await exchange.whole(200, answer, JSON | how | notices_header(turn.notices))

@@ -72,7 +72,8 @@ async def with_catalog(
             raise UpstreamError(f"The upstream's list of models is over {MAX_LIST_BYTES} bytes.")
     headers = {"content-type": answer.content_type()} if "content-type" in answer.headers else JSON
     client = exchange.context.client
-    errors = responders.error_filter(answer, streamed=False)
+    request_id = exchange.record.request_id
+    errors = responders.error_filter(answer, streamed=False, request_id=request_id)
     shown = errors.feed(bytes(body)) + errors.end()
     if errors.private is not None:
         raise errors.private

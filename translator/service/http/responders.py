@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -54,6 +54,8 @@ def notices_header(notices: Sequence[translator.Notice]) -> dict[str, str]:
 class _ChunkRelay:
     """Meters the chunks of a body that is passed through, filters its errors, bounds its pauses."""
 
+    __slots__ = ("_filter", "_grew_at", "_meter", "_stream")
+
     def __init__(
         self, stream: UpstreamStream, errors: ErrorFilter, meter: TokenMeter | None
     ) -> None:
@@ -82,6 +84,8 @@ def _is_keep_alive(chunk: bytes) -> bool:
 class PassthroughSink:
     """A chunk sink that writes to the client what may be passed on of each chunk."""
 
+    __slots__ = ("_relay", "_write", "ready")
+
     def __init__(self, direct: HttpWriter, relay: _ChunkRelay) -> None:
         self.ready = direct.ready
         self._write = direct.write
@@ -95,7 +99,8 @@ class PassthroughSink:
 async def stream(exchange: Exchange, turn: Turn) -> None:
     """Respond with Responses events. Raises TranslatorError only while nothing has been sent."""
     writer = None if exchange.direct is None else _event_writer(exchange.direct)
-    async with aclosing(turn.events(writer)) as batches:
+    batches = turn.events(writer)
+    try:
         async for events in batches:
             first, last = not exchange.started, turn.translation.finished
             if first:
@@ -110,6 +115,8 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
                 await exchange.write(encoded)
             del encoded
             del events  # so that they are not held while nothing comes
+    finally:
+        await batches.aclose()
 
 
 def _event_writer(direct: HttpWriter) -> EventWriter[bytes]:
@@ -160,7 +167,7 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     if streamed:
         headers = EVENT_STREAM | headers
-    errors = error_filter(answer, streamed=streamed)
+    errors = error_filter(answer, streamed=streamed, request_id=exchange.record.request_id)
     meter = None
     if exchange.context.charge is not None:
         meter = TokenMeter(dialect)
@@ -169,7 +176,8 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
     first, over = b"", False
     if answer.upstream.has_credential or "content-encoding" in answer.headers:
         first, over = await _first_bytes(stream, relay, errors, exchange.grace_s)
-    await exchange.start(answer.status, headers | answer.retry_headers())
+    headers |= answer.retry_headers() | notices_header(exchange.record.notices)
+    await exchange.start(answer.status, headers)
     if first:
         await exchange.write(first)
     del first
@@ -185,14 +193,18 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
         del chunk, data  # so that they are not held while nothing comes
     rest = errors.end()
     if errors.private is not None:
-        exchange.record.failure = errors.private
         exchange.context.observer.on(AttemptFailed(errors.private))
+    if (error := errors.private or errors.found) is not None:
+        exchange.record.failure = error
+        exchange.record.outcome = f"failed {error.code or error.type}"
     await exchange.end(rest)
 
 
-def error_filter(answer: Answer, *, streamed: bool) -> ErrorFilter:
-    """The filter for the body of an answer."""
-    judge = partial(judged, upstream=answer.upstream, redaction=answer.redaction)
+def error_filter(answer: Answer, *, streamed: bool, request_id: str) -> ErrorFilter:
+    """The filter for the body of the answer to a request."""
+    judge = partial(
+        judged, upstream=answer.upstream, redaction=answer.redaction, request_id=request_id
+    )
     return ErrorFilter(answer.redaction, judge, streamed=streamed)
 
 
@@ -233,6 +245,8 @@ async def _pass_error(exchange: Exchange, stream: UpstreamStream, answer: Answer
     error = answer.judged_error(body)
     if isinstance(error, AccountEmpty | CredentialRefused):
         raise error
+    exchange.record.failure = error
+    exchange.record.outcome = error.code or error.type
     headers = JSON
     if whole and "content-type" in answer.headers:
         headers = {"content-type": answer.content_type()}

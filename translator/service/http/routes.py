@@ -10,15 +10,17 @@
     GET  /readyz                  readiness: an upstream is reachable
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
+    GET  /, /page/NAME            the page for people, where the settings have one
 
-All but the last four also without `/v1`, for base URLs that were given without it. What other
-endpoints of these APIs are answered with is in `absent_endpoints`.
+All but the last five also without `/v1`, for base URLs that were given without it, and with slashes
+or `/v1` too many (`near_paths`). What other endpoints of these APIs are answered with is in
+`absent_endpoints`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from translator.common.invalid import nested_too_deeply
+from translator.common.invalid import missing_parameter, nested_too_deeply
 from translator.dialects import BASE, Dialect
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
@@ -40,21 +42,39 @@ from translator.service.turns.counts import check_counts
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.slices import LARGE_BYTES
 from translator.service.upstreams.health import Readiness
-from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
+from translator.wire.notices import Notice, clamped
 
 from . import models_list, responders
-from .absent_endpoints import absent_error
+from .absent_endpoints import absent_error, unknown_path
 from .begin import begin_turn
 from .chat_fields import check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
 from .input_tokens import input_tokens
+from .near_paths import nearest_path, plain_path
+from .wanted_body import wanted_body
 
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
 
+    from .page import Page
     from .stored_responses import StoredEndpoints
+
+API_PATHS = (
+    "/responses",
+    "/responses/compact",
+    "/responses/input_tokens",
+    "/chat/completions",
+    "/models",
+)
+"""The endpoints of the API, without `/v1` and without those of single models."""
+
+_WITH_IDS = ("/models/", "/responses/")
+"""Paths that go on with an id."""
+
+_FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
@@ -68,15 +88,32 @@ _read_values = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 class Endpoint:
     """The methods of one path; any other is a 405 that lists them."""
 
-    def __init__(self, methods: Mapping[str, Callable[[Exchange], Awaitable[None]]]) -> None:
+    def __init__(
+        self, methods: Mapping[str, Callable[[Exchange], Coroutine[Any, Any, None]]]
+    ) -> None:
         self._methods = methods
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """The response, to be awaited: no coroutine is held around it. Raises MethodNotAllowed."""
         exchange: Exchange = scope["exchange"]
         method = "GET" if exchange.method == "HEAD" else exchange.method
         if method not in self._methods:
             raise MethodNotAllowed(exchange.method, exchange.path, list(self._methods))
-        await self._methods[method](exchange)
+        return self._methods[method](exchange)
+
+
+class PageEndpoint(Endpoint):
+    """The paths of the page, which has nothing but `GET`: other methods find no such path."""
+
+    def __init__(self, load: Callable[[], Page]) -> None:
+        """`load` makes the page, or returns the one that it made before."""
+        self._load = load
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        if exchange.method not in ("GET", "HEAD"):
+            raise unknown_path(exchange.method, exchange.path)
+        await self._load().respond(exchange)
 
 
 class PathRouter(Router):
@@ -94,12 +131,27 @@ class PathRouter(Router):
         super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
         self._endpoints = {path: one for path, one in paths.items() if "{" not in path}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
         endpoint = self._endpoints.get(scope.get("path", ""))
+        if endpoint is None and "exchange" in scope and not scope.get("root_path"):
+            endpoint = self._near(scope)
         if endpoint is None or scope.get("root_path"):
-            await super().__call__(scope, receive, send)
-        else:
-            await endpoint(scope, receive, send)
+            return super().__call__(scope, receive, send)
+        return endpoint(scope, receive, send)
+
+    def _near(self, scope: Scope) -> Endpoint | None:
+        """The endpoint of the API that a path means; one with an id is put right instead.
+
+        Only of the API: which port and whose key others need is decided by their exact paths.
+        """
+        path: str = scope["path"]
+        plain = plain_path(path)
+        as_written = path.removeprefix("/v1")
+        if plain.startswith(_WITH_IDS) and not as_written.startswith(_WITH_IDS):
+            scope["path"] = plain  # else it is as the client wrote it: an id may hold slashes
+        return self._endpoints.get(f"/v1{plain}")
 
 
 class Endpoints:
@@ -109,13 +161,16 @@ class Endpoints:
         self,
         dispatcher: Dispatcher,
         metrics: Metrics | None = None,
+        load_page: Callable[[], Page] | None = None,
         stored: StoredEndpoints | None = None,
     ) -> None:
+        """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
         self._stored = stored
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
         self._metrics = metrics
+        self._load_page = load_page
 
     def router(self, lifespan: Callable[[Any], AbstractAsyncContextManager[None]]) -> PathRouter:
         paths = {
@@ -140,12 +195,17 @@ class Endpoints:
                 "/responses/{id}/cancel": Endpoint({"POST": self._stored.cancel}),
             }
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
+        if self._load_page is not None:
+            page = PageEndpoint(self._load_page)
+            paths |= {"/": page, "/page/{name}": page}
         return PathRouter(paths, default=self.unknown, lifespan=lifespan)
 
     async def unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
-        raise absent_error(exchange.method, exchange.path) or unknown_path(exchange)
+        absent = absent_error(exchange.method, exchange.path)
+        meant = nearest_path(exchange.path, API_PATHS)
+        raise absent or unknown_path(exchange.method, exchange.path, meant)
 
     async def health(self, exchange: Exchange) -> None:
         await exchange.whole(200, b'{"status":"ok"}')
@@ -166,12 +226,12 @@ class Endpoints:
 
     async def metrics(self, exchange: Exchange) -> None:
         if self._metrics is None:
-            raise unknown_path(exchange)
+            raise unknown_path(exchange.method, exchange.path)
         page, content_type = await self._metrics.page(exchange.header("accept") or "")
         await exchange.whole(200, page, {"content-type": content_type} | NO_STORE)
 
     async def responses(self, exchange: Exchange) -> None:
-        body = await self._body(exchange)
+        body = await wanted_body(exchange, self._dispatcher)
         with self._dispatcher.slot(exchange.context.client):
             turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
@@ -185,22 +245,29 @@ class Endpoints:
         await input_tokens(exchange, self._dispatcher)
 
     async def chat_completions(self, exchange: Exchange) -> None:
-        body = await self._body(exchange)
+        body = await wanted_body(exchange, self._dispatcher)
         with self._dispatcher.slot(exchange.context.client):
-            route, body = await self._chat(exchange, body)
+            route, body, is_of_responses = await self._chat(exchange, body)
             work = self._passthrough(
-                exchange, route.upstream, "chat/completions", body, dialect=route.dialect
+                exchange,
+                route.upstream,
+                "chat/completions",
+                body,
+                dialect=route.dialect,
+                refusal=missing_parameter("messages", _FOR_RESPONSES) if is_of_responses else None,
             )
             del body  # which is not held while the answer comes
-            await exchange.while_connected(work)
+            passing = self._bounds.passing
+            passing.add(exchange.context)
+            try:
+                await exchange.while_connected(work)
+            finally:
+                passing.discard(exchange.context)
 
-    async def _body(self, exchange: Exchange) -> bytes:
-        """The body of a request; a slot is taken only when it is whole."""
-        self._dispatcher.check_slot(exchange.context.client)
-        return await exchange.body()
+    async def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes, bool]:
+        """The route of a chat request, the body to send there, and whether it is none.
 
-    async def _chat(self, exchange: Exchange, body: bytes) -> tuple[Route, bytes]:
-        """The route of a chat request, and the body to send there; raises InvalidRequest.
+        True: it has the fields of a Responses request. Raises InvalidRequest.
 
         Between the passes over a large body, everything else has its turn.
         """
@@ -214,7 +281,9 @@ class Endpoints:
             raise nested_too_deeply() from None
         except NOT_JSON as error:
             raise InvalidRequest(f"The body is not JSON: {error}.", param=None) from None
+        exchange.record.model = model or ""
         route = self._models.route(model, exchange.context.client)
+        exchange.record.dialect = route.dialect.name
         limited = not _may_use_any_model(exchange)
         if large:
             await asyncio.sleep(0)
@@ -223,13 +292,13 @@ class Endpoints:
         self._check(exchange, fields, len(body))
         if large:
             await asyncio.sleep(0)
-        exchange.record.model = model or ""
-        exchange.record.dialect = route.dialect.name
         exchange.context.observer.on(RequestReceived(body))
         exchange.context.observer.on(Routed(route, None))
-        if _apply(route, fields) or limited or _may_repeat_a_name(body):
+        changed, notices = _apply(route, fields)
+        exchange.context.note(notices)
+        if changed or limited or _may_repeat_a_name(body):
             body = msgspec.json.encode(fields)
-        return route, body
+        return route, body, "input" in fields and "messages" not in fields
 
     def _check(self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], size: int) -> None:
         """Check the bounds of a chat request, and charge for it."""
@@ -275,7 +344,9 @@ class Endpoints:
             return
         self._models.route(model, exchange.context.client)  # raises where the client may not use it
         if any(part in ("", ".", "..") for part in model.split("/")):
-            raise unknown_path(exchange)  # such a path would lead elsewhere on the upstream
+            raise unknown_path(
+                exchange.method, exchange.path
+            )  # such a path would lead elsewhere on the upstream
         path = f"models/{quote(model, safe='/:@')}"
         with self._dispatcher.slot(exchange.context.client):
             await exchange.while_connected(self._passthrough(exchange, upstream, path))
@@ -288,7 +359,9 @@ class Endpoints:
         body: bytes | None = None,
         *,
         dialect: Dialect = BASE,
+        refusal: InvalidRequest | None = None,
     ) -> None:
+        """Pass a request and its answer through; `refusal` is raised where the upstream refuses."""
         opening = self._bounds.upstreams.open(
             upstream,
             path,
@@ -299,6 +372,8 @@ class Endpoints:
         )
         del body
         async with self._bounds.stream(opening) as stream:
+            if refusal is not None and (await stream.answer()).status in (400, 422):
+                raise refusal
             await responders.passthrough(exchange, stream, dialect)
 
 
@@ -312,11 +387,6 @@ def _may_repeat_a_name(body: bytes) -> bool:
     return body.count(b'"model"') > 1 or b"\\u00" in body
 
 
-def unknown_path(exchange: Exchange) -> NotFound:
-    message = f"Unknown path: {exchange.method} {exchange.path[:200]}."
-    return NotFound(message, param=None, code="unknown_path")
-
-
 def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:
     """The model of a chat request; raises InvalidRequest where it is not a string."""
     try:
@@ -325,12 +395,14 @@ def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:
         raise InvalidRequest(f"model: {error}.", param=None, code="invalid_type") from None
 
 
-def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> bool:
-    """Apply the model table to the fields of a chat request; True when that changed any.
+def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> tuple[bool, list[Notice]]:
+    """Apply the model table to the fields of a chat request: whether it changed any, and notices.
 
-    The other fields keep their bytes: a float must not come out with other digits.
+    The other fields keep their bytes: a float must not come out with other digits. Raises
+    InvalidRequest for a notice where the operator wants none (`strict`).
     """
     changed = False
+    notices: list[Notice] = []
     if route.upstream_model is not None:
         fields["model"] = msgspec.Raw(msgspec.json.encode(route.upstream_model))
         changed = True
@@ -340,6 +412,10 @@ def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> bool:
             continue
         asked = msgspec.json.decode(fields[name])
         if isinstance(asked, int | float) and asked > limit:
+            notice = clamped(name, limit)
+            if route.options.strict:
+                raise InvalidRequest(notice.refusal, param=name, code=notice.error_code)
+            notices.append(notice)
             fields[name] = msgspec.Raw(str(limit).encode())
             changed = True
-    return changed
+    return changed, notices

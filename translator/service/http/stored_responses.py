@@ -34,7 +34,7 @@ class StoredEndpoints:
 
     async def get(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")
-        query = exchange.query()
+        query = exchange.query_values()
         if query.get("stream", ["false"])[0] not in ("false", ""):
             raise InvalidRequest(
                 "Only a response that was created with background and stream can be streamed.",
@@ -55,7 +55,7 @@ class StoredEndpoints:
 
     async def input_items(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")
-        page = _page(exchange.query())
+        page = _page(exchange.query_values())
         try:
             found = await self._store.input_items(await self._owner(exchange), response_id, page)
         except AfterUnknown:

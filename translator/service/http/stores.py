@@ -69,8 +69,10 @@ def open_store(
     try:
         prepare(location, ROOM)
     except ModuleNotFoundError as error:
+        from translator.program.invocation import install_hint
+
         raise SettingsError(
-            [f"store: {error.name} is missing; pip install 'translator[store]'"]
+            [f"store: {error.name} is missing; {install_hint('service,store')} installs it"]
         ) from None
     except (SchemaMismatch, Damaged) as error:
         raise SettingsError([f"store: {error}"]) from None

@@ -34,12 +34,13 @@ from translator.service.base.errors import (
     TooManyUploads,
     TooManyWaiting,
 )
+from translator.service.base.ids import REQUEST_ID
 from translator.service.base.sinks import MessageWriter
 from translator.service.base.uploads import Uploads
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import NOBODY, ErrorSent, ObserverFactory
 from translator.service.observe.record import Record, request_id
-from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.dispatcher import Dispatcher, model_in
 from translator.service.turns.sink import EventWriter
 from translator.service.turns.slices import LARGE_BYTES
 from translator.wire.errors import InvalidRequest, TranslatorError
@@ -48,6 +49,16 @@ from translator.wire.json_values import NOT_JSON
 from translator.wire.responses import Response
 
 from .history import Histories, History, Link, items_of, recalled
+from .websocket_end import (
+    LOST,
+    UNREAD,
+    WebSocketEnd,
+    departure,
+    gives_way,
+    raise_other,
+    restarting,
+    time_is_up,
+)
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +116,8 @@ _read_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 class _Queued:
     """A message that waits for its turn; its bytes count among those of all uploads."""
 
+    __slots__ = ("_upload", "frame", "size")
+
     def __init__(self, frame: bytes, uploads: Uploads) -> None:
         self.size = len(frame)
         self.frame: bytes | None = frame
@@ -121,6 +134,8 @@ class _Queued:
 
 class _Lane:
     """The queue of one `stream_id`."""
+
+    __slots__ = ("active", "name", "waiting")
 
     def __init__(self, name: str | None) -> None:
         self.name = name
@@ -162,6 +177,7 @@ class WebSocketSession:
         self._active = asyncio.Semaphore(MAX_ACTIVE)
         self._answering: set[asyncio.Task[None]] = set()
         self._closing: TranslatorError | None = None  # why no more requests are answered
+        self._end = WebSocketEnd(direct)
         self._unwanted = asyncio.Event()
         self.idle_since: float | None = asyncio.get_running_loop().time()
         """Since when nothing is answered, by the loop's clock; None while something is."""
@@ -171,21 +187,25 @@ class WebSocketSession:
         """Respond until the client leaves, the connection is too old, or the service stops."""
         headers = [(b"x-request-id", self._record.request_id.encode())]
         await self._receive()  # the handshake itself
-        await self._send({"type": "websocket.accept", "headers": headers})
+        try:
+            await self._send({"type": "websocket.accept", "headers": headers})
+        except OSError:  # a server's way to report a disconnect
+            raise ClientLeft(LOST) from None
         self._record.status = 101
         self._history = self._histories.begin(self._server.max_history_bytes)
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._serve(tasks)
         except ExceptionGroup as ended:  # no `except*`, which keeps the group to itself
-            self._record.outcome = _left(ended)
+            raise_other(ended)
+            self._record.outcome = self._end.outcome(closing=self._closing is not None)
             ended.with_traceback(None)  # whose frames hold the group
         finally:
             self._history.close()
             for lane in self._lanes.values():
                 for queued in lane.waiting:
                     queued.close()
-        self._record.remarks = f"{self._count} turns"
+        self._record.remarks = f"{self._count} turn{'' if self._count == 1 else 's'}"
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
         listening = tasks.create_task(self._listen(tasks))
@@ -198,16 +218,18 @@ class WebSocketSession:
             for wait in waits:
                 wait.cancel()
         if drain.is_set():
-            self._closing = _restarting()
+            self._closing, why = restarting(), "the service shuts down"
+        elif self._unwanted.is_set():
+            self._closing, why = gives_way(), "idle, and another client needed its place"
         else:
-            self._closing = _gives_way() if self._unwanted.is_set() else _time_is_up(limit_s)
+            self._closing, why = time_is_up(limit_s), f"open for {limit_s / 60:g} minutes"
         while self._answering:
             await asyncio.wait(self._answering)
         if not drain.is_set():
             await self._send_error(self._closing, None)
         listening.cancel()
-        self._record.outcome = self._closing.code or ""
         code = SERVICE_RESTART if drain.is_set() else NORMAL_CLOSURE
+        self._record.outcome = f"closed: {why} ({code})"
         await self._send_messages({"type": "websocket.close", "code": code})
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
@@ -229,7 +251,7 @@ class WebSocketSession:
                     self._answering.add(task)
                     self.idle_since = None
                     task.add_done_callback(self._answered_all)
-        raise ClientLeft
+        raise self._end.client_left(departure(message))
 
     def _answered_all(self, task: asyncio.Task[None]) -> None:
         self._answering.discard(task)
@@ -310,19 +332,22 @@ class WebSocketSession:
         if self._observe is not None:
             context.observer = self._observe(record) or NOBODY
         self._count += 1
+        before = REQUEST_ID.set(record.request_id)
         try:
             with self._dispatcher.slot(context.client):
                 await self._answered(lane, frame, context)
         except TranslatorError as error:
+            record.model = record.model or model_in(frame)
             await self._fail_turn(error, lane, context)
         except (ClientLeft, asyncio.CancelledError):
-            record.outcome = "client left"
+            record.outcome = self._end.of_turn()
             raise
         except Exception:
-            log.exception("%s: internal error", record.request_id)
+            log.exception("internal error")
             await self._fail_turn(InternalError(), lane, context)
         finally:
             context.end(timer())
+            REQUEST_ID.reset(before)
 
     async def _answered(self, lane: _Lane, frame: bytes, context: RequestContext) -> None:
         parent_id = _parent_of(frame)
@@ -403,17 +428,9 @@ class WebSocketSession:
         except TimeoutError:
             if self._direct is not None:
                 self._direct.abort()  # closing would wait for the client once more
-            raise ClientLeft("it does not read its response") from None
+            raise self._end.client_left(UNREAD) from None
         except OSError:  # a server's way to report a disconnect
-            raise ClientLeft from None
-
-
-def _left(ended: ExceptionGroup[Exception]) -> str:
-    """The outcome of a session whose client has left; raises any other exception."""
-    left, others = ended.split(ClientLeft)
-    if others is not None:
-        raise others
-    return ": ".join(["client left", *filter(None, map(str, left.exceptions if left else ()))])
+            raise self._end.client_left(LOST) from None
 
 
 def _head_of(frame: bytes) -> _Head:
@@ -466,28 +483,3 @@ def _in_lane(body: bytes, lane: _Lane | None) -> bytes:
 
 def _as_message(text: bytes) -> dict[str, object]:
     return {"type": "websocket.send", "text": text.decode()}
-
-
-def _time_is_up(limit_s: float) -> InvalidRequest:
-    return InvalidRequest(
-        f"The connection has reached its limit of {limit_s / 60:g} minutes; open another one.",
-        param=None,
-        code="websocket_connection_limit_reached",
-    )
-
-
-def _gives_way() -> InvalidRequest:
-    return InvalidRequest(
-        "The connection was idle, and another client needs its place; open another one.",
-        param=None,
-        code="websocket_connection_limit_reached",
-    )
-
-
-def _restarting() -> InvalidRequest:
-    """With the code on which clients reconnect, and send the whole conversation again."""
-    return InvalidRequest(
-        "The service is restarting; open another connection.",
-        param=None,
-        code="websocket_connection_limit_reached",
-    )

@@ -9,7 +9,8 @@ model must not move the cursor.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
@@ -31,6 +32,12 @@ MODEL_WIDTH = 20
 PHASE_WIDTH = 22
 NARROW = 100
 """A terminal of fewer columns shows no clock, to leave room for the figures."""
+
+COMPACT = 77
+"""One of fewer columns has other columns: what is most wanted, in short."""
+
+MIN_LEFT = 20
+"""Columns that model and phase keep at least, where there are as many."""
 
 ID_CHARACTERS = 12
 """Enough of an id to find its line in the log, and its capture folder."""
@@ -68,39 +75,89 @@ class ProgressBoard:
 
 
 def format_row(progress: Progress, *, width: int, colour: bool) -> str:
-    """One exchange as a line, cut to `width` characters."""
-    style = PHASE_COLOURS[progress.phase]
-    phase = f"{progress.phase} {_plain(progress.detail)}".rstrip()
+    """One exchange as a line of at most `width` characters; each figure is there whole, or not."""
+    lay_out = _full if width >= COMPACT else _compact
+    painted: list[str] = []
+    for style, text in lay_out(progress, width):
+        cut = text[:width]
+        width -= len(cut)
+        painted.append(f"\x1b[{style}m{cut}\x1b[0m" if colour and style and cut else cut)
+    return "".join(painted).rstrip()
+
+
+_Part: TypeAlias = tuple[str, str]
+"""A style, and a text in it."""
+
+
+def _full(progress: Progress, width: int) -> Iterator[_Part]:
+    """The columns that there is room for; only the notices are cut."""
     clock = "" if width < NARROW else time.strftime("%H:%M:%S  ", time.localtime(progress.at))
-    parts = [
+    head = [
         (COLOURS["dim"], clock),
-        ("", f"{_model(progress.model):<{MODEL_WIDTH}}  "),
-        (style, f"{phase:<{PHASE_WIDTH}}"),
-        ("", _figures(progress)),
+        ("", f"{_model(progress.model, MODEL_WIDTH):<{MODEL_WIDTH}}  "),
+        (PHASE_COLOURS[progress.phase], f"{_phase(progress):<{PHASE_WIDTH}}"),
+    ]
+    tail = [
+        ("", f"  {_cut(_plain(progress.client), MODEL_WIDTH)}" if progress.client else ""),
         (COLOURS["dim"], f"  {progress.id[:ID_CHARACTERS]}"),
     ]
-    if progress.notes:
-        parts.append((COLOURS["tool"], f"  {_notes(progress.notes)}"))
-    return _painted(parts, width, colour=colour)
+    figures = [(text, ("", f" {text}".rjust(size))) for size, text in _figures(progress)]
+    if sum(len(text) for _, text in (*head, *(one for _, one in figures), *tail)) > width:
+        figures = [(text, column) for text, column in figures if text]  # no room for empty ones
+    if progress.ended and sum(len(text) for _, text in (*head, *dict(figures).values())) > width:
+        figures = [one for one in figures if not one[0].startswith("first")]  # but for its tokens
+    for style, text in (*head, *(one for _, one in figures), *tail):
+        if len(text) <= width:
+            yield style, text
+            width -= len(text)
+    notes = f"  {_notes(progress.notes)}" if progress.notes else ""
+    if notes and width > notes.find(":"):
+        yield COLOURS["tool"], _cut(notes, width)
 
 
-def _figures(progress: Progress) -> str:
+def _compact(progress: Progress, width: int) -> Iterator[_Part]:
+    """Model, phase and seconds, cut to fit; and of tokens, speed and client what fits beside."""
+    (_, seconds), _, (_, speed), (_, tokens) = _figures(progress)
+    right = [f" {seconds}".rjust(6)] if width >= MIN_LEFT - 6 else [""]
+    room = width - len(right[0]) - MIN_LEFT
+    for text in (tokens.removesuffix("ens"), _cut(_plain(progress.client), 8), speed):
+        size = max(len(text), 9) + 1
+        if text and size <= room:
+            right.append(f"{text:>{size}}")
+            room -= size
+    left = width - sum(map(len, right))
+    model = max(0, min(MODEL_WIDTH, left * 4 // 9))
+    phase = max(0, min(PHASE_WIDTH, left - model - 1))
+    yield "", f"{_model(progress.model, model):<{model}} "
+    yield PHASE_COLOURS[progress.phase], f"{_cut(_phase(progress), phase):<{phase}}"
+    yield "", "".join(right)
+
+
+def _phase(progress: Progress) -> str:
+    return f"{progress.phase} {_plain(progress.detail)}".rstrip()
+
+
+def _figures(progress: Progress) -> list[tuple[int, str]]:
+    """Seconds, time to the first output, speed and tokens, each with the width of its column."""
     tilde = "" if progress.counted else "~"
-    columns = (
+    return [
         (7, f"{progress.seconds:.1f}s"),
         (13, "" if progress.first_s is None else f"first {progress.first_s:.1f}s"),
         (13, "" if progress.per_s is None else f"{tilde}{progress.per_s:.0f} tok/s"),
         (14, f"{tilde}{progress.tokens} tokens" if progress.tokens else ""),
-    )
-    return "".join(f"{text:>{width}}" for width, text in columns)
+    ]
 
 
-def _model(model: str) -> str:
+def _model(model: str, width: int) -> str:
     """A model's name; of a long one the last segment, which identifies it best."""
     plain = _plain(model)
-    if len(plain) > MODEL_WIDTH:
+    if len(plain) > width:
         plain = plain.rpartition("/")[2]
-    return plain if len(plain) <= MODEL_WIDTH else plain[: MODEL_WIDTH - 1] + "…"
+    return _cut(plain, width)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"[:width]
 
 
 def _notes(notes: str) -> str:
@@ -110,13 +167,3 @@ def _notes(notes: str) -> str:
 
 def _plain(text: str) -> str:
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
-
-
-def _painted(parts: Iterable[tuple[str, str]], width: int, *, colour: bool) -> str:
-    """The parts, each in its style, within `width` characters."""
-    painted: list[str] = []
-    for style, text in parts:
-        cut = text[:width]
-        width -= len(cut)
-        painted.append(f"\x1b[{style}m{cut}\x1b[0m" if colour and style and cut else cut)
-    return "".join(painted).rstrip()

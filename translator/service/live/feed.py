@@ -46,9 +46,8 @@ class FeedWriter:
     def __init__(self, folder: Path, max_bytes: int = MAX_FEED_BYTES) -> None:
         """Removes the files of processes that have crashed. Raises OSError."""
         for stale in folder.glob(FILES):
-            with suppress(FileNotFoundError), stale.open("rb", buffering=0) as file:
-                if not _is_locked(file):
-                    stale.unlink()
+            with suppress(FileNotFoundError):
+                _remove_stale(stale)
         self._path = folder / FILES.replace("*", secrets.token_hex(4))
         self._max_bytes = max_bytes
         self._board = ProgressBoard()
@@ -66,6 +65,8 @@ class FeedWriter:
 
     def close(self) -> None:
         self._thread.close()
+        if sys.platform == "win32":  # which removes no open file
+            self._file.close()
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
         self._file.close()
@@ -100,6 +101,11 @@ class FeedWriter:
 
     def _rotate(self) -> None:
         """Replace the file by one that begins with the active exchanges."""
+        if sys.platform == "win32":  # which replaces no open file: it is written anew
+            self._file.seek(0)
+            self._file.truncate()
+            _write_all(self._file, b"".join(map(_line, self._board.active())))
+            return
         file = _create_locked(self._path, b"".join(map(_line, self._board.active())))
         self._file.close()
         self._file = file
@@ -123,7 +129,8 @@ def _create_locked(path: Path, content: bytes = b"") -> FileIO:
         fcntl.flock(file, fcntl.LOCK_EX)
     try:
         _write_all(file, content)
-        part.replace(path)
+        if part != path:
+            part.replace(path)
     except OSError:
         file.close()
         raise
@@ -135,6 +142,17 @@ def _write_all(file: FileIO, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[file.write(left) :]
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the file of a process that has crashed; raises OSError."""
+    if sys.platform == "win32":
+        with suppress(PermissionError):  # a process has it open
+            path.unlink()
+        return
+    with path.open("rb", buffering=0) as file:
+        if not _is_locked(file):
+            path.unlink()
 
 
 def _is_locked(file: FileIO) -> bool:
@@ -192,6 +210,10 @@ class _FeedFile:
     def read(self, changes: FeedChanges) -> bool:
         """Add the changes; False if no process writes the file any more."""
         try:
+            if self._file is not None and os.fstat(self._file.fileno()).st_size < self._file.tell():
+                self._file.seek(0)  # written anew, on Windows
+                self._partial = b""
+                self._lose_all(changes)
             if self._file is not None:
                 self._read_lines(self._file, changes)
             if self._file is None or not _is_at(self._path, self._file):

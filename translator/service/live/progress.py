@@ -41,11 +41,13 @@ from translator.wire.events import (
     ReasoningTextDelta,
     RefusalDelta,
 )
-from translator.wire.responses import Response
+from translator.wire.responses import Usage
 
 Phase = Literal[
     "waiting", "thinking", "answering", "calling", "done", "incomplete", "failed", "left"
 ]
+
+_ENDED = frozenset({"done", "incomplete", "failed", "left"})
 
 REPORT_INTERVAL_S = 0.25
 """Shortest time between two reports in which only the size has changed, in seconds."""
@@ -87,10 +89,12 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     per_s: float | None = None
     """Tokens per second since the first output."""
     notes: str = ""
+    client: str = ""
+    """The client's name in the settings."""
 
     @property
     def ended(self) -> bool:
-        return self.phase in ("done", "incomplete", "failed", "left")
+        return self.phase in _ENDED
 
 
 class ProgressObserverFactory:
@@ -121,13 +125,14 @@ class ProgressObserverFactory:
 class _Output:
     """Size and speed of an answer."""
 
-    __slots__ = ("_characters", "_counted", "first_at", "last_at")
+    __slots__ = ("_characters", "_counted", "_hidden", "first_at", "last_at")
 
     def __init__(self) -> None:
         self.first_at: float | None = None
         self.last_at = 0.0
         self._characters = 0
         self._counted: int | None = None
+        self._hidden = 0
 
     def grow(self, characters: int, now: float) -> None:
         if self.first_at is None:
@@ -135,9 +140,10 @@ class _Output:
         self.last_at = now
         self._characters += characters
 
-    def count(self, tokens: int) -> None:
-        """The upstream has reported its count."""
+    def count(self, tokens: int, hidden: int = 0) -> None:
+        """The upstream has reported its count; `hidden` tokens of it came before the output."""
         self._counted = tokens
+        self._hidden = hidden
 
     @property
     def is_counted(self) -> bool:
@@ -151,8 +157,8 @@ class _Output:
 
     def per_second(self) -> float | None:
         seconds = 0.0 if self.first_at is None else self.last_at - self.first_at
-        tokens = self.tokens
-        return round(tokens / seconds, 1) if tokens and seconds >= MIN_MEASURED_S else None
+        tokens = self.tokens - self._hidden
+        return round(tokens / seconds, 1) if tokens > 0 and seconds >= MIN_MEASURED_S else None
 
 
 class _ProgressObserver:
@@ -209,8 +215,8 @@ class _ProgressObserver:
             case RetryScheduled(_, delay_s):
                 if self._routed:
                     self._enter("waiting", f"again in {delay_s:.0f}s")
-            case ResponseSent(response):
-                self._count_tokens(response)
+            case ResponseSent(response) if response.usage is not None:
+                self._count_tokens(response.usage)
             case RequestEnded():
                 self._ended()
             case _:
@@ -236,15 +242,18 @@ class _ProgressObserver:
             elif isinstance(event, OutputItemAdded):
                 self._output.grow(0, now)
                 self._item_added(event.item)
-            elif isinstance(event, Completed | Incomplete):
-                self._count_tokens(event.response)
+            elif isinstance(event, Completed | Incomplete) and event.response.usage is not None:
+                self._count_tokens(event.response.usage)
         if now - self._reported_at >= self._factory.interval_s:
             self._report()
 
     def _ended(self) -> None:
         if not self._routed and not self._record.outcome:
             return  # a request without a model, such as a list of models
-        if not self._output.is_counted and (counts := _COUNTED.findall(self._tail)):
+        usage = self._record.usage
+        if usage is not None:
+            self._count_tokens(usage)
+        elif not self._output.is_counted and (counts := _COUNTED.findall(self._tail)):
             self._output.count(int(counts[-1]))
         self._phase, self._detail = _final_phase(self._record)
         self._report()
@@ -260,12 +269,10 @@ class _ProgressObserver:
                 kind = str(item.__struct_config__.tag).removesuffix("_call")
                 self._enter("calling", getattr(item, "name", kind))
 
-    def _count_tokens(self, response: Response) -> None:
-        """Reasoning tokens count only if the reasoning was shown."""
-        if response.usage is not None:
-            hidden = response.usage.output_tokens_details.reasoning_tokens
-            shown = response.usage.output_tokens - (0 if self._has_reasoning else hidden)
-            self._output.count(max(0, shown))
+    def _count_tokens(self, usage: Usage) -> None:
+        """Count as the log does; for the speed, reasoning that was not shown took no time here."""
+        hidden = 0 if self._has_reasoning else usage.output_tokens_details.reasoning_tokens
+        self._output.count(usage.output_tokens, hidden)
 
     def _enter(self, phase: Phase, detail: str = "") -> None:
         """Report the phase if it is new; the first one always."""
@@ -277,19 +284,25 @@ class _ProgressObserver:
         self._reported_at = now = self._factory.timer()
         output = self._output
         first_at = None if self._whole else output.first_at
+        seconds = now - self._started_at
+        first_s = None if first_at is None else first_at - self._started_at
+        if self._phase in _ENDED:  # as the log has it, which is measured a little later
+            seconds = self._record.seconds or seconds
+            first_s = self._record.first_token_s or first_s
         self._factory.report(
             Progress(
                 id=self._record.request_id,
                 at=self._at,
-                seconds=round(now - self._started_at, 3),
+                seconds=round(seconds, 3),
                 model=self._record.model,
                 phase=self._phase,
                 detail=self._detail,
-                first_s=None if first_at is None else round(first_at - self._started_at, 3),
+                first_s=None if first_s is None else round(first_s, 3),
                 tokens=output.tokens,
                 counted=output.is_counted,
                 per_s=None if self._whole else output.per_second(),
                 notes=self._record.remarks,
+                client=self._record.client,
             )
         )
 

@@ -50,6 +50,7 @@ class LiveView:
         self._live = live
         self._colour = colour
         self._clock = clock
+        self._ellipsis = _encodable(out, "…", ".")
         self._board = ProgressBoard()
         self._lines: deque[str | Progress] = deque(maxlen=MAX_PENDING_LINES)
         self._lock = threading.Lock()
@@ -125,7 +126,7 @@ class LiveView:
             up = f"\x1b[{self._drawn}A" if self._drawn else ""
             self._out.write(f"\r{up}\x1b[J")
             self._drawn = len(text) - len(lines)
-        self._out.writelines(f"{one}\n" for one in text)
+        self._out.writelines(f"{one.replace('…', self._ellipsis)}\n" for one in text)
         self._out.flush()
 
     def _format(self, progress: Progress, width: int) -> str:
@@ -147,7 +148,19 @@ class _LineStream(io.StringIO):
         return len(text)
 
 
+def _encodable(out: TextIO, text: str, instead: str) -> str:
+    """A text, or another one where the encoding of `out` does not have it."""
+    try:
+        text.encode(getattr(out, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return instead
+    return text
+
+
 def open_view(out: TextIO) -> LiveView:
-    """Rows and colours on a terminal, plain lines in a pipe."""
+    """Rows and colours on a terminal, plain lines in a pipe; no character ends the view."""
+    reconfigure = getattr(out, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # of a log line
     live = out.isatty() and os.environ.get("TERM") != "dumb"
     return LiveView(out, live=live, colour=live and not os.environ.get("NO_COLOR"))

@@ -7,8 +7,11 @@ upstream, under the name that the client used.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from functools import lru_cache
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
@@ -28,9 +31,15 @@ MAX_CACHED_ROUTES = 256
 MAX_CACHED_ID_LENGTH = 256
 """Longest id of a cached model, in characters."""
 
+MAX_NAMED = 50
+"""How many models an error names."""
+
 
 class Route(Struct, frozen=True, kw_only=True):
     """The upstream and model of a request, and its options. None: as the client asked."""
+
+    model: str = ""
+    """The id of its row; empty where it has none."""
 
     upstream: Upstream
     dialect: Dialect
@@ -39,6 +48,19 @@ class Route(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     vision: bool = True
     context_window: int | None = None
+    origin: str | None = None
+    """What answers, for reasoning that only its maker takes back; None where there is no choice."""
+
+    others: tuple[Route, ...] = ()
+    """The routes that are asked after it, in this order; those have none."""
+
+    after_overflow: bool = False
+    """The others are asked, too, where the request is too long for the context window."""
+
+    after_s: float | None = None
+    """Longest wait for the first byte where another one is left to ask; None: no other limit."""
+    compact_with: str | None = None
+    """The id of the model that compacts conversations in its place."""
 
 
 class ModelEntry(Struct, frozen=True, kw_only=True):
@@ -73,6 +95,7 @@ class ModelTable:
         self._catch_all = settings.catch_all
         if not settings.models and settings.catch_all is None:
             [self._only_upstream] = settings.upstreams.values()
+        self._routes = {row.id: _route_of(row, self._models) for row in self._models.values()}
         self._cached_route = lru_cache(MAX_CACHED_ROUTES)(self._unlisted_route)
 
     @property
@@ -96,16 +119,11 @@ class ModelTable:
         if self._catches(model):
             self._check_allowed(model, client)
             return self._find_unlisted(model)
-        row = self._row(model, client)
-        return Route(
-            upstream=row.upstream,
-            dialect=row.dialect,
-            options=row.options,
-            upstream_model=row.upstream_model,
-            max_output_tokens=row.max_output_tokens,
-            vision=row.vision,
-            context_window=row.context_window,
-        )
+        return self._routes[self._row(model, client).id]
+
+    def compaction_route(self, model: str) -> Route:
+        """The route of the model that a `compact_with` names, whoever may use it."""
+        return self._routes[model]
 
     def _find_unlisted(self, model: str) -> Route:
         """The route of a model without a row; clients may send any id, of any length."""
@@ -129,6 +147,7 @@ class ModelTable:
                 upstream_model=row.upstream_model,
                 max_output_tokens=row.max_output_tokens,
                 vision=row.vision,
+                compact_with=row.compact_with,
             )
         upstream = self._only_upstream
         assert upstream is not None
@@ -145,11 +164,20 @@ class ModelTable:
 
     def entries(self, client: Client | None = None) -> ModelList:
         """The list of all models that the client may use."""
-        rows = [row for row in self._models.values() if client is None or client.may_use(row.id)]
-        catalog = catalog_entries(map(model_info, rows))
-        return ModelList(
-            data=[self._entry(row, row.id, row.dialect) for row in rows], models=catalog
-        )
+        catalog = catalog_entries(map(model_info, self._rows(client)))
+        return ModelList(data=self.listed(client), models=catalog)
+
+    def listed(self, client: Client | None = None) -> list[ModelEntry]:
+        """The same without a catalog."""
+        return [self._entry(row, row.id, row.dialect) for row in self._rows(client)]
+
+    @property
+    def catches_all(self) -> bool:
+        """Whether names without a row are served, too."""
+        return self._catch_all is not None
+
+    def _rows(self, client: Client | None) -> list[Model]:
+        return [row for row in self._models.values() if client is None or client.may_use(row.id)]
 
     def _row(self, model: str, client: Client | None) -> Model:
         self._check_allowed(model, client)
@@ -175,8 +203,55 @@ class ModelTable:
         )
 
 
-def _no_model(model: str, known: list[str]) -> NotFound:
-    models = f" Models: {', '.join(known)}." if known else ""
-    return NotFound(
-        f"The model '{model[:200]}' does not exist.{models}", param="model", code="model_not_found"
+def in_order(route: Route) -> str:
+    """The routes that are asked after one, for people."""
+    return ", ".join(
+        f"{other.model} on {other.upstream.name}"
+        if other.model != route.model
+        else f"the same on {other.upstream.name}"
+        for other in route.others
     )
+
+
+def _route_of(row: Model, rows: Mapping[str, Model]) -> Route:
+    """The route of a row, and those of its other upstreams and of its fallbacks after it."""
+    others = [*row.elsewhere]
+    for name in row.fallbacks:
+        others += (rows[name], *rows[name].elsewhere)
+    return msgspec.structs.replace(
+        _single_route(row, row.options, has_choice=bool(others)),
+        others=tuple(_single_route(other, row.options, has_choice=True) for other in others),
+        after_overflow=row.fallback_on_overflow,
+        after_s=row.fallback_after_s,
+    )
+
+
+def _single_route(row: Model, options: Options, *, has_choice: bool) -> Route:
+    """The route of one row; the options are those of the model that the client asks for."""
+    return Route(
+        model=row.id,
+        upstream=row.upstream,
+        dialect=row.dialect,
+        options=options,
+        upstream_model=row.upstream_model,
+        max_output_tokens=row.max_output_tokens,
+        vision=row.vision,
+        context_window=row.context_window,
+        origin=f"{row.upstream.name}/{row.upstream_model}" if has_choice else None,
+        compact_with=row.compact_with,
+    )
+
+
+def _no_model(model: str, known: list[str]) -> NotFound:
+    shown = model[:200]
+    message = f"The model '{shown}' does not exist."
+    # by the last part too: clients leave out the prefix of an id, or give one
+    lowered = {name.lower(): name for name in known}
+    lowered |= {name.lower().rpartition("/")[2]: name for name in reversed(known)}
+    close = difflib.get_close_matches(shown.lower().rpartition("/")[2], lowered, 1)
+    if close and len(known) > 1:
+        message += f" Did you mean '{lowered[close[0]]}'?"
+    if known:
+        more = f" and {len(known) - MAX_NAMED} more" if len(known) > MAX_NAMED else ""
+        message += f" Models: {', '.join(known[:MAX_NAMED])}{more}."
+    return NotFound(message, param="model", code="model_not_found")

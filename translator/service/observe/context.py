@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from translator import Notice
 from translator.service.access.clients import Charge, Client
 from translator.service.access.cost import Answered
 from translator.service.base.errors import drop_tracebacks
 
 from .observer import NOBODY, Observer, RequestEnded
-from .record import PROBED, LogLine, Record
+from .record import QUIET, LogLine, Record, notices_summary
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,14 @@ class RequestContext:
             if self.client.counts_tokens:
                 self.charge = charge
 
+    def note(self, notices: Sequence[Notice]) -> None:
+        """The notices of the request as it is sent upstream; at debug level, each is a line."""
+        record = self.record
+        record.notices = notices
+        record.remarks = notices_summary(notices)
+        for notice in notices:
+            log.debug("%s: %s", notice.path, notice.message)
+
     def end(self, now: float) -> None:
         """Settle the charge, log the request, and release its observer."""
         record, observer = self.record, self.observer
@@ -59,8 +68,8 @@ class RequestContext:
             try:
                 self._settle(self.charge)
             except Exception:
-                log.exception("%s: the charge could not be settled", record.request_id)
-        log.log(logging.DEBUG if record.path in PROBED else logging.INFO, LogLine(record))
+                log.exception("the charge could not be settled")
+        log.log(logging.DEBUG if record.path in QUIET else logging.INFO, LogLine(record))
         self.observer = NOBODY
         observer.on(RequestEnded())
         drop_tracebacks(record.failure)

@@ -23,6 +23,8 @@ def fan_out(factories: Sequence[ObserverFactory]) -> ObserverFactory | None:
 class FanOut:
     """Gives each event to the observers that want it, in their order."""
 
+    __slots__ = ("_targets", "wants")
+
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.wants: frozenset[type[ObservedEvent]] = frozenset().union(
             *(one.wants for one in observers)

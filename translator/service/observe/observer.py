@@ -2,7 +2,8 @@
 
     request = [ RequestReceived ], [ Routed ], { attempt }, [ ResponseSent | ErrorSent ],
               RequestEnded ;
-    attempt = [ AttemptWritten ], { UpstreamCalled, [ UpstreamAnswered ], RetryScheduled },
+    attempt = [ FallbackChosen ], [ AttemptWritten ],
+              { UpstreamCalled, [ UpstreamAnswered ], RetryScheduled },
               UpstreamCalled, [ UpstreamAnswered, { ChunkReceived } ], { EventsSent },
               [ AttemptFailed ] ;
 
@@ -36,6 +37,16 @@ class Routed(Struct, frozen=True):
 
     route: Route
     earlier: Sequence[Raw] | None
+
+
+class FallbackChosen(Struct, frozen=True):
+    """The next attempt takes another route than the one before; `why` is one word.
+
+    Also before the first attempt, where that is not what the client asked for.
+    """
+
+    route: Route
+    why: str
 
 
 class AttemptWritten(Struct, frozen=True):
@@ -103,6 +114,7 @@ class RequestEnded(Struct, frozen=True):
 ObservedEvent: TypeAlias = (
     RequestReceived
     | Routed
+    | FallbackChosen
     | AttemptWritten
     | UpstreamCalled
     | UpstreamAnswered

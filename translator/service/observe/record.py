@@ -21,11 +21,24 @@ from translator.wire.responses import Usage
 PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths that machines request every few seconds; they are logged at debug level only."""
 
+QUIET = PROBED | {
+    "/",
+    *(
+        f"/page/{name}"
+        for name in ("content", "icon.svg", "live", "readme", "script.js", "style.css")
+    ),
+}
+"""Requests that are neither measured nor logged above debug level: also those of the page, whose
+feed is open for as long as somebody looks."""
+
 MAX_NOTICE_CODES = 10
 """How many different notice codes a summary lists: proxies bound the size of a header."""
 
 MAX_WORD_CHARACTERS = 200
 """Longest outcome, and type, code and param of an error, in the log: upstreams give any text."""
+
+ENDED_WITH_SERVICE = "failed: the service ended"
+"""The outcome of a request that was cut because the process ended, and could wait no longer."""
 
 _NOT_IN_A_WORD = re.compile(r"[^A-Za-z0-9_ .,:;/()\[\]$'*+@-]")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -56,6 +69,15 @@ class Record(Struct, kw_only=True, eq=False):
     """The client's name in the settings."""
 
     model: str = ""
+    """The model that the client asked for."""
+
+    served_by: str = ""
+    """The id of the model that the request goes to in place of that one; MODEL@UPSTREAM where it
+    is the same one elsewhere."""
+
+    why: str = ""
+    """Why another one was asked, in one word, where the first did not answer."""
+
     dialect: str = ""
     upstream: str = ""
     """The upstream's name in the settings."""
@@ -120,8 +142,10 @@ class Record(Struct, kw_only=True, eq=False):
             "first_token_ms": None if self.first_token_s is None else _ms(self.first_token_s),
             "client": self.client,
             "model": self.model[:200],
+            "served_by": self.served_by[:200],
             "dialect": self.dialect,
             "upstream": self.upstream,
+            "fallback": self.why,
             "attempts": self.attempts,
             "retries": self.retries or None,
             "outcome": bounded(self.outcome),
@@ -144,6 +168,8 @@ class Record(Struct, kw_only=True, eq=False):
 class LogLine:
     """The log message of a request that has ended: words for people, facts for programs."""
 
+    __slots__ = ("_record",)
+
     def __init__(self, record: Record) -> None:
         self._record = record
 
@@ -165,7 +191,9 @@ class LogLine:
         named = {
             "client": record.client,
             "model": record.model,
+            "served_by": record.served_by,
             "dialect": record.dialect,
+            "fallback": record.why,
             "notes": record.remarks,
             "outcome": bounded(record.outcome),
             "param": bounded((record.failure and record.failure.param) or ""),

@@ -119,6 +119,8 @@ class Http1(HttpToolsProtocol):
             self._unread_timer.cancel()
         self._requests.close()
         super().connection_lost(exc)
+        if self.cycle:
+            self.cycle.transport = self.transport  # a LingeringTransport would hold this
         for writer in tuple(self._writers):
             writer.disconnected()
 

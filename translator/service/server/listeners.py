@@ -7,19 +7,18 @@ A parent of workers needs no more than this of the service: it starts without th
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
 import socket
 import sys
 
-from translator.service.config.settings import Server, Settings, SettingsError
+from translator.service.config.settings import LOOPBACK, Server, Settings, SettingsError
 
 BACKLOG = 2048
 
 MAX_USER_TIMEOUT_MS = 2**31 - 1
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 log = logging.getLogger(f"{__package__}.run")
 """Under the name by which operators know these lines."""
@@ -58,8 +57,22 @@ def listen(
     except socket.gaierror:
         raise SettingsError([f"{setting}: there is no address for {host!r}"]) from None
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise SettingsError([f"cannot listen on {where}: {reason}"]) from None
+        # Not os.strerror: it does not know the numbers of Windows. Python adds the address.
+        reason = (error.strerror or str(error)).partition(" (while attempting")[0].lower()
+        remedy = _remedy(error.errno, setting)
+        raise SettingsError([f"cannot listen on {where}: {reason}{remedy}"]) from None
+
+
+def _remedy(number: int | None, setting: str) -> str:
+    """What to do about an address that cannot be listened on."""
+    port = "--port NUMBER" if setting == "--host" else "server.metrics_port"
+    if number == errno.EADDRINUSE:
+        return f"; end the program that listens there, or choose another port with {port}"
+    if number == errno.EACCES:
+        return f"; ports below 1024 need a right to them: choose another with {port}"
+    if number == errno.EADDRNOTAVAIL:
+        return f"; {setting} is no address of this machine"
+    return ""
 
 
 def limit_unread_data(listener: socket.socket, seconds: float) -> None:

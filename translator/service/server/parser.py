@@ -53,6 +53,11 @@ class Parser:
     must not be called again, and httptools.HttpParserUpgrade for a WebSocket.
     """
 
+    __slots__ = (
+        *("_body_bytes", "_framing_bytes", "_header_bytes", "_ignores_upgrade", "_line_bytes"),
+        *("_max", "_messages", "_parser", "_protocol", "_url", "in_body", "in_header"),
+    )
+
     def __init__(self, protocol: HttpToolsProtocol, max_header_bytes: int) -> None:
         self._protocol = protocol
         self._max = max_header_bytes
@@ -65,19 +70,26 @@ class Parser:
         """Whether a request has begun whose headers are not complete."""
         self.in_body = False
         """Whether the headers of a request are complete, and its body is not."""
-        self._parser = self._new_parser()
+        self._parser: httptools.HttpRequestParser | None
+        self._release_parser()
         self._url = b""
         self._ignores_upgrade = False
 
     def close(self) -> None:
         """Release the parser and the protocol, which hold this one."""
-        del self._parser, self._protocol
+        self._release_parser()
+        del self._protocol
 
-    def _new_parser(self) -> httptools.HttpRequestParser:
+    def _make_parser(self) -> httptools.HttpRequestParser:
         parser = httptools.HttpRequestParser(self)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own
-        self._protocol.parser = parser
+        self._protocol.parser = self._parser = parser
         return parser
+
+    def _release_parser(self) -> None:
+        """Release a kilobyte that is of no use between requests, as while a response comes."""
+        self._parser = None
+        self._protocol.parser = None  # type: ignore[assignment]
 
     def feed_data(self, data: bytes) -> None:
         message, body_bytes, in_body = self._messages, self._body_bytes, self.in_body
@@ -88,8 +100,9 @@ class Parser:
                 raise
             self._ignores_upgrade = False
             [end] = upgrade.args
-            head = self._head()
-            self._parser = self._new_parser()  # the old one may expect no other request
+            assert self._parser is not None
+            head = self._head(self._parser)
+            self._make_parser()  # the old one may expect no other request
             self._feed(head)
             self.feed_data(data[end:])
             return
@@ -108,19 +121,22 @@ class Parser:
             self._line_bytes = len(data) - ended + (0 if ended else self._line_bytes)
             if self._line_bytes > self._max:
                 raise RequestRefused(HeaderTooLarge(self._max))
+        else:
+            self._release_parser()
 
     def _feed(self, data: bytes) -> None:
+        parser = self._parser or self._make_parser()
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             raise _refusal(error.__context__) from None
         except httptools.HttpParserError as error:
             raise _refusal(error) from None
 
-    def _head(self) -> bytes:
+    def _head(self, parser: httptools.HttpRequestParser) -> bytes:
         """The first line and the headers, without the offer of an upgrade."""
-        version = self._parser.get_http_version().encode()
-        lines = [b"%b %b HTTP/%b" % (self._parser.get_method(), self._url, version)]
+        version = parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (parser.get_method(), self._url, version)]
         for name, value in self._protocol.headers:
             if name == b"connection":
                 options = [one.strip() for one in value.split(b",")]
@@ -158,16 +174,18 @@ class Parser:
             self._protocol.headers.append((lower, value))  # as uvicorn does, with one call less
 
     def on_headers_complete(self) -> None:
-        upgrade = self._check_headers()
-        self._ignores_upgrade = self._parser.should_upgrade() and upgrade != b"websocket"
+        parser = self._parser
+        assert parser is not None
+        upgrade = self._check_headers(parser)
+        self._ignores_upgrade = parser.should_upgrade() and upgrade != b"websocket"
         if not self._ignores_upgrade:
             self._protocol.on_headers_complete()
             self.in_header = False
             self.in_body = True
 
-    def _check_headers(self) -> bytes:
+    def _check_headers(self, parser: httptools.HttpRequestParser) -> bytes:
         """The protocol that an upgrade is offered to; raises RequestRefused."""
-        method, version = self._parser.get_method(), self._parser.get_http_version()
+        method, version = parser.get_method(), parser.get_http_version()
         hosts: list[bytes] = []
         offers: list[bytes] = []
         has_body = False
@@ -199,7 +217,7 @@ class Parser:
             refused.headers["connection"] = "close"
             raise RequestRefused(refused)
         offer = offers[0] if len(offers) == 1 else b""
-        if offer == b"websocket" and self._parser.should_upgrade():
+        if offer == b"websocket" and parser.should_upgrade():
             speaks = self._protocol.ws_protocol_class is not None
             if speaks and (method != b"GET" or version != "1.1" or has_body):
                 raise RequestRefused(

@@ -10,6 +10,7 @@ import gc
 import signal
 import sys
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import uvicorn
 
@@ -70,8 +71,11 @@ def run(
             reserve_files(len(settings.models))
         drain = Drain()
         new_client = None if channel is None else channel.client_factory(settings)
+        peers = None
+        if channel is not None and settings.serves_page:
+            peers = channel.open_peers()
         config = uvicorn.Config(
-            create_app(settings, observe=observe, drain=drain, new_client=new_client),
+            create_app(settings, observe=observe, drain=drain, new_client=new_client, peers=peers),
             access_log=False,
             backlog=BACKLOG,
             log_config=None,
@@ -94,6 +98,9 @@ def run(
         finally:
             if channel is not None:
                 channel.close()
+            if peers is not None:
+                Path(peers.getsockname()).unlink(missing_ok=True)
+                peers.close()
     return 0
 
 

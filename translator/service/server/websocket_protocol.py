@@ -43,6 +43,15 @@ MANY_FRAMES, SMALL_FRAME_BYTES = 4096, 64
 """A message of more frames than the first must have so many bytes in each, on average: each frame
 takes more memory than its bytes, an empty one, too."""
 
+_FAULTS: dict[int, str] = {
+    CloseCode.PROTOCOL_ERROR: "protocol error",
+    CloseCode.INVALID_DATA: "invalid data",
+    CloseCode.MESSAGE_TOO_BIG: "message too large",
+}
+"""What a client did wrong, by the code that it gets."""
+
+_NO_HANDSHAKE = "The request is not the handshake of a WebSocket."
+
 _NEEDS: dict[type, str] = {
     WebSocketsSansIOProtocol: (
         "conn scope response transport writable disconnected handle_connect eof_received"
@@ -77,6 +86,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._upload_timer: asyncio.TimerHandle | None = None
         self._last_read = -math.inf
         self._had_events = False  # in the latest read
+        self.ended = ""
+        """Why this closes the connection, of itself, with the code."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -134,9 +145,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
-        if self.response.status_code == 101:  # else the handshake was refused
+        if self.response.status_code == 101:
             scope = cast("dict[str, Any]", self.scope)
             scope["extensions"][EXTENSION] = TextWriter(self)
+        else:  # the handshake was refused
+            self._report_refusal(
+                InvalidRequest(_NO_HANDSHAKE, param=None), self.response.status_code
+            )
+
+    def _report_refusal(self, refusal: InvalidRequest, status: int) -> None:
+        """Have the log and the metrics say that the server itself has answered."""
+        refusal.status_hint = status
+        self._connections.answered(refusal)
 
     def _refuse_handshake(self, data: bytes) -> None:
         """Answer a request that websockets cannot read; uvicorn leaves it without an answer."""
@@ -146,7 +166,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         too_large = error if isinstance(error, SecurityError) else error and error.__cause__
         if not isinstance(too_large, SecurityError):  # a body, or a header that is not text
             status, code = b"400 Bad Request", None
-            message = "The request is not the handshake of a WebSocket."
+            message = _NO_HANDSHAKE
         elif len(data.partition(b"\n")[0]) > MAX_LINE_LENGTH:
             status, code = b"414 URI Too Long", "header_too_large"
             message = "The path of the handshake is too long."
@@ -154,6 +174,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             status, code = b"431 Request Header Fields Too Large", "header_too_large"
             message = "The header of the handshake is too large."
         refusal = InvalidRequest(message, param=None, code=code)
+        self._report_refusal(refusal, int(status[:3]))
         body = msgspec.json.encode(refusal.envelope())
         self.transport.write(
             b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
@@ -181,6 +202,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.fail(code, reason)
         self.handle_parser_exception()  # tells the application, too
 
+    def handle_parser_exception(self) -> None:
+        close = self.conn.close_sent
+        if close is not None and not self.ended:
+            what = ": ".join(filter(None, (_FAULTS.get(close.code), close.reason)))
+            self.ended = f"{what} ({close.code})".lstrip()
+        super().handle_parser_exception()
+
     def _end_upload(self) -> None:
         if self._upload_timer is not None:
             self._upload_timer.cancel()
@@ -200,8 +228,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._upload is not None and self._last_read > self.ping_sent_at:
             self.pong_timer = None
             self.schedule_ping()
-        else:
-            super().keepalive_timeout()
+            return
+        if not self.close_sent and not self.transport.is_closing():
+            self.ended = "no answer to a ping (1011)"
+        super().keepalive_timeout()
 
     # --- as Connections has it: a WebSocket never waits there -------------------------------------
 
@@ -248,3 +278,6 @@ class TextWriter:
 
     def abort(self) -> None:
         self._socket.transport.abort()
+
+    def ended(self) -> str:
+        return self._socket.ended

@@ -18,9 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from translator.service.access.clients import NewClient
 from translator.service.config.settings import Settings
+from translator.service.telemetry.shared_metrics import FOLDER
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,9 @@ BEAT_S = 1.0
 ORPHAN_S = 10.0
 """How long the event loop of a worker without a parent may stand still."""
 
+PEERS_BUFFER = 256 * 1024
+"""Bytes that wait on the socket for the other workers, in either direction."""
+
 _CHECK_S = 0.5
 
 
@@ -56,6 +61,7 @@ class WorkerChannel:
         self.listeners = [socket.socket(fileno=number) for number in listeners]
         self._parent = socket.socket(fileno=parent)
         self._limits = limits
+        self._folder = os.environ.get(FOLDER)
         self._beat_at = time.monotonic()
         self._beats = True
 
@@ -74,6 +80,30 @@ class WorkerChannel:
             pass
         log.warning("the parent is of another version: limits of clients are those of each worker")
         return None
+
+    def open_peers(self) -> socket.socket | None:
+        """A socket on which the other workers ask what is being answered; None without a place.
+
+        Only this user can write to it.
+        """
+        if self._folder is None:
+            return None
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            path = Path(_short(self._folder), f"answers-{os.getppid()}-{os.getpid()}.sock")
+            path.unlink(missing_ok=True)
+            os.fchmod(sock.fileno(), 0o600)  # before it has a name; not every system heeds it
+            sock.bind(str(path))
+            path.chmod(0o600)
+        except OSError as error:
+            sock.close()
+            log.warning("the page at / shows the answers of one worker only: %s", error)
+            return None
+        sock.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, option, PEERS_BUFFER)
+        return sock
 
     def end_with_parent(self, limit_s: float) -> None:
         """End this process if the parent is gone and it does not end by itself.
@@ -113,3 +143,10 @@ class WorkerChannel:
     def _send(self, byte: bytes) -> None:
         with suppress(OSError):  # the parent is gone, or stopped and the buffer is full
             self._parent.send(byte)
+
+
+def _short(folder: str) -> str:
+    """A short name of a folder, for as long as this process lives: those of sockets are bounded."""
+    if not Path("/proc/self/fd").exists():
+        return folder
+    return f"/proc/self/fd/{os.open(folder, os.O_RDONLY | os.O_DIRECTORY)}"

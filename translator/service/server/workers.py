@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -178,7 +179,9 @@ class _Worker:
 
     def send_signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:
-            self._process.send_signal(number)
+            # not by the process object, which would take the exit code from asyncio's own watcher
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     async def wait(self) -> int:
         """Wait for its end; the exit code, negative for a signal."""
@@ -337,15 +340,20 @@ class _Supervisor:
     async def _restart(self, slot: _Slot, worker: _Worker) -> None:
         """Replace a worker that has ended by itself."""
         code = await self._reap(worker)
+        if slot.worker is not worker or self._stopping.is_set():
+            return
+        if worker.age_s > STEADY_S:
+            slot.delay_s = FIRST_DELAY_S
+        log.error("worker %d has ended (%d); another one starts", worker.pid, code)
         while slot.worker is worker and not self._stopping.is_set():
-            if worker.age_s > STEADY_S:
-                slot.delay_s = FIRST_DELAY_S
-            log.error("worker %d has ended (%d); another one starts", worker.pid, code)
             await asyncio.sleep(slot.delay_s)
             slot.delay_s = min(2 * slot.delay_s, MAX_DELAY_S)
             async with self._replacing:
-                if slot.worker is worker:
-                    await self._start_in(slot)
+                if slot.worker is not worker or await self._start_in(slot):
+                    return
+            if not self._stopping.is_set():
+                text = "no worker has started in place of worker %d; tried again in %g s"
+                log.error(text, worker.pid, slot.delay_s)
 
     async def _reap(self, worker: _Worker) -> int:
         code = await worker.wait()

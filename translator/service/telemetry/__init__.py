@@ -1,6 +1,6 @@
 """Telemetry: Prometheus metrics, OpenTelemetry spans, and the log's format.
 
-`metrics` and `otel` are observers of requests and count without reading the conversation;
-`error_kinds` bounds their error labels, and `shared_metrics` sums the metrics of several processes.
+`metrics` and `otel` are observers of requests and count without reading the conversation, and
+`shared_metrics` sums the metrics of several processes.
 `logs` formats log records. Start with `metrics`.
 """

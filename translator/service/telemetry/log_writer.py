@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import sys
 import threading
 from collections import deque
 from contextlib import suppress
@@ -50,13 +51,36 @@ class LogWriter(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self.format(record)
+            line = self._line(record)
         except Exception:
             self.handleError(record)
-            return
-        self._put(line.encode("utf-8", "backslashreplace") + b"\n")
+        else:
+            self._put(line)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say in a line that a record has wrong arguments: logging writes a traceback to stderr."""
+        error = sys.exc_info()[1]
+        self._put(self._own_line("log: a record of %s is not written: %r", record.name, error))
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+
+    def _own_line(self, text: str, *args: object) -> bytes:
+        """A line of the log about itself."""
+        return self._line(
+            logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, args, None)
+        )
+
+    def _write_last(self, line: bytes) -> None:
+        """Write a line at the end of the process, when the thread is gone, if that is no wait."""
+        with suppress(OSError, ValueError):
+            if select.select([], [self._descriptor], [], 0)[1]:
+                self._write(line)
 
     def _put(self, line: bytes) -> None:
+        if self._closed:
+            self._write_last(line)
+            return
         with self._changed:
             scale = 2 if self._dropping else 1
             waiting = scale * len(self._lines), scale * (self._size + len(line))
@@ -89,16 +113,7 @@ class LogWriter(logging.Handler):
 
     def _loss(self, count: int) -> bytes:
         """The line that stands for lines that were lost."""
-        record = logging.LogRecord(
-            __name__,
-            logging.WARNING,
-            __file__,
-            0,
-            "log: %d lines were lost here, as they could not be written",
-            (count,),
-            None,
-        )
-        return self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        return self._own_line("log: %d lines were lost here, as they could not be written", count)
 
     # --- in the thread --------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
     text    2026-01-31 12:00:00,000 INFO POST /v1/responses 200 1234ms first=210ms ... id=req_...
     json    {"time":"2026-01-31T12:00:00.000Z","level":"info","logger":"...","message":"...", ...}
 
+A line that belongs to a request has its id, at the end; in JSON, it is a field.
+
 Line breaks and other control characters are escaped, so a client or an upstream cannot start a new
 record. Only a traceback has further lines, which are indented. Secrets of the settings are taken
 out of each record, whoever wrote it: libraries log what they cannot parse. In JSON, the record of a
@@ -14,17 +16,22 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping
+from types import TracebackType
 from typing import Any, TextIO
 
 import msgspec
 
+from translator.service.base.ids import REQUEST_ID
 from translator.service.base.redaction import NOTHING_SECRET, Redaction
 from translator.service.config.settings import LogFormat
 from translator.service.observe.record import LogLine
 
 from .log_writer import LogWriter
+
+log = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,6 +41,22 @@ _NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 def _one_line(text: str) -> str:
     return _NOT_IN_A_LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _id_of(record: logging.LogRecord) -> str:
+    """The id of the request that a record belongs to; empty where there is none.
+
+    Records of other libraries do not count: they may be about a connection, which is older.
+    """
+    if isinstance(record.msg, LogLine):
+        return ""  # it has its own
+    given = getattr(record, "request_id", None)
+    if isinstance(given, str):
+        return given
+    return REQUEST_ID.get() if record.name.startswith(_OF_REQUESTS) else ""
+
+
+_OF_REQUESTS = ("translator", "uvicorn")
 
 
 def _encodable(text: str) -> str:
@@ -51,7 +74,10 @@ class TextFormatter(logging.Formatter):
         return self._redaction.text(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        return _one_line(super().formatMessage(record))
+        line, name = super().formatMessage(record), _id_of(record)
+        if name and not getattr(record, "id_in_text", False):
+            line += f" id={name}"
+        return _one_line(line)
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802 - as logging has it
         lines = super().formatException(ei).splitlines()
@@ -76,6 +102,8 @@ class JsonFormatter(logging.Formatter):
         message: object = record.msg
         if isinstance(message, LogLine):
             fields |= message.facts()
+        elif name := _id_of(record):
+            fields["id"] = name
         if record.exc_info:
             fields["exception"] = _encodable(self.formatException(record.exc_info))
         return self._redaction.text(_one_line(_encode(fields).decode()))
@@ -100,10 +128,48 @@ def start_logging(
     """
     handler = _handler(sys.stderr if stream is None else stream)
     handler.setFormatter(FORMATTERS[form](Redaction(secrets)))
-    logging.captureWarnings(capture=True)  # else Python writes them to stderr itself
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    _log_to(handler)
     logging.getLogger("translator").setLevel(level.upper())
     logging.getLogger("uvicorn.error").addFilter(_is_no_upgrade_warning)
+
+
+def log_only_errors() -> logging.Logger:
+    """Log as JSON to stderr, at once: for a process that ends before `start_logging`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    _log_to(handler)
+    return log
+
+
+def _log_to(handler: logging.Handler) -> None:
+    """Give a handler all records, and what Python would write to stderr by itself."""
+    logging.captureWarnings(capture=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    log.critical("uncaught exception", exc_info=(kind, error, traceback))
+
+
+def _log_uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+    if found.exc_value is None or found.exc_type is SystemExit:
+        return
+    name = "" if found.thread is None else found.thread.name
+    where = (found.exc_type, found.exc_value, found.exc_traceback)
+    log.error("uncaught exception in the thread %r", name, exc_info=where)
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    what = getattr(found.object, "__qualname__", type(found.object).__qualname__)
+    where = None
+    if found.exc_value is not None:
+        where = (found.exc_type, found.exc_value, found.exc_traceback)
+    log.error("%s: %s", found.err_msg or "Exception ignored in", what, exc_info=where)
 
 
 def _handler(stream: TextIO | None) -> logging.Handler:
@@ -116,6 +182,8 @@ def _handler(stream: TextIO | None) -> logging.Handler:
 
 
 _OF_UPGRADES = ("upgrade request", "WebSocket library", "without completing handshake")
+_OF_CUTS = ("without completing response",)
+"""A response that its upstream breaks off stays cut, on purpose: its own line says so."""
 
 
 def _is_no_upgrade_warning(record: logging.LogRecord) -> bool:
@@ -124,4 +192,4 @@ def _is_no_upgrade_warning(record: logging.LogRecord) -> bool:
     And its error where a handshake was refused by an HTTP response, which it does not count as one.
     """
     message = record.getMessage()
-    return not any(words in message for words in _OF_UPGRADES)
+    return not any(words in message for words in (*_OF_UPGRADES, *_OF_CUTS))

@@ -17,7 +17,8 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache
-from typing import Literal, TypeVar
+from itertools import islice
+from typing import Literal, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -34,15 +35,19 @@ from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
     ErrorSent,
+    FallbackChosen,
     ObservedEvent,
     RequestEnded,
     RetryScheduled,
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import PROBED, Record
+from translator.service.observe.record import QUIET, Record
+from translator.service.upstreams.error_kinds import UPSTREAM_KINDS, kind_of
+from translator.wire.items import Reasoning
+from translator.wire.notices import NOTICE_CODES
+from translator.wire.responses import Usage
 
-from .error_kinds import kind_of
 from .shared_metrics import FOLDER
 
 NAMESPACE = "translator"
@@ -63,6 +68,27 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 MultiprocessMode = Literal["livesum", "max"]
 """How the gauges of several workers become one."""
+
+TOKEN_KINDS = ("input", "cached", "output", "reasoning")
+
+MAX_MODELS_AT_ZERO = 5
+"""For so many models of the settings, the first ones, counters begin at zero: some 90 for each."""
+
+_USUAL_ENDPOINTS = ("responses", "chat", "websocket")
+_USUAL_STATUSES = ("200", "400", "429", "500", "502", "503", "none")
+_USUAL_RESULTS = (
+    ("200", "completed"),
+    ("200", "incomplete"),
+    ("200", "failed"),
+    ("200", "client_left"),
+    ("400", "refused"),
+    ("429", "refused"),
+    ("500", "failed"),
+    ("502", "failed"),
+    ("503", "failed"),
+    ("504", "failed"),
+)
+"""Statuses with outcomes."""
 
 _STATUS_KINDS = {"4": "refused", "5": "failed"}
 """The kind of an error that was passed through, by the first digit of its status."""
@@ -163,6 +189,11 @@ class Metrics:
         self.upstream_errors = counter(
             "upstream_errors", "Errors of upstreams, by kind.", *("upstream", "kind")
         )
+        self.fallbacks = counter(
+            "fallbacks",
+            "Attempts that went to another route than the one before, and why.",
+            *("model", "route", "reason"),
+        )
         self.retries = counter(
             "upstream_retries",
             "Retries of requests upstream, by the kind of the error before.",
@@ -178,15 +209,46 @@ class Metrics:
             "Log lines, captures and progress reports that could not be written.",
             "what",
         )
-        for kind in KINDS:
-            self.dropped.labels(kind)
+        self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
         if FOLDER not in os.environ:
             ProcessCollector(registry=registry)  # it knows this process only
 
+    def _begin_at_zero(self, settings: Settings) -> None:
+        """Make the series whose labels are known, so that `rate()` sees the first of each.
+
+        Those of further codes, statuses and outcomes begin with their first request.
+        """
+        for what in KINDS:
+            self.dropped.labels(what)
+        for reason in get_args(CutReason):
+            self.connections_cut.labels(reason)
+        for code in NOTICE_CODES:
+            self.notices.labels(code)
+        for upstream in settings.upstreams:
+            for status in _USUAL_STATUSES:
+                self.upstream_calls.labels(upstream, status)
+            for kind in UPSTREAM_KINDS:
+                self.upstream_errors.labels(upstream, kind)
+                self.retries.labels(upstream, kind)
+        models = {name: model.dialect.name for name, model in settings.models.items()}
+        if not models:
+            models["other"] = next(iter(settings.upstreams.values())).dialect
+        endpoints = [
+            name for name in _USUAL_ENDPOINTS if name != "websocket" or settings.server.websocket
+        ]
+        for model, dialect in islice(models.items(), MAX_MODELS_AT_ZERO):
+            for kind in TOKEN_KINDS:
+                self.tokens.labels(model, kind)
+            for endpoint in endpoints:
+                for status, outcome in _USUAL_RESULTS:
+                    self.requests.labels(endpoint, model, dialect, status, outcome)
+                for code in UPSTREAM_KINDS:
+                    self.errors.labels(endpoint, model, code)
+
     def __call__(self, record: Record) -> _RequestMetrics | None:
-        return None if record.path in PROBED else _RequestMetrics(self, record)
+        return None if record.path in QUIET else _RequestMetrics(self, record)
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The metrics as text, and its content type, for an `accept` header."""
@@ -250,9 +312,15 @@ class _ConnectionMetrics:
 class _RequestMetrics:
     """Counts one request: the gauges at once, its results at its end."""
 
+    __slots__ = (
+        *("_call_status", "_called_at", "_endpoint", "_error", "_error_kind", "_metrics"),
+        *("_record", "_streams", "_translation"),
+    )
+
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
             AttemptWritten,
+            FallbackChosen,
             UpstreamCalled,
             UpstreamAnswered,
             AttemptFailed,
@@ -278,6 +346,9 @@ class _RequestMetrics:
         match event:
             case AttemptWritten(translation):
                 self._attempt_written(translation)
+            case FallbackChosen(route, why):
+                name = f"{route.model}@{route.upstream.name}"
+                self._metrics.fallbacks.labels(self._record.model, name, why).inc()
             case UpstreamCalled():
                 self._upstream_called()
             case UpstreamAnswered(status, headers):
@@ -316,6 +387,8 @@ class _RequestMetrics:
         record, metrics = self._record, self._metrics
         model = metrics.model(record.model)
         self._count_error_in_body()
+        if self._translation is None and record.failure is not None:
+            self._count_error(record.failure)  # of an answer that was passed through
         self._count_call()
         metrics.requests_open.labels(self._endpoint).dec()
         if self._streams:
@@ -338,17 +411,26 @@ class _RequestMetrics:
             metrics.first_token.labels(model).observe(max(0.0, first_s))
         if usage is None:
             return
-        counts = {
-            "input": usage.input_tokens,
-            "cached": usage.input_tokens_details.cached_tokens,
-            "output": usage.output_tokens,
-            "reasoning": usage.output_tokens_details.reasoning_tokens,
-        }
-        for kind, count in counts.items():
+        counts = (
+            usage.input_tokens,
+            usage.input_tokens_details.cached_tokens,
+            usage.output_tokens,
+            usage.output_tokens_details.reasoning_tokens,
+        )
+        for kind, count in zip(TOKEN_KINDS, counts, strict=True):
             metrics.tokens.labels(model, kind).inc(count)
-        if first_s is not None and usage.output_tokens > 1 and record.seconds > first_s:
-            rate = (usage.output_tokens - 1) / (record.seconds - first_s)
+        if first_s is None or record.seconds <= first_s:
+            return
+        later = usage.output_tokens - self._hidden_tokens(usage) - 1
+        if later > 0:
+            rate = later / (record.seconds - first_s)
             metrics.speed.labels(model).observe(rate)
+
+    def _hidden_tokens(self, usage: Usage) -> int:
+        """Tokens of reasoning that is not shown: all of them came before the first token."""
+        output = () if self._translation is None else self._translation.response.output
+        shown = any(isinstance(item, Reasoning) for item in output)
+        return 0 if shown else usage.output_tokens_details.reasoning_tokens
 
     def _count_stream(self) -> None:
         if not self._streams:

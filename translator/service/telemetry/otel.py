@@ -37,6 +37,7 @@ from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
     ErrorSent,
+    FallbackChosen,
     ObservedEvent,
     Observer,
     RequestEnded,
@@ -46,10 +47,9 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import PROBED, Record
+from translator.service.observe.record import QUIET, Record
+from translator.service.upstreams.error_kinds import kind_of
 from translator.wire.responses import Response
-
-from .error_kinds import kind_of
 
 FLUSH_S = 5.0
 """How long `close` waits for spans that are not exported yet, in seconds."""
@@ -71,7 +71,7 @@ class Spans:
         self._tracer = provider.get_tracer("translator", VERSION)
 
     def __call__(self, record: Record) -> Observer | None:
-        return None if record.path in PROBED else _RequestSpans(self._tracer, record)
+        return None if record.path in QUIET else _RequestSpans(self._tracer, record)
 
     def close(self) -> None:
         """Export the pending spans. Waits FLUSH_S at most: the collector may be down."""
@@ -96,9 +96,15 @@ def otlp_spans() -> Spans:
 class _RequestSpans:
     """Makes the spans of one request."""
 
+    __slots__ = (
+        *("_call", "_called_at", "_context", "_record", "_response", "_route", "_span"),
+        *("_started_at", "_tracer", "_translation"),
+    )
+
     wants: frozenset[type[ObservedEvent]] = frozenset(
         {
             Routed,
+            FallbackChosen,
             AttemptWritten,
             UpstreamCalled,
             UpstreamAnswered,
@@ -130,6 +136,10 @@ class _RequestSpans:
         match event:
             case Routed(route):
                 self._routed(route)
+            case FallbackChosen(route, why):
+                self._route = route
+                self._span.set_attribute("translator.fallback.model", route.model[:MAX_NAME])
+                self._span.set_attribute("translator.fallback.reason", why)
             case AttemptWritten(translation):
                 self._translation = translation
             case UpstreamCalled(path):

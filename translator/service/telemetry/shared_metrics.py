@@ -52,8 +52,9 @@ def shared_metrics() -> Generator[Path]:
     """An empty folder for all processes that start within the context."""
     given = os.environ.get(FOLDER)
     if given:
-        for old in Path(given).glob("*.db"):
-            old.unlink(missing_ok=True)
+        for pattern in ("*.db", "answers-*.sock"):  # the sockets are `WorkerChannel.open_peers`'
+            for old in Path(given).glob(pattern):
+                old.unlink(missing_ok=True)
         yield Path(given)
         return
     _remove_stale()
@@ -127,6 +128,8 @@ def reserve_files(models: int) -> None:
 
 
 def worker_gone(pid: int) -> None:
-    """Remove the gauges of a worker from the sums; its counters stay."""
-    for file in Path(os.environ[FOLDER]).glob(f"gauge_live*_{pid}.db"):
-        file.unlink(missing_ok=True)
+    """Remove the gauges of a worker from the sums, and its socket; its counters stay."""
+    folder = Path(os.environ[FOLDER])
+    for pattern in (f"gauge_live*_{pid}.db", f"answers-*-{pid}.sock"):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)

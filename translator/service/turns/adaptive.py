@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from translator import Dialect, Notice, ParsedRequest, Target, Translation, UpstreamError
+from translator import (
+    Dialect,
+    InvalidRequest,
+    Notice,
+    ParsedRequest,
+    Target,
+    Translation,
+    UpstreamError,
+)
 from translator.common.pauses import Pause, no_pause, paced
 from translator.common.schemas import SchemaRules
 from translator.reader.quotations import without_quotations
@@ -34,9 +42,11 @@ from translator.reader.rejected_fields import RejectedField, find_rejected_field
 from translator.reader.taught_facts import merged_fact, taught_facts
 from translator.service.base.ids import NewId
 from translator.service.base.redaction import NOTHING_SECRET, Redaction
+from translator.service.config.settings import Upstream
 from translator.service.models.table import Route
 from translator.service.upstreams.judging import judged
 
+from .fallbacks import Choices
 from .learned import NOTHING_LEARNED, Learned, LearnedFacts
 
 if TYPE_CHECKING:
@@ -49,6 +59,9 @@ MAX_ATTEMPTS = 8
 
 MAX_ADAPTING_S = 60.0
 """How long after the first attempt another one may begin."""
+
+NO_FACTS: frozenset[str] = frozenset()
+"""One for all requests: each empty one would take 216 bytes."""
 
 _LOSSY = frozenset({"reasoning_replay", "schema_rules"})
 _REASONING_ITEM = re.compile(rb'"type"\s*:\s*"reasoning"')
@@ -71,6 +84,13 @@ class AdaptiveRequest:
     `attempt` is the latest; `write()` makes the first one.
     """
 
+    __slots__ = (
+        *("_account", "_attempts", "_choices", "_clock", "_created_at", "_earlier"),
+        *("_has_asked_again", "_key", "_known", "_learned", "_may_ask_again", "_may_retry"),
+        *("_model", "_new_id", "_redaction", "_request", "_request_id", "_response_id", "_store"),
+        *("_taught", "_tentative", "_timer", "_until", "attempt", "route"),
+    )
+
     def __init__(
         self,
         request: ParsedRequest,
@@ -79,46 +99,58 @@ class AdaptiveRequest:
         *,
         model: str,
         may_retry: bool,
-        clock: Callable[[], float],
+        clock: Callable[[], int],
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
         store: StoreContext | None = None,
         account: Callable[[int], None] = lambda size: None,
-        redaction: Callable[[], Redaction] = lambda: NOTHING_SECRET,
+        redaction: Callable[[Upstream], Redaction] = lambda upstream: NOTHING_SECRET,
         timer: Callable[[], float] = time.monotonic,
-        may_ask_again: Callable[[], bool] = lambda: True,
+        may_ask_again: Callable[[Upstream], bool] = lambda upstream: True,
+        choices: Choices | None = None,
+        request_id: str = "",
     ) -> None:
-        """`redaction()` has the secrets that the upstream's words must not tell the client.
+        """`clock()` is the time in whole seconds since 1970.
 
-        `may_retry`: refusals are learned from. `may_ask_again()` is called before the same request
-        is sent once more.
+        `redaction(upstream)` has the secrets that its words must not tell the client.
+
+        `may_retry`: refusals are learned from. `may_ask_again(upstream)` is called before the same
+        request is sent once more. `choices` are the routes of a model that has several; `route` is
+        the current one of them. `request_id` is for the log.
         """
         self._account = account
-        self.redaction = redaction
-
-        def judge(error: UpstreamError) -> UpstreamError:
-            return judged(error, route.upstream, redaction())
-
-        self._judge = judge
+        self._redaction = redaction
+        self._request_id = request_id
         self._request: ParsedRequest | None = request
         self._earlier = earlier
         self._store = store
-        self.route = route
+        self._model = model
         self._learned = learned
         self._may_retry = may_retry
         self._clock = clock
         self._new_id = new_id
         self._response_id = new_id("resp_")
-        self._created_at = int(clock())
-        self._key = (route.upstream.name, route.upstream_model or model)
-        self._known = learned.recall(*self._key) if may_retry else NOTHING_LEARNED
-        self._tentative = NOTHING_LEARNED  # by this request, and not confirmed yet
-        self._taught: frozenset[str] = frozenset()  # facts, by this request
+        self._created_at = clock()
         self._timer = timer
-        self._until = timer() + MAX_ADAPTING_S
         self._attempts = 1
-        self._may_ask_again: Callable[[], bool] | None = may_ask_again
+        self._may_ask_again: Callable[[Upstream], bool] | None = may_ask_again
+        self._choices = choices
+        self._take(route)
         self.attempt: ChatRequestAttempt
+
+    def _take(self, route: Route) -> None:
+        """Ask the upstream of a route from now on."""
+        self.route = route
+        self._key = (route.upstream.name, route.upstream_model or self._model)
+        self._known = self._learned.recall(*self._key) if self._may_retry else NOTHING_LEARNED
+        self._tentative = NOTHING_LEARNED  # by this request, and not confirmed yet
+        self._taught = NO_FACTS  # facts, by this request
+        self._until = self._timer() + MAX_ADAPTING_S
+        self._has_asked_again = False
+
+    def redaction(self) -> Redaction:
+        """The secrets that the words of the current upstream must not tell the client."""
+        return self._redaction(self.route.upstream)
 
     def write(self, pause: Pause = no_pause) -> None:
         """Translate the request; raises InvalidRequest where that is not possible.
@@ -146,15 +178,48 @@ class AdaptiveRequest:
         if self._request is None:
             return False
         may_ask = self._attempts < MAX_ATTEMPTS and self._timer() <= self._until
-        return (
+        adapted = (
             self._ask_again(pause, may_ask=may_ask)
             if error.again
             else self._learn(error, pause, may_ask=may_ask)
         )
+        return adapted or self._move_on(error, pause)
+
+    def _move_on(self, error: UpstreamError, pause: Pause) -> bool:
+        """Whether another route is asked instead, with an attempt of its own."""
+        if self._choices is None or self._attempts >= MAX_ATTEMPTS:
+            return False
+        route = self._choices.next(error)
+        while route is not None:
+            self._take(route)
+            try:
+                self.attempt = self._written(pause)
+            except InvalidRequest as refused:  # as under `strict`, where it would lose something
+                log.warning("model %a cannot be asked: %s", route.model, refused.message)
+                route = self._choices.skip("refused")
+            else:
+                self._attempts += 1
+                return True
+        return False
+
+    def final_error(self, error: UpstreamError) -> UpstreamError:
+        """The error for the client after the last attempt."""
+        return error if self._choices is None else self._choices.final_error(error)
+
+    def answered(self) -> None:
+        """The answer has begun: its route has proved good."""
+        if self._choices is not None:
+            self._choices.answered()
+
+    @property
+    def choices(self) -> Choices | None:
+        """The routes of a model that has several."""
+        return self._choices
 
     def _ask_again(self, pause: Pause, *, may_ask: bool) -> bool:
-        may, self._may_ask_again = self._may_ask_again, None
-        if not may_ask or may is None or not may():
+        before, self._has_asked_again = self._has_asked_again, True
+        may = self._may_ask_again
+        if before or not may_ask or may is None or not may(self.route.upstream):
             return False
         self._attempts += 1
         self.attempt = self._written(pause)
@@ -187,7 +252,7 @@ class AdaptiveRequest:
         if self._request is None:
             return
         self._may_retry = False
-        self._request = self._earlier = self._store = None
+        self._request = self._earlier = self._store = self._may_ask_again = None
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
@@ -213,10 +278,13 @@ class AdaptiveRequest:
         """The chat request under all that is known by now."""
         strict = self.route.options.strict  # then nothing may be lost
         dialect = self._dialect(strict=strict)
-        translation = self._translation(dialect, pause)
         refused = [one for one in self._known.refused if not (strict and one.loses)]
+        limits = [one.limit for one in refused if one.limit is not None]
+        translation = self._translation(dialect, limits, pause)
+        moved = self._moved_notices()
         if not refused and not self._known.facts:
-            return ChatRequestAttempt(translation, translation.chat_body, translation.notices)
+            notices = (*moved, *translation.notices) if moved else translation.notices
+            return ChatRequestAttempt(translation, translation.chat_body, notices)
         pause()
         body, gone = without(translation.chat_body, refused) if refused else (b"", [])
         if any(one.field == "tool_choice" for one in gone):
@@ -227,20 +295,33 @@ class AdaptiveRequest:
                     tool_choices=dialect.tool_choices & {"auto"},
                     tool_choices_thinking=None,
                 ),
+                limits,
                 pause,
             )
             pause()
             body, gone = without(translation.chat_body, refused)
         assert self._request is not None, "the request was released"
         asked = self._request.request.max_output_tokens
-        notices = [
+        lost = [
             one.notice() for one in gone if one.loses and (one.limit is None or asked is not None)
         ]
         if self._known.facts and not strict:
-            notices += self._lost_by_facts(translation.notices, pause)
+            lost += self._lost_by_facts(translation.notices, pause)
         return ChatRequestAttempt(
-            translation, body or translation.chat_body, (*translation.notices, *notices)
+            translation, body or translation.chat_body, (*moved, *translation.notices, *lost)
         )
+
+    def _moved_notices(self) -> tuple[Notice, ...]:
+        """The notice of an attempt that goes elsewhere than the client asked for."""
+        choices = self._choices
+        if choices is None or not choices.why:
+            return ()
+        asked, route = choices.asked, choices.route
+        message = (
+            f"'{asked.model}' on upstream {asked.upstream.name} was not asked, or did not answer "
+            f"({choices.why}); '{route.model}' on upstream {route.upstream.name} was."
+        )
+        return (Notice("model", "fallback", message),)
 
     def _dialect(self, *, strict: bool) -> Dialect:
         """The dialect of the model under the facts that are known by now."""
@@ -275,8 +356,11 @@ class AdaptiveRequest:
             message = "The upstream does not take all limits in schemas; some were left out."
             yield Notice("tools", "refused_upstream", message)
 
-    def _translation(self, dialect: Dialect, pause: Pause) -> Translation:
-        route, clock = self.route, self._clock
+    def _translation(self, dialect: Dialect, limits: Sequence[int], pause: Pause) -> Translation:
+        """The translation for a dialect; `limits` are those of the output that were learned."""
+        route = self.route
+        if route.max_output_tokens is not None:
+            limits = (*limits, route.max_output_tokens)
         assert self._request is not None, "the request was released"
         return Translation(
             self._request,
@@ -284,20 +368,38 @@ class AdaptiveRequest:
             response_id=self._response_id,
             created_at=self._created_at,
             new_id=self._new_id,
-            now=lambda: int(clock()),
+            now=self._clock,
             target=Target(
                 model=route.upstream_model,
-                max_output_tokens=route.max_output_tokens,
+                max_output_tokens=min(limits, default=None),
                 vision=route.vision,
                 context_window=route.context_window,
+                origin=route.origin,
             ),
             options=route.options,
             earlier=self._earlier,
             store=self._store,
-            judge=self._judge,
+            judge=_Judge(route.upstream, self._redaction, self._request_id),
             account=self._account,
             pause=pause,
         )
+
+
+class _Judge:
+    """Whose affair an error in the upstream's body is: `judged`, for one request."""
+
+    __slots__ = ("_redaction", "_request_id", "_upstream")
+
+    def __init__(
+        self, upstream: Upstream, redaction: Callable[[Upstream], Redaction], request_id: str
+    ) -> None:
+        self._upstream = upstream
+        self._redaction = redaction
+        self._request_id = request_id
+
+    def __call__(self, error: UpstreamError) -> UpstreamError:
+        redaction = self._redaction(self._upstream)
+        return judged(error, self._upstream, redaction, request_id=self._request_id)
 
 
 def _overlaid(known: Learned, found: Learned) -> Learned:

@@ -8,6 +8,7 @@ from typing import Any
 
 from translator.service.base.drain import Drain
 from translator.service.config.settings import Server
+from translator.service.observe.context import RequestContext
 from translator.service.upstreams.client import Answer, Upstreams
 from translator.service.upstreams.streams import UpstreamStream
 
@@ -23,6 +24,8 @@ class TurnBounds:
     ) -> None:
         """`timer` measures durations, in seconds; deadlines are by the loop's own clock."""
         self.held = HeldBytes(server.max_held_bytes)
+        self.passing = set[RequestContext]()
+        """The chat requests that are passed through now; turns are known to `held`."""
         self.slices = Slices()
         self.server = server
         self.upstreams = upstreams
@@ -34,13 +37,20 @@ class TurnBounds:
         return asyncio.get_running_loop().time() + self.server.exchange_timeout_s
 
     def stream(
-        self, opening: Coroutine[Any, Any, Answer], deadline: float | None = None
+        self,
+        opening: Coroutine[Any, Any, Answer],
+        deadline: float | None = None,
+        first_s: float | None = None,
     ) -> UpstreamStream:
-        """The answer that `opening` gets, as a stream within all bounds."""
+        """The answer that `opening` gets, as a stream within all bounds.
+
+        `first_s` is how long its first byte may take, where that is less than others may.
+        """
         return UpstreamStream(
             opening,
             self.drain,
             until=self.deadline() if deadline is None else deadline,
             silence_s=self.server.read_timeout_s,
             progress_s=self.server.progress_timeout_s,
+            first_s=first_s,
         )

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from translator import ParsedRequest, parse_request
 from translator.common.pauses import Pause, no_pause
-from translator.request.compaction import after_compaction
+from translator.request.compaction import after_compaction, ends_in_trigger
 from translator.service.access.clients import Client
 from translator.service.base.drain import Drain
 from translator.service.base.errors import TooManyRequests
@@ -28,6 +28,7 @@ from translator.wire.json_values import NOT_JSON
 from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
 from .counts import check_counts
+from .fallbacks import Fallbacks
 from .learned import LearnedFacts
 from .slices import LARGE_BYTES
 from .token_counter import TokenCounter
@@ -45,6 +46,16 @@ class _Head(msgspec.Struct, frozen=True):
     tools: list[Raw] | None = None
 
 
+class _Model(msgspec.Struct, frozen=True):
+    """The only field of a request that the log wants of one that is refused."""
+
+    model: str | None = None
+
+
+MAX_LOOKED_INTO_BYTES = 64 * 1024
+"""Largest body of a refused request whose model is looked for: it must cost next to nothing."""
+
+_read_model = msgspec.json.Decoder(_Model).decode
 _read_head = msgspec.json.Decoder(_Head).decode
 
 
@@ -88,8 +99,10 @@ class Dispatcher:
         self.server = server
         self.models = models
         self.clock = clock
+        self._seconds = lambda: int(clock())  # one for all requests
         self.new_id = new_id
         self._learned = LearnedFacts(server.refused_ttl_s, timer)
+        self._fallbacks = Fallbacks(server, timer)
         self._slot = _Slot(server.max_concurrent_requests)
 
     def check_slot(self, client: Client | None = None) -> None:
@@ -133,7 +146,9 @@ class Dispatcher:
         large = len(body) >= LARGE_BYTES
         parsed = await self.bounds.slices.run(partial(_parse, body)) if large else _parse(body)
         head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
+        record.model = head.model or ""
         route = self.models.route(head.model, context.client)
+        record.dialect = route.dialect.name
         keeping = None
         if self.store is not None and isinstance(parsed, ParsedRequest):
             keeping = await self.store.begin(
@@ -143,26 +158,35 @@ class Dispatcher:
         large = large or (earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         context.charge_for(len(body) + _size_of(earlier, context))
-        record.model = head.model or ""
+        if route.compact_with is not None and ends_in_trigger(head.input):
+            record.served_by = route.compact_with
+            asked, route = route, self.models.compaction_route(route.compact_with)
+            if not route.upstream.shares_keys_with(asked.upstream):
+                authorization = None  # it is for whom the client has asked
+        choices = self._fallbacks.choices(route, record, parsed, earlier)
+        if choices is not None:
+            route = choices.route
         record.dialect = route.dialect.name
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
-        held = self.bounds.held.answer()
+        held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,
             route,
             self._learned,
             model=record.model,
             may_retry=self.server.retry_refused,
-            clock=self.clock,
+            clock=self._seconds,
             new_id=self.new_id,
             earlier=earlier,
             store=None if keeping is None else keeping.context,
             account=held.account,
-            redaction=partial(self.bounds.upstreams.redaction, route.upstream, authorization),
+            redaction=partial(self.bounds.upstreams.redaction, authorization=authorization),
             timer=self.bounds.timer,
-            may_ask_again=partial(self.bounds.upstreams.take_retry, route.upstream),
+            may_ask_again=self.bounds.upstreams.take_retry,
+            choices=choices,
+            request_id=record.request_id,
         )
         if large:
             await self.bounds.slices.run(request.write)
@@ -172,6 +196,16 @@ class Dispatcher:
         return Turn(
             context, request, self.bounds, held, authorization=authorization, keeping=keeping
         )
+
+
+def model_in(body: bytes) -> str:
+    """The model that a request asks for, which is refused without being read; else empty."""
+    if not body or len(body) > MAX_LOOKED_INTO_BYTES:
+        return ""
+    try:
+        return _read_model(body).model or ""
+    except NOT_JSON:
+        return ""
 
 
 def _size_of(earlier: Sequence[Raw] | None, context: RequestContext) -> int:

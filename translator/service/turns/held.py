@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from translator.service.base.ids import log_extra
 from translator.wire.errors import AnswerTooLarge
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,14 @@ class HeldBytes:
         self.total = 0
         self._open: set[HeldAnswer] = set()
 
-    def answer(self) -> HeldAnswer:
-        """An answer that is about to begin."""
-        return HeldAnswer(self)
+    @property
+    def owners(self) -> list[object]:
+        """The turns whose answers are in progress."""
+        return [answer.owner for answer in self._open if answer.owner is not None]
+
+    def answer(self, request_id: str = "") -> HeldAnswer:
+        """An answer that is about to begin, to the request of this id."""
+        return HeldAnswer(self, request_id)
 
     def add(self, answer: HeldAnswer) -> None:
         self._open.add(answer)
@@ -50,13 +56,18 @@ class HeldBytes:
 class HeldAnswer:
     """One answer's part of it, while the `with` block lasts."""
 
-    def __init__(self, held: HeldBytes) -> None:
+    __slots__ = ("_held", "ended", "owner", "request_id", "size", "stop")
+
+    def __init__(self, held: HeldBytes, request_id: str) -> None:
         self._held = held
+        self.request_id = request_id
         self.size = 0
         self.ended = False
         """Whether it was told to end."""
         self.stop: Callable[[AnswerTooLarge], None] | None = None
         """Ends the answer, wherever it waits."""
+        self.owner: object = None
+        """The turn whose answer it is, from its request upstream to its end."""
 
     def __enter__(self) -> Self:
         self._held.add(self)
@@ -71,6 +82,7 @@ class HeldAnswer:
         self.end()
         self.ended = False
         self.stop = None
+        self.owner = None
 
     def end(self) -> None:
         """Count its bytes no more: they are about to be released, and nobody else must end, too."""
@@ -93,7 +105,10 @@ class HeldAnswer:
             return
         largest = held.largest()
         log.warning(
-            "answers hold over %d bytes; the largest, of %d bytes, ends", held.limit, largest.size
+            "answers hold over %d bytes; the largest, of %d bytes, ends",
+            held.limit,
+            largest.size,
+            extra=log_extra(largest.request_id),
         )
         largest.end()
         if largest is self:

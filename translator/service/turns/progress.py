@@ -17,6 +17,8 @@ class ProgressTimeout:
     one does not.
     """
 
+    __slots__ = ("_idle_bytes", "_limit_s", "_progress", "_since", "_translation")
+
     def __init__(self, translation: Translation, limit_s: float, now: float) -> None:
         self._translation = translation
         self._limit_s = limit_s

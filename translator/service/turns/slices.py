@@ -20,6 +20,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from translator.common.pauses import Pause, no_pause
@@ -68,7 +69,10 @@ class _Work(Generic[T]):
         self._over = self._abandoned = False
 
     async def result(self) -> T:
-        thread = threading.Thread(target=self._in_thread, name="slices", daemon=True)
+        within = copy_context()  # for the log
+        thread = threading.Thread(
+            target=within.run, args=[self._in_thread], name="slices", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError:  # too many, or no memory for another one
@@ -103,6 +107,7 @@ class _Work(Generic[T]):
             self._results.append(self._work(self._pause))
         except BaseException as error:
             self._error = error
+        del self._work  # whose result may hold `_pause`, and so would hold itself
         self._over = True
         self._has_paused.release()
 

@@ -38,6 +38,11 @@ class TurnState:
     `tick` must be called at the latest; `over` is set with the last events.
     """
 
+    __slots__ = (
+        *("_heartbeats", "_held", "_request", "_server", "_started", "due", "over"),
+        *("progress", "translation"),
+    )
+
     def __init__(self, request: AdaptiveRequest, server: Server, now: float) -> None:
         self._request = request
         self._server = server
@@ -91,6 +96,8 @@ class TurnState:
         if isinstance(error, UpstreamError) and unanswered and self._request.adapt_to(error, pause):
             self.begin_attempt(now)
             return []
+        if isinstance(error, UpstreamError) and unanswered:
+            error = self._request.final_error(error)
         if not self._started and _is_http_error(error):
             raise error
         self.over = True

@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msgspec import UNSET, UnsetType
+
 import translator
 from translator.common.pauses import Pause, no_pause
 from translator.dialects import Dialect
@@ -25,17 +27,23 @@ from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
     EventsSent,
+    FallbackChosen,
     ResponseSent,
 )
-from translator.service.observe.record import notices_summary
 from translator.service.upstreams.client import NO_HEADERS, Answer
 from translator.service.upstreams.streams import UpstreamStream
-from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
+from translator.wire.errors import (
+    AnswerTooLarge,
+    TranslatorError,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from translator.wire.events import Event
 from translator.wire.responses import Response
 
 from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
+from .fallbacks import Choices
 from .held import HeldAnswer
 from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
@@ -55,6 +63,11 @@ _PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 class Turn:
     """One request, answered once: by `events()` or by `response()`."""
+
+    __slots__ = (
+        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_observe"),
+        *("_request", "_written_before", "keeping"),
+    )
 
     def __init__(
         self,
@@ -79,6 +92,11 @@ class Turn:
         self._written_before = 0  # bytes of attempts that failed
         if context.charge is not None:
             context.answered = self._answered
+
+    @property
+    def context(self) -> RequestContext:
+        """The context of its request."""
+        return self._context
 
     @property
     def translation(self) -> translator.Translation:
@@ -149,7 +167,7 @@ class Turn:
                 events = await self._in_slices(partial(state.fail, error, now()))
                 self._count_retried(failed)
             except Exception:
-                log.exception("%s: internal error", self._context.record.request_id)
+                log.exception("internal error")
                 events = state.fail(InternalError(), now())
             if state.over and events:
                 events = await self._stored(events)
@@ -171,9 +189,10 @@ class Turn:
                 self._attempt_failed(error)
                 failed = self.translation
                 if not await self._in_slices(partial(self._request.adapt_to, error)):
-                    raise
+                    raise self._request.final_error(error) from None
                 self._count_retried(failed)
             else:
+                self._request.answered()
                 await self._store_whole()
                 self._context.record.outcome = response.status
                 self._context.record.usage = response.usage
@@ -187,7 +206,7 @@ class Turn:
         try:
             error = await self.keeping.end(self.translation)
         except Exception:
-            log.exception("%s: internal error", self._context.record.request_id)
+            log.exception("internal error")
             error = InternalError()
         instead = [] if error is None else self.translation.retract(error)
         return events[:-1] + instead if instead else events
@@ -224,11 +243,32 @@ class Turn:
 
     def _stream(self) -> UpstreamStream:
         """The answer to the latest attempt; to be opened while its part of what is held counts."""
-        stream = self._bounds.stream(self._open(), self._deadline)
+        choices = self._request.choices
+        if choices is None:
+            stream = self._bounds.stream(self._open(), self._deadline)
+        else:
+            first_s = choices.asked.after_s if choices.has_next else None
+            opening = self._open_choice(choices, first_s)
+            stream = self._bounds.stream(opening, self._deadline, first_s)
         self._held.stop = stream.stop
+        self._held.owner = self
         return stream
 
-    async def _open(self) -> Answer:
+    async def _open_choice(self, choices: Choices, first_s: float | None) -> Answer:
+        """The same for one of several routes; `first_s` is how long it may take."""
+        own = choices.route.upstream.shares_keys_with(choices.asked.upstream)
+        # A key is for whom the client has asked, and for nobody else.
+        authorization = self._authorization if own else None
+        left = max(0, self._bounds.server.retries - self._context.record.retries)
+        try:
+            async with asyncio.timeout(first_s):
+                return await self._open(authorization=authorization, retries=left)
+        except TimeoutError:
+            raise UpstreamTimeout(f"The upstream has not answered for {first_s:g} s.") from None
+
+    async def _open(
+        self, *, authorization: str | UnsetType | None = UNSET, retries: int | None = None
+    ) -> Answer:
         """Send the latest attempt; raises UpstreamError unless the status is 2xx."""
         attempt, route = self._request.attempt, self._request.route
         self._attempt_written()
@@ -236,11 +276,12 @@ class Turn:
             route.upstream,
             "chat/completions",
             body=attempt.body,
-            authorization=self._authorization,
+            authorization=self._authorization if authorization is UNSET else authorization,
             accept="text/event-stream" if self.streams else "application/json",
             more=_session(route.dialect, self.translation.request.prompt_cache_key),
             context=self._context,
             redaction=self._request.redaction(),
+            retries=retries,
         )
         if not 200 <= answer.status < 300:
             try:
@@ -252,13 +293,23 @@ class Turn:
         return answer
 
     def _attempt_written(self) -> None:
-        attempt, record = self._request.attempt, self._context.record
+        attempt = self._request.attempt
+        if (choices := self._request.choices) is not None:
+            self._chosen(choices)
         self._context.observer.on(AttemptWritten(attempt.translation, attempt.notices))
-        record.attempts += 1
-        record.notices = attempt.notices
-        record.remarks = notices_summary(attempt.notices)
-        for notice in attempt.notices:
-            log.debug("%s: %s: %s", record.request_id, notice.path, notice.message)
+        self._context.record.attempts += 1
+        self._context.note(attempt.notices)
+
+    def _chosen(self, choices: Choices) -> None:
+        """Record which of several routes the attempt takes, and why."""
+        record, route = self._context.record, choices.route
+        record.dialect = route.dialect.name
+        if not choices.why:
+            return
+        elsewhere = f"@{route.upstream.name}" if route.model == choices.asked.model else ""
+        if (served_by := route.model + elsewhere) != record.served_by:
+            record.served_by, record.why = served_by, choices.why
+            self._context.observer.on(FallbackChosen(route, choices.why))
 
     def _attempt_failed(self, error: TranslatorError) -> None:
         if error is not self.translation.error:  # such an error is in the body that was observed
@@ -284,6 +335,7 @@ class Turn:
         translation, record = self.translation, self._context.record
         if record.first_token_s is None and translation.produced:
             record.first_token_s = self._bounds.timer() - record.started_at
+            self._request.answered()
         if translation.finished:
             response = translation.response
             record.outcome = response.status

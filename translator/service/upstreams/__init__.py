@@ -3,5 +3,5 @@
     client ──► retries ──► replicas ──► transport ──► connection ──► body ──► streams
 
 Begin with `client`. `connection` pumps chunks to a sink; `transport_errors` is the one table of
-what can go wrong on the way.
+what can go wrong on the way, and `error_kinds` has one word for each error.
 """

@@ -46,6 +46,8 @@ class Body(Protocol):
 class ConnectionBody:
     """A body as aiohttp receives it. Its reads are not bounded where there is a `Connection`."""
 
+    __slots__ = ("_connection", "_reader", "_response")
+
     def __init__(self, response: aiohttp.ClientResponse | DirectBody) -> None:
         self._response = response
         self._reader = response.content
@@ -87,6 +89,8 @@ class ConnectionBody:
 
 class StreamBody:
     """A body of any other transport of httpx: an iterator, which a cancelled read would break."""
+
+    __slots__ = ("_chunks", "_reading", "_response")
 
     at_end = False
 

@@ -50,7 +50,7 @@ from .response import Transport as AnyTransport
 from .response import UpstreamResponse
 from .retries import Budget, RetryLoop
 from .transport import Timeouts, Transport
-from .transport_errors import TRANSPORT_ERRORS, is_ours, upstream_error
+from .transport_errors import TRANSPORT_ERRORS, is_ours, remedy, upstream_error
 
 log = logging.getLogger(__name__)
 
@@ -164,12 +164,14 @@ class Upstreams:
         more: Mapping[str, str] = NO_HEADERS,
         context: RequestContext | None = None,
         redaction: Redaction | None = None,
+        retries: int | None = None,
     ) -> Answer:
         """Send one request, POST when it has a body; the answer must be closed.
 
         `authorization` is the client's own, used only where the operator gave no key. `more` are
         further headers; the operator's replace them. `context` is that of the client's request.
-        `redaction` is what `redaction()` returns, where that is there.
+        `redaction` is what `redaction()` returns, where that is there. `retries` is how often it
+        may be sent again, where that is less than `server.retries`.
         Raises UpstreamError, and OutOfDescriptors.
         """
         observer: Observer = NOBODY
@@ -199,7 +201,7 @@ class Upstreams:
             return response
 
         try:
-            response = await self._retry_loop(upstream, context).run(send)
+            response = await self._retry_loop(upstream, context, retries).run(send)
         except TRANSPORT_ERRORS as error:
             self.health.failed(upstream.name)
             redaction = redaction or self.redaction(upstream, authorization)
@@ -222,9 +224,14 @@ class Upstreams:
         """Take a retry from the budget of an upstream; False: no retry now."""
         return self._server.retries > 0 and self._target(upstream)[1].take()
 
-    def _retry_loop(self, upstream: Upstream, context: RequestContext | None) -> RetryLoop:
+    def _retry_loop(
+        self, upstream: Upstream, context: RequestContext | None, retries: int | None
+    ) -> RetryLoop:
         replicas, budget = self._target(upstream)
-        return RetryLoop(replicas, budget, self._server, context, upstream.name)
+        loop = RetryLoop(replicas, budget, self._server, context, upstream.name)
+        if retries is not None:
+            loop.retries = retries
+        return loop
 
     def _target(self, upstream: Upstream) -> tuple[Replicas, Budget]:
         urls = upstream.urls
@@ -256,6 +263,21 @@ class Upstreams:
         statuses = await asyncio.gather(*map(status_of, upstream.urls))
         return min((status for status in statuses if status is not None), default=None)
 
+    async def fetch(self, url: str, max_bytes: int) -> tuple[int, bytes] | None:
+        """The status of a `GET` without a key and the beginning of its body; None without one."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                response = await self._transport.send("GET", url, DEFAULT_HEADERS, None)
+                try:
+                    while len(body) < max_bytes and (chunk := await response.body.read()):
+                        body += chunk
+                finally:
+                    await response.body.aclose()
+        except (*TRANSPORT_ERRORS, TimeoutError):
+            return None
+        return response.status, bytes(body[:max_bytes])
+
 
 def _transport(
     server: Server, injected: httpx.AsyncBaseTransport | None, *, tls: bool
@@ -281,6 +303,11 @@ def _with_defaults(headers: Mapping[str, str]) -> dict[str, str]:
 
 class Answer:
     """An upstream's answer: status, headers, and a body to be read."""
+
+    __slots__ = (
+        *("_body", "_compression", "_observe", "_silence_s", "headers", "redaction"),
+        *("status", "upstream"),
+    )
 
     def __init__(
         self,
@@ -384,6 +411,10 @@ class Answer:
             retry_after=self.retry_headers().get("retry-after"),
             silent_overflow=silent_overflow,
         )
+        if self.status in (404, 405):
+            from .base_url import path_hint  # few need it
+
+            error.message += path_hint(self.upstream, error)
         error.headers = self.retry_headers() | error.headers
         return judged(error, self.upstream, self.redaction, self.status)
 
@@ -397,10 +428,13 @@ class Answer:
         if self.status < 200:
             return UpstreamError("The upstream switched protocols, unasked.")
         if 300 <= self.status < 400:
+            to_tls = self.headers.get("location", "").lower().startswith("https://")
+            begins = to_tls and any(url.startswith("http://") for url in self.upstream.urls)
             log.error(
-                "upstream %s answered with a redirect (%d): its base_url is wrong",
+                "upstream %s answered with a redirect (%d): its base_url is wrong%s",
                 self.upstream.name,
                 self.status,
+                "; it may have to begin with https://" if begins else "",
             )
             return UpstreamError(
                 "The upstream answered with a redirect, which is not followed.",
@@ -421,5 +455,6 @@ class Answer:
 
 def _logged(error: Exception, upstream: Upstream, when: str, redaction: Redaction) -> UpstreamError:
     text = redaction.message(str(error)[:MAX_LOGGED_CHARACTERS])  # which may quote the answer
-    log.warning("upstream %s: %s: %s", upstream.name, type(error).__name__, text)
+    kind = type(error).__name__
+    log.warning("upstream %s: %s: %s%s", upstream.name, kind, text, remedy(error))
     return upstream_error(error, when)

@@ -64,6 +64,9 @@ PART_BYTES = 32 * 1024
 libuv reads 256 KiB up to 32 times in a row from an upstream that is far ahead, which would stop all
 other streams for hundreds of milliseconds."""
 
+MAX_LIGHT = 8
+"""How many chunks are moved to a queue whose left end costs time."""
+
 setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is declared final
 """It warns of bodies over 1 MiB, suggesting a file instead; our bodies are not files."""
 
@@ -297,6 +300,8 @@ class Connection(ResponseHandler):
         if type(body) is aiohttp.StreamReader:  # not the one of an answer that has no body
             body.__class__ = ReceiveBuffer
             body._http_chunk_splits = None
+            if len(body._buffer) <= MAX_LIGHT:  # what came with the headers
+                body._buffer = cast("deque[Any]", LightQueue(body._buffer))
         self._stopped = None
         self._between = False
         self._head_left = None

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from translator.service.config.settings import Upstream
 
@@ -41,6 +41,8 @@ class Readiness(Struct, frozen=True):
 
     status: Literal["ready", "not_ready", "draining"]
     upstreams: dict[str, State]
+    hints: dict[str, str] | UnsetType = UNSET
+    """What may be wrong with the settings of an upstream, by its name."""
 
 
 class _Observed:
@@ -59,6 +61,9 @@ class UpstreamHealth:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
+        self.hints: dict[str, str] = {}
+        """As in Readiness."""
+
         self._observed: dict[str, _Observed] = {}
 
     def answered(self, upstream: str, status: int) -> None:
@@ -67,6 +72,8 @@ class UpstreamHealth:
             self.failed(upstream)
         else:
             self._of(upstream).answered_at = self._now()
+        if self.hints and status < 300:
+            self.hints.pop(upstream, None)  # it was wrong, or has been mended
 
     def failed(self, upstream: str) -> None:
         """A call got no answer."""
@@ -78,7 +85,8 @@ class UpstreamHealth:
         states = await asyncio.gather(*(self._state(upstream, probe) for upstream in listed))
         names = [upstream.name for upstream in listed]
         by_name: dict[str, State] = dict(zip(names, states, strict=True))
-        return Readiness("ready" if "reachable" in states else "not_ready", by_name)
+        hints = {name: self.hints[name] for name in names if name in self.hints}
+        return Readiness("ready" if "reachable" in states else "not_ready", by_name, hints or UNSET)
 
     async def _state(self, upstream: Upstream, probe: Probe) -> State:
         observed = self._of(upstream.name)

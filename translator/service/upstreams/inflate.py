@@ -72,6 +72,11 @@ class _Member(Protocol):
 class _Inflated:
     """A body under gzip or one of the two formats that are called deflate."""
 
+    __slots__ = (
+        *("_body", "_busy", "_compressed_size", "_data", "_empty_members", "_full", "_is_empty"),
+        *("_member", "_members", "_over", "_place", "_size"),
+    )
+
     at_end = False
 
     def __init__(self, body: Body) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from translator.reader.upstream_errors import for_client, shorten
+from translator.service.base.ids import log_extra
 from translator.service.base.redaction import Redaction
 from translator.service.config.settings import Upstream
 from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamError
@@ -16,21 +17,28 @@ log = logging.getLogger(__name__)
 
 
 def judged(
-    error: UpstreamError, upstream: Upstream, redaction: Redaction, status: int = 0
+    error: UpstreamError,
+    upstream: Upstream,
+    redaction: Redaction,
+    status: int = 0,
+    *,
+    request_id: str | None = None,
 ) -> UpstreamError:
     """An upstream's error as the client should see it; logs what only the operator can mend.
 
-    `status` is that of the upstream's answer, if it says more than the error's.
+    `status` is that of the upstream's answer, if it says more than the error's. `request_id` is
+    needed where this is called by a connection, not by the task of the request.
     """
+    extra = None if request_id is None else log_extra(request_id)
     cleaned = without_secrets(error, redaction)
     found = for_client(cleaned, own_credential=upstream.has_credential)
     status = status or error.status_hint
     if isinstance(found, CredentialRefused):
-        log.error("upstream %s refused the gateway's own credential (%d)", upstream.name, status)
+        text = "upstream %s refused the gateway's own credential (%d)"
+        log.error(text, upstream.name, status, extra=extra)
     elif isinstance(found, AccountEmpty):
-        log.error(
-            "upstream %s: the gateway's account has no credit left (%d)", upstream.name, status
-        )
+        text = "upstream %s: the gateway's account has no credit left (%d)"
+        log.error(text, upstream.name, status, extra=extra)
     return found
 
 

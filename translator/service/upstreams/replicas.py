@@ -75,6 +75,8 @@ class Replica:
 class Attempt:
     """A request to a replica; one of these methods must be called when it ends."""
 
+    __slots__ = ("_began", "_replica")
+
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._began = replica.now()

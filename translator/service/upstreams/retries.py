@@ -76,6 +76,8 @@ Send = Callable[[str], Awaitable[UpstreamResponse]]
 class RetryLoop:
     """Sends one request until an attempt is final."""
 
+    __slots__ = ("_budget", "_context", "_name", "_replicas", "_server", "_tried", "retries")
+
     def __init__(
         self,
         replicas: Replicas,
@@ -90,6 +92,8 @@ class RetryLoop:
         self._server = server
         self._context = context
         self._name = name
+        self.retries = server.retries
+        """How often it may be sent again."""
         self._tried: list[Replica] = []
 
     async def run(self, send: Send) -> UpstreamResponse:
@@ -141,7 +145,7 @@ class RetryLoop:
         `same_replica`: the same one may, later. `other_replica`: another one may, if there is one.
         """
         return (
-            len(self._tried) <= self._server.retries
+            len(self._tried) <= self.retries
             and (same_replica or (other_replica and self._replicas.has_untried(self._tried)))
             and self._budget.take()
         )

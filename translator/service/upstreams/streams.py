@@ -37,6 +37,12 @@ class UpstreamStream:
     takes too long, Stopping when the service shuts down, and what `stop` was called with.
     """
 
+    __slots__ = (
+        *("_answer", "_drain", "_later_silence_s", "_now", "_opening", "_silence_s"),
+        *("_stopped_by", "_timeout"),
+        *("_unopened", "_until", "last_activity", "progress_s"),
+    )
+
     def __init__(
         self,
         opening: Coroutine[Any, Any, Answer],
@@ -45,9 +51,11 @@ class UpstreamStream:
         until: float,
         silence_s: float,
         progress_s: float,
+        first_s: float | None = None,
     ) -> None:
         """`until` is the deadline of all of it, by the loop's clock; `silence_s` limits each read.
 
+        `first_s` limits the first one, where that is less.
         `progress_s` is the limit of an answer that does not grow, which its reader has to enforce.
         """
         self.progress_s = progress_s
@@ -56,7 +64,8 @@ class UpstreamStream:
         self._opening: asyncio.Task[Answer] | None = None
         self._drain = drain
         self._until = until
-        self._silence_s = silence_s
+        self._silence_s = silence_s if first_s is None else min(first_s, silence_s)
+        self._later_silence_s = silence_s
         self.last_activity = math.inf
         """When the latest chunk came, by the loop's clock."""
         self._answer: Answer | None = None
@@ -70,6 +79,7 @@ class UpstreamStream:
             self._unopened.close()
             raise
         self._opening = asyncio.create_task(self._unopened)
+        del self._unopened  # which would be held as long as the answer
         return self
 
     async def __aexit__(
@@ -119,6 +129,7 @@ class UpstreamStream:
                 continue
             if chunk is None:
                 return None  # the sink's chunks are not lost, even if the deadline has passed
+            self._silence_s = self._later_silence_s
             self.touch()
             self._check()
             return chunk

@@ -7,6 +7,7 @@ aiohttp's come from our own transport, httpx's from any other that the applicati
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import aiohttp
@@ -14,6 +15,11 @@ import httpx
 
 from translator.service.base.descriptors import is_exhaustion
 from translator.wire.errors import UpstreamError, UpstreamTimeout
+
+_NO_TLS = re.compile(
+    "WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST"
+)
+"""OpenSSL's words for an answer that is not TLS."""
 
 TRANSPORT_ERRORS = (httpx.HTTPError, aiohttp.ClientError)
 """All that a call can raise."""
@@ -82,6 +88,15 @@ def upstream_error(error: Exception, when: str) -> UpstreamError:
 def kind_of(error: BaseException) -> str:
     """The word for one of TRANSPORT_ERRORS."""
     return _row_of(error).kind
+
+
+def remedy(error: Exception) -> str:
+    """What the operator may have to do about one of TRANSPORT_ERRORS, for the log; often empty."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "; its certificate is not trusted here: SSL_CERT_FILE can name the authority's"
+    if isinstance(error, aiohttp.ClientConnectorSSLError) and _NO_TLS.search(str(error)):
+        return "; it does not answer in TLS: its base_url may have to begin with http://"
+    return ""
 
 
 def was_not_processed(error: Exception) -> bool:

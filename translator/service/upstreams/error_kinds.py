@@ -6,8 +6,9 @@ that we give; any other refusal is known by whose fault it was.
 
 from __future__ import annotations
 
-from translator.service.upstreams import transport_errors
 from translator.wire.errors import AccountEmpty, CredentialRefused, TranslatorError, UpstreamError
+
+from . import transport_errors
 
 KNOWN_CODES = frozenset(
     {

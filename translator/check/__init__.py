@@ -1,0 +1,1 @@
+"""The check of a configuration: its settings, its upstreams, and a small request to each model."""

@@ -37,6 +37,7 @@ help:
 	@echo "make locked           install exactly the pinned dependencies"
 	@echo "make clients          install the real clients and run their tests (needs node and npm)"
 	@echo "make engines          install llama.cpp and run the tests against it (ENGINE=vllm: docs/engines.md)"
+	@echo "make rooms            fetch PostgreSQL and run the tests of the store on it (Debian)"
 	@echo "make first-minutes    play the first five minutes of a newcomer (needs node and npm)"
 	@echo "make browser          install Chromium and look at the page at / with it (Debian, or a chromium on the PATH)"
 	@echo "make clean            remove everything that make built"
@@ -73,6 +74,10 @@ ENGINE ?= llama.cpp
 engines: install-engines $(if $(filter vllm,$(ENGINE)),$(ENGINES)/vllm.stamp)
 	TRANSLATOR_REQUIRE_ENGINES=1 TRANSLATOR_ENGINE=$(ENGINE) TRANSLATOR_WRITE_COMPARISON=1 \
 		$(BIN)/python -m pytest tests/engines
+
+.PHONY: rooms
+rooms: install-database
+	TRANSLATOR_REQUIRE_DATABASE=1 $(BIN)/python -m pytest tests/service/store
 
 .PHONY: first-minutes
 first-minutes: install-clients install-browser
@@ -136,9 +141,13 @@ install-browser: $(VENV)/browser.stamp
 .PHONY: install-engines
 install-engines: $(VENV)/engines.stamp
 
+.PHONY: install-database
+install-database: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.service.store.postgres
+
 .PHONY: clean
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(ENGINES) .bench .browser .fuzz .schemathesis build dist .coverage htmlcov \
+	rm -rf $(VENV) $(CLIENTS) $(ENGINES) .rooms .bench .browser .fuzz .schemathesis build dist .coverage htmlcov \
 		.hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

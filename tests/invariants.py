@@ -89,12 +89,15 @@ ERROR_TYPES = {
 SCHEMA = Path(__file__).resolve().parents[2] / "shared/schema/openai-responses.schema.json"
 
 
-def check_events(events: Sequence[Event]) -> dict[str, Any]:
-    """Check one response's events; returns the final response as JSON."""
-    return check_wire([_wire(event) for event in events])
+def check_events(events: Sequence[Event], *, retracted: bool = False) -> dict[str, Any]:
+    """Check one response's events; returns the final response as JSON.
+
+    `retracted`: it was whole, or cut by a limit, and its end was taken back.
+    """
+    return check_wire([_wire(event) for event in events], retracted=retracted)
 
 
-def check_wire(wire: list[dict[str, Any]]) -> dict[str, Any]:
+def check_wire(wire: list[dict[str, Any]], *, retracted: bool = False) -> dict[str, Any]:
     """The same for events that are JSON objects."""
     for number, event in enumerate(wire):
         assert event["sequence_number"] == number
@@ -102,7 +105,7 @@ def check_wire(wire: list[dict[str, Any]]) -> dict[str, Any]:
     _check_lifecycle(wire)
     final: dict[str, Any] = wire[-1]["response"]
     _check_items(wire, final)
-    _check_final(final)
+    _check_final(final, retracted=retracted)
     return final
 
 
@@ -243,7 +246,7 @@ def _check_lifecycle(wire: list[dict[str, Any]]) -> None:
             assert response["usage"] is None
 
 
-def _check_final(final: dict[str, Any]) -> None:
+def _check_final(final: dict[str, Any], *, retracted: bool) -> None:
     status = final["status"]
     assert (final["error"] is not None) == (status == "failed")
     assert (final["incomplete_details"] is not None) == (status == "incomplete")
@@ -254,7 +257,8 @@ def _check_final(final: dict[str, Any]) -> None:
         assert final["error"]["code"]
         assert final["error"]["message"]
     statuses = [item.get("status", "completed") for item in final["output"]]
-    allowed_last = {"completed", "incomplete"} if status == "incomplete" else {"completed"}
+    may_be_cut = status == "incomplete" or retracted
+    allowed_last = {"completed", "incomplete"} if may_be_cut else {"completed"}
     assert all(one == "completed" for one in statuses[:-1])
     assert set(statuses[-1:]) <= allowed_last
     ids = [item["id"] for item in final["output"]]

@@ -20,9 +20,9 @@ import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from translator.service.config import settings as module
 from translator.service.config.loading import read_table
 from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
+from translator.service.config.store import StoreSection
 from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "[upstreams.NAME]": UpstreamSection,
     '[models."ID"]': ModelSection,
     "[clients.NAME]": ClientSection,
+    "[store]": StoreSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
@@ -70,7 +71,7 @@ def settings() -> str:
 
 def meanings(struct: type[msgspec.Struct]) -> dict[str, str]:
     """The docstring of each field; empty without one."""
-    tree = ast.parse(inspect.getsource(module))
+    tree = ast.parse(inspect.getsource(sys.modules[struct.__module__]))
     [body] = [
         node.body
         for node in tree.body

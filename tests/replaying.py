@@ -11,6 +11,7 @@ from msgspec import Raw
 import translator
 from translator import Dialect, Event, Options, ParsedRequest, Response, Target, Translation
 from translator.common.pauses import Pause, no_pause
+from translator.request.store_context import StoreContext
 
 REQUEST: dict[str, Any] = {"model": "a-model", "input": "Hello", "stream": True}
 
@@ -28,6 +29,7 @@ def translation(
     options: Options | None = None,
     target: Target | None = None,
     earlier: Sequence[Raw] | None = None,
+    store: StoreContext | None = None,
     pause: Pause = no_pause,
 ) -> Translation:
     """A translation with counted ids and a clock that stands at 5."""
@@ -41,6 +43,7 @@ def translation(
         options=options or Options(),
         target=target or Target(),
         earlier=earlier,
+        store=store,
         pause=pause,
     )
 

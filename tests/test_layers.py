@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "request": "dialects common wire",
     "reader": "dialects common wire",
     "writer": "common wire",
-    FACADE: CORE,  # translator/__init__.py and translation.py
+    FACADE: CORE,  # translator/__init__.py, translation.py and what stands beside it
     "captures": f"{FACADE} wire common dialects request reader",
     # what every program says of itself
     "program": "",
@@ -47,8 +47,12 @@ MAY_IMPORT = {
     "service.telemetry": "base config models observe upstreams",
     "service.capture": "base config models observe",
     "service.live": "base observe",
+    "service.database": "base config",
+    "service.store.migrations": "",  # Alembic loads them by their paths
+    "service.store": "base config database observe",
     "service.page": "base config access models observe turns",
-    "service.http": "base config access models observe upstreams turns telemetry page",
+    "service.http": "base config access models observe upstreams turns telemetry database store"
+    " page",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
@@ -57,7 +61,8 @@ MAY_IMPORT = {
     "launch": "setup service.base service.config service.models",
     "demo": "service.base service.config service.http",
     "commands": "captures probe check setup launch demo service.base service.config service.models"
-    " service.upstreams service.telemetry service.live service.server",
+    " service.upstreams service.database service.store service.telemetry service.live"
+    " service.server",
 }
 """The folders, each with those that it imports, all of them further up in this table."""
 

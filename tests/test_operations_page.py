@@ -87,7 +87,7 @@ def notices() -> set[str]:
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else ""
             name = node.func.attr if isinstance(node.func, ast.Attribute) else name
-            if name in ("Notice", "notice", "_notice"):
+            if name in ("Notice", "DuplicateItem", "notice", "_notice"):
                 words = [word.value for word in node.args[1:2] if isinstance(word, ast.Constant)]
                 found |= {word for word in words if isinstance(word, str)}
     return found

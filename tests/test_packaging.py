@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+ROOMS = {"database", "store"}
 SERVICE_MODULES = {
     "aiohttp",
     "httptools",
@@ -106,8 +107,22 @@ def imports(path: Path) -> set[str]:
 def test_the_service_imports_only_what_its_extra_installs() -> None:
     installed = names(project()["optional-dependencies"]["service"])
     imported: set[str] = set()
-    for path in (ROOT / "translator" / "service").rglob("*.py"):
-        if path.name != "otel.py":  # it has an extra of its own
+    service = ROOT / "translator" / "service"
+    for path in service.rglob("*.py"):
+        room = path.relative_to(service).parts[0]
+        if path.name != "otel.py" and room not in ROOMS:  # they have extras of their own
             imported |= imports(path)
     known = {name.replace("-", "_") for name in installed} | {"msgspec", "translator"}
     assert imported - sys.stdlib_module_names <= known
+
+
+def test_the_rooms_import_only_what_their_extra_installs() -> None:
+    extras = project()["optional-dependencies"]
+    installed = names(extras["service"]) | names(extras["store"])
+    imported: set[str] = set()
+    for room in ROOMS:
+        for path in (ROOT / "translator" / "service" / room).rglob("*.py"):
+            imported |= imports(path)
+    known = {name.replace("-", "_") for name in installed} | {"msgspec", "translator"}
+    assert imported - sys.stdlib_module_names <= known
+    assert {"alembic", "psycopg", "sqlalchemy"} <= imported

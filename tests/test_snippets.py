@@ -110,7 +110,7 @@ def test_what_the_page_of_the_library_names_is_there() -> None:
 
 @pytest.mark.parametrize("page", ["start.md", "dialects.md", "operations.md"])
 def test_settings_are_valid(page: str) -> None:
-    """Each block of TOML by itself; an upstream that it only names is added."""
+    """Each block of TOML by itself; an upstream that it only names, or leaves out, is added."""
     found = blocks(DOCS / page, "toml")
     assert found
     for code in found:
@@ -120,5 +120,7 @@ def test_settings_are_valid(page: str) -> None:
             names = model["upstream"]
             for name in [names] if isinstance(names, str) else names:
                 upstreams.setdefault(name, UPSTREAM)
+        if not upstreams:
+            upstreams["fireworks"] = UPSTREAM
         settings = read_table(table, {"FIREWORKS_API_KEY": "k"})
         assert settings.upstreams.keys() == upstreams.keys()

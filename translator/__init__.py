@@ -83,12 +83,13 @@ import msgspec
 
 from . import dialects
 from .dialects import DIALECTS, Dialect
+from .options import Options
 from .reader.upstream_errors import read_upstream_error
 from .request.compact_request import CompactedResponse, CompactRequest
 from .request.content import UndescribedImage
 from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import Target
-from .translation import Options, Translation
+from .translation import Translation
 from .wire.errors import (
     AccountEmpty,
     AnswerTooLarge,

@@ -12,6 +12,7 @@
     translator codex     print or write the configuration of Codex CLI
     translator opencode  print or write the configuration of OpenCode
     translator key       create a key for a client of the service
+    translator store     look after the database of stored responses
     translator completion   print a script that completes commands in a shell
     translator demo      show a streamed request on both sides, without key or network
 
@@ -36,7 +37,7 @@ from .commands.environment import read_variables
 PROGRAM = "translator"
 COMMANDS = (
     *("serve", "up", "check", "probe", "convert", "replay", "fixture", "tail", "dialects"),
-    *("codex", "opencode", "key", "completion", "demo"),
+    *("codex", "opencode", "key", "store", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 

@@ -8,15 +8,15 @@ Response ◄── complete ◄── upstream's whole body              at once
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from .common.invalid import nested_too_deeply
 from .common.pauses import Pause, no_pause
-from .common.tools import HostedTools
 from .dialects import DIALECTS, Dialect
+from .options import Options
 from .reader import sse
 from .reader.body_sniffer import BodySniffer
 from .reader.error_bodies import plain_message
@@ -24,16 +24,20 @@ from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
 from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
-from .request.to_chat import FORWARDED_BY_DEFAULT, ChatRequest, Target, write_chat_request
+from .request.to_chat import ChatRequest, Target, write_chat_request
 from .text_run import TextRun
 from .wire import responses
-from .wire.deltas import MAX_ITEMS, Delta, Failure, Finish, ServiceTier, Usage, Verdict
+from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
-from .wire.events import Event, ReasoningEvents
+from .wire.events import Event
+from .wire.items import OutputItem
 from .wire.notices import Notice
 from .writer.phase import Phase
 from .writer.segments import Writing, writing_of
 from .writer.stream import ResponseStream
+
+if TYPE_CHECKING:
+    from .request.store_context import StoreContext
 
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""
@@ -46,24 +50,6 @@ _ACCOUNTED_BYTES = 64 * 1024
 
 _BYTES_FOR_A_CALL = 512
 """Where there are many calls, so much for each: an account looks at all of them."""
-
-
-class Options(Struct, frozen=True):
-    """How an operator wants requests to be translated.
-
-    `reasoning_events`: which family of events shows reasoning. `hosted_tools`: whether a tool that
-    cannot run here is dropped with a notice, or refused. `strict`: a notice is an error. `forward`:
-    fields beyond the Responses API that go upstream. `max_answer_bytes`: how much of an answer is
-    held at most, its text in UTF-8 and some bytes for each small object. `max_output_items`: how
-    many output items it may have, and calls. An answer beyond either fails with AnswerTooLarge.
-    """
-
-    reasoning_events: ReasoningEvents = "summary"
-    hosted_tools: HostedTools = "drop"
-    strict: bool = False
-    forward: tuple[str, ...] = FORWARDED_BY_DEFAULT
-    max_answer_bytes: int = 16 * 1024 * 1024
-    max_output_items: int = MAX_ITEMS
 
 
 class _Unprepared(NamedTuple):
@@ -96,8 +82,8 @@ class Translation:
     """
 
     __slots__ = (
-        *("_account", "_account_at", "_decoder", "_judge", "_max_bytes", "_max_items", "_progress"),
-        *("_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
+        *("_account", "_account_at", "_decoder", "_judge", "_keeps", "_max_bytes", "_max_items"),
+        *("_progress", "_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
         *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
         *("target", "undescribed"),
     )
@@ -114,6 +100,7 @@ class Translation:
         target: Target = _DEFAULT_TARGET,
         options: Options = _DEFAULT_OPTIONS,
         earlier: Sequence[Raw] | None = None,
+        store: StoreContext | None = None,
         judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
         account: Callable[[int], None] = lambda size: None,
         pause: Pause = no_pause,
@@ -122,13 +109,13 @@ class Translation:
 
         `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
         `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
-        response that the request names; without them such a request is refused. `judge` maps
-        an error in the upstream's body to the client's. `account(size)` is called each time that
-        some 64 KiB of the answer have come, with the bytes that are held of it; an UpstreamError
-        that it raises ends the answer. `pause()` is called between steps of the translation, which
-        takes some ten milliseconds per megabyte (`common.pauses`). Raises InvalidRequest (with the
-        field's path) for a request that the API does not allow or that cannot be done over Chat
-        Completions, and KeyError for a dialect of an unknown name.
+        response that the request names; without them such a request is refused. `store` is what a
+        store knows of the request, and whether it keeps the response. `judge` maps an error in the
+        upstream's body to the client's. `account(size)` is called each time that some 64 KiB of
+        the answer have come, with the bytes that are held of it; an UpstreamError that it raises
+        ends the answer. `pause()` is called between steps of the translation (`common.pauses`).
+        Raises InvalidRequest (with the field's path) for a request that the API does not allow or
+        that Chat Completions cannot do, and KeyError for a dialect of an unknown name.
         """
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
         parsed = _parsed(request, pause)
@@ -143,6 +130,7 @@ class Translation:
                 forward=options.forward,
                 reject_hosted_tools=options.hosted_tools == "reject",
                 earlier=earlier,
+                store=store,
                 pause=pause,
             )
         except RecursionError:
@@ -155,6 +143,7 @@ class Translation:
             first = self.notices[0]
             raise InvalidRequest(first.refusal, param=first.path, code=first.error_code)
         self._tools = chat_request.tools
+        self._keeps = store is not None and store.keeps
         self._stream: ResponseStream
         self._reader: ChatReader
         self._unprepared: _Unprepared | None = _Unprepared(
@@ -167,8 +156,7 @@ class Translation:
         self._decoder = sse.Decoder(min(sse.MAX_EVENT_BYTES, limit))
         self._sniffer: BodySniffer | None = BodySniffer(limit)  # None: the body is a stream
         self._judge = judge
-        self._max_bytes = limit
-        self._max_items = options.max_output_items
+        self._max_bytes, self._max_items = limit, options.max_output_items
         self._account = account
         self._account_at = min(_ACCOUNTED_BYTES, limit)
         self._received = 0
@@ -188,6 +176,19 @@ class Translation:
         """The response so far; final after `close()` or `complete()`."""
         self.prepare()
         return self._stream.response
+
+    @property
+    def kept_output(self) -> list[OutputItem]:
+        """The output for a store, when the response is final: all of its reasoning is sealed."""
+        return self._stream.output.kept or []
+
+    def retract(self, error: TranslatorError | str) -> list[Event]:
+        """The last events in place of a terminal event that was not sent; empty after a failure."""
+        assert self.finished, "there is nothing to retract before the terminal event"
+        failure = _upstream_error(error)
+        events = self._stream.retract(Failure(failure))
+        self.error = failure if events else self.error
+        return events
 
     @property
     def produced(self) -> bool:
@@ -250,6 +251,7 @@ class Translation:
                 response_id=response_id,
                 created_at=created_at,
                 model=request.model or target.model or "",
+                store=self._keeps,
                 output_limit=target.max_output_tokens,
                 pause=pause,
             ),
@@ -258,6 +260,7 @@ class Translation:
             tools=chat_request.tools,
             reasoning_events=options.reasoning_events,
             seal_reasoning=_returns_reasoning(request),
+            keeps=self._keeps,
             one_call=chat_request.one_call,
             allowed=chat_request.allowed,
             known_call_ids=chat_request.call_ids,

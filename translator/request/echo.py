@@ -26,13 +26,14 @@ def first_response(
     response_id: str,
     created_at: int,
     model: str,
+    store: bool = False,
     output_limit: int | None = None,
     pause: Pause = no_pause,
 ) -> responses.Response:
     """The response object of `response.created`; `created_at` is in seconds since 1970.
 
-    A `max_output_tokens` above `output_limit`, which the model has, is repeated as that limit: the
-    one that holds. `pause` is called between tools.
+    `store`: the response will be stored. A `max_output_tokens` above `output_limit`, which the
+    model has, is repeated as that limit: the one that holds. `pause` is called between tools.
     """
     reasoning = request.reasoning or _NO_REASONING
     text = request.text or _NO_TEXT
@@ -50,6 +51,7 @@ def first_response(
         created_at,
         model,
         **given,
+        store=store,
         reasoning=responses.ReasoningEcho(reasoning.effort, _summary(reasoning)),
         text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
         tools=[_tool(raw) for raw in paced(request.tools or (), pause)],

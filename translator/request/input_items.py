@@ -13,9 +13,9 @@ continue.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Literal, assert_never, get_args
+from typing import TYPE_CHECKING, Literal, assert_never, get_args
 
 import msgspec
 from msgspec import Raw, Struct
@@ -27,10 +27,13 @@ from translator.common.tools import INPUT_ARGUMENT, Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON, as_object, is_string, present
-from translator.wire.notices import Notice
+from translator.wire.notices import DuplicateItem, Notice
 
 from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
+
+if TYPE_CHECKING:
+    from .store_context import StoreContext
 
 
 class Message(Struct, frozen=True):
@@ -71,6 +74,8 @@ _decode_raw_message = msgspec.json.Decoder(items.RawMessage).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_parts = msgspec.json.Decoder(list[str | items.InputPart]).decode
 
+_NONE: Mapping[int, str] = {}
+
 _GROUP_BYTES = 64 * 1024
 """How much of the parts of one message is decoded at once, where the caller pauses."""
 
@@ -101,9 +106,15 @@ class InputReader:
     """
 
     def __init__(
-        self, tools: Toolset, pause: Pause = no_pause, *, origin: str | None = None
+        self,
+        tools: Toolset,
+        pause: Pause = no_pause,
+        store: StoreContext | None = None,
+        *,
+        origin: str | None = None,
     ) -> None:
         self._tools = tools
+        self._store = store
         self._origin = origin
         self._pause = pause
         self._last_search = ""
@@ -126,7 +137,8 @@ class InputReader:
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]
         source = source or []
-        self._read(source, "input", read, last=len(source) - 1)
+        duplicates = _NONE if self._store is None else self._store.duplicates
+        self._read(source, "input", read, last=len(source) - 1, duplicates=duplicates)
         if self._undeclared:
             read = [self._declared_later(item) for item in paced(read, self._pause)]
         if self.compacts and len(read) == 1:
@@ -137,10 +149,24 @@ class InputReader:
             )
         return read
 
-    def _read(self, source: Sequence[Raw], name: str, read: list[InputItem], *, last: int) -> None:
+    def _read(
+        self,
+        source: Sequence[Raw],
+        name: str,
+        read: list[InputItem],
+        *,
+        last: int,
+        duplicates: Mapping[int, str] = _NONE,
+    ) -> None:
         """Append the items of a list to `read`; `last` is the index of the request's last item."""
         for index, raw in enumerate(paced(source, self._pause)):
             path = f"{name}[{index}]"
+            if index in duplicates:
+                what = "It stands in the context already; it was left out."
+                self.notices.append(
+                    DuplicateItem(path, "duplicate_dropped", what, duplicates[index])
+                )
+                continue
             try:
                 # in one step; only rare items are decoded twice
                 common = _decode_common(raw) if len(raw) < _GROUP_BYTES else self._large_item(raw)
@@ -216,8 +242,7 @@ class InputReader:
                 agent = decode_at(raw, items.AgentMessage, path)
                 return Message("user", agent.content or agent.encrypted_content, path)
             case "item_reference":
-                self._reference(decode_at(raw, items.ItemReference, path).id, path)
-                return None
+                return self._reference(decode_at(raw, items.ItemReference, path).id, path)
             case "configuration_update":
                 self._configure(decode_at(raw, items.ConfigurationUpdate, path), path)
                 return None
@@ -305,18 +330,27 @@ class InputReader:
             return None
         return Result(call_id, text, _noun(kind), path)
 
-    def _reference(self, item_id: str, path: str) -> None:
+    def _reference(self, item_id: str, path: str) -> InputItem | None:
+        """The stored item that a reference names."""
+        if self._store is not None and item_id in self._store.resolved:
+            read: list[InputItem] = []
+            self._read([self._store.resolved[item_id]], path, read, last=-1)
+            return read[0] if read else None
         if item_id.startswith("rs_"):
             # The AI SDK sends reasoning as a reference on every second turn.
+            what = "Items are not stored" if self._store is None else "The item is not stored"
             self.notices.append(
-                Notice(path, "reference_dropped", "Items are not stored; the reference is ignored.")
+                Notice(path, "reference_dropped", f"{what}; the reference is ignored.")
             )
-            return
-        raise NotFound(
-            f"Item with id '{item_id}' not found. Items are not stored here: set `store` to false "
-            "in your client, or put the item itself into the input.",
-            param=f"{path}.id",
+            return None
+        what = (
+            "Items are not stored here: set `store` to false in your client, or put the item itself"
+            " into the input."
+            if self._store is None
+            else "Items are not persisted when `store` is set to false. Try again with `store` set"
+            " to true, or remove this item from your input."
         )
+        raise NotFound(f"Item with id '{item_id}' not found. {what}", param=f"{path}.id")
 
     def _trigger(self, path: str, *, last: bool) -> Message:
         if not last:

@@ -8,7 +8,7 @@ the request type that is none of these.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -30,6 +30,9 @@ from .conversation import Conversation, write_messages
 from .input_items import InputReader
 from .tool_choice import resolve_tool_choice, tool_fields
 from .unsupported import ignored, refuse_unsupported
+
+if TYPE_CHECKING:
+    from .store_context import StoreContext
 
 FORWARDED_BY_DEFAULT = (
     "seed",
@@ -100,11 +103,13 @@ def write_chat_request(
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT,
     reject_hosted_tools: bool = False,
     earlier: Sequence[Raw] | None = None,
+    store: StoreContext | None = None,
     pause: Pause = no_pause,
 ) -> ChatRequest:
     """The chat request for `request`; `unknown` are its fields beyond the Responses API.
 
-    `earlier` are the input and output items of the previous response, None where they are unknown.
+    `earlier` are the input and output items of the previous response, None where they are unknown;
+    `store` is what a store knows of the request, None where there is none.
     `pause` is called between steps, none of which takes long (`common.pauses`).
     Raises InvalidRequest, with the field's path, for what the API does not allow or Chat
     Completions cannot express.
@@ -121,7 +126,7 @@ def write_chat_request(
         pause=pause,
     )
     tools.declare(request.tools or [], "tools")
-    reader = InputReader(tools, pause, origin=target.origin)
+    reader = InputReader(tools, pause, store, origin=target.origin)
     input_items = reader.read(request.input or None, earlier or ())
     if not input_items and request.generate is not False:
         raise missing_parameter("input", _FOR_CHAT if "messages" in unknown else "")
@@ -198,7 +203,8 @@ def write_chat_request(
             *format_notices,
             *conversation.notices,
             *notices,
-            *ignored(request),
+            *ignored(request, has_store=store is not None),
+            *(() if store is None else store.notices),
         ),
         tools=tools,
         call_ids=conversation.call_ids,

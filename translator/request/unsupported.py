@@ -64,13 +64,16 @@ _IGNORED = {
 }
 
 
-def ignored(request: responses.Request) -> Iterator[Notice]:
-    """A notice for each field that has no effect and is not repeated in the response."""
+def ignored(request: responses.Request, *, has_store: bool = False) -> Iterator[Notice]:
+    """A notice for each field that has no effect and is not repeated in the response.
+
+    `has_store`: there is a store, which says itself what it does not keep.
+    """
     for name, why in _IGNORED.items():
         value = getattr(request, name)
         if value is not None and value is not UNSET:
             yield Notice(name, "ignored", why)
-    if request.store:
+    if request.store and not has_store:
         yield Notice("store", "ignored", "Responses are not stored here.")
     if request.truncation == "auto":
         yield Notice("truncation", "ignored", "The input is never truncated here.")

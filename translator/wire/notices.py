@@ -14,6 +14,7 @@ NOTICE_CODES = (
     *("ignored", "weakened", "clamped", "tool_dropped", "item_dropped", "reference_dropped"),
     *("reasoning_dropped", "image_omitted", "role_demoted", "output_missing", "arguments_wrapped"),
     *("message_summarised", "fallback", "refused_upstream", "image_described"),
+    *("duplicate_dropped", "store_ignored", "store_unavailable", "store_quota_exceeded"),
 )
 """All codes of notices."""
 
@@ -29,7 +30,7 @@ class Notice(Struct, frozen=True):
     code: str
     message: str
 
-    error_code: ClassVar[str] = "unsupported_parameter"
+    error_code: ClassVar[str | None] = "unsupported_parameter"
     """The code of the error that it becomes in strict mode."""
 
     @property
@@ -48,8 +49,23 @@ class UnknownWord(Notice, frozen=True):
 
     word: str
 
-    error_code: ClassVar[str] = "invalid_value"
+    error_code: ClassVar[str | None] = "invalid_value"
 
     @property
     def refusal(self) -> str:
         return f"Unknown value '{self.word}'; it is not supported."
+
+
+class DuplicateItem(Notice, frozen=True):
+    """The loss of an input item that stands in the context already; OpenAI refuses it."""
+
+    item_id: str
+
+    error_code: ClassVar[str | None] = None
+
+    @property
+    def refusal(self) -> str:
+        return (
+            f"Duplicate item found with id {self.item_id}. "
+            "Remove duplicate items from your input and try again."
+        )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import assert_never, get_args
+from typing import Any, assert_never, get_args
 
+import msgspec
 from msgspec import Raw
 
 from translator.wire import responses
@@ -44,6 +45,15 @@ class AtEnd:
                 self.tier = delta.name if delta.name in _TIERS else None
             case _ as never:
                 assert_never(never)
+
+    def final(
+        self,
+        base: responses.Response,
+        **fields: Any,  # noqa: ANN401 - of a response
+    ) -> responses.Response:
+        """The final response, made of the first one."""
+        tier = self.tier or base.service_tier
+        return msgspec.structs.replace(base, service_tier=tier, usage=self.usage, **fields)
 
 
 _FATAL_TYPES = {

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 from msgspec import UNSET, Raw, Struct
+from msgspec.structs import replace
 
 from translator.common.pieces import Pieces
 from translator.common.sealed import Thought, merge_details, seal
@@ -272,15 +273,27 @@ class OpenReasoning:
     """
 
     __slots__ = (
-        *("_content", "_details", "_details_size", "_extras", "_field", "_origin", "_place"),
-        *("_sealed", "_summary", "_texts"),
+        *("_content", "_details", "_details_size", "_extras", "_field", "_keeps", "_origin"),
+        *("_place", "_sealed", "_summary", "_texts", "kept"),
     )
 
     def __init__(
-        self, place: Place, family: ReasoningEvents, origin: str | None = None, *, sealed: bool
+        self,
+        place: Place,
+        family: ReasoningEvents,
+        origin: str | None = None,
+        *,
+        sealed: bool,
+        keeps: bool = False,
     ) -> None:
-        """`origin` is sealed with it."""
+        """`sealed`: the client is shown the seal; `keeps`: there is one in any case.
+
+        `origin` is sealed with it.
+        """
         self._place = place
+        self._keeps = keeps
+        self.kept: items.Reasoning | None = None
+        """The closed item with its seal, where it is kept."""
         self._origin = UNSET if origin is None else origin
         self._summary = family in ("summary", "both")
         self._content = family in ("text", "both")
@@ -367,7 +380,7 @@ class OpenReasoning:
         if text:
             yield from self._close_parts(text)
         blob = None
-        if self._sealed:
+        if self._sealed or self._keeps:
             details = merge_details(self._details)
             blob = seal(Thought(text, self._field, details, dict(self._extras), self._origin))
         place = self._place
@@ -375,8 +388,10 @@ class OpenReasoning:
             place.item_id,
             [items.SummaryText(text)] if text and self._summary else [],
             [items.ReasoningText(text)] if text and self._content else UNSET,
-            UNSET if blob is None else blob,
+            blob if blob is not None and self._sealed else UNSET,
         )
+        if self._keeps and blob is not None:
+            self.kept = replace(item, encrypted_content=blob)
         yield place.done(item)
         return item
 

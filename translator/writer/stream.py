@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
 
-from translator.common.tools import REPEAT_MARK, Declared, Toolset
+from translator.common.tools import Declared, Toolset
 from translator.wire import events, responses
 from translator.wire.deltas import (
     MAX_ITEMS,
@@ -44,7 +44,6 @@ from translator.wire.deltas import (
     Verdict,
 )
 from translator.wire.events import Event, ReasoningEvents
-from translator.wire.items import OutputItem
 
 from .at_end import AtEnd, error_body
 from .open_calls import ITEM_ID_PREFIXES, open_call
@@ -58,6 +57,7 @@ from .open_items import (
     OpenReasoning,
     Place,
 )
+from .output import CallIds, Output
 from .phase import Phase
 from .segments import (
     Blank,
@@ -86,9 +86,9 @@ class ResponseStream:
     __slots__ = (
         *("_allowed", "_at_end", "_base", "_blank", "_call_ids", "_calls", "_done_size", "_family"),
         *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_last"),
-        *("_max_items", "_named", "_new_id", "_next_index", "_now", "_number", "_one_call"),
-        *("_origin", "_output", "_queue", "_repeats", "_seal", "_tools", "_written", "is_full"),
-        "phase",
+        *("_keeps", "_max_items", "_named", "_new_id", "_next_index", "_now"),
+        *("_number", "_one_call", "_origin", "_queue", "_seal", "_tools", "_written", "is_full"),
+        *("output", "phase"),
     )
 
     def __init__(
@@ -100,6 +100,7 @@ class ResponseStream:
         tools: Toolset,
         reasoning_events: ReasoningEvents = "summary",
         seal_reasoning: bool = False,
+        keeps: bool = False,
         one_call: bool = False,
         allowed: frozenset[str] | None = None,
         known_call_ids: Collection[str] = (),
@@ -108,6 +109,7 @@ class ResponseStream:
     ) -> None:
         """`allowed` are the function names that may be called; None: all.
 
+        `keeps`: reasoning is sealed in `kept_output`, whatever the client is shown.
         `known_call_ids` are those of the request's history, which a new call must not repeat.
         What comes after `max_items` output items is ignored. `origin` is sealed with reasoning.
         """
@@ -124,13 +126,14 @@ class ResponseStream:
         self._tools = tools
         self._family: ReasoningEvents = reasoning_events
         self._seal = seal_reasoning
+        self._keeps = keeps
         self._origin = origin
         self._one_call = one_call
         self._allowed = allowed
-        self._call_ids = dict.fromkeys(known_call_ids) if known_call_ids else {}
+        self._call_ids = CallIds(known_call_ids, new_id)
         self._number = itertools.count().__next__
         self._next_index = 0
-        self._output: list[OutputItem] = []
+        self.output = Output(keeps=keeps)
         self._queue: list[Segment] = []  # mostly one: a deque takes 760 bytes
         self._last: Segment | None = None  # which text continues, unless another segment began
         self._fast_type: type[object] | None = None  # of a delta that can only add to the open item
@@ -138,7 +141,6 @@ class ResponseStream:
         self._fast_item: CallSegment | OpenNarrative[Any] | None = None  # whose text it adds to
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
-        self._repeats: dict[str, int] = {}  # how often a call id has come
         self._blank = Blank()
         self._at_end = AtEnd()
         self._written = 0  # bytes of closed narratives, and of deltas that were dropped
@@ -148,7 +150,7 @@ class ResponseStream:
         """The response so far; final after the terminal event."""
         if self._final is not None:
             return self._final
-        return msgspec.structs.replace(self._base, output=list(self._output))
+        return msgspec.structs.replace(self._base, output=list(self.output.shown))
 
     @property
     def produced(self) -> bool:
@@ -239,6 +241,17 @@ class ResponseStream:
             case _ as never:
                 assert_never(never)
 
+    def retract(self, failure: Failure) -> list[Event]:
+        """The end of a response whose terminal event was not sent, as that of a failed one.
+
+        It takes the number of that event. Empty for a response that failed.
+        """
+        final = self._final
+        if final is None or final.status == "failed":
+            return []
+        self._number = itertools.count(self._number() - 1).__next__
+        return list(self._fail(failure))
+
     # --- transitions --------------------------------------------------------------------------
 
     def _feed(self, delta: Delta) -> Iterable[Event]:
@@ -309,7 +322,7 @@ class ResponseStream:
             self._blank.reasoning.add(delta)
             return ()
         self._blank.drop(self._blank.text)
-        if self._family == "none" and not self._seal:
+        if self._family == "none" and not self._seal and not self._keeps:
             self._written += text_size((delta,))
             return ()  # the client would see none of it
         return self._new_reasoning(delta)
@@ -384,12 +397,11 @@ class ResponseStream:
             case MessageSegment():
                 segment.open = OpenMessage(self._place("msg_"))
             case ReasoningSegment():
-                place, family = self._place("rs_"), self._family
-                segment.open = OpenReasoning(place, family, self._origin, sealed=self._seal)
+                segment.open = self._open_reasoning(self._family)
             case CallSegment():
                 tool = self._called(segment)
                 place = self._place(ITEM_ID_PREFIXES[tool.kind])
-                segment.call_id = self._call_id(segment.id)
+                segment.call_id = self._call_ids.unique(segment.id)
                 segment.open = open_call(place, segment.call_id, tool)
             case CompactionSegment():
                 segment.open = OpenCompaction(self._place("cmp_"), segment.blob)
@@ -406,7 +418,7 @@ class ResponseStream:
             segment.waiting.append(self._at_end.sources)
             yield from segment.send()
         item = yield from segment.open.closed(status)
-        self._output.append(item)
+        self.output.add(item, segment.open)
         del self._queue[0]
         if not isinstance(segment, CallSegment):  # which are asked as long as there are any
             self._done_size += segment.size
@@ -417,17 +429,12 @@ class ResponseStream:
         self._next_index += 1
         return Place(self._new_id(prefix), index, self._number)
 
+    def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
+        place = self._place("rs_")
+        return OpenReasoning(place, family, self._origin, sealed=self._seal, keeps=self._keeps)
+
     def _called(self, call: CallSegment) -> Declared:
         return self._tools.called(call.name or "")
-
-    def _call_id(self, given: str | None) -> str:
-        """The upstream's id, or a new one; made unique when the upstream repeats itself."""
-        call_id = first = given or self._new_id("call_")
-        while call_id in self._call_ids:
-            self._repeats[first] = number = self._repeats.get(first, 1) + 1
-            call_id = f"{first}{REPEAT_MARK}{number}"
-        self._call_ids[call_id] = None
-        return call_id
 
     # --- ends -----------------------------------------------------------------------------------
 
@@ -468,11 +475,11 @@ class ResponseStream:
         for call in self._calls.values():
             if call.extra is not None and call.closed:
                 extras[call.call_id] = call.extra
-        if self._seal and extras:
-            item = OpenReasoning(self._place("rs_"), "none", self._origin, sealed=True)
+        if (self._seal or self._keeps) and extras:
+            item = self._open_reasoning("none")
             item.extras(extras)
             yield from item.opened()
-            self._output.append((yield from item.closed("completed")))
+            self.output.add((yield from item.closed("completed")), item)
 
     def _fail(self, verdict: Failure) -> Events:
         """An item cut by a failure is never closed: a client would run half a call."""
@@ -487,13 +494,6 @@ class ResponseStream:
         **fields: Any,  # noqa: ANN401 - of a response
     ) -> responses.Response:
         """The final response, which the terminal event holds."""
-        at_end = self._at_end
-        self._final = msgspec.structs.replace(
-            self._base,
-            status=status,
-            output=self._output,
-            service_tier=at_end.tier or self._base.service_tier,
-            usage=at_end.usage,
-            **fields,
-        )
+        output = self.output.shown
+        self._final = self._at_end.final(self._base, status=status, output=output, **fields)
         return self._final

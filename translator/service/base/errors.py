@@ -215,6 +215,29 @@ class Stopping(TranslatorError):
         )
 
 
+class StoreUnavailable(TranslatorError):
+    """503: the request needs the store, which cannot be used now."""
+
+    status_hint = 503
+    type = "service_unavailable_error"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Stored responses cannot be read or written now; try again in 2s.",
+            code="store_unavailable",
+            headers={"retry-after": "2"},
+        )
+
+
+class NotStored(TranslatorError):
+    """500: a response is complete, and could not be stored, which its request asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The response could not be stored; send the request again.", code="server_error"
+        )
+
+
 class LoopDetected(TranslatorError):
     """508: the request has been here before: an upstream leads back to this service."""
 

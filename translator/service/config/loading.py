@@ -48,7 +48,7 @@ from .settings import (
     UpstreamSection,
 )
 
-_SECTIONS = ("server", "upstreams", "models", "clients")
+_SECTIONS = ("server", "upstreams", "models", "clients", "store")
 
 
 def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
@@ -63,7 +63,7 @@ def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([f"{path} is not TOML: {error}"]) from None
-    return read_table(table, environ)
+    return read_table(table, environ, Path(path).parent)
 
 
 def read_options(
@@ -117,8 +117,13 @@ def translation_options(server: Server, model: ModelSection | None = None) -> Op
     )
 
 
-def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """The settings in a decoded TOML document; raises SettingsError with every mistake."""
+def read_table(
+    table: Mapping[str, Any], environ: Mapping[str, str], folder: Path | None = None
+) -> Settings:
+    """The settings in a decoded TOML document; raises SettingsError with every mistake.
+
+    Relative paths of files are those in `folder`, by default the current one.
+    """
     problems = [f"{key}: {unknown(key, _SECTIONS)}" for key in table if key not in _SECTIONS]
     server = _read_server(table.get("server", {}), problems)
     proxies = proxies_of(environ)
@@ -133,6 +138,11 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
     }
     problems += _description_problems(sections)
     clients = _read_clients(table, problems)
+    store = None
+    if "store" in table:
+        from .store import read_store  # few have one
+
+        store = read_store(table["store"], folder or Path(), environ, problems)
     if not upstreams:
         problems.append("upstreams: no upstream is given")
     elif not sections and "models" not in table and len(upstreams) > 1:
@@ -149,6 +159,7 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         models={name: model for name, model in sections.items() if isinstance(model, Model)},
         catch_all=next((one for one in sections.values() if isinstance(one, CatchAll)), None),
         clients=clients,
+        store=store,
     )
 
 

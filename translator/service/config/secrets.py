@@ -1,6 +1,7 @@
 """The secrets of a configuration, and of headers: what must not appear in an answer or a log.
 
-    secrets = keys of upstreams, values of headers whose name says so, passwords of proxies ;
+    secrets = keys of upstreams, values of headers whose name says so, passwords of proxies,
+              the password of the store's database ;
 
 A secret is a value as it is sent, and the parts of it that are worth stealing: the key behind
 "Bearer", the password in "Basic", the value of each cookie.
@@ -39,6 +40,8 @@ def settings_secrets(settings: Settings) -> set[str]:
     found = proxy_secrets()
     for upstream in settings.upstreams.values():
         found |= upstream_secrets(upstream)
+    if settings.store is not None:
+        found |= _long(settings.store.location.passwords)
     return found
 
 

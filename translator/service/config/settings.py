@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
@@ -24,6 +24,9 @@ from translator import Dialect, Options
 from translator.common.tools import HostedTools
 from translator.service.base.keys import StoredKey
 from translator.wire.events import ReasoningEvents
+
+if TYPE_CHECKING:
+    from .store import Store
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -472,7 +475,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The resolved settings, fixed for the life of the process.
 
     Without `models` and `catch_all` any model goes to the only upstream; without `clients` requests
-    need no key.
+    need no key; without a `store` no response is stored.
     """
 
     server: Server
@@ -480,6 +483,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     models: dict[str, Model] = {}
     catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}
+    store: Store | None = None
 
     @property
     def describing_models(self) -> frozenset[str]:

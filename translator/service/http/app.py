@@ -60,6 +60,7 @@ from .routes import Endpoints
 from .websocket import WebSocketSession
 
 if TYPE_CHECKING:
+    from translator.service.database.statement import DatabaseTime
     from translator.service.telemetry.metrics import Metrics
     from translator.service.telemetry.otel import Spans
 
@@ -87,6 +88,7 @@ def create_app(
     drain: Drain | None = None,
     new_client: NewClient | None = None,
     peers: socket.socket | None = None,
+    database_time: DatabaseTime | None = None,
 ) -> ASGIApp:
     """The application for these settings.
 
@@ -95,6 +97,7 @@ def create_app(
     that is replaced. `observe` makes the observer of each request. The server says through `drain`
     that it shuts down. `new_client` makes each client, where its limits are not those of this
     process alone. `peers` is the socket on which workers ask each other what is being answered.
+    `database_time` is the time of databases, for tests.
     """
     timer = timer or (time.monotonic if clock is time.time else clock)
     hops = Hops(random_id("")[:16])
@@ -114,6 +117,11 @@ def create_app(
 
         metrics = Metrics(settings)
     spans = _spans() if settings.server.traces else None
+    store = None
+    if settings.store is not None:
+        from .stores import open_store  # which imports what only a store needs
+
+        store = open_store(settings.store, settings.server, new_id, database_time)
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
@@ -122,6 +130,7 @@ def create_app(
         timer=timer,
         new_id=new_id,
         drain=drain or Drain(),
+        store=None if store is None else store.responses,
     )
     page_paths: frozenset[str] = PAGE_PATHS if settings.serves_page else frozenset()
 
@@ -131,12 +140,19 @@ def create_app(
 
         return Page(settings, dispatcher, peers)
 
-    endpoints = Endpoints(dispatcher, metrics, load_page if page_paths else None)
+    endpoints = Endpoints(
+        dispatcher,
+        metrics,
+        load_page if page_paths else None,
+        None if store is None else store.endpoints,
+    )
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(upstreams.aclose)
+            if store is not None:
+                await stack.enter_async_context(store.running())
             if not all(one.has_version for one in settings.upstreams.values()):
                 await stack.enter_async_context(_checking_base_urls(settings, upstreams))
             if peers is not None:

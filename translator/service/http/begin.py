@@ -9,13 +9,17 @@ from translator.service.turns.turn import Turn
 from .exchange import Exchange
 
 
-async def begin_turn(exchange: Exchange, dispatcher: Dispatcher, body: bytes) -> Turn:
+async def begin_turn(
+    exchange: Exchange, dispatcher: Dispatcher, body: bytes, *, keeps: bool = True
+) -> Turn:
     """The turn of a request; nothing has been sent upstream yet.
 
-    Raises what `Dispatcher.begin` raises, and ClientLeft.
+    `keeps`: a store may keep the response. Raises what `Dispatcher.begin` raises, and ClientLeft.
     """
     authorization = exchange.header("authorization")
-    beginning = dispatcher.begin(exchange.context, body, authorization=authorization)
-    if len(body) < LARGE_BYTES:
-        return await beginning
-    return await exchange.while_connected(beginning)
+    beginning = dispatcher.begin(exchange.context, body, authorization=authorization, keeps=keeps)
+    large = len(body) >= LARGE_BYTES
+    turn = await (exchange.while_connected(beginning) if large else beginning)
+    if turn.keeping is not None:
+        turn.keeping.forget_earlier()
+    return turn

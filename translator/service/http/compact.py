@@ -26,7 +26,7 @@ async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
             reading = dispatcher.bounds.slices.run(partial(translator.CompactRequest, body))
             request = await exchange.while_connected(reading)
         del body  # which is not held while the answer comes
-        turn = await begin_turn(exchange, dispatcher, request.body)
+        turn = await begin_turn(exchange, dispatcher, request.body, keeps=False)
         await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
 
 

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import closing
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qs, parse_qsl, quote
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -161,6 +161,11 @@ class Exchange:
         """Whether the query has a parameter of that name."""
         query = str(self._scope["query_string"], "latin-1")
         return any(part.partition("=")[0] == name for part in query.split("&"))
+
+    def query_values(self) -> dict[str, list[str]]:
+        """The parameters of the query, decoded, those without a value, too."""
+        query = str(self._scope["query_string"], "latin-1")
+        return parse_qs(query, keep_blank_values=True, max_num_fields=None)
 
     def path_param(self, name: str) -> str:
         return str(self._scope["path_params"][name])

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
 from translator.wire.responses import Response
+
+if TYPE_CHECKING:
+    from translator.service.turns.keeping import Keeping
 
 MAX_RESPONSES = 64
 """Responses that one connection can continue. Most clients only continue the last one."""
@@ -23,7 +27,16 @@ MAX_RESPONSES = 64
 class Link:
     """One response: its own items, and the link to the one before it."""
 
-    def __init__(self, before: Link | None, items: Sequence[Raw], lane: str | None) -> None:
+    def __init__(
+        self,
+        before: Link | None,
+        items: Sequence[Raw],
+        lane: str | None,
+        *,
+        stored: bool = False,
+    ) -> None:
+        """`stored`: it has no items, since a store has them."""
+        self.stored = stored
         self.before = before
         self.items = items
         self.lane = lane
@@ -125,3 +138,10 @@ def items_of(source: str | Sequence[Raw] | None, response: Response) -> list[Raw
     # a copy: a slice would hold the whole request, tools and all
     items = [raw.copy() for raw in source or ()]
     return items + [Raw(msgspec.json.encode(item)) for item in response.output]
+
+
+def recalled(keeping: Keeping, lane: str | None) -> Link | None:
+    """What a store recalled for a turn, as the link before it, unless the store keeps that, too."""
+    earlier = keeping.earlier
+    keeping.forget_earlier()
+    return None if earlier is None or keeping.context.keeps else Link(None, earlier, lane)

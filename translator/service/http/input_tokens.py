@@ -28,7 +28,7 @@ async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
     """Respond with the tokens of the chat request that this request becomes."""
     body = await wanted_body(exchange, dispatcher)
     with dispatcher.slot(exchange.context.client):
-        turn = await begin_turn(exchange, dispatcher, body)
+        turn = await begin_turn(exchange, dispatcher, body, keeps=False)
         del body
         await exchange.while_connected(_respond(exchange, turn, dispatcher))
 

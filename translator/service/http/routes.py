@@ -4,6 +4,7 @@
     POST /v1/responses/compact    translated: a conversation becomes a shorter one
     POST /v1/responses/input_tokens   translated, and only counted
     POST /v1/chat/completions     passed through, with the model table applied
+    GET, DELETE /v1/responses/ID   with a store (`stored_responses`), and what is below it
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
     GET  /readyz                  readiness: an upstream is reachable
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
 
     from .page import Page
+    from .stored_responses import StoredEndpoints
 
 API_PATHS = (
     "/responses",
@@ -69,7 +71,8 @@ API_PATHS = (
 )
 """The endpoints of the API, without `/v1` and without those of single models."""
 
-_MODELS = "/models/"
+_WITH_IDS = ("/models/", "/responses/")
+"""Paths that go on with an id."""
 
 _FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
 
@@ -139,13 +142,14 @@ class PathRouter(Router):
         return endpoint(scope, receive, send)
 
     def _near(self, scope: Scope) -> Endpoint | None:
-        """The endpoint of the API that a path means; the path of a model is put right instead.
+        """The endpoint of the API that a path means; one with an id is put right instead.
 
         Only of the API: which port and whose key others need is decided by their exact paths.
         """
         path: str = scope["path"]
         plain = plain_path(path)
-        if plain.startswith(_MODELS) and not path.startswith((_MODELS, f"/v1{_MODELS}")):
+        as_written = path.removeprefix("/v1")
+        if plain.startswith(_WITH_IDS) and not as_written.startswith(_WITH_IDS):
             scope["path"] = plain  # else it is as the client wrote it: an id may hold slashes
         return self._endpoints.get(f"/v1{plain}")
 
@@ -158,8 +162,10 @@ class Endpoints:
         dispatcher: Dispatcher,
         metrics: Metrics | None = None,
         load_page: Callable[[], Page] | None = None,
+        stored: StoredEndpoints | None = None,
     ) -> None:
-        """`load_page` makes the page at `/`; None: there is none."""
+        """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
+        self._stored = stored
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
@@ -181,6 +187,13 @@ class Endpoints:
             "/models": Endpoint({"GET": self.models}),
             "/models/{id:path}": Endpoint({"GET": self.model}),
         }
+        if self._stored is not None:
+            one = {"GET": self._stored.get, "DELETE": self._stored.delete}
+            api |= {
+                "/responses/{id}": Endpoint(one),
+                "/responses/{id}/input_items": Endpoint({"GET": self._stored.input_items}),
+                "/responses/{id}/cancel": Endpoint({"POST": self._stored.cancel}),
+            }
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
         if self._load_page is not None:
             page = PageEndpoint(self._load_page)

@@ -48,7 +48,7 @@ from translator.wire.events import Event
 from translator.wire.json_values import NOT_JSON
 from translator.wire.responses import Response
 
-from .history import Histories, History, Link, items_of
+from .history import Histories, History, Link, items_of, recalled
 from .websocket_end import (
     LOST,
     UNREAD,
@@ -352,6 +352,7 @@ class WebSocketSession:
     async def _answered(self, lane: _Lane, frame: bytes, context: RequestContext) -> None:
         parent_id = _parent_of(frame)
         parent = None if parent_id is None else self._history.recall(parent_id)
+        at_hand = parent if parent is not None and not parent.stored else None
         can_continue = False
         try:
             if len(frame) < LARGE_BYTES:
@@ -362,8 +363,10 @@ class WebSocketSession:
                 context,
                 body,
                 authorization=self._authorization,
-                earlier=None if parent is None else parent.all_items(),
+                earlier=None if at_hand is None else at_hand.all_items(),
             )
+            if turn.keeping is not None:
+                at_hand = at_hand or recalled(turn.keeping, lane.name)
             del body  # which is not held while the answer comes
             source = turn.translation.request.input  # which the turn releases
             writer = None if self._direct is None else _event_writer(self._direct, lane)
@@ -372,7 +375,11 @@ class WebSocketSession:
                     context.record.status = 200
                     if turn.translation.finished:
                         response = turn.translation.response
-                        can_continue = self._remember(response, source, parent, lane)
+                        if turn.keeping is not None and turn.keeping.context.keeps:
+                            link = Link(None, (), lane.name, stored=True)
+                        else:
+                            link = Link(at_hand, items_of(source, response), lane.name)
+                        can_continue = self._remember(response, link)
                     await self._send_events(events, lane)
                     del events  # so that they are not held while nothing comes
         finally:
@@ -380,17 +387,11 @@ class WebSocketSession:
             if own and not can_continue and parent_id is not None:
                 self._history.forget(parent_id)
 
-    def _remember(
-        self,
-        response: Response,
-        source: str | Sequence[Raw] | None,
-        parent: Link | None,
-        lane: _Lane,
-    ) -> bool:
+    def _remember(self, response: Response, link: Link) -> bool:
         """Remember a response that can be continued; False for one that failed."""
         if response.status == "failed":
             return False
-        self._history.keep(response.id, Link(parent, items_of(source, response), lane.name))
+        self._history.keep(response.id, link)
         return True
 
     # --- sending --------------------------------------------------------------------------------

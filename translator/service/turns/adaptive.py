@@ -51,6 +51,8 @@ from .learned import NOTHING_LEARNED, Learned, LearnedFacts
 from .slices import Slices
 
 if TYPE_CHECKING:
+    from translator.request.store_context import StoreContext
+
     from .images import RequestImages
 
 log = logging.getLogger(__name__)
@@ -91,19 +93,10 @@ class AdaptiveRequest:
 
     __slots__ = (
         *("_account", "_attempts", "_choices", "_clock", "_created_at", "_descriptions"),
-        *(
-            "_earlier",
-            "_has_asked_again",
-            "_images",
-            "_key",
-            "_known",
-            "_learned",
-            "_may_ask_again",
-            "_may_retry",
-        ),
-        *("_model", "_new_id", "_redaction", "_request", "_request_id", "_response_id"),
-        *("_taught", "_tentative", "_timer", "_until", "attempt", "describes"),
-        "route",
+        *("_earlier", "_has_asked_again", "_images", "_key", "_known", "_learned"),
+        *("_may_ask_again", "_may_retry", "_model", "_new_id", "_redaction", "_request"),
+        *("_request_id", "_response_id", "_store", "_taught", "_tentative", "_timer", "_until"),
+        *("attempt", "describes", "route"),
     )
 
     def __init__(
@@ -117,6 +110,7 @@ class AdaptiveRequest:
         clock: Callable[[], int],
         new_id: NewId,
         earlier: Sequence[Raw] | None = None,
+        store: StoreContext | None = None,
         account: Callable[[int], None] = lambda size: None,
         redaction: Callable[[Upstream], Redaction] = lambda upstream: NOTHING_SECRET,
         timer: Callable[[], float] = time.monotonic,
@@ -139,6 +133,7 @@ class AdaptiveRequest:
         self._request_id = request_id
         self._request: ParsedRequest | None = request
         self._earlier = earlier
+        self._store = store
         self._model = model
         self._learned = learned
         self._may_retry = may_retry
@@ -291,7 +286,7 @@ class AdaptiveRequest:
         if self._request is None:
             return
         self._may_retry = False
-        self._request = self._earlier = self._may_ask_again = self._images = None
+        self._request = self._earlier = self._store = self._may_ask_again = self._images = None
         self.attempt = replace(self.attempt, body=b"")
         self.attempt.translation.forget_request()
 
@@ -423,6 +418,7 @@ class AdaptiveRequest:
             ),
             options=route.options,
             earlier=self._earlier,
+            store=self._store,
             judge=_Judge(route.upstream, self._redaction, self._request_id),
             account=self._account,
             pause=pause,

@@ -37,6 +37,7 @@ from .turn import Turn
 if TYPE_CHECKING:
     from .describer import Describer
     from .images import RequestImages
+    from .keeping import ResponseStore
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -92,7 +93,9 @@ class Dispatcher:
         timer: Callable[[], float],
         new_id: NewId,
         drain: Drain,
+        store: ResponseStore | None = None,
     ) -> None:
+        self.store = store
         self.bounds = TurnBounds(server, upstreams, drain, timer)
         self.counter = TokenCounter(self.bounds)
         self.server = server
@@ -137,25 +140,31 @@ class Dispatcher:
         *,
         authorization: str | None,
         earlier: Sequence[Raw] | None = None,
+        keeps: bool = True,
     ) -> Turn:
         """The turn of a Responses request; nothing has been sent upstream yet.
 
         A large request is translated in slices; with any other this never waits. `authorization` is
-        the client's own; `earlier` are the items of the previous response. Raises InvalidRequest
-        for a request that cannot be translated, NotFound for its model, and LimitReached for its
-        client.
+        the client's own; `earlier` are the items of the previous response, where they are at hand.
+        `keeps`: a store may keep the response. Raises InvalidRequest for a request that cannot be
+        translated, NotFound for its model, LimitReached for its client, and StoreUnavailable.
         """
         context.observer.on(RequestReceived(body))
         record = context.record
         began = self.bounds.timer()
-        large = len(body) >= LARGE_BYTES or (
-            earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES
-        )
+        large = len(body) >= LARGE_BYTES
         parsed = await self.bounds.slices.run(partial(_parse, body)) if large else _parse(body)
         head = parsed.request if isinstance(parsed, ParsedRequest) else _head_of(body, parsed)
         record.model = head.model or ""
         route = self.models.route(head.model, context.client)
         record.dialect = route.dialect.name
+        keeping = None
+        if self.store is not None and isinstance(parsed, ParsedRequest):
+            keeping = await self.store.begin(
+                context, parsed.request, authorization=authorization, earlier=earlier, keeps=keeps
+            )
+            earlier = earlier if keeping is None else keeping.earlier
+        large = large or (earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         context.charge_for(len(body) + _size_of(earlier, context))
         images: RequestImages | None = None
@@ -183,6 +192,7 @@ class Dispatcher:
             clock=self._seconds,
             new_id=self.new_id,
             earlier=earlier,
+            store=None if keeping is None else keeping.context,
             account=held.account,
             redaction=partial(self.bounds.upstreams.redaction, authorization=authorization),
             timer=self.bounds.timer,
@@ -196,7 +206,9 @@ class Dispatcher:
         else:
             request.write()
         record.translation_s = self.bounds.timer() - began
-        return Turn(context, request, self.bounds, held, authorization=authorization)
+        return Turn(
+            context, request, self.bounds, held, authorization=authorization, keeping=keeping
+        )
 
 
 def model_in(body: bytes) -> str:

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import UNSET, UnsetType
 
@@ -51,6 +51,9 @@ from .sink import EventWriter, TranslatingSink
 from .slices import LARGE_BYTES
 from .state import TurnState
 
+if TYPE_CHECKING:
+    from .keeping import Keeping
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -64,7 +67,7 @@ class Turn:
 
     __slots__ = (
         *("_authorization", "_bounds", "_context", "_deadline", "_held", "_observe"),
-        *("_request", "_written_before"),
+        *("_request", "_written_before", "keeping"),
     )
 
     def __init__(
@@ -75,7 +78,10 @@ class Turn:
         held: HeldAnswer,
         *,
         authorization: str | None,
+        keeping: Keeping | None = None,
     ) -> None:
+        self.keeping = keeping
+        """The store's part in it, where it has one."""
         self._context = context
         self._request = request
         self._bounds = bounds
@@ -125,7 +131,7 @@ class Turn:
         TranslatorError, and only before the first list.
         """
         if not self.translation.wants_answer:
-            yield self._sent(self.translation.skip())
+            yield self._sent(await self._stored(self.translation.skip()))
             return
         now = asyncio.get_running_loop().time
         state = TurnState(self._request, self._bounds.server, now())
@@ -146,6 +152,8 @@ class Turn:
                             else:
                                 events = state.tick(now())
                             chunk = None  # so that it is not held while nothing comes
+                            if self.keeping is not None and self.translation.finished:
+                                events = await self._stored(events)
                             if events:
                                 yield self._sent(events)
                                 events = []
@@ -168,6 +176,8 @@ class Turn:
             except Exception:
                 log.exception("internal error")
                 events = state.fail(InternalError(), now())
+            if state.over and events:
+                events = await self._stored(events)
             if events:
                 yield self._sent(events)
             if state.over:
@@ -177,6 +187,7 @@ class Turn:
         """The whole response. Raises TranslatorError where there is none."""
         if not self.translation.wants_answer:
             self._sent(self.translation.skip())
+            await self._store_whole()
             return self.translation.response
         while True:
             try:
@@ -191,10 +202,28 @@ class Turn:
                 self._count_retried(failed)
             else:
                 self._request.answered()
+                await self._store_whole()
                 self._context.record.outcome = response.status
                 self._context.record.usage = response.usage
                 self._context.observer.on(ResponseSent(response))
                 return response
+
+    async def _stored(self, events: list[Event]) -> list[Event]:
+        """The last events, when the response is stored where it is to be; else a failure's."""
+        if self.keeping is None:
+            return events
+        try:
+            error = await self.keeping.end(self.translation)
+        except Exception:
+            log.exception("internal error")
+            error = InternalError()
+        instead = [] if error is None else self.translation.retract(error)
+        return events[:-1] + instead if instead else events
+
+    async def _store_whole(self) -> None:
+        """Store a whole response, where it is to be; raises TranslatorError where that fails."""
+        if self.keeping is not None and (error := await self.keeping.end(self.translation)):
+            raise error
 
     async def _in_slices(self, work: Callable[[Pause], T]) -> T:
         """The result of work on the request, which takes a while where that is large."""

@@ -1,0 +1,191 @@
+"""A PostgreSQL server for tests, on a scratch folder and a Unix socket.
+
+    python -m tests.service.store.postgres     downloads it into .rooms, if it is not on the PATH
+
+The packages are Debian's, unpacked and not installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+UNPACKED = ROOT / ".rooms" / "postgresql"
+START_S = 60
+
+NOT_NEEDED = ("libllvm", "libc6", "libgcc", "libstdc++", "libcrypt")
+"""Of its libraries: a compiler for queries, and what every machine has."""
+
+QUICK = ("fsync=off", "synchronous_commit=on", "full_page_writes=off", "max_connections=50")
+"""Nothing of it need outlive the machine."""
+
+
+def programs() -> Path | None:
+    """The folder with `postgres` and `initdb`; None where they are not here."""
+    found = shutil.which("initdb")
+    if found and shutil.which("postgres", path=str(Path(found).parent)):
+        return Path(found).resolve().parent
+    for folder in UNPACKED.glob("usr/lib/postgresql/*/bin"):
+        if (folder / "postgres").exists():
+            return folder
+    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        # only where PATH shows that databases are not hidden from the tests on purpose
+        if shutil.which("pg_lsclusters") and (folder / "postgres").exists():
+            return folder
+    return None
+
+
+def needed() -> Path:
+    """The same; without it the test is skipped, or fails where a database is required."""
+    found = programs()
+    if found is not None:
+        return found
+    sentence = "PostgreSQL is not here: `make install-database` fetches it"
+    if os.environ.get("TRANSLATOR_REQUIRE_DATABASE", "") not in ("", "0"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self.folder = folder
+        self.process = process
+
+    def url(self, database: str) -> str:
+        return f"postgresql://tests@/{database}?host={self.folder}"
+
+    def create(self, database: str) -> None:
+        self.execute("postgres", f"CREATE DATABASE {database}")
+
+    def execute(self, database: str, *statements: str) -> None:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server and all of its processes, each of which leads a session."""
+        first = self.process.pid
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (first, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+@contextmanager
+def server(bin_folder: Path) -> Generator[Server]:
+    """A server for as long as the context lasts, as a user without privileges."""
+    folder = Path(tempfile.mkdtemp(prefix="tr-pg-"))
+    user = None
+    if os.geteuid() == 0:
+        user = "nobody"
+        shutil.chown(folder, user)
+    environ = {**os.environ, "LC_ALL": "C"}
+    libraries = sorted({str(one.parent) for one in UNPACKED.glob("usr/lib/**/*.so.*")})
+    if bin_folder.is_relative_to(UNPACKED):
+        environ["LD_LIBRARY_PATH"] = ":".join(libraries)
+    data = folder / "data"
+    try:
+        subprocess.run(
+            [bin_folder / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-N", "-E", "UTF8",
+             "--locale=C"],
+            user=user, env=environ, cwd=folder, check=True, capture_output=True, timeout=START_S,
+        )  # fmt: skip
+        options = [word for one in QUICK for word in ("-c", one)]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [bin_folder / "postgres", "-D", data, "-k", folder, "-h", "", *options],
+                user=user, env=environ, cwd=folder, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        try:
+            running = Server(folder, process)
+            _wait_for(running)
+            yield running
+        finally:
+            Server(folder, process).signal(signal.SIGCONT)
+            process.send_signal(signal.SIGQUIT)  # at once
+            process.wait(START_S)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(running: Server) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            psycopg.connect(running.url("postgres")).close()
+        except psycopg.OperationalError:
+            log = (running.folder / "log").read_text("utf-8", "replace")
+            assert running.process.poll() is None, log
+            assert time.monotonic() < deadline, log
+            time.sleep(0.02)
+        else:
+            return
+
+
+# --- downloading ---------------------------------------------------------------------------------
+
+
+def install() -> None:
+    """Download and unpack what is needed of Debian's packages."""
+    names = _dependencies()
+    parts = UNPACKED.with_name("postgresql.part")
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
+    subprocess.run(["apt-get", "download", *names], cwd=parts, check=True, capture_output=True)
+    for archive in parts.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", archive, parts], check=True)
+        archive.unlink()
+    shutil.rmtree(UNPACKED, ignore_errors=True)
+    parts.rename(UNPACKED)
+
+
+def _dependencies() -> list[str]:
+    """The server's package and its libraries."""
+    asked = subprocess.run(
+        ["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
+         "--no-breaks", "--no-replaces", "--no-enhances", "postgresql"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    found = {line for line in asked.stdout.splitlines() if line[:1].isalnum()}
+    servers = [name for name in found if name.removeprefix("postgresql-").isdigit()]
+    libraries = [
+        name
+        for name in found
+        if name.startswith(("lib", "zlib")) and not name.startswith(NOT_NEEDED) and ":" not in name
+        and not name.endswith("perl") and "-perl" not in name
+    ]  # fmt: skip
+    return [max(servers, key=lambda name: int(name.rpartition("-")[2])), *sorted(libraries)]
+
+
+def main() -> int:
+    if programs() is not None:
+        return 0
+    print("Downloading PostgreSQL into .rooms (once) ...")
+    try:
+        install()
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        detail = getattr(error, "stderr", b"") or b""
+        print(
+            f"PostgreSQL cannot be had: {error}\n{detail.decode('utf-8', 'replace')}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

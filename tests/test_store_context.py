@@ -1,0 +1,264 @@
+"""What a store changes of a translation: items in two versions, ends that are taken back, references."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET, Raw
+from msgspec.structs import replace
+
+import translator
+from tests import strategies as draws
+from tests.invariants import check_events
+from tests.replaying import REQUEST, chunk, sse, translation
+from translator import Event, InvalidRequest, NotFound, Options, Translation
+from translator.request.store_context import StoreContext
+from translator.wire import items
+from translator.wire.notices import Notice
+
+FEW = settings(max_examples=25)
+KEEPS = StoreContext(keeps=True)
+TOOLS = [
+    {"type": "function", "name": name, "parameters": {"type": "object"}}
+    for name in ("get_weather", "add", "exec_command", "f", "a-b_c")
+]
+ASKING = {**REQUEST, "tools": TOOLS}
+FAMILIES = st.sampled_from(["summary", "text", "both", "none"])
+REASONING = sse(
+    chunk({"reasoning_content": "hm"}), chunk({"content": "Hi"}), chunk({}, "stop"), "[DONE]"
+)
+
+
+def run(translated: Translation, body: bytes) -> list[Event]:
+    return translated.start() + translated.receive(body) + translated.close()
+
+
+def encoded(events: list[Event]) -> list[bytes]:
+    return [translator.encode_sse(event) for event in events]
+
+
+def raw(item: dict[str, Any]) -> Raw:
+    return Raw(msgspec.json.encode(item))
+
+
+# --- two versions of an item -------------------------------------------------------------------
+
+
+@FEW
+@given(st.data(), draws.answers(), FAMILIES, st.booleans())
+def test_what_is_kept_is_what_was_shown_but_for_the_seals(
+    data: st.DataObject, answer: draws.Answer, family: Any, asks: bool
+) -> None:
+    """Item by item; all of the model's reasoning is sealed in what is kept."""
+    body = draws.body_of(data.draw(draws.streams(answer)))
+    include = {"include": ["reasoning.encrypted_content"]} if asks else {}
+    translated = translation(
+        {**ASKING, **include}, options=Options(reasoning_events=family), store=KEEPS
+    )
+    check_events(run(translated, body))
+    shown, kept = translated.response.output, translated.kept_output
+    assert len(shown) == len(kept)
+    for one, other in zip(shown, kept, strict=True):
+        if isinstance(other, items.Reasoning):
+            assert isinstance(one, items.Reasoning)
+            assert isinstance(other.encrypted_content, str)
+            assert one.encrypted_content == (other.encrypted_content if asks else UNSET)
+            other = replace(other, encrypted_content=one.encrypted_content)
+        assert one == other
+    assert any(isinstance(one, items.Reasoning) for one in kept) == bool(answer.reasoning)
+
+
+@FEW
+@given(st.data(), draws.answers(), FAMILIES, st.sampled_from(["base", "deepseek", "vllm"]))
+def test_what_is_kept_goes_back_as_what_a_client_seals_itself(
+    data: st.DataObject, answer: draws.Answer, family: Any, dialect: str
+) -> None:
+    """A turn that goes on from kept items is the one that goes on from sealed ones, byte for byte."""
+    body = draws.body_of(data.draw(draws.streams(answer)))
+    options = Options(reasoning_events=family)
+    keeping = translation(ASKING, dialect=dialect, options=options, store=KEEPS)
+    sealing = translation(
+        {**ASKING, "include": ["reasoning.encrypted_content"]}, dialect=dialect, options=options
+    )
+    run(keeping, body)
+    run(sealing, body)
+    asked = raw({"role": "user", "content": "Hello"})
+    results = [
+        {"type": "function_call_output", "call_id": call.id, "output": "r"} for call in answer.calls
+    ]
+    bodies = [
+        translation(
+            {**ASKING, "input": [*results, {"role": "user", "content": "Go on"}],
+             "previous_response_id": "resp_1"},
+            dialect=dialect,
+            earlier=[asked, *(Raw(msgspec.json.encode(one)) for one in output)],
+        ).chat_body
+        for output in (keeping.kept_output, sealing.response.output)
+    ]  # fmt: skip
+    assert bodies[0] == bodies[1]
+    if answer.reasoning and (answer.text or answer.refusal or answer.calls):
+        assert json.dumps(answer.reasoning, ensure_ascii=False)[1:-1] in bodies[0].decode()
+
+
+@FEW
+@given(st.data(), draws.answers())
+def test_only_the_echo_tells_a_client_that_a_response_is_kept(
+    data: st.DataObject, answer: draws.Answer
+) -> None:
+    """The events are those of a response that is not kept, but for `store`."""
+    body = draws.body_of(data.draw(draws.streams(answer)))
+    plain = encoded(run(translation(ASKING), body))
+    kept = encoded(run(translation(ASKING, store=KEEPS), body))
+    assert [one.replace(b'"store":true', b'"store":false') for one in kept] == plain
+    assert any(b'"store":true' in one for one in kept)
+
+
+def test_reasoning_that_nobody_is_shown_is_kept_all_the_same() -> None:
+    options = Options(reasoning_events="none")
+    shown = translation(REQUEST, options=options)
+    run(shown, REASONING)
+    assert [one.__struct_config__.tag for one in shown.response.output] == ["message"]
+    kept = translation(REQUEST, options=options, store=KEEPS)
+    check_events(run(kept, REASONING))
+    assert [one.__struct_config__.tag for one in kept.kept_output] == ["reasoning", "message"]
+
+
+def test_extra_content_of_calls_is_kept_in_a_reasoning_item() -> None:
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}
+    call |= {"extra_content": {"google": {"thought_signature": "s"}}}
+    body = sse(chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), "[DONE]")
+    kept = translation(ASKING, dialect="gemini", store=KEEPS)
+    check_events(run(kept, body))
+    assert isinstance(kept.response.output[-1], items.Reasoning)
+    assert kept.response.output[-1].encrypted_content is UNSET
+    goes_on = translation(
+        {**ASKING, "previous_response_id": "resp_1",
+         "input": [{"type": "function_call_output", "call_id": "c", "output": "r"}]},
+        dialect="gemini",
+        earlier=[raw({"role": "user", "content": "Hi"}),
+                 *(Raw(msgspec.json.encode(one)) for one in kept.kept_output)],
+    )  # fmt: skip
+    assert b'"thought_signature":"s"' in goes_on.chat_body
+
+
+# --- an end that is taken back -----------------------------------------------------------------
+
+
+@FEW
+@given(st.data(), draws.answers(), st.booleans())
+def test_a_retracted_response_ends_once(
+    data: st.DataObject, answer: draws.Answer, done: bool
+) -> None:
+    """What the client gets is a legal stream that failed: the number of the end is used again."""
+    body = draws.body_of(data.draw(draws.streams(answer)), done=done)
+    translated = translation(ASKING, store=KEEPS)
+    given_events = run(translated, body)
+    before = translated.response
+    instead = translated.retract("It could not be stored.")
+    if before.status == "failed":
+        assert instead == []
+        assert translated.response == before
+        return
+    final = check_events(given_events[:-1] + instead, retracted=True)
+    assert final["status"] == "failed"
+    assert final["error"] == {"code": "server_error", "message": "It could not be stored."}
+    assert translated.response.status == "failed"
+    assert translated.response.output == before.output
+    assert translated.response.usage == before.usage
+    assert translated.error is not None
+    assert translated.retract("Again.") == []
+    assert translated.heartbeat() == translated.close() == translated.receive(body) == []
+
+
+def test_an_incomplete_response_can_be_retracted() -> None:
+    translated = translation(REQUEST, store=KEEPS)
+    given_events = run(translated, sse(chunk({"content": "Hi"}), chunk({}, "length"), "[DONE]"))
+    assert translated.response.status == "incomplete"
+    instead = given_events[:-1] + translated.retract("No.")
+    assert check_events(instead, retracted=True)["status"] == "failed"
+
+
+# --- references and duplicates -------------------------------------------------------------------
+
+
+def test_a_reference_stands_for_the_stored_item() -> None:
+    said = {"role": "user", "content": "Hello"}
+    answer = {
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "Hi"}],
+    }
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "r"}
+    stored = {"msg_1": raw(answer), "fc_1": raw(call)}
+    references = [{"type": "item_reference", "id": "msg_1"}, {"id": "fc_1"}]
+    short = translation(
+        {**ASKING, "input": [said, *references, result]}, store=StoreContext(resolved=stored)
+    )
+    whole = translation({**ASKING, "input": [said, answer, call, result]})
+    assert short.chat_body == whole.chat_body
+    assert short.notices == ()
+
+
+def test_a_reference_to_what_is_not_stored() -> None:
+    store = StoreContext()
+    kept = translation(
+        {
+            **REQUEST,
+            "input": [{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": "rs_1"}],
+        },
+        store=store,
+    )
+    assert [(one.path, one.code) for one in kept.notices] == [("input[1]", "reference_dropped")]
+    with pytest.raises(NotFound) as caught:
+        translation({**REQUEST, "input": [{"type": "item_reference", "id": "msg_1"}]}, store=store)
+    assert caught.value.message == (
+        "Item with id 'msg_1' not found. Items are not persisted when `store` is set to false. "
+        "Try again with `store` set to true, or remove this item from your input."
+    )
+    assert (caught.value.param, caught.value.code) == ("input[0].id", None)
+
+
+def test_a_reference_to_an_item_that_only_declares() -> None:
+    tools = {"type": "additional_tools", "role": "developer", "tools": TOOLS[:1]}
+    translated = translation(
+        {
+            **REQUEST,
+            "input": [{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": "at_1"}],
+        },
+        store=StoreContext(resolved={"at_1": raw(tools)}),
+    )
+    assert b"get_weather" in translated.chat_body
+
+
+def test_an_item_of_the_context_is_left_out() -> None:
+    said = [
+        {"role": "user", "content": "Hello"},
+        {"id": "msg_1", "role": "user", "content": "Again"},
+    ]
+    store = StoreContext(duplicates={1: "msg_1"})
+    translated = translation({**REQUEST, "input": said}, store=store)
+    assert translated.chat_body == translation({**REQUEST, "input": said[:1]}).chat_body
+    assert [(one.path, one.code) for one in translated.notices] == [
+        ("input[1]", "duplicate_dropped")
+    ]
+    with pytest.raises(InvalidRequest) as caught:
+        translation({**REQUEST, "input": said}, store=store, options=Options(strict=True))
+    assert caught.value.message == (
+        "Duplicate item found with id msg_1. Remove duplicate items from your input and try again."
+    )
+    assert caught.value.code is None
+
+
+def test_a_store_says_itself_what_it_does_not_keep() -> None:
+    """Without one, a request to store is noticed."""
+    asked = {**REQUEST, "store": True}
+    own = Notice("store", "store_unavailable", "Not now.")
+    assert [one.code for one in translation(asked).notices] == ["ignored"]
+    assert translation(asked, store=KEEPS).notices == ()
+    assert translation(asked, store=StoreContext(notices=(own,))).notices == (own,)

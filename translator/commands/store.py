@@ -1,0 +1,253 @@
+"""`translator store`: looks after the database of stored responses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .common import Commands, Parser, UsageError, printable, whole_number
+from .settings import service_imports, settings_errors
+
+if TYPE_CHECKING:
+    from translator.service.config.store import Location
+
+STORE_PACKAGES = frozenset({"alembic", "psycopg", "sqlalchemy"})
+
+DEFAULT_LIMIT = 50
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "store",
+        help="look after the database of stored responses",
+        description="Looks after the database that [store] of a settings file names.",
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    _add(actions, "migrate", _migrate, "create the tables, or bring them to this release")
+    _add(actions, "check", _check, "look for damage; exit code 1 where there is any")
+    _add(actions, "stats", _stats, "show how much is stored, in all and for each client")
+    listing = _add(actions, "list", _list, "list the latest responses, without their content")
+    _add_client(listing, "list those of one client alone")
+    listing.add_argument(
+        "--limit",
+        type=whole_number("a number of responses, 1 or more", 1),
+        default=DEFAULT_LIMIT,
+        metavar="NUMBER",
+        help=f"most responses to list (default: {DEFAULT_LIMIT})",
+    )
+    purge = _add(actions, "purge", _purge, "delete stored responses for good")
+    what = purge.add_mutually_exclusive_group(required=True)
+    _add_client(what, "delete all that is stored for this client")
+    what.add_argument("--expired", action="store_true", help="delete what has expired")
+    what.add_argument("--all", action="store_true", help="delete all that is stored")
+
+
+def _add(
+    actions: Any,  # noqa: ANN401 - argparse's own type is private
+    name: str,
+    run: Callable[[argparse.Namespace, Location], int],
+    text: str,
+) -> Parser:
+    parser: Parser = actions.add_parser(
+        name, help=text, description=text[:1].upper() + text[1:] + "."
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", required=True, help="settings file in TOML, with [store]"
+    )
+
+    def with_location(options: argparse.Namespace) -> int:
+        return run(options, _location(options.config))
+
+    parser.set_defaults(run=_translated(with_location))
+    return parser
+
+
+def _add_client(parser: Any, text: str) -> None:  # noqa: ANN401 - a parser, or a group of one
+    parser.add_argument(
+        "--client",
+        metavar="NAME",
+        help=f"{text}; as stats shows it, and '' where requests need no key",
+    )
+
+
+def _location(config: str) -> Location:
+    with service_imports("store"):
+        from translator.service.config.loading import read_file
+    with settings_errors():
+        store = read_file(config, os.environ).store
+    if store is None:
+        raise UsageError(f"{config} has no section [store]: nothing is stored")
+    return store.location
+
+
+def _translated(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command, with what goes wrong in the database as a UsageError."""
+
+    def with_errors(options: argparse.Namespace) -> int:
+        with _store_errors():
+            return run(options)
+
+    return with_errors
+
+
+@contextmanager
+def _store_errors() -> Generator[None]:
+    try:
+        import sqlalchemy.exc
+
+        from translator.service.database.errors import SchemaMismatch, Unavailable
+    except ModuleNotFoundError as error:
+        raise _missing(error) from None
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise _missing(error) from None
+    except (SchemaMismatch, Unavailable) as error:
+        raise UsageError(str(error)) from None
+    except sqlalchemy.exc.DBAPIError as error:
+        raise UsageError(f"the database failed: {' '.join(str(error.orig).split())}") from None
+
+
+def _missing(error: ModuleNotFoundError) -> Exception:
+    package = (error.name or "").partition(".")[0]
+    if package not in STORE_PACKAGES:
+        return error
+    from translator.program.invocation import install_hint
+
+    return UsageError(f"store needs {package}: install it with {install_hint('store')}")
+
+
+# --- actions -----------------------------------------------------------------------------------
+
+
+def _migrate(_options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.schema import migrate
+    from translator.service.store.room import ROOM
+
+    applied = migrate(location, ROOM)
+    if applied:
+        print(f"{location.shown}: migrated to {applied[-1]}.")
+    else:
+        print(f"{location.shown}: nothing to do, the tables are those of this release.")
+    return 0
+
+
+def _ready(location: Location) -> None:
+    """Raise UsageError unless the tables are those of this release."""
+    from pathlib import Path
+
+    from translator.service.database.schema import check
+    from translator.service.store.room import ROOM
+
+    if location.kind == "sqlite" and not Path(location.target).exists():
+        raise UsageError(f"{location.target} is not there yet: nothing has been stored")
+    check(location, ROOM)
+
+
+def _check(_options: argparse.Namespace, location: Location) -> int:
+    from translator.service.store.upkeep import problems
+
+    _ready(location)
+    found = list(problems(location))
+    for line in found:
+        print(line)
+    if not found:
+        print(f"{location.shown}: no damage found.")
+    return 1 if found else 0
+
+
+def _stats(_options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.statement import DatabaseTime
+    from translator.service.store.upkeep import stats
+
+    _ready(location)
+    found = stats(location, DatabaseTime())
+    print(f"database   {location.shown}, {_size(found.file_bytes)}")
+    print(f"responses  {found.responses:,}, {_size(found.bytes)}, with {found.items:,} items")
+    print(f"threads    {found.threads:,}, {found.expired_threads:,} of them expired")
+    if found.clients:
+        rows = [
+            (
+                _client(one.owner),
+                f"{one.responses:,}",
+                _size(one.bytes),
+                _time(one.newest),
+            )
+            for one in found.clients
+        ]
+        print()
+        _print_table(("client", "responses", "size", "latest"), rows)
+    return 0
+
+
+def _list(options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.statement import DatabaseTime
+    from translator.service.store.upkeep import listed
+
+    _ready(location)
+    found = listed(location, DatabaseTime(), options.client, options.limit)
+    if not found:
+        print("No responses are stored.")
+        return 0
+    rows = [
+        (
+            one.id,
+            _client(one.owner),
+            one.status,
+            printable(one.model),
+            _time(one.created_at),
+            _time(one.expires_at),
+            _size(one.bytes),
+        )
+        for one in found
+    ]
+    _print_table(("id", "client", "status", "model", "created", "expires", "size"), rows)
+    return 0
+
+
+def _purge(options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.statement import DatabaseTime
+    from translator.service.store.upkeep import expire, sweep
+
+    _ready(location)
+    time = DatabaseTime()
+    if options.expired:
+        print("Deleting what has expired.")
+    else:
+        threads = expire(location, time, options.client)
+        whose = "all clients" if options.all else f"the client {_client(options.client)}"
+        print(f"{threads:,} threads of {whose} are no longer found; deleting them.")
+    rows = sum(sweep(location, time))
+    print(f"{rows:,} rows deleted.")
+    return 0
+
+
+# --- for people ----------------------------------------------------------------------------------
+
+
+def _client(owner: str) -> str:
+    return printable(owner) or "''"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
+
+
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print(
+            "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        )

@@ -1,0 +1,24 @@
+"""What a store knows of a request, and does with its response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Raw, Struct
+
+from translator.wire.notices import Notice
+
+
+class StoreContext(Struct, frozen=True):
+    """The part of a store in the translation of one request.
+
+    `keeps`: the response will be stored. `resolved` are stored items, by the ids that references of
+    the input name; a reference to any other is refused. `duplicates` are the ids of input items
+    that stand in the context already, by their indexes: they are left out. `notices` are the
+    store's own.
+    """
+
+    keeps: bool = False
+    resolved: Mapping[str, Raw] = {}
+    duplicates: Mapping[int, str] = {}
+    notices: tuple[Notice, ...] = ()

@@ -1,0 +1,281 @@
+"""Connections: to a SQLite file or a PostgreSQL server, through their own drivers.
+
+A connection is used in one thread. `execute` and `execute_many` take a `Statement`; a transaction
+is `reading()` or `writing()`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from translator.service.config.store import Kind, Location
+
+from .errors import Damaged, Unavailable, is_damaged, reason
+from .files import create_file
+from .statement import DatabaseTime, Statement
+
+if TYPE_CHECKING:
+    import psycopg
+
+Values = Mapping[str, object]
+Row = tuple[Any, ...]
+
+NO_VALUES: Values = MappingProxyType({})
+
+BUSY_S = 5.0
+"""Longest wait for the lock of another process on a SQLite file, in seconds."""
+
+CONNECT_S = 5.0
+"""Longest time to connect to a PostgreSQL server, in seconds."""
+
+STATEMENT_S = 10.0
+"""Longest time of a statement, in seconds."""
+
+CHECKED_STEPS = 20_000
+"""After how many steps of SQLite's machine the time of a statement is checked."""
+
+PAGE_BYTES = 4096
+
+
+class Connection(Protocol):
+    """A connection to a database."""
+
+    kind: Kind
+    time: DatabaseTime
+
+    @property
+    def lost(self) -> bool:
+        """Whether it cannot be used any more."""
+        ...
+
+    def execute(self, statement: Statement, values: Values = NO_VALUES) -> list[Row]:
+        """The rows of a statement."""
+        ...
+
+    def change(self, statement: Statement, values: Values = NO_VALUES) -> int:
+        """Execute a statement without rows; returns how many it changed."""
+        ...
+
+    def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
+        """Execute a statement once for each row of values."""
+        ...
+
+    def begin(self, *, writes: bool, durable: bool = True) -> None:
+        """Begin a transaction; `durable`: its commit waits for the disk."""
+        ...
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> None:
+        """End a transaction, if there is one; does not raise."""
+        ...
+
+    def release_space(self, pages: int = 0) -> None:
+        """Give free pages of a file back, up to a number of them, 0 for all; outside transactions.
+
+        PostgreSQL does so itself.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release it; does not raise."""
+        ...
+
+
+def connect(
+    location: Location,
+    time: DatabaseTime,
+    *,
+    max_bytes: int = 0,
+    statement_s: float = STATEMENT_S,
+) -> Connection:
+    """A connection; raises Unavailable.
+
+    `max_bytes` is the largest size of a SQLite file, 0 any; `statement_s` the longest time of a
+    statement.
+    """
+    if location.kind == "sqlite":
+        return SqliteConnection(location.target, time, max_bytes, statement_s)
+    return PostgresConnection(location.target, time, statement_s)
+
+
+@contextmanager
+def reading(connection: Connection) -> Generator[None]:
+    """A transaction that sees one state of the database."""
+    connection.begin(writes=False)
+    try:
+        yield
+    finally:
+        connection.rollback()
+
+
+@contextmanager
+def writing(connection: Connection, *, durable: bool = True) -> Generator[None]:
+    """A transaction that is committed at its end, or rolled back."""
+    connection.begin(writes=True, durable=durable)
+    try:
+        yield
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+class SqliteConnection:
+    """A connection to a SQLite file, in WAL mode: readers do not wait for the writer."""
+
+    kind: Kind = "sqlite"
+    lost = False
+
+    def __init__(self, path: str, time_: DatabaseTime, max_bytes: int, statement_s: float) -> None:
+        self.time = time_
+        self._statement_s = statement_s
+        self._until = 0.0
+        self._full_sync: bool | None = None
+        create_file(path)
+        self._driver = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        try:
+            _prepare_file(self._driver)
+            if max_bytes:
+                self._driver.execute(f"PRAGMA max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
+        except sqlite3.Error as error:
+            self._driver.close()
+            raise (
+                Damaged(path) if is_damaged(error) else Unavailable(f"{path}: {reason(error)}")
+            ) from None
+        self._driver.set_progress_handler(self._too_late, CHECKED_STEPS)
+
+    def _too_late(self) -> bool:
+        return time.monotonic() > self._until
+
+    def _cursor(self) -> sqlite3.Cursor:
+        self._until = time.monotonic() + self._statement_s
+        return self._driver.cursor()
+
+    def execute(self, statement: Statement, values: Values = NO_VALUES) -> list[Row]:
+        text = statement.text("sqlite", self.time)
+        return self._cursor().execute(text, dict(values)).fetchall()
+
+    def change(self, statement: Statement, values: Values = NO_VALUES) -> int:
+        text = statement.text("sqlite", self.time)
+        return self._cursor().execute(text, dict(values)).rowcount
+
+    def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
+        if rows:
+            self._cursor().executemany(statement.text("sqlite", self.time), rows)
+
+    def begin(self, *, writes: bool, durable: bool = True) -> None:
+        if writes and durable is not self._full_sync:  # which no transaction can change
+            self._cursor().execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._full_sync = durable
+        self._cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def commit(self) -> None:
+        self._cursor().execute("COMMIT")
+
+    def rollback(self) -> None:
+        self._until = time.monotonic() + self._statement_s
+        if self._driver.in_transaction:
+            with suppress(sqlite3.Error):
+                self._driver.execute("ROLLBACK")
+
+    def release_space(self, pages: int = 0) -> None:
+        self._until = time.monotonic() + self._statement_s
+        # a cursor would do one page: it stops at a row without columns
+        self._driver.executescript(f"PRAGMA incremental_vacuum({pages})")
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._driver.close()
+
+
+def _prepare_file(driver: sqlite3.Connection) -> None:
+    """Set what a file has for good; several processes may do so at once."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            if driver.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+                return
+            driver.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before there is any page
+            driver.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            # the change of the mode does not wait for locks itself
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+class PostgresConnection:
+    """A connection to a PostgreSQL server."""
+
+    kind: Kind = "postgresql"
+
+    def __init__(self, url: str, time_: DatabaseTime, statement_s: float) -> None:
+        import psycopg
+
+        self.time = time_
+        self._error = psycopg.Error
+        try:
+            self._driver: psycopg.Connection[Row] = psycopg.connect(
+                url,
+                autocommit=True,
+                connect_timeout=max(2, round(CONNECT_S)),
+                application_name="translator",
+            )
+        except psycopg.Error as error:
+            # its message names the host and the user, and no password
+            raise Unavailable(" ".join(str(error).split())[:300]) from None
+        try:
+            milliseconds = round(statement_s * 1000)
+            self._driver.execute(f"SET statement_timeout = {milliseconds}".encode())
+            self._driver.execute(f"SET lock_timeout = {round(BUSY_S * 1000)}".encode())
+        except psycopg.Error as error:
+            self._driver.close()
+            raise Unavailable(reason(error)) from None
+
+    @property
+    def lost(self) -> bool:
+        return self._driver.closed or self._driver.broken
+
+    def execute(self, statement: Statement, values: Values = NO_VALUES) -> list[Row]:
+        text = statement.text("postgresql", self.time).encode()
+        return self._driver.execute(text, values).fetchall()
+
+    def change(self, statement: Statement, values: Values = NO_VALUES) -> int:
+        text = statement.text("postgresql", self.time).encode()
+        return self._driver.execute(text, values).rowcount
+
+    def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
+        if rows:
+            with self._driver.cursor() as cursor:
+                cursor.executemany(statement.text("postgresql", self.time).encode(), rows)
+
+    def begin(self, *, writes: bool, durable: bool = True) -> None:
+        if not writes:
+            self._driver.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return
+        self._driver.execute(b"BEGIN")
+        if not durable:
+            self._driver.execute(b"SET LOCAL synchronous_commit = off")
+
+    def commit(self) -> None:
+        self._driver.execute(b"COMMIT")
+
+    def rollback(self) -> None:
+        with suppress(self._error):
+            if self._driver.info.transaction_status.name != "IDLE":
+                self._driver.execute(b"ROLLBACK")
+
+    def release_space(self, pages: int = 0) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(self._error):
+            self._driver.close()

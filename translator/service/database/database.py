@@ -1,0 +1,110 @@
+"""A database, as a room of the service uses it: reads, and writes that are grouped into commits.
+
+    read(work)      in one of two threads, in a transaction that sees one state
+    write(work)     in the writer's thread, with others in one transaction
+
+Work is a function of a connection, and runs in a thread: it must touch nothing that the event loop
+uses. Connections are made when they are needed, and made again when they are lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from translator.service.config.store import Location
+
+from .connection import Connection, connect
+from .readers import Readers
+from .schema import Room, check_version
+from .statement import DatabaseTime
+from .writer import Writer, WriterCounts
+from .writes import Write
+
+T = TypeVar("T")
+
+
+class Database:
+    """The database of one room, for the life of a process. `open` and `aclose` frame its use."""
+
+    def __init__(
+        self,
+        location: Location,
+        room: Room,
+        *,
+        max_queue_bytes: int,
+        max_file_bytes: int = 0,
+        read_wait_s: float,
+        time: DatabaseTime | None = None,
+    ) -> None:
+        """`max_file_bytes` is the largest size of a SQLite file, 0 any; `time` is for tests."""
+        self.location = location
+        self._room = room
+        self._max_queue_bytes = max_queue_bytes
+        self._max_file_bytes = max_file_bytes
+        self._read_wait_s = read_wait_s
+        self._time = time or DatabaseTime()
+        self._readers: Readers
+        self._writer: Writer
+
+    def open(self) -> None:
+        """Start the threads; none of them connects before there is something to do."""
+        self._readers = Readers(self._room.name, self._connect_reader)
+        self._writer = Writer(self._room.name, self._connect, max_bytes=self._max_queue_bytes)
+
+    async def aclose(self) -> None:
+        """Write what waits, and end the threads; takes 20 s at most."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writer.close()
+        self._readers.close()
+
+    def _connect(self) -> Connection:
+        connection = connect(self.location, self._time, max_bytes=self._max_file_bytes)
+        return self._checked(connection)
+
+    def _connect_reader(self) -> Connection:
+        return self._checked(connect(self.location, self._time, statement_s=self._read_wait_s))
+
+    def _checked(self, connection: Connection) -> Connection:
+        try:
+            check_version(connection, self._room)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @property
+    def counts(self) -> WriterCounts:
+        """What has been written."""
+        return self._writer.counts
+
+    @property
+    def failing(self) -> bool:
+        """Whether writes wait because transactions fail."""
+        return self._writer.failing and self._writer.waiting != (0, 0)
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """The number of writes that wait, and their bytes."""
+        return self._writer.waiting
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads; raises Unavailable."""
+        return await self._readers.read(work, self._read_wait_s)
+
+    def write(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        size: int,
+        keep_trying_s: float,
+        durable: bool = True,
+        undo: Callable[[Connection], None] | None = None,
+    ) -> Write[T]:
+        """A write that is queued, as in `Writer.submit`; raises Unavailable."""
+        return self._writer.submit(
+            work, size=size, keep_trying_s=keep_trying_s, durable=durable, undo=undo
+        )

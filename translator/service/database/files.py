@@ -1,0 +1,50 @@
+"""Database files: who may read them, and where they may be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import Unavailable
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_SHARED = ("nfs", "cifs", "smb", "fuse.sshfs", "ceph", "lustre", "glusterfs")
+"""File systems of a network, by the beginning of their names: SQLite's locks fail on them."""
+
+
+def create_file(path: str) -> None:
+    """Create a file that only its owner may read, unless it is there; raises Unavailable.
+
+    SQLite gives the files beside it the same mode.
+    """
+    file = Path(path)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be opened: {error.strerror}") from None
+
+
+def file_system(path: str, mounts: str | None = None) -> str:
+    """The type of the file system that a file is on; empty where that is not known.
+
+    `mounts` is Linux's table of them, by default that of this process.
+    """
+    if mounts is None:
+        try:
+            mounts = _MOUNTS.read_text("utf-8", "replace")
+        except OSError:
+            return ""
+    folder = Path(path).resolve().parent
+    found, depth = "", -1
+    for line in mounts.splitlines():
+        mount, _, rest = line.partition(" - ")
+        place = Path(mount.split(" ")[4].replace("\\040", " "))
+        if folder.is_relative_to(place) and len(place.parts) >= depth:
+            found, depth = rest.split(" ")[0], len(place.parts)
+    return found
+
+
+def is_on_a_network(path: str, mounts: str | None = None) -> bool:
+    """Whether a file is on a file system of a network."""
+    return file_system(path, mounts).startswith(_SHARED)

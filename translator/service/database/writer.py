@@ -1,0 +1,267 @@
+"""The writer: one thread that commits what waits, many writes in one transaction.
+
+A commit takes as long as the disk does; under load one of them serves all that came meanwhile. If
+a transaction fails, each of its writes is tried alone, so that one cannot harm the others; if the
+database is away, they wait, up to their deadlines.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from translator.service.base.periodic_warning import PeriodicWarning
+
+from .connection import Connection, writing
+from .errors import Unavailable, reason, remedy
+from .writes import Write
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+BATCH_WRITES = 64
+BATCH_BYTES = 8 * 1024 * 1024
+"""Most writes, and most of their bytes, in one transaction: more would make all of them late."""
+
+MAX_WAITING = 1000
+"""Most writes that wait."""
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
+"""Pauses between attempts, which double, in seconds."""
+
+CLOSING_S = 10.0
+"""How long `close` waits for the last writes, in seconds."""
+
+
+class WriterCounts:
+    """What the writer has done, for metrics."""
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.writes = 0
+        self.commit_s = 0.0
+        self.lost = 0
+        """Writes that were dropped, or failed for good."""
+
+
+class _GivenUp(Exception):
+    """A write of the transaction was given up while it ran: begin again without it."""
+
+
+class Writer:
+    """The thread, its queue, and its connection."""
+
+    def __init__(
+        self, name: str, open_connection: Callable[[], Connection], *, max_bytes: int
+    ) -> None:
+        """`max_bytes` bounds the queue; `open_connection` is called in the thread."""
+        self.counts = WriterCounts()
+        self._name = name
+        self._open = open_connection
+        self._connection: Connection | None = None
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._more = threading.Condition(self._lock)
+        self._queue: deque[Write[Any]] = deque()
+        self._bytes = 0
+        self._closing = False
+        self.failing = False
+        """Whether the last transaction failed, though its writes may be well."""
+        self._warn = PeriodicWarning(log)
+        self._thread = threading.Thread(target=self._run, name=f"{name} writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """The number of writes that wait, and their bytes."""
+        with self._lock:
+            return len(self._queue), self._bytes
+
+    def submit(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        size: int,
+        keep_trying_s: float,
+        durable: bool = True,
+        undo: Callable[[Connection], None] | None = None,
+    ) -> Write[T]:
+        """Queue a write of some `size` in bytes; raises Unavailable where the queue is full.
+
+        `durable`: it is done when it is on the disk, not when it would survive the process alone.
+        `undo` reverses the work; it is needed where the write may be given up.
+        """
+        deadline = time.monotonic() + keep_trying_s
+        write = Write(
+            work, size=size, durable=durable, deadline=deadline, undo=undo, lock=self._lock
+        )
+        with self._more:
+            if self._closing:
+                raise Unavailable("the service is shutting down")
+            self._make_room(size)
+            self._queue.append(write)
+            self._bytes += size
+            self._more.notify()
+        return write
+
+    def _make_room(self, size: int) -> None:
+        """Drop the oldest writes that nobody waits for; raises Unavailable where too few are."""
+        while len(self._queue) >= MAX_WAITING or self._bytes + size > self._max_bytes:
+            dropped = next((one for one in self._queue if not one.awaited), None)
+            if dropped is None or size > self._max_bytes:
+                raise Unavailable("too much waits to be written")
+            self._remove(dropped)
+            self._lose(dropped, "too much waits to be written")
+
+    def _remove(self, write: Write[Any]) -> None:
+        self._queue.remove(write)
+        self._bytes -= write.size
+
+    def close(self) -> None:
+        """End the thread when the queue is empty, after CLOSING_S at most."""
+        with self._more:
+            self._closing = True
+            self._more.notify()
+        self._thread.join(CLOSING_S)
+
+    # --- in the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while batch := self._take():
+            try:
+                self._process(batch)
+            except Exception:
+                log.exception("%s: the writer failed", self._name)
+                self._again(batch, alone=True)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _take(self) -> list[Write[Any]]:
+        """The next batch; waits for one, and is empty when there will be none."""
+        with self._more:
+            while True:
+                now = time.monotonic()
+                self._drop_late(now)
+                ready = [one for one in self._queue if one.not_before <= now]
+                if ready:
+                    return self._batch(ready)
+                if self._closing and not self._queue:
+                    return []
+                later = min((one.not_before for one in self._queue), default=None)
+                self._more.wait(None if later is None else max(0.0, later - now))
+
+    def _batch(self, ready: list[Write[Any]]) -> list[Write[Any]]:
+        batch: list[Write[Any]] = []
+        size = 0
+        for write in ready:
+            full = size + write.size > BATCH_BYTES or len(batch) == BATCH_WRITES
+            if batch and (full or write.alone):
+                break
+            batch.append(write)
+            size += write.size
+            if write.alone:
+                break
+        for write in batch:
+            self._remove(write)
+        return batch
+
+    def _drop_late(self, now: float) -> None:
+        for write in [one for one in self._queue if one.over or one.deadline <= now]:
+            self._remove(write)
+            if not write.over:
+                self._lose(write, "the database did not take it in time")
+
+    def _lose(self, write: Write[Any], why: str) -> None:
+        self.counts.lost += 1
+        self._warn("%s: a write is lost: %s", self._name, why)
+        write.failed(Unavailable(why))
+
+    def _process(self, batch: list[Write[Any]]) -> None:
+        try:
+            self._transact(batch)
+        except _GivenUp:
+            with self._lock:
+                batch = [one for one in batch if not one.over]
+            if batch:
+                self._process(batch)
+        except Exception as error:
+            self._failed(batch, error)
+
+    def _transact(self, batch: list[Write[Any]]) -> None:
+        if self._connection is None:
+            self._connection = self._open()
+        results: list[Any] = []
+        began = time.monotonic()
+        commits = False
+        try:
+            with writing(self._connection, durable=any(one.durable for one in batch)):
+                for write in batch:
+                    if write.over:
+                        raise _GivenUp
+                    results.append(write.work(self._connection))
+                with self._lock:
+                    if any(one.over for one in batch):
+                        raise _GivenUp
+                    for write in batch:
+                        write.commits()
+                commits = True
+        except _GivenUp:
+            raise
+        except Exception as error:
+            uncertain = commits and self._connection.lost
+            with self._lock:
+                for write in batch:
+                    write.broke(uncertain=uncertain)
+            raise error from None
+        self.failing = False
+        self.counts.commits += 1
+        self.counts.writes += len(batch)
+        self.counts.commit_s += time.monotonic() - began
+        with self._lock:
+            doomed = [
+                write
+                for write, result in zip(batch, results, strict=True)
+                if not write.committed(result)
+            ]
+            for write in reversed(doomed):  # before anything else
+                self._queue.appendleft(write)
+                self._bytes += write.size
+
+    def _failed(self, batch: list[Write[Any]], error: Exception) -> None:
+        connection = self._connection
+        what = remedy(error, lost=connection is not None and connection.lost)
+        if what == "reconnect" and connection is not None:
+            connection.close()
+            self._connection = None
+        self._warn("%s: a transaction failed: %s", self._name, reason(error))
+        if what == "none":
+            if len(batch) > 1:
+                for write in batch:
+                    self._process([write])
+                return
+            log.debug("%s: a write failed", self._name, exc_info=error)
+            with self._lock:
+                self.counts.lost += 1
+                batch[0].failed(Unavailable(reason(error)))
+            return
+        self.failing = True
+        self._again(batch, alone=what == "again")
+
+    def _again(self, batch: list[Write[Any]], *, alone: bool) -> None:
+        """Queue writes once more, after a pause; `alone`: in transactions of their own."""
+        now = time.monotonic()
+        with self._lock:
+            for write in reversed(batch):
+                write.broke(uncertain=False)
+                write.alone |= alone
+                write.attempts += 1
+                pause = FIRST_PAUSE_S * 2 ** min(write.attempts - 1, 10)
+                write.not_before = now + min(pause, LONGEST_PAUSE_S)
+                self._queue.appendleft(write)
+                self._bytes += write.size

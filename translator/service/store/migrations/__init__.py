@@ -1,0 +1,1 @@
+"""The migrations of the store, oldest first; each is run once, and never changed."""

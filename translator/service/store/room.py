@@ -1,0 +1,11 @@
+"""The store's place in the database room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from translator.service.database.schema import Room
+
+PREFIX = "resp_"
+
+ROOM = Room("store", PREFIX, ("store_0001",), Path(__file__).parent / "migrations")

@@ -1,0 +1,111 @@
+"""The tables of the store.
+
+    thread ◄── response ──► parent      a response links to the one that it continues
+                  │ ▲
+                  │ └── body            the response object, without its output
+                  ▼
+               response_item ──► item   its own input and output, in order; an item stands once
+
+Nothing is copied from turn to turn: the context of a response is read along its parents. All
+branches of a conversation are one thread, which expires as a whole, after its last turn. `n` are
+keys that never leave the store; ids are text, and unique for each owner.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+PREFIX = "resp_"
+
+METADATA = MetaData()
+
+_KEY = BigInteger().with_variant(Integer, "sqlite")  # SQLite's own row number is an INTEGER
+
+META = Table(
+    f"{PREFIX}meta",
+    METADATA,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""The version of the bodies' format (`format`), and the salt of owners (`salt`), in hexadecimal."""
+
+KEYS = Table(
+    f"{PREFIX}keys",
+    METADATA,
+    Column("one", Integer, primary_key=True),
+    Column("next", BigInteger, nullable=False),
+)
+"""The next free key, on SQLite; PostgreSQL has the sequence `resp_numbers`."""
+
+THREADS = Table(
+    f"{PREFIX}threads",
+    METADATA,
+    Column("n", _KEY, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("expires_at", Float(53), nullable=False),  # by the database's time, in seconds
+    Index(f"{PREFIX}threads_expires_at", "expires_at"),
+    Index(f"{PREFIX}threads_owner", "owner"),
+)
+
+RESPONSES = Table(
+    f"{PREFIX}responses",
+    METADATA,
+    Column("n", _KEY, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("thread", BigInteger, nullable=False),
+    Column("parent", BigInteger),
+    Column("depth", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("deleted_at", Float(53)),
+    Column("bytes", BigInteger, nullable=False),
+    UniqueConstraint("owner", "id", name=f"{PREFIX}responses_id"),
+    Index(f"{PREFIX}responses_thread", "thread"),
+    Index(f"{PREFIX}responses_parent", "parent"),
+)
+
+BODIES = Table(
+    f"{PREFIX}bodies",
+    METADATA,
+    Column("response", _KEY, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""In a table of its own: the walk along a chain does not read it."""
+
+ITEMS = Table(
+    f"{PREFIX}items",
+    METADATA,
+    Column("n", _KEY, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # JSON, as the client was shown it
+    Column("sealed", LargeBinary),  # the same with its sealed reasoning; NULL: it is the same
+    Column("bytes", BigInteger, nullable=False),
+    UniqueConstraint("owner", "id", name=f"{PREFIX}items_id"),
+)
+
+RESPONSE_ITEMS = Table(
+    f"{PREFIX}response_items",
+    METADATA,
+    Column("response", BigInteger, primary_key=True, autoincrement=False),
+    Column("pos", Integer, primary_key=True, autoincrement=False),
+    Column("side", SmallInteger, nullable=False),  # 0: input, 1: output
+    Column("item", BigInteger, nullable=False),
+    Index(f"{PREFIX}response_items_item", "item"),
+)

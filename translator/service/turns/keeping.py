@@ -1,0 +1,58 @@
+"""What a turn needs of a store: the context of its request, and a place for its response.
+
+Implemented by `service.store`, where the settings have a store; the turns know it by this alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Raw
+
+from translator import Translation
+from translator.request.store_context import StoreContext
+from translator.service.observe.context import RequestContext
+from translator.wire.errors import TranslatorError
+from translator.wire.responses import Request
+
+
+class Keeping(Protocol):
+    """The store's part in one turn."""
+
+    earlier: Sequence[Raw] | None
+    """The context of the request; None where it names no response before."""
+
+    context: StoreContext
+
+    def forget_earlier(self) -> None:
+        """Release the context."""
+        ...
+
+    async def end(self, translation: Translation) -> TranslatorError | None:
+        """Store the final response, before its last event is sent.
+
+        The error is for the client, in place of that event.
+        """
+        ...
+
+
+class ResponseStore(Protocol):
+    """A store of responses."""
+
+    async def begin(
+        self,
+        context: RequestContext,
+        request: Request,
+        *,
+        authorization: str | None,
+        earlier: Sequence[Raw] | None,
+        keeps: bool,
+    ) -> Keeping | None:
+        """The store's part in a turn; None where it has none.
+
+        `earlier` is the context where it is known already, and is not stored; `keeps`: the response
+        may be stored. Raises InvalidRequest for a response or an item that is not found, and
+        StoreUnavailable.
+        """
+        ...

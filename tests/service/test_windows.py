@@ -44,6 +44,7 @@ GUARDED = {
     },
     "launch/service_process.py": {"start_new_session"},
     "launch/session.py": {"SIGHUP"},
+    "service/database/files.py": {"/proc"},
     "service/base/descriptors.py": {"fcntl", "resource", "termios"},
     "service/live/feed.py": {"fcntl"},
     "service/server/graceful_shutdown.py": {"SIGHUP", "add_signal_handler"},
@@ -139,6 +140,29 @@ def test_it_serves_records_and_shuts_down(tmp_path: Path) -> None:
     assert "shutting down: no request is open" in log
     assert len(list(tmp_path.glob("*/exchange.toml"))) == 2
     assert list(tmp_path.glob("live-*.jsonl")) == []
+
+
+def test_it_stores_responses(tmp_path: Path) -> None:
+    """In a SQLite file, from which the next request goes on."""
+    with ScriptedUpstream(Turn(text="Hello."), Turn(text="Hello again.")) as upstream:
+        config = tmp_path / "settings.toml"
+        config.write_text(
+            f'[upstreams.up]\nbase_url = "{upstream.base_url}"\n[store]\nurl = "sqlite:///s.db"\n'
+        )
+        with as_windows("--config", str(config)) as (url, process):
+            before = None
+            for _ in range(2):
+                ask = {"model": "m", "input": "Hi", "previous_response_id": before}
+                answer = httpx.post(
+                    f"{url}/responses", json=ask, trust_env=False, timeout=TIMEOUT_S
+                )
+                assert answer.status_code == 200, answer.text
+                before = answer.json()["id"]
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130, log
+    assert "Traceback" not in log
+    assert (tmp_path / "s.db").exists()
 
 
 def test_several_workers_are_refused_in_one_sentence() -> None:

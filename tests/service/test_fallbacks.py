@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from tests.service.websocket.client import ask, open_socket
 from translator.common.sealed import unseal
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
-from translator.service.config.settings import Settings, SettingsError
+from translator.service.config.settings import Server, Settings, SettingsError
 from translator.service.turns import fallbacks
 
 from .chat_bodies import HELLO, chunk, frame
@@ -209,18 +210,30 @@ async def test_never_after_something_of_an_answer(upstreams: Upstreams) -> None:
     assert upstreams.counts() == [1, 0, 0]
 
 
-async def test_a_slow_one_gives_way_before_its_first_byte(upstreams: Upstreams) -> None:
-    """Whether its headers do not come, or nothing after them; the client sees one stream."""
+async def silent(call: Call) -> None:
+    await call.gone()
 
-    async def silent(call: Call) -> None:
-        await call.gone()
 
-    async def only_a_head(call: Call) -> None:
-        await call.head()
-        await call.gone()
+async def only_a_head(call: Call) -> None:
+    await call.head()
+    await call.gone()
 
-    upstreams.first.script = silent
-    upstreams.second.script = only_a_head
+
+async def only_keep_alives(call: Call) -> None:
+    """As while a request waits in a queue."""
+    await call.head()
+    with suppress(ConnectionError):
+        while True:
+            await call.send(b": queued\n\n", HELLO[0])
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("slow", [silent, only_a_head, only_keep_alives])
+async def test_a_slow_one_gives_way_before_its_answer_begins(
+    upstreams: Upstreams, slow: Script
+) -> None:
+    """The client sees one stream."""
+    upstreams.first.script = upstreams.second.script = slow
     row = {"fallbacks": ["second", "third"], "fallback_after_s": 0.2}
     settings = upstreams.settings(CHAIN | {"first": row}, headers_grace_s=0.1)
     async with client_of(settings) as client:
@@ -230,6 +243,26 @@ async def test_a_slow_one_gives_way_before_its_first_byte(upstreams: Upstreams) 
         whole = await client.post(PATH, json=ASK | {"stream": False})
         assert whole.json()["status"] == "completed"
         assert whole.headers["x-translator-model"] == "third"
+
+
+async def test_an_answer_that_has_begun_has_all_the_time(upstreams: Upstreams) -> None:
+    async def pauses(call: Call) -> None:
+        await call.head()
+        await call.send(*HELLO[:2])
+        await asyncio.sleep(0.3)
+        await call.send(*HELLO[2:])
+        await call.end()
+
+    upstreams.first.script = pauses
+    row = {"fallbacks": ["second"], "fallback_after_s": 0.2}
+    async with client_of(upstreams.settings(CHAIN | {"first": row})) as client:
+        answer = await client.post(PATH, json=ASK)
+    assert text_of(answer) == "Hello world"
+    assert upstreams.counts() == [1, 0, 0]
+
+
+def test_the_budget_outlasts_a_silent_upstream() -> None:
+    assert Server().fallback_budget_s > Server().read_timeout_s
 
 
 async def test_the_last_one_has_all_the_time(upstreams: Upstreams) -> None:
@@ -507,12 +540,12 @@ async def test_the_metric(upstreams: Upstreams) -> None:
 @pytest.mark.parametrize(
     ("models", "problem"),
     [
-        ({"a": {"fallbacks": ["b"]}}, 'models."a".fallbacks: there is no such model'),
+        ({"a": {"fallbacks": ["b"]}}, 'models."a".fallbacks: "b": there is no such model'),
         ({"a": {"fallbacks": ["a"]}}, 'models."a".fallbacks: names the model itself'),
         ({"a": {"fallbacks": ["b", "b"]}, "b": {}}, 'models."a".fallbacks: names "b" twice'),
         ({"*": {"fallbacks": ["b"]}, "b": {}}, 'models."*".fallbacks: only models'),
         ({"*": {"upstream": ["up"]}}, 'models."*".upstream: takes one upstream'),
-        ({"a": {"fallbacks": ["*"]}, "*": {}}, 'models."a".fallbacks: there is no such model'),
+        ({"a": {"fallbacks": ["*"]}, "*": {}}, 'models."a".fallbacks: "*": there is no such'),
         ({"a": {"upstream": []}}, 'models."a".upstream: is an empty list'),
         ({"a": {"upstream": ["up", "up"]}}, 'models."a".upstream: names "up" twice'),
         ({"a": {"upstream": ["up", ""]}}, 'models."a".upstream: has an empty name'),
@@ -528,3 +561,17 @@ def test_settings_that_are_wrong(models: dict[str, Any], problem: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_table(table, {})
     assert [one for one in caught.value.problems if one.startswith(problem)]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    table = {
+        "upstreams": {"up": {"base_url": "http://up.test/v1"}},
+        "models": {"m": {"upstream": "b", "fallbacks": ["m", "zz"]}},
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_table(table, {})
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [
+        'models."m".upstream',
+        'models."m".fallbacks',
+        'models."m".fallbacks',
+    ]

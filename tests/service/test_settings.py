@@ -412,3 +412,10 @@ def test_what_is_translated_cannot_be_forwarded() -> None:
         "server.forward: messages is translated, so it cannot be sent upstream unchanged",
         'models."m".forward: tools is translated, so it cannot be sent upstream unchanged',
     )
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    """Some editors of Windows begin a file with one."""
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b'\xef\xbb\xbf[upstreams.up]\nbase_url = "http://up.test/v1"\n')
+    assert list(read_file(file, {}).upstreams) == ["up"]

@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from translator.__main__ import main
+from translator.launch import session
 from translator.launch.clients import Kind, start_of, target_of
-from translator.launch.service_process import _LogFile
-from translator.launch.session import CannotLaunch, _check_reachable, _upstreams
+from translator.launch.service_process import Reply, _LogFile
+from translator.launch.session import Asked, CannotLaunch, _check_reachable, _upstreams
 from translator.service.config.loading import read_options, read_table
 from translator.setup.client import Setup, setup
 
@@ -373,6 +374,25 @@ def test_only_the_upstream_of_the_model_has_to_be_there(url: str) -> None:
     for model in (None, "a"):
         with pytest.raises(CannotLaunch, match="nothing listens"):
             check(model, "codex")
+
+
+class _Hangs:
+    """A service whose upstream does not answer for its list of models."""
+
+    def get(self, path: str, seconds: float) -> Reply:
+        raise TimeoutError
+
+
+@pytest.mark.parametrize("model", [None, MODEL])
+def test_an_upstream_whose_list_does_not_come(model: str | None) -> None:
+    """It is named, with what to do; a model that is given needs no list."""
+    settings = read_options(upstream="http://up.test/v1", environ={})
+    asked = Asked(command=["codex"], options=[], model=model)
+    if model is not None:
+        assert session._list_of(cast("Any", _Hangs()), settings, asked).value is None
+        return
+    with pytest.raises(CannotLaunch, match=r"http://up.test/v1 has not listed .* --model NAME"):
+        session._list_of(cast("Any", _Hangs()), settings, asked)
 
 
 def test_an_upstream_that_lists_no_models(

@@ -110,9 +110,9 @@ class ServiceProcess:
         """The base URL for the client."""
         return f"http://{self.address}/v1"
 
-    def get(self, path: str) -> Reply:
+    def get(self, path: str, seconds: float = ANSWER_S) -> Reply:
         """GET a path of the service with the client's key. Raises OSError."""
-        connection = http.client.HTTPConnection(self.address, timeout=ANSWER_S)
+        connection = http.client.HTTPConnection(self.address, timeout=seconds)
         try:
             connection.request("GET", path, headers={"authorization": f"Bearer {self.key}"})
             response = connection.getresponse()

@@ -40,6 +40,9 @@ from .service_process import Reply, ServiceFailed, ServiceProcess
 CONNECT_S = 10.0
 """Longest wait for a connection to the upstream, before the client starts."""
 
+LIST_S = 10.0
+"""Longest wait for the upstream's list of models."""
+
 HINT_S = 3.0
 """Longest wait for what the service finds out about a base URL without a list of models."""
 
@@ -202,7 +205,14 @@ def _check_key(settings: Settings, service: ServiceProcess, asked: Asked) -> Non
 def _list_of(service: ServiceProcess, settings: Settings, asked: Asked) -> Reply:
     """The models of the service; with one upstream and no table, they come from there."""
     try:
-        reply = service.get("/v1/models?client_version=up")
+        reply = service.get("/v1/models?client_version=up", LIST_S)
+    except TimeoutError:
+        if asked.model is not None:
+            return Reply(504, None)
+        raise CannotLaunch(
+            f"the upstream {_urls(settings)} has not listed its models within {LIST_S:g} s; "
+            "name one with --model NAME"
+        ) from None
     except OSError as error:
         raise CannotLaunch(f"the service did not answer: {error}") from None
     if reply.status in (401, 403):

@@ -54,7 +54,7 @@ _SECTIONS = ("server", "upstreams", "models", "clients")
 def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
     """The settings in a TOML file; raises SettingsError."""
     try:
-        text = Path(path).read_bytes().decode("utf-8")
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise SettingsError([f"{path} cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
@@ -131,7 +131,6 @@ def read_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Settings
         model_id: _read_model(model_id, value, models, upstreams, server, problems)
         for model_id, value in models.items()
     }
-    problems += _fallback_problems(sections)
     problems += _description_problems(sections)
     clients = _read_clients(table, problems)
     if not upstreams:
@@ -235,8 +234,8 @@ def _read_model(
     section = read_section(ModelSection, value, path, problems, required="upstream")
     names = (section.upstream,) if isinstance(section.upstream, str) else section.upstream
     problems += _upstream_name_problems(names, upstreams, f"{path}.upstream")
-    if model_id == CATCH_ALL:
-        problems += _catch_all_problems(section, path)
+    if model_id == CATCH_ALL and not isinstance(section.upstream, str):
+        problems.append(f"{path}.upstream: takes one upstream")
     problems += dialect_problems(section.dialect, f"{path}.dialect")
     facts = read_facts(section.facts, f"{path}.facts", problems)
     problems += forward_problems(section.forward or (), f"{path}.forward")
@@ -244,6 +243,7 @@ def _read_model(
         problems.append(f"{path}.upstream_model: must not be empty")
     elif section.upstream_model == CATCH_ALL:
         problems.append(f'{path}.upstream_model: "*" is no model; leave it out to keep the name')
+    problems += _fallback_problems(section.fallbacks, model_id, models, f"{path}.fallbacks")
     problems += _compaction_problems(section.compact_with, model_id, models, path)
     found = [one for name in names if (one := upstreams.get(name)) is not None]
     if len(problems) > before or len(found) < len(names):
@@ -315,30 +315,20 @@ def _upstream_name_problems(
     return problems
 
 
-def _catch_all_problems(section: ModelSection, path: str) -> list[str]:
-    """Problems of what the section of all other names may not have."""
+def _fallback_problems(
+    names: tuple[str, ...], model_id: str, models: Mapping[str, object], path: str
+) -> list[str]:
+    """Problems of the names of a model's fallbacks; `models` is the table of all."""
+    if model_id == CATCH_ALL:
+        return [f"{path}: only models with a section of their own have any"] if names else []
     problems: list[str] = []
-    if not isinstance(section.upstream, str):
-        problems.append(f"{path}.upstream: takes one upstream")
-    if section.fallbacks:
-        problems.append(f"{path}.fallbacks: only models with a section of their own have any")
-    return problems
-
-
-def _fallback_problems(sections: Mapping[str, object]) -> list[str]:
-    """Problems of the names of fallbacks; `sections` are those of `[models]` by id."""
-    problems: list[str] = []
-    listed = [model_id for model_id in sections if model_id != CATCH_ALL]
-    for model_id, model in sections.items():
-        if not isinstance(model, Model):
-            continue
-        path = f"models.{json.dumps(model_id, ensure_ascii=False)}.fallbacks"
-        for name in dict.fromkeys(model.fallbacks):
-            if name == model_id:
-                problems.append(f"{path}: names the model itself")
-            elif name not in listed:
-                problems.append(f"{path}: {unknown(name, listed, 'model')}")
-        problems += [f'{path}: names "{name}" twice' for name in _repeated(model.fallbacks)]
+    listed = [one for one in models if one not in (CATCH_ALL, model_id)]
+    for name in dict.fromkeys(names):
+        if name == model_id:
+            problems.append(f"{path}: names the model itself")
+        elif name not in listed:
+            problems.append(f"{path}: {json.dumps(name)}: {unknown(name, listed, 'model')}")
+    problems += [f'{path}: names "{name}" twice' for name in _repeated(names)]
     return problems
 
 

@@ -82,8 +82,9 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a conversation stays with the model of `fallbacks` that answered it, where its
     prompt cache is; then the first choice is tried again."""
 
-    fallback_budget_s: Seconds = 300.0
-    """How long after its beginning a request may still go to its next choice."""
+    fallback_budget_s: Seconds = 900.0
+    """How long after its beginning a request may still go to its next choice. Longer than
+    `read_timeout_s`, after which a silent upstream is given up."""
 
     refused_ttl_s: Seconds = 6 * 3600.0
     """How long it is remembered what an upstream's model has rejected. A conversation pays for a
@@ -335,8 +336,8 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Ask them, too, where the request is too long for its context window."""
 
     fallback_after_s: Seconds | None = None
-    """Longest wait for the first byte of an answer before the next one is asked; by default
-    `read_timeout_s`."""
+    """Longest wait for the beginning of an answer, keep-alives aside, before the next one is asked;
+    where the client asks for no stream, for all of it. By default only `read_timeout_s` counts."""
 
     # as in [server]
     reasoning_events: ReasoningEvents | None = None

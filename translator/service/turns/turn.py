@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
@@ -138,6 +139,8 @@ class Turn:
                             chunk = await stream.next(state.due, sink)
                             if chunk is not None:
                                 events = state.feed(chunk, stream.last_activity)
+                                if state.translation.produced:
+                                    stream.begin_by = math.inf
                             elif sink is not None:
                                 events = state.resume(sink.unsent, sink.sent_at, now())
                             else:
@@ -212,7 +215,9 @@ class Turn:
                     before = translation.progress
                     translation.receive(chunk)
                     progress.check(stream.last_activity, len(chunk))
-                    if translation.progress == before:
+                    if translation.progress != before:
+                        stream.begin_by = math.inf
+                    else:
                         left -= len(chunk)
                         if left < 0:
                             raise AnswerTooLarge.than(limit)

@@ -38,9 +38,9 @@ class UpstreamStream:
     """
 
     __slots__ = (
-        *("_answer", "_drain", "_later_silence_s", "_now", "_opening", "_silence_s"),
+        *("_answer", "_drain", "_now", "_opening", "_silence_s"),
         *("_stopped_by", "_timeout"),
-        *("_unopened", "_until", "last_activity", "progress_s"),
+        *("_unopened", "_until", "begin_by", "last_activity", "progress_s"),
     )
 
     def __init__(
@@ -55,7 +55,7 @@ class UpstreamStream:
     ) -> None:
         """`until` is the deadline of all of it, by the loop's clock; `silence_s` limits each read.
 
-        `first_s` limits the first one, where that is less.
+        `first_s` limits the time until the answer begins: keep-alives do not begin it.
         `progress_s` is the limit of an answer that does not grow, which its reader has to enforce.
         """
         self.progress_s = progress_s
@@ -64,8 +64,9 @@ class UpstreamStream:
         self._opening: asyncio.Task[Answer] | None = None
         self._drain = drain
         self._until = until
-        self._silence_s = silence_s if first_s is None else min(first_s, silence_s)
-        self._later_silence_s = silence_s
+        self._silence_s = silence_s
+        self.begin_by = math.inf if first_s is None else self._now() + first_s
+        """When the answer has to have begun; its reader, who sees that it has, sets it to inf."""
         self.last_activity = math.inf
         """When the latest chunk came, by the loop's clock."""
         self._answer: Answer | None = None
@@ -117,7 +118,7 @@ class UpstreamStream:
         while True:
             silent = self.last_activity + self._silence_s
             try:
-                with self._timeout.until(min(until, self._until, silent)):
+                with self._timeout.until(min(until, self._until, silent, self.begin_by)):
                     chunk = await self._answer.read(sink)
             except TimeoutError:
                 self._check()
@@ -129,7 +130,6 @@ class UpstreamStream:
                 continue
             if chunk is None:
                 return None  # the sink's chunks are not lost, even if the deadline has passed
-            self._silence_s = self._later_silence_s
             self.touch()
             self._check()
             return chunk
@@ -155,8 +155,11 @@ class UpstreamStream:
     def _check(self) -> None:
         if self._stopped_by is not None:
             raise self._stopped_by
-        if self._now() >= self._until:
+        now = self._now()
+        if now >= self._until:
             raise UpstreamTimeout("The upstream's answer took too long.")
+        if now >= self.begin_by:
+            raise UpstreamTimeout("The upstream has not begun its answer in time.")
 
     def stop(self, error: TranslatorError) -> None:
         """End the current wait, if there is one, and all that follow, with an error."""

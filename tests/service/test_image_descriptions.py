@@ -652,7 +652,10 @@ async def test_clients_see_a_model_that_takes_images(upstream: ScriptedUpstream)
     ("models", "problem"),
     [
         ({"a": {"describe_images_with": "a"}}, '"a".describe_images_with: is the model itself'),
-        ({"a": {"describe_images_with": "c"}}, '"a".describe_images_with: there is no such model'),
+        (
+            {"a": {"describe_images_with": "c"}},
+            '"a".describe_images_with: "c": there is no such model',
+        ),
         (
             {"a": {"describe_images_with": "b"}, "b": {"vision": False}},
             '"a".describe_images_with: the model "b" takes no images itself',
@@ -684,6 +687,15 @@ def test_a_mistake_in_the_settings(models: dict[str, Any], problem: str) -> None
     [found] = caught.value.problems
     assert found.startswith("models.")
     assert problem in found
+
+
+def test_all_mistakes_of_a_section_are_told_at_once() -> None:
+    row = {"upstream": "nowhere", "vision": False, "describe_images_with": "eyse"}
+    with pytest.raises(SettingsError) as caught:
+        settings_of("http://up.test/v1", MODELS | {"coder": row})
+    first, second = caught.value.problems
+    assert "nowhere" in first
+    assert 'describe_images_with: "eyse": there is no such model; did you mean eyes?' in second
 
 
 async def test_every_other_name_may_have_eyes(upstream: ScriptedUpstream, eyes: Eyes) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
@@ -608,6 +610,36 @@ async def test_without_the_setting_nothing_changes(upstream: ScriptedUpstream, e
     assert "translator_image_description" not in metrics
 
 
+def test_without_the_setting_nothing_is_loaded() -> None:
+    """Neither at the start nor by a request's first import: the describer is for those who ask."""
+    code = """if True:
+        import sys
+        from translator.service.config.loading import read_table
+        from translator.service.http.app import create_app
+        up = {"up": {"base_url": "http://up.test/v1"}}
+        models = {"a": {"upstream": "up", "vision": False}, "b": {"upstream": "up"}}
+        create_app(read_table({"upstreams": up, "models": models}, {}))
+        names = {f"translator.service.turns.{name}" for name in sys.argv[1].split()}
+        assert not names & set(sys.modules)
+        models["a"]["describe_images_with"] = "b"
+        create_app(read_table({"upstreams": up, "models": models}, {}))
+        assert names & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", code, "describer descriptions images"], check=True)
+
+
+async def test_a_url_goes_to_no_model_that_fetches_none(
+    upstream: ScriptedUpstream, eyes: Eyes
+) -> None:
+    """It would be asked to describe a placeholder."""
+    models = MODELS | {"eyes": {"upstream": "other", "dialect": "lm_studio"}}
+    body = ASK | {"input": [user("Look", "https://pictures.test/a.png", picture())]}
+    async with client_of(settings_of(upstream.url, models)) as client:
+        answer = await client.post(PATH, json=body)
+    assert answer.headers["x-translator-notices"] == "2; image_omitted,image_described"
+    assert [url_in(look) for look in eyes.looked] == [picture()]
+
+
 async def test_clients_see_a_model_that_takes_images(upstream: ScriptedUpstream) -> None:
     """Else Codex would not send them, and have no `view_image`."""
     async with client_of(settings_of(upstream.url)) as client:
@@ -620,7 +652,10 @@ async def test_clients_see_a_model_that_takes_images(upstream: ScriptedUpstream)
     ("models", "problem"),
     [
         ({"a": {"describe_images_with": "a"}}, '"a".describe_images_with: is the model itself'),
-        ({"a": {"describe_images_with": "c"}}, '"a".describe_images_with: there is no such model'),
+        (
+            {"a": {"describe_images_with": "c"}},
+            '"a".describe_images_with: "c": there is no such model',
+        ),
         (
             {"a": {"describe_images_with": "b"}, "b": {"vision": False}},
             '"a".describe_images_with: the model "b" takes no images itself',
@@ -652,6 +687,15 @@ def test_a_mistake_in_the_settings(models: dict[str, Any], problem: str) -> None
     [found] = caught.value.problems
     assert found.startswith("models.")
     assert problem in found
+
+
+def test_all_mistakes_of_a_section_are_told_at_once() -> None:
+    row = {"upstream": "nowhere", "vision": False, "describe_images_with": "eyse"}
+    with pytest.raises(SettingsError) as caught:
+        settings_of("http://up.test/v1", MODELS | {"coder": row})
+    first, second = caught.value.problems
+    assert "nowhere" in first
+    assert 'describe_images_with: "eyse": there is no such model; did you mean eyes?' in second
 
 
 async def test_every_other_name_may_have_eyes(upstream: ScriptedUpstream, eyes: Eyes) -> None:

@@ -256,6 +256,9 @@ def _read_model(
         problems.append(f'{path}.upstream_model: "*" is no model; leave it out to keep the name')
     problems += _fallback_problems(section.fallbacks, model_id, models, f"{path}.fallbacks")
     problems += _compaction_problems(section.compact_with, model_id, models, path)
+    problems += _describer_problems(
+        section.describe_images_with, model_id, models, f"{path}.describe_images_with"
+    )
     found = [one for name in names if (one := upstreams.get(name)) is not None]
     if len(problems) > before or len(found) < len(names):
         return None
@@ -343,20 +346,27 @@ def _fallback_problems(
     return problems
 
 
+def _describer_problems(
+    name: str | None, model_id: str, models: Mapping[str, object], path: str
+) -> list[str]:
+    """Problems of the name of the model that is to describe images for `model_id`."""
+    if name == model_id:
+        return [f"{path}: is the model itself; name one that takes images"]
+    listed = [one for one in models if one not in (CATCH_ALL, model_id)]
+    if name is None or name in listed:
+        return []
+    return [f"{path}: {json.dumps(name)}: {unknown(name, listed, 'model')}"]
+
+
 def _description_problems(sections: Mapping[str, Model | CatchAll | None]) -> list[str]:
-    """Problems of the models that are to describe images for others."""
+    """Problems of models with others that are to describe images: who takes any."""
     problems: list[str] = []
     for model_id, model in sections.items():
         if model is None or (name := model.describe_images_with) is None:
             continue
         path = f"models.{json.dumps(model_id, ensure_ascii=False)}.describe_images_with"
-        listed = [one for one in sections if one not in (CATCH_ALL, model_id)]
         other = sections.get(name)
-        if name == model_id:
-            problems.append(f"{path}: is the model itself; name one that takes images")
-        elif name not in listed:
-            problems.append(f"{path}: {unknown(name, listed, 'model')}")
-        elif isinstance(other, Model) and not _takes_images(other):
+        if isinstance(other, Model) and not _takes_images(other):
             problems.append(f"{path}: the model {json.dumps(name)} takes no images itself")
         if isinstance(model, Model) and all(map(_takes_images, (model, *model.elsewhere))):
             problems.append(

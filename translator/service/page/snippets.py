@@ -152,7 +152,7 @@ def snippets(target: Target) -> list[Snippet]:
             f"const openai = createOpenAI({{ baseURL: {quoted(url)}, apiKey: {node_key} }});\n"
             "const { text } = await generateText({\n"
             f"  model: openai({quoted(model)}),\n"
-            "  providerOptions: { openai: { store: false } }, // nothing is stored here\n"
+            "  providerOptions: { openai: { store: false } }, // it sends all of the conversation\n"
             "  prompt: 'Hello',\n"
             "});\n"
             "console.log(text);",

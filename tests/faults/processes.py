@@ -38,6 +38,11 @@ class Serving:
         async for line in self.process.stderr:
             self.err.append(line.decode())
 
+    def hang_up(self) -> None:
+        """Close its pipes, which workers may hold open for longer than it lives."""
+        self._listening.cancel()
+        vars(self.process)["_transport"].close()
+
     async def wait_for_log(self, text: str) -> None:
         """Wait for a log line that contains a text."""
         async with asyncio.timeout(PROCESS_S):
@@ -74,14 +79,18 @@ async def serve(
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "NO_PROXY": "127.0.0.1"},
     )  # fmt: skip
+    serving: Serving | None = None
     try:
         assert process.stdout
         line = (await asyncio.wait_for(process.stdout.readline(), PROCESS_S)).decode()
-        yield Serving(process, line)
+        serving = Serving(process, line)
+        yield serving
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+        if serving is not None:
+            serving.hang_up()
 
 
 def write(file: Path, url: str, *, sections: str = "", **server: Any) -> None:

@@ -7,6 +7,7 @@ import gc
 import json
 import sys
 import tracemalloc
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -303,7 +304,9 @@ async def garbage_of(ask: Callable[[], Awaitable[None]]) -> list[str]:
     """The classes of ours, and of what we extend, that only a search for cycles frees."""
     await ask()  # what is made once
     await asyncio.sleep(0.1)
-    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of what tests before have left
+        gc.collect()
     gc.disable()
     try:
         for _ in range(3):

@@ -65,11 +65,13 @@ def fact(name: str, owner: str = OURS) -> Callable[[Facts], float]:
 
 
 def ratio(name: str, other: str) -> Callable[[Facts], float]:
-    """Ours over another's."""
+    """Ours over another's; where that is 0, there is nothing to compare with."""
 
     def measured(facts: Facts) -> float:
         ours, theirs = facts[name, OURS], facts[name, other]
-        return ours / theirs if theirs else float("inf")
+        if not theirs:
+            raise KeyError(name, other)
+        return ours / theirs
 
     return measured
 

@@ -249,12 +249,12 @@ async def test_an_answer_that_has_begun_has_all_the_time(upstreams: Upstreams) -
     async def pauses(call: Call) -> None:
         await call.head()
         await call.send(*HELLO[:2])
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(2.2)
         await call.send(*HELLO[2:])
         await call.end()
 
     upstreams.first.script = pauses
-    row = {"fallbacks": ["second"], "fallback_after_s": 0.2}
+    row = {"fallbacks": ["second"], "fallback_after_s": 2.0}
     async with client_of(upstreams.settings(CHAIN | {"first": row})) as client:
         answer = await client.post(PATH, json=ASK)
     assert text_of(answer) == "Hello world"
@@ -399,6 +399,32 @@ async def test_a_conversation_stays_where_it_was_answered_and_goes_back(
         back = await turn("And then?")
         assert "x-translator-model" not in back.headers
         assert upstreams.counts() == [3, 2, 0]
+
+
+@pytest.mark.parametrize("why", ["conversation", "breaker_open"])
+async def test_the_first_choice_after_another_one_is_no_fallback(
+    upstreams: Upstreams, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    """Where a conversation stays with another one, or its upstream was out of order."""
+    upstreams.first.script = status(503)
+    failures = 1 if why == "breaker_open" else 100
+    async with client_of(upstreams.settings(breaker_failures=failures)) as client:
+        key = {"prompt_cache_key": "c"}
+        before = await client.post(PATH, json=ASK | key)
+        assert before.headers["x-translator-model"] == "second"
+        upstreams.first.script = say_hello
+        upstreams.second.script = upstreams.third.script = status(500)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            after = await client.post(PATH, json=ASK | key)
+        page = (await client.get("/metrics")).text
+    assert text_of(after) == "Hello world"
+    for name in ("x-translator-model", "x-translator-fallback", "x-translator-notices"):
+        assert name not in after.headers
+    line = next(one for one in caplog.messages if f"{PATH} 200" in one)
+    assert "served_by" not in line
+    assert "fallback" not in line
+    assert 'reason="returned",route="first@first"} 1.0' in page
 
 
 async def test_what_is_remembered_is_bounded(

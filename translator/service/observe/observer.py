@@ -44,7 +44,8 @@ class Routed(Struct, frozen=True):
 class FallbackChosen(Struct, frozen=True):
     """The next attempt takes another route than the one before; `why` is one word.
 
-    Also before the first attempt, where that is not what the client asked for.
+    Also before the first attempt, where that is not what the client asked for. `why` is empty where
+    it is, after all.
     """
 
     route: Route

@@ -365,7 +365,7 @@ class _RequestMetrics:
                 self._attempt_written(translation)
             case FallbackChosen(route, why):
                 name = f"{route.model}@{route.upstream.name}"
-                self._metrics.fallbacks.labels(self._record.model, name, why).inc()
+                self._metrics.fallbacks.labels(self._record.model, name, why or "returned").inc()
             case ImageDescribed(model, result, usage):
                 self._image_described(model, result, usage)
             case UpstreamCalled():

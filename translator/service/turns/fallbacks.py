@@ -140,7 +140,8 @@ class Fallbacks:
 class Choices:
     """The routes of one request, in the order in which they are asked.
 
-    `route` is that of the current attempts; `why` says in one word why it is not the first choice.
+    `route` is that of the current attempts; `why` says in one word why it is not the first choice,
+    and is empty where it is.
     """
 
     def __init__(self, fallbacks: Fallbacks, route: Route, conversation: bytes) -> None:
@@ -156,9 +157,7 @@ class Choices:
             key=lambda place: (self._breaker(place).is_open(now), place != kept, place),
         )
         self._place, *self._left = places
-        self.why = ""
-        if self._place != 0:
-            self.why = "conversation" if self._place == kept else "breaker_open"
+        self._reason = "conversation" if self._place == kept else "breaker_open"
 
     @property
     def asked(self) -> Route:
@@ -168,6 +167,10 @@ class Choices:
     @property
     def route(self) -> Route:
         return self._all[self._place]
+
+    @property
+    def why(self) -> str:
+        return self._reason if self._place else ""
 
     @property
     def has_next(self) -> bool:
@@ -190,7 +193,7 @@ class Choices:
             return None
         before = self.route
         self._place, *self._left = self._left
-        self.why = why
+        self._reason = why
         log.warning("%s cannot answer (%s): %s is asked", _named(before), why, _named(self.route))
         return self.route
 

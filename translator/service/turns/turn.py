@@ -15,8 +15,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msgspec import UNSET, UnsetType
-
 import translator
 from translator.common.pauses import Pause, no_pause
 from translator.dialects import Dialect
@@ -258,7 +256,7 @@ class Turn:
         if self._request.undescribed:
             stream = self._bounds.stream(self._request.describe(), self._deadline)
         elif choices is None:
-            stream = self._bounds.stream(self._open(), self._deadline)
+            stream = self._bounds.stream(self._open(self._authorization), self._deadline)
         else:
             first_s = choices.asked.after_s if choices.has_next else None
             opening = self._open_choice(choices, first_s)
@@ -275,13 +273,11 @@ class Turn:
         left = max(0, self._bounds.server.retries - self._context.record.retries)
         try:
             async with asyncio.timeout(first_s):
-                return await self._open(authorization=authorization, retries=left)
+                return await self._open(authorization, retries=left)
         except TimeoutError:
             raise UpstreamTimeout(f"The upstream has not answered for {first_s:g} s.") from None
 
-    async def _open(
-        self, *, authorization: str | UnsetType | None = UNSET, retries: int | None = None
-    ) -> Answer:
+    async def _open(self, authorization: str | None, retries: int | None = None) -> Answer:
         """Send the latest attempt; raises UpstreamError unless the status is 2xx."""
         attempt, route = self._request.attempt, self._request.route
         self._attempt_written()
@@ -289,7 +285,7 @@ class Turn:
             route.upstream,
             "chat/completions",
             body=attempt.body,
-            authorization=self._authorization if authorization is UNSET else authorization,
+            authorization=authorization,
             accept="text/event-stream" if self.streams else "application/json",
             more=_session(route.dialect, self.translation.request.prompt_cache_key),
             context=self._context,
@@ -315,14 +311,14 @@ class Turn:
 
     def _chosen(self, choices: Choices) -> None:
         """Record which of several routes the attempt takes, and why."""
-        record, route = self._context.record, choices.route
+        record, route, why = self._context.record, choices.route, choices.why
         record.dialect = route.dialect.name
-        if not choices.why:
-            return
-        elsewhere = f"@{route.upstream.name}" if route.model == choices.asked.model else ""
-        if (served_by := route.model + elsewhere) != record.served_by:
-            record.served_by, record.why = served_by, choices.why
-            self._context.observer.on(FallbackChosen(route, choices.why))
+        served_by = "" if route.model == record.model else route.model  # that of `compact_with`
+        if why and route.model == choices.asked.model:
+            served_by = f"{route.model}@{route.upstream.name}"
+        if (served_by, why) != (record.served_by, record.why):
+            record.served_by, record.why = served_by, why
+            self._context.observer.on(FallbackChosen(route, why))
 
     def _attempt_failed(self, error: TranslatorError) -> None:
         if error is not self.translation.error:  # such an error is in the body that was observed

@@ -38,8 +38,7 @@ class UpstreamStream:
     """
 
     __slots__ = (
-        *("_answer", "_drain", "_now", "_opening", "_silence_s"),
-        *("_stopped_by", "_timeout"),
+        *("_answer", "_drain", "_now", "_opening", "_silence_s", "_stopped_by", "_timeout"),
         *("_unopened", "_until", "begin_by", "last_activity", "progress_s"),
     )
 

@@ -23,8 +23,8 @@ from .exchange import Exchange
 _PREFLIGHT_AGE_S = 600
 _METHODS = "GET, POST"
 _EXPOSED = (
-    "retry-after, retry-after-ms, x-request-id, x-translator-model, x-translator-notices, "
-    "x-translator-token-count, "
+    "retry-after, retry-after-ms, x-request-id, x-translator-fallback, x-translator-model, "
+    "x-translator-notices, x-translator-token-count, "
     "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     "x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )

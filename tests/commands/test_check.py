@@ -796,3 +796,18 @@ def test_the_order_of_fallbacks_is_shown_and_each_is_asked(check: Check) -> None
     assert models[1]["fallbacks"] == []
     asked = [call.body["model"] for call in calls if call.body is not None]
     assert sorted(asked) == ["big", "small", "small"]
+
+
+def test_an_upstream_without_a_list_beside_another_api(check: Check) -> None:
+    """Its model answers, so its URL is right, whatever else its host has at `/v1`."""
+
+    def beside(asked: Asked) -> Answer:
+        if asked.path == "/here/models":
+            return Answer(404, {"error": {"message": "No such path."}})
+        return works(asked._replace(path=asked.path.replace("/here/", "/v1/")))
+
+    with listening(beside) as (origin, _):
+        found = check(f"{origin}/here")
+    assert found.code == 0, found.rows
+    assert "has no list of models (404)" in found.row("upstream", "up")["summary"]
+    assert found.row("model", "small")["status"] == "ok"

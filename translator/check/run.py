@@ -228,7 +228,7 @@ class _UpstreamCheck:
         if usable is not None and no_list and found and all(one.unknown_path for one in found):
             cause = Cause(
                 "neither a list of models nor a model is found there (404)",
-                f"Correct {self._names.url}: it ends before /chat/completions.",
+                usable.elsewhere or f"Correct {self._names.url}: it ends before /chat/completions.",
             )
             addresses[addresses.index(usable)] = replace(usable, cause=cause)
         refused = any(one.row.details.get("http_status") in (401, 403) for one in results)

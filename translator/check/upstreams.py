@@ -52,6 +52,8 @@ class Address(Struct, frozen=True, kw_only=True):
     """The ids of its models; None: it has no list."""
 
     marks: frozenset[str] = frozenset()
+    elsewhere: str = ""
+    """What to set instead, where another URL has a list: unless a model answers at this one."""
 
 
 class _Reply(Struct, frozen=True):
@@ -87,14 +89,17 @@ async def check_address(
         marks |= _owner(rows, models)
         return Address(url=url, status=reply.status, models=ids, marks=marks)
     cause = _cause(reply, names, own_key=own_key)
+    elsewhere = ""
     if _may_be_elsewhere(reply):
         for other in other_urls(url):
             if await _has_list(upstreams, replace(one, base_url=other), authorization, seconds):
-                found = cause.summary if cause is not None else "it is no API"
-                meant = names.with_value(names.url, other)
-                cause = Cause(found, f"The API is at another path: {meant}")
+                elsewhere = f"The API is at another path: {names.with_value(names.url, other)}"
                 break
-    return Address(url=url, status=reply.status, cause=cause, marks=marks)
+    if elsewhere and cause is not None:
+        cause = Cause(cause.summary, elsewhere)
+    elif elsewhere and not models:
+        cause = Cause("it is no API", elsewhere)
+    return Address(url=url, status=reply.status, cause=cause, marks=marks, elsewhere=elsewhere)
 
 
 async def _get(

@@ -22,7 +22,7 @@ from translator.check import run as check_run
 from translator.check import start
 from translator.check.results import Report, Row
 from translator.check.table import can_encode, table
-from translator.check.upstreams import other_urls
+from translator.service.upstreams.base_url import other_urls
 
 from .upstream import MODELS, OK, Answer, Asked, Script, listening, works
 

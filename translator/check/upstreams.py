@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +22,7 @@ from translator.probe.verdict import marked, named
 from translator.reader.upstream_errors import read_upstream_error
 from translator.service.base.errors import OutOfDescriptors
 from translator.service.config.settings import Upstream
+from translator.service.upstreams.base_url import other_urls
 from translator.service.upstreams.client import Upstreams
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import NOT_JSON, as_list, as_object, as_string, objects_in
@@ -32,11 +32,6 @@ from .causes import Cause, Names, connection_cause, status_cause
 MAX_LIST_BYTES = 8 * 1024 * 1024
 """Largest list of models that is read, in bytes; those of gateways have some hundred KB."""
 
-MAX_OTHER_URLS = 3
-"""Other URLs that are tried where one does not lead to an API."""
-
-_VERSION = re.compile(r"/v\d+(?:beta\d*|alpha\d*)?(?:/|$)")
-_ENDPOINT = re.compile(r"/(?:models|responses|completions|chat|embeddings|messages)/?$")
 _WEB_PAGE = re.compile(rb"\s*(?:<!doctype html|<html|<head)", re.IGNORECASE)
 
 
@@ -185,22 +180,6 @@ def _cause(reply: _Reply, names: Names, *, own_key: bool) -> Cause | None:
 
 def _may_be_elsewhere(reply: _Reply) -> bool:
     return reply.status in (404, 405) or 200 <= reply.status < 400
-
-
-def other_urls(url: str) -> Iterator[str]:
-    """The URLs that may be meant in place of one that leads to no API."""
-    parts = urlsplit(url)
-    origin = f"{parts.scheme}://{parts.netloc}"
-    found: list[str] = []
-    if _ENDPOINT.search(parts.path):
-        path = parts.path
-        while _ENDPOINT.search(path):
-            path = _ENDPOINT.sub("", path)
-        found.append(origin + path)
-    if not _VERSION.search(parts.path):
-        found.append(f"{url}/v1")
-    found.append(f"{origin}/v1")
-    yield from [one for one in dict.fromkeys(found) if one != url][:MAX_OTHER_URLS]
 
 
 async def _has_list(

@@ -13,10 +13,8 @@ docs/operations.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
@@ -24,6 +22,8 @@ from translator import Dialect, Options
 from translator.common.tools import HostedTools
 from translator.service.base.keys import StoredKey
 from translator.wire.events import ReasoningEvents
+
+from .urls import has_version, origin_of
 
 if TYPE_CHECKING:
     from .store import Store
@@ -383,11 +383,6 @@ class ClientConfig(Struct, frozen=True, kw_only=True):
     max_concurrent_requests: int | None = None
 
 
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
-
-
 class Upstream(Struct, frozen=True, kw_only=True):
     """An upstream. Its key and headers are secrets and left out of its `repr`."""
 
@@ -409,7 +404,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
     @property
     def has_version(self) -> bool:
         """Whether the path of each URL names a version of the API, as `/v1` does."""
-        return all(re.search(r"/v[0-9]", url) is not None for url in self.urls)
+        return all(map(has_version, self.urls))
 
     @property
     def has_credential(self) -> bool:
@@ -420,7 +415,7 @@ class Upstream(Struct, frozen=True, kw_only=True):
 
     def shares_keys_with(self, other: Upstream) -> bool:
         """Whether a client's key for one of them may go to the other: it has the same hosts."""
-        return self is other or {*map(_origin, self.urls)} == {*map(_origin, other.urls)}
+        return self is other or {*map(origin_of, self.urls)} == {*map(origin_of, other.urls)}
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r}, {self.base_url!r}, dialect={self.dialect!r})"

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import closing
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, parse_qsl, quote
+from urllib.parse import parse_qs, quote
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -111,9 +111,7 @@ class Exchange:
 
     def query(self, name: str) -> str:
         """The first parameter of that name in the query, decoded; empty without one."""
-        query = str(self._scope["query_string"], "latin-1")
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=None)
-        return next((value for key, value in pairs if key == name), "")
+        return next(iter(self.query_values().get(name, ())), "")
 
     @property
     def draining(self) -> bool:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from translator.service.config.settings import Upstream
+from translator.service.config.urls import has_version, origin_of
 from translator.wire.errors import UpstreamError
 from translator.wire.json_values import as_list, as_object
 
@@ -32,6 +33,11 @@ CHECK_AFTER_S = 0.5
 
 MAX_LIST_BYTES = 4 * 1024 * 1024
 """Largest list of models that is read."""
+
+MAX_OTHER_URLS = 3
+"""Other URLs that are tried where one does not lead to an API."""
+
+_ENDPOINT = re.compile(r"/(?:models|responses|completions|chat|embeddings|messages)/?$")
 
 _MISSING = frozenset({404, 405})
 
@@ -76,9 +82,9 @@ async def _check(fetcher: Fetcher, upstream: Upstream) -> None:
     for url in upstream.urls:
         if await _found(fetcher, url) != "nothing":
             continue
-        for path in _likely_paths(url):
-            origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-            if await _found(fetcher, origin + path) == "models":
+        for other in other_urls(url):
+            if await _found(fetcher, other) == "models":
+                origin, path = origin_of(url), urlsplit(other).path
                 fetcher.health.hints[upstream.name] = f"base_url may have to end in {path}"
                 log.warning(
                     "upstream %s: nothing is at %s/models, and models are at %s%s/models: its"
@@ -92,10 +98,17 @@ async def _check(fetcher: Fetcher, upstream: Upstream) -> None:
                 break
 
 
-def _likely_paths(url: str) -> list[str]:
-    """The paths under which the API may be instead, the likeliest first."""
-    own = urlsplit(url).path.rstrip("/")
-    return list(dict.fromkeys((f"{own}/v1", "/v1", "/api/v1")))
+def other_urls(url: str) -> list[str]:
+    """Base URLs that may be meant in place of one that leads to no API, the likeliest first."""
+    path, origin = urlsplit(url).path.rstrip("/"), origin_of(url)
+    own = path
+    while _ENDPOINT.search(path):
+        path = _ENDPOINT.sub("", path)
+    found = [path] if path != own else []
+    if not has_version(own):
+        found += (f"{own}/v1", "/v1", "/api/v1")
+    found.append("/v1")
+    return [origin + one for one in dict.fromkeys(found) if one != own][:MAX_OTHER_URLS]
 
 
 async def _found(fetcher: Fetcher, base_url: str) -> Literal["models", "nothing", "unknown"]:

@@ -16,6 +16,7 @@ from translator.program.invocation import install_hint
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.store.room import ROOM
 
 ROOT = Path(__file__).parents[3]
 
@@ -83,7 +84,7 @@ def test_migrate_makes_the_tables(
 ) -> None:
     words = ["store", "migrate", "--config", written(tmp_path, empty)]
     assert main(words) == 0
-    assert "migrated to store_0001." in capsys.readouterr().out
+    assert f"migrated to {ROOM.revisions[-1]}." in capsys.readouterr().out
     assert main(words) == 0
     assert "nothing to do" in capsys.readouterr().out
 
@@ -158,7 +159,7 @@ def test_purge_gives_the_space_of_a_file_back(
     config = written(tmp_path, location)
     assert main(["store", "migrate", "--config", config]) == 0
     before = Path(location.target).stat().st_size
-    fill(location, "anna", 300)
+    fill(location, "anna", 600)
     assert Path(location.target).stat().st_size > 2 * before
     assert main(["store", "purge", "--config", config, "--client", "anna"]) == 0
     assert Path(location.target).stat().st_size == before

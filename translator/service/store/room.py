@@ -8,4 +8,4 @@ from translator.service.database.schema import Room
 
 PREFIX = "resp_"
 
-ROOM = Room("store", PREFIX, ("store_0001",), Path(__file__).parent / "migrations")
+ROOM = Room("store", PREFIX, ("store_0001", "store_0002"), Path(__file__).parent / "migrations")

@@ -3,12 +3,15 @@
     thread ◄── response ──► parent      a response links to the one that it continues
                   │ ▲
                   │ └── body            the response object, without its output
+                  │ └── event         the log of a response in the background
                   ▼
                response_item ──► item   its own input and output, in order; an item stands once
+                                   ▲
+    conversation ◄── conversation_item
 
 Nothing is copied from turn to turn: the context of a response is read along its parents. All
-branches of a conversation are one thread, which expires as a whole, after its last turn. `n` are
-keys that never leave the store; ids are text, and unique for each owner.
+branches that begin with one response are one thread, which expires as a whole, after its last
+turn. `n` are keys that never leave the store; ids are text, and unique for each owner.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 PREFIX = "resp_"
@@ -74,9 +78,27 @@ RESPONSES = Table(
     Column("created_at", Float(53), nullable=False),
     Column("deleted_at", Float(53)),
     Column("bytes", BigInteger, nullable=False),
+    Column("conversation", BigInteger),
+    Column("conversation_upto", Integer),  # the items before this place precede the response
+    Column("digest", LargeBinary),  # of its whole context with its output
+    Column("cut", SmallInteger, nullable=False, server_default="0"),  # 1: it has a compaction
+    Column("background", SmallInteger, nullable=False, server_default="0"),
+    Column("streamed", SmallInteger, nullable=False, server_default="0"),
+    Column("ended_at", Float(53)),
+    Column("lease_token", Text),  # of the process that runs it; fences its writes
+    Column("lease_until", Float(53)),
+    Column("cancel_asked", SmallInteger, nullable=False, server_default="0"),
+    Column("last_seq", Integer),  # the number of its last event in the log
     UniqueConstraint("owner", "id", name=f"{PREFIX}responses_id"),
     Index(f"{PREFIX}responses_thread", "thread"),
     Index(f"{PREFIX}responses_parent", "parent"),
+    Index(f"{PREFIX}responses_digest", "owner", "digest"),
+    Index(
+        f"{PREFIX}responses_lease_until",
+        "lease_until",
+        sqlite_where=text("status IN ('queued', 'in_progress')"),
+        postgresql_where=text("status IN ('queued', 'in_progress')"),
+    ),
 )
 
 BODIES = Table(
@@ -109,3 +131,39 @@ RESPONSE_ITEMS = Table(
     Column("item", BigInteger, nullable=False),
     Index(f"{PREFIX}response_items_item", "item"),
 )
+
+CONVERSATIONS = Table(
+    f"{PREFIX}conversations",
+    METADATA,
+    Column("n", _KEY, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("touched_at", Float(53), nullable=False),  # the latest change, from which it is kept
+    Column("metadata", LargeBinary, nullable=False),  # JSON
+    Column("next_pos", Integer, nullable=False),
+    Column("lock_token", Text),  # of the request that will append to it
+    Column("lock_until", Float(53)),
+    Column("bytes", BigInteger, nullable=False),
+    UniqueConstraint("owner", "id", name=f"{PREFIX}conversations_id"),
+)
+
+CONVERSATION_ITEMS = Table(
+    f"{PREFIX}conversation_items",
+    METADATA,
+    Column("conversation", BigInteger, primary_key=True, autoincrement=False),
+    Column("pos", Integer, primary_key=True, autoincrement=False),
+    Column("item", BigInteger, nullable=False),
+    UniqueConstraint("conversation", "item", name=f"{PREFIX}conversation_items_once"),
+    Index(f"{PREFIX}conversation_items_item", "item"),
+)
+
+EVENTS = Table(
+    f"{PREFIX}events",
+    METADATA,
+    Column("response", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_seq", Integer, primary_key=True, autoincrement=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # the frames of these events, as they are sent
+)
+"""The log of a streamed response in the background."""

@@ -1,0 +1,67 @@
+"""Conversations, responses in the background and their events, and digests of contexts."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "store_0002"
+down_revision = "store_0001"
+branch_labels = None
+
+_KEY = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def upgrade() -> None:
+    for column in (
+        sa.Column("conversation", sa.BigInteger),
+        sa.Column("conversation_upto", sa.Integer),
+        sa.Column("digest", sa.LargeBinary),
+        sa.Column("cut", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("background", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("streamed", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("ended_at", sa.Float(53)),
+        sa.Column("lease_token", sa.Text),
+        sa.Column("lease_until", sa.Float(53)),
+        sa.Column("cancel_asked", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("last_seq", sa.Integer),
+    ):
+        op.add_column("resp_responses", column)
+    op.create_index("resp_responses_digest", "resp_responses", ["owner", "digest"])
+    running = sa.text("status IN ('queued', 'in_progress')")
+    op.create_index(
+        "resp_responses_lease_until",
+        "resp_responses",
+        ["lease_until"],
+        sqlite_where=running,
+        postgresql_where=running,
+    )
+    op.create_table(
+        "resp_conversations",
+        sa.Column("n", _KEY, primary_key=True, autoincrement=False),
+        sa.Column("owner", sa.Text, nullable=False),
+        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("created_at", sa.Float(53), nullable=False),
+        sa.Column("touched_at", sa.Float(53), nullable=False),
+        sa.Column("metadata", sa.LargeBinary, nullable=False),
+        sa.Column("next_pos", sa.Integer, nullable=False),
+        sa.Column("lock_token", sa.Text),
+        sa.Column("lock_until", sa.Float(53)),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("owner", "id", name="resp_conversations_id"),
+    )
+    op.create_table(
+        "resp_conversation_items",
+        sa.Column("conversation", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("pos", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("item", sa.BigInteger, nullable=False),
+        sa.UniqueConstraint("conversation", "item", name="resp_conversation_items_once"),
+    )
+    op.create_index("resp_conversation_items_item", "resp_conversation_items", ["item"])
+    op.create_table(
+        "resp_events",
+        sa.Column("response", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("first_seq", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("last_seq", sa.Integer, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+    )

@@ -81,7 +81,8 @@ def open_store(
 ) -> AppStore:
     """The store of the settings; raises SettingsError where it can never be used as it is.
 
-    `meter` counts what it does. A PostgreSQL server that is away is no reason not to serve: it is used when it is there.
+    `meter` counts what it does. A PostgreSQL server that is away is no reason not to serve: it is
+    used when it is there.
     """
     location = settings.location
     try:

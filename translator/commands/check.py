@@ -35,8 +35,8 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "check",
         help="check the settings, the upstreams and the models",
-        description="Checks a settings file, or one upstream: the settings, whether each upstream "
-        "can be reached and accepts its key, and one small request to each model, as the service "
+        description="Checks a settings file, or one upstream: the settings, the database of [store], "
+        "whether each upstream can be reached and accepts its key, and one small request to each model, as the service "
         "would send it. The requests cost some tokens; --offline sends none. Exit code 1: "
         "something failed.",
     )

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fixture_cases import all_cases
 from tests.invariants import SCHEMA, check_schema
+from tests.replaying import REQUEST, translation
+from translator.request.store_context import StoreContext
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -36,6 +39,11 @@ def _events() -> dict[str, list[dict[str, Any]]]:
                 known.append(event)
     return by_type
 
+
+QUEUED = translation(
+    {**REQUEST, "background": True}, store=StoreContext(runs_in_background=True)
+).start()[1]
+"""Fixtures show the answers of an upstream, and this event does not come from one."""
 
 EVENTS = _events()
 

@@ -52,6 +52,7 @@ def first_response(
         model,
         **given,
         store=store,
+        background=bool(request.background),
         reasoning=responses.ReasoningEcho(reasoning.effort, _summary(reasoning)),
         text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
         tools=[_tool(raw) for raw in paced(request.tools or (), pause)],

@@ -114,7 +114,10 @@ def write_chat_request(
     Raises InvalidRequest, with the field's path, for what the API does not allow or Chat
     Completions cannot express.
     """
-    refuse_unsupported(request, previous_known=earlier is not None)
+    in_background = store is not None and store.runs_in_background
+    refuse_unsupported(
+        request, previous_known=earlier is not None, runs_in_background=in_background
+    )
     model = target.model or request.model
     if not model:
         raise missing_parameter("model")

@@ -27,7 +27,8 @@ async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
             request = await exchange.while_connected(reading)
         del body  # which is not held while the answer comes
         turn = await begin_turn(exchange, dispatcher, request.body, keeps=False)
-        await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
+        async with turn:
+            await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
 
 
 async def _respond(

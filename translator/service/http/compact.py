@@ -36,7 +36,8 @@ async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
         turn = await begin_turn(
             exchange, dispatcher, request.body, keeps=False, read_earlier=read_earlier
         )
-        await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
+        async with turn:
+            await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
 
 
 async def _respond(

@@ -238,7 +238,8 @@ class Endpoints:
             turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
             respond = responders.stream if turn.streams else responders.whole
-            await exchange.while_connected(respond(exchange, turn))
+            async with turn:
+                await exchange.while_connected(respond(exchange, turn))
 
     async def compact(self, exchange: Exchange) -> None:
         await compact(exchange, self._dispatcher)

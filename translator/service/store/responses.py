@@ -425,6 +425,9 @@ class Part:
         self._record.not_stored = why
         return NotStored() if self._needs and result != "stored" else None
 
+    async def leave(self, translation: Translation | None) -> None:
+        """Nothing is stored of a response without its last event, and nothing is held for it."""
+
 
 @contextmanager
 def waiting(record: Record) -> Generator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from translator.service.base.ids import NewId
 from translator.service.config.settings import Server, SettingsError
@@ -38,13 +38,17 @@ class AppStore:
     async def running(self) -> AsyncGenerator[None]:
         """The store is in use while the context lasts."""
         self.responses.open()
-        sweeping = asyncio.create_task(self._sweep())
+        tasks = [
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(self.responses.runs.serve()),
+        ]
         try:
             yield
         finally:
-            sweeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeping
+            await self.responses.runs.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self.responses.aclose()
 
     async def _sweep(self) -> None:

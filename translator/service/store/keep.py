@@ -239,6 +239,34 @@ def _equal(one: bytes, other: bytes) -> bool:
     return one == other or msgspec.json.decode(one) == msgspec.json.decode(other)
 
 
+def keep_output(
+    connection: Connection,
+    owner: str,
+    n: int,
+    output: Sequence[OutputItem],
+    kept: Sequence[OutputItem],
+    new_id: Callable[[str], str],
+) -> int:
+    """Write the output of a response whose other rows are there; returns the bytes of its items.
+
+    `kept` is the output with sealed reasoning.
+    """
+    made = [_made(shown, sealed) for shown, sealed in zip(output, kept, strict=True)]
+    for one, key in zip(made, _keys(connection, len(made)), strict=True):
+        one.n = key
+    _insert_items(connection, owner, made, new_id)
+    [(given,)] = connection.execute(sql.COUNT_POINTERS, {"response": n})
+    _insert(
+        connection,
+        sql.NEW_POINTER,
+        [
+            {"response": n, "pos": given + index, "side": 1, "item": one.n}
+            for index, one in enumerate(made)
+        ],
+    )
+    return sum(map(_size, made))
+
+
 # --- deletion --------------------------------------------------------------------------------
 
 
@@ -264,6 +292,7 @@ def remove(connection: Connection, n: int) -> None:
     """Delete a response, and what before it is deleted already and now continued by nothing."""
     connection.change(sql.MARK_DELETED, {"n": n})
     connection.change(sql.DELETE_BODY, {"n": n})
+    connection.change(sql.DELETE_EVENTS, {"n": n})
     at: int | None = n
     while at is not None:
         connection.execute(sql.LOCKED, {"n": at})

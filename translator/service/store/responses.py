@@ -34,9 +34,10 @@ from translator.service.observe.context import RequestContext
 from translator.service.observe.record import Record
 from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.notices import Notice
-from translator.wire.responses import Request
+from translator.wire.responses import Request, Response
 
 from . import statements as sql
+from .background import BackgroundRuns, Found, find
 from .keep import Draft, delete, keep, undo
 from .meter import NullStoreMeter, StoreMeter, StoreResult
 from .recall import ContextTooLarge, ParentMissing, Recalled, may_refer, recall
@@ -104,6 +105,7 @@ class StoredResponses:
             time=time,
             meter=self.meter,
         )
+        self.runs = BackgroundRuns(self._database, self.limits, new_id)
 
     def open(self) -> None:
         """Start the threads of the database."""
@@ -120,7 +122,7 @@ class StoredResponses:
 
     async def probe(self) -> None:
         """Read something small; raises StoreUnavailable."""
-        await self._read(lambda one: one.execute(sql.SALT))
+        await self.read(lambda one: one.execute(sql.SALT))
 
     async def owner(self, context: RequestContext, authorization: str | None) -> str:
         """To whom what a request stores belongs: its client in the settings, else its key.
@@ -133,7 +135,7 @@ class StoredResponses:
         if not authorization:
             return ""
         if self._salt is None:
-            self._salt = bytes.fromhex(await self._read(lambda one: one.execute(sql.SALT)[0][0]))
+            self._salt = bytes.fromhex(await self.read(lambda one: one.execute(sql.SALT)[0][0]))
         digest = hashlib.blake2b(authorization.encode(), key=self._salt, digest_size=16)
         return f"key:{digest.hexdigest()}"
 
@@ -147,6 +149,7 @@ class StoredResponses:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeps: bool,
+        may_run: bool = False,
     ) -> Part | None:
         """The store's part in a turn, as `turns.keeping` describes it."""
         source = request.input if isinstance(request.input, list) else []
@@ -159,9 +162,10 @@ class StoredResponses:
                 code="invalid_value",
             )
         refers = may_refer(source)
-        if not keeps and parent_id is None and not refers:
+        runs = may_run and request.background is True
+        if not keeps and parent_id is None and not refers and not runs:
             return None
-        needs = parent_id is not None or refers or request.store is True
+        needs = parent_id is not None or refers or runs or request.store is True
         recalled = Recalled(None, None, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
@@ -175,6 +179,7 @@ class StoredResponses:
             why = self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
         store_context = StoreContext(
             keeps=keeps and why is None,
+            runs_in_background=runs,
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
             notices=() if why is None else (why,),
@@ -236,10 +241,11 @@ class StoredResponses:
             except (ParentMissing, ContextTooLarge) as error:
                 return error
 
-        found = await self._read(work)
+        found = await self.read(work)
         if isinstance(found, ParentMissing):
+            what = "is still in progress" if found.running else "not found"
             raise InvalidRequest(
-                f"Previous response with id '{parent_id}' not found.",
+                f"Previous response with id '{parent_id}' {what}.",
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
@@ -251,7 +257,8 @@ class StoredResponses:
             )
         return found
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What some work reads; raises StoreUnavailable."""
         try:
             return await self._database.read(work)
         except Unavailable:
@@ -288,25 +295,51 @@ class StoredResponses:
 
     async def response(self, owner: str, response_id: str) -> bytes | None:
         """A response as JSON; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
 
-        def work(connection: Connection) -> tuple[bytes, list[bytes]] | None:
-            rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": response_id})
-            if not rows:
+        def work(connection: Connection) -> tuple[Found, bytes, list[bytes]] | None:
+            found = find(connection, owner, response_id, keep_s)
+            if found is None:
                 return None
-            values = {"n": rows[0][0]}
+            values = {"n": found.n}
             [(body,)] = connection.execute(sql.BODY, values)
-            return body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
+            return found, body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
 
-        found = await self._read(work)
-        if found is None:
+        read = await self.read(work)
+        if read is None:
             return None
-        body, output = found
+        found, body, output = read
+        if found.dead:
+            await self.runs.reap(found.n)
+            return await self.response(owner, response_id)
         fields = msgspec.json.decode(body, type=dict[str, Raw])
-        fields["output"] = Raw(b"[%b]" % b",".join(output))
+        if found.running:
+            fields["status"] = Raw(msgspec.json.encode(found.status))
+        if output:  # that of one which is only to be polled is in its body
+            fields["output"] = Raw(b"[%b]" % b",".join(output))
         return msgspec.json.encode(fields)
 
+    async def find(self, owner: str, response_id: str) -> Found | None:
+        """The state of a response; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
+        return await self.read(lambda connection: find(connection, owner, response_id, keep_s))
+
+    async def cancel(self, owner: str, response_id: str) -> Found | None:
+        """Cancel a response in the background; None where it is not found.
+
+        Nothing happens to one that has ended, or is not in the background. Raises StoreUnavailable.
+        """
+        found = await self.find(owner, response_id)
+        if found is not None and found.running and not found.dead:
+            await self.runs.cancel(found)
+        return found
+
     async def delete(self, owner: str, response_id: str) -> bool:
-        """Delete a response; False where it is not found. Raises StoreUnavailable."""
+        """Delete a response; False where it is not found. Raises StoreUnavailable.
+
+        One that is being produced is cancelled first.
+        """
+        await self.cancel(owner, response_id)
         wait_s = self.limits.write_wait_s
         try:
             write = self._database.write(
@@ -331,7 +364,7 @@ class StoredResponses:
             listed = connection.execute(sql.CHAIN_IDS, {"n": rows[0][0]})
             return _page(connection, [(n, one) for n, one in listed], page)
 
-        found = await self._read(work)
+        found = await self.read(work)
         if isinstance(found, AfterUnknown):
             raise found
         return found
@@ -340,7 +373,13 @@ class StoredResponses:
 
     async def sweep(self) -> int:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
-        write = self._database.write(step, size=0, keep_trying_s=LATE_S, durable=False)
+        keep_s = self.limits.stream_keep_s
+        write = self._database.write(
+            lambda connection: step(connection, keep_s),
+            size=0,
+            keep_trying_s=LATE_S,
+            durable=False,
+        )
         try:
             rows = await write.done(LATE_S)
         except TimeoutError:
@@ -402,9 +441,28 @@ class Part:
     def forget_earlier(self) -> None:
         self.earlier = None
 
+    def draft(self, response: Response) -> Draft:
+        """The first rows of a response in the background: all but its output.
+
+        One that is not to be stored is only to be polled, and has no items.
+        """
+        keeps = self.context.keeps
+        source, self._items = self._items, ()
+        return Draft(
+            owner=self._owner,
+            response=response,
+            kept_output=(),
+            source=source,
+            parent=self._parent if keeps else None,
+            keep_s=self._store.limits.retention_days * DAY_S,
+        )
+
     async def end(self, translation: Translation) -> TranslatorError | None:
-        """Store the final response; the error for the client where it must not seem complete."""
-        if not self.context.keeps:
+        """Store the final response; the error for the client where it must not seem complete.
+
+        One in the background is stored by whoever produces it.
+        """
+        if not self.context.keeps or self.context.runs_in_background:
             return None
         limits = self._store.limits
         size = translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))

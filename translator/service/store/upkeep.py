@@ -5,6 +5,7 @@ It reads whole tables, and does so outside the service: with SQLAlchemy's Core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -17,7 +18,7 @@ from translator.service.database.core import connected
 from translator.service.database.statement import DatabaseTime
 
 from .sweep import step
-from .tables import BODIES, ITEMS, RESPONSE_ITEMS, RESPONSES, THREADS
+from .tables import BODIES, EVENTS, ITEMS, RESPONSE_ITEMS, RESPONSES, THREADS
 
 VACUUM_S = 3600.0
 """Longest time to give the space of a file back, in seconds."""
@@ -98,7 +99,7 @@ def _file_bytes(connection: sa.Connection, location: Location) -> int:
     if location.kind == "sqlite":
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         return int(pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one())
-    names = [table.name for table in (THREADS, RESPONSES, BODIES, ITEMS, RESPONSE_ITEMS)]
+    names = [table.name for table in (THREADS, RESPONSES, BODIES, ITEMS, RESPONSE_ITEMS, EVENTS)]
     parts = [sa.func.pg_total_relation_size(sa.text(f"'{name}'::regclass")) for name in names]
     size = sum(parts[1:], parts[0])
     return int(connection.execute(sa.select(size)).scalar_one())
@@ -163,6 +164,9 @@ def problems(location: Location) -> Iterator[str]:
             "items of responses that are missing": sa.select(pointer.c.item)
             .outerjoin(RESPONSES, RESPONSES.c.n == pointer.c.response)
             .where(RESPONSES.c.n.is_(None)),
+            "events of responses that are missing": sa.select(EVENTS.c.response)
+            .outerjoin(RESPONSES, RESPONSES.c.n == EVENTS.c.response)
+            .where(RESPONSES.c.n.is_(None)),
             "items that nothing names": sa.select(ITEMS.c.n)
             .outerjoin(pointer, pointer.c.item == ITEMS.c.n)
             .where(pointer.c.item.is_(None)),
@@ -199,7 +203,7 @@ def sweep(location: Location, time: DatabaseTime) -> Iterator[int]:
     with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
         while True:
             with writing(connection):
-                deleted = step(connection)
+                deleted = step(connection, math.inf)  # events that may still be streamed are kept
             if not deleted:
                 break
             yield deleted

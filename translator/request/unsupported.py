@@ -15,12 +15,16 @@ from translator.wire.notices import Notice
 
 
 def refuse_unsupported(
-    request: responses.Request, *, previous_known: bool, runs_in_background: bool = False
+    request: responses.Request,
+    *,
+    previous_known: bool,
+    runs_in_background: bool = False,
+    conversation_known: bool = False,
 ) -> None:
     """Raise InvalidRequest for a field that needs a store or a server-side run.
 
     `previous_known`: the items of the previous response are at hand. `runs_in_background`: a
-    response may be produced in the background.
+    response may be produced in the background. `conversation_known`: those of the conversation are.
     """
     if request.previous_response_id is not None and not previous_known:
         if not isinstance(request.conversation, UnsetType):
@@ -35,7 +39,7 @@ def refuse_unsupported(
             param="previous_response_id",
             code="previous_response_not_found",
         )
-    if present(request.conversation):
+    if present(request.conversation) and not conversation_known:
         raise _unsupported("conversation", "Conversations are not stored here.")
     if request.background and not runs_in_background:
         raise _unsupported("background", "Responses cannot run in the background here.")

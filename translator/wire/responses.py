@@ -199,6 +199,12 @@ class ReasoningEcho(Struct, frozen=True):
     summary: _SummaryWord | None
 
 
+class ConversationEcho(Struct, frozen=True):
+    """The conversation that a response belongs to."""
+
+    id: str
+
+
 class Response(Struct, frozen=True):
     """The response object. `output` is empty and `usage` null until the terminal event.
 
@@ -213,6 +219,7 @@ class Response(Struct, frozen=True):
     status: ResponseStatus = "in_progress"
     background: bool = False
     completed_at: int | None = None
+    conversation: ConversationEcho | UnsetType = UNSET
     error: ResponseError | None = None
     frequency_penalty: float = 0.0
     incomplete_details: IncompleteDetails | None = None

@@ -238,7 +238,8 @@ class Endpoints:
             del body  # which is not held while the answer comes
             if not turn.runs_in_background:
                 respond = responders.stream if turn.streams else responders.whole
-                await exchange.while_connected(respond(exchange, turn))
+                async with turn:
+                    await exchange.while_connected(respond(exchange, turn))
                 return
             assert self._background is not None
             admitted = await self._background.admit(turn)

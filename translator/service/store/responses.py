@@ -437,3 +437,6 @@ class Part:
             if await self._store.store(draft, size=size, needs=self._needs):
                 return None
         return NotStored() if self._needs else None
+
+    async def leave(self, translation: Translation | None) -> None:
+        """Nothing is stored of a response without its last event, and nothing is held for it."""

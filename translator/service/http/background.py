@@ -68,7 +68,11 @@ class Background:
         if turn.streams:
             events = Events(0, len(first) - 1, encode_all(first))
         draft = part.draft(created.response)
-        run = await self._runs.begin(draft, events, temporary=not part.context.keeps)
+        try:
+            run = await self._runs.begin(draft, events, temporary=not part.context.keeps)
+        except BaseException:
+            await part.leave(None)
+            raise
         return Admitted(turn, run)
 
     async def respond(self, exchange: Exchange, admitted: Admitted) -> None:

@@ -48,6 +48,9 @@ POLL_S = 0.1
 LATE_S = 60.0
 """How long it is tried to store the end of a response, in seconds."""
 
+CLOSING_S = 5.0
+"""How long `close` waits for the ends of runs, in seconds."""
+
 RETRY_S = 10.0
 """When a client that has too many responses in the background may try again, in seconds."""
 
@@ -392,13 +395,19 @@ class BackgroundRuns:
             run.stop(why)
 
     async def close(self) -> None:
-        """Stop all runs, and wait for their last writes."""
+        """Stop all runs, and wait for their last writes, CLOSING_S at most."""
         self._closing = True
         tasks = [run.task for run in self._runs.values() if run.task is not None]
         for run in list(self._runs.values()):
             run.stop("restart")
-        if tasks:
-            await asyncio.wait(tasks, timeout=2 * self._limits.write_wait_s)
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=CLOSING_S)
+        for task in late:
+            task.cancel()
+        if late:
+            log.warning("store: shutting down with %d responses whose end is not stored", len(late))
+            await asyncio.wait(late)
 
 
 def _too_many(limit: int) -> LimitReached:

@@ -23,7 +23,9 @@ from .sections import read_section
 _Positive = Annotated[int, Meta(gt=0)]
 _NotNegative = Annotated[int, Meta(ge=0)]
 _Seconds = Annotated[float, Meta(gt=0)]
+_LeaseSeconds = Annotated[float, Meta(ge=0.5, le=3600)]
 _Days = Annotated[float, Meta(gt=0, le=36_500)]
+_DaysOrNever = Annotated[float, Meta(ge=0, le=36_500)]
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
@@ -79,6 +81,12 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retention_days: _Days = 30.0
     """How long a response is stored after the last response that continues it, directly or not."""
 
+    conversation_days: _DaysOrNever = 0.0
+    """How long a conversation is stored after its last change; 0: until it is deleted."""
+
+    lease_s: _LeaseSeconds = 30.0
+    """How long the lock of a conversation holds after its process has last been heard of."""
+
     write_wait_s: _Seconds = 5.0
     """Longest wait for a response to be on the disk before its last event is sent."""
 
@@ -90,6 +98,9 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     max_chain_responses: _Positive = 10_000
     """Most responses in a chain of `previous_response_id`."""
+
+    max_conversation_items: _Positive = 50_000
+    """Most items of a conversation; a response that has begun may exceed it with its output."""
 
     max_queue_bytes: _Positive = 64 * 1024 * 1024
     """Memory for responses that wait to be written."""

@@ -10,27 +10,28 @@ What belongs to another client is not found, like what is not there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NoReturn
 
 import msgspec
 
-from translator.service.store.responses import AfterUnknown, Page, StoredResponses
+from translator.service.store.pages import AfterUnknown
+from translator.service.store.responses import StoredResponses
 from translator.wire.errors import InvalidRequest, NotFound
 
 from .exchange import JSON, Exchange
+from .page_query import after_unknown, page_of
+from .stored_conversations import ConversationEndpoints
 
 NO_STORE = {"cache-control": "no-store"}
-
-DEFAULT_LIMIT = 20
-MAX_LIMIT = 100
 
 
 class StoredEndpoints:
     """The endpoints of stored responses."""
 
-    def __init__(self, store: StoredResponses) -> None:
+    def __init__(self, store: StoredResponses, conversations: ConversationEndpoints) -> None:
         self._store = store
+        self.conversations = conversations
+        """Those of conversations, which are stored beside them."""
 
     async def get(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")
@@ -55,11 +56,11 @@ class StoredEndpoints:
 
     async def input_items(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")
-        page = _page(exchange.query_values())
+        page = page_of(exchange.query_values())
         try:
             found = await self._store.input_items(await self._owner(exchange), response_id, page)
         except AfterUnknown:
-            raise _invalid("after", f"no item of the list has the id '{page.after}'") from None
+            raise after_unknown(page) from None
         if found is None:
             _not_found(response_id)
         await exchange.whole(200, msgspec.json.encode(found), JSON | NO_STORE)
@@ -76,19 +77,3 @@ class StoredEndpoints:
 
 def _not_found(response_id: str) -> NoReturn:
     raise NotFound(f"Response with id '{response_id[:200]}' not found.", param=None)
-
-
-def _page(query: Mapping[str, list[str]]) -> Page:
-    """The page that a query asks for; raises InvalidRequest."""
-    limit = query.get("limit", [str(DEFAULT_LIMIT)])[-1]
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_LIMIT):
-        raise _invalid("limit", f"expected a number from 1 to {MAX_LIMIT}")
-    order = query.get("order", ["desc"])[-1]
-    if order not in ("asc", "desc"):
-        raise _invalid("order", "expected 'asc' or 'desc'")
-    after = query.get("after", [""])[-1]
-    return Page(int(limit), order == "asc", after or None)
-
-
-def _invalid(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid '{name}': {why}.", param=name, code="invalid_value")

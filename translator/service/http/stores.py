@@ -16,6 +16,7 @@ from translator.service.database.statement import DatabaseTime
 from translator.service.store.responses import StoredResponses
 from translator.service.store.room import ROOM
 
+from .stored_conversations import ConversationEndpoints
 from .stored_responses import StoredEndpoints
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class AppStore:
 
     def __init__(self, responses: StoredResponses) -> None:
         self.responses = responses
-        self.endpoints = StoredEndpoints(responses)
+        self.endpoints = StoredEndpoints(responses, ConversationEndpoints(responses))
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

@@ -1,0 +1,137 @@
+"""The store's part in one turn: what its request refers to, and a place for its response."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from translator import Translation
+from translator.request.store_context import StoreContext
+from translator.service.base.errors import NotStored
+from translator.service.config.store import StoreSection
+from translator.service.database.errors import Unavailable
+from translator.service.database.writes import Write
+from translator.wire.errors import TranslatorError
+from translator.wire.responses import Response
+
+from .conversations import Conversations
+from .durations import DAY_S, LATE_S
+from .keep import Draft
+from .places import Key, Place
+from .recall import Recalled
+
+
+class Store(Protocol):
+    """What a part needs of its store."""
+
+    limits: StoreSection
+    conversations: Conversations
+
+    def submit(
+        self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
+    ) -> Write[None]:
+        """Have a response stored, at its place in a conversation; raises Unavailable."""
+        ...
+
+    async def store(
+        self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
+    ) -> bool:
+        """Store a response; False where that failed, or takes too long."""
+        ...
+
+
+class Part:
+    """The store's part in one turn."""
+
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        recalled: Recalled,
+        context: StoreContext,
+        earlier: Sequence[Raw] | None,
+        *,
+        needs: bool,
+        at: tuple[Key, Place] | None = None,
+    ) -> None:
+        """`at` is its conversation, and its place in it, where it holds the lock."""
+        self._store = store
+        self._owner = owner
+        self._parent = recalled.parent
+        self._items = recalled.items if context.keeps else ()
+        self._needs = needs
+        self._at = at
+        self.context = context
+        self.earlier = earlier
+
+    def forget_earlier(self) -> None:
+        self.earlier = None
+
+    async def end(self, translation: Translation) -> TranslatorError | None:
+        """Store the final response; the error for the client where it must not seem complete."""
+        if not self.context.keeps:
+            return None
+        place = None if self._at is None else self._at[1]
+        stored = False
+        try:
+            size = self._size(translation)
+            if size <= self._store.limits.max_kept_response_bytes:
+                draft = self._draft(translation, translation.response)
+                stored = await self._store.store(draft, size=size, needs=self._needs, place=place)
+        finally:
+            if stored and place is not None:
+                self._store.conversations.released(place)
+            elif not stored:
+                self._release()
+        return NotStored() if self._needs and not stored else None
+
+    def _size(self, translation: Translation) -> int:
+        """The bytes of a response with its own input."""
+        return translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
+
+    def _draft(self, translation: Translation, response: Response) -> Draft:
+        return Draft(
+            owner=self._owner,
+            response=response,
+            kept_output=[*translation.kept_output],
+            source=self._items,
+            parent=self._parent,
+            keep_s=self._store.limits.retention_days * DAY_S,
+        )
+
+    def _release(self) -> Write[None] | None:
+        """Release the lock of the conversation, if there is one; what may be waited for."""
+        return None if self._at is None else self._store.conversations.release(*self._at)
+
+    async def leave(self, translation: Translation | None) -> None:
+        """Store the whole items of a stream that was left, as those of a cancelled response."""
+        write = None
+        if translation is not None and self.context.keeps and translation.produced:
+            write = self._keep_cancelled(translation)
+        write = write or self._release()
+        if write is not None:
+            with suppress(Unavailable, TimeoutError):
+                await write.done(self._store.limits.write_wait_s)
+
+    def _keep_cancelled(self, translation: Translation) -> Write[None] | None:
+        """Have it stored, which nobody waits for; None where there is nothing of it to store."""
+        response = translation.response
+        size = self._size(translation)
+        if (
+            translation.finished
+            or not (translation.request.stream and response.output)
+            or size > self._store.limits.max_kept_response_bytes
+        ):
+            return None
+        draft = self._draft(translation, replace(response, status="cancelled"))
+        place = None if self._at is None else self._at[1]
+        with suppress(Unavailable):
+            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=place)
+            if place is not None:
+                self._store.conversations.released(place)
+            return write
+        return None

@@ -78,6 +78,11 @@ class Writer:
         self._thread.start()
 
     @property
+    def idle(self) -> bool:
+        """Whether no write waits, and none is being written."""
+        return not (self._queue or self._running)
+
+    @property
     def waiting(self) -> tuple[int, int]:
         """The number of writes that wait, and their bytes."""
         with self._lock:

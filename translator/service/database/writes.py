@@ -70,7 +70,7 @@ class Write(Generic[T]):
         self._state = State.WAITING
         self._succeeded = False
         self._uncertain = False  # a commit was sent, and its connection broke
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._outcome: tuple[T | None, Unavailable | None] | None = None  # the result, or an error
         self._waiter: asyncio.Future[None] | None = None
 
@@ -98,8 +98,8 @@ class Write(Generic[T]):
     async def _wait(self, wait_s: float) -> None:
         """Wait until there is an outcome: with less than `asyncio.timeout` and `shield` take."""
         assert self._waiter is None
-        waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(wait_s, _wake, waiter)
+        waiter = self._waiter = self.loop.create_future()
+        timer = self.loop.call_later(wait_s, _wake, waiter)
         try:
             await waiter
         finally:
@@ -176,20 +176,20 @@ class Write(Generic[T]):
     def failed(self, error: Unavailable) -> None:
         """It is not tried again."""
         self._end()
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._settle, None, error)
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.settle, None, error)
 
     @staticmethod
     def deliver(results: Sequence[tuple[Write[Any], Any]]) -> None:
         """Tell the callers of writes that were committed; wakes an event loop once for all."""
         of_loops: dict[asyncio.AbstractEventLoop, list[tuple[Write[Any], Any]]] = {}
         for one in results:
-            of_loops.setdefault(one[0]._loop, []).append(one)
+            of_loops.setdefault(one[0].loop, []).append(one)
         for loop, some in of_loops.items():
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_settle_all, some)
 
-    def _settle(self, result: T | None, error: Unavailable | None) -> None:
+    def settle(self, result: T | None, error: Unavailable | None) -> None:
         """In the event loop: there is an outcome; the first one counts."""
         if self._outcome is None:
             self._outcome = result, error
@@ -199,7 +199,7 @@ class Write(Generic[T]):
 
 def _settle_all(results: Sequence[tuple[Write[Any], Any]]) -> None:
     for write, result in results:
-        write._settle(result, None)
+        write.settle(result, None)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

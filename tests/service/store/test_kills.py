@@ -77,9 +77,7 @@ async def test_kill_between_last_event_and_commit(
         before = counts(location)
         heard = Heard()
         parent = first["id"]
-        listening = asyncio.ensure_future(
-            heard.listen(service.client, previous_response_id=parent)
-        )
+        listening = asyncio.ensure_future(heard.listen(service.client, previous_response_id=parent))
         await bounded(heard.began.wait())
         script.may_end.set()
         await service.reached("kept")

@@ -23,7 +23,8 @@ from translator.service.base.errors import InternalError, NotStored, Restarting
 from translator.service.observe.observer import AttemptFailed, EventsSent
 from translator.service.store.background import EndResult, Run
 from translator.service.store.follow import followed
-from translator.service.store.responses import Part, StoredResponses
+from translator.service.store.part import Part
+from translator.service.store.responses import StoredResponses
 from translator.service.store.runs import CANCELLED, Events
 from translator.service.turns.dispatcher import Dispatcher
 from translator.service.turns.turn import Turn

@@ -130,6 +130,20 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
     )
 
 
+def add_items(
+    connection: Connection, owner: str, source: Sequence[Raw | int], new_id: Callable[[str], str]
+) -> list[int]:
+    """Write items that belong to no response; returns the keys of all. Raises ParentGone."""
+    _check_references(connection, [one for one in source if isinstance(one, int)])
+    given = [_given(one, new_id) for one in source]
+    _find_rows(connection, owner, given, new_id)
+    new = [one for one in given if not one.n]
+    for one, n in zip(new, _keys(connection, len(new)), strict=True):
+        one.n = n
+    _insert_items(connection, owner, new, new_id)
+    return [one.n for one in given]
+
+
 def _insert_items(
     connection: Connection, owner: str, new: list[_Item], new_id: Callable[[str], str]
 ) -> None:

@@ -45,7 +45,7 @@ QUEUED = translation(
 ).start()[1]
 """Fixtures show the answers of an upstream, and this event does not come from one."""
 
-EVENTS = _events()
+EVENTS = _events() | {"response.queued": [json.loads(msgspec.json.encode(QUEUED))]}
 
 
 def test_the_fixtures_show_every_kind_of_event_that_is_sent() -> None:

@@ -224,7 +224,9 @@ class Endpoints:
         if self._bounds.drain.begun.is_set():
             found = Readiness("draining", {})
         else:
-            found = await upstreams.health.readiness(self._models.upstreams, upstreams.probe)
+            checking = upstreams.health.readiness(self._models.upstreams, upstreams.probe)
+            stored = self._stored
+            found = await (checking if stored is None else stored.health.added_to(checking))
         status = 200 if found.status == "ready" else 503
         await exchange.whole(status, msgspec.json.encode(found), JSON | NO_STORE)
 

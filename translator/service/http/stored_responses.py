@@ -20,6 +20,7 @@ from translator.wire.errors import InvalidRequest, NotFound
 
 from .exchange import JSON, Exchange
 from .page_query import after_unknown, page_of
+from .store_health import StoreHealth
 from .stored_conversations import ConversationEndpoints
 
 NO_STORE = {"cache-control": "no-store"}
@@ -32,6 +33,7 @@ class StoredEndpoints:
         self._store = store
         self.conversations = conversations
         """Those of conversations, which are stored beside them."""
+        self.health = StoreHealth(store, required=store.limits.required)
 
     async def get(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Protocol
 
 from msgspec import Raw
@@ -15,12 +16,14 @@ from translator.service.base.errors import NotStored
 from translator.service.config.store import StoreSection
 from translator.service.database.errors import Unavailable
 from translator.service.database.writes import Write
+from translator.service.observe.record import Record
 from translator.wire.errors import TranslatorError
 from translator.wire.responses import Response
 
 from .conversations import Conversations
 from .durations import DAY_S, LATE_S
 from .keep import Draft
+from .meter import StoreMeter, StoreResult
 from .places import Key, Place
 from .recall import Recalled
 
@@ -29,6 +32,7 @@ class Store(Protocol):
     """What a part needs of its store."""
 
     limits: StoreSection
+    meter: StoreMeter
     conversations: Conversations
 
     def submit(
@@ -39,8 +43,8 @@ class Store(Protocol):
 
     async def store(
         self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
-    ) -> bool:
-        """Store a response; False where that failed, or takes too long."""
+    ) -> tuple[StoreResult, str]:
+        """Store a response; returns what became of it, and why where it is not stored."""
         ...
 
 
@@ -56,9 +60,11 @@ class Part:
         earlier: Sequence[Raw] | None,
         *,
         needs: bool,
+        record: Record,
         at: tuple[Key, Place] | None = None,
     ) -> None:
         """`at` is its conversation, and its place in it, where it holds the lock."""
+        self._record = record
         self._store = store
         self._owner = owner
         self._parent = recalled.parent
@@ -75,19 +81,27 @@ class Part:
         """Store the final response; the error for the client where it must not seem complete."""
         if not self.context.keeps:
             return None
-        place = None if self._at is None else self._at[1]
-        stored = False
+        result: StoreResult = "failed"
         try:
-            size = self._size(translation)
-            if size <= self._store.limits.max_kept_response_bytes:
-                draft = self._draft(translation, translation.response)
-                stored = await self._store.store(draft, size=size, needs=self._needs, place=place)
+            result, why = await self._stored(translation)
         finally:
-            if stored and place is not None:
-                self._store.conversations.released(place)
-            elif not stored:
+            if result != "stored":
                 self._release()
-        return NotStored() if self._needs and not stored else None
+            elif self._at is not None:
+                self._store.conversations.released(self._at[1])
+        self._store.meter.response(result)
+        self._record.not_stored = why
+        return NotStored() if self._needs and result != "stored" else None
+
+    async def _stored(self, translation: Translation) -> tuple[StoreResult, str]:
+        """What became of the final response, and why where it is not stored."""
+        size, limit = self._size(translation), self._store.limits.max_kept_response_bytes
+        if size > limit:
+            return "too_large", f"over {limit} bytes"
+        draft = self._draft(translation, translation.response)
+        place = None if self._at is None else self._at[1]
+        with waiting(self._record):
+            return await self._store.store(draft, size=size, needs=self._needs, place=place)
 
     def _size(self, translation: Translation) -> int:
         """The bytes of a response with its own input."""
@@ -133,5 +147,16 @@ class Part:
             write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=place)
             if place is not None:
                 self._store.conversations.released(place)
+            self._store.meter.response("late")
             return write
         return None
+
+
+@contextmanager
+def waiting(record: Record) -> Generator[None]:
+    """Add the time of the context to what a request has waited for the store."""
+    began = monotonic()
+    try:
+        yield
+    finally:
+        record.store_s = (record.store_s or 0.0) + monotonic() - began

@@ -29,6 +29,7 @@ from translator.service.database.errors import Unavailable
 from translator.service.database.statement import DatabaseTime
 from translator.service.database.writes import Write
 from translator.service.observe.context import RequestContext
+from translator.service.observe.record import Record
 from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 from translator.wire.responses import Request
@@ -38,9 +39,10 @@ from .conversation_rows import keep_at, undo_at
 from .conversations import Conversations, not_found, too_many
 from .durations import LATE_S
 from .keep import Draft, delete, keep, undo
+from .meter import NullStoreMeter, StoreMeter, StoreResult
 from .named_conversation import named_conversation
 from .pages import AfterUnknown, ItemList, Page
-from .part import Part
+from .part import Part, waiting
 from .places import Key, Missing, Place
 from .recall import ContextTooLarge, ParentMissing, Recalled, may_refer, recall
 from .room import ROOM
@@ -54,10 +56,20 @@ class StoredResponses:
     """The store of a process. `open` and `aclose` frame its use."""
 
     def __init__(
-        self, settings: Store, *, max_context_bytes: int, new_id: NewId, time: DatabaseTime | None
+        self,
+        settings: Store,
+        *,
+        max_context_bytes: int,
+        new_id: NewId,
+        time: DatabaseTime | None,
+        meter: StoreMeter | None = None,
     ) -> None:
-        """`max_context_bytes` bounds what a request goes on from; `time` is for tests."""
+        """`max_context_bytes` bounds what a request goes on from; `time` is for tests.
+
+        `meter` counts what is done.
+        """
         self.limits = settings.limits
+        self.meter = meter or NullStoreMeter()
         self.new_id = new_id
         self._max_context_bytes = max_context_bytes
         self._salt: bytes | None = None
@@ -68,6 +80,7 @@ class StoredResponses:
             max_file_bytes=self.limits.max_store_bytes,
             read_wait_s=self.limits.read_wait_s,
             time=time,
+            meter=self.meter,
         )
         self.conversations = Conversations(self._database, self.limits, new_id)
 
@@ -79,6 +92,15 @@ class StoredResponses:
         """Write what waits, and release the database."""
         await self.conversations.aclose()
         await self._database.aclose()
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing can be written now, as far as is known."""
+        return self._database.failing
+
+    async def probe(self) -> None:
+        """Read something small; raises StoreUnavailable."""
+        await self._read(lambda one: one.execute(sql.SALT))
 
     async def owner(self, context: RequestContext, authorization: str | None) -> str:
         """To whom what a request stores belongs: its client in the settings, else its key.
@@ -122,12 +144,15 @@ class StoredResponses:
             return None
         names = parent_id is not None or conversation is not None
         needs = names or refers or request.store is True
-        owner = await self._owner_for(context, authorization, needs=needs)
-        if conversation is not None:
-            return await self._begin_in(owner or "", conversation, request, keeps=keeps)
         recalled = Recalled(None, None, {}, {}, source)
-        if parent_id is not None or refers:
-            recalled = await self._recall(owner or "", parent_id, source)
+        with waiting(context.record):
+            owner = await self._owner_for(context, authorization, needs=needs)
+            if conversation is not None:
+                return await self._begin_in(
+                    owner or "", conversation, request, keeps=keeps, record=context.record
+                )
+            if parent_id is not None or refers:
+                recalled = await self._recall(owner or "", parent_id, source)
         recalled = _with_message(recalled, request)
         why = None
         if keeps:
@@ -139,10 +164,12 @@ class StoredResponses:
             notices=() if why is None else (why,),
         )
         found = recalled.earlier if earlier is None else earlier
-        return Part(self, owner or "", recalled, store_context, found, needs=needs)
+        return Part(
+            self, owner or "", recalled, store_context, found, needs=needs, record=context.record
+        )
 
     async def _begin_in(
-        self, owner: str, conversation_id: str, request: Request, *, keeps: bool
+        self, owner: str, conversation_id: str, request: Request, *, keeps: bool, record: Record
     ) -> Part:
         """The part in a turn that goes on from a conversation, whose lock it takes to be stored.
 
@@ -171,7 +198,9 @@ class StoredResponses:
             duplicates=recalled.duplicates,
         )
         at = None if place is None else (key, place)
-        return Part(self, owner, recalled, context, recalled.earlier, needs=True, at=at)
+        return Part(
+            self, owner, recalled, context, recalled.earlier, needs=True, record=record, at=at
+        )
 
     async def _owner_for(
         self, context: RequestContext, authorization: str | None, *, needs: bool
@@ -197,6 +226,7 @@ class StoredResponses:
         limit = self.limits.max_kept_response_bytes
         if sum(len(one) for one in recalled.items if isinstance(one, Raw)) > limit:
             what = f"The input is over {limit} bytes, so the response is not stored."
+            self.meter.response("too_large")
             if needs:
                 raise InvalidRequest(
                     f"{what} Send the request with `store` set to false.",
@@ -204,8 +234,9 @@ class StoredResponses:
                     code="store_quota_exceeded",
                 )
             return Notice("store", "store_quota_exceeded", what)
-        if owner is None or (self._database.failing and not needs):
+        if owner is None or (self.failing and not needs):
             what = "Responses cannot be stored now."
+            self.meter.response("unavailable")
             return Notice("store", "store_unavailable", what)
         return None
 
@@ -281,8 +312,8 @@ class StoredResponses:
 
     async def store(
         self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
-    ) -> bool:
-        """Store a response; False where that failed, or takes too long.
+    ) -> tuple[StoreResult, str]:
+        """Store a response; returns what became of it, and why where it is not stored.
 
         Where it is not needed, it is tried for LATE_S in all. Where it is, nothing remains of it.
         """
@@ -290,15 +321,18 @@ class StoredResponses:
         try:
             trying_s = wait_s if needs else LATE_S
             write = self.submit(draft, size=size, keep_trying_s=trying_s, place=place)
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return "failed", str(error)
         try:
             await write.done(wait_s)
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return "failed", str(error)
         except TimeoutError:
-            return needs and not await write.give_up(wait_s)
-        return True
+            if not needs:
+                return "late", "not yet stored"
+            if await write.give_up(wait_s):
+                return "failed", f"not stored within {wait_s:g} s"
+        return "stored", ""
 
     # --- by id ------------------------------------------------------------------------------------
 
@@ -358,9 +392,16 @@ class StoredResponses:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
         write = self._database.write(step, size=0, keep_trying_s=LATE_S, durable=False)
         try:
-            return await write.done(LATE_S) or await self.conversations.sweep()
+            rows = await write.done(LATE_S) or await self.conversations.sweep()
         except TimeoutError:
             raise Unavailable("the sweep takes too long") from None
+        self.meter.swept(rows)
+        return rows
+
+    async def measure(self) -> None:
+        """Tell the meter how large the store is; raises Unavailable."""
+        [(size,)] = await self._database.read(lambda one: one.execute(sql.SIZE))
+        self.meter.size(int(size))
 
 
 def _with_message(recalled: Recalled, request: Request) -> Recalled:

@@ -92,7 +92,11 @@ class Background:
 
     def _start(self, turn: Turn, run: Run) -> None:
         slot = ExitStack()
-        slot.enter_context(self._dispatcher.slot(turn.context.client))
+        try:
+            slot.enter_context(self._dispatcher.slot(turn.context.client))
+        except BaseException:
+            self._runs.finished(run)
+            raise
         turn.context.goes_on = True
         self._dispatcher.bounds.drain.in_background += 1
         run.task = asyncio.create_task(self._produce(turn, run, slot))

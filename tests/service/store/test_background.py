@@ -350,7 +350,7 @@ async def test_the_reaper_ends_what_nobody_reads(
         await begin(client)
         await begin(client, store=False)
         await bounded(gate.reached.wait())
-        async with service(DatabaseTime(3600)):
+        async with service(DatabaseTime(3600), lease_s=1.0):
             await until(lambda: statuses(location) == ["failed", "failed"])
         await bounded(gate.gone.wait())  # its process has noticed
 

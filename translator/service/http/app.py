@@ -121,7 +121,13 @@ def create_app(
     if settings.store is not None:
         from .stores import open_store  # which imports what only a store needs
 
-        store = open_store(settings.store, settings.server, new_id, database_time)
+        store = open_store(
+            settings.store,
+            settings.server,
+            new_id,
+            database_time,
+            None if metrics is None else metrics.store,
+        )
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),

@@ -23,9 +23,9 @@ async def begin_turn(
 ) -> Turn:
     """The turn of a request; nothing has been sent upstream yet.
 
-    `keeps`: a store may keep the response, and it may be produced in the background.
-    `read_earlier` is given the store's part while it has the context. Raises what
-    `Dispatcher.begin` raises, and ClientLeft.
+    `keeps`: a store may keep the response, and it may be produced in the background. `read_earlier`
+    is given the store's part while it has the context. Raises what `Dispatcher.begin` raises, and
+    ClientLeft.
     """
     authorization = exchange.header("authorization")
     beginning = dispatcher.begin(

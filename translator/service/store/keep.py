@@ -129,6 +129,20 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
     )
 
 
+def add_items(
+    connection: Connection, owner: str, source: Sequence[Raw | int], new_id: Callable[[str], str]
+) -> list[int]:
+    """Write items that belong to no response; returns the keys of all. Raises ParentGone."""
+    _check_references(connection, [one for one in source if isinstance(one, int)])
+    given = [_given(one, new_id) for one in source]
+    _find_rows(connection, owner, given, new_id)
+    new = [one for one in given if not one.n]
+    for one, n in zip(new, _keys(connection, len(new)), strict=True):
+        one.n = n
+    _insert_items(connection, owner, new, new_id)
+    return [one.n for one in given]
+
+
 def _insert_items(
     connection: Connection, owner: str, new: list[_Item], new_id: Callable[[str], str]
 ) -> None:
@@ -255,13 +269,13 @@ def keep_output(
     for one, key in zip(made, _keys(connection, len(made)), strict=True):
         one.n = key
     _insert_items(connection, owner, made, new_id)
-    [(given,)] = connection.execute(sql.COUNT_POINTERS, {"response": n})
+    [(start,)] = connection.execute(sql.NEXT_POS, {"n": n})
     _insert(
         connection,
         sql.NEW_POINTER,
         [
-            {"response": n, "pos": given + index, "side": 1, "item": one.n}
-            for index, one in enumerate(made)
+            {"response": n, "pos": pos, "side": 1, "item": one.n}
+            for pos, one in enumerate(made, start)
         ],
     )
     return sum(map(_size, made))

@@ -16,26 +16,35 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
-from translator import Translation
 from translator.request.store_context import StoreContext
-from translator.service.base.errors import NotStored, StoreUnavailable
+from translator.service.base.errors import StoreUnavailable
 from translator.service.base.ids import NewId
 from translator.service.config.store import Store
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
 from translator.service.database.statement import DatabaseTime
+from translator.service.database.writes import Write
 from translator.service.observe.context import RequestContext
-from translator.wire.errors import InvalidRequest, TranslatorError
+from translator.service.observe.record import Record
+from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
-from translator.wire.responses import Request, Response
+from translator.wire.responses import Request
 
 from . import statements as sql
 from .background import BackgroundRuns, Found, find
+from .conversation_rows import keep_at, undo_at
+from .conversations import Conversations, not_found, too_many
+from .durations import LATE_S
 from .keep import Draft, delete, keep, undo
+from .meter import NullStoreMeter, StoreMeter, StoreResult
+from .named_conversation import named_conversation
+from .pages import AfterUnknown, ItemList, Page
+from .part import Part, waiting
+from .places import Key, Missing, Place
 from .recall import ContextTooLarge, ParentMissing, Recalled, may_refer, recall
 from .room import ROOM
 from .shown import item_resource
@@ -43,42 +52,25 @@ from .sweep import step
 
 T = TypeVar("T")
 
-LATE_S = 60.0
-"""How long it is tried to store what nobody waits for any more, in seconds."""
-
-DAY_S = 86_400.0
-
-
-class Page(Struct, frozen=True):
-    """Which items of a list are asked for; `after` is the id of the one before them."""
-
-    limit: int
-    ascending: bool
-    after: str | None
-
-
-class ItemList(Struct, frozen=True):
-    """A page of items."""
-
-    data: list[Raw]
-    first_id: str
-    last_id: str
-    has_more: bool
-    object: str = "list"
-
-
-class AfterUnknown(Exception):
-    """The list has no item with the id that a page is to begin after."""
-
 
 class StoredResponses:
     """The store of a process. `open` and `aclose` frame its use."""
 
     def __init__(
-        self, settings: Store, *, max_context_bytes: int, new_id: NewId, time: DatabaseTime | None
+        self,
+        settings: Store,
+        *,
+        max_context_bytes: int,
+        new_id: NewId,
+        time: DatabaseTime | None,
+        meter: StoreMeter | None = None,
     ) -> None:
-        """`max_context_bytes` bounds what a request goes on from; `time` is for tests."""
+        """`max_context_bytes` bounds what a request goes on from; `time` is for tests.
+
+        `meter` counts what is done.
+        """
         self.limits = settings.limits
+        self.meter = meter or NullStoreMeter()
         self.new_id = new_id
         self._max_context_bytes = max_context_bytes
         self._salt: bytes | None = None
@@ -89,8 +81,10 @@ class StoredResponses:
             max_file_bytes=self.limits.max_store_bytes,
             read_wait_s=self.limits.read_wait_s,
             time=time,
+            meter=self.meter,
         )
         self.runs = BackgroundRuns(self._database, self.limits, new_id)
+        self.conversations = Conversations(self._database, self.limits, new_id)
 
     def open(self) -> None:
         """Start the threads of the database."""
@@ -98,7 +92,17 @@ class StoredResponses:
 
     async def aclose(self) -> None:
         """Write what waits, and release the database."""
+        await self.conversations.aclose()
         await self._database.aclose()
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing can be written now, as far as is known."""
+        return self._database.failing
+
+    async def probe(self) -> None:
+        """Read something small; raises StoreUnavailable."""
+        await self.read(lambda one: one.execute(sql.SALT))
 
     async def owner(self, context: RequestContext, authorization: str | None) -> str:
         """To whom what a request stores belongs: its client in the settings, else its key.
@@ -137,18 +141,28 @@ class StoredResponses:
                 param="previous_response_id",
                 code="invalid_value",
             )
+        conversation = named_conversation(request)
         refers = may_refer(source)
         runs = may_run and request.background is True
-        if not keeps and parent_id is None and not refers and not runs:
+        names = parent_id is not None or conversation is not None
+        if not keeps and not names and not refers and not runs:
             return None
-        needs = parent_id is not None or refers or runs or request.store is True
-        owner = await self._owner_for(context, authorization, needs=needs)
+        needs = names or refers or runs or request.store is True
         recalled = Recalled(None, None, {}, {}, source)
-        if parent_id is not None or refers:
-            recalled = await self._recall(owner or "", parent_id, source)
-        if isinstance(request.input, str):
-            message = {"type": "message", "role": "user", "content": request.input}
-            recalled = replace(recalled, items=[Raw(msgspec.json.encode(message))])
+        with waiting(context.record):
+            owner = await self._owner_for(context, authorization, needs=needs)
+            if conversation is not None:
+                return await self._begin_in(
+                    owner or "",
+                    conversation,
+                    request,
+                    keeps=keeps,
+                    runs=runs,
+                    record=context.record,
+                )
+            if parent_id is not None or refers:
+                recalled = await self._recall(owner or "", parent_id, source)
+        recalled = _with_message(recalled, request)
         why = None
         if keeps:
             why = self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
@@ -160,7 +174,51 @@ class StoredResponses:
             notices=() if why is None else (why,),
         )
         found = recalled.earlier if earlier is None else earlier
-        return Part(self, owner or "", recalled, store_context, found, needs=needs)
+        return Part(
+            self, owner or "", recalled, store_context, found, needs=needs, record=context.record
+        )
+
+    async def _begin_in(
+        self,
+        owner: str,
+        conversation_id: str,
+        request: Request,
+        *,
+        keeps: bool,
+        runs: bool,
+        record: Record,
+    ) -> Part:
+        """The part in a turn that goes on from a conversation, whose lock it takes to be stored.
+
+        Raises NotFound, ConversationLocked, InvalidRequest and StoreUnavailable.
+        """
+        key = self.conversations.key(owner, conversation_id)
+        place = await self.conversations.lock(key) if keeps else None
+        try:
+            source = request.input if isinstance(request.input, list) else []
+            recalled = await self._recall(owner, None, source, conversation=place or key)
+            recalled = _with_message(recalled, request)
+            assert recalled.earlier is not None, "a conversation that is found has a context"
+            limit = self.limits.max_conversation_items
+            if keeps and len(recalled.earlier) + len(recalled.items) > limit:
+                raise too_many(limit, "conversation")
+            if keeps:
+                self._why_not(owner, recalled, needs=True, follows=False)
+        except BaseException:
+            if place is not None:
+                self.conversations.release(key, place)
+            raise
+        context = StoreContext(
+            keeps=keeps,
+            runs_in_background=runs,
+            conversation=conversation_id,
+            resolved=recalled.resolved,
+            duplicates=recalled.duplicates,
+        )
+        at = None if place is None else (key, place)
+        return Part(
+            self, owner, recalled, context, recalled.earlier, needs=True, record=record, at=at
+        )
 
     async def _owner_for(
         self, context: RequestContext, authorization: str | None, *, needs: bool
@@ -186,6 +244,7 @@ class StoredResponses:
         limit = self.limits.max_kept_response_bytes
         if sum(len(one) for one in recalled.items if isinstance(one, Raw)) > limit:
             what = f"The input is over {limit} bytes, so the response is not stored."
+            self.meter.response("too_large")
             if needs:
                 raise InvalidRequest(
                     f"{what} Send the request with `store` set to false.",
@@ -193,13 +252,21 @@ class StoredResponses:
                     code="store_quota_exceeded",
                 )
             return Notice("store", "store_quota_exceeded", what)
-        if owner is None or (self._database.failing and not needs):
+        if owner is None or (self.failing and not needs):
             what = "Responses cannot be stored now."
+            self.meter.response("unavailable")
             return Notice("store", "store_unavailable", what)
         return None
 
-    async def _recall(self, owner: str, parent_id: str | None, source: Sequence[Raw]) -> Recalled:
-        def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge:
+    async def _recall(
+        self,
+        owner: str,
+        parent_id: str | None,
+        source: Sequence[Raw],
+        *,
+        conversation: Key | Place | None = None,
+    ) -> Recalled:
+        def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge | Missing:
             try:
                 return recall(
                     connection,
@@ -208,11 +275,22 @@ class StoredResponses:
                     source,
                     max_chain=self.limits.max_chain_responses,
                     max_bytes=self._max_context_bytes,
+                    conversation=conversation,
+                    conversation_s=self.conversations.keep_s,
                 )
-            except (ParentMissing, ContextTooLarge) as error:
+            except (ParentMissing, ContextTooLarge, Missing) as error:
                 return error
 
         found = await self.read(work)
+        if isinstance(found, Missing):
+            assert isinstance(conversation, Key), "a conversation that is locked is there"
+            raise not_found(conversation.id, "conversation")
+        if isinstance(found, ContextTooLarge) and conversation is not None:
+            raise InvalidRequest(
+                f"The conversation cannot be continued: {found}.",
+                param="conversation",
+                code="context_length_exceeded",
+            )
         if isinstance(found, ParentMissing):
             what = "is still in progress" if found.running else "not found"
             raise InvalidRequest(
@@ -235,29 +313,46 @@ class StoredResponses:
         except Unavailable:
             raise StoreUnavailable from None
 
-    async def store(self, draft: Draft, *, size: int, needs: bool) -> bool:
-        """Store a response; False where that failed, or takes too long.
+    def submit(
+        self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
+    ) -> Write[None]:
+        """Have a response stored, at its place in a conversation; raises Unavailable."""
+        owner, response_id = draft.owner, draft.response.id
+
+        def work(connection: Connection) -> None:
+            if place is None:
+                keep(connection, draft, self.new_id)
+            else:
+                keep_at(connection, draft, place, self.new_id)
+
+        def reverse(connection: Connection) -> None:
+            (undo if place is None else undo_at)(connection, owner, response_id)
+
+        return self._database.write(work, size=size, keep_trying_s=keep_trying_s, undo=reverse)
+
+    async def store(
+        self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
+    ) -> tuple[StoreResult, str]:
+        """Store a response; returns what became of it, and why where it is not stored.
 
         Where it is not needed, it is tried for LATE_S in all. Where it is, nothing remains of it.
         """
         wait_s = self.limits.write_wait_s
-        owner, response_id = draft.owner, draft.response.id
         try:
-            write = self._database.write(
-                lambda connection: keep(connection, draft, self.new_id),
-                size=size,
-                keep_trying_s=wait_s if needs else LATE_S,
-                undo=lambda connection: undo(connection, owner, response_id),
-            )
-        except Unavailable:
-            return False
+            trying_s = wait_s if needs else LATE_S
+            write = self.submit(draft, size=size, keep_trying_s=trying_s, place=place)
+        except Unavailable as error:
+            return "failed", str(error)
         try:
             await write.done(wait_s)
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return "failed", str(error)
         except TimeoutError:
-            return needs and not await write.give_up(wait_s)
-        return True
+            if not needs:
+                return "late", "not yet stored"
+            if await write.give_up(wait_s):
+                return "failed", f"not stored within {wait_s:g} s"
+        return "stored", ""
 
     # --- by id ------------------------------------------------------------------------------------
 
@@ -330,7 +425,7 @@ class StoredResponses:
             if not rows:
                 return None
             listed = connection.execute(sql.CHAIN_IDS, {"n": rows[0][0]})
-            return _page(connection, [(n, one) for n, one in listed], page)
+            return _page(connection, [(n, one) for n, one, *_ in listed], page)
 
         found = await self.read(work)
         if isinstance(found, AfterUnknown):
@@ -349,9 +444,24 @@ class StoredResponses:
             durable=False,
         )
         try:
-            return await write.done(LATE_S)
+            rows = await write.done(LATE_S) or await self.conversations.sweep()
         except TimeoutError:
             raise Unavailable("the sweep takes too long") from None
+        self.meter.swept(rows)
+        return rows
+
+    async def measure(self) -> None:
+        """Tell the meter how large the store is; raises Unavailable."""
+        [(size,)] = await self._database.read(lambda one: one.execute(sql.SIZE))
+        self.meter.size(int(size))
+
+
+def _with_message(recalled: Recalled, request: Request) -> Recalled:
+    """What was recalled; an input that is a text as its only item."""
+    if not isinstance(request.input, str):
+        return recalled
+    message = {"type": "message", "role": "user", "content": request.input}
+    return replace(recalled, items=[Raw(msgspec.json.encode(message))])
 
 
 def _page(
@@ -374,69 +484,3 @@ def _page(
         last_id=some[-1][1] if some else "",
         has_more=start + page.limit < len(listed),
     )
-
-
-class Part:
-    """The store's part in one turn."""
-
-    def __init__(
-        self,
-        store: StoredResponses,
-        owner: str,
-        recalled: Recalled,
-        context: StoreContext,
-        earlier: Sequence[Raw] | None,
-        *,
-        needs: bool,
-    ) -> None:
-        self._store = store
-        self._owner = owner
-        self._parent = recalled.parent
-        self._items = recalled.items if context.keeps else ()
-        self._needs = needs
-        self.context = context
-        self.earlier = earlier
-
-    def forget_earlier(self) -> None:
-        self.earlier = None
-
-    def draft(self, response: Response) -> Draft:
-        """The first rows of a response in the background: all but its output.
-
-        One that is not to be stored is only to be polled, and has no items.
-        """
-        keeps = self.context.keeps
-        source, self._items = self._items, ()
-        return Draft(
-            owner=self._owner,
-            response=response,
-            kept_output=(),
-            source=source,
-            parent=self._parent if keeps else None,
-            keep_s=self._store.limits.retention_days * DAY_S,
-        )
-
-    async def end(self, translation: Translation) -> TranslatorError | None:
-        """Store the final response; the error for the client where it must not seem complete.
-
-        One in the background is stored by whoever produces it.
-        """
-        if not self.context.keeps or self.context.runs_in_background:
-            return None
-        limits = self._store.limits
-        size = translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
-        if size <= limits.max_kept_response_bytes:
-            draft = Draft(
-                owner=self._owner,
-                response=translation.response,
-                kept_output=translation.kept_output,
-                source=self._items,
-                parent=self._parent,
-                keep_s=limits.retention_days * DAY_S,
-            )
-            if await self._store.store(draft, size=size, needs=self._needs):
-                return None
-        return NotStored() if self._needs else None
-
-    async def leave(self, translation: Translation | None) -> None:
-        """Nothing is stored of a response without its last event, and nothing is held for it."""

@@ -29,6 +29,14 @@ def for_ids(text: str, locked: str = "", *, end: str = "") -> Statement:
 
 SALT = Statement("SELECT value FROM resp_meta WHERE key = 'salt'")
 
+SIZE = Statement(
+    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    postgresql="""
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_catalog.pg_class
+    WHERE relkind = 'r' AND left(relname, 5) = 'resp_' AND pg_table_is_visible(oid)""",
+)
+"""The bytes of a file, or of the store's tables with their indexes."""
+
 # --- reading ---------------------------------------------------------------------------------
 
 LIVING = """
@@ -40,29 +48,45 @@ RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status, r.temp
 """A response that is found: of this owner, neither deleted nor expired."""
 
 _CHAIN = """
-WITH RECURSIVE chain(n, parent, depth, bytes) AS (
-    SELECT n, parent, depth, bytes FROM resp_responses WHERE n = :n
+WITH RECURSIVE chain(n, parent, depth, bytes, conversation, upto) AS (
+    SELECT n, parent, depth, bytes, conversation, conversation_upto
+    FROM resp_responses WHERE n = :n
     UNION ALL
-    SELECT r.n, r.parent, r.depth, r.bytes FROM chain JOIN resp_responses r ON r.n = chain.parent
+    SELECT r.n, r.parent, r.depth, r.bytes, r.conversation, r.conversation_upto
+    FROM chain JOIN resp_responses r ON r.n = chain.parent
 )
 """
 
-CHAIN_SIZE = Statement(f"{_CHAIN} SELECT count(*), sum(bytes) FROM chain")
+_CHAIN_BEGINS = """
+    SELECT {columns} FROM chain
+    JOIN resp_conversation_items x ON x.conversation = chain.conversation AND x.pos < chain.upto
+        AND (x.removed IS NULL OR x.removed >= chain.upto)
+    JOIN resp_items i ON i.n = x.item
+"""
+"""What the first response of a chain saw of its conversation."""
+
+CHAIN_SIZE = Statement(
+    f"""{_CHAIN}
+    SELECT count(*), sum(bytes) + ({_CHAIN_BEGINS.format(columns="coalesce(sum(i.bytes), 0)")})
+    FROM chain"""
+)
 
 CHAIN_ITEMS = Statement(
     f"""{_CHAIN}
-    SELECT i.id, i.body, i.sealed FROM chain
+    SELECT i.id, i.body, i.sealed, chain.depth AS depth, x.pos AS pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
-    ORDER BY chain.depth, x.pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.id, i.body, i.sealed, -1, x.pos")}
+    ORDER BY depth, pos"""
 )
 """The context of a response, oldest first: the input and output of it and all before it."""
 
 CHAIN_IDS = Statement(
     f"""{_CHAIN}
-    SELECT i.n, i.id FROM chain
+    SELECT i.n, i.id, chain.depth AS depth, x.pos AS pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
     WHERE chain.n <> :n OR x.side = 0
-    ORDER BY chain.depth, x.pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.n, i.id, -1, x.pos")}
+    ORDER BY depth, pos"""
 )
 """What a response saw: its context without its own output."""
 
@@ -78,13 +102,17 @@ OUTPUT = Statement(
 
 REFERENCED = for_ids(
     """
-    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND EXISTS (
+    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND (EXISTS (
         SELECT 1 FROM resp_response_items x JOIN resp_responses r ON r.n = x.response
         JOIN resp_threads t ON t.n = r.thread
         WHERE x.item = i.n AND r.deleted_at IS NULL AND t.expires_at > db_now()
-    )"""
+    ) OR EXISTS (
+        SELECT 1 FROM resp_conversation_items y JOIN resp_conversations c ON c.n = y.conversation
+        WHERE y.item = i.n AND y.removed IS NULL AND c.deleted_at IS NULL
+            AND (:keep_s = 0 OR c.touched_at > db_now() - :keep_s)
+    ))"""
 )
-"""Items that a reference may name: those that a response lists which is found itself."""
+"""Items that a reference may name: those of a response or a conversation that is found itself."""
 
 # --- writing ---------------------------------------------------------------------------------
 
@@ -134,7 +162,9 @@ NEW_POINTER = Statement(
     VALUES (:response, :pos, :side, :item)"""
 )
 
-COUNT_POINTERS = Statement("SELECT count(*) FROM resp_response_items WHERE response = :response")
+NEXT_POS = Statement(
+    "SELECT coalesce(max(pos) + 1, 0) FROM resp_response_items WHERE response = :n"
+)
 
 # --- deletion --------------------------------------------------------------------------------
 
@@ -166,7 +196,8 @@ DELETE_POINTERS = Statement("DELETE FROM resp_response_items WHERE response = :n
 DELETE_ITEM = Statement(
     """
     DELETE FROM resp_items WHERE n = :n
-        AND NOT EXISTS (SELECT 1 FROM resp_response_items x WHERE x.item = :n)"""
+        AND NOT EXISTS (SELECT 1 FROM resp_response_items x WHERE x.item = :n)
+        AND NOT EXISTS (SELECT 1 FROM resp_conversation_items x WHERE x.item = :n)"""
 )
 
 DELETE_RESPONSE = Statement("DELETE FROM resp_responses WHERE n = :n")

@@ -205,6 +205,20 @@ async def test_sqlite_locked_by_other(
         assert await status_of(client, needs["id"]) == 404
 
 
+def damage(file: Path) -> None:
+    """Overwrite all but the first page, which has the names of the tables."""
+    size = file.stat().st_size
+    with file.open("r+b") as damaged:
+        damaged.seek(4096)
+        damaged.write(b"\xa5" * (size - 4096))
+
+
+def restore(file: Path, backup: Path) -> None:
+    for side in ("", "-wal", "-shm"):
+        file.with_name(file.name + side).unlink(missing_ok=True)
+    shutil.copy(backup, file)
+
+
 @ON_A_FILE
 async def test_corrupt_file(service: Service, location: Location) -> None:
     """It is a 503, or not stored, and is not tried for ever; a start with it is refused."""
@@ -214,10 +228,7 @@ async def test_corrupt_file(service: Service, location: Location) -> None:
     kept = file.with_suffix(".kept")
     shutil.copy(file, kept)
     async with service(write_wait_s=BOUND_S) as client:  # nothing has connected yet
-        size = file.stat().st_size
-        with file.open("r+b") as damaged:
-            damaged.seek(4096)  # the first page, with the tables' names, is as it was
-            damaged.write(b"\xa5" * (size - 4096))
+        damage(file)
         assert await status_of(client, known[0]) == 503
         status, error = await refused(client, previous_response_id=known[0])
         assert (status, error["code"]) == (503, "store_unavailable")
@@ -228,10 +239,7 @@ async def test_corrupt_file(service: Service, location: Location) -> None:
         assert page("store_lost_total") == 1
         final = await last_of(client)
         assert final["status"] == "completed"
-        file.unlink()
-        for side in ("-wal", "-shm"):
-            file.with_name(file.name + side).unlink(missing_ok=True)
-        shutil.copy(kept, file)
+        restore(file, kept)
         assert await status_of(client, known[0]) == 200  # it is restored
         final = await last_of(client, store=True, previous_response_id=known[0])
         assert final["status"] == "completed"

@@ -255,15 +255,18 @@ class Writer:
         self.failing = False
         self._progress_at = time.monotonic()
         self._meter.committed(len(batch), self._progress_at - began)
+        done: list[tuple[Write[Any], Any]] = []
+        doomed: list[Write[Any]] = []
         with self._lock:
-            doomed = [
-                write
-                for write, result in zip(batch, results, strict=True)
-                if not write.committed(result)
-            ]
+            for write, result in zip(batch, results, strict=True):
+                if write.committed():
+                    done.append((write, result))
+                else:
+                    doomed.append(write)
             for write in reversed(doomed):  # before anything else
                 self._queue.appendleft(write)
                 self._bytes += write.size
+        Write.deliver(done)
 
     def _failed(self, batch: list[Write[Any]], error: Exception) -> None:
         connection = self._connection

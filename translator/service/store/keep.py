@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -210,16 +211,21 @@ def _prefix(kind: str) -> str:
 
 
 def _made(shown: OutputItem, kept: OutputItem) -> _Item:
-    body, sealed = _encode(shown), _encode(kept)
-    kind = str(shown.__struct_config__.tag)
-    return _Item(shown.id, kind, body, None if sealed == body else sealed)
+    body = _encode(shown)
+    sealed = body if kept is shown else _encode(kept)
+    return _Item(shown.id, _kind(type(shown)), body, None if sealed == body else sealed)
+
+
+@cache
+def _kind(of: type[OutputItem]) -> str:
+    return str(of.__struct_config__.tag)
 
 
 def _find_rows(
     connection: Connection, owner: str, given: list[_Item], new_id: Callable[[str], str]
 ) -> None:
     """Let items be the stored ones of their ids where they are equal, else have other ids."""
-    ids = list({one.id for one in given if not one.n})
+    ids = list({one.id for one in given if one.own})  # others are random, and new
     found: dict[str, tuple[int, bytes]] = {}
     for start in range(0, len(ids), ROWS):
         listed = _listed(ids[start : start + ROWS])

@@ -70,7 +70,6 @@ class Part:
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
         self._needs = needs
-        self._record = record
         self._at = at
         self.context = context
         self.earlier = earlier
@@ -94,6 +93,24 @@ class Part:
             keep_s=self._store.limits.retention_days * DAY_S,
         )
 
+    @property
+    def place(self) -> Place | None:
+        """Its place in a conversation, where it holds the lock."""
+        return None if self._at is None else self._at[1]
+
+    def ended_in_background(self, result: StoreResult) -> None:
+        """Of a response in the background, the end is stored, or nothing more is."""
+        self._ended(result)
+        if result != "stored":
+            self._record.not_stored = "its process lost it"
+
+    def _ended(self, result: StoreResult) -> None:
+        if result != "stored":
+            self._release()
+        elif self.place is not None:
+            self._store.conversations.released(self.place)
+        self._store.meter.response(result)
+
     async def end(self, translation: Translation) -> TranslatorError | None:
         """Store the final response; the error for the client where it must not seem complete.
 
@@ -105,11 +122,7 @@ class Part:
         try:
             result, why = await self._stored(translation)
         finally:
-            if result != "stored":
-                self._release()
-            elif self._at is not None:
-                self._store.conversations.released(self._at[1])
-        self._store.meter.response(result)
+            self._ended(result)
         self._record.not_stored = why
         return NotStored() if self._needs and result != "stored" else None
 
@@ -119,9 +132,8 @@ class Part:
         if size > limit:
             return "too_large", f"over {limit} bytes"
         draft = self._draft(translation, translation.response)
-        place = None if self._at is None else self._at[1]
         with waiting(self._record):
-            return await self._store.store(draft, size=size, needs=self._needs, place=place)
+            return await self._store.store(draft, size=size, needs=self._needs, place=self.place)
 
     def _size(self, translation: Translation) -> int:
         """The bytes of a response with its own input."""
@@ -162,11 +174,10 @@ class Part:
         ):
             return None
         draft = self._draft(translation, replace(response, status="cancelled"))
-        place = None if self._at is None else self._at[1]
         with suppress(Unavailable):
-            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=place)
-            if place is not None:
-                self._store.conversations.released(place)
+            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=self.place)
+            if self.place is not None:
+                self._store.conversations.released(self.place)
             self._store.meter.response("late")
             return write
         return None

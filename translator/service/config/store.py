@@ -87,9 +87,6 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     conversation_days: _DaysOrNever = 0.0
     """How long a conversation is stored after its last change; 0: until it is deleted."""
 
-    lease_s: _LeaseSeconds = 30.0
-    """How long the lock of a conversation holds after its process has last been heard of."""
-
     write_wait_s: _Seconds = 5.0
     """Longest wait for a response to be on the disk before its last event is sent."""
 
@@ -107,6 +104,23 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     max_queue_bytes: _Positive = 64 * 1024 * 1024
     """Memory for responses that wait to be written."""
+
+    max_background: _Positive = 64
+    """Most responses in the background, of one process and of one client."""
+
+    lease_s: _LeaseSeconds = 30.0
+    """How long a response in the background that nobody produces any more seems to be running, and
+    the lock of a conversation holds: their process tells the database three times in this period
+    that it is there."""
+
+    background_ttl_s: _Seconds = 600.0
+    """How long a response in the background with `store: false` can be read after its end."""
+
+    stream_keep_s: _Seconds = 3600.0
+    """How long the events of a response in the background can be streamed after its end."""
+
+    max_events_bytes: _Positive = 32 * 1024 * 1024
+    """Most bytes of the events of one response in the background; with more of them it fails."""
 
     max_store_bytes: _NotNegative = 0
     """Largest SQLite file; 0: any size."""

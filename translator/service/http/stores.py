@@ -45,12 +45,16 @@ class AppStore:
     async def running(self) -> AsyncGenerator[None]:
         """The store is in use while the context lasts."""
         self.responses.open()
-        tasks = [asyncio.create_task(self._sweep())]
+        tasks = [
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(self.responses.runs.serve()),
+        ]
         if self._measures:
             tasks.append(asyncio.create_task(self._measure()))
         try:
             yield
         finally:
+            await self.responses.runs.close()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

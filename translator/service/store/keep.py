@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -210,16 +211,21 @@ def _prefix(kind: str) -> str:
 
 
 def _made(shown: OutputItem, kept: OutputItem) -> _Item:
-    body, sealed = _encode(shown), _encode(kept)
-    kind = str(shown.__struct_config__.tag)
-    return _Item(shown.id, kind, body, None if sealed == body else sealed)
+    body = _encode(shown)
+    sealed = body if kept is shown else _encode(kept)
+    return _Item(shown.id, _kind(type(shown)), body, None if sealed == body else sealed)
+
+
+@cache
+def _kind(of: type[OutputItem]) -> str:
+    return str(of.__struct_config__.tag)
 
 
 def _find_rows(
     connection: Connection, owner: str, given: list[_Item], new_id: Callable[[str], str]
 ) -> None:
     """Let items be the stored ones of their ids where they are equal, else have other ids."""
-    ids = list({one.id for one in given if not one.n})
+    ids = list({one.id for one in given if one.own})  # others are random, and new
     found: dict[str, tuple[int, bytes]] = {}
     for start in range(0, len(ids), ROWS):
         listed = _listed(ids[start : start + ROWS])
@@ -253,6 +259,34 @@ def _equal(one: bytes, other: bytes) -> bool:
     return one == other or msgspec.json.decode(one) == msgspec.json.decode(other)
 
 
+def keep_output(
+    connection: Connection,
+    owner: str,
+    n: int,
+    output: Sequence[OutputItem],
+    kept: Sequence[OutputItem],
+    new_id: Callable[[str], str],
+) -> int:
+    """Write the output of a response whose other rows are there; returns the bytes of its items.
+
+    `kept` is the output with sealed reasoning.
+    """
+    made = [_made(shown, sealed) for shown, sealed in zip(output, kept, strict=True)]
+    for one, key in zip(made, _keys(connection, len(made)), strict=True):
+        one.n = key
+    _insert_items(connection, owner, made, new_id)
+    [(given,)] = connection.execute(sql.COUNT_POINTERS, {"response": n})
+    _insert(
+        connection,
+        sql.NEW_POINTER,
+        [
+            {"response": n, "pos": given + index, "side": 1, "item": one.n}
+            for index, one in enumerate(made)
+        ],
+    )
+    return sum(map(_size, made))
+
+
 # --- deletion --------------------------------------------------------------------------------
 
 
@@ -278,6 +312,7 @@ def remove(connection: Connection, n: int) -> None:
     """Delete a response, and what before it is deleted already and now continued by nothing."""
     connection.change(sql.MARK_DELETED, {"n": n})
     connection.change(sql.DELETE_BODY, {"n": n})
+    connection.change(sql.DELETE_EVENTS, {"n": n})
     at: int | None = n
     while at is not None:
         connection.execute(sql.LOCKED, {"n": at})

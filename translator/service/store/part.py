@@ -70,6 +70,7 @@ class Part:
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
         self._needs = needs
+        self._record = record
         self._at = at
         self.context = context
         self.earlier = earlier
@@ -77,9 +78,28 @@ class Part:
     def forget_earlier(self) -> None:
         self.earlier = None
 
+    def draft(self, response: Response) -> Draft:
+        """The first rows of a response in the background: all but its output.
+
+        One that is not to be stored is only to be polled, and has no items.
+        """
+        keeps = self.context.keeps
+        source, self._items = self._items, ()
+        return Draft(
+            owner=self._owner,
+            response=response,
+            kept_output=(),
+            source=source,
+            parent=self._parent if keeps else None,
+            keep_s=self._store.limits.retention_days * DAY_S,
+        )
+
     async def end(self, translation: Translation) -> TranslatorError | None:
-        """Store the final response; the error for the client where it must not seem complete."""
-        if not self.context.keeps:
+        """Store the final response; the error for the client where it must not seem complete.
+
+        One in the background is stored by whoever produces it.
+        """
+        if not self.context.keeps or self.context.runs_in_background:
             return None
         result: StoreResult = "failed"
         try:

@@ -21,6 +21,7 @@ MAX_REFERENCE_BYTES = 512
 """Only shorter items are looked at as references: they have an id, and a type at most."""
 
 _CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
+_RUNNING = frozenset({"queued", "in_progress"})
 
 
 class _Head(Struct, frozen=True):
@@ -66,7 +67,10 @@ class Recalled(Struct, frozen=True):
 
 
 class ParentMissing(Exception):
-    """The response before is not found, or cannot be continued."""
+    """The response before is not found, or cannot be continued; `running`: not yet."""
+
+    def __init__(self, *, running: bool = False) -> None:
+        self.running = running
 
 
 class ContextTooLarge(Exception):
@@ -137,9 +141,11 @@ def recall(
 
 def _parent(connection: Connection, owner: str, parent_id: str) -> Parent:
     rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": parent_id})
-    if not rows or rows[0][4] not in _CONTINUABLE:
+    if not rows:
         raise ParentMissing
-    n = rows[0][0]
+    n, _, _, _, status, temporary = rows[0]
+    if status not in _CONTINUABLE or temporary:
+        raise ParentMissing(running=status in _RUNNING and not temporary)
     [(count, size)] = connection.execute(sql.CHAIN_SIZE, {"n": n})
     return Parent(n, count, int(size))
 

@@ -35,6 +35,7 @@ from translator.wire.notices import Notice
 from translator.wire.responses import Request
 
 from . import statements as sql
+from .background import BackgroundRuns, Found, find
 from .conversation_rows import keep_at, undo_at
 from .conversations import Conversations, not_found, too_many
 from .durations import LATE_S
@@ -82,6 +83,7 @@ class StoredResponses:
             time=time,
             meter=self.meter,
         )
+        self.runs = BackgroundRuns(self._database, self.limits, new_id)
         self.conversations = Conversations(self._database, self.limits, new_id)
 
     def open(self) -> None:
@@ -100,7 +102,7 @@ class StoredResponses:
 
     async def probe(self) -> None:
         """Read something small; raises StoreUnavailable."""
-        await self._read(lambda one: one.execute(sql.SALT))
+        await self.read(lambda one: one.execute(sql.SALT))
 
     async def owner(self, context: RequestContext, authorization: str | None) -> str:
         """To whom what a request stores belongs: its client in the settings, else its key.
@@ -113,7 +115,7 @@ class StoredResponses:
         if not authorization:
             return ""
         if self._salt is None:
-            self._salt = bytes.fromhex(await self._read(lambda one: one.execute(sql.SALT)[0][0]))
+            self._salt = bytes.fromhex(await self.read(lambda one: one.execute(sql.SALT)[0][0]))
         digest = hashlib.blake2b(authorization.encode(), key=self._salt, digest_size=16)
         return f"key:{digest.hexdigest()}"
 
@@ -127,6 +129,7 @@ class StoredResponses:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeps: bool,
+        may_run: bool = False,
     ) -> Part | None:
         """The store's part in a turn, as `turns.keeping` describes it."""
         source = request.input if isinstance(request.input, list) else []
@@ -140,10 +143,11 @@ class StoredResponses:
             )
         conversation = named_conversation(request)
         refers = may_refer(source)
-        if not keeps and parent_id is None and conversation is None and not refers:
-            return None
+        runs = may_run and request.background is True
         names = parent_id is not None or conversation is not None
-        needs = names or refers or request.store is True
+        if not keeps and not names and not refers and not runs:
+            return None
+        needs = names or refers or runs or request.store is True
         recalled = Recalled(None, None, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
@@ -159,6 +163,7 @@ class StoredResponses:
             why = self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
         store_context = StoreContext(
             keeps=keeps and why is None,
+            runs_in_background=runs,
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
             notices=() if why is None else (why,),
@@ -169,7 +174,13 @@ class StoredResponses:
         )
 
     async def _begin_in(
-        self, owner: str, conversation_id: str, request: Request, *, keeps: bool, record: Record
+        self,
+        owner: str,
+        conversation_id: str,
+        request: Request,
+        *,
+        keeps: bool,
+        record: Record,
     ) -> Part:
         """The part in a turn that goes on from a conversation, whose lock it takes to be stored.
 
@@ -263,7 +274,7 @@ class StoredResponses:
             except (ParentMissing, ContextTooLarge, Missing) as error:
                 return error
 
-        found = await self._read(work)
+        found = await self.read(work)
         if isinstance(found, Missing):
             assert isinstance(conversation, Key), "a conversation that is locked is there"
             raise not_found(conversation.id, "conversation")
@@ -274,8 +285,9 @@ class StoredResponses:
                 code="context_length_exceeded",
             )
         if isinstance(found, ParentMissing):
+            what = "is still in progress" if found.running else "not found"
             raise InvalidRequest(
-                f"Previous response with id '{parent_id}' not found.",
+                f"Previous response with id '{parent_id}' {what}.",
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
@@ -287,7 +299,8 @@ class StoredResponses:
             )
         return found
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What some work reads; raises StoreUnavailable."""
         try:
             return await self._database.read(work)
         except Unavailable:
@@ -338,25 +351,51 @@ class StoredResponses:
 
     async def response(self, owner: str, response_id: str) -> bytes | None:
         """A response as JSON; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
 
-        def work(connection: Connection) -> tuple[bytes, list[bytes]] | None:
-            rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": response_id})
-            if not rows:
+        def work(connection: Connection) -> tuple[Found, bytes, list[bytes]] | None:
+            found = find(connection, owner, response_id, keep_s)
+            if found is None:
                 return None
-            values = {"n": rows[0][0]}
+            values = {"n": found.n}
             [(body,)] = connection.execute(sql.BODY, values)
-            return body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
+            return found, body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
 
-        found = await self._read(work)
-        if found is None:
+        read = await self.read(work)
+        if read is None:
             return None
-        body, output = found
+        found, body, output = read
+        if found.dead:
+            await self.runs.reap(found.n)
+            return await self.response(owner, response_id)
         fields = msgspec.json.decode(body, type=dict[str, Raw])
-        fields["output"] = Raw(b"[%b]" % b",".join(output))
+        if found.running:
+            fields["status"] = Raw(msgspec.json.encode(found.status))
+        if output:  # that of one which is only to be polled is in its body
+            fields["output"] = Raw(b"[%b]" % b",".join(output))
         return msgspec.json.encode(fields)
 
+    async def find(self, owner: str, response_id: str) -> Found | None:
+        """The state of a response; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
+        return await self.read(lambda connection: find(connection, owner, response_id, keep_s))
+
+    async def cancel(self, owner: str, response_id: str) -> Found | None:
+        """Cancel a response in the background; None where it is not found.
+
+        Nothing happens to one that has ended, or is not in the background. Raises StoreUnavailable.
+        """
+        found = await self.find(owner, response_id)
+        if found is not None and found.running and not found.dead:
+            await self.runs.cancel(found)
+        return found
+
     async def delete(self, owner: str, response_id: str) -> bool:
-        """Delete a response; False where it is not found. Raises StoreUnavailable."""
+        """Delete a response; False where it is not found. Raises StoreUnavailable.
+
+        One that is being produced is cancelled first.
+        """
+        await self.cancel(owner, response_id)
         wait_s = self.limits.write_wait_s
         try:
             write = self._database.write(
@@ -381,7 +420,7 @@ class StoredResponses:
             listed = connection.execute(sql.CHAIN_IDS, {"n": rows[0][0]})
             return _page(connection, [(n, one) for n, one, *_ in listed], page)
 
-        found = await self._read(work)
+        found = await self.read(work)
         if isinstance(found, AfterUnknown):
             raise found
         return found
@@ -390,7 +429,13 @@ class StoredResponses:
 
     async def sweep(self) -> int:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
-        write = self._database.write(step, size=0, keep_trying_s=LATE_S, durable=False)
+        keep_s = self.limits.stream_keep_s
+        write = self._database.write(
+            lambda connection: step(connection, keep_s),
+            size=0,
+            keep_trying_s=LATE_S,
+            durable=False,
+        )
         try:
             rows = await write.done(LATE_S) or await self.conversations.sweep()
         except TimeoutError:

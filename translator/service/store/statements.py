@@ -15,14 +15,15 @@ _KEYS = "n IN (SELECT CAST(value AS INTEGER) FROM json_each(:ids))"
 _KEYS_POSTGRESQL = "n IN (SELECT json_array_elements_text((:ids)::json)::bigint)"
 
 
-def _for_ids(text: str, locked: str = "") -> Statement:
+def for_ids(text: str, locked: str = "", *, end: str = "") -> Statement:
     """A statement with `{ids}` for a condition on ids, or `{keys}` on keys.
 
-    `locked` locks the rows on PostgreSQL, where another process may delete them meanwhile.
+    `locked` locks the rows on PostgreSQL, where another process may delete them meanwhile; `end`
+    is the end of the text.
     """
     return Statement(
-        text.format(ids=_IDS, keys=_KEYS),
-        postgresql=f"{text.format(ids=_IDS_POSTGRESQL, keys=_KEYS_POSTGRESQL)} {locked}",
+        f"{text.format(ids=_IDS, keys=_KEYS)} {end}",
+        postgresql=f"{text.format(ids=_IDS_POSTGRESQL, keys=_KEYS_POSTGRESQL)} {locked}{end}",
     )
 
 
@@ -38,12 +39,12 @@ SIZE = Statement(
 
 # --- reading ---------------------------------------------------------------------------------
 
-_LIVING = """
+LIVING = """
     FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
     WHERE r.owner = :owner AND r.id = :id AND r.deleted_at IS NULL AND t.expires_at > db_now()
 """
 
-RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status {_LIVING}")
+RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status, r.temporary {LIVING}")
 """A response that is found: of this owner, neither deleted nor expired."""
 
 _CHAIN = """
@@ -89,7 +90,7 @@ CHAIN_IDS = Statement(
 )
 """What a response saw: its context without its own output."""
 
-ITEM_BODIES = _for_ids("SELECT n, id, body FROM resp_items WHERE {keys}")
+ITEM_BODIES = for_ids("SELECT n, id, body FROM resp_items WHERE {keys}")
 
 BODY = Statement("SELECT body FROM resp_bodies WHERE response = :n")
 
@@ -99,7 +100,7 @@ OUTPUT = Statement(
     WHERE x.response = :n AND x.side = 1 ORDER BY x.pos"""
 )
 
-REFERENCED = _for_ids(
+REFERENCED = for_ids(
     """
     SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND (EXISTS (
         SELECT 1 FROM resp_response_items x JOIN resp_responses r ON r.n = x.response
@@ -123,11 +124,9 @@ _PARENT = """
 """
 PARENT = Statement(_PARENT, postgresql=f"{_PARENT} FOR SHARE OF r")
 
-SAME_IDS = _for_ids(
-    "SELECT id, n, body FROM resp_items WHERE owner = :owner AND {ids}", "FOR SHARE"
-)
+SAME_IDS = for_ids("SELECT id, n, body FROM resp_items WHERE owner = :owner AND {ids}", "FOR SHARE")
 
-STILL_THERE = _for_ids("SELECT n FROM resp_items WHERE {keys}", "FOR SHARE")
+STILL_THERE = for_ids("SELECT n FROM resp_items WHERE {keys}", "FOR SHARE")
 
 KEYS = Statement(
     "UPDATE resp_keys SET next = next + :count WHERE one = 1 RETURNING next - :count",
@@ -163,9 +162,13 @@ NEW_POINTER = Statement(
     VALUES (:response, :pos, :side, :item)"""
 )
 
+COUNT_POINTERS = Statement("SELECT count(*) FROM resp_response_items WHERE response = :response")
+
 # --- deletion --------------------------------------------------------------------------------
 
 MARK_DELETED = Statement("UPDATE resp_responses SET deleted_at = db_now() WHERE n = :n")
+
+DELETE_EVENTS = Statement("DELETE FROM resp_events WHERE response = :n")
 
 DELETE_BODY = Statement("DELETE FROM resp_bodies WHERE response = :n")
 
@@ -174,7 +177,7 @@ LOCKED = Statement(
     postgresql="SELECT n FROM resp_responses WHERE n = :n FOR UPDATE",
 )
 
-LOCKED_ITEMS = _for_ids("SELECT n FROM resp_items WHERE {keys}", "ORDER BY n FOR UPDATE")
+LOCKED_ITEMS = for_ids("SELECT n FROM resp_items WHERE {keys}", "ORDER BY n FOR UPDATE")
 
 PRUNABLE = Statement(
     """
@@ -221,3 +224,14 @@ DELETE_POINTER = Statement(
 )
 
 EXPIRED_THREADS = Statement("SELECT n FROM resp_threads WHERE expires_at <= db_now() LIMIT :limit")
+
+EXPIRED_EVENTS = Statement(
+    """
+    SELECT e.response, e.first_seq FROM resp_events e
+    JOIN resp_responses r ON r.n = e.response JOIN resp_threads t ON t.n = r.thread
+    WHERE r.ended_at <= db_now() - :keep_s OR t.expires_at <= db_now() LIMIT :limit"""
+)
+
+DELETE_EVENT = Statement(
+    "DELETE FROM resp_events WHERE response = :response AND first_seq = :first_seq"
+)

@@ -5,6 +5,7 @@ It reads whole tables, and does so outside the service: with SQLAlchemy's Core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -22,6 +23,7 @@ from .tables import (
     BODIES,
     CONVERSATION_ITEMS,
     CONVERSATIONS,
+    EVENTS,
     ITEMS,
     METADATA,
     RESPONSE_ITEMS,
@@ -175,6 +177,9 @@ def problems(location: Location) -> Iterator[str]:
             "items of responses that are missing": sa.select(pointer.c.item)
             .outerjoin(RESPONSES, RESPONSES.c.n == pointer.c.response)
             .where(RESPONSES.c.n.is_(None)),
+            "events of responses that are missing": sa.select(EVENTS.c.response)
+            .outerjoin(RESPONSES, RESPONSES.c.n == EVENTS.c.response)
+            .where(RESPONSES.c.n.is_(None)),
             "items that nothing names": sa.select(ITEMS.c.n)
             .outerjoin(pointer, pointer.c.item == ITEMS.c.n)
             .outerjoin(CONVERSATION_ITEMS, CONVERSATION_ITEMS.c.item == ITEMS.c.n)
@@ -214,7 +219,8 @@ def sweep(location: Location, time: DatabaseTime, conversation_s: float) -> Iter
     with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
         while True:
             with writing(connection):
-                deleted = step(connection)
+                # events that may still be streamed are kept
+                deleted = step(connection, math.inf)
                 deleted = deleted or conversation_rows.sweep(connection, conversation_s)
             if not deleted:
                 break

@@ -186,7 +186,9 @@ class Both:
     def sweep(self) -> None:
         for _ in range(1000):
             with writing(self.connection):
-                if not step(self.connection) and not rows.sweep(self.connection, KEEP_DAYS * DAY_S):
+                if not step(self.connection, 0.0) and not rows.sweep(
+                    self.connection, KEEP_DAYS * DAY_S
+                ):
                     return
         pytest.fail("the sweep does not end")
 

@@ -36,14 +36,19 @@ class Database:
         max_queue_bytes: int,
         max_file_bytes: int = 0,
         read_wait_s: float,
+        make_space: Callable[[Connection], int] | None = None,
         time: DatabaseTime | None = None,
     ) -> None:
-        """`max_file_bytes` is the largest size of a SQLite file, 0 any; `time` is for tests."""
+        """`max_file_bytes` is the largest size of a SQLite file, 0 any; `time` is for tests.
+
+        `make_space` deletes what is not needed, as in `Writer`.
+        """
         self.location = location
         self._room = room
         self._max_queue_bytes = max_queue_bytes
         self._max_file_bytes = max_file_bytes
         self._read_wait_s = read_wait_s
+        self._make_space = make_space
         self._time = time or DatabaseTime()
         self._readers: Readers
         self._writer: Writer
@@ -51,7 +56,12 @@ class Database:
     def open(self) -> None:
         """Start the threads; none of them connects before there is something to do."""
         self._readers = Readers(self._room.name, self._connect_reader)
-        self._writer = Writer(self._room.name, self._connect, max_bytes=self._max_queue_bytes)
+        self._writer = Writer(
+            self._room.name,
+            self._connect,
+            max_bytes=self._max_queue_bytes,
+            make_space=self._make_space,
+        )
 
     async def aclose(self) -> None:
         """Write what waits, and end the threads; takes 20 s at most."""

@@ -67,3 +67,10 @@ def reason(error: Exception) -> str:
 def is_damaged(error: Exception) -> bool:
     """Whether an error says that a SQLite file is none, or no longer."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that there is no space left."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return getattr(error, "sqlstate", None) == "53100"

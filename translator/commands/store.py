@@ -13,7 +13,7 @@ from .common import Commands, Parser, UsageError, printable, whole_number
 from .settings import service_imports, settings_errors
 
 if TYPE_CHECKING:
-    from translator.service.config.store import Location
+    from translator.service.config.store import Location, Store
 
 STORE_PACKAGES = frozenset({"alembic", "psycopg", "sqlalchemy"})
 
@@ -60,7 +60,9 @@ def _add(
     )
 
     def with_location(options: argparse.Namespace) -> int:
-        return run(options, _location(options.config))
+        store = _settings(options.config)
+        options.limits = store.limits
+        return run(options, store.location)
 
     parser.set_defaults(run=_translated(with_location))
     return parser
@@ -74,14 +76,14 @@ def _add_client(parser: Any, text: str) -> None:  # noqa: ANN401 - a parser, or 
     )
 
 
-def _location(config: str) -> Location:
+def _settings(config: str) -> Store:
     with service_imports("store"):
         from translator.service.config.loading import read_file
     with settings_errors():
         store = read_file(config, os.environ).store
     if store is None:
         raise UsageError(f"{config} has no section [store]: nothing is stored")
-    return store.location
+    return store
 
 
 def _translated(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -160,7 +162,7 @@ def _check(_options: argparse.Namespace, location: Location) -> int:
     return 1 if found else 0
 
 
-def _stats(_options: argparse.Namespace, location: Location) -> int:
+def _stats(options: argparse.Namespace, location: Location) -> int:
     from translator.service.database.statement import DatabaseTime
     from translator.service.store.upkeep import stats
 
@@ -169,18 +171,22 @@ def _stats(_options: argparse.Namespace, location: Location) -> int:
     print(f"database   {location.shown}, {_size(found.file_bytes)}")
     print(f"responses  {found.responses:,}, {_size(found.bytes)}, with {found.items:,} items")
     print(f"threads    {found.threads:,}, {found.expired_threads:,} of them expired")
+    quota = options.limits.max_client_bytes
+    if quota:
+        print(f"quota      {_size(quota)} for each client")
     if found.clients:
         rows = [
             (
                 _client(one.owner),
                 f"{one.responses:,}",
                 _size(one.bytes),
-                _time(one.newest),
+                *([f"{100 * one.bytes / quota:.0f} %"] if quota else []),
+                _time(one.newest) if one.newest else "-",
             )
             for one in found.clients
         ]
         print()
-        _print_table(("client", "responses", "size", "latest"), rows)
+        _print_table(("client", "responses", "size", *(["quota"] if quota else []), "latest"), rows)
     return 0
 
 

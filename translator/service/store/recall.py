@@ -15,11 +15,12 @@ from translator.service.database.connection import Connection
 from translator.wire.json_values import NOT_JSON
 
 from . import statements as sql
+from .owners import used
 
 MAX_REFERENCE_BYTES = 512
 """Only shorter items are looked at as references: they have an id, and a type at most."""
 
-_CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
+CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
 
 
 class _Head(Struct, frozen=True):
@@ -38,23 +39,25 @@ class Parent(Struct, frozen=True):
 
     n: int
     chain: int
-    """The responses in its chain, itself included."""
+    """The responses in its chain that requests named, itself included."""
 
     size: int
     """The bytes of its chain."""
 
 
 class StoredItem(Struct, frozen=True):
-    """An item for the upstream; `n` is its key."""
+    """An item; `n` is its key, `shown` how clients see it, `body` the same for the upstream."""
 
     n: int
     body: Raw
+    shown: bytes
 
 
 class Recalled(Struct, frozen=True):
     """What was found. Of the input: `items` has an entry for each item that is the response's own.
 
-    An entry is the item as it came, or the key of the stored one that it refers to.
+    An entry is the item as it came, or the key of the stored one that it refers to, whose body is
+    `stored`. `used` are the bytes of the owner, where they were asked for.
     """
 
     parent: Parent | None
@@ -62,10 +65,19 @@ class Recalled(Struct, frozen=True):
     resolved: Mapping[str, Raw]
     duplicates: Mapping[int, str]
     items: Sequence[Raw | int]
+    stored: Mapping[int, bytes] = {}
+    used: int = 0
 
 
 class ParentMissing(Exception):
-    """The response before is not found, or cannot be continued."""
+    """The response before is not found, or cannot be continued.
+
+    `link` is the id of the response that is missing in its chain, if it is not itself.
+    """
+
+    def __init__(self, link: str | None = None) -> None:
+        super().__init__(link)
+        self.link = link
 
 
 class ContextTooLarge(Exception):
@@ -80,24 +92,30 @@ def recall(
     *,
     max_chain: int,
     max_bytes: int,
+    with_used: bool = False,
 ) -> Recalled:
     """Read what a request refers to, with three queries at most.
 
-    Raises ParentMissing and ContextTooLarge.
+    `with_used`: and the bytes of the owner. Raises ParentMissing and ContextTooLarge.
     """
     parent: Parent | None = None
+    bytes_used = 0
     earlier: list[Raw] | None = None
     seen: set[str] = set()
     if parent_id is not None:
-        parent = _parent(connection, owner, parent_id)
+        parent, bytes_used = find_parent(connection, owner, parent_id)
         if parent.chain >= max_chain:
             raise ContextTooLarge(f"its chain has {parent.chain} responses, as many as it may have")
         if parent.size > max_bytes:
             raise ContextTooLarge(f"its conversation is over {max_bytes} bytes")
         earlier = []
-        for item_id, body, sealed in connection.execute(sql.CHAIN_ITEMS, {"n": parent.n}):
+        for item_id, body, sealed in connection.execute(
+            sql.CHAIN_ITEMS, {"n": parent.n, "stops": 1}
+        ):
             seen.add(item_id)
             earlier.append(Raw(body if sealed is None else sealed))
+    elif with_used:
+        bytes_used = used(connection, owner)
     heads = [_head(raw, seen) for raw in source]
     wanted = list(dict.fromkeys(one.id for one in heads if one is not None and _refers(one)))
     found = _stored(connection, owner, [one for one in wanted if one is not None])
@@ -119,16 +137,27 @@ def recall(
         resolved={item_id: stored.body for item_id, stored in found.items()},
         duplicates=duplicates,
         items=items,
+        stored={one.n: one.shown for one in found.values()},
+        used=bytes_used,
     )
 
 
-def _parent(connection: Connection, owner: str, parent_id: str) -> Parent:
-    rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": parent_id})
-    if not rows or rows[0][4] not in _CONTINUABLE:
+def find_parent(
+    connection: Connection, owner: str, parent_id: str, *, continued: bool = True
+) -> tuple[Parent, int]:
+    """A response that is found, and the bytes of its owner; raises ParentMissing.
+
+    `continued`: it is to be gone on from; else what it saw itself is read.
+    """
+    values = {"owner": owner, "id": parent_id, "stops": int(continued)}
+    rows = connection.execute(sql.CHAIN_SIZE, values)
+    if not rows or (continued and rows[0][1] not in CONTINUABLE):
         raise ParentMissing
-    n = rows[0][0]
-    [(count, size)] = connection.execute(sql.CHAIN_SIZE, {"n": n})
-    return Parent(n, count, int(size))
+    n, _, links, size, missing, bytes_used = rows[0]
+    if missing is not None:
+        values = {"n": n, "stops": int(continued), "depth": missing}
+        raise ParentMissing(connection.execute(sql.CHAIN_LINK, values)[0][0])
+    return Parent(n, int(links), int(size)), int(bytes_used)
 
 
 def _head(raw: Raw, seen: set[str]) -> _Head | None:
@@ -159,6 +188,6 @@ def _stored(connection: Connection, owner: str, ids: Sequence[str]) -> dict[str,
         return {}
     values = {"owner": owner, "ids": msgspec.json.encode(ids).decode()}
     return {
-        item_id: StoredItem(n, Raw(body if sealed is None else sealed))
+        item_id: StoredItem(n, Raw(body if sealed is None else sealed), bytes(body))
         for item_id, n, body, sealed in connection.execute(sql.REFERENCED, values)
     }

@@ -12,7 +12,8 @@ is answered all the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -23,7 +24,7 @@ from translator import Translation
 from translator.request.store_context import StoreContext
 from translator.service.base.errors import NotStored, StoreUnavailable
 from translator.service.base.ids import NewId
-from translator.service.config.store import Store
+from translator.service.config.store import Store, StoreSection
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
@@ -34,11 +35,15 @@ from translator.wire.notices import Notice
 from translator.wire.responses import Request
 
 from . import statements as sql
-from .keep import Draft, delete, keep, undo
-from .recall import ContextTooLarge, ParentMissing, Recalled, may_refer, recall
+from .keep import Draft, keep
+from .owners import used
+from .quota import SweepsFirst, why_too_much
+from .recall import ContextTooLarge, ParentMissing, Recalled, find_parent, may_refer, recall
+from .removal import delete, undo
+from .resends import Beginning, beginning
 from .room import ROOM
 from .shown import item_resource
-from .sweep import step
+from .sweep import sweep
 
 T = TypeVar("T")
 
@@ -80,15 +85,17 @@ class StoredResponses:
         self.limits = settings.limits
         self.new_id = new_id
         self._max_context_bytes = max_context_bytes
-        self._salt: bytes | None = None
+        self._salt: str | None = None
         self._database = Database(
             settings.location,
             ROOM,
             max_queue_bytes=self.limits.max_queue_bytes,
             max_file_bytes=self.limits.max_store_bytes,
             read_wait_s=self.limits.read_wait_s,
+            make_space=sweep,
             time=time,
         )
+        self._sweeps = SweepsFirst(self.sweep)
 
     def open(self) -> None:
         """Start the threads of the database."""
@@ -108,10 +115,15 @@ class StoredResponses:
             return context.client.name
         if not authorization:
             return ""
-        if self._salt is None:
-            self._salt = bytes.fromhex(await self._read(lambda one: one.execute(sql.SALT)[0][0]))
-        digest = hashlib.blake2b(authorization.encode(), key=self._salt, digest_size=16)
+        salt = bytes.fromhex(await self.salt())
+        digest = hashlib.blake2b(authorization.encode(), key=salt, digest_size=16)
         return f"key:{digest.hexdigest()}"
+
+    async def salt(self) -> str:
+        """The salt of the database, in hexadecimal; raises StoreUnavailable."""
+        if self._salt is None:
+            self._salt = str(await self._read(lambda one: one.execute(sql.SALT)[0][0]))
+        return self._salt
 
     # --- turns ----------------------------------------------------------------------------------
 
@@ -140,14 +152,20 @@ class StoredResponses:
         needs = parent_id is not None or refers or request.store is True
         owner = await self._owner_for(context, authorization, needs=needs)
         recalled = Recalled(None, None, {}, {}, source)
-        if parent_id is not None or refers:
-            recalled = await self._recall(owner or "", parent_id, source)
+        limited = keeps and owner is not None and self.limits.max_client_bytes > 0
+        if parent_id is not None or refers or limited:
+            try:
+                recalled = await self._recall(owner or "", parent_id, source, with_used=limited)
+            except StoreUnavailable:
+                if needs:
+                    raise
+                owner = None  # so it is not stored, with a notice
         if isinstance(request.input, str):
             message = {"type": "message", "role": "user", "content": request.input}
             recalled = replace(recalled, items=[Raw(msgspec.json.encode(message))])
         why = None
         if keeps:
-            why = self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
+            why = await self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
         store_context = StoreContext(
             keeps=keeps and why is None,
             resolved=recalled.resolved,
@@ -168,7 +186,7 @@ class StoredResponses:
                 raise
             return None
 
-    def _why_not(
+    async def _why_not(
         self, owner: str | None, recalled: Recalled, *, needs: bool, follows: bool
     ) -> Notice | None:
         """Why a response is not stored though it was asked for, or not forbidden.
@@ -178,22 +196,28 @@ class StoredResponses:
         if follows:
             what = "It goes on from a response that is not stored, so it is not stored either."
             return Notice("store", "store_ignored", what)
-        limit = self.limits.max_kept_response_bytes
-        if sum(len(one) for one in recalled.items if isinstance(one, Raw)) > limit:
-            what = f"The input is over {limit} bytes, so the response is not stored."
+        much = why_too_much(self.limits, recalled.items, recalled.used)
+        if much is not None and owner is not None and recalled.used and await self._sweeps.first():
+            now = recalled.used
+            with suppress(StoreUnavailable):
+                now = await self._read(lambda connection: used(connection, owner))
+            much = why_too_much(self.limits, recalled.items, now)
+        if much is not None:
             if needs:
                 raise InvalidRequest(
-                    f"{what} Send the request with `store` set to false.",
+                    f"{much} Send the request with `store` set to false.",
                     param="input",
                     code="store_quota_exceeded",
                 )
-            return Notice("store", "store_quota_exceeded", what)
+            return Notice("store", "store_quota_exceeded", much)
         if owner is None or (self._database.failing and not needs):
             what = "Responses cannot be stored now."
             return Notice("store", "store_unavailable", what)
         return None
 
-    async def _recall(self, owner: str, parent_id: str | None, source: Sequence[Raw]) -> Recalled:
+    async def _recall(
+        self, owner: str, parent_id: str | None, source: Sequence[Raw], *, with_used: bool
+    ) -> Recalled:
         def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge:
             try:
                 return recall(
@@ -203,17 +227,14 @@ class StoredResponses:
                     source,
                     max_chain=self.limits.max_chain_responses,
                     max_bytes=self._max_context_bytes,
+                    with_used=with_used,
                 )
             except (ParentMissing, ContextTooLarge) as error:
                 return error
 
         found = await self._read(work)
         if isinstance(found, ParentMissing):
-            raise InvalidRequest(
-                f"Previous response with id '{parent_id}' not found.",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
+            raise parent_missing(parent_id, found.link)
         if isinstance(found, ContextTooLarge):
             raise InvalidRequest(
                 f"Previous response with id '{parent_id}' cannot be continued: {found}.",
@@ -227,6 +248,26 @@ class StoredResponses:
             return await self._database.read(work)
         except Unavailable:
             raise StoreUnavailable from None
+
+    async def beginning(
+        self, owner: str, source: Sequence[Raw | int], stored: Mapping[int, bytes]
+    ) -> tuple[str | None, Beginning]:
+        """The salt of digests, and how an input begins that names no response before.
+
+        Without a salt nothing has a digest: with `delete_context` all that a response has is its
+        own.
+        """
+        if self.limits.delete_context:
+            return None, Beginning()
+        try:
+            salt = await self.salt()
+            if len(source) < 2:  # it has nothing before its own
+                return salt, Beginning()
+            return salt, await self._read(
+                lambda connection: beginning(connection, owner, salt, source, stored)
+            )
+        except StoreUnavailable:
+            return None, Beginning()
 
     async def store(self, draft: Draft, *, size: int, needs: bool) -> bool:
         """Store a response; False where that failed, or takes too long.
@@ -278,7 +319,9 @@ class StoredResponses:
         wait_s = self.limits.write_wait_s
         try:
             write = self._database.write(
-                lambda connection: delete(connection, owner, response_id),
+                lambda connection: delete(
+                    connection, owner, response_id, with_context=self.limits.delete_context
+                ),
                 size=0,
                 keep_trying_s=wait_s,
             )
@@ -289,30 +332,43 @@ class StoredResponses:
     async def input_items(self, owner: str, response_id: str, page: Page) -> ItemList | None:
         """The items that a response saw; None where it is not found.
 
-        Raises AfterUnknown and StoreUnavailable.
+        Raises AfterUnknown, StoreUnavailable, and InvalidRequest where some of them were deleted.
         """
 
-        def work(connection: Connection) -> ItemList | AfterUnknown | None:
-            rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": response_id})
-            if not rows:
-                return None
-            listed = connection.execute(sql.CHAIN_IDS, {"n": rows[0][0]})
+        def work(connection: Connection) -> ItemList | AfterUnknown | ParentMissing:
+            try:
+                parent, _ = find_parent(connection, owner, response_id, continued=False)
+            except ParentMissing as error:
+                return error
+            listed = connection.execute(sql.CHAIN_IDS, {"n": parent.n, "stops": 0})
             return _page(connection, [(n, one) for n, one in listed], page)
 
         found = await self._read(work)
         if isinstance(found, AfterUnknown):
             raise found
+        if isinstance(found, ParentMissing):
+            if found.link is None:
+                return None
+            raise parent_missing(response_id, found.link)
         return found
 
     # --- upkeep -----------------------------------------------------------------------------------
 
     async def sweep(self) -> int:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
-        write = self._database.write(step, size=0, keep_trying_s=LATE_S, durable=False)
+        write = self._database.write(sweep, size=0, keep_trying_s=LATE_S, durable=False)
         try:
             return await write.done(LATE_S)
         except TimeoutError:
             raise Unavailable("the sweep takes too long") from None
+
+
+def parent_missing(response_id: str | None, link: str | None) -> InvalidRequest:
+    """The error for a response that is not there; `link` is one of its chain that was deleted."""
+    what = f"Previous response with id '{response_id}' not found."
+    if link is not None:
+        what = f"Previous response with id '{link}' not found: '{response_id}' goes on from it."
+    return InvalidRequest(what, param="previous_response_id", code="previous_response_not_found")
 
 
 def _page(
@@ -354,6 +410,7 @@ class Part:
         self._owner = owner
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
+        self._stored: Mapping[int, bytes] = recalled.stored if context.keeps else {}
         self._needs = needs
         self.context = context
         self.earlier = earlier
@@ -367,7 +424,10 @@ class Part:
             return None
         limits = self._store.limits
         size = translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
-        if size <= limits.max_kept_response_bytes:
+        if size <= limits.max_kept_response_bytes and _fits(translation, limits):
+            salt, begins = await self._store.beginning(
+                self._owner, self._items if self._parent is None else (), self._stored
+            )
             draft = Draft(
                 owner=self._owner,
                 response=translation.response,
@@ -375,7 +435,18 @@ class Part:
                 source=self._items,
                 parent=self._parent,
                 keep_s=limits.retention_days * DAY_S,
+                stored=self._stored,
+                salt=salt,
+                begins=begins,
             )
             if await self._store.store(draft, size=size, needs=self._needs):
                 return None
         return NotStored() if self._needs else None
+
+
+def _fits(translation: Translation, limits: StoreSection) -> bool:
+    """Whether each item of the output may be stored."""
+    limit = limits.max_kept_item_bytes
+    if translation.held <= limit:
+        return True
+    return all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output)

@@ -17,14 +17,18 @@ from translator.service.database.core import connected
 from translator.service.database.statement import DatabaseTime
 
 from .sweep import step
-from .tables import BODIES, ITEMS, RESPONSE_ITEMS, RESPONSES, THREADS
+from .tables import BODIES, ITEMS, METADATA, OWNERS, RESPONSE_ITEMS, RESPONSES, THREADS
 
 VACUUM_S = 3600.0
 """Longest time to give the space of a file back, in seconds."""
 
 
 class ClientStats(Struct, frozen=True):
-    """What is stored for one client; `newest` is in seconds since 1970."""
+    """What is stored for one client; `newest` is in seconds since 1970.
+
+    `bytes` are those of all its items and bodies, as its quota counts them; where no response is
+    found any more, `newest` is 0.
+    """
 
     owner: str
     responses: int
@@ -70,19 +74,20 @@ def stats(location: Location, time: DatabaseTime) -> Stats:
                 sa.select(sa.func.count()).select_from(table).where(*where)
             ).scalar_one()
 
-        living = RESPONSES.c.deleted_at.is_(None)
-        rows = connection.execute(
-            sa.select(
-                RESPONSES.c.owner,
-                sa.func.count(),
-                sa.func.sum(RESPONSES.c.bytes),
-                sa.func.max(RESPONSES.c.created_at),
-            )
-            .where(living)
-            .group_by(RESPONSES.c.owner)
-            .order_by(RESPONSES.c.owner)
-        ).all()
-        clients = [ClientStats(owner, n, int(size), newest) for owner, n, size, newest in rows]
+        living = sa.select(
+            RESPONSES.c.owner, sa.func.count(), sa.func.max(RESPONSES.c.created_at)
+        ).where(RESPONSES.c.deleted_at.is_(None))
+        found = {
+            owner: (n, newest)
+            for owner, n, newest in connection.execute(living.group_by(RESPONSES.c.owner))
+        }
+        sums = sa.select(OWNERS.c.owner, sa.func.sum(OWNERS.c.bytes)).group_by(OWNERS.c.owner)
+        sizes = {owner: int(size) for owner, size in connection.execute(sums)}
+        clients = [
+            ClientStats(owner, n, sizes.get(owner, 0), newest)
+            for owner in sorted(found.keys() | {one for one, size in sizes.items() if size})
+            for n, newest in [found.get(owner, (0, 0.0))]
+        ]
         return Stats(
             responses=sum(one.responses for one in clients),
             items=count(ITEMS),
@@ -98,7 +103,7 @@ def _file_bytes(connection: sa.Connection, location: Location) -> int:
     if location.kind == "sqlite":
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         return int(pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one())
-    names = [table.name for table in (THREADS, RESPONSES, BODIES, ITEMS, RESPONSE_ITEMS)]
+    names = [table.name for table in METADATA.tables.values()]
     parts = [sa.func.pg_total_relation_size(sa.text(f"'{name}'::regclass")) for name in names]
     size = sum(parts[1:], parts[0])
     return int(connection.execute(sa.select(size)).scalar_one())
@@ -116,8 +121,9 @@ def listed(
             RESPONSES.c.model,
             RESPONSES.c.created_at,
             THREADS.c.expires_at,
-            RESPONSES.c.bytes,
+            RESPONSES.c.bytes + sa.func.length(BODIES.c.body),
         )
+        .join(BODIES, BODIES.c.response == RESPONSES.c.n)
         .join(THREADS, THREADS.c.n == RESPONSES.c.thread)
         .where(RESPONSES.c.deleted_at.is_(None), THREADS.c.expires_at > _now(location, time))
         .order_by(RESPONSES.c.n.desc())
@@ -144,7 +150,7 @@ def problems(location: Location) -> Iterator[str]:
         checks = {
             "responses without a thread": sa.select(RESPONSES.c.n)
             .outerjoin(THREADS, THREADS.c.n == RESPONSES.c.thread)
-            .where(THREADS.c.n.is_(None)),
+            .where(THREADS.c.n.is_(None), RESPONSES.c.deleted_at.is_(None)),
             "responses without a body": sa.select(RESPONSES.c.n)
             .outerjoin(BODIES, BODIES.c.response == RESPONSES.c.n)
             .where(BODIES.c.response.is_(None), RESPONSES.c.deleted_at.is_(None)),
@@ -167,12 +173,26 @@ def problems(location: Location) -> Iterator[str]:
             .outerjoin(pointer, pointer.c.item == ITEMS.c.n)
             .where(pointer.c.item.is_(None)),
         }
+        checks["clients whose bytes are not those of what they have"] = _wrong_sums()
         for noun, query in checks.items():
             number = connection.execute(
                 sa.select(sa.func.count()).select_from(query.subquery())
             ).scalar_one()
             if number:
                 yield f"{number} {noun}"
+
+
+def _wrong_sums() -> sa.Select[tuple[str]]:
+    """The owners whose accounts are not the sums of what they have."""
+    parts = sa.union_all(
+        sa.select(ITEMS.c.owner, ITEMS.c.bytes),
+        sa.select(RESPONSES.c.owner, sa.func.length(BODIES.c.body)).join(
+            RESPONSES, RESPONSES.c.n == BODIES.c.response
+        ),
+        sa.select(OWNERS.c.owner, -OWNERS.c.bytes),
+    ).subquery()
+    owner, size = parts.c
+    return sa.select(owner).group_by(owner).having(sa.func.sum(size) != 0)
 
 
 # --- deletion ------------------------------------------------------------------------------------

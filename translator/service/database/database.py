@@ -37,11 +37,13 @@ class Database:
         max_file_bytes: int = 0,
         read_wait_s: float,
         make_space: Callable[[Connection], int] | None = None,
+        prepared: bool = False,
         time: DatabaseTime | None = None,
     ) -> None:
         """`max_file_bytes` is the largest size of a SQLite file, 0 any; `time` is for tests.
 
-        `make_space` deletes what is not needed, as in `Writer`.
+        `make_space` deletes what is not needed, as in `Writer`. `prepared`: the tables have been
+        those of this release; a newer one may migrate them while the process runs.
         """
         self.location = location
         self._room = room
@@ -49,6 +51,7 @@ class Database:
         self._max_file_bytes = max_file_bytes
         self._read_wait_s = read_wait_s
         self._make_space = make_space
+        self._prepared = prepared
         self._time = time or DatabaseTime()
         self._readers: Readers
         self._writer: Writer
@@ -80,10 +83,11 @@ class Database:
 
     def _checked(self, connection: Connection) -> Connection:
         try:
-            check_version(connection, self._room)
+            check_version(connection, self._room, may_be_newer=self._prepared)
         except BaseException:
             connection.close()
             raise
+        self._prepared = True
         return connection
 
     @property

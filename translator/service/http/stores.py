@@ -65,9 +65,10 @@ def open_store(
 
     A PostgreSQL server that is away is no reason not to serve: it is used when it is there.
     """
-    location = settings.location
+    location, prepared = settings.location, False
     try:
         prepare(location, ROOM)
+        prepared = True
     except ModuleNotFoundError as error:
         from translator.program.invocation import install_hint
 
@@ -84,6 +85,10 @@ def open_store(
         "responses are stored for %g days in %s", settings.limits.retention_days, location.shown
     )
     responses = StoredResponses(
-        settings, max_context_bytes=server.max_body_bytes, new_id=new_id, time=time
+        settings,
+        max_context_bytes=server.max_body_bytes,
+        new_id=new_id,
+        time=time,
+        prepared=prepared,
     )
     return AppStore(responses)

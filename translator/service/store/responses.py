@@ -79,9 +79,18 @@ class StoredResponses:
     """The store of a process. `open` and `aclose` frame its use."""
 
     def __init__(
-        self, settings: Store, *, max_context_bytes: int, new_id: NewId, time: DatabaseTime | None
+        self,
+        settings: Store,
+        *,
+        max_context_bytes: int,
+        new_id: NewId,
+        time: DatabaseTime | None,
+        prepared: bool = False,
     ) -> None:
-        """`max_context_bytes` bounds what a request goes on from; `time` is for tests."""
+        """`max_context_bytes` bounds what a request goes on from; `time` is for tests.
+
+        `prepared` is as in `Database`.
+        """
         self.limits = settings.limits
         self.new_id = new_id
         self._max_context_bytes = max_context_bytes
@@ -93,6 +102,7 @@ class StoredResponses:
             max_file_bytes=self.limits.max_store_bytes,
             read_wait_s=self.limits.read_wait_s,
             make_space=sweep,
+            prepared=prepared,
             time=time,
         )
         self._sweeps = SweepsFirst(self.sweep)

@@ -15,7 +15,7 @@ _WITH_STATUS = frozenset(
 )
 
 
-def item_resource(item_id: str, body: bytes) -> Raw:
+def item_resource(item_id: str, body: bytes | Raw) -> Raw:
     """A stored item as a resource: with its id, a message with its type and its parts.
 
     The values of all other fields keep their bytes.

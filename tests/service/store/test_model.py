@@ -188,7 +188,7 @@ ACTIONS: st.SearchStrategy[Callable[[Both], None]] = st.one_of(
 
 @contextmanager
 def emptied(location: Location) -> Iterator[Connection]:
-    names = ("threads", "responses", "bodies", "items", "response_items")
+    names = ("threads", "responses", "bodies", "items", "response_items", "owners")
     with closing(connect(location, DatabaseTime())) as connection:
         with writing(connection):
             for name in names:

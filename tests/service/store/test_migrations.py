@@ -185,6 +185,6 @@ async def test_downgrade_refused(location: Location, upstream: ScriptedUpstream)
     settings = settings_of(upstream, location)
     assert settings.store is not None
     with pytest.raises(SettingsError) as raised:
-        open_store(settings.store, settings.server, lambda prefix: prefix, None)
+        open_store(settings.store, settings.server, lambda prefix: prefix, None, None)
     [line] = raised.value.problems
     assert line == "store: the tables of the store are those of a newer release; run that release"

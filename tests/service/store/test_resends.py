@@ -257,7 +257,7 @@ class Twin:
         for connection in self.stores.values():
             for _ in range(1000):
                 with writing(connection):
-                    if not step(connection):
+                    if not step(connection, 3600.0):
                         break
             else:
                 pytest.fail("the sweep does not end")

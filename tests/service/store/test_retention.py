@@ -82,7 +82,7 @@ async def test_retention_boundary(
         with closing(connect(location, time)) as connection:
             while True:
                 with writing(connection):
-                    if not sweep.sweep(connection):
+                    if not sweep.sweep(connection, 3600.0):
                         break
                 new.append(await ask(client, input="n", previous_response_id=new[-1]["id"]))
         assert len(new) > 4
@@ -109,7 +109,7 @@ def test_sweep_in_small_steps(
         before, steps = rows_of(connection), 0
         while True:
             with writing(connection):
-                deleted = sweep.step(connection)
+                deleted = sweep.step(connection, 3600.0)
             left = rows_of(connection)
             assert before - left <= 40
             assert deleted >= before - left > 0 or deleted == 0
@@ -143,7 +143,7 @@ def test_one_process_sweeps_at_a_time(location: Location, monkeypatch: pytest.Mo
         def step_of(process: str) -> int:
             monkeypatch.setattr(sweep, "_TOKEN", process * 32)
             with writing(connection):
-                return sweep.sweep(connection)
+                return sweep.sweep(connection, 3600.0)
 
         assert step_of("a") > 0
         assert step_of("b") == 0
@@ -174,7 +174,7 @@ def test_the_sweep_gives_space_back(tmp_path: Path) -> None:
         sizes = [full]
         while True:
             with writing(connection):
-                if not sweep.sweep(connection):
+                if not sweep.sweep(connection, 3600.0):
                     break
             sizes.append(connection.execute(pages)[0][0])
         assert all(one - other <= sweep.FREED_PAGES for one, other in itertools.pairwise(sizes))
@@ -272,7 +272,7 @@ async def test_delete_last_frees_thread(service: Service, location: Location) ->
     with closing(connect(location, DatabaseTime())) as connection:
         while True:
             with writing(connection):
-                if not sweep.step(connection):
+                if not sweep.step(connection, 3600.0):
                     break
         assert connection.execute(Statement("SELECT count(*) FROM resp_owners")) == [(0,)]
     assert counts(location) == [0, 0, 0, 0, 0]

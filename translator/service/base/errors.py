@@ -215,6 +215,13 @@ class Stopping(TranslatorError):
         )
 
 
+class Restarting(TranslatorError):
+    """500: a response in the background is cut, because the service shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is restarting.", code="server_error")
+
+
 class StoreUnavailable(TranslatorError):
     """503: the request needs the store, which cannot be used now."""
 

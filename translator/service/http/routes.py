@@ -166,6 +166,7 @@ class Endpoints:
     ) -> None:
         """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
         self._stored = stored
+        self._background = None if stored is None else stored.background(dispatcher)
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
@@ -220,7 +221,9 @@ class Endpoints:
         if self._bounds.drain.begun.is_set():
             found = Readiness("draining", {})
         else:
-            found = await upstreams.health.readiness(self._models.upstreams, upstreams.probe)
+            checking = upstreams.health.readiness(self._models.upstreams, upstreams.probe)
+            stored = self._stored
+            found = await (checking if stored is None else stored.health.added_to(checking))
         status = 200 if found.status == "ready" else 503
         await exchange.whole(status, msgspec.json.encode(found), JSON | NO_STORE)
 
@@ -235,8 +238,14 @@ class Endpoints:
         with self._dispatcher.slot(exchange.context.client):
             turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
-            respond = responders.stream if turn.streams else responders.whole
-            await exchange.while_connected(respond(exchange, turn))
+            if not turn.runs_in_background:
+                respond = responders.stream if turn.streams else responders.whole
+                async with turn:
+                    await exchange.while_connected(respond(exchange, turn))
+                return
+            assert self._background is not None
+            admitted = await self._background.admit(turn)
+        await self._background.respond(exchange, admitted)
 
     async def compact(self, exchange: Exchange) -> None:
         await compact(exchange, self._dispatcher)

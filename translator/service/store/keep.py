@@ -20,7 +20,7 @@ from translator.wire.responses import Response
 
 from . import statements as sql
 from .owners import charge
-from .recall import CONTINUABLE, Parent
+from .recall import CONTINUABLE, RUNNING, Parent
 from .removal import listed
 from .resends import Beginning, extend, head_of
 from .shown import canonical
@@ -113,7 +113,7 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
         raise ParentGone
     for item in new:
         item.n = keys.pop(0)
-    cut = ("compaction_trigger", "compaction") in pairwise(one.kind for one in own)
+    cut = _is_cut([one.kind for one in own])
     carried = _carried(connection, place.parent) if cut else []
     body = _encode(msgspec.structs.replace(response, output=[]))
     connection.change(
@@ -135,16 +135,27 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
     )
     connection.change(sql.NEW_BODY, {"response": n, "body": body})
     _insert_items(connection, owner, new, new_id)
-    pointers = [
+    _insert(connection, sql.NEW_POINTER, _pointers(n, carried, own, 0, len(given)))
+    charge(connection, {owner: len(body)})
+
+
+def _is_cut(kinds: Sequence[str]) -> bool:
+    """Whether items of some kinds have a compaction of what precedes them."""
+    return ("compaction_trigger", "compaction") in pairwise(kinds)
+
+
+def _pointers(
+    n: int, carried: Sequence[tuple[int, int]], own: Sequence[_Item], first: int, given: int
+) -> list[dict[str, Any]]:
+    """The rows that say what a response has; its own items from place `first`, input to `given`."""
+    before = [
         {"response": n, "pos": pos - len(carried), "side": 2, "item": key}
         for pos, (key, _) in enumerate(carried)
     ]
-    pointers += [
-        {"response": n, "pos": pos, "side": int(pos >= len(given)), "item": one.n}
-        for pos, one in enumerate(own)
+    return before + [
+        {"response": n, "pos": pos, "side": int(pos >= given), "item": one.n}
+        for pos, one in enumerate(own, first)
     ]
-    _insert(connection, sql.NEW_POINTER, pointers)
-    charge(connection, {owner: len(body)})
 
 
 def _place(connection: Connection, draft: Draft) -> _Place:
@@ -167,8 +178,8 @@ def _place(connection: Connection, draft: Draft) -> _Place:
 def _digest(
     draft: Draft, place: _Place, source: Sequence[Raw | int], made: Sequence[_Item]
 ) -> str | None:
-    """The digest of the whole context; None for a response that cannot be continued."""
-    if draft.salt is None or draft.response.status not in CONTINUABLE:
+    """The digest of the whole context, so far; None where it will not be continued."""
+    if draft.salt is None or draft.response.status not in CONTINUABLE | RUNNING:
         return None
     digest = place.digest
     if draft.parent is None and draft.begins.digested:
@@ -293,3 +304,37 @@ def _check_references(connection: Connection, keys: list[int]) -> None:
 
 def _equal(one: bytes, other: bytes) -> bool:
     return one == other or ((meaning := canonical(one)) is not None and meaning == canonical(other))
+
+
+def keep_output(
+    connection: Connection,
+    owner: str,
+    n: int,
+    output: Sequence[OutputItem],
+    kept: Sequence[OutputItem],
+    new_id: Callable[[str], str],
+) -> None:
+    """Write the output of a response whose other rows are there.
+
+    `kept` is the output with sealed reasoning.
+    """
+    made = [_made(shown, sealed) for shown, sealed in zip(output, kept, strict=True)]
+    for one, key in zip(made, _keys(connection, len(made)), strict=True):
+        one.n = key
+    _insert_items(connection, owner, made, new_id)
+    [(parent, digest, given, last)] = connection.execute(sql.BEFORE_OUTPUT, {"n": n})
+    cut = _is_cut([last, *(one.kind for one in made)])
+    carried = _carried(connection, parent) if cut else []
+    for one in made:
+        digest = extend(digest, one.body)
+    _insert(connection, sql.NEW_POINTER, _pointers(n, carried, made, given, given))
+    size = sum(map(_size, made)) + sum(size for _, size in carried)
+    values = {"n": n, "bytes": size, "digest": None if cut else digest, "cut": int(cut)}
+    connection.change(sql.ADD_OUTPUT, values)
+
+
+def set_body(connection: Connection, n: int, body: bytes) -> None:
+    """Write the body of a response that is there."""
+    for owner, size in connection.execute(sql.BODY_SIZE, {"n": n}):
+        connection.change(sql.SET_BODY, {"n": n, "body": body})
+        charge(connection, {owner: len(body) - size})

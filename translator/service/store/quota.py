@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 from msgspec import Raw
 
+from translator import Translation
 from translator.service.config.store import StoreSection
 from translator.service.database.errors import Unavailable
 
@@ -33,6 +35,14 @@ def why_too_much(limits: StoreSection, source: Sequence[Raw | int], used: int) -
         limit = limits.max_client_bytes
         return f"All responses of a client may have {limit} bytes, so the response is not stored."
     return None
+
+
+def fits(limits: StoreSection, translation: Translation) -> bool:
+    """Whether each item of the output may be stored."""
+    limit = limits.max_kept_item_bytes
+    if translation.held <= limit:
+        return True
+    return all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output)
 
 
 class SweepsFirst:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator.service.database.connection import Connection
+from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
 
 from . import statements as sql
@@ -21,6 +22,7 @@ MAX_REFERENCE_BYTES = 512
 """Only shorter items are looked at as references: they have an id, and a type at most."""
 
 CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
+RUNNING = frozenset({"queued", "in_progress"})
 
 
 class _Head(Struct, frozen=True):
@@ -70,14 +72,27 @@ class Recalled(Struct, frozen=True):
 
 
 class ParentMissing(Exception):
-    """The response before is not found, or cannot be continued.
+    """The response before is not found, or cannot be continued; `running`: not yet.
 
     `link` is the id of the response that is missing in its chain, if it is not itself.
     """
 
-    def __init__(self, link: str | None = None) -> None:
+    def __init__(self, link: str | None = None, *, running: bool = False) -> None:
         super().__init__(link)
         self.link = link
+        self.running = running
+
+
+def parent_missing(response_id: str | None, error: ParentMissing) -> InvalidRequest:
+    """The error for a client that has named a response."""
+    what = f"Previous response with id '{response_id}' not found."
+    if error.running:
+        what = f"Previous response with id '{response_id}' is still in progress."
+    elif error.link is not None:
+        what = (
+            f"Previous response with id '{error.link}' not found: '{response_id}' goes on from it."
+        )
+    return InvalidRequest(what, param="previous_response_id", code="previous_response_not_found")
 
 
 class ContextTooLarge(Exception):
@@ -151,9 +166,11 @@ def find_parent(
     """
     values = {"owner": owner, "id": parent_id, "stops": int(continued)}
     rows = connection.execute(sql.CHAIN_SIZE, values)
-    if not rows or (continued and rows[0][1] not in CONTINUABLE):
+    if not rows:
         raise ParentMissing
-    n, _, links, size, missing, bytes_used = rows[0]
+    n, status, temporary, links, size, missing, bytes_used = rows[0]
+    if continued and (status not in CONTINUABLE or temporary):
+        raise ParentMissing(running=status in RUNNING and not temporary)
     if missing is not None:
         values = {"n": n, "stops": int(continued), "depth": missing}
         raise ParentMissing(connection.execute(sql.CHAIN_LINK, values)[0][0])

@@ -68,6 +68,7 @@ def mark_deleted(connection: Connection, keys: Sequence[int]) -> list[int]:
     connection.execute(sql.LOCKED_RESPONSES, ids)
     connection.change(sql.MARK_DELETED, ids)
     _freed(connection, connection.execute(sql.DELETE_BODIES, ids))
+    connection.change(sql.DELETE_EVENTS, ids)
     return [key for (key,) in connection.execute(sql.MARK_UNNEEDED, ids)]
 
 

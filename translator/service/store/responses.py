@@ -17,62 +17,48 @@ from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
-from translator import Translation
 from translator.request.store_context import StoreContext
-from translator.service.base.errors import NotStored, StoreUnavailable
+from translator.service.base.errors import StoreUnavailable
 from translator.service.base.ids import NewId
-from translator.service.config.store import Store, StoreSection
+from translator.service.config.store import Store
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
 from translator.service.database.statement import DatabaseTime
 from translator.service.observe.context import RequestContext
-from translator.wire.errors import InvalidRequest, TranslatorError
+from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 from translator.wire.responses import Request
 
 from . import statements as sql
+from .background import BackgroundRuns, Found, find
 from .keep import Draft, keep
+from .meter import NullStoreMeter, StoreMeter, StoreResult
 from .owners import used
+from .pages import AfterUnknown, ItemList, Page, page_of
+from .part import Part, waiting
 from .quota import SweepsFirst, why_too_much
-from .recall import ContextTooLarge, ParentMissing, Recalled, find_parent, may_refer, recall
+from .recall import (
+    ContextTooLarge,
+    ParentMissing,
+    Recalled,
+    find_parent,
+    may_refer,
+    parent_missing,
+    recall,
+)
 from .removal import delete, undo
 from .resends import Beginning, beginning
 from .room import ROOM
-from .shown import item_resource
 from .sweep import sweep
 
 T = TypeVar("T")
 
 LATE_S = 60.0
 """How long it is tried to store what nobody waits for any more, in seconds."""
-
-DAY_S = 86_400.0
-
-
-class Page(Struct, frozen=True):
-    """Which items of a list are asked for; `after` is the id of the one before them."""
-
-    limit: int
-    ascending: bool
-    after: str | None
-
-
-class ItemList(Struct, frozen=True):
-    """A page of items."""
-
-    data: list[Raw]
-    first_id: str
-    last_id: str
-    has_more: bool
-    object: str = "list"
-
-
-class AfterUnknown(Exception):
-    """The list has no item with the id that a page is to begin after."""
 
 
 class StoredResponses:
@@ -85,13 +71,15 @@ class StoredResponses:
         max_context_bytes: int,
         new_id: NewId,
         time: DatabaseTime | None,
+        meter: StoreMeter | None = None,
         prepared: bool = False,
     ) -> None:
         """`max_context_bytes` bounds what a request goes on from; `time` is for tests.
 
-        `prepared` is as in `Database`.
+        `meter` counts what is done; `prepared` is as in `Database`.
         """
         self.limits = settings.limits
+        self.meter = meter or NullStoreMeter()
         self.new_id = new_id
         self._max_context_bytes = max_context_bytes
         self._salt: str | None = None
@@ -101,11 +89,13 @@ class StoredResponses:
             max_queue_bytes=self.limits.max_queue_bytes,
             max_file_bytes=self.limits.max_store_bytes,
             read_wait_s=self.limits.read_wait_s,
-            make_space=sweep,
+            make_space=self._sweep_step,
             prepared=prepared,
             time=time,
+            meter=self.meter,
         )
         self._sweeps = SweepsFirst(self.sweep)
+        self.runs = BackgroundRuns(self._database, self.limits, new_id)
 
     def open(self) -> None:
         """Start the threads of the database."""
@@ -114,6 +104,15 @@ class StoredResponses:
     async def aclose(self) -> None:
         """Write what waits, and release the database."""
         await self._database.aclose()
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing can be written now, as far as is known."""
+        return self._database.failing
+
+    async def probe(self) -> None:
+        """Read something small; raises StoreUnavailable."""
+        await self.read(lambda one: one.execute(sql.SALT))
 
     async def owner(self, context: RequestContext, authorization: str | None) -> str:
         """To whom what a request stores belongs: its client in the settings, else its key.
@@ -132,7 +131,7 @@ class StoredResponses:
     async def salt(self) -> str:
         """The salt of the database, in hexadecimal; raises StoreUnavailable."""
         if self._salt is None:
-            self._salt = str(await self._read(lambda one: one.execute(sql.SALT)[0][0]))
+            self._salt = str(await self.read(lambda one: one.execute(sql.SALT)[0][0]))
         return self._salt
 
     # --- turns ----------------------------------------------------------------------------------
@@ -145,6 +144,7 @@ class StoredResponses:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeps: bool,
+        may_run: bool = False,
     ) -> Part | None:
         """The store's part in a turn, as `turns.keeping` describes it."""
         source = request.input if isinstance(request.input, list) else []
@@ -157,19 +157,21 @@ class StoredResponses:
                 code="invalid_value",
             )
         refers = may_refer(source)
-        if not keeps and parent_id is None and not refers:
+        runs = may_run and request.background is True
+        if not keeps and parent_id is None and not refers and not runs:
             return None
-        needs = parent_id is not None or refers or request.store is True
-        owner = await self._owner_for(context, authorization, needs=needs)
+        needs = parent_id is not None or refers or runs or request.store is True
         recalled = Recalled(None, None, {}, {}, source)
-        limited = keeps and owner is not None and self.limits.max_client_bytes > 0
-        if parent_id is not None or refers or limited:
-            try:
-                recalled = await self._recall(owner or "", parent_id, source, with_used=limited)
-            except StoreUnavailable:
-                if needs:
-                    raise
-                owner = None  # so it is not stored, with a notice
+        with waiting(context.record):
+            owner = await self._owner_for(context, authorization, needs=needs)
+            limited = keeps and owner is not None and self.limits.max_client_bytes > 0
+            if parent_id is not None or refers or limited:
+                try:
+                    recalled = await self._recall(owner or "", parent_id, source, limited=limited)
+                except StoreUnavailable:
+                    if needs:
+                        raise
+                    owner = None  # so it is not stored, with a notice
         if isinstance(request.input, str):
             message = {"type": "message", "role": "user", "content": request.input}
             recalled = replace(recalled, items=[Raw(msgspec.json.encode(message))])
@@ -178,12 +180,15 @@ class StoredResponses:
             why = await self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
         store_context = StoreContext(
             keeps=keeps and why is None,
+            runs_in_background=runs,
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
             notices=() if why is None else (why,),
         )
         found = recalled.earlier if earlier is None else earlier
-        return Part(self, owner or "", recalled, store_context, found, needs=needs)
+        return Part(
+            self, owner or "", recalled, store_context, found, needs=needs, record=context.record
+        )
 
     async def _owner_for(
         self, context: RequestContext, authorization: str | None, *, needs: bool
@@ -210,9 +215,10 @@ class StoredResponses:
         if much is not None and owner is not None and recalled.used and await self._sweeps.first():
             now = recalled.used
             with suppress(StoreUnavailable):
-                now = await self._read(lambda connection: used(connection, owner))
+                now = await self.read(lambda connection: used(connection, owner))
             much = why_too_much(self.limits, recalled.items, now)
         if much is not None:
+            self.meter.response("too_large")
             if needs:
                 raise InvalidRequest(
                     f"{much} Send the request with `store` set to false.",
@@ -220,13 +226,14 @@ class StoredResponses:
                     code="store_quota_exceeded",
                 )
             return Notice("store", "store_quota_exceeded", much)
-        if owner is None or (self._database.failing and not needs):
+        if owner is None or (self.failing and not needs):
             what = "Responses cannot be stored now."
+            self.meter.response("unavailable")
             return Notice("store", "store_unavailable", what)
         return None
 
     async def _recall(
-        self, owner: str, parent_id: str | None, source: Sequence[Raw], *, with_used: bool
+        self, owner: str, parent_id: str | None, source: Sequence[Raw], *, limited: bool
     ) -> Recalled:
         def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge:
             try:
@@ -237,14 +244,14 @@ class StoredResponses:
                     source,
                     max_chain=self.limits.max_chain_responses,
                     max_bytes=self._max_context_bytes,
-                    with_used=with_used,
+                    with_used=limited,
                 )
             except (ParentMissing, ContextTooLarge) as error:
                 return error
 
-        found = await self._read(work)
+        found = await self.read(work)
         if isinstance(found, ParentMissing):
-            raise parent_missing(parent_id, found.link)
+            raise parent_missing(parent_id, found)
         if isinstance(found, ContextTooLarge):
             raise InvalidRequest(
                 f"Previous response with id '{parent_id}' cannot be continued: {found}.",
@@ -253,7 +260,8 @@ class StoredResponses:
             )
         return found
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What some work reads; raises StoreUnavailable."""
         try:
             return await self._database.read(work)
         except Unavailable:
@@ -273,14 +281,14 @@ class StoredResponses:
             salt = await self.salt()
             if len(source) < 2:  # it has nothing before its own
                 return salt, Beginning()
-            return salt, await self._read(
+            return salt, await self.read(
                 lambda connection: beginning(connection, owner, salt, source, stored)
             )
         except StoreUnavailable:
             return None, Beginning()
 
-    async def store(self, draft: Draft, *, size: int, needs: bool) -> bool:
-        """Store a response; False where that failed, or takes too long.
+    async def store(self, draft: Draft, *, size: int, needs: bool) -> tuple[StoreResult, str]:
+        """Store a response; returns what became of it, and why where it is not stored.
 
         Where it is not needed, it is tried for LATE_S in all. Where it is, nothing remains of it.
         """
@@ -293,39 +301,68 @@ class StoredResponses:
                 keep_trying_s=wait_s if needs else LATE_S,
                 undo=lambda connection: undo(connection, owner, response_id),
             )
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return "failed", str(error)
         try:
             await write.done(wait_s)
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return "failed", str(error)
         except TimeoutError:
-            return needs and not await write.give_up(wait_s)
-        return True
+            if not needs:
+                return "late", "not yet stored"
+            if await write.give_up(wait_s):
+                return "failed", f"not stored within {wait_s:g} s"
+        return "stored", ""
 
     # --- by id ------------------------------------------------------------------------------------
 
     async def response(self, owner: str, response_id: str) -> bytes | None:
         """A response as JSON; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
 
-        def work(connection: Connection) -> tuple[bytes, list[bytes]] | None:
-            rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": response_id})
-            if not rows:
+        def work(connection: Connection) -> tuple[Found, bytes, list[bytes]] | None:
+            found = find(connection, owner, response_id, keep_s)
+            if found is None:
                 return None
-            values = {"n": rows[0][0]}
+            values = {"n": found.n}
             [(body,)] = connection.execute(sql.BODY, values)
-            return body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
+            return found, body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
 
-        found = await self._read(work)
-        if found is None:
+        read = await self.read(work)
+        if read is None:
             return None
-        body, output = found
+        found, body, output = read
+        if found.dead:
+            await self.runs.reap(found.n)
+            return await self.response(owner, response_id)
         fields = msgspec.json.decode(body, type=dict[str, Raw])
-        fields["output"] = Raw(b"[%b]" % b",".join(output))
+        if found.running:
+            fields["status"] = Raw(msgspec.json.encode(found.status))
+        if output:  # that of one which is only to be polled is in its body
+            fields["output"] = Raw(b"[%b]" % b",".join(output))
         return msgspec.json.encode(fields)
 
+    async def find(self, owner: str, response_id: str) -> Found | None:
+        """The state of a response; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
+        return await self.read(lambda connection: find(connection, owner, response_id, keep_s))
+
+    async def cancel(self, owner: str, response_id: str) -> Found | None:
+        """Cancel a response in the background; None where it is not found.
+
+        Nothing happens to one that has ended, or is not in the background. Raises StoreUnavailable.
+        """
+        found = await self.find(owner, response_id)
+        if found is not None and found.running and not found.dead:
+            await self.runs.cancel(found)
+        return found
+
     async def delete(self, owner: str, response_id: str) -> bool:
-        """Delete a response; False where it is not found. Raises StoreUnavailable."""
+        """Delete a response; False where it is not found. Raises StoreUnavailable.
+
+        One that is being produced is cancelled first.
+        """
+        await self.cancel(owner, response_id)
         wait_s = self.limits.write_wait_s
         try:
             write = self._database.write(
@@ -351,112 +388,33 @@ class StoredResponses:
             except ParentMissing as error:
                 return error
             listed = connection.execute(sql.CHAIN_IDS, {"n": parent.n, "stops": 0})
-            return _page(connection, [(n, one) for n, one in listed], page)
+            return page_of(connection, [(n, one) for n, one in listed], page)
 
-        found = await self._read(work)
+        found = await self.read(work)
         if isinstance(found, AfterUnknown):
             raise found
         if isinstance(found, ParentMissing):
             if found.link is None:
                 return None
-            raise parent_missing(response_id, found.link)
+            raise parent_missing(response_id, found)
         return found
 
     # --- upkeep -----------------------------------------------------------------------------------
 
     async def sweep(self) -> int:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
-        write = self._database.write(sweep, size=0, keep_trying_s=LATE_S, durable=False)
+        write = self._database.write(self._sweep_step, size=0, keep_trying_s=LATE_S, durable=False)
         try:
-            return await write.done(LATE_S)
+            rows = await write.done(LATE_S)
         except TimeoutError:
             raise Unavailable("the sweep takes too long") from None
+        self.meter.swept(rows)
+        return rows
 
+    def _sweep_step(self, connection: Connection) -> int:
+        return sweep(connection, self.limits.stream_keep_s)
 
-def parent_missing(response_id: str | None, link: str | None) -> InvalidRequest:
-    """The error for a response that is not there; `link` is one of its chain that was deleted."""
-    what = f"Previous response with id '{response_id}' not found."
-    if link is not None:
-        what = f"Previous response with id '{link}' not found: '{response_id}' goes on from it."
-    return InvalidRequest(what, param="previous_response_id", code="previous_response_not_found")
-
-
-def _page(
-    connection: Connection, listed: list[tuple[int, str]], page: Page
-) -> ItemList | AfterUnknown:
-    if not page.ascending:
-        listed.reverse()
-    start = 0
-    if page.after is not None:
-        places = [index for index, (_, item_id) in enumerate(listed) if item_id == page.after]
-        if not places:
-            return AfterUnknown()
-        start = places[0] + 1
-    some = listed[start : start + page.limit]
-    keys = msgspec.json.encode([n for n, _ in some]).decode()
-    bodies = {n: body for n, _, body in connection.execute(sql.ITEM_BODIES, {"ids": keys})}
-    return ItemList(
-        data=[item_resource(item_id, bodies[n]) for n, item_id in some],
-        first_id=some[0][1] if some else "",
-        last_id=some[-1][1] if some else "",
-        has_more=start + page.limit < len(listed),
-    )
-
-
-class Part:
-    """The store's part in one turn."""
-
-    def __init__(
-        self,
-        store: StoredResponses,
-        owner: str,
-        recalled: Recalled,
-        context: StoreContext,
-        earlier: Sequence[Raw] | None,
-        *,
-        needs: bool,
-    ) -> None:
-        self._store = store
-        self._owner = owner
-        self._parent = recalled.parent
-        self._items = recalled.items if context.keeps else ()
-        self._stored: Mapping[int, bytes] = recalled.stored if context.keeps else {}
-        self._needs = needs
-        self.context = context
-        self.earlier = earlier
-
-    def forget_earlier(self) -> None:
-        self.earlier = None
-
-    async def end(self, translation: Translation) -> TranslatorError | None:
-        """Store the final response; the error for the client where it must not seem complete."""
-        if not self.context.keeps:
-            return None
-        limits = self._store.limits
-        size = translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
-        if size <= limits.max_kept_response_bytes and _fits(translation, limits):
-            salt, begins = await self._store.beginning(
-                self._owner, self._items if self._parent is None else (), self._stored
-            )
-            draft = Draft(
-                owner=self._owner,
-                response=translation.response,
-                kept_output=translation.kept_output,
-                source=self._items,
-                parent=self._parent,
-                keep_s=limits.retention_days * DAY_S,
-                stored=self._stored,
-                salt=salt,
-                begins=begins,
-            )
-            if await self._store.store(draft, size=size, needs=self._needs):
-                return None
-        return NotStored() if self._needs else None
-
-
-def _fits(translation: Translation, limits: StoreSection) -> bool:
-    """Whether each item of the output may be stored."""
-    limit = limits.max_kept_item_bytes
-    if translation.held <= limit:
-        return True
-    return all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output)
+    async def measure(self) -> None:
+        """Tell the meter how large the store is; raises Unavailable."""
+        [(size,)] = await self._database.read(lambda one: one.execute(sql.SIZE))
+        self.meter.size(int(size))

@@ -11,31 +11,42 @@ _IDS = "id IN (SELECT value FROM json_each(:ids))"
 _IDS_POSTGRESQL = "id IN (SELECT json_array_elements_text((:ids)::json))"
 
 
-_KEYS = "IN (SELECT CAST(value AS INTEGER) FROM json_each(:ids))"
-_KEYS_POSTGRESQL = "IN (SELECT json_array_elements_text((:ids)::json)::bigint)"
+_IN_KEYS = "IN (SELECT CAST(value AS INTEGER) FROM json_each(:ids))"
+_IN_KEYS_POSTGRESQL = "IN (SELECT json_array_elements_text((:ids)::json)::bigint)"
 
 
-def _for_ids(text: str, locked: str = "") -> Statement:
-    """A statement with `{ids}` for a condition on ids, or `n {keys}` for one on keys.
+def for_ids(text: str, locked: str = "", *, end: str = "") -> Statement:
+    """A statement with `{ids}` for a condition on ids, or `{keys}` on keys, as `n`.
 
-    `locked` locks the rows on PostgreSQL, where another process may delete them meanwhile.
+    `{in_keys}` is the condition on keys without a column.
+
+    `locked` locks the rows on PostgreSQL, where another process may delete them meanwhile; `end`
+    is the end of the text.
     """
-    return Statement(
-        text.format(ids=_IDS, keys=_KEYS),
-        postgresql=f"{text.format(ids=_IDS_POSTGRESQL, keys=_KEYS_POSTGRESQL)} {locked}",
-    )
+    sqlite = text.format(ids=_IDS, keys=f"n {_IN_KEYS}", in_keys=_IN_KEYS)
+    keys = f"n {_IN_KEYS_POSTGRESQL}"
+    postgresql = text.format(ids=_IDS_POSTGRESQL, keys=keys, in_keys=_IN_KEYS_POSTGRESQL)
+    return Statement(f"{sqlite} {end}", postgresql=f"{postgresql} {locked}{end}")
 
 
 SALT = Statement("SELECT value FROM resp_meta WHERE key = 'salt'")
 
+SIZE = Statement(
+    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    postgresql="""
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_catalog.pg_class
+    WHERE relkind = 'r' AND left(relname, 5) = 'resp_' AND pg_table_is_visible(oid)""",
+)
+"""The bytes of a file, or of the store's tables with their indexes."""
+
 # --- reading ---------------------------------------------------------------------------------
 
-_LIVING = """
+LIVING = """
     FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
     WHERE r.owner = :owner AND r.id = :id AND r.deleted_at IS NULL AND t.expires_at > db_now()
 """
 
-RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status {_LIVING}")
+RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status, r.temporary {LIVING}")
 """A response that is found: of this owner, neither deleted nor expired."""
 
 _CHAIN_FROM = """
@@ -58,8 +69,8 @@ USED = Statement(f"SELECT {_USED}")
 """The bytes of an owner."""
 
 CHAIN_SIZE = Statement(
-    f"""{_CHAIN_FROM.format(seed=_LIVING)}
-    SELECT r.n, r.status, c.links, c.bytes, c.missing, {_USED}
+    f"""{_CHAIN_FROM.format(seed=LIVING)}
+    SELECT r.n, r.status, r.temporary, c.links, c.bytes, c.missing, {_USED}
     FROM resp_responses r, (
         SELECT sum(named) AS links, sum(bytes) AS bytes,
             max(CASE WHEN named = 1 AND gone = 1 THEN depth END) AS missing
@@ -109,7 +120,8 @@ CHAIN_KEPT = Statement(
 
 _SAME_CONTEXT = """
 SELECT r.n, r.digest FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
-WHERE r.owner = :owner AND r.deleted_at IS NULL AND t.expires_at > db_now() AND r.n IN (
+WHERE r.owner = :owner AND r.deleted_at IS NULL AND t.expires_at > db_now()
+AND r.status NOT IN ('queued', 'in_progress') AND r.n IN (
     SELECT x.response FROM resp_items i JOIN resp_response_items x ON x.item = i.n AND x.side = 1
     WHERE i.owner = :owner AND i.{ids}
     UNION
@@ -117,6 +129,7 @@ WHERE r.owner = :owner AND r.deleted_at IS NULL AND t.expires_at > db_now() AND 
         SELECT c.n FROM resp_responses c JOIN resp_threads u ON u.n = c.thread
         WHERE c.owner = :owner AND c.digest = d.value
             AND c.deleted_at IS NULL AND u.expires_at > db_now()
+            AND c.status NOT IN ('queued', 'in_progress')
         ORDER BY c.n DESC LIMIT 1
     ) FROM {digests}
 )
@@ -130,7 +143,7 @@ SAME_CONTEXT = Statement(
 )
 """Responses that said items of some ids, and the latest of each context with some digests."""
 
-ITEM_BODIES = _for_ids("SELECT n, id, body FROM resp_items WHERE n {keys}")
+ITEM_BODIES = for_ids("SELECT n, id, body FROM resp_items WHERE {keys}")
 
 BODY = Statement("SELECT body FROM resp_bodies WHERE response = :n")
 
@@ -140,7 +153,7 @@ OUTPUT = Statement(
     WHERE x.response = :n AND x.side = 1 ORDER BY x.pos"""
 )
 
-REFERENCED = _for_ids(
+REFERENCED = for_ids(
     """
     WITH RECURSIVE wanted(n) AS (SELECT n FROM resp_items WHERE owner = :owner AND {ids}),
     holders(item, n, lives) AS (
@@ -177,11 +190,9 @@ _PARENT = """
 """
 PARENT = Statement(_PARENT, postgresql=f"{_PARENT} FOR SHARE OF r")
 
-SAME_IDS = _for_ids(
-    "SELECT id, n, body FROM resp_items WHERE owner = :owner AND {ids}", "FOR SHARE"
-)
+SAME_IDS = for_ids("SELECT id, n, body FROM resp_items WHERE owner = :owner AND {ids}", "FOR SHARE")
 
-STILL_THERE = _for_ids("SELECT n FROM resp_items WHERE n {keys}", "FOR SHARE")
+STILL_THERE = for_ids("SELECT n FROM resp_items WHERE {keys}", "FOR SHARE")
 
 KEYS = Statement(
     "UPDATE resp_keys SET next = next + :count WHERE one = 1 RETURNING next - :count",
@@ -224,6 +235,31 @@ NEW_POINTER = Statement(
     VALUES (:response, :pos, :side, :item)"""
 )
 
+BEFORE_OUTPUT = Statement(
+    """
+    SELECT r.parent, r.digest, count(x.pos), (
+        SELECT i.kind FROM resp_response_items y JOIN resp_items i ON i.n = y.item
+        WHERE y.response = r.n ORDER BY y.pos DESC LIMIT 1
+    )
+    FROM resp_responses r LEFT JOIN resp_response_items x ON x.response = r.n
+    WHERE r.n = :n GROUP BY r.n, r.parent, r.digest"""
+)
+"""A response without its output, the number of its items, and the kind of the last of them."""
+
+ADD_OUTPUT = Statement(
+    """
+    UPDATE resp_responses SET bytes = bytes + :bytes, digest = :digest, cut = :cut
+    WHERE n = :n"""
+)
+
+BODY_SIZE = Statement(
+    """
+    SELECT r.owner, length(b.body) FROM resp_bodies b JOIN resp_responses r ON r.n = b.response
+    WHERE b.response = :n"""
+)
+
+SET_BODY = Statement("UPDATE resp_bodies SET body = :body WHERE response = :n")
+
 ADD_BYTES = Statement(
     """
     INSERT INTO resp_owners (owner, shard, bytes) VALUES (:owner, :shard, :bytes)
@@ -232,19 +268,21 @@ ADD_BYTES = Statement(
 
 # --- deletion --------------------------------------------------------------------------------
 
-LOCKED_RESPONSES = _for_ids("SELECT n FROM resp_responses WHERE n {keys}", "ORDER BY n FOR UPDATE")
+LOCKED_RESPONSES = for_ids("SELECT n FROM resp_responses WHERE {keys}", "ORDER BY n FOR UPDATE")
 
-MARK_DELETED = _for_ids("UPDATE resp_responses SET deleted_at = db_now() WHERE n {keys}")
+MARK_DELETED = for_ids("UPDATE resp_responses SET deleted_at = db_now() WHERE {keys}")
 
-DELETE_BODIES = _for_ids(
+DELETE_EVENTS = for_ids("DELETE FROM resp_events WHERE response {in_keys}")
+
+DELETE_BODIES = for_ids(
     """
-    DELETE FROM resp_bodies WHERE response {keys}
+    DELETE FROM resp_bodies WHERE response {in_keys}
     RETURNING (SELECT owner FROM resp_responses WHERE n = response), length(body)"""
 )
 
-MARK_UNNEEDED = _for_ids(
+MARK_UNNEEDED = for_ids(
     """
-    UPDATE resp_responses SET gone = 2 WHERE n {keys} AND deleted_at IS NOT NULL
+    UPDATE resp_responses SET gone = 2 WHERE {keys} AND deleted_at IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM resp_responses c WHERE c.parent = resp_responses.n)
     RETURNING n"""
 )
@@ -263,31 +301,31 @@ RESENT = Statement(
 )
 """Whether a later request was sent all that a response had, which is not stored again."""
 
-POINTERS = _for_ids(
-    "SELECT response, pos, item FROM resp_response_items WHERE response {keys} LIMIT :limit"
+POINTERS = for_ids(
+    "SELECT response, pos, item FROM resp_response_items WHERE response {in_keys} LIMIT :limit"
 )
 
 DELETE_POINTER = Statement(
     "DELETE FROM resp_response_items WHERE response = :response AND pos = :pos"
 )
 
-LOCKED_ITEMS = _for_ids("SELECT n FROM resp_items WHERE n {keys}", "ORDER BY n FOR UPDATE")
+LOCKED_ITEMS = for_ids("SELECT n FROM resp_items WHERE {keys}", "ORDER BY n FOR UPDATE")
 
-DELETE_ITEMS = _for_ids(
+DELETE_ITEMS = for_ids(
     """
-    DELETE FROM resp_items WHERE n {keys}
+    DELETE FROM resp_items WHERE {keys}
         AND NOT EXISTS (SELECT 1 FROM resp_response_items x WHERE x.item = resp_items.n)
         AND NOT EXISTS (SELECT 1 FROM resp_conversation_items c WHERE c.item = resp_items.n)
     RETURNING owner, bytes"""
 )
 
-LINKS = _for_ids("SELECT parent, thread FROM resp_responses WHERE n {keys}")
+LINKS = for_ids("SELECT parent, thread FROM resp_responses WHERE {keys}")
 
-DELETE_RESPONSES = _for_ids("DELETE FROM resp_responses WHERE n {keys}")
+DELETE_RESPONSES = for_ids("DELETE FROM resp_responses WHERE {keys}")
 
-DELETE_THREADS = _for_ids(
+DELETE_THREADS = for_ids(
     """
-    DELETE FROM resp_threads WHERE n {keys}
+    DELETE FROM resp_threads WHERE {keys}
         AND NOT EXISTS (SELECT 1 FROM resp_responses r WHERE r.thread = resp_threads.n)"""
 )
 
@@ -301,11 +339,22 @@ UNNEEDED = Statement(
 _EXPIRED = "SELECT n FROM resp_threads WHERE expires_at <= db_now() LIMIT :limit"
 EXPIRED = Statement(_EXPIRED, postgresql=f"{_EXPIRED} FOR UPDATE SKIP LOCKED")
 
-EXPIRED_RESPONSES = _for_ids(
-    "SELECT n FROM resp_responses WHERE thread {keys} AND deleted_at IS NULL LIMIT :limit"
+EXPIRED_RESPONSES = for_ids(
+    "SELECT n FROM resp_responses WHERE thread {in_keys} AND deleted_at IS NULL LIMIT :limit"
 )
 
-DELETE_EXPIRED = _for_ids("DELETE FROM resp_threads WHERE n {keys}")
+DELETE_EXPIRED = for_ids("DELETE FROM resp_threads WHERE {keys}")
+
+EXPIRED_EVENTS = Statement(
+    """
+    SELECT e.response, e.first_seq FROM resp_events e
+    JOIN resp_responses r ON r.n = e.response JOIN resp_threads t ON t.n = r.thread
+    WHERE r.ended_at <= db_now() - :keep_s OR t.expires_at <= db_now() LIMIT :limit"""
+)
+
+DELETE_EVENT = Statement(
+    "DELETE FROM resp_events WHERE response = :response AND first_seq = :first_seq"
+)
 
 _EMPTY_OWNERS = """
     SELECT owner, shard, bytes FROM resp_owners WHERE owner IN (

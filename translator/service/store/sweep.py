@@ -9,6 +9,8 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from translator.service.database.connection import Connection
 
 from . import statements as sql
@@ -26,11 +28,20 @@ FREED_PAGES = 200
 _TOKEN = secrets.token_hex(16)
 
 
-def sweep(connection: Connection) -> int:
-    """A step of this process, unless another sweeps; returns the rows deleted, 0 for no more."""
+class Keeps(Struct, frozen=True):
+    """How long what is kept that has no time of its own, in seconds."""
+
+    stream_s: float
+
+
+def sweep(connection: Connection, stream_keep_s: float) -> int:
+    """A step of this process, unless another sweeps; returns the rows deleted, 0 for no more.
+
+    `stream_keep_s` is as in `step`.
+    """
     if not connection.change(sql.SWEEPING, {"token": _TOKEN, "lease_s": LEASE_S}):
         return 0
-    rows = step(connection)
+    rows = step(connection, stream_keep_s)
     if rows:
         connection.release_space(FREED_PAGES)
     else:
@@ -38,21 +49,34 @@ def sweep(connection: Connection) -> int:
     return rows
 
 
-def step(connection: Connection) -> int:
-    """Delete some of what is not found any more; returns how many rows, 0 for nothing."""
+def step(connection: Connection, stream_keep_s: float) -> int:
+    """Delete some of what is not found any more; returns how many rows, 0 for nothing.
+
+    Events go `stream_keep_s` seconds after their response has ended.
+    """
     rows = 0
+    keeps = Keeps(stream_keep_s)
     for delete in STEPS:
         if rows < STEP_ROWS:
-            rows += delete(connection, STEP_ROWS - rows)
+            rows += delete(connection, STEP_ROWS - rows, keeps)
     return rows
 
 
-def _delete_unneeded(connection: Connection, limit: int) -> int:
+def _delete_events(connection: Connection, limit: int, keeps: Keeps) -> int:
+    """Before the responses, of which each may have many."""
+    values = {"limit": limit, "keep_s": keeps.stream_s}
+    events = connection.execute(sql.EXPIRED_EVENTS, values)
+    rows = [{"response": response, "first_seq": first} for response, first in events]
+    connection.execute_many(sql.DELETE_EVENT, rows)
+    return len(rows)
+
+
+def _delete_unneeded(connection: Connection, limit: int, _keeps: Keeps) -> int:
     unneeded = connection.execute(sql.UNNEEDED, {"limit": min(limit, BATCH)})
     return prune(connection, [n for (n,) in unneeded], limit)
 
 
-def _expire(connection: Connection, limit: int) -> int:
+def _expire(connection: Connection, limit: int, _keeps: Keeps) -> int:
     """Let the responses of expired threads be deleted ones, and the threads go.
 
     A response stays as long as another goes on from it, which was sent its items once more.
@@ -69,7 +93,7 @@ def _expire(connection: Connection, limit: int) -> int:
     return len(found) + connection.change(sql.DELETE_EXPIRED, {"ids": listed(threads)})
 
 
-def _forget_owners(connection: Connection, limit: int) -> int:
+def _forget_owners(connection: Connection, limit: int, _keeps: Keeps) -> int:
     """Delete the accounts of owners that have nothing."""
     sums: defaultdict[str, int] = defaultdict(int)
     rows = connection.execute(sql.EMPTY_OWNERS, {"limit": max(1, limit // 16)})
@@ -80,5 +104,10 @@ def _forget_owners(connection: Connection, limit: int) -> int:
     return len(empty)
 
 
-STEPS: tuple[Callable[[Connection, int], int], ...] = (_delete_unneeded, _expire, _forget_owners)
+STEPS: tuple[Callable[[Connection, int, Keeps], int], ...] = (
+    _delete_events,
+    _delete_unneeded,
+    _expire,
+    _forget_owners,
+)
 """What a step does: each deletes a number of rows at most, and returns how many it deleted."""

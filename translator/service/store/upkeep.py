@@ -5,6 +5,7 @@ It reads whole tables, and does so outside the service: with SQLAlchemy's Core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -17,7 +18,7 @@ from translator.service.database.core import connected
 from translator.service.database.statement import DatabaseTime
 
 from .sweep import step
-from .tables import BODIES, ITEMS, METADATA, OWNERS, RESPONSE_ITEMS, RESPONSES, THREADS
+from .tables import BODIES, EVENTS, ITEMS, METADATA, OWNERS, RESPONSE_ITEMS, RESPONSES, THREADS
 
 VACUUM_S = 3600.0
 """Longest time to give the space of a file back, in seconds."""
@@ -169,6 +170,9 @@ def problems(location: Location) -> Iterator[str]:
             "items of responses that are missing": sa.select(pointer.c.item)
             .outerjoin(RESPONSES, RESPONSES.c.n == pointer.c.response)
             .where(RESPONSES.c.n.is_(None)),
+            "events of responses that are missing": sa.select(EVENTS.c.response)
+            .outerjoin(RESPONSES, RESPONSES.c.n == EVENTS.c.response)
+            .where(RESPONSES.c.n.is_(None)),
             "items that nothing names": sa.select(ITEMS.c.n)
             .outerjoin(pointer, pointer.c.item == ITEMS.c.n)
             .where(pointer.c.item.is_(None)),
@@ -219,7 +223,7 @@ def sweep(location: Location, time: DatabaseTime) -> Iterator[int]:
     with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
         while True:
             with writing(connection):
-                deleted = step(connection)
+                deleted = step(connection, math.inf)  # events that may still be streamed are kept
             if not deleted:
                 break
             yield deleted

@@ -19,6 +19,8 @@ STORE_PACKAGES = frozenset({"alembic", "psycopg", "sqlalchemy"})
 
 DEFAULT_LIMIT = 50
 
+DAY_S = 86_400.0
+
 
 def add(commands: Commands) -> None:
     parser = commands.add_parser(
@@ -33,11 +35,14 @@ def add(commands: Commands) -> None:
     listing = _add(actions, "list", _list, "list the latest responses, without their content")
     _add_client(listing, "list those of one client alone")
     listing.add_argument(
+        "--conversations", action="store_true", help="list conversations, not responses"
+    )
+    listing.add_argument(
         "--limit",
-        type=whole_number("a number of responses, 1 or more", 1),
+        type=whole_number("a number of lines, 1 or more", 1),
         default=DEFAULT_LIMIT,
         metavar="NUMBER",
-        help=f"most responses to list (default: {DEFAULT_LIMIT})",
+        help=f"most of them to list (default: {DEFAULT_LIMIT})",
     )
     purge = _add(actions, "purge", _purge, "delete stored responses for good")
     what = purge.add_mutually_exclusive_group(required=True)
@@ -171,6 +176,7 @@ def _stats(options: argparse.Namespace, location: Location) -> int:
     print(f"database   {location.shown}, {_size(found.file_bytes)}")
     print(f"responses  {found.responses:,}, {_size(found.bytes)}, with {found.items:,} items")
     print(f"threads    {found.threads:,}, {found.expired_threads:,} of them expired")
+    print(f"conversations  {found.conversations:,}")
     quota = options.limits.max_client_bytes
     if quota:
         print(f"quota      {_size(quota)} for each client")
@@ -195,6 +201,8 @@ def _list(options: argparse.Namespace, location: Location) -> int:
     from translator.service.store.upkeep import listed
 
     _ready(location)
+    if options.conversations:
+        return _list_conversations(options, location)
     found = listed(location, DatabaseTime(), options.client, options.limit)
     if not found:
         print("No responses are stored.")
@@ -215,8 +223,33 @@ def _list(options: argparse.Namespace, location: Location) -> int:
     return 0
 
 
+def _list_conversations(options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.statement import DatabaseTime
+    from translator.service.store.conversation_upkeep import listed
+
+    keep_s = options.limits.conversation_days * DAY_S
+    found = listed(location, DatabaseTime(), options.client, options.limit, keep_s)
+    if not found:
+        print("No conversations are stored.")
+        return 0
+    rows = [
+        (
+            one.id,
+            _client(one.owner),
+            f"{one.items:,}",
+            _time(one.created_at),
+            _time(one.touched_at),
+            _size(one.bytes),
+        )
+        for one in found
+    ]
+    _print_table(("id", "client", "items", "created", "changed", "size"), rows)
+    return 0
+
+
 def _purge(options: argparse.Namespace, location: Location) -> int:
     from translator.service.database.statement import DatabaseTime
+    from translator.service.store import conversation_upkeep
     from translator.service.store.upkeep import expire, sweep
 
     _ready(location)
@@ -225,9 +258,11 @@ def _purge(options: argparse.Namespace, location: Location) -> int:
         print("Deleting what has expired.")
     else:
         threads = expire(location, time, options.client)
+        conversations = conversation_upkeep.delete(location, time, options.client)
         whose = "all clients" if options.all else f"the client {_client(options.client)}"
         print(f"{threads:,} threads of {whose} are no longer found; deleting them.")
-    rows = sum(sweep(location, time))
+        print(f"{conversations:,} conversations of {whose}: deleting them, too.")
+    rows = sum(sweep(location, time, options.limits.conversation_days * DAY_S))
     print(f"{rows:,} rows deleted.")
     return 0
 

@@ -14,7 +14,7 @@ from tests.service.websocket.client import CREATE, open_socket, receive_event
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, hello_then_silence, serving
 from translator import Translation
 from translator.service.config.store import Location
-from translator.service.store.responses import Part
+from translator.service.store.part import Part
 
 from .storing import Service, ask, refused, settings_of
 

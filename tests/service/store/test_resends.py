@@ -32,6 +32,7 @@ from translator.service.store.upkeep import problems
 from translator.wire.items import FunctionCall, Message, OutputText, Reasoning, SummaryText
 from translator.wire.responses import Response
 
+from .running import begin, ended
 from .storing import Service, ask, counts, messages, refused, think
 from .test_model import emptied
 
@@ -368,3 +369,21 @@ def rows_of(connection: Connection) -> int:
     names = ("threads", "responses", "bodies", "items", "response_items", "owners")
     parts = " + ".join(f"(SELECT count(*) FROM resp_{name})" for name in names)
     return int(connection.execute(Statement(f"SELECT {parts}"))[0][0])
+
+
+async def test_what_ran_in_the_background_is_resent_too(
+    service: Service, upstream: ScriptedUpstream, location: Location
+) -> None:
+    """Its digest is complete when it has ended; and so are the bytes of its client."""
+    history: list[dict[str, Any]] = []
+    async with service() as http:
+        for turn in range(4):
+            history.append({"role": "user", "content": f"{turn}"})
+            queued = await begin(http, input=history)
+            response = await ended(http, queued["id"])
+            assert response["status"] == "completed"
+            history += response["output"]
+        await ask(http, input="More?", previous_response_id=response["id"], store=False)
+        assert len(messages(upstream.calls[-1])) == 9
+    assert counts(location) == [4, 4, 4, 8, 8]
+    assert list(problems(location)) == []

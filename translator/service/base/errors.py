@@ -236,6 +236,18 @@ class StoreUnavailable(TranslatorError):
         )
 
 
+class ConversationLocked(InvalidRequest):
+    """400: another response is about to append to the conversation. Agents retry on this code."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another process is currently operating on this conversation."
+            " Please retry in a few seconds.",
+            param="conversation",
+            code="conversation_locked",
+        )
+
+
 class NotStored(TranslatorError):
     """500: a response is complete, and could not be stored, which its request asked for."""
 

@@ -15,20 +15,19 @@ from typing import NoReturn
 
 import msgspec
 
-from translator.service.store.pages import AfterUnknown, Page
+from translator.service.store.pages import AfterUnknown
 from translator.service.store.responses import StoredResponses
 from translator.service.turns.dispatcher import Dispatcher
 from translator.wire.errors import InvalidRequest, NotFound
 
 from .background import Background, send_followed
 from .exchange import JSON, Exchange
+from .page_query import after_unknown, page_of
 from .responders import EVENT_STREAM
 from .store_health import StoreHealth
+from .stored_conversations import ConversationEndpoints
 
 NO_STORE = {"cache-control": "no-store"}
-
-DEFAULT_LIMIT = 20
-MAX_LIMIT = 100
 
 MAX_NUMBER = 2**31 - 2
 """Largest number of an event."""
@@ -37,8 +36,10 @@ MAX_NUMBER = 2**31 - 2
 class StoredEndpoints:
     """The endpoints of stored responses."""
 
-    def __init__(self, store: StoredResponses) -> None:
+    def __init__(self, store: StoredResponses, conversations: ConversationEndpoints) -> None:
         self._store = store
+        self.conversations = conversations
+        """Those of conversations, which are stored beside them."""
         self.health = StoreHealth(store, required=store.limits.required)
 
     def background(self, dispatcher: Dispatcher) -> Background:
@@ -90,11 +91,11 @@ class StoredEndpoints:
 
     async def input_items(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")
-        page = _page(exchange.query_values())
+        page = page_of(exchange.query_values())
         try:
             found = await self._store.input_items(await self._owner(exchange), response_id, page)
         except AfterUnknown:
-            raise _invalid("after", f"no item of the list has the id '{page.after}'") from None
+            raise after_unknown(page) from None
         if found is None:
             _not_found(response_id)
         await exchange.whole(200, msgspec.json.encode(found), JSON | NO_STORE)
@@ -118,27 +119,15 @@ def _not_found(response_id: str) -> NoReturn:
     raise NotFound(f"Response with id '{response_id[:200]}' not found.", param=None)
 
 
-def _page(query: Mapping[str, list[str]]) -> Page:
-    """The page that a query asks for; raises InvalidRequest."""
-    limit = query.get("limit", [str(DEFAULT_LIMIT)])[-1]
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_LIMIT):
-        raise _invalid("limit", f"expected a number from 1 to {MAX_LIMIT}")
-    order = query.get("order", ["desc"])[-1]
-    if order not in ("asc", "desc"):
-        raise _invalid("order", "expected 'asc' or 'desc'")
-    after = query.get("after", [""])[-1]
-    return Page(int(limit), order == "asc", after or None)
-
-
 def _starting_after(query: Mapping[str, list[str]]) -> int:
     """The number of the event that a client has; -1 for none. Raises InvalidRequest."""
     given = query.get("starting_after", [""])[-1]
     if not given:
         return -1
     if not (given.isascii() and given.isdigit()):
-        raise _invalid("starting_after", "expected the sequence number of an event")
+        raise InvalidRequest(
+            "Invalid 'starting_after': expected the sequence number of an event.",
+            param="starting_after",
+            code="invalid_value",
+        )
     return min(int(given[:10]), MAX_NUMBER)
-
-
-def _invalid(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid '{name}': {why}.", param=name, code="invalid_value")

@@ -6,6 +6,7 @@ Each function may be run twice: the outcome of a commit is not known where its c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -195,10 +196,24 @@ def _carried(connection: Connection, parent: int | None) -> list[tuple[int, int]
     if parent is None:
         return []
     rows = connection.execute(sql.CHAIN_KEPT, {"n": parent, "stops": 1})
-    earlier = [(n, Raw(body)) for n, body in rows]
+    earlier = [(n, Raw(body)) for n, body, *_ in rows]
     keys = {id(raw): n for n, raw in earlier}
     kept, _ = kept_items([raw for _, raw in earlier])
     return [(keys[id(raw)], len(raw)) for raw in kept]
+
+
+def add_items(
+    connection: Connection, owner: str, source: Sequence[Raw | int], new_id: Callable[[str], str]
+) -> list[int]:
+    """Write items that belong to no response; returns the keys of all. Raises ParentGone."""
+    _check_references(connection, [one for one in source if isinstance(one, int)])
+    given = [_given(one, {}, new_id) for one in source]
+    _find_rows(connection, owner, given, new_id)
+    new = [one for one in given if not one.n]
+    for one, n in zip(new, _keys(connection, len(new)), strict=True):
+        one.n = n
+    _insert_items(connection, owner, new, new_id)
+    return [one.n for one in given]
 
 
 def _insert_items(
@@ -267,16 +282,21 @@ def _prefix(kind: str) -> str:
 
 
 def _made(shown: OutputItem, kept: OutputItem) -> _Item:
-    body, sealed = _encode(shown), _encode(kept)
-    kind = str(shown.__struct_config__.tag)
-    return _Item(shown.id, kind, body, None if sealed == body else sealed)
+    body = _encode(shown)
+    sealed = body if kept is shown else _encode(kept)
+    return _Item(shown.id, _kind(type(shown)), body, None if sealed == body else sealed)
+
+
+@cache
+def _kind(of: type[OutputItem]) -> str:
+    return str(of.__struct_config__.tag)
 
 
 def _find_rows(
     connection: Connection, owner: str, given: list[_Item], new_id: Callable[[str], str]
 ) -> None:
     """Let items be the stored ones of their ids where they are equal, else have other ids."""
-    ids = list({one.id for one in given if not one.n})
+    ids = list({one.id for one in given if one.own})  # others are random, and new
     found: dict[str, tuple[int, bytes]] = {}
     for start in range(0, len(ids), ROWS):
         values = {"owner": owner, "ids": listed(ids[start : start + ROWS])}

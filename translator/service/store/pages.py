@@ -1,4 +1,4 @@
-"""Pages of the items that a response saw."""
+"""Pages: a list of items, part by part."""
 
 from __future__ import annotations
 

@@ -1,35 +1,40 @@
-"""The store's part in a turn: from what its request refers to, to its response."""
+"""The store's part in one turn: what its request refers to, and a place for its response."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Protocol
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from translator import Translation
 from translator.request.store_context import StoreContext
 from translator.service.base.errors import NotStored
 from translator.service.config.store import StoreSection
+from translator.service.database.errors import Unavailable
+from translator.service.database.writes import Write
 from translator.service.observe.record import Record
 from translator.wire.errors import TranslatorError
 from translator.wire.responses import Response
 
+from .conversations import Conversations
+from .durations import DAY_S, LATE_S
 from .keep import Draft
 from .meter import StoreMeter, StoreResult
+from .places import Key, Place
 from .quota import fits
 from .recall import Recalled
 from .resends import Beginning
 
-DAY_S = 86_400.0
 
-
-class Storing(Protocol):
-    """What a turn's part needs of the store."""
+class Store(Protocol):
+    """What a part needs of its store."""
 
     limits: StoreSection
+    conversations: Conversations
     meter: StoreMeter
 
     async def beginning(
@@ -38,7 +43,15 @@ class Storing(Protocol):
         """The salt of digests, and how an input begins that names no response before."""
         ...
 
-    async def store(self, draft: Draft, *, size: int, needs: bool) -> tuple[StoreResult, str]:
+    def submit(
+        self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
+    ) -> Write[None]:
+        """Have a response stored, at its place in a conversation; raises Unavailable."""
+        ...
+
+    async def store(
+        self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
+    ) -> tuple[StoreResult, str]:
         """Store a response; returns what became of it, and why where it is not stored."""
         ...
 
@@ -48,7 +61,7 @@ class Part:
 
     def __init__(
         self,
-        store: Storing,
+        store: Store,
         owner: str,
         recalled: Recalled,
         context: StoreContext,
@@ -56,14 +69,17 @@ class Part:
         *,
         needs: bool,
         record: Record,
+        at: tuple[Key, Place] | None = None,
     ) -> None:
-        self._record = record
+        """`at` is its conversation, and its place in it, where it holds the lock."""
         self._store = store
         self._owner = owner
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
         self._stored: Mapping[int, bytes] = recalled.stored if context.keeps else {}
         self._needs = needs
+        self._record = record
+        self._at = at
         self.context = context
         self.earlier = earlier
 
@@ -97,38 +113,95 @@ class Part:
         """
         if not self.context.keeps or self.context.runs_in_background:
             return None
-        limits = self._store.limits
-        size = translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
+        place = None if self._at is None else self._at[1]
+        limit = self._store.limits.max_kept_response_bytes
         result: StoreResult = "too_large"
-        why = f"over {limits.max_kept_response_bytes} bytes"
-        if size <= limits.max_kept_response_bytes and not fits(limits, translation):
-            why = f"an item over {limits.max_kept_item_bytes} bytes"
-        elif size <= limits.max_kept_response_bytes:
-            with waiting(self._record):
-                salt, begins = await self._beginning()
-            draft = Draft(
-                owner=self._owner,
-                response=translation.response,
-                kept_output=translation.kept_output,
-                source=self._items,
-                parent=self._parent,
-                keep_s=limits.retention_days * DAY_S,
-                stored=self._stored,
-                salt=salt,
-                begins=begins,
-            )
-            with waiting(self._record):
-                result, why = await self._store.store(draft, size=size, needs=self._needs)
+        why = f"over {limit} bytes"
+        try:
+            size = self._size(translation)
+            if size <= limit and not fits(self._store.limits, translation):
+                why = f"an item over {self._store.limits.max_kept_item_bytes} bytes"
+            elif size <= limit:
+                with waiting(self._record):
+                    salt, begins = await self._beginning()
+                    draft = self._draft(translation, translation.response, salt, begins)
+                    result, why = await self._store.store(
+                        draft, size=size, needs=self._needs, place=place
+                    )
+        finally:
+            if result == "stored" and place is not None:
+                self._store.conversations.released(place)
+            elif result != "stored":
+                self._release()
         self._store.meter.response(result)
         self._record.not_stored = why
         return NotStored() if self._needs and result != "stored" else None
 
+    def _size(self, translation: Translation) -> int:
+        """The bytes of a response with its own input."""
+        return translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
+
     async def _beginning(self) -> tuple[str | None, Beginning]:
+        """The salt of digests, and how the input begins.
+
+        What a conversation had before it is not in its digest, so it has none.
+        """
+        if self._at is not None:
+            return None, Beginning()
         source = self._items if self._parent is None else ()
         return await self._store.beginning(self._owner, source, self._stored)
 
+    def _draft(
+        self,
+        translation: Translation,
+        response: Response,
+        salt: str | None = None,
+        begins: Beginning = Beginning(),  # noqa: B008 - frozen
+    ) -> Draft:
+        return Draft(
+            owner=self._owner,
+            response=response,
+            kept_output=[*translation.kept_output],
+            source=self._items,
+            parent=self._parent,
+            keep_s=self._store.limits.retention_days * DAY_S,
+            stored=self._stored,
+            salt=salt,
+            begins=begins,
+        )
+
+    def _release(self) -> Write[None] | None:
+        """Release the lock of the conversation, if there is one; what may be waited for."""
+        return None if self._at is None else self._store.conversations.release(*self._at)
+
     async def leave(self, translation: Translation | None) -> None:
-        """Nothing is stored of a response without its last event, and nothing is held for it."""
+        """Store the whole items of a stream that was left, as those of a cancelled response."""
+        write = None
+        if translation is not None and self.context.keeps and translation.produced:
+            write = self._keep_cancelled(translation)
+        write = write or self._release()
+        if write is not None:
+            with suppress(Unavailable, TimeoutError):
+                await write.done(self._store.limits.write_wait_s)
+
+    def _keep_cancelled(self, translation: Translation) -> Write[None] | None:
+        """Have it stored, which nobody waits for; None where there is nothing of it to store."""
+        response = translation.response
+        size = self._size(translation)
+        if (
+            translation.finished
+            or not (translation.request.stream and response.output)
+            or size > self._store.limits.max_kept_response_bytes
+        ):
+            return None
+        draft = self._draft(translation, replace(response, status="cancelled"))
+        place = None if self._at is None else self._at[1]
+        with suppress(Unavailable):
+            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=place)
+            if place is not None:
+                self._store.conversations.released(place)
+            return write
+        return None
 
 
 @contextmanager

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from translator.service.database.connection import Connection
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
+from translator.wire.responses import Request
 
 from . import statements as sql
 from .owners import used
+from .places import Key, Place, context, place_of
 
 MAX_REFERENCE_BYTES = 512
 """Only shorter items are looked at as references: they have an id, and a type at most."""
@@ -96,7 +99,7 @@ def parent_missing(response_id: str | None, error: ParentMissing) -> InvalidRequ
 
 
 class ContextTooLarge(Exception):
-    """The context of the response before is over a bound; the text says which."""
+    """What a request goes on from is over a bound; the text says which."""
 
 
 def recall(
@@ -107,11 +110,15 @@ def recall(
     *,
     max_chain: int,
     max_bytes: int,
+    conversation: Key | Place | None = None,
+    conversation_s: float = 0.0,
     with_used: bool = False,
 ) -> Recalled:
     """Read what a request refers to, with three queries at most.
 
-    `with_used`: and the bytes of the owner. Raises ParentMissing and ContextTooLarge.
+    `conversation` is what it goes on from, in place of a response; `conversation_s` is how long one
+    is kept, 0 for ever. `with_used`: and the bytes of the owner. Raises ParentMissing, Missing and
+    ContextTooLarge.
     """
     parent: Parent | None = None
     bytes_used = 0
@@ -124,16 +131,25 @@ def recall(
         if parent.size > max_bytes:
             raise ContextTooLarge(f"its conversation is over {max_bytes} bytes")
         earlier = []
-        for item_id, body, sealed in connection.execute(
+        for item_id, body, sealed, *_ in connection.execute(
             sql.CHAIN_ITEMS, {"n": parent.n, "stops": 1}
         ):
             seen.add(item_id)
             earlier.append(Raw(body if sealed is None else sealed))
     elif with_used:
         bytes_used = used(connection, owner)
+    if conversation is not None:
+        if isinstance(conversation, Key):
+            conversation = place_of(connection, conversation)
+        if conversation.size > max_bytes:
+            raise ContextTooLarge(f"it is over {max_bytes} bytes")
+        rows = context(connection, conversation)
+        seen = {item_id for item_id, *_ in rows}
+        earlier = [Raw(body if sealed is None else sealed) for _, body, sealed in rows]
     heads = [_head(raw, seen) for raw in source]
     wanted = list(dict.fromkeys(one.id for one in heads if one is not None and _refers(one)))
-    found = _stored(connection, owner, [one for one in wanted if one is not None])
+    ids = [one for one in wanted if one is not None]
+    found = _stored(connection, owner, ids, conversation_s)
     duplicates: dict[int, str] = {}
     items: list[Raw | int] = []
     for index, (raw, head) in enumerate(zip(source, heads, strict=True)):
@@ -194,17 +210,33 @@ def _refers(head: _Head) -> bool:
     return head.type == "item_reference" or (head.type is None and head.role is None)
 
 
+def reference_of(raw: Raw) -> str | None:
+    """The id that an item refers to; None for any other item."""
+    head = _head(raw, set())
+    return head.id if head is not None and _refers(head) else None
+
+
 def may_refer(source: Sequence[Raw]) -> bool:
     """Whether an item of the input is a reference."""
-    heads = (_head(raw, set()) for raw in source)
-    return any(head is not None and _refers(head) for head in heads)
+    return any(reference_of(raw) is not None for raw in source)
 
 
-def _stored(connection: Connection, owner: str, ids: Sequence[str]) -> dict[str, StoredItem]:
+def _stored(
+    connection: Connection, owner: str, ids: Sequence[str], conversation_s: float
+) -> dict[str, StoredItem]:
     if not ids:
         return {}
-    values = {"owner": owner, "ids": msgspec.json.encode(ids).decode()}
+    listed = msgspec.json.encode(ids).decode()
+    values = {"owner": owner, "ids": listed, "keep_s": conversation_s}
     return {
         item_id: StoredItem(n, Raw(body if sealed is None else sealed), bytes(body))
         for item_id, n, body, sealed in connection.execute(sql.REFERENCED, values)
     }
+
+
+def with_message(recalled: Recalled, request: Request) -> Recalled:
+    """What was recalled; an input that is a text as its only item."""
+    if not isinstance(request.input, str):
+        return recalled
+    message = {"type": "message", "role": "user", "content": request.input}
+    return replace(recalled, items=[Raw(msgspec.json.encode(message))])

@@ -18,7 +18,6 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
-from msgspec.structs import replace
 
 from translator.request.store_context import StoreContext
 from translator.service.base.errors import StoreUnavailable
@@ -28,18 +27,25 @@ from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
 from translator.service.database.statement import DatabaseTime
+from translator.service.database.writes import Write
 from translator.service.observe.context import RequestContext
+from translator.service.observe.record import Record
 from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 from translator.wire.responses import Request
 
 from . import statements as sql
 from .background import BackgroundRuns, Found, find
+from .conversation_rows import keep_at, undo_at
+from .conversations import Conversations, not_found, too_many
+from .durations import LATE_S
 from .keep import Draft, keep
 from .meter import NullStoreMeter, StoreMeter, StoreResult
+from .named_conversation import named_conversation
 from .owners import used
 from .pages import AfterUnknown, ItemList, Page, page_of
 from .part import Part, waiting
+from .places import Key, Missing, Place
 from .quota import SweepsFirst, why_too_much
 from .recall import (
     ContextTooLarge,
@@ -49,6 +55,7 @@ from .recall import (
     may_refer,
     parent_missing,
     recall,
+    with_message,
 )
 from .removal import delete, undo
 from .resends import Beginning, beginning
@@ -56,9 +63,6 @@ from .room import ROOM
 from .sweep import sweep
 
 T = TypeVar("T")
-
-LATE_S = 60.0
-"""How long it is tried to store what nobody waits for any more, in seconds."""
 
 
 class StoredResponses:
@@ -96,6 +100,7 @@ class StoredResponses:
         )
         self._sweeps = SweepsFirst(self.sweep)
         self.runs = BackgroundRuns(self._database, self.limits, new_id)
+        self.conversations = Conversations(self._database, self.limits, new_id)
 
     def open(self) -> None:
         """Start the threads of the database."""
@@ -103,6 +108,7 @@ class StoredResponses:
 
     async def aclose(self) -> None:
         """Write what waits, and release the database."""
+        await self.conversations.aclose()
         await self._database.aclose()
 
     @property
@@ -156,14 +162,20 @@ class StoredResponses:
                 param="previous_response_id",
                 code="invalid_value",
             )
+        conversation = named_conversation(request)
         refers = may_refer(source)
         runs = may_run and request.background is True
-        if not keeps and parent_id is None and not refers and not runs:
+        names = parent_id is not None or conversation is not None
+        if not keeps and not names and not refers and not runs:
             return None
-        needs = parent_id is not None or refers or runs or request.store is True
+        needs = names or refers or runs or request.store is True
         recalled = Recalled(None, None, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
+            if conversation is not None:
+                return await self._begin_in(
+                    owner or "", conversation, request, keeps=keeps, record=context.record
+                )
             limited = keeps and owner is not None and self.limits.max_client_bytes > 0
             if parent_id is not None or refers or limited:
                 try:
@@ -172,9 +184,7 @@ class StoredResponses:
                     if needs:
                         raise
                     owner = None  # so it is not stored, with a notice
-        if isinstance(request.input, str):
-            message = {"type": "message", "role": "user", "content": request.input}
-            recalled = replace(recalled, items=[Raw(msgspec.json.encode(message))])
+        recalled = with_message(recalled, request)
         why = None
         if keeps:
             why = await self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
@@ -188,6 +198,49 @@ class StoredResponses:
         found = recalled.earlier if earlier is None else earlier
         return Part(
             self, owner or "", recalled, store_context, found, needs=needs, record=context.record
+        )
+
+    async def _begin_in(
+        self,
+        owner: str,
+        conversation_id: str,
+        request: Request,
+        *,
+        keeps: bool,
+        record: Record,
+    ) -> Part:
+        """The part in a turn that goes on from a conversation, whose lock it takes to be stored.
+
+        Raises NotFound, ConversationLocked, InvalidRequest and StoreUnavailable.
+        """
+        key = self.conversations.key(owner, conversation_id)
+        place = await self.conversations.lock(key) if keeps else None
+        try:
+            source = request.input if isinstance(request.input, list) else []
+            limited = keeps and self.limits.max_client_bytes > 0
+            recalled = await self._recall(
+                owner, None, source, conversation=place or key, limited=limited
+            )
+            recalled = with_message(recalled, request)
+            assert recalled.earlier is not None, "a conversation that is found has a context"
+            limit = self.limits.max_conversation_items
+            if keeps and len(recalled.earlier) + len(recalled.items) > limit:
+                raise too_many(limit, "conversation")
+            if keeps:
+                await self._why_not(owner, recalled, needs=True, follows=False)
+        except BaseException:
+            if place is not None:
+                self.conversations.release(key, place)
+            raise
+        context = StoreContext(
+            keeps=keeps,
+            conversation=conversation_id,
+            resolved=recalled.resolved,
+            duplicates=recalled.duplicates,
+        )
+        at = None if place is None else (key, place)
+        return Part(
+            self, owner, recalled, context, recalled.earlier, needs=True, record=record, at=at
         )
 
     async def _owner_for(
@@ -233,9 +286,15 @@ class StoredResponses:
         return None
 
     async def _recall(
-        self, owner: str, parent_id: str | None, source: Sequence[Raw], *, limited: bool
+        self,
+        owner: str,
+        parent_id: str | None,
+        source: Sequence[Raw],
+        *,
+        conversation: Key | Place | None = None,
+        limited: bool = False,
     ) -> Recalled:
-        def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge:
+        def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge | Missing:
             try:
                 return recall(
                     connection,
@@ -245,11 +304,22 @@ class StoredResponses:
                     max_chain=self.limits.max_chain_responses,
                     max_bytes=self._max_context_bytes,
                     with_used=limited,
+                    conversation=conversation,
+                    conversation_s=self.conversations.keep_s,
                 )
-            except (ParentMissing, ContextTooLarge) as error:
+            except (ParentMissing, ContextTooLarge, Missing) as error:
                 return error
 
         found = await self.read(work)
+        if isinstance(found, Missing):
+            assert isinstance(conversation, Key), "a conversation that is locked is there"
+            raise not_found(conversation.id, "conversation")
+        if isinstance(found, ContextTooLarge) and conversation is not None:
+            raise InvalidRequest(
+                f"The conversation cannot be continued: {found}.",
+                param="conversation",
+                code="context_length_exceeded",
+            )
         if isinstance(found, ParentMissing):
             raise parent_missing(parent_id, found)
         if isinstance(found, ContextTooLarge):
@@ -270,12 +340,8 @@ class StoredResponses:
     async def beginning(
         self, owner: str, source: Sequence[Raw | int], stored: Mapping[int, bytes]
     ) -> tuple[str | None, Beginning]:
-        """The salt of digests, and how an input begins that names no response before.
-
-        Without a salt nothing has a digest: with `delete_context` all that a response has is its
-        own.
-        """
-        if self.limits.delete_context:
+        """The salt of digests, None for none, and how an input begins that names no response."""
+        if self.limits.delete_context:  # all that a response has is its own
             return None, Beginning()
         try:
             salt = await self.salt()
@@ -287,20 +353,34 @@ class StoredResponses:
         except StoreUnavailable:
             return None, Beginning()
 
-    async def store(self, draft: Draft, *, size: int, needs: bool) -> tuple[StoreResult, str]:
+    def submit(
+        self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
+    ) -> Write[None]:
+        """Have a response stored, at its place in a conversation; raises Unavailable."""
+        owner, response_id = draft.owner, draft.response.id
+
+        def work(connection: Connection) -> None:
+            if place is None:
+                keep(connection, draft, self.new_id)
+            else:
+                keep_at(connection, draft, place, self.new_id)
+
+        def reverse(connection: Connection) -> None:
+            (undo if place is None else undo_at)(connection, owner, response_id)
+
+        return self._database.write(work, size=size, keep_trying_s=keep_trying_s, undo=reverse)
+
+    async def store(
+        self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
+    ) -> tuple[StoreResult, str]:
         """Store a response; returns what became of it, and why where it is not stored.
 
         Where it is not needed, it is tried for LATE_S in all. Where it is, nothing remains of it.
         """
         wait_s = self.limits.write_wait_s
-        owner, response_id = draft.owner, draft.response.id
         try:
-            write = self._database.write(
-                lambda connection: keep(connection, draft, self.new_id),
-                size=size,
-                keep_trying_s=wait_s if needs else LATE_S,
-                undo=lambda connection: undo(connection, owner, response_id),
-            )
+            trying_s = wait_s if needs else LATE_S
+            write = self.submit(draft, size=size, keep_trying_s=trying_s, place=place)
         except Unavailable as error:
             return "failed", str(error)
         try:
@@ -388,7 +468,7 @@ class StoredResponses:
             except ParentMissing as error:
                 return error
             listed = connection.execute(sql.CHAIN_IDS, {"n": parent.n, "stops": 0})
-            return page_of(connection, [(n, one) for n, one in listed], page)
+            return page_of(connection, [(n, one) for n, one, *_ in listed], page)
 
         found = await self.read(work)
         if isinstance(found, AfterUnknown):
@@ -405,7 +485,7 @@ class StoredResponses:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
         write = self._database.write(self._sweep_step, size=0, keep_trying_s=LATE_S, durable=False)
         try:
-            rows = await write.done(LATE_S)
+            rows = await write.done(LATE_S) or await self.conversations.sweep()
         except TimeoutError:
             raise Unavailable("the sweep takes too long") from None
         self.meter.swept(rows)

@@ -50,16 +50,25 @@ RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status, r.temp
 """A response that is found: of this owner, neither deleted nor expired."""
 
 _CHAIN_FROM = """
-WITH RECURSIVE chain(n, parent, depth, bytes, cut, gone, implied, named) AS (
-    SELECT r.n, r.parent, r.depth, r.bytes, r.cut * :stops, r.gone, r.implied, 1 {seed}
+WITH RECURSIVE chain(n, parent, depth, bytes, cut, gone, implied, conversation, upto, named) AS (
+    SELECT r.n, r.parent, r.depth, r.bytes, r.cut * :stops, r.gone, r.implied, r.conversation,
+        r.conversation_upto, 1 {seed}
     UNION ALL
-    SELECT r.n, r.parent, r.depth, r.bytes, r.cut, r.gone, r.implied,
-        CASE WHEN chain.implied = 1 THEN 0 ELSE chain.named END
+    SELECT r.n, r.parent, r.depth, r.bytes, r.cut, r.gone, r.implied, r.conversation,
+        r.conversation_upto, CASE WHEN chain.implied = 1 THEN 0 ELSE chain.named END
     FROM chain JOIN resp_responses r ON r.n = chain.parent WHERE chain.cut = 0
 )
 """
 """A response and what precedes it, up to the last compaction; with `stops` 0 past its own.
 `named`: requests have named what led to it."""
+
+_CHAIN_BEGINS = """
+    SELECT {columns} FROM chain
+    JOIN resp_conversation_items x ON x.conversation = chain.conversation AND x.pos < chain.upto
+        AND (x.removed IS NULL OR x.removed >= chain.upto)
+    JOIN resp_items i ON i.n = x.item
+"""
+"""What the first response of a chain saw of its conversation."""
 
 _CHAIN = _CHAIN_FROM.format(seed="FROM resp_responses r WHERE r.n = :n")
 
@@ -72,7 +81,8 @@ CHAIN_SIZE = Statement(
     f"""{_CHAIN_FROM.format(seed=LIVING)}
     SELECT r.n, r.status, r.temporary, c.links, c.bytes, c.missing, {_USED}
     FROM resp_responses r, (
-        SELECT sum(named) AS links, sum(bytes) AS bytes,
+        SELECT sum(named) AS links,
+            sum(bytes) + ({_CHAIN_BEGINS.format(columns="coalesce(sum(i.bytes), 0)")}) AS bytes,
             max(CASE WHEN named = 1 AND gone = 1 THEN depth END) AS missing
         FROM chain
     ) c WHERE r.owner = :owner AND r.id = :id AND c.links > 0"""
@@ -86,18 +96,20 @@ CHAIN_LINK = Statement(
 
 CHAIN_ITEMS = Statement(
     f"""{_CHAIN}
-    SELECT i.id, i.body, i.sealed FROM chain
+    SELECT i.id, i.body, i.sealed, chain.depth AS depth, x.pos AS pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
-    ORDER BY chain.depth, x.pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.id, i.body, i.sealed, -1, x.pos")}
+    ORDER BY depth, pos"""
 )
 """The context of a response, oldest first: the input and output of it and all before it."""
 
 CHAIN_IDS = Statement(
     f"""{_CHAIN}
-    SELECT i.n, i.id FROM chain
+    SELECT i.n, i.id, chain.depth AS depth, x.pos AS pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
     WHERE chain.n <> :n OR x.side = 0
-    ORDER BY chain.depth, x.pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.n, i.id, -1, x.pos")}
+    ORDER BY depth, pos"""
 )
 """What a response saw: its context without its own output."""
 
@@ -111,10 +123,11 @@ CHAIN_HEADS = Statement(
 
 CHAIN_KEPT = Statement(
     f"""{_CHAIN}
-    SELECT i.n, i.body FROM chain
+    SELECT i.n, i.body, chain.depth AS depth, x.pos AS pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
     WHERE x.side <> 1 AND i.kind IN ('message', 'additional_tools', 'configuration_update')
-    ORDER BY chain.depth, x.pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.n, i.body, -1, x.pos")}
+    ORDER BY depth, pos"""
 )
 """The items of a context that a compaction may keep."""
 
@@ -172,12 +185,17 @@ REFERENCED = for_ids(
         WHERE r.implied = 1 AND r.deleted_at IS NULL AND t.expires_at > db_now()
         UNION SELECT r.n, r.parent FROM resent JOIN resp_responses r ON r.n = resent.parent
     )
-    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND n IN (
+    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND (i.n IN (
         SELECT item FROM holders WHERE lives = 1 OR n IN (SELECT n FROM resent)
-    )"""
+    ) OR EXISTS (
+        SELECT 1 FROM resp_conversation_items y JOIN resp_conversations c ON c.n = y.conversation
+        WHERE y.item = i.n AND y.removed IS NULL AND c.deleted_at IS NULL
+            AND (:keep_s = 0 OR c.touched_at > db_now() - :keep_s)
+    ))"""
 )
-"""Items that a reference may name: those that a response lists which is found itself. It lists what
-it was sent, also where that is stored as what a response before had."""
+"""Items that a reference may name: those of a response or a conversation that is found itself.
+
+A response has what it was sent, also where that is stored as what another one had."""
 
 # --- writing ---------------------------------------------------------------------------------
 

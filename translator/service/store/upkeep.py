@@ -17,8 +17,20 @@ from translator.service.database.connection import connect, writing
 from translator.service.database.core import connected
 from translator.service.database.statement import DatabaseTime
 
+from . import conversation_rows, conversation_upkeep
 from .sweep import step
-from .tables import BODIES, EVENTS, ITEMS, METADATA, OWNERS, RESPONSE_ITEMS, RESPONSES, THREADS
+from .tables import (
+    BODIES,
+    CONVERSATION_ITEMS,
+    CONVERSATIONS,
+    EVENTS,
+    ITEMS,
+    METADATA,
+    OWNERS,
+    RESPONSE_ITEMS,
+    RESPONSES,
+    THREADS,
+)
 
 VACUUM_S = 3600.0
 """Longest time to give the space of a file back, in seconds."""
@@ -41,6 +53,7 @@ class Stats(Struct, frozen=True):
     """What is stored; `file_bytes` is the size of the database, and of nothing else in it."""
 
     responses: int
+    conversations: int
     items: int
     threads: int
     expired_threads: int
@@ -91,6 +104,7 @@ def stats(location: Location, time: DatabaseTime) -> Stats:
         ]
         return Stats(
             responses=sum(one.responses for one in clients),
+            conversations=count(CONVERSATIONS, CONVERSATIONS.c.deleted_at.is_(None)),
             items=count(ITEMS),
             threads=count(THREADS),
             expired_threads=count(THREADS, THREADS.c.expires_at <= now),
@@ -175,8 +189,10 @@ def problems(location: Location) -> Iterator[str]:
             .where(RESPONSES.c.n.is_(None)),
             "items that nothing names": sa.select(ITEMS.c.n)
             .outerjoin(pointer, pointer.c.item == ITEMS.c.n)
-            .where(pointer.c.item.is_(None)),
+            .outerjoin(CONVERSATION_ITEMS, CONVERSATION_ITEMS.c.item == ITEMS.c.n)
+            .where(pointer.c.item.is_(None), CONVERSATION_ITEMS.c.item.is_(None)),
         }
+        checks |= conversation_upkeep.checks()
         checks["clients whose bytes are not those of what they have"] = _wrong_sums()
         for noun, query in checks.items():
             number = connection.execute(
@@ -215,15 +231,18 @@ def expire(location: Location, time: DatabaseTime, owner: str | None) -> int:
         return connection.execute(query).rowcount
 
 
-def sweep(location: Location, time: DatabaseTime) -> Iterator[int]:
+def sweep(location: Location, time: DatabaseTime, conversation_s: float) -> Iterator[int]:
     """Delete what has expired, step by step; yields the rows that each step deleted.
 
-    Raises Unavailable, and what the database's driver raises.
+    `conversation_s` is how long a conversation is kept after a change, 0 for ever. Raises
+    Unavailable, and what the database's driver raises.
     """
     with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
         while True:
             with writing(connection):
-                deleted = step(connection, math.inf)  # events that may still be streamed are kept
+                # events that may still be streamed are kept
+                deleted = step(connection, math.inf)
+                deleted = deleted or conversation_rows.sweep(connection, conversation_s)
             if not deleted:
                 break
             yield deleted

@@ -34,8 +34,8 @@ class Store(Protocol):
     """What a part needs of its store."""
 
     limits: StoreSection
-    conversations: Conversations
     meter: StoreMeter
+    conversations: Conversations
 
     async def beginning(
         self, owner: str, source: Sequence[Raw | int], stored: Mapping[int, bytes]
@@ -72,11 +72,12 @@ class Part:
         at: tuple[Key, Place] | None = None,
     ) -> None:
         """`at` is its conversation, and its place in it, where it holds the lock."""
+        self._record = record
         self._store = store
         self._owner = owner
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
-        self._stored: Mapping[int, bytes] = recalled.stored if context.keeps else {}
+        self._bodies: Mapping[int, bytes] = recalled.stored if context.keeps else {}
         self._needs = needs
         self._record = record
         self._at = at
@@ -101,7 +102,7 @@ class Part:
             source=source,
             parent=self._parent if keeps else None,
             keep_s=self._store.limits.retention_days * DAY_S,
-            stored=self._stored,
+            stored=self._bodies,
             salt=salt,
             begins=begins,
         )
@@ -113,29 +114,30 @@ class Part:
         """
         if not self.context.keeps or self.context.runs_in_background:
             return None
-        place = None if self._at is None else self._at[1]
-        limit = self._store.limits.max_kept_response_bytes
-        result: StoreResult = "too_large"
-        why = f"over {limit} bytes"
+        result: StoreResult = "failed"
         try:
-            size = self._size(translation)
-            if size <= limit and not fits(self._store.limits, translation):
-                why = f"an item over {self._store.limits.max_kept_item_bytes} bytes"
-            elif size <= limit:
-                with waiting(self._record):
-                    salt, begins = await self._beginning()
-                    draft = self._draft(translation, translation.response, salt, begins)
-                    result, why = await self._store.store(
-                        draft, size=size, needs=self._needs, place=place
-                    )
+            result, why = await self._stored(translation)
         finally:
-            if result == "stored" and place is not None:
-                self._store.conversations.released(place)
-            elif result != "stored":
+            if result != "stored":
                 self._release()
+            elif self._at is not None:
+                self._store.conversations.released(self._at[1])
         self._store.meter.response(result)
         self._record.not_stored = why
         return NotStored() if self._needs and result != "stored" else None
+
+    async def _stored(self, translation: Translation) -> tuple[StoreResult, str]:
+        """What became of the final response, and why where it is not stored."""
+        size, limit = self._size(translation), self._store.limits.max_kept_response_bytes
+        if size > limit:
+            return "too_large", f"over {limit} bytes"
+        if not fits(self._store.limits, translation):
+            return "too_large", f"an item over {self._store.limits.max_kept_item_bytes} bytes"
+        place = None if self._at is None else self._at[1]
+        with waiting(self._record):
+            salt, begins = await self._beginning()
+            draft = self._draft(translation, translation.response, salt, begins)
+            return await self._store.store(draft, size=size, needs=self._needs, place=place)
 
     def _size(self, translation: Translation) -> int:
         """The bytes of a response with its own input."""
@@ -149,7 +151,7 @@ class Part:
         if self._at is not None:
             return None, Beginning()
         source = self._items if self._parent is None else ()
-        return await self._store.beginning(self._owner, source, self._stored)
+        return await self._store.beginning(self._owner, source, self._bodies)
 
     def _draft(
         self,
@@ -165,7 +167,7 @@ class Part:
             source=self._items,
             parent=self._parent,
             keep_s=self._store.limits.retention_days * DAY_S,
-            stored=self._stored,
+            stored=self._bodies,
             salt=salt,
             begins=begins,
         )
@@ -200,6 +202,7 @@ class Part:
             write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=place)
             if place is not None:
                 self._store.conversations.released(place)
+            self._store.meter.response("late")
             return write
         return None
 

@@ -88,7 +88,8 @@ def mutated(found: str, chance: random.Random) -> str:
     place = chance.randrange(len(found))
     kind = chance.randrange(4)
     if kind == 0:
-        return found[:place] + chance.choice(DIGITS) + found[place + 1 :]
+        others = DIGITS.replace(found[place], "")
+        return found[:place] + chance.choice(others) + found[place + 1 :]
     if kind == 1:
         return found[:place] + found[place + 1 :]
     if kind == 2:

@@ -218,7 +218,7 @@ class Endpoints:
     async def description(self, exchange: Exchange) -> None:
         from . import openapi  # few ask for it
 
-        await exchange.whole(200, openapi.document())
+        await exchange.whole(200, openapi.document(stores=self._stored is not None))
 
     async def ready(self, exchange: Exchange) -> None:
         upstreams = self._bounds.upstreams

@@ -57,7 +57,7 @@ ASK_CANCEL = Statement(f"UPDATE resp_responses SET cancel_asked = 1 WHERE n = :n
 
 _FLUSH = """
     UPDATE resp_responses SET last_seq = v.last_seq FROM ({runs}) v
-    WHERE resp_responses.n = v.n AND {own} RETURNING resp_responses.n"""
+    WHERE resp_responses.n = v.n AND {own}"""
 
 FLUSH = Statement(
     _FLUSH.format(
@@ -73,7 +73,9 @@ FLUSH = Statement(
         FROM json_array_elements((:runs)::json)""",
     ),
 )
-"""The numbers of the last events of some runs; returns those that are still this process's own."""
+"""The numbers of the last events of those runs that are still this process's own."""
+
+OWN = for_ids(f"SELECT n FROM resp_responses WHERE {{keys}} AND {_OWN}")
 
 NEW_EVENTS = Statement(
     """

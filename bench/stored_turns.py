@@ -102,7 +102,7 @@ def opened(file: Path) -> Generator[tuple[asyncio.Runner, ResponseStore]]:
     """The store of a file, in an event loop of its own."""
     table = {
         "upstreams": {"up": {"base_url": "http://127.0.0.1:9/v1"}},
-        "store": {"url": f"sqlite:///{file}"},
+        "store": {"url": f"sqlite:///{file}", "read_wait_s": 120.0, "write_wait_s": 120.0},
     }
     settings = read_table(table, {})
     assert settings.store is not None

@@ -32,8 +32,8 @@ class Store(Protocol):
     """What a part needs of its store."""
 
     limits: StoreSection
-    conversations: Conversations
     meter: StoreMeter
+    conversations: Conversations
 
     def submit(
         self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
@@ -64,12 +64,12 @@ class Part:
         at: tuple[Key, Place] | None = None,
     ) -> None:
         """`at` is its conversation, and its place in it, where it holds the lock."""
+        self._record = record
         self._store = store
         self._owner = owner
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
         self._needs = needs
-        self._record = record
         self._at = at
         self.context = context
         self.earlier = earlier
@@ -115,26 +115,26 @@ class Part:
         """
         if not self.context.keeps or self.context.runs_in_background:
             return None
-        place = self.place
-        limit = self._store.limits.max_kept_response_bytes
-        result: StoreResult = "too_large"
-        why = f"over {limit} bytes"
+        result: StoreResult = "failed"
         try:
-            size = self._size(translation)
-            if size <= limit:
-                draft = self._draft(translation, translation.response)
-                with waiting(self._record):
-                    result, why = await self._store.store(
-                        draft, size=size, needs=self._needs, place=place
-                    )
+            result, why = await self._stored(translation)
         finally:
-            if result == "stored" and place is not None:
-                self._store.conversations.released(place)
-            elif result != "stored":
+            if result != "stored":
                 self._release()
+            elif self.place is not None:
+                self._store.conversations.released(self.place)
         self._store.meter.response(result)
         self._record.not_stored = why
         return NotStored() if self._needs and result != "stored" else None
+
+    async def _stored(self, translation: Translation) -> tuple[StoreResult, str]:
+        """What became of the final response, and why where it is not stored."""
+        size, limit = self._size(translation), self._store.limits.max_kept_response_bytes
+        if size > limit:
+            return "too_large", f"over {limit} bytes"
+        draft = self._draft(translation, translation.response)
+        with waiting(self._record):
+            return await self._store.store(draft, size=size, needs=self._needs, place=self.place)
 
     def _size(self, translation: Translation) -> int:
         """The bytes of a response with its own input."""
@@ -180,6 +180,7 @@ class Part:
             write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=place)
             if place is not None:
                 self._store.conversations.released(place)
+            self._store.meter.response("late")
             return write
         return None
 

@@ -103,7 +103,7 @@ REAP = Statement(f"{_FORCE} {_DEAD} RETURNING streamed, last_seq, temporary")
 
 FORCE = Statement(f"{_FORCE} {RUNNING} RETURNING streamed, last_seq, temporary")
 
-DEAD = Statement(f"SELECT n FROM resp_responses WHERE {_DEAD} LIMIT :limit")
+DEAD = Statement(f"SELECT n FROM resp_responses WHERE {_DEAD} AND deleted_at IS NULL LIMIT :limit")
 
 ADD_BYTES = Statement("UPDATE resp_responses SET bytes = bytes + :bytes WHERE n = :n")
 

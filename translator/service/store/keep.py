@@ -275,13 +275,13 @@ def keep_output(
     for one, key in zip(made, _keys(connection, len(made)), strict=True):
         one.n = key
     _insert_items(connection, owner, made, new_id)
-    [(given,)] = connection.execute(sql.COUNT_POINTERS, {"response": n})
+    [(start,)] = connection.execute(sql.NEXT_POS, {"n": n})
     _insert(
         connection,
         sql.NEW_POINTER,
         [
-            {"response": n, "pos": given + index, "side": 1, "item": one.n}
-            for index, one in enumerate(made)
+            {"response": n, "pos": pos, "side": 1, "item": one.n}
+            for pos, one in enumerate(made, start)
         ],
     )
     return sum(map(_size, made))

@@ -32,8 +32,8 @@ class Store(Protocol):
     """What a part needs of its store."""
 
     limits: StoreSection
-    conversations: Conversations
     meter: StoreMeter
+    conversations: Conversations
 
     def submit(
         self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
@@ -64,12 +64,12 @@ class Part:
         at: tuple[Key, Place] | None = None,
     ) -> None:
         """`at` is its conversation, and its place in it, where it holds the lock."""
+        self._record = record
         self._store = store
         self._owner = owner
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
         self._needs = needs
-        self._record = record
         self._at = at
         self.context = context
         self.earlier = earlier
@@ -93,6 +93,24 @@ class Part:
             keep_s=self._store.limits.retention_days * DAY_S,
         )
 
+    @property
+    def place(self) -> Place | None:
+        """Its place in a conversation, where it holds the lock."""
+        return None if self._at is None else self._at[1]
+
+    def ended_in_background(self, result: StoreResult) -> None:
+        """Of a response in the background, the end is stored, or nothing more is."""
+        self._ended(result)
+        if result != "stored":
+            self._record.not_stored = "its process lost it"
+
+    def _ended(self, result: StoreResult) -> None:
+        if result != "stored":
+            self._release()
+        elif self.place is not None:
+            self._store.conversations.released(self.place)
+        self._store.meter.response(result)
+
     async def end(self, translation: Translation) -> TranslatorError | None:
         """Store the final response; the error for the client where it must not seem complete.
 
@@ -100,26 +118,22 @@ class Part:
         """
         if not self.context.keeps or self.context.runs_in_background:
             return None
-        place = None if self._at is None else self._at[1]
-        limit = self._store.limits.max_kept_response_bytes
-        result: StoreResult = "too_large"
-        why = f"over {limit} bytes"
+        result: StoreResult = "failed"
         try:
-            size = self._size(translation)
-            if size <= limit:
-                draft = self._draft(translation, translation.response)
-                with waiting(self._record):
-                    result, why = await self._store.store(
-                        draft, size=size, needs=self._needs, place=place
-                    )
+            result, why = await self._stored(translation)
         finally:
-            if result == "stored" and place is not None:
-                self._store.conversations.released(place)
-            elif result != "stored":
-                self._release()
-        self._store.meter.response(result)
+            self._ended(result)
         self._record.not_stored = why
         return NotStored() if self._needs and result != "stored" else None
+
+    async def _stored(self, translation: Translation) -> tuple[StoreResult, str]:
+        """What became of the final response, and why where it is not stored."""
+        size, limit = self._size(translation), self._store.limits.max_kept_response_bytes
+        if size > limit:
+            return "too_large", f"over {limit} bytes"
+        draft = self._draft(translation, translation.response)
+        with waiting(self._record):
+            return await self._store.store(draft, size=size, needs=self._needs, place=self.place)
 
     def _size(self, translation: Translation) -> int:
         """The bytes of a response with its own input."""
@@ -160,11 +174,11 @@ class Part:
         ):
             return None
         draft = self._draft(translation, replace(response, status="cancelled"))
-        place = None if self._at is None else self._at[1]
         with suppress(Unavailable):
-            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=place)
-            if place is not None:
-                self._store.conversations.released(place)
+            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=self.place)
+            if self.place is not None:
+                self._store.conversations.released(self.place)
+            self._store.meter.response("late")
             return write
         return None
 

@@ -153,7 +153,12 @@ class StoredResponses:
             owner = await self._owner_for(context, authorization, needs=needs)
             if conversation is not None:
                 return await self._begin_in(
-                    owner or "", conversation, request, keeps=keeps, record=context.record
+                    owner or "",
+                    conversation,
+                    request,
+                    keeps=keeps,
+                    runs=runs,
+                    record=context.record,
                 )
             if parent_id is not None or refers:
                 recalled = await self._recall(owner or "", parent_id, source)
@@ -180,6 +185,7 @@ class StoredResponses:
         request: Request,
         *,
         keeps: bool,
+        runs: bool,
         record: Record,
     ) -> Part:
         """The part in a turn that goes on from a conversation, whose lock it takes to be stored.
@@ -204,6 +210,7 @@ class StoredResponses:
             raise
         context = StoreContext(
             keeps=keeps,
+            runs_in_background=runs,
             conversation=conversation_id,
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,

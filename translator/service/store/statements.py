@@ -162,7 +162,9 @@ NEW_POINTER = Statement(
     VALUES (:response, :pos, :side, :item)"""
 )
 
-COUNT_POINTERS = Statement("SELECT count(*) FROM resp_response_items WHERE response = :response")
+NEXT_POS = Statement(
+    "SELECT coalesce(max(pos) + 1, 0) FROM resp_response_items WHERE response = :n"
+)
 
 # --- deletion --------------------------------------------------------------------------------
 

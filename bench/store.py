@@ -40,6 +40,7 @@ from .stored_turns import (
     STORE,
     Works,
     asked,
+    lengthen,
     make_chain,
     make_database,
     question,
@@ -281,7 +282,7 @@ def streams(*, quick: bool) -> Section:
     with _scratch() as folder:
         file = folder / "chain.db"
         make_database(file)
-        last, _ = make_chain(file, length)
+        last = lengthen(file, make_chain(file, 2)[0], length - 2)
         stored = asked([question(0)], store=True)
         chained = asked([question(0)], store=False, parent=last)
         targets = [service(WITHOUT, store=False), service(WITH, store=True, file=file)]

@@ -19,6 +19,7 @@ from bench.stored_turns import (
     READ,
     STORE,
     Works,
+    lengthen,
     make_chain,
     make_database,
     reading_works,
@@ -59,6 +60,16 @@ def test_a_chain_is_read_whole(tmp_path: Path) -> None:
         rows: Any = works.do[BARE]()
         assert list(map(bytes, part.earlier)) == [sealed or body for body, sealed in rows]
         assert works.do[ADMIT]() == works.do[ADMIT_IN_FULL]()
+
+
+def test_a_long_chain_is_read_whole(tmp_path: Path) -> None:
+    """All of its responses, though the last one stands there again and again."""
+    file = tmp_path / "chain.db"
+    make_database(file)
+    last = lengthen(file, make_chain(file, 2)[0], 50)
+    with reading_works(file, last) as works:
+        _, part = works.do[READ]()  # type: ignore[misc]
+        assert len(part.earlier) == 3 * 52
 
 
 def test_each_line_is_one_work(capsys: pytest.CaptureFixture[str]) -> None:

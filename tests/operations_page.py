@@ -23,6 +23,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from translator.service.config.loading import read_table
 from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
 from translator.service.config.store import StoreSection
+from translator.service.config.tools import PagesSection, SearchSection, ToolsSection
 from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,9 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     '[models."ID"]': ModelSection,
     "[clients.NAME]": ClientSection,
     "[store]": StoreSection,
+    "[tools]": ToolsSection,
+    "[tools.search]": SearchSection,
+    "[tools.pages]": PagesSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
@@ -110,7 +114,8 @@ def every_metric() -> Metrics:
         "b": {"upstream": "up"},
     }
     upstreams = {"up": {"base_url": "http://up.test"}}
-    return Metrics(read_table({"upstreams": upstreams, "models": models}, {}))
+    tools = {"search": {"backend": "searxng", "url": "http://search.test"}}
+    return Metrics(read_table({"upstreams": upstreams, "models": models, "tools": tools}, {}))
 
 
 def metrics() -> str:

@@ -65,8 +65,8 @@ _PROBES = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 @functools.cache
-def document() -> bytes:
-    """The description as OpenAPI 3.1, in JSON."""
+def document(*, search: bool = False) -> bytes:
+    """The description as OpenAPI 3.1, in JSON; `search`: that of the service's search, too."""
     described: tuple[Any, ...] = (
         responses.Request,
         responses.Response,
@@ -81,11 +81,16 @@ def document() -> bytes:
         items.CommonInputItem,
         items.PlainMessage,
     )
+    if search:
+        from translator.service.tools.request import SearchRequest, SearchResponse
+
+        described += (SearchRequest, SearchResponse)
     schemas, components = msgspec.json.schema_components(
         described, ref_template="#/components/schemas/{name}"
     )
     request, response, event, compacted, counted, *rest = schemas
     entry, listing, ready, health, envelope, *extra = rest
+    searched = [extra.pop(-2), extra.pop()] if search else []
     _refine(components["Request"], extra)
     refusals = {str(status): _answer(text, envelope) for status, text in _REFUSALS.items()}
     passed_on: _Schema = {
@@ -176,6 +181,17 @@ def document() -> bytes:
             )
         },
     }
+    if searched:
+        asked, found = searched
+        paths["/v1/alpha/search"] = {
+            "post": _operation(
+                "search",
+                "Search the web, and open pages, with the commands of Codex.",
+                asked,
+                _answer("What was found, as text for the model.", found),
+                refusals,
+            )
+        }
     for path in _PROBES:
         for operation in paths.get(path, {}).values():
             operation["security"] = []

@@ -5,6 +5,7 @@
     POST /v1/responses/input_tokens   translated, and only counted
     POST /v1/chat/completions     passed through, with the model table applied
     GET, DELETE /v1/responses/ID   with a store (`stored_responses`), and what is below it
+    POST /v1/alpha/search         with a search backend (`alpha_search`)
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
     GET  /readyz                  readiness: an upstream is reachable
@@ -59,6 +60,7 @@ from .wanted_body import wanted_body
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
 
+    from .alpha_search import SearchEndpoint
     from .page import Page
     from .stored_responses import StoredEndpoints
 
@@ -163,9 +165,11 @@ class Endpoints:
         metrics: Metrics | None = None,
         load_page: Callable[[], Page] | None = None,
         stored: StoredEndpoints | None = None,
+        search: SearchEndpoint | None = None,
     ) -> None:
         """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
         self._stored = stored
+        self._search = search
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
@@ -194,6 +198,8 @@ class Endpoints:
                 "/responses/{id}/input_items": Endpoint({"GET": self._stored.input_items}),
                 "/responses/{id}/cancel": Endpoint({"POST": self._stored.cancel}),
             }
+        if self._search is not None:
+            api["/alpha/search"] = Endpoint({"POST": self._search.post})
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
         if self._load_page is not None:
             page = PageEndpoint(self._load_page)
@@ -213,7 +219,7 @@ class Endpoints:
     async def description(self, exchange: Exchange) -> None:
         from . import openapi  # few ask for it
 
-        await exchange.whole(200, openapi.document())
+        await exchange.whole(200, openapi.document(search=self._search is not None))
 
     async def ready(self, exchange: Exchange) -> None:
         upstreams = self._bounds.upstreams

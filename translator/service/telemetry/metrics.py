@@ -16,9 +16,8 @@ import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import cache
 from itertools import islice
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
@@ -41,6 +40,9 @@ from translator.service.observe.observer import (
     ObservedEvent,
     RequestEnded,
     RetryScheduled,
+    ToolName,
+    ToolRan,
+    ToolResult,
     UpstreamAnswered,
     UpstreamCalled,
 )
@@ -50,6 +52,7 @@ from translator.wire.items import Reasoning
 from translator.wire.notices import NOTICE_CODES
 from translator.wire.responses import Usage
 
+from .series import FAST, RATES, SLOW, ConnectionMetrics, cached
 from .shared_metrics import FOLDER
 
 NAMESPACE = "translator"
@@ -63,10 +66,9 @@ ENDPOINTS: Mapping[str, str] = {
     "/responses/compact": "compact",
     "/responses/input_tokens": "input_tokens",
     "/chat/completions": "chat",
+    "/alpha/search": "search",
     "/models": "models",
 }
-
-M = TypeVar("M", Counter, Gauge, Histogram)
 
 MultiprocessMode = Literal["livesum", "max"]
 """How the gauges of several workers become one."""
@@ -95,10 +97,6 @@ _USUAL_RESULTS = (
 _STATUS_KINDS = {"4": "refused", "5": "failed"}
 """The kind of an error that was passed through, by the first digit of its status."""
 
-_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
-_RATES = (1, 2.5, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000)
-
 
 class Metrics:
     """The metrics of one application; an `ObserverFactory` that observes every request."""
@@ -108,7 +106,7 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return _cached(Counter(name, text, labels, namespace=NAMESPACE, registry=registry))
+            return cached(Counter(name, text, labels, namespace=NAMESPACE, registry=registry))
 
         def gauge(name: str, text: str, *labels: str, mode: MultiprocessMode = "livesum") -> Gauge:
             made = Gauge(
@@ -119,15 +117,15 @@ class Metrics:
                 registry=registry,
                 multiprocess_mode=mode,
             )
-            return _cached(made)
+            return cached(made)
 
         def histogram(
-            name: str, text: str, *labels: str, buckets: Sequence[float] = _SLOW
+            name: str, text: str, *labels: str, buckets: Sequence[float] = SLOW
         ) -> Histogram:
             made = Histogram(
                 name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets
             )
-            return _cached(made)
+            return cached(made)
 
         self.requests = counter(
             "requests",
@@ -145,7 +143,7 @@ class Metrics:
             "Client connections that the service closed by itself, by reason.",
             "reason",
         )
-        self.connections = _ConnectionMetrics(self.connections_open, self.connections_cut)
+        self.connections = ConnectionMetrics(self.connections_open, self.connections_cut)
         self.duration = histogram(
             "request_duration_seconds",
             "From a request to the end of its response.",
@@ -160,7 +158,7 @@ class Metrics:
             "output_tokens_per_second",
             "Tokens per second of a stream after its first token.",
             "model",
-            buckets=_RATES,
+            buckets=RATES,
         )
         self.tokens = counter(
             "tokens",
@@ -176,7 +174,7 @@ class Metrics:
         self.translation = histogram(
             "translation_seconds",
             "Time to translate a request.",
-            buckets=_FAST,
+            buckets=FAST,
         )
         self.upstream_calls = counter(
             "upstream_calls",
@@ -204,7 +202,7 @@ class Metrics:
         self.lag = histogram(
             "event_loop_lag_seconds",
             f"Lag of the event loop, measured every {LAG_INTERVAL_S:g} s.",
-            buckets=_FAST,
+            buckets=FAST,
         )
         self.dropped = counter(
             "dropped",
@@ -225,6 +223,18 @@ class Metrics:
         for model in settings.describing_models:
             for result in get_args(DescriptionResult):
                 self.image_descriptions.labels(model, result)
+        if settings.tools is not None and settings.tools.search is not None:
+            self.tool_calls = counter(
+                "tool_calls",
+                "Searches, opened pages and the like that the service ran itself.",
+                *("tool", "result"),
+            )
+            self.tool_duration = histogram(
+                "tool_duration_seconds", "From the beginning of such a call to its end.", "tool"
+            )
+            for tool in get_args(ToolName):
+                for result in get_args(ToolResult):
+                    self.tool_calls.labels(tool, result)
         self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
@@ -304,27 +314,6 @@ class Metrics:
         return name if name in self._models else "other"
 
 
-def _cached(metric: M) -> M:
-    """The metric, with a cache of its children, which it keeps anyway.
-
-    prometheus_client checks the labels and takes a lock each time that it looks for one.
-    """
-    metric.labels = cache(metric.labels)  # type: ignore[method-assign]
-    return metric
-
-
-class _ConnectionMetrics:
-    """A `ConnectionMeter`."""
-
-    def __init__(self, gauge: Gauge, cut: Counter) -> None:
-        self.opened = gauge.inc
-        self.closed = gauge.dec
-        self._cut = cut
-
-    def cut(self, reason: CutReason) -> None:
-        self._cut.labels(reason).inc()
-
-
 class _RequestMetrics:
     """Counts one request: the gauges at once, its results at its end."""
 
@@ -338,6 +327,7 @@ class _RequestMetrics:
             AttemptWritten,
             FallbackChosen,
             ImageDescribed,
+            ToolRan,
             UpstreamCalled,
             UpstreamAnswered,
             AttemptFailed,
@@ -368,6 +358,9 @@ class _RequestMetrics:
                 self._metrics.fallbacks.labels(self._record.model, name, why or "returned").inc()
             case ImageDescribed(model, result, usage):
                 self._image_described(model, result, usage)
+            case ToolRan(tool, result, seconds):
+                self._metrics.tool_calls.labels(tool, result).inc()
+                self._metrics.tool_duration.labels(tool).observe(seconds)
             case UpstreamCalled():
                 self._upstream_called()
             case UpstreamAnswered(status, headers):

@@ -22,7 +22,14 @@ from msgspec import Struct
 from translator.common.toml import toml_key, toml_value
 from translator.service.models.codex_catalog import catalog_entries
 from translator.setup.client import DEFAULT_KEY_ENV, Setup
-from translator.setup.codex import CATALOG, TABLE, profile_keys, provider_keys
+from translator.setup.codex import (
+    CATALOG,
+    FEATURES,
+    SEARCH_FEATURE,
+    TABLE,
+    profile_keys,
+    provider_keys,
+)
 from translator.setup.opencode import PROVIDER as OPENCODE_PROVIDER
 from translator.setup.opencode import merge, provider
 from translator.wire.json_values import as_object
@@ -101,6 +108,8 @@ def _codex(setup: Setup, folder: Path) -> list[str]:
         "model_catalog_json": str(catalog),
         ".".join(map(toml_key, TABLE)): table,
     }
+    if setup.search:
+        keys |= {".".join((*FEATURES, name)): value for name, value in SEARCH_FEATURE.items()}
     return [word for name, v in keys.items() for word in ("-c", f"{name}={toml_value(v)}")]
 
 

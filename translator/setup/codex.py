@@ -38,6 +38,11 @@ TABLE = ("model_providers", PROVIDER)
 NEEDED: Mapping[tuple[str, ...], str] = {TABLE: "name"}
 """What a provider must have: without a name, Codex does not start."""
 
+FEATURES = ("features",)
+SEARCH_FEATURE: Mapping[str, Value] = {"standalone_web_search": True}
+"""With it, Codex has its model search by requests of their own (`POST /v1/alpha/search`), for a
+provider that supports them; others are asked as without it."""
+
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -68,6 +73,7 @@ def provider_keys(setup: Setup) -> dict[str, Value]:
         "wire_api": "responses",
         "env_key": setup.key_env,
         "supports_websockets": setup.websocket or None,
+        "supports_standalone_web_search": setup.search or None,
     }
 
 
@@ -139,7 +145,10 @@ class Folder:
         """The new text of each file, by name; a file comes after those that refer to it."""
         config = self._with(CONFIG, profile_keys(default) if default else {})
         with _errors_of(CONFIG):
-            new = {CONFIG: with_table(config, TABLE, provider_keys(setup))}
+            config = with_table(config, TABLE, provider_keys(setup))
+            if setup.search:
+                config = with_table(config, FEATURES, SEARCH_FEATURE)
+            new = {CONFIG: config}
         for name, model in self.profiles(setup.models).items():
             file = profile_file(name)
             new[file] = self._with(file, profile_keys(model))

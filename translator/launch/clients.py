@@ -104,7 +104,7 @@ def _codex(setup: Setup, folder: Path) -> list[str]:
     catalog.write_bytes(msgspec.json.encode({"models": catalog_entries(setup.models)}))
     table = {name: value for name, value in provider_keys(setup).items() if value is not None}
     keys: dict[str, object] = {
-        **profile_keys(setup.models[0]),
+        **profile_keys(setup.models[0], search=setup.search),
         "model_catalog_json": str(catalog),
         ".".join(map(toml_key, TABLE)): table,
     }

@@ -77,14 +77,17 @@ def provider_keys(setup: Setup) -> dict[str, Value]:
     }
 
 
-def profile_keys(model: ModelInfo) -> dict[str, Value]:
-    """The keys that select a model, in its profile or, for the default, in `config.toml`."""
+def profile_keys(model: ModelInfo, *, search: bool = False) -> dict[str, Value]:
+    """The keys that select a model, in its profile or, for the default, in `config.toml`.
+
+    `search`: the service has a search of its own.
+    """
     keys: dict[str, Value] = {
         "model": model.id,
         "model_provider": PROVIDER,
         "model_catalog_json": CATALOG,
     }
-    if model.rejects_hosted_tools:
+    if model.rejects_hosted_tools and not search:
         # Codex declares this tool by default, and the service would reject every request.
         keys["web_search"] = "disabled"
     return keys
@@ -143,7 +146,7 @@ class Folder:
 
     def files(self, setup: Setup, default: ModelInfo | None) -> dict[str, str]:
         """The new text of each file, by name; a file comes after those that refer to it."""
-        config = self._with(CONFIG, profile_keys(default) if default else {})
+        config = self._with(CONFIG, profile_keys(default, search=setup.search) if default else {})
         with _errors_of(CONFIG):
             config = with_table(config, TABLE, provider_keys(setup))
             if setup.search:
@@ -151,7 +154,7 @@ class Folder:
             new = {CONFIG: config}
         for name, model in self.profiles(setup.models).items():
             file = profile_file(name)
-            new[file] = self._with(file, profile_keys(model))
+            new[file] = self._with(file, profile_keys(model, search=setup.search))
         return new | {
             CATALOG: _with_entries(self._texts.get(CATALOG), catalog_entries(setup.models))
         }

@@ -63,6 +63,13 @@ def test_without_a_search_nothing_is_said_of_it(tmp_path: Path) -> None:
         assert "search" not in str(wrote(tmp_path, text))
 
 
+def test_a_model_that_refuses_hosted_tools_may_search_so(tmp_path: Path) -> None:
+    """Codex declares no hosted tool then, which the service would reject."""
+    strict = SETTINGS + "strict = true\n"
+    assert "web_search" not in wrote(tmp_path / "a", strict + SEARCH)
+    assert wrote(tmp_path / "b", strict)["web_search"] == "disabled"
+
+
 def test_a_search_that_has_gone_is_no_more_of_the_provider(tmp_path: Path) -> None:
     wrote(tmp_path, SETTINGS + SEARCH)
     config = wrote(tmp_path, SETTINGS)

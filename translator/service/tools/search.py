@@ -32,7 +32,7 @@ MAX_TITLE_CHARACTERS = 200
 _SITES_IN_QUERY = 10
 """Most domains that are put into a query."""
 
-_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,100}>")
+_EMPHASIS = re.compile(r"</?(?:b|em|i|mark|span|strong)(?:\s[^<>]{0,200})?>", re.IGNORECASE)
 
 
 class SearchFailed(Exception):
@@ -175,5 +175,5 @@ def _text(fields: Mapping[str, Any], name: str, limit: int) -> str:
     """A text without the marks of emphasis that some backends put into it."""
     raw = (as_string(fields.get(name)) or "")[: 8 * limit]
     with suppress(ValueError):  # for a number with thousands of digits
-        raw = html.unescape(_TAG.sub("", raw))
+        raw = html.unescape(_EMPHASIS.sub("", raw))
     return one_line(raw, limit)

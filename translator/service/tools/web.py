@@ -7,7 +7,9 @@ is sent. The backend is the operator's, so it may be anywhere.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
+from functools import cache
 
 import aiohttp
 import httpx
@@ -63,7 +65,6 @@ class WebClient:
             total=None, connect=connect_timeout_s, sock_connect=connect_timeout_s
         )
         self._headers = {"user-agent": USER_AGENT, "accept-encoding": ACCEPTED, **own_headers}
-        self._ssl = httpx.create_ssl_context()
         self._resolver: CheckedResolver | None = None
         self._pages: aiohttp.ClientSession | None = None
         self._backend: aiohttp.ClientSession | None = None
@@ -75,13 +76,13 @@ class WebClient:
         self._pages = _session(
             aiohttp.TCPConnector(
                 limit=0,
-                ssl=self._ssl,
+                ssl=_certificates(),
                 resolver=self._resolver,
                 use_dns_cache=False,
                 force_close=True,
             )
         )
-        self._backend = _session(aiohttp.TCPConnector(limit=0, ssl=self._ssl))
+        self._backend = _session(aiohttp.TCPConnector(limit=0, ssl=_certificates()))
 
     async def aclose(self) -> None:
         for session in (self._pages, self._backend):
@@ -139,6 +140,12 @@ class WebClient:
         except (aiohttp.ClientError, OSError, ValueError):
             # their words may quote the URL, and it may hold what is secret
             raise FetchFailed("its server could not be reached, or broke off") from None
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The authorities of servers, which take a while to read."""
+    return httpx.create_ssl_context()
 
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:

@@ -7,10 +7,12 @@ all that becomes of its commands is said in the answer.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +20,7 @@ from translator.service.base.hops import HEADER, Hops
 from translator.service.config.settings import Server
 from translator.service.config.tools import Search, Tools
 from translator.service.observe.observer import ToolRan
+from translator.service.telemetry.shared_metrics import FOLDER
 from translator.service.tools.commands import SearchTool
 from translator.service.tools.request import SearchRequest, read_request
 from translator.service.turns.dispatcher import Dispatcher
@@ -38,7 +41,7 @@ class SearchEndpoint:
     def __init__(self, tool: SearchTool, dispatcher: Dispatcher) -> None:
         self._tool = tool
         self._dispatcher = dispatcher
-        self._salt = secrets.token_bytes(16)
+        self._salt = str(shared_folder() or secrets.token_hex(16)).encode()[-32:]
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -88,8 +91,15 @@ def search_endpoint(
         clock=dispatcher.clock,
         own_headers={HEADER: hops.forwarded(())},
         own_ports=(port for port in ports if port is not None),
+        shared_folder=shared_folder(),
     )
     return SearchEndpoint(tool, dispatcher)
+
+
+def shared_folder() -> Path | None:
+    """The folder of all workers of one parent, whose name is random; None for a single process."""
+    name = os.environ.get(FOLDER)
+    return Path(name) if name else None
 
 
 def _summary(runs: list[ToolRan]) -> str:

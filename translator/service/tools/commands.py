@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 from msgspec import Struct
 
@@ -97,10 +98,12 @@ class SearchTool:
         clock: Callable[[], float],
         own_headers: Mapping[str, str],
         own_ports: Iterable[int],
+        shared_folder: Path | None = None,
     ) -> None:
         """`now` is in seconds of a clock that no one sets, `clock` in seconds since 1970.
 
         `own_headers` and `own_ports` are those of this service, whose own URLs are not opened.
+        `shared_folder` is one that all workers have, where there are several.
         """
         limits, pages = settings.limits, settings.pages
         self._settings = settings
@@ -115,7 +118,7 @@ class SearchTool:
         )
         self._searcher = Searcher(search, self._web)
         self._pages = Pages(pages, self._web, now, self._slots)
-        self._sessions = SearchSessions(now, search.limits.max_sessions)
+        self._sessions = SearchSessions(now, search.limits.max_sessions, shared_folder)
 
     def open(self) -> None:
         """To be called in the event loop, before the first request."""
@@ -132,13 +135,15 @@ class SearchTool:
 
     async def run(self, owner: str, request: SearchRequest) -> tuple[SearchResponse, list[ToolRan]]:
         """The answer of a request of an owner, and what was run for it."""
-        session = self._sessions.session(owner, request.id[:MAX_ID_CHARACTERS])
+        session_id = request.id[:MAX_ID_CHARACTERS]
+        session = await self._sessions.session(owner, session_id)
         calls = _Calls(
             owner, request, session, self._settings, self._searcher, self._pages, self._slots
         )
         calls.now = datetime.fromtimestamp(self._clock(), UTC)
         found = await calls.all(self._settings.limits.call_timeout_s)
         blocks, results = _numbered(found, session)
+        await self._sessions.share(owner, session_id, session)
         text = output(blocks, budget(request))
         return SearchResponse(output=text, results=results), calls.runs
 

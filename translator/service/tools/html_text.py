@@ -19,6 +19,9 @@ from urllib.parse import urljoin
 from msgspec import Struct
 
 LINE_CHARACTERS = 160
+PIECE_CHARACTERS = 16_384
+_ENTITY_CHARACTERS = 40
+
 MAX_TAGS = 200_000
 """Most tags of a page that are read; the text behind them is left out."""
 
@@ -33,7 +36,10 @@ MAX_ATTRIBUTES = 100
 """Most attributes of a tag that are read; its end is then the next `>`."""
 
 _NAME = re.compile(r"</?([A-Za-z][^\s/>]{0,63})[^\s/>]*+")
-_ATTRIBUTE = re.compile(r"[\s/]*+([^\s=>/][^\s=>/]*+)(?:\s*+=\s*+(\"[^\"]*+\"|'[^']*+'|[^\s>]*+))?")
+_ATTRIBUTE = re.compile(
+    r"[\s/]{0,1000}+([^\s=>/][^\s=>/]{0,1000}+)(?:\s{0,1000}+=\s{0,1000}+([\"']?))?"
+)
+_UNQUOTED = re.compile(r"[^\s>]{0,4096}+")
 _SPACE = re.compile(r"[ \t\r\n\f]+")
 
 _RAW = frozenset(
@@ -172,7 +178,11 @@ class _Reader:
         self._cut = self._cut or self._tags > MAX_TAGS
         name = found[1].lower()
         closes = text[at + 1] == "/"
-        attributes, end = self._attributes(found.end(), wanted=name in ("a", "base", "img"))
+        attributes: dict[str, str] = {}
+        if self._skipping:
+            end = text.find(">", found.end()) + 1 or -1
+        else:
+            attributes, end = self._attributes(found.end())
         if end < 0:
             return -1
         if not closes and name in _RAW:
@@ -197,19 +207,24 @@ class _Reader:
             self._open(name, attributes)
         return end
 
-    def _attributes(self, at: int, *, wanted: bool) -> tuple[dict[str, str], int]:
+    def _attributes(self, at: int) -> tuple[dict[str, str], int]:
         """The attributes of a tag, and where it ends; -1 at the end of the page."""
         text = self._text
         found: dict[str, str] = {}
-        count = 0
-        while count < MAX_ATTRIBUTES and (one := _ATTRIBUTE.match(text, at)) is not None:
-            at = one.end()
-            count += 1
-            if wanted:
-                value = one[2] or ""
-                if value[:1] in ("'", '"') and value[-1:] == value[0] and len(value) > 1:
-                    value = value[1:-1]
-                found.setdefault(one[1].lower(), value[: 2 * MAX_LINK_CHARACTERS])
+        for _ in range(MAX_ATTRIBUTES):
+            one = _ATTRIBUTE.match(text, at)
+            if one is None:
+                break
+            begin = at = one.end()
+            if one[2]:
+                at = text.find(one[2], begin)
+                if at < 0:
+                    return found, -1
+            elif one[2] is not None and (value := _UNQUOTED.match(text, at)) is not None:
+                at = value.end()
+            end = min(at, begin + 2 * MAX_LINK_CHARACTERS)
+            found.setdefault(one[1].lower(), text[begin:end])
+            at += bool(one[2])
         end = text.find(">", at)
         return found, end + 1 if end >= 0 else -1
 
@@ -249,23 +264,26 @@ class _Reader:
                 self._blank()
 
     def _add(self, raw: str) -> None:
-        """Add text between two tags."""
-        if self._skipping or self._cut:
-            return
-        room = self._left
-        if len(raw) > 8 * room + 8:
-            raw = raw[: 8 * room + 8]  # eight characters of an entity may become one
+        """Add text between two tags, in pieces: nothing else runs while one is searched."""
+        at = 0
+        while at < len(raw) and not self._skipping and not self._cut:
+            end = at + PIECE_CHARACTERS
+            if end < len(raw):
+                entity = raw.rfind("&", max(at + 1, end - _ENTITY_CHARACTERS), end)
+                end = entity if entity > 0 else end
+            self._add_piece(raw[at:end])
+            at = end
+
+    def _add_piece(self, raw: str) -> None:
         text = _unescaped(raw)
-        if self._pre:
-            first, *others = text.replace("\r\n", "\n").split("\n")
-            self._take(first)
-            for line in others:
-                self._end_line(keep=True)
-                self._take(line)
-                if self._left <= 0:
-                    break
+        if not self._pre:
+            self._take(_SPACE.sub(" ", text))
             return
-        self._take(_SPACE.sub(" ", text))
+        first, *others = text.replace("\r\n", "\n").split("\n")
+        self._take(first)
+        for line in others:
+            self._end_line(keep=True)
+            self._take(line)
 
     def _take(self, text: str) -> None:
         if len(text) > self._left:

@@ -29,8 +29,11 @@ from .untrusted import harmless, one_line
 from .web import Fetched, FetchFailed, WebClient
 
 MAX_REDIRECTS = 5
-THREADS = 4
-"""Pages that are read at once: that takes up to seconds of a large one."""
+THREADS = 2
+"""Pages that are read at once, which takes up to a second for a large one. More would not be
+faster, and everything else would wait longer for its turn."""
+
+_PIECE_BYTES = 64 * 1024
 
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _PLAIN = re.compile(r"text/.*|application/(?:.*\+)?(?:json|xml|javascript|x-ndjson|yaml|toml)")
@@ -162,11 +165,19 @@ def _page(url: str, answer: Fetched, max_characters: int) -> Page:
         (kind and not _PLAIN.fullmatch(kind)) or (not kind and b"\0" in body[:1024])
     ):
         raise FetchFailed(f"it is of the type {one_line(kind, 60) or 'unknown'}, which is no text")
-    text = body.decode(_codec(answer.content_type, body), "replace")
+    text = _decoded(body, _codec(answer.content_type, body))
     found = read_html(text, url, max_characters) if is_html else read_plain(text, max_characters)
     if not is_html and kind in _HTML:
         found = replace(found, title="")
     return _harmless(url, found, cut=found.cut or answer.cut)
+
+
+def _decoded(body: bytes, codec: str) -> str:
+    """The text of a body, in pieces: nothing else runs while one is decoded."""
+    decoder = codecs.getincrementaldecoder(codec)("replace")
+    pieces = range(0, len(body), _PIECE_BYTES)
+    texts = [decoder.decode(body[at : at + _PIECE_BYTES]) for at in pieces]
+    return "".join([*texts, decoder.decode(b"", final=True)])
 
 
 def _harmless(url: str, found: Document, *, cut: bool) -> Page:

@@ -67,7 +67,7 @@ async def refused(client: httpx.AsyncClient, **fields: Any) -> tuple[int, Any]:
 
 def bytes_of(location: Location) -> list[Any]:
     """All rows of the store."""
-    tables = ("threads", "responses", "bodies", "items", "response_items", "meta")
+    tables = ("threads", "responses", "bodies", "items", "response_items", "meta", "events")
     with closing(connect(location, DatabaseTime())) as connection:
         return [
             sorted(map(repr, connection.execute(Statement(f"SELECT * FROM resp_{name}"))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,12 +16,19 @@ _SHARED = ("nfs", "cifs", "smb", "fuse.sshfs", "ceph", "lustre", "glusterfs")
 def create_file(path: str) -> None:
     """Create a file that only its owner may read, unless it is there; raises Unavailable.
 
-    SQLite gives the files beside it the same mode.
+    SQLite gives the files beside it the same mode. One that is there is not even opened: closing
+    it would release the locks that other connections of this process have on it, and another
+    process would then delete the log that they write to.
     """
     file = Path(path)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if file.is_dir():
+            raise Unavailable(f"{path} cannot be opened: {os.strerror(errno.EISDIR)}") from None
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise Unavailable(f"{path} cannot be opened: {os.strerror(errno.EACCES)}") from None
     except OSError as error:
         raise Unavailable(f"{path} cannot be opened: {error.strerror}") from None
 

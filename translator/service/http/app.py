@@ -121,7 +121,13 @@ def create_app(
     if settings.store is not None:
         from .stores import open_store  # which imports what only a store needs
 
-        store = open_store(settings.store, settings.server, new_id, database_time)
+        store = open_store(
+            settings.store,
+            settings.server,
+            new_id,
+            database_time,
+            None if metrics is None else metrics.store,
+        )
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
@@ -278,7 +284,8 @@ class Gateway:
                 await self._respond(exchange, self._route(exchange, key, scope, receive, send))
         finally:
             exchange.close()
-            exchange.context.end(timer())
+            if not exchange.context.goes_on:
+                exchange.context.end(timer())
 
     def _share(self, state: MutableMapping[str, Any]) -> None:
         """Give our server what it shares with the application: ASGI's lifespan state."""

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class RequestContext:
     """One request on its way through the service, over HTTP or on a WebSocket."""
 
-    __slots__ = ("answered", "charge", "client", "observer", "record")
+    __slots__ = ("answered", "charge", "client", "goes_on", "observer", "record")
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -31,6 +31,9 @@ class RequestContext:
 
         self.answered: Callable[[], Answered] | None = None
         """Adds up what has come of the answer: at the end, where there is a charge."""
+
+        self.goes_on = False
+        """Whether its work goes on in the background, which ends it."""
 
     @property
     def counts_tokens(self) -> bool:

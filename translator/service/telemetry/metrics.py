@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -40,9 +40,7 @@ from translator.service.observe.observer import (
     ObservedEvent,
     RequestEnded,
     RetryScheduled,
-    ToolName,
     ToolRan,
-    ToolResult,
     UpstreamAnswered,
     UpstreamCalled,
 )
@@ -52,11 +50,12 @@ from translator.wire.items import Reasoning
 from translator.wire.notices import NOTICE_CODES
 from translator.wire.responses import Usage
 
-from .series import FAST, RATES, SLOW, ConnectionMetrics, cached
+from .instruments import FAST, Instruments
 from .shared_metrics import FOLDER
 
-NAMESPACE = "translator"
-"""The prefix of all names."""
+if TYPE_CHECKING:
+    from .store_metrics import StoreMetrics
+    from .tool_metrics import ToolMetrics
 
 LAG_INTERVAL_S = 0.5
 """Seconds between two measurements of the event loop's lag."""
@@ -70,13 +69,13 @@ ENDPOINTS: Mapping[str, str] = {
     "/models": "models",
 }
 
-MultiprocessMode = Literal["livesum", "max"]
-"""How the gauges of several workers become one."""
-
 TOKEN_KINDS = ("input", "cached", "output", "reasoning")
 
 MAX_MODELS_AT_ZERO = 5
 """For so many models of the settings, the first ones, counters begin at zero: some 90 for each."""
+
+_STORED = ("/responses/", "/conversations")
+"""What paths of the store begin with."""
 
 _USUAL_ENDPOINTS = ("responses", "chat", "websocket")
 _USUAL_STATUSES = ("200", "400", "429", "500", "502", "503", "none")
@@ -97,6 +96,8 @@ _USUAL_RESULTS = (
 _STATUS_KINDS = {"4": "refused", "5": "failed"}
 """The kind of an error that was passed through, by the first digit of its status."""
 
+_RATES = (1, 2.5, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000)
+
 
 class Metrics:
     """The metrics of one application; an `ObserverFactory` that observes every request."""
@@ -104,29 +105,12 @@ class Metrics:
     def __init__(self, settings: Settings) -> None:
         self._models = settings.models
         registry = self._registry = CollectorRegistry()
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return cached(Counter(name, text, labels, namespace=NAMESPACE, registry=registry))
-
-        def gauge(name: str, text: str, *labels: str, mode: MultiprocessMode = "livesum") -> Gauge:
-            made = Gauge(
-                name,
-                text,
-                labels,
-                namespace=NAMESPACE,
-                registry=registry,
-                multiprocess_mode=mode,
-            )
-            return cached(made)
-
-        def histogram(
-            name: str, text: str, *labels: str, buckets: Sequence[float] = SLOW
-        ) -> Histogram:
-            made = Histogram(
-                name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets
-            )
-            return cached(made)
-
+        instruments = Instruments(registry)
+        counter, gauge, histogram = (
+            instruments.counter,
+            instruments.gauge,
+            instruments.histogram,
+        )
         self.requests = counter(
             "requests",
             "Finished requests, and turns on WebSockets.",
@@ -143,7 +127,7 @@ class Metrics:
             "Client connections that the service closed by itself, by reason.",
             "reason",
         )
-        self.connections = ConnectionMetrics(self.connections_open, self.connections_cut)
+        self.connections = _ConnectionMetrics(self.connections_open, self.connections_cut)
         self.duration = histogram(
             "request_duration_seconds",
             "From a request to the end of its response.",
@@ -158,7 +142,7 @@ class Metrics:
             "output_tokens_per_second",
             "Tokens per second of a stream after its first token.",
             "model",
-            buckets=RATES,
+            buckets=_RATES,
         )
         self.tokens = counter(
             "tokens",
@@ -223,18 +207,18 @@ class Metrics:
         for model in settings.describing_models:
             for result in get_args(DescriptionResult):
                 self.image_descriptions.labels(model, result)
+        self.store: StoreMetrics | None = None
+        """Those of the store, where the settings have one."""
+        if settings.store is not None:
+            from .store_metrics import StoreMetrics
+
+            self.store = StoreMetrics(instruments)
+        self.tools: ToolMetrics | None = None
+        """Those of tools that the service runs itself, where it runs any."""
         if settings.tools is not None and settings.tools.search is not None:
-            self.tool_calls = counter(
-                "tool_calls",
-                "Searches, opened pages and the like that the service ran itself.",
-                *("tool", "result"),
-            )
-            self.tool_duration = histogram(
-                "tool_duration_seconds", "From the beginning of such a call to its end.", "tool"
-            )
-            for tool in get_args(ToolName):
-                for result in get_args(ToolResult):
-                    self.tool_calls.labels(tool, result)
+            from .tool_metrics import ToolMetrics
+
+            self.tools = ToolMetrics(instruments)
         self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
@@ -314,6 +298,18 @@ class Metrics:
         return name if name in self._models else "other"
 
 
+class _ConnectionMetrics:
+    """A `ConnectionMeter`."""
+
+    def __init__(self, gauge: Gauge, cut: Counter) -> None:
+        self.opened = gauge.inc
+        self.closed = gauge.dec
+        self._cut = cut
+
+    def cut(self, reason: CutReason) -> None:
+        self._cut.labels(reason).inc()
+
+
 class _RequestMetrics:
     """Counts one request: the gauges at once, its results at its end."""
 
@@ -340,7 +336,7 @@ class _RequestMetrics:
     def __init__(self, metrics: Metrics, record: Record) -> None:
         self._metrics = metrics
         self._record = record
-        self._endpoint = _endpoint(record)
+        self._endpoint = _endpoint(record, stores=metrics.store is not None)
         self._streams = False
         self._translation: Translation | None = None
         self._error: TranslatorError | None = None  # the latest that was counted
@@ -358,9 +354,9 @@ class _RequestMetrics:
                 self._metrics.fallbacks.labels(self._record.model, name, why or "returned").inc()
             case ImageDescribed(model, result, usage):
                 self._image_described(model, result, usage)
-            case ToolRan(tool, result, seconds):
-                self._metrics.tool_calls.labels(tool, result).inc()
-                self._metrics.tool_duration.labels(tool).observe(seconds)
+            case ToolRan():
+                if self._metrics.tools is not None:
+                    self._metrics.tools.ran(event)
             case UpstreamCalled():
                 self._upstream_called()
             case UpstreamAnswered(status, headers):
@@ -482,8 +478,10 @@ class _RequestMetrics:
         self._metrics.upstream_errors.labels(self._record.upstream, kind).inc()
 
 
-def _endpoint(record: Record) -> str:
+def _endpoint(record: Record, *, stores: bool) -> str:
     if record.method == "WS":
         return "websocket"
     path = record.path.removeprefix("/v1")
+    if stores and path.startswith(_STORED) and path not in ENDPOINTS:
+        return "stored"
     return ENDPOINTS.get(path) or ("models" if path.startswith("/models/") else "other")

@@ -18,12 +18,13 @@ from translator.service.base.drain import Drain
 from translator.service.base.errors import TooManyRequests
 from translator.service.base.ids import NewId
 from translator.service.config.settings import Server
-from translator.service.models.table import ModelTable
+from translator.service.models.table import ModelTable, Route
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RequestReceived, Routed
 from translator.service.upstreams.client import Upstreams
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
+from translator.wire.responses import Request
 
 from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
@@ -37,7 +38,7 @@ from .turn import Turn
 if TYPE_CHECKING:
     from .describer import Describer
     from .images import RequestImages
-    from .keeping import ResponseStore
+    from .keeping import Keeping, ResponseStore
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -141,12 +142,14 @@ class Dispatcher:
         authorization: str | None,
         earlier: Sequence[Raw] | None = None,
         keeps: bool = True,
+        may_run: bool = False,
     ) -> Turn:
         """The turn of a Responses request; nothing has been sent upstream yet.
 
         A large request is translated in slices; with any other this never waits. `authorization` is
         the client's own; `earlier` are the items of the previous response, where they are at hand.
-        `keeps`: a store may keep the response. Raises InvalidRequest for a request that cannot be
+        `keeps`: a store may keep the response; `may_run`: it may be produced in the background, if
+        there is a store. Raises InvalidRequest for a request that cannot be
         translated, NotFound for its model, LimitReached for its client, and StoreUnavailable.
         """
         context.observer.on(RequestReceived(body))
@@ -161,12 +164,50 @@ class Dispatcher:
         keeping = None
         if self.store is not None and isinstance(parsed, ParsedRequest):
             keeping = await self.store.begin(
-                context, parsed.request, authorization=authorization, earlier=earlier, keeps=keeps
+                context,
+                parsed.request,
+                authorization=authorization,
+                earlier=earlier,
+                keeps=keeps,
+                may_run=may_run,
             )
             earlier = earlier if keeping is None else keeping.earlier
-        large = large or (earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES)
+        try:
+            return await self._turn(
+                context,
+                parsed,
+                head,
+                route,
+                began=began,
+                size=len(body),
+                authorization=authorization,
+                earlier=earlier,
+                keeping=keeping,
+            )
+        except BaseException:
+            if keeping is not None:
+                await keeping.leave(None)
+            raise
+
+    async def _turn(
+        self,
+        context: RequestContext,
+        parsed: ParsedRequest | InvalidRequest,
+        head: Request | _Head,
+        route: Route,
+        *,
+        began: float,
+        size: int,
+        authorization: str | None,
+        earlier: Sequence[Raw] | None,
+        keeping: Keeping | None,
+    ) -> Turn:
+        """The turn of a parsed request of `size` bytes, of which the store has found its part."""
+        record = context.record
+        held_before = 0 if earlier is None else sum(map(len, earlier))
+        large = max(size, held_before) >= LARGE_BYTES
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
-        context.charge_for(len(body) + _size_of(earlier, context))
+        context.charge_for(size + _size_of(earlier, context))
         images: RequestImages | None = None
         if self._describer is not None:
             images = await self._describer.images(context, route, authorization, large=large)

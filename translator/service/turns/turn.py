@@ -61,10 +61,13 @@ _PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 class Turn:
-    """One request, answered once: by `events()` or by `response()`."""
+    """One request, answered once: by `events()` or by `response()`.
+
+    It is answered within its own context, at whose end a store knows that it is over.
+    """
 
     __slots__ = (
-        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_observe"),
+        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_kept", "_observe"),
         *("_request", "_written_before", "keeping"),
     )
 
@@ -80,6 +83,7 @@ class Turn:
     ) -> None:
         self.keeping = keeping
         """The store's part in it, where it has one."""
+        self._kept = False  # whether the store has had the response
         self._context = context
         self._request = request
         self._bounds = bounds
@@ -91,6 +95,17 @@ class Turn:
         self._written_before = 0  # bytes of attempts that failed
         if context.charge is not None:
             context.answered = self._answered
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *error: object) -> None:
+        if self.keeping is None or self._kept:
+            return
+        try:
+            await self.keeping.leave(self.translation)
+        except Exception:
+            log.exception("internal error")
 
     @property
     def context(self) -> RequestContext:
@@ -106,6 +121,11 @@ class Turn:
     def streams(self) -> bool:
         """Whether the client asks for events."""
         return bool(self.translation.request.stream)
+
+    @property
+    def runs_in_background(self) -> bool:
+        """Whether it goes on when its client has gone."""
+        return self.keeping is not None and self.keeping.context.runs_in_background
 
     @property
     def route(self) -> Route:
@@ -132,7 +152,8 @@ class Turn:
             yield self._sent(await self._stored(self.translation.skip()))
             return
         now = asyncio.get_running_loop().time
-        state = TurnState(self._request, self._bounds.server, now())
+        started = self.runs_in_background  # its first events have been stored
+        state = TurnState(self._request, self._bounds.server, now(), started=started)
         while True:
             try:
                 with self._held:
@@ -210,6 +231,7 @@ class Turn:
         """The last events, when the response is stored where it is to be; else a failure's."""
         if self.keeping is None:
             return events
+        self._kept = True
         try:
             error = await self.keeping.end(self.translation)
         except Exception:
@@ -220,7 +242,10 @@ class Turn:
 
     async def _store_whole(self) -> None:
         """Store a whole response, where it is to be; raises TranslatorError where that fails."""
-        if self.keeping is not None and (error := await self.keeping.end(self.translation)):
+        if self.keeping is None:
+            return
+        self._kept = True
+        if error := await self.keeping.end(self.translation):
             raise error
 
     async def _in_slices(self, work: Callable[[Pause], T]) -> T:

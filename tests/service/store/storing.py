@@ -29,6 +29,7 @@ def settings_of(
     url = location.target
     if location.kind == "sqlite":
         url = f"sqlite:///{url}"
+    limits = more.pop("limits", {})
     table: dict[str, Any] = {
         "server": more.pop("server", {}),
         "upstreams": {"up": {"base_url": upstream.url}},
@@ -39,6 +40,7 @@ def settings_of(
             "anna": {"keys": [str(store(ANNA))]},
             "bob": {"keys": [str(store(BOB))]},
         }
+        table["clients"]["anna"] |= limits
     return read_table(table, {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from contextlib import closing
 import pytest
 
 from tests.invariants import check_response_types
+from tests.service.chat_bodies import COMPLETION
 from tests.service.responses_api import PATH
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, say_hello
 from translator.service.config.store import Location
 from translator.service.database.connection import connect
 from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.store import background, responses
+from translator.service.turns.turn import Turn
 
 from .running import Gate, begin, cancel, ended
 from .storing import ANNA, BOB, Service, ask, counts, messages, refused, settings_of, think
@@ -145,6 +148,42 @@ async def test_a_request_that_fails(service: Service, upstream: ScriptedUpstream
         status, error = await refused(client, previous_response_id=final["id"])
         assert (status, error["code"]) == (400, "previous_response_not_found")
         assert (await refused(client, background=True, temperature=3))[0] == 400
+
+
+async def test_it_counts_against_the_limits_of_its_client(
+    service: Service, upstream: ScriptedUpstream
+) -> None:
+    """With what it has cost, at its end."""
+    usage = {"prompt_tokens": 800, "completion_tokens": 100, "total_tokens": 900}
+
+    async def costs(call: Call) -> None:
+        await call.answer(COMPLETION | {"usage": usage})
+
+    upstream.script = costs
+    anna = {"authorization": f"Bearer {ANNA}"}
+    async with service(clients=True, limits={"tokens_per_minute": 1000}) as client:
+        response = await begin(client, headers=anna)
+        await ended(client, response["id"], headers=anna)
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                answer = await client.get(f"{PATH}/{response['id']}", headers=anna)
+                if int(answer.headers["x-ratelimit-remaining-tokens"]) < 500:
+                    break
+
+
+async def test_nothing_is_left_of_a_run(service: Service) -> None:
+    """Not even a circle of objects."""
+    async with service() as client:
+        await ended(client, (await begin(client))["id"])
+        gc.collect()
+        gc.disable()
+        try:
+            await ended(client, (await begin(client))["id"])
+            await asyncio.sleep(0.1)
+            left = [one for one in gc.get_objects() if type(one) in (background.Run, Turn)]
+        finally:
+            gc.enable()
+        assert left == []
 
 
 # --- cancelling ----------------------------------------------------------------------------------
@@ -311,7 +350,7 @@ async def test_the_reaper_ends_what_nobody_reads(
         await begin(client)
         await begin(client, store=False)
         await bounded(gate.reached.wait())
-        async with service(DatabaseTime(3600)):
+        async with service(DatabaseTime(3600), lease_s=1.0):
             await until(lambda: statuses(location) == ["failed", "failed"])
         await bounded(gate.gone.wait())  # its process has noticed
 

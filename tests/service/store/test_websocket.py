@@ -104,6 +104,17 @@ async def test_a_child_that_is_not_stored_remembers_what_it_goes_on_from(
     assert [text for role, text in asked(upstream, 2) if role == "user"] == ["one", "two", "three"]
 
 
+async def test_nothing_is_produced_in_the_background(
+    upstream: ScriptedUpstream, location: Location
+) -> None:
+    async with serving(settings_of(upstream, location)) as base, open_socket(base) as socket:
+        before = bytes_of(location)
+        [frame] = await ask(socket, background=True)
+        assert (frame["status"], frame["error"]["param"]) == (400, "background")
+        assert bytes_of(location) == before
+    assert upstream.calls == []
+
+
 async def test_a_failed_turn_leaves_what_is_stored(
     upstream: ScriptedUpstream, location: Location
 ) -> None:

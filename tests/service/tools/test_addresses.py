@@ -260,9 +260,6 @@ async def test_scenario_30_a_redirect_leads_nowhere_else(scripted: ScriptedWeb) 
         scripted.pages["/away"] = web.Response(
             status=302, headers={"location": f"http://[::ffff:127.0.0.2]:{port}/"}
         )
-        scripted.pages["/named"] = web.Response(
-            status=302, headers={"location": f"http://localhost:{port}/"}
-        )
         tools = {"allow_private": ["127.0.0.1/32"]}
         async with codex_of(scripted, tools=tools, pages={"open": "any"}) as codex:
             output = await codex.ask(open=[{"ref_id": f"{scripted.url}/away"}])

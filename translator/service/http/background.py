@@ -23,7 +23,8 @@ from translator.service.base.errors import InternalError, NotStored, Restarting
 from translator.service.observe.observer import AttemptFailed, EventsSent
 from translator.service.store.background import EndResult, Run
 from translator.service.store.follow import followed
-from translator.service.store.part import Part
+from translator.service.store.meter import StoreResult
+from translator.service.store.part import Part, waiting
 from translator.service.store.responses import StoredResponses
 from translator.service.store.runs import CANCELLED, Events
 from translator.service.turns.dispatcher import Dispatcher
@@ -68,9 +69,12 @@ class Background:
         events = None
         if turn.streams:
             events = Events(0, len(first) - 1, encode_all(first))
-        draft = part.draft(created.response)
+        draft = await part.draft(created.response)
         try:
-            run = await self._runs.begin(draft, events, temporary=not part.context.keeps)
+            with waiting(turn.context.record):
+                run = await self._runs.begin(
+                    draft, part.place, events, temporary=not part.context.keeps
+                )
         except BaseException:
             await part.leave(None)
             raise
@@ -93,7 +97,11 @@ class Background:
 
     def _start(self, turn: Turn, run: Run) -> None:
         slot = ExitStack()
-        slot.enter_context(self._dispatcher.slot(turn.context.client))
+        try:
+            slot.enter_context(self._dispatcher.slot(turn.context.client))
+        except BaseException:
+            self._finished(turn, run, "failed")
+            raise
         turn.context.goes_on = True
         self._dispatcher.bounds.drain.in_background += 1
         run.task = asyncio.create_task(self._produce(turn, run, slot))
@@ -106,7 +114,7 @@ class Background:
         except Exception:
             log.exception("internal error")
         finally:
-            self._runs.finished(run)
+            self._finished(turn, run, "failed")
             bounds.drain.in_background -= 1
             turn.context.end(bounds.timer())
 
@@ -235,8 +243,16 @@ class Background:
         if result == "lost":
             _lost(turn)
         if result != "failed":
-            self._runs.finished(run)
+            self._finished(turn, run, "stored" if result == "stored" else "failed")
         return result
+
+    def _finished(self, turn: Turn, run: Run, result: StoreResult) -> None:
+        """Nothing of a run is written any more."""
+        if not run.ended.is_set():
+            self._runs.finished(run)
+            part = turn.keeping
+            assert isinstance(part, Part)
+            part.ended_in_background(result)
 
 
 def _lost(turn: Turn) -> None:

@@ -30,8 +30,11 @@ from translator.wire.responses import Response
 
 from . import run_statements as sql
 from . import runs
+from .durations import DAY_S, LATE_S
 from .event_log import EventLog, LogWriter, Loss
-from .keep import Draft, undo
+from .keep import Draft
+from .places import Place
+from .removal import undo
 from .runs import Beginning, Ending, Events, Lease, TooManyRuns
 
 log = logging.getLogger(__name__)
@@ -45,16 +48,11 @@ CANCEL_S = 2.0
 POLL_S = 0.1
 """How often it is looked whether it has, in seconds."""
 
-LATE_S = 60.0
-"""How long it is tried to store the end of a response, in seconds."""
-
 CLOSING_S = 5.0
 """How long `close` waits for the ends of runs, in seconds."""
 
 RETRY_S = 10.0
 """When a client that has too many responses in the background may try again, in seconds."""
-
-DAY_S = 86_400.0
 
 T = TypeVar("T")
 
@@ -96,16 +94,24 @@ class Run:
     """A response that this process produces in the background."""
 
     __slots__ = (
-        *("draft", "ending", "log", "n", "over", "renewed_at", "stopped", "task"),
-        *("temporary", "ended"),
+        *("draft", "ended", "ending", "log", "n", "place", "renewed_at", "stopped", "task"),
+        "temporary",
     )
 
     def __init__(
-        self, n: int, draft: Draft, renewed_at: float, log_: EventLog | None, *, temporary: bool
+        self,
+        n: int,
+        draft: Draft,
+        place: Place | None,
+        renewed_at: float,
+        log_: EventLog | None,
+        *,
+        temporary: bool,
     ) -> None:
         """`log_` takes its events, where it is streamed."""
         self.n = n
         self.draft = draft
+        self.place = place
         self.log = log_
         self.temporary = temporary
         self.renewed_at = renewed_at
@@ -150,17 +156,19 @@ class BackgroundRuns:
 
     # --- one run --------------------------------------------------------------------------------
 
-    async def begin(self, draft: Draft, events: Events | None, *, temporary: bool) -> Run:
+    async def begin(
+        self, draft: Draft, place: Place | None, events: Events | None, *, temporary: bool
+    ) -> Run:
         """A run whose rows are on the disk; raises LimitReached and StoreUnavailable.
 
-        `events` are its first ones, where it is streamed.
+        `place` is that in its conversation; `events` are its first ones, where it is streamed.
         """
         limit = self._limits.max_background
         if len(self._runs) + self._beginning >= limit:
             raise _too_many(limit)
         now = asyncio.get_running_loop().time
         began = now()
-        beginning = Beginning(draft, temporary, events, limit)
+        beginning = Beginning(draft, place, temporary, events, limit)
         owner, response_id = draft.owner, draft.response.id
         self._beginning += 1
         try:
@@ -174,7 +182,7 @@ class BackgroundRuns:
         if isinstance(n, TooManyRuns):
             raise _too_many(limit)
         log_ = None if events is None else self._logs.begin(n, events)
-        run = Run(n, draft, began, log_, temporary=temporary)
+        run = Run(n, draft, place, began, log_, temporary=temporary)
         self._runs[n] = run
         self._some.set()
         if self._closing:
@@ -242,11 +250,18 @@ class BackgroundRuns:
         if run.temporary:
             keep_s = self._limits.background_ttl_s
         ending = Ending(response, kept_output, events, keep_s)
-        owner, n, temporary = run.draft.owner, run.n, run.temporary
+        owner, n, place, temporary = run.draft.owner, run.n, run.place, run.temporary
         try:
             write = self._database.write(
                 lambda connection: runs.end(
-                    connection, self._lease, owner, n, ending, self._new_id, temporary=temporary
+                    connection,
+                    self._lease,
+                    owner,
+                    n,
+                    ending,
+                    self._new_id,
+                    place=place,
+                    temporary=temporary,
                 ),
                 size=size + (0 if events is None else len(events.body)),
                 keep_trying_s=LATE_S,
@@ -322,15 +337,17 @@ class BackgroundRuns:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self._lease.seconds / 3, self._renew))
             tasks.create_task(self._repeat(min(WATCH_S, self._lease.seconds / 12), self._watch))
-            tasks.create_task(self._repeat(self._lease.seconds / 2, self._reap, always=True))
+            tasks.create_task(self._repeat(self._lease.seconds / 2, self._reap, idle=True))
             tasks.create_task(self._logs.serve())
 
     async def _repeat(
-        self, pause_s: float, work: Callable[[], Awaitable[None]], *, always: bool = False
+        self, pause_s: float, work: Callable[[], Awaitable[None]], *, idle: bool = False
     ) -> None:
-        """Repeat work while there are runs, or always."""
+        """Repeat work while there are runs; `idle`: while there are none, too, after a pause."""
         while True:
-            if not self._runs and not always:
+            if idle:
+                await asyncio.sleep(pause_s)
+            elif not self._runs:
                 self._some.clear()
                 await self._some.wait()
             try:
@@ -339,7 +356,8 @@ class BackgroundRuns:
                 log.debug("store: %s", error)
             except Exception:
                 log.exception("internal error")
-            await asyncio.sleep(pause_s)
+            if not idle:
+                await asyncio.sleep(pause_s)
 
     async def _renew(self) -> None:
         began = asyncio.get_running_loop().time()

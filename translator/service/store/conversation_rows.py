@@ -26,9 +26,10 @@ from translator.service.database.statement import Statement
 
 from . import conversation_statements as sql
 from . import statements
-from .keep import ROWS, Draft, add_items, delete_items, keep, undo
+from .keep import ROWS, Draft, add_items, keep
 from .pages import AfterUnknown, ItemList, Page
 from .places import Key, Missing, Place
+from .removal import delete_items, undo
 from .shown import item_resource
 
 APPENDS = frozenset({"completed", "incomplete"})
@@ -110,11 +111,32 @@ def keep_at(
     [(at, deleted_at)] = rows
     keep(connection, draft, new_id)
     [(n,)] = connection.execute(statements.KNOWN, named)
-    belongs = {"conversation": place.n, "upto": place.upto, "n": n}
-    connection.change(sql.BELONGS, belongs)
+    begin_at(connection, n, place)
     if deleted_at is None and draft.response.status in APPENDS:
         items = [item for (item,) in connection.execute(sql.OWN_ITEMS, {"n": n})]
         _append(connection, place.n, at, items)
+
+
+def begin_at(connection: Connection, n: int, place: Place) -> None:
+    """Note the place of a response that is stored, and has not ended."""
+    belongs = {"conversation": place.n, "upto": place.upto, "n": n}
+    connection.change(sql.BELONGS, belongs)
+
+
+def end_at(connection: Connection, owner: str, n: int, status: str, place: Place) -> None:
+    """Append the items of a response that has ended, as `keep_at` does, and release the lock.
+
+    Raises LockLost where it had items to append.
+    """
+    appends = status in APPENDS
+    values = {"n": place.n, "owner": owner, "token": place.token}
+    rows = connection.execute(sql.END_LOCK, values)
+    if not rows and appends:
+        raise LockLost
+    for at, deleted_at in rows:
+        if appends and deleted_at is None:
+            items = [item for (item,) in connection.execute(sql.OWN_ITEMS, {"n": n})]
+            _append(connection, place.n, at, items)
 
 
 def _append(connection: Connection, n: int, at: int, items: Sequence[int]) -> None:

@@ -25,7 +25,9 @@ from translator.wire.responses import Response, ResponseError
 from translator.writer.sse import encode
 
 from . import run_statements as sql
-from .keep import Draft, keep, keep_output
+from .conversation_rows import begin_at, end_at
+from .keep import Draft, keep, keep_output, set_body
+from .places import Place
 from .statements import BODY, KNOWN
 
 REAPED = 100
@@ -57,10 +59,12 @@ class Events(Struct, frozen=True):
 class Beginning(Struct, frozen=True):
     """A response that is to be produced; `temporary`: it is only to be polled.
 
-    `events` are its first ones, where it is streamed.
+    `place` is that in its conversation, which it has the lock of. `events` are its first ones,
+    where it is streamed.
     """
 
     draft: Draft
+    place: Place | None
     temporary: bool
     events: Events | None
     max_running: int
@@ -105,6 +109,8 @@ def begin(
             "last_seq": None if run.events is None else run.events.last,
         },
     )
+    if run.place is not None:
+        begin_at(connection, n, run.place)
     if run.events is not None:
         _append(connection, n, run.events)
     return n
@@ -159,9 +165,13 @@ def end(
     ending: Ending,
     new_id: Callable[[str], str],
     *,
+    place: Place | None,
     temporary: bool,
 ) -> bool:
-    """Write the end of a response; False where it is not our own any more."""
+    """Write the end of a response; False where it is not our own any more.
+
+    Its items are appended at its place in a conversation. Raises LockLost.
+    """
     response = ending.response
     own = {"n": n, "token": lease.token, "status": response.status}
     if connection.execute(sql.ENDED_BY, own):
@@ -169,13 +179,13 @@ def end(
     shown = response if temporary else replace(response, output=[])
     last_seq = None if ending.events is None else ending.events.last
     body = _encode(shown)
-    values = {**own, "bytes": len(body) if temporary else 0, "last_seq": last_seq}
-    if not connection.change(sql.END, values):
+    if not connection.change(sql.END, {**own, "last_seq": last_seq}):
         return False
     if not temporary:
-        size = keep_output(connection, owner, n, response.output, ending.kept_output, new_id)
-        connection.change(sql.ADD_BYTES, {"n": n, "bytes": size})
-    connection.change(sql.SET_BODY, {"n": n, "body": body})
+        keep_output(connection, owner, n, response.output, ending.kept_output, new_id)
+    if place is not None:
+        end_at(connection, owner, n, response.status, place)
+    set_body(connection, n, body)
     connection.change(sql.KEEP_THREAD, {"n": n, "keep_s": ending.keep_s})
     if ending.events is not None:
         _append(connection, n, ending.events)
@@ -225,7 +235,7 @@ def _force(
     if status == "failed":
         fields["error"] = Raw(_encode(ResponseError(error.code or error.type, error.message)))
     body = _encode(fields)
-    connection.change(sql.SET_BODY, {"n": n, "body": body})
+    set_body(connection, n, body)
     if temporary:
         connection.change(sql.KEEP_THREAD, {"n": n, "keep_s": temporary_s})
     if streamed:

@@ -64,8 +64,11 @@ _PROBES = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 @functools.cache
-def document(*, stores: bool = False) -> bytes:
-    """The description as OpenAPI 3.1, in JSON; `stores`: of a service with a store."""
+def document(*, stores: bool = False, search: bool = False) -> bytes:
+    """The description as OpenAPI 3.1, in JSON.
+
+    `stores`: of a service with a store; `search`: with a search of its own.
+    """
     described: tuple[Any, ...] = (
         responses.Request,
         responses.Response,
@@ -85,12 +88,19 @@ def document(*, stores: bool = False) -> bytes:
         from . import openapi_stored  # which imports what only a store needs
 
         stored = openapi_stored.STRUCTS
+    searched: tuple[Any, ...] = ()
+    if search:
+        from translator.service.tools.request import SearchRequest, SearchResponse
+
+        searched = (SearchRequest, SearchResponse)
     schemas, components = msgspec.json.schema_components(
-        (*described, *stored), ref_template="#/components/schemas/{name}"
+        (*described, *searched, *stored), ref_template="#/components/schemas/{name}"
     )
     request, response, event, compacted, counted, *rest = schemas
     entry, listing, ready, health, envelope, *rest = rest
-    extra, of_stored = rest[: len(rest) - len(stored)], rest[len(rest) - len(stored) :]
+    extra = rest[: len(rest) - len(searched) - len(stored)]
+    of_search = rest[len(extra) : len(extra) + len(searched)]
+    of_stored = rest[len(extra) + len(searched) :]
     _refine(components["Request"], extra)
     refusals = {str(status): answer(text, envelope) for status, text in _REFUSALS.items()}
     passed_on: Schema = {
@@ -183,6 +193,17 @@ def document(*, stores: bool = False) -> bytes:
         from . import openapi_stored
 
         paths |= openapi_stored.paths(of_stored, response, refusals)
+    if search:
+        asked, found = of_search
+        paths["/v1/alpha/search"] = {
+            "post": operation(
+                "search",
+                "Search the web, and open pages, with the commands of Codex.",
+                asked,
+                answer("What was found, as text for the model.", found),
+                refusals,
+            )
+        }
     for path in _PROBES:
         for probe in paths.get(path, {}).values():
             probe["security"] = []

@@ -183,9 +183,9 @@ async def test_sqlite_locked_by_other(
 ) -> None:
     """Another process locks the file, for a moment: late, but right; for long: as a full disk."""
     monkeypatch.setattr(connections, "BUSY_S", 0.1)
-    async with service(write_wait_s=0.4) as client:
-        first = await ask(client, store=True)
-        with closing(sqlite3.connect(location.target, isolation_level=None)) as other:
+    with closing(sqlite3.connect(location.target, isolation_level=None)) as other:
+        async with service(write_wait_s=BOUND_S) as client:
+            first = await ask(client, store=True)
             other.execute("BEGIN EXCLUSIVE")
             asking = asyncio.ensure_future(last_of(client, store=True))
             await asyncio.sleep(0.2)
@@ -194,15 +194,20 @@ async def test_sqlite_locked_by_other(
             soon = await bounded(asking)
             assert soon["status"] == "completed"
             assert await status_of(client, soon["id"]) == 200
+        async with service(write_wait_s=0.2) as client:
             other.execute("BEGIN EXCLUSIVE")
             needs = await bounded(last_of(client, store=True))
             assert needs["status"] == "failed"
+            async with asyncio.timeout(BOUND_S):  # so that nobody knows of the lock
+                while (await scrape(client))("store_queue_writes"):
+                    await asyncio.sleep(0.01)
             late = await bounded(last_of(client))
             assert late["status"] == "completed"
             assert await status_of(client, first["id"]) == 200  # readers do not wait for it
             other.execute("ROLLBACK")
-        assert await stored(client, late["id"]) == late
-        assert await status_of(client, needs["id"]) == 404
+            if late["store"]:
+                assert await stored(client, late["id"]) == late
+            assert await status_of(client, needs["id"]) == 404
 
 
 def damage(file: Path) -> None:
@@ -227,7 +232,10 @@ async def test_corrupt_file(service: Service, location: Location) -> None:
     file = Path(location.target)
     kept = file.with_suffix(".kept")
     shutil.copy(file, kept)
-    async with service(write_wait_s=BOUND_S) as client:  # nothing has connected yet
+    async with service(write_wait_s=BOUND_S) as client:
+        async with asyncio.timeout(BOUND_S):  # what reads by itself has done so
+            while not (await scrape(client))("store_bytes"):
+                await asyncio.sleep(0.01)
         damage(file)
         assert await status_of(client, known[0]) == 503
         status, error = await refused(client, previous_response_id=known[0])

@@ -88,7 +88,7 @@ _ENDED = "status = :status, ended_at = db_now(), lease_until = NULL"
 
 END = Statement(
     f"""
-    UPDATE resp_responses SET {_ENDED}, bytes = bytes + :bytes, last_seq = :last_seq
+    UPDATE resp_responses SET {_ENDED}, last_seq = :last_seq
     WHERE n = :n AND {_OWN}"""
 )
 
@@ -105,11 +105,7 @@ FORCE = Statement(f"{_FORCE} {RUNNING} RETURNING streamed, last_seq, temporary")
 
 DEAD = Statement(f"SELECT n FROM resp_responses WHERE {_DEAD} AND deleted_at IS NULL LIMIT :limit")
 
-ADD_BYTES = Statement("UPDATE resp_responses SET bytes = bytes + :bytes WHERE n = :n")
-
 SET_LAST = Statement("UPDATE resp_responses SET last_seq = :last_seq WHERE n = :n")
-
-SET_BODY = Statement("UPDATE resp_bodies SET body = :body WHERE response = :n")
 
 KEEP_THREAD = Statement(
     """

@@ -23,6 +23,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from translator.service.config.loading import read_table
 from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
 from translator.service.config.store import StoreSection
+from translator.service.config.tools import PagesSection, SearchSection, ToolsSection
 from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,9 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     '[models."ID"]': ModelSection,
     "[clients.NAME]": ClientSection,
     "[store]": StoreSection,
+    "[tools]": ToolsSection,
+    "[tools.search]": SearchSection,
+    "[tools.pages]": PagesSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
@@ -110,14 +114,15 @@ def every_metric() -> Metrics:
         "b": {"upstream": "up"},
     }
     upstreams = {"up": {"base_url": "http://up.test"}}
-    table = {"upstreams": upstreams, "models": models, "store": {}}
+    tools = {"search": {"backend": "searxng", "url": "http://search.test"}}
+    table = {"upstreams": upstreams, "models": models, "store": {}, "tools": tools}
     return Metrics(read_table(table, {}))
 
 
 def instruments() -> Iterator[MetricWrapperBase]:
     """All counters, gauges and histograms of it."""
     made = every_metric()
-    for one in (*vars(made).values(), *vars(made.store).values()):
+    for one in (part for whole in (made, made.store, made.tools) for part in vars(whole).values()):
         if isinstance(one, MetricWrapperBase):
             yield one
 

@@ -50,9 +50,10 @@ MAY_IMPORT = {
     "service.database": "base config",
     "service.store.migrations": "",  # Alembic loads them by their paths
     "service.store": "base config database observe",
+    "service.tools": "base config observe",
     "service.page": "base config access models observe turns",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " page",
+    " tools page",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

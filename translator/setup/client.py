@@ -35,6 +35,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     """The environment variable that holds the key; None: no key is needed."""
 
     websocket: bool
+    search: bool = False
+    """Whether the service has a search of its own."""
 
 
 def setup(
@@ -62,6 +64,7 @@ def setup(
         models=tuple(found),
         key_env=key_env,
         websocket=settings.server.websocket,
+        search=settings.tools is not None and settings.tools.search is not None,
     )
 
 

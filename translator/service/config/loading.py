@@ -48,7 +48,7 @@ from .settings import (
     UpstreamSection,
 )
 
-_SECTIONS = ("server", "upstreams", "models", "clients", "store")
+_SECTIONS = ("server", "upstreams", "models", "clients", "store", "tools")
 
 
 def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
@@ -143,6 +143,11 @@ def read_table(
         from .store import read_store  # few have one
 
         store = read_store(table["store"], folder or Path(), environ, problems)
+    tools = None
+    if "tools" in table:
+        from .tools import read_tools  # few have one
+
+        tools = read_tools(table["tools"], clients, environ, problems)
     if not upstreams:
         problems.append("upstreams: no upstream is given")
     elif not sections and "models" not in table and len(upstreams) > 1:
@@ -160,6 +165,7 @@ def read_table(
         catch_all=next((one for one in sections.values() if isinstance(one, CatchAll)), None),
         clients=clients,
         store=store,
+        tools=tools,
     )
 
 

@@ -27,6 +27,7 @@ from .urls import has_version, origin_of
 
 if TYPE_CHECKING:
     from .store import Store
+    from .tools import Tools
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -470,7 +471,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The resolved settings, fixed for the life of the process.
 
     Without `models` and `catch_all` any model goes to the only upstream; without `clients` requests
-    need no key; without a `store` no response is stored.
+    need no key; without a `store` no response is stored, without `tools` none is run.
     """
 
     server: Server
@@ -479,6 +480,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}
     store: Store | None = None
+    tools: Tools | None = None
 
     @property
     def describing_models(self) -> frozenset[str]:

@@ -129,8 +129,10 @@ def _append(connection: Connection, n: int, *some: Events) -> None:
 def append(connection: Connection, lease: Lease, some: Sequence[tuple[int, Events]]) -> set[int]:
     """Write events of some responses, by their keys; returns those that are still our own."""
     runs = msgspec.json.encode([(n, events.last) for n, events in some]).decode()
-    rows = connection.execute(sql.FLUSH, {"runs": runs, "token": lease.token})
-    own = {n for (n,) in rows}
+    own = {n for n, _ in some}
+    if connection.change(sql.FLUSH, {"runs": runs, "token": lease.token}) < len(own):
+        values = {"ids": _listed([*own]), "token": lease.token}
+        own = {n for (n,) in connection.execute(sql.OWN, values)}
     connection.execute_many(
         sql.NEW_EVENTS,
         [

@@ -7,6 +7,7 @@ input   = { item | reference to a stored item }
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 import msgspec
 from msgspec import Raw, Struct
@@ -37,6 +38,7 @@ class _Head(Struct, frozen=True):
 
 
 _read_head = msgspec.json.Decoder(_Head).decode
+_place = itemgetter(3)
 
 
 class Parent(Struct, frozen=True):
@@ -140,12 +142,10 @@ def recall(
             raise ContextTooLarge(f"its chain has {parent.chain} responses, as many as it may have")
         if parent.size > max_bytes:
             raise ContextTooLarge(f"its conversation is over {max_bytes} bytes")
-        earlier = []
-        for item_id, body, sealed, *_ in connection.execute(
-            sql.CHAIN_ITEMS, {"n": parent.n, "stops": 1}
-        ):
-            seen.add(item_id)
-            earlier.append(Raw(body if sealed is None else sealed))
+        rows = connection.execute(sql.CHAIN_ITEMS, {"n": parent.n, "stops": 1})
+        rows.sort(key=_place)
+        seen = {item_id for item_id, *_ in rows}
+        earlier = [Raw(body if sealed is None else sealed) for _, body, sealed, _ in rows]
     elif with_used:
         bytes_used = used(connection, owner)
     if conversation is not None:

@@ -94,14 +94,19 @@ CHAIN_LINK = Statement(
     SELECT r.id FROM chain JOIN resp_responses r ON r.n = chain.n WHERE chain.depth = :depth"""
 )
 
+_PLACES = 2**32  # more than a response has items
+
 CHAIN_ITEMS = Statement(
     f"""{_CHAIN}
-    SELECT i.id, i.body, i.sealed, chain.depth AS depth, x.pos AS pos FROM chain
+    SELECT i.id, i.body, i.sealed, chain.depth * {_PLACES} + x.pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
-    UNION ALL {_CHAIN_BEGINS.format(columns="i.id, i.body, i.sealed, -1, x.pos")}
-    ORDER BY depth, pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns=f"i.id, i.body, i.sealed, x.pos - {_PLACES}")}"""
 )
-"""The context of a response, oldest first: the input and output of it and all before it."""
+"""The context of a response: the input and output of it and all before it.
+
+The last column is the place of an item; the rows come in any order: a database that sorts them
+copies the bodies.
+"""
 
 CHAIN_IDS = Statement(
     f"""{_CHAIN}

@@ -58,6 +58,9 @@ DOCUMENTED = frozenset(
 )
 """The fields that OpenAI documents for `POST /v1/chat/completions`."""
 
+LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+"""The fields that limit an answer, in tokens."""
+
 _TOOLS = frozenset({"function", "custom"})
 """Types of tools that run at the client. Others run upstream, and some of them name a model."""
 
@@ -92,6 +95,17 @@ def number_of_choices(fields: Mapping[str, Raw]) -> int:
         return max(1, int(msgspec.json.decode(fields.get("n", b"1"), type=float, strict=False)))
     except (*NOT_JSON, OverflowError, ValueError):
         return 1
+
+
+def asked_output_tokens(fields: Mapping[str, Raw]) -> int | None:
+    """The largest token limit of an answer that a chat request names; None without any."""
+    asked: list[int] = []
+    for name in LIMIT_FIELDS:
+        try:
+            asked.append(int(msgspec.json.decode(fields.get(name, b"0"), type=float)))
+        except (*NOT_JSON, OverflowError, ValueError):
+            continue
+    return max((one for one in asked if one > 0), default=None)
 
 
 def _checked_metadata(raw: Raw) -> Raw:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from translator.service.access.clients import Client
+from translator.service.access.client import Client
 from translator.service.base.errors import ClientLeft, OriginRefused, PageRefused, TooManyFeeds
 from translator.service.config.settings import Settings
 from translator.service.page import document, running

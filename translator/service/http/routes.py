@@ -33,6 +33,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from translator.common.invalid import missing_parameter, nested_too_deeply
 from translator.dialects import BASE, Dialect
+from translator.service.access.client import Ask
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
 from translator.service.models.info import unlisted_model_info
@@ -49,7 +50,7 @@ from translator.wire.notices import Notice, clamped
 from . import models_list, responders
 from .absent_endpoints import absent_error, unknown_path
 from .begin import begin_turn
-from .chat_fields import check_fields, number_of_choices
+from .chat_fields import LIMIT_FIELDS, asked_output_tokens, check_fields, number_of_choices
 from .compact import compact
 from .exchange import JSON, Exchange
 from .input_tokens import input_tokens
@@ -76,7 +77,6 @@ _WITH_IDS = ("/models/", "/responses/")
 
 _FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
 
-_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
 
 NO_STORE = {"cache-control": "no-store"}
@@ -289,7 +289,7 @@ class Endpoints:
             await asyncio.sleep(0)
         if limited:
             check_fields(route, fields)
-        self._check(exchange, fields, len(body))
+        await self._check(exchange, fields, route, body)
         if large:
             await asyncio.sleep(0)
         exchange.context.observer.on(RequestReceived(body))
@@ -300,14 +300,29 @@ class Endpoints:
             body = msgspec.json.encode(fields)
         return route, body, "input" in fields and "messages" not in fields
 
-    def _check(self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], size: int) -> None:
+    async def _check(
+        self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], route: Route, body: bytes
+    ) -> None:
         """Check the bounds of a chat request, and charge for it."""
         try:
             messages, tools = (_read_values(fields.get(name, b"[]")) for name in _LISTS)
         except NOT_JSON:
             messages = tools = None  # the upstream says so in its own words
         check_counts(self._dispatcher.server, items=messages, tools=tools, name="messages")
-        exchange.context.charge_for(size, choices=number_of_choices(fields))
+        if exchange.context.client is None:
+            return
+        await exchange.context.charge_for(
+            Ask(
+                size=len(body),
+                choices=number_of_choices(fields),
+                model=exchange.record.model,
+                path=exchange.path,
+                request_id=exchange.record.request_id,
+                max_output_tokens=asked_output_tokens(fields),
+                model_output_tokens=route.max_output_tokens,
+                body=body,
+            )
+        )
 
     async def models(self, exchange: Exchange) -> None:
         upstream = self._models.only_upstream
@@ -407,7 +422,7 @@ def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> tuple[bool, list[Not
         fields["model"] = msgspec.Raw(msgspec.json.encode(route.upstream_model))
         changed = True
     limit = route.max_output_tokens
-    for name in _LIMIT_FIELDS:
+    for name in LIMIT_FIELDS:
         if limit is None or name not in fields:
             continue
         asked = msgspec.json.decode(fields[name])

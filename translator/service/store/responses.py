@@ -105,7 +105,7 @@ class StoredResponses:
         Raises StoreUnavailable.
         """
         if context.client is not None:
-            return context.client.name
+            return context.client.owner
         if not authorization:
             return ""
         if self._salt is None:

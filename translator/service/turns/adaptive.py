@@ -162,6 +162,11 @@ class AdaptiveRequest:
         self.describes = self._descriptions is not None
         """Whether images that lack a description are to be described before it is sent."""
 
+    @property
+    def response_id(self) -> str:
+        """The id of its response."""
+        return self._response_id
+
     def redaction(self) -> Redaction:
         """The secrets that the words of the current upstream must not tell the client."""
         return self._redaction(self.route.upstream)

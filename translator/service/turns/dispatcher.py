@@ -13,17 +13,18 @@ from msgspec import Raw
 from translator import ParsedRequest, parse_request
 from translator.common.pauses import Pause, no_pause
 from translator.request.compaction import after_compaction, ends_in_trigger
-from translator.service.access.clients import Client
+from translator.service.access.client import Ask, Client
 from translator.service.base.drain import Drain
 from translator.service.base.errors import TooManyRequests
 from translator.service.base.ids import NewId
 from translator.service.config.settings import Server
-from translator.service.models.table import ModelTable
+from translator.service.models.table import ModelTable, Route
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RequestReceived, Routed
 from translator.service.upstreams.client import Upstreams
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
+from translator.wire.responses import Request
 
 from .adaptive import AdaptiveRequest
 from .bounds import TurnBounds
@@ -46,6 +47,8 @@ class _Head(msgspec.Struct, frozen=True):
     model: str | None = None
     input: str | list[Raw] | None = None
     tools: list[Raw] | None = None
+    generate: bool | None = None
+    max_output_tokens: int | None = None
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -166,7 +169,9 @@ class Dispatcher:
             earlier = earlier if keeping is None else keeping.earlier
         large = large or (earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
-        context.charge_for(len(body) + _size_of(earlier, context))
+        if context.client is not None:
+            valid = isinstance(parsed, ParsedRequest)
+            await context.charge_for(_ask(context, head, body, earlier, route, valid=valid))
         images: RequestImages | None = None
         if self._describer is not None:
             images = await self._describer.images(context, route, authorization, large=large)
@@ -221,8 +226,31 @@ def model_in(body: bytes) -> str:
         return ""
 
 
+def _ask(
+    context: RequestContext,
+    head: Request | _Head,
+    body: bytes,
+    earlier: Sequence[Raw] | None,
+    route: Route,
+    *,
+    valid: bool,
+) -> Ask:
+    """What a request asks for; `valid`: it is not refused."""
+    return Ask(
+        size=len(body) + _size_of(earlier, context),
+        answer=valid and head.generate is not False,
+        model=context.record.model,
+        path=context.record.path,
+        request_id=context.record.request_id,
+        max_output_tokens=head.max_output_tokens,
+        model_output_tokens=route.max_output_tokens,
+        body=body,
+        earlier=earlier or (),
+    )
+
+
 def _size_of(earlier: Sequence[Raw] | None, context: RequestContext) -> int:
-    """Bytes of the earlier items that go upstream; 0 for a client without a token limit."""
+    """Bytes of the earlier items that go upstream; 0 where they do not matter."""
     if not earlier or not context.counts_tokens:
         return 0
     return sum(map(len, after_compaction(earlier)))

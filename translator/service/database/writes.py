@@ -65,6 +65,8 @@ class Write(Generic[T]):
         """Whether it is tried in a transaction of its own: it may be what fails."""
         self.awaited = False
         """Whether somebody waits for it: what nobody waits for may be dropped."""
+        self.needed = False
+        """Whether it must not be dropped all the same."""
         self.undo = undo
         self._lock = lock
         self._state = State.WAITING
@@ -75,6 +77,11 @@ class Write(Generic[T]):
         self._outcome.add_done_callback(_mark_as_seen)
 
     # --- by the event loop ----------------------------------------------------------------------
+
+    @property
+    def outcome(self) -> asyncio.Future[T]:
+        """The result of the work once it is on the disk, or Unavailable; not to be cancelled."""
+        return self._outcome
 
     async def done(self, wait_s: float) -> T:
         """The result of the work, on the disk.

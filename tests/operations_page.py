@@ -20,6 +20,7 @@ import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from translator.service.config.accounts import AccountsSection
 from translator.service.config.loading import read_table
 from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
 from translator.service.config.store import StoreSection
@@ -35,6 +36,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     '[models."ID"]': ModelSection,
     "[clients.NAME]": ClientSection,
     "[store]": StoreSection,
+    "[accounts]": AccountsSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 

@@ -101,6 +101,11 @@ class Client:
         """Whether a model is allowed; None is the upstream's own choice."""
         return self._models is None or model in self._models
 
+    @property
+    def withheld(self) -> frozenset[str]:
+        """No field: nothing costs money."""
+        return frozenset()
+
     def check_slot(self) -> None:
         """Raise LimitReached when all slots of the client are taken."""
         self._check_open(self._open)

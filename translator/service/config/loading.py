@@ -48,11 +48,16 @@ from .settings import (
     UpstreamSection,
 )
 
-_SECTIONS = ("server", "upstreams", "models", "clients", "store")
+_SECTIONS = ("server", "upstreams", "models", "clients", "store", "accounts")
 
 
 def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
     """The settings in a TOML file; raises SettingsError."""
+    return read_table(read_toml(path), environ, Path(path).parent)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file, whatever they are; raises SettingsError."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -60,10 +65,9 @@ def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
     except UnicodeDecodeError:
         raise SettingsError([f"{path} is not UTF-8 text"]) from None
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([f"{path} is not TOML: {error}"]) from None
-    return read_table(table, environ, Path(path).parent)
 
 
 def read_options(
@@ -143,6 +147,18 @@ def read_table(
         from .store import read_store  # few have one
 
         store = read_store(table["store"], folder or Path(), environ, problems)
+    accounts = None
+    if "accounts" in table:
+        from .accounts import read_accounts  # few have one
+
+        accounts = read_accounts(
+            table["accounts"],
+            folder or Path(),
+            environ,
+            problems,
+            has_models="models" in table,
+            has_clients="clients" in table,
+        )
     if not upstreams:
         problems.append("upstreams: no upstream is given")
     elif not sections and "models" not in table and len(upstreams) > 1:
@@ -160,6 +176,7 @@ def read_table(
         catch_all=next((one for one in sections.values() if isinstance(one, CatchAll)), None),
         clients=clients,
         store=store,
+        accounts=accounts,
     )
 
 

@@ -26,6 +26,7 @@ from translator.wire.events import ReasoningEvents
 from .urls import has_version, origin_of
 
 if TYPE_CHECKING:
+    from .accounts import Accounts
     from .store import Store
 
 LogFormat = Literal["text", "json"]
@@ -479,6 +480,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}
     store: Store | None = None
+    accounts: Accounts | None = None
 
     @property
     def describing_models(self) -> frozenset[str]:
@@ -492,4 +494,5 @@ class Settings(Struct, frozen=True, kw_only=True):
     def serves_page(self) -> bool:
         """Whether there is a page at `/`."""
         asked = self.server.status_page
-        return asked if asked is not None else not self.clients and self.server.host in LOOPBACK
+        open_ = not self.clients and self.accounts is None and self.server.host in LOOPBACK
+        return open_ if asked is None else asked

@@ -124,6 +124,11 @@ def create_app(
         from .stores import open_store  # which imports what only a store needs
 
         store = open_store(settings.store, settings.server, new_id, database_time)
+    accounts = None
+    if settings.accounts is not None:
+        from .account_layer import open_accounts  # which imports what only accounts need
+
+        accounts = open_accounts(settings.accounts, settings, database_time)
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
@@ -147,6 +152,7 @@ def create_app(
         metrics,
         load_page if page_paths else None,
         None if store is None else store.endpoints,
+        accounts,
     )
 
     @asynccontextmanager
@@ -155,6 +161,8 @@ def create_app(
             stack.push_async_callback(upstreams.aclose)
             if store is not None:
                 await stack.enter_async_context(store.running())
+            if accounts is not None:
+                await stack.enter_async_context(accounts.running())
             if not all(one.has_version for one in settings.upstreams.values()):
                 await stack.enter_async_context(_checking_base_urls(settings, upstreams))
             if peers is not None:
@@ -168,7 +176,7 @@ def create_app(
             yield
 
     factories = [one for one in (spans, metrics, observe) if one is not None]
-    clients: Clients | None = None
+    clients: Clients | None = accounts
     if settings.clients:
         clients = ConfiguredClients(settings.clients, timer, new_client)
     return Gateway(

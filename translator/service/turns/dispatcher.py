@@ -14,6 +14,7 @@ from translator import ParsedRequest, parse_request
 from translator.common.pauses import Pause, no_pause
 from translator.request.compaction import after_compaction, ends_in_trigger
 from translator.service.access.client import Ask, Client
+from translator.service.access.withheld import check_withheld
 from translator.service.base.drain import Drain
 from translator.service.base.errors import TooManyRequests
 from translator.service.base.ids import NewId
@@ -169,9 +170,14 @@ class Dispatcher:
             earlier = earlier if keeping is None else keeping.earlier
         large = large or (earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES)
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
+        output_limit = None
         if context.client is not None:
             valid = isinstance(parsed, ParsedRequest)
-            await context.charge_for(_ask(context, head, body, earlier, route, valid=valid))
+            if isinstance(parsed, ParsedRequest):
+                check_withheld(context.client, [("service_tier", parsed.request.service_tier)])
+            ask = _ask(context, head, body, earlier, route, valid=valid)
+            charge = await context.charge_for(ask)
+            output_limit = None if charge is None else charge.max_output_tokens
         images: RequestImages | None = None
         if self._describer is not None:
             images = await self._describer.images(context, route, authorization, large=large)
@@ -205,6 +211,7 @@ class Dispatcher:
             choices=choices,
             request_id=record.request_id,
             images=images,
+            output_limit=output_limit,
         )
         if large:
             await self.bounds.slices.run(request.write)

@@ -27,7 +27,12 @@ TERMINAL = {
     "response.incomplete": "incomplete",
     "response.failed": "failed",
 }
-LIFECYCLE = {**TERMINAL, "response.created": "in_progress", "response.in_progress": "in_progress"}
+LIFECYCLE = {
+    **TERMINAL,
+    "response.created": "in_progress",
+    "response.queued": "queued",
+    "response.in_progress": "in_progress",
+}
 DELTA_OF = {
     "response.output_text.delta": ("response.output_text.done", "text"),
     "response.refusal.delta": ("response.refusal.done", "refusal"),
@@ -218,8 +223,10 @@ def _check_shape(response: dict[str, Any]) -> None:
 
 def _check_lifecycle(wire: list[dict[str, Any]]) -> None:
     kinds = [event["type"] for event in wire]
-    assert kinds[0] == "response.created"
-    assert kinds[1] == "response.in_progress"
+    in_background = wire[0]["response"]["background"]
+    first_kinds = ["response.created", "response.queued", "response.in_progress"]
+    assert [kind for kind in kinds if kind in first_kinds] == kinds[: 2 + in_background]
+    assert kinds[: 2 + in_background] == first_kinds[:: 1 if in_background else 2]
     assert kinds.count("response.created") == kinds.count("response.in_progress") == 1
     assert [kind for kind in kinds if kind in TERMINAL] == [kinds[-1]]
     if "error" in kinds:
@@ -237,11 +244,13 @@ def _check_lifecycle(wire: list[dict[str, Any]]) -> None:
         if status is None:
             continue
         response = event["response"]
+        if event["type"] == "response.created" and in_background:
+            status = "queued"
         assert response["status"] == status
         _check_shape(response)
         for field, value in first.items():
             assert field in MAY_CHANGE or response[field] == value, field
-        if status == "in_progress":
+        if status in ("queued", "in_progress"):
             assert response["output"] == []
             assert response["usage"] is None
 

@@ -12,7 +12,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -112,16 +112,22 @@ def every_metric() -> Metrics:
         "b": {"upstream": "up"},
     }
     upstreams = {"up": {"base_url": "http://up.test"}}
-    return Metrics(read_table({"upstreams": upstreams, "models": models}, {}))
+    table = {"upstreams": upstreams, "models": models, "store": {}}
+    return Metrics(read_table(table, {}))
+
+
+def instruments() -> Iterator[MetricWrapperBase]:
+    """All counters, gauges and histograms of it."""
+    made = every_metric()
+    for one in (*vars(made).values(), *vars(made.store).values()):
+        if isinstance(one, MetricWrapperBase):
+            yield one
 
 
 def metrics() -> str:
     """All metrics, with their labels."""
-    made = every_metric()
     lines = ["| metric | kind | labels | meaning |\n|---|---|---|---|\n"]
-    for one in vars(made).values():
-        if not isinstance(one, MetricWrapperBase):
-            continue
+    for one in instruments():
         name = f"{one._name}_total" if isinstance(one, Counter) else one._name
         labels = ", ".join(f"`{label}`" for label in one._labelnames)
         lines.append(f"| `{name}` | {_KINDS[type(one)]} | {labels} | {one._documentation} |\n")

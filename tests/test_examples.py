@@ -49,7 +49,8 @@ def expressions() -> Iterator[str]:
 
 
 def wrappers(of: Metrics) -> list[MetricWrapperBase]:
-    return [value for value in vars(of).values() if isinstance(value, MetricWrapperBase)]
+    values = (*vars(of).values(), *vars(of.store).values())
+    return [value for value in values if isinstance(value, MetricWrapperBase)]
 
 
 async def samples() -> set[str]:

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fixture_cases import all_cases
 from tests.invariants import SCHEMA, check_schema
+from tests.replaying import REQUEST, translation
+from translator.request.store_context import StoreContext
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
@@ -37,7 +40,12 @@ def _events() -> dict[str, list[dict[str, Any]]]:
     return by_type
 
 
-EVENTS = _events()
+QUEUED = translation(
+    {**REQUEST, "background": True}, store=StoreContext(runs_in_background=True)
+).start()[1]
+"""Fixtures show the answers of an upstream, and this event does not come from one."""
+
+EVENTS = _events() | {"response.queued": [json.loads(msgspec.json.encode(QUEUED))]}
 
 
 def test_the_fixtures_show_every_kind_of_event_that_is_sent() -> None:

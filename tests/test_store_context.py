@@ -16,7 +16,8 @@ import translator
 from tests import strategies as draws
 from tests.invariants import check_events
 from tests.replaying import REQUEST, chunk, sse, translation
-from translator import Event, InvalidRequest, NotFound, Options, Translation
+from translator import CompactRequest, Event, InvalidRequest, NotFound, Options, Translation
+from translator.request.compaction import MAX_KEPT_CHARACTERS
 from translator.request.store_context import StoreContext
 from translator.wire import items
 from translator.wire.notices import Notice
@@ -262,3 +263,65 @@ def test_a_store_says_itself_what_it_does_not_keep() -> None:
     assert [one.code for one in translation(asked).notices] == ["ignored"]
     assert translation(asked, store=KEEPS).notices == ()
     assert translation(asked, store=StoreContext(notices=(own,))).notices == (own,)
+
+
+# --- compaction ------------------------------------------------------------------------------------
+
+
+def compacted(asked: CompactRequest) -> list[Any]:
+    """The texts of the messages that are kept, and the types of other items."""
+    done = translation({"model": "m", "input": "Hello"})
+    run(done, REASONING)
+    answer = asked.answer(done.response, new_id=lambda prefix: prefix)
+    kept = json.loads(msgspec.json.encode(answer.output))[: -len(done.response.output)]
+    return [one["content"][0]["text"] if "content" in one else one["type"] for one in kept]
+
+
+def message(text: str, role: str = "user", **more: Any) -> dict[str, Any]:
+    return {"type": "message", "role": role, "content": text, **more}
+
+
+def test_what_precedes_a_compaction_is_kept_like_its_input() -> None:
+    """A stored message stands where it is referred to; a duplicate of an earlier one is left out."""
+    source = [
+        {"id": "msg_1"},
+        {"type": "item_reference", "id": "msg_9"},
+        message("own", id="msg_2"),
+        {"id": "msg_3", "role": "user", "content": "not a reference"},
+        message("again", id="msg_0"),
+    ]
+    body = json.dumps({"model": "m", "input": source}).encode()
+    earlier = [raw(message("earlier", id="msg_0")), raw(message("said", "assistant"))]
+    asked = CompactRequest(body)
+    stored = {
+        "msg_1": raw(message("stored")),
+        "msg_2": raw(message("wrong")),
+        "msg_3": raw(message("wrong")),
+        "msg_9": raw(message("of the model", "assistant")),
+    }
+    asked.precede(earlier, StoreContext(resolved=stored, duplicates={4: "msg_0"}))
+    assert compacted(asked) == ["earlier", "stored", "own", "not a reference"]
+    assert asked.notices == []
+    asked.precede(earlier, StoreContext(duplicates={4: "msg_0"}))
+    assert compacted(asked) == ["earlier", "own", "not a reference"]
+
+
+def test_what_only_the_summary_covers_is_named_by_its_place() -> None:
+    """Of a faulty item nothing is said: the request is refused for it elsewhere."""
+    long = "x" * MAX_KEPT_CHARACTERS
+    source = [message("old"), {"id": 5}, message(long)]
+    asked = CompactRequest(json.dumps({"model": "m", "input": source}).encode())
+    earlier = [raw(message("oldest")), raw(message("older"))]
+    asked.precede(earlier, StoreContext(resolved={"msg_1": raw(message("stored"))}))
+    assert compacted(asked) == [long]
+    places = [notice.path for notice in asked.notices]
+    assert places == ["previous_response_id", "previous_response_id", "input[0]"]
+
+
+def test_a_compaction_before_this_one_is_where_the_earlier_items_begin() -> None:
+    asked = CompactRequest(b'{"model":"m","input":[]}')
+    blob = {"type": "compaction", "id": "cmp_0", "encrypted_content": "x"}
+    trigger = {"type": "compaction_trigger"}
+    told = [message("a"), message("b", "assistant"), trigger, blob, message("c")]
+    asked.precede([raw(one) for one in told], StoreContext())
+    assert compacted(asked) == ["a", "c"]

@@ -62,6 +62,7 @@ class _Unprepared(NamedTuple):
     created_at: int
     new_id: Callable[[str], str]
     now: Callable[[], int] | None
+    store: StoreContext | None
 
 
 _DEFAULT_TARGET = Target()
@@ -82,7 +83,7 @@ class Translation:
     """
 
     __slots__ = (
-        *("_account", "_account_at", "_decoder", "_judge", "_keeps", "_max_bytes", "_max_items"),
+        *("_account", "_account_at", "_decoder", "_judge", "_max_bytes", "_max_items"),
         *("_progress", "_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
         *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
         *("target", "undescribed"),
@@ -108,8 +109,8 @@ class Translation:
         """Translate a request: a body, its decoded JSON, or what `parse_request` made of it.
 
         `new_id(prefix)` returns an unguessable id that begins with the prefix; `created_at` and
-        `now()` are seconds since 1970. `earlier` are the items, input and output, of the previous
-        response that the request names; without them such a request is refused. `store` is what a
+        `now()` are seconds since 1970. `earlier` are the items of the previous response, input and
+        output, or of the conversation that it names: without them it is refused. `store` is what a
         store knows of the request, and whether it keeps the response. `judge` maps an error in the
         upstream's body to the client's. `account(size)` is called each time that some 64 KiB of
         the answer have come, with the bytes that are held of it; an UpstreamError that it raises
@@ -143,11 +144,10 @@ class Translation:
             first = self.notices[0]
             raise InvalidRequest(first.refusal, param=first.path, code=first.error_code)
         self._tools = chat_request.tools
-        self._keeps = store is not None and store.keeps
         self._stream: ResponseStream
         self._reader: ChatReader
         self._unprepared: _Unprepared | None = _Unprepared(
-            chat_request, target, options, response_id, created_at, new_id, now
+            chat_request, target, options, response_id, created_at, new_id, now, store
         )
         if pause is not no_pause:
             self.prepare(pause)
@@ -240,10 +240,10 @@ class Translation:
 
         Whoever calls it while the upstream works need not do it when the first byte has come.
         """
-        if self._unprepared is None:
+        unprepared, self._unprepared = self._unprepared, None
+        if unprepared is None:
             return
-        chat_request, target, options, response_id, created_at, new_id, now = self._unprepared
-        self._unprepared = None
+        chat_request, target, options, response_id, created_at, new_id, now, store = unprepared
         request = self.request
         self._stream = ResponseStream(
             first_response(
@@ -251,7 +251,7 @@ class Translation:
                 response_id=response_id,
                 created_at=created_at,
                 model=request.model or target.model or "",
-                store=self._keeps,
+                store=store,
                 output_limit=target.max_output_tokens,
                 pause=pause,
             ),
@@ -260,7 +260,7 @@ class Translation:
             tools=chat_request.tools,
             reasoning_events=options.reasoning_events,
             seal_reasoning=_returns_reasoning(request),
-            keeps=self._keeps,
+            keeps=store is not None and store.keeps,
             one_call=chat_request.one_call,
             allowed=chat_request.allowed,
             known_call_ids=chat_request.call_ids,

@@ -2,7 +2,8 @@
 
 A test says which cell it stands for: `@pytest.mark.cell(client=…, case=…)`. Where a client cannot
 do a thing by itself, the test shows just that, and says why: `limit="it has no …"`. A cell works
-when all tests that stand for it pass, in three dialects at least.
+when all tests that stand for it pass, in three dialects at least; a cell of the table of clients
+with a store needs no more than one, since a store has no part in what a dialect is.
 
 After a run of all cells tests/clients/README.md must say what was seen. `make clients` writes it;
 any other run in which clients are required compares, and fails when it says something else.
@@ -11,8 +12,9 @@ any other run in which clients are required compares, and fails when it says som
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,31 @@ CASES = {  # the short name, and what it means
     "incomplete": "an answer that ran into its token limit can be told from a whole one",
 }
 FEWEST_DIALECTS = 3
+
+STORED_CLIENTS = (
+    "Codex CLI",
+    "openai Python",
+    "openai Node",
+    "openai-agents",
+    "openai-agents JS",
+    "Vercel AI SDK",
+    "LangChain",
+    "pydantic-ai",
+)
+STORED_CASES = {
+    "by itself": "a question, two parallel calls, their results, an answer, and another question,"
+    " each request as the client makes it by itself; the model sees all of it, and its reasoning",
+    "chained": "the same, where each request goes on from the response before",
+}
+
+STORED_HEAD = """## With a store
+
+The translator has a `[store]` section, and no client is told `store: false`. `stored/` has the
+tests.
+
+"""
+
+CELLS = (*product(CLIENTS, CASES), *product(STORED_CLIENTS, STORED_CASES))
 
 HEAD = """# What each client was seen to do
 
@@ -95,17 +122,16 @@ class Matrix:
     def missing(self) -> list[str]:
         """Why this run does not fill the matrix; empty when it does."""
         problems: list[str] = []
-        for client in CLIENTS:
-            for case in CASES:
-                cell = self.cells.get((client, case), Cell())
-                where = f"{client}, {case}"
-                if not cell.passed and not cell.others:
-                    problems.append(f"{where}: no test stands for it")
-                elif cell.others:
-                    problems.append(f"{where}: did not pass: {', '.join(sorted(cell.others))}")
-                elif len(cell.dialects) < FEWEST_DIALECTS:
-                    names = ", ".join(sorted(cell.dialects)) or "none"
-                    problems.append(f"{where}: ran in too few dialects ({names})")
+        for client, case in CELLS:
+            cell = self.cells.get((client, case), Cell())
+            where = f"{client}, {case}"
+            if not cell.passed and not cell.others:
+                problems.append(f"{where}: no test stands for it")
+            elif cell.others:
+                problems.append(f"{where}: did not pass: {', '.join(sorted(cell.others))}")
+            elif case in CASES and len(cell.dialects) < FEWEST_DIALECTS:
+                names = ", ".join(sorted(cell.dialects)) or "none"
+                problems.append(f"{where}: ran in too few dialects ({names})")
         return problems
 
 
@@ -113,12 +139,28 @@ MATRIX = Matrix()
 
 
 def written(cells: Mapping[tuple[str, str], Cell]) -> str:
-    """The file: a table of clients and cases, the limits below it, what the cases mean."""
+    """The file: two tables of clients and cases, their limits, and what the cases mean."""
+    parts = _table(HEAD, cells, CLIENTS, CASES)
+    dialects = sorted(set().union(*(cell.dialects for cell in cells.values())))
+    parts.append(
+        f"Each cell ran in {FEWEST_DIALECTS} dialects or more, of these: {', '.join(dialects)}."
+    )
+    parts += _table(STORED_HEAD, cells, STORED_CLIENTS, STORED_CASES)
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(
+    head: str,
+    cells: Mapping[tuple[str, str], Cell],
+    clients: Sequence[str],
+    cases: Mapping[str, str],
+) -> list[str]:
+    """A table of clients and cases, the limits below it, what the cases mean."""
     limits: list[str] = []
-    lines = [_row(["client", *CASES]), _row(["---"] * (len(CASES) + 1))]
-    for client in CLIENTS:
+    lines = [_row(["client", *cases]), _row(["---"] * (len(cases) + 1))]
+    for client in clients:
         row = [client]
-        for case in CASES:
+        for case in cases:
             limit = cells[client, case].limit
             if limit is None:
                 row.append("works")
@@ -127,15 +169,11 @@ def written(cells: Mapping[tuple[str, str], Cell]) -> str:
                 limits.append(limit)
             row.append(f"its own limit ({limits.index(limit) + 1})")
         lines.append(_row(row))
-    parts = [HEAD + "\n".join(lines)]
+    parts = [head + "\n".join(lines)]
     if limits:
         parts.append("\n".join(f"{n}. {limit}" for n, limit in enumerate(limits, 1)))
-    parts.append("\n".join(f"- **{case}**: {meaning}" for case, meaning in CASES.items()))
-    dialects = sorted(set().union(*(cell.dialects for cell in cells.values())))
-    parts.append(
-        f"Each cell ran in {FEWEST_DIALECTS} dialects or more, of these: {', '.join(dialects)}."
-    )
-    return "\n\n".join(parts) + "\n"
+    parts.append("\n".join(f"- **{case}**: {meaning}" for case, meaning in cases.items()))
+    return parts
 
 
 def _row(values: Iterable[str]) -> str:
@@ -158,7 +196,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             client, case = mark.kwargs["client"], mark.kwargs["case"]
             if parameters.get("transport") == "websocket":
                 client += ", WebSocket"
-            if client not in CLIENTS or case not in CASES:
+            if (client, case) not in CELLS:
                 raise pytest.UsageError(f"{item.nodeid}: there is no cell {client}, {case}")
             dialect = parameters.get("dialect")
             cell = [client, case, mark.kwargs.get("limit"), dialect]

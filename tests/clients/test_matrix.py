@@ -10,7 +10,15 @@ from typing import Any, Literal
 import pytest
 
 from . import matrix as module
-from .matrix import CASES, CLIENTS, Matrix, pytest_sessionfinish, written
+from .matrix import (
+    CASES,
+    CLIENTS,
+    STORED_CASES,
+    STORED_CLIENTS,
+    Matrix,
+    pytest_sessionfinish,
+    written,
+)
 
 DIALECTS = ("deepseek", "fireworks", "vllm")
 
@@ -39,6 +47,8 @@ def filled() -> Matrix:
     matrix = Matrix()
     for client, case, dialect in product(CLIENTS, CASES, DIALECTS):
         matrix.add(report(client, case, dialect))
+    for client, case in product(STORED_CLIENTS, STORED_CASES):
+        matrix.add(report(client, case, None))
     return matrix
 
 
@@ -47,7 +57,20 @@ def test_a_whole_run_has_a_table() -> None:
     assert matrix.missing() == []
     lines = written(matrix.cells).splitlines()
     assert f"| LangChain | {' | '.join(['works'] * len(CASES))} |" in lines
-    assert lines[-1].endswith("of these: deepseek, fireworks, vllm.")
+    assert f"| LangChain | {' | '.join(['works'] * len(STORED_CASES))} |" in lines
+    assert [line for line in lines if line.endswith("of these: deepseek, fireworks, vllm.")]
+
+
+def test_the_table_with_a_store_needs_one_dialect_and_has_limits_of_its_own() -> None:
+    matrix = filled()
+    del matrix.cells["LangChain", "chained"]
+    assert matrix.missing() == ["LangChain, chained: no test stands for it"]
+    matrix.add(report("openai Node", "image", limit="It is blind."))
+    matrix.add(report("LangChain", "chained", None, limit="It forgets."))
+    assert matrix.missing() == []
+    first, _, second = written(matrix.cells).partition("## With a store")
+    assert "\n1. It is blind.\n" in first
+    assert "\n1. It forgets.\n" in second
 
 
 def test_a_limit_stands_below_the_table_with_its_reason() -> None:

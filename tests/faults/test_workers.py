@@ -16,6 +16,7 @@ from tests.service.responses_api import ASK, events
 from tests.service.wire import ScriptedUpstream, bounded
 from translator.__main__ import main
 from translator.service.base.background import CLOSING_S
+from translator.service.database import readers, writer
 from translator.service.server.shutdown_times import CLOSE_S
 from translator.service.telemetry.otel import FLUSH_S
 
@@ -56,8 +57,8 @@ async def gone(pids: Sequence[int]) -> None:
 
 
 def test_the_parent_waits_for_all_that_a_worker_may_wait_for_at_its_end() -> None:
-    """Spans, the traces' folder, and the feed in it, one after the other."""
-    assert CLOSE_S >= FLUSH_S + 2 * CLOSING_S
+    """The store, spans, the traces' folder, and the feed in it, one after the other."""
+    assert CLOSE_S >= writer.CLOSING_S + readers.CLOSING_S + FLUSH_S + 2 * CLOSING_S
 
 
 async def test_several_processes_answer_on_one_port(

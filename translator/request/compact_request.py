@@ -6,12 +6,12 @@
 
 The messages are those of the user and the instructions between them, verbatim and in order. The
 compaction covers the model's output and earlier compactions. So the output is a complete `input`
-for the next request.
+for the next request: where the request goes on from a stored response, also what precedes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -21,11 +21,12 @@ from translator.common.invalid import missing_parameter
 from translator.common.pauses import Pause, no_pause
 from translator.wire import items, responses
 from translator.wire.errors import UpstreamError
-from translator.wire.json_values import is_null, is_string
+from translator.wire.json_values import NOT_JSON, is_null, is_string
 from translator.wire.notices import Notice
 
-from .compaction import ends_in_trigger, head_of, kept_items
+from .compaction import after_compaction, ends_in_trigger, head_of, kept_items
 from .parse import parse_request
+from .store_context import StoreContext
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 _NO_USAGE = responses.Usage(
@@ -68,10 +69,21 @@ class CompactRequest:
             fields.pop(name, None)
         fields["input"] = _encoded(source if ends_in_trigger(source) else [*source, _TRIGGER])
         self.body: bytes = msgspec.json.encode(fields)
+        self._source = source
         self._kept, left_out = kept_items(source, pause)
+        self.notices = [_summarised(index) for index in left_out]
+
+    def precede(self, earlier: Sequence[Raw], store: StoreContext, pause: Pause = no_pause) -> None:
+        """The request goes on from the items `earlier`, or refers to what a store has.
+
+        `pause` is called between items.
+        """
+        before = after_compaction(earlier, pause)
+        pairs = [one for one in enumerate(self._source) if one[0] not in store.duplicates]
+        own = [_resolved(raw, store.resolved) for _, raw in pairs]
+        self._kept, left_out = kept_items([*before, *own], pause)
         self.notices = [
-            Notice(f"input[{index}]", "message_summarised", "Only the summary covers this message.")
-            for index in left_out
+            _summarised(None if at < len(before) else pairs[at - len(before)][0]) for at in left_out
         ]
 
     def answer(
@@ -90,6 +102,32 @@ class CompactRequest:
             output=[*(_as_output(raw, new_id) for raw in self._kept), *response.output],
             usage=response.usage or _NO_USAGE,
         )
+
+
+class _Reference(Struct, frozen=True):
+    """The fields of an item that tell whether it is a reference."""
+
+    id: str | None = None
+    type: str | None = None
+    role: str | None = None
+
+
+def _resolved(raw: Raw, stored: Mapping[str, Raw]) -> Raw:
+    """The stored item that a reference names; any other item as it is."""
+    if not stored:
+        return raw
+    try:
+        head = msgspec.json.decode(raw, type=_Reference)
+    except NOT_JSON:
+        return raw  # a malformed item, which has been refused
+    refers = head.type == "item_reference" or (head.type is None and head.role is None)
+    return stored.get(head.id or "", raw) if refers else raw
+
+
+def _summarised(index: int | None) -> Notice:
+    """The notice for a message that is left out; without an index it stands before the input."""
+    path = "previous_response_id" if index is None else f"input[{index}]"
+    return Notice(path, "message_summarised", "Only the summary covers this message.")
 
 
 def _as_output(raw: Raw, new_id: Callable[[str], str]) -> Raw:

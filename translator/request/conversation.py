@@ -8,7 +8,8 @@ the user begins.
 Adjacent reasoning, text and calls of the assistant form one message, as the upstream sent them. The
 results of its calls follow directly, in input order, whatever stood between; images in results go
 into one user message after the last result. A call without a result gets a placeholder, so an
-interrupted turn does not break the conversation; a result without a call is a client error.
+interrupted turn does not break the conversation; a result without a call is a client error, but
+one that is stored is left out: its call has been deleted, and no client could mend that.
 
 Messages are only appended: the same beginning of the input gives the same first messages, byte for
 byte, so prefix caches hit.
@@ -97,6 +98,9 @@ def write_messages(
     writer = _Writer(dialect, content, plan, thinking=thinking)
     if instructions:
         writer.system(instructions, "instructions")
+    for orphan in plan.orphans:
+        what = f"Its call has been deleted; the {orphan.noun} was left out."
+        content.notices.append(Notice(orphan.path, "item_dropped", what))
     for item in paced(input_items, pause):
         writer.add(item)
     writer.flush()
@@ -133,9 +137,14 @@ class _Plan:
         self.called: set[str] = set()
         """The names of the called functions."""
 
+        self.orphans: list[Result] = []
+        """The stored results whose calls have been deleted."""
+
 
 def _plan(input_items: Sequence[InputItem], pause: Pause) -> _Plan:
-    """Match calls and results in one pass. Raises InvalidRequest for a result without a call.
+    """Match calls and results in one pass.
+
+    Raises InvalidRequest for a result without a call in the request's input.
 
     Ids may repeat over turns: a result belongs to the last unanswered call of its id before it,
     else to the next one after it.
@@ -180,6 +189,9 @@ def _plan(input_items: Sequence[InputItem], pause: Pause) -> _Plan:
                 assert_never(never)
     for orphans in early.values():
         for _, orphan in orphans:
+            if not orphan.path.startswith("input"):
+                plan.orphans.append(orphan)
+                continue
             raise InvalidRequest(
                 f"No tool call found for {orphan.noun} with call_id {orphan.call_id}.",
                 param=f"{orphan.path}.call_id",

@@ -6,7 +6,7 @@ upstream.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -15,6 +15,9 @@ from translator.common.pauses import Pause, no_pause, paced
 from translator.common.tool_secrets import without_secrets
 from translator.wire import responses
 from translator.wire.json_values import present
+
+if TYPE_CHECKING:
+    from .store_context import StoreContext
 
 _NEEDED_IN_FUNCTION: dict[str, Any] = {"description": None, "parameters": None, "strict": None}
 """Keys that every echoed function tool has, null where the client gave none."""
@@ -26,14 +29,14 @@ def first_response(
     response_id: str,
     created_at: int,
     model: str,
-    store: bool = False,
+    store: StoreContext | None = None,
     output_limit: int | None = None,
     pause: Pause = no_pause,
 ) -> responses.Response:
     """The response object of `response.created`; `created_at` is in seconds since 1970.
 
-    `store`: the response will be stored. A `max_output_tokens` above `output_limit`, which the
-    model has, is repeated as that limit: the one that holds. `pause` is called between tools.
+    `store` is what a store knows of it. A `max_output_tokens` above `output_limit`, which the model
+    has, is repeated as that limit: the one that holds. `pause` is called between tools.
     """
     reasoning = request.reasoning or _NO_REASONING
     text = request.text or _NO_TEXT
@@ -51,12 +54,20 @@ def first_response(
         created_at,
         model,
         **given,
-        store=store,
+        store=store is not None and store.keeps,
+        conversation=_conversation(store),
+        background=bool(request.background),
         reasoning=responses.ReasoningEcho(reasoning.effort, _summary(reasoning)),
         text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
         tools=[_tool(raw) for raw in paced(request.tools or (), pause)],
         tool_choice=_tool_choice(request.tool_choice),
     )
+
+
+def _conversation(store: StoreContext | None) -> responses.ConversationEcho | UnsetType:
+    if store is None or store.conversation is None:
+        return UNSET
+    return responses.ConversationEcho(store.conversation)
 
 
 _NO_REASONING = responses.ReasoningConfig()

@@ -128,12 +128,14 @@ class InputReader:
         """Whether the input ends with a trigger: the answer becomes a compaction."""
 
     def read(self, source: str | list[Raw] | None, earlier: Sequence[Raw] = ()) -> list[InputItem]:
-        """The items of `earlier` responses, then those of `input`.
+        """The items of `earlier` responses or of the conversation, then those of `input`.
 
         Raises InvalidRequest with the path of the faulty field.
         """
         read: list[InputItem] = []
-        self._read(after_compaction(earlier, self._pause), "previous_response_id", read, last=-1)
+        of_conversation = self._store is not None and self._store.conversation is not None
+        name = "conversation" if of_conversation else "previous_response_id"
+        self._read(after_compaction(earlier, self._pause), name, read, last=-1)
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]
         source = source or []

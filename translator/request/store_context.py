@@ -12,13 +12,16 @@ from translator.wire.notices import Notice
 class StoreContext(Struct, frozen=True):
     """The part of a store in the translation of one request.
 
-    `keeps`: the response will be stored. `resolved` are stored items, by the ids that references of
-    the input name; a reference to any other is refused. `duplicates` are the ids of input items
-    that stand in the context already, by their indexes: they are left out. `notices` are the
-    store's own.
+    `keeps`: the response will be stored. `runs_in_background`: a request for the background may be
+    answered there. `conversation` is the id of the stored conversation that the request goes on
+    from. `resolved` are stored items, by the ids that references of the input name; a
+    reference to any other is refused. `duplicates` are the ids of input items that stand in the
+    context already, by their indexes: they are left out. `notices` are the store's own.
     """
 
     keeps: bool = False
+    runs_in_background: bool = False
+    conversation: str | None = None
     resolved: Mapping[str, Raw] = {}
     duplicates: Mapping[int, str] = {}
     notices: tuple[Notice, ...] = ()

@@ -108,13 +108,20 @@ def write_chat_request(
 ) -> ChatRequest:
     """The chat request for `request`; `unknown` are its fields beyond the Responses API.
 
-    `earlier` are the input and output items of the previous response, None where they are unknown;
+    `earlier` are the input and output items of the previous response, or those of the conversation;
+    None where they are unknown.
     `store` is what a store knows of the request, None where there is none.
     `pause` is called between steps, none of which takes long (`common.pauses`).
     Raises InvalidRequest, with the field's path, for what the API does not allow or Chat
     Completions cannot express.
     """
-    refuse_unsupported(request, previous_known=earlier is not None)
+    in_background = store is not None and store.runs_in_background
+    refuse_unsupported(
+        request,
+        previous_known=earlier is not None,
+        runs_in_background=in_background,
+        conversation_known=store is not None and store.conversation is not None,
+    )
     model = target.model or request.model
     if not model:
         raise missing_parameter("model")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
-from msgspec import UNSET, UnsetType
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
@@ -12,10 +14,17 @@ from translator.wire.json_values import present
 from translator.wire.notices import Notice
 
 
-def refuse_unsupported(request: responses.Request, *, previous_known: bool) -> None:
+def refuse_unsupported(
+    request: responses.Request,
+    *,
+    previous_known: bool,
+    runs_in_background: bool = False,
+    conversation_known: bool = False,
+) -> None:
     """Raise InvalidRequest for a field that needs a store or a server-side run.
 
-    `previous_known`: the items of the previous response are at hand.
+    `previous_known`: the items of the previous response are at hand. `runs_in_background`: a
+    response may be produced in the background. `conversation_known`: those of the conversation are.
     """
     if request.previous_response_id is not None and not previous_known:
         if not isinstance(request.conversation, UnsetType):
@@ -30,16 +39,34 @@ def refuse_unsupported(request: responses.Request, *, previous_known: bool) -> N
             param="previous_response_id",
             code="previous_response_not_found",
         )
-    if present(request.conversation):
+    if present(request.conversation) and not conversation_known:
         raise _unsupported("conversation", "Conversations are not stored here.")
-    if request.background:
+    if request.background and not runs_in_background:
         raise _unsupported("background", "Responses cannot run in the background here.")
+    if request.background and _window(request.background_options) not in (None, "soonest"):
+        raise InvalidRequest(
+            "A response in the background begins at once: 'soonest' is the only window.",
+            param="background_options.completion_window",
+            code="unsupported_value",
+        )
     if present(request.prompt):
         raise _unsupported("prompt", "Prompts are not stored here.")
     if request.n is not None and request.n != 1:
         raise _unsupported("n", "A request gets exactly one answer.")
     if request.moderation and _blocks(request.moderation):
         raise _unsupported("moderation", "Content cannot be blocked here.")
+
+
+def _window(options: Raw | UnsetType) -> object:
+    """The completion window that is asked for; None where there is none."""
+    if isinstance(options, UnsetType):
+        return None
+    given: object = msgspec.json.decode(options)
+    return (
+        cast("dict[str, object]", given).get("completion_window")
+        if isinstance(given, dict)
+        else None
+    )
 
 
 def _unsupported(param: str, why: str) -> InvalidRequest:
@@ -71,6 +98,8 @@ def ignored(request: responses.Request, *, has_store: bool = False) -> Iterator[
     """
     for name, why in _IGNORED.items():
         value = getattr(request, name)
+        if name == "background_options" and request.background:
+            continue  # it is checked
         if value is not None and value is not UNSET:
             yield Notice(name, "ignored", why)
     if request.store and not has_store:

@@ -1,6 +1,7 @@
 """Stream events of the Responses API. The struct's tag is the wire `type`.
 
-    stream    = Created, InProgress, { item }, ( Completed | Incomplete | ( Error, Failed ) ) ;
+    stream    = Created, [ Queued ], InProgress, { item }, end ;
+    end       = Completed | Incomplete | ( Error, Failed ) ;
     item      = OutputItemAdded, { part | arguments | input }, OutputItemDone ;
     part      = ContentPartAdded, { …Delta }, …Done, ContentPartDone
               | ReasoningSummaryPartAdded, { …Delta }, …Done, ReasoningSummaryPartDone ;
@@ -31,6 +32,12 @@ class _Event(Struct, frozen=True, tag_field="type"):
 
 class Created(_Event, frozen=True, tag="response.created"):
     """The request was accepted; `output` is empty, `usage` null."""
+
+    response: Response
+
+
+class Queued(_Event, frozen=True, tag="response.queued"):
+    """The response will be produced in the background."""
 
     response: Response
 
@@ -256,6 +263,7 @@ class CustomToolCallInputDone(_Event, frozen=True, tag="response.custom_tool_cal
 
 Event = (
     Created
+    | Queued
     | InProgress
     | Completed
     | Incomplete

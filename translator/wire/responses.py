@@ -21,7 +21,7 @@ ReasoningContext = Literal["auto", "current_turn", "all_turns"]
 ReasoningMode = Literal["standard", "pro"]
 Truncation = Literal["auto", "disabled"]
 CacheRetention = Literal["in_memory", "in-memory", "24h"]
-ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 INCLUDE_LOGPROBS = "message.output_text.logprobs"
 INCLUDE_REASONING = "reasoning.encrypted_content"
@@ -199,10 +199,17 @@ class ReasoningEcho(Struct, frozen=True):
     summary: _SummaryWord | None
 
 
+class ConversationEcho(Struct, frozen=True):
+    """The conversation that a response belongs to."""
+
+    id: str
+
+
 class Response(Struct, frozen=True):
     """The response object. `output` is empty and `usage` null until the terminal event.
 
-    Times are in seconds since 1970. `completed_at` is set only where the status is completed.
+    Times are in seconds since 1970. `completed_at` is set only where the status is completed. Only
+    a response in the background is ever queued, and only a stored one cancelled.
     """
 
     id: str
@@ -212,6 +219,7 @@ class Response(Struct, frozen=True):
     status: ResponseStatus = "in_progress"
     background: bool = False
     completed_at: int | None = None
+    conversation: ConversationEcho | UnsetType = UNSET
     error: ResponseError | None = None
     frequency_penalty: float = 0.0
     incomplete_details: IncompleteDetails | None = None

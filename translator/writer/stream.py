@@ -1,6 +1,6 @@
 """The state machine: which item is open, when it closes, and how the response ends.
 
-    created, in_progress, { item }, ( completed | incomplete | error, failed )
+    created, [ queued ], in_progress, { item }, ( completed | incomplete | error, failed )
 
 The state is a phase, and a queue of segments. A segment becomes one output item: a message, some
 reasoning, a call. Only the first in the queue is open, so items never overlap on the wire; deltas
@@ -46,6 +46,7 @@ from translator.wire.deltas import (
 from translator.wire.events import Event, ReasoningEvents
 
 from .at_end import AtEnd, error_body
+from .first_events import first_events
 from .open_calls import ITEM_ID_PREFIXES, open_call
 from .open_items import (
     Events,
@@ -188,10 +189,7 @@ class ResponseStream:
         if self.phase is not Phase.NEW:
             return []
         self.phase = Phase.OPEN
-        return [
-            events.Created(self._number(), self._base),
-            events.InProgress(self._number(), self._base),
-        ]
+        return first_events(self._number, self._base)
 
     def heartbeat(self) -> list[Event]:
         """A keep-alive event."""

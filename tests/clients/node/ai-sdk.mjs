@@ -58,6 +58,25 @@ async function followed(result) {
   return { ...(await shown(result)), heard };
 }
 
+/** A question that takes tools, and another one with all messages of the first. */
+async function talk(where, generate) {
+  const model = at(where);
+  const messages = [{ role: 'user', content: PROMPT }];
+  const first = await generate({ model, messages, ...looping });
+  await first.consumeStream?.();
+  messages.push(...(await first.responseMessages), { role: 'user', content: 'And tomorrow?' });
+  const second = await generate({ model, messages, ...looping });
+  await second.consumeStream?.();
+  return shown(second);
+}
+
+/** A question, and another one on its own, which goes on from the response before. */
+async function goingOn(where, first, messages) {
+  const previousResponseId = first.providerMetadata.openai.responseId;
+  const openai = { ...where.openai, previousResponseId };
+  return shown(await generateText({ model: at({ ...where, openai }), messages, ...looping }));
+}
+
 const cases = {
   async text(where) {
     return shown(await generateText({ model: at(where), prompt: PROMPT, ...where.settings }));
@@ -82,6 +101,22 @@ const cases = {
     const { response } = await generateText({ model, messages });
     messages.push(...response.messages, { role: 'user', content: 'And tomorrow?' });
     return shown(await generateText({ model, messages }));
+  },
+
+  talk: (where) => talk(where, generateText),
+
+  'streaming talk': (where) => talk(where, streamText),
+
+  async 'talk from the response before'(where) {
+    const first = await generateText({ model: at(where), prompt: PROMPT, ...looping });
+    return goingOn(where, first, [{ role: 'user', content: 'And tomorrow?' }]);
+  },
+
+  async 'all messages after the response before'(where) {
+    const messages = [{ role: 'user', content: PROMPT }];
+    const first = await generateText({ model: at(where), messages });
+    messages.push(...first.responseMessages, { role: 'user', content: 'And tomorrow?' });
+    return goingOn(where, first, messages);
   },
 
   async structured(where) {

@@ -25,6 +25,7 @@ from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.store.room import ROOM
 
 from . import postgres
+from .meters import CountingMeter
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +40,7 @@ NOW = Statement("SELECT db_now()")
 
 @asynccontextmanager
 async def opened(location: Location, **more: Any) -> AsyncGenerator[Database]:
-    options = {"max_queue_bytes": 1000, "read_wait_s": BOUND_S} | more
+    options: dict[str, Any] = {"max_queue_bytes": 1000, "read_wait_s": BOUND_S} | more
     database = Database(location, ROOM, **options)
     database.open()
     try:
@@ -92,8 +93,8 @@ async def test_what_is_written_can_be_read(location: Location) -> None:
 
 
 async def test_writes_that_come_meanwhile_share_a_commit(location: Location) -> None:
-    gate = Gate()
-    async with opened(location) as database:
+    gate, meter = Gate(), CountingMeter()
+    async with opened(location, meter=meter) as database:
         database.write(gate, size=1, keep_trying_s=BOUND_S)
         await gate.passed()
         writes = [database.write(put(f"k{n}"), size=1, keep_trying_s=BOUND_S) for n in range(9)]
@@ -102,14 +103,14 @@ async def test_writes_that_come_meanwhile_share_a_commit(location: Location) -> 
         assert await asyncio.gather(*(one.done(BOUND_S) for one in writes)) == [
             f"k{n}" for n in range(9)
         ]
-        assert (database.counts.commits, database.counts.writes) == (2, 10)
+        assert meter.commits == [1, 9]
         assert database.waiting == (0, 0)
 
 
 async def test_one_bad_write_harms_no_other(location: Location) -> None:
     """The others of its transaction are written without it, each once."""
-    gate = Gate()
-    async with opened(location) as database:
+    gate, meter = Gate(), CountingMeter()
+    async with opened(location, meter=meter) as database:
         database.write(gate, size=1, keep_trying_s=BOUND_S)
         await gate.passed()
 
@@ -125,7 +126,7 @@ async def test_one_bad_write_harms_no_other(location: Location) -> None:
         with pytest.raises(Unavailable):
             await broken.done(BOUND_S)
         assert await keys(database) == ["k1", "k2"]
-        assert database.counts.lost == 1
+        assert meter.losses == 1
 
 
 async def test_the_level_of_sync_is_that_of_the_transaction(location: Location) -> None:

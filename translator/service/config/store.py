@@ -76,6 +76,9 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     url_env: str | None = None
     """Environment variable that holds the URL, for one with a password."""
 
+    required: bool = False
+    """Whether `/readyz` says `not_ready` while the database cannot be used."""
+
     retention_days: _Days = 30.0
     """How long a response is stored after the last response that continues it, directly or not."""
 

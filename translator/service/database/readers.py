@@ -14,6 +14,7 @@ from translator.service.base.periodic_warning import PeriodicWarning
 
 from .connection import Connection, reading
 from .errors import Unavailable, reason, remedy
+from .meter import DatabaseMeter
 
 T = TypeVar("T")
 
@@ -24,8 +25,8 @@ COUNT = 2
 MAX_WAITING = 1000
 """Most reads that wait."""
 
-CLOSING_S = 5.0
-"""How long `close` waits for the reads that run, in seconds."""
+CLOSING_S = 1.0
+"""How long `close` waits for the reads that run, in seconds; nobody waits for their results."""
 
 
 class _Read:
@@ -53,7 +54,10 @@ class _Read:
 class Readers:
     """Threads that read. What is read is one state of the database."""
 
-    def __init__(self, name: str, open_connection: Callable[[], Connection]) -> None:
+    def __init__(
+        self, name: str, open_connection: Callable[[], Connection], meter: DatabaseMeter
+    ) -> None:
+        self._meter = meter
         self._name = name
         self._open = open_connection
         self._queue: queue.SimpleQueue[_Read | None] = queue.SimpleQueue()
@@ -80,11 +84,12 @@ class Readers:
         return result
 
     def close(self) -> None:
-        """End the threads; waits CLOSING_S at most for each."""
+        """End the threads; waits CLOSING_S at most."""
         for _ in self._threads:
             self._queue.put(None)
+        until = time.monotonic() + CLOSING_S
         for thread in self._threads:
-            thread.join(CLOSING_S)
+            thread.join(max(0.0, until - time.monotonic()))
 
     # --- in the threads -------------------------------------------------------------------------
 
@@ -101,6 +106,7 @@ class Readers:
     def _process(self, read: _Read, connection: Connection | None) -> Connection | None:
         """Settle a read; returns the connection for the next one, None where it was lost."""
         was_open = connection is not None
+        began = time.monotonic()
         try:
             connection = connection or self._open()
             with reading(connection):
@@ -112,10 +118,12 @@ class Readers:
                 connection = None
                 if was_open:  # the server may have been restarted meanwhile
                     return self._process(read, None)
+            self._meter.failed("read")
             self._warn("%s: a read failed: %s", self._name, reason(error))
             if what == "none":
                 log.debug("%s: a read failed", self._name, exc_info=error)
             read.settle(None, Unavailable(reason(error)))
         else:
+            self._meter.read(time.monotonic() - began)
             read.settle(result)
         return connection

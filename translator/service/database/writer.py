@@ -18,6 +18,7 @@ from translator.service.base.periodic_warning import PeriodicWarning
 
 from .connection import Connection, writing
 from .errors import Unavailable, reason, remedy
+from .meter import DatabaseMeter
 from .writes import Write
 
 T = TypeVar("T")
@@ -35,19 +36,11 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 """Pauses between attempts, which double, in seconds."""
 
-CLOSING_S = 10.0
+CLOSING_S = 5.0
 """How long `close` waits for the last writes, in seconds."""
 
-
-class WriterCounts:
-    """What the writer has done, for metrics."""
-
-    def __init__(self) -> None:
-        self.commits = 0
-        self.writes = 0
-        self.commit_s = 0.0
-        self.lost = 0
-        """Writes that were dropped, or failed for good."""
+STUCK_S = 3.0
+"""The same since the latest commit: a database that is away must not hold up a shutdown."""
 
 
 class _GivenUp(Exception):
@@ -58,10 +51,15 @@ class Writer:
     """The thread, its queue, and its connection."""
 
     def __init__(
-        self, name: str, open_connection: Callable[[], Connection], *, max_bytes: int
+        self,
+        name: str,
+        open_connection: Callable[[], Connection],
+        *,
+        max_bytes: int,
+        meter: DatabaseMeter,
     ) -> None:
         """`max_bytes` bounds the queue; `open_connection` is called in the thread."""
-        self.counts = WriterCounts()
+        self._meter = meter
         self._name = name
         self._open = open_connection
         self._connection: Connection | None = None
@@ -70,6 +68,8 @@ class Writer:
         self._more = threading.Condition(self._lock)
         self._queue: deque[Write[Any]] = deque()
         self._bytes = 0
+        self._running: list[Write[Any]] = []  # in the transaction, or about to be
+        self._progress_at = 0.0  # the latest commit, or the beginning of `close`
         self._closing = False
         self.failing = False
         """Whether the last transaction failed, though its writes may be well."""
@@ -111,6 +111,7 @@ class Writer:
             self._make_room(size)
             self._queue.append(write)
             self._bytes += size
+            self._meter.waiting(len(self._queue), self._bytes)
             self._more.notify()
         return write
 
@@ -128,35 +129,58 @@ class Writer:
         self._bytes -= write.size
 
     def close(self) -> None:
-        """End the thread when the queue is empty, after CLOSING_S at most."""
+        """End the thread when the queue is empty, after CLOSING_S at most.
+
+        Sooner where nothing has been committed for STUCK_S. What is not written then is lost.
+        """
         with self._more:
             self._closing = True
             self._more.notify()
-        self._thread.join(CLOSING_S)
+        began = self._progress_at = time.monotonic()
+        while self._thread.is_alive():
+            now = time.monotonic()
+            left = min(began + CLOSING_S, self._progress_at + STUCK_S) - now
+            if left <= 0:
+                break
+            self._thread.join(left)
+        with self._more:
+            lost = [one for one in (*self._running, *self._queue) if not one.over]
+            for write in lost:
+                self._meter.lost()
+                write.failed(Unavailable("the service is shutting down"))
+            self._more.notify()
+        if lost:
+            one = len(lost) == 1
+            log.warning(
+                "%s: shutting down with %d write%s that the database has not taken; %s lost",
+                *(self._name, len(lost), "" if one else "s", "it is" if one else "they are"),
+            )
 
     # --- in the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while batch := self._take():
+        while self._take():
             try:
-                self._process(batch)
+                self._process(self._running)
             except Exception:
                 log.exception("%s: the writer failed", self._name)
-                self._again(batch, alone=True)
+                self._again(self._running, alone=True)
+            self._running = []  # so that they are not held while there is nothing to do
         if self._connection is not None:
             self._connection.close()
 
-    def _take(self) -> list[Write[Any]]:
-        """The next batch; waits for one, and is empty when there will be none."""
+    def _take(self) -> bool:
+        """Take the next batch; waits for one, and is False when there will be none."""
         with self._more:
             while True:
                 now = time.monotonic()
                 self._drop_late(now)
                 ready = [one for one in self._queue if one.not_before <= now]
                 if ready:
-                    return self._batch(ready)
+                    self._running = self._batch(ready)
+                    return True
                 if self._closing and not self._queue:
-                    return []
+                    return False
                 later = min((one.not_before for one in self._queue), default=None)
                 self._more.wait(None if later is None else max(0.0, later - now))
 
@@ -173,16 +197,20 @@ class Writer:
                 break
         for write in batch:
             self._remove(write)
+        self._meter.waiting(len(self._queue), self._bytes)
         return batch
 
     def _drop_late(self, now: float) -> None:
-        for write in [one for one in self._queue if one.over or one.deadline <= now]:
+        late = [one for one in self._queue if one.over or one.deadline <= now]
+        for write in late:
             self._remove(write)
             if not write.over:
                 self._lose(write, "the database did not take it in time")
+        if late:
+            self._meter.waiting(len(self._queue), self._bytes)
 
     def _lose(self, write: Write[Any], why: str) -> None:
-        self.counts.lost += 1
+        self._meter.lost()
         self._warn("%s: a write is lost: %s", self._name, why)
         write.failed(Unavailable(why))
 
@@ -224,9 +252,8 @@ class Writer:
                     write.broke(uncertain=uncertain)
             raise error from None
         self.failing = False
-        self.counts.commits += 1
-        self.counts.writes += len(batch)
-        self.counts.commit_s += time.monotonic() - began
+        self._progress_at = time.monotonic()
+        self._meter.committed(len(batch), self._progress_at - began)
         with self._lock:
             doomed = [
                 write
@@ -243,6 +270,7 @@ class Writer:
         if what == "reconnect" and connection is not None:
             connection.close()
             self._connection = None
+        self._meter.failed("write")
         self._warn("%s: a transaction failed: %s", self._name, reason(error))
         if what == "none":
             if len(batch) > 1:
@@ -251,7 +279,7 @@ class Writer:
                 return
             log.debug("%s: a write failed", self._name, exc_info=error)
             with self._lock:
-                self.counts.lost += 1
+                self._meter.lost()
                 batch[0].failed(Unavailable(reason(error)))
             return
         self.failing = True
@@ -269,3 +297,4 @@ class Writer:
                 write.not_before = now + min(pause, LONGEST_PAUSE_S)
                 self._queue.appendleft(write)
                 self._bytes += write.size
+            self._meter.waiting(len(self._queue), self._bytes)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.keeping import Keeping
 from translator.service.turns.slices import LARGE_BYTES
 from translator.service.turns.turn import Turn
 
@@ -10,16 +14,24 @@ from .exchange import Exchange
 
 
 async def begin_turn(
-    exchange: Exchange, dispatcher: Dispatcher, body: bytes, *, keeps: bool = True
+    exchange: Exchange,
+    dispatcher: Dispatcher,
+    body: bytes,
+    *,
+    keeps: bool = True,
+    read_earlier: Callable[[Keeping], Coroutine[Any, Any, None]] | None = None,
 ) -> Turn:
     """The turn of a request; nothing has been sent upstream yet.
 
-    `keeps`: a store may keep the response. Raises what `Dispatcher.begin` raises, and ClientLeft.
+    `keeps`: a store may keep the response. `read_earlier` is given the store's part while it has
+    the context. Raises what `Dispatcher.begin` raises, and ClientLeft.
     """
     authorization = exchange.header("authorization")
     beginning = dispatcher.begin(exchange.context, body, authorization=authorization, keeps=keeps)
     large = len(body) >= LARGE_BYTES
     turn = await (exchange.while_connected(beginning) if large else beginning)
     if turn.keeping is not None:
+        if read_earlier is not None:
+            await read_earlier(turn.keeping)
         turn.keeping.forget_earlier()
     return turn

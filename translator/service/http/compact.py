@@ -7,6 +7,7 @@ from functools import partial
 import translator
 from translator.service.observe.record import notices_summary
 from translator.service.turns.dispatcher import Dispatcher
+from translator.service.turns.keeping import Keeping
 from translator.service.turns.slices import LARGE_BYTES
 from translator.service.turns.turn import Turn
 
@@ -26,8 +27,17 @@ async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:
             reading = dispatcher.bounds.slices.run(partial(translator.CompactRequest, body))
             request = await exchange.while_connected(reading)
         del body  # which is not held while the answer comes
-        turn = await begin_turn(exchange, dispatcher, request.body, keeps=False)
-        await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
+
+        async def read_earlier(keeping: Keeping) -> None:
+            """Have what precedes the input in the answer, too: it is the whole next input."""
+            work = partial(request.precede, keeping.earlier or (), keeping.context)
+            await dispatcher.bounds.slices.run(work)
+
+        turn = await begin_turn(
+            exchange, dispatcher, request.body, keeps=False, read_earlier=read_earlier
+        )
+        async with turn:
+            await exchange.while_connected(_respond(exchange, turn, request, dispatcher))
 
 
 async def _respond(

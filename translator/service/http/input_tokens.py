@@ -30,7 +30,8 @@ async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
     with dispatcher.slot(exchange.context.client):
         turn = await begin_turn(exchange, dispatcher, body, keeps=False)
         del body
-        await exchange.while_connected(_respond(exchange, turn, dispatcher))
+        async with turn:
+            await exchange.while_connected(_respond(exchange, turn, dispatcher))
 
 
 async def _respond(exchange: Exchange, turn: Turn, dispatcher: Dispatcher) -> None:

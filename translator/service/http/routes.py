@@ -238,7 +238,9 @@ class Endpoints:
         if self._bounds.drain.begun.is_set():
             found = Readiness("draining", {})
         else:
-            found = await upstreams.health.readiness(self._models.upstreams, upstreams.probe)
+            checking = upstreams.health.readiness(self._models.upstreams, upstreams.probe)
+            stored = self._stored
+            found = await (checking if stored is None else stored.health.added_to(checking))
         if self._accounts is not None:
             failing = self._accounts.failing
             found = replace(found, accounts="failing" if failing else "ready")
@@ -259,7 +261,8 @@ class Endpoints:
             turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
             respond = responders.stream if turn.streams else responders.whole
-            await exchange.while_connected(respond(exchange, turn))
+            async with turn:
+                await exchange.while_connected(respond(exchange, turn))
 
     async def compact(self, exchange: Exchange) -> None:
         await compact(exchange, self._dispatcher)

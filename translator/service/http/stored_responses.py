@@ -19,6 +19,7 @@ from translator.service.store.responses import AfterUnknown, Page, StoredRespons
 from translator.wire.errors import InvalidRequest, NotFound
 
 from .exchange import JSON, Exchange
+from .store_health import StoreHealth
 
 NO_STORE = {"cache-control": "no-store"}
 
@@ -31,6 +32,7 @@ class StoredEndpoints:
 
     def __init__(self, store: StoredResponses) -> None:
         self._store = store
+        self.health = StoreHealth(store, required=store.limits.required)
 
     async def get(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")

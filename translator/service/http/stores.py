@@ -13,6 +13,7 @@ from translator.service.config.store import Store
 from translator.service.database.errors import Damaged, SchemaMismatch, Unavailable
 from translator.service.database.schema import prepare
 from translator.service.database.statement import DatabaseTime
+from translator.service.store.meter import StoreMeter
 from translator.service.store.responses import StoredResponses
 from translator.service.store.room import ROOM
 
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 SWEEP_S = 60.0
 """How often it is looked for what has expired, in seconds."""
 
+MEASURE_S = 60.0
+"""How often its size is measured, in seconds."""
+
 PAUSE_S = 1.0
 """The pause between two steps of a sweep, in seconds."""
 
@@ -30,7 +34,9 @@ PAUSE_S = 1.0
 class AppStore:
     """The store, and its endpoints."""
 
-    def __init__(self, responses: StoredResponses) -> None:
+    def __init__(self, responses: StoredResponses, *, measures: bool) -> None:
+        """`measures`: how large it is is measured from time to time."""
+        self._measures = measures
         self.responses = responses
         self.endpoints = StoredEndpoints(responses)
 
@@ -38,14 +44,22 @@ class AppStore:
     async def running(self) -> AsyncGenerator[None]:
         """The store is in use while the context lasts."""
         self.responses.open()
-        sweeping = asyncio.create_task(self._sweep())
+        tasks = [asyncio.create_task(self._sweep())]
+        if self._measures:
+            tasks.append(asyncio.create_task(self._measure()))
         try:
             yield
         finally:
-            sweeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await sweeping
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await self.responses.aclose()
+
+    async def _measure(self) -> None:
+        while True:
+            with suppress(Unavailable):
+                await self.responses.measure()
+            await asyncio.sleep(MEASURE_S)
 
     async def _sweep(self) -> None:
         pause_s = SWEEP_S
@@ -59,11 +73,16 @@ class AppStore:
 
 
 def open_store(
-    settings: Store, server: Server, new_id: NewId, time: DatabaseTime | None
+    settings: Store,
+    server: Server,
+    new_id: NewId,
+    time: DatabaseTime | None,
+    meter: StoreMeter | None,
 ) -> AppStore:
     """The store of the settings; raises SettingsError where it can never be used as it is.
 
-    A PostgreSQL server that is away is no reason not to serve: it is used when it is there.
+    `meter` counts what it does. A PostgreSQL server that is away is no reason not to serve: it is
+    used when it is there.
     """
     location = settings.location
     try:
@@ -84,6 +103,10 @@ def open_store(
         "responses are stored for %g days in %s", settings.limits.retention_days, location.shown
     )
     responses = StoredResponses(
-        settings, max_context_bytes=server.max_body_bytes, new_id=new_id, time=time
+        settings,
+        max_context_bytes=server.max_body_bytes,
+        new_id=new_id,
+        time=time,
+        meter=meter,
     )
-    return AppStore(responses)
+    return AppStore(responses, measures=meter is not None)

@@ -370,7 +370,7 @@ class WebSocketSession:
             del body  # which is not held while the answer comes
             source = turn.translation.request.input  # which the turn releases
             writer = None if self._direct is None else _event_writer(self._direct, lane)
-            async with aclosing(turn.events(writer)) as batches:
+            async with turn, aclosing(turn.events(writer)) as batches:
                 async for events in batches:
                     context.record.status = 200
                     if turn.translation.finished:

@@ -103,6 +103,12 @@ class Record(Struct, kw_only=True, eq=False):
     remarks: str = ""
     """A summary for the log: of the notices, or of a WebSocket's turns."""
 
+    store_s: float | None = None
+    """Seconds that the request has waited for the store."""
+
+    not_stored: str = ""
+    """Why its response is not stored, or not yet, though it was to be; without content."""
+
     outcome: str = ""
     failure: TranslatorError | None = None
     """Why there is no answer, or why it was cut. Its message may quote the conversation."""
@@ -149,6 +155,8 @@ class Record(Struct, kw_only=True, eq=False):
             "fallback": self.why,
             "attempts": self.attempts,
             "retries": self.retries or None,
+            "store_ms": None if self.store_s is None else _ms(self.store_s),
+            "not_stored": bounded(self.not_stored),
             "outcome": bounded(self.outcome),
             "notices": Counter(notice.code for notice in self.notices),
             "trace_id": trace_id(self.trace_context or {}),
@@ -196,6 +204,7 @@ class LogLine:
             "dialect": record.dialect,
             "fallback": record.why,
             "notes": record.remarks,
+            "not_stored": bounded(record.not_stored),
             "outcome": bounded(record.outcome),
             "param": bounded((record.failure and record.failure.param) or ""),
         }

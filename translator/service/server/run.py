@@ -68,7 +68,7 @@ def run(
         start_logging(log_level, settings.server.log_format, stream, secrets)
         observe = stack.enter_context(observing(settings, show))
         if channel is not None and server.metrics:
-            reserve_files(len(settings.models))
+            reserve_files(len(settings.models), store=settings.store is not None)
         drain = Drain()
         new_client = None if channel is None else channel.client_factory(settings)
         peers = None

@@ -8,8 +8,9 @@ IDLE_LINGER_S = 0.5
 END_S = 5.0
 """How long clients have to read the failure of a response that was stopped."""
 
-CLOSE_S = 25.0
-"""How long the export of pending spans and traces may take after that."""
+CLOSE_S = 31.0
+"""How long the last writes of a store, and the export of pending spans and traces, may take after
+that."""
 
 FORCE_S = 1.0
 """The same after a third Ctrl-C."""

@@ -12,7 +12,9 @@ is answered all the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from time import monotonic
 from typing import TypeVar
 
 import msgspec
@@ -29,12 +31,14 @@ from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
 from translator.service.database.statement import DatabaseTime
 from translator.service.observe.context import RequestContext
+from translator.service.observe.record import Record
 from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.notices import Notice
 from translator.wire.responses import Request
 
 from . import statements as sql
 from .keep import Draft, delete, keep, undo
+from .meter import NullStoreMeter, StoreMeter, StoreResult
 from .recall import ContextTooLarge, ParentMissing, Recalled, may_refer, recall
 from .room import ROOM
 from .shown import item_resource
@@ -74,10 +78,20 @@ class StoredResponses:
     """The store of a process. `open` and `aclose` frame its use."""
 
     def __init__(
-        self, settings: Store, *, max_context_bytes: int, new_id: NewId, time: DatabaseTime | None
+        self,
+        settings: Store,
+        *,
+        max_context_bytes: int,
+        new_id: NewId,
+        time: DatabaseTime | None,
+        meter: StoreMeter | None = None,
     ) -> None:
-        """`max_context_bytes` bounds what a request goes on from; `time` is for tests."""
+        """`max_context_bytes` bounds what a request goes on from; `time` is for tests.
+
+        `meter` counts what is done.
+        """
         self.limits = settings.limits
+        self.meter = meter or NullStoreMeter()
         self.new_id = new_id
         self._max_context_bytes = max_context_bytes
         self._salt: bytes | None = None
@@ -88,6 +102,7 @@ class StoredResponses:
             max_file_bytes=self.limits.max_store_bytes,
             read_wait_s=self.limits.read_wait_s,
             time=time,
+            meter=self.meter,
         )
 
     def open(self) -> None:
@@ -97,6 +112,15 @@ class StoredResponses:
     async def aclose(self) -> None:
         """Write what waits, and release the database."""
         await self._database.aclose()
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing can be written now, as far as is known."""
+        return self._database.failing
+
+    async def probe(self) -> None:
+        """Read something small; raises StoreUnavailable."""
+        await self._read(lambda one: one.execute(sql.SALT))
 
     async def owner(self, context: RequestContext, authorization: str | None) -> str:
         """To whom what a request stores belongs: its client in the settings, else its key.
@@ -138,10 +162,11 @@ class StoredResponses:
         if not keeps and parent_id is None and not refers:
             return None
         needs = parent_id is not None or refers or request.store is True
-        owner = await self._owner_for(context, authorization, needs=needs)
         recalled = Recalled(None, None, {}, {}, source)
-        if parent_id is not None or refers:
-            recalled = await self._recall(owner or "", parent_id, source)
+        with waiting(context.record):
+            owner = await self._owner_for(context, authorization, needs=needs)
+            if parent_id is not None or refers:
+                recalled = await self._recall(owner or "", parent_id, source)
         if isinstance(request.input, str):
             message = {"type": "message", "role": "user", "content": request.input}
             recalled = replace(recalled, items=[Raw(msgspec.json.encode(message))])
@@ -155,7 +180,9 @@ class StoredResponses:
             notices=() if why is None else (why,),
         )
         found = recalled.earlier if earlier is None else earlier
-        return Part(self, owner or "", recalled, store_context, found, needs=needs)
+        return Part(
+            self, owner or "", recalled, store_context, found, needs=needs, record=context.record
+        )
 
     async def _owner_for(
         self, context: RequestContext, authorization: str | None, *, needs: bool
@@ -181,6 +208,7 @@ class StoredResponses:
         limit = self.limits.max_kept_response_bytes
         if sum(len(one) for one in recalled.items if isinstance(one, Raw)) > limit:
             what = f"The input is over {limit} bytes, so the response is not stored."
+            self.meter.response("too_large")
             if needs:
                 raise InvalidRequest(
                     f"{what} Send the request with `store` set to false.",
@@ -188,8 +216,9 @@ class StoredResponses:
                     code="store_quota_exceeded",
                 )
             return Notice("store", "store_quota_exceeded", what)
-        if owner is None or (self._database.failing and not needs):
+        if owner is None or (self.failing and not needs):
             what = "Responses cannot be stored now."
+            self.meter.response("unavailable")
             return Notice("store", "store_unavailable", what)
         return None
 
@@ -228,8 +257,8 @@ class StoredResponses:
         except Unavailable:
             raise StoreUnavailable from None
 
-    async def store(self, draft: Draft, *, size: int, needs: bool) -> bool:
-        """Store a response; False where that failed, or takes too long.
+    async def store(self, draft: Draft, *, size: int, needs: bool) -> tuple[StoreResult, str]:
+        """Store a response; returns what became of it, and why where it is not stored.
 
         Where it is not needed, it is tried for LATE_S in all. Where it is, nothing remains of it.
         """
@@ -242,15 +271,18 @@ class StoredResponses:
                 keep_trying_s=wait_s if needs else LATE_S,
                 undo=lambda connection: undo(connection, owner, response_id),
             )
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return "failed", str(error)
         try:
             await write.done(wait_s)
-        except Unavailable:
-            return False
+        except Unavailable as error:
+            return "failed", str(error)
         except TimeoutError:
-            return needs and not await write.give_up(wait_s)
-        return True
+            if not needs:
+                return "late", "not yet stored"
+            if await write.give_up(wait_s):
+                return "failed", f"not stored within {wait_s:g} s"
+        return "stored", ""
 
     # --- by id ------------------------------------------------------------------------------------
 
@@ -310,9 +342,16 @@ class StoredResponses:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
         write = self._database.write(step, size=0, keep_trying_s=LATE_S, durable=False)
         try:
-            return await write.done(LATE_S)
+            rows = await write.done(LATE_S)
         except TimeoutError:
             raise Unavailable("the sweep takes too long") from None
+        self.meter.swept(rows)
+        return rows
+
+    async def measure(self) -> None:
+        """Tell the meter how large the store is; raises Unavailable."""
+        [(size,)] = await self._database.read(lambda one: one.execute(sql.SIZE))
+        self.meter.size(int(size))
 
 
 def _page(
@@ -349,7 +388,9 @@ class Part:
         earlier: Sequence[Raw] | None,
         *,
         needs: bool,
+        record: Record,
     ) -> None:
+        self._record = record
         self._store = store
         self._owner = owner
         self._parent = recalled.parent
@@ -367,6 +408,8 @@ class Part:
             return None
         limits = self._store.limits
         size = translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
+        result: StoreResult = "too_large"
+        why = f"over {limits.max_kept_response_bytes} bytes"
         if size <= limits.max_kept_response_bytes:
             draft = Draft(
                 owner=self._owner,
@@ -376,6 +419,21 @@ class Part:
                 parent=self._parent,
                 keep_s=limits.retention_days * DAY_S,
             )
-            if await self._store.store(draft, size=size, needs=self._needs):
-                return None
-        return NotStored() if self._needs else None
+            with waiting(self._record):
+                result, why = await self._store.store(draft, size=size, needs=self._needs)
+        self._store.meter.response(result)
+        self._record.not_stored = why
+        return NotStored() if self._needs and result != "stored" else None
+
+    async def leave(self, translation: Translation | None) -> None:
+        """Nothing is stored of a response without its last event, and nothing is held for it."""
+
+
+@contextmanager
+def waiting(record: Record) -> Generator[None]:
+    """Add the time of the context to what a request has waited for the store."""
+    began = monotonic()
+    try:
+        yield
+    finally:
+        record.store_s = (record.store_s or 0.0) + monotonic() - began

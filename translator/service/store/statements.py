@@ -28,6 +28,14 @@ def _for_ids(text: str, locked: str = "") -> Statement:
 
 SALT = Statement("SELECT value FROM resp_meta WHERE key = 'salt'")
 
+SIZE = Statement(
+    "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    postgresql="""
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_catalog.pg_class
+    WHERE relkind = 'r' AND left(relname, 5) = 'resp_' AND pg_table_is_visible(oid)""",
+)
+"""The bytes of a file, or of the store's tables with their indexes."""
+
 # --- reading ---------------------------------------------------------------------------------
 
 _LIVING = """

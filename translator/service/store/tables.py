@@ -94,6 +94,13 @@ RESPONSES = Table(
     Index(f"{PREFIX}responses_parent", "parent"),
     Index(f"{PREFIX}responses_digest", "owner", "digest"),
     Index(
+        f"{PREFIX}responses_conversation",
+        "conversation",
+        "conversation_upto",
+        sqlite_where=text("conversation IS NOT NULL"),
+        postgresql_where=text("conversation IS NOT NULL"),
+    ),
+    Index(
         f"{PREFIX}responses_lease_until",
         "lease_until",
         sqlite_where=text("status IN ('queued', 'in_progress')"),
@@ -145,7 +152,15 @@ CONVERSATIONS = Table(
     Column("lock_token", Text),  # of the request that will append to it
     Column("lock_until", Float(53)),
     Column("bytes", BigInteger, nullable=False),
+    Column("deleted_at", Float(53)),  # its items may still be the context of responses
     UniqueConstraint("owner", "id", name=f"{PREFIX}conversations_id"),
+    Index(f"{PREFIX}conversations_touched_at", "touched_at"),
+    Index(
+        f"{PREFIX}conversations_deleted_at",
+        "deleted_at",
+        sqlite_where=text("deleted_at IS NOT NULL"),
+        postgresql_where=text("deleted_at IS NOT NULL"),
+    ),
 )
 
 CONVERSATION_ITEMS = Table(
@@ -154,9 +169,25 @@ CONVERSATION_ITEMS = Table(
     Column("conversation", BigInteger, primary_key=True, autoincrement=False),
     Column("pos", Integer, primary_key=True, autoincrement=False),
     Column("item", BigInteger, nullable=False),
-    UniqueConstraint("conversation", "item", name=f"{PREFIX}conversation_items_once"),
+    Column("removed", Integer),  # the place at which it was removed; NULL: it is there
+    Index(
+        f"{PREFIX}conversation_items_once",
+        "conversation",
+        "item",
+        unique=True,
+        sqlite_where=text("removed IS NULL"),
+        postgresql_where=text("removed IS NULL"),
+    ),
     Index(f"{PREFIX}conversation_items_item", "item"),
+    Index(
+        f"{PREFIX}conversation_items_removed",
+        "conversation",
+        sqlite_where=text("removed IS NOT NULL"),
+        postgresql_where=text("removed IS NOT NULL"),
+    ),
 )
+"""Places are given to items and to removals, in order of commit: a response at place `n` saw what
+stood before `n`, but for what was removed before `n`."""
 
 EVENTS = Table(
     f"{PREFIX}events",

@@ -14,13 +14,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import cache
 from itertools import islice
-from typing import Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -50,10 +49,11 @@ from translator.wire.items import Reasoning
 from translator.wire.notices import NOTICE_CODES
 from translator.wire.responses import Usage
 
+from .instruments import FAST, Instruments
 from .shared_metrics import FOLDER
 
-NAMESPACE = "translator"
-"""The prefix of all names."""
+if TYPE_CHECKING:
+    from .store_metrics import StoreMetrics
 
 LAG_INTERVAL_S = 0.5
 """Seconds between two measurements of the event loop's lag."""
@@ -66,15 +66,13 @@ ENDPOINTS: Mapping[str, str] = {
     "/models": "models",
 }
 
-M = TypeVar("M", Counter, Gauge, Histogram)
-
-MultiprocessMode = Literal["livesum", "max"]
-"""How the gauges of several workers become one."""
-
 TOKEN_KINDS = ("input", "cached", "output", "reasoning")
 
 MAX_MODELS_AT_ZERO = 5
 """For so many models of the settings, the first ones, counters begin at zero: some 90 for each."""
+
+_STORED = ("/responses/", "/conversations")
+"""What paths of the store begin with."""
 
 _USUAL_ENDPOINTS = ("responses", "chat", "websocket")
 _USUAL_STATUSES = ("200", "400", "429", "500", "502", "503", "none")
@@ -95,8 +93,6 @@ _USUAL_RESULTS = (
 _STATUS_KINDS = {"4": "refused", "5": "failed"}
 """The kind of an error that was passed through, by the first digit of its status."""
 
-_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-_SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 _RATES = (1, 2.5, 5, 10, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 1000)
 
 
@@ -106,29 +102,12 @@ class Metrics:
     def __init__(self, settings: Settings) -> None:
         self._models = settings.models
         registry = self._registry = CollectorRegistry()
-
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return _cached(Counter(name, text, labels, namespace=NAMESPACE, registry=registry))
-
-        def gauge(name: str, text: str, *labels: str, mode: MultiprocessMode = "livesum") -> Gauge:
-            made = Gauge(
-                name,
-                text,
-                labels,
-                namespace=NAMESPACE,
-                registry=registry,
-                multiprocess_mode=mode,
-            )
-            return _cached(made)
-
-        def histogram(
-            name: str, text: str, *labels: str, buckets: Sequence[float] = _SLOW
-        ) -> Histogram:
-            made = Histogram(
-                name, text, labels, namespace=NAMESPACE, registry=registry, buckets=buckets
-            )
-            return _cached(made)
-
+        instruments = Instruments(registry)
+        counter, gauge, histogram = (
+            instruments.counter,
+            instruments.gauge,
+            instruments.histogram,
+        )
         self.requests = counter(
             "requests",
             "Finished requests, and turns on WebSockets.",
@@ -176,7 +155,7 @@ class Metrics:
         self.translation = histogram(
             "translation_seconds",
             "Time to translate a request.",
-            buckets=_FAST,
+            buckets=FAST,
         )
         self.upstream_calls = counter(
             "upstream_calls",
@@ -204,7 +183,7 @@ class Metrics:
         self.lag = histogram(
             "event_loop_lag_seconds",
             f"Lag of the event loop, measured every {LAG_INTERVAL_S:g} s.",
-            buckets=_FAST,
+            buckets=FAST,
         )
         self.dropped = counter(
             "dropped",
@@ -225,6 +204,12 @@ class Metrics:
         for model in settings.describing_models:
             for result in get_args(DescriptionResult):
                 self.image_descriptions.labels(model, result)
+        self.store: StoreMetrics | None = None
+        """Those of the store, where the settings have one."""
+        if settings.store is not None:
+            from .store_metrics import StoreMetrics
+
+            self.store = StoreMetrics(instruments)
         self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
@@ -304,15 +289,6 @@ class Metrics:
         return name if name in self._models else "other"
 
 
-def _cached(metric: M) -> M:
-    """The metric, with a cache of its children, which it keeps anyway.
-
-    prometheus_client checks the labels and takes a lock each time that it looks for one.
-    """
-    metric.labels = cache(metric.labels)  # type: ignore[method-assign]
-    return metric
-
-
 class _ConnectionMetrics:
     """A `ConnectionMeter`."""
 
@@ -350,7 +326,7 @@ class _RequestMetrics:
     def __init__(self, metrics: Metrics, record: Record) -> None:
         self._metrics = metrics
         self._record = record
-        self._endpoint = _endpoint(record)
+        self._endpoint = _endpoint(record, stores=metrics.store is not None)
         self._streams = False
         self._translation: Translation | None = None
         self._error: TranslatorError | None = None  # the latest that was counted
@@ -489,8 +465,10 @@ class _RequestMetrics:
         self._metrics.upstream_errors.labels(self._record.upstream, kind).inc()
 
 
-def _endpoint(record: Record) -> str:
+def _endpoint(record: Record, *, stores: bool) -> str:
     if record.method == "WS":
         return "websocket"
     path = record.path.removeprefix("/v1")
+    if stores and path.startswith(_STORED) and path not in ENDPOINTS:
+        return "stored"
     return ENDPOINTS.get(path) or ("models" if path.startswith("/models/") else "other")

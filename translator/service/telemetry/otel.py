@@ -47,7 +47,7 @@ from translator.service.observe.observer import (
     UpstreamAnswered,
     UpstreamCalled,
 )
-from translator.service.observe.record import QUIET, Record
+from translator.service.observe.record import QUIET, Record, bounded
 from translator.service.upstreams.error_kinds import kind_of
 from translator.wire.responses import Response
 
@@ -189,6 +189,9 @@ class _RequestSpans:
             "translator.dialect": record.dialect,
             "translator.notices": sorted({notice.code for notice in record.notices}),
         }
+        if record.store_s is not None:
+            facts["translator.store.seconds"] = record.store_s
+            facts["translator.store.problem"] = bounded(record.not_stored)
         span.set_attributes({name: value for name, value in facts.items() if value})
         if record.failure is not None:
             span.set_attribute("error.type", kind_of(record.failure))

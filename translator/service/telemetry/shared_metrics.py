@@ -101,11 +101,11 @@ def _remove_stale() -> None:
                 log.info("removed %s, which a killed process left", folder)
 
 
-def reserve_files(models: int) -> None:
+def reserve_files(models: int, *, store: bool = False) -> None:
     """Reserve the space of this worker's files, for so many models in the settings.
 
-    Without the space this worker counts alone, in memory. To be called before `metrics` is
-    imported.
+    `store`: the settings have one. Without the space this worker counts alone, in memory. To be
+    called before `metrics` is imported.
     """
     folder = os.environ.get(FOLDER)
     if folder is None:
@@ -113,6 +113,8 @@ def reserve_files(models: int) -> None:
     large = RESERVED_BYTES + models * RESERVED_BYTES_PER_MODEL
     sizes = {"counter": large, "histogram": large, "gauge_livesum": SMALL_BYTES}
     sizes["gauge_max"] = SMALL_BYTES
+    if store:
+        sizes["gauge_livemax"] = SMALL_BYTES
     files = {Path(folder) / f"{kind}_{os.getpid()}.db": size for kind, size in sizes.items()}
     try:
         for file, size in files.items():

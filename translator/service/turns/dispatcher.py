@@ -39,7 +39,7 @@ from .turn import Turn
 if TYPE_CHECKING:
     from .describer import Describer
     from .images import RequestImages
-    from .keeping import ResponseStore
+    from .keeping import Keeping, ResponseStore
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -168,7 +168,40 @@ class Dispatcher:
                 context, parsed.request, authorization=authorization, earlier=earlier, keeps=keeps
             )
             earlier = earlier if keeping is None else keeping.earlier
-        large = large or (earlier is not None and sum(map(len, earlier)) >= LARGE_BYTES)
+        try:
+            return await self._turn(
+                context,
+                parsed,
+                head,
+                route,
+                began=began,
+                body=body,
+                authorization=authorization,
+                earlier=earlier,
+                keeping=keeping,
+            )
+        except BaseException:
+            if keeping is not None:
+                await keeping.leave(None)
+            raise
+
+    async def _turn(
+        self,
+        context: RequestContext,
+        parsed: ParsedRequest | InvalidRequest,
+        head: Request | _Head,
+        route: Route,
+        *,
+        began: float,
+        body: bytes,
+        authorization: str | None,
+        earlier: Sequence[Raw] | None,
+        keeping: Keeping | None,
+    ) -> Turn:
+        """The turn of a parsed request, of which the store has found its part."""
+        record = context.record
+        held_before = 0 if earlier is None else sum(map(len, earlier))
+        large = max(len(body), held_before) >= LARGE_BYTES
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
         output_limit = None
         if context.client is not None:

@@ -36,6 +36,14 @@ class Keeping(Protocol):
         """
         ...
 
+    async def leave(self, translation: Translation | None) -> None:
+        """The turn is over, and `end` was not called: its client left, or it failed before.
+
+        Nothing comes from the upstream any more. `translation` is that of the latest attempt; None
+        where the request was refused before there was one.
+        """
+        ...
+
 
 class ResponseStore(Protocol):
     """A store of responses."""

@@ -61,10 +61,13 @@ _PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 class Turn:
-    """One request, answered once: by `events()` or by `response()`."""
+    """One request, answered once: by `events()` or by `response()`.
+
+    It is answered within its own context, at whose end a store knows that it is over.
+    """
 
     __slots__ = (
-        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_observe"),
+        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_kept", "_observe"),
         *("_request", "_written_before", "keeping"),
     )
 
@@ -80,6 +83,7 @@ class Turn:
     ) -> None:
         self.keeping = keeping
         """The store's part in it, where it has one."""
+        self._kept = False  # whether the store has had the response
         self._context = context
         self._request = request
         self._bounds = bounds
@@ -91,6 +95,17 @@ class Turn:
         self._written_before = 0  # bytes of attempts that failed
         if context.charge is not None:
             context.answered = context.progress = self._answered
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *error: object) -> None:
+        if self.keeping is None or self._kept:
+            return
+        try:
+            await self.keeping.leave(self.translation)
+        except Exception:
+            log.exception("internal error")
 
     @property
     def context(self) -> RequestContext:
@@ -210,6 +225,7 @@ class Turn:
         """The last events, when the response is stored where it is to be; else a failure's."""
         if self.keeping is None:
             return events
+        self._kept = True
         try:
             error = await self.keeping.end(self.translation)
         except Exception:
@@ -220,7 +236,10 @@ class Turn:
 
     async def _store_whole(self) -> None:
         """Store a whole response, where it is to be; raises TranslatorError where that fails."""
-        if self.keeping is not None and (error := await self.keeping.end(self.translation)):
+        if self.keeping is None:
+            return
+        self._kept = True
+        if error := await self.keeping.end(self.translation):
             raise error
 
     async def _in_slices(self, work: Callable[[Pause], T]) -> T:

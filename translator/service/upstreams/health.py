@@ -31,7 +31,9 @@ PROBE_TIMEOUT_S = 2.0
 NO_UPSTREAM = frozenset({502, 504})
 """Statuses by which a proxy says that the upstream behind it does not answer."""
 
+Status = Literal["ready", "not_ready", "draining"]
 State = Literal["reachable", "unreachable"]
+StoreState = Literal["reachable", "unreachable", "failing"]
 Probe = Callable[[Upstream], Awaitable[int | None]]
 """Sends a probe; the status of its answer, None without one."""
 
@@ -39,8 +41,11 @@ Probe = Callable[[Upstream], Awaitable[int | None]]
 class Readiness(Struct, frozen=True):
     """The body of `GET /readyz`."""
 
-    status: Literal["ready", "not_ready", "draining"]
+    status: Status
     upstreams: dict[str, State]
+    store: StoreState | UnsetType = UNSET
+    """That of the store, where the settings have one; `failing`: it can be read, not written."""
+
     hints: dict[str, str] | UnsetType = UNSET
     """What may be wrong with the settings of an upstream, by its name."""
 
@@ -89,7 +94,8 @@ class UpstreamHealth:
         names = [upstream.name for upstream in listed]
         by_name: dict[str, State] = dict(zip(names, states, strict=True))
         hints = {name: self.hints[name] for name in names if name in self.hints}
-        return Readiness("ready" if "reachable" in states else "not_ready", by_name, hints or UNSET)
+        status: Status = "ready" if "reachable" in states else "not_ready"
+        return Readiness(status, by_name, hints=hints or UNSET)
 
     async def _state(self, upstream: Upstream, probe: Probe) -> State:
         observed = self._of(upstream.name)

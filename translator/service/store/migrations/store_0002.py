@@ -28,6 +28,14 @@ def upgrade() -> None:
     ):
         op.add_column("resp_responses", column)
     op.create_index("resp_responses_digest", "resp_responses", ["owner", "digest"])
+    belongs = sa.text("conversation IS NOT NULL")
+    op.create_index(
+        "resp_responses_conversation",
+        "resp_responses",
+        ["conversation", "conversation_upto"],
+        sqlite_where=belongs,
+        postgresql_where=belongs,
+    )
     running = sa.text("status IN ('queued', 'in_progress')")
     op.create_index(
         "resp_responses_lease_until",
@@ -48,14 +56,40 @@ def upgrade() -> None:
         sa.Column("lock_token", sa.Text),
         sa.Column("lock_until", sa.Float(53)),
         sa.Column("bytes", sa.BigInteger, nullable=False),
+        sa.Column("deleted_at", sa.Float(53)),
         sa.UniqueConstraint("owner", "id", name="resp_conversations_id"),
+    )
+    op.create_index("resp_conversations_touched_at", "resp_conversations", ["touched_at"])
+    deleted = sa.text("deleted_at IS NOT NULL")
+    op.create_index(
+        "resp_conversations_deleted_at",
+        "resp_conversations",
+        ["deleted_at"],
+        sqlite_where=deleted,
+        postgresql_where=deleted,
     )
     op.create_table(
         "resp_conversation_items",
         sa.Column("conversation", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("pos", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("item", sa.BigInteger, nullable=False),
-        sa.UniqueConstraint("conversation", "item", name="resp_conversation_items_once"),
+        sa.Column("removed", sa.Integer),
+    )
+    there, removed = sa.text("removed IS NULL"), sa.text("removed IS NOT NULL")
+    op.create_index(
+        "resp_conversation_items_once",
+        "resp_conversation_items",
+        ["conversation", "item"],
+        unique=True,
+        sqlite_where=there,
+        postgresql_where=there,
+    )
+    op.create_index(
+        "resp_conversation_items_removed",
+        "resp_conversation_items",
+        ["conversation"],
+        sqlite_where=removed,
+        postgresql_where=removed,
     )
     op.create_index("resp_conversation_items_item", "resp_conversation_items", ["item"])
     op.create_table(

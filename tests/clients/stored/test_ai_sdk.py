@@ -1,0 +1,49 @@
+"""The Vercel AI SDK: by itself it refers to its earlier messages and thoughts by their ids."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.clients.conftest import Stage
+from tests.clients.node_programs import Program
+from tests.clients.upstream import Turn
+
+from .conftest import program
+from .talk import NEXT_PROMPT, PROMPT, RAIN, TALK, THOUGHT, check_talk
+
+ai_sdk = program("ai-sdk.mjs", "ai", "@ai-sdk/openai", "zod")
+
+cell = pytest.mark.cell
+
+
+@cell(client="Vercel AI SDK", case="by itself")
+@pytest.mark.parametrize("thinks", [False, True])
+@pytest.mark.parametrize("case", ["talk", "streaming talk"])
+def test_ai_sdk_defaults_two_turns(ai_sdk: Program, stage: Stage, case: str, thinks: bool) -> None:
+    """What it refers to, and what it sends itself: for a model that it takes for a reasoner, less."""
+    stage.play(*TALK)
+    seen = ai_sdk.run(case, stage, openai={"forceReasoning": True} if thinks else {})
+    assert seen["text"] == RAIN.text
+    check_talk(stage)
+
+
+@cell(client="Vercel AI SDK", case="chained")
+def test_it_goes_on_from_the_response_before(ai_sdk: Program, stage: Stage) -> None:
+    stage.play(*TALK)
+    seen = ai_sdk.run("talk from the response before", stage, openai={})
+    assert seen["text"] == RAIN.text
+    check_talk(stage)
+
+
+def test_what_it_sends_twice_is_there_once(ai_sdk: Program, stage: Stage) -> None:
+    """With all messages beside `previousResponseId` it refers to a text that is in the context."""
+    stage.play(Turn(reasoning=THOUGHT, text="Sunny."), RAIN)
+    seen = ai_sdk.run("all messages after the response before", stage, openai={})
+    assert seen["text"] == RAIN.text
+    said = [(one["role"], one["content"]) for one in stage.requests[1]["messages"]]
+    assert said == [
+        ("user", PROMPT),
+        ("assistant", "Sunny."),
+        ("user", PROMPT),  # it has no id: as far as anybody knows it was asked twice
+        ("user", NEXT_PROMPT),
+    ]

@@ -10,11 +10,13 @@ import pytest
 
 from tests.service.store import postgres
 from tests.service.wire import ScriptedUpstream
+from translator.service.accounts.reconcile import differences
 from translator.service.accounts.room import ROOM
 from translator.service.config.store import Location
+from translator.service.database.connection import reading
 from translator.service.database.schema import migrate
 
-from .paying import Books, initialized
+from .paying import USAGE, Books, answering, initialized
 
 TABLES = (
     *("accounts", "users", "sessions", "attempts", "audit", "keys", "allowances", "channels"),
@@ -40,9 +42,8 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def postgres_location(postgres_server: postgres.Server) -> Location:
-    """The location of a database on PostgreSQL with the tables, and what `init` writes."""
+def emptied(postgres_server: postgres.Server) -> Location:
+    """The database on PostgreSQL, with the tables, and what `init` writes into them."""
     names = ", ".join(f"acct_{name}" for name in TABLES)
     postgres_server.execute(
         "accounts",
@@ -52,6 +53,12 @@ def postgres_location(postgres_server: postgres.Server) -> Location:
     location = Location("postgresql", postgres_server.url("accounts"))
     initialized(location)
     return location
+
+
+@pytest.fixture
+def postgres_location(postgres_server: postgres.Server) -> Location:
+    """The location of a database on PostgreSQL with the tables, and what `init` writes."""
+    return emptied(postgres_server)
 
 
 @pytest.fixture
@@ -78,3 +85,22 @@ def books(upstream: ScriptedUpstream, location: Location) -> Iterator[Books]:
     """The books of an operator, and the service that keeps them."""
     with Books.opened(upstream, location) as made:
         yield made
+
+
+@pytest.fixture
+def key(books: Books) -> str:
+    """A key of an account with 1.00, and the prices P."""
+    books.account(balance="1")
+    books.price()
+    books.upstream.script = answering(USAGE)
+    return books.key()
+
+
+@pytest.fixture
+def explained(books: Books) -> Iterator[None]:
+    """At the end of each test all figures agree, and nothing is held."""
+    yield
+    with reading(books.connection):
+        assert list(differences(books.connection)) == []
+    assert not books.rows("SELECT id FROM acct_holds")
+    assert {held for (held,) in books.rows("SELECT held FROM acct_accounts")} <= {0}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from typing import Any
 
 import httpx
 
+from tests.service.access.clients import CHAT
 from tests.service.chat_bodies import COMPLETION, chunk
+from tests.service.responses_api import PATH
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, client_of
 from translator.service.accounts import books as book
 from translator.service.accounts import key_book
@@ -41,6 +44,10 @@ USAGE = {
 """The usage U, of 4,600,000,000 pico."""
 
 COST = 4_600_000_000
+
+ASK: dict[str, Any] = {"model": "m", "input": "Hi"}
+ASK_CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+DEAR = PriceRow("m", input=read_price("0.60"), output=read_price("2.50"))
 
 MODELS: dict[str, Any] = {"m": {"upstream": "up"}, "other": {"upstream": "up"}}
 
@@ -134,11 +141,11 @@ class Books:
             url = f"sqlite:///{url}"
         table = {
             "server": server or {},
-            "upstreams": {"up": {"base_url": self.upstream.url}},
+            "upstreams": {"up": {"base_url": self.upstream.url, "api_key_env": "UP_KEY"}},
             "models": MODELS if models is None else models,
             "accounts": {"url": url, "checkpoint_s": 0.2, "lease_s": 1.0} | more,
         }
-        return read_table(table, {})
+        return read_table(table, {"UP_KEY": "of-the-operator"})
 
     def service(
         self, time: DatabaseTime | None = None, **more: Any
@@ -180,3 +187,20 @@ def answering(usage: dict[str, Any] | None = None, text: str = "Hello world") ->
             await call.answer(body if usage is None else body | {"usage": usage})
 
     return script
+
+
+async def ask(client: httpx.AsyncClient, key: str, **fields: Any) -> httpx.Response:
+    return await client.post(PATH, json=ASK | fields, headers=bearer(key))
+
+
+async def chat(client: httpx.AsyncClient, key: str, **fields: Any) -> httpx.Response:
+    return await client.post(CHAT, json=ASK_CHAT | fields, headers=bearer(key))
+
+
+async def settled(books: Books, count: int) -> list[Any]:
+    """The outcome, the estimates and the amount of each usage, once there are so many."""
+    async with asyncio.timeout(BOUND_S):
+        while len(found := books.usages("outcome, estimated, output, amount")) < count:
+            await asyncio.sleep(0.01)
+    assert len(found) == count
+    return found

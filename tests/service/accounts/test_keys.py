@@ -34,17 +34,11 @@ from translator.service.http import routes
 from translator.service.upstreams.client import Upstreams
 
 from .conftest import TABLES
-from .paying import Books, answering, bearer
+from .paying import ASK, ASK_CHAT, Books, answering, ask, bearer
 
 pytestmark = pytest.mark.anyio
 
-ASK = {"model": "m", "input": "Hi"}
-ASK_CHAT = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 SERVICE: dict[str, Any] = {"billing": False}
-
-
-async def ask(client: httpx.AsyncClient, key: str, **fields: Any) -> httpx.Response:
-    return await client.post(PATH, json=ASK | fields, headers=bearer(key))
 
 
 async def until_settled(books: Books, count: int = 0) -> None:

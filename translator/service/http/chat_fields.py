@@ -135,9 +135,13 @@ def paid_for(route: Route, fields: dict[str, Raw], charge: Charge | None) -> tup
                 fields.pop(name, None)
             fields[route.dialect.max_tokens_field] = Raw(b"%d" % ANY_OUTPUT)  # to be limited
             changed = True
-    if charge.wants_usage and route.dialect.stream_usage and fields.get("stream") == b"true":
+    if charge.wants_usage and route.dialect.stream_usage and _is_true(fields.get("stream")):
         changed |= _ask_for_usage(fields)
     return route, changed
+
+
+def _is_true(raw: Raw | None) -> bool:
+    return raw is not None and bytes(raw) == b"true"
 
 
 def _ask_for_usage(fields: dict[str, Raw]) -> bool:
@@ -146,7 +150,7 @@ def _ask_for_usage(fields: dict[str, Raw]) -> bool:
         options = _read_options(fields.get("stream_options", b"null")) or {}
     except NOT_JSON:
         return False  # the upstream says so in its own words
-    if options.get("include_usage") == b"true":
+    if _is_true(options.get("include_usage")):
         return False
     options["include_usage"] = Raw(b"true")
     fields["stream_options"] = Raw(msgspec.json.encode(options))

@@ -40,9 +40,7 @@ def add(commands: Commands) -> None:
     _add_ref(top_up)
     adjust = add_action(actions, "adjust", _adjust, "change the balance of an account")
     _add_account(adjust)
-    adjust.add_argument(
-        "amount", metavar="AMOUNT", help="a decimal number, such as 1.50; after --, also -1.50"
-    )
+    adjust.add_argument("amount", metavar="AMOUNT", help="a decimal number, such as 1.50 or -1.50")
     adjust.add_argument("--why", metavar="REASON", required=True, help="for the ledger", type=name)
     _add_ref(adjust)
     credit = add_action(actions, "credit", _credit, "let an account have a debt")

@@ -57,6 +57,9 @@ PRICED_FIELDS = frozenset({"service_tier", "web_search_options"})
 """Documented fields of requests that change what an upstream charges. Unknown ones, such as
 `models` and `plugins`, are refused where requests cost money."""
 
+LATE_S = 3.0
+"""After how long a settlement that waits means that the database fails, in seconds."""
+
 FOR_EVER_S = math.inf
 
 
@@ -74,7 +77,7 @@ class Accounts:
         self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
         self._open: dict[int, AccountCharge] = {}
         self._unsettled: deque[Settlement] = deque()  # which the queue did not take
-        self._settling = 0
+        self._settling: dict[int, float] = {}  # since when, oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._warn = PeriodicWarning(log)
         self._database = Database(
@@ -105,7 +108,9 @@ class Accounts:
     @property
     def failing(self) -> bool:
         """Whether the database does not take what has to be written."""
-        return self._database.failing or bool(self._unsettled)
+        oldest = next(iter(self._settling.values()), None)
+        late = oldest is not None and time.monotonic() - oldest > LATE_S
+        return late or self._database.failing or bool(self._unsettled)
 
     @property
     def open_holds(self) -> int:
@@ -238,6 +243,7 @@ class Accounts:
         except Unavailable:
             self._unsettled.append(end)
         else:
+            self._settling[end.id] = time.monotonic()
             self._begin(self._settled(write, end))
 
     async def _settled(self, write: Write[Settled | None], end: Settlement) -> None:
@@ -246,6 +252,8 @@ class Accounts:
         except Unavailable as error:
             log.error("accounts: the request of hold %d could not be settled: %s", end.id, error)
             return
+        finally:
+            self._settling.pop(end.id, None)
         if found is not None and found.overdraft:
             log.warning("accounts: hold %d was less than its request has cost", end.id)
 

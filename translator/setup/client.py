@@ -100,7 +100,7 @@ def _needs_key(settings: Settings, models: Sequence[ModelInfo]) -> bool:
     An upstream needs the client's own when the operator configured none, unless the upstream runs
     on this machine.
     """
-    if settings.clients:
+    if settings.needs_keys:
         return True
     used = {model.upstream for model in models}
     return any(

@@ -20,6 +20,7 @@ from tests.service.responses_api import PATH
 from tests.service.websocket.client import ask as ask_on_socket
 from tests.service.websocket.client import open_socket
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, client_of, serving
+from translator.check.run import _settings_row
 from translator.service.accounts import books as book
 from translator.service.accounts import key_book
 from translator.service.accounts.directory import KNOWN_S
@@ -31,6 +32,7 @@ from translator.service.config.store import read_store
 from translator.service.database.connection import writing
 from translator.service.database.statement import DatabaseTime
 from translator.service.http import routes
+from translator.service.server.listeners import _log_access
 from translator.service.upstreams.client import Upstreams
 
 from .conftest import TABLES
@@ -421,3 +423,16 @@ async def test_the_secret_is_nowhere(books: Books, caplog: pytest.LogCaptureFixt
     secret = key.rpartition("_")[2] if key.count("_") == 2 else key[21:]
     assert all(secret not in text for text in texts)
     assert any("acme/key_1" in text for text in texts)
+
+
+async def test_what_is_said_of_keys(books: Books, caplog: pytest.LogCaptureFixture) -> None:
+    """The start, the page and `check` know that requests need a key of an account."""
+    settings = books.settings(**SERVICE)
+    assert settings.needs_keys
+    assert not settings.serves_page
+    caplog.set_level("INFO")
+    _log_access(settings)
+    assert caplog.messages == ["a client needs a key of an account here"]
+    row = _settings_row(settings, "settings.toml")
+    assert "keys of accounts" in row.summary
+    assert not row.advice

@@ -43,7 +43,6 @@ CATCH_ALL = "*"
 CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 """Headers in which upstreams take an API key, in lower case."""
 
-
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 """Values of `host` that only programs on this machine can reach."""
 
@@ -438,7 +437,6 @@ class Model(Struct, frozen=True, kw_only=True):
 
     fallbacks: tuple[str, ...] = ()
     """Ids of the models that are asked after it."""
-
     fallback_on_overflow: bool = False
     fallback_after_s: float | None = None
     compact_with: str | None = None
@@ -470,8 +468,8 @@ class CatchAll(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """The resolved settings, fixed for the life of the process.
 
-    Without `models` and `catch_all` any model goes to the only upstream; without `clients` requests
-    need no key; without a `store` no response is stored.
+    Without `models` and `catch_all` any model goes to the only upstream; without `clients` and
+    `accounts` requests need no key; without a `store` no response is stored.
     """
 
     server: Server
@@ -494,5 +492,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     def serves_page(self) -> bool:
         """Whether there is a page at `/`."""
         asked = self.server.status_page
-        open_ = not self.clients and self.accounts is None and self.server.host in LOOPBACK
-        return open_ if asked is None else asked
+        return asked if asked is not None else not self.needs_keys and self.server.host in LOOPBACK
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether clients need a key of this service."""
+        return bool(self.clients) or self.accounts is not None

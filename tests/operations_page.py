@@ -112,14 +112,14 @@ def every_metric() -> Metrics:
         "b": {"upstream": "up"},
     }
     upstreams = {"up": {"base_url": "http://up.test"}}
-    table = {"upstreams": upstreams, "models": models, "store": {}}
+    table = {"upstreams": upstreams, "models": models, "store": {}, "accounts": {}}
     return Metrics(read_table(table, {}))
 
 
 def instruments() -> Iterator[MetricWrapperBase]:
     """All counters, gauges and histograms of it."""
     made = every_metric()
-    for one in (*vars(made).values(), *vars(made.store).values()):
+    for one in (*vars(made).values(), *vars(made.store).values(), *vars(made.accounts).values()):
         if isinstance(one, MetricWrapperBase):
             yield one
 

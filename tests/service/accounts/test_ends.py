@@ -129,3 +129,30 @@ async def test_usage_in_an_unhappy_end(books: Books, key: str) -> None:
             assert events(answer.content)[-1]["type"].endswith(end)
         found = await settled(books, 3)
     assert [row[1:] for row in found] == [("no", 500, COST)] * 3
+
+
+async def test_metrics(books: Books, key: str) -> None:
+    """Holds and bills are counted, without a name of anybody."""
+    async with books.service() as client:
+        await ask(client, key)
+        await settled(books, 1)
+        assert (await ask(client, key, model="other")).status_code == 404
+        books.change("UPDATE acct_accounts SET balance = 0")
+        assert (await ask(client, key)).status_code == 429
+        books.change("UPDATE acct_accounts SET balance = :left", left=10**12 - COST)
+        async with asyncio.timeout(BOUND_S):
+            while 'settlements_total{estimated="no"} 1.0' not in (
+                text := (await client.get("/metrics", headers=bearer(key))).text
+            ):
+                await asyncio.sleep(0.01)
+    for line in (
+        "translator_accounts_holds_open 0.0",
+        'translator_accounts_hold_seconds_count{result="held"} 1.0',
+        'translator_accounts_hold_seconds_count{result="refused"} 1.0',
+        'translator_accounts_settlements_total{estimated="orphan"} 0.0',
+        "translator_accounts_settlement_lag_seconds_count 1.0",
+        "translator_accounts_overdraft_total 0.0",
+        "translator_accounts_lost_total 0.0",
+    ):
+        assert line in text
+    assert "acme" not in text

@@ -36,6 +36,7 @@ from .bills import counted, output_seen
 from .client import AccountCharge, AccountClient, refusal
 from .holds import Held, HoldRequest, Refused, hold
 from .keys import Key, Offer, read_key
+from .meter import AccountMeter, NullAccountMeter
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
 
@@ -66,7 +67,15 @@ FOR_EVER_S = math.inf
 class Accounts:
     """The accounts; `running` frames their use. They are the `Clients` of the service."""
 
-    def __init__(self, settings: Settings, offer: Offer, time_: DatabaseTime | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        offer: Offer,
+        time_: DatabaseTime | None,
+        meter: AccountMeter | None = None,
+    ) -> None:
+        """`time_` is for tests; `meter` counts what is done."""
+        self._meter = meter or NullAccountMeter()
         self.section = settings.section
         self.offer = offer
         self.withheld = frozenset[str]()
@@ -86,6 +95,7 @@ class Accounts:
             max_queue_bytes=MAX_QUEUE_BYTES,
             read_wait_s=self.section.database_timeout_s,
             time=time_,
+            meter=self._meter,
         )
 
     @asynccontextmanager
@@ -184,6 +194,17 @@ class Accounts:
 
         Raises AccountsUnavailable.
         """
+        began = time.monotonic()
+        result = "unavailable"
+        try:
+            found = await self._hold(ask)
+            if found is not None:
+                result = "held" if isinstance(found, Held) else "refused"
+            return found
+        finally:
+            self._meter.held(result, time.monotonic() - began)
+
+    async def _hold(self, ask: HoldRequest) -> Held | Refused | None:
         attempts = 0
 
         def work(connection: Connection) -> Held | Refused:
@@ -234,10 +255,12 @@ class Accounts:
     def opened(self, charge: AccountCharge) -> None:
         """A request is sent, and has a hold."""
         self._open[charge.held.id] = charge
+        self._meter.holds(len(self._open))
 
     def settle(self, end: Settlement) -> None:
         """A request with a hold has ended; never waits, never raises."""
         self._open.pop(end.id, None)
+        self._meter.holds(len(self._open))
         try:
             write = self._write(partial(_settle, end), needed=True)
         except Unavailable:
@@ -247,6 +270,7 @@ class Accounts:
             self._begin(self._settled(write, end))
 
     async def _settled(self, write: Write[Settled | None], end: Settlement) -> None:
+        began = time.monotonic()
         try:
             found = await asyncio.shield(write.outcome)
         except Unavailable as error:
@@ -254,7 +278,10 @@ class Accounts:
             return
         finally:
             self._settling.pop(end.id, None)
-        if found is not None and found.overdraft:
+        if found is None:
+            return
+        self._meter.settled(found.estimated, time.monotonic() - began, found.overdraft)
+        if found.overdraft:
             log.warning("accounts: hold %d was less than its request has cost", end.id)
 
     def correct_tokens(self, key: Key, tokens: int) -> None:
@@ -336,6 +363,7 @@ class Accounts:
                 for hold_id, account, key in rows:
                     self._write(partial(_sweep, hold_id, account, key, lease_us))
                 if rows:
+                    self._meter.orphans(len(rows))
                     log.warning("accounts: %d requests of a dead process are ended", len(rows))
                 self._write(partial(_forget_boots, lease_us))
             except Unavailable as error:

@@ -8,6 +8,7 @@ from contextlib import closing
 from translator.service.accounts.books import check_currency, unknown_models
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
+from translator.service.accounts.meter import AccountMeter
 from translator.service.accounts.room import ROOM
 from translator.service.config.accounts import Accounts as AccountSettings
 from translator.service.config.settings import Settings, SettingsError
@@ -20,12 +21,15 @@ log = logging.getLogger(__name__)
 
 
 def open_accounts(
-    accounts: AccountSettings, settings: Settings, time: DatabaseTime | None
+    accounts: AccountSettings,
+    settings: Settings,
+    time: DatabaseTime | None,
+    meter: AccountMeter | None,
 ) -> Accounts:
     """The accounts of the settings; raises SettingsError where they can never be used as they are.
 
-    A PostgreSQL server that is away is no reason not to serve: requests are refused until it is
-    there.
+    `meter` counts what they do. A PostgreSQL server that is away is no reason not to serve:
+    requests are refused until it is there.
     """
     location = accounts.location
     has_models = bool(settings.models) or settings.catch_all is not None
@@ -52,7 +56,7 @@ def open_accounts(
         log.warning(
             "the exchanges of all accounts are recorded in %s", settings.server.trace_folder
         )
-    return Accounts(accounts, offer, time)
+    return Accounts(accounts, offer, time, meter)
 
 
 def _look(accounts: AccountSettings, listed: frozenset[str] | None) -> None:

@@ -134,7 +134,12 @@ def create_app(
     if settings.accounts is not None:
         from .account_layer import open_accounts  # which imports what only accounts need
 
-        accounts = open_accounts(settings.accounts, settings, database_time)
+        accounts = open_accounts(
+            settings.accounts,
+            settings,
+            database_time,
+            None if metrics is None else metrics.accounts,
+        )
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),

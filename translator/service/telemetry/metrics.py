@@ -53,6 +53,7 @@ from .instruments import FAST, Instruments
 from .shared_metrics import FOLDER
 
 if TYPE_CHECKING:
+    from .account_metrics import AccountMetrics
     from .store_metrics import StoreMetrics
 
 LAG_INTERVAL_S = 0.5
@@ -210,6 +211,12 @@ class Metrics:
             from .store_metrics import StoreMetrics
 
             self.store = StoreMetrics(instruments)
+        self.accounts: AccountMetrics | None = None
+        """Those of the accounts, where the settings have any."""
+        if settings.accounts is not None:
+            from .account_metrics import AccountMetrics
+
+            self.accounts = AccountMetrics(instruments)
         self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)

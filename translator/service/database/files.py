@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import Unavailable
@@ -15,12 +17,17 @@ _SHARED = ("nfs", "cifs", "smb", "fuse.sshfs", "ceph", "lustre", "glusterfs")
 def create_file(path: str) -> None:
     """Create a file that only its owner may read, unless it is there; raises Unavailable.
 
-    SQLite gives the files beside it the same mode.
+    SQLite gives the files beside it the same mode. One that is there is never opened here: to close
+    it would release all locks that this process has on it (POSIX), and another process that closes
+    its connection would take itself for the last one, and delete the log that is in use.
     """
     file = Path(path)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        if not file.is_file():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     except OSError as error:
         raise Unavailable(f"{path} cannot be opened: {error.strerror}") from None
 

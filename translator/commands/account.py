@@ -14,6 +14,7 @@ from .account_database import (
     name,
     print_table,
     shown_time,
+    time,
 )
 from .common import Commands, UsageError
 from .settings import settings_errors
@@ -56,6 +57,12 @@ def add(commands: Commands) -> None:
     clients.add_argument("file", metavar="FILE", help="settings file with [clients]")
     clients.add_argument(
         "--account", metavar="NAME", required=True, help="the account that gets the keys"
+    )
+    pruning = add_action(
+        actions, "prune", _prune, "delete the rows of single requests; sums and ledger stay"
+    )
+    pruning.add_argument(
+        "--before", metavar="DAY", type=time, required=True, help="as in 2027-01-31, in UTC"
     )
     add_action(
         actions, "reconcile", _reconcile, "compare all figures; exit code 1 where they differ"
@@ -233,6 +240,18 @@ def _import_clients(options: argparse.Namespace) -> int:
     with changing(options.config) as connection:
         made, known = import_clients(connection, options.account, clients)
     print(f"{made} keys are taken over, {known} were there already.")
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from translator.service.accounts.books import prune
+
+    total, count = 0, 1
+    while count:
+        with changing(options.config) as connection:
+            count = prune(connection, options.before)
+        total += count
+    print(f"{total:,} usages deleted.")
     return 0
 
 

@@ -7,6 +7,7 @@ import json
 from contextlib import AsyncExitStack
 
 import httpx
+import openai
 import pytest
 from msgspec.structs import replace
 
@@ -248,6 +249,33 @@ async def test_too_little(books: Books) -> None:
             assert "0.00" not in error["message"]
     assert not books.upstream.calls
     assert not books.usages()
+
+
+async def test_openai_sdk_asks_once(books: Books) -> None:
+    """An account with nothing left is an error of the SDK after one request."""
+    books.account()
+    books.price()
+    key = books.key()
+    asked: list[str] = []
+
+    async def count(_request: httpx.Request) -> None:
+        asked.append(_request.url.path)
+
+    async with serving(books.settings()) as url:
+        hooked = httpx.AsyncClient(event_hooks={"request": [count]})
+        async with openai.AsyncOpenAI(
+            base_url=f"{url}/v1", api_key=key, http_client=hooked
+        ) as client:
+            with pytest.raises(openai.RateLimitError) as caught:
+                await client.responses.create(model="m", input="Hi")
+            assert caught.value.code == "insufficient_quota"
+            with pytest.raises(openai.RateLimitError) as caught:
+                await client.chat.completions.create(
+                    model="m", messages=[{"role": "user", "content": "Hi"}]
+                )
+            assert caught.value.code == "insufficient_quota"
+    assert len(asked) == 2
+    assert not books.upstream.calls
 
 
 async def test_real_codex_sees_the_balance(books: Books, key: str) -> None:

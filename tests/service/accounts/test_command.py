@@ -337,6 +337,31 @@ def test_reconcile(run: Run, books: Books) -> None:
     assert "entry 2 has a balance of" in run("account reconcile", code=1)
 
 
+def test_usages_are_pruned(run: Run, books: Books) -> None:
+    """The rows of old requests go, their sums and the ledger stay, and all figures agree."""
+    run("account add acme")
+    run("key new anna --account acme")
+    day = 86_400_000_000
+    for hold, at in ((1, 5), (2, day + 5), (3, 2 * day)):
+        books.change(
+            "INSERT INTO acct_usages VALUES (:hold, 1, 1, 'k', 'r', '', '/responses', 'm', 'all',"
+            " NULL, :at, :at, 'completed', 1, 0, 0, 1, 0, 'no', 0)",
+            hold=hold,
+            at=at,
+        )
+        books.change(
+            "INSERT INTO acct_sums VALUES (1, 1, :day, 'm', 1, 1, 0, 1, 0)", day=at - at % day
+        )
+    assert run("account reconcile") == "All figures agree.\n"
+    assert run("account prune --before 1970-01-03") == "2 usages deleted.\n"
+    assert books.usages("hold_id") == [(3,)]
+    assert len(books.rows("SELECT day FROM acct_sums")) == 3
+    assert run("account reconcile") == "All figures agree.\n"
+    assert "days that are over" in run("account prune --before 2990-01-01", code=2)
+    assert run("account prune --before 1970-01-01") == "0 usages deleted.\n"
+    assert run("account reconcile") == "All figures agree.\n"
+
+
 def test_commands_say_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('[upstreams.up]\nbase_url = "http://127.0.0.1:9/v1"\n')

@@ -17,6 +17,7 @@ from translator.service.database.statement import Statement
 from . import statements as sql
 from .keys import ALL, Channel, names_text, read_catalog
 from .money import MAX_BALANCE, MAX_PER_REQUEST, MAX_PRICE, PRICE, shown
+from .periods import DAY_US
 from .settlements import enter
 
 STANDARD = "standard"
@@ -245,6 +246,39 @@ def ledger(connection: Connection, account_id: int) -> list[LedgerRow]:
     """The latest changes of an account's balance, newest first."""
     values = {"account": account_id, "limit": MAX_LISTED}
     return [LedgerRow(*row) for row in connection.execute(_LEDGER, values)]
+
+
+_PRUNED = Statement("SELECT CAST(value AS BIGINT) FROM acct_meta WHERE key = 'pruned_before'")
+_SET_PRUNED = Statement(
+    "INSERT INTO acct_meta (key, value) VALUES ('pruned_before', :at)"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+_OLD_USAGES = Statement(
+    "DELETE FROM acct_usages WHERE hold_id IN"
+    " (SELECT hold_id FROM acct_usages WHERE ended_at < :at ORDER BY hold_id LIMIT :limit)"
+)
+
+PRUNED_ROWS = 1000
+"""Most usages that one transaction deletes: others write meanwhile."""
+
+
+def pruned_before(connection: Connection) -> int:
+    """The beginning of the first day whose usages are all there; 0 where none were deleted."""
+    rows = connection.execute(_PRUNED)
+    return int(rows[0][0]) if rows else 0
+
+
+def prune(connection: Connection, before: int) -> int:
+    """Delete usages of the days before one, at most PRUNED_ROWS; returns how many it were.
+
+    Their sums, and the ledger, stay. Raises Mistake for a day that has not ended.
+    """
+    day = before - before % DAY_US
+    if day > now(connection) - now(connection) % DAY_US:
+        raise Mistake("only usages of days that are over can be deleted")
+    if day > pruned_before(connection):
+        connection.change(_SET_PRUNED, {"at": str(day)})
+    return connection.change(_OLD_USAGES, {"at": day, "limit": PRUNED_ROWS})
 
 
 # --- channels ----------------------------------------------------------------------------------

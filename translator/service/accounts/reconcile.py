@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
+from .books import pruned_before
 from .money import shown
 from .periods import DAY_US, shown_time
 
@@ -48,15 +49,17 @@ _DAY_OF_USAGE = f"ended_at - ended_at % {DAY_US}"
 _DAY_OF_ENTRY = f"at - at % {DAY_US}"
 _SUMS = Statement(
     "SELECT account_id, key_id, day, model, requests, input, cached, output, amount FROM acct_sums"
+    " WHERE day >= :since"
 )
 _SUMMED = Statement(
     f"SELECT account_id, key_id, {_DAY_OF_USAGE}, model, count(*), {_sum('input')},"
     f" {_sum('cached')}, {_sum('output')}, {_sum('amount')} FROM acct_usages"
-    f" GROUP BY account_id, key_id, {_DAY_OF_USAGE}, model"
+    f" WHERE ended_at >= :since GROUP BY account_id, key_id, {_DAY_OF_USAGE}, model"
 )
 _CORRECTED = Statement(
     f"SELECT account_id, key_id, {_DAY_OF_ENTRY}, model, {_sum('amount')} FROM acct_ledger"
-    f" WHERE kind = 'correction' GROUP BY account_id, key_id, {_DAY_OF_ENTRY}, model"
+    " WHERE kind = 'correction' AND at >= :since"
+    f" GROUP BY account_id, key_id, {_DAY_OF_ENTRY}, model"
 )
 _LOSSES = Statement(
     "SELECT u.hold_id, a.name, u.model, u.began_at FROM acct_usages u"
@@ -105,10 +108,11 @@ def _breaks(connection: Connection) -> Iterator[str]:
 
 
 def _sums(connection: Connection) -> Iterator[str]:
-    summed = {tuple(row[:4]): list(row[4:]) for row in connection.execute(_SUMMED)}
-    for *of, amount in connection.execute(_CORRECTED):
+    since = {"since": pruned_before(connection)}
+    summed = {tuple(row[:4]): list(row[4:]) for row in connection.execute(_SUMMED, since)}
+    for *of, amount in connection.execute(_CORRECTED, since):
         summed.setdefault(tuple(of), [0] * 5)[-1] -= amount
-    kept = {tuple(row[:4]): list(row[4:]) for row in connection.execute(_SUMS)}
+    kept = {tuple(row[:4]): list(row[4:]) for row in connection.execute(_SUMS, since)}
     for row in sorted(summed.keys() | kept.keys()):
         if summed.get(row) != kept.get(row):
             account, key, day, model = row

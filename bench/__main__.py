@@ -9,6 +9,7 @@
     python -m bench pythons [--quick]          other versions of Python (bench/pythons.py)
     python -m bench options [--quick]          other allocators (bench/options.py)
     python -m bench balance                    streams of each worker (bench/balance.py)
+    python -m bench store [--quick]            stored responses (bench/store.py)
 
 docs/performance.md and the README quote the second. `--quick` is for work in progress: the report
 goes to .bench, and bench/results.md and the pages stay as they are. The last ones print their
@@ -33,6 +34,7 @@ from . import (
     pythons,
     request,
     service,
+    store,
     ways,
 )
 from . import options as surroundings
@@ -121,6 +123,12 @@ def _parser() -> argparse.ArgumentParser:
     spread.set_defaults(run=_balance)
     for name, usual in (("workers", 2), ("streams", 200), ("draws", 10)):
         spread.add_argument(f"--{name}", type=int, default=usual)
+    stored = commands.add_parser("store", help="stored responses, beside `sqlite3` alone")
+    stored.set_defaults(run=_store)
+    stored.add_argument("--quick", action="store_true", help="a short run")
+    stored.add_argument(
+        *("--only", "-o"), action="append", default=[], choices=store.SECTIONS, help="one table"
+    )
     others.add_argument("--instructions", action="store_true", help="count them instead of time")
     for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
@@ -177,6 +185,10 @@ def _options(options: argparse.Namespace) -> None:
 
 def _balance(options: argparse.Namespace) -> None:
     _print(balance.sections(workers=options.workers, streams=options.streams, draws=options.draws))
+
+
+def _store(options: argparse.Namespace) -> None:
+    _print(store.sections(quick=options.quick, only=options.only))
 
 
 def _print(sections: Iterator[Section]) -> None:

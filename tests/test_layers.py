@@ -58,7 +58,8 @@ MAY_IMPORT = {
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
-    "check": "probe service.base service.config service.models service.turns service.upstreams",
+    "check": "probe service.base service.config service.models service.turns service.upstreams"
+    " service.database service.store",
     "setup": "service.config service.models",
     "launch": "setup service.base service.config service.models",
     "demo": "service.base service.config service.http",

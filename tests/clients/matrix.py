@@ -67,6 +67,7 @@ STORED_CASES = {
     "by itself": "a question, two parallel calls, their results, an answer, and another question,"
     " each request as the client makes it by itself; the model sees all of it, and its reasoning",
     "chained": "the same, where each request goes on from the response before",
+    "conversation": "the same in a conversation that the server keeps",
 }
 
 STORED_HEAD = """## With a store

@@ -565,39 +565,6 @@ def test_what_would_stop_a_start_is_shown(
 
 
 @pytest.mark.parametrize(
-    ("url", "missing", "problem"),
-    [
-        ("sqlite:////{folder}/new/store.db", "psycopg", None),
-        ("sqlite:////{folder}/file", "psycopg", None),
-        ("postgresql://there.invalid/db", "none", None),
-        ("sqlite:////{folder}/file/store.db", "none", "{folder}/file is no folder"),
-        ("sqlite:////{folder}/read_only", "none", "{folder}/read_only cannot be written to"),
-        ("sqlite:////{folder}/store.db", "alembic", "needs pip install 'translator[store]'"),
-        ("postgresql://there.invalid/db", "psycopg", "needs pip install 'translator[store]'"),
-    ],
-)
-def test_a_store_that_would_stop_a_start_is_shown(
-    check: Check,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    url: str,
-    missing: str,
-    problem: str | None,
-) -> None:
-    monkeypatch.setattr(start, "find_spec", lambda name: None if name == missing else name)
-    monkeypatch.setattr(start.os, "access", lambda path, _: Path(path).name != "read_only")
-    (tmp_path / "file").touch()
-    (tmp_path / "read_only").touch()
-    before = set(tmp_path.iterdir())
-    folder = str(tmp_path).lstrip("/")
-    section = f'[store]\nurl = "{url.format(folder=folder)}"\n'
-    found = check("http://127.0.0.1:9/v1", "--offline", settings=section + SETTINGS)
-    failed = [(row["name"], row["summary"]) for row in found.rows if row["status"] == "failed"]
-    assert failed == ([] if problem is None else [("store", problem.format(folder=tmp_path))])
-    assert set(tmp_path.iterdir()) - before <= {tmp_path / "settings.toml"}
-
-
-@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         ([], "check needs --upstream URL or --config FILE"),

@@ -1,6 +1,6 @@
 """The check of settings, upstreams and models.
 
-    check   = settings row, { upstream } ;         several upstreams at once
+    check   = settings row, [ store row ], { upstream } ;      several upstreams at once
     upstream = { address row }, { model row } ;    its models one after another
 
 An upstream that cannot be used, or refuses the key, is not asked for its models. Everything is
@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import httpx
@@ -87,6 +88,13 @@ async def check(
         for route in _routes_of(table.route(name))
     ]
     rows = [_settings_row(settings, plan.source), *_start_rows(settings)]
+    if settings.store is not None:
+        from .store import store_row  # which imports what only a store needs
+
+        location = settings.store.location
+        progress(f"store: {location.shown}")
+        row = partial(store_row, location, plan.source, offline=plan.offline)
+        rows.append(await asyncio.to_thread(row))
     # each failure is to be seen, so nothing is retried
     connect_s = min(settings.server.connect_timeout_s, plan.request_s)
     server = replace(settings.server, retries=0, connect_timeout_s=connect_s)

@@ -35,10 +35,10 @@ def add(commands: Commands) -> None:
     parser = commands.add_parser(
         "check",
         help="check the settings, the upstreams and the models",
-        description="Checks a settings file, or one upstream: the settings, whether each upstream "
-        "can be reached and accepts its key, and one small request to each model, as the service "
-        "would send it. The requests cost some tokens; --offline sends none. Exit code 1: "
-        "something failed.",
+        description="Checks a settings file, or one upstream: the settings, the database of "
+        "[store], whether each upstream can be reached and accepts its key, and one small request "
+        "to each model, as the service would send it. The requests cost some tokens; --offline "
+        "sends none. Exit code 1: something failed.",
     )
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="settings file in TOML, as with --config"

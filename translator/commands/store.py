@@ -13,11 +13,13 @@ from .common import Commands, Parser, UsageError, printable, whole_number
 from .settings import service_imports, settings_errors
 
 if TYPE_CHECKING:
-    from translator.service.config.store import Location
+    from translator.service.config.store import Location, Store
 
 STORE_PACKAGES = frozenset({"alembic", "psycopg", "sqlalchemy"})
 
 DEFAULT_LIMIT = 50
+
+DAY_S = 86_400.0
 
 
 def add(commands: Commands) -> None:
@@ -33,11 +35,14 @@ def add(commands: Commands) -> None:
     listing = _add(actions, "list", _list, "list the latest responses, without their content")
     _add_client(listing, "list those of one client alone")
     listing.add_argument(
+        "--conversations", action="store_true", help="list conversations, not responses"
+    )
+    listing.add_argument(
         "--limit",
-        type=whole_number("a number of responses, 1 or more", 1),
+        type=whole_number("a number of lines, 1 or more", 1),
         default=DEFAULT_LIMIT,
         metavar="NUMBER",
-        help=f"most responses to list (default: {DEFAULT_LIMIT})",
+        help=f"most of them to list (default: {DEFAULT_LIMIT})",
     )
     purge = _add(actions, "purge", _purge, "delete stored responses for good")
     what = purge.add_mutually_exclusive_group(required=True)
@@ -60,7 +65,9 @@ def _add(
     )
 
     def with_location(options: argparse.Namespace) -> int:
-        return run(options, _location(options.config))
+        store = _settings(options.config)
+        options.limits = store.limits
+        return run(options, store.location)
 
     parser.set_defaults(run=_translated(with_location))
     return parser
@@ -74,14 +81,14 @@ def _add_client(parser: Any, text: str) -> None:  # noqa: ANN401 - a parser, or 
     )
 
 
-def _location(config: str) -> Location:
+def _settings(config: str) -> Store:
     with service_imports("store"):
         from translator.service.config.loading import read_file
     with settings_errors():
         store = read_file(config, os.environ).store
     if store is None:
         raise UsageError(f"{config} has no section [store]: nothing is stored")
-    return store.location
+    return store
 
 
 def _translated(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
@@ -169,6 +176,7 @@ def _stats(_options: argparse.Namespace, location: Location) -> int:
     print(f"database   {location.shown}, {_size(found.file_bytes)}")
     print(f"responses  {found.responses:,}, {_size(found.bytes)}, with {found.items:,} items")
     print(f"threads    {found.threads:,}, {found.expired_threads:,} of them expired")
+    print(f"conversations  {found.conversations:,}")
     if found.clients:
         rows = [
             (
@@ -189,6 +197,8 @@ def _list(options: argparse.Namespace, location: Location) -> int:
     from translator.service.store.upkeep import listed
 
     _ready(location)
+    if options.conversations:
+        return _list_conversations(options, location)
     found = listed(location, DatabaseTime(), options.client, options.limit)
     if not found:
         print("No responses are stored.")
@@ -209,8 +219,33 @@ def _list(options: argparse.Namespace, location: Location) -> int:
     return 0
 
 
+def _list_conversations(options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.statement import DatabaseTime
+    from translator.service.store.conversation_upkeep import listed
+
+    keep_s = options.limits.conversation_days * DAY_S
+    found = listed(location, DatabaseTime(), options.client, options.limit, keep_s)
+    if not found:
+        print("No conversations are stored.")
+        return 0
+    rows = [
+        (
+            one.id,
+            _client(one.owner),
+            f"{one.items:,}",
+            _time(one.created_at),
+            _time(one.touched_at),
+            _size(one.bytes),
+        )
+        for one in found
+    ]
+    _print_table(("id", "client", "items", "created", "changed", "size"), rows)
+    return 0
+
+
 def _purge(options: argparse.Namespace, location: Location) -> int:
     from translator.service.database.statement import DatabaseTime
+    from translator.service.store import conversation_upkeep
     from translator.service.store.upkeep import expire, sweep
 
     _ready(location)
@@ -219,9 +254,11 @@ def _purge(options: argparse.Namespace, location: Location) -> int:
         print("Deleting what has expired.")
     else:
         threads = expire(location, time, options.client)
+        conversations = conversation_upkeep.delete(location, time, options.client)
         whose = "all clients" if options.all else f"the client {_client(options.client)}"
         print(f"{threads:,} threads of {whose} are no longer found; deleting them.")
-    rows = sum(sweep(location, time))
+        print(f"{conversations:,} conversations of {whose}: deleting them, too.")
+    rows = sum(sweep(location, time, options.limits.conversation_days * DAY_S))
     print(f"{rows:,} rows deleted.")
     return 0
 

@@ -1,6 +1,13 @@
 // openai-agents for JavaScript, on the Responses API of a server that stores.
 
-import { Agent, OpenAIResponsesModel, run, setTracingDisabled, tool } from '@openai/agents';
+import {
+  Agent,
+  OpenAIConversationsSession,
+  OpenAIResponsesModel,
+  run,
+  setTracingDisabled,
+  tool,
+} from '@openai/agents';
 import OpenAI from 'openai';
 import { z } from 'zod';
 
@@ -48,6 +55,25 @@ const cases = {
   'chained talk': (where) => chained(where, {}),
 
   'streaming chained talk': (where) => chained(where, { stream: true }),
+
+  async conversation(where) {
+    const { agent, client } = agentAt(where);
+    const { id: conversationId } = await client.conversations.create();
+    await ran(agent, PROMPT, { conversationId });
+    return { text: (await ran(agent, NEXT_PROMPT, { conversationId })).finalOutput };
+  },
+
+  async session(where) {
+    const { agent, client } = agentAt(where);
+    const session = new OpenAIConversationsSession({ client });
+    await ran(agent, PROMPT, { session });
+    const { finalOutput: text } = await ran(agent, NEXT_PROMPT, { session });
+    const items = (await session.getItems()).length;
+    await session.popItem();
+    const left = (await session.getItems()).length;
+    await session.clearSession();
+    return { text, items, left };
+  },
 };
 
 serve(cases, ({ name, status, message }) => ({ name, status, message }));

@@ -45,6 +45,13 @@ async function talk(ask) {
   return { text: (await ask(asked(NEXT_PROMPT), answers)).output_text };
 }
 
+/** A stream to its end: the numbers of its events, and the text of the response. */
+async function followed(stream) {
+  const numbers = [];
+  for await (const { sequence_number: number } of stream) numbers.push(number);
+  return { numbers, text: (await stream.finalResponse()).output_text };
+}
+
 /** The status of the error that a request ends in. */
 async function refused(request) {
   try {
@@ -72,6 +79,50 @@ const cases = {
         .stream({ model, input, tools: TOOLS, previous_response_id: before?.id })
         .finalResponse(),
     );
+  },
+
+  async conversation({ baseURL, model }) {
+    const { conversations, responses } = at(baseURL);
+    const { id } = await conversations.create({ metadata: { topic: 'weather' } });
+    const { text } = await talk((input) =>
+      responses.create({ model, input, tools: TOOLS, conversation: id }),
+    );
+    const listed = [];
+    for await (const { type } of conversations.items.list(id, { order: 'asc', limit: 2 })) {
+      listed.push(type);
+    }
+    const [newest] = (await conversations.items.list(id, { limit: 1 })).data;
+    const last = await conversations.items.retrieve(newest.id, { conversation_id: id });
+    await conversations.items.delete(newest.id, { conversation_id: id });
+    const made = await conversations.items.create(id, { items: asked('And on Sunday?') });
+    await conversations.update(id, { metadata: { topic: 'rain' } });
+    const { metadata } = await conversations.retrieve(id);
+    await conversations.delete(id);
+    return {
+      text,
+      listed,
+      last: last.content[0].text,
+      made: made.data.map(({ content }) => content[0].text),
+      topic: metadata.topic,
+      deleted: await refused(conversations.retrieve(id)),
+    };
+  },
+
+  async 'stream by id'({ baseURL, model }) {
+    const { responses } = at(baseURL);
+    const asking = { model, input: PROMPT, background: true, stream: true };
+    let id;
+    for await (const { response, sequence_number: number } of await responses.create(asking)) {
+      id ??= response.id;
+      if (number === 6) break;
+    }
+    const whole = await followed(responses.stream({ response_id: id }));
+    const rest = await followed(responses.stream({ response_id: id, starting_after: 6 }));
+    const raw = [];
+    for await (const event of await responses.retrieve(id, { stream: true, starting_after: 6 })) {
+      raw.push(event.sequence_number);
+    }
+    return { ...whole, rest, raw };
   },
 
   async 'by id'({ baseURL, model }) {

@@ -19,6 +19,12 @@ ANSWERS = Turn(reasoning=NOW_KNOWN, text="Rome is warmer.")
 RAIN = Turn(text="Rain.")
 
 TALK = (LOOKS_TWICE, ANSWERS, RAIN)
+TALK_ITEMS = [
+    *("message", "reasoning", "message", "function_call", "function_call"),
+    *("function_call_output", "function_call_output", "reasoning", "message"),
+    *("message", "message"),
+]
+"""The types of its items, as they are listed."""
 
 
 def weather(city: str) -> str:

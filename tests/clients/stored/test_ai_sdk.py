@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.clients.conftest import Stage
+from tests.clients.conftest import KEY, Stage, needed_module
 from tests.clients.node_programs import Program
 from tests.clients.upstream import Turn
 
@@ -31,6 +31,18 @@ def test_ai_sdk_defaults_two_turns(ai_sdk: Program, stage: Stage, case: str, thi
 def test_it_goes_on_from_the_response_before(ai_sdk: Program, stage: Stage) -> None:
     stage.play(*TALK)
     seen = ai_sdk.run("talk from the response before", stage, openai={})
+    assert seen["text"] == RAIN.text
+    check_talk(stage)
+
+
+@cell(client="Vercel AI SDK", case="conversation")
+def test_a_conversation(ai_sdk: Program, stage: Stage) -> None:
+    """It sends what is new, once it is told the id of a conversation that its user has made."""
+    openai = needed_module("openai", "openai")
+    stage.play(*TALK)
+    with openai.OpenAI(base_url=stage.base_url, api_key=KEY) as client:
+        conversation = client.conversations.create().id
+    seen = ai_sdk.run("talk", stage, openai={"conversation": conversation})
     assert seen["text"] == RAIN.text
     check_talk(stage)
 

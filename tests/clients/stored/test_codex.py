@@ -21,9 +21,12 @@ NOT_CHAINED = (
     " before, which the connection remembers. Nothing of it is stored."
 )
 
+NO_CONVERSATIONS = "Codex has no conversations of the server: its sessions are files of its own."
+
 
 @pytest.mark.cell(client="Codex CLI", case="by itself")
 @pytest.mark.cell(client="Codex CLI", case="chained", limit=NOT_CHAINED)
+@pytest.mark.cell(client="Codex CLI", case="conversation", limit=NO_CONVERSATIONS)
 def test_codex_ids_inline(
     codex_binary: str, tmp_path: Path, stage: Stage, rows: Callable[[], Any]
 ) -> None:
@@ -38,6 +41,8 @@ def test_codex_ids_inline(
         assert (first.code, first.last_message) == (0, ANSWERS.text), first.log
         assert (second.code, second.last_message) == (0, RAIN.text), second.log
         assert [request["store"] for request in codex.requests] == [False] * 3
+        named = {"conversation", "previous_response_id"}
+        assert not any(named & request.keys() for request in codex.requests)
         with_ids = {item["type"] for item in codex.requests[2]["input"] if item.get("id")}
         assert with_ids >= {"message", "reasoning", "function_call"}
         assert not any("store" in one.notices for one in recorder.exchanges)

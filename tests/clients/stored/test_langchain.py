@@ -50,6 +50,30 @@ def test_a_talk(stage: Stage, ask: Any, chained: bool) -> None:
     check_talk(stage)
 
 
+@pytest.mark.cell(client="LangChain", case="conversation")
+@pytest.mark.parametrize("ask", [invoke, stream])
+def test_a_conversation(stage: Stage, ask: Any) -> None:
+    """It has no word for one, but passes it on: its user sends what is new."""
+    langchain = needed_module("langchain_openai", "langchain-openai")
+    openai = needed_module("openai", "openai")
+    from langchain_core.messages import ToolMessage
+
+    stage.play(*TALK)
+    with openai.OpenAI(base_url=stage.base_url, api_key=KEY) as client:
+        conversation = client.conversations.create().id
+    chat = langchain.ChatOpenAI(
+        model=stage.model, base_url=stage.base_url, api_key=KEY, use_responses_api=True
+    )
+    model = chat.bind_tools([weather], conversation=conversation)
+    turn = ask(model, [("user", PROMPT)])
+    ask(
+        model,
+        [ToolMessage(weather(**call["args"]), tool_call_id=call["id"]) for call in turn.tool_calls],
+    )
+    assert ask(model, [("user", NEXT_PROMPT)]).text == RAIN.text
+    check_talk(stage)
+
+
 def test_empty_input_with_parent(stage: Stage) -> None:
     """A message of the model at the end leaves nothing to send: the model goes on."""
     langchain = needed_module("langchain_openai", "langchain-openai")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,20 @@ from tests.clients.node_programs import Program
 from tests.clients.upstream import Turn
 
 from .conftest import program
-from .talk import NEXT_PROMPT, PROMPT, RAIN, TALK, THOUGHT, check_talk, weather
+from .talk import (
+    NEXT_PROMPT,
+    PROMPT,
+    RAIN,
+    TALK,
+    TALK_ITEMS,
+    THOUGHT,
+    check_talk,
+    weather,
+)
 
 openai_js = program("openai-stored.mjs", "openai")
 
+PATIENCE_S = 30
 SUNNY = Turn(reasoning=THOUGHT, text="Sunny.")
 TOOL = {
     "type": "function",
@@ -94,6 +105,105 @@ def test_what_is_new_is_sent_in_node(openai_js: Program, stage: Stage) -> None:
     stage.play(*TALK)
     assert openai_js.run("chained talk", stage) == {"text": RAIN.text}
     check_talk(stage)
+
+
+@cell(client="openai Python", case="conversation")
+def test_a_conversation(client: Any, stage: Stage) -> None:
+    """It is made, gone on in, listed, changed and deleted, item by item."""
+    openai = needed_module("openai", "openai")
+    stage.play(*TALK)
+    conversation = client.conversations.create(metadata={"topic": "weather"})
+
+    def ask(new: Any) -> Any:
+        return client.responses.create(
+            model=stage.model, input=new, tools=[TOOL], conversation=conversation.id
+        )
+
+    looks = ask(PROMPT)
+    assert looks.conversation.id == conversation.id
+    ask(results(looks))
+    assert ask(NEXT_PROMPT).output_text == RAIN.text
+    check_talk(stage)
+    items = client.conversations.items
+    listed = [item.type for item in items.list(conversation.id, order="asc", limit=2)]
+    assert listed == TALK_ITEMS
+    [last] = items.list(conversation.id, limit=1).data
+    assert items.retrieve(last.id, conversation_id=conversation.id).content[0].text == RAIN.text
+    items.delete(last.id, conversation_id=conversation.id)
+    made = items.create(conversation.id, items=[{"role": "user", "content": "And on Sunday?"}])
+    assert [one.content[0].text for one in made.data] == ["And on Sunday?"]
+    changed = client.conversations.update(conversation.id, metadata={"topic": "rain"})
+    assert client.conversations.retrieve(conversation.id) == changed
+    assert client.conversations.delete(conversation.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.conversations.retrieve(conversation.id)
+
+
+@cell(client="openai Node", case="conversation")
+def test_a_conversation_in_node(openai_js: Program, stage: Stage) -> None:
+    stage.play(*TALK)
+    assert openai_js.run("conversation", stage) == {
+        "text": RAIN.text,
+        "listed": TALK_ITEMS,
+        "last": RAIN.text,
+        "made": ["And on Sunday?"],
+        "topic": "rain",
+        "deleted": 404,
+    }
+    check_talk(stage)
+
+
+def test_background_poll(client: Any, stage: Stage) -> None:
+    """As the guide has it: it is asked for until it is neither queued nor in progress."""
+    stage.play(SUNNY)
+    response = client.responses.create(model=stage.model, input=PROMPT, background=True)
+    assert response.status == "queued"
+    until = time.monotonic() + PATIENCE_S
+    while response.status in {"queued", "in_progress"} and time.monotonic() < until:
+        time.sleep(0.02)
+        response = client.responses.retrieve(response.id)
+    assert (response.status, response.output_text) == ("completed", "Sunny.")
+    assert client.responses.cancel(response.id) == response
+
+
+def test_background_cancel(client: Any, stage: Stage) -> None:
+    stage.play(Turn(text="Sunny.", pause_s=PATIENCE_S))
+    response = client.responses.create(model=stage.model, input=PROMPT, background=True)
+    cancelled = client.responses.cancel(response.id)
+    assert cancelled.status == "cancelled"
+    assert client.responses.retrieve(response.id) == cancelled
+
+
+def test_sdk_stream_by_id(client: Any, stage: Stage) -> None:
+    """A client that left in mid-answer reads the rest, or all of it, and has the whole response."""
+    stage.play(Turn(reasoning=THOUGHT, text="Sunny and warm.", gap_s=0.02))
+    with client.responses.create(
+        model=stage.model, input=PROMPT, background=True, stream=True
+    ) as stream:
+        seen = [event for event, _ in zip(stream, range(7), strict=False)]
+    response_id = seen[0].response.id
+    with client.responses.stream(response_id=response_id) as whole:
+        events = list(whole)
+        assert whole.get_final_response().output_text == "Sunny and warm."
+    numbers = [event.sequence_number for event in events]
+    assert numbers == list(range(len(events)))
+    assert [event.type for event in events[:7]] == [event.type for event in seen]
+    for after in (0, 6, numbers[-1] - 1):
+        with client.responses.stream(response_id=response_id, starting_after=after) as rest:
+            assert [event.sequence_number for event in rest] == numbers[after + 1 :]
+            assert rest.get_final_response().output_text == "Sunny and warm."
+        with client.responses.retrieve(response_id, stream=True, starting_after=after) as raw:
+            assert [event.sequence_number for event in raw] == numbers[after + 1 :]
+
+
+def test_sdk_stream_by_id_in_node(openai_js: Program, stage: Stage) -> None:
+    stage.play(Turn(reasoning=THOUGHT, text="Sunny and warm.", gap_s=0.02))
+    seen = openai_js.run("stream by id", stage)
+    numbers = seen["numbers"]
+    assert numbers == list(range(len(numbers)))
+    assert seen["text"] == "Sunny and warm."
+    assert seen["rest"] == {"numbers": numbers[7:], "text": "Sunny and warm."}
+    assert seen["raw"] == numbers[7:]
 
 
 def test_responses_by_id(client: Any, stage: Stage) -> None:

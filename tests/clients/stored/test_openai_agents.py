@@ -12,7 +12,7 @@ from tests.clients.conftest import KEY, Stage, needed_module
 from tests.clients.node_programs import Program
 
 from .conftest import program
-from .talk import NEXT_PROMPT, PROMPT, RAIN, TALK, check_talk, weather
+from .talk import NEXT_PROMPT, PROMPT, RAIN, TALK, TALK_ITEMS, check_talk, weather
 
 agents_js = program("agents.mjs", "@openai/agents", "openai", "zod")
 
@@ -96,4 +96,55 @@ def test_each_run_sends_what_is_new_in_javascript(
 def test_a_run_that_sends_everything_in_javascript(agents_js: Program, stage: Stage) -> None:
     stage.play(*TALK)
     assert agents_js.run("talk", stage) == {"text": RAIN.text}
+    check_talk(stage)
+
+
+@cell(client="openai-agents", case="conversation")
+@both_ways
+def test_a_conversation(on_agent: OnAgent, stage: Stage, ask: Any) -> None:
+    """`conversation_id`: each step sends what is new."""
+    stage.play(*TALK)
+
+    async def use(agents: Any, agent: Any, client: Any) -> str:
+        conversation = await client.conversations.create()
+        await ask(agents, agent, PROMPT, conversation_id=conversation.id)
+        second = await ask(agents, agent, NEXT_PROMPT, conversation_id=conversation.id)
+        return str(second.final_output)
+
+    assert on_agent(use) == RAIN.text
+    check_talk(stage)
+
+
+@cell(client="openai-agents", case="conversation")
+@both_ways
+def test_session_roundtrip(on_agent: OnAgent, stage: Stage, ask: Any) -> None:
+    """`OpenAIConversationsSession` keeps the items, and sends all of them with each request."""
+    stage.play(*TALK)
+
+    async def use(agents: Any, agent: Any, client: Any) -> list[Any]:
+        session = agents.OpenAIConversationsSession(openai_client=client)
+        await ask(agents, agent, PROMPT, session=session)
+        second = await ask(agents, agent, NEXT_PROMPT, session=session)
+        types = [item["type"] for item in await session.get_items()]
+        popped = await session.pop_item()
+        left = len(await session.get_items())
+        await session.clear_session()
+        return [second.final_output, types, popped["content"][0]["text"], left]
+
+    assert on_agent(use) == [RAIN.text, TALK_ITEMS, RAIN.text, len(TALK_ITEMS) - 1]
+    check_talk(stage)
+
+
+@cell(client="openai-agents JS", case="conversation")
+def test_a_conversation_in_javascript(agents_js: Program, stage: Stage) -> None:
+    stage.play(*TALK)
+    assert agents_js.run("conversation", stage) == {"text": RAIN.text}
+    check_talk(stage)
+
+
+@cell(client="openai-agents JS", case="conversation")
+def test_session_roundtrip_in_javascript(agents_js: Program, stage: Stage) -> None:
+    stage.play(*TALK)
+    seen = agents_js.run("session", stage)
+    assert seen == {"text": RAIN.text, "items": len(TALK_ITEMS), "left": len(TALK_ITEMS) - 1}
     check_talk(stage)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,9 +61,22 @@ def needed() -> Path:
 class Server:
     """A running server."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+        """`start` starts its first process."""
         self.folder = folder
-        self.process = process
+        self._start = start
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or again, and wait until it can be connected to."""
+        self.process = self._start()
+        _wait_for(self)
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would."""
+        self.signal(signal.SIGCONT)
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(START_S)
 
     def url(self, database: str) -> str:
         return f"postgresql://tests@/{database}?host={self.folder}"
@@ -105,19 +118,27 @@ def server(bin_folder: Path) -> Generator[Server]:
             user=user, env=environ, cwd=folder, check=True, capture_output=True, timeout=START_S,
         )  # fmt: skip
         options = [word for one in QUICK for word in ("-c", one)]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [bin_folder / "postgres", "-D", data, "-k", folder, "-h", "", *options],
-                user=user, env=environ, cwd=folder, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        processes: list[subprocess.Popen[bytes]] = []
+
+        def start() -> subprocess.Popen[bytes]:
+            with (folder / "log").open("ab") as log:
+                process = subprocess.Popen(
+                    [bin_folder / "postgres", "-D", data, "-k", folder, "-h", "", *options],
+                    user=user, env=environ, cwd=folder, stdout=log, stderr=log,
+                    start_new_session=True,
+                )  # fmt: skip
+            processes.append(process)
+            return process
+
         try:
-            running = Server(folder, process)
-            _wait_for(running)
+            running = Server(folder, start)
             yield running
+            running.stop()
         finally:
-            Server(folder, process).signal(signal.SIGCONT)
-            process.send_signal(signal.SIGQUIT)  # at once
-            process.wait(START_S)
+            for process in processes:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait(START_S)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

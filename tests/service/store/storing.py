@@ -29,6 +29,7 @@ def settings_of(
     url = location.target
     if location.kind == "sqlite":
         url = f"sqlite:///{url}"
+    limits = more.pop("limits", {})
     table: dict[str, Any] = {
         "server": more.pop("server", {}),
         "upstreams": {"up": {"base_url": upstream.url}},
@@ -39,6 +40,7 @@ def settings_of(
             "anna": {"keys": [str(store(ANNA))]},
             "bob": {"keys": [str(store(BOB))]},
         }
+        table["clients"]["anna"] |= limits
     return read_table(table, {})
 
 
@@ -67,7 +69,7 @@ async def refused(client: httpx.AsyncClient, **fields: Any) -> tuple[int, Any]:
 
 def bytes_of(location: Location) -> list[Any]:
     """All rows of the store."""
-    tables = ("threads", "responses", "bodies", "items", "response_items", "meta")
+    tables = ("threads", "responses", "bodies", "items", "response_items", "meta", "events")
     with closing(connect(location, DatabaseTime())) as connection:
         return [
             sorted(map(repr, connection.execute(Statement(f"SELECT * FROM resp_{name}"))))

@@ -18,6 +18,7 @@ from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
 from translator.service.config.store import Location
 
+from .conversing import new
 from .storing import Service, ask, bytes_of, messages, refused, think
 
 pytestmark = pytest.mark.anyio
@@ -166,6 +167,7 @@ async def test_a_turn_that_is_stored_leaves_no_cycles(
         async with httpx.AsyncClient(timeout=BOUND_S, base_url=url) as client:
             first = await ask(client, **body)
             await ask(client, **body, previous_response_id=first["id"])
+            await ask(client, **body, conversation=await new(client))
 
     async with serving(settings_of(upstream, location, {"m": {"upstream": "up"}})) as url:
         found = await garbage_of(lambda: one(url))

@@ -1,55 +1,49 @@
-"""A SQLite file in several processes: each sees what the others have written."""
+"""A SQLite file that several processes use: none of them deletes the log that another writes."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 
-from translator.service.config.store import Location
-from translator.service.database.connection import connect, reading, writing
-from translator.service.database.statement import DatabaseTime, Statement
+import pytest
 
-OTHER = """
-import sys
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
 
-location = Location("sqlite", sys.argv[1])
-first = connect(location, DatabaseTime())
-second = connect(location, DatabaseTime())  # which must not take the locks of the first away
-for number in range(2):
-    with writing(first):
-        first.change(Statement("INSERT INTO numbers VALUES (:number)"), {"number": number})
-    print("written", flush=True)
-    sys.stdin.readline()
+READ = """
+import sqlite3, sys
+file = sqlite3.connect(sys.argv[1], isolation_level=None)
+print(file.execute("SELECT count(*) FROM resp_meta WHERE key LIKE 'k%'").fetchone()[0])
+file.close()
 """
+PUT = Statement("INSERT INTO resp_meta (key, value) VALUES (:key, '')")
 
 
-def test_a_process_that_comes_and_goes_takes_nothing_away(tmp_path: Path) -> None:
-    location = Location("sqlite", str(tmp_path / "store.db"))
-    with closing(connect(location, DatabaseTime())) as connection, writing(connection):
-        connection.change(Statement("CREATE TABLE numbers (number INTEGER)"))
-    process = subprocess.Popen(
-        [sys.executable, "-c", OTHER, location.target],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+def read_elsewhere(file: Path) -> int:
+    """What another process reads; it closes the last connection that it knows of."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ, file], check=True, capture_output=True, timeout=60
     )
-    try:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for count in (1, 2):
-            assert process.stdout.readline() == "written\n"
-            for _ in range(2):
-                with closing(connect(location, DatabaseTime())) as connection, reading(connection):
-                    rows = connection.execute(Statement("SELECT number FROM numbers"))
-                assert len(rows) == count
-            process.stdin.write("\n")
-            process.stdin.flush()
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.communicate()
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_another_process_may_come_and_go(
+    migrated_file: Path, tmp_path: Path, connections: int
+) -> None:
+    """However many connections this one has: opening a file must not release its locks."""
+    file = Path(shutil.copy(migrated_file, tmp_path))
+    location, time = Location("sqlite", str(file)), DatabaseTime()
+    with closing(connect(location, time)) as writer:
+        others = [connect(location, time) for _ in range(connections - 1)]
+        before = read_elsewhere(file)
+        with writing(writer):
+            writer.change(PUT, {"key": f"k{connections}"})
+        for other in others:
+            assert other.execute(Statement("SELECT count(*) FROM resp_meta"))
+            other.close()
+        assert read_elsewhere(file) == before + 1

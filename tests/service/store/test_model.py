@@ -148,7 +148,7 @@ class Both:
     def sweep(self) -> None:
         for _ in range(1000):
             with writing(self.connection):
-                if not step(self.connection):
+                if not step(self.connection, 3600.0):
                     return
         pytest.fail("the sweep does not end")
 

@@ -114,7 +114,7 @@ async def test_a_store_that_is_away_is_counted(
         await refused(client, previous_response_id="resp_0")
         page = await scrape(client)
         assert results(page) | {"late": 0} == dict.fromkeys(RESULTS, 0) | {"unavailable": 1}
-        assert page("store_errors_total", operation="read") == 2  # its size, too
+        assert page("store_errors_total", operation="read") >= 2  # its size, too
         assert page("store_errors_total", operation="write") >= 1
         assert page("store_queue_writes") == 1
         assert page("store_queue_bytes") > 0
@@ -143,9 +143,9 @@ async def test_the_log_says_what_was_not_stored_and_why(
     service: Service, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    async with service(write_wait_s=0.1, max_kept_response_bytes=60) as client:
+    async with service(write_wait_s=0.5, max_kept_response_bytes=60) as client:
         await ask(client)
-    async with service(write_wait_s=0.1) as client:
+    async with service(write_wait_s=0.5) as client:
         await ask(client)
         await ask(client, store=False)
         fault.fails = True
@@ -162,10 +162,10 @@ async def test_the_log_says_what_was_not_stored_and_why(
         None,
         "RuntimeError",
         "not yet stored",
-        "not stored within 0.1 s",
+        "not stored within 0.5 s",
     ]
     assert ["store_ms" in one for one in found] == [True, True, False, True, True, True]
-    assert found[-2]["store_ms"] >= 100
+    assert found[-2]["store_ms"] >= 500
     assert re.search(r"not_stored='not yet stored' outcome=completed", caplog.text)
     assert "rows cannot be written" not in caplog.text  # an error's text may quote a row
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.service.responses_api import PATH
+from tests.service.store.conversing import new, said, texts_of
 from tests.service.store.storing import ANNA, BOB, bytes_of, settings_of
 from tests.service.websocket.client import ask, asked, id_of, open_socket
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, say_hello, serving
@@ -49,6 +50,46 @@ async def test_what_is_not_stored_is_not_stored_through_its_child(
     assert len(asked(upstream, 2)) == 5
 
 
+async def test_a_conversation_on_a_websocket(
+    upstream: ScriptedUpstream, location: Location
+) -> None:
+    async with serving(settings_of(upstream, location)) as base:
+        headers = {"authorization": "Bearer client-key"}
+        async with httpx.AsyncClient(base_url=base, timeout=BOUND_S, headers=headers) as client:
+            made = await new(client, said("zero"))
+            async with open_socket(base) as socket:
+                found = await ask(socket, input="one", conversation=made)
+                first = id_of(found)
+                echoes = {
+                    str(one["response"]["conversation"]) for one in found if "response" in one
+                }
+                assert echoes == {str({"id": made})}
+                read = id_of(await ask(socket, input="two", conversation=made, store=False))
+                id_of(await ask(socket, input="three", previous_response_id=read))
+                id_of(await ask(socket, input="three", previous_response_id=first))
+                refused = await ask(
+                    socket, input="four", conversation=made, previous_response_id=read
+                )
+                assert refused[-1]["error"]["param"] == "previous_response_id"
+                missing = await ask(socket, input="four", conversation="conv_0")
+                assert (missing[-1]["status"], missing[-1]["error"]["param"]) == (
+                    404,
+                    "conversation",
+                )
+                id_of(await ask(socket, input="four", conversation=made))
+            assert await texts_of(client, made) == [
+                *("zero", "one", "Hello world", "four", "Hello world")
+            ]
+    texts = [[text for role, text in asked(upstream, turn) if role == "user"] for turn in range(5)]
+    assert texts == [
+        ["zero", "one"],
+        ["zero", "one", "two"],
+        ["zero", "one", "two", "three"],
+        ["zero", "one", "three"],
+        ["zero", "one", "four"],
+    ]
+
+
 async def test_a_child_that_is_not_stored_remembers_what_it_goes_on_from(
     upstream: ScriptedUpstream, location: Location
 ) -> None:
@@ -61,6 +102,17 @@ async def test_a_child_that_is_not_stored_remembers_what_it_goes_on_from(
             lost = await ask(socket, input="four", previous_response_id=second)
             assert lost[-1]["error"]["code"] == "previous_response_not_found"
     assert [text for role, text in asked(upstream, 2) if role == "user"] == ["one", "two", "three"]
+
+
+async def test_nothing_is_produced_in_the_background(
+    upstream: ScriptedUpstream, location: Location
+) -> None:
+    async with serving(settings_of(upstream, location)) as base, open_socket(base) as socket:
+        before = bytes_of(location)
+        [frame] = await ask(socket, background=True)
+        assert (frame["status"], frame["error"]["param"]) == (400, "background")
+        assert bytes_of(location) == before
+    assert upstream.calls == []
 
 
 async def test_a_failed_turn_leaves_what_is_stored(

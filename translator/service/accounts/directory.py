@@ -61,6 +61,9 @@ PRICED_FIELDS = frozenset({"service_tier", "web_search_options"})
 LATE_S = 3.0
 """After how long a settlement that waits means that the database fails, in seconds."""
 
+OUTCOME_S = 30 * 86_400.0
+"""Longest wait for the outcome of a settlement, in seconds: it is only told to the metrics."""
+
 FOR_EVER_S = math.inf
 
 
@@ -272,7 +275,9 @@ class Accounts:
     async def _settled(self, write: Write[Settled | None], end: Settlement) -> None:
         began = time.monotonic()
         try:
-            found = await asyncio.shield(write.outcome)
+            found = await write.done(OUTCOME_S)
+        except TimeoutError:
+            return
         except Unavailable as error:
             log.error("accounts: the request of hold %d could not be settled: %s", end.id, error)
             return

@@ -21,6 +21,8 @@ class Drain:
     def __init__(self) -> None:
         self.begun = asyncio.Event()
         """Set when the shutdown begins: no new requests; open ones may continue for a while."""
+        self.in_background = 0
+        """How many responses are produced that no connection waits for."""
         self._over = False
         self._open: set[Callable[[], None]] = set()
 

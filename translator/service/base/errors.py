@@ -250,6 +250,13 @@ class Stopping(TranslatorError):
         )
 
 
+class Restarting(TranslatorError):
+    """500: a response in the background is cut, because the service shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is restarting.", code="server_error")
+
+
 class StoreUnavailable(TranslatorError):
     """503: the request needs the store, which cannot be used now."""
 
@@ -261,6 +268,18 @@ class StoreUnavailable(TranslatorError):
             "Stored responses cannot be read or written now; try again in 2s.",
             code="store_unavailable",
             headers={"retry-after": "2"},
+        )
+
+
+class ConversationLocked(InvalidRequest):
+    """400: another response is about to append to the conversation. Agents retry on this code."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another process is currently operating on this conversation."
+            " Please retry in a few seconds.",
+            param="conversation",
+            code="conversation_locked",
         )
 
 

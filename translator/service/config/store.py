@@ -23,7 +23,9 @@ from .sections import read_section
 _Positive = Annotated[int, Meta(gt=0)]
 _NotNegative = Annotated[int, Meta(ge=0)]
 _Seconds = Annotated[float, Meta(gt=0)]
+_LeaseSeconds = Annotated[float, Meta(ge=0.5, le=3600)]
 _Days = Annotated[float, Meta(gt=0, le=36_500)]
+_DaysOrNever = Annotated[float, Meta(ge=0, le=36_500)]
 
 _SQLITE = "sqlite:///"
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://")
@@ -82,6 +84,9 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retention_days: _Days = 30.0
     """How long a response is stored after the last response that continues it, directly or not."""
 
+    conversation_days: _DaysOrNever = 0.0
+    """How long a conversation is stored after its last change; 0: until it is deleted."""
+
     write_wait_s: _Seconds = 5.0
     """Longest wait for a response to be on the disk before its last event is sent."""
 
@@ -94,8 +99,28 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_chain_responses: _Positive = 10_000
     """Most responses in a chain of `previous_response_id`."""
 
+    max_conversation_items: _Positive = 50_000
+    """Most items of a conversation; a response that has begun may exceed it with its output."""
+
     max_queue_bytes: _Positive = 64 * 1024 * 1024
     """Memory for responses that wait to be written."""
+
+    max_background: _Positive = 64
+    """Most responses in the background, of one process and of one client."""
+
+    lease_s: _LeaseSeconds = 30.0
+    """How long a response in the background that nobody produces any more seems to be running, and
+    the lock of a conversation holds: their process tells the database three times in this period
+    that it is there."""
+
+    background_ttl_s: _Seconds = 600.0
+    """How long a response in the background with `store: false` can be read after its end."""
+
+    stream_keep_s: _Seconds = 3600.0
+    """How long the events of a response in the background can be streamed after its end."""
+
+    max_events_bytes: _Positive = 32 * 1024 * 1024
+    """Most bytes of the events of one response in the background; with more of them it fails."""
 
     max_store_bytes: _NotNegative = 0
     """Largest SQLite file; 0: any size."""

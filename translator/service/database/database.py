@@ -90,7 +90,7 @@ class Database:
     @property
     def failing(self) -> bool:
         """Whether writes wait because transactions fail."""
-        return self._writer.failing and self._writer.waiting != (0, 0)
+        return self._writer.failing and not self._writer.idle
 
     @property
     def waiting(self) -> tuple[int, int]:

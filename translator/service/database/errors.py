@@ -43,6 +43,8 @@ class SchemaMismatch(Exception):
 
 def remedy(error: Exception, *, lost: bool) -> Remedy:
     """What may help against an error of a driver; `lost`: its connection cannot be used."""
+    if is_damaged(error):
+        return "none"
     if lost or isinstance(error, Unavailable | SchemaMismatch):
         return "reconnect"
     if isinstance(error, sqlite3.Error):
@@ -65,5 +67,8 @@ def reason(error: Exception) -> str:
 
 
 def is_damaged(error: Exception) -> bool:
-    """Whether an error says that a SQLite file is none, or no longer."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    """Whether an error says that a SQLite file is none, or no longer.
+
+    Its connection is of no use any more, even when the file has been restored.
+    """
+    return isinstance(error, Damaged) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED

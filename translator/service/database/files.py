@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from .errors import Unavailable
@@ -17,17 +16,19 @@ _SHARED = ("nfs", "cifs", "smb", "fuse.sshfs", "ceph", "lustre", "glusterfs")
 def create_file(path: str) -> None:
     """Create a file that only its owner may read, unless it is there; raises Unavailable.
 
-    SQLite gives the files beside it the same mode. One that is there is never opened here: to close
-    it would release all locks that this process has on it (POSIX), and another process that closes
-    its connection would take itself for the last one, and delete the log that is in use.
+    SQLite gives the files beside it the same mode. One that is there is not even opened: closing
+    it would release the locks that other connections of this process have on it, and another
+    process would then delete the log that they write to.
     """
     file = Path(path)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        if not file.is_file():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if file.is_dir():
+            raise Unavailable(f"{path} cannot be opened: {os.strerror(errno.EISDIR)}") from None
+        if not os.access(file, os.R_OK | os.W_OK):
+            raise Unavailable(f"{path} cannot be opened: {os.strerror(errno.EACCES)}") from None
     except OSError as error:
         raise Unavailable(f"{path} cannot be opened: {error.strerror}") from None
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from translator.service.base.periodic_warning import PeriodicWarning
 
 from .connection import Connection, reading
-from .errors import Unavailable, reason, remedy
+from .errors import Unavailable, is_damaged, reason, remedy
 from .meter import DatabaseMeter
 
 T = TypeVar("T")
@@ -113,10 +113,10 @@ class Readers:
                 result = read.work(connection)
         except Exception as error:
             what = remedy(error, lost=connection is not None and connection.lost)
-            if what == "reconnect" and connection is not None:
+            if connection is not None and (what == "reconnect" or is_damaged(error)):
                 connection.close()
                 connection = None
-                if was_open:  # the server may have been restarted meanwhile
+                if was_open and what == "reconnect":  # the server may have been restarted meanwhile
                     return self._process(read, None)
             self._meter.failed("read")
             self._warn("%s: a read failed: %s", self._name, reason(error))

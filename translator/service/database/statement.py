@@ -40,8 +40,14 @@ class Statement:
             "postgresql": _PARAMETER.sub(r"%(\1)s", other.replace("%", "%%")),
         }
         self._has_time = {kind: "db_now()" in one for kind, one in self._texts.items()}
+        self._with_time: dict[tuple[Kind, float], str] = {}
 
     def text(self, kind: Kind, time: DatabaseTime) -> str:
         """The text for a database, as its driver takes it."""
-        text = self._texts[kind]
-        return text.replace("db_now()", time.expression(kind)) if self._has_time[kind] else text
+        if not self._has_time[kind]:
+            return self._texts[kind]
+        found = self._with_time.get((kind, time.offset_s))
+        if found is None:
+            found = self._texts[kind].replace("db_now()", time.expression(kind))
+            self._with_time = {(kind, time.offset_s): found}
+        return found

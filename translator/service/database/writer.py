@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from translator.service.base.periodic_warning import PeriodicWarning
 
 from .connection import Connection, writing
-from .errors import Unavailable, reason, remedy
+from .errors import Unavailable, is_damaged, reason, remedy
 from .meter import DatabaseMeter
 from .writes import Write
 
@@ -76,6 +76,11 @@ class Writer:
         self._warn = PeriodicWarning(log)
         self._thread = threading.Thread(target=self._run, name=f"{name} writer", daemon=True)
         self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no write waits, and none is being written."""
+        return not (self._queue or self._running)
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -254,20 +259,23 @@ class Writer:
         self.failing = False
         self._progress_at = time.monotonic()
         self._meter.committed(len(batch), self._progress_at - began)
+        done: list[tuple[Write[Any], Any]] = []
+        doomed: list[Write[Any]] = []
         with self._lock:
-            doomed = [
-                write
-                for write, result in zip(batch, results, strict=True)
-                if not write.committed(result)
-            ]
+            for write, result in zip(batch, results, strict=True):
+                if write.committed():
+                    done.append((write, result))
+                else:
+                    doomed.append(write)
             for write in reversed(doomed):  # before anything else
                 self._queue.appendleft(write)
                 self._bytes += write.size
+        Write.deliver(done)
 
     def _failed(self, batch: list[Write[Any]], error: Exception) -> None:
         connection = self._connection
         what = remedy(error, lost=connection is not None and connection.lost)
-        if what == "reconnect" and connection is not None:
+        if connection is not None and (what == "reconnect" or is_damaged(error)):
             connection.close()
             self._connection = None
         self._meter.failed("write")

@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from .connection import Connection
 from .errors import Unavailable
@@ -72,29 +72,41 @@ class Write(Generic[T]):
         self._state = State.WAITING
         self._succeeded = False
         self._uncertain = False  # a commit was sent, and its connection broke
-        self._loop = asyncio.get_running_loop()
-        self._outcome: asyncio.Future[T] = self._loop.create_future()
-        self._outcome.add_done_callback(_mark_as_seen)
+        self.loop = asyncio.get_running_loop()
+        self._outcome: tuple[T | None, Unavailable | None] | None = None  # the result, or an error
+        self._waiter: asyncio.Future[None] | None = None
 
     # --- by the event loop ----------------------------------------------------------------------
 
-    @property
-    def outcome(self) -> asyncio.Future[T]:
-        """The result of the work once it is on the disk, or Unavailable; not to be cancelled."""
-        return self._outcome
-
     async def done(self, wait_s: float) -> T:
-        """The result of the work, on the disk.
+        """The result of the work, on the disk. One caller waits at a time.
 
         Raises Unavailable where it failed, and TimeoutError where it takes longer: then it may
         still succeed, until it is given up.
         """
         self.awaited = True
         try:
-            async with asyncio.timeout(wait_s):
-                return await asyncio.shield(self._outcome)
+            if self._outcome is None:
+                await self._wait(wait_s)
         finally:
             self.awaited = False
+        if self._outcome is None:
+            raise TimeoutError
+        result, error = self._outcome
+        if error is not None:
+            raise error
+        return cast("T", result)
+
+    async def _wait(self, wait_s: float) -> None:
+        """Wait until there is an outcome: with less than `asyncio.timeout` and `shield` take."""
+        assert self._waiter is None
+        waiter = self._waiter = self.loop.create_future()
+        timer = self.loop.call_later(wait_s, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
 
     async def give_up(self, wait_s: float) -> bool:
         """Stop trying; False where it succeeded meanwhile.
@@ -145,14 +157,13 @@ class Write(Generic[T]):
         """Its transaction is being committed: it can no longer simply be given up."""
         self._state = State.COMMITTING
 
-    def committed(self, result: T) -> bool:
-        """It is on the disk; False where it has to be undone."""
+    def committed(self) -> bool:
+        """It is on the disk; False where it has to be undone. Its outcome is to be delivered."""
         if self._state is State.DOOMED:
             self._undo()
             return False
         self._succeeded = True
         self._end()
-        self._settle(lambda: self._outcome.set_result(result))
         return True
 
     def broke(self, *, uncertain: bool) -> None:
@@ -167,18 +178,32 @@ class Write(Generic[T]):
     def failed(self, error: Unavailable) -> None:
         """It is not tried again."""
         self._end()
-        self._settle(lambda: self._outcome.set_exception(error))
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.settle, None, error)
 
-    def _settle(self, settle: Callable[[], None]) -> None:
-        def once() -> None:
-            if not self._outcome.done():
-                settle()
+    @staticmethod
+    def deliver(results: Sequence[tuple[Write[Any], Any]]) -> None:
+        """Tell the callers of writes that were committed; wakes an event loop once for all."""
+        of_loops: dict[asyncio.AbstractEventLoop, list[tuple[Write[Any], Any]]] = {}
+        for one in results:
+            of_loops.setdefault(one[0].loop, []).append(one)
+        for loop, some in of_loops.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_settle_all, some)
 
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(once)
+    def settle(self, result: T | None, error: Unavailable | None) -> None:
+        """In the event loop: there is an outcome; the first one counts."""
+        if self._outcome is None:
+            self._outcome = result, error
+            if self._waiter is not None:
+                _wake(self._waiter)
 
 
-def _mark_as_seen(outcome: asyncio.Future[Any]) -> None:
-    """Nobody need wait for an outcome: its error is logged by the writer."""
-    if not outcome.cancelled():
-        outcome.exception()
+def _settle_all(results: Sequence[tuple[Write[Any], Any]]) -> None:
+    for write, result in results:
+        write.settle(result, None)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -293,7 +293,8 @@ class Gateway:
                 await self._respond(exchange, self._route(exchange, key, scope, receive, send))
         finally:
             exchange.close()
-            exchange.context.end(timer())
+            if not exchange.context.goes_on:
+                exchange.context.end(timer())
 
     def _share(self, state: MutableMapping[str, Any]) -> None:
         """Give our server what it shares with the application: ASGI's lifespan state."""

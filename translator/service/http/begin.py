@@ -23,11 +23,14 @@ async def begin_turn(
 ) -> Turn:
     """The turn of a request; nothing has been sent upstream yet.
 
-    `keeps`: a store may keep the response. `read_earlier` is given the store's part while it has
-    the context. Raises what `Dispatcher.begin` raises, and ClientLeft.
+    `keeps`: a store may keep the response, and it may be produced in the background. `read_earlier`
+    is given the store's part while it has the context. Raises what `Dispatcher.begin` raises, and
+    ClientLeft.
     """
     authorization = exchange.header("authorization")
-    beginning = dispatcher.begin(exchange.context, body, authorization=authorization, keeps=keeps)
+    beginning = dispatcher.begin(
+        exchange.context, body, authorization=authorization, keeps=keeps, may_run=keeps
+    )
     large = len(body) >= LARGE_BYTES
     turn = await (exchange.while_connected(beginning) if large else beginning)
     if turn.keeping is not None:

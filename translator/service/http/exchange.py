@@ -124,6 +124,11 @@ class Exchange:
         return self._server.headers_grace_s
 
     @property
+    def heartbeat_s(self) -> float:
+        """The longest pause in a stream."""
+        return self._server.heartbeat_s
+
+    @property
     def started(self) -> bool:
         """Whether the status line has been sent: from then on, no HTTP error is possible."""
         return self.record.status is not None

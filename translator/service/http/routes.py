@@ -5,6 +5,7 @@
     POST /v1/responses/input_tokens   translated, and only counted
     POST /v1/chat/completions     passed through, with the model table applied
     GET, DELETE /v1/responses/ID   with a store (`stored_responses`), and what is below it
+    /v1/conversations, …          with a store (`stored_conversations`)
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
     GET  /readyz                  readiness: an upstream is reachable
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
 
     from .page import Page
+    from .stored_conversations import ConversationEndpoints
     from .stored_responses import StoredEndpoints
 
 API_PATHS = (
@@ -79,7 +81,7 @@ API_PATHS = (
 )
 """The endpoints of the API, without `/v1` and without those of single models."""
 
-_WITH_IDS = ("/models/", "/responses/")
+_WITH_IDS = ("/models/", "/responses/", "/conversations/")
 """Paths that go on with an id."""
 
 _FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
@@ -184,6 +186,7 @@ class Endpoints:
         """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
         self._accounts = accounts
         self._stored = stored
+        self._background = None if stored is None else stored.background(dispatcher)
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
@@ -212,6 +215,7 @@ class Endpoints:
                 "/responses/{id}/input_items": Endpoint({"GET": self._stored.input_items}),
                 "/responses/{id}/cancel": Endpoint({"POST": self._stored.cancel}),
             }
+            api |= _of_conversations(self._stored.conversations)
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
         if self._load_page is not None:
             page = PageEndpoint(self._load_page)
@@ -222,7 +226,8 @@ class Endpoints:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
         absent = absent_error(exchange.method, exchange.path)
-        meant = nearest_path(exchange.path, API_PATHS)
+        known = API_PATHS if self._stored is None else (*API_PATHS, "/conversations")
+        meant = nearest_path(exchange.path, known)
         raise absent or unknown_path(exchange.method, exchange.path, meant)
 
     async def health(self, exchange: Exchange) -> None:
@@ -260,9 +265,14 @@ class Endpoints:
         with self._dispatcher.slot(exchange.context.client):
             turn = await begin_turn(exchange, self._dispatcher, body)
             del body  # which is not held while the answer comes
-            respond = responders.stream if turn.streams else responders.whole
-            async with turn:
-                await exchange.while_connected(respond(exchange, turn))
+            if not turn.runs_in_background:
+                respond = responders.stream if turn.streams else responders.whole
+                async with turn:
+                    await exchange.while_connected(respond(exchange, turn))
+                return
+            assert self._background is not None
+            admitted = await self._background.admit(turn)
+        await self._background.respond(exchange, admitted)
 
     async def compact(self, exchange: Exchange) -> None:
         await compact(exchange, self._dispatcher)
@@ -418,6 +428,17 @@ class Endpoints:
             if refusal is not None and (await stream.answer()).status in (400, 422):
                 raise refusal
             await responders.passthrough(exchange, stream, dialect)
+
+
+def _of_conversations(stored: ConversationEndpoints) -> dict[str, Endpoint]:
+    one = {"GET": stored.get, "POST": stored.change, "DELETE": stored.delete}
+    item = {"GET": stored.item, "DELETE": stored.remove_item}
+    return {
+        "/conversations": Endpoint({"POST": stored.create}),
+        "/conversations/{id}": Endpoint(one),
+        "/conversations/{id}/items": Endpoint({"GET": stored.items, "POST": stored.add_items}),
+        "/conversations/{id}/items/{item}": Endpoint(item),
+    }
 
 
 def _may_use_any_model(exchange: Exchange) -> bool:

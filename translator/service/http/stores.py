@@ -17,6 +17,7 @@ from translator.service.store.meter import StoreMeter
 from translator.service.store.responses import StoredResponses
 from translator.service.store.room import ROOM
 
+from .stored_conversations import ConversationEndpoints
 from .stored_responses import StoredEndpoints
 
 log = logging.getLogger(__name__)
@@ -38,18 +39,22 @@ class AppStore:
         """`measures`: how large it is is measured from time to time."""
         self._measures = measures
         self.responses = responses
-        self.endpoints = StoredEndpoints(responses)
+        self.endpoints = StoredEndpoints(responses, ConversationEndpoints(responses))
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """The store is in use while the context lasts."""
         self.responses.open()
-        tasks = [asyncio.create_task(self._sweep())]
+        tasks = [
+            asyncio.create_task(self._sweep()),
+            asyncio.create_task(self.responses.runs.serve()),
+        ]
         if self._measures:
             tasks.append(asyncio.create_task(self._measure()))
         try:
             yield
         finally:
+            await self.responses.runs.close()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

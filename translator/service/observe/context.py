@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class RequestContext:
     """One request on its way through the service, over HTTP or on a WebSocket."""
 
-    __slots__ = ("answered", "charge", "client", "observer", "progress", "record")
+    __slots__ = ("answered", "charge", "client", "goes_on", "observer", "progress", "record")
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -35,6 +35,9 @@ class RequestContext:
 
         self.progress: Callable[[], Answered] | None = None
         """The same before the end, as often as it is asked."""
+
+        self.goes_on = False
+        """Whether its work goes on in the background, which ends it."""
 
     @property
     def counts_tokens(self) -> bool:

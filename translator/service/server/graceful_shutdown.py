@@ -193,7 +193,9 @@ class GracefulServer(uvicorn.Server):
         state = self.server_state
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while (state.connections or state.tasks) and not self.force_exit:
+        while not self.force_exit and (
+            state.connections or state.tasks or self._drain.in_background
+        ):
             if loop.time() >= until or (unless_in_a_hurry and self._hurries):
                 return False
             await asyncio.sleep(_TICK_S)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -129,6 +130,20 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
     )
 
 
+def add_items(
+    connection: Connection, owner: str, source: Sequence[Raw | int], new_id: Callable[[str], str]
+) -> list[int]:
+    """Write items that belong to no response; returns the keys of all. Raises ParentGone."""
+    _check_references(connection, [one for one in source if isinstance(one, int)])
+    given = [_given(one, new_id) for one in source]
+    _find_rows(connection, owner, given, new_id)
+    new = [one for one in given if not one.n]
+    for one, n in zip(new, _keys(connection, len(new)), strict=True):
+        one.n = n
+    _insert_items(connection, owner, new, new_id)
+    return [one.n for one in given]
+
+
 def _insert_items(
     connection: Connection, owner: str, new: list[_Item], new_id: Callable[[str], str]
 ) -> None:
@@ -196,16 +211,21 @@ def _prefix(kind: str) -> str:
 
 
 def _made(shown: OutputItem, kept: OutputItem) -> _Item:
-    body, sealed = _encode(shown), _encode(kept)
-    kind = str(shown.__struct_config__.tag)
-    return _Item(shown.id, kind, body, None if sealed == body else sealed)
+    body = _encode(shown)
+    sealed = body if kept is shown else _encode(kept)
+    return _Item(shown.id, _kind(type(shown)), body, None if sealed == body else sealed)
+
+
+@cache
+def _kind(of: type[OutputItem]) -> str:
+    return str(of.__struct_config__.tag)
 
 
 def _find_rows(
     connection: Connection, owner: str, given: list[_Item], new_id: Callable[[str], str]
 ) -> None:
     """Let items be the stored ones of their ids where they are equal, else have other ids."""
-    ids = list({one.id for one in given if not one.n})
+    ids = list({one.id for one in given if one.own})  # others are random, and new
     found: dict[str, tuple[int, bytes]] = {}
     for start in range(0, len(ids), ROWS):
         listed = _listed(ids[start : start + ROWS])
@@ -239,6 +259,34 @@ def _equal(one: bytes, other: bytes) -> bool:
     return one == other or msgspec.json.decode(one) == msgspec.json.decode(other)
 
 
+def keep_output(
+    connection: Connection,
+    owner: str,
+    n: int,
+    output: Sequence[OutputItem],
+    kept: Sequence[OutputItem],
+    new_id: Callable[[str], str],
+) -> int:
+    """Write the output of a response whose other rows are there; returns the bytes of its items.
+
+    `kept` is the output with sealed reasoning.
+    """
+    made = [_made(shown, sealed) for shown, sealed in zip(output, kept, strict=True)]
+    for one, key in zip(made, _keys(connection, len(made)), strict=True):
+        one.n = key
+    _insert_items(connection, owner, made, new_id)
+    [(start,)] = connection.execute(sql.NEXT_POS, {"n": n})
+    _insert(
+        connection,
+        sql.NEW_POINTER,
+        [
+            {"response": n, "pos": pos, "side": 1, "item": one.n}
+            for pos, one in enumerate(made, start)
+        ],
+    )
+    return sum(map(_size, made))
+
+
 # --- deletion --------------------------------------------------------------------------------
 
 
@@ -264,6 +312,7 @@ def remove(connection: Connection, n: int) -> None:
     """Delete a response, and what before it is deleted already and now continued by nothing."""
     connection.change(sql.MARK_DELETED, {"n": n})
     connection.change(sql.DELETE_BODY, {"n": n})
+    connection.change(sql.DELETE_EVENTS, {"n": n})
     at: int | None = n
     while at is not None:
         connection.execute(sql.LOCKED, {"n": at})

@@ -15,11 +15,13 @@ from translator.service.database.connection import Connection
 from translator.wire.json_values import NOT_JSON
 
 from . import statements as sql
+from .places import Key, Place, context, place_of
 
 MAX_REFERENCE_BYTES = 512
 """Only shorter items are looked at as references: they have an id, and a type at most."""
 
 _CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
+_RUNNING = frozenset({"queued", "in_progress"})
 
 
 class _Head(Struct, frozen=True):
@@ -65,11 +67,14 @@ class Recalled(Struct, frozen=True):
 
 
 class ParentMissing(Exception):
-    """The response before is not found, or cannot be continued."""
+    """The response before is not found, or cannot be continued; `running`: not yet."""
+
+    def __init__(self, *, running: bool = False) -> None:
+        self.running = running
 
 
 class ContextTooLarge(Exception):
-    """The context of the response before is over a bound; the text says which."""
+    """What a request goes on from is over a bound; the text says which."""
 
 
 def recall(
@@ -80,10 +85,13 @@ def recall(
     *,
     max_chain: int,
     max_bytes: int,
+    conversation: Key | Place | None = None,
+    conversation_s: float = 0.0,
 ) -> Recalled:
     """Read what a request refers to, with three queries at most.
 
-    Raises ParentMissing and ContextTooLarge.
+    `conversation` is what it goes on from, in place of a response; `conversation_s` is how long one
+    is kept, 0 for ever. Raises ParentMissing, Missing and ContextTooLarge.
     """
     parent: Parent | None = None
     earlier: list[Raw] | None = None
@@ -95,12 +103,21 @@ def recall(
         if parent.size > max_bytes:
             raise ContextTooLarge(f"its conversation is over {max_bytes} bytes")
         earlier = []
-        for item_id, body, sealed in connection.execute(sql.CHAIN_ITEMS, {"n": parent.n}):
+        for item_id, body, sealed, *_ in connection.execute(sql.CHAIN_ITEMS, {"n": parent.n}):
             seen.add(item_id)
             earlier.append(Raw(body if sealed is None else sealed))
+    elif conversation is not None:
+        if isinstance(conversation, Key):
+            conversation = place_of(connection, conversation)
+        if conversation.size > max_bytes:
+            raise ContextTooLarge(f"it is over {max_bytes} bytes")
+        rows = context(connection, conversation)
+        seen = {item_id for item_id, *_ in rows}
+        earlier = [Raw(body if sealed is None else sealed) for _, body, sealed in rows]
     heads = [_head(raw, seen) for raw in source]
     wanted = list(dict.fromkeys(one.id for one in heads if one is not None and _refers(one)))
-    found = _stored(connection, owner, [one for one in wanted if one is not None])
+    ids = [one for one in wanted if one is not None]
+    found = _stored(connection, owner, ids, conversation_s)
     duplicates: dict[int, str] = {}
     items: list[Raw | int] = []
     for index, (raw, head) in enumerate(zip(source, heads, strict=True)):
@@ -124,9 +141,11 @@ def recall(
 
 def _parent(connection: Connection, owner: str, parent_id: str) -> Parent:
     rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": parent_id})
-    if not rows or rows[0][4] not in _CONTINUABLE:
+    if not rows:
         raise ParentMissing
-    n = rows[0][0]
+    n, _, _, _, status, temporary = rows[0]
+    if status not in _CONTINUABLE or temporary:
+        raise ParentMissing(running=status in _RUNNING and not temporary)
     [(count, size)] = connection.execute(sql.CHAIN_SIZE, {"n": n})
     return Parent(n, count, int(size))
 
@@ -148,16 +167,24 @@ def _refers(head: _Head) -> bool:
     return head.type == "item_reference" or (head.type is None and head.role is None)
 
 
+def reference_of(raw: Raw) -> str | None:
+    """The id that an item refers to; None for any other item."""
+    head = _head(raw, set())
+    return head.id if head is not None and _refers(head) else None
+
+
 def may_refer(source: Sequence[Raw]) -> bool:
     """Whether an item of the input is a reference."""
-    heads = (_head(raw, set()) for raw in source)
-    return any(head is not None and _refers(head) for head in heads)
+    return any(reference_of(raw) is not None for raw in source)
 
 
-def _stored(connection: Connection, owner: str, ids: Sequence[str]) -> dict[str, StoredItem]:
+def _stored(
+    connection: Connection, owner: str, ids: Sequence[str], conversation_s: float
+) -> dict[str, StoredItem]:
     if not ids:
         return {}
-    values = {"owner": owner, "ids": msgspec.json.encode(ids).decode()}
+    listed = msgspec.json.encode(ids).decode()
+    values = {"owner": owner, "ids": listed, "keep_s": conversation_s}
     return {
         item_id: StoredItem(n, Raw(body if sealed is None else sealed))
         for item_id, n, body, sealed in connection.execute(sql.REFERENCED, values)

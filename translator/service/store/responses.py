@@ -12,66 +12,45 @@ is answered all the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from time import monotonic
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
-from translator import Translation
 from translator.request.store_context import StoreContext
-from translator.service.base.errors import NotStored, StoreUnavailable
+from translator.service.base.errors import StoreUnavailable
 from translator.service.base.ids import NewId
 from translator.service.config.store import Store
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
 from translator.service.database.statement import DatabaseTime
+from translator.service.database.writes import Write
 from translator.service.observe.context import RequestContext
 from translator.service.observe.record import Record
-from translator.wire.errors import InvalidRequest, TranslatorError
+from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 from translator.wire.responses import Request
 
 from . import statements as sql
+from .background import BackgroundRuns, Found, find
+from .conversation_rows import keep_at, undo_at
+from .conversations import Conversations, not_found, too_many
+from .durations import LATE_S
 from .keep import Draft, delete, keep, undo
 from .meter import NullStoreMeter, StoreMeter, StoreResult
+from .named_conversation import named_conversation
+from .pages import AfterUnknown, ItemList, Page
+from .part import Part, waiting
+from .places import Key, Missing, Place
 from .recall import ContextTooLarge, ParentMissing, Recalled, may_refer, recall
 from .room import ROOM
 from .shown import item_resource
 from .sweep import step
 
 T = TypeVar("T")
-
-LATE_S = 60.0
-"""How long it is tried to store what nobody waits for any more, in seconds."""
-
-DAY_S = 86_400.0
-
-
-class Page(Struct, frozen=True):
-    """Which items of a list are asked for; `after` is the id of the one before them."""
-
-    limit: int
-    ascending: bool
-    after: str | None
-
-
-class ItemList(Struct, frozen=True):
-    """A page of items."""
-
-    data: list[Raw]
-    first_id: str
-    last_id: str
-    has_more: bool
-    object: str = "list"
-
-
-class AfterUnknown(Exception):
-    """The list has no item with the id that a page is to begin after."""
 
 
 class StoredResponses:
@@ -104,6 +83,8 @@ class StoredResponses:
             time=time,
             meter=self.meter,
         )
+        self.runs = BackgroundRuns(self._database, self.limits, new_id)
+        self.conversations = Conversations(self._database, self.limits, new_id)
 
     def open(self) -> None:
         """Start the threads of the database."""
@@ -111,6 +92,7 @@ class StoredResponses:
 
     async def aclose(self) -> None:
         """Write what waits, and release the database."""
+        await self.conversations.aclose()
         await self._database.aclose()
 
     @property
@@ -120,7 +102,7 @@ class StoredResponses:
 
     async def probe(self) -> None:
         """Read something small; raises StoreUnavailable."""
-        await self._read(lambda one: one.execute(sql.SALT))
+        await self.read(lambda one: one.execute(sql.SALT))
 
     async def owner(self, context: RequestContext, authorization: str | None) -> str:
         """To whom what a request stores belongs: its client in the settings, else its key.
@@ -133,7 +115,7 @@ class StoredResponses:
         if not authorization:
             return ""
         if self._salt is None:
-            self._salt = bytes.fromhex(await self._read(lambda one: one.execute(sql.SALT)[0][0]))
+            self._salt = bytes.fromhex(await self.read(lambda one: one.execute(sql.SALT)[0][0]))
         digest = hashlib.blake2b(authorization.encode(), key=self._salt, digest_size=16)
         return f"key:{digest.hexdigest()}"
 
@@ -147,6 +129,7 @@ class StoredResponses:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeps: bool,
+        may_run: bool = False,
     ) -> Part | None:
         """The store's part in a turn, as `turns.keeping` describes it."""
         source = request.input if isinstance(request.input, list) else []
@@ -158,23 +141,34 @@ class StoredResponses:
                 param="previous_response_id",
                 code="invalid_value",
             )
+        conversation = named_conversation(request)
         refers = may_refer(source)
-        if not keeps and parent_id is None and not refers:
+        runs = may_run and request.background is True
+        names = parent_id is not None or conversation is not None
+        if not keeps and not names and not refers and not runs:
             return None
-        needs = parent_id is not None or refers or request.store is True
+        needs = names or refers or runs or request.store is True
         recalled = Recalled(None, None, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
+            if conversation is not None:
+                return await self._begin_in(
+                    owner or "",
+                    conversation,
+                    request,
+                    keeps=keeps,
+                    runs=runs,
+                    record=context.record,
+                )
             if parent_id is not None or refers:
                 recalled = await self._recall(owner or "", parent_id, source)
-        if isinstance(request.input, str):
-            message = {"type": "message", "role": "user", "content": request.input}
-            recalled = replace(recalled, items=[Raw(msgspec.json.encode(message))])
+        recalled = _with_message(recalled, request)
         why = None
         if keeps:
             why = self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
         store_context = StoreContext(
             keeps=keeps and why is None,
+            runs_in_background=runs,
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
             notices=() if why is None else (why,),
@@ -182,6 +176,48 @@ class StoredResponses:
         found = recalled.earlier if earlier is None else earlier
         return Part(
             self, owner or "", recalled, store_context, found, needs=needs, record=context.record
+        )
+
+    async def _begin_in(
+        self,
+        owner: str,
+        conversation_id: str,
+        request: Request,
+        *,
+        keeps: bool,
+        runs: bool,
+        record: Record,
+    ) -> Part:
+        """The part in a turn that goes on from a conversation, whose lock it takes to be stored.
+
+        Raises NotFound, ConversationLocked, InvalidRequest and StoreUnavailable.
+        """
+        key = self.conversations.key(owner, conversation_id)
+        place = await self.conversations.lock(key) if keeps else None
+        try:
+            source = request.input if isinstance(request.input, list) else []
+            recalled = await self._recall(owner, None, source, conversation=place or key)
+            recalled = _with_message(recalled, request)
+            assert recalled.earlier is not None, "a conversation that is found has a context"
+            limit = self.limits.max_conversation_items
+            if keeps and len(recalled.earlier) + len(recalled.items) > limit:
+                raise too_many(limit, "conversation")
+            if keeps:
+                self._why_not(owner, recalled, needs=True, follows=False)
+        except BaseException:
+            if place is not None:
+                self.conversations.release(key, place)
+            raise
+        context = StoreContext(
+            keeps=keeps,
+            runs_in_background=runs,
+            conversation=conversation_id,
+            resolved=recalled.resolved,
+            duplicates=recalled.duplicates,
+        )
+        at = None if place is None else (key, place)
+        return Part(
+            self, owner, recalled, context, recalled.earlier, needs=True, record=record, at=at
         )
 
     async def _owner_for(
@@ -222,8 +258,15 @@ class StoredResponses:
             return Notice("store", "store_unavailable", what)
         return None
 
-    async def _recall(self, owner: str, parent_id: str | None, source: Sequence[Raw]) -> Recalled:
-        def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge:
+    async def _recall(
+        self,
+        owner: str,
+        parent_id: str | None,
+        source: Sequence[Raw],
+        *,
+        conversation: Key | Place | None = None,
+    ) -> Recalled:
+        def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge | Missing:
             try:
                 return recall(
                     connection,
@@ -232,14 +275,26 @@ class StoredResponses:
                     source,
                     max_chain=self.limits.max_chain_responses,
                     max_bytes=self._max_context_bytes,
+                    conversation=conversation,
+                    conversation_s=self.conversations.keep_s,
                 )
-            except (ParentMissing, ContextTooLarge) as error:
+            except (ParentMissing, ContextTooLarge, Missing) as error:
                 return error
 
-        found = await self._read(work)
-        if isinstance(found, ParentMissing):
+        found = await self.read(work)
+        if isinstance(found, Missing):
+            assert isinstance(conversation, Key), "a conversation that is locked is there"
+            raise not_found(conversation.id, "conversation")
+        if isinstance(found, ContextTooLarge) and conversation is not None:
             raise InvalidRequest(
-                f"Previous response with id '{parent_id}' not found.",
+                f"The conversation cannot be continued: {found}.",
+                param="conversation",
+                code="context_length_exceeded",
+            )
+        if isinstance(found, ParentMissing):
+            what = "is still in progress" if found.running else "not found"
+            raise InvalidRequest(
+                f"Previous response with id '{parent_id}' {what}.",
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
@@ -251,26 +306,41 @@ class StoredResponses:
             )
         return found
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What some work reads; raises StoreUnavailable."""
         try:
             return await self._database.read(work)
         except Unavailable:
             raise StoreUnavailable from None
 
-    async def store(self, draft: Draft, *, size: int, needs: bool) -> tuple[StoreResult, str]:
+    def submit(
+        self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
+    ) -> Write[None]:
+        """Have a response stored, at its place in a conversation; raises Unavailable."""
+        owner, response_id = draft.owner, draft.response.id
+
+        def work(connection: Connection) -> None:
+            if place is None:
+                keep(connection, draft, self.new_id)
+            else:
+                keep_at(connection, draft, place, self.new_id)
+
+        def reverse(connection: Connection) -> None:
+            (undo if place is None else undo_at)(connection, owner, response_id)
+
+        return self._database.write(work, size=size, keep_trying_s=keep_trying_s, undo=reverse)
+
+    async def store(
+        self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
+    ) -> tuple[StoreResult, str]:
         """Store a response; returns what became of it, and why where it is not stored.
 
         Where it is not needed, it is tried for LATE_S in all. Where it is, nothing remains of it.
         """
         wait_s = self.limits.write_wait_s
-        owner, response_id = draft.owner, draft.response.id
         try:
-            write = self._database.write(
-                lambda connection: keep(connection, draft, self.new_id),
-                size=size,
-                keep_trying_s=wait_s if needs else LATE_S,
-                undo=lambda connection: undo(connection, owner, response_id),
-            )
+            trying_s = wait_s if needs else LATE_S
+            write = self.submit(draft, size=size, keep_trying_s=trying_s, place=place)
         except Unavailable as error:
             return "failed", str(error)
         try:
@@ -288,25 +358,51 @@ class StoredResponses:
 
     async def response(self, owner: str, response_id: str) -> bytes | None:
         """A response as JSON; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
 
-        def work(connection: Connection) -> tuple[bytes, list[bytes]] | None:
-            rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": response_id})
-            if not rows:
+        def work(connection: Connection) -> tuple[Found, bytes, list[bytes]] | None:
+            found = find(connection, owner, response_id, keep_s)
+            if found is None:
                 return None
-            values = {"n": rows[0][0]}
+            values = {"n": found.n}
             [(body,)] = connection.execute(sql.BODY, values)
-            return body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
+            return found, body, [one for (one,) in connection.execute(sql.OUTPUT, values)]
 
-        found = await self._read(work)
-        if found is None:
+        read = await self.read(work)
+        if read is None:
             return None
-        body, output = found
+        found, body, output = read
+        if found.dead:
+            await self.runs.reap(found.n)
+            return await self.response(owner, response_id)
         fields = msgspec.json.decode(body, type=dict[str, Raw])
-        fields["output"] = Raw(b"[%b]" % b",".join(output))
+        if found.running:
+            fields["status"] = Raw(msgspec.json.encode(found.status))
+        if output:  # that of one which is only to be polled is in its body
+            fields["output"] = Raw(b"[%b]" % b",".join(output))
         return msgspec.json.encode(fields)
 
+    async def find(self, owner: str, response_id: str) -> Found | None:
+        """The state of a response; None where it is not found. Raises StoreUnavailable."""
+        keep_s = self.limits.stream_keep_s
+        return await self.read(lambda connection: find(connection, owner, response_id, keep_s))
+
+    async def cancel(self, owner: str, response_id: str) -> Found | None:
+        """Cancel a response in the background; None where it is not found.
+
+        Nothing happens to one that has ended, or is not in the background. Raises StoreUnavailable.
+        """
+        found = await self.find(owner, response_id)
+        if found is not None and found.running and not found.dead:
+            await self.runs.cancel(found)
+        return found
+
     async def delete(self, owner: str, response_id: str) -> bool:
-        """Delete a response; False where it is not found. Raises StoreUnavailable."""
+        """Delete a response; False where it is not found. Raises StoreUnavailable.
+
+        One that is being produced is cancelled first.
+        """
+        await self.cancel(owner, response_id)
         wait_s = self.limits.write_wait_s
         try:
             write = self._database.write(
@@ -329,9 +425,9 @@ class StoredResponses:
             if not rows:
                 return None
             listed = connection.execute(sql.CHAIN_IDS, {"n": rows[0][0]})
-            return _page(connection, [(n, one) for n, one in listed], page)
+            return _page(connection, [(n, one) for n, one, *_ in listed], page)
 
-        found = await self._read(work)
+        found = await self.read(work)
         if isinstance(found, AfterUnknown):
             raise found
         return found
@@ -340,9 +436,15 @@ class StoredResponses:
 
     async def sweep(self) -> int:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
-        write = self._database.write(step, size=0, keep_trying_s=LATE_S, durable=False)
+        keep_s = self.limits.stream_keep_s
+        write = self._database.write(
+            lambda connection: step(connection, keep_s),
+            size=0,
+            keep_trying_s=LATE_S,
+            durable=False,
+        )
         try:
-            rows = await write.done(LATE_S)
+            rows = await write.done(LATE_S) or await self.conversations.sweep()
         except TimeoutError:
             raise Unavailable("the sweep takes too long") from None
         self.meter.swept(rows)
@@ -352,6 +454,14 @@ class StoredResponses:
         """Tell the meter how large the store is; raises Unavailable."""
         [(size,)] = await self._database.read(lambda one: one.execute(sql.SIZE))
         self.meter.size(int(size))
+
+
+def _with_message(recalled: Recalled, request: Request) -> Recalled:
+    """What was recalled; an input that is a text as its only item."""
+    if not isinstance(request.input, str):
+        return recalled
+    message = {"type": "message", "role": "user", "content": request.input}
+    return replace(recalled, items=[Raw(msgspec.json.encode(message))])
 
 
 def _page(
@@ -374,66 +484,3 @@ def _page(
         last_id=some[-1][1] if some else "",
         has_more=start + page.limit < len(listed),
     )
-
-
-class Part:
-    """The store's part in one turn."""
-
-    def __init__(
-        self,
-        store: StoredResponses,
-        owner: str,
-        recalled: Recalled,
-        context: StoreContext,
-        earlier: Sequence[Raw] | None,
-        *,
-        needs: bool,
-        record: Record,
-    ) -> None:
-        self._record = record
-        self._store = store
-        self._owner = owner
-        self._parent = recalled.parent
-        self._items = recalled.items if context.keeps else ()
-        self._needs = needs
-        self.context = context
-        self.earlier = earlier
-
-    def forget_earlier(self) -> None:
-        self.earlier = None
-
-    async def end(self, translation: Translation) -> TranslatorError | None:
-        """Store the final response; the error for the client where it must not seem complete."""
-        if not self.context.keeps:
-            return None
-        limits = self._store.limits
-        size = translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
-        result: StoreResult = "too_large"
-        why = f"over {limits.max_kept_response_bytes} bytes"
-        if size <= limits.max_kept_response_bytes:
-            draft = Draft(
-                owner=self._owner,
-                response=translation.response,
-                kept_output=translation.kept_output,
-                source=self._items,
-                parent=self._parent,
-                keep_s=limits.retention_days * DAY_S,
-            )
-            with waiting(self._record):
-                result, why = await self._store.store(draft, size=size, needs=self._needs)
-        self._store.meter.response(result)
-        self._record.not_stored = why
-        return NotStored() if self._needs and result != "stored" else None
-
-    async def leave(self, translation: Translation | None) -> None:
-        """Nothing is stored of a response without its last event, and nothing is held for it."""
-
-
-@contextmanager
-def waiting(record: Record) -> Generator[None]:
-    """Add the time of the context to what a request has waited for the store."""
-    began = monotonic()
-    try:
-        yield
-    finally:
-        record.store_s = (record.store_s or 0.0) + monotonic() - began

@@ -15,14 +15,15 @@ _KEYS = "n IN (SELECT CAST(value AS INTEGER) FROM json_each(:ids))"
 _KEYS_POSTGRESQL = "n IN (SELECT json_array_elements_text((:ids)::json)::bigint)"
 
 
-def _for_ids(text: str, locked: str = "") -> Statement:
+def for_ids(text: str, locked: str = "", *, end: str = "") -> Statement:
     """A statement with `{ids}` for a condition on ids, or `{keys}` on keys.
 
-    `locked` locks the rows on PostgreSQL, where another process may delete them meanwhile.
+    `locked` locks the rows on PostgreSQL, where another process may delete them meanwhile; `end`
+    is the end of the text.
     """
     return Statement(
-        text.format(ids=_IDS, keys=_KEYS),
-        postgresql=f"{text.format(ids=_IDS_POSTGRESQL, keys=_KEYS_POSTGRESQL)} {locked}",
+        f"{text.format(ids=_IDS, keys=_KEYS)} {end}",
+        postgresql=f"{text.format(ids=_IDS_POSTGRESQL, keys=_KEYS_POSTGRESQL)} {locked}{end}",
     )
 
 
@@ -38,42 +39,58 @@ SIZE = Statement(
 
 # --- reading ---------------------------------------------------------------------------------
 
-_LIVING = """
+LIVING = """
     FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
     WHERE r.owner = :owner AND r.id = :id AND r.deleted_at IS NULL AND t.expires_at > db_now()
 """
 
-RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status {_LIVING}")
+RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status, r.temporary {LIVING}")
 """A response that is found: of this owner, neither deleted nor expired."""
 
 _CHAIN = """
-WITH RECURSIVE chain(n, parent, depth, bytes) AS (
-    SELECT n, parent, depth, bytes FROM resp_responses WHERE n = :n
+WITH RECURSIVE chain(n, parent, depth, bytes, conversation, upto) AS (
+    SELECT n, parent, depth, bytes, conversation, conversation_upto
+    FROM resp_responses WHERE n = :n
     UNION ALL
-    SELECT r.n, r.parent, r.depth, r.bytes FROM chain JOIN resp_responses r ON r.n = chain.parent
+    SELECT r.n, r.parent, r.depth, r.bytes, r.conversation, r.conversation_upto
+    FROM chain JOIN resp_responses r ON r.n = chain.parent
 )
 """
 
-CHAIN_SIZE = Statement(f"{_CHAIN} SELECT count(*), sum(bytes) FROM chain")
+_CHAIN_BEGINS = """
+    SELECT {columns} FROM chain
+    JOIN resp_conversation_items x ON x.conversation = chain.conversation AND x.pos < chain.upto
+        AND (x.removed IS NULL OR x.removed >= chain.upto)
+    JOIN resp_items i ON i.n = x.item
+"""
+"""What the first response of a chain saw of its conversation."""
+
+CHAIN_SIZE = Statement(
+    f"""{_CHAIN}
+    SELECT count(*), sum(bytes) + ({_CHAIN_BEGINS.format(columns="coalesce(sum(i.bytes), 0)")})
+    FROM chain"""
+)
 
 CHAIN_ITEMS = Statement(
     f"""{_CHAIN}
-    SELECT i.id, i.body, i.sealed FROM chain
+    SELECT i.id, i.body, i.sealed, chain.depth AS depth, x.pos AS pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
-    ORDER BY chain.depth, x.pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.id, i.body, i.sealed, -1, x.pos")}
+    ORDER BY depth, pos"""
 )
 """The context of a response, oldest first: the input and output of it and all before it."""
 
 CHAIN_IDS = Statement(
     f"""{_CHAIN}
-    SELECT i.n, i.id FROM chain
+    SELECT i.n, i.id, chain.depth AS depth, x.pos AS pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
     WHERE chain.n <> :n OR x.side = 0
-    ORDER BY chain.depth, x.pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.n, i.id, -1, x.pos")}
+    ORDER BY depth, pos"""
 )
 """What a response saw: its context without its own output."""
 
-ITEM_BODIES = _for_ids("SELECT n, id, body FROM resp_items WHERE {keys}")
+ITEM_BODIES = for_ids("SELECT n, id, body FROM resp_items WHERE {keys}")
 
 BODY = Statement("SELECT body FROM resp_bodies WHERE response = :n")
 
@@ -83,15 +100,19 @@ OUTPUT = Statement(
     WHERE x.response = :n AND x.side = 1 ORDER BY x.pos"""
 )
 
-REFERENCED = _for_ids(
+REFERENCED = for_ids(
     """
-    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND EXISTS (
+    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND (EXISTS (
         SELECT 1 FROM resp_response_items x JOIN resp_responses r ON r.n = x.response
         JOIN resp_threads t ON t.n = r.thread
         WHERE x.item = i.n AND r.deleted_at IS NULL AND t.expires_at > db_now()
-    )"""
+    ) OR EXISTS (
+        SELECT 1 FROM resp_conversation_items y JOIN resp_conversations c ON c.n = y.conversation
+        WHERE y.item = i.n AND y.removed IS NULL AND c.deleted_at IS NULL
+            AND (:keep_s = 0 OR c.touched_at > db_now() - :keep_s)
+    ))"""
 )
-"""Items that a reference may name: those that a response lists which is found itself."""
+"""Items that a reference may name: those of a response or a conversation that is found itself."""
 
 # --- writing ---------------------------------------------------------------------------------
 
@@ -103,11 +124,9 @@ _PARENT = """
 """
 PARENT = Statement(_PARENT, postgresql=f"{_PARENT} FOR SHARE OF r")
 
-SAME_IDS = _for_ids(
-    "SELECT id, n, body FROM resp_items WHERE owner = :owner AND {ids}", "FOR SHARE"
-)
+SAME_IDS = for_ids("SELECT id, n, body FROM resp_items WHERE owner = :owner AND {ids}", "FOR SHARE")
 
-STILL_THERE = _for_ids("SELECT n FROM resp_items WHERE {keys}", "FOR SHARE")
+STILL_THERE = for_ids("SELECT n FROM resp_items WHERE {keys}", "FOR SHARE")
 
 KEYS = Statement(
     "UPDATE resp_keys SET next = next + :count WHERE one = 1 RETURNING next - :count",
@@ -143,9 +162,15 @@ NEW_POINTER = Statement(
     VALUES (:response, :pos, :side, :item)"""
 )
 
+NEXT_POS = Statement(
+    "SELECT coalesce(max(pos) + 1, 0) FROM resp_response_items WHERE response = :n"
+)
+
 # --- deletion --------------------------------------------------------------------------------
 
 MARK_DELETED = Statement("UPDATE resp_responses SET deleted_at = db_now() WHERE n = :n")
+
+DELETE_EVENTS = Statement("DELETE FROM resp_events WHERE response = :n")
 
 DELETE_BODY = Statement("DELETE FROM resp_bodies WHERE response = :n")
 
@@ -154,7 +179,7 @@ LOCKED = Statement(
     postgresql="SELECT n FROM resp_responses WHERE n = :n FOR UPDATE",
 )
 
-LOCKED_ITEMS = _for_ids("SELECT n FROM resp_items WHERE {keys}", "ORDER BY n FOR UPDATE")
+LOCKED_ITEMS = for_ids("SELECT n FROM resp_items WHERE {keys}", "ORDER BY n FOR UPDATE")
 
 PRUNABLE = Statement(
     """
@@ -171,7 +196,8 @@ DELETE_POINTERS = Statement("DELETE FROM resp_response_items WHERE response = :n
 DELETE_ITEM = Statement(
     """
     DELETE FROM resp_items WHERE n = :n
-        AND NOT EXISTS (SELECT 1 FROM resp_response_items x WHERE x.item = :n)"""
+        AND NOT EXISTS (SELECT 1 FROM resp_response_items x WHERE x.item = :n)
+        AND NOT EXISTS (SELECT 1 FROM resp_conversation_items x WHERE x.item = :n)"""
 )
 
 DELETE_RESPONSE = Statement("DELETE FROM resp_responses WHERE n = :n")
@@ -200,3 +226,14 @@ DELETE_POINTER = Statement(
 )
 
 EXPIRED_THREADS = Statement("SELECT n FROM resp_threads WHERE expires_at <= db_now() LIMIT :limit")
+
+EXPIRED_EVENTS = Statement(
+    """
+    SELECT e.response, e.first_seq FROM resp_events e
+    JOIN resp_responses r ON r.n = e.response JOIN resp_threads t ON t.n = r.thread
+    WHERE r.ended_at <= db_now() - :keep_s OR t.expires_at <= db_now() LIMIT :limit"""
+)
+
+DELETE_EVENT = Statement(
+    "DELETE FROM resp_events WHERE response = :response AND first_seq = :first_seq"
+)

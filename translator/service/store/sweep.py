@@ -11,12 +11,18 @@ STEP_ROWS = 500
 """Most rows of one kind that a transaction deletes."""
 
 
-def step(connection: Connection) -> int:
-    """Delete pointers with the items that nothing else has, then responses, then threads.
+def step(connection: Connection, stream_keep_s: float) -> int:
+    """Delete events, pointers with the items that nothing else has, then responses, then threads.
 
-    Returns how many of the first kind that there were; 0: nothing has expired.
+    Events expire `stream_keep_s` seconds after their response has ended. Returns how many of the
+    first kind that there were; 0: nothing has expired.
     """
     limit = {"limit": STEP_ROWS}
+    events = connection.execute(sql.EXPIRED_EVENTS, {**limit, "keep_s": stream_keep_s})
+    if events:
+        rows = [{"response": response, "first_seq": first} for response, first in events]
+        connection.execute_many(sql.DELETE_EVENT, rows)
+        return len(events)
     pointers = connection.execute(sql.EXPIRED_POINTERS, limit)
     if pointers:
         rows = [{"response": response, "pos": pos} for response, pos, _ in pointers]

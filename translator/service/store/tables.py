@@ -83,6 +83,7 @@ RESPONSES = Table(
     Column("digest", LargeBinary),  # of its whole context with its output
     Column("cut", SmallInteger, nullable=False, server_default="0"),  # 1: it has a compaction
     Column("background", SmallInteger, nullable=False, server_default="0"),
+    Column("temporary", SmallInteger, nullable=False, server_default="0"),  # 1: only to be polled
     Column("streamed", SmallInteger, nullable=False, server_default="0"),
     Column("ended_at", Float(53)),
     Column("lease_token", Text),  # of the process that runs it; fences its writes

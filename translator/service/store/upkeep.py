@@ -5,6 +5,7 @@ It reads whole tables, and does so outside the service: with SQLAlchemy's Core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
@@ -16,8 +17,19 @@ from translator.service.database.connection import connect, writing
 from translator.service.database.core import connected
 from translator.service.database.statement import DatabaseTime
 
+from . import conversation_rows, conversation_upkeep
 from .sweep import step
-from .tables import BODIES, ITEMS, RESPONSE_ITEMS, RESPONSES, THREADS
+from .tables import (
+    BODIES,
+    CONVERSATION_ITEMS,
+    CONVERSATIONS,
+    EVENTS,
+    ITEMS,
+    METADATA,
+    RESPONSE_ITEMS,
+    RESPONSES,
+    THREADS,
+)
 
 VACUUM_S = 3600.0
 """Longest time to give the space of a file back, in seconds."""
@@ -36,6 +48,7 @@ class Stats(Struct, frozen=True):
     """What is stored; `file_bytes` is the size of the database, and of nothing else in it."""
 
     responses: int
+    conversations: int
     items: int
     threads: int
     expired_threads: int
@@ -85,6 +98,7 @@ def stats(location: Location, time: DatabaseTime) -> Stats:
         clients = [ClientStats(owner, n, int(size), newest) for owner, n, size, newest in rows]
         return Stats(
             responses=sum(one.responses for one in clients),
+            conversations=count(CONVERSATIONS, CONVERSATIONS.c.deleted_at.is_(None)),
             items=count(ITEMS),
             threads=count(THREADS),
             expired_threads=count(THREADS, THREADS.c.expires_at <= now),
@@ -98,7 +112,7 @@ def _file_bytes(connection: sa.Connection, location: Location) -> int:
     if location.kind == "sqlite":
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
         return int(pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one())
-    names = [table.name for table in (THREADS, RESPONSES, BODIES, ITEMS, RESPONSE_ITEMS)]
+    names = [table.name for table in METADATA.tables.values()]
     parts = [sa.func.pg_total_relation_size(sa.text(f"'{name}'::regclass")) for name in names]
     size = sum(parts[1:], parts[0])
     return int(connection.execute(sa.select(size)).scalar_one())
@@ -163,10 +177,15 @@ def problems(location: Location) -> Iterator[str]:
             "items of responses that are missing": sa.select(pointer.c.item)
             .outerjoin(RESPONSES, RESPONSES.c.n == pointer.c.response)
             .where(RESPONSES.c.n.is_(None)),
+            "events of responses that are missing": sa.select(EVENTS.c.response)
+            .outerjoin(RESPONSES, RESPONSES.c.n == EVENTS.c.response)
+            .where(RESPONSES.c.n.is_(None)),
             "items that nothing names": sa.select(ITEMS.c.n)
             .outerjoin(pointer, pointer.c.item == ITEMS.c.n)
-            .where(pointer.c.item.is_(None)),
+            .outerjoin(CONVERSATION_ITEMS, CONVERSATION_ITEMS.c.item == ITEMS.c.n)
+            .where(pointer.c.item.is_(None), CONVERSATION_ITEMS.c.item.is_(None)),
         }
+        checks |= conversation_upkeep.checks()
         for noun, query in checks.items():
             number = connection.execute(
                 sa.select(sa.func.count()).select_from(query.subquery())
@@ -191,15 +210,18 @@ def expire(location: Location, time: DatabaseTime, owner: str | None) -> int:
         return connection.execute(query).rowcount
 
 
-def sweep(location: Location, time: DatabaseTime) -> Iterator[int]:
+def sweep(location: Location, time: DatabaseTime, conversation_s: float) -> Iterator[int]:
     """Delete what has expired, step by step; yields the rows that each step deleted.
 
-    Raises Unavailable, and what the database's driver raises.
+    `conversation_s` is how long a conversation is kept after a change, 0 for ever. Raises
+    Unavailable, and what the database's driver raises.
     """
     with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
         while True:
             with writing(connection):
-                deleted = step(connection)
+                # events that may still be streamed are kept
+                deleted = step(connection, math.inf)
+                deleted = deleted or conversation_rows.sweep(connection, conversation_s)
             if not deleted:
                 break
             yield deleted

@@ -145,12 +145,14 @@ class Dispatcher:
         authorization: str | None,
         earlier: Sequence[Raw] | None = None,
         keeps: bool = True,
+        may_run: bool = False,
     ) -> Turn:
         """The turn of a Responses request; nothing has been sent upstream yet.
 
         A large request is translated in slices; with any other this never waits. `authorization` is
         the client's own; `earlier` are the items of the previous response, where they are at hand.
-        `keeps`: a store may keep the response. Raises InvalidRequest for a request that cannot be
+        `keeps`: a store may keep the response; `may_run`: it may be produced in the background, if
+        there is a store. Raises InvalidRequest for a request that cannot be
         translated, NotFound for its model, LimitReached for its client, and StoreUnavailable.
         """
         context.observer.on(RequestReceived(body))
@@ -165,7 +167,12 @@ class Dispatcher:
         keeping = None
         if self.store is not None and isinstance(parsed, ParsedRequest):
             keeping = await self.store.begin(
-                context, parsed.request, authorization=authorization, earlier=earlier, keeps=keeps
+                context,
+                parsed.request,
+                authorization=authorization,
+                earlier=earlier,
+                keeps=keeps,
+                may_run=may_run,
             )
             earlier = earlier if keeping is None else keeping.earlier
         try:

@@ -32,7 +32,8 @@ class Keeping(Protocol):
     async def end(self, translation: Translation) -> TranslatorError | None:
         """Store the final response, before its last event is sent.
 
-        The error is for the client, in place of that event.
+        Not in the background, where that is left to whoever produces it. The error is for the
+        client, in place of that event.
         """
         ...
 
@@ -56,11 +57,12 @@ class ResponseStore(Protocol):
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeps: bool,
+        may_run: bool = False,
     ) -> Keeping | None:
         """The store's part in a turn; None where it has none.
 
         `earlier` is the context where it is known already, and is not stored; `keeps`: the response
-        may be stored. Raises InvalidRequest for a response or an item that is not found, and
-        StoreUnavailable.
+        may be stored; `may_run`: it may be produced in the background. Raises InvalidRequest for a
+        response or an item that is not found, and StoreUnavailable.
         """
         ...

@@ -43,13 +43,16 @@ class TurnState:
         *("progress", "translation"),
     )
 
-    def __init__(self, request: AdaptiveRequest, server: Server, now: float) -> None:
+    def __init__(
+        self, request: AdaptiveRequest, server: Server, now: float, *, started: bool = False
+    ) -> None:
+        """`started`: the client has the first events, which the translation has produced."""
         self._request = request
         self._server = server
         self._held: list[Event] = []  # known, and not sent yet
-        self._started = False
+        self._started = started
         self._heartbeats = 0
-        self.due = now + server.headers_grace_s
+        self.due = now + (server.heartbeat_s if started else server.headers_grace_s)
         self.over = False
         self.translation: Translation
         self.progress: ProgressTimeout

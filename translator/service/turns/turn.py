@@ -123,6 +123,11 @@ class Turn:
         return bool(self.translation.request.stream)
 
     @property
+    def runs_in_background(self) -> bool:
+        """Whether it goes on when its client has gone."""
+        return self.keeping is not None and self.keeping.context.runs_in_background
+
+    @property
     def route(self) -> Route:
         """The route of its model."""
         return self._request.route
@@ -147,7 +152,8 @@ class Turn:
             yield self._sent(await self._stored(self.translation.skip()))
             return
         now = asyncio.get_running_loop().time
-        state = TurnState(self._request, self._bounds.server, now())
+        started = self.runs_in_background  # its first events have been stored
+        state = TurnState(self._request, self._bounds.server, now(), started=started)
         while True:
             try:
                 with self._held:

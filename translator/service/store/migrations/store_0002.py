@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary),
         sa.Column("cut", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("background", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("temporary", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("streamed", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("ended_at", sa.Float(53)),
         sa.Column("lease_token", sa.Text),

@@ -1,0 +1,365 @@
+"""A service that stores beside a model of it, to which the same is done over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+
+from tests.service.chat_bodies import COMPLETION, chunk
+from tests.service.responses_api import PATH, events
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream
+from translator.service.config.store import Location
+from translator.service.database.connection import connect
+from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.store.tables import KEYS, META, METADATA
+from translator.service.store.upkeep import sweep
+
+from .conversing import CONVERSATIONS, said
+from .running import RUNNING
+from .storing import ANNA, BOB, DONE
+
+DAY_S = 86_400.0
+RETENTION_DAYS = 30
+OWNERS = {"anna": ANNA, "bob": BOB}
+
+Item = dict[str, Any]
+Pick = int
+"""Which of several things is meant, whatever their number is; below 0 none."""
+
+
+@dataclass
+class Conversation:
+    """A conversation of the model: its items with their ids, in order."""
+
+    owner: str
+    id: str
+    items: list[Item]
+    deleted: bool = False
+
+
+@dataclass
+class Stored:
+    """A response of the model. `saw` is its context without its own input."""
+
+    owner: str
+    body: Item
+    saw: list[Item]
+    given: list[Item]
+    made: list[Item]
+    thread: list[float]  # when it expires, in days; one list for all that go on from its first
+    deleted: bool = False
+
+    @property
+    def id(self) -> str:
+        response_id: str = self.body["id"]
+        return response_id
+
+    @property
+    def items(self) -> list[Item]:
+        return [*self.given, *self.made]
+
+
+class Script:
+    """An upstream whose answers differ, with reasoning; one may end for its length."""
+
+    def __init__(self) -> None:
+        self.number = itertools.count(1)
+        self.finish = "stop"
+
+    async def __call__(self, call: Call) -> None:
+        number = next(self.number)
+        thought, text = f"Thought {number}.", f"Answer {number}."
+        if b'"stream":true' not in call.body:
+            message = {"role": "assistant", "content": text, "reasoning_content": thought}
+            choice = {"index": 0, "message": message, "finish_reason": self.finish}
+            await call.answer(COMPLETION | {"choices": [choice]})
+            return
+        await call.head()
+        frames = [chunk({"reasoning_content": thought}), chunk({"content": text})]
+        await call.send(*frames, chunk({}, self.finish), DONE)
+        await call.end()
+
+
+@dataclass
+class Machine:
+    """The service and the model, to which the same is done; each action checks what it sees."""
+
+    client: httpx.AsyncClient
+    upstream: ScriptedUpstream
+    location: Location
+    time: DatabaseTime
+    script: Script = field(default_factory=Script)
+    responses: list[Stored] = field(default_factory=list)
+    conversations: list[Conversation] = field(default_factory=list)
+    number: itertools.count[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        self.upstream.script = self.script
+
+    # --- the model ------------------------------------------------------------------------------
+
+    @property
+    def day(self) -> float:
+        return self.time.offset_s / DAY_S
+
+    def is_found(self, one: Stored, owner: str) -> bool:
+        return one.owner == owner and not one.deleted and one.thread[0] > self.day
+
+    def listed(self, owner: str) -> dict[str, Item]:
+        """What a reference of a client may name."""
+        holders = [one.items for one in self.responses if self.is_found(one, owner)]
+        holders += [
+            one.items for one in self.conversations if one.owner == owner and not one.deleted
+        ]
+        return {item["id"]: item for items in holders for item in items}
+
+    # --- actions --------------------------------------------------------------------------------
+
+    async def ask(
+        self, owner: str, *, parent: Pick, conversation: Pick, refers: Pick, store: bool | None,
+        streamed: bool, cut: bool, background: bool,
+    ) -> None:  # fmt: skip
+        """A request that goes on from a response or a conversation, and refers to an item."""
+        source: list[Item] = [said(f"Question {next(self.number)}")]
+        fields: Item = {"model": "m", "include": ["reasoning.encrypted_content"]}
+        if store is not None:
+            fields["store"] = store
+        before = picked(self.responses, parent)
+        within = None
+        if before is None and not background:
+            within = picked(self.conversations, conversation)
+        known, found = [], True
+        if before is not None:
+            fields["previous_response_id"] = before.id
+            known, found = [*before.saw, *before.items], self.is_found(before, owner)
+        elif within is not None:
+            fields["conversation"] = within.id
+            known, found = list(within.items), within.owner == owner and not within.deleted
+        everything = [one for some in (self.responses, self.conversations) for one in some]
+        named = picked([item for one in everything for item in one.items], refers)
+        given = list(source)
+        if named is not None:
+            source.append({"type": "item_reference", "id": named["id"]})
+            if named["id"] not in {item.get("id") for item in known}:
+                given += [item] if (item := self.listed(owner).get(named["id"])) else []
+                if item is None and not named["id"].startswith("rs_"):
+                    found = False
+        if background:
+            fields["background"] = True
+        elif streamed:
+            fields["stream"] = True
+        was = self.rows()
+        self.script.finish = "length" if cut else "stop"
+        asked = len(self.upstream.calls)
+        answer = await self.post(owner, PATH, fields | {"input": source})
+        if not found:
+            assert answer.status_code in (400, 404), answer.text
+            assert len(self.upstream.calls) == asked
+            assert self.rows() == was
+            return
+        assert answer.status_code == 200, answer.text
+        body = await self.polled(owner, answer.json()) if background else body_of(answer, streamed)
+        assert body["status"] == ("incomplete" if cut else "completed")
+        chat = self.upstream.calls[asked].body
+        if store is False and not background:
+            assert self.rows() == was
+        await self.check_twin(owner, [*known, *given], streamed and not background, chat)
+        if store is not False:
+            await self.remember(owner, body, before, within, known, given)
+        elif not background:
+            assert not await self.find(owner, body["id"])
+
+    async def check_twin(self, owner: str, items: list[Item], streamed: bool, chat: bytes) -> None:
+        """The same context in full, with `store: false`, is the same request for the upstream."""
+        fields = {"model": "m", "store": False, "input": items, "stream": streamed}
+        answer = await self.post(owner, PATH, fields)
+        assert answer.status_code == 200, answer.text
+        assert self.upstream.calls[-1].body == chat
+
+    async def remember(
+        self, owner: str, body: Item, before: Stored | None, within: Conversation | None,
+        known: list[Item], given: list[Item],
+    ) -> None:  # fmt: skip
+        """Put a response into the model; its input items have the ids that the service gave them."""
+        ids = [item["id"] for item in await self.listing(owner, f"{PATH}/{body['id']}/input_items")]
+        assert ids[: len(known)] == [item["id"] for item in known]
+        own = [item | {"id": id_} for item, id_ in zip(given, ids[len(known) :], strict=True)]
+        thread = [0.0] if before is None else before.thread
+        thread[0] = self.day + RETENTION_DAYS
+        self.responses.append(Stored(owner, body, known, own, body["output"], thread))
+        if within is not None:
+            within.items += [*own, *body["output"]]
+
+    async def polled(self, owner: str, body: Item) -> Item:
+        """A response in the background when it has ended; its status goes forward alone."""
+        seen = [body["status"]]
+        async with asyncio.timeout(BOUND_S):
+            while body["status"] in RUNNING:
+                await asyncio.sleep(0.002)
+                answer = await self.get(owner, f"{PATH}/{body['id']}")
+                assert answer.status_code == 200, answer.text
+                body = answer.json()
+                seen.append(body["status"])
+        order = [*RUNNING, body["status"]]
+        assert seen == sorted(seen, key=order.index)
+        return body
+
+    async def delete(self, owner: str, which: Pick) -> None:
+        """Delete a response; all that go on from it stay as they are."""
+        one = picked(self.responses, which)
+        if one is None:
+            return
+        answer = await self.client.delete(f"{PATH}/{one.id}", headers=key_of(owner))
+        found = self.is_found(one, owner)
+        assert answer.status_code == (200 if found else 404)
+        one.deleted |= found
+
+    async def page(self, owner: str, which: Pick, limit: int) -> None:
+        """What a response saw, page by page in both orders: each item once."""
+        one = picked(self.responses, which)
+        if one is None or not self.is_found(one, owner):
+            return
+        expected = [item["id"] for item in (*one.saw, *one.given)]
+        path = f"{PATH}/{one.id}/input_items"
+        await self.check_pages(owner, path, limit, expected)
+
+    async def check_pages(self, owner: str, path: str, limit: int, expected: list[str]) -> None:
+        for order in ("asc", "desc"):
+            listed = await self.listing(owner, path, limit=limit, order=order)
+            ids = [item["id"] for item in listed]
+            assert ids == (expected if order == "asc" else expected[::-1])
+
+    async def converse(self, owner: str, count: int) -> None:
+        """A new conversation."""
+        items = [said(f"Item {next(self.number)}") for _ in range(count)]
+        answer = await self.post(owner, CONVERSATIONS, {"items": items})
+        assert answer.status_code == 200, answer.text
+        one = Conversation(owner, answer.json()["id"], [])
+        listed = await self.listing(owner, f"{CONVERSATIONS}/{one.id}/items")
+        one.items = [item | {"id": there["id"]} for item, there in zip(items, listed, strict=True)]
+        self.conversations.append(one)
+
+    async def append(self, owner: str, which: Pick, count: int) -> None:
+        """Items of a client, at the end of a conversation."""
+        one = picked(self.conversations, which)
+        if one is None:
+            return
+        items = [said(f"Item {next(self.number)}") for _ in range(count)]
+        answer = await self.post(owner, f"{CONVERSATIONS}/{one.id}/items", {"items": items})
+        if one.deleted or one.owner != owner:
+            assert answer.status_code == 404
+            return
+        made = answer.json()["data"]
+        one.items += [item | {"id": there["id"]} for item, there in zip(items, made, strict=True)]
+
+    async def remove(self, owner: str, which: Pick, item: Pick) -> None:
+        """Delete an item of a conversation, or the whole of it."""
+        one = picked(self.conversations, which)
+        if one is None:
+            return
+        path, gone = f"{CONVERSATIONS}/{one.id}", picked(one.items, item)
+        if gone is not None:
+            path += f"/items/{gone['id']}"
+        answer = await self.client.delete(path, headers=key_of(owner))
+        if one.deleted or one.owner != owner:
+            assert answer.status_code == 404
+            return
+        assert answer.status_code == 200, answer.text
+        if gone is None:
+            one.deleted = True
+        else:
+            one.items.remove(gone)
+
+    async def wait(self, days: int) -> None:
+        self.time.offset_s += days * DAY_S
+
+    async def sweep(self) -> None:
+        """All steps of a sweep."""
+        deleted = sum(sweep(self.location, self.time, 0.0))
+        assert deleted < 10_000
+
+    # --- what must hold always ------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """What is found is as it was given; what is not is like what never was."""
+        for one in self.responses:
+            for owner in OWNERS:
+                found = await self.find(owner, one.id)
+                assert found == (one.body if self.is_found(one, owner) else None)
+        for one in self.conversations:
+            for owner in OWNERS:
+                answer = await self.get(owner, f"{CONVERSATIONS}/{one.id}")
+                expected = 200 if one.owner == owner and not one.deleted else 404
+                assert answer.status_code == expected
+            if not one.deleted:
+                path = f"{CONVERSATIONS}/{one.id}/items"
+                await self.check_pages(one.owner, path, 3, [item["id"] for item in one.items])
+        kept = repr(self.rows())
+        assert not any(key in kept for key in OWNERS.values())
+
+    async def find(self, owner: str, response_id: str) -> Item | None:
+        """A response; None where it is not found, in the words of any unknown id."""
+        answer = await self.get(owner, f"{PATH}/{response_id}")
+        if answer.status_code == 200:
+            found: Item = answer.json()
+            return found
+        unknown = await self.get(owner, f"{PATH}/resp_unknown")
+        assert answer.status_code == unknown.status_code == 404
+        assert answer.text.replace(response_id, "resp_unknown") == unknown.text
+        return None
+
+    # --- HTTP and rows --------------------------------------------------------------------------
+
+    async def listing(
+        self, owner: str, path: str, *, limit: int = 100, order: str = "asc"
+    ) -> list[Item]:
+        """All pages of a list."""
+        found: list[Item] = []
+        while True:
+            after = f"&after={found[-1]['id']}" if found else ""
+            answer = await self.get(owner, f"{path}?limit={limit}&order={order}{after}")
+            assert answer.status_code == 200, answer.text
+            page = answer.json()
+            assert len(page["data"]) <= limit
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+
+    async def get(self, owner: str, path: str) -> httpx.Response:
+        return await self.client.get(path, headers=key_of(owner))
+
+    async def post(self, owner: str, path: str, body: Item) -> httpx.Response:
+        return await self.client.post(path, json=body, headers=key_of(owner))
+
+    def rows(self) -> list[list[str]]:
+        """All rows of the store, but for its keys and what is made with it."""
+        with closing(connect(self.location, DatabaseTime())) as connection:
+            return [
+                sorted(map(repr, connection.execute(Statement(f"SELECT * FROM {name}"))))
+                for name in TABLES
+            ]
+
+
+TABLES = [table.name for table in METADATA.sorted_tables if table not in (KEYS, META)]
+
+
+def key_of(owner: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {OWNERS[owner]}"}
+
+
+def body_of(answer: httpx.Response, streamed: bool) -> Item:
+    body: Item = events(answer.content)[-1]["response"] if streamed else answer.json()
+    return body
+
+
+T = TypeVar("T")
+
+
+def picked(some: Sequence[T], which: Pick) -> T | None:
+    return some[which % len(some)] if some and which >= 0 else None

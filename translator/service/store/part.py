@@ -1,0 +1,193 @@
+"""The store's part in one turn: what its request refers to, and a place for its response."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Protocol
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from translator import Translation
+from translator.request.store_context import StoreContext
+from translator.service.base.errors import NotStored
+from translator.service.config.store import StoreSection
+from translator.service.database.errors import Unavailable
+from translator.service.database.writes import Write
+from translator.service.observe.record import Record
+from translator.wire.errors import TranslatorError
+from translator.wire.responses import Response
+
+from .conversations import Conversations
+from .durations import DAY_S, LATE_S
+from .keep import Draft
+from .meter import StoreMeter, StoreResult
+from .places import Key, Place
+from .recall import Recalled
+
+
+class Store(Protocol):
+    """What a part needs of its store."""
+
+    limits: StoreSection
+    meter: StoreMeter
+    conversations: Conversations
+
+    def submit(
+        self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
+    ) -> Write[None]:
+        """Have a response stored, at its place in a conversation; raises Unavailable."""
+        ...
+
+    async def store(
+        self, draft: Draft, *, size: int, needs: bool, place: Place | None = None
+    ) -> tuple[StoreResult, str]:
+        """Store a response; returns what became of it, and why where it is not stored."""
+        ...
+
+
+class Part:
+    """The store's part in one turn."""
+
+    def __init__(
+        self,
+        store: Store,
+        owner: str,
+        recalled: Recalled,
+        context: StoreContext,
+        earlier: Sequence[Raw] | None,
+        *,
+        needs: bool,
+        record: Record,
+        at: tuple[Key, Place] | None = None,
+    ) -> None:
+        """`at` is its conversation, and its place in it, where it holds the lock."""
+        self._record = record
+        self._store = store
+        self._owner = owner
+        self._parent = recalled.parent
+        self._items = recalled.items if context.keeps else ()
+        self._needs = needs
+        self._at = at
+        self.context = context
+        self.earlier = earlier
+
+    def forget_earlier(self) -> None:
+        self.earlier = None
+
+    def draft(self, response: Response) -> Draft:
+        """The first rows of a response in the background: all but its output.
+
+        One that is not to be stored is only to be polled, and has no items.
+        """
+        keeps = self.context.keeps
+        source, self._items = self._items, ()
+        return Draft(
+            owner=self._owner,
+            response=response,
+            kept_output=(),
+            source=source,
+            parent=self._parent if keeps else None,
+            keep_s=self._store.limits.retention_days * DAY_S,
+        )
+
+    @property
+    def place(self) -> Place | None:
+        """Its place in a conversation, where it holds the lock."""
+        return None if self._at is None else self._at[1]
+
+    def ended_in_background(self, result: StoreResult) -> None:
+        """Of a response in the background, the end is stored, or nothing more is."""
+        self._ended(result)
+        if result != "stored":
+            self._record.not_stored = "its process lost it"
+
+    def _ended(self, result: StoreResult) -> None:
+        if result != "stored":
+            self._release()
+        elif self.place is not None:
+            self._store.conversations.released(self.place)
+        self._store.meter.response(result)
+
+    async def end(self, translation: Translation) -> TranslatorError | None:
+        """Store the final response; the error for the client where it must not seem complete.
+
+        One in the background is stored by whoever produces it.
+        """
+        if not self.context.keeps or self.context.runs_in_background:
+            return None
+        result: StoreResult = "failed"
+        try:
+            result, why = await self._stored(translation)
+        finally:
+            self._ended(result)
+        self._record.not_stored = why
+        return NotStored() if self._needs and result != "stored" else None
+
+    async def _stored(self, translation: Translation) -> tuple[StoreResult, str]:
+        """What became of the final response, and why where it is not stored."""
+        size, limit = self._size(translation), self._store.limits.max_kept_response_bytes
+        if size > limit:
+            return "too_large", f"over {limit} bytes"
+        draft = self._draft(translation, translation.response)
+        with waiting(self._record):
+            return await self._store.store(draft, size=size, needs=self._needs, place=self.place)
+
+    def _size(self, translation: Translation) -> int:
+        """The bytes of a response with its own input."""
+        return translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
+
+    def _draft(self, translation: Translation, response: Response) -> Draft:
+        return Draft(
+            owner=self._owner,
+            response=response,
+            kept_output=[*translation.kept_output],
+            source=self._items,
+            parent=self._parent,
+            keep_s=self._store.limits.retention_days * DAY_S,
+        )
+
+    def _release(self) -> Write[None] | None:
+        """Release the lock of the conversation, if there is one; what may be waited for."""
+        return None if self._at is None else self._store.conversations.release(*self._at)
+
+    async def leave(self, translation: Translation | None) -> None:
+        """Store the whole items of a stream that was left, as those of a cancelled response."""
+        write = None
+        if translation is not None and self.context.keeps and translation.produced:
+            write = self._keep_cancelled(translation)
+        write = write or self._release()
+        if write is not None:
+            with suppress(Unavailable, TimeoutError):
+                await write.done(self._store.limits.write_wait_s)
+
+    def _keep_cancelled(self, translation: Translation) -> Write[None] | None:
+        """Have it stored, which nobody waits for; None where there is nothing of it to store."""
+        response = translation.response
+        size = self._size(translation)
+        if (
+            translation.finished
+            or not (translation.request.stream and response.output)
+            or size > self._store.limits.max_kept_response_bytes
+        ):
+            return None
+        draft = self._draft(translation, replace(response, status="cancelled"))
+        with suppress(Unavailable):
+            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=self.place)
+            if self.place is not None:
+                self._store.conversations.released(self.place)
+            self._store.meter.response("late")
+            return write
+        return None
+
+
+@contextmanager
+def waiting(record: Record) -> Generator[None]:
+    """Add the time of the context to what a request has waited for the store."""
+    began = monotonic()
+    try:
+        yield
+    finally:
+        record.store_s = (record.store_s or 0.0) + monotonic() - began

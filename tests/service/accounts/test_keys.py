@@ -439,3 +439,29 @@ async def test_what_is_said_of_keys(books: Books, caplog: pytest.LogCaptureFixtu
     row = _settings_row(settings, "settings.toml")
     assert "keys of accounts" in row.summary
     assert not row.advice
+
+
+async def test_a_response_in_the_background_keeps_its_hold_until_it_ends(
+    books: Books, tmp_path: Path
+) -> None:
+    books.account()
+    key = books.key()
+    release = asyncio.Event()
+    script = answering({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7})
+
+    async def waits(call: Call) -> None:
+        await release.wait()
+        await script(call)
+
+    books.upstream.script = waits
+    stored = read_store({"url": f"sqlite:///{tmp_path}/store.db"}, tmp_path, {}, [])
+    settings = msgspec.structs.replace(books.settings(**SERVICE), store=stored)
+    async with client_of(settings) as client:
+        answer = await ask(client, key, background=True)
+        assert answer.json()["status"] == "queued"
+        assert len(books.rows("SELECT id FROM acct_holds")) == 1
+        release.set()
+        await until_settled(books)
+        assert books.usages("response_id, input, output, estimated") == [
+            (answer.json()["id"], 5, 2, "no")
+        ]

@@ -111,7 +111,7 @@ class AccountClient:
             if held.why != "stale" or attempt == ATTEMPTS - 1:
                 raise self._error(held, ask)
             self._key = await self._accounts.reread(self._key)
-            if not self.may_use(ask.model or None):
+            if ask.model and not self.may_use(ask.model):
                 raise _no_model(ask.model)
         raise AssertionError("the last attempt returns or raises")
 

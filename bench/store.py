@@ -30,7 +30,7 @@ from .instructions import INSTRUCTIONS, LineProgram, line_program, of_service, r
 from .load import Load, LoadResult, Mock, mock_upstream
 from .pace import LATE_MS, PACED_TOKENS
 from .rig import RATE, Effort, Rig, alone, log_progress, rig
-from .section import OURS, Section, table
+from .section import Section, table
 from .stored_turns import (
     ADMIT,
     ADMIT_IN_FULL,
@@ -40,6 +40,7 @@ from .stored_turns import (
     STORE,
     Works,
     asked,
+    lengthen,
     make_chain,
     make_database,
     question,
@@ -251,15 +252,15 @@ def _medians(
 # --- the service ---------------------------------------------------------------------------------
 
 
-def storing(file: Path | None = None, *, name: str = "translator with a store") -> Target:
-    """Our service with a store: an empty one, or with a copy of a database."""
+def service(name: str, *, store: bool, file: Path | None = None) -> Target:
+    """Our service by a settings file, without a store or with one: an empty one, or `file`."""
     target = translator()
 
     def command(folder: Path, port: int, upstream: int) -> list[str]:
         settings = folder / "settings.toml"
+        section = '[store]\nurl = "sqlite:///store.db"\n' if store else ""
         settings.write_text(
-            f'[upstreams.up]\nbase_url = "http://127.0.0.1:{upstream}/v1"\n'
-            '[store]\nurl = "sqlite:///store.db"\n'
+            f'[upstreams.up]\nbase_url = "http://127.0.0.1:{upstream}/v1"\n{section}'
         )
         if file is not None:
             shutil.copy(file, folder / "store.db")
@@ -267,6 +268,9 @@ def storing(file: Path | None = None, *, name: str = "translator with a store") 
         return [*words, "--config", str(settings), "--log-level", "warning"]
 
     return msgspec.structs.replace(target, name=name, command=command)
+
+
+WITHOUT, WITH = "without a store", "with a store"
 
 
 def streams(*, quick: bool) -> Section:
@@ -278,10 +282,11 @@ def streams(*, quick: bool) -> Section:
     with _scratch() as folder:
         file = folder / "chain.db"
         make_database(file)
-        last, _ = make_chain(file, length)
+        last = lengthen(file, make_chain(file, 2)[0], length - 2)
         stored = asked([question(0)], store=True)
         chained = asked([question(0)], store=False, parent=last)
-        with rig([translator(), storing(file)], effort) as rigged:
+        targets = [service(WITHOUT, store=False), service(WITH, store=True, file=file)]
+        with rig(targets, effort) as rigged:
             without, store = rigged.running
             cases: dict[str, tuple[Running, bytes | None, int, int]] = {
                 "no store": (without, None, 0, 0),
@@ -351,11 +356,12 @@ def _beside(
 def off(*, quick: bool) -> Section:
     """Requests with `store: false`, without a store and with one."""
     counts: dict[str, list[Mapping[str, float]]] = {}
-    targets = {OURS: translator(), "with a store": storing()}
+    targets = [service(WITHOUT, store=False), service(WITH, store=True)]
     with mock_upstream(cpu=None) as mock:
         for _ in range(1 if quick else 2):
-            for name, target in targets.items():
-                counts.setdefault(name, []).append(_of_service(mock, target, quick=quick))
+            for target in targets:
+                counted = _of_service(mock, target, quick=quick)
+                counts.setdefault(target.name, []).append(counted)
     found = report(counts)
     return msgspec.structs.replace(
         found, title="A token and a request with `store: false`, without a store and with one"

@@ -87,7 +87,7 @@ def translation_of(
         response_id=response_id,
         created_at=1,
         new_id=random_id,
-        earlier=None if part is None else part.earlier,
+        earlier=() if part is None else part.earlier or (),
         store=None if part is None else part.context,
     )
 
@@ -145,6 +145,7 @@ class Conversations:
         body = asked([question(self._number)], store=True, parent=parent)
         parsed, part = await begun(self._store, body)
         assert part is not None
+        part.forget_earlier()  # which what is stored does not depend on
         translation = translation_of(parsed, part, random_id("resp_"))
         translation.receive(_ANSWER)
         assert translation.finished, STORED
@@ -207,27 +208,40 @@ TRANSACTIONS: list[list[Executed]] = []
 
 def recorded(file: Path, count: int, rounds: int) -> list[list[list[Executed]]]:
     """The transactions of each round in which a store writes a turn of some conversations."""
+    TRANSACTIONS.clear()
+    found: list[list[list[Executed]]] = []
+    with _connecting(Recording), opened(file) as (runner, store):
+        conversations = Conversations(store, count)
+        for _ in range(rounds):
+            runner.run(conversations.prepare())
+            began = len(TRANSACTIONS)
+            runner.run(conversations.keep())
+            found.append(TRANSACTIONS[began:])
+    return found
+
+
+class Hasty(SqliteConnection):
+    """A connection whose commits do not wait for the disk."""
+
+    def begin(self, *, writes: bool, durable: bool = True) -> None:
+        super().begin(writes=writes, durable=False)
+
+
+@contextmanager
+def _connecting(kind: type[SqliteConnection]) -> Generator[None]:
+    """The store has connections of that kind."""
 
     def connect(
         location: Location, time: DatabaseTime, *, max_bytes: int = 0, statement_s: float = 10.0
     ) -> Connection:
-        return Recording(location.target, time, max_bytes, statement_s)
+        return kind(location.target, time, max_bytes, statement_s)
 
     usual = database.connect
     database.connect = connect
-    TRANSACTIONS.clear()
-    found: list[list[list[Executed]]] = []
     try:
-        with opened(file) as (runner, store):
-            conversations = Conversations(store, count)
-            for _ in range(rounds):
-                runner.run(conversations.prepare())
-                began = len(TRANSACTIONS)
-                runner.run(conversations.keep())
-                found.append(TRANSACTIONS[began:])
+        yield
     finally:
         database.connect = usual
-    return found
 
 
 class Bare:
@@ -352,7 +366,7 @@ def make_chain(
     file: Path, turns: int, *, size: Callable[[], int] = lambda: 0
 ) -> tuple[str, Sequence[int]]:
     """Store a chain of so many turns; the id of its last, and `size()` at start, half and end."""
-    with opened(file) as (runner, store):
+    with _connecting(Hasty), opened(file) as (runner, store):
         conversations = Conversations(store, 1)
         sizes = [size()]
         for half in (turns // 2, turns - turns // 2):
@@ -363,6 +377,36 @@ def make_chain(
         [last] = conversations.last_ids
         assert last is not None
         return last, sizes
+
+
+def lengthen(file: Path, last: str, more: int) -> str:
+    """Repeat the last response of a chain so often, with its items; the id of the new last one.
+
+    Turn by turn it would take minutes: each reads what stands before it.
+    """
+    with closing(sqlite3.connect(file)) as driver, driver:
+        columns = [row[1] for row in driver.execute("PRAGMA table_info(resp_responses)")]
+        changed = {
+            "n": "next + i",
+            "id": "'resp_long_' || i",
+            "parent": "CASE i WHEN 1 THEN r.n ELSE next + i - 1 END",
+            "depth": "r.depth + i",
+        }
+        values = ", ".join(changed.get(name, f"r.{name}") for name in columns)
+        numbers = "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < :more)"
+        driver.execute(
+            f"INSERT INTO resp_responses ({', '.join(columns)}) {numbers} SELECT {values}"
+            " FROM k, resp_keys, resp_responses r WHERE r.id = :last",
+            {"more": more, "last": last},
+        )
+        driver.execute(
+            f"INSERT INTO resp_response_items (response, pos, side, item) {numbers}"
+            " SELECT next + i, x.pos, x.side, x.item FROM k, resp_keys, resp_responses r"
+            " JOIN resp_response_items x ON x.response = r.n WHERE r.id = :last",
+            {"more": more, "last": last},
+        )
+        driver.execute("UPDATE resp_keys SET next = next + :more + 1", {"more": more})
+    return f"resp_long_{more}"
 
 
 def serve(works: Works, lines: Iterable[str]) -> None:

@@ -21,9 +21,11 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from translator.service.config.accounts import AccountsSection
+from translator.service.config.clients import ClientSection
 from translator.service.config.loading import read_table
-from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
+from translator.service.config.settings import ModelSection, Server, UpstreamSection
 from translator.service.config.store import StoreSection
+from translator.service.config.tools import PagesSection, SearchSection, ToolsSection
 from translator.service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +39,9 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "[clients.NAME]": ClientSection,
     "[store]": StoreSection,
     "[accounts]": AccountsSection,
+    "[tools]": ToolsSection,
+    "[tools.search]": SearchSection,
+    "[tools.pages]": PagesSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
@@ -112,14 +117,17 @@ def every_metric() -> Metrics:
         "b": {"upstream": "up"},
     }
     upstreams = {"up": {"base_url": "http://up.test"}}
-    table = {"upstreams": upstreams, "models": models, "store": {}, "accounts": {}}
+    tools = {"search": {"backend": "searxng", "url": "http://search.test"}}
+    rooms = {"store": {}, "accounts": {}, "tools": tools}
+    table = {"upstreams": upstreams, "models": models, **rooms}
     return Metrics(read_table(table, {}))
 
 
 def instruments() -> Iterator[MetricWrapperBase]:
     """All counters, gauges and histograms of it."""
     made = every_metric()
-    for one in (*vars(made).values(), *vars(made.store).values(), *vars(made.accounts).values()):
+    wholes = (made, made.store, made.accounts, made.tools)
+    for one in (part for whole in wholes for part in vars(whole).values()):
         if isinstance(one, MetricWrapperBase):
             yield one
 

@@ -161,6 +161,13 @@ def test_a_second_result_of_one_call_is_kept() -> None:
     assert [m["content"] for m in messages(items) if m["role"] == "tool"] == ["1", "2"]
 
 
+def test_a_result_that_is_sent_again_is_left_out() -> None:
+    """The Vercel AI SDK does so in a conversation of the server; upstreams refuse a second one."""
+    items = [user("u"), call("a"), output("a"), output("a", "more"), user("v"), output("a")]
+    assert messages(items) == messages(items[:-1])
+    assert codes(items) == {"input[5]": "duplicate_dropped"}
+
+
 def test_marks_that_made_an_id_unique_are_taken_off() -> None:
     items = [user("u"), call("functions.sh:0~2"), output("functions.sh:0~2")]
     written = messages(items)

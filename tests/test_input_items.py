@@ -27,6 +27,14 @@ def test_history_of_hosted_tools_is_left_out_with_a_notice(kind: str) -> None:
     assert codes(items) == {"input[1]": "item_dropped"}
 
 
+@pytest.mark.parametrize("action", [{"type": "other"}, {"type": "brand_new", "x": [1]}, None, 7])
+def test_a_search_may_have_any_action(action: object) -> None:
+    """A thread with one that OpenAI itself takes no more goes on here."""
+    items = [user("u"), {"type": "web_search_call", "status": "failed", "action": action}]
+    assert messages(items) == [user("u")]
+    assert codes(items) == {"input[1]": "item_dropped"}
+
+
 def test_a_remote_call_is_told() -> None:
     remote = {"type": "mcp_call", "id": "m", "name": "get", "arguments": "{}", "server_label": "w", "output": "sunny"}  # fmt: skip
     assert messages([user("u"), remote])[1]["content"] == "[called w.get with {}]\n[result: sunny]"

@@ -52,9 +52,10 @@ MAY_IMPORT = {
     "service.store": "base config database observe",
     "service.accounts.migrations": "",  # the same
     "service.accounts": "base config access database",
+    "service.tools": "base config observe",
     "service.page": "base config access models observe turns",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " accounts page",
+    " accounts tools page",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

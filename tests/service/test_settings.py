@@ -271,7 +271,7 @@ def test_a_base_url_is_checked(url: str, text: str) -> None:
         (
             {"zzz": 1, "upstreams": {"a": UP}},
             "zzz: there is no such setting; known: server, upstreams, models, clients, store, "
-            "accounts",
+            "accounts, tools",
         ),
     ],
 )

@@ -80,6 +80,7 @@ LATER = {
     "translator.service.page": "the page is made when it is asked for",
     "translator.service.http.page": "the same",
     "translator.service.http.openapi": "the description is made when it is asked for",
+    "translator.service.http.openapi_parts": "… and its parts",
     "aiohttp.web": "aiohttp's server is not used",
     "starlette.applications": "the application is plain ASGI",
     "starlette.middleware.errors": "the same",

@@ -24,7 +24,8 @@ from msgspec.structs import replace
 from translator.service.base.redaction import Redaction
 from translator.service.config.proxies import proxies_of
 from translator.service.config.secrets import secrets_in, settings_secrets
-from translator.service.config.settings import CATCH_ALL, Settings, Upstream
+from translator.service.config.sections import CATCH_ALL
+from translator.service.config.settings import Settings, Upstream
 from translator.service.models.table import ModelTable, Route
 from translator.service.upstreams.client import Upstreams
 from translator.service.upstreams.transport import needs_tls

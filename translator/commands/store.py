@@ -167,7 +167,7 @@ def _check(_options: argparse.Namespace, location: Location) -> int:
     return 1 if found else 0
 
 
-def _stats(_options: argparse.Namespace, location: Location) -> int:
+def _stats(options: argparse.Namespace, location: Location) -> int:
     from translator.service.database.statement import DatabaseTime
     from translator.service.store.upkeep import stats
 
@@ -177,18 +177,22 @@ def _stats(_options: argparse.Namespace, location: Location) -> int:
     print(f"responses  {found.responses:,}, {_size(found.bytes)}, with {found.items:,} items")
     print(f"threads    {found.threads:,}, {found.expired_threads:,} of them expired")
     print(f"conversations  {found.conversations:,}")
+    quota = options.limits.max_client_bytes
+    if quota:
+        print(f"quota      {_size(quota)} for each client")
     if found.clients:
         rows = [
             (
                 _client(one.owner),
                 f"{one.responses:,}",
                 _size(one.bytes),
-                _time(one.newest),
+                *([f"{100 * one.bytes / quota:.0f} %"] if quota else []),
+                _time(one.newest) if one.newest else "-",
             )
             for one in found.clients
         ]
         print()
-        _print_table(("client", "responses", "size", "latest"), rows)
+        _print_table(("client", "responses", "size", *(["quota"] if quota else []), "latest"), rows)
     return 0
 
 

@@ -22,7 +22,14 @@ from msgspec import Struct
 from translator.common.toml import toml_key, toml_value
 from translator.service.models.codex_catalog import catalog_entries
 from translator.setup.client import DEFAULT_KEY_ENV, Setup
-from translator.setup.codex import CATALOG, TABLE, profile_keys, provider_keys
+from translator.setup.codex import (
+    CATALOG,
+    FEATURES,
+    SEARCH_FEATURE,
+    TABLE,
+    profile_keys,
+    provider_keys,
+)
 from translator.setup.opencode import PROVIDER as OPENCODE_PROVIDER
 from translator.setup.opencode import merge, provider
 from translator.wire.json_values import as_object
@@ -97,10 +104,12 @@ def _codex(setup: Setup, folder: Path) -> list[str]:
     catalog.write_bytes(msgspec.json.encode({"models": catalog_entries(setup.models)}))
     table = {name: value for name, value in provider_keys(setup).items() if value is not None}
     keys: dict[str, object] = {
-        **profile_keys(setup.models[0]),
+        **profile_keys(setup.models[0], search=setup.search),
         "model_catalog_json": str(catalog),
         ".".join(map(toml_key, TABLE)): table,
     }
+    if setup.search:
+        keys |= {".".join((*FEATURES, name)): value for name, value in SEARCH_FEATURE.items()}
     return [word for name, v in keys.items() for word in ("-c", f"{name}={toml_value(v)}")]
 
 

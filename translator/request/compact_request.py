@@ -12,7 +12,7 @@ for the next request: where the request goes on from a stored response, also wha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -26,7 +26,9 @@ from translator.wire.notices import Notice
 
 from .compaction import after_compaction, ends_in_trigger, head_of, kept_items
 from .parse import parse_request
-from .store_context import StoreContext
+
+if TYPE_CHECKING:
+    from .store_context import StoreContext
 
 _TRIGGER = Raw(b'{"type":"compaction_trigger"}')
 _NO_USAGE = responses.Usage(

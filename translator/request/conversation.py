@@ -101,6 +101,9 @@ def write_messages(
     for orphan in plan.orphans:
         what = f"Its call has been deleted; the {orphan.noun} was left out."
         content.notices.append(Notice(orphan.path, "item_dropped", what))
+    for repeated in plan.repeated:
+        what = f"The same {repeated.noun} stands before; this one was left out."
+        content.notices.append(Notice(repeated.path, "duplicate_dropped", what))
     for item in paced(input_items, pause):
         writer.add(item)
     writer.flush()
@@ -136,6 +139,9 @@ class _Plan:
         self.call_ids: set[str] = set()
         self.called: set[str] = set()
         """The names of the called functions."""
+
+        self.repeated: list[Result] = []
+        """Results that stand before as they are, of the same call; some clients send them again."""
 
         self.orphans: list[Result] = []
         """The stored results whose calls have been deleted."""
@@ -179,7 +185,11 @@ def _plan(input_items: Sequence[InputItem], pause: Pause) -> _Plan:
                     answered[item.call_id] = call
                     matched[call] = [(position, item)]
                 elif item.call_id in answered:
-                    matched[answered[item.call_id]].append((position, item))
+                    before = matched[answered[item.call_id]]
+                    if any(item.content == one.content for _, one in before):
+                        plan.repeated.append(item)
+                    else:
+                        before.append((position, item))
                 else:
                     early.setdefault(item.call_id, []).append((position, item))
             case Thought():

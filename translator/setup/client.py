@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from translator.service.config.settings import CATCH_ALL, Server, Settings, SettingsError
+from translator.service.config.sections import CATCH_ALL
+from translator.service.config.settings import Server, Settings, SettingsError
 from translator.service.models.info import (
     ModelInfo,
     caught_model_info,
@@ -35,6 +36,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     """The environment variable that holds the key; None: no key is needed."""
 
     websocket: bool
+    search: bool = False
+    """Whether the service has a search of its own."""
 
 
 def setup(
@@ -62,6 +65,7 @@ def setup(
         models=tuple(found),
         key_env=key_env,
         websocket=settings.server.websocket,
+        search=settings.tools is not None and settings.tools.search is not None,
     )
 
 

@@ -38,6 +38,11 @@ TABLE = ("model_providers", PROVIDER)
 NEEDED: Mapping[tuple[str, ...], str] = {TABLE: "name"}
 """What a provider must have: without a name, Codex does not start."""
 
+FEATURES = ("features",)
+SEARCH_FEATURE: Mapping[str, Value] = {"standalone_web_search": True}
+"""With it, Codex has its model search by requests of their own (`POST /v1/alpha/search`), for a
+provider that supports them; others are asked as without it."""
+
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -68,17 +73,21 @@ def provider_keys(setup: Setup) -> dict[str, Value]:
         "wire_api": "responses",
         "env_key": setup.key_env,
         "supports_websockets": setup.websocket or None,
+        "supports_standalone_web_search": setup.search or None,
     }
 
 
-def profile_keys(model: ModelInfo) -> dict[str, Value]:
-    """The keys that select a model, in its profile or, for the default, in `config.toml`."""
+def profile_keys(model: ModelInfo, *, search: bool = False) -> dict[str, Value]:
+    """The keys that select a model, in its profile or, for the default, in `config.toml`.
+
+    `search`: the service has a search of its own.
+    """
     keys: dict[str, Value] = {
         "model": model.id,
         "model_provider": PROVIDER,
         "model_catalog_json": CATALOG,
     }
-    if model.rejects_hosted_tools:
+    if model.rejects_hosted_tools and not search:
         # Codex declares this tool by default, and the service would reject every request.
         keys["web_search"] = "disabled"
     return keys
@@ -137,12 +146,15 @@ class Folder:
 
     def files(self, setup: Setup, default: ModelInfo | None) -> dict[str, str]:
         """The new text of each file, by name; a file comes after those that refer to it."""
-        config = self._with(CONFIG, profile_keys(default) if default else {})
+        config = self._with(CONFIG, profile_keys(default, search=setup.search) if default else {})
         with _errors_of(CONFIG):
-            new = {CONFIG: with_table(config, TABLE, provider_keys(setup))}
+            config = with_table(config, TABLE, provider_keys(setup))
+            if setup.search:
+                config = with_table(config, FEATURES, SEARCH_FEATURE)
+            new = {CONFIG: config}
         for name, model in self.profiles(setup.models).items():
             file = profile_file(name)
-            new[file] = self._with(file, profile_keys(model))
+            new[file] = self._with(file, profile_keys(model, search=setup.search))
         return new | {
             CATALOG: _with_entries(self._texts.get(CATALOG), catalog_entries(setup.models))
         }

@@ -50,25 +50,30 @@ def with_keys(text: str, keys: Mapping[str, Value]) -> str:
     return before + lines + after
 
 
-def with_table(text: str, path: tuple[str, str], keys: Mapping[str, Value]) -> str:
-    """The text with these keys in the table `[path[0].path[1]]`; raises CannotEdit."""
+def with_table(text: str, path: tuple[str] | tuple[str, str], keys: Mapping[str, Value]) -> str:
+    """The text with these keys in the table `[path[0]]`, or `[path[0].path[1]]`.
+
+    Raises CannotEdit.
+    """
     document = _parsed(text)
-    outer, inner = path
-    parent = cast("dict[str, object]", document).get(outer, {})
+    *outer, inner = path
+    parent: object = document
+    for name in outer:
+        parent = cast("dict[str, object]", document).get(name, {})
     tables = as_object(parent)
     if tables is None:
-        raise CannotEdit(f"{outer} is not a table")
+        raise CannotEdit(f"{path[0]} is not a table")
     if inner not in tables and isinstance(parent, InlineTable):
         tables[inner] = tomlkit.inline_table()
     if inner not in tables:
         given = {key: value for key, value in keys.items() if value is not None}
         end = _line_end(text)
         gap = "" if not text else end if text.endswith("\n") else end * 2
-        return f"{text}{gap}[{outer}.{inner}]{end}{_lines(given, text)}"
+        return f"{text}{gap}[{'.'.join(path)}]{end}{_lines(given, text)}"
     item: object = tables[inner]
     table = as_object(item)
     if table is None:
-        raise CannotEdit(f"{outer}.{inner} is not a table")
+        raise CannotEdit(f"{'.'.join(path)} is not a table")
     new = _replace(table, keys)
     if isinstance(item, Table):
         _append_keys(item, new, _line_end(text))

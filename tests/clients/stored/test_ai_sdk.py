@@ -9,7 +9,7 @@ from tests.clients.node_programs import Program
 from tests.clients.upstream import Turn
 
 from .conftest import program
-from .talk import NEXT_PROMPT, PROMPT, RAIN, TALK, THOUGHT, check_talk
+from .talk import NEXT_PROMPT, NOW_KNOWN, PROMPT, RAIN, TALK, THOUGHT, check_talk
 
 ai_sdk = program("ai-sdk.mjs", "ai", "@ai-sdk/openai", "zod")
 
@@ -37,14 +37,21 @@ def test_it_goes_on_from_the_response_before(ai_sdk: Program, stage: Stage) -> N
 
 @cell(client="Vercel AI SDK", case="conversation")
 def test_a_conversation(ai_sdk: Program, stage: Stage) -> None:
-    """It sends what is new, once it is told the id of a conversation that its user has made."""
+    """It refers to nothing, and sends questions and results again: the results are there once."""
     openai = needed_module("openai", "openai")
     stage.play(*TALK)
     with openai.OpenAI(base_url=stage.base_url, api_key=KEY) as client:
         conversation = client.conversations.create().id
     seen = ai_sdk.run("talk", stage, openai={"conversation": conversation})
     assert seen["text"] == RAIN.text
-    check_talk(stage)
+    asked = stage.requests[2]["messages"]
+    answered = [one for one in asked if one["role"] in ("assistant", "tool")]
+    assert [one["content"] for one in answered] == [
+        *("Let me look.", "Rome: 4 degrees", "Reykjavík: 9 degrees", "Rome is warmer."),
+    ]
+    assert [one["reasoning_content"] for one in answered[::3]] == [THOUGHT, NOW_KNOWN]
+    said = [one["content"] for one in asked if one["role"] == "user"]
+    assert said == [PROMPT, PROMPT, PROMPT, NEXT_PROMPT]  # as far as anybody knows
 
 
 def test_what_it_sends_twice_is_there_once(ai_sdk: Program, stage: Stage) -> None:

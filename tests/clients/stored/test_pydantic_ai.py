@@ -54,6 +54,7 @@ async def streamed(agent: Any, *arguments: Any, **settings: Any) -> Any:
             {"openai_previous_response_id": "auto"},
             marks=cell(client="pydantic-ai", case="chained"),
         ),
+        pytest.param({"openai_background": True}, id="background"),
     ],
 )
 @pytest.mark.parametrize("ask", [answered, streamed])

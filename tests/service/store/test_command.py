@@ -16,6 +16,7 @@ from translator.program.invocation import install_hint
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.store.owners import charge
 from translator.service.store.room import ROOM
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +53,7 @@ def fill(location: Location, owner: str, count: int, *, days: float = 30.0) -> N
                 Statement(
                     "INSERT INTO resp_responses (n, owner, id, thread, depth, status, model,"
                     " created_at, bytes) VALUES (:n, :owner, :id, :n, 0, 'completed', 'm',"
-                    " db_now(), 2048)"
+                    " db_now(), 2046)"
                 ),
                 values,
             )
@@ -62,7 +63,7 @@ def fill(location: Location, owner: str, count: int, *, days: float = 30.0) -> N
                 connection.change(
                     Statement(
                         "INSERT INTO resp_items (n, owner, id, kind, body, bytes)"
-                        " VALUES (:n, :owner, :id, 'message', :body, 2)"
+                        " VALUES (:n, :owner, :id, 'message', :body, 1023)"
                     ),
                     item,
                 )
@@ -70,6 +71,7 @@ def fill(location: Location, owner: str, count: int, *, days: float = 30.0) -> N
                     Statement("INSERT INTO resp_response_items VALUES (:r, :pos, :pos, :n)"),
                     {"r": n, "pos": pos, "n": item["n"]},
                 )
+            charge(connection, {owner: 2048})
 
 
 def rows(location: Location) -> int:
@@ -115,6 +117,13 @@ def test_stats_and_list_show_each_client(
     assert re.search(r"^threads    5, 1 of them expired$", out, re.MULTILINE)
     assert re.search(r"^anna +3 +6\.0 KiB +20\d\d-", out, re.MULTILINE)
     assert re.search(r"^'' +1 +2\.0 KiB", out, re.MULTILINE)
+    assert "quota" not in out
+    with Path(config).open("a", encoding="utf-8") as file:
+        file.write("max_client_bytes = 8192\n")
+    assert main(["store", "stats", "--config", config]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^quota      8\.0 KiB for each client$", out, re.MULTILINE)
+    assert re.search(r"^anna +3 +6\.0 KiB +75 % +20\d\d-", out, re.MULTILINE)
     assert main(["store", "list", "--config", config]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
@@ -142,7 +151,8 @@ def test_purge_deletes_what_it_is_told_to(
     fill(location, "bob", 2)
     fill(location, "", 1, days=-1)
     assert main(["store", "purge", "--config", config, "--expired"]) == 0
-    assert capsys.readouterr().out.endswith("4 rows deleted.\n")  # pointers, response, thread
+    # two items with their pointers; a response, its body and its thread; the account of its client
+    assert capsys.readouterr().out.endswith("\n8 rows deleted.\n")
     assert rows(location) == 7 * 6
     assert main(["store", "purge", "--config", config, "--client", "anna"]) == 0
     assert "4 threads of the client anna" in capsys.readouterr().out

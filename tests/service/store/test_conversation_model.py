@@ -18,10 +18,11 @@ from translator.service.config.store import Location
 from translator.service.database.connection import Connection, connect, reading, writing
 from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.store import conversation_rows as rows
-from translator.service.store.keep import Draft, delete
+from translator.service.store.keep import Draft
 from translator.service.store.pages import Page
 from translator.service.store.places import Key, Missing, Place
 from translator.service.store.recall import ParentMissing, recall
+from translator.service.store.removal import delete
 from translator.service.store.sweep import step
 from translator.service.store.tables import KEYS, META, METADATA
 from translator.service.store.upkeep import problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.service.chat_bodies import COMPLETION
 from tests.service.responses_api import PATH
-from tests.service.wire import Call, ScriptedUpstream
+from tests.service.wire import Call, ScriptedUpstream, bounded
 from translator.service.config.store import Location
 from translator.service.database.statement import DatabaseTime
 
@@ -124,3 +125,46 @@ async def test_a_stored_conversation_becomes_a_shorter_one(
         assert bytes_of(location) == before
         await ask(client, input=[*body["output"], {"role": "user", "content": "four"}])
         assert [one["role"] for one in messages(upstream.calls[-1])] == ["user"] * 3
+
+
+async def test_a_conversation_is_counted_and_compacted_without_its_lock(
+    service: Service, upstream: ScriptedUpstream, location: Location
+) -> None:
+    """Also while a response is about to append to it; nothing is appended."""
+    upstream.script = says_what_it_is_asked
+    async with service() as client:
+        made = (await client.post("/v1/conversations", json={})).json()
+        named = {"conversation": made["id"]}
+        await ask(client, input="one", **named)
+        path = f"/v1/conversations/{made['id']}/items"
+        before = (await client.get(path)).json()
+        _, alone = await posted(client, COUNT, input="two")
+        status, counted = await posted(client, COUNT, input="two", **named)
+        assert status == 200
+        assert counted["input_tokens"] > alone["input_tokens"]
+        status, body = await posted(client, COMPACT, input="two", **named)
+        assert status == 200
+        *shown, compaction = body["output"]
+        assert [one["content"][0]["text"] for one in shown] == ["one", "two"]
+        assert compaction["type"] == "compaction"
+        assert (await client.get(path)).json() == before
+        answering, may_end = asyncio.Event(), asyncio.Event()
+
+        async def slow(call: Call) -> None:
+            answering.set()
+            await bounded(may_end.wait())
+            await says_what_it_is_asked(call)
+
+        upstream.script = slow
+        running = asyncio.ensure_future(ask(client, input="two", **named))
+        await bounded(answering.wait())
+        upstream.script = says_what_it_is_asked
+        for path in (COUNT, COMPACT):
+            assert (await posted(client, path, input="x", **named))[0] == 200
+        status, error = await refused(client, **named)
+        assert (status, error["code"]) == (400, "conversation_locked")
+        may_end.set()
+        assert (await bounded(running))["status"] == "completed"
+        for path in (COUNT, COMPACT):
+            status, error = await posted(client, path, input="x", conversation="conv_0")
+            assert (status, error["param"]) == (404, "conversation")

@@ -23,8 +23,9 @@ from translator.service.config.store import Location
 from translator.service.database.connection import Connection, connect, reading, writing
 from translator.service.database.schema import migrate
 from translator.service.database.statement import DatabaseTime, Statement
-from translator.service.store.keep import Draft, ParentGone, delete, keep, undo
+from translator.service.store.keep import Draft, ParentGone, keep
 from translator.service.store.recall import ParentMissing, recall
+from translator.service.store.removal import delete, undo
 from translator.service.store.room import ROOM
 from translator.service.store.sweep import step
 from translator.service.store.upkeep import problems
@@ -187,7 +188,7 @@ ACTIONS: st.SearchStrategy[Callable[[Both], None]] = st.one_of(
 
 @contextmanager
 def emptied(location: Location) -> Iterator[Connection]:
-    names = ("threads", "responses", "bodies", "items", "response_items")
+    names = ("threads", "responses", "bodies", "items", "response_items", "owners")
     with closing(connect(location, DatabaseTime())) as connection:
         with writing(connection):
             for name in names:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 
 from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
-from translator.service.config.settings import ClientConfig
+from translator.service.config.clients import ClientConfig
 
 from .client import Ask, Ended
 from .cost import Answered, cost, tokens_of

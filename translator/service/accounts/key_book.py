@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from translator.service.base.keys import StoredKey
-from translator.service.config.settings import ClientConfig
+from translator.service.config.clients import ClientConfig
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from translator.service.base.keys import StoredKey
-from translator.service.config.settings import CATCH_ALL
+from translator.service.config.sections import CATCH_ALL
 from translator.service.database.connection import Connection
 
 from . import statements as sql

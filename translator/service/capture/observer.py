@@ -25,6 +25,7 @@ from translator.service.observe.observer import (
     ResponseSent,
     RetryScheduled,
     Routed,
+    ToolRan,
     UpstreamAnswered,
     UpstreamCalled,
 )
@@ -80,8 +81,8 @@ class CaptureObserver:
                 attempt.dialect = translation.dialect
                 attempt.target = translation.target
                 attempt.translated = translation.chat_body
-            case ImageDescribed():
-                pass  # what came of it is in the target of the attempt
+            case ImageDescribed() | ToolRan():
+                pass  # of an image, it is in the target of the attempt; a search is not captured
             case UpstreamCalled(_, body):
                 self._upstream_called(body)
             case UpstreamAnswered(status, headers):

@@ -1,7 +1,7 @@
 """The secrets of a configuration, and of headers: what must not appear in an answer or a log.
 
     secrets = keys of upstreams, values of headers whose name says so, passwords of proxies,
-              the password of the store's database ;
+              the password of the store's database, the key of the search ;
 
 A secret is a value as it is sent, and the parts of it that are worth stealing: the key behind
 "Bearer", the password in "Basic", the value of each cookie.
@@ -43,6 +43,8 @@ def settings_secrets(settings: Settings) -> set[str]:
     for room in (settings.store, settings.accounts):
         if room is not None:
             found |= _long(room.location.passwords)
+    if settings.tools is not None and settings.tools.search is not None:
+        found |= _long({settings.tools.search.key or ""})
     return found
 
 

@@ -96,6 +96,16 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_kept_response_bytes: _Positive = 32 * 1024 * 1024
     """Largest response that is stored, its own input included."""
 
+    max_kept_item_bytes: _Positive = 16 * 1024 * 1024
+    """Largest item of a response that is stored."""
+
+    max_client_bytes: _NotNegative = 0
+    """What may be stored of one client, in bytes; 0: as much as there is room for."""
+
+    delete_context: bool = False
+    """Whether the items of a deleted response go at once, though others go on from it: then these
+    cannot be continued. By default they stay until the last of those is deleted or expires."""
+
     max_chain_responses: _Positive = 10_000
     """Most responses in a chain of `previous_response_id`."""
 

@@ -76,9 +76,9 @@ class Connection(Protocol):
         ...
 
     def release_space(self, pages: int = 0) -> None:
-        """Give free pages of a file back, up to a number of them, 0 for all; outside transactions.
+        """Give free pages of a file back, up to a number of them.
 
-        PostgreSQL does so itself.
+        0 is for all, outside transactions. PostgreSQL does so itself.
         """
         ...
 
@@ -186,8 +186,13 @@ class SqliteConnection:
 
     def release_space(self, pages: int = 0) -> None:
         self._until = time.monotonic() + self._statement_s
-        # a cursor would do one page: it stops at a row without columns
-        self._driver.executescript(f"PRAGMA incremental_vacuum({pages})")
+        if not self._driver.in_transaction:
+            # a cursor would do one page: it stops at a row without columns
+            self._driver.executescript(f"PRAGMA incremental_vacuum({pages})")
+            return
+        [(free,)] = self._driver.execute("PRAGMA freelist_count").fetchall()
+        for _ in range(min(free, pages)):
+            self._driver.execute("PRAGMA incremental_vacuum(1)").fetchall()
 
     def close(self) -> None:
         with suppress(sqlite3.Error):

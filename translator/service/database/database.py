@@ -37,11 +37,15 @@ class Database:
         max_queue_bytes: int,
         max_file_bytes: int = 0,
         read_wait_s: float,
+        make_space: Callable[[Connection], int] | None = None,
+        prepared: bool = False,
         time: DatabaseTime | None = None,
         meter: DatabaseMeter | None = None,
     ) -> None:
         """`max_file_bytes` is the largest size of a SQLite file, 0 any; `time` is for tests.
 
+        `make_space` deletes what is not needed, as in `Writer`. `prepared`: the tables have been
+        those of this release; a newer one may migrate them while the process runs.
         `meter` counts what is done.
         """
         self.location = location
@@ -49,6 +53,8 @@ class Database:
         self._max_queue_bytes = max_queue_bytes
         self._max_file_bytes = max_file_bytes
         self._read_wait_s = read_wait_s
+        self._make_space = make_space
+        self._prepared = prepared
         self._time = time or DatabaseTime()
         self._meter = meter or NullMeter()
         self._readers: Readers
@@ -58,7 +64,11 @@ class Database:
         """Start the threads; none of them connects before there is something to do."""
         self._readers = Readers(self._room.name, self._connect_reader, self._meter)
         self._writer = Writer(
-            self._room.name, self._connect, max_bytes=self._max_queue_bytes, meter=self._meter
+            self._room.name,
+            self._connect,
+            max_bytes=self._max_queue_bytes,
+            meter=self._meter,
+            make_space=self._make_space,
         )
 
     async def aclose(self) -> None:
@@ -81,10 +91,11 @@ class Database:
 
     def _checked(self, connection: Connection) -> Connection:
         try:
-            check_version(connection, self._room)
+            check_version(connection, self._room, may_be_newer=self._prepared)
         except BaseException:
             connection.close()
             raise
+        self._prepared = True
         return connection
 
     @property

@@ -72,3 +72,10 @@ def is_damaged(error: Exception) -> bool:
     Its connection is of no use any more, even when the file has been restored.
     """
     return isinstance(error, Damaged) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that there is no space left."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+    return getattr(error, "sqlstate", None) == "53100"

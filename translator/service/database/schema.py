@@ -67,10 +67,16 @@ def version(connection: Connection, room: Room) -> Version:
     return "older" if found in room.revisions else "newer"
 
 
-def check_version(connection: Connection, room: Room) -> None:
-    """Raise SchemaMismatch unless the tables are those of this release."""
+def check_version(connection: Connection, room: Room, *, may_be_newer: bool = False) -> None:
+    """Raise SchemaMismatch unless the tables are those of this release.
+
+    `may_be_newer`: they were when the process began. A migration leaves what the release before it
+    uses, so that processes of both can run until the older ones have ended.
+    """
     found = version(connection, room)
     if found == "newer":
+        if may_be_newer:
+            return
         raise _newer(room)
     if found != "current":
         state = "are missing" if found == "missing" else "are those of an older release"

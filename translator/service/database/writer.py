@@ -12,12 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from translator.service.base.periodic_warning import PeriodicWarning
 
 from .connection import Connection, writing
-from .errors import Unavailable, is_damaged, reason, remedy
+from .errors import Unavailable, is_damaged, is_full, reason, remedy
 from .meter import DatabaseMeter
 from .writes import Write
 
@@ -36,6 +37,10 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 """Pauses between attempts, which double, in seconds."""
 
+MAKING_SPACE_S = 2.0
+SPACE_EVERY_S = 10.0
+"""How long space is made in a database that is full, and how often, in seconds."""
+
 CLOSING_S = 5.0
 """How long `close` waits for the last writes, in seconds."""
 
@@ -45,6 +50,26 @@ STUCK_S = 3.0
 
 class _GivenUp(Exception):
     """A write of the transaction was given up while it ran: begin again without it."""
+
+
+class SpaceMaker:
+    """Deletes what is not needed when a database is full, and does so once in a while."""
+
+    def __init__(self, work: Callable[[Connection], int]) -> None:
+        self._work = work
+        self._next_at = 0.0
+
+    def make(self, connection: Connection) -> None:
+        """Do the work until nothing is left to do, or it fails; does not raise."""
+        now = time.monotonic()
+        if now < self._next_at:
+            return
+        self._next_at = now + SPACE_EVERY_S
+        with suppress(Exception):  # it is full, after all
+            while time.monotonic() - now < MAKING_SPACE_S:
+                with writing(connection, durable=False):
+                    if not self._work(connection):
+                        return
 
 
 class Writer:
@@ -57,13 +82,19 @@ class Writer:
         *,
         max_bytes: int,
         meter: DatabaseMeter,
+        make_space: Callable[[Connection], int] | None = None,
     ) -> None:
-        """`max_bytes` bounds the queue; `open_connection` is called in the thread."""
+        """`max_bytes` bounds the queue; `open_connection` is called in the thread.
+
+        `make_space` is called there too, when there is no space left, each time in a transaction of
+        its own until it returns 0: it deletes what is not needed.
+        """
         self._meter = meter
         self._name = name
         self._open = open_connection
         self._connection: Connection | None = None
         self._max_bytes = max_bytes
+        self._space = None if make_space is None else SpaceMaker(make_space)
         self._lock = threading.Lock()
         self._more = threading.Condition(self._lock)
         self._queue: deque[Write[Any]] = deque()
@@ -291,6 +322,8 @@ class Writer:
                 batch[0].failed(Unavailable(reason(error)))
             return
         self.failing = True
+        if self._space is not None and connection is not None and is_full(error):
+            self._space.make(connection)
         self._again(batch, alone=what == "again")
 
     def _again(self, batch: list[Write[Any]], *, alone: bool) -> None:

@@ -150,6 +150,11 @@ def create_app(
         drain=drain or Drain(),
         store=None if store is None else store.responses,
     )
+    search = None
+    if (tools := settings.tools) is not None and tools.search is not None:
+        from .alpha_search import search_endpoint  # which imports what only a search needs
+
+        search = search_endpoint(settings.server, tools, tools.search, dispatcher, hops)
     page_paths: frozenset[str] = PAGE_PATHS if settings.serves_page else frozenset()
 
     @cache
@@ -164,6 +169,7 @@ def create_app(
         load_page if page_paths else None,
         None if store is None else store.endpoints,
         accounts,
+        search,
     )
 
     @asynccontextmanager
@@ -174,6 +180,8 @@ def create_app(
                 await stack.enter_async_context(store.running())
             if accounts is not None:
                 await stack.enter_async_context(accounts.running())
+            if search is not None:
+                await stack.enter_async_context(search.running())
             if not all(one.has_version for one in settings.upstreams.values()):
                 await stack.enter_async_context(_checking_base_urls(settings, upstreams))
             if peers is not None:

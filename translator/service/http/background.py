@@ -69,7 +69,7 @@ class Background:
         events = None
         if turn.streams:
             events = Events(0, len(first) - 1, encode_all(first))
-        draft = part.draft(created.response)
+        draft = await part.draft(created.response)
         try:
             with waiting(turn.context.record):
                 run = await self._runs.begin(

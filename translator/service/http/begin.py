@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from translator.service.turns.dispatcher import Dispatcher
-from translator.service.turns.keeping import Keeping
 from translator.service.turns.slices import LARGE_BYTES
 from translator.service.turns.turn import Turn
 
 from .exchange import Exchange
+
+if TYPE_CHECKING:
+    from translator.service.turns.keeping import Keeping
 
 
 async def begin_turn(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import translator
 from translator.service.observe.record import notices_summary
 from translator.service.turns.dispatcher import Dispatcher
-from translator.service.turns.keeping import Keeping
 from translator.service.turns.slices import LARGE_BYTES
 from translator.service.turns.turn import Turn
 
@@ -15,6 +15,9 @@ from .begin import begin_turn
 from .exchange import JSON, Exchange
 from .responders import notices_header
 from .wanted_body import wanted_body
+
+if TYPE_CHECKING:
+    from translator.service.turns.keeping import Keeping
 
 
 async def compact(exchange: Exchange, dispatcher: Dispatcher) -> None:

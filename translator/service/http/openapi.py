@@ -21,6 +21,7 @@ from translator.wire import items, responses
 from translator.wire.events import Event
 
 from .input_tokens import InputTokens
+from .openapi_parts import Schema, answer, operation
 
 
 class ErrorObject(Struct, frozen=True):
@@ -44,8 +45,6 @@ class Health(Struct, frozen=True):
     status: str
 
 
-_Schema = dict[str, Any]
-
 _REFUSALS = {
     400: "The request is invalid; `param` is the path of the field.",
     401: "The key is missing or unknown.",
@@ -65,8 +64,11 @@ _PROBES = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 @functools.cache
-def document() -> bytes:
-    """The description as OpenAPI 3.1, in JSON."""
+def document(*, stores: bool = False, search: bool = False) -> bytes:
+    """The description as OpenAPI 3.1, in JSON.
+
+    `stores`: of a service with a store; `search`: with a search of its own.
+    """
     described: tuple[Any, ...] = (
         responses.Request,
         responses.Response,
@@ -81,48 +83,61 @@ def document() -> bytes:
         items.CommonInputItem,
         items.PlainMessage,
     )
+    stored: tuple[Any, ...] = ()
+    if stores:
+        from . import openapi_stored  # which imports what only a store needs
+
+        stored = openapi_stored.STRUCTS
+    searched: tuple[Any, ...] = ()
+    if search:
+        from translator.service.tools.request import SearchRequest, SearchResponse
+
+        searched = (SearchRequest, SearchResponse)
     schemas, components = msgspec.json.schema_components(
-        described, ref_template="#/components/schemas/{name}"
+        (*described, *searched, *stored), ref_template="#/components/schemas/{name}"
     )
     request, response, event, compacted, counted, *rest = schemas
-    entry, listing, ready, health, envelope, *extra = rest
+    entry, listing, ready, health, envelope, *rest = rest
+    extra = rest[: len(rest) - len(searched) - len(stored)]
+    of_search = rest[len(extra) : len(extra) + len(searched)]
+    of_stored = rest[len(extra) + len(searched) :]
     _refine(components["Request"], extra)
-    refusals = {str(status): _answer(text, envelope) for status, text in _REFUSALS.items()}
-    passed_on: _Schema = {
+    refusals = {str(status): answer(text, envelope) for status, text in _REFUSALS.items()}
+    passed_on: Schema = {
         "type": "object",
         "properties": {"model": {"type": ["string", "null"]}},
         "description": "A chat request, which goes upstream with the model table applied.",
     }
-    streamed = _answer("The response, or its events when `stream` is true.", response)
+    streamed = answer("The response, or its events when `stream` is true.", response)
     streamed["content"]["text/event-stream"] = {
         "schema": {"type": "string", "description": "A frame per event, then `[DONE]`."},
         "x-event": event,
     }
-    anything: _Schema = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
-    paths: dict[str, _Schema] = {
+    anything: Schema = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
+    paths: dict[str, Schema] = {
         "/v1/responses": {
-            "post": _operation("respond", "Create a response.", request, streamed, refusals)
+            "post": operation("respond", "Create a response.", request, streamed, refusals)
         },
         "/v1/responses/compact": {
-            "post": _operation(
+            "post": operation(
                 "compact",
                 "Compact a conversation.",
                 request,
-                _answer("The shorter conversation.", compacted),
+                answer("The shorter conversation.", compacted),
                 refusals,
             )
         },
         "/v1/responses/input_tokens": {
-            "post": _operation(
+            "post": operation(
                 "countInputTokens",
                 "Count the tokens of a request; `x-translator-token-count` says how.",
                 request,
-                _answer("The number of tokens, `exact` or an `estimate`.", counted),
+                answer("The number of tokens, `exact` or an `estimate`.", counted),
                 refusals,
             )
         },
         "/v1/chat/completions": {
-            "post": _operation(
+            "post": operation(
                 "chat",
                 "Create a chat completion; the request is passed through.",
                 passed_on,
@@ -131,11 +146,11 @@ def document() -> bytes:
             )
         },
         "/v1/models": {
-            "get": _operation(
+            "get": operation(
                 "models",
                 "List the models.",
                 None,
-                _answer(
+                answer(
                     "The list of models; the upstream's own if no models are configured.",
                     _or_the_upstreams(listing),
                 ),
@@ -143,11 +158,11 @@ def document() -> bytes:
             )
         },
         "/v1/models/{id}": {
-            "get": _operation(
+            "get": operation(
                 "model",
                 "Get a model.",
                 None,
-                _answer("The model.", _or_the_upstreams(entry)),
+                answer("The model.", _or_the_upstreams(entry)),
                 refusals,
             )
             | {
@@ -157,29 +172,42 @@ def document() -> bytes:
             }
         },
         "/healthz": {
-            "get": _operation(
-                "health", "Liveness.", None, _answer("The process is up.", health), {}
-            )
+            "get": operation("health", "Liveness.", None, answer("The process is up.", health), {})
         },
         "/readyz": {
-            "get": _operation(
+            "get": operation(
                 "readiness",
                 "Readiness.",
                 None,
-                _answer("An upstream is reachable.", ready),
-                {"503": _answer("None is, or the process is shutting down.", ready)},
+                answer("An upstream is reachable.", ready),
+                {"503": answer("None is, or the process is shutting down.", ready)},
             )
         },
         "/openapi.json": {
-            "get": _operation(
-                "describe", "This description.", None, _answer("The description.", {}), {}
+            "get": operation(
+                "describe", "This description.", None, answer("The description.", {}), {}
             )
         },
     }
+    if stores:
+        from . import openapi_stored
+
+        paths |= openapi_stored.paths(of_stored, response, refusals)
+    if search:
+        asked, found = of_search
+        paths["/v1/alpha/search"] = {
+            "post": operation(
+                "search",
+                "Search the web, and open pages, with the commands of Codex.",
+                asked,
+                answer("What was found, as text for the model.", found),
+                refusals,
+            )
+        }
     for path in _PROBES:
-        for operation in paths.get(path, {}).values():
-            operation["security"] = []
-            operation["responses"]["421"] = refusals["421"]
+        for probe in paths.get(path, {}).values():
+            probe["security"] = []
+            probe["responses"]["421"] = refusals["421"]
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -198,7 +226,7 @@ def document() -> bytes:
     )
 
 
-def _refine(request: _Schema, extra: list[_Schema]) -> None:
+def _refine(request: Schema, extra: list[Schema]) -> None:
     """Add to the request's schema what its readers check beyond the struct."""
     fields = request["properties"]
     request["required"] = ["model"]
@@ -211,25 +239,5 @@ def _refine(request: _Schema, extra: list[_Schema]) -> None:
     fields["tool_choice"] = {"type": ["string", "object"]}
 
 
-def _or_the_upstreams(schema: _Schema) -> _Schema:
+def _or_the_upstreams(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "object"}]}
-
-
-def _operation(
-    name: str, summary: str, body: _Schema | None, answer: _Schema, others: _Schema
-) -> _Schema:
-    operation: _Schema = {
-        "operationId": name,
-        "summary": summary,
-        "responses": {"200": answer, **others},
-    }
-    if body is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": body}},
-        }
-    return operation
-
-
-def _answer(description: str, schema: _Schema) -> _Schema:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -6,6 +6,7 @@
     POST /v1/chat/completions     passed through, with the model table applied
     GET, DELETE /v1/responses/ID   with a store (`stored_responses`), and what is below it
     /v1/conversations, …          with a store (`stored_conversations`)
+    POST /v1/alpha/search         with a search backend (`alpha_search`)
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
     GET  /readyz                  readiness: an upstream is reachable
@@ -68,6 +69,7 @@ from .wanted_body import wanted_body
 if TYPE_CHECKING:
     from translator.service.telemetry.metrics import Metrics
 
+    from .alpha_search import SearchEndpoint
     from .page import Page
     from .stored_conversations import ConversationEndpoints
     from .stored_responses import StoredEndpoints
@@ -182,11 +184,13 @@ class Endpoints:
         load_page: Callable[[], Page] | None = None,
         stored: StoredEndpoints | None = None,
         accounts: ReadyAccounts | None = None,
+        search: SearchEndpoint | None = None,
     ) -> None:
         """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
         self._accounts = accounts
         self._stored = stored
         self._background = None if stored is None else stored.background(dispatcher)
+        self._search = search
         self._dispatcher = dispatcher
         self._bounds = dispatcher.bounds
         self._models = dispatcher.models
@@ -216,6 +220,8 @@ class Endpoints:
                 "/responses/{id}/cancel": Endpoint({"POST": self._stored.cancel}),
             }
             api |= _of_conversations(self._stored.conversations)
+        if self._search is not None:
+            api["/alpha/search"] = Endpoint({"POST": self._search.post})
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
         if self._load_page is not None:
             page = PageEndpoint(self._load_page)
@@ -236,7 +242,8 @@ class Endpoints:
     async def description(self, exchange: Exchange) -> None:
         from . import openapi  # few ask for it
 
-        await exchange.whole(200, openapi.document())
+        stores, search = self._stored is not None, self._search is not None
+        await exchange.whole(200, openapi.document(stores=stores, search=search))
 
     async def ready(self, exchange: Exchange) -> None:
         upstreams = self._bounds.upstreams

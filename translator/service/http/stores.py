@@ -89,9 +89,10 @@ def open_store(
     `meter` counts what it does. A PostgreSQL server that is away is no reason not to serve: it is
     used when it is there.
     """
-    location = settings.location
+    location, prepared = settings.location, False
     try:
         prepare(location, ROOM)
+        prepared = True
     except ModuleNotFoundError as error:
         from translator.program.invocation import install_hint
 
@@ -112,6 +113,7 @@ def open_store(
         max_context_bytes=server.max_body_bytes,
         new_id=new_id,
         time=time,
+        prepared=prepared,
         meter=meter,
     )
     return AppStore(responses, measures=meter is not None)

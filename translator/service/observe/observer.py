@@ -1,7 +1,7 @@
 """Observers of a request: a trace, metrics, a live view, a test.
 
-    request = [ RequestReceived ], [ Routed ], { attempt }, [ ResponseSent | ErrorSent ],
-              RequestEnded ;
+    request = [ RequestReceived ], [ Routed ], { attempt }, { ToolRan },
+              [ ResponseSent | ErrorSent ], RequestEnded ;
     attempt = [ FallbackChosen ], { ImageDescribed }, [ AttemptWritten ],
               { UpstreamCalled, [ UpstreamAnswered ], RetryScheduled },
               UpstreamCalled, [ UpstreamAnswered, { ChunkReceived } ], { EventsSent },
@@ -26,6 +26,8 @@ from translator.wire.responses import Response, Usage
 from .record import Record
 
 DescriptionResult = Literal["described", "failed"]
+ToolName = Literal["search", "open", "click", "find", "time", "other"]
+ToolResult = Literal["completed", "refused", "failed"]
 
 
 class RequestReceived(Struct, frozen=True):
@@ -90,6 +92,14 @@ class ImageDescribed(Struct, frozen=True):
     usage: Usage | None
 
 
+class ToolRan(Struct, frozen=True):
+    """The service has run a tool itself, or refused to, for a request to its search."""
+
+    tool: ToolName
+    result: ToolResult
+    seconds: float
+
+
 class AttemptFailed(Struct, frozen=True):
     """The answer to the latest upstream request ends with an error that is not in its body."""
 
@@ -131,6 +141,7 @@ ObservedEvent: TypeAlias = (
     | FallbackChosen
     | AttemptWritten
     | ImageDescribed
+    | ToolRan
     | UpstreamCalled
     | UpstreamAnswered
     | ChunkReceived

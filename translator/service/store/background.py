@@ -32,8 +32,9 @@ from . import run_statements as sql
 from . import runs
 from .durations import DAY_S, LATE_S
 from .event_log import EventLog, LogWriter, Loss
-from .keep import Draft, undo
+from .keep import Draft
 from .places import Place
+from .removal import undo
 from .runs import Beginning, Ending, Events, Lease, TooManyRuns
 
 log = logging.getLogger(__name__)

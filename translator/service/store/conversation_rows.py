@@ -26,9 +26,10 @@ from translator.service.database.statement import Statement
 
 from . import conversation_statements as sql
 from . import statements
-from .keep import ROWS, Draft, add_items, delete_items, keep, undo
+from .keep import ROWS, Draft, add_items, keep
 from .pages import AfterUnknown, ItemList, Page
 from .places import Key, Missing, Place
+from .removal import delete_items, undo
 from .shown import item_resource
 
 APPENDS = frozenset({"completed", "incomplete"})

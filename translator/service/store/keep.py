@@ -5,27 +5,29 @@ Each function may be run twice: the outcome of a commit is not known where its c
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.request.compaction import kept_items
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 from translator.wire.items import OutputItem
-from translator.wire.json_values import NOT_JSON
 from translator.wire.responses import Response
 
 from . import statements as sql
-from .recall import Parent
+from .owners import charge
+from .recall import CONTINUABLE, RUNNING, Parent
+from .removal import listed
+from .resends import Beginning, extend, head_of
+from .shown import canonical
 
 ROWS = 500
 """Most rows of one call of the driver, which holds Python's lock meanwhile."""
-
-_OWN_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 _PREFIXES = {
     "message": "msg_",
@@ -46,8 +48,9 @@ class ParentGone(Exception):
 class Draft(Struct, frozen=True):
     """A response that is to be stored, and its own items.
 
-    `source` are its input items, as they came or as keys of stored ones; `kept_output` is its
-    output with sealed reasoning. It is kept for `keep_s` seconds.
+    `source` are its input items, as they came or as keys of stored ones, whose bodies are `stored`;
+    `kept_output` is its output with sealed reasoning. It is kept for `keep_s` seconds. `salt` is
+    that of digests; None: it has none. `begins` is how its input begins, where it has no parent.
     """
 
     owner: str
@@ -56,6 +59,9 @@ class Draft(Struct, frozen=True):
     source: Sequence[Raw | int]
     parent: Parent | None
     keep_s: float
+    stored: Mapping[int, bytes] = {}
+    salt: str | None = None
+    begins: Beginning = Beginning()
 
 
 class _Item(Struct):
@@ -69,13 +75,19 @@ class _Item(Struct):
     own: bool = False  # the id is its client's
 
 
-class _Head(Struct, frozen=True):
-    type: str | None = None
-    role: str | None = None
-    id: str | None = None
+class _Place(Struct, frozen=True):
+    """Where a response stands: behind `parent`, in `thread`; 0 for a new one.
+
+    `digest` is that of what precedes its own items.
+    """
+
+    digest: str | None
+    parent: int | None = None
+    thread: int = 0
+    depth: int = 0
+    implied: bool = False
 
 
-_read_head = msgspec.json.Decoder(_Head).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -84,25 +96,26 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
     owner, response = draft.owner, draft.response
     if connection.execute(sql.KNOWN, {"owner": owner, "id": response.id}):
         return
-    thread, depth = None, 0
-    if draft.parent is not None:
-        rows = connection.execute(sql.PARENT, {"n": draft.parent.n, "owner": owner})
-        if not rows:
-            raise ParentGone
-        thread, depth = rows[0][0], rows[0][1] + 1
-    _check_references(connection, [one for one in draft.source if isinstance(one, int)])
-    given = [_given(one, new_id) for one in draft.source]
+    place = _place(connection, draft)
+    source = draft.source[draft.begins.count :] if place.implied else draft.source
+    _check_references(connection, [one for one in source if isinstance(one, int)])
+    given = [_given(one, draft.stored, new_id) for one in source]
     _find_rows(connection, owner, given, new_id)
     made = [
         _made(shown, kept) for shown, kept in zip(response.output, draft.kept_output, strict=True)
     ]
-    new = [one for one in (*given, *made) if not one.n]
+    own = [*given, *made]
+    new = [one for one in own if not one.n]
     keys = _keys(connection, len(new) + 2)
     n = keys.pop()
-    values = {"n": thread or keys.pop(), "owner": owner, "keep_s": draft.keep_s}
-    connection.change(sql.EXTEND_THREAD if thread else sql.NEW_THREAD, values)
+    thread = place.thread or keys.pop()
+    values = {"n": thread, "owner": owner, "keep_s": draft.keep_s}
+    if not connection.change(sql.EXTEND_THREAD if place.thread else sql.NEW_THREAD, values):
+        raise ParentGone
     for item in new:
         item.n = keys.pop(0)
+    cut = _is_cut([one.kind for one in own])
+    carried = _carried(connection, place.parent) if cut else []
     body = _encode(msgspec.structs.replace(response, output=[]))
     connection.change(
         sql.NEW_RESPONSE,
@@ -110,24 +123,83 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
             "n": n,
             "owner": owner,
             "id": response.id,
-            "thread": values["n"],
-            "parent": None if draft.parent is None else draft.parent.n,
-            "depth": depth,
+            "thread": thread,
+            "parent": place.parent,
+            "depth": place.depth,
             "status": response.status,
             "model": response.model,
-            "bytes": len(body) + sum(_size(one) for one in (*given, *made)),
+            "bytes": sum(map(_size, own)) + sum(size for _, size in carried),
+            "digest": None if cut else _digest(draft, place, source, made),
+            "implied": int(place.implied),
+            "cut": int(cut),
         },
     )
     connection.change(sql.NEW_BODY, {"response": n, "body": body})
     _insert_items(connection, owner, new, new_id)
-    _insert(
-        connection,
-        sql.NEW_POINTER,
-        [
-            {"response": n, "pos": pos, "side": int(pos >= len(given)), "item": one.n}
-            for pos, one in enumerate((*given, *made))
-        ],
-    )
+    _insert(connection, sql.NEW_POINTER, _pointers(n, carried, own, 0, len(given)))
+    charge(connection, {owner: len(body)})
+
+
+def _is_cut(kinds: Sequence[str]) -> bool:
+    """Whether items of some kinds have a compaction of what precedes them."""
+    return ("compaction_trigger", "compaction") in pairwise(kinds)
+
+
+def _pointers(
+    n: int, carried: Sequence[tuple[int, int]], own: Sequence[_Item], first: int, given: int
+) -> list[dict[str, Any]]:
+    """The rows that say what a response has; its own items from place `first`, input to `given`."""
+    before = [
+        {"response": n, "pos": pos - len(carried), "side": 2, "item": key}
+        for pos, (key, _) in enumerate(carried)
+    ]
+    return before + [
+        {"response": n, "pos": pos, "side": int(pos >= given), "item": one.n}
+        for pos, one in enumerate(own, first)
+    ]
+
+
+def _place(connection: Connection, draft: Draft) -> _Place:
+    """Where the response stands; raises ParentGone."""
+    parent = draft.begins.parent if draft.parent is None else draft.parent.n
+    if parent is None:
+        return _Place(draft.salt)
+    rows = connection.execute(sql.PARENT, {"n": parent, "owner": draft.owner})
+    if draft.parent is not None:
+        if not rows or rows[0][2]:
+            raise ParentGone
+        thread, depth, _, _, digest = rows[0]
+        return _Place(draft.salt and digest, parent, thread, depth + 1)
+    if not rows or not rows[0][3]:  # deleted meanwhile: it is stored whole
+        return _Place(draft.salt)
+    _, depth, _, _, digest = rows[0]
+    return _Place(digest, parent, 0, depth + 1, implied=True)
+
+
+def _digest(
+    draft: Draft, place: _Place, source: Sequence[Raw | int], made: Sequence[_Item]
+) -> str | None:
+    """The digest of the whole context, so far; None where it will not be continued."""
+    if draft.salt is None or draft.response.status not in CONTINUABLE | RUNNING:
+        return None
+    digest = place.digest
+    if draft.parent is None and draft.begins.digested:
+        digest, source = draft.begins.digest, draft.source[draft.begins.digested :]
+    bodies = [draft.stored.get(one) if isinstance(one, int) else one for one in source]
+    for body in (*bodies, *(one.body for one in made)):
+        digest = None if body is None else extend(digest, body)
+    return digest
+
+
+def _carried(connection: Connection, parent: int | None) -> list[tuple[int, int]]:
+    """The items of a context that its compaction does not replace: their keys and sizes."""
+    if parent is None:
+        return []
+    rows = connection.execute(sql.CHAIN_KEPT, {"n": parent, "stops": 1})
+    earlier = [(n, Raw(body)) for n, body, *_ in rows]
+    keys = {id(raw): n for n, raw in earlier}
+    kept, _ = kept_items([raw for _, raw in earlier])
+    return [(keys[id(raw)], len(raw)) for raw in kept]
 
 
 def add_items(
@@ -135,7 +207,7 @@ def add_items(
 ) -> list[int]:
     """Write items that belong to no response; returns the keys of all. Raises ParentGone."""
     _check_references(connection, [one for one in source if isinstance(one, int)])
-    given = [_given(one, new_id) for one in source]
+    given = [_given(one, {}, new_id) for one in source]
     _find_rows(connection, owner, given, new_id)
     new = [one for one in given if not one.n]
     for one, n in zip(new, _keys(connection, len(new)), strict=True):
@@ -161,12 +233,14 @@ def _insert_items(
         for one in new
     ]
     _insert(connection, sql.NEW_ITEM, rows)
+    charge(connection, {owner: sum(map(_size, new))})
     theirs = [one for one in new if one.own]
     if not theirs or connection.kind == "sqlite":  # where no other process writes meanwhile
         return
     keys = [one.n for one in theirs]
-    there = {n for (n,) in connection.execute(sql.STILL_THERE, {"ids": _listed(keys)})}
+    there = {n for (n,) in connection.execute(sql.STILL_THERE, {"ids": listed(keys)})}
     taken = [one for one in theirs if one.n not in there]
+    charge(connection, {owner: -sum(map(_size, taken))})
     for one in taken:
         key, one.n = one.n, 0
         _find_rows(connection, owner, [one], new_id)
@@ -193,16 +267,13 @@ def _keys(connection: Connection, count: int) -> list[int]:
     return [key for (key,) in rows]
 
 
-def _given(one: Raw | int, new_id: Callable[[str], str]) -> _Item:
+def _given(one: Raw | int, stored: Mapping[int, bytes], new_id: Callable[[str], str]) -> _Item:
     """An input item; it has its client's id where that fits."""
     if isinstance(one, int):
-        return _Item("", "", b"", n=one)
-    try:
-        head = _read_head(one)
-    except NOT_JSON:
-        head = _Head()
+        return _Item("", "", stored.get(one, b""), n=one)
+    head = head_of(one)
     kind = head.type or "message"
-    own = head.id if head.id is not None and _OWN_ID.fullmatch(head.id) else None
+    own = head.own_id
     return _Item(own or new_id(_prefix(kind)), kind, bytes(one), own=own is not None)
 
 
@@ -228,8 +299,8 @@ def _find_rows(
     ids = list({one.id for one in given if one.own})  # others are random, and new
     found: dict[str, tuple[int, bytes]] = {}
     for start in range(0, len(ids), ROWS):
-        listed = _listed(ids[start : start + ROWS])
-        for item_id, n, body in connection.execute(sql.SAME_IDS, {"owner": owner, "ids": listed}):
+        values = {"owner": owner, "ids": listed(ids[start : start + ROWS])}
+        for item_id, n, body in connection.execute(sql.SAME_IDS, values):
             found[item_id] = n, bytes(body)
     used: set[str] = set()
     for one in given:
@@ -247,16 +318,12 @@ def _check_references(connection: Connection, keys: list[int]) -> None:
     wanted = sorted(set(keys))
     for start in range(0, len(wanted), ROWS):
         some = wanted[start : start + ROWS]
-        if len(connection.execute(sql.STILL_THERE, {"ids": _listed(some)})) < len(some):
+        if len(connection.execute(sql.STILL_THERE, {"ids": listed(some)})) < len(some):
             raise ParentGone
 
 
-def _listed(values: Sequence[object]) -> str:
-    return msgspec.json.encode(values).decode()
-
-
 def _equal(one: bytes, other: bytes) -> bool:
-    return one == other or msgspec.json.decode(one) == msgspec.json.decode(other)
+    return one == other or ((meaning := canonical(one)) is not None and meaning == canonical(other))
 
 
 def keep_output(
@@ -266,8 +333,8 @@ def keep_output(
     output: Sequence[OutputItem],
     kept: Sequence[OutputItem],
     new_id: Callable[[str], str],
-) -> int:
-    """Write the output of a response whose other rows are there; returns the bytes of its items.
+) -> None:
+    """Write the output of a response whose other rows are there.
 
     `kept` is the output with sealed reasoning.
     """
@@ -275,60 +342,19 @@ def keep_output(
     for one, key in zip(made, _keys(connection, len(made)), strict=True):
         one.n = key
     _insert_items(connection, owner, made, new_id)
-    [(start,)] = connection.execute(sql.NEXT_POS, {"n": n})
-    _insert(
-        connection,
-        sql.NEW_POINTER,
-        [
-            {"response": n, "pos": pos, "side": 1, "item": one.n}
-            for pos, one in enumerate(made, start)
-        ],
-    )
-    return sum(map(_size, made))
+    [(parent, digest, given, last)] = connection.execute(sql.BEFORE_OUTPUT, {"n": n})
+    cut = _is_cut([last, *(one.kind for one in made)])
+    carried = _carried(connection, parent) if cut else []
+    for one in made:
+        digest = extend(digest, one.body)
+    _insert(connection, sql.NEW_POINTER, _pointers(n, carried, made, given, given))
+    size = sum(map(_size, made)) + sum(size for _, size in carried)
+    values = {"n": n, "bytes": size, "digest": None if cut else digest, "cut": int(cut)}
+    connection.change(sql.ADD_OUTPUT, values)
 
 
-# --- deletion --------------------------------------------------------------------------------
-
-
-def delete(connection: Connection, owner: str, response_id: str) -> bool:
-    """Delete a response; False where there is none.
-
-    Its items stay as long as another response goes on from it: they are the other's context.
-    """
-    rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": response_id})
-    if not rows:
-        return False
-    remove(connection, rows[0][0])
-    return True
-
-
-def undo(connection: Connection, owner: str, response_id: str) -> None:
-    """Delete a response that its client was told could not be stored."""
-    for (n,) in connection.execute(sql.KNOWN, {"owner": owner, "id": response_id}):
-        remove(connection, n)
-
-
-def remove(connection: Connection, n: int) -> None:
-    """Delete a response, and what before it is deleted already and now continued by nothing."""
-    connection.change(sql.MARK_DELETED, {"n": n})
-    connection.change(sql.DELETE_BODY, {"n": n})
-    connection.change(sql.DELETE_EVENTS, {"n": n})
-    at: int | None = n
-    while at is not None:
-        connection.execute(sql.LOCKED, {"n": at})
-        rows = connection.execute(sql.PRUNABLE, {"n": at})
-        if not rows:
-            return
-        [(parent, thread)] = rows
-        items = [item for (item,) in connection.execute(sql.POINTED, {"n": at})]
-        connection.change(sql.DELETE_POINTERS, {"n": at})
-        delete_items(connection, items)
-        connection.change(sql.DELETE_RESPONSE, {"n": at})
-        connection.change(sql.DELETE_THREAD, {"n": thread})
-        at = parent
-
-
-def delete_items(connection: Connection, keys: Sequence[int]) -> None:
-    """Delete items, but for those that a response still has."""
-    connection.execute(sql.LOCKED_ITEMS, {"ids": _listed(keys)})
-    _insert(connection, sql.DELETE_ITEM, [{"n": key} for key in keys])
+def set_body(connection: Connection, n: int, body: bytes) -> None:
+    """Write the body of a response that is there."""
+    for owner, size in connection.execute(sql.BODY_SIZE, {"n": n}):
+        connection.change(sql.SET_BODY, {"n": n, "body": body})
+        charge(connection, {owner: len(body) - size})

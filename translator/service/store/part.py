@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Protocol
@@ -25,7 +25,9 @@ from .durations import DAY_S, LATE_S
 from .keep import Draft
 from .meter import StoreMeter, StoreResult
 from .places import Key, Place
+from .quota import fits
 from .recall import Recalled
+from .resends import Beginning
 
 
 class Store(Protocol):
@@ -34,6 +36,12 @@ class Store(Protocol):
     limits: StoreSection
     meter: StoreMeter
     conversations: Conversations
+
+    async def beginning(
+        self, owner: str, source: Sequence[Raw | int], stored: Mapping[int, bytes]
+    ) -> tuple[str | None, Beginning]:
+        """The salt of digests, and how an input begins that names no response before."""
+        ...
 
     def submit(
         self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
@@ -69,6 +77,7 @@ class Part:
         self._owner = owner
         self._parent = recalled.parent
         self._items = recalled.items if context.keeps else ()
+        self._bodies: Mapping[int, bytes] = recalled.stored if context.keeps else {}
         self._needs = needs
         self._at = at
         self.context = context
@@ -77,12 +86,13 @@ class Part:
     def forget_earlier(self) -> None:
         self.earlier = None
 
-    def draft(self, response: Response) -> Draft:
+    async def draft(self, response: Response) -> Draft:
         """The first rows of a response in the background: all but its output.
 
         One that is not to be stored is only to be polled, and has no items.
         """
         keeps = self.context.keeps
+        salt, begins = await self._beginning() if keeps else (None, Beginning())
         source, self._items = self._items, ()
         return Draft(
             owner=self._owner,
@@ -91,6 +101,9 @@ class Part:
             source=source,
             parent=self._parent if keeps else None,
             keep_s=self._store.limits.retention_days * DAY_S,
+            stored=self._bodies,
+            salt=salt,
+            begins=begins,
         )
 
     @property
@@ -131,15 +144,34 @@ class Part:
         size, limit = self._size(translation), self._store.limits.max_kept_response_bytes
         if size > limit:
             return "too_large", f"over {limit} bytes"
-        draft = self._draft(translation, translation.response)
+        if not fits(self._store.limits, translation):
+            return "too_large", f"an item over {self._store.limits.max_kept_item_bytes} bytes"
         with waiting(self._record):
+            salt, begins = await self._beginning()
+            draft = self._draft(translation, translation.response, salt, begins)
             return await self._store.store(draft, size=size, needs=self._needs, place=self.place)
 
     def _size(self, translation: Translation) -> int:
         """The bytes of a response with its own input."""
         return translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
 
-    def _draft(self, translation: Translation, response: Response) -> Draft:
+    async def _beginning(self) -> tuple[str | None, Beginning]:
+        """The salt of digests, and how the input begins.
+
+        What a conversation had before it is not in its digest, so it has none.
+        """
+        if self._at is not None:
+            return None, Beginning()
+        source = self._items if self._parent is None else ()
+        return await self._store.beginning(self._owner, source, self._bodies)
+
+    def _draft(
+        self,
+        translation: Translation,
+        response: Response,
+        salt: str | None = None,
+        begins: Beginning = Beginning(),  # noqa: B008 - frozen
+    ) -> Draft:
         return Draft(
             owner=self._owner,
             response=response,
@@ -147,6 +179,9 @@ class Part:
             source=self._items,
             parent=self._parent,
             keep_s=self._store.limits.retention_days * DAY_S,
+            stored=self._bodies,
+            salt=salt,
+            begins=begins,
         )
 
     def _release(self) -> Write[None] | None:

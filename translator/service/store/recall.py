@@ -7,21 +7,26 @@ input   = { item | reference to a stored item }
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from translator.service.database.connection import Connection
+from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
+from translator.wire.responses import Request
 
 from . import statements as sql
+from .owners import used
 from .places import Key, Place, context, place_of
 
 MAX_REFERENCE_BYTES = 512
 """Only shorter items are looked at as references: they have an id, and a type at most."""
 
-_CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
-_RUNNING = frozenset({"queued", "in_progress"})
+CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
+RUNNING = frozenset({"queued", "in_progress"})
 
 
 class _Head(Struct, frozen=True):
@@ -33,6 +38,7 @@ class _Head(Struct, frozen=True):
 
 
 _read_head = msgspec.json.Decoder(_Head).decode
+_place = itemgetter(3)
 
 
 class Parent(Struct, frozen=True):
@@ -40,23 +46,25 @@ class Parent(Struct, frozen=True):
 
     n: int
     chain: int
-    """The responses in its chain, itself included."""
+    """The responses in its chain that requests named, itself included."""
 
     size: int
     """The bytes of its chain."""
 
 
 class StoredItem(Struct, frozen=True):
-    """An item for the upstream; `n` is its key."""
+    """An item; `n` is its key, `shown` how clients see it, `body` the same for the upstream."""
 
     n: int
     body: Raw
+    shown: bytes
 
 
 class Recalled(Struct, frozen=True):
     """What was found. Of the input: `items` has an entry for each item that is the response's own.
 
-    An entry is the item as it came, or the key of the stored one that it refers to.
+    An entry is the item as it came, or the key of the stored one that it refers to, whose body is
+    `stored`. `used` are the bytes of the owner, where they were asked for.
     """
 
     parent: Parent | None
@@ -64,13 +72,42 @@ class Recalled(Struct, frozen=True):
     resolved: Mapping[str, Raw]
     duplicates: Mapping[int, str]
     items: Sequence[Raw | int]
+    stored: Mapping[int, bytes] = {}
+    used: int = 0
 
 
 class ParentMissing(Exception):
-    """The response before is not found, or cannot be continued; `running`: not yet."""
+    """The response before is not found, or cannot be continued; `running`: not yet.
 
-    def __init__(self, *, running: bool = False) -> None:
+    `link` is the id of the response that is missing in its chain, if it is not itself.
+    """
+
+    def __init__(self, link: str | None = None, *, running: bool = False) -> None:
+        super().__init__(link)
+        self.link = link
         self.running = running
+
+
+def too_large(found: ContextTooLarge, parent_id: str | None) -> InvalidRequest:
+    """The error for a client whose response before, or conversation, is over a bound."""
+    what, param = "The conversation", "conversation"
+    if parent_id is not None:
+        what, param = f"Previous response with id '{parent_id}'", "previous_response_id"
+    return InvalidRequest(
+        f"{what} cannot be continued: {found}.", param=param, code="context_length_exceeded"
+    )
+
+
+def parent_missing(response_id: str | None, error: ParentMissing) -> InvalidRequest:
+    """The error for a client that has named a response."""
+    what = f"Previous response with id '{response_id}' not found."
+    if error.running:
+        what = f"Previous response with id '{response_id}' is still in progress."
+    elif error.link is not None:
+        what = (
+            f"Previous response with id '{error.link}' not found: '{response_id}' goes on from it."
+        )
+    return InvalidRequest(what, param="previous_response_id", code="previous_response_not_found")
 
 
 class ContextTooLarge(Exception):
@@ -87,26 +124,31 @@ def recall(
     max_bytes: int,
     conversation: Key | Place | None = None,
     conversation_s: float = 0.0,
+    with_used: bool = False,
 ) -> Recalled:
     """Read what a request refers to, with three queries at most.
 
     `conversation` is what it goes on from, in place of a response; `conversation_s` is how long one
-    is kept, 0 for ever. Raises ParentMissing, Missing and ContextTooLarge.
+    is kept, 0 for ever. `with_used`: and the bytes of the owner. Raises ParentMissing, Missing and
+    ContextTooLarge.
     """
     parent: Parent | None = None
+    bytes_used = 0
     earlier: list[Raw] | None = None
     seen: set[str] = set()
     if parent_id is not None:
-        parent = _parent(connection, owner, parent_id)
+        parent, bytes_used = find_parent(connection, owner, parent_id)
         if parent.chain >= max_chain:
             raise ContextTooLarge(f"its chain has {parent.chain} responses, as many as it may have")
         if parent.size > max_bytes:
             raise ContextTooLarge(f"its conversation is over {max_bytes} bytes")
-        earlier = []
-        for item_id, body, sealed, *_ in connection.execute(sql.CHAIN_ITEMS, {"n": parent.n}):
-            seen.add(item_id)
-            earlier.append(Raw(body if sealed is None else sealed))
-    elif conversation is not None:
+        rows = connection.execute(sql.CHAIN_ITEMS, {"n": parent.n, "stops": 1})
+        rows.sort(key=_place)
+        seen = {item_id for item_id, *_ in rows}
+        earlier = [Raw(body if sealed is None else sealed) for _, body, sealed, _ in rows]
+    elif with_used:
+        bytes_used = used(connection, owner)
+    if conversation is not None:
         if isinstance(conversation, Key):
             conversation = place_of(connection, conversation)
         if conversation.size > max_bytes:
@@ -136,18 +178,29 @@ def recall(
         resolved={item_id: stored.body for item_id, stored in found.items()},
         duplicates=duplicates,
         items=items,
+        stored={one.n: one.shown for one in found.values()},
+        used=bytes_used,
     )
 
 
-def _parent(connection: Connection, owner: str, parent_id: str) -> Parent:
-    rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": parent_id})
+def find_parent(
+    connection: Connection, owner: str, parent_id: str, *, continued: bool = True
+) -> tuple[Parent, int]:
+    """A response that is found, and the bytes of its owner; raises ParentMissing.
+
+    `continued`: it is to be gone on from; else what it saw itself is read.
+    """
+    values = {"owner": owner, "id": parent_id, "stops": int(continued)}
+    rows = connection.execute(sql.CHAIN_SIZE, values)
     if not rows:
         raise ParentMissing
-    n, _, _, _, status, temporary = rows[0]
-    if status not in _CONTINUABLE or temporary:
-        raise ParentMissing(running=status in _RUNNING and not temporary)
-    [(count, size)] = connection.execute(sql.CHAIN_SIZE, {"n": n})
-    return Parent(n, count, int(size))
+    n, status, temporary, links, size, missing, bytes_used = rows[0]
+    if continued and (status not in CONTINUABLE or temporary):
+        raise ParentMissing(running=status in RUNNING and not temporary)
+    if missing is not None:
+        values = {"n": n, "stops": int(continued), "depth": missing}
+        raise ParentMissing(connection.execute(sql.CHAIN_LINK, values)[0][0])
+    return Parent(n, int(links), int(size)), int(bytes_used)
 
 
 def _head(raw: Raw, seen: set[str]) -> _Head | None:
@@ -186,6 +239,14 @@ def _stored(
     listed = msgspec.json.encode(ids).decode()
     values = {"owner": owner, "ids": listed, "keep_s": conversation_s}
     return {
-        item_id: StoredItem(n, Raw(body if sealed is None else sealed))
+        item_id: StoredItem(n, Raw(body if sealed is None else sealed), bytes(body))
         for item_id, n, body, sealed in connection.execute(sql.REFERENCED, values)
     }
+
+
+def with_message(recalled: Recalled, request: Request) -> Recalled:
+    """What was recalled; an input that is a text as its only item."""
+    if not isinstance(request.input, str):
+        return recalled
+    message = {"type": "message", "role": "user", "content": request.input}
+    return replace(recalled, items=[Raw(msgspec.json.encode(message))])

@@ -12,12 +12,12 @@ is answered all the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 from msgspec import Raw
-from msgspec.structs import replace
 
 from translator.request.store_context import StoreContext
 from translator.service.base.errors import StoreUnavailable
@@ -39,16 +39,29 @@ from .background import BackgroundRuns, Found, find
 from .conversation_rows import keep_at, undo_at
 from .conversations import Conversations, not_found, too_many
 from .durations import LATE_S
-from .keep import Draft, delete, keep, undo
+from .keep import Draft, keep
 from .meter import NullStoreMeter, StoreMeter, StoreResult
 from .named_conversation import named_conversation
-from .pages import AfterUnknown, ItemList, Page
+from .owners import used
+from .pages import AfterUnknown, ItemList, Page, page_of
 from .part import Part, waiting
 from .places import Key, Missing, Place
-from .recall import ContextTooLarge, ParentMissing, Recalled, may_refer, recall
+from .quota import SweepsFirst, why_too_much
+from .recall import (
+    ContextTooLarge,
+    ParentMissing,
+    Recalled,
+    find_parent,
+    may_refer,
+    parent_missing,
+    recall,
+    too_large,
+    with_message,
+)
+from .removal import delete, undo
+from .resends import Beginning, beginning
 from .room import ROOM
-from .shown import item_resource
-from .sweep import step
+from .sweep import sweep
 
 T = TypeVar("T")
 
@@ -64,25 +77,29 @@ class StoredResponses:
         new_id: NewId,
         time: DatabaseTime | None,
         meter: StoreMeter | None = None,
+        prepared: bool = False,
     ) -> None:
         """`max_context_bytes` bounds what a request goes on from; `time` is for tests.
 
-        `meter` counts what is done.
+        `meter` counts what is done; `prepared` is as in `Database`.
         """
         self.limits = settings.limits
         self.meter = meter or NullStoreMeter()
         self.new_id = new_id
         self._max_context_bytes = max_context_bytes
-        self._salt: bytes | None = None
+        self._salt: str | None = None
         self._database = Database(
             settings.location,
             ROOM,
             max_queue_bytes=self.limits.max_queue_bytes,
             max_file_bytes=self.limits.max_store_bytes,
             read_wait_s=self.limits.read_wait_s,
+            make_space=self._sweep_step,
+            prepared=prepared,
             time=time,
             meter=self.meter,
         )
+        self._sweeps = SweepsFirst(self.sweep)
         self.runs = BackgroundRuns(self._database, self.limits, new_id)
         self.conversations = Conversations(self._database, self.limits, new_id)
 
@@ -114,10 +131,15 @@ class StoredResponses:
             return context.client.owner
         if not authorization:
             return ""
-        if self._salt is None:
-            self._salt = bytes.fromhex(await self.read(lambda one: one.execute(sql.SALT)[0][0]))
-        digest = hashlib.blake2b(authorization.encode(), key=self._salt, digest_size=16)
+        salt = bytes.fromhex(await self.salt())
+        digest = hashlib.blake2b(authorization.encode(), key=salt, digest_size=16)
         return f"key:{digest.hexdigest()}"
+
+    async def salt(self) -> str:
+        """The salt of the database, in hexadecimal; raises StoreUnavailable."""
+        if self._salt is None:
+            self._salt = str(await self.read(lambda one: one.execute(sql.SALT)[0][0]))
+        return self._salt
 
     # --- turns ----------------------------------------------------------------------------------
 
@@ -160,12 +182,18 @@ class StoredResponses:
                     runs=runs,
                     record=context.record,
                 )
-            if parent_id is not None or refers:
-                recalled = await self._recall(owner or "", parent_id, source)
-        recalled = _with_message(recalled, request)
+            limited = keeps and owner is not None and self.limits.max_client_bytes > 0
+            if parent_id is not None or refers or limited:
+                try:
+                    recalled = await self._recall(owner or "", parent_id, source, limited=limited)
+                except StoreUnavailable:
+                    if needs:
+                        raise
+                    owner = None  # so it is not stored, with a notice
+        recalled = with_message(recalled, request)
         why = None
         if keeps:
-            why = self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
+            why = await self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
         store_context = StoreContext(
             keeps=keeps and why is None,
             runs_in_background=runs,
@@ -196,14 +224,17 @@ class StoredResponses:
         place = await self.conversations.lock(key) if keeps else None
         try:
             source = request.input if isinstance(request.input, list) else []
-            recalled = await self._recall(owner, None, source, conversation=place or key)
-            recalled = _with_message(recalled, request)
+            limited = keeps and self.limits.max_client_bytes > 0
+            recalled = await self._recall(
+                owner, None, source, conversation=place or key, limited=limited
+            )
+            recalled = with_message(recalled, request)
             assert recalled.earlier is not None, "a conversation that is found has a context"
             limit = self.limits.max_conversation_items
             if keeps and len(recalled.earlier) + len(recalled.items) > limit:
                 raise too_many(limit, "conversation")
             if keeps:
-                self._why_not(owner, recalled, needs=True, follows=False)
+                await self._why_not(owner, recalled, needs=True, follows=False)
         except BaseException:
             if place is not None:
                 self.conversations.release(key, place)
@@ -231,7 +262,7 @@ class StoredResponses:
                 raise
             return None
 
-    def _why_not(
+    async def _why_not(
         self, owner: str | None, recalled: Recalled, *, needs: bool, follows: bool
     ) -> Notice | None:
         """Why a response is not stored though it was asked for, or not forbidden.
@@ -241,17 +272,21 @@ class StoredResponses:
         if follows:
             what = "It goes on from a response that is not stored, so it is not stored either."
             return Notice("store", "store_ignored", what)
-        limit = self.limits.max_kept_response_bytes
-        if sum(len(one) for one in recalled.items if isinstance(one, Raw)) > limit:
-            what = f"The input is over {limit} bytes, so the response is not stored."
+        much = why_too_much(self.limits, recalled.items, recalled.used)
+        if much is not None and owner is not None and recalled.used and await self._sweeps.first():
+            now = recalled.used
+            with suppress(StoreUnavailable):
+                now = await self.read(lambda connection: used(connection, owner))
+            much = why_too_much(self.limits, recalled.items, now)
+        if much is not None:
             self.meter.response("too_large")
             if needs:
                 raise InvalidRequest(
-                    f"{what} Send the request with `store` set to false.",
+                    f"{much} Send the request with `store` set to false.",
                     param="input",
                     code="store_quota_exceeded",
                 )
-            return Notice("store", "store_quota_exceeded", what)
+            return Notice("store", "store_quota_exceeded", much)
         if owner is None or (self.failing and not needs):
             what = "Responses cannot be stored now."
             self.meter.response("unavailable")
@@ -265,6 +300,7 @@ class StoredResponses:
         source: Sequence[Raw],
         *,
         conversation: Key | Place | None = None,
+        limited: bool = False,
     ) -> Recalled:
         def work(connection: Connection) -> Recalled | ParentMissing | ContextTooLarge | Missing:
             try:
@@ -275,6 +311,7 @@ class StoredResponses:
                     source,
                     max_chain=self.limits.max_chain_responses,
                     max_bytes=self._max_context_bytes,
+                    with_used=limited,
                     conversation=conversation,
                     conversation_s=self.conversations.keep_s,
                 )
@@ -285,25 +322,10 @@ class StoredResponses:
         if isinstance(found, Missing):
             assert isinstance(conversation, Key), "a conversation that is locked is there"
             raise not_found(conversation.id, "conversation")
-        if isinstance(found, ContextTooLarge) and conversation is not None:
-            raise InvalidRequest(
-                f"The conversation cannot be continued: {found}.",
-                param="conversation",
-                code="context_length_exceeded",
-            )
         if isinstance(found, ParentMissing):
-            what = "is still in progress" if found.running else "not found"
-            raise InvalidRequest(
-                f"Previous response with id '{parent_id}' {what}.",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
+            raise parent_missing(parent_id, found)
         if isinstance(found, ContextTooLarge):
-            raise InvalidRequest(
-                f"Previous response with id '{parent_id}' cannot be continued: {found}.",
-                param="previous_response_id",
-                code="context_length_exceeded",
-            )
+            raise too_large(found, parent_id)
         return found
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -312,6 +334,22 @@ class StoredResponses:
             return await self._database.read(work)
         except Unavailable:
             raise StoreUnavailable from None
+
+    async def beginning(
+        self, owner: str, source: Sequence[Raw | int], stored: Mapping[int, bytes]
+    ) -> tuple[str | None, Beginning]:
+        """The salt of digests, None for none, and how an input begins that names no response."""
+        if self.limits.delete_context:  # all that a response has is its own
+            return None, Beginning()
+        try:
+            salt = await self.salt()
+            if len(source) < 2:  # it has nothing before its own
+                return salt, Beginning()
+            return salt, await self.read(
+                lambda connection: beginning(connection, owner, salt, source, stored)
+            )
+        except StoreUnavailable:
+            return None, Beginning()
 
     def submit(
         self, draft: Draft, *, size: int, keep_trying_s: float, place: Place | None = None
@@ -406,7 +444,9 @@ class StoredResponses:
         wait_s = self.limits.write_wait_s
         try:
             write = self._database.write(
-                lambda connection: delete(connection, owner, response_id),
+                lambda connection: delete(
+                    connection, owner, response_id, with_context=self.limits.delete_context
+                ),
                 size=0,
                 keep_trying_s=wait_s,
             )
@@ -417,32 +457,31 @@ class StoredResponses:
     async def input_items(self, owner: str, response_id: str, page: Page) -> ItemList | None:
         """The items that a response saw; None where it is not found.
 
-        Raises AfterUnknown and StoreUnavailable.
+        Raises AfterUnknown, StoreUnavailable, and InvalidRequest where some of them were deleted.
         """
 
-        def work(connection: Connection) -> ItemList | AfterUnknown | None:
-            rows = connection.execute(sql.RESPONSE, {"owner": owner, "id": response_id})
-            if not rows:
-                return None
-            listed = connection.execute(sql.CHAIN_IDS, {"n": rows[0][0]})
-            return _page(connection, [(n, one) for n, one, *_ in listed], page)
+        def work(connection: Connection) -> ItemList | AfterUnknown | ParentMissing:
+            try:
+                parent, _ = find_parent(connection, owner, response_id, continued=False)
+            except ParentMissing as error:
+                return error
+            listed = connection.execute(sql.CHAIN_IDS, {"n": parent.n, "stops": 0})
+            return page_of(connection, [(n, one) for n, one, *_ in listed], page)
 
         found = await self.read(work)
         if isinstance(found, AfterUnknown):
             raise found
+        if isinstance(found, ParentMissing):
+            if found.link is None:
+                return None
+            raise parent_missing(response_id, found)
         return found
 
     # --- upkeep -----------------------------------------------------------------------------------
 
     async def sweep(self) -> int:
         """Delete some of what has expired; returns how much, 0 for nothing. Raises Unavailable."""
-        keep_s = self.limits.stream_keep_s
-        write = self._database.write(
-            lambda connection: step(connection, keep_s),
-            size=0,
-            keep_trying_s=LATE_S,
-            durable=False,
-        )
+        write = self._database.write(self._sweep_step, size=0, keep_trying_s=LATE_S, durable=False)
         try:
             rows = await write.done(LATE_S) or await self.conversations.sweep()
         except TimeoutError:
@@ -450,37 +489,10 @@ class StoredResponses:
         self.meter.swept(rows)
         return rows
 
+    def _sweep_step(self, connection: Connection) -> int:
+        return sweep(connection, self.limits.stream_keep_s)
+
     async def measure(self) -> None:
         """Tell the meter how large the store is; raises Unavailable."""
         [(size,)] = await self._database.read(lambda one: one.execute(sql.SIZE))
         self.meter.size(int(size))
-
-
-def _with_message(recalled: Recalled, request: Request) -> Recalled:
-    """What was recalled; an input that is a text as its only item."""
-    if not isinstance(request.input, str):
-        return recalled
-    message = {"type": "message", "role": "user", "content": request.input}
-    return replace(recalled, items=[Raw(msgspec.json.encode(message))])
-
-
-def _page(
-    connection: Connection, listed: list[tuple[int, str]], page: Page
-) -> ItemList | AfterUnknown:
-    if not page.ascending:
-        listed.reverse()
-    start = 0
-    if page.after is not None:
-        places = [index for index, (_, item_id) in enumerate(listed) if item_id == page.after]
-        if not places:
-            return AfterUnknown()
-        start = places[0] + 1
-    some = listed[start : start + page.limit]
-    keys = msgspec.json.encode([n for n, _ in some]).decode()
-    bodies = {n: body for n, _, body in connection.execute(sql.ITEM_BODIES, {"ids": keys})}
-    return ItemList(
-        data=[item_resource(item_id, bodies[n]) for n, item_id in some],
-        first_id=some[0][1] if some else "",
-        last_id=some[-1][1] if some else "",
-        has_more=start + page.limit < len(listed),
-    )

@@ -57,7 +57,7 @@ ASK_CANCEL = Statement(f"UPDATE resp_responses SET cancel_asked = 1 WHERE n = :n
 
 _FLUSH = """
     UPDATE resp_responses SET last_seq = v.last_seq FROM ({runs}) v
-    WHERE resp_responses.n = v.n AND {own} RETURNING resp_responses.n"""
+    WHERE resp_responses.n = v.n AND {own}"""
 
 FLUSH = Statement(
     _FLUSH.format(
@@ -73,7 +73,9 @@ FLUSH = Statement(
         FROM json_array_elements((:runs)::json)""",
     ),
 )
-"""The numbers of the last events of some runs; returns those that are still this process's own."""
+"""The numbers of the last events of those runs that are still this process's own."""
+
+OWN = for_ids(f"SELECT n FROM resp_responses WHERE {{keys}} AND {_OWN}")
 
 NEW_EVENTS = Statement(
     """
@@ -86,7 +88,7 @@ _ENDED = "status = :status, ended_at = db_now(), lease_until = NULL"
 
 END = Statement(
     f"""
-    UPDATE resp_responses SET {_ENDED}, bytes = bytes + :bytes, last_seq = :last_seq
+    UPDATE resp_responses SET {_ENDED}, last_seq = :last_seq
     WHERE n = :n AND {_OWN}"""
 )
 
@@ -101,13 +103,9 @@ REAP = Statement(f"{_FORCE} {_DEAD} RETURNING streamed, last_seq, temporary")
 
 FORCE = Statement(f"{_FORCE} {RUNNING} RETURNING streamed, last_seq, temporary")
 
-DEAD = Statement(f"SELECT n FROM resp_responses WHERE {_DEAD} LIMIT :limit")
-
-ADD_BYTES = Statement("UPDATE resp_responses SET bytes = bytes + :bytes WHERE n = :n")
+DEAD = Statement(f"SELECT n FROM resp_responses WHERE {_DEAD} AND deleted_at IS NULL LIMIT :limit")
 
 SET_LAST = Statement("UPDATE resp_responses SET last_seq = :last_seq WHERE n = :n")
-
-SET_BODY = Statement("UPDATE resp_bodies SET body = :body WHERE response = :n")
 
 KEEP_THREAD = Statement(
     """

@@ -26,7 +26,7 @@ from translator.writer.sse import encode
 
 from . import run_statements as sql
 from .conversation_rows import begin_at, end_at
-from .keep import Draft, keep, keep_output
+from .keep import Draft, keep, keep_output, set_body
 from .places import Place
 from .statements import BODY, KNOWN
 
@@ -129,8 +129,10 @@ def _append(connection: Connection, n: int, *some: Events) -> None:
 def append(connection: Connection, lease: Lease, some: Sequence[tuple[int, Events]]) -> set[int]:
     """Write events of some responses, by their keys; returns those that are still our own."""
     runs = msgspec.json.encode([(n, events.last) for n, events in some]).decode()
-    rows = connection.execute(sql.FLUSH, {"runs": runs, "token": lease.token})
-    own = {n for (n,) in rows}
+    own = {n for n, _ in some}
+    if connection.change(sql.FLUSH, {"runs": runs, "token": lease.token}) < len(own):
+        values = {"ids": _listed([*own]), "token": lease.token}
+        own = {n for (n,) in connection.execute(sql.OWN, values)}
     connection.execute_many(
         sql.NEW_EVENTS,
         [
@@ -179,15 +181,13 @@ def end(
     shown = response if temporary else replace(response, output=[])
     last_seq = None if ending.events is None else ending.events.last
     body = _encode(shown)
-    values = {**own, "bytes": len(body) if temporary else 0, "last_seq": last_seq}
-    if not connection.change(sql.END, values):
+    if not connection.change(sql.END, {**own, "last_seq": last_seq}):
         return False
     if not temporary:
-        size = keep_output(connection, owner, n, response.output, ending.kept_output, new_id)
-        connection.change(sql.ADD_BYTES, {"n": n, "bytes": size})
+        keep_output(connection, owner, n, response.output, ending.kept_output, new_id)
     if place is not None:
         end_at(connection, owner, n, response.status, place)
-    connection.change(sql.SET_BODY, {"n": n, "body": body})
+    set_body(connection, n, body)
     connection.change(sql.KEEP_THREAD, {"n": n, "keep_s": ending.keep_s})
     if ending.events is not None:
         _append(connection, n, ending.events)
@@ -237,7 +237,7 @@ def _force(
     if status == "failed":
         fields["error"] = Raw(_encode(ResponseError(error.code or error.type, error.message)))
     body = _encode(fields)
-    connection.change(sql.SET_BODY, {"n": n, "body": body})
+    set_body(connection, n, body)
     if temporary:
         connection.change(sql.KEEP_THREAD, {"n": n, "keep_s": temporary_s})
     if streamed:

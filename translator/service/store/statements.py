@@ -11,20 +11,22 @@ _IDS = "id IN (SELECT value FROM json_each(:ids))"
 _IDS_POSTGRESQL = "id IN (SELECT json_array_elements_text((:ids)::json))"
 
 
-_KEYS = "n IN (SELECT CAST(value AS INTEGER) FROM json_each(:ids))"
-_KEYS_POSTGRESQL = "n IN (SELECT json_array_elements_text((:ids)::json)::bigint)"
+_IN_KEYS = "IN (SELECT CAST(value AS INTEGER) FROM json_each(:ids))"
+_IN_KEYS_POSTGRESQL = "IN (SELECT json_array_elements_text((:ids)::json)::bigint)"
 
 
 def for_ids(text: str, locked: str = "", *, end: str = "") -> Statement:
-    """A statement with `{ids}` for a condition on ids, or `{keys}` on keys.
+    """A statement with `{ids}` for a condition on ids, or `{keys}` on keys, as `n`.
+
+    `{in_keys}` is the condition on keys without a column.
 
     `locked` locks the rows on PostgreSQL, where another process may delete them meanwhile; `end`
     is the end of the text.
     """
-    return Statement(
-        f"{text.format(ids=_IDS, keys=_KEYS)} {end}",
-        postgresql=f"{text.format(ids=_IDS_POSTGRESQL, keys=_KEYS_POSTGRESQL)} {locked}{end}",
-    )
+    sqlite = text.format(ids=_IDS, keys=f"n {_IN_KEYS}", in_keys=_IN_KEYS)
+    keys = f"n {_IN_KEYS_POSTGRESQL}"
+    postgresql = text.format(ids=_IDS_POSTGRESQL, keys=keys, in_keys=_IN_KEYS_POSTGRESQL)
+    return Statement(f"{sqlite} {end}", postgresql=f"{postgresql} {locked}{end}")
 
 
 SALT = Statement("SELECT value FROM resp_meta WHERE key = 'salt'")
@@ -47,15 +49,18 @@ LIVING = """
 RESPONSE = Statement(f"SELECT r.n, r.thread, r.parent, r.depth, r.status, r.temporary {LIVING}")
 """A response that is found: of this owner, neither deleted nor expired."""
 
-_CHAIN = """
-WITH RECURSIVE chain(n, parent, depth, bytes, conversation, upto) AS (
-    SELECT n, parent, depth, bytes, conversation, conversation_upto
-    FROM resp_responses WHERE n = :n
+_CHAIN_FROM = """
+WITH RECURSIVE chain(n, parent, depth, bytes, cut, gone, implied, conversation, upto, named) AS (
+    SELECT r.n, r.parent, r.depth, r.bytes, r.cut * :stops, r.gone, r.implied, r.conversation,
+        r.conversation_upto, 1 {seed}
     UNION ALL
-    SELECT r.n, r.parent, r.depth, r.bytes, r.conversation, r.conversation_upto
-    FROM chain JOIN resp_responses r ON r.n = chain.parent
+    SELECT r.n, r.parent, r.depth, r.bytes, r.cut, r.gone, r.implied, r.conversation,
+        r.conversation_upto, CASE WHEN chain.implied = 1 THEN 0 ELSE chain.named END
+    FROM chain JOIN resp_responses r ON r.n = chain.parent WHERE chain.cut = 0
 )
 """
+"""A response and what precedes it, up to the last compaction; with `stops` 0 past its own.
+`named`: requests have named what led to it."""
 
 _CHAIN_BEGINS = """
     SELECT {columns} FROM chain
@@ -65,20 +70,43 @@ _CHAIN_BEGINS = """
 """
 """What the first response of a chain saw of its conversation."""
 
+_CHAIN = _CHAIN_FROM.format(seed="FROM resp_responses r WHERE r.n = :n")
+
+_USED = "(SELECT coalesce(sum(bytes), 0) FROM resp_owners o WHERE o.owner = :owner)"
+
+USED = Statement(f"SELECT {_USED}")
+"""The bytes of an owner."""
+
 CHAIN_SIZE = Statement(
-    f"""{_CHAIN}
-    SELECT count(*), sum(bytes) + ({_CHAIN_BEGINS.format(columns="coalesce(sum(i.bytes), 0)")})
-    FROM chain"""
+    f"""{_CHAIN_FROM.format(seed=LIVING)}
+    SELECT r.n, r.status, r.temporary, c.links, c.bytes, c.missing, {_USED}
+    FROM resp_responses r, (
+        SELECT sum(named) AS links,
+            sum(bytes) + ({_CHAIN_BEGINS.format(columns="coalesce(sum(i.bytes), 0)")}) AS bytes,
+            max(CASE WHEN named = 1 AND gone = 1 THEN depth END) AS missing
+        FROM chain
+    ) c WHERE r.owner = :owner AND r.id = :id AND c.links > 0"""
 )
+"""A response that is found, how long its chain is, and the depth of a link whose items are gone."""
+
+CHAIN_LINK = Statement(
+    f"""{_CHAIN}
+    SELECT r.id FROM chain JOIN resp_responses r ON r.n = chain.n WHERE chain.depth = :depth"""
+)
+
+_PLACES = 2**32  # more than a response has items
 
 CHAIN_ITEMS = Statement(
     f"""{_CHAIN}
-    SELECT i.id, i.body, i.sealed, chain.depth AS depth, x.pos AS pos FROM chain
+    SELECT i.id, i.body, i.sealed, chain.depth * {_PLACES} + x.pos FROM chain
     JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
-    UNION ALL {_CHAIN_BEGINS.format(columns="i.id, i.body, i.sealed, -1, x.pos")}
-    ORDER BY depth, pos"""
+    UNION ALL {_CHAIN_BEGINS.format(columns=f"i.id, i.body, i.sealed, x.pos - {_PLACES}")}"""
 )
-"""The context of a response, oldest first: the input and output of it and all before it."""
+"""The context of a response: the input and output of it and all before it.
+
+The last column is the place of an item; the rows come in any order: a database that sorts them
+copies the bodies.
+"""
 
 CHAIN_IDS = Statement(
     f"""{_CHAIN}
@@ -89,6 +117,49 @@ CHAIN_IDS = Statement(
     ORDER BY depth, pos"""
 )
 """What a response saw: its context without its own output."""
+
+CHAIN_HEADS = Statement(
+    f"""{_CHAIN}
+    SELECT i.n, i.id, i.sealed IS NOT NULL FROM chain
+    JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
+    ORDER BY chain.depth, x.pos"""
+)
+"""The context of a response without its bodies; and whether an item's reasoning is sealed."""
+
+CHAIN_KEPT = Statement(
+    f"""{_CHAIN}
+    SELECT i.n, i.body, chain.depth AS depth, x.pos AS pos FROM chain
+    JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
+    WHERE x.side <> 1 AND i.kind IN ('message', 'additional_tools', 'configuration_update')
+    UNION ALL {_CHAIN_BEGINS.format(columns="i.n, i.body, -1, x.pos")}
+    ORDER BY depth, pos"""
+)
+"""The items of a context that a compaction may keep."""
+
+_SAME_CONTEXT = """
+SELECT r.n, r.digest FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
+WHERE r.owner = :owner AND r.deleted_at IS NULL AND t.expires_at > db_now()
+AND r.status NOT IN ('queued', 'in_progress') AND r.n IN (
+    SELECT x.response FROM resp_items i JOIN resp_response_items x ON x.item = i.n AND x.side = 1
+    WHERE i.owner = :owner AND i.{ids}
+    UNION
+    SELECT (
+        SELECT c.n FROM resp_responses c JOIN resp_threads u ON u.n = c.thread
+        WHERE c.owner = :owner AND c.digest = d.value
+            AND c.deleted_at IS NULL AND u.expires_at > db_now()
+            AND c.status NOT IN ('queued', 'in_progress')
+        ORDER BY c.n DESC LIMIT 1
+    ) FROM {digests}
+)
+"""
+
+SAME_CONTEXT = Statement(
+    _SAME_CONTEXT.format(ids=_IDS, digests="json_each(:digests) d"),
+    postgresql=_SAME_CONTEXT.format(
+        ids=_IDS_POSTGRESQL, digests="json_array_elements_text((:digests)::json) d(value)"
+    ),
+)
+"""Responses that said items of some ids, and the latest of each context with some digests."""
 
 ITEM_BODIES = for_ids("SELECT n, id, body FROM resp_items WHERE {keys}")
 
@@ -102,24 +173,42 @@ OUTPUT = Statement(
 
 REFERENCED = for_ids(
     """
-    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND (EXISTS (
-        SELECT 1 FROM resp_response_items x JOIN resp_responses r ON r.n = x.response
-        JOIN resp_threads t ON t.n = r.thread
-        WHERE x.item = i.n AND r.deleted_at IS NULL AND t.expires_at > db_now()
+    WITH RECURSIVE wanted(n) AS (SELECT n FROM resp_items WHERE owner = :owner AND {ids}),
+    holders(item, n, lives) AS (
+        SELECT x.item, x.response, CASE
+            WHEN r.deleted_at IS NULL AND t.expires_at > db_now() THEN 1 ELSE 0 END
+        FROM wanted JOIN resp_response_items x ON x.item = wanted.n AND x.side < 2
+        JOIN resp_responses r ON r.n = x.response LEFT JOIN resp_threads t ON t.n = r.thread
+    ),
+    later(n) AS (
+        SELECT n FROM holders WHERE item NOT IN (SELECT item FROM holders WHERE lives = 1)
+        UNION SELECT r.n FROM later JOIN resp_responses r ON r.parent = later.n
+    ),
+    resent(n, parent) AS (
+        SELECT p.n, p.parent FROM later JOIN resp_responses r ON r.n = later.n
+        JOIN resp_threads t ON t.n = r.thread JOIN resp_responses p ON p.n = r.parent
+        WHERE r.implied = 1 AND r.deleted_at IS NULL AND t.expires_at > db_now()
+        UNION SELECT r.n, r.parent FROM resent JOIN resp_responses r ON r.n = resent.parent
+    )
+    SELECT id, n, body, sealed FROM resp_items i WHERE i.owner = :owner AND {ids} AND (i.n IN (
+        SELECT item FROM holders WHERE lives = 1 OR n IN (SELECT n FROM resent)
     ) OR EXISTS (
         SELECT 1 FROM resp_conversation_items y JOIN resp_conversations c ON c.n = y.conversation
         WHERE y.item = i.n AND y.removed IS NULL AND c.deleted_at IS NULL
             AND (:keep_s = 0 OR c.touched_at > db_now() - :keep_s)
     ))"""
 )
-"""Items that a reference may name: those of a response or a conversation that is found itself."""
+"""Items that a reference may name: those of a response or a conversation that is found itself.
+
+A response has what it was sent, also where that is stored as what another one had."""
 
 # --- writing ---------------------------------------------------------------------------------
 
 KNOWN = Statement("SELECT n FROM resp_responses WHERE owner = :owner AND id = :id")
 
 _PARENT = """
-    SELECT r.thread, r.depth FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
+    SELECT r.thread, r.depth, r.gone, r.deleted_at IS NULL, r.digest
+    FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
     WHERE r.n = :n AND r.owner = :owner AND t.expires_at > db_now()
 """
 PARENT = Statement(_PARENT, postgresql=f"{_PARENT} FOR SHARE OF r")
@@ -137,13 +226,20 @@ NEW_THREAD = Statement(
     "INSERT INTO resp_threads (n, owner, expires_at) VALUES (:n, :owner, db_now() + :keep_s)"
 )
 
-EXTEND_THREAD = Statement("UPDATE resp_threads SET expires_at = db_now() + :keep_s WHERE n = :n")
+EXTEND_THREAD = Statement(
+    """
+    UPDATE resp_threads SET expires_at = db_now() + :keep_s
+    WHERE n = :n AND expires_at > db_now()"""
+)
 
 NEW_RESPONSE = Statement(
     """
     INSERT INTO resp_responses
-        (n, owner, id, thread, parent, depth, status, model, created_at, bytes)
-    VALUES (:n, :owner, :id, :thread, :parent, :depth, :status, :model, db_now(), :bytes)"""
+        (n, owner, id, thread, parent, depth, status, model, created_at, bytes, digest, implied,
+        cut)
+    VALUES
+        (:n, :owner, :id, :thread, :parent, :depth, :status, :model, db_now(), :bytes, :digest,
+        :implied, :cut)"""
 )
 
 NEW_BODY = Statement("INSERT INTO resp_bodies (response, body) VALUES (:response, :body)")
@@ -162,70 +258,115 @@ NEW_POINTER = Statement(
     VALUES (:response, :pos, :side, :item)"""
 )
 
-NEXT_POS = Statement(
-    "SELECT coalesce(max(pos) + 1, 0) FROM resp_response_items WHERE response = :n"
+BEFORE_OUTPUT = Statement(
+    """
+    SELECT r.parent, r.digest, coalesce(max(x.pos) + 1, 0), (
+        SELECT i.kind FROM resp_response_items y JOIN resp_items i ON i.n = y.item
+        WHERE y.response = r.n ORDER BY y.pos DESC LIMIT 1
+    )
+    FROM resp_responses r LEFT JOIN resp_response_items x ON x.response = r.n
+    WHERE r.n = :n GROUP BY r.n, r.parent, r.digest"""
+)
+"""A response without its output, the place behind its items, and the kind of the last of them."""
+
+ADD_OUTPUT = Statement(
+    """
+    UPDATE resp_responses SET bytes = bytes + :bytes, digest = :digest, cut = :cut
+    WHERE n = :n"""
+)
+
+BODY_SIZE = Statement(
+    """
+    SELECT r.owner, length(b.body) FROM resp_bodies b JOIN resp_responses r ON r.n = b.response
+    WHERE b.response = :n"""
+)
+
+SET_BODY = Statement("UPDATE resp_bodies SET body = :body WHERE response = :n")
+
+ADD_BYTES = Statement(
+    """
+    INSERT INTO resp_owners (owner, shard, bytes) VALUES (:owner, :shard, :bytes)
+    ON CONFLICT (owner, shard) DO UPDATE SET bytes = resp_owners.bytes + excluded.bytes"""
 )
 
 # --- deletion --------------------------------------------------------------------------------
 
-MARK_DELETED = Statement("UPDATE resp_responses SET deleted_at = db_now() WHERE n = :n")
+LOCKED_RESPONSES = for_ids("SELECT n FROM resp_responses WHERE {keys}", "ORDER BY n FOR UPDATE")
 
-DELETE_EVENTS = Statement("DELETE FROM resp_events WHERE response = :n")
+MARK_DELETED = for_ids("UPDATE resp_responses SET deleted_at = db_now() WHERE {keys}")
 
-DELETE_BODY = Statement("DELETE FROM resp_bodies WHERE response = :n")
+DELETE_EVENTS = for_ids("DELETE FROM resp_events WHERE response {in_keys}")
 
-LOCKED = Statement(
-    "SELECT n FROM resp_responses WHERE n = :n",
-    postgresql="SELECT n FROM resp_responses WHERE n = :n FOR UPDATE",
+DELETE_BODIES = for_ids(
+    """
+    DELETE FROM resp_bodies WHERE response {in_keys}
+    RETURNING (SELECT owner FROM resp_responses WHERE n = response), length(body)"""
 )
 
-LOCKED_ITEMS = for_ids("SELECT n FROM resp_items WHERE {keys}", "ORDER BY n FOR UPDATE")
-
-PRUNABLE = Statement(
+MARK_UNNEEDED = for_ids(
     """
-    SELECT r.parent, r.thread FROM resp_responses r
-    WHERE r.n = :n AND r.deleted_at IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM resp_responses c WHERE c.parent = r.n)"""
+    UPDATE resp_responses SET gone = 2 WHERE {keys} AND deleted_at IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM resp_responses c WHERE c.parent = resp_responses.n)
+    RETURNING n"""
 )
-"""A deleted response that no other goes on from."""
+"""Deleted responses that no other goes on from."""
 
-POINTED = Statement("SELECT item FROM resp_response_items WHERE response = :n")
+MARK_GONE = Statement("UPDATE resp_responses SET gone = 1 WHERE n = :n")
 
-DELETE_POINTERS = Statement("DELETE FROM resp_response_items WHERE response = :n")
-
-DELETE_ITEM = Statement(
+RESENT = Statement(
     """
-    DELETE FROM resp_items WHERE n = :n
-        AND NOT EXISTS (SELECT 1 FROM resp_response_items x WHERE x.item = :n)
-        AND NOT EXISTS (SELECT 1 FROM resp_conversation_items x WHERE x.item = :n)"""
+    WITH RECURSIVE later(n) AS (
+        SELECT n FROM resp_responses WHERE n = :n
+        UNION SELECT r.n FROM later JOIN resp_responses r ON r.parent = later.n
+    )
+    SELECT 1 FROM later JOIN resp_responses r ON r.n = later.n
+    WHERE r.implied = 1 AND r.n <> :n LIMIT 1"""
 )
+"""Whether a later request was sent all that a response had, which is not stored again."""
 
-DELETE_RESPONSE = Statement("DELETE FROM resp_responses WHERE n = :n")
-
-DELETE_THREAD = Statement(
-    """
-    DELETE FROM resp_threads WHERE n = :n
-        AND NOT EXISTS (SELECT 1 FROM resp_responses r WHERE r.thread = :n)"""
-)
-
-EXPIRED = Statement(
-    """
-    SELECT r.n FROM resp_responses r JOIN resp_threads t ON t.n = r.thread
-    WHERE t.expires_at <= db_now() LIMIT :limit"""
-)
-
-EXPIRED_POINTERS = Statement(
-    """
-    SELECT x.response, x.pos, x.item FROM resp_response_items x
-    JOIN resp_responses r ON r.n = x.response JOIN resp_threads t ON t.n = r.thread
-    WHERE t.expires_at <= db_now() LIMIT :limit"""
+POINTERS = for_ids(
+    "SELECT response, pos, item FROM resp_response_items WHERE response {in_keys} LIMIT :limit"
 )
 
 DELETE_POINTER = Statement(
     "DELETE FROM resp_response_items WHERE response = :response AND pos = :pos"
 )
 
-EXPIRED_THREADS = Statement("SELECT n FROM resp_threads WHERE expires_at <= db_now() LIMIT :limit")
+LOCKED_ITEMS = for_ids("SELECT n FROM resp_items WHERE {keys}", "ORDER BY n FOR UPDATE")
+
+DELETE_ITEMS = for_ids(
+    """
+    DELETE FROM resp_items WHERE {keys}
+        AND NOT EXISTS (SELECT 1 FROM resp_response_items x WHERE x.item = resp_items.n)
+        AND NOT EXISTS (SELECT 1 FROM resp_conversation_items c WHERE c.item = resp_items.n)
+    RETURNING owner, bytes"""
+)
+
+LINKS = for_ids("SELECT parent, thread FROM resp_responses WHERE {keys}")
+
+DELETE_RESPONSES = for_ids("DELETE FROM resp_responses WHERE {keys}")
+
+DELETE_THREADS = for_ids(
+    """
+    DELETE FROM resp_threads WHERE {keys}
+        AND NOT EXISTS (SELECT 1 FROM resp_responses r WHERE r.thread = resp_threads.n)"""
+)
+
+# --- sweep -----------------------------------------------------------------------------------
+
+UNNEEDED = Statement(
+    "SELECT n FROM resp_responses WHERE gone = 2 LIMIT :limit",
+    postgresql="SELECT n FROM resp_responses WHERE gone = 2 LIMIT :limit FOR UPDATE SKIP LOCKED",
+)
+
+_EXPIRED = "SELECT n FROM resp_threads WHERE expires_at <= db_now() LIMIT :limit"
+EXPIRED = Statement(_EXPIRED, postgresql=f"{_EXPIRED} FOR UPDATE SKIP LOCKED")
+
+EXPIRED_RESPONSES = for_ids(
+    "SELECT n FROM resp_responses WHERE thread {in_keys} AND deleted_at IS NULL LIMIT :limit"
+)
+
+DELETE_EXPIRED = for_ids("DELETE FROM resp_threads WHERE {keys}")
 
 EXPIRED_EVENTS = Statement(
     """
@@ -237,3 +378,24 @@ EXPIRED_EVENTS = Statement(
 DELETE_EVENT = Statement(
     "DELETE FROM resp_events WHERE response = :response AND first_seq = :first_seq"
 )
+
+_EMPTY_OWNERS = """
+    SELECT owner, shard, bytes FROM resp_owners WHERE owner IN (
+        SELECT owner FROM resp_owners GROUP BY owner HAVING sum(bytes) = 0 LIMIT :limit
+    )
+"""
+EMPTY_OWNERS = Statement(_EMPTY_OWNERS, postgresql=f"{_EMPTY_OWNERS} FOR UPDATE")
+
+DELETE_OWNER = Statement("DELETE FROM resp_owners WHERE owner = :owner AND shard = :shard")
+
+SWEEPING = Statement(
+    """
+    INSERT INTO resp_meta (key, value)
+    VALUES ('sweep', CAST(:token AS text) || ' ' || (db_now() + :lease_s))
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value
+    WHERE substr(resp_meta.value, 1, 32) = :token
+        OR CAST(substr(resp_meta.value, 34) AS double precision) <= db_now()"""
+)
+"""Changes a row if no other process sweeps, and lets this one sweep for `lease_s` seconds.
+
+A token has 32 characters."""

@@ -11,7 +11,8 @@
 
 Nothing is copied from turn to turn: the context of a response is read along its parents. All
 branches that begin with one response are one thread, which expires as a whole, after its last
-turn. `n` are keys that never leave the store; ids are text, and unique for each owner.
+turn; a response whose parent is implied begins a thread of its own. `n` are keys that never leave
+the store; ids are text, and unique for each owner.
 """
 
 from __future__ import annotations
@@ -80,8 +81,10 @@ RESPONSES = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("conversation", BigInteger),
     Column("conversation_upto", Integer),  # the items before this place precede the response
-    Column("digest", LargeBinary),  # of its whole context with its output
+    Column("digest", Text),  # of its whole context with its output, in hexadecimal
+    Column("implied", SmallInteger, nullable=False, server_default="0"),
     Column("cut", SmallInteger, nullable=False, server_default="0"),  # 1: it has a compaction
+    Column("gone", SmallInteger, nullable=False, server_default="0"),
     Column("background", SmallInteger, nullable=False, server_default="0"),
     Column("temporary", SmallInteger, nullable=False, server_default="0"),  # 1: only to be polled
     Column("streamed", SmallInteger, nullable=False, server_default="0"),
@@ -94,6 +97,12 @@ RESPONSES = Table(
     Index(f"{PREFIX}responses_thread", "thread"),
     Index(f"{PREFIX}responses_parent", "parent"),
     Index(f"{PREFIX}responses_digest", "owner", "digest"),
+    Index(
+        f"{PREFIX}responses_unneeded",
+        "n",
+        sqlite_where=text("gone = 2"),
+        postgresql_where=text("gone = 2"),
+    ),
     Index(
         f"{PREFIX}responses_conversation",
         "conversation",
@@ -108,6 +117,11 @@ RESPONSES = Table(
         postgresql_where=text("status IN ('queued', 'in_progress')"),
     ),
 )
+
+"""`parent` is what precedes in the context. `implied`: the request named none, but began with the
+context and output of the parent; no client sees a difference. `cut`: what precedes a compaction
+is not read any more. Of a deleted response, `gone` is 1: its items are gone, though others may go
+on from it; 2: nothing goes on from it, and the sweep deletes its rows."""
 
 BODIES = Table(
     f"{PREFIX}bodies",
@@ -135,10 +149,20 @@ RESPONSE_ITEMS = Table(
     METADATA,
     Column("response", BigInteger, primary_key=True, autoincrement=False),
     Column("pos", Integer, primary_key=True, autoincrement=False),
-    Column("side", SmallInteger, nullable=False),  # 0: input, 1: output
+    Column("side", SmallInteger, nullable=False),  # 0: input, 1: output, 2: kept by a compaction
     Column("item", BigInteger, nullable=False),
     Index(f"{PREFIX}response_items_item", "item"),
 )
+
+OWNERS = Table(
+    f"{PREFIX}owners",
+    METADATA,
+    Column("owner", Text, primary_key=True),
+    Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+"""The bytes of each owner's items and bodies: the sum of its rows. Processes that write at once use
+different rows, so that none waits for the commit of another."""
 
 CONVERSATIONS = Table(
     f"{PREFIX}conversations",

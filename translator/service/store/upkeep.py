@@ -26,6 +26,7 @@ from .tables import (
     EVENTS,
     ITEMS,
     METADATA,
+    OWNERS,
     RESPONSE_ITEMS,
     RESPONSES,
     THREADS,
@@ -36,7 +37,11 @@ VACUUM_S = 3600.0
 
 
 class ClientStats(Struct, frozen=True):
-    """What is stored for one client; `newest` is in seconds since 1970."""
+    """What is stored for one client; `newest` is in seconds since 1970.
+
+    `bytes` are those of all its items and bodies, as its quota counts them; where no response is
+    found any more, `newest` is 0.
+    """
 
     owner: str
     responses: int
@@ -83,19 +88,20 @@ def stats(location: Location, time: DatabaseTime) -> Stats:
                 sa.select(sa.func.count()).select_from(table).where(*where)
             ).scalar_one()
 
-        living = RESPONSES.c.deleted_at.is_(None)
-        rows = connection.execute(
-            sa.select(
-                RESPONSES.c.owner,
-                sa.func.count(),
-                sa.func.sum(RESPONSES.c.bytes),
-                sa.func.max(RESPONSES.c.created_at),
-            )
-            .where(living)
-            .group_by(RESPONSES.c.owner)
-            .order_by(RESPONSES.c.owner)
-        ).all()
-        clients = [ClientStats(owner, n, int(size), newest) for owner, n, size, newest in rows]
+        living = sa.select(
+            RESPONSES.c.owner, sa.func.count(), sa.func.max(RESPONSES.c.created_at)
+        ).where(RESPONSES.c.deleted_at.is_(None))
+        found = {
+            owner: (n, newest)
+            for owner, n, newest in connection.execute(living.group_by(RESPONSES.c.owner))
+        }
+        sums = sa.select(OWNERS.c.owner, sa.func.sum(OWNERS.c.bytes)).group_by(OWNERS.c.owner)
+        sizes = {owner: int(size) for owner, size in connection.execute(sums)}
+        clients = [
+            ClientStats(owner, n, sizes.get(owner, 0), newest)
+            for owner in sorted(found.keys() | {one for one, size in sizes.items() if size})
+            for n, newest in [found.get(owner, (0, 0.0))]
+        ]
         return Stats(
             responses=sum(one.responses for one in clients),
             conversations=count(CONVERSATIONS, CONVERSATIONS.c.deleted_at.is_(None)),
@@ -130,8 +136,9 @@ def listed(
             RESPONSES.c.model,
             RESPONSES.c.created_at,
             THREADS.c.expires_at,
-            RESPONSES.c.bytes,
+            RESPONSES.c.bytes + sa.func.length(BODIES.c.body),
         )
+        .join(BODIES, BODIES.c.response == RESPONSES.c.n)
         .join(THREADS, THREADS.c.n == RESPONSES.c.thread)
         .where(RESPONSES.c.deleted_at.is_(None), THREADS.c.expires_at > _now(location, time))
         .order_by(RESPONSES.c.n.desc())
@@ -158,7 +165,7 @@ def problems(location: Location) -> Iterator[str]:
         checks = {
             "responses without a thread": sa.select(RESPONSES.c.n)
             .outerjoin(THREADS, THREADS.c.n == RESPONSES.c.thread)
-            .where(THREADS.c.n.is_(None)),
+            .where(THREADS.c.n.is_(None), RESPONSES.c.deleted_at.is_(None)),
             "responses without a body": sa.select(RESPONSES.c.n)
             .outerjoin(BODIES, BODIES.c.response == RESPONSES.c.n)
             .where(BODIES.c.response.is_(None), RESPONSES.c.deleted_at.is_(None)),
@@ -186,12 +193,26 @@ def problems(location: Location) -> Iterator[str]:
             .where(pointer.c.item.is_(None), CONVERSATION_ITEMS.c.item.is_(None)),
         }
         checks |= conversation_upkeep.checks()
+        checks["clients whose bytes are not those of what they have"] = _wrong_sums()
         for noun, query in checks.items():
             number = connection.execute(
                 sa.select(sa.func.count()).select_from(query.subquery())
             ).scalar_one()
             if number:
                 yield f"{number} {noun}"
+
+
+def _wrong_sums() -> sa.Select[tuple[str]]:
+    """The owners whose accounts are not the sums of what they have."""
+    parts = sa.union_all(
+        sa.select(ITEMS.c.owner, ITEMS.c.bytes),
+        sa.select(RESPONSES.c.owner, sa.func.length(BODIES.c.body)).join(
+            RESPONSES, RESPONSES.c.n == BODIES.c.response
+        ),
+        sa.select(OWNERS.c.owner, -OWNERS.c.bytes),
+    ).subquery()
+    owner, size = parts.c
+    return sa.select(owner).group_by(owner).having(sa.func.sum(size) != 0)
 
 
 # --- deletion ------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from translator.service.observe.observer import (
     ObservedEvent,
     RequestEnded,
     RetryScheduled,
+    ToolRan,
     UpstreamAnswered,
     UpstreamCalled,
 )
@@ -55,6 +56,7 @@ from .shared_metrics import FOLDER
 if TYPE_CHECKING:
     from .account_metrics import AccountMetrics
     from .store_metrics import StoreMetrics
+    from .tool_metrics import ToolMetrics
 
 LAG_INTERVAL_S = 0.5
 """Seconds between two measurements of the event loop's lag."""
@@ -64,6 +66,7 @@ ENDPOINTS: Mapping[str, str] = {
     "/responses/compact": "compact",
     "/responses/input_tokens": "input_tokens",
     "/chat/completions": "chat",
+    "/alpha/search": "search",
     "/models": "models",
 }
 
@@ -217,6 +220,12 @@ class Metrics:
             from .account_metrics import AccountMetrics
 
             self.accounts = AccountMetrics(instruments)
+        self.tools: ToolMetrics | None = None
+        """Those of tools that the service runs itself, where it runs any."""
+        if settings.tools is not None and settings.tools.search is not None:
+            from .tool_metrics import ToolMetrics
+
+            self.tools = ToolMetrics(instruments)
         self._begin_at_zero(settings)
         self.build = gauge("build_info", "The version of the service.", "version", mode="max")
         self.build.labels(VERSION).set(1)
@@ -321,6 +330,7 @@ class _RequestMetrics:
             AttemptWritten,
             FallbackChosen,
             ImageDescribed,
+            ToolRan,
             UpstreamCalled,
             UpstreamAnswered,
             AttemptFailed,
@@ -351,6 +361,9 @@ class _RequestMetrics:
                 self._metrics.fallbacks.labels(self._record.model, name, why or "returned").inc()
             case ImageDescribed(model, result, usage):
                 self._image_described(model, result, usage)
+            case ToolRan():
+                if self._metrics.tools is not None:
+                    self._metrics.tools.ran(event)
             case UpstreamCalled():
                 self._upstream_called()
             case UpstreamAnswered(status, headers):

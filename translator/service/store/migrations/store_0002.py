@@ -1,4 +1,4 @@
-"""Conversations, responses in the background and their events, and digests of contexts."""
+"""Conversations, the background and its events, digests of contexts, and the bytes of owners."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ def upgrade() -> None:
     for column in (
         sa.Column("conversation", sa.BigInteger),
         sa.Column("conversation_upto", sa.Integer),
-        sa.Column("digest", sa.LargeBinary),
+        sa.Column("digest", sa.Text),
+        sa.Column("implied", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("cut", sa.SmallInteger, nullable=False, server_default="0"),
+        sa.Column("gone", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("background", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("temporary", sa.SmallInteger, nullable=False, server_default="0"),
         sa.Column("streamed", sa.SmallInteger, nullable=False, server_default="0"),
@@ -29,6 +31,14 @@ def upgrade() -> None:
     ):
         op.add_column("resp_responses", column)
     op.create_index("resp_responses_digest", "resp_responses", ["owner", "digest"])
+    unneeded = sa.text("gone = 2")
+    op.create_index(
+        "resp_responses_unneeded",
+        "resp_responses",
+        ["n"],
+        sqlite_where=unneeded,
+        postgresql_where=unneeded,
+    )
     belongs = sa.text("conversation IS NOT NULL")
     op.create_index(
         "resp_responses_conversation",
@@ -99,4 +109,26 @@ def upgrade() -> None:
         sa.Column("first_seq", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("last_seq", sa.Integer, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "resp_owners",
+        sa.Column("owner", sa.Text, primary_key=True),
+        sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
+        sa.Column("bytes", sa.BigInteger, nullable=False),
+    )
+    # what is there already; and until now, `bytes` of a response was with its body
+    op.execute(
+        """
+        INSERT INTO resp_owners (owner, shard, bytes)
+        SELECT owner, 0, sum(bytes) FROM (
+            SELECT owner, bytes FROM resp_items
+            UNION ALL
+            SELECT r.owner, length(b.body) FROM resp_bodies b
+            JOIN resp_responses r ON r.n = b.response
+        ) AS parts GROUP BY owner"""
+    )
+    op.execute(
+        """
+        UPDATE resp_responses SET bytes = bytes - length(b.body)
+        FROM resp_bodies b WHERE b.response = resp_responses.n"""
     )

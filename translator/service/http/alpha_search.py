@@ -1,0 +1,117 @@
+"""`POST /v1/alpha/search`: the search of Codex, run here, where the settings have a backend.
+
+Codex gives an error to the model as it gives it a result, so only what is no such request is one;
+all that becomes of its commands is said in the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from translator.service.access.client import Ask
+from translator.service.base.hops import HEADER, Hops
+from translator.service.config.settings import Server
+from translator.service.config.tools import Search, Tools
+from translator.service.observe.observer import ToolRan
+from translator.service.telemetry.shared_metrics import FOLDER
+from translator.service.tools.commands import SearchTool
+from translator.service.tools.request import SearchRequest, read_request
+from translator.service.turns.dispatcher import Dispatcher
+from translator.wire.errors import NotFound
+
+from .exchange import Exchange
+from .wanted_body import wanted_body
+
+_NOT_FOR_THIS_KEY = (
+    "Web search is not allowed for this key: go on without a search. In Codex,"
+    ' set `web_search = "disabled"` in config.toml.'
+)
+
+
+class SearchEndpoint:
+    """The endpoint, and the tool behind it."""
+
+    def __init__(self, tool: SearchTool, dispatcher: Dispatcher) -> None:
+        self._tool = tool
+        self._dispatcher = dispatcher
+        self._salt = str(shared_folder() or secrets.token_hex(16)).encode()[-32:]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """The tool can be used while the context lasts."""
+        self._tool.open()
+        try:
+            yield
+        finally:
+            await self._tool.aclose()
+
+    async def post(self, exchange: Exchange) -> None:
+        client = exchange.context.client
+        if not self._tool.may_search(None if client is None else client.name):
+            raise NotFound(_NOT_FOR_THIS_KEY, param=None, code="unsupported_endpoint")
+        body = await wanted_body(exchange, self._dispatcher)
+        with self._dispatcher.slot(client):
+            await exchange.context.charge_for(
+                Ask(
+                    size=len(body),
+                    path=exchange.path,
+                    request_id=exchange.record.request_id,
+                )
+            )
+            request = read_request(body)
+            exchange.record.model = request.model
+            await exchange.while_connected(self._respond(exchange, request))
+
+    async def _respond(self, exchange: Exchange, request: SearchRequest) -> None:
+        answer, runs = await self._tool.run(self._owner(exchange), request)
+        for one in runs:
+            exchange.context.observer.on(one)
+        exchange.record.remarks = _summary(runs)
+        await exchange.whole(200, msgspec.json.encode(answer))
+
+    def _owner(self, exchange: Exchange) -> str:
+        """Whose session it is: the client's of the settings, else of the key that it sends."""
+        client = exchange.context.client
+        if client is not None:
+            return client.name
+        key = (exchange.header("authorization") or "").encode()
+        return hashlib.blake2b(key, key=self._salt, digest_size=16).hexdigest() if key else ""
+
+
+def search_endpoint(
+    server: Server, tools: Tools, search: Search, dispatcher: Dispatcher, hops: Hops
+) -> SearchEndpoint:
+    """The endpoint of settings with a search."""
+    ports = {server.port, server.metrics_port} - {0, None}
+    tool = SearchTool(
+        tools,
+        search,
+        now=dispatcher.bounds.timer,
+        clock=dispatcher.clock,
+        own_headers={HEADER: hops.forwarded(())},
+        own_ports=(port for port in ports if port is not None),
+        shared_folder=shared_folder(),
+    )
+    return SearchEndpoint(tool, dispatcher)
+
+
+def shared_folder() -> Path | None:
+    """The folder of all workers of one parent, whose name is random; None for a single process."""
+    name = os.environ.get(FOLDER)
+    return Path(name) if name else None
+
+
+def _summary(runs: list[ToolRan]) -> str:
+    """What was run, for the log: a number for each tool, and how many did not end well."""
+    counts = Counter(run.tool for run in runs)
+    words = [f"{tool}={count}" for tool, count in counts.items()]
+    failed = sum(run.result != "completed" for run in runs)
+    return "; ".join([",".join(words), *([f"{failed} without result"] if failed else [])])

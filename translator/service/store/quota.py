@@ -1,0 +1,70 @@
+"""Quota: what is too much to be stored, of one response, or of all of a client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+from msgspec import Raw
+
+from translator import Translation
+from translator.service.config.store import StoreSection
+from translator.service.database.errors import Unavailable
+
+SWEEP_FIRST_S = 2.0
+"""Longest time that a request waits for a sweep which may make room for it, in seconds."""
+
+AGAIN_S = 10.0
+"""Shortest time from one such sweep to the next, in seconds."""
+
+
+def why_too_much(limits: StoreSection, source: Sequence[Raw | int], used: int) -> str | None:
+    """Why a response with some input of its own is not stored, in a sentence; None if it may be.
+
+    `used` are the bytes that its client has stored.
+    """
+    sizes = [len(one) for one in source if isinstance(one, Raw)]
+    if (size := sum(sizes)) > limits.max_kept_response_bytes:
+        limit = limits.max_kept_response_bytes
+        return f"The input is over {limit} bytes, so the response is not stored."
+    if max(sizes, default=0) > limits.max_kept_item_bytes:
+        limit = limits.max_kept_item_bytes
+        return f"An item of the input is over {limit} bytes, so the response is not stored."
+    if 0 < limits.max_client_bytes < used + size:
+        limit = limits.max_client_bytes
+        return f"All responses of a client may have {limit} bytes, so the response is not stored."
+    return None
+
+
+def fits(limits: StoreSection, translation: Translation) -> bool:
+    """Whether each item of the output may be stored."""
+    limit = limits.max_kept_item_bytes
+    if translation.held <= limit:
+        return True
+    return all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output)
+
+
+class SweepsFirst:
+    """Lets the sweep make room before a request is told that there is none."""
+
+    def __init__(self, sweep: Callable[[], Awaitable[int]]) -> None:
+        """`sweep` does a step, and returns 0 where there is nothing more to do."""
+        self._sweep = sweep
+        self._next_at = 0.0
+
+    async def first(self) -> bool:
+        """Sweep, unless it was just done; whether anything was deleted."""
+        now = time.monotonic()
+        if now < self._next_at:
+            return False
+        self._next_at = now + AGAIN_S
+        deleted = False
+        try:
+            while await self._sweep():
+                deleted = True
+                if time.monotonic() - now > SWEEP_FIRST_S:
+                    break
+        except Unavailable:
+            pass
+        return deleted

@@ -247,7 +247,8 @@ async def test_limits_over_workers(books: Books) -> None:
     books.account()
     key = books.key(requests_per_minute=60)
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(books.service(**SERVICE)) for _ in range(4)]
+        patient = SERVICE | {"database_timeout_s": BOUND_S, "lease_s": 60}
+        clients = [await stack.enter_async_context(books.service(**patient)) for _ in range(4)]
         answers = await asyncio.gather(
             *(ask(clients[number % 4], key) for number in range(100)),
         )

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.service.store import postgres
 from translator.service.accounts import books as book
 from translator.service.accounts import key_book
 from translator.service.accounts import statements as sql
@@ -372,21 +372,6 @@ def _sqlite(migrated: Path) -> Iterator[Location]:
         yield location
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def fresh(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    """Makes an empty database, on each of both."""
-    if request.param == "sqlite":
-        migrated: Path = request.getfixturevalue("migrated_file")
-        return lambda: _sqlite(migrated)
-    server = request.getfixturevalue("postgres_server")
-
-    @contextmanager
-    def make() -> Iterator[Location]:
-        yield emptied(server)
-
-    return make
-
-
 EVERY_WAY: list[tuple[str, tuple[Any, ...]]] = [
     ("add_key", (0, 2 * 10**6)),  # a key whose limit pays for two of these
     *[("hold", (1, 100, 300, False))] * 3,
@@ -419,20 +404,34 @@ EVERY_WAY: list[tuple[str, tuple[Any, ...]]] = [
 ]
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@example(EVERY_WAY)
-@given(STEPS)
-def test_every_figure_follows_from_rows_that_never_change(
-    fresh: Callable[[], Any], steps: list[tuple[str, tuple[Any, ...]]]
-) -> None:
-    with fresh() as location, closing(connect(location, DatabaseTime())) as connection:
+def play(location: Location, steps: list[tuple[str, tuple[Any, ...]]]) -> None:
+    """Take the steps in an empty database and in the model, and compare both after each."""
+    with closing(connect(location, DatabaseTime())) as connection:
         both = Both(connection)
         both.set_price(600, 2500, 100, 7)
         both.top_up(0, 10**7, False)
         for name, arguments in steps:
             getattr(both, name)(*arguments)
             both.check()
+
+
+NO_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=NO_CHECKS)
+@example(EVERY_WAY)
+@given(STEPS)
+def test_every_figure_follows_from_rows_that_never_change(
+    migrated_file: Path, steps: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    with _sqlite(migrated_file) as location:
+        play(location, steps)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=NO_CHECKS)
+@example(EVERY_WAY)
+@given(STEPS)
+def test_every_figure_follows_from_rows_on_postgresql(
+    postgres_server: postgres.Server, steps: list[tuple[str, tuple[Any, ...]]]
+) -> None:
+    play(emptied(postgres_server), steps)

@@ -44,10 +44,12 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def emptied(postgres_server: postgres.Server) -> Location:
     """The database on PostgreSQL, with the tables, and what `init` writes into them."""
-    names = ", ".join(f"acct_{name}" for name in TABLES)
     postgres_server.execute(
         "accounts",
-        f"TRUNCATE {names} RESTART IDENTITY",
+        "SET session_replication_role = replica",  # without triggers, and faster than TRUNCATE
+        *(f"DELETE FROM acct_{name}" for name in TABLES),
+        "SELECT setval(oid::regclass, 1, false) FROM pg_class"
+        " WHERE relkind = 'S' AND starts_with(relname, 'acct_')",
         "DELETE FROM acct_meta WHERE key <> 'generation'",
     )
     location = Location("postgresql", postgres_server.url("accounts"))

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.service.access.clients import CHAT
 from tests.service.chat_bodies import COMPLETION, chunk
@@ -44,6 +45,9 @@ USAGE = {
 """The usage U, of 4,600,000,000 pico."""
 
 COST = 4_600_000_000
+
+ON_SQLITE = pytest.mark.parametrize("location", ["sqlite"], indirect=True)
+"""Marks a test of what does not depend on the database, which runs on one of both."""
 
 ASK: dict[str, Any] = {"model": "m", "input": "Hi"}
 ASK_CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

@@ -29,6 +29,7 @@ from .paying import (
     ASK_CHAT,
     COST,
     DEAR,
+    ON_SQLITE,
     PRICES,
     USAGE,
     Books,
@@ -251,6 +252,7 @@ async def test_too_little(books: Books) -> None:
     assert not books.usages()
 
 
+@ON_SQLITE
 async def test_openai_sdk_asks_once(books: Books) -> None:
     """An account with nothing left is an error of the SDK after one request."""
     books.account()
@@ -278,6 +280,7 @@ async def test_openai_sdk_asks_once(books: Books) -> None:
     assert not books.upstream.calls
 
 
+@ON_SQLITE
 async def test_real_codex_sees_the_balance(books: Books, key: str) -> None:
     """In the headers that Codex reads: what the account, or the key, has left."""
     limited = books.key(name="b", limit_amount=read_amount("0.2"), limit_period="month")
@@ -340,6 +343,7 @@ async def test_refused_and_asked_again(books: Books, key: str) -> None:
     ]
 
 
+@ON_SQLITE
 async def test_include_usage_forced(books: Books, key: str) -> None:
     async with books.service() as client:
         for options in (
@@ -395,6 +399,7 @@ async def test_nothing_is_billed_that_only_counts_tokens(books: Books) -> None:
     assert books.usages("endpoint, amount") == [("/responses/input_tokens", 0)]
 
 
+@ON_SQLITE
 async def test_what_changes_the_price_is_refused(books: Books, key: str) -> None:
     async with books.service() as client:
         for fields in ({"service_tier": "priority"}, {"web_search_options": {}}, {"models": ["x"]}):
@@ -410,6 +415,7 @@ async def test_what_changes_the_price_is_refused(books: Books, key: str) -> None
         assert books.upstream.calls[-1].json["service_tier"] == "priority"
 
 
+@ON_SQLITE
 async def test_an_empty_account_of_the_operator_is_no_affair_of_the_client(
     books: Books, key: str
 ) -> None:

@@ -24,7 +24,7 @@ from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.http.app import create_app
 
-from .paying import USAGE, Books, answering, ask, settled
+from .paying import ON_SQLITE, USAGE, Books, answering, ask, settled
 
 KEY = re.compile(r"^trk_[0-9a-f]{16}_[A-Za-z0-9_-]{43}$", re.MULTILINE)
 
@@ -164,7 +164,7 @@ def test_limits_of_a_key(run: Run, books: Books) -> None:
     assert "few" in run("channel list")
 
 
-@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
+@ON_SQLITE
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -22,7 +22,7 @@ from translator.service.accounts import directory
 from translator.service.accounts.reconcile import differences, losses
 from translator.service.database.connection import reading
 
-from .paying import COST, PRICES, USAGE, Books, answering, ask, chat, settled
+from .paying import COST, ON_SQLITE, PRICES, USAGE, Books, answering, ask, chat, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -256,6 +256,7 @@ async def test_a_client_that_leaves_before_its_hold_leaves_none(
     assert books.balance() == 10**12
 
 
+@ON_SQLITE
 async def test_a_turn_with_a_hold_leaves_no_cycles(books: Books, key: str) -> None:
     books.upstream.script = answering(USAGE)
 

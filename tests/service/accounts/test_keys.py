@@ -36,7 +36,7 @@ from translator.service.server.listeners import _log_access
 from translator.service.upstreams.client import Upstreams
 
 from .conftest import TABLES
-from .paying import ASK, ASK_CHAT, Books, answering, ask, bearer
+from .paying import ASK, ASK_CHAT, ON_SQLITE, Books, answering, ask, bearer
 
 pytestmark = pytest.mark.anyio
 
@@ -334,6 +334,7 @@ async def test_websocket(books: Books) -> None:
     assert len(books.usages()) == len(books.upstream.calls) == 1
 
 
+@ON_SQLITE
 async def test_no_way_around(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever sends a body upstream for a client has a hold."""
     sent: list[bool] = []
@@ -429,6 +430,7 @@ async def test_the_secret_is_nowhere(books: Books, caplog: pytest.LogCaptureFixt
     assert any("acme/key_1" in text for text in texts)
 
 
+@ON_SQLITE
 async def test_what_is_said_of_keys(books: Books, caplog: pytest.LogCaptureFixture) -> None:
     """The start, the page and `check` know that requests need a key of an account."""
     settings = books.settings(**SERVICE)

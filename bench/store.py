@@ -3,6 +3,7 @@
     python -m bench store [--quick] [--only WORD ...]
 
     turns     a stored turn, alone and with 15 others
+    events    of responses in the background, which are logged
     chain     1,000 turns: the file, the reading, and the admission of the next one
     streams   200 streams while others are stored, or read a chain of nearly 10,000 responses
     off       instructions of a token and of a request that says `store: false`
@@ -31,6 +32,7 @@ from .load import Load, LoadResult, Mock, mock_upstream
 from .pace import LATE_MS, PACED_TOKENS
 from .rig import RATE, Effort, Rig, alone, log_progress, rig
 from .section import Section, table
+from .stored_events import EVENTS, RUNS, logging_works
 from .stored_turns import (
     ADMIT,
     ADMIT_IN_FULL,
@@ -49,7 +51,7 @@ from .stored_turns import (
 )
 from .targets import ROOT, SCRATCH, Running, Target, translator
 
-SECTIONS = ("turns", "chain", "streams", "off")
+SECTIONS = ("turns", "events", "chain", "streams", "off")
 
 AT_ONCE = (1, 16)
 CHAIN = 1_000
@@ -57,6 +59,7 @@ LONG_CHAIN = 9_999
 """One less than `max_chain_responses`."""
 
 MOST_WRITING = 1.5
+MOST_LOGGING = 2.0
 MOST_READING = 1.5
 MOST_ADMISSION = 1.3
 
@@ -72,6 +75,14 @@ import sys
 from pathlib import Path
 from bench.stored_turns import serve, writing_works
 with writing_works(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])) as works:
+    serve(works, sys.stdin)
+"""
+_LOGGING = """
+import sys
+from pathlib import Path
+from bench.stored_events import logging_works
+from bench.stored_turns import serve
+with logging_works(Path(sys.argv[1]), int(sys.argv[2])) as works:
     serve(works, sys.stdin)
 """
 _READING = """
@@ -95,6 +106,8 @@ def sections(*, quick: bool, only: Collection[str] = ()) -> Iterator[Section]:
     wanted = set(only) or set(SECTIONS)
     if "turns" in wanted:
         yield turns(quick=quick)
+    if "events" in wanted:
+        yield events(quick=quick)
     if "chain" in wanted:
         yield chain(quick=quick)
     if "streams" in wanted:
@@ -148,6 +161,30 @@ def _shown(cost: Cost, than: Cost) -> Sequence[str]:
         f"{cost.instructions / than.instructions:.2f}",
         f"{cost.cpu_us:,.0f}",
         f"{cost.cpu_us / than.cpu_us:.2f}",
+    )
+
+
+def events(*, quick: bool) -> Section:
+    """The events of responses in the background beside the insert of their rows."""
+    rounds = 6 if quick else 18
+    log_progress("events")
+    with _scratch() as folder:
+        make_database(folder / "empty.db")
+        instructions = _instructions(_LOGGING, (str(folder), str(rounds)), _WRITES, rounds)
+        with logging_works(folder, 2 * rounds) as works:
+            cpu_us = _cpu_us(works, _WRITES, 2 * rounds)
+    number = RUNS * EVENTS
+    costs = {name: Cost(instructions[name] / number, cpu_us[name] / number) for name in _WRITES}
+    than = costs[BARE_IN_A_THREAD]
+    return Section(
+        title="Events of responses in the background",
+        table=table(_HEAD, [(name, *_shown(costs[name], than)) for name in _WRITES]),
+        remarks=[
+            f"Per event of {RUNS} responses, {EVENTS} of each, which are written together: from "
+            "its frame until it is on the disk. Beside it the insert of the same rows, and nothing "
+            f"else; × is relative to that in a thread (the goal is {MOST_LOGGING}).",
+        ],
+        facts={("logged_event", STORE): costs[STORE].instructions / than.instructions},
     )
 
 

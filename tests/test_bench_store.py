@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench import store, stored_turns
+from bench.stored_events import RUNS, logging_works
 from bench.stored_turns import (
     ADMIT,
     ADMIT_IN_FULL,
@@ -114,3 +115,18 @@ def test_a_service_with_a_store_has_its_section(tmp_path: Path) -> None:
     assert written[1].startswith(written[0])
     assert "[store]" in written[1].removeprefix(written[0])
     assert (tmp_path / "1" / "store.db").read_bytes() == b"x"
+
+
+def test_the_same_events_are_written_by_the_log_and_by_sqlite3(tmp_path: Path) -> None:
+    make_database(tmp_path / "empty.db")
+    with logging_works(tmp_path, 2) as works:
+        for name in (STORE, BARE, BARE_IN_A_THREAD):
+            works.do[name]()
+    kept: dict[str, list[Any]] = {}
+    for name in ("store", "bare"):
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as driver:
+            query = "SELECT first_seq, last_seq, body FROM resp_events ORDER BY first_seq"
+            kept[name] = driver.execute(query).fetchall()
+    assert len(kept["store"]) == 2 * RUNS
+    assert kept["store"][RUNS:] == kept["bare"][:RUNS]
+    assert len(kept["bare"]) == 2 * RUNS

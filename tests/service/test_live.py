@@ -280,8 +280,8 @@ async def test_several_observers_of_one_request(upstream: ScriptedUpstream) -> N
         assert one.calls[-1] == "RequestEnded"
     observed = {call for one in seen for call in one.calls}
     known = {kind.__name__ for kind in get_args(ObservedEvent)}
-    # these need a second model: `test_fallbacks`, `test_image_descriptions`
-    assert observed == known - {"FallbackChosen", "ImageDescribed"}
+    # these need a second model, or a search: `test_fallbacks`, `test_image_descriptions`, `tools`
+    assert observed == known - {"FallbackChosen", "ImageDescribed", "ToolRan"}
     assert [one.calls for one in few] == [[], [], ["RetryScheduled"]]
     assert fan_out([]) is None
     assert fan_out([make]) is make

@@ -169,6 +169,9 @@ def test_background_poll(client: Any, stage: Stage) -> None:
 def test_background_cancel(client: Any, stage: Stage) -> None:
     stage.play(Turn(text="Sunny.", pause_s=PATIENCE_S))
     response = client.responses.create(model=stage.model, input=PROMPT, background=True)
+    until = time.monotonic() + PATIENCE_S
+    while not stage.requests and time.monotonic() < until:
+        time.sleep(0.02)
     cancelled = client.responses.cancel(response.id)
     assert cancelled.status == "cancelled"
     assert client.responses.retrieve(response.id) == cancelled

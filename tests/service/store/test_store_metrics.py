@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from contextlib import closing
 from typing import Any, get_args
 
 import pytest
@@ -13,10 +15,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tests.service.responses_api import PATH
 from tests.service.test_metrics import Page, scrape
-from tests.service.wire import ScriptedUpstream, client_of
+from tests.service.wire import BOUND_S, ScriptedUpstream, client_of
 from translator.service.config.store import Location
+from translator.service.database.connection import connect, writing
 from translator.service.database.meter import Operation
-from translator.service.database.statement import DatabaseTime
+from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.http import stores
 from translator.service.observe.observer import Observer
 from translator.service.observe.record import Record
@@ -24,6 +27,8 @@ from translator.service.store.meter import StoreResult
 from translator.service.telemetry.otel import Spans
 from translator.service.telemetry.store_metrics import OPERATIONS, RESULTS
 
+from .conversing import new
+from .running import Gate, begin
 from .storing import Service, ask, refused, settings_of
 from .test_durability import Away, Fault, fault, module
 
@@ -192,3 +197,24 @@ async def test_a_span_says_how_long_the_store_took(
     assert "translator.store.problem" not in stored
     assert failed["translator.store.problem"] == "RuntimeError"
     assert not {one for one in unasked if one.startswith("translator.store")}
+
+
+async def test_conversations_and_the_background_are_counted(
+    service: Service, upstream: ScriptedUpstream, location: Location
+) -> None:
+    upstream.script = Gate()
+    async with service(lease_s=0.5) as client:
+        made = await new(client)
+        first = await begin(client, conversation=made)
+        await refused(client, conversation=made)
+        page = await scrape(client)
+        assert page("store_conversations_locked_total") == 1
+        assert page("store_background") == 1
+        assert page("store_leases_lost_total") == 0
+        with closing(connect(location, DatabaseTime())) as connection, writing(connection):
+            taken = Statement("UPDATE resp_responses SET lease_token = 'x' WHERE id = :id")
+            connection.change(taken, {"id": first["id"]})
+        async with asyncio.timeout(BOUND_S):
+            while (page := await scrape(client))("store_background") > 0:
+                await asyncio.sleep(0.02)
+        assert page("store_leases_lost_total") == 1

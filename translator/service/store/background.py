@@ -33,6 +33,7 @@ from . import runs
 from .durations import DAY_S, LATE_S
 from .event_log import EventLog, LogWriter, Loss
 from .keep import Draft
+from .meter import StoreMeter
 from .places import Place
 from .removal import undo
 from .runs import Beginning, Ending, Events, Lease, TooManyRuns
@@ -136,7 +137,10 @@ class Run:
 class BackgroundRuns:
     """The runs of a process. `serve` must go on while there are any; `close` ends them."""
 
-    def __init__(self, database: Database, limits: StoreSection, new_id: NewId) -> None:
+    def __init__(
+        self, database: Database, limits: StoreSection, new_id: NewId, meter: StoreMeter
+    ) -> None:
+        self._meter = meter
         self._database = database
         self._limits = limits
         self._new_id = new_id
@@ -184,6 +188,7 @@ class BackgroundRuns:
         log_ = None if events is None else self._logs.begin(n, events)
         run = Run(n, draft, place, began, log_, temporary=temporary)
         self._runs[n] = run
+        self._meter.running(len(self._runs))
         self._some.set()
         if self._closing:
             run.stop("restart")
@@ -278,6 +283,9 @@ class BackgroundRuns:
     def finished(self, run: Run) -> None:
         """Nothing of a run is written any more."""
         self._runs.pop(run.n, None)
+        self._meter.running(len(self._runs))
+        if run.stopped == "lost":
+            self._meter.lease_lost()
         run.task = None
         run.ended.set()
         self._logs.end(run.n)

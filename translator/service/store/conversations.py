@@ -32,6 +32,7 @@ from translator.wire.errors import InvalidRequest, NotFound
 from . import conversation_rows as rows
 from .conversation_rows import Full, Locked, Shown
 from .durations import DAY_S, LATE_S
+from .meter import StoreMeter
 from .pages import AfterUnknown, ItemList, Page
 from .places import Key, Missing, Place
 from .recall import reference_of
@@ -54,7 +55,10 @@ def item_not_found(item_id: str, param: str | None = None) -> NotFound:
 class Conversations:
     """The conversations of a store."""
 
-    def __init__(self, database: Database, limits: StoreSection, new_id: NewId) -> None:
+    def __init__(
+        self, database: Database, limits: StoreSection, new_id: NewId, meter: StoreMeter
+    ) -> None:
+        self._meter = meter
         self._database = database
         self._limits = limits
         self._new_id = new_id
@@ -105,6 +109,7 @@ class Conversations:
         if isinstance(found, Missing):
             raise not_found(key.id, "conversation")
         if isinstance(found, Locked):
+            self._meter.locked()
             raise ConversationLocked
         self._held[token] = found.n
         if self._renewing is None or self._renewing.done():

@@ -26,6 +26,18 @@ class StoreMeter(DatabaseMeter, Protocol):
         """Expired rows were deleted."""
         ...
 
+    def locked(self) -> None:
+        """A conversation was locked by another request."""
+        ...
+
+    def running(self, responses: int) -> None:
+        """So many responses are being produced in the background."""
+        ...
+
+    def lease_lost(self) -> None:
+        """A response in the background ends, since its lease could not be renewed."""
+        ...
+
     def size(self, size: int) -> None:
         """The bytes that the store takes now."""
         ...
@@ -38,6 +50,15 @@ class NullStoreMeter(NullMeter):
         pass
 
     def swept(self, rows: int) -> None:
+        pass
+
+    def locked(self) -> None:
+        pass
+
+    def running(self, responses: int) -> None:
+        pass
+
+    def lease_lost(self) -> None:
         pass
 
     def size(self, size: int) -> None:

@@ -100,8 +100,8 @@ class StoredResponses:
             meter=self.meter,
         )
         self._sweeps = SweepsFirst(self.sweep)
-        self.runs = BackgroundRuns(self._database, self.limits, new_id)
-        self.conversations = Conversations(self._database, self.limits, new_id)
+        self.runs = BackgroundRuns(self._database, self.limits, new_id, self.meter)
+        self.conversations = Conversations(self._database, self.limits, new_id, self.meter)
 
     def open(self) -> None:
         """Start the threads of the database."""

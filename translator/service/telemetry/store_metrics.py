@@ -50,6 +50,17 @@ class StoreMetrics:
         self.queue = gauge("store_queue_writes", "Writes to the store that wait.")
         self.queue_bytes = gauge("store_queue_bytes", "Bytes of the writes that wait.")
         self.swept_rows = counter("store_swept_rows", "Expired rows that were deleted.")
+        self.locks = counter(
+            "store_conversations_locked",
+            "Requests that were refused, since another had locked their conversation.",
+        )
+        self.background = gauge(
+            "store_background", "Responses that are being produced in the background."
+        )
+        self.leases = counter(
+            "store_leases_lost",
+            "Responses in the background that ended, since their lease could not be renewed.",
+        )
         self.bytes = gauge(
             "store_bytes",
             "Size of the store's file, or of its tables on PostgreSQL, each minute.",
@@ -79,6 +90,15 @@ class StoreMetrics:
 
     def swept(self, rows: int) -> None:
         self.swept_rows.inc(rows)
+
+    def locked(self) -> None:
+        self.locks.inc()
+
+    def running(self, responses: int) -> None:
+        self.background.set(responses)
+
+    def lease_lost(self) -> None:
+        self.leases.inc()
 
     def size(self, size: int) -> None:
         self.bytes.set(size)

@@ -20,8 +20,10 @@ import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from translator.service.config.accounts import AccountsSection
+from translator.service.config.clients import ClientSection
 from translator.service.config.loading import read_table
-from translator.service.config.settings import ClientSection, ModelSection, Server, UpstreamSection
+from translator.service.config.settings import ModelSection, Server, UpstreamSection
 from translator.service.config.store import StoreSection
 from translator.service.config.tools import PagesSection, SearchSection, ToolsSection
 from translator.service.telemetry.metrics import Metrics
@@ -36,6 +38,7 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     '[models."ID"]': ModelSection,
     "[clients.NAME]": ClientSection,
     "[store]": StoreSection,
+    "[accounts]": AccountsSection,
     "[tools]": ToolsSection,
     "[tools.search]": SearchSection,
     "[tools.pages]": PagesSection,
@@ -115,14 +118,16 @@ def every_metric() -> Metrics:
     }
     upstreams = {"up": {"base_url": "http://up.test"}}
     tools = {"search": {"backend": "searxng", "url": "http://search.test"}}
-    table = {"upstreams": upstreams, "models": models, "store": {}, "tools": tools}
+    rooms = {"store": {}, "accounts": {}, "tools": tools}
+    table = {"upstreams": upstreams, "models": models, **rooms}
     return Metrics(read_table(table, {}))
 
 
 def instruments() -> Iterator[MetricWrapperBase]:
     """All counters, gauges and histograms of it."""
     made = every_metric()
-    for one in (part for whole in (made, made.store, made.tools) for part in vars(whole).values()):
+    wholes = (made, made.store, made.accounts, made.tools)
+    for one in (part for whole in wholes for part in vars(whole).values()):
         if isinstance(one, MetricWrapperBase):
             yield one
 

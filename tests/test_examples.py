@@ -49,7 +49,7 @@ def expressions() -> Iterator[str]:
 
 
 def wrappers(of: Metrics) -> list[MetricWrapperBase]:
-    values = (*vars(of).values(), *vars(of.store).values())
+    values = (*vars(of).values(), *vars(of.store).values(), *vars(of.accounts).values())
     return [value for value in values if isinstance(value, MetricWrapperBase)]
 
 

@@ -50,10 +50,12 @@ MAY_IMPORT = {
     "service.database": "base config",
     "service.store.migrations": "",  # Alembic loads them by their paths
     "service.store": "base config database observe",
+    "service.accounts.migrations": "",  # the same
+    "service.accounts": "base config access database",
     "service.tools": "base config observe",
     "service.page": "base config access models observe turns",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " tools page",
+    " accounts tools page",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
@@ -63,7 +65,7 @@ MAY_IMPORT = {
     "launch": "setup service.base service.config service.models",
     "demo": "service.base service.config service.http",
     "commands": "captures probe check setup launch demo service.base service.config service.models"
-    " service.upstreams service.database service.store service.telemetry service.live"
+    " service.upstreams service.database service.store service.accounts service.telemetry service.live"
     " service.server",
 }
 """The folders, each with those that it imports, all of them further up in this table."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {"database", "store"}
+ROOMS = {"accounts", "database", "store"}
 SERVICE_MODULES = {
     "aiohttp",
     "httptools",

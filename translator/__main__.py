@@ -12,6 +12,9 @@
     translator codex     print or write the configuration of Codex CLI
     translator opencode  print or write the configuration of OpenCode
     translator key       create a key for a client of the service
+    translator account   look after the accounts of the service
+    translator channel   say which models the keys of accounts may use
+    translator price     say what models cost the accounts
     translator store     look after the database of stored responses
     translator completion   print a script that completes commands in a shell
     translator demo      show a streamed request on both sides, without key or network
@@ -37,7 +40,7 @@ from .commands.environment import read_variables
 PROGRAM = "translator"
 COMMANDS = (
     *("serve", "up", "check", "probe", "convert", "replay", "fixture", "tail", "dialects"),
-    *("codex", "opencode", "key", "store", "completion", "demo"),
+    *("codex", "opencode", "key", "account", "channel", "price", "store", "completion", "demo"),
 )
 """The modules of `commands`, in the order of the help."""
 

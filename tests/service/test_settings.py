@@ -270,7 +270,8 @@ def test_a_base_url_is_checked(url: str, text: str) -> None:
         ({"server": [], "upstreams": {"a": UP}}, "server: expected a table, as in [server]"),
         (
             {"zzz": 1, "upstreams": {"a": UP}},
-            "zzz: there is no such setting; known: server, upstreams, models, clients, store, tools",
+            "zzz: there is no such setting; known: server, upstreams, models, clients, store, "
+            "accounts, tools",
         ),
     ],
 )

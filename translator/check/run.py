@@ -24,7 +24,8 @@ from msgspec.structs import replace
 from translator.service.base.redaction import Redaction
 from translator.service.config.proxies import proxies_of
 from translator.service.config.secrets import secrets_in, settings_secrets
-from translator.service.config.settings import CATCH_ALL, Settings, Upstream
+from translator.service.config.sections import CATCH_ALL
+from translator.service.config.settings import Settings, Upstream
 from translator.service.models.table import ModelTable, Route
 from translator.service.upstreams.client import Upstreams
 from translator.service.upstreams.transport import needs_tls
@@ -138,16 +139,23 @@ def _routes_of(route: Route) -> Iterator[Route]:
             yield other
 
 
+def _keys(settings: Settings) -> str:
+    """Whose keys requests need, for people."""
+    if settings.accounts is not None:
+        return "keys of accounts"
+    return _count(len(settings.clients), "client") if settings.clients else "no keys of clients"
+
+
 def _settings_row(settings: Settings, source: str) -> Row:
     models = len(settings.models)
     parts = [
         _count(len(settings.upstreams), "upstream"),
         _count(models, "model") if models or settings.catch_all else "any model",
         *(["every other name"] if settings.catch_all else []),
-        _count(len(settings.clients), "client") if settings.clients else "no keys of clients",
+        _keys(settings),
     ]
     advice = ""
-    if not settings.clients and settings.server.host not in LOOPBACK:
+    if not settings.needs_keys and settings.server.host not in LOOPBACK:
         advice = (
             f"Anyone who can reach {settings.server.host} may use it: translator key new NAME "
             "makes a key for [clients]."
@@ -339,7 +347,7 @@ class _UpstreamCheck:
 
     def _failed(self, address: Address, cause: Cause) -> Row:
         own_key = self._upstream.has_credential or self._plan.authorization is not None
-        clients_send_keys = not own_key and not self._plan.settings.clients
+        clients_send_keys = not own_key and not self._plan.settings.needs_keys
         only_lacks_key = address.status in (401, 403) and clients_send_keys
         status: Status = "warning" if only_lacks_key else "failed"
         return self._address_row(address, status, cause.summary, cause.advice, {})

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from translator.service.config.settings import CATCH_ALL, Server, Settings, SettingsError
+from translator.service.config.sections import CATCH_ALL
+from translator.service.config.settings import Server, Settings, SettingsError
 from translator.service.models.info import (
     ModelInfo,
     caught_model_info,
@@ -103,7 +104,7 @@ def _needs_key(settings: Settings, models: Sequence[ModelInfo]) -> bool:
     An upstream needs the client's own when the operator configured none, unless the upstream runs
     on this machine.
     """
-    if settings.clients:
+    if settings.needs_keys:
         return True
     used = {model.upstream for model in models}
     return any(

@@ -20,7 +20,7 @@ from translator.service.access import shared_limits
 from translator.service.access.clients import Client
 from translator.service.access.shared_limits import LayoutUnknown, LimitsFile, SharedLimits
 from translator.service.base.errors import LimitReached
-from translator.service.config.settings import ClientConfig
+from translator.service.config.clients import ClientConfig
 from translator.service.server.worker_channel import WorkerChannel
 
 from .clients import ALICE, Clock, keyed, settings_for
@@ -62,7 +62,7 @@ import os, signal, sys, time
 from contextlib import ExitStack
 from translator.service.access.shared_limits import SharedLimits
 from translator.service.base.errors import LimitReached
-from translator.service.config.settings import ClientConfig
+from translator.service.config.clients import ClientConfig
 shared = SharedLimits({fd}, {column})
 shared.attach(["a"])
 one = shared.client("a", ClientConfig(keys=(), **{limits}), time.monotonic)

@@ -173,7 +173,7 @@ def test_cached_tokens_count_where_the_dialect_says_so() -> None:
     }
     meter = TokenMeter(replace(BASE, prompt_excludes_cached=True))
     meter.add(chunk({}, usage=usage))
-    assert meter.answered().usage == StatedUsage(93, 4, 0)
+    assert meter.answered().usage == StatedUsage(93, 4, 0, 90)
 
 
 def test_each_choice_counts() -> None:

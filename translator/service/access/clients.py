@@ -24,8 +24,9 @@ from contextlib import contextmanager
 
 from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
-from translator.service.config.settings import ClientConfig
+from translator.service.config.clients import ClientConfig
 
+from .client import Ask, Ended
 from .cost import Answered, cost, tokens_of
 from .rate_limit import Level, RateLimit
 
@@ -46,6 +47,10 @@ class Clients:
             client = (new_client or Client)(name, section, clock)
             for key in section.keys:
                 self._by_salt[key.salt] = key, client
+
+    async def find(self, authorization: str | None, *, fresh: bool) -> Client:
+        """The same as `of_key`: the settings are the same for the life of the process."""
+        return self.of_key(authorization)
 
     def of_key(self, authorization: str | None) -> Client:
         """The client that sends this `Authorization`; raises InvalidKey."""
@@ -83,6 +88,11 @@ class Client:
         self._tokens = _rate_limit("tokens", section.tokens_per_minute, now, tokens)
 
     @property
+    def owner(self) -> str:
+        """To whom what its requests store belongs."""
+        return self.name
+
+    @property
     def may_use_any_model(self) -> bool:
         """Whether every model is allowed."""
         return self._models is None
@@ -90,6 +100,11 @@ class Client:
     def may_use(self, model: str | None) -> bool:
         """Whether a model is allowed; None is the upstream's own choice."""
         return self._models is None or model in self._models
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """No field: nothing costs money."""
+        return frozenset()
 
     def check_slot(self) -> None:
         """Raise LimitReached when all slots of the client are taken."""
@@ -136,6 +151,11 @@ class Client:
                 limit.take(amount, now)
         return Charge(self, request, tokens)
 
+    async def hold(self, ask: Ask, so_far: Callable[[], Answered | None]) -> Charge | None:
+        """Charge for a request; None without a token limit. Raises LimitReached."""
+        charge = self.charge(ask.size, choices=ask.choices)
+        return charge if self.counts_tokens else None
+
     def correct(self, tokens: int) -> None:
         """Charge more tokens, or refund a negative number."""
         if self._tokens is not None:
@@ -161,11 +181,18 @@ class Charge:
 
     __slots__ = ("_client", "_request", "_tokens")
 
+    max_output_tokens = None
+    wants_usage = False
+
     def __init__(self, client: Client, request: int, tokens: int) -> None:
         """`request` is what the request was taken for, of which `tokens` were charged."""
         self._client = client
         self._request = request
         self._tokens = tokens
+
+    def end(self, ended: Ended) -> None:
+        """The request has ended."""
+        self.settle(ended.costs)
 
     def settle(self, answered: Answered | None) -> None:
         """The request is over; None: it costs nothing."""

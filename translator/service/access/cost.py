@@ -28,6 +28,14 @@ class StatedUsage(Struct, frozen=True):
     input_tokens: int
     output_tokens: int
     total_tokens: int
+    cached_tokens: int = 0
+    """Of the input, read from a cache."""
+
+    cache_write_tokens: int = 0
+    """Of the input, written to one."""
+
+    reasoning_tokens: int = 0
+    """Of the output."""
 
 
 class Answered(Struct, frozen=True):
@@ -40,6 +48,7 @@ class Answered(Struct, frozen=True):
     """Events of a stream that is passed through: few upstreams put several tokens in one."""
 
     usage: StatedUsage | None = None
+    response_id: str = ""
 
 
 def tokens_of(size: int) -> int:

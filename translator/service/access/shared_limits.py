@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
-from translator.service.config.settings import ClientConfig
+from translator.service.config.clients import ClientConfig
 
 from .clients import Charge, Client
 

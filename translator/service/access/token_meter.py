@@ -114,6 +114,11 @@ class TokenMeter:
         if self._unread_size >= READ_BYTES:
             self._read()
 
+    def so_far(self) -> Answered:
+        """What has come until now, but for an event that has not ended."""
+        self._read()
+        return Answered(self._written, self._events, self._usage)
+
     def answered(self) -> Answered:
         """What has come; to be asked for once, at the end of the body or where it is cut."""
         self._read()
@@ -217,7 +222,14 @@ class TokenMeter:
         excludes = self._dialect.prompt_excludes_cached
         counts = read_usage(usage, timings, prompt_excludes_cached=excludes)
         total = read_count(usage.get("total_tokens"))
-        stated = StatedUsage(counts.input_tokens, counts.output_tokens, total)
+        stated = StatedUsage(
+            counts.input_tokens,
+            counts.output_tokens,
+            total,
+            counts.cached_tokens,
+            counts.cache_write_tokens,
+            counts.reasoning_tokens,
+        )
         if stated != _NOTHING:
             self._usage = stated
 

@@ -124,6 +124,13 @@ class TooManyUploads(Overloaded):
         self.headers["connection"] = "close"
 
 
+class AccountsUnavailable(Overloaded):
+    """503: the request could not be checked, since the database of the accounts is away."""
+
+    def __init__(self) -> None:
+        super().__init__("The accounts cannot be read or written now")
+
+
 class OutOfDescriptors(Overloaded):
     """503: the process has no file descriptor left for a connection to the upstream."""
 
@@ -139,6 +146,34 @@ class InvalidKey(InvalidRequest):
     def __init__(self, message: str) -> None:
         super().__init__(message, param=None, code="invalid_api_key")
         self.headers["www-authenticate"] = "Bearer"
+
+
+class AccountDeactivated(InvalidRequest):
+    """401: the account of the client's key is suspended."""
+
+    status_hint = 401
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The account of this API key is suspended; ask the operator of this service.",
+            param=None,
+            code="account_deactivated",
+        )
+        self.headers["www-authenticate"] = "Bearer"
+
+
+class QuotaExceeded(TranslatorError):
+    """429: the money of a client does not pay for the request; a retry would not help."""
+
+    status_hint = 429
+    type = "insufficient_quota"
+
+    def __init__(self, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(
+            message,
+            code="insufficient_quota",
+            headers={"x-should-retry": "false", **(headers or {})},
+        )
 
 
 class LimitReached(TranslatorError):

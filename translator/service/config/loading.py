@@ -11,7 +11,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +19,6 @@ import msgspec
 from translator import Options
 from translator.common.toml import toml_key
 from translator.dialects import known_host
-from translator.service.base.keys import StoredKey, read_stored
 
 from .checks import (
     dialect_problems,
@@ -31,14 +30,12 @@ from .checks import (
     proxy_problems,
     url_problems,
 )
+from .clients import read_clients
 from .facts import read_facts, resolve_dialect
 from .proxies import Proxies, proxies_of
-from .sections import named_sections, read_section, unknown
+from .sections import CATCH_ALL, named_sections, read_section, unknown
 from .settings import (
-    CATCH_ALL,
     CatchAll,
-    ClientConfig,
-    ClientSection,
     Model,
     ModelSection,
     Server,
@@ -48,11 +45,16 @@ from .settings import (
     UpstreamSection,
 )
 
-_SECTIONS = ("server", "upstreams", "models", "clients", "store", "tools")
+_SECTIONS = ("server", "upstreams", "models", "clients", "store", "accounts", "tools")
 
 
 def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
     """The settings in a TOML file; raises SettingsError."""
+    return read_table(read_toml(path), environ, Path(path).parent)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file, whatever they are; raises SettingsError."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -60,10 +62,9 @@ def read_file(path: str | Path, environ: Mapping[str, str]) -> Settings:
     except UnicodeDecodeError:
         raise SettingsError([f"{path} is not UTF-8 text"]) from None
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError([f"{path} is not TOML: {error}"]) from None
-    return read_table(table, environ, Path(path).parent)
 
 
 def read_options(
@@ -137,12 +138,24 @@ def read_table(
         for model_id, value in models.items()
     }
     problems += _description_problems(sections)
-    clients = _read_clients(table, problems)
+    clients = read_clients(table, problems)
     store = None
     if "store" in table:
         from .store import read_store  # few have one
 
         store = read_store(table["store"], folder or Path(), environ, problems)
+    accounts = None
+    if "accounts" in table:
+        from .accounts import read_accounts  # few have one
+
+        accounts = read_accounts(
+            table["accounts"],
+            folder or Path(),
+            environ,
+            problems,
+            has_models="models" in table,
+            has_clients="clients" in table,
+        )
     tools = None
     if "tools" in table:
         from .tools import read_tools  # few have one
@@ -165,6 +178,7 @@ def read_table(
         catch_all=next((one for one in sections.values() if isinstance(one, CatchAll)), None),
         clients=clients,
         store=store,
+        accounts=accounts,
         tools=tools,
     )
 
@@ -405,66 +419,6 @@ def _compaction_problems(
     return [
         f"{path}.compact_with: there is no section of a model {json.dumps(other)}; known: {known}"
     ]
-
-
-def _read_clients(table: Mapping[str, Any], problems: list[str]) -> dict[str, ClientConfig]:
-    models: object = table.get("models")
-    salts: set[str] = set()
-    clients: dict[str, ClientConfig] = {}
-    for name, value in named_sections(table, "clients", problems).items():
-        path = f"clients.{toml_key(name)}"
-        section = read_section(ClientSection, value, path, problems, required="keys")
-        if section.keys == () and isinstance(value, dict) and "keys" in value:
-            problems.append(f"{path}.keys: no key is given; {_key_command(name)} makes one")
-        keys = _read_keys(section.keys, name, salts, problems)
-        problems += _client_model_problems(section, models, f"{path}.models")
-        fields = msgspec.structs.asdict(section)
-        fields["keys"] = keys
-        clients[name] = ClientConfig(**fields)
-    if table.get("clients") == {}:
-        problems.append("clients: no client is given; without this section requests need no key")
-    return clients
-
-
-def _client_model_problems(section: ClientSection, models: object, path: str) -> list[str]:
-    """Problems of the models that a client may use; `models` is the table of all."""
-    problems: list[str] = []
-    listed = cast("dict[str, object]", models) if isinstance(models, dict) else None
-    for model in section.models or ():
-        if model == CATCH_ALL and model not in (listed or ()):
-            problems.append(
-                f'{path}: "*" needs a section [models."*"]; for all models, leave it out'
-            )
-        elif listed is not None and model not in listed:
-            problems.append(f'{path}: there is no model "{model}"')
-        elif CATCH_ALL in model and model != CATCH_ALL:
-            problems.append(f'{path}: "{model}" is no pattern, and no name of a model')
-    return problems
-
-
-def _key_command(client: str) -> str:
-    """The command that makes a key for a client."""
-    from translator.program.invocation import program
-
-    return f"{program()} key new {client}"
-
-
-def _read_keys(
-    texts: tuple[str, ...], client: str, salts: set[str], problems: list[str]
-) -> tuple[StoredKey, ...]:
-    """The stored keys of a client; `salts` are those of all keys before, and must not repeat."""
-    keys: list[StoredKey] = []
-    for index, text in enumerate(texts):
-        path = f"clients.{toml_key(client)}.keys[{index}]"
-        key = read_stored(text)
-        if key is None:
-            problems.append(f"{path}: is not what {_key_command(client)} prints")
-        elif key.salt in salts:
-            problems.append(f"{path}: is a key that was given before")
-        else:
-            salts.add(key.salt)
-            keys.append(key)
-    return tuple(keys)
 
 
 def _under_option(problem: str) -> str:

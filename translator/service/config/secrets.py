@@ -40,8 +40,9 @@ def settings_secrets(settings: Settings) -> set[str]:
     found = proxy_secrets()
     for upstream in settings.upstreams.values():
         found |= upstream_secrets(upstream)
-    if settings.store is not None:
-        found |= _long(settings.store.location.passwords)
+    for room in (settings.store, settings.accounts):
+        if room is not None:
+            found |= _long(room.location.passwords)
     if settings.tools is not None and settings.tools.search is not None:
         found |= _long({settings.tools.search.key or ""})
     return found

@@ -18,6 +18,9 @@ from translator.common.toml import toml_key
 
 T = TypeVar("T", bound=Struct)
 
+CATCH_ALL = "*"
+"""The name of the section of `[models]` that serves every name without one."""
+
 
 def read_section(
     struct: type[T], value: object, path: str, problems: list[str], *, required: str = ""

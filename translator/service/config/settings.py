@@ -2,10 +2,10 @@
 
     settings = [ server ], upstreams, [ models ], [ clients ] ;
 
-`Server`, `UpstreamSection`, `ModelSection` and `ClientSection` mirror the TOML. `loading.py`
-resolves them into `Upstream`, `Model` and `ClientConfig`: the dialect of an upstream is a name but
-never "auto", that of a model holds its facts, an API key is the key and not the name of its
-variable, and a model refers to its upstream.
+`Server`, `UpstreamSection` and `ModelSection` mirror the TOML. `loading.py` resolves them into
+`Upstream` and `Model`: the dialect of an upstream is a name but never "auto", that of a model holds
+its facts, an API key is the key and not the name of its variable, and a model refers to its
+upstream. Sections with a file of their own (`clients.py`, `store.py`, …) are resolved there.
 
 A limit carries its unit in its name. The docstrings of the sections' fields are the reference in
 docs/operations.md.
@@ -20,12 +20,13 @@ from msgspec import Meta, Struct
 
 from translator import Dialect, Options
 from translator.common.tools import HostedTools
-from translator.service.base.keys import StoredKey
 from translator.wire.events import ReasoningEvents
 
 from .urls import has_version, origin_of
 
 if TYPE_CHECKING:
+    from .accounts import Accounts
+    from .clients import ClientConfig
     from .store import Store
     from .tools import Tools
 
@@ -37,12 +38,8 @@ Seconds = Annotated[float, Meta(gt=0)]
 NotNegativeSeconds = Annotated[float, Meta(ge=0)]
 Percent = Annotated[float, Meta(ge=0, le=100)]
 
-CATCH_ALL = "*"
-"""The name of the section of `[models]` that serves every name without one."""
-
 CREDENTIAL_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 """Headers in which upstreams take an API key, in lower case."""
-
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 """Values of `host` that only programs on this machine can reach."""
@@ -352,38 +349,6 @@ class ModelSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_output_items: Positive | None = None
 
 
-class ClientSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[clients.NAME]` as it is written. `keys` is required."""
-
-    keys: tuple[str, ...] = ()
-    """Stored keys, as `translator key new NAME` prints them; two while one replaces the other."""
-
-    models: tuple[str, ...] | None = None
-    """Models that it may use; by default all. `"*"` is every name that has no section of its own,
-    where there is `[models."*"]`. With some only, its chat requests may have the fields that OpenAI
-    documents, those of the dialect, and those of `forward`."""
-
-    requests_per_minute: Positive | None = None
-    """Its requests per minute; by default any number."""
-
-    tokens_per_minute: Positive | None = None
-    """Its tokens per minute, of requests and responses together; by default any number. Without
-    plausible usage of the upstream, a token is taken for four bytes."""
-
-    max_concurrent_requests: Positive | None = None
-    """Most of its requests in progress at once; one more gets a 429."""
-
-
-class ClientConfig(Struct, frozen=True, kw_only=True):
-    """A client: its stored keys and its limits; None is no limit."""
-
-    keys: tuple[StoredKey, ...]
-    models: tuple[str, ...] | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_concurrent_requests: int | None = None
-
-
 class Upstream(Struct, frozen=True, kw_only=True):
     """An upstream. Its key and headers are secrets and left out of its `repr`."""
 
@@ -438,7 +403,6 @@ class Model(Struct, frozen=True, kw_only=True):
 
     fallbacks: tuple[str, ...] = ()
     """Ids of the models that are asked after it."""
-
     fallback_on_overflow: bool = False
     fallback_after_s: float | None = None
     compact_with: str | None = None
@@ -470,8 +434,9 @@ class CatchAll(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """The resolved settings, fixed for the life of the process.
 
-    Without `models` and `catch_all` any model goes to the only upstream; without `clients` requests
-    need no key; without a `store` no response is stored, without `tools` none is run.
+    Without `models` and `catch_all` any model goes to the only upstream; without `clients` and
+    `accounts` requests need no key; without a `store` no response is stored, without `tools` none
+    is run.
     """
 
     server: Server
@@ -480,6 +445,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     catch_all: CatchAll | None = None
     clients: dict[str, ClientConfig] = {}
     store: Store | None = None
+    accounts: Accounts | None = None
     tools: Tools | None = None
 
     @property
@@ -494,4 +460,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     def serves_page(self) -> bool:
         """Whether there is a page at `/`."""
         asked = self.server.status_page
-        return asked if asked is not None else not self.clients and self.server.host in LOOPBACK
+        return asked if asked is not None else not self.needs_keys and self.server.host in LOOPBACK
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether clients need a key of this service."""
+        return bool(self.clients) or self.accounts is not None

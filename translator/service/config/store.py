@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
@@ -152,16 +152,7 @@ def read_store(
     """
     before = len(problems)
     section = read_section(StoreSection, value, "store", problems)
-    url, path = section.url, "store.url"
-    if section.url_env is not None:
-        path = "store.url_env"
-        if isinstance(value, dict) and "url" in value:
-            problems.append(f"{path}: cannot be used with url; leave one of them out")
-        url = environ.get(section.url_env, "").strip()
-        if not url:
-            problems.append(f"{path}: the environment variable {section.url_env} is not set")
-            return None
-    location = _location(url, folder, path, problems)
+    location = read_location(section, value, "store", folder, environ, problems)
     if location is None or len(problems) > before:
         return None
     if section.max_store_bytes and location.kind != "sqlite":
@@ -169,6 +160,34 @@ def read_store(
         return None
     # without the URL, which may hold a password and is in the location
     return Store(location=location, limits=msgspec.structs.replace(section, url=""))
+
+
+class _HasUrl(Protocol):
+    @property
+    def url(self) -> str: ...
+    @property
+    def url_env(self) -> str | None: ...
+
+
+def read_location(
+    section: _HasUrl,
+    value: object,
+    name: str,
+    folder: Path,
+    environ: Mapping[str, str],
+    problems: list[str],
+) -> Location | None:
+    """The location that a section of that `name` gives, whose table is `value`; None: a mistake."""
+    url, path = section.url, f"{name}.url"
+    if section.url_env is not None:
+        path = f"{name}.url_env"
+        if isinstance(value, dict) and "url" in value:
+            problems.append(f"{path}: cannot be used with url; leave one of them out")
+        url = environ.get(section.url_env, "").strip()
+        if not url:
+            problems.append(f"{path}: the environment variable {section.url_env} is not set")
+            return None
+    return _location(url, folder, path, problems)
 
 
 def _location(url: str, folder: Path, path: str, problems: list[str]) -> Location | None:

@@ -120,8 +120,16 @@ class Database:
         keep_trying_s: float,
         durable: bool = True,
         undo: Callable[[Connection], None] | None = None,
+        alone: bool = False,
+        needed: bool = False,
     ) -> Write[T]:
         """A write that is queued, as in `Writer.submit`; raises Unavailable."""
         return self._writer.submit(
-            work, size=size, keep_trying_s=keep_trying_s, durable=durable, undo=undo
+            work,
+            size=size,
+            keep_trying_s=keep_trying_s,
+            durable=durable,
+            undo=undo,
+            alone=alone,
+            needed=needed,
         )

@@ -41,6 +41,8 @@ class Room(Struct, frozen=True):
     prefix: str
     revisions: tuple[str, ...]
     migrations: Path
+    command: str = ""
+    """The command that makes or migrates the tables, where it is not `NAME migrate`."""
 
     @property
     def version_table(self) -> str:
@@ -80,7 +82,7 @@ def check_version(connection: Connection, room: Room, *, may_be_newer: bool = Fa
         state = "are missing" if found == "missing" else "are those of an older release"
         raise SchemaMismatch(
             f"the tables of the {room.name} {state}; "
-            f"run: translator {room.name} migrate --config FILE"
+            f"run: translator {room.command or f'{room.name} migrate'} --config FILE"
         )
 
 

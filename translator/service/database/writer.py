@@ -127,16 +127,20 @@ class Writer:
         keep_trying_s: float,
         durable: bool = True,
         undo: Callable[[Connection], None] | None = None,
+        alone: bool = False,
+        needed: bool = False,
     ) -> Write[T]:
         """Queue a write of some `size` in bytes; raises Unavailable where the queue is full.
 
         `durable`: it is done when it is on the disk, not when it would survive the process alone.
-        `undo` reverses the work; it is needed where the write may be given up.
+        `undo` reverses the work; it is needed where the write may be given up. `alone`: it gets a
+        transaction of its own. `needed`: it is never dropped, though nobody waits for it.
         """
         deadline = time.monotonic() + keep_trying_s
         write = Write(
             work, size=size, durable=durable, deadline=deadline, undo=undo, lock=self._lock
         )
+        write.alone, write.needed = alone, needed
         with self._more:
             if self._closing:
                 raise Unavailable("the service is shutting down")
@@ -150,7 +154,7 @@ class Writer:
     def _make_room(self, size: int) -> None:
         """Drop the oldest writes that nobody waits for; raises Unavailable where too few are."""
         while len(self._queue) >= MAX_WAITING or self._bytes + size > self._max_bytes:
-            dropped = next((one for one in self._queue if not one.awaited), None)
+            dropped = next((one for one in self._queue if not (one.awaited or one.needed)), None)
             if dropped is None or size > self._max_bytes:
                 raise Unavailable("too much waits to be written")
             self._remove(dropped)

@@ -65,6 +65,8 @@ class Write(Generic[T]):
         """Whether it is tried in a transaction of its own: it may be what fails."""
         self.awaited = False
         """Whether somebody waits for it: what nobody waits for may be dropped."""
+        self.needed = False
+        """Whether it must not be dropped all the same."""
         self.undo = undo
         self._lock = lock
         self._state = State.WAITING

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from translator.service.access.client import Ask
 from translator.service.base.hops import HEADER, Hops
 from translator.service.config.settings import Server
 from translator.service.config.tools import Search, Tools
@@ -58,7 +59,13 @@ class SearchEndpoint:
             raise NotFound(_NOT_FOR_THIS_KEY, param=None, code="unsupported_endpoint")
         body = await wanted_body(exchange, self._dispatcher)
         with self._dispatcher.slot(client):
-            exchange.context.charge_for(len(body))
+            await exchange.context.charge_for(
+                Ask(
+                    size=len(body),
+                    path=exchange.path,
+                    request_id=exchange.record.request_id,
+                )
+            )
             request = read_request(body)
             exchange.record.model = request.model
             await exchange.while_connected(self._respond(exchange, request))

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from translator.service.access.clients import Clients, NewClient
+from translator.service.access.client import Clients
+from translator.service.access.clients import Clients as ConfiguredClients
+from translator.service.access.clients import NewClient
 from translator.service.base import connection_meter, uploads
 from translator.service.base.drain import Drain
 from translator.service.base.errors import (
@@ -128,6 +130,16 @@ def create_app(
             database_time,
             None if metrics is None else metrics.store,
         )
+    accounts = None
+    if settings.accounts is not None:
+        from .account_layer import open_accounts  # which imports what only accounts need
+
+        accounts = open_accounts(
+            settings.accounts,
+            settings,
+            database_time,
+            None if metrics is None else metrics.accounts,
+        )
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
@@ -156,6 +168,7 @@ def create_app(
         metrics,
         load_page if page_paths else None,
         None if store is None else store.endpoints,
+        accounts,
         search,
     )
 
@@ -165,6 +178,8 @@ def create_app(
             stack.push_async_callback(upstreams.aclose)
             if store is not None:
                 await stack.enter_async_context(store.running())
+            if accounts is not None:
+                await stack.enter_async_context(accounts.running())
             if search is not None:
                 await stack.enter_async_context(search.running())
             if not all(one.has_version for one in settings.upstreams.values()):
@@ -180,7 +195,9 @@ def create_app(
             yield
 
     factories = [one for one in (spans, metrics, observe) if one is not None]
-    clients = Clients(settings.clients, timer, new_client) if settings.clients else None
+    clients: Clients | None = accounts
+    if settings.clients:
+        clients = ConfiguredClients(settings.clients, timer, new_client)
     return Gateway(
         endpoints.router(lifespan),
         dispatcher=dispatcher,
@@ -293,7 +310,7 @@ class Gateway:
         if self._metrics is not None:
             state[connection_meter.STATE] = self._metrics.connections
 
-    def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
+    async def _admit(self, exchange: Exchange, key: str | None, *, websocket: bool = False) -> None:
         """Check the host, the origin, the key and the way of a request.
 
         Raises InvalidRequest and LoopDetected.
@@ -301,7 +318,8 @@ class Gateway:
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
         if self._clients is not None and exchange.path not in self._open_paths and not on_own_port:
-            exchange.context.admit(self._clients.of_key(key))
+            client = await self._clients.find(key, fresh=websocket or exchange.method != "POST")
+            exchange.context.admit(client)
         self._hops.check(exchange.record.headers)
 
     async def _route(
@@ -312,7 +330,7 @@ class Gateway:
             await exchange.start(204, allowed)
             await exchange.end()
             return
-        self._admit(exchange, key)
+        await self._admit(exchange, key)
         if not self._served_on_this_port(scope, exchange.path):
             raise unknown_path(exchange.method, exchange.path)
         if (exchange.header("upgrade") or "").lower() == "websocket":
@@ -337,7 +355,7 @@ class Gateway:
         self, exchange: Exchange, key: str | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Serve a WebSocket for as long as it is open."""
-        self._admit(exchange, key, websocket=True)
+        await self._admit(exchange, key, websocket=True)
         limit = self._server.max_websockets
         if self._websockets >= limit and not self._close_idle_websocket():
             raise TooManyRequests(limit)

@@ -11,8 +11,11 @@ from collections.abc import Mapping
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from translator import Dialect
+from translator.service.access.client import Charge, Client
+from translator.service.access.withheld import check_withheld
 from translator.service.models.table import Route
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
@@ -58,6 +61,12 @@ DOCUMENTED = frozenset(
 )
 """The fields that OpenAI documents for `POST /v1/chat/completions`."""
 
+LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+"""The fields that limit an answer, in tokens."""
+
+ANY_OUTPUT = 2**31 - 1
+"""A token limit that any other one lowers."""
+
 _TOOLS = frozenset({"function", "custom"})
 """Types of tools that run at the client. Others run upstream, and some of them name a model."""
 
@@ -65,15 +74,18 @@ MAX_NAME_CHARACTERS = 100
 """Longest part of an unknown name in an error."""
 
 
-def check_fields(route: Route, fields: dict[str, Raw]) -> None:
+def check_fields(route: Route, fields: dict[str, Raw], client: Client) -> None:
     """Refuse fields by which a client could get another model than the one that was checked.
 
-    Names that stand twice in metadata or in a tool are left once. Raises InvalidRequest.
+    Those that change what the upstream charges are refused, too, where that is billed. Names that
+    stand twice in metadata or in a tool are left once. Raises InvalidRequest.
     """
     known = DOCUMENTED.union(named_by(route.dialect), route.options.forward)
     for name in fields:
         if name not in known:
             raise _unsupported(name[:MAX_NAME_CHARACTERS])
+    named = ((name, fields[name]) for name in client.withheld if name in fields)
+    check_withheld(client, ((name, msgspec.json.decode(raw)) for name, raw in named))
     if "metadata" in fields:
         fields["metadata"] = _checked_metadata(fields["metadata"])
     if "tools" in fields:
@@ -92,6 +104,57 @@ def number_of_choices(fields: Mapping[str, Raw]) -> int:
         return max(1, int(msgspec.json.decode(fields.get("n", b"1"), type=float, strict=False)))
     except (*NOT_JSON, OverflowError, ValueError):
         return 1
+
+
+def asked_output_tokens(fields: Mapping[str, Raw]) -> int | None:
+    """The largest token limit of an answer that a chat request names; None without any."""
+    asked: list[int] = []
+    for name in LIMIT_FIELDS:
+        try:
+            asked.append(int(msgspec.json.decode(fields.get(name, b"0"), type=float)))
+        except (*NOT_JSON, OverflowError, ValueError):
+            continue
+    return max((one for one in asked if one > 0), default=None)
+
+
+def paid_for(route: Route, fields: dict[str, Raw], charge: Charge | None) -> tuple[Route, bool]:
+    """The route with the limit of an answer that was paid for, and whether fields were changed.
+
+    A limit is sent though the client asked for none. The usage of a stream is asked for, even where
+    the client does not want it: else anybody chooses to be estimated.
+    """
+    if charge is None:
+        return route, False
+    changed = False
+    limit = charge.max_output_tokens
+    if limit is not None:
+        known = route.max_output_tokens
+        route = replace(route, max_output_tokens=limit if known is None else min(limit, known))
+        if asked_output_tokens(fields) is None:
+            for name in LIMIT_FIELDS:
+                fields.pop(name, None)
+            fields[route.dialect.max_tokens_field] = Raw(b"%d" % ANY_OUTPUT)  # to be limited
+            changed = True
+    if charge.wants_usage and route.dialect.stream_usage and _is_true(fields.get("stream")):
+        changed |= _ask_for_usage(fields)
+    return route, changed
+
+
+def _is_true(raw: Raw | None) -> bool:
+    return raw is not None and bytes(raw) == b"true"
+
+
+def _ask_for_usage(fields: dict[str, Raw]) -> bool:
+    """Ask for the usage of a stream; whether that changed the fields. Other options stay."""
+    try:
+        options = _read_options(fields.get("stream_options", b"null")) or {}
+    except NOT_JSON:
+        return False  # the upstream says so in its own words
+    if _is_true(options.get("include_usage")):
+        return False
+    options["include_usage"] = Raw(b"true")
+    fields["stream_options"] = Raw(msgspec.json.encode(options))
+    return True
 
 
 def _checked_metadata(raw: Raw) -> Raw:
@@ -137,4 +200,5 @@ def _unsupported(path: str) -> InvalidRequest:
     )
 
 
+_read_options = msgspec.json.Decoder(dict[str, Raw] | None).decode
 _read_tools = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from translator.service.access.clients import Client
+from translator.service.access.client import Client
 from translator.service.base.errors import ClientLeft, OriginRefused, PageRefused, TooManyFeeds
 from translator.service.config.settings import Settings
 from translator.service.page import document, running
@@ -123,7 +123,7 @@ class Page:
     async def _document(self, exchange: Exchange, visitor: Visitor) -> None:
         if not (visitor.is_own_page or visitor.opens_page):
             raise OriginRefused(visitor.origin)
-        own_keys = bool(self._settings.clients)
+        own_keys = self._settings.needs_keys
         is_open = not own_keys and visitor.is_local
         access = document.Access(
             key_env=self._key_env,
@@ -145,7 +145,7 @@ class Page:
     def _shows_metrics(self) -> bool:
         """Whether a browser finds /metrics beside the page: a link sends no key."""
         server = self._dispatcher.server
-        return server.metrics and server.metrics_port is None and not self._settings.clients
+        return server.metrics and server.metrics_port is None and not self._settings.needs_keys
 
     async def _content(self, exchange: Exchange, visitor: Visitor) -> document.Content:
         listed = await self._models.listed(exchange.context.client)
@@ -238,8 +238,8 @@ def _check_origin(visitor: Visitor) -> None:
 
 
 def _needs_key(settings: Settings) -> bool:
-    """Whether a client needs a key: one of `[clients]`, or its own for an upstream elsewhere."""
-    return bool(settings.clients) or any(
+    """Whether a client needs a key: one of this service, or its own for an upstream elsewhere."""
+    return settings.needs_keys or any(
         not upstream.has_credential and not _is_here(upstream.base_url)
         for upstream in settings.upstreams.values()
     )

@@ -171,7 +171,7 @@ async def passthrough(exchange: Exchange, stream: UpstreamStream, dialect: Diale
     meter = None
     if exchange.context.charge is not None:
         meter = TokenMeter(dialect)
-        exchange.context.answered = meter.answered
+        exchange.context.answered, exchange.context.progress = meter.answered, meter.so_far
     relay = _ChunkRelay(stream, errors, meter)
     first, over = b"", False
     if answer.upstream.has_credential or "content-encoding" in answer.headers:

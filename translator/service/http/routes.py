@@ -25,16 +25,18 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import replace
 from starlette.routing import Route as PathRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from translator.common.invalid import missing_parameter, nested_too_deeply
 from translator.dialects import BASE, Dialect
+from translator.service.access.client import Ask, Charge
 from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
 from translator.service.models.info import unlisted_model_info
@@ -51,7 +53,13 @@ from translator.wire.notices import Notice, clamped
 from . import models_list, responders
 from .absent_endpoints import absent_error, unknown_path
 from .begin import begin_turn
-from .chat_fields import check_fields, number_of_choices
+from .chat_fields import (
+    LIMIT_FIELDS,
+    asked_output_tokens,
+    check_fields,
+    number_of_choices,
+    paid_for,
+)
 from .compact import compact
 from .exchange import JSON, Exchange
 from .input_tokens import input_tokens
@@ -80,7 +88,6 @@ _WITH_IDS = ("/models/", "/responses/", "/conversations/")
 
 _FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
 
-_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _LISTS = ("messages", "tools")
 
 NO_STORE = {"cache-control": "no-store"}
@@ -158,6 +165,15 @@ class PathRouter(Router):
         return self._endpoints.get(f"/v1{plain}")
 
 
+class ReadyAccounts(Protocol):
+    """The accounts, as far as readiness is asked for."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether the database does not take what has to be written."""
+        ...
+
+
 class Endpoints:
     """The endpoints of the service."""
 
@@ -167,9 +183,11 @@ class Endpoints:
         metrics: Metrics | None = None,
         load_page: Callable[[], Page] | None = None,
         stored: StoredEndpoints | None = None,
+        accounts: ReadyAccounts | None = None,
         search: SearchEndpoint | None = None,
     ) -> None:
         """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
+        self._accounts = accounts
         self._stored = stored
         self._background = None if stored is None else stored.background(dispatcher)
         self._search = search
@@ -235,6 +253,11 @@ class Endpoints:
             checking = upstreams.health.readiness(self._models.upstreams, upstreams.probe)
             stored = self._stored
             found = await (checking if stored is None else stored.health.added_to(checking))
+        if self._accounts is not None:
+            failing = self._accounts.failing
+            found = replace(found, accounts="failing" if failing else "ready")
+            if failing and found.status == "ready":
+                found = replace(found, status="not_ready")
         status = 200 if found.status == "ready" else 503
         await exchange.whole(status, msgspec.json.encode(found), JSON | NO_STORE)
 
@@ -304,30 +327,47 @@ class Endpoints:
         exchange.record.model = model or ""
         route = self._models.route(model, exchange.context.client)
         exchange.record.dialect = route.dialect.name
-        limited = not _may_use_any_model(exchange)
+        client = exchange.context.client
+        limited = client is not None and not client.may_use_any_model
         if large:
             await asyncio.sleep(0)
-        if limited:
-            check_fields(route, fields)
-        self._check(exchange, fields, len(body))
+        if limited and client is not None:
+            check_fields(route, fields, client)
+        charge = await self._check(exchange, fields, route, body)
+        route, paid = paid_for(route, fields, charge)
         if large:
             await asyncio.sleep(0)
         exchange.context.observer.on(RequestReceived(body))
         exchange.context.observer.on(Routed(route, None))
         changed, notices = _apply(route, fields)
         exchange.context.note(notices)
-        if changed or limited or _may_repeat_a_name(body):
+        if changed or paid or limited or _may_repeat_a_name(body):
             body = msgspec.json.encode(fields)
         return route, body, "input" in fields and "messages" not in fields
 
-    def _check(self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], size: int) -> None:
+    async def _check(
+        self, exchange: Exchange, fields: Mapping[str, msgspec.Raw], route: Route, body: bytes
+    ) -> Charge | None:
         """Check the bounds of a chat request, and charge for it."""
         try:
             messages, tools = (_read_values(fields.get(name, b"[]")) for name in _LISTS)
         except NOT_JSON:
             messages = tools = None  # the upstream says so in its own words
         check_counts(self._dispatcher.server, items=messages, tools=tools, name="messages")
-        exchange.context.charge_for(size, choices=number_of_choices(fields))
+        if exchange.context.client is None:
+            return None
+        return await exchange.context.charge_for(
+            Ask(
+                size=len(body),
+                choices=number_of_choices(fields),
+                model=exchange.record.model,
+                path=exchange.path,
+                request_id=exchange.record.request_id,
+                max_output_tokens=asked_output_tokens(fields),
+                model_output_tokens=route.max_output_tokens,
+                body=body,
+            )
+        )
 
     async def models(self, exchange: Exchange) -> None:
         upstream = self._models.only_upstream
@@ -438,7 +478,7 @@ def _apply(route: Route, fields: dict[str, msgspec.Raw]) -> tuple[bool, list[Not
         fields["model"] = msgspec.Raw(msgspec.json.encode(route.upstream_model))
         changed = True
     limit = route.max_output_tokens
-    for name in _LIMIT_FIELDS:
+    for name in LIMIT_FIELDS:
         if limit is None or name not in fields:
             continue
         asked = msgspec.json.decode(fields[name])

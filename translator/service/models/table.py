@@ -16,10 +16,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from translator import Dialect, Options
 from translator.common.invalid import missing_parameter
-from translator.service.access.clients import Client
+from translator.service.access.client import Client
 from translator.service.config.facts import catch_all_dialect, resolve_dialect
 from translator.service.config.loading import translation_options
-from translator.service.config.settings import CATCH_ALL, CatchAll, Model, Settings, Upstream
+from translator.service.config.sections import CATCH_ALL
+from translator.service.config.settings import CatchAll, Model, Settings, Upstream
 from translator.wire.errors import NotFound
 
 from .codex_catalog import CatalogEntry, catalog_entries

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from translator import Notice
-from translator.service.access.clients import Charge, Client
-from translator.service.access.cost import Answered
-from translator.service.base.errors import drop_tracebacks
+from translator.service.access.client import Ask, Charge, Client, Ended
+from translator.service.access.cost import Answered, StatedUsage
+from translator.service.base.errors import InternalError, drop_tracebacks
+from translator.wire.responses import Usage
 
 from .observer import NOBODY, Observer, RequestEnded
 from .record import QUIET, LogLine, Record, notices_summary
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 class RequestContext:
     """One request on its way through the service, over HTTP or on a WebSocket."""
 
-    __slots__ = ("answered", "charge", "client", "goes_on", "observer", "record")
+    __slots__ = ("answered", "charge", "client", "goes_on", "observer", "progress", "record")
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -27,17 +28,20 @@ class RequestContext:
         self.client: Client | None = None
         """The client, where the settings know clients."""
         self.charge: Charge | None = None
-        """What the client was charged, where it has a token limit."""
+        """What the client was charged, where the end of the request decides how much it is."""
 
         self.answered: Callable[[], Answered] | None = None
         """Adds up what has come of the answer: at the end, where there is a charge."""
+
+        self.progress: Callable[[], Answered] | None = None
+        """The same before the end, as often as it is asked."""
 
         self.goes_on = False
         """Whether its work goes on in the background, which ends it."""
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether the client has a token limit."""
+        """Whether it matters how many tokens the request has."""
         return self.client is not None and self.client.counts_tokens
 
     def admit(self, client: Client) -> None:
@@ -45,15 +49,18 @@ class RequestContext:
         self.client = client
         self.record.client = client.name
 
-    def charge_for(self, size: int, *, choices: int = 1) -> None:
-        """Charge the client for a request of `size` bytes; raises LimitReached.
+    async def charge_for(self, ask: Ask) -> Charge | None:
+        """Charge the client for a request; None where its end does not matter.
 
-        `choices` is the number of answers that it asks for.
+        Raises what `Client.hold` raises.
         """
         if self.client is not None:
-            charge = self.client.charge(size, choices=choices)
-            if self.client.counts_tokens:
-                self.charge = charge
+            self.charge = await self.client.hold(ask, self.so_far)
+        return self.charge
+
+    def so_far(self) -> Answered | None:
+        """What has come of the answer; None before its beginning."""
+        return None if self.progress is None else self.progress()
 
     def note(self, notices: Sequence[Notice]) -> None:
         """The notices of the request as it is sent upstream; at debug level, each is a line."""
@@ -80,7 +87,26 @@ class RequestContext:
     def _settle(self, charge: Charge) -> None:
         record = self.record
         answered = Answered() if self.answered is None else self.answered()
-        self.answered = None  # which holds the turn, which holds this
+        self.answered = self.progress = None  # which hold the turn, which holds this
         failed = record.failure is not None or (record.status or 0) >= 400
-        came = answered.written or answered.events or answered.usage
-        charge.settle(answered if record.upstream and (came or not failed) else None)
+        charge.end(
+            Ended(
+                result=record.result,
+                answered=answered,
+                went_upstream=bool(record.upstream),
+                failed=failed,
+                by_us=isinstance(record.failure, InternalError),
+            )
+        )
+
+
+def stated_usage(usage: Usage) -> StatedUsage:
+    """The usage of a response, for what the request costs."""
+    return StatedUsage(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.total_tokens,
+        usage.input_tokens_details.cached_tokens,
+        usage.input_tokens_details.cache_write_tokens,
+        usage.output_tokens_details.reasoning_tokens,
+    )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
 from translator import Notice, TranslatorError
+from translator.service.access.client import Result
 from translator.service.base.ids import NewId
 from translator.service.base.trace_context import trace_context, trace_id
 from translator.wire.responses import Usage
@@ -42,8 +43,6 @@ ENDED_WITH_SERVICE = "failed: the service ended"
 
 _NOT_IN_A_WORD = re.compile(r"[^A-Za-z0-9_ .,:;/()\[\]$'*+@-]")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-Result = Literal["completed", "incomplete", "refused", "failed", "client_left"]
 
 
 def request_id(given: str, new_id: NewId) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from translator.service.access.clients import Client
+from translator.service.access.client import Client
 from translator.service.base.errors import OutOfDescriptors, Stopping
 from translator.service.config.settings import Upstream
 from translator.service.models.table import ModelTable

@@ -16,8 +16,9 @@ import threading
 from msgspec.structs import replace
 
 from translator.service.base.keys import read_stored
+from translator.service.config.clients import ClientConfig
 from translator.service.config.loading import override
-from translator.service.config.settings import ClientConfig, Server, Settings, SettingsError
+from translator.service.config.settings import Server, Settings, SettingsError
 
 CLIENT = "up"
 """The name of the client in the log and in metrics."""

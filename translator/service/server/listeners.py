@@ -100,6 +100,8 @@ def _log_access(settings: Settings) -> None:
     host = settings.server.host
     if settings.clients:
         log.info("a client needs a key here; known clients: %d", len(settings.clients))
+    elif settings.accounts is not None:
+        log.info("a client needs a key of an account here")
     elif host in LOOPBACK:
         log.info("no client needs a key here, so only programs on this machine can reach %s", host)
     elif any(upstream.has_credential for upstream in settings.upstreams.values()):

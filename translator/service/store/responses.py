@@ -128,7 +128,7 @@ class StoredResponses:
         Raises StoreUnavailable.
         """
         if context.client is not None:
-            return context.client.name
+            return context.client.owner
         if not authorization:
             return ""
         salt = bytes.fromhex(await self.salt())

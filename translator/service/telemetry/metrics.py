@@ -54,6 +54,7 @@ from .instruments import FAST, Instruments
 from .shared_metrics import FOLDER
 
 if TYPE_CHECKING:
+    from .account_metrics import AccountMetrics
     from .store_metrics import StoreMetrics
     from .tool_metrics import ToolMetrics
 
@@ -213,6 +214,12 @@ class Metrics:
             from .store_metrics import StoreMetrics
 
             self.store = StoreMetrics(instruments)
+        self.accounts: AccountMetrics | None = None
+        """Those of the accounts, where the settings have any."""
+        if settings.accounts is not None:
+            from .account_metrics import AccountMetrics
+
+            self.accounts = AccountMetrics(instruments)
         self.tools: ToolMetrics | None = None
         """Those of tools that the service runs itself, where it runs any."""
         if settings.tools is not None and settings.tools.search is not None:

@@ -63,6 +63,9 @@ MAX_ATTEMPTS = 8
 MAX_ADAPTING_S = 60.0
 """How long after the first attempt another one may begin."""
 
+_ANY_OUTPUT = 2**31 - 1
+"""A token limit that any other one lowers."""
+
 NO_FACTS: frozenset[str] = frozenset()
 """One for all requests: each empty one would take 216 bytes."""
 
@@ -94,7 +97,15 @@ class AdaptiveRequest:
     __slots__ = (
         *("_account", "_attempts", "_choices", "_clock", "_created_at", "_descriptions"),
         *("_earlier", "_has_asked_again", "_images", "_key", "_known", "_learned"),
-        *("_may_ask_again", "_may_retry", "_model", "_new_id", "_redaction", "_request"),
+        *(
+            "_may_ask_again",
+            "_may_retry",
+            "_model",
+            "_new_id",
+            "_output_limit",
+            "_redaction",
+            "_request",
+        ),
         *("_request_id", "_response_id", "_store", "_taught", "_tentative", "_timer", "_until"),
         *("attempt", "describes", "route"),
     )
@@ -118,6 +129,7 @@ class AdaptiveRequest:
         choices: Choices | None = None,
         request_id: str = "",
         images: RequestImages | None = None,
+        output_limit: int | None = None,
     ) -> None:
         """`clock()` is the time in whole seconds since 1970.
 
@@ -126,12 +138,17 @@ class AdaptiveRequest:
         `may_retry`: refusals are learned from. `may_ask_again(upstream)` is called before the same
         request is sent once more. `choices` are the routes of a model that has several; `route` is
         the current one of them. `request_id` is for the log. `images` has descriptions of images,
-        where a route has another model describe them.
+        where a route has another model describe them. `output_limit` is what the client can pay
+        for, in tokens, which is sent though it did not ask for a limit.
         """
         self._account = account
         self._redaction = redaction
         self._request_id = request_id
         self._request: ParsedRequest | None = request
+        self._output_limit = output_limit
+        if output_limit is not None and request.request.max_output_tokens is None:
+            asked = replace(request.request, max_output_tokens=_ANY_OUTPUT)  # to be limited
+            self._request = replace(request, request=asked)
         self._earlier = earlier
         self._store = store
         self._model = model
@@ -161,6 +178,11 @@ class AdaptiveRequest:
         self._descriptions = None if self._images is None else self._images.known(route)
         self.describes = self._descriptions is not None
         """Whether images that lack a description are to be described before it is sent."""
+
+    @property
+    def response_id(self) -> str:
+        """The id of its response."""
+        return self._response_id
 
     def redaction(self) -> Redaction:
         """The secrets that the words of the current upstream must not tell the client."""
@@ -400,6 +422,8 @@ class AdaptiveRequest:
         route = self.route
         if route.max_output_tokens is not None:
             limits = (*limits, route.max_output_tokens)
+        if self._output_limit is not None:
+            limits = (*limits, self._output_limit)
         assert self._request is not None, "the request was released"
         return Translation(
             self._request,

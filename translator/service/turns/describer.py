@@ -24,12 +24,12 @@ import msgspec
 from msgspec import Struct
 
 from translator import InvalidRequest, Response, TranslatorError, UndescribedImage, parse_request
-from translator.service.access.cost import Answered, StatedUsage, cost
+from translator.service.access.cost import Answered, cost
 from translator.service.base.hops import HEADER as HOPS
 from translator.service.base.ids import NewId
 from translator.service.base.periodic_warning import PeriodicWarning
 from translator.service.models.table import ModelTable, Route
-from translator.service.observe.context import RequestContext
+from translator.service.observe.context import RequestContext, stated_usage
 from translator.service.observe.observer import DescriptionResult, ImageDescribed
 from translator.service.observe.record import Record
 from translator.wire.errors import UpstreamError, UpstreamTimeout
@@ -315,8 +315,7 @@ class Describer:
         if record.outcome:  # else it was given up
             asker.observer.on(ImageDescribed(record.model, result, record.usage))
         if asker.client is not None and asker.client.counts_tokens and record.usage is not None:
-            usage = record.usage
-            stated = StatedUsage(usage.input_tokens, usage.output_tokens, usage.total_tokens)
+            stated = stated_usage(record.usage)
             asker.client.correct(cost(TOKENS_PER_PART, Answered(usage=stated)))
         record.outcome = record.outcome or "client left"
         request.context.end(self._bounds.timer())

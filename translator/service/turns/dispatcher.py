@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from translator import ParsedRequest, parse_request
 from translator.common.pauses import Pause, no_pause
 from translator.request.compaction import after_compaction, ends_in_trigger
-from translator.service.access.clients import Client
+from translator.service.access.client import Ask, Client
+from translator.service.access.withheld import check_withheld
 from translator.service.base.drain import Drain
 from translator.service.base.errors import TooManyRequests
 from translator.service.base.ids import NewId
@@ -48,6 +49,8 @@ class _Head(msgspec.Struct, frozen=True):
     model: str | None = None
     input: str | list[Raw] | None = None
     tools: list[Raw] | None = None
+    generate: bool | None = None
+    max_output_tokens: int | None = None
 
 
 class _Model(msgspec.Struct, frozen=True):
@@ -184,7 +187,7 @@ class Dispatcher:
                 head,
                 route,
                 began=began,
-                size=len(body),
+                body=body,
                 authorization=authorization,
                 earlier=earlier,
                 keeping=keeping,
@@ -202,17 +205,24 @@ class Dispatcher:
         route: Route,
         *,
         began: float,
-        size: int,
+        body: bytes,
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeping: Keeping | None,
     ) -> Turn:
-        """The turn of a parsed request of `size` bytes, of which the store has found its part."""
+        """The turn of a parsed request, of which the store has found its part."""
         record = context.record
         held_before = 0 if earlier is None else sum(map(len, earlier))
-        large = max(size, held_before) >= LARGE_BYTES
+        large = max(len(body), held_before) >= LARGE_BYTES
         check_counts(self.server, items=head.input, tools=head.tools, earlier=len(earlier or ()))
-        context.charge_for(size + _size_of(earlier, context))
+        output_limit = None
+        if context.client is not None:
+            valid = isinstance(parsed, ParsedRequest)
+            if isinstance(parsed, ParsedRequest):
+                check_withheld(context.client, [("service_tier", parsed.request.service_tier)])
+            ask = _ask(context, head, body, earlier, route, valid=valid)
+            charge = await context.charge_for(ask)
+            output_limit = None if charge is None else charge.max_output_tokens
         images: RequestImages | None = None
         if self._describer is not None:
             images = await self._describer.images(context, route, authorization, large=large)
@@ -246,6 +256,7 @@ class Dispatcher:
             choices=choices,
             request_id=record.request_id,
             images=images,
+            output_limit=output_limit,
         )
         if large:
             await self.bounds.slices.run(request.write)
@@ -267,8 +278,31 @@ def model_in(body: bytes) -> str:
         return ""
 
 
+def _ask(
+    context: RequestContext,
+    head: Request | _Head,
+    body: bytes,
+    earlier: Sequence[Raw] | None,
+    route: Route,
+    *,
+    valid: bool,
+) -> Ask:
+    """What a request asks for; `valid`: it is not refused."""
+    return Ask(
+        size=len(body) + _size_of(earlier, context),
+        answer=valid and head.generate is not False,
+        model=context.record.model,
+        path=context.record.path,
+        request_id=context.record.request_id,
+        max_output_tokens=head.max_output_tokens,
+        model_output_tokens=route.max_output_tokens,
+        body=body,
+        earlier=earlier or (),
+    )
+
+
 def _size_of(earlier: Sequence[Raw] | None, context: RequestContext) -> int:
-    """Bytes of the earlier items that go upstream; 0 for a client without a token limit."""
+    """Bytes of the earlier items that go upstream; 0 where they do not matter."""
     if not earlier or not context.counts_tokens:
         return 0
     return sum(map(len, after_compaction(earlier)))

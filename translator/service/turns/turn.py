@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import translator
 from translator.common.pauses import Pause, no_pause
 from translator.dialects import Dialect
-from translator.service.access.cost import Answered, StatedUsage
+from translator.service.access.cost import Answered
 from translator.service.base.errors import InternalError, OutOfDescriptors, Stopping
 from translator.service.models.table import Route
-from translator.service.observe.context import RequestContext
+from translator.service.observe.context import RequestContext, stated_usage
 from translator.service.observe.observer import (
     AttemptFailed,
     AttemptWritten,
@@ -94,7 +94,7 @@ class Turn:
         self._observe = observer.on if EventsSent in observer.wants else None
         self._written_before = 0  # bytes of attempts that failed
         if context.charge is not None:
-            context.answered = self._answered
+            context.answered = context.progress = self._answered
 
     async def __aenter__(self) -> None:
         pass
@@ -359,9 +359,8 @@ class Turn:
         usage = self._context.record.usage
         return Answered(
             self._written_before + self.translation.written,
-            usage=None
-            if usage is None
-            else StatedUsage(usage.input_tokens, usage.output_tokens, usage.total_tokens),
+            usage=None if usage is None else stated_usage(usage),
+            response_id=self._request.response_id,
         )
 
     def _sent(self, events: list[Event]) -> list[Event]:

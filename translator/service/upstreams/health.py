@@ -49,6 +49,9 @@ class Readiness(Struct, frozen=True):
     hints: dict[str, str] | UnsetType = UNSET
     """What may be wrong with the settings of an upstream, by its name."""
 
+    accounts: Literal["ready", "failing"] | UnsetType = UNSET
+    """Whether requests can be held and settled, where the settings have accounts."""
+
 
 class _Observed:
     """The latest calls and probes of one upstream; times by the monotonic clock, in seconds."""

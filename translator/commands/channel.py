@@ -1,0 +1,61 @@
+"""`translator channel`: says which models keys may use, at the prices of which list."""
+
+from __future__ import annotations
+
+import argparse
+
+from .account_database import add_action, changing, looking, name, names, print_table
+from .common import Commands
+
+
+def add(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "channel",
+        help="say which models the keys of accounts may use",
+        description="Looks after channels: lists of models with their prices, which keys of "
+        "accounts have.",
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    setting = add_action(actions, "set", _set, "make a channel, or change what is given of it")
+    setting.add_argument("name", metavar="NAME", type=name, help="name of the channel")
+    setting.add_argument(
+        "--models", metavar="ID,…", type=names, help="ids of the settings, or * for all of them"
+    )
+    setting.add_argument("--title", metavar="TEXT", type=name, help="for people")
+    setting.add_argument(
+        "--price-list", metavar="NAME", type=name, help="its prices (default: standard)"
+    )
+    add_action(actions, "list", _list, "list the channels")
+
+
+def _set(options: argparse.Namespace) -> int:
+    from translator.service.accounts.books import STANDARD, Mistake, channels, set_channel
+    from translator.service.accounts.keys import Channel
+
+    with changing(options.config) as connection:
+        before = channels(connection).get(options.name)
+        if before is None and options.models is None:
+            raise Mistake("a new channel needs --models")
+        if before is None:
+            before = Channel(options.name, options.name, (), STANDARD)
+        set_channel(
+            connection,
+            Channel(
+                options.name,
+                options.title or before.title,
+                options.models or before.models,
+                options.price_list or before.price_list,
+            ),
+        )
+    print(f"The channel {options.name} is as you say from now on.")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from translator.service.accounts.books import channels
+
+    with looking(options.config) as connection:
+        found = channels(connection).values()
+    rows = [(one.name, one.title, ", ".join(one.models), one.price_list) for one in found]
+    print_table(("name", "title", "models", "price list"), rows)
+    return 0

@@ -1,0 +1,155 @@
+"""What a client is: the protocols that the clients of `[clients]` and of `[accounts]` implement.
+
+    request = find, [ hold, … answer …, end ] ;
+
+`find` authenticates. `hold` checks the limits and charges in advance, before anything goes
+upstream; `end` replaces that by what the request has cost. Whatever asks who sends a request, whose
+its data are or what it may do, asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+from msgspec import Raw, Struct
+
+from .cost import Answered
+
+Result = Literal["completed", "incomplete", "refused", "failed", "client_left"]
+"""How a request ended, in one word."""
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """What a request asks for, as far as that costs anything."""
+
+    size: int
+    """Bytes of the request, and of what it goes on from on its way upstream."""
+
+    choices: int = 1
+    """The number of answers (`n`): each costs tokens."""
+
+    answer: bool = True
+    """Whether it is valid and wants an answer: else nothing goes upstream."""
+
+    model: str = ""
+    """The model that the client named."""
+
+    path: str = ""
+    request_id: str = ""
+    max_output_tokens: int | None = None
+    """The limit of an answer that the client asks for, in tokens."""
+
+    model_output_tokens: int | None = None
+    """That of the model."""
+
+    body: bytes = b""
+    earlier: Sequence[Raw] = ()
+    """What it goes on from."""
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How a request has ended, for what it costs."""
+
+    result: Result
+    answered: Answered
+    went_upstream: bool = False
+    failed: bool = False
+    """Whether an error is all that the client has, or how its answer ended."""
+
+    by_us: bool = False
+    """Whether a fault in this service ended it."""
+
+    @property
+    def costs(self) -> Answered | None:
+        """What has come; None where the request costs no tokens."""
+        answered = self.answered
+        came = answered.written or answered.events or answered.usage
+        return answered if self.went_upstream and (came or not self.failed) else None
+
+
+class Charge(Protocol):
+    """What a request was charged in advance, until it has ended."""
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """The limit of its answer that the charge pays for, where that is less than asked."""
+        ...
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether the upstream must state its usage."""
+        ...
+
+    def end(self, ended: Ended) -> None:
+        """The request has ended; called once."""
+        ...
+
+
+class Client(Protocol):
+    """Who sends a request: one object for each request, or for all of a client."""
+
+    @property
+    def name(self) -> str:
+        """For logs and pages."""
+        ...
+
+    @property
+    def owner(self) -> str:
+        """To whom what its requests store belongs."""
+        ...
+
+    @property
+    def may_use_any_model(self) -> bool:
+        """Whether every model is allowed."""
+        ...
+
+    def may_use(self, model: str | None) -> bool:
+        """Whether a model is allowed; None is the upstream's own choice."""
+        ...
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """Fields of requests that could change what the upstream charges, and are refused."""
+        ...
+
+    def check_slot(self) -> None:
+        """Raise LimitReached when all slots of the client are taken."""
+        ...
+
+    def slot(self) -> AbstractContextManager[None]:
+        """A slot for one of its requests, while the context lasts; entering raises LimitReached."""
+        ...
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it matters how many tokens its requests have."""
+        ...
+
+    async def hold(self, ask: Ask, so_far: Callable[[], Answered | None]) -> Charge | None:
+        """Charge for a request; None where its end does not matter.
+
+        `so_far` is what has come of the answer. Raises LimitReached, and with accounts what their
+        `AccountClient.hold` raises.
+        """
+        ...
+
+    def correct(self, tokens: int) -> None:
+        """Charge more tokens, or refund a negative number."""
+        ...
+
+    def headers(self) -> dict[str, str]:
+        """The headers of a response that tell its limits."""
+        ...
+
+
+class Clients(Protocol):
+    """All clients of the service."""
+
+    async def find(self, authorization: str | None, *, fresh: bool) -> Client:
+        """The client that sends this `Authorization`; raises InvalidKey.
+
+        `fresh`: what is known of it must be of this moment; else its `hold` checks that.
+        """
+        ...

@@ -1,0 +1,248 @@
+"""The client that a key of an account stands for, and what a request of it was charged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+from translator.service.access.client import Ask, Ended
+from translator.service.access.cost import Answered, cost, tokens_of
+from translator.service.base.errors import (
+    AccountDeactivated,
+    InvalidKey,
+    LimitReached,
+    QuotaExceeded,
+)
+from translator.service.config.accounts import AccountsSection
+from translator.wire.errors import NotFound, TranslatorError
+
+from .allowances import Allowance
+from .bills import Size, bill, size_of
+from .holds import Held, HoldRequest, Refused
+from .keys import Key, Offer
+from .money import shown_down
+from .periods import shown_time
+from .settlements import Settlement
+
+COUNTS_ONLY = "/responses/input_tokens"
+"""The path, without `/v1`, of requests that are not answered by a model."""
+
+ATTEMPTS = 3
+"""How often a hold is tried while what is known of its key changes."""
+
+
+class Holder(Protocol):
+    """Who makes holds and ends them: `directory.Accounts`."""
+
+    boot: str
+    offer: Offer
+    section: AccountsSection
+    withheld: frozenset[str]
+
+    def new_token(self) -> str: ...
+    async def reread(self, key: Key) -> Key: ...
+    async def hold(self, ask: HoldRequest) -> Held | Refused | None: ...
+    def opened(self, charge: AccountCharge) -> None: ...
+    def settle(self, end: Settlement) -> None: ...
+    def correct_tokens(self, key: Key, tokens: int) -> None: ...
+
+
+class AccountClient:
+    """A key of an account, as one request or one WebSocket has it."""
+
+    __slots__ = ("_accounts", "_allowances", "_key", "_left")
+
+    def __init__(self, accounts: Holder, key: Key) -> None:
+        self._accounts = accounts
+        self._key = key
+        self._allowances: tuple[Allowance, ...] = ()
+        self._left: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self._key.account_name}/key_{self._key.id}"
+
+    @property
+    def owner(self) -> str:
+        return f"acct_{self._key.account}"
+
+    @property
+    def may_use_any_model(self) -> bool:
+        return self._accounts.offer.any_model(self._key)
+
+    def may_use(self, model: str | None) -> bool:
+        if model is None:
+            return self.may_use_any_model
+        return self._accounts.offer.channel(self._key, model) is not None
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        return self._accounts.withheld
+
+    def check_slot(self) -> None:
+        """A hold decides on it."""
+
+    def slot(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    @property
+    def counts_tokens(self) -> bool:
+        return True
+
+    async def hold(self, ask: Ask, so_far: Callable[[], Answered | None]) -> AccountCharge | None:
+        """Hold what a request may cost; None for one that goes nowhere.
+
+        Raises InvalidKey, AccountDeactivated, LimitReached, QuotaExceeded, NotFound for a model
+        that is no longer offered, and AccountsUnavailable.
+        """
+        if not ask.answer:
+            return None
+        size = size_of(ask)
+        request = tokens_of(ask.size)
+        for attempt in range(ATTEMPTS):
+            held = await self._accounts.hold(self._request(ask, size, request * ask.choices))
+            if held is None:  # served without the database
+                return None
+            self._allowances = held.allowances
+            self._left = held.left
+            if isinstance(held, Held):
+                return AccountCharge(self._accounts, self._key, held, size, request, so_far)
+            if held.why != "stale" or attempt == ATTEMPTS - 1:
+                raise self._error(held, ask)
+            self._key = await self._accounts.reread(self._key)
+            if ask.model and not self.may_use(ask.model):
+                raise _no_model(ask.model)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _request(self, ask: Ask, size: Size, tokens: int) -> HoldRequest:
+        key, section = self._key, self._accounts.section
+        channel = self._accounts.offer.channel(key, ask.model)
+        path = ask.path.removeprefix("/v1")
+        return HoldRequest(
+            token=self._accounts.new_token(),
+            boot=self._accounts.boot,
+            account=key.account,
+            key=key.id,
+            generation=key.generation,
+            model=ask.model[:200],
+            channel="" if channel is None else channel.name,
+            endpoint=path[:50],
+            request_id=ask.request_id,
+            tokens=tokens,
+            price_list=channel.price_list if section.billing and channel is not None else None,
+            counts_only=path == COUNTS_ONLY,
+            input_tokens=size.held_tokens,
+            choices=ask.choices,
+            asked=ask.max_output_tokens,
+            model_limit=ask.model_output_tokens,
+            default_limit=section.hold_output_tokens,
+            least_limit=section.min_output_tokens,
+        )
+
+    def _error(self, refused: Refused, ask: Ask) -> TranslatorError:
+        """The answer to a request that was refused."""
+        limit, headers = refused.limit, self.headers()
+        match refused.why:
+            case "requests" | "tokens" as noun:
+                sentence = f"Rate limit reached: {limit} {noun} per minute"
+                return LimitReached(sentence, noun, refused.wait_us / 1e6, headers=headers)
+            case "concurrent":
+                sentence = f"{limit} requests of this key are being answered already"
+                return LimitReached(sentence, "requests", 1.0, headers=headers)
+            case "balance":
+                return QuotaExceeded(
+                    "Nothing is left of the balance of this account, or too little for this "
+                    "request. Ask the operator of this service for more.",
+                    headers=headers,
+                )
+            case "key_limit":
+                after = refused.next_period
+                when = "" if after is None else f" The next period begins {shown_time(after)}."
+                return QuotaExceeded(f"The limit of this key is used up.{when}", headers=headers)
+            case "unpriced":
+                return _no_model(ask.model)
+            case _:
+                return refusal(self._key, refused.why)
+
+    def correct(self, tokens: int) -> None:
+        if self._key.tokens_per_minute is not None:
+            self._accounts.correct_tokens(self._key, tokens)
+
+    def headers(self) -> dict[str, str]:
+        """The `x-ratelimit-*` headers of the last hold, and the balance as Codex reads it."""
+        headers: dict[str, str] = {}
+        for one in self._allowances:
+            headers |= one.headers()
+        if self._left is not None:
+            headers |= {
+                "x-codex-credits-has-credits": "true" if self._left > 0 else "false",
+                "x-codex-credits-unlimited": "false",
+                "x-codex-credits-balance": shown_down(max(0, self._left)),
+            }
+        return headers
+
+
+def refusal(key: Key, why: str = "") -> TranslatorError:
+    """The error for a key that may not be used."""
+    if why == "suspended" or (not why and key.suspended):
+        return AccountDeactivated()
+    if why == "expired" and key.expires_at is not None:
+        return InvalidKey(f"This API key expired {shown_time(key.expires_at)}; ask the operator.")
+    return InvalidKey("Incorrect API key provided.")
+
+
+def _no_model(model: str) -> NotFound:
+    message = f"The model '{model[:200]}' does not exist."
+    return NotFound(message, param="model", code="model_not_found")
+
+
+class AccountCharge:
+    """A hold of a request that is being answered."""
+
+    __slots__ = (
+        *("_accounts", "_key", "_request", "_size", "_so_far", "held", "max_output_tokens"),
+    )
+
+    wants_usage = True
+
+    def __init__(
+        self,
+        accounts: Holder,
+        key: Key,
+        held: Held,
+        size: Size,
+        request: int,
+        so_far: Callable[[], Answered | None],
+    ) -> None:
+        """`request` are the tokens that the request itself is taken for in its minute."""
+        self._accounts = accounts
+        self._key = key
+        self._size = size
+        self._request = request
+        self._so_far: Callable[[], Answered | None] | None = so_far
+        self.held = held
+        self.max_output_tokens = held.max_output_tokens
+        accounts.opened(self)
+
+    def seen(self) -> tuple[Answered, Size] | None:
+        """How far its answer is; None where nothing has come."""
+        answered = None if self._so_far is None else self._so_far()
+        if answered is None or not (answered.written or answered.events or answered.usage):
+            return None
+        return answered, self._size
+
+    def end(self, ended: Ended) -> None:
+        self._so_far = None  # which holds the request
+        costs = ended.costs
+        self._accounts.settle(
+            Settlement(
+                id=self.held.id,
+                account=self._key.account,
+                key=self._key.id,
+                bill=bill(ended, self._size, broken=self._accounts.section.bill_broken),
+                outcome=ended.result,
+                response_id=ended.answered.response_id,
+                tokens=0 if costs is None else cost(self._request, costs),
+            )
+        )

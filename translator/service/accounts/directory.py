@@ -1,0 +1,407 @@
+"""The accounts of a process: who sends a request, and the holds of those that are open.
+
+    find ──► hold ──► … ──► settle          a hold is committed before its request goes upstream;
+                 └── checkpoint, renew      a settlement is queued, and tried until it succeeds
+
+A process renews its lease as long as it lives, and writes how far its requests are; whoever finds
+one whose lease has run out ends its holds. Money is decided by what a transaction reads itself,
+never by a copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any
+
+from translator.service.base.errors import AccountsUnavailable, InvalidKey
+from translator.service.base.keys import StoredKey, salt_of
+from translator.service.base.periodic_warning import PeriodicWarning
+from translator.service.config.accounts import Accounts as Settings
+from translator.service.database.connection import Connection
+from translator.service.database.database import Database
+from translator.service.database.errors import Unavailable
+from translator.service.database.statement import DatabaseTime
+from translator.service.database.writes import Write
+
+from . import statements as sql
+from .bills import counted, output_seen
+from .client import AccountCharge, AccountClient, refusal
+from .holds import Held, HoldRequest, Refused, hold
+from .keys import Key, Offer, read_key
+from .meter import AccountMeter, NullAccountMeter
+from .room import ROOM
+from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
+
+log = logging.getLogger(__name__)
+
+_NOBODY = StoredKey("0" * 16, "0" * 64)
+
+KNOWN_S = 1.0
+"""How long what was read of a key is used for further requests, which hold under it."""
+
+MAX_KNOWN = 10_000
+"""Most keys that are known."""
+
+MAX_QUEUE_BYTES = 64 * 1024 * 1024
+WRITE_BYTES = 1024
+"""What a write counts for in the queue: holds and settlements have no text in them."""
+
+PRICED_FIELDS = frozenset({"service_tier", "web_search_options"})
+"""Documented fields of requests that change what an upstream charges. Unknown ones, such as
+`models` and `plugins`, are refused where requests cost money."""
+
+LATE_S = 3.0
+"""After how long a settlement that waits means that the database fails, in seconds."""
+
+OUTCOME_S = 30 * 86_400.0
+"""Longest wait for the outcome of a settlement, in seconds: it is only told to the metrics."""
+
+FOR_EVER_S = math.inf
+
+
+class Accounts:
+    """The accounts; `running` frames their use. They are the `Clients` of the service."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        offer: Offer,
+        time_: DatabaseTime | None,
+        meter: AccountMeter | None = None,
+    ) -> None:
+        """`time_` is for tests; `meter` counts what is done."""
+        self._meter = meter or NullAccountMeter()
+        self.section = settings.section
+        self.offer = offer
+        self.withheld = frozenset[str]()
+        if self.section.billing:
+            self.withheld = PRICED_FIELDS - set(self.section.forward_priced)
+        self.boot = secrets.token_hex(16)
+        self._alone = settings.location.kind == "postgresql"  # else rows of several accounts cross
+        self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
+        self._open: dict[int, AccountCharge] = {}
+        self._unsettled: deque[Settlement] = deque()  # which the queue did not take
+        self._settling: dict[int, float] = {}  # since when, oldest first
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warn = PeriodicWarning(log)
+        self._database = Database(
+            settings.location,
+            ROOM,
+            max_queue_bytes=MAX_QUEUE_BYTES,
+            read_wait_s=self.section.database_timeout_s,
+            time=time_,
+            meter=self._meter,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """The accounts are in use while the context lasts; then all settlements are written."""
+        self._database.open()
+        self._renew()
+        loops = [asyncio.create_task(one) for one in (self._checkpoints(), self._sweeps())]
+        try:
+            yield
+        finally:
+            for task in (*loops, *self._tasks):
+                task.cancel()
+            await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
+            self._settle_again()
+            with suppress(Unavailable):
+                self._write(partial(_end_boot, self.boot))
+            await self._database.aclose()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the database does not take what has to be written."""
+        oldest = next(iter(self._settling.values()), None)
+        late = oldest is not None and time.monotonic() - oldest > LATE_S
+        return late or self._database.failing or bool(self._unsettled)
+
+    @property
+    def open_holds(self) -> int:
+        """How many requests of this process hold something."""
+        return len(self._open)
+
+    def new_token(self) -> str:
+        """A random name of a hold."""
+        return secrets.token_hex(16)
+
+    # --- who sends a request ----------------------------------------------------------------------
+
+    async def find(self, authorization: str | None, *, fresh: bool) -> AccountClient:
+        """The client that sends this `Authorization`.
+
+        `fresh`: what is known of it is read now; else it may be a second old, since a hold follows.
+        Raises InvalidKey, AccountDeactivated and AccountsUnavailable.
+        """
+        scheme, _, text = (authorization or "").strip().partition(" ")
+        text = text.strip()
+        if scheme.lower() != "bearer" or not text:
+            raise InvalidKey("Missing API key: send it as 'Authorization: Bearer KEY'.")
+        salt = salt_of(text)
+        if not salt:
+            raise InvalidKey(
+                "Incorrect API key provided. A key of this service begins with 'trk_'."
+            )
+        read_at, key = self._known.get(salt, (0.0, None))
+        if fresh or key is None or time.monotonic() - read_at > KNOWN_S:
+            key = await self._read(salt, key)
+        stored = _NOBODY if key is None else key.stored
+        if not stored.matches(text) or key is None:
+            raise InvalidKey("Incorrect API key provided.")
+        if key.revoked:
+            raise refusal(key, "revoked")
+        if key.expires_at is not None and key.expires_at <= key.read_at:
+            raise refusal(key, "expired")
+        if key.suspended:
+            raise refusal(key, "suspended")
+        return AccountClient(self, key)
+
+    async def reread(self, key: Key) -> Key:
+        """The same key as it is now; raises what `find` raises."""
+        found = await self._read(key.stored.salt, None)
+        if found is None:
+            raise refusal(key)
+        return found
+
+    async def _read(self, salt: str, known: Key | None) -> Key | None:
+        """What is known of a key; `known` is used where the database is away and that may be."""
+        work = partial(_read_key, salt, billing=self.section.billing)
+        try:
+            key = await self._database.read(work)
+        except Unavailable:
+            if known is None or self.section.when_database_fails == "refuse":
+                raise AccountsUnavailable from None
+            return known
+        if key is None:
+            self._known.pop(salt, None)
+            return None
+        self._known[salt] = time.monotonic(), key
+        self._known.move_to_end(salt)
+        while len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return key
+
+    # --- holds ----------------------------------------------------------------------------------
+
+    async def hold(self, ask: HoldRequest) -> Held | Refused | None:
+        """Hold what a request may cost, committed; None where it is served without the database.
+
+        Raises AccountsUnavailable.
+        """
+        began = time.monotonic()
+        result = "unavailable"
+        try:
+            found = await self._hold(ask)
+            if found is not None:
+                result = "held" if isinstance(found, Held) else "refused"
+            return found
+        finally:
+            self._meter.held(result, time.monotonic() - began)
+
+    async def _hold(self, ask: HoldRequest) -> Held | Refused | None:
+        attempts = 0
+
+        def work(connection: Connection) -> Held | Refused:
+            nonlocal attempts
+            attempts += 1
+            return hold(connection, ask, again=attempts > 1)
+
+        wait_s = self.section.database_timeout_s
+        try:
+            write = self._database.write(
+                work,
+                size=WRITE_BYTES,
+                keep_trying_s=wait_s,
+                durable=False,  # a power cut ends the request, too
+                undo=partial(_undo, ask.token),
+                alone=self._alone,
+            )
+        except Unavailable as error:
+            self._go_without(error)
+            return None
+        try:
+            return await write.done(wait_s)
+        except Unavailable as error:
+            self._go_without(error)
+            return None
+        except TimeoutError as error:
+            if await write.give_up(wait_s):
+                self._go_without(error)
+                return None
+            return await write.done(wait_s)
+        except BaseException:  # the client left
+            self._begin(self._abandon(write, ask))
+            raise
+
+    async def _abandon(self, write: Write[Held | Refused], ask: HoldRequest) -> None:
+        """See to it that nothing remains of a hold that nobody waits for any more."""
+        wait_s = self.section.database_timeout_s
+        with suppress(Unavailable, TimeoutError):
+            if not await write.give_up(wait_s) and isinstance(await write.done(wait_s), Held):
+                self._write(partial(_undo, ask.token), needed=True)
+
+    def _go_without(self, error: Exception) -> None:
+        """Serve a request without the database, or raise AccountsUnavailable."""
+        self._warn("accounts: a request could not be checked: %s", error)
+        if self.section.when_database_fails == "refuse":
+            raise AccountsUnavailable from None
+
+    def opened(self, charge: AccountCharge) -> None:
+        """A request is sent, and has a hold."""
+        self._open[charge.held.id] = charge
+        self._meter.holds(len(self._open))
+
+    def settle(self, end: Settlement) -> None:
+        """A request with a hold has ended; never waits, never raises."""
+        self._open.pop(end.id, None)
+        self._meter.holds(len(self._open))
+        try:
+            write = self._write(partial(_settle, end), needed=True)
+        except Unavailable:
+            self._unsettled.append(end)
+        else:
+            self._settling[end.id] = time.monotonic()
+            self._begin(self._settled(write, end))
+
+    async def _settled(self, write: Write[Settled | None], end: Settlement) -> None:
+        began = time.monotonic()
+        try:
+            found = await write.done(OUTCOME_S)
+        except TimeoutError:
+            return
+        except Unavailable as error:
+            log.error("accounts: the request of hold %d could not be settled: %s", end.id, error)
+            return
+        finally:
+            self._settling.pop(end.id, None)
+        if found is None:
+            return
+        self._meter.settled(found.estimated, time.monotonic() - began, found.overdraft)
+        if found.overdraft:
+            log.warning("accounts: hold %d was less than its request has cost", end.id)
+
+    def correct_tokens(self, key: Key, tokens: int) -> None:
+        """Take more tokens from the allowance of a key; never waits, never raises."""
+        with suppress(Unavailable):
+            self._write(partial(_correct_tokens, key.id, key.account, tokens))
+
+    def _settle_again(self) -> None:
+        """Queue what the queue did not take before."""
+        for _ in range(len(self._unsettled)):
+            self.settle(self._unsettled.popleft())
+
+    def _write(self, work: Any, *, needed: bool = False) -> Write[Any]:  # noqa: ANN401 - any work
+        return self._database.write(
+            work,
+            size=WRITE_BYTES,
+            keep_trying_s=FOR_EVER_S if needed else self.section.lease_s,
+            durable=needed,
+            alone=self._alone,
+            needed=needed,
+        )
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- leases ---------------------------------------------------------------------------------
+
+    async def _checkpoints(self) -> None:
+        """Renew the lease, and write how far the open requests are."""
+        written: dict[int, tuple[int, int]] = {}
+        while True:
+            await asyncio.sleep(self.section.checkpoint_s)
+            self._settle_again()
+            now = self._far()
+            rows = [
+                {"id": hold_id, "input": input_, "output": output, "boot": self.boot}
+                for hold_id, (input_, output) in now.items()
+                if written.get(hold_id) != (input_, output)
+            ]
+            written = now
+            self._renew(rows)
+
+    def _far(self) -> dict[int, tuple[int, int]]:
+        """The tokens of the open requests until now, by hold: of their input and output."""
+        found: dict[int, tuple[int, int]] = {}
+        for hold_id, charge in self._open.items():
+            if (seen := charge.seen()) is not None:
+                answered, size = seen
+                told = counted(answered)
+                input_ = size.billed_tokens if told is None else told.input
+                output = output_seen(answered) if told is None else told.output
+                found[hold_id] = input_, output
+        return found
+
+    def _renew(self, rows: list[dict[str, Any]] | None = None) -> None:
+        def work(connection: Connection) -> None:
+            connection.change(sql.RENEW, {"boot": self.boot})
+            connection.execute_many(sql.CHECKPOINT, rows or [])
+
+        with suppress(Unavailable):
+            self._database.write(
+                work,
+                size=WRITE_BYTES + 100 * len(rows or ()),
+                keep_trying_s=self.section.lease_s,
+                durable=False,
+                alone=self._alone,
+            )
+
+    async def _sweeps(self) -> None:
+        """End the holds of processes that died."""
+        lease_us = round(self.section.lease_s * 1e6)
+        while True:
+            try:
+                rows = await self._database.read(
+                    lambda one: one.execute(sql.ORPHANS, {"lease": lease_us})
+                )
+                for hold_id, account, key in rows:
+                    self._write(partial(_sweep, hold_id, account, key, lease_us))
+                if rows:
+                    self._meter.orphans(len(rows))
+                    log.warning("accounts: %d requests of a dead process are ended", len(rows))
+                self._write(partial(_forget_boots, lease_us))
+            except Unavailable as error:
+                log.debug("accounts: not swept: %s", error)
+            await asyncio.sleep(self.section.lease_s / 2)
+
+
+# --- the work of transactions, with the connection last -------------------------------------------
+
+
+def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
+    return read_key(connection, salt, billing=billing)
+
+
+def _settle(end: Settlement, connection: Connection) -> Settled | None:
+    return settle(connection, end)
+
+
+def _undo(token: str, connection: Connection) -> None:
+    undo(connection, token)
+
+
+def _sweep(hold_id: int, account: int, key: int, lease_us: int, connection: Connection) -> bool:
+    return sweep(connection, hold_id, account, key, lease_us)
+
+
+def _correct_tokens(key: int, account: int, tokens: int, connection: Connection) -> None:
+    correct_tokens(connection, key, account, tokens)
+
+
+def _forget_boots(lease_us: int, connection: Connection) -> None:
+    connection.change(sql.FORGET_BOOTS, {"lease": lease_us})
+
+
+def _end_boot(boot: str, connection: Connection) -> None:
+    connection.change(sql.END_BOOT, {"boot": boot})

@@ -1,0 +1,221 @@
+"""Holds: every limit of a request is checked, and taken, in one transaction.
+
+    key in use, requests at once, requests and tokens of the minute, money of key and account
+
+A refusal is a result, and no error: it has changed nothing, so that others in its transaction are
+not harmed. A hold can be done twice, since the outcome of a commit may be unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from translator.service.database.connection import Connection
+
+from . import statements as sql
+from .allowances import Allowance
+from .bills import Price, base, most
+from .periods import Period, next_period, period_start
+from .rows import price_at, read_allowances, write_allowance
+from .settlements import undo
+
+HOUR_US = 3_600_000_000
+
+Why = Literal[
+    "stale",
+    "unknown",
+    "revoked",
+    "expired",
+    "suspended",
+    "unpriced",
+    "concurrent",
+    "requests",
+    "tokens",
+    "balance",
+    "key_limit",
+]
+"""Why a hold is refused; `stale`: what is known of the key must be read again."""
+
+
+class HoldRequest(Struct, frozen=True, kw_only=True):
+    """What a hold is asked for."""
+
+    token: str
+    """A random name of this hold, by which it is found where its commit is unknown."""
+
+    boot: str
+    account: int
+    key: int
+    generation: int
+    """That of what is known of the key."""
+
+    model: str
+    channel: str
+    endpoint: str
+    request_id: str
+    tokens: int
+    """Tokens that are taken from the allowance of the minute."""
+
+    price_list: str | None = None
+    """None: nothing costs money."""
+
+    counts_only: bool = False
+    """Whether the request only has its tokens counted, which is free."""
+
+    input_tokens: int = 0
+    choices: int = 1
+    asked: int | None = None
+    """The limit of an answer that the client asks for."""
+
+    model_limit: int | None = None
+    default_limit: int = 0
+    """Where neither limits it."""
+
+    least_limit: int = 1
+    """The least tokens of an answer that must be affordable."""
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """A hold that was made."""
+
+    id: int
+    tokens: int
+    amount: int = 0
+    price: Price | None = None
+    max_output_tokens: int | None = None
+    """The limit of the answer where there is less money than asked for."""
+
+    left: int | None = None
+    """Money that the key could use before, in pico."""
+
+    allowances: tuple[Allowance, ...] = ()
+
+
+class Refused(Struct, frozen=True, kw_only=True):
+    """A hold that was not made."""
+
+    why: Why
+    wait_us: int = 0
+    limit: int = 0
+    next_period: int | None = None
+    left: int | None = None
+    allowances: tuple[Allowance, ...] = ()
+
+
+def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Refused:
+    """Hold what a request may cost; `again`: it may have been done before."""
+    if again:
+        undo(connection, ask.token)
+    rows = connection.execute(sql.ACCOUNT, {"account": ask.account})
+    if not rows:
+        return Refused(why="unknown")
+    [(balance, held, credit, suspended_at, generation, now)] = rows
+    rows = connection.execute(sql.KEY, {"key": ask.key, "account": ask.account})
+    if not rows:
+        return Refused(why="unknown")
+    [(revoked_at, expires_at, per_minute, tokens_per_minute, most_open, *more)] = rows
+    limit_amount, limit_period, period_began, spent, open_, used_at = more
+    if revoked_at is not None:
+        return Refused(why="revoked")
+    if expires_at is not None and expires_at <= now:
+        return Refused(why="expired")
+    if suspended_at is not None:
+        return Refused(why="suspended")
+    if generation != ask.generation:
+        return Refused(why="stale")
+    if most_open is not None and open_ >= most_open:
+        return Refused(why="concurrent", limit=most_open)
+    allowances = read_allowances(connection, ask.key, per_minute, tokens_per_minute, now)
+    tokens = ask.tokens if tokens_per_minute is None else min(ask.tokens, tokens_per_minute)
+    for one in allowances:
+        wanted = 1 if one.noun == "requests" else tokens
+        if wait_us := one.wait_us(wanted):
+            why: Why = "requests" if one.noun == "requests" else "tokens"
+            return Refused(why=why, wait_us=wait_us, limit=one.limit, allowances=allowances)
+    start = period_start(limit_period, now)
+    if start != period_began:
+        spent = 0
+    price: Price | None = None
+    money, limited, left = 0, None, None
+    if ask.price_list is not None:
+        price = price_at(connection, ask.price_list, ask.model, now)
+        if price is None:
+            return Refused(why="unpriced")
+        left = available = balance + credit - held
+        if limit_amount is not None:
+            taken = connection.execute(sql.HELD_IN_PERIOD, {"key": ask.key, "start": start})
+            left = min(available, limit_amount - spent - taken[0][0])
+        money, limited = (0, None) if ask.counts_only else affordable(price, ask, left)
+        if money > left or left < 0:
+            return _no_money(available, left, limit_period, now, allowances)
+    _hold_key(connection, ask.key, money, start, spent, used_at, now)
+    if money:
+        connection.change(sql.HOLD_MONEY, {"account": ask.account, "amount": money})
+    for one in allowances:
+        one.take(1 if one.noun == "requests" else tokens)
+        write_allowance(connection, ask.key, one)
+    [(hold_id,)] = connection.execute(
+        sql.NEW_HOLD,
+        {
+            "token": ask.token,
+            "account": ask.account,
+            "key": ask.key,
+            "boot": ask.boot,
+            "price": None if price is None else price.id,
+            "model": ask.model,
+            "channel": ask.channel,
+            "endpoint": ask.endpoint,
+            "amount": money,
+            "tokens": tokens,
+            "now": now,
+            "request": ask.request_id,
+        },
+    )
+    return Held(
+        id=hold_id,
+        tokens=tokens,
+        amount=money,
+        price=price,
+        max_output_tokens=limited,
+        left=left,
+        allowances=allowances,
+    )
+
+
+def affordable(price: Price, ask: HoldRequest, left: int) -> tuple[int, int | None]:
+    """The money to hold, and the limit of the answer that it pays for, where that is a lower one.
+
+    The money is more than what is `left` where the request cannot be paid for.
+    """
+    if price.free:
+        return 0, None
+    limits = [one for one in (ask.asked, ask.model_limit) if one is not None]
+    wanted = min(limits, default=ask.default_limit)
+    whole = most(price, ask.input_tokens, wanted * ask.choices)
+    if whole <= left or not price.output:
+        return whole, None
+    rest = left - base(price, ask.input_tokens)
+    limit = rest // price.output // ask.choices
+    if limit < ask.least_limit:
+        return whole, None
+    return most(price, ask.input_tokens, limit * ask.choices), limit
+
+
+def _no_money(
+    available: int, left: int, period: Period | None, now: int, allowances: tuple[Allowance, ...]
+) -> Refused:
+    if left < available:
+        after = next_period(period, now)
+        return Refused(why="key_limit", next_period=after, left=left, allowances=allowances)
+    return Refused(why="balance", left=left, allowances=allowances)
+
+
+def _hold_key(
+    connection: Connection, key: int, money: int, start: int, spent: int, used: int | None, now: int
+) -> None:
+    if used is None or used // HOUR_US != now // HOUR_US:
+        used = now
+    values = {"key": key, "amount": money, "start": start, "spent": spent, "used": used}
+    connection.change(sql.HOLD_KEY, values)

@@ -1,0 +1,226 @@
+"""What an operator does to keys. A key holds no money, and is never deleted: it is revoked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from translator.service.base.keys import StoredKey
+from translator.service.config.clients import ClientConfig
+from translator.service.database.connection import Connection
+from translator.service.database.statement import Statement
+
+from . import statements as sql
+from .books import EVERYTHING, Account, Mistake, account, changed, channels, now
+from .keys import names_text, read_names
+from .periods import Period
+
+SALT_DIGITS = 6
+"""How much of a key's salt is shown: it is no secret, and tells keys apart."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a key may use; None is no limit. The amount is pico, for each period."""
+
+    channels: tuple[str, ...] = (EVERYTHING,)
+    models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrent_requests: int | None = None
+    limit_amount: int | None = None
+    limit_period: Period | None = None
+    expires_at: int | None = None
+
+
+class KeyRow(Struct, frozen=True):
+    """A key as its operator sees it; times are microseconds, amounts pico."""
+
+    id: int
+    account_name: str
+    name: str
+    salt: str
+    limits: Limits
+    spent: int
+    held: int
+    open: int
+    revoked_at: int | None
+    replaced_by: int | None
+    created_at: int
+    used_at: int | None
+
+    @property
+    def shown(self) -> str:
+        """The beginning of the key, by which its owner knows it."""
+        return f"trk_{self.salt[:SALT_DIGITS]}…"
+
+
+_NEW = Statement(
+    "INSERT INTO acct_keys (account_id, name, salt, digest, channels, models, requests_per_minute,"
+    " tokens_per_minute, max_concurrent_requests, limit_amount, limit_period, expires_at,"
+    f" created_at) VALUES (:account, :name, :salt, :digest, :channels, :models, :requests, :tokens,"
+    f" :concurrent, :amount, :period, :expires, {sql.NOW}) RETURNING id"
+)
+_KEYS = (
+    "SELECT k.id, a.name, k.name, k.salt, k.channels, k.models, k.requests_per_minute,"
+    " k.tokens_per_minute, k.max_concurrent_requests, k.limit_amount, k.limit_period,"
+    " k.expires_at, k.period_spent, k.held, k.open, k.revoked_at, k.replaced_by, k.created_at,"
+    " k.used_at FROM acct_keys k JOIN acct_accounts a ON a.id = k.account_id"
+)
+_ALL = Statement(f"{_KEYS} ORDER BY k.id")
+_OF_ID = Statement(f"{_KEYS} WHERE k.id = :id")
+_OF_SALT = Statement("SELECT id FROM acct_keys WHERE salt = :salt")
+
+_REVOKE = Statement(
+    f"UPDATE acct_keys SET revoked_at = coalesce(revoked_at, {sql.NOW}), version = version + 1"
+    " WHERE id = :id"
+)
+_REPLACE = Statement(
+    "UPDATE acct_keys SET replaced_by = :by, expires_at = :at, version = version + 1 WHERE id = :id"
+)
+_LIMIT = Statement(
+    "UPDATE acct_keys SET channels = :channels, models = :models, requests_per_minute = :requests,"
+    " tokens_per_minute = :tokens, max_concurrent_requests = :concurrent, limit_amount = :amount,"
+    " limit_period = :period, expires_at = :expires, version = version + 1 WHERE id = :id"
+)
+
+
+def keys(connection: Connection, account_name: str | None = None) -> list[KeyRow]:
+    """All keys, of one account or of all, oldest first."""
+    found = [_row(*row) for row in connection.execute(_ALL)]
+    return [one for one in found if account_name in (None, one.account_name)]
+
+
+def key(connection: Connection, name: str, account_name: str | None) -> KeyRow:
+    """The key called `key_17`, or by its name within an account; raises Mistake."""
+    number = name.removeprefix("key_")
+    if account_name is None:
+        if name == number or not (number.isascii() and number.isdigit()):
+            raise Mistake(f"{name!r} is no id of a key, such as key_17; a name needs --account")
+        rows = connection.execute(_OF_ID, {"id": int(number[:18])})
+        if not rows:
+            raise Mistake(f"there is no key {name}")
+        return _row(*rows[0])
+    owner = account(connection, account_name)
+    named = [
+        one
+        for one in keys(connection, owner.name)
+        if name in (one.name, f"key_{one.id}") and one.revoked_at is None
+    ]
+    if not named:
+        raise Mistake(f"the account {account_name!r} has no key {name!r}")
+    return named[-1]  # the one that replaces those before
+
+
+def add_key(
+    connection: Connection, account_name: str, name: str, stored: StoredKey, limits: Limits
+) -> int:
+    """A new key's id; raises Mistake."""
+    owner = account(connection, account_name)
+    for one in keys(connection, account_name):
+        if one.name == name and one.revoked_at is None and one.replaced_by is None:
+            raise Mistake(f"the account {account_name!r} has a key {name!r} already")
+    return _insert(connection, owner, name, stored, limits)
+
+
+def rotate(
+    connection: Connection, old: KeyRow, stored: StoredKey, grace_us: int
+) -> tuple[int, int]:
+    """A new key in place of an old one, which expires after a grace; the new id, and when."""
+    if old.revoked_at is not None:
+        raise Mistake(f"key_{old.id} is revoked")
+    if old.replaced_by is not None:
+        raise Mistake(f"key_{old.id} is replaced by key_{old.replaced_by} already")
+    owner = account(connection, old.account_name)
+    made = _insert(connection, owner, old.name, stored, old.limits)
+    until = now(connection) + grace_us
+    if old.limits.expires_at is not None:
+        until = min(until, old.limits.expires_at)
+    connection.change(_REPLACE, {"id": old.id, "by": made, "at": until})
+    return made, until
+
+
+def revoke(connection: Connection, one: KeyRow) -> None:
+    """Let a key be refused from now on, for ever."""
+    connection.change(_REVOKE, {"id": one.id})
+    changed(connection)
+
+
+def set_limits(connection: Connection, one: KeyRow, limits: Limits) -> None:
+    """Give a key other limits; raises Mistake."""
+    _check(connection, limits)
+    connection.change(_LIMIT, {"id": one.id, **_columns(limits)})
+    changed(connection)
+
+
+def import_clients(
+    connection: Connection, account_name: str, clients: Mapping[str, ClientConfig]
+) -> tuple[int, int]:
+    """Take the keys of `[clients]` over; the number of new ones, and of those that were there.
+
+    A client with two keys becomes two keys of one name. Raises Mistake.
+    """
+    owner = account(connection, account_name)
+    made = known = 0
+    for name, client in clients.items():
+        limits = Limits(
+            models=client.models,
+            requests_per_minute=client.requests_per_minute,
+            tokens_per_minute=client.tokens_per_minute,
+            max_concurrent_requests=client.max_concurrent_requests,
+        )
+        for stored in client.keys:
+            if connection.execute(_OF_SALT, {"salt": stored.salt}):
+                known += 1
+            else:
+                _insert(connection, owner, name, stored, limits)
+                made += 1
+    return made, known
+
+
+def _insert(
+    connection: Connection, owner: Account, name: str, stored: StoredKey, limits: Limits
+) -> int:
+    _check(connection, limits)
+    values = {"account": owner.id, "name": name, "salt": stored.salt, "digest": stored.digest}
+    [(made,)] = connection.execute(_NEW, values | _columns(limits))
+    changed(connection)
+    return int(made)
+
+
+def _check(connection: Connection, limits: Limits) -> None:
+    known = channels(connection)
+    for name in limits.channels:
+        if name not in known:
+            raise Mistake(f"there is no channel {name!r}; known: {', '.join(known)}")
+    if (limits.limit_amount is None) != (limits.limit_period is None):
+        raise Mistake("a limit has an amount and a period")
+
+
+def _columns(limits: Limits) -> dict[str, object]:
+    return {
+        "channels": names_text(limits.channels),
+        "models": names_text(limits.models),
+        "requests": limits.requests_per_minute,
+        "tokens": limits.tokens_per_minute,
+        "concurrent": limits.max_concurrent_requests,
+        "amount": limits.limit_amount,
+        "period": limits.limit_period,
+        "expires": limits.expires_at,
+    }
+
+
+def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> KeyRow:  # noqa: ANN401
+    names, models, requests, tokens, concurrent, amount, period, expires, *figures = more
+    limits = Limits(
+        channels=read_names(names) or (),
+        models=read_names(models),
+        requests_per_minute=requests,
+        tokens_per_minute=tokens,
+        max_concurrent_requests=concurrent,
+        limit_amount=amount,
+        limit_period=period,
+        expires_at=expires,
+    )
+    return KeyRow(key_id, account_name, name, salt, limits, *figures)

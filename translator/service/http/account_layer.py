@@ -1,0 +1,70 @@
+"""The accounts of an application: their database is made ready, and they are opened with it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+
+from translator.service.accounts.books import check_currency, unknown_models
+from translator.service.accounts.directory import Accounts
+from translator.service.accounts.keys import Offer
+from translator.service.accounts.meter import AccountMeter
+from translator.service.accounts.room import ROOM
+from translator.service.config.accounts import Accounts as AccountSettings
+from translator.service.config.settings import Settings, SettingsError
+from translator.service.database.connection import connect, reading
+from translator.service.database.errors import Damaged, SchemaMismatch, Unavailable
+from translator.service.database.schema import check
+from translator.service.database.statement import DatabaseTime
+
+log = logging.getLogger(__name__)
+
+
+def open_accounts(
+    accounts: AccountSettings,
+    settings: Settings,
+    time: DatabaseTime | None,
+    meter: AccountMeter | None,
+) -> Accounts:
+    """The accounts of the settings; raises SettingsError where they can never be used as they are.
+
+    `meter` counts what they do. A PostgreSQL server that is away is no reason not to serve:
+    requests are refused until it is there.
+    """
+    location = accounts.location
+    has_models = bool(settings.models) or settings.catch_all is not None
+    listed = frozenset(settings.models) if has_models else None
+    offer = Offer(listed, settings.catch_all is not None, accounts.section.billing)
+    try:
+        check(location, ROOM)
+        _look(accounts, listed)
+    except ModuleNotFoundError as error:
+        from translator.program.invocation import install_hint
+
+        raise SettingsError(
+            [f"accounts: {error.name} is missing; {install_hint('service,store')} installs it"]
+        ) from None
+    except (SchemaMismatch, Damaged) as error:
+        raise SettingsError([f"accounts: {error}"]) from None
+    except Unavailable as error:
+        if location.kind == "sqlite":
+            raise SettingsError([f"accounts: {error}"]) from None
+        log.warning("accounts: %s cannot be reached: %s", location.shown, error)
+    what = f"billed in {accounts.section.currency}" if accounts.section.billing else "not billed"
+    log.info("requests need a key of an account in %s, and are %s", location.shown, what)
+    if settings.server.trace_folder is not None:
+        log.warning(
+            "the exchanges of all accounts are recorded in %s", settings.server.trace_folder
+        )
+    return Accounts(accounts, offer, time, meter)
+
+
+def _look(accounts: AccountSettings, listed: frozenset[str] | None) -> None:
+    """Check what the database says of itself; warns of models that the settings do not have."""
+    with closing(connect(accounts.location, DatabaseTime())) as connection, reading(connection):
+        problem = check_currency(connection, accounts.section.currency)
+        unknown = unknown_models(connection, listed)
+    if problem:
+        raise SettingsError([f"accounts.currency: {problem}"])
+    for channel, model in unknown:
+        log.warning("accounts: the channel %a names %a, which [models] has not", channel, model)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from translator import Translation
+from translator.service.base.errors import QuotaExceeded
 from translator.service.config.store import StoreSection
 from translator.service.database.errors import Unavailable
 
@@ -37,12 +38,30 @@ def why_too_much(limits: StoreSection, source: Sequence[Raw | int], used: int) -
     return None
 
 
-def fits(limits: StoreSection, translation: Translation) -> bool:
-    """Whether each item of the output may be stored."""
+def too_large(
+    limits: StoreSection, translation: Translation, source_bytes: int, *, has_items: bool = True
+) -> str | None:
+    """Why a final response with some bytes of its own input is not stored; None if it may be.
+
+    `has_items`: its output is stored item by item.
+    """
+    limit = limits.max_kept_response_bytes
+    if translation.held + source_bytes > limit:
+        return f"over {limit} bytes"
     limit = limits.max_kept_item_bytes
-    if translation.held <= limit:
-        return True
-    return all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output)
+    if not has_items or translation.held <= limit:
+        return None
+    if all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output):
+        return None
+    return f"an item over {limit} bytes"
+
+
+def too_large_to_store(why: str, *, in_background: bool = False) -> QuotaExceeded:
+    """The error for a response that is complete, and which `too_large` refuses."""
+    how = "without `background`, and with" if in_background else "with"
+    return QuotaExceeded(
+        f"The response could not be stored ({why}). Send the request {how} `store` set to false."
+    )
 
 
 class SweepsFirst:

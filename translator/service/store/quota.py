@@ -34,8 +34,19 @@ def why_too_much(limits: StoreSection, source: Sequence[Raw | int], used: int) -
         return f"An item of the input is over {limit} bytes, so the response is not stored."
     if 0 < limits.max_client_bytes < used + size:
         limit = limits.max_client_bytes
-        return f"All responses of a client may have {limit} bytes, so the response is not stored."
+        return f"All of a client may have {limit} bytes, so the response is not stored."
     return None
+
+
+def check_items(limits: StoreSection, items: Sequence[Raw]) -> None:
+    """Raise QuotaExceeded where items that are given to a conversation are too large."""
+    limit = limits.max_kept_response_bytes
+    if sum(map(len, items)) > limit:
+        raise QuotaExceeded(f"The items are over {limit} bytes.", "items")
+    limit = limits.max_kept_item_bytes
+    for index, one in enumerate(items):
+        if len(one) > limit:
+            raise QuotaExceeded(f"An item is over {limit} bytes.", f"items[{index}]")
 
 
 def too_large(

@@ -39,8 +39,8 @@ VACUUM_S = 3600.0
 class ClientStats(Struct, frozen=True):
     """What is stored for one client; `newest` is in seconds since 1970.
 
-    `bytes` are those of all its items and bodies, as its quota counts them; where no response is
-    found any more, `newest` is 0.
+    `bytes` are those of all that it has, as its quota counts them; where no response is found any
+    more, `newest` is 0.
     """
 
     owner: str
@@ -209,6 +209,7 @@ def _wrong_sums() -> sa.Select[tuple[str]]:
         sa.select(RESPONSES.c.owner, sa.func.length(BODIES.c.body)).join(
             RESPONSES, RESPONSES.c.n == BODIES.c.response
         ),
+        sa.select(CONVERSATIONS.c.owner, sa.func.length(CONVERSATIONS.c.metadata)),
         sa.select(OWNERS.c.owner, -OWNERS.c.bytes),
     ).subquery()
     owner, size = parts.c

@@ -15,6 +15,17 @@ from .meter import StoreMeter
 from .owners import used
 from .quota import SweepsFirst, why_too_much
 from .recall import Recalled
+from .space import Space
+
+FULL = "The store is full, so the response is not stored."
+
+
+def full() -> QuotaExceeded:
+    """The error for what needs space in a database that has none."""
+    return QuotaExceeded(
+        "The store is full, so nothing more is stored. Send the request with `store` set to false,"
+        " or delete what is stored."
+    )
 
 
 class Admission:
@@ -32,6 +43,16 @@ class Admission:
         self._limits = limits
         self._meter = meter
         self._sweeps = SweepsFirst(sweep)
+        self._space = Space(database)
+
+    async def aclose(self) -> None:
+        """End what is running."""
+        await self._space.aclose()
+
+    async def check_space(self) -> None:
+        """Raise QuotaExceeded where the database is known to be full."""
+        if await self._space.is_full():
+            raise full()
 
     async def make_room(self) -> bool:
         """Delete what has expired, unless that was just done; whether anything was."""
@@ -58,6 +79,9 @@ class Admission:
             if needs:
                 raise QuotaExceeded(f"{much} Send the request with `store` set to false.", "input")
             return Notice("store", "store_quota_exceeded", much)
+        if not needs and self._database.failing and self._database.full:
+            self._meter.response("unavailable")
+            return Notice("store", "store_quota_exceeded", FULL)
         if owner is None or (self._database.failing and not needs):
             what = "Responses cannot be stored now."
             self._meter.response("unavailable")

@@ -309,6 +309,7 @@ class Conversations:
 
         Raises QuotaExceeded and StoreUnavailable.
         """
+        await self._admission.check_space()
         found = await self._write(work, size)
         if isinstance(found, TooMuch) and await self._admission.make_room():
             found = await self._write(work, size)

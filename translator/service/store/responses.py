@@ -109,6 +109,7 @@ class StoredResponses:
     async def aclose(self) -> None:
         """Write what waits, and release the database."""
         await self.conversations.aclose()
+        await self.admission.aclose()
         await self._database.aclose()
 
     @property
@@ -169,6 +170,8 @@ class StoredResponses:
         if not keeps and not names and not refers and not runs:
             return None
         needs = names or refers or runs or request.store is True
+        if needs and (keeps or runs):
+            await self.admission.check_space()
         recalled = Recalled(None, None, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)

@@ -104,8 +104,6 @@ def _translated(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 @contextmanager
 def _store_errors() -> Generator[None]:
     try:
-        import sqlalchemy.exc
-
         from translator.service.database.errors import SchemaMismatch, Unavailable
     except ModuleNotFoundError as error:
         raise _missing(error) from None
@@ -115,8 +113,6 @@ def _store_errors() -> Generator[None]:
         raise _missing(error) from None
     except (SchemaMismatch, Unavailable) as error:
         raise UsageError(str(error)) from None
-    except sqlalchemy.exc.DBAPIError as error:
-        raise UsageError(f"the database failed: {' '.join(str(error.orig).split())}") from None
 
 
 def _missing(error: ModuleNotFoundError) -> Exception:
@@ -156,12 +152,18 @@ def _ready(location: Location) -> None:
 
 
 def _check(_options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.errors import Damaged
     from translator.service.store.upkeep import problems
 
-    _ready(location)
-    found = list(problems(location))
-    for line in found:
-        print(line)
+    found = False
+    try:
+        _ready(location)
+        for line in problems(location):
+            found = True
+            print(line)
+    except Damaged as error:
+        found = True
+        print(error)
     if not found:
         print(f"{location.shown}: no damage found.")
     return 1 if found else 0

@@ -221,7 +221,7 @@ def test_a_server_that_is_away_is_one_sentence(
 def test_a_table_that_is_locked_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("translator.service.database.core.BUSY_S", 0.05)
+    monkeypatch.setattr("translator.service.database.connection.BUSY_S", 0.05)
     location = Location("sqlite", str(tmp_path / "store.db"))
     config = written(tmp_path, location)
     assert main(["store", "migrate", "--config", config]) == 0

@@ -15,6 +15,7 @@ from msgspec import Struct
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
 from translator.service.database.core import connected
+from translator.service.database.errors import driver_errors
 from translator.service.database.statement import DatabaseTime
 
 from . import conversation_rows, conversation_upkeep
@@ -235,9 +236,12 @@ def sweep(location: Location, time: DatabaseTime, conversation_s: float) -> Iter
     """Delete what has expired, step by step; yields the rows that each step deleted.
 
     `conversation_s` is how long a conversation is kept after a change, 0 for ever. Raises
-    Unavailable, and what the database's driver raises.
+    Unavailable.
     """
-    with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
+    with (
+        closing(connect(location, time, statement_s=VACUUM_S)) as connection,
+        driver_errors(location.shown),
+    ):
         while True:
             with writing(connection):
                 # events that may still be streamed are kept

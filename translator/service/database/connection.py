@@ -79,7 +79,8 @@ class Connection(Protocol):
     def release_space(self, pages: int = 0) -> None:
         """Give free pages of a file back, up to a number of them.
 
-        0 is for all, outside transactions. PostgreSQL does so itself.
+        0 is for all, outside transactions: then the log beside the file is emptied as well, where
+        nobody else uses it. PostgreSQL does so itself.
         """
         ...
 
@@ -217,6 +218,9 @@ class SqliteConnection:
         if not self._driver.in_transaction:
             # a cursor would do one page: it stops at a row without columns
             self._driver.executescript(f"PRAGMA incremental_vacuum({pages})")
+            if not pages:
+                # it holds what was deleted until it is written over
+                self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return
         [(free,)] = self._driver.execute("PRAGMA freelist_count").fetchall()
         for _ in range(min(free, pages)):

@@ -252,10 +252,14 @@ def _list_conversations(options: argparse.Namespace, location: Location) -> int:
 def _purge(options: argparse.Namespace, location: Location) -> int:
     from translator.service.database.statement import DatabaseTime
     from translator.service.store import conversation_upkeep
-    from translator.service.store.upkeep import expire, sweep
+    from translator.service.store.upkeep import expire, rows_of, sweep
 
     _ready(location)
     time = DatabaseTime()
+    before = 0 if options.client is None else rows_of(location, options.client)
+    if options.client is not None and not before:
+        print(f"Nothing is stored for the client {_client(options.client)}.")
+        return 0
     if options.expired:
         print("Deleting what has expired.")
     else:
@@ -265,6 +269,8 @@ def _purge(options: argparse.Namespace, location: Location) -> int:
         print(f"{threads:,} threads of {whose} are no longer found; deleting them.")
         print(f"{conversations:,} conversations of {whose}: deleting them, too.")
     rows = sum(sweep(location, time, options.limits.conversation_days * DAY_S))
+    if options.client is not None:  # others' rows that had expired were deleted, too
+        rows = max(0, before - rows_of(location, options.client))
     print(f"{rows:,} rows deleted.")
     return 0
 

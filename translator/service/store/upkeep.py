@@ -219,6 +219,21 @@ def _wrong_sums() -> sa.Select[tuple[str]]:
 # --- deletion ------------------------------------------------------------------------------------
 
 
+def rows_of(location: Location, owner: str) -> int:
+    """How many rows there are of what a client has stored; raises Unavailable."""
+    response, conversation = RESPONSES.c, CONVERSATIONS.c
+    responses = sa.select(response.n).where(response.owner == owner)
+    conversations = sa.select(conversation.n).where(conversation.owner == owner)
+    conditions = [
+        *(table.c.owner == owner for table in (THREADS, RESPONSES, ITEMS, CONVERSATIONS)),
+        *(table.c.response.in_(responses) for table in (BODIES, RESPONSE_ITEMS, EVENTS)),
+        CONVERSATION_ITEMS.c.conversation.in_(conversations),
+    ]
+    with connected(location) as connection:
+        counts = [sa.select(sa.func.count()).where(one) for one in conditions]
+        return sum(connection.execute(count).scalar_one() for count in counts)
+
+
 def expire(location: Location, time: DatabaseTime, owner: str | None) -> int:
     """Let all threads of a client expire now, of all where it is None; returns their number.
 

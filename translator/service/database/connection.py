@@ -6,6 +6,7 @@ is `reading()` or `writing()`.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -249,6 +250,22 @@ def _prepare_file(driver: sqlite3.Connection) -> None:
             return
 
 
+_NUL_IN_JSON = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _without_nul(values: Values) -> Values:
+    """Values that PostgreSQL can have as text: with U+FFFD in place of U+0000, in JSON, too.
+
+    No id has either, so one that a client has made up is not found.
+    """
+    faulty = {
+        name: _NUL_IN_JSON.sub(r"\1\\ufffd", value.replace("\0", "\ufffd"))
+        for name, value in values.items()
+        if isinstance(value, str) and ("\0" in value or "\\u0000" in value)
+    }
+    return {**values, **faulty} if faulty else values
+
+
 class PostgresConnection:
     """A connection to a PostgreSQL server."""
 
@@ -283,16 +300,17 @@ class PostgresConnection:
 
     def execute(self, statement: Statement, values: Values = NO_VALUES) -> list[Row]:
         text = statement.text("postgresql", self.time).encode()
-        return self._driver.execute(text, values).fetchall()
+        return self._driver.execute(text, _without_nul(values)).fetchall()
 
     def change(self, statement: Statement, values: Values = NO_VALUES) -> int:
         text = statement.text("postgresql", self.time).encode()
-        return self._driver.execute(text, values).rowcount
+        return self._driver.execute(text, _without_nul(values)).rowcount
 
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
         if rows:
             with self._driver.cursor() as cursor:
-                cursor.executemany(statement.text("postgresql", self.time).encode(), rows)
+                text = statement.text("postgresql", self.time).encode()
+                cursor.executemany(text, list(map(_without_nul, rows)))
 
     def begin(self, *, writes: bool, durable: bool = True) -> None:
         if not writes:

@@ -256,21 +256,22 @@ def _purge(options: argparse.Namespace, location: Location) -> int:
 
     _ready(location)
     time = DatabaseTime()
-    before = 0 if options.client is None else rows_of(location, options.client)
-    if options.client is not None and not before:
-        print(f"Nothing is stored for the client {_client(options.client)}.")
+    owner: str | None = options.client
+    before = 0 if owner is None else rows_of(location, owner)
+    if owner is not None and not before:
+        print(f"Nothing is stored for the client {_client(owner)}.")
         return 0
     if options.expired:
         print("Deleting what has expired.")
     else:
-        threads = expire(location, time, options.client)
-        conversations = conversation_upkeep.delete(location, time, options.client)
-        whose = "all clients" if options.all else f"the client {_client(options.client)}"
+        threads = expire(location, time, owner)
+        conversations = conversation_upkeep.delete(location, time, owner)
+        whose = "all clients" if owner is None else f"the client {_client(owner)}"
         print(f"{threads:,} threads of {whose} are no longer found; deleting them.")
         print(f"{conversations:,} conversations of {whose}: deleting them, too.")
     rows = sum(sweep(location, time, options.limits.conversation_days * DAY_S))
-    if options.client is not None:  # others' rows that had expired were deleted, too
-        rows = max(0, before - rows_of(location, options.client))
+    if owner is not None:  # others' rows that had expired were deleted, too
+        rows = max(0, before - rows_of(location, owner))
     print(f"{rows:,} rows deleted.")
     return 0
 

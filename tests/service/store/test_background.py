@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from contextlib import closing
 import pytest
 
 from tests.invariants import check_response_types
-from tests.service.chat_bodies import COMPLETION
+from tests.service.chat_bodies import COMPLETION, HELLO, chunk, frame
 from tests.service.responses_api import PATH
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded, client_of, say_hello
 from translator.service.config.store import Location
@@ -40,7 +41,7 @@ async def test_background_poll(service: Service, upstream: ScriptedUpstream) -> 
         gate.open.set()
         final = await ended(client, response["id"])
         check_response_types(final)
-        same = {"status", "output", "usage", "completed_at"}
+        same = {"status", "output", "completed_at"}
         assert {key for key in final if final[key] != response[key]} == same
         assert final["status"] == "completed"
         assert final["output"][0]["content"][0]["text"] == "Hello world"
@@ -122,9 +123,17 @@ async def test_a_run_has_a_slot_of_its_own(service: Service, upstream: ScriptedU
 
 
 async def test_a_run_is_one_line_in_the_log(
-    service: Service, caplog: pytest.LogCaptureFixture
+    service: Service, upstream: ScriptedUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At its end, with what it cost."""
+
+    async def counts_tokens(call: Call) -> None:
+        await call.head()
+        usage = frame({"choices": [], "usage": COMPLETION["usage"]})
+        await call.send(*HELLO[:-1], usage, HELLO[-1])
+        await call.end()
+
+    upstream.script = counts_tokens
     caplog.set_level(logging.INFO)
     async with service() as client:
         await ended(client, (await begin(client))["id"])
@@ -203,6 +212,33 @@ async def test_cancel_running_here(service: Service, upstream: ScriptedUpstream)
         upstream.script = say_hello
         await ask(client, previous_response_id=response["id"])
         assert [one["content"] for one in messages(upstream.calls[-1])] == ["Hi", "Hi"]
+
+
+async def test_the_upstream_is_asked_for_a_stream(
+    service: Service, upstream: ScriptedUpstream
+) -> None:
+    """So it may take longer than `read_timeout_s`, and what is cut has its whole items."""
+    stuck = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await call.head()
+        await call.send(chunk({"reasoning_content": "hm"}))
+        for _ in range(4):
+            await asyncio.sleep(0.2)
+            await call.send(chunk({"content": "word "}))
+        stuck.set()
+        await call.gone()
+
+    upstream.script = slow
+    async with service(server={"read_timeout_s": 0.5}) as client:
+        response = await begin(client)
+        await bounded(stuck.wait())
+        cancelled = await cancel(client, response["id"])
+        assert [one["type"] for one in cancelled["output"]] == ["reasoning"]
+        assert cancelled["status"] == "cancelled"
+        answer = await client.get(f"{PATH}/{response['id']}?stream=true")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "stream")
+    assert json.loads(upstream.calls[0].body)["stream"] is True
 
 
 async def test_cancel_twice(service: Service, upstream: ScriptedUpstream) -> None:

@@ -299,7 +299,8 @@ class Twin:
         if not rows:
             return {}
         values = {"n": rows[0][0]}
-        listed = connection.execute(sql.CHAIN_IDS, values | {"stops": 0})
+        rows = connection.execute(sql.CHAIN_IDS, values | {"stops": 0})
+        listed = [(key, item_id) for key, item_id, *_ in rows]
         assert len({item_id for _, item_id in listed}) == len(listed)
         keys = msgspec.json.encode([key for key, _ in listed]).decode()
         rows = connection.execute(sql.ITEM_BODIES, {"ids": keys})

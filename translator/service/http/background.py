@@ -22,6 +22,7 @@ from translator import TranslatorError, UpstreamError
 from translator.service.base.errors import InternalError, NotStored, Restarting
 from translator.service.observe.observer import AttemptFailed, EventsSent
 from translator.service.store.background import EndResult, Run
+from translator.service.store.event_log import EventLog
 from translator.service.store.follow import followed
 from translator.service.store.meter import StoreResult
 from translator.service.store.part import Part, waiting
@@ -68,7 +69,7 @@ class Background:
         created = first[0]
         assert isinstance(created, Created)
         events = None
-        if turn.streams:
+        if part.logs:
             events = Events(0, len(first) - 1, encode_all(first))
         draft = await part.draft(created.response)
         try:
@@ -125,7 +126,7 @@ class Background:
         try:
             if run.stopped is None:
                 self._runs.started(run)
-                await (self._stream(turn, run) if turn.streams else self._whole(turn, run))
+                await self._stream(turn, run)
         except asyncio.CancelledError:
             if run.stopped is None:
                 raise
@@ -150,24 +151,22 @@ class Background:
             _lost(turn)
 
     async def _stream(self, turn: Turn, run: Run) -> None:
-        assert run.log is not None
         batches = turn.events()
         try:
             async for events in batches:
                 if turn.translation.finished:
                     await self._end(turn, run, events)
-                elif run.log.add(encode_all(events), len(events)):
-                    await run.log.room()
-                else:
-                    limit = self._store.limits.max_events_bytes
-                    raise UpstreamError(f"The events of the response are over {limit} bytes.")
+                elif run.log is not None:
+                    await self._log(run.log, events)
                 del events  # so that they are not held while nothing comes
         finally:
             await batches.aclose()
 
-    async def _whole(self, turn: Turn, run: Run) -> None:
-        await turn.response()
-        await self._end(turn, run, [])
+    async def _log(self, log_: EventLog, events: Sequence[Event]) -> None:
+        if not log_.add(encode_all(events), len(events)):
+            limit = self._store.limits.max_events_bytes
+            raise UpstreamError(f"The events of the response are over {limit} bytes.")
+        await log_.room()
 
     # --- ends -------------------------------------------------------------------------------------
 

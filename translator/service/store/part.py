@@ -82,6 +82,7 @@ class Part:
         self._at = at
         self.context = context
         self.earlier = earlier
+        self.logs = False
 
     def forget_earlier(self) -> None:
         self.earlier = None

@@ -15,6 +15,7 @@ from msgspec import Struct
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
 from translator.service.database.core import connected
+from translator.service.database.errors import driver_errors
 from translator.service.database.statement import DatabaseTime
 
 from . import conversation_rows, conversation_upkeep
@@ -219,6 +220,21 @@ def _wrong_sums() -> sa.Select[tuple[str]]:
 # --- deletion ------------------------------------------------------------------------------------
 
 
+def rows_of(location: Location, owner: str) -> int:
+    """How many rows there are of what a client has stored; raises Unavailable."""
+    response, conversation = RESPONSES.c, CONVERSATIONS.c
+    responses = sa.select(response.n).where(response.owner == owner)
+    conversations = sa.select(conversation.n).where(conversation.owner == owner)
+    conditions = [
+        *(table.c.owner == owner for table in (THREADS, RESPONSES, ITEMS, CONVERSATIONS)),
+        *(table.c.response.in_(responses) for table in (BODIES, RESPONSE_ITEMS, EVENTS)),
+        CONVERSATION_ITEMS.c.conversation.in_(conversations),
+    ]
+    with connected(location) as connection:
+        counts = [sa.select(sa.func.count()).where(one) for one in conditions]
+        return sum(connection.execute(count).scalar_one() for count in counts)
+
+
 def expire(location: Location, time: DatabaseTime, owner: str | None) -> int:
     """Let all threads of a client expire now, of all where it is None; returns their number.
 
@@ -236,9 +252,12 @@ def sweep(location: Location, time: DatabaseTime, conversation_s: float) -> Iter
     """Delete what has expired, step by step; yields the rows that each step deleted.
 
     `conversation_s` is how long a conversation is kept after a change, 0 for ever. Raises
-    Unavailable, and what the database's driver raises.
+    Unavailable.
     """
-    with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
+    with (
+        closing(connect(location, time, statement_s=VACUUM_S)) as connection,
+        driver_errors(location.shown),
+    ):
         while True:
             with writing(connection):
                 # events that may still be streamed are kept

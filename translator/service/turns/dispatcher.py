@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from translator import ParsedRequest, parse_request
 from translator.common.pauses import Pause, no_pause
@@ -172,6 +173,10 @@ class Dispatcher:
                 may_run=may_run,
             )
             earlier = earlier if keeping is None else keeping.earlier
+            if keeping is not None and keeping.context.runs_in_background:
+                keeping.logs = bool(parsed.request.stream)
+                # An upstream that is asked for a whole answer is silent until its end.
+                parsed = replace(parsed, request=replace(parsed.request, stream=True))
         try:
             return await self._turn(
                 context,

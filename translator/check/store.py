@@ -6,17 +6,14 @@ Nothing is changed by it: a file that is not there yet is not made, and no table
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
 from translator.program.invocation import install_hint
 from translator.service.config.store import Location
-from translator.service.database.connection import connect
-from translator.service.database.errors import Damaged, Unavailable
-from translator.service.database.files import is_on_a_network
-from translator.service.database.schema import Version, version
-from translator.service.database.statement import DatabaseTime
+from translator.service.database.errors import Damaged, SchemaMismatch, Unavailable
+from translator.service.database.files import is_on_a_network, require_file, try_to_create
+from translator.service.database.schema import require_own_file, version_of
 from translator.service.store.room import ROOM
 
 from .results import Row, Status
@@ -45,7 +42,9 @@ def store_row(location: Location, config: str, *, offline: bool) -> Row:
     except Damaged:
         what = "the file is damaged, or no SQLite file"
         return _row(location, "failed", what, "Move it away, or restore it.")
-    except Unavailable as error:
+    except SchemaMismatch as error:
+        return _row(location, "failed", str(error), "Correct store.url.")
+    except (Unavailable, OSError) as error:
         return _row(location, "failed", f"cannot be used: {error}", "Correct store.url.")
 
 
@@ -57,15 +56,18 @@ def _file(location: Location) -> Row:
     if not path.exists():
         if reason := unusable_folder(path.parent):
             return _row(location, "failed", reason, "Correct store.url.")
+        try_to_create(location.target)
         return _row(location, "ok", "not there yet; the start makes it")
     if not os.access(path, os.R_OK | os.W_OK):
         return _row(location, "failed", "cannot be written to", "Correct store.url, or its rights.")
+    require_file(location.target)
     with path.open("rb") as file:
         head = file.read(20)
     if head and not head.startswith(_MAGIC):
         raise Damaged(location.target)
+    require_own_file(location, ROOM)
     # others would be changed by being opened
-    found = _version(location) if head[18:20] == _WAL else "missing"
+    found = version_of(location, ROOM) if head[18:20] == _WAL else "missing"
     if found == "newer":
         return _newer(location)
     state = {
@@ -77,7 +79,7 @@ def _file(location: Location) -> Row:
 
 
 def _server(location: Location, config: str) -> Row:
-    found = _version(location)
+    found = version_of(location, ROOM)
     if found == "newer":
         return _newer(location)
     if found == "current":
@@ -89,11 +91,6 @@ def _server(location: Location, config: str) -> Row:
 
 def _newer(location: Location) -> Row:
     return _row(location, "failed", "has the tables of a newer release", "Run that release.")
-
-
-def _version(location: Location) -> Version:
-    with closing(connect(location, DatabaseTime())) as connection:
-        return version(connection, ROOM)
 
 
 def _row(location: Location, status: Status, summary: str, advice: str = "") -> Row:

@@ -104,8 +104,6 @@ def _translated(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 @contextmanager
 def _store_errors() -> Generator[None]:
     try:
-        import sqlalchemy.exc
-
         from translator.service.database.errors import SchemaMismatch, Unavailable
     except ModuleNotFoundError as error:
         raise _missing(error) from None
@@ -115,8 +113,6 @@ def _store_errors() -> Generator[None]:
         raise _missing(error) from None
     except (SchemaMismatch, Unavailable) as error:
         raise UsageError(str(error)) from None
-    except sqlalchemy.exc.DBAPIError as error:
-        raise UsageError(f"the database failed: {' '.join(str(error.orig).split())}") from None
 
 
 def _missing(error: ModuleNotFoundError) -> Exception:
@@ -156,12 +152,18 @@ def _ready(location: Location) -> None:
 
 
 def _check(_options: argparse.Namespace, location: Location) -> int:
+    from translator.service.database.errors import Damaged
     from translator.service.store.upkeep import problems
 
-    _ready(location)
-    found = list(problems(location))
-    for line in found:
-        print(line)
+    found = False
+    try:
+        _ready(location)
+        for line in problems(location):
+            found = True
+            print(line)
+    except Damaged as error:
+        found = True
+        print(error)
     if not found:
         print(f"{location.shown}: no damage found.")
     return 1 if found else 0
@@ -250,19 +252,26 @@ def _list_conversations(options: argparse.Namespace, location: Location) -> int:
 def _purge(options: argparse.Namespace, location: Location) -> int:
     from translator.service.database.statement import DatabaseTime
     from translator.service.store import conversation_upkeep
-    from translator.service.store.upkeep import expire, sweep
+    from translator.service.store.upkeep import expire, rows_of, sweep
 
     _ready(location)
     time = DatabaseTime()
+    owner: str | None = options.client
+    before = 0 if owner is None else rows_of(location, owner)
+    if owner is not None and not before:
+        print(f"Nothing is stored for the client {_client(owner)}.")
+        return 0
     if options.expired:
         print("Deleting what has expired.")
     else:
-        threads = expire(location, time, options.client)
-        conversations = conversation_upkeep.delete(location, time, options.client)
-        whose = "all clients" if options.all else f"the client {_client(options.client)}"
+        threads = expire(location, time, owner)
+        conversations = conversation_upkeep.delete(location, time, owner)
+        whose = "all clients" if owner is None else f"the client {_client(owner)}"
         print(f"{threads:,} threads of {whose} are no longer found; deleting them.")
         print(f"{conversations:,} conversations of {whose}: deleting them, too.")
     rows = sum(sweep(location, time, options.limits.conversation_days * DAY_S))
+    if owner is not None:  # others' rows that had expired were deleted, too
+        rows = max(0, before - rows_of(location, owner))
     print(f"{rows:,} rows deleted.")
     return 0
 

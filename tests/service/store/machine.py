@@ -169,7 +169,7 @@ class Machine:
         chat = self.upstream.calls[asked].body
         if store is False and not background:
             assert self.rows() == was
-        await self.check_twin(owner, [*known, *given], streamed and not background, chat)
+        await self.check_twin(owner, [*known, *given], streamed or background, chat)
         if store is not False:
             await self.remember(owner, body, before, within, known, given)
         elif not background:

@@ -155,11 +155,33 @@ def test_purge_deletes_what_it_is_told_to(
     assert capsys.readouterr().out.endswith("\n8 rows deleted.\n")
     assert rows(location) == 7 * 6
     assert main(["store", "purge", "--config", config, "--client", "anna"]) == 0
-    assert "4 threads of the client anna" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4 threads of the client anna" in out
+    # two items with their pointers; a response, its body and its thread
+    assert out.endswith("\n28 rows deleted.\n")
     assert rows(location) == 7 * 2
     assert main(["store", "check", "--config", config]) == 0
     assert main(["store", "purge", "--config", config, "--all"]) == 0
     assert rows(location) == 0
+
+
+def test_purge_counts_the_rows_of_its_client_alone(
+    location: Location, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there are none, it says so, and deletes nothing."""
+    fill(location, "anna", 2)
+    fill(location, "", 1, days=-1)
+    words = ["store", "purge", "--config", config, "--client"]
+    assert main([*words, "nobody"]) == 0
+    assert capsys.readouterr().out == "Nothing is stored for the client nobody.\n"
+    assert rows(location) == 7 * 3
+    assert main([*words, "anna"]) == 0
+    assert capsys.readouterr().out.endswith("\n14 rows deleted.\n")
+    assert rows(location) == 0
+    assert main([*words, "anna"]) == 0
+    assert capsys.readouterr().out == "Nothing is stored for the client anna.\n"
+    assert main([*words, ""]) == 0
+    assert capsys.readouterr().out == "Nothing is stored for the client ''.\n"
 
 
 def test_purge_gives_the_space_of_a_file_back(
@@ -221,7 +243,7 @@ def test_a_server_that_is_away_is_one_sentence(
 def test_a_table_that_is_locked_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("translator.service.database.core.BUSY_S", 0.05)
+    monkeypatch.setattr("translator.service.database.connection.BUSY_S", 0.05)
     location = Location("sqlite", str(tmp_path / "store.db"))
     config = written(tmp_path, location)
     assert main(["store", "migrate", "--config", config]) == 0

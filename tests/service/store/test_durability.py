@@ -148,9 +148,7 @@ async def test_a_client_that_leaves_at_the_end_changes_nothing(
     assert counts(location)[1] == 1
 
 
-async def test_a_reference_is_found_at_once_by_another_process(
-    upstream: ScriptedUpstream, location: Location
-) -> None:
+async def test_ai_sdk_reference_at_once(upstream: ScriptedUpstream, location: Location) -> None:
     settings = settings_of(upstream, location)
     async with client_of(settings) as one, client_of(settings) as other:
         history: list[Any] = []

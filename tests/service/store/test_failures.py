@@ -121,7 +121,7 @@ async def test_disk_full(service: Service, location: Location) -> None:
                 ids.append(last["id"])
         assert last["error"]["code"] == "server_error"
         assert len(ids) > 5
-        assert (await refused(client, input=text, store=True))[0] == 500
+        assert (await refused(client, input=text, store=True))[0] == 400
         assert await status_of(client, last["id"]) == 404
         async with asyncio.timeout(BOUND_S):  # so that nobody knows yet
             while (await scrape(client))("store_queue_writes"):
@@ -132,7 +132,7 @@ async def test_disk_full(service: Service, location: Location) -> None:
         assert (known["status"], known["store"]) == ("completed", False)
         assert await status_of(client, defaulted["id"]) == 404
         page = await scrape(client)
-        assert page("store_responses_total", result="failed") == 2
+        assert page("store_responses_total", result="failed") == 1
         assert page("store_responses_total", result="late") == 1
         assert page("store_responses_total", result="unavailable") == 1
         assert page("store_errors_total", operation="write") > 0

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_response_is_read_as_its_last_event_had_it(service: Service, stream: bool) -> None:
+async def test_get_equals_terminal(service: Service, stream: bool) -> None:
     async with service() as client:
         response = await ask(client, stream=stream, metadata={"a": "b"}, instructions="Be brief.")
         assert response["store"] is True
@@ -68,9 +68,7 @@ async def test_a_foreign_path_of_a_response(service: Service) -> None:
         assert cancelled.json()["error"]["message"] == "Cannot cancel a synchronous response."
 
 
-async def test_a_failed_stream_is_stored_and_not_continued(
-    service: Service, upstream: ScriptedUpstream
-) -> None:
+async def test_parent_failed(service: Service, upstream: ScriptedUpstream) -> None:
     async def breaks(call: Call) -> None:
         await call.head()
         await call.send(*HELLO[:2])
@@ -129,7 +127,7 @@ async def test_deleting_a_link_leaves_what_goes_on_from_it_its_context(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_chain_is_what_is_sent_in_full(
+async def test_chain_of_three_http_sealed_though_not_asked(
     service: Service, upstream: ScriptedUpstream, stream: bool
 ) -> None:
     """The same chat request, with the reasoning of each turn, though nobody asked for it."""
@@ -155,7 +153,7 @@ async def test_a_chain_is_what_is_sent_in_full(
         assert "thought 1" in json.dumps(messages(upstream.calls[-1]))
 
 
-async def test_branches_do_not_see_each_other(service: Service, upstream: ScriptedUpstream) -> None:
+async def test_chain_branches(service: Service, upstream: ScriptedUpstream) -> None:
     async with service() as client:
         root = await ask(client, input="root")
         left = await ask(client, input="left", previous_response_id=root["id"])
@@ -167,7 +165,9 @@ async def test_branches_do_not_see_each_other(service: Service, upstream: Script
         assert sent == ["root", "left", "more"]
 
 
-async def test_what_is_not_inherited(service: Service, upstream: ScriptedUpstream) -> None:
+async def test_instructions_not_inherited_tools_not_inherited_additional_tools_inherited(
+    service: Service, upstream: ScriptedUpstream
+) -> None:
     tool = {"type": "function", "name": "f", "parameters": {"type": "object"}}
     declared = {"type": "additional_tools", "role": "developer", "tools": [tool | {"name": "g"}]}
     async with service() as client:
@@ -238,7 +238,7 @@ async def test_store_false_reads_a_chain_and_writes_nothing(
         assert bytes_of(location) == before
 
 
-async def test_every_parent_that_is_not_there_is_the_same_error(
+async def test_parent_unknown_parent_foreign_parent_deleted_parent_expired_parent_store_false(
     upstream: ScriptedUpstream, service: Service
 ) -> None:
     """Unknown, of another client, deleted, expired, not stored; nothing goes upstream."""
@@ -335,7 +335,7 @@ async def test_references_of_the_ai_sdk(service: Service, upstream: ScriptedUpst
         assert messages(upstream.calls[-1])[1] == sent
 
 
-async def test_references_to_what_is_not_there(
+async def test_reference_rs_unknown_reference_msg_unknown(
     service: Service, upstream: ScriptedUpstream
 ) -> None:
     anna, bob = ({"authorization": f"Bearer {key}"} for key in (ANNA, BOB))
@@ -357,9 +357,7 @@ async def test_references_to_what_is_not_there(
         assert answer.headers["x-translator-notices"] == "1; reference_dropped"
 
 
-async def test_an_item_that_stands_in_the_chain_already(
-    service: Service, upstream: ScriptedUpstream
-) -> None:
+async def test_duplicate_reference_in_chain(service: Service, upstream: ScriptedUpstream) -> None:
     """It is left out with a notice; `strict` refuses it, as OpenAI does."""
     async with service() as client:
         first = await ask(client)
@@ -448,7 +446,7 @@ async def test_input_items_are_what_the_response_saw(
         assert again == page  # ids are stable
 
 
-async def test_input_items_in_pages(service: Service) -> None:
+async def test_input_items_pages(service: Service) -> None:
     said = [{"role": "user", "content": f"{n}"} for n in range(47)]
     async with service() as client:
         response = await ask(client, input=said)
@@ -493,7 +491,7 @@ async def test_input_items_in_pages(service: Service) -> None:
 # --- owners ----------------------------------------------------------------------------------
 
 
-async def test_another_client_finds_nothing(service: Service) -> None:
+async def test_two_clients(service: Service) -> None:
     anna, bob = ({"authorization": f"Bearer {key}"} for key in (ANNA, BOB))
     async with service(clients=True) as client:
         response = await ask(client, headers=anna)
@@ -510,7 +508,7 @@ async def test_another_client_finds_nothing(service: Service) -> None:
         assert (await client.get(f"{PATH}/{response['id']}", headers=anna)).json() == response
 
 
-async def test_without_clients_a_key_tells_them_apart(service: Service, location: Location) -> None:
+async def test_empty_key_owner(service: Service, location: Location) -> None:
     """And stands nowhere in the database."""
     secrets = ("sk-hunter-one-1234567890", "sk-hunter-two-1234567890")
     one, two = ({"authorization": f"Bearer {secret}"} for secret in secrets)

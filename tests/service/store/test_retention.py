@@ -366,7 +366,7 @@ async def test_an_item_of_the_answer_may_be_too_large(service: Service, location
     async with service(max_kept_item_bytes=60) as client:
         assert (await ask(client, input="Hi"))["status"] == "completed"
         status, error = await refused(client, input="Hi", store=True)
-        assert (status, error["code"]) == (500, "server_error")
+        assert (status, error["code"]) == (400, "store_quota_exceeded")
     assert counts(location) == [0, 0, 0, 0, 0]
 
 

@@ -17,9 +17,7 @@ from translator.service.config.store import Location
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_a_websocket_stores_is_continued_by_others(
-    upstream: ScriptedUpstream, location: Location
-) -> None:
+async def test_ws_then_http(upstream: ScriptedUpstream, location: Location) -> None:
     async with serving(settings_of(upstream, location)) as base:
         async with open_socket(base) as socket:
             first = id_of(await ask(socket, input="one"))
@@ -34,7 +32,7 @@ async def test_what_a_websocket_stores_is_continued_by_others(
     assert [text for role, text in asked(upstream, 3) if role == "user"] == ["one", "two", "three"]
 
 
-async def test_what_is_not_stored_is_not_stored_through_its_child(
+async def test_ws_store_false_then_store_true(
     upstream: ScriptedUpstream, location: Location
 ) -> None:
     """The connection remembers it; a child that asks to be stored says that it is not."""
@@ -115,7 +113,7 @@ async def test_nothing_is_produced_in_the_background(
     assert upstream.calls == []
 
 
-async def test_a_failed_turn_leaves_what_is_stored(
+async def test_ws_failed_turn_evicts_memory_only(
     upstream: ScriptedUpstream, location: Location
 ) -> None:
     async def fails(call: Call) -> None:

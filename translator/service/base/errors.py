@@ -292,6 +292,13 @@ class NotStored(TranslatorError):
         )
 
 
+class QuotaExceeded(InvalidRequest):
+    """400: something is over a bound of what is stored. Clients do not send it again as it is."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message, param=param, code="store_quota_exceeded")
+
+
 class LoopDetected(TranslatorError):
     """508: the request has been here before: an upstream leads back to this service."""
 

@@ -97,10 +97,11 @@ class StoreSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Largest response that is stored, its own input included."""
 
     max_kept_item_bytes: _Positive = 16 * 1024 * 1024
-    """Largest item of a response that is stored."""
+    """Largest item of a response or a conversation that is stored."""
 
     max_client_bytes: _NotNegative = 0
-    """What may be stored of one client, in bytes; 0: as much as there is room for."""
+    """What may be stored of one client, its conversations and their metadata included, in bytes;
+    0: as much as there is room for."""
 
     delete_context: bool = False
     """Whether the items of a deleted response go at once, though others go on from it: then these

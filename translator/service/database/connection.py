@@ -11,13 +11,14 @@ import sqlite3
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from translator.service.config.store import Kind, Location
 
-from .errors import Damaged, Unavailable, is_damaged, reason
-from .files import create_file
+from .errors import Unavailable, driver_errors, reason
+from .files import create_file, identity, require_file
 from .statement import DatabaseTime, Statement
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class Connection(Protocol):
     def release_space(self, pages: int = 0) -> None:
         """Give free pages of a file back, up to a number of them.
 
-        0 is for all, outside transactions. PostgreSQL does so itself.
+        0 is for all, outside transactions: then the log beside the file is emptied as well, where
+        nobody else uses it. PostgreSQL does so itself.
         """
         ...
 
@@ -94,13 +96,16 @@ def connect(
     *,
     max_bytes: int = 0,
     statement_s: float = STATEMENT_S,
+    creates: bool = False,
 ) -> Connection:
     """A connection; raises Unavailable.
 
     `max_bytes` is the largest size of a SQLite file, 0 any; `statement_s` the longest time of a
-    statement.
+    statement. `creates`: a file that is not there is created.
     """
     if location.kind == "sqlite":
+        if creates:
+            create_file(location.target)
         return SqliteConnection(location.target, time, max_bytes, statement_s)
     return PostgresConnection(location.target, time, statement_s)
 
@@ -127,29 +132,52 @@ def writing(connection: Connection, *, durable: bool = True) -> Generator[None]:
         raise
 
 
+def open_file(path: str, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    """The driver's connection to a file that is there; raises sqlite3.Error."""
+    url = f"{Path(path).absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(url, uri=True, timeout=BUSY_S, isolation_level=None)
+
+
 class SqliteConnection:
-    """A connection to a SQLite file, in WAL mode: readers do not wait for the writer."""
+    """A connection to a SQLite file, in WAL mode: readers do not wait for the writer.
+
+    A file that is removed or replaced is noticed by the next transaction: what was written to it
+    would be gone with it.
+    """
 
     kind: Kind = "sqlite"
-    lost = False
 
     def __init__(self, path: str, time_: DatabaseTime, max_bytes: int, statement_s: float) -> None:
         self.time = time_
         self._statement_s = statement_s
         self._until = 0.0
         self._full_sync: bool | None = None
-        create_file(path)
-        self._driver = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+        self._path = path
+        self._identity = require_file(path)
+        self.lost = False
+        with driver_errors(path):
+            self._driver = open_file(path, "rw")
         try:
-            _prepare_file(self._driver)
-            if max_bytes:
-                self._driver.execute(f"PRAGMA max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
-        except sqlite3.Error as error:
+            self._require_same_file()
+            with driver_errors(path):
+                _prepare_file(self._driver)
+                if max_bytes:
+                    pages = max(1, max_bytes // PAGE_BYTES)
+                    self._driver.execute(f"PRAGMA max_page_count = {pages}")
+        except Unavailable:
             self._driver.close()
-            raise (
-                Damaged(path) if is_damaged(error) else Unavailable(f"{path}: {reason(error)}")
-            ) from None
+            raise
         self._driver.set_progress_handler(self._too_late, CHECKED_STEPS)
+
+    def _require_same_file(self) -> None:
+        """Raise Unavailable where its path is no longer the file that was opened."""
+        try:
+            same = identity(self._path) == self._identity
+        except Unavailable:
+            same = False
+        if not same:
+            self.lost = True
+            raise Unavailable(f"{self._path} was removed or replaced while it was in use")
 
     def _too_late(self) -> bool:
         return time.monotonic() > self._until
@@ -171,6 +199,7 @@ class SqliteConnection:
             self._cursor().executemany(statement.text("sqlite", self.time), rows)
 
     def begin(self, *, writes: bool, durable: bool = True) -> None:
+        self._require_same_file()
         if writes and durable is not self._full_sync:  # which no transaction can change
             self._cursor().execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._full_sync = durable
@@ -190,6 +219,9 @@ class SqliteConnection:
         if not self._driver.in_transaction:
             # a cursor would do one page: it stops at a row without columns
             self._driver.executescript(f"PRAGMA incremental_vacuum({pages})")
+            if not pages:
+                # it holds what was deleted until it is written over
+                self._driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return
         [(free,)] = self._driver.execute("PRAGMA freelist_count").fetchall()
         for _ in range(min(free, pages)):

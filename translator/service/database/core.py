@@ -2,49 +2,43 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
 import sqlalchemy
-from sqlalchemy import event, exc
+from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from translator.service.config.store import Location
 
-from .connection import BUSY_S, CONNECT_S
-from .errors import Unavailable
-from .files import create_file
+from .connection import CONNECT_S, open_file
+from .errors import driver_errors
+from .files import require_file
 
 
 @contextmanager
 def connected(location: Location) -> Generator[sqlalchemy.Connection]:
     """A connection in one transaction, which is committed at its end.
 
-    On SQLite it waits for others that write. Raises Unavailable where there is no connection.
+    On SQLite it waits for others that write. Raises Unavailable where there is no connection, and
+    for what a driver raises in the context.
     """
     engine = _sqlite(location) if location.kind == "sqlite" else _postgresql(location)
     try:
-        connection = engine.connect()
-        transaction = connection.begin()
-    except exc.DBAPIError as error:
-        engine.dispose()
-        raise Unavailable(" ".join(f"{location.shown}: {error.orig}".split())[:300]) from None
-    try:
-        with connection, transaction:
+        with driver_errors(location.shown), engine.begin() as connection:
             yield connection
     finally:
         engine.dispose()
 
 
 def _sqlite(location: Location) -> sqlalchemy.Engine:
-    create_file(location.target)
-    url = sqlalchemy.URL.create("sqlite", database=location.target)
-    engine = sqlalchemy.create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
+    require_file(location.target)
 
-    @event.listens_for(engine, "connect")
-    def connected(driver: Any, _record: object) -> None:  # noqa: ANN401 # pyright: ignore
-        driver.isolation_level = None  # else the driver begins transactions where it likes
+    def connect() -> sqlite3.Connection:
+        return open_file(location.target, "rw")
+
+    engine = sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
     def begun(connection: sqlalchemy.Connection) -> None:  # pyright: ignore

@@ -104,6 +104,11 @@ class Database:
         return self._writer.failing and not self._writer.idle
 
     @property
+    def full(self) -> bool:
+        """Whether there was no space left, as far as is known; what is freed does not change it."""
+        return self._writer.full
+
+    @property
     def waiting(self) -> tuple[int, int]:
         """The number of writes that wait, and their bytes."""
         return self._writer.waiting

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Literal
 
 Remedy = Literal["reconnect", "again", "none"]
@@ -39,6 +41,24 @@ class Damaged(Unavailable):
 
 class SchemaMismatch(Exception):
     """The tables are missing, or of another version; the text says what to do."""
+
+
+@contextmanager
+def driver_errors(name: str) -> Generator[None]:
+    """The context's work, with what a driver raises as Unavailable; Damaged where a file is.
+
+    `name` is what the database is called; SQLAlchemy's errors have the driver's inside.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = getattr(error, "orig", error)
+        if is_damaged(cause):
+            raise Damaged(name) from None
+        if not isinstance(cause, sqlite3.Error) and not hasattr(cause, "sqlstate"):
+            raise
+        lines = str(cause).splitlines() or [type(cause).__name__]
+        raise Unavailable(f"{name}: {lines[0][:300]}") from None  # details may quote a row
 
 
 def remedy(error: Exception, *, lost: bool) -> Remedy:

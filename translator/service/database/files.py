@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from .errors import Unavailable
@@ -25,12 +26,43 @@ def create_file(path: str) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        if file.is_dir():
-            raise Unavailable(f"{path} cannot be opened: {os.strerror(errno.EISDIR)}") from None
-        if not os.access(file, os.R_OK | os.W_OK):
-            raise Unavailable(f"{path} cannot be opened: {os.strerror(errno.EACCES)}") from None
+        require_file(path)
     except OSError as error:
-        raise Unavailable(f"{path} cannot be opened: {error.strerror}") from None
+        raise _unusable(path, error.errno) from None
+
+
+def require_file(path: str) -> tuple[int, int]:
+    """The identity of a file that can be read and written; raises Unavailable."""
+    found = identity(path)
+    if os.path.isdir(path):  # noqa: PTH112 - as cheap as it can be
+        raise _unusable(path, errno.EISDIR)
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise _unusable(path, errno.EACCES)
+    return found
+
+
+def identity(path: str) -> tuple[int, int]:
+    """What tells the file at a path from others, also from a later one; raises Unavailable."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - as cheap as it can be
+    except OSError as error:
+        raise _unusable(path, error.errno) from None
+    return found.st_dev, found.st_ino
+
+
+def try_to_create(path: str) -> None:
+    """Raise Unavailable where `create_file` would, for a file that is not there; leaves nothing."""
+    file = Path(path).absolute()
+    try:
+        folder = next(one for one in file.parents if one.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unusable(path, error.errno) from None
+
+
+def _unusable(path: str, number: int | None) -> Unavailable:
+    return Unavailable(f"{path} cannot be opened: {os.strerror(number or errno.EIO)}")
 
 
 def file_system(path: str, mounts: str | None = None) -> str:

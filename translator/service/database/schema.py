@@ -8,7 +8,9 @@ older release may use it. SQLAlchemy and Alembic are imported for that alone.
 
 from __future__ import annotations
 
-from contextlib import closing
+import os
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,8 +18,8 @@ from msgspec import Struct
 
 from translator.service.config.store import Location
 
-from .connection import Connection, connect
-from .errors import SchemaMismatch
+from .connection import Connection, connect, open_file
+from .errors import SchemaMismatch, driver_errors
 from .files import is_on_a_network
 from .statement import DatabaseTime, Statement
 
@@ -88,8 +90,50 @@ def check_version(connection: Connection, room: Room, *, may_be_newer: bool = Fa
 
 def check(location: Location, room: Room) -> None:
     """Raise SchemaMismatch unless the tables are those of this release; raises Unavailable."""
-    with closing(connect(location, DatabaseTime())) as connection:
+    with _opened(location, room) as connection:
         check_version(connection, room)
+
+
+def version_of(location: Location, room: Room) -> Version:
+    """How the tables of a database compare with what this release needs.
+
+    Raises SchemaMismatch where they may not be made in it, and Unavailable.
+    """
+    with _opened(location, room) as connection:
+        return version(connection, room)
+
+
+@contextmanager
+def _opened(location: Location, room: Room, *, creates: bool = False) -> Generator[Connection]:
+    """A connection to what is a room's database, or may become one.
+
+    `creates`: a file that is not there is created. Raises SchemaMismatch, and Unavailable, also for
+    what the driver raises in the context.
+    """
+    require_own_file(location, room)
+    with (
+        closing(connect(location, DatabaseTime(), creates=creates)) as connection,
+        driver_errors(location.shown),
+    ):
+        yield connection
+
+
+def require_own_file(location: Location, room: Room) -> None:
+    """Raise SchemaMismatch for a file that others have made: it is not to be changed.
+
+    One that has the tables of the room is its own, whatever else is in it. Raises Unavailable.
+    """
+    path = Path(location.target)
+    if location.kind != "sqlite" or not path.is_file() or not os.access(path, os.R_OK):
+        return
+    with driver_errors(location.target), closing(open_file(location.target, "ro")) as driver:
+        tables = driver.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+        names = [name for (name,) in tables if not name.startswith("sqlite_")]
+    if names and room.version_table not in names:
+        raise SchemaMismatch(
+            f"{location.target} holds the tables of something else, such as {names[0][:100]!r}; "
+            f"give the {room.name} a file of its own"
+        )
 
 
 def prepare(location: Location, room: Room) -> None:
@@ -103,7 +147,7 @@ def prepare(location: Location, room: Room) -> None:
             f"{location.target} is on a file system of a network, where SQLite loses data; "
             "use a local disk, or postgresql://"
         )
-    with closing(connect(location, DatabaseTime())) as connection:
+    with _opened(location, room, creates=True) as connection:
         found = version(connection, room)
         if location.kind == "postgresql" or found in ("current", "newer"):
             check_version(connection, room)
@@ -134,7 +178,8 @@ def migrate(location: Location, room: Room) -> tuple[str, ...]:
         applied.extend(step.revision.revision for step in found)
         return found
 
-    connect(location, DatabaseTime()).close()  # which sets what a file has for good
+    with _opened(location, room, creates=True):
+        pass  # which sets what a file has for good
     with connected(location) as connection:
         if location.kind == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")

@@ -104,6 +104,8 @@ class Writer:
         self._closing = False
         self.failing = False
         """Whether the last transaction failed, though its writes may be well."""
+        self.full = False
+        """Whether there was no space left for the last one that had something to store."""
         self._warn = PeriodicWarning(log)
         self._thread = threading.Thread(target=self._run, name=f"{name} writer", daemon=True)
         self._thread.start()
@@ -288,6 +290,8 @@ class Writer:
                     write.broke(uncertain=uncertain)
             raise error from None
         self.failing = False
+        if any(one.size for one in batch):
+            self.full = False
         self._progress_at = time.monotonic()
         self._meter.committed(len(batch), self._progress_at - began)
         done: list[tuple[Write[Any], Any]] = []
@@ -321,8 +325,8 @@ class Writer:
                 self._meter.lost()
                 batch[0].failed(Unavailable(reason(error)))
             return
-        self.failing = True
-        if self._space is not None and connection is not None and is_full(error):
+        self.failing, self.full = True, is_full(error)
+        if self._space is not None and connection is not None and self.full:
             self._space.make(connection)
         self._again(batch, alone=what == "again")
 

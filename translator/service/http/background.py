@@ -26,6 +26,7 @@ from translator.service.store.event_log import EventLog
 from translator.service.store.follow import followed
 from translator.service.store.meter import StoreResult
 from translator.service.store.part import Part, waiting
+from translator.service.store.quota import too_large, too_large_to_store
 from translator.service.store.responses import StoredResponses
 from translator.service.store.runs import CANCELLED, Events
 from translator.service.turns.dispatcher import Dispatcher
@@ -175,11 +176,13 @@ class Background:
         translation = turn.translation
         result: EndResult = "failed"
         broken = run.log is not None and run.log.broken
-        if not broken and translation.held <= self._store.limits.max_kept_response_bytes:
+        why = too_large(self._store.limits, translation, 0, has_items=not run.temporary)
+        if not broken and why is None:
             kept = translation.kept_output
             result = await self._store_end(turn, run, translation.response, kept, events)
         if result == "failed":
-            await self._fail(turn, run, NotStored(), keeps_output=False)
+            error = NotStored() if why is None else too_large_to_store(why, in_background=True)
+            await self._fail(turn, run, error, keeps_output=False)
 
     async def _fail(
         self, turn: Turn, run: Run, error: TranslatorError, *, keeps_output: bool = True

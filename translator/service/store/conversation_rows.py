@@ -27,9 +27,10 @@ from translator.service.database.statement import Statement
 from . import conversation_statements as sql
 from . import statements
 from .keep import ROWS, Draft, add_items, keep
+from .owners import TooMuch, charge, exceeds
 from .pages import AfterUnknown, ItemList, Page
 from .places import Key, Missing, Place
-from .removal import delete_items, undo
+from .removal import delete_items, freed, undo
 from .shown import item_resource
 
 APPENDS = frozenset({"completed", "incomplete"})
@@ -169,11 +170,15 @@ def create(
     metadata: bytes,
     items: Sequence[Raw | int],
     new_id: Callable[[str], str],
-) -> Shown:
+    max_bytes: int = 0,
+) -> Shown | TooMuch:
     """Write a conversation with its first items, as for `add`."""
     if not connection.execute(sql.KNOWN, {"owner": key.owner, "id": key.id}):
+        if exceeds(connection, key.owner, len(metadata) + _size(items), max_bytes):
+            return TooMuch()
         [(n,)] = connection.execute(statements.KEYS, {"count": 1})
         connection.change(sql.NEW, {"n": n, "owner": key.owner, "id": key.id, "metadata": metadata})
+        charge(connection, {key.owner: len(metadata)})
         _add(connection, key, n, 0, items, new_id)
     shown = find(connection, key)
     assert shown is not None, "a conversation that has just been written is there"
@@ -189,18 +194,35 @@ def find(connection: Connection, key: Key) -> Shown | None:
     return Shown(key.id, int(created_at), Raw(metadata))
 
 
-def set_metadata(connection: Connection, key: Key, metadata: bytes) -> Shown | None:
-    """Replace the metadata of a conversation; None where it is not found."""
-    rows = connection.execute(sql.SET_METADATA, key.values(metadata=metadata))
-    return Shown(key.id, int(rows[0][0]), Raw(metadata)) if rows else None
+def set_metadata(
+    connection: Connection, key: Key, metadata: bytes, max_bytes: int = 0
+) -> Shown | TooMuch | None:
+    """Replace the metadata of a conversation; None where it is not found.
+
+    `max_bytes` is as for `add`; metadata that are not longer than before always may be written.
+    """
+    sizes = connection.execute(sql.METADATA_SIZE, key.values())
+    if not sizes:
+        return None
+    more = len(metadata) - sizes[0][0]
+    if exceeds(connection, key.owner, more, max_bytes):
+        return TooMuch()
+    [(created_at,)] = connection.execute(sql.SET_METADATA, key.values(metadata=metadata))
+    charge(connection, {key.owner: more})
+    return Shown(key.id, int(created_at), Raw(metadata))
 
 
 def delete(connection: Connection, key: Key) -> bool:
     """Delete a conversation; False where it is not found.
 
-    Its rows go with the sweep: but for what responses have seen.
+    Its metadata go at once, its rows with the sweep: but for what responses have seen.
     """
-    return connection.change(sql.DELETE, key.values()) > 0
+    sizes = connection.execute(sql.METADATA_SIZE, key.values())
+    if not sizes:
+        return False
+    connection.change(sql.DELETE, key.values(empty=b""))
+    charge(connection, {key.owner: -sizes[0][0]})
+    return True
 
 
 def add(
@@ -209,11 +231,12 @@ def add(
     items: Sequence[Raw | int],
     new_id: Callable[[str], str],
     max_items: int,
-) -> list[Row] | Missing | Locked | Full:
+    max_bytes: int = 0,
+) -> list[Row] | Missing | Locked | Full | TooMuch:
     """Append items; (id, body) of each. One that the conversation has already stays where it is.
 
     `items` are bodies, and keys of stored ones. `new_id` returns the same ids each time that this
-    is done.
+    is done. `max_bytes` are all that the owner may have; 0: any.
     """
     rows = connection.execute(sql.TAKE, key.values())
     if not rows:
@@ -222,7 +245,14 @@ def add(
     [(count,)] = connection.execute(sql.COUNT, {"n": n})
     if count + len(items) > max_items:
         return Full()
+    if exceeds(connection, key.owner, _size(items), max_bytes):
+        return TooMuch()
     return _add(connection, key, n, at, items, new_id)
+
+
+def _size(items: Sequence[Raw | int]) -> int:
+    """The bytes of the items that are not stored yet."""
+    return sum(len(one) for one in items if isinstance(one, Raw))
 
 
 def _add(
@@ -325,4 +355,6 @@ def sweep(connection: Connection, keep_s: float) -> int:
             connection.execute_many(sql.DELETE_POINTER, pointers)
             delete_items(connection, sorted({n_item for *_, n_item in rows}))
             return len(rows)
-    return expired + connection.change(sql.DELETE_EMPTY, limit)
+    deleted = connection.execute(sql.DELETE_EMPTY, limit)
+    freed(connection, deleted)
+    return expired + len(deleted)

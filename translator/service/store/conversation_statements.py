@@ -111,7 +111,12 @@ SET_METADATA = Statement(
     WHERE {_ALIVE} RETURNING created_at"""
 )
 
-DELETE = Statement(f"UPDATE resp_conversations SET deleted_at = db_now() WHERE {_ALIVE}")
+_METADATA_SIZE = f"SELECT length(metadata) FROM resp_conversations WHERE {_ALIVE}"
+METADATA_SIZE = Statement(_METADATA_SIZE, postgresql=f"{_METADATA_SIZE} FOR UPDATE")
+
+DELETE = Statement(
+    f"UPDATE resp_conversations SET deleted_at = db_now(), metadata = :empty WHERE {_ALIVE}"
+)
 
 NEW_POINTER = Statement(
     """
@@ -208,5 +213,5 @@ DELETE_EMPTY = Statement(
             AND NOT EXISTS (SELECT 1 FROM resp_conversation_items x WHERE x.conversation = c.n)
             AND NOT EXISTS (SELECT 1 FROM resp_responses r WHERE r.conversation = c.n)
         LIMIT :limit
-    )"""
+    ) RETURNING owner, length(metadata)"""
 )

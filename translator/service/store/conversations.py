@@ -20,21 +20,24 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from translator.service.base.errors import ConversationLocked, StoreUnavailable
+from translator.service.base.errors import ConversationLocked, QuotaExceeded, StoreUnavailable
 from translator.service.base.ids import NewId, random_id
 from translator.service.config.store import StoreSection
-from translator.service.database.connection import Connection
+from translator.service.database.connection import Connection, Row
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
 from translator.service.database.writes import Write
-from translator.wire.errors import InvalidRequest, NotFound
+from translator.wire.errors import NotFound
 
 from . import conversation_rows as rows
+from .admission import Admission
 from .conversation_rows import Full, Locked, Shown
 from .durations import DAY_S, LATE_S
 from .meter import StoreMeter
+from .owners import TooMuch
 from .pages import AfterUnknown, ItemList, Page
 from .places import Key, Missing, Place
+from .quota import check_items
 from .recall import reference_of
 
 T = TypeVar("T")
@@ -56,9 +59,15 @@ class Conversations:
     """The conversations of a store."""
 
     def __init__(
-        self, database: Database, limits: StoreSection, new_id: NewId, meter: StoreMeter
+        self,
+        database: Database,
+        limits: StoreSection,
+        new_id: NewId,
+        meter: StoreMeter,
+        admission: Admission,
     ) -> None:
         self._meter = meter
+        self._admission = admission
         self._database = database
         self._limits = limits
         self._new_id = new_id
@@ -161,13 +170,21 @@ class Conversations:
     # --- by id ----------------------------------------------------------------------------------
 
     async def create(self, owner: str, metadata: Mapping[str, str], items: Sequence[Raw]) -> Shown:
-        """Create a conversation with its first items; raises NotFound and StoreUnavailable."""
+        """Create a conversation with its first items.
+
+        Raises NotFound, QuotaExceeded and StoreUnavailable.
+        """
         key = self.key(owner, self._new_id("conv_"))
+        check_items(self._limits, items)
+        if len(items) > self._limits.max_conversation_items:
+            raise too_many(self._limits.max_conversation_items, "items")
         source = await self._resolved(key, items)
         encoded = msgspec.json.encode(metadata)
-        new_ids = self._new_ids(items)
-        return await self._write(
-            lambda connection: rows.create(connection, key, encoded, source, new_ids()), items
+        new_ids, most = self._new_ids(items), self._limits.max_client_bytes
+        return await self._write_more(
+            lambda connection: rows.create(connection, key, encoded, source, new_ids(), most),
+            len(encoded) + sum(map(len, items)),
+            "items" if items else "metadata",
         )
 
     async def find(self, owner: str, conversation_id: str) -> Shown:
@@ -178,10 +195,18 @@ class Conversations:
     async def set_metadata(
         self, owner: str, conversation_id: str, metadata: Mapping[str, str]
     ) -> Shown:
-        """Replace the metadata of a conversation; raises NotFound and StoreUnavailable."""
-        encoded = msgspec.json.encode(metadata)
-        work = partial(rows.set_metadata, key=self.key(owner, conversation_id), metadata=encoded)
-        return _found(await self._write(work), conversation_id)
+        """Replace the metadata of a conversation.
+
+        Raises NotFound, QuotaExceeded and StoreUnavailable.
+        """
+        key, encoded = self.key(owner, conversation_id), msgspec.json.encode(metadata)
+        most = self._limits.max_client_bytes
+        found = await self._write_more(
+            lambda connection: rows.set_metadata(connection, key, encoded, most),
+            len(encoded),
+            "metadata",
+        )
+        return _found(found, conversation_id)
 
     async def delete(self, owner: str, conversation_id: str) -> None:
         """Delete a conversation; raises NotFound and StoreUnavailable."""
@@ -191,13 +216,15 @@ class Conversations:
     async def add(self, owner: str, conversation_id: str, items: Sequence[Raw]) -> ItemList:
         """Append items; the list of them, as they are stored.
 
-        Raises NotFound, InvalidRequest for too many, ConversationLocked and StoreUnavailable.
+        Raises NotFound, QuotaExceeded, ConversationLocked and StoreUnavailable.
         """
         key, limit = self.key(owner, conversation_id), self._limits.max_conversation_items
+        check_items(self._limits, items)
         source = await self._resolved(key, items)
-        new_ids = self._new_ids(items)
-        found = await self._write(
-            lambda connection: rows.add(connection, key, source, new_ids(), limit), items
+        new_ids, most = self._new_ids(items), self._limits.max_client_bytes
+        found: list[Row] | Missing | Locked | Full = await self._write_more(
+            lambda connection: rows.add(connection, key, source, new_ids(), limit, most),
+            sum(map(len, items)),
         )
         if isinstance(found, Full):
             raise too_many(limit, "items")
@@ -275,13 +302,26 @@ class Conversations:
         except Unavailable:
             raise StoreUnavailable from None
 
-    async def _write(self, work: Callable[[Connection], T], items: Sequence[Raw] = ()) -> T:
-        """What a write returns; raises StoreUnavailable, and InvalidRequest for too much."""
-        size, limit = sum(map(len, items)), self._limits.max_kept_response_bytes
-        if size > limit:
-            raise InvalidRequest(
-                f"The items are over {limit} bytes.", param="items", code="store_quota_exceeded"
+    async def _write_more(
+        self, work: Callable[[Connection], T | TooMuch], size: int, param: str = "items"
+    ) -> T:
+        """What a write returns that needs room for some bytes; a sweep may make it.
+
+        Raises QuotaExceeded and StoreUnavailable.
+        """
+        await self._admission.check_space()
+        found = await self._write(work, size)
+        if isinstance(found, TooMuch) and await self._admission.make_room():
+            found = await self._write(work, size)
+        if isinstance(found, TooMuch):
+            limit = self._limits.max_client_bytes
+            raise QuotaExceeded(
+                f"All of a client may have {limit} bytes. Delete conversations or responses.", param
             )
+        return found
+
+    async def _write(self, work: Callable[[Connection], T], size: int = 0) -> T:
+        """What a write returns; raises StoreUnavailable."""
         wait_s = self._limits.write_wait_s
         try:
             write = self._database.write(
@@ -296,11 +336,9 @@ class Conversations:
             raise StoreUnavailable from None
 
 
-def too_many(limit: int, param: str) -> InvalidRequest:
+def too_many(limit: int, param: str) -> QuotaExceeded:
     """The error for more items than a conversation may have."""
-    return InvalidRequest(
-        f"A conversation has at most {limit} items.", param=param, code="store_quota_exceeded"
-    )
+    return QuotaExceeded(f"A conversation has at most {limit} items.", param)
 
 
 def _found(found: T | None, conversation_id: str) -> T:

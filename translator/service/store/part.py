@@ -25,7 +25,7 @@ from .durations import DAY_S, LATE_S
 from .keep import Draft
 from .meter import StoreMeter, StoreResult
 from .places import Key, Place
-from .quota import fits
+from .quota import too_large, too_large_to_store
 from .recall import Recalled
 from .resends import Beginning
 
@@ -138,15 +138,16 @@ class Part:
         finally:
             self._ended(result)
         self._record.not_stored = why
-        return NotStored() if self._needs and result != "stored" else None
+        if not self._needs or result == "stored":
+            return None
+        return too_large_to_store(why) if result == "too_large" else NotStored()
 
     async def _stored(self, translation: Translation) -> tuple[StoreResult, str]:
         """What became of the final response, and why where it is not stored."""
-        size, limit = self._size(translation), self._store.limits.max_kept_response_bytes
-        if size > limit:
-            return "too_large", f"over {limit} bytes"
-        if not fits(self._store.limits, translation):
-            return "too_large", f"an item over {self._store.limits.max_kept_item_bytes} bytes"
+        why = too_large(self._store.limits, translation, self._source_bytes())
+        if why is not None:
+            return "too_large", why
+        size = self._size(translation)
         with waiting(self._record):
             salt, begins = await self._beginning()
             draft = self._draft(translation, translation.response, salt, begins)
@@ -154,7 +155,11 @@ class Part:
 
     def _size(self, translation: Translation) -> int:
         """The bytes of a response with its own input."""
-        return translation.held + sum(len(one) for one in self._items if isinstance(one, Raw))
+        return translation.held + self._source_bytes()
+
+    def _source_bytes(self) -> int:
+        """The bytes of its own input."""
+        return sum(len(one) for one in self._items if isinstance(one, Raw))
 
     async def _beginning(self) -> tuple[str | None, Beginning]:
         """The salt of digests, and how the input begins.

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from translator import Translation
+from translator.service.base.errors import QuotaExceeded
 from translator.service.config.store import StoreSection
 from translator.service.database.errors import Unavailable
 
@@ -33,16 +34,45 @@ def why_too_much(limits: StoreSection, source: Sequence[Raw | int], used: int) -
         return f"An item of the input is over {limit} bytes, so the response is not stored."
     if 0 < limits.max_client_bytes < used + size:
         limit = limits.max_client_bytes
-        return f"All responses of a client may have {limit} bytes, so the response is not stored."
+        return f"All of a client may have {limit} bytes, so the response is not stored."
     return None
 
 
-def fits(limits: StoreSection, translation: Translation) -> bool:
-    """Whether each item of the output may be stored."""
+def check_items(limits: StoreSection, items: Sequence[Raw]) -> None:
+    """Raise QuotaExceeded where items that are given to a conversation are too large."""
+    limit = limits.max_kept_response_bytes
+    if sum(map(len, items)) > limit:
+        raise QuotaExceeded(f"The items are over {limit} bytes.", "items")
     limit = limits.max_kept_item_bytes
-    if translation.held <= limit:
-        return True
-    return all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output)
+    for index, one in enumerate(items):
+        if len(one) > limit:
+            raise QuotaExceeded(f"An item is over {limit} bytes.", f"items[{index}]")
+
+
+def too_large(
+    limits: StoreSection, translation: Translation, source_bytes: int, *, has_items: bool = True
+) -> str | None:
+    """Why a final response with some bytes of its own input is not stored; None if it may be.
+
+    `has_items`: its output is stored item by item.
+    """
+    limit = limits.max_kept_response_bytes
+    if translation.held + source_bytes > limit:
+        return f"over {limit} bytes"
+    limit = limits.max_kept_item_bytes
+    if not has_items or translation.held <= limit:
+        return None
+    if all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output):
+        return None
+    return f"an item over {limit} bytes"
+
+
+def too_large_to_store(why: str, *, in_background: bool = False) -> QuotaExceeded:
+    """The error for a response that is complete, and which `too_large` refuses."""
+    how = "without `background`, and with" if in_background else "with"
+    return QuotaExceeded(
+        f"The response could not be stored ({why}). Send the request {how} `store` set to false."
+    )
 
 
 class SweepsFirst:

@@ -67,7 +67,7 @@ def mark_deleted(connection: Connection, keys: Sequence[int]) -> list[int]:
     ids = {"ids": listed(keys)}
     connection.execute(sql.LOCKED_RESPONSES, ids)
     connection.change(sql.MARK_DELETED, ids)
-    _freed(connection, connection.execute(sql.DELETE_BODIES, ids))
+    freed(connection, connection.execute(sql.DELETE_BODIES, ids))
     connection.change(sql.DELETE_EVENTS, ids)
     return [key for (key,) in connection.execute(sql.MARK_UNNEEDED, ids)]
 
@@ -111,17 +111,17 @@ def delete_items(connection: Connection, keys: Sequence[int]) -> int:
         ids = {"ids": listed(keys[start : start + PRUNED_ROWS])}
         connection.execute(sql.LOCKED_ITEMS, ids)
         rows = connection.execute(sql.DELETE_ITEMS, ids)
-        _freed(connection, rows)
+        freed(connection, rows)
         deleted += len(rows)
     return deleted
 
 
-def _freed(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
+def freed(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
     """Account for deleted rows of an owner and a number of bytes."""
-    freed = Counter[str]()
+    sizes = Counter[str]()
     for owner, size in rows:
-        freed[owner] -= size
-    charge(connection, freed)
+        sizes[owner] -= size
+    charge(connection, sizes)
 
 
 def listed(values: Sequence[object]) -> str:

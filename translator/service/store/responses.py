@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -31,10 +30,10 @@ from translator.service.database.writes import Write
 from translator.service.observe.context import RequestContext
 from translator.service.observe.record import Record
 from translator.wire.errors import InvalidRequest
-from translator.wire.notices import Notice
 from translator.wire.responses import Request
 
 from . import statements as sql
+from .admission import Admission
 from .background import BackgroundRuns, Found, find
 from .conversation_rows import keep_at, undo_at
 from .conversations import Conversations, not_found, too_many
@@ -42,11 +41,9 @@ from .durations import LATE_S
 from .keep import Draft, keep
 from .meter import NullStoreMeter, StoreMeter, StoreResult
 from .named_conversation import named_conversation
-from .owners import used
 from .pages import AfterUnknown, ItemList, Page, page_of
 from .part import Part, waiting
 from .places import Key, Missing, Place
-from .quota import SweepsFirst, why_too_much
 from .recall import (
     ContextTooLarge,
     ParentMissing,
@@ -99,9 +96,11 @@ class StoredResponses:
             time=time,
             meter=self.meter,
         )
-        self._sweeps = SweepsFirst(self.sweep)
+        self.admission = Admission(self._database, self.limits, self.meter, self.sweep)
         self.runs = BackgroundRuns(self._database, self.limits, new_id, self.meter)
-        self.conversations = Conversations(self._database, self.limits, new_id, self.meter)
+        self.conversations = Conversations(
+            self._database, self.limits, new_id, self.meter, self.admission
+        )
 
     def open(self) -> None:
         """Start the threads of the database."""
@@ -110,6 +109,7 @@ class StoredResponses:
     async def aclose(self) -> None:
         """Write what waits, and release the database."""
         await self.conversations.aclose()
+        await self.admission.aclose()
         await self._database.aclose()
 
     @property
@@ -170,6 +170,8 @@ class StoredResponses:
         if not keeps and not names and not refers and not runs:
             return None
         needs = names or refers or runs or request.store is True
+        if needs and (keeps or runs):
+            await self.admission.check_space()
         recalled = Recalled(None, None, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
@@ -193,7 +195,9 @@ class StoredResponses:
         recalled = with_message(recalled, request)
         why = None
         if keeps:
-            why = await self._why_not(owner, recalled, needs=needs, follows=earlier is not None)
+            why = await self.admission.why_not(
+                owner, recalled, needs=needs, follows=earlier is not None
+            )
         store_context = StoreContext(
             keeps=keeps and why is None,
             runs_in_background=runs,
@@ -234,7 +238,7 @@ class StoredResponses:
             if keeps and len(recalled.earlier) + len(recalled.items) > limit:
                 raise too_many(limit, "conversation")
             if keeps:
-                await self._why_not(owner, recalled, needs=True, follows=False)
+                await self.admission.why_not(owner, recalled, needs=True, follows=False)
         except BaseException:
             if place is not None:
                 self.conversations.release(key, place)
@@ -261,37 +265,6 @@ class StoredResponses:
             if needs:
                 raise
             return None
-
-    async def _why_not(
-        self, owner: str | None, recalled: Recalled, *, needs: bool, follows: bool
-    ) -> Notice | None:
-        """Why a response is not stored though it was asked for, or not forbidden.
-
-        `follows`: it goes on from a response that must not be stored. Raises InvalidRequest.
-        """
-        if follows:
-            what = "It goes on from a response that is not stored, so it is not stored either."
-            return Notice("store", "store_ignored", what)
-        much = why_too_much(self.limits, recalled.items, recalled.used)
-        if much is not None and owner is not None and recalled.used and await self._sweeps.first():
-            now = recalled.used
-            with suppress(StoreUnavailable):
-                now = await self.read(lambda connection: used(connection, owner))
-            much = why_too_much(self.limits, recalled.items, now)
-        if much is not None:
-            self.meter.response("too_large")
-            if needs:
-                raise InvalidRequest(
-                    f"{much} Send the request with `store` set to false.",
-                    param="input",
-                    code="store_quota_exceeded",
-                )
-            return Notice("store", "store_quota_exceeded", much)
-        if owner is None or (self.failing and not needs):
-            what = "Responses cannot be stored now."
-            self.meter.response("unavailable")
-            return Notice("store", "store_unavailable", what)
-        return None
 
     async def _recall(
         self,

@@ -388,6 +388,15 @@ EMPTY_OWNERS = Statement(_EMPTY_OWNERS, postgresql=f"{_EMPTY_OWNERS} FOR UPDATE"
 
 DELETE_OWNER = Statement("DELETE FROM resp_owners WHERE owner = :owner AND shard = :shard")
 
+OCCUPY = Statement(
+    """
+    INSERT INTO resp_meta (key, value) VALUES ('space', :value)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+)
+"""A row that shows whether there is space, until FREE."""
+
+FREE = Statement("DELETE FROM resp_meta WHERE key = 'space'")
+
 SWEEPING = Statement(
     """
     INSERT INTO resp_meta (key, value)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
 from translator.service.database.core import connected
+from translator.service.database.errors import driver_errors
 from translator.service.database.statement import DatabaseTime
 
 from . import conversation_rows, conversation_upkeep
@@ -39,8 +40,8 @@ VACUUM_S = 3600.0
 class ClientStats(Struct, frozen=True):
     """What is stored for one client; `newest` is in seconds since 1970.
 
-    `bytes` are those of all its items and bodies, as its quota counts them; where no response is
-    found any more, `newest` is 0.
+    `bytes` are those of all that it has, as its quota counts them; where no response is found any
+    more, `newest` is 0.
     """
 
     owner: str
@@ -209,6 +210,7 @@ def _wrong_sums() -> sa.Select[tuple[str]]:
         sa.select(RESPONSES.c.owner, sa.func.length(BODIES.c.body)).join(
             RESPONSES, RESPONSES.c.n == BODIES.c.response
         ),
+        sa.select(CONVERSATIONS.c.owner, sa.func.length(CONVERSATIONS.c.metadata)),
         sa.select(OWNERS.c.owner, -OWNERS.c.bytes),
     ).subquery()
     owner, size = parts.c
@@ -216,6 +218,21 @@ def _wrong_sums() -> sa.Select[tuple[str]]:
 
 
 # --- deletion ------------------------------------------------------------------------------------
+
+
+def rows_of(location: Location, owner: str) -> int:
+    """How many rows there are of what a client has stored; raises Unavailable."""
+    response, conversation = RESPONSES.c, CONVERSATIONS.c
+    responses = sa.select(response.n).where(response.owner == owner)
+    conversations = sa.select(conversation.n).where(conversation.owner == owner)
+    conditions = [
+        *(table.c.owner == owner for table in (THREADS, RESPONSES, ITEMS, CONVERSATIONS)),
+        *(table.c.response.in_(responses) for table in (BODIES, RESPONSE_ITEMS, EVENTS)),
+        CONVERSATION_ITEMS.c.conversation.in_(conversations),
+    ]
+    with connected(location) as connection:
+        counts = [sa.select(sa.func.count()).where(one) for one in conditions]
+        return sum(connection.execute(count).scalar_one() for count in counts)
 
 
 def expire(location: Location, time: DatabaseTime, owner: str | None) -> int:
@@ -235,9 +252,12 @@ def sweep(location: Location, time: DatabaseTime, conversation_s: float) -> Iter
     """Delete what has expired, step by step; yields the rows that each step deleted.
 
     `conversation_s` is how long a conversation is kept after a change, 0 for ever. Raises
-    Unavailable, and what the database's driver raises.
+    Unavailable.
     """
-    with closing(connect(location, time, statement_s=VACUUM_S)) as connection:
+    with (
+        closing(connect(location, time, statement_s=VACUUM_S)) as connection,
+        driver_errors(location.shown),
+    ):
         while True:
             with writing(connection):
                 # events that may still be streamed are kept

@@ -292,7 +292,7 @@ class NotStored(TranslatorError):
         )
 
 
-class QuotaExceeded(InvalidRequest):
+class StoreQuotaExceeded(InvalidRequest):
     """400: something is over a bound of what is stored. Clients do not send it again as it is."""
 
     def __init__(self, message: str, param: str | None = None) -> None:

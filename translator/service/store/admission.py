@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from translator.service.base.errors import QuotaExceeded
+from translator.service.base.errors import StoreQuotaExceeded
 from translator.service.config.store import StoreSection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
@@ -20,9 +20,9 @@ from .space import Space
 FULL = "The store is full, so the response is not stored."
 
 
-def full() -> QuotaExceeded:
+def full() -> StoreQuotaExceeded:
     """The error for what needs space in a database that has none."""
-    return QuotaExceeded(
+    return StoreQuotaExceeded(
         "The store is full, so nothing more is stored. Send the request with `store` set to false,"
         " or delete what is stored."
     )
@@ -50,7 +50,7 @@ class Admission:
         await self._space.aclose()
 
     async def check_space(self) -> None:
-        """Raise QuotaExceeded where the database is known to be full."""
+        """Raise StoreQuotaExceeded where the database is known to be full."""
         if await self._space.is_full():
             raise full()
 
@@ -63,7 +63,7 @@ class Admission:
     ) -> Notice | None:
         """Why a response is not stored though it was asked for, or not forbidden.
 
-        `follows`: it goes on from a response that must not be stored. Raises QuotaExceeded.
+        `follows`: it goes on from a response that must not be stored. Raises StoreQuotaExceeded.
         """
         if follows:
             what = "It goes on from a response that is not stored, so it is not stored either."
@@ -77,7 +77,9 @@ class Admission:
         if much is not None:
             self._meter.response("too_large")
             if needs:
-                raise QuotaExceeded(f"{much} Send the request with `store` set to false.", "input")
+                raise StoreQuotaExceeded(
+                    f"{much} Send the request with `store` set to false.", "input"
+                )
             return Notice("store", "store_quota_exceeded", much)
         if not needs and self._database.failing and self._database.full:
             self._meter.response("unavailable")

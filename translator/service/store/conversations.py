@@ -20,7 +20,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from translator.service.base.errors import ConversationLocked, QuotaExceeded, StoreUnavailable
+from translator.service.base.errors import ConversationLocked, StoreQuotaExceeded, StoreUnavailable
 from translator.service.base.ids import NewId, random_id
 from translator.service.config.store import StoreSection
 from translator.service.database.connection import Connection, Row
@@ -172,7 +172,7 @@ class Conversations:
     async def create(self, owner: str, metadata: Mapping[str, str], items: Sequence[Raw]) -> Shown:
         """Create a conversation with its first items.
 
-        Raises NotFound, QuotaExceeded and StoreUnavailable.
+        Raises NotFound, StoreQuotaExceeded and StoreUnavailable.
         """
         key = self.key(owner, self._new_id("conv_"))
         check_items(self._limits, items)
@@ -197,7 +197,7 @@ class Conversations:
     ) -> Shown:
         """Replace the metadata of a conversation.
 
-        Raises NotFound, QuotaExceeded and StoreUnavailable.
+        Raises NotFound, StoreQuotaExceeded and StoreUnavailable.
         """
         key, encoded = self.key(owner, conversation_id), msgspec.json.encode(metadata)
         most = self._limits.max_client_bytes
@@ -216,7 +216,7 @@ class Conversations:
     async def add(self, owner: str, conversation_id: str, items: Sequence[Raw]) -> ItemList:
         """Append items; the list of them, as they are stored.
 
-        Raises NotFound, QuotaExceeded, ConversationLocked and StoreUnavailable.
+        Raises NotFound, StoreQuotaExceeded, ConversationLocked and StoreUnavailable.
         """
         key, limit = self.key(owner, conversation_id), self._limits.max_conversation_items
         check_items(self._limits, items)
@@ -307,7 +307,7 @@ class Conversations:
     ) -> T:
         """What a write returns that needs room for some bytes; a sweep may make it.
 
-        Raises QuotaExceeded and StoreUnavailable.
+        Raises StoreQuotaExceeded and StoreUnavailable.
         """
         await self._admission.check_space()
         found = await self._write(work, size)
@@ -315,7 +315,7 @@ class Conversations:
             found = await self._write(work, size)
         if isinstance(found, TooMuch):
             limit = self._limits.max_client_bytes
-            raise QuotaExceeded(
+            raise StoreQuotaExceeded(
                 f"All of a client may have {limit} bytes. Delete conversations or responses.", param
             )
         return found
@@ -336,9 +336,9 @@ class Conversations:
             raise StoreUnavailable from None
 
 
-def too_many(limit: int, param: str) -> QuotaExceeded:
+def too_many(limit: int, param: str) -> StoreQuotaExceeded:
     """The error for more items than a conversation may have."""
-    return QuotaExceeded(f"A conversation has at most {limit} items.", param)
+    return StoreQuotaExceeded(f"A conversation has at most {limit} items.", param)
 
 
 def _found(found: T | None, conversation_id: str) -> T:

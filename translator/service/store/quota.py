@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from translator import Translation
-from translator.service.base.errors import QuotaExceeded
+from translator.service.base.errors import StoreQuotaExceeded
 from translator.service.config.store import StoreSection
 from translator.service.database.errors import Unavailable
 
@@ -39,14 +39,14 @@ def why_too_much(limits: StoreSection, source: Sequence[Raw | int], used: int) -
 
 
 def check_items(limits: StoreSection, items: Sequence[Raw]) -> None:
-    """Raise QuotaExceeded where items that are given to a conversation are too large."""
+    """Raise StoreQuotaExceeded where items that are given to a conversation are too large."""
     limit = limits.max_kept_response_bytes
     if sum(map(len, items)) > limit:
-        raise QuotaExceeded(f"The items are over {limit} bytes.", "items")
+        raise StoreQuotaExceeded(f"The items are over {limit} bytes.", "items")
     limit = limits.max_kept_item_bytes
     for index, one in enumerate(items):
         if len(one) > limit:
-            raise QuotaExceeded(f"An item is over {limit} bytes.", f"items[{index}]")
+            raise StoreQuotaExceeded(f"An item is over {limit} bytes.", f"items[{index}]")
 
 
 def too_large(
@@ -67,10 +67,10 @@ def too_large(
     return f"an item over {limit} bytes"
 
 
-def too_large_to_store(why: str, *, in_background: bool = False) -> QuotaExceeded:
+def too_large_to_store(why: str, *, in_background: bool = False) -> StoreQuotaExceeded:
     """The error for a response that is complete, and which `too_large` refuses."""
     how = "without `background`, and with" if in_background else "with"
-    return QuotaExceeded(
+    return StoreQuotaExceeded(
         f"The response could not be stored ({why}). Send the request {how} `store` set to false."
     )
 

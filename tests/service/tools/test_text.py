@@ -115,7 +115,10 @@ def test_any_text_can_be_read(text: str, limit: int) -> None:
     found = read(text, limit)
     assert all(len(line) <= LINE_CHARACTERS for line in found.lines)
     assert (
-        sum(len(re.sub(r"\[\d+│|\]|\[image: | \| |^#+ |^- ", "", line)) for line in found.lines)
+        sum(
+            len(re.sub(r"\[\d+│|\]|\[image: | \|(?: |$)|^#+ |^- ", "", line))
+            for line in found.lines
+        )
         <= limit + 1
     )
     for link in found.links:

@@ -233,7 +233,7 @@ async def test_a_response_that_is_too_large(service: Service, location: Location
     async with service(max_kept_response_bytes=60) as client:
         assert (await ask(client))["status"] == "completed"
         status, error = await refused(client, store=True)
-        assert (status, error["code"]) == (500, "server_error")
+        assert (status, error["code"]) == (400, "store_quota_exceeded")
     assert counts(location) == [0, 0, 0, 0, 0]
 
 

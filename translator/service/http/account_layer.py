@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
+from pathlib import Path
 
 from translator.service.accounts.books import check_currency, unknown_models
 from translator.service.accounts.directory import Accounts
@@ -35,6 +36,13 @@ def open_accounts(
     has_models = bool(settings.models) or settings.catch_all is not None
     listed = frozenset(settings.models) if has_models else None
     offer = Offer(listed, settings.catch_all is not None, accounts.section.billing)
+    if location.kind == "sqlite" and not Path(location.target).exists():
+        raise SettingsError(
+            [
+                f"accounts: {location.target} is not there yet; "
+                "run: translator account init --config FILE"
+            ]
+        )
     try:
         check(location, ROOM)
         _look(accounts, listed)

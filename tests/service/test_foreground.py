@@ -38,9 +38,9 @@ sys.exit(run_in_foreground(sys.executable, [sys.executable, "-c", sys.argv[1]], 
 """
 WITHOUT_SIGWAITINFO = f"import signal; del signal.sigwaitinfo\n{LAUNCHER}"
 TRAPPING = """
-import signal, sys, time
+import os, signal, sys, time
 def on(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    os.write(1, f"got {signal.Signals(number).name}\\n".encode())  # another signal may come meanwhile
     if number in (signal.SIGTERM, signal.SIGHUP):
         sys.exit(9)
 for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):

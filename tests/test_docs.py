@@ -15,7 +15,17 @@ from translator.__main__ import _parser
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-IN_ORDER = ("start", "clients", "dialects", "library", "operations", "performance", "architecture")
+IN_ORDER = (
+    "start",
+    "clients",
+    "dialects",
+    "library",
+    "operations",
+    "state",
+    "tools",
+    "performance",
+    "architecture",
+)
 FOLDERS = ("docs", "tests/clients", "tests/recordings", "fixtures", "bench")
 PAGES = [
     README,

@@ -11,7 +11,7 @@ for the next request: where the request goes on from a stored response, also wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -21,11 +21,12 @@ from translator.common.invalid import missing_parameter
 from translator.common.pauses import Pause, no_pause
 from translator.wire import items, responses
 from translator.wire.errors import UpstreamError
-from translator.wire.json_values import NOT_JSON, is_null, is_string
+from translator.wire.json_values import is_null, is_string
 from translator.wire.notices import Notice
 
 from .compaction import after_compaction, ends_in_trigger, head_of, kept_items
 from .parse import parse_request
+from .references import reference_of
 
 if TYPE_CHECKING:
     from .store_context import StoreContext
@@ -73,7 +74,7 @@ class CompactRequest:
         self.body: bytes = msgspec.json.encode(fields)
         self._source = source
         self._kept, left_out = kept_items(source, pause)
-        self.notices = [_summarised(index) for index in left_out]
+        self.notices = [_summarised(f"input[{index}]") for index in left_out]
 
     def precede(self, earlier: Sequence[Raw], store: StoreContext, pause: Pause = no_pause) -> None:
         """The request goes on from the items `earlier`, or refers to what a store has.
@@ -82,11 +83,10 @@ class CompactRequest:
         """
         before = after_compaction(earlier, pause)
         pairs = [one for one in enumerate(self._source) if one[0] not in store.duplicates]
-        own = [_resolved(raw, store.resolved) for _, raw in pairs]
+        own = [store.resolved.get(reference_of(raw) or "", raw) for _, raw in pairs]
         self._kept, left_out = kept_items([*before, *own], pause)
-        self.notices = [
-            _summarised(None if at < len(before) else pairs[at - len(before)][0]) for at in left_out
-        ]
+        paths = [store.precedes] * len(before) + [f"input[{index}]" for index, _ in pairs]
+        self.notices = [_summarised(paths[at]) for at in left_out]
 
     def answer(
         self, response: responses.Response, *, new_id: Callable[[str], str]
@@ -106,29 +106,8 @@ class CompactRequest:
         )
 
 
-class _Reference(Struct, frozen=True):
-    """The fields of an item that tell whether it is a reference."""
-
-    id: str | None = None
-    type: str | None = None
-    role: str | None = None
-
-
-def _resolved(raw: Raw, stored: Mapping[str, Raw]) -> Raw:
-    """The stored item that a reference names; any other item as it is."""
-    if not stored:
-        return raw
-    try:
-        head = msgspec.json.decode(raw, type=_Reference)
-    except NOT_JSON:
-        return raw  # a malformed item, which has been refused
-    refers = head.type == "item_reference" or (head.type is None and head.role is None)
-    return stored.get(head.id or "", raw) if refers else raw
-
-
-def _summarised(index: int | None) -> Notice:
-    """The notice for a message that is left out; without an index it stands before the input."""
-    path = "previous_response_id" if index is None else f"input[{index}]"
+def _summarised(path: str) -> Notice:
+    """The notice for a message that is left out."""
     return Notice(path, "message_summarised", "Only the summary covers this message.")
 
 

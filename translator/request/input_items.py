@@ -133,8 +133,7 @@ class InputReader:
         Raises InvalidRequest with the path of the faulty field.
         """
         read: list[InputItem] = []
-        of_conversation = self._store is not None and self._store.conversation is not None
-        name = "conversation" if of_conversation else "previous_response_id"
+        name = "previous_response_id" if self._store is None else self._store.precedes
         self._read(after_compaction(earlier, self._pause), name, read, last=-1)
         if isinstance(source, str):
             return [*read, Message("user", source, "input")]

@@ -25,3 +25,8 @@ class StoreContext(Struct, frozen=True):
     resolved: Mapping[str, Raw] = {}
     duplicates: Mapping[int, str] = {}
     notices: tuple[Notice, ...] = ()
+
+    @property
+    def precedes(self) -> str:
+        """The field of the request that names what precedes its input."""
+        return "previous_response_id" if self.conversation is None else "conversation"

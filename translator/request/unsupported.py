@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
-import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
+from translator.common.invalid import decode_at
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import present
@@ -43,7 +42,7 @@ def refuse_unsupported(
         raise _unsupported("conversation", "Conversations are not stored here.")
     if request.background and not runs_in_background:
         raise _unsupported("background", "Responses cannot run in the background here.")
-    if request.background and _window(request.background_options) not in (None, "soonest"):
+    if request.background and _window(request) not in (None, "soonest"):
         raise InvalidRequest(
             "A response in the background begins at once: 'soonest' is the only window.",
             param="background_options.completion_window",
@@ -57,16 +56,16 @@ def refuse_unsupported(
         raise _unsupported("moderation", "Content cannot be blocked here.")
 
 
-def _window(options: Raw | UnsetType) -> object:
-    """The completion window that is asked for; None where there is none."""
-    if isinstance(options, UnsetType):
+class _BackgroundOptions(Struct, frozen=True):
+    completion_window: str | None = None
+
+
+def _window(request: responses.Request) -> str | None:
+    """The completion window that is asked for; raises InvalidRequest."""
+    options = request.background_options
+    if isinstance(options, UnsetType) or not present(options):
         return None
-    given: object = msgspec.json.decode(options)
-    return (
-        cast("dict[str, object]", given).get("completion_window")
-        if isinstance(given, dict)
-        else None
-    )
+    return decode_at(options, _BackgroundOptions, "background_options").completion_window
 
 
 def _unsupported(param: str, why: str) -> InvalidRequest:

@@ -17,6 +17,9 @@ from msgspec import Raw, Struct
 
 from .cost import Answered
 
+ANY_OUTPUT = 2**31 - 1
+"""A limit of output tokens that any other one lowers."""
+
 Result = Literal["completed", "incomplete", "refused", "failed", "client_left"]
 """How a request ended, in one word."""
 

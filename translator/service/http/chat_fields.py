@@ -14,7 +14,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from translator import Dialect
-from translator.service.access.client import Charge, Client
+from translator.service.access.client import ANY_OUTPUT, Charge, Client
 from translator.service.access.withheld import check_withheld
 from translator.service.models.table import Route
 from translator.wire.errors import InvalidRequest
@@ -63,9 +63,6 @@ DOCUMENTED = frozenset(
 
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 """The fields that limit an answer, in tokens."""
-
-ANY_OUTPUT = 2**31 - 1
-"""A token limit that any other one lowers."""
 
 _TOOLS = frozenset({"function", "custom"})
 """Types of tools that run at the client. Others run upstream, and some of them name a model."""

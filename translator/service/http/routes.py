@@ -328,11 +328,11 @@ class Endpoints:
         route = self._models.route(model, exchange.context.client)
         exchange.record.dialect = route.dialect.name
         client = exchange.context.client
-        limited = client is not None and not client.may_use_any_model
+        limited = client if client is not None and not client.may_use_any_model else None
         if large:
             await asyncio.sleep(0)
-        if limited and client is not None:
-            check_fields(route, fields, client)
+        if limited is not None:
+            check_fields(route, fields, limited)
         charge = await self._check(exchange, fields, route, body)
         route, paid = paid_for(route, fields, charge)
         if large:
@@ -341,7 +341,7 @@ class Endpoints:
         exchange.context.observer.on(Routed(route, None))
         changed, notices = _apply(route, fields)
         exchange.context.note(notices)
-        if changed or paid or limited or _may_repeat_a_name(body):
+        if changed or paid or limited is not None or _may_repeat_a_name(body):
             body = msgspec.json.encode(fields)
         return route, body, "input" in fields and "messages" not in fields
 

@@ -20,10 +20,10 @@ from translator.common.invalid import invalid_from, nested_too_deeply, refuse_in
 from translator.common.pauses import Pause, no_pause
 from translator.dialects import BASE
 from translator.request.compaction import head_of
+from translator.request.references import reference_of
 from translator.request.store_context import StoreContext
 from translator.request.to_chat import Target, write_chat_request
 from translator.service.store.pages import AfterUnknown
-from translator.service.store.recall import reference_of
 from translator.service.store.responses import StoredResponses
 from translator.service.turns.slices import LARGE_BYTES, Slices
 from translator.wire.errors import InvalidRequest

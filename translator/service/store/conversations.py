@@ -20,6 +20,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
+from translator.request.references import reference_of
 from translator.service.base.errors import ConversationLocked, StoreQuotaExceeded, StoreUnavailable
 from translator.service.base.ids import NewId, random_id
 from translator.service.config.store import StoreSection
@@ -38,7 +39,6 @@ from .owners import TooMuch
 from .pages import AfterUnknown, ItemList, Page
 from .places import Key, Missing, Place
 from .quota import check_items
-from .recall import reference_of
 
 T = TypeVar("T")
 

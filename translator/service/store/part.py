@@ -18,6 +18,7 @@ from translator.service.database.errors import Unavailable
 from translator.service.database.writes import Write
 from translator.service.observe.record import Record
 from translator.wire.errors import TranslatorError
+from translator.wire.items import OutputItem
 from translator.wire.responses import Response
 
 from .conversations import Conversations
@@ -69,9 +70,13 @@ class Part:
         *,
         needs: bool,
         record: Record,
+        logs: bool = False,
         at: tuple[Key, Place] | None = None,
     ) -> None:
-        """`at` is its conversation, and its place in it, where it holds the lock."""
+        """`logs`: the events of a response in the background are stored: its client streams them.
+
+        `at` is its conversation, and its place in it, where it holds the lock.
+        """
         self._record = record
         self._store = store
         self._owner = owner
@@ -82,7 +87,7 @@ class Part:
         self._at = at
         self.context = context
         self.earlier = earlier
-        self.logs = False
+        self.logs = logs
 
     def forget_earlier(self) -> None:
         self.earlier = None
@@ -92,20 +97,11 @@ class Part:
 
         One that is not to be stored is only to be polled, and has no items.
         """
-        keeps = self.context.keeps
-        salt, begins = await self._beginning() if keeps else (None, Beginning())
-        source, self._items = self._items, ()
-        return Draft(
-            owner=self._owner,
-            response=response,
-            kept_output=(),
-            source=source,
-            parent=self._parent if keeps else None,
-            keep_s=self._store.limits.retention_days * DAY_S,
-            stored=self._bodies,
-            salt=salt,
-            begins=begins,
-        )
+        if not self.context.keeps:
+            return replace(self._draft(response, ()), parent=None)
+        draft = self._draft(response, (), *await self._beginning())
+        self._items = ()  # which are not held while it runs
+        return draft
 
     @property
     def place(self) -> Place | None:
@@ -150,7 +146,8 @@ class Part:
         size = self._size(translation)
         with waiting(self._record):
             salt, begins = await self._beginning()
-            draft = self._draft(translation, translation.response, salt, begins)
+            kept = translation.kept_output
+            draft = self._draft(translation.response, kept, salt, begins)
             return await self._store.store(draft, size=size, needs=self._needs, place=self.place)
 
     def _size(self, translation: Translation) -> int:
@@ -173,15 +170,15 @@ class Part:
 
     def _draft(
         self,
-        translation: Translation,
         response: Response,
+        kept_output: Sequence[OutputItem],
         salt: str | None = None,
         begins: Beginning = Beginning(),  # noqa: B008 - frozen
     ) -> Draft:
         return Draft(
             owner=self._owner,
             response=response,
-            kept_output=[*translation.kept_output],
+            kept_output=[*kept_output],
             source=self._items,
             parent=self._parent,
             keep_s=self._store.limits.retention_days * DAY_S,
@@ -206,15 +203,15 @@ class Part:
 
     def _keep_cancelled(self, translation: Translation) -> Write[None] | None:
         """Have it stored, which nobody waits for; None where there is nothing of it to store."""
-        response = translation.response
+        response, kept = translation.response, translation.kept_output
         size = self._size(translation)
         if (
             translation.finished
             or not (translation.request.stream and response.output)
-            or size > self._store.limits.max_kept_response_bytes
+            or too_large(self._store.limits, translation, self._source_bytes()) is not None
         ):
             return None
-        draft = self._draft(translation, replace(response, status="cancelled"))
+        draft = self._draft(replace(response, status="cancelled"), kept)
         with suppress(Unavailable):
             write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=self.place)
             if self.place is not None:

@@ -13,31 +13,24 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from translator.request.references import (
+    MAX_REFERENCE_BYTES,
+    ItemHead,
+    read_head,
+    reference_of,
+)
 from translator.service.database.connection import Connection
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import NOT_JSON
 from translator.wire.responses import Request
 
 from . import statements as sql
 from .owners import used
 from .places import Key, Place, context, place_of
 
-MAX_REFERENCE_BYTES = 512
-"""Only shorter items are looked at as references: they have an id, and a type at most."""
-
 CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
 RUNNING = frozenset({"queued", "in_progress"})
 
 
-class _Head(Struct, frozen=True):
-    """What tells a reference from other items."""
-
-    type: str | None = None
-    id: str | None = None
-    role: str | None = None
-
-
-_read_head = msgspec.json.Decoder(_Head).decode
 _place = itemgetter(3)
 
 
@@ -157,7 +150,7 @@ def recall(
         seen = {item_id for item_id, *_ in rows}
         earlier = [Raw(body if sealed is None else sealed) for _, body, sealed in rows]
     heads = [_head(raw, seen) for raw in source]
-    wanted = list(dict.fromkeys(one.id for one in heads if one is not None and _refers(one)))
+    wanted = dict.fromkeys(one.reference for one in heads if one is not None)
     ids = [one for one in wanted if one is not None]
     found = _stored(connection, owner, ids, conversation_s)
     duplicates: dict[int, str] = {}
@@ -167,7 +160,7 @@ def recall(
             items.append(raw)
         elif head.id in seen:
             duplicates[index] = head.id
-        elif not _refers(head):
+        elif head.reference is None:
             items.append(raw)
         elif (stored := found.get(head.id)) is not None:
             seen.add(head.id)
@@ -203,27 +196,9 @@ def find_parent(
     return Parent(n, int(links), int(size)), int(bytes_used)
 
 
-def _head(raw: Raw, seen: set[str]) -> _Head | None:
+def _head(raw: Raw, seen: set[str]) -> ItemHead | None:
     """The head of an item that may be a reference, or stand in a context; None for others."""
-    if not seen and len(raw) > MAX_REFERENCE_BYTES:
-        return None
-    try:
-        return _read_head(raw)
-    except NOT_JSON:
-        return None  # a faulty item, which is refused later
-
-
-def _refers(head: _Head) -> bool:
-    """Whether it is a reference: an item of that type, or of an id alone."""
-    if head.id is None:
-        return False
-    return head.type == "item_reference" or (head.type is None and head.role is None)
-
-
-def reference_of(raw: Raw) -> str | None:
-    """The id that an item refers to; None for any other item."""
-    head = _head(raw, set())
-    return head.id if head is not None and _refers(head) else None
+    return None if not seen and len(raw) > MAX_REFERENCE_BYTES else read_head(raw)
 
 
 def may_refer(source: Sequence[Raw]) -> bool:

@@ -207,7 +207,10 @@ class StoredResponses:
         )
         found = recalled.earlier if earlier is None else earlier
         return Part(
-            self, owner or "", recalled, store_context, found, needs=needs, record=context.record
+            *(self, owner or "", recalled, store_context, found),
+            needs=needs,
+            record=context.record,
+            logs=bool(request.stream),
         )
 
     async def _begin_in(
@@ -252,7 +255,11 @@ class StoredResponses:
         )
         at = None if place is None else (key, place)
         return Part(
-            self, owner, recalled, context, recalled.earlier, needs=True, record=record, at=at
+            *(self, owner, recalled, context, recalled.earlier),
+            needs=True,
+            record=record,
+            logs=bool(request.stream),
+            at=at,
         )
 
     async def _owner_for(

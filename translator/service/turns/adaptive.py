@@ -40,6 +40,7 @@ from translator.common.schemas import SchemaRules
 from translator.reader.quotations import without_quotations
 from translator.reader.rejected_fields import RejectedField, find_rejected_fields, without
 from translator.reader.taught_facts import merged_fact, taught_facts
+from translator.service.access.client import ANY_OUTPUT
 from translator.service.base.ids import NewId
 from translator.service.base.redaction import NOTHING_SECRET, Redaction
 from translator.service.config.settings import Upstream
@@ -62,9 +63,6 @@ MAX_ATTEMPTS = 8
 
 MAX_ADAPTING_S = 60.0
 """How long after the first attempt another one may begin."""
-
-_ANY_OUTPUT = 2**31 - 1
-"""A token limit that any other one lowers."""
 
 NO_FACTS: frozenset[str] = frozenset()
 """One for all requests: each empty one would take 216 bytes."""
@@ -97,15 +95,8 @@ class AdaptiveRequest:
     __slots__ = (
         *("_account", "_attempts", "_choices", "_clock", "_created_at", "_descriptions"),
         *("_earlier", "_has_asked_again", "_images", "_key", "_known", "_learned"),
-        *(
-            "_may_ask_again",
-            "_may_retry",
-            "_model",
-            "_new_id",
-            "_output_limit",
-            "_redaction",
-            "_request",
-        ),
+        *("_may_ask_again", "_may_retry", "_model", "_new_id", "_output_limit"),
+        *("_redaction", "_request"),
         *("_request_id", "_response_id", "_store", "_taught", "_tentative", "_timer", "_until"),
         *("attempt", "describes", "route"),
     )
@@ -147,7 +138,7 @@ class AdaptiveRequest:
         self._request: ParsedRequest | None = request
         self._output_limit = output_limit
         if output_limit is not None and request.request.max_output_tokens is None:
-            asked = replace(request.request, max_output_tokens=_ANY_OUTPUT)  # to be limited
+            asked = replace(request.request, max_output_tokens=ANY_OUTPUT)  # to be limited
             self._request = replace(request, request=asked)
         self._earlier = earlier
         self._store = store

@@ -177,7 +177,6 @@ class Dispatcher:
             )
             earlier = earlier if keeping is None else keeping.earlier
             if keeping is not None and keeping.context.runs_in_background:
-                keeping.logs = bool(parsed.request.stream)
                 # An upstream that is asked for a whole answer is silent until its end.
                 parsed = replace(parsed, request=replace(parsed.request, stream=True))
         try:

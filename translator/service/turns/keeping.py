@@ -25,9 +25,6 @@ class Keeping(Protocol):
 
     context: StoreContext
 
-    logs: bool
-    """Whether the events of a response in the background are stored: its client streams them."""
-
     def forget_earlier(self) -> None:
         """Release the context."""
         ...

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, closing, contextmanager
 from typing import Any
 
 import httpx
@@ -15,8 +15,9 @@ from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
 from translator.service.config.store import Location
-from translator.service.database.connection import connect
+from translator.service.database.connection import Connection, connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.store.tables import KEYS, META, METADATA
 
 DONE = b"data: [DONE]\n\n"
 
@@ -105,3 +106,14 @@ def think(reasoning: str, text: str) -> Callable[[Call], Any]:
 def messages(call: Call) -> list[Mapping[str, Any]]:
     found: list[Mapping[str, Any]] = call.json["messages"]
     return found
+
+
+@contextmanager
+def emptied(location: Location) -> Iterator[Connection]:
+    """A connection to a store of which nothing is left."""
+    with closing(connect(location, DatabaseTime())) as connection:
+        with writing(connection):
+            for table in METADATA.sorted_tables:
+                if table not in (META, KEYS):
+                    connection.change(Statement(f"DELETE FROM {table.name}"))
+        yield connection

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from translator.service.config.store import Location
-from translator.service.database.connection import Connection, connect, reading, writing
-from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.database.connection import Connection, reading, writing
+from translator.service.database.statement import Statement
 from translator.service.store import conversation_rows as rows
 from translator.service.store.keep import Draft
 from translator.service.store.pages import Page
@@ -24,10 +23,11 @@ from translator.service.store.places import Key, Missing, Place
 from translator.service.store.recall import ParentMissing, recall
 from translator.service.store.removal import delete
 from translator.service.store.sweep import step
-from translator.service.store.tables import KEYS, META, METADATA
 from translator.service.store.upkeep import problems
 from translator.wire.items import Message, OutputText
 from translator.wire.responses import Response
+
+from .storing import emptied
 
 DAY_S = 86400.0
 KEEP_DAYS = 20
@@ -246,16 +246,6 @@ ACTIONS: st.SearchStrategy[Callable[[Both], None]] = st.one_of(
     st.builds(lambda days: lambda both: both.wait(days), st.integers(1, 25)),
     st.just(lambda both: both.sweep()),
 )  # fmt: skip
-
-
-@contextmanager
-def emptied(location: Location) -> Iterator[Connection]:
-    with closing(connect(location, DatabaseTime())) as connection:
-        with writing(connection):
-            for table in METADATA.sorted_tables:
-                if table not in (META, KEYS):
-                    connection.change(Statement(f"DELETE FROM {table.name}"))
-        yield connection
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -33,6 +33,7 @@ from translator.wire.items import Message, OutputText, Reasoning, SummaryText
 from translator.wire.responses import Response
 
 from . import postgres
+from .storing import emptied
 
 DAY_S = 86400.0
 OWNERS = ("anna", "bob")
@@ -184,16 +185,6 @@ ACTIONS: st.SearchStrategy[Callable[[Both], None]] = st.one_of(
     st.builds(lambda days: lambda both: both.wait(days), st.integers(1, 40)),
     st.just(lambda both: both.sweep()),
 )  # fmt: skip
-
-
-@contextmanager
-def emptied(location: Location) -> Iterator[Connection]:
-    names = ("threads", "responses", "bodies", "items", "response_items", "owners")
-    with closing(connect(location, DatabaseTime())) as connection:
-        with writing(connection):
-            for name in names:
-                connection.change(Statement(f"DELETE FROM resp_{name}"))
-        yield connection
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])

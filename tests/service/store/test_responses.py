@@ -60,6 +60,7 @@ async def test_a_foreign_path_of_a_response(service: Service) -> None:
             ("POST", f"{PATH}/{response['id']}/cancel", 400, None),
             ("POST", f"{PATH}/resp_0/cancel", 404, None),
             ("GET", f"{PATH}/{response['id']}?stream=true", 400, "invalid_value"),
+            ("GET", f"{PATH}/{response['id']}?stream=maybe", 400, "invalid_value"),
             ("GET", "/v1/conversations", 405, None),
         ]:
             answer = await client.request(method, path)

@@ -49,7 +49,7 @@ class StoredEndpoints:
     async def get(self, exchange: Exchange) -> None:
         response_id = exchange.path_param("id")
         query = exchange.query_values()
-        if query.get("stream", ["false"])[0].lower() not in ("false", ""):
+        if _streams(query):
             await self._stream(exchange, response_id, _starting_after(query))
             return
         body = await self._store.response(await self._owner(exchange), response_id)
@@ -69,10 +69,10 @@ class StoredEndpoints:
                 code="invalid_value",
             )
         if found.too_old:
-            minutes = self._store.limits.stream_keep_s / 60
+            keep_s = self._store.limits.stream_keep_s
+            age = f"{keep_s / 60:g} minutes" if keep_s >= 60 else f"{keep_s:g} seconds"
             raise InvalidRequest(
-                "This response can no longer be streamed because it is more than "
-                f"{minutes:g} minutes old",
+                f"This response can no longer be streamed because it is more than {age} old",
                 param=None,
             )
         await exchange.start(200, EVENT_STREAM)
@@ -117,6 +117,16 @@ class StoredEndpoints:
 
 def _not_found(response_id: str) -> NoReturn:
     raise NotFound(f"Response with id '{response_id[:200]}' not found.", param=None)
+
+
+def _streams(query: Mapping[str, list[str]]) -> bool:
+    """Whether the events are asked for; raises InvalidRequest."""
+    given = query.get("stream", [""])[-1].lower()
+    if given not in ("true", "1", "false", "0", ""):
+        raise InvalidRequest(
+            "Invalid 'stream': expected 'true' or 'false'.", param="stream", code="invalid_value"
+        )
+    return given in ("true", "1")
 
 
 def _starting_after(query: Mapping[str, list[str]]) -> int:

@@ -105,9 +105,10 @@ def open_store(
         if location.kind == "sqlite":
             raise SettingsError([f"store: {error}"]) from None
         log.warning("store: %s cannot be reached: %s", location.shown, error)
-    log.info(
-        "responses are stored for %g days in %s", settings.limits.retention_days, location.shown
-    )
+    if prepared:
+        log.info(
+            "responses are stored for %g days in %s", settings.limits.retention_days, location.shown
+        )
     responses = StoredResponses(
         settings,
         max_context_bytes=server.max_body_bytes,

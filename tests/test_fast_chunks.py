@@ -351,3 +351,15 @@ def test_arguments_on_the_fast_path_belong_to_their_call() -> None:
         call("d", index=4),
     ]
     assert arguments_read(*given) == [(0, "{"), (1, "{"), (1, "a"), (0, "b"), (1, "c"), (2, "d")]
+
+
+def test_arguments_alone_are_those_of_the_call_before() -> None:
+    """Of another call, or of a whole one again, there is no text alone: the general path reads it."""
+    reader = ChatReader(BASE, lambda name: True)
+    for index, name in enumerate(("f", "g")):
+        reader.read(chunk(call('{"a', index=index, id=f"call_{index}", function={"name": name})))
+    assert reader.fast is not None
+    assert reader.fast.text(chunk(call('":1}', index=1))) == '":1}'
+    for other in (call("1", index=0), call("1", index=9), call('{"a":1}', index=1)):
+        with pytest.raises(fast_chunks.NotMore):
+            reader.fast.text(chunk(other))

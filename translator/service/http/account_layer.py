@@ -50,7 +50,7 @@ def open_accounts(
         from translator.program.invocation import install_hint
 
         raise SettingsError(
-            [f"accounts: {error.name} is missing; {install_hint('service,store')} installs it"]
+            [f"accounts: {error.name} is missing; {install_hint('service,accounts')} installs it"]
         ) from None
     except (SchemaMismatch, Damaged) as error:
         raise SettingsError([f"accounts: {error}"]) from None

@@ -171,9 +171,7 @@ _BEGIN = Statement(
 _TOUCH = Statement(f"UPDATE acct_sessions SET seen_at = {sql.NOW} WHERE token_hash = :hash")
 _END = Statement("DELETE FROM acct_sessions WHERE token_hash = :hash")
 _END_ALL = Statement("DELETE FROM acct_sessions WHERE user_id = :user")
-_END_OLD = Statement(
-    "DELETE FROM acct_sessions WHERE created_at < :longest OR seen_at < :idle"
-)
+_END_OLD = Statement("DELETE FROM acct_sessions WHERE created_at < :longest OR seen_at < :idle")
 _END_MORE = Statement(
     "DELETE FROM acct_sessions WHERE user_id = :user AND token_hash NOT IN"
     " (SELECT token_hash FROM acct_sessions WHERE user_id = :user"
@@ -210,10 +208,14 @@ def begin_session(connection: Connection, user_id: int, hashed: str, token: str)
 
 def session(connection: Connection, token: str) -> Session | None:
     """The session of a token; None where there is none, or no longer."""
-    for *row, created_at, seen_at, at in connection.execute(_SESSION, {"hash": hash_of(token)}):
-        if at - created_at < LONGEST_US and at - seen_at < IDLE_US:
-            return Session(*row, stale=at - seen_at > TOUCH_US)
-    return None
+    rows = connection.execute(_SESSION, {"hash": hash_of(token)})
+    if not rows:
+        return None
+    [(user_id, name, role, account_id, csrf, token_hash, created_at, seen_at, at)] = rows
+    if at - created_at >= LONGEST_US or at - seen_at >= IDLE_US:
+        return None
+    stale = at - seen_at > TOUCH_US
+    return Session(user_id, name, role, account_id, csrf, token_hash, stale)
 
 
 def touch(connection: Connection, token_hash: str) -> None:

@@ -74,14 +74,14 @@ def moment(at: int | None) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(machine, text, text[:16])
 
 
-def day(at: int) -> str:
-    """A day, in UTC."""
-    return shown_time(at)[:10]
-
-
-def count(number: int | None) -> str:
+def count(number: int | None) -> Markup:
     """A number with narrow spaces between its thousands."""
-    return "–" if number is None else f"{number:,}".replace(",", "\u202f")
+    return Markup("–" if number is None else f"{number:,}".replace(",", "\u202f"))
+
+
+def lines(text: str) -> Markup:
+    """A text of several lines, each as `visible` has it."""
+    return Markup("\n").join(visible(line) for line in text.split("\n"))
 
 
 def visible(text: str) -> str:
@@ -102,9 +102,8 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
         finalize=_finalize,
     )
-    made.filters.update(
-        balance=balance, cost=cost, price=price, moment=moment, day=day, count=count
-    )
+    shown_by = (balance, cost, count, lines, moment, price)
+    made.filters.update({one.__name__: one for one in shown_by})
     made.globals.update(version=VERSION, asset=lambda name: asset(name)[1])
     return made
 
@@ -116,8 +115,6 @@ def _finalize(value: Any) -> Any:  # noqa: ANN401 - whatever a template names
     return value
 
 
-def page(name: str, **values: Any) -> bytes:  # noqa: ANN401 - whatever the template names
+def page(template: str, /, **values: Any) -> bytes:  # noqa: ANN401 - whatever it names
     """A page."""
-    return _environment().get_template(f"{name}.html").render(values).encode("utf-8", "replace")
-
-
+    return _environment().get_template(f"{template}.html").render(values).encode("utf-8", "replace")

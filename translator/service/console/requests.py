@@ -26,7 +26,8 @@ SECURITY = {
     ),
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "same-origin",  # under no-referrer, Chromium sends `Origin: null` with a form
+    # under no-referrer, Chromium sends `Origin: null` with a form
+    "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }

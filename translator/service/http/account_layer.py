@@ -1,10 +1,17 @@
-"""The accounts of an application: their database is made ready, and they are opened with it."""
+"""The accounts of an application: their database is made ready, and they are opened with it.
+
+What is below `/account` has its own door: the keys of clients open nothing there.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import closing
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from translator.service.accounts.books import check_currency, unknown_models
 from translator.service.accounts.directory import Accounts
@@ -18,7 +25,50 @@ from translator.service.database.errors import Damaged, SchemaMismatch, Unavaila
 from translator.service.database.schema import check
 from translator.service.database.statement import DatabaseTime
 
+from .exchange import Exchange
+from .router import Methods
+
+if TYPE_CHECKING:
+    from .console import ConsoleEndpoint
+
+ROOT = "/account"
+
 log = logging.getLogger(__name__)
+
+
+class AccountLayer:
+    """The accounts, and the endpoints that they add to the service."""
+
+    def __init__(self, accounts: Accounts, settings: Settings) -> None:
+        self.accounts = accounts
+        self.paths: dict[str, Methods] = {}
+        if accounts.section.dashboard:
+            load = console_loader(accounts, settings)
+
+            async def respond(exchange: Exchange) -> None:
+                await load().respond(exchange)
+
+            console = {"GET": respond, "POST": respond}
+            self.paths |= {ROOT: console, f"{ROOT}/{{rest:path}}": console}
+
+    @property
+    def failing(self) -> bool:
+        """Whether the database does not take what has to be written."""
+        return self.accounts.failing
+
+    def own_door(self, path: str) -> bool:
+        """Whether the endpoint of a path sees itself to whom it lets in."""
+        return path == ROOT or path.startswith(f"{ROOT}/")
+
+
+def open_layer(
+    accounts: AccountSettings,
+    settings: Settings,
+    time: DatabaseTime | None,
+    meter: AccountMeter | None,
+) -> AccountLayer:
+    """The layer of the settings; raises what `open_accounts` raises."""
+    return AccountLayer(open_accounts(accounts, settings, time, meter), settings)
 
 
 def open_accounts(
@@ -65,6 +115,29 @@ def open_accounts(
             "the exchanges of all accounts are recorded in %s", settings.server.trace_folder
         )
     return Accounts(accounts, offer, time, meter)
+
+
+def console_loader(accounts: Accounts, settings: Settings) -> Callable[[], ConsoleEndpoint]:
+    """What makes the pages of the accounts when one is first asked for.
+
+    Raises SettingsError where a package that they need is missing.
+    """
+    for name in ("argon2", "jinja2"):
+        if find_spec(name) is None:
+            from translator.program.invocation import install_hint
+
+            hint = install_hint("service,accounts")
+            raise SettingsError(
+                [f"accounts.dashboard: {name} is missing; {hint} installs it, or set it to false"]
+            )
+
+    @cache
+    def load() -> ConsoleEndpoint:
+        from .console import ConsoleEndpoint
+
+        return ConsoleEndpoint(accounts, settings)
+
+    return load
 
 
 def _look(accounts: AccountSettings, listed: frozenset[str] | None) -> None:

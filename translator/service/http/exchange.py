@@ -146,7 +146,7 @@ class Exchange:
                 return str(value, "latin-1")
         return None
 
-    def _all_of(self, name: str) -> str:
+    def all_of(self, name: str) -> str:
         """All request headers of that name, as one list; empty without any."""
         wanted = name.encode()
         return ", ".join(
@@ -181,7 +181,7 @@ class Exchange:
         valid HTTP.
         """
         limit = self._server.max_body_bytes
-        codings = self._all_of("content-encoding")
+        codings = self.all_of("content-encoding")
         decoder = decoder_of(codings, limit) if codings else None
         announced = self.header("content-length") or ""
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
@@ -208,7 +208,7 @@ class Exchange:
 
     def body_at_once(self) -> bytes | None:
         """A body without a coding that has arrived whole already; None for any other."""
-        if self.direct is None or self._all_of("content-encoding"):
+        if self.direct is None or self.all_of("content-encoding"):
             return None
         return self.direct.take_body()
 

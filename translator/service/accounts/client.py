@@ -68,6 +68,11 @@ class AccountClient:
         return f"acct_{self._key.account}"
 
     @property
+    def ids(self) -> tuple[int, int]:
+        """The numbers of its account, and of its key."""
+        return self._key.account, self._key.id
+
+    @property
     def may_use_any_model(self) -> bool:
         return self._accounts.offer.any_model(self._key)
 

@@ -334,7 +334,7 @@ class Endpoints:
         opening = self._bounds.upstreams.open(
             upstream,
             "models",
-            authorization=exchange.header("authorization"),
+            authorization=exchange.authorization(),
             context=exchange.context,
         )
         async with self._bounds.stream(opening) as stream:
@@ -371,7 +371,7 @@ class Endpoints:
             upstream,
             path,
             body=body,
-            authorization=exchange.header("authorization"),
+            authorization=exchange.authorization(),
             accept=exchange.header("accept") or "application/json",
             context=exchange.context,
         )

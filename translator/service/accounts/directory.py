@@ -449,7 +449,7 @@ def _unless_mistaken(work: Callable[[Connection], T], connection: Connection) ->
 
 
 def _nothing(_connection: Connection) -> None:
-    """What people change stays, also where the answer to it came too late."""
+    """Undoes nothing: what was written stays, also where the answer to it came too late."""
 
 
 def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
@@ -462,10 +462,6 @@ def _settle(end: Settlement, connection: Connection) -> Settled | None:
 
 def _extend(ask: ExtensionRequest, connection: Connection) -> Extended | Refused:
     return extend(connection, ask)
-
-
-def _nothing(connection: Connection) -> None:
-    pass
 
 
 def _undo(token: str, connection: Connection) -> None:

@@ -1,10 +1,11 @@
 """What a client is: the protocols that the clients of `[clients]` and of `[accounts]` implement.
 
-    request = find, [ hold, … answer …, end ] ;
+    request = find, [ hold, … answer …, { extend, … answer … }, end ] ;
 
 `find` authenticates. `hold` checks the limits and charges in advance, before anything goes
-upstream; `end` replaces that by what the request has cost. Whatever asks who sends a request, whose
-its data are or what it may do, asks here.
+upstream; `extend` does that for each further round of a request whose tools are run here; `end`
+replaces it all by what the request has cost. Whatever asks who sends a request, whose its data are
+or what it may do, asks here.
 """
 
 from __future__ import annotations
@@ -52,6 +53,30 @@ class Ask(Struct, frozen=True, kw_only=True):
     """What it goes on from."""
 
 
+class Round(Struct, frozen=True, kw_only=True):
+    """A further round of a request: the model is asked again, with the results of tools."""
+
+    body: bytes
+    """The chat request of the round."""
+
+    max_output_tokens: int | None = None
+    """The limit of its answer that the client asks for, in tokens."""
+
+
+class Extension(Struct, frozen=True):
+    """What a charge covers of a further round."""
+
+    max_output_tokens: int | None = None
+    """The limit of its answer that is paid for, where that is less than asked."""
+
+    last: bool = False
+    """Whether it must be the last one, and goes without tools."""
+
+
+WHOLE = Extension()
+"""All of a round."""
+
+
 class Ended(Struct, frozen=True, kw_only=True):
     """How a request has ended, for what it costs."""
 
@@ -85,8 +110,17 @@ class Charge(Protocol):
         """Whether the upstream must state its usage."""
         ...
 
+    async def extend(self, further: Round) -> Extension:
+        """Charge for a further round, before it goes upstream.
+
+        Until then `so_far` of the hold, as later `Ended.answered`, has what came of all rounds
+        before, their usage added up. Raises QuotaExceeded where nothing of the round is paid for,
+        and AccountsUnavailable: then the response fails, and what has come of it is billed.
+        """
+        ...
+
     def end(self, ended: Ended) -> None:
-        """The request has ended; called once."""
+        """The request has ended; called once. What has come is that of all rounds."""
         ...
 
 

@@ -142,14 +142,20 @@ def bill(ended: Ended, size: Size, *, broken: Literal["nothing", "estimate"]) ->
     if told is not None:
         return Bill(told, "no", billed=True)
     seen = output_seen(answered)
-    counts = Counts(input=size.billed_tokens, output=seen)
+    guess = estimate(size, answered)
     if ended.result in ("completed", "incomplete"):
-        return Bill(counts, "all", billed=True)
+        return guess
     if not seen:
         return NOTHING
     if ended.result == "client_left":
-        return Bill(counts, "all", billed=True)
-    return Bill(counts, "output", billed=broken == "estimate")
+        return guess
+    return Bill(guess.counts, "output", billed=broken == "estimate")
+
+
+def estimate(size: Size, answered: Answered) -> Bill:
+    """The bill of a request whose upstream has not counted its tokens."""
+    counts = Counts(input=size.billed_tokens, output=output_seen(answered))
+    return Bill(counts, "all", billed=True)
 
 
 def counted(answered: Answered) -> Counts | None:

@@ -32,9 +32,9 @@ from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.database.writes import Write
 
 from . import statements as sql
-from .bills import counted, output_seen
 from .books import Mistake
 from .client import AccountCharge, AccountClient, refusal
+from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
 from .keys import Key, Offer, read_key
 from .meter import AccountMeter, NullAccountMeter
@@ -278,6 +278,31 @@ class Accounts:
             self._begin(self._abandon(write, ask))
             raise
 
+    async def extend(self, ask: ExtensionRequest) -> Extended | Refused | None:
+        """Hold what a further round of a request may cost; None as for `hold`.
+
+        What a hold has grown by is released with it, whoever waits. Raises AccountsUnavailable.
+        """
+        wait_s = self.section.database_timeout_s
+        try:
+            write = self._database.write(
+                partial(_extend, ask),
+                size=WRITE_BYTES,
+                keep_trying_s=wait_s,
+                durable=False,
+                undo=_nothing,
+                alone=self._alone,
+            )
+            try:
+                return await write.done(wait_s)
+            except TimeoutError:
+                if not await write.give_up(wait_s):
+                    return await write.done(wait_s)
+                raise Unavailable("it takes too long") from None
+        except Unavailable as error:
+            self._go_without(error)
+            return None
+
     async def _abandon(self, write: Write[Held | Refused], ask: HoldRequest) -> None:
         """See to it that nothing remains of a hold that nobody waits for any more."""
         wait_s = self.section.database_timeout_s
@@ -372,11 +397,7 @@ class Accounts:
         found: dict[int, tuple[int, int]] = {}
         for hold_id, charge in self._open.items():
             if (seen := charge.seen()) is not None:
-                answered, size = seen
-                told = counted(answered)
-                input_ = size.billed_tokens if told is None else told.input
-                output = output_seen(answered) if told is None else told.output
-                found[hold_id] = input_, output
+                found[hold_id] = seen.input, seen.output
         return found
 
     def _renew(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -428,7 +449,7 @@ def _unless_mistaken(work: Callable[[Connection], T], connection: Connection) ->
 
 
 def _nothing(_connection: Connection) -> None:
-    """What people change stays, also where the answer to it came too late."""
+    """Undoes nothing: what was written stays, also where the answer to it came too late."""
 
 
 def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
@@ -437,6 +458,10 @@ def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None
 
 def _settle(end: Settlement, connection: Connection) -> Settled | None:
     return settle(connection, end)
+
+
+def _extend(ask: ExtensionRequest, connection: Connection) -> Extended | Refused:
+    return extend(connection, ask)
 
 
 def _undo(token: str, connection: Connection) -> None:

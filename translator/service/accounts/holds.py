@@ -35,11 +35,29 @@ Why = Literal[
     "tokens",
     "balance",
     "key_limit",
+    "gone",
 ]
-"""Why a hold is refused; `stale`: what is known of the key must be read again."""
+"""Why a hold is refused; `stale`: what is known of the key must be read again. An extension is
+refused, too, where its hold is `gone`: the process was taken for dead."""
 
 
-class HoldRequest(Struct, frozen=True, kw_only=True):
+class Wanted(Struct, frozen=True, kw_only=True):
+    """The tokens that money is held for."""
+
+    input_tokens: int = 0
+    choices: int = 1
+    asked: int | None = None
+    """The limit of an answer that the client asks for."""
+
+    model_limit: int | None = None
+    default_limit: int = 0
+    """Where neither limits it."""
+
+    least_limit: int = 1
+    """The least tokens of an answer that must be affordable."""
+
+
+class HoldRequest(Wanted, frozen=True, kw_only=True):
     """What a hold is asked for."""
 
     token: str
@@ -63,18 +81,6 @@ class HoldRequest(Struct, frozen=True, kw_only=True):
 
     counts_only: bool = False
     """Whether the request only has its tokens counted, which is free."""
-
-    input_tokens: int = 0
-    choices: int = 1
-    asked: int | None = None
-    """The limit of an answer that the client asks for."""
-
-    model_limit: int | None = None
-    default_limit: int = 0
-    """Where neither limits it."""
-
-    least_limit: int = 1
-    """The least tokens of an answer that must be affordable."""
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -149,7 +155,7 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
             left = min(available, limit_amount - spent - taken[0][0])
         money, limited = (0, None) if ask.counts_only else affordable(price, ask, left)
         if money > left or left < 0:
-            return _no_money(available, left, limit_period, now, allowances)
+            return no_money(available, left, limit_period, now, allowances)
     _hold_key(connection, ask.key, money, start, spent, used_at, now)
     if money:
         connection.change(sql.HOLD_MONEY, {"account": ask.account, "amount": money})
@@ -184,7 +190,7 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
     )
 
 
-def affordable(price: Price, ask: HoldRequest, left: int) -> tuple[int, int | None]:
+def affordable(price: Price, ask: Wanted, left: int) -> tuple[int, int | None]:
     """The money to hold, and the limit of the answer that it pays for, where that is a lower one.
 
     The money is more than what is `left` where the request cannot be paid for.
@@ -203,9 +209,14 @@ def affordable(price: Price, ask: HoldRequest, left: int) -> tuple[int, int | No
     return most(price, ask.input_tokens, limit * ask.choices), limit
 
 
-def _no_money(
-    available: int, left: int, period: Period | None, now: int, allowances: tuple[Allowance, ...]
+def no_money(
+    available: int,
+    left: int,
+    period: Period | None,
+    now: int,
+    allowances: tuple[Allowance, ...] = (),
 ) -> Refused:
+    """The refusal of what there is not enough money for: that of the account, or of the key."""
     if left < available:
         after = next_period(period, now)
         return Refused(why="key_limit", next_period=after, left=left, allowances=allowances)

@@ -147,7 +147,7 @@ def _check_free(connection: Connection, account_name: str, name: str, key_id: in
     """Raise Mistake where another key of the account that is in use has this name."""
     for one in keys(connection, account_name):
         in_use = one.revoked_at is None and one.replaced_by is None
-        if in_use and one.name == name and one.id != key_id:
+        if one.name == name and one.id != key_id and in_use:
             raise Mistake(f"the account {account_name!r} has a key {name!r} already")
 
 

@@ -92,6 +92,16 @@ NEW_HOLD = Statement(
     " :channel, :endpoint, :amount, :tokens, :now, :request) RETURNING id"
 )
 
+# --- its extension -----------------------------------------------------------------------------
+
+HOLD = Statement("SELECT amount, tokens, began_at FROM acct_holds WHERE id = :id")
+
+EXTEND_KEY = Statement("UPDATE acct_keys SET held = held + :amount WHERE id = :key")
+
+EXTEND_HOLD = Statement(
+    "UPDATE acct_holds SET amount = amount + :amount, tokens = :tokens WHERE id = :id"
+)
+
 # --- its settlement ----------------------------------------------------------------------------
 
 TAKE_HOLD = Statement(

@@ -6,7 +6,7 @@ What is below `/account` has its own door: the keys of clients open nothing ther
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import cache
 from importlib.util import find_spec
@@ -25,6 +25,7 @@ from translator.service.database.errors import Damaged, SchemaMismatch, Unavaila
 from translator.service.database.schema import check
 from translator.service.database.statement import DatabaseTime
 
+from .account_endpoints import AccountEndpoints
 from .exchange import Exchange
 from .router import Methods
 
@@ -40,8 +41,10 @@ class AccountLayer:
     """The accounts, and the endpoints that they add to the service."""
 
     def __init__(self, accounts: Accounts, settings: Settings) -> None:
+        endpoints = AccountEndpoints(accounts)
         self.accounts = accounts
-        self.paths: dict[str, Methods] = {}
+        self.api: Mapping[str, Methods] = endpoints.api
+        self.paths: Mapping[str, Methods] = endpoints.paths
         if accounts.section.dashboard:
             load = console_loader(accounts, settings)
 
@@ -49,7 +52,7 @@ class AccountLayer:
                 await load().respond(exchange)
 
             console = {"GET": respond, "POST": respond}
-            self.paths |= {ROOT: console, f"{ROOT}/{{rest:path}}": console}
+            self.paths = {**self.paths, ROOT: console, f"{ROOT}/{{rest:path}}": console}
 
     @property
     def failing(self) -> bool:

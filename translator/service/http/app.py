@@ -380,7 +380,7 @@ class Gateway:
                 send,
                 context=exchange.context,
                 dispatcher=self._dispatcher,
-                authorization=exchange.header("authorization"),
+                authorization=exchange.authorization(),
                 observe=self._observe,
                 direct=scope.get("extensions", {}).pop(EXTENSION, None),
                 uploads=self._uploads,

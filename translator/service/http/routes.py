@@ -7,6 +7,7 @@
     GET, DELETE /v1/responses/ID   with a store (`stored_responses`), and what is below it
     /v1/conversations, …          with a store (`stored_conversations`)
     POST /v1/alpha/search         with a search backend (`alpha_search`)
+    GET  /v1/key, /v1/usage, …    with accounts (`account_endpoints`)
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
     GET  /readyz                  readiness: an upstream is reachable
@@ -101,8 +102,13 @@ class AccountRoutes(Protocol):
         ...
 
     @property
+    def api(self) -> Mapping[str, Methods]:
+        """Their endpoints of the API, by paths without `/v1`."""
+        ...
+
+    @property
     def paths(self) -> Mapping[str, Methods]:
-        """Their endpoints, by exact paths, or in the terms of Starlette."""
+        """Their other endpoints, by exact paths, or in the terms of Starlette."""
         ...
 
 
@@ -155,6 +161,7 @@ class Endpoints:
         if self._search is not None:
             api["/alpha/search"] = Endpoint({"POST": self._search.post})
         if self._accounts is not None:
+            api |= {path: Endpoint(one) for path, one in self._accounts.api.items()}
             paths |= {path: Endpoint(one) for path, one in self._accounts.paths.items()}
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
         if self._load_page is not None:
@@ -166,9 +173,11 @@ class Endpoints:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
         absent = absent_error(exchange.method, exchange.path)
-        known = list(API_PATHS)
+        known: list[str] = list(API_PATHS)
         if self._stored is not None:
             known.append("/conversations")
+        if self._accounts is not None:
+            known.extend(self._accounts.api)
         meant = nearest_path(exchange.path, known)
         raise absent or unknown_path(exchange.method, exchange.path, meant)
 
@@ -179,7 +188,8 @@ class Endpoints:
         from . import openapi  # few ask for it
 
         stores, search = self._stored is not None, self._search is not None
-        await exchange.whole(200, openapi.document(stores=stores, search=search))
+        accounts = self._accounts is not None
+        await exchange.whole(200, openapi.document(stores=stores, search=search, accounts=accounts))
 
     async def ready(self, exchange: Exchange) -> None:
         upstreams = self._bounds.upstreams
@@ -325,7 +335,7 @@ class Endpoints:
         opening = self._bounds.upstreams.open(
             upstream,
             "models",
-            authorization=exchange.header("authorization"),
+            authorization=exchange.authorization(),
             context=exchange.context,
         )
         async with self._bounds.stream(opening) as stream:
@@ -362,7 +372,7 @@ class Endpoints:
             upstream,
             path,
             body=body,
-            authorization=exchange.header("authorization"),
+            authorization=exchange.authorization(),
             accept=exchange.header("accept") or "application/json",
             context=exchange.context,
         )

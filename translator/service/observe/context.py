@@ -6,7 +6,15 @@ import logging
 from collections.abc import Callable, Sequence
 
 from translator import Notice
-from translator.service.access.client import Ask, Charge, Client, Ended
+from translator.service.access.client import (
+    WHOLE,
+    Ask,
+    Charge,
+    Client,
+    Ended,
+    Extension,
+    Round,
+)
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.base.errors import InternalError, drop_tracebacks
 from translator.wire.responses import Usage
@@ -57,6 +65,10 @@ class RequestContext:
         if self.client is not None:
             self.charge = await self.client.hold(ask, self.so_far)
         return self.charge
+
+    async def charge_for_round(self, further: Round) -> Extension:
+        """Charge for a further round of the request; raises what `Charge.extend` raises."""
+        return WHOLE if self.charge is None else await self.charge.extend(further)
 
     def so_far(self) -> Answered | None:
         """What has come of the answer; None before its beginning."""

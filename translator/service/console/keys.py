@@ -229,10 +229,10 @@ def _models(visit: Visit) -> tuple[str, ...] | None:
         raise Mistake(f"a key names at most {MAX_NAMED} models")
     known = visit.context.offer.listed
     for name in names:
-        if known is not None and name not in known:
-            raise Mistake(f"there is no model {name[:200]!r}")
         if CATCH_ALL in name or not name.isprintable() or len(name) > 200:
             raise Mistake(f"{name[:200]!r} is no name of a model")
+        if known is not None and name not in known:
+            raise Mistake(f"there is no model {name!r}")
     return names or None
 
 

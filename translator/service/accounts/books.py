@@ -128,6 +128,7 @@ def check_currency(connection: Connection, currency: str) -> str:
 _COLUMNS = "id, name, balance, held, credit, suspended_at, created_at"
 _ACCOUNTS = Statement(f"SELECT {_COLUMNS} FROM acct_accounts ORDER BY id")
 _ACCOUNT = Statement(f"SELECT {_COLUMNS} FROM acct_accounts WHERE name = :name")
+_ACCOUNT_OF_ID = Statement(f"SELECT {_COLUMNS} FROM acct_accounts WHERE id = :id")
 _NEW_ACCOUNT = Statement(
     "INSERT INTO acct_accounts (name, credit, created_at)"
     f" VALUES (:name, :credit, {sql.NOW}) ON CONFLICT (name) DO NOTHING RETURNING id"
@@ -150,6 +151,12 @@ def account(connection: Connection, name: str) -> Account:
         return Account(*row)
     known = ", ".join(one.name for one in accounts(connection)[:20]) or "none"
     raise Mistake(f"there is no account {name!r}; known: {known}")
+
+
+def account_of_id(connection: Connection, account_id: int) -> Account | None:
+    """The account of an id; None where there is none."""
+    rows = connection.execute(_ACCOUNT_OF_ID, {"id": account_id})
+    return Account(*rows[0]) if rows else None
 
 
 def add_account(connection: Connection, name: str, credit: int = 0) -> int:

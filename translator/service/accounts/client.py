@@ -85,6 +85,11 @@ class AccountClient:
         return f"acct_{self._key.account}"
 
     @property
+    def ids(self) -> tuple[int, int]:
+        """The numbers of its account, and of its key."""
+        return self._key.account, self._key.id
+
+    @property
     def may_use_any_model(self) -> bool:
         return self._accounts.offer.any_model(self._key)
 
@@ -213,7 +218,9 @@ def refusal(key: Key, why: str = "") -> TranslatorError:
 
 
 def _no_tool() -> NotFound:
-    return NotFound("This tool is not allowed for this key.", param=None, code="unsupported_tool")
+    return NotFound(
+        "This tool is not allowed for this key.", param=None, code="unsupported_endpoint"
+    )
 
 
 def _no_money(refused: Refused, headers: dict[str, str]) -> QuotaExceeded:

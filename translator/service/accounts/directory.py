@@ -16,10 +16,10 @@ import math
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from translator.service.base.errors import AccountsUnavailable, InvalidKey
 from translator.service.base.keys import StoredKey, salt_of
@@ -28,10 +28,11 @@ from translator.service.config.accounts import Accounts as Settings
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
-from translator.service.database.statement import DatabaseTime
+from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.database.writes import Write
 
 from . import statements as sql
+from .books import Mistake
 from .client import AccountCharge, AccountClient, refusal
 from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
@@ -39,6 +40,8 @@ from .keys import Key, Offer, read_key
 from .meter import AccountMeter, NullAccountMeter
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,10 @@ OUTCOME_S = 30 * 86_400.0
 """Longest wait for the outcome of a settlement, in seconds: it is only told to the metrics."""
 
 FOR_EVER_S = math.inf
+
+_SAVE = Statement("SAVEPOINT change")
+_UNDO_SAVED = Statement("ROLLBACK TO SAVEPOINT change")
+_RELEASE = Statement("RELEASE SAVEPOINT change")
 
 
 class Accounts:
@@ -133,6 +140,35 @@ class Accounts:
     def new_token(self) -> str:
         """A random name of a hold."""
         return secrets.token_hex(16)
+
+    # --- what people ask for, and change ---------------------------------------------------------
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads, in a thread; raises Unavailable."""
+        return await self._database.read(work)
+
+    async def change(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """What `work` changes, committed; raises Mistake, with nothing changed, and Unavailable.
+
+        It may be done twice, where it is not known whether the first time was committed.
+        """
+        write = self._database.write(
+            partial(_unless_mistaken, work),
+            size=WRITE_BYTES,
+            keep_trying_s=self.section.database_timeout_s,
+            durable=durable,
+            undo=_nothing,
+            alone=self._alone,
+        )
+        try:
+            found = await write.done(self.section.database_timeout_s)
+        except TimeoutError:
+            if await write.give_up(self.section.database_timeout_s):
+                raise Unavailable("the database did not take it in time") from None
+            found = await write.done(self.section.database_timeout_s)
+        if isinstance(found, Mistake):
+            raise found
+        return found
 
     # --- who sends a request ----------------------------------------------------------------------
 
@@ -400,6 +436,22 @@ class Accounts:
 # --- the work of transactions, with the connection last -------------------------------------------
 
 
+def _unless_mistaken(work: Callable[[Connection], T], connection: Connection) -> T | Mistake:
+    """What `work` returns; or its mistake, with what it had changed undone."""
+    connection.change(_SAVE)
+    try:
+        found: T | Mistake = work(connection)
+    except Mistake as mistake:
+        connection.change(_UNDO_SAVED)
+        found = mistake
+    connection.change(_RELEASE)
+    return found
+
+
+def _nothing(_connection: Connection) -> None:
+    """Undoes nothing: what was written stays, also where the answer to it came too late."""
+
+
 def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
     return read_key(connection, salt, billing=billing)
 
@@ -410,10 +462,6 @@ def _settle(end: Settlement, connection: Connection) -> Settled | None:
 
 def _extend(ask: ExtensionRequest, connection: Connection) -> Extended | Refused:
     return extend(connection, ask)
-
-
-def _nothing(connection: Connection) -> None:
-    pass
 
 
 def _undo(token: str, connection: Connection) -> None:

@@ -72,6 +72,8 @@ _KEYS = (
 )
 _ALL = Statement(f"{_KEYS} ORDER BY k.id")
 _OF_ID = Statement(f"{_KEYS} WHERE k.id = :id")
+_OF_ACCOUNT = Statement(f"{_KEYS} WHERE k.account_id = :account ORDER BY k.id")
+_OF_ACCOUNT_AND_ID = Statement(f"{_KEYS} WHERE k.account_id = :account AND k.id = :id")
 _OF_SALT = Statement("SELECT id FROM acct_keys WHERE salt = :salt")
 
 _REVOKE = Statement(
@@ -81,6 +83,7 @@ _REVOKE = Statement(
 _REPLACE = Statement(
     "UPDATE acct_keys SET replaced_by = :by, expires_at = :at, version = version + 1 WHERE id = :id"
 )
+_RENAME = Statement("UPDATE acct_keys SET name = :name, version = version + 1 WHERE id = :id")
 _LIMIT = Statement(
     "UPDATE acct_keys SET channels = :channels, models = :models, requests_per_minute = :requests,"
     " tokens_per_minute = :tokens, max_concurrent_requests = :concurrent, limit_amount = :amount,"
@@ -123,15 +126,39 @@ def key_of_id(connection: Connection, key_id: int) -> KeyRow:
     return _row(*rows[0])
 
 
+def keys_of(connection: Connection, account_id: int) -> list[KeyRow]:
+    """All keys of an account, oldest first."""
+    return [_row(*row) for row in connection.execute(_OF_ACCOUNT, {"account": account_id})]
+
+
+def key_of(connection: Connection, account_id: int, key_id: int) -> KeyRow | None:
+    """A key of an account; None where it has none of this id."""
+    rows = connection.execute(_OF_ACCOUNT_AND_ID, {"account": account_id, "id": key_id})
+    return _row(*rows[0]) if rows else None
+
+
+def rename(connection: Connection, one: KeyRow, name: str) -> None:
+    """Give a key another name; raises Mistake."""
+    _check_free(connection, one.account_name, name, one.id)
+    connection.change(_RENAME, {"id": one.id, "name": name})
+    changed(connection)
+
+
 def add_key(
     connection: Connection, account_name: str, name: str, stored: StoredKey, limits: Limits
 ) -> int:
     """A new key's id; raises Mistake."""
     owner = account(connection, account_name)
-    for one in keys(connection, account_name):
-        if one.name == name and one.revoked_at is None and one.replaced_by is None:
-            raise Mistake(f"the account {account_name!r} has a key {name!r} already")
+    _check_free(connection, account_name, name, None)
     return _insert(connection, owner, name, stored, limits)
+
+
+def _check_free(connection: Connection, account_name: str, name: str, key_id: int | None) -> None:
+    """Raise Mistake where another key of the account that is in use has this name."""
+    for one in keys(connection, account_name):
+        in_use = one.revoked_at is None and one.replaced_by is None
+        if one.name == name and one.id != key_id and in_use:
+            raise Mistake(f"the account {account_name!r} has a key {name!r} already")
 
 
 def rotate(
@@ -230,7 +257,8 @@ def _columns(limits: Limits) -> dict[str, object]:
 
 
 def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> KeyRow:  # noqa: ANN401
-    names, models, requests, tokens, concurrent, amount, period, expires, *figures = more[:-1]
+    names, models, requests, tokens, concurrent, amount, period, expires, *figures = more
+    figures[-1] = read_names(figures[-1])  # the tools
     limits = Limits(
         channels=read_names(names) or (),
         models=read_names(models),
@@ -241,4 +269,4 @@ def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> Ke
         limit_period=period,
         expires_at=expires,
     )
-    return KeyRow(key_id, account_name, name, salt, limits, *figures, read_names(more[-1]))
+    return KeyRow(key_id, account_name, name, salt, limits, *figures)

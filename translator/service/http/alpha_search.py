@@ -100,7 +100,7 @@ class SearchEndpoint:
         client = exchange.context.client
         if client is not None:
             return client.name
-        key = (exchange.header("authorization") or "").encode()
+        key = (exchange.authorization() or "").encode()
         return hashlib.blake2b(key, key=self._salt, digest_size=16).hexdigest() if key else ""
 
 

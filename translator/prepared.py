@@ -94,9 +94,7 @@ class Unprepared(NamedTuple):
         stream = RoundStream(
             first,
             hosted=self.hosted,
-            shown=Shown(
-                responses.INCLUDE_SOURCES in include, responses.INCLUDE_RESULTS in include
-            ),
+            shown=Shown(responses.INCLUDE_SOURCES in include, responses.INCLUDE_RESULTS in include),
             last_source=chat_request.last_source,
             **given,
         )

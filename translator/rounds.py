@@ -12,10 +12,10 @@ whose upstream turn is over (`round_over`) and not `finished` waits for tools:
             t = Translation(request, …, rounds=t.rounds)
             send t.chat_body upstream, and give the answer to t, as ever
 
-All translations of a response write to one stream: one numbering, one output. Each is one attempt at
-one round; a round of which nothing was announced may have another one. The body of a round begins
-with the messages of the one before, and is what the client's replay of the output would give: the
-response's own items are read as history is.
+All translations of a response write to one stream: one numbering, one output. Each is one attempt
+at one round; a round of which nothing was announced may have another one. The body of a round
+begins with the messages of the one before, and is what the client's replay of the output would
+give: the response's own items are read as history is.
 
 What is not run is told the model: too many calls, arguments that are none, the same call again and
 again. After `max_rounds` rounds with calls, or more than `max_calls`, one round follows in which no
@@ -113,7 +113,7 @@ class Rounds:
         limit = self._max_output_tokens
         if limit is not None and self.stream.spent_with_round >= limit:
             return self.stream.finish(Finish("length"))
-        events: list[Event] = []
+        events = self.stream.run()
         for call in self.stream.waiting:
             function = call.function
             refusal = self._refusal(function, call.text)
@@ -168,12 +168,10 @@ class Rounds:
         if left is not None:
             left = max(1, left - self.stream.output_tokens)
         choice = _NONE if self.is_last else _later_choice(request.tool_choice)
-        return replace(
-            parsed, request=replace(request, tool_choice=choice, max_output_tokens=left)
-        )
+        return replace(parsed, request=replace(request, tool_choice=choice, max_output_tokens=left))
 
     def allowed(self, names: frozenset[str] | None) -> frozenset[str] | None:
-        """The functions that may be called in the current round, of those that the choice allows."""
+        """The functions that may be called in this round, of those that the choice allows."""
         return _NOTHING if self.is_last else names
 
 

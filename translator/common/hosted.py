@@ -60,7 +60,7 @@ class HostedFunction(Struct, frozen=True):
 
 
 class HostedCall(Struct, frozen=True):
-    """A call for the program to run; `arguments` is a JSON object. `key` is unique in a response."""
+    """A call to run; `arguments` is a JSON object, and `key` unique in the response."""
 
     key: int
     kind: HostedKind

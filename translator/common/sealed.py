@@ -5,7 +5,8 @@ upstreams refuse the next turn unless the reasoning is returned verbatim. So the
 the text, the name of its chat field, and the opaque details. The blob is not secret, since the
 client has the text anyway; it is compact, and damage is detected.
 
-    blob = "translator.1." base64url( zlib( json( { text, field, details, extras, origin, ran } ) ) ) ;
+    blob = "translator.1." base64url( zlib( json( thought ) ) ) ;
+    thought = { text, field, details, extras, [ origin ], [ ran ] } ;
 
 The calls of hosted tools travel in the same way: many clients drop their items, or the results. The
 reasoning behind such calls holds them, or an item of its own where none follows.

@@ -53,9 +53,7 @@ from 0 in every answer). The request side strips both: the upstream sees its own
 HostedTools = Literal["drop", "reject"]
 """What becomes of a hosted tool, which cannot run here: it is dropped with a notice, or refused."""
 
-Kind = Literal[
-    "function", "custom", "tool_search", "local_shell", "shell", "apply_patch", "hosted"
-]
+Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch", "hosted"]
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from translator.common.hosted import RanRound
 from translator.common.sealed import Thought
 from translator.common.tools import Toolset
-from translator.common.web_search import SEARCH, action_of
+from translator.common.web_search import SEARCH
 from translator.wire import items
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in, present
 
@@ -52,7 +52,7 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
 
 
 def _places(read: Sequence[InputItem], end: int, most: int) -> list[int]:
-    """The places before the last calls of a turn that ends at `end`: of none, one, two, …"""
+    """The places before the last calls of a turn that ends at `end`: of none, one and so on."""
     places = [end]
     at = end
     while at and len(places) <= most:
@@ -76,7 +76,7 @@ def search_with_results(
     query = as_string(action.get("query")) or ""
     names = tools.hosted_names("web_search")
     call_id = search.id or path
-    arguments = msgspec.json.encode({"query": action_of(SEARCH, {"query": query}).query}).decode()
+    arguments = msgspec.json.encode({"query": query}).decode()
     lines = [
         "\n".join(filter(None, (as_string(one.get(name)) for name in ("title", "url", "snippet"))))
         for one in results

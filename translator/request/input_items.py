@@ -319,7 +319,7 @@ class InputReader:
         return None
 
     def _placed(self, thought: Thought, path: str) -> Thought | None:
-        """The thought, unless the calls that it holds were put in their places, and it with them."""
+        """The thought; None where it was put in its place, behind the calls that it holds."""
         ran = thought.ran
         if isinstance(ran, UnsetType):
             return thought

@@ -218,9 +218,7 @@ def write_chat_request(
             *format_notices,
             *conversation.notices,
             *notices,
-            *ignored(
-                request, has_store=store is not None, searches=tools.web_search is not None
-            ),
+            *ignored(request, has_store=store is not None, searches=tools.web_search is not None),
             *(() if store is None else store.notices),
         ),
         tools=tools,

@@ -1,8 +1,8 @@
 """Open items of hosted tools, one class for each kind of tool.
 
-    opened()    the item is announced
-    running()   the tool begins to run
-    closed()    its outcome, then the item
+opened()    the item is announced
+running()   the tool begins to run
+closed()    its outcome, then the item
 """
 
 from __future__ import annotations

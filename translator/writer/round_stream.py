@@ -123,7 +123,7 @@ class RoundStream(ResponseStream):
 
     __slots__ = (
         *("_closed_calls", "_first_source", "_hosted", "_numbers", "_results", "_results_left"),
-        *("_round_index", "_searches", "_shown", "_sources", "_spent", "_unsent"),
+        *("_round_index", "_runs", "_searches", "_shown", "_sources", "_spent", "_unsent"),
         *("_written_before", "history", "output_tokens", "waiting"),
     )
 
@@ -143,6 +143,7 @@ class RoundStream(ResponseStream):
         self._results: RanRound | None = None  # of the round before, and in no item yet
         self._results_left = hosted.max_results_bytes
         self._round_index = 0  # where the items of the round begin
+        self._runs = False  # the calls of the round run
         self._searches: int | None = None  # that have run; None: no hosted tool was called
         self._first_source = last_source + 1
         self._sources: list[Source] = []
@@ -185,7 +186,7 @@ class RoundStream(ResponseStream):
             self._fast_type = self._fast_item = None
             if self.waiting:
                 self._searches = self._searches or 0
-                return [*self._advance(), *self._running()]
+                return list(self._advance())
         return self._end(verdict)
 
     def _end(self, verdict: Verdict) -> list[Event]:
@@ -197,11 +198,11 @@ class RoundStream(ResponseStream):
         self._unsent = len(events)
         return events
 
-    def _running(self) -> Events:
-        """The first of the calls begins to run; those behind it do when they are announced."""
-        first = self._queue[0] if self._queue else None
-        if isinstance(first, RoundCall) and isinstance(first.open, OpenHostedCall):
-            yield from first.open.running()
+    def run(self) -> list[Event]:
+        """The waiting calls begin to run: events say so of each once it is announced."""
+        self._runs = True
+        opened = self._queue[0].open
+        return list(opened.running()) if isinstance(opened, OpenHostedCall) else []
 
     def settle(self, call: RoundCall, outcome: Outcome) -> list[Event]:
         """Give a waiting call its outcome."""
@@ -219,7 +220,7 @@ class RoundStream(ResponseStream):
             events += self._close(first, "completed")
         goes_on = len(self._closed_calls) == len(self.waiting)
         self._results = ran = self._ran()
-        self.waiting = ()
+        self.waiting, self._runs = (), False
         if not goes_on:
             return events + self._end(Finish("stop"))
         self.history.append(Thought("", "", ran=ran))
@@ -296,7 +297,7 @@ class RoundStream(ResponseStream):
         if self._results is not None and not isinstance(segment, ReasoningSegment):
             yield from self._seal_results()
         yield from super()._open(segment)
-        if self.waiting and isinstance(segment.open, OpenHostedCall):
+        if self._runs and isinstance(segment.open, OpenHostedCall):
             yield from segment.open.running()
 
     def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
@@ -305,6 +306,7 @@ class RoundStream(ResponseStream):
         assert isinstance(segment, RoundCall)
         segment.hosted = tool.hosted
         place = self._place(ITEM_ID_PREFIXES[tool.hosted.kind])
+        segment.call_id = self._call_ids.unique(segment.id)
         return open_hosted_call(place, segment.call_id, tool, tool.hosted, self._shown)
 
     def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:

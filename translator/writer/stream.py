@@ -89,10 +89,9 @@ class ResponseStream:
 
     __slots__ = (
         *("_allowed", "_at_end", "_base", "_blank", "_call_ids", "_calls", "_done_size", "_family"),
-        *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_last"),
-        *("_keeps", "_max_items", "_named", "_new_id", "_next_index", "_now"),
-        *("_number", "_one_call", "_origin", "_queue", "_seal", "_tools", "_written", "is_full"),
-        *("output", "phase"),
+        *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_keeps", "_last"),
+        *("_max_items", "_named", "_new_id", "_next_index", "_now", "_number", "_one_call"),
+        *("_origin", "_queue", "_seal", "_tools", "_written", "is_full", "output", "phase"),
     )
 
     def __init__(
@@ -400,7 +399,6 @@ class ResponseStream:
             case ReasoningSegment():
                 segment.open = self._open_reasoning(self._family)
             case CallSegment():
-                segment.call_id = self._call_ids.unique(segment.id)
                 segment.open = self._open_call(segment, self._called(segment))
             case CompactionSegment():
                 segment.open = OpenCompaction(self._place("cmp_"), segment.blob)
@@ -436,7 +434,9 @@ class ResponseStream:
         return self._tools.called(call.name or "")
 
     def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
-        return open_call(self._place(ITEM_ID_PREFIXES[tool.kind]), segment.call_id, tool)
+        place = self._place(ITEM_ID_PREFIXES[tool.kind])
+        segment.call_id = self._call_ids.unique(segment.id)
+        return open_call(place, segment.call_id, tool)
 
     # --- ends -----------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +19,7 @@ from translator.service.accounts import operator_keys
 from translator.service.accounts.books import Mistake
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.operator_keys import PREFIX, OperatorKey
-from translator.service.accounts.passwords import Busy, Passwords, problem_of
+from translator.service.accounts.passwords import Busy, problem_of
 from translator.service.base.errors import AccountsUnavailable, InvalidKey, Overloaded
 from translator.service.base.keys import StoredKey, new_key, salt_of
 from translator.service.database.connection import Connection
@@ -30,6 +30,8 @@ from . import bodies, idempotency, resources
 from .bodies import Body, invalid, read_body
 from .objects import Object, Page
 from .resources import Order, without_secret
+
+T = TypeVar("T")
 
 Method = Literal["GET", "POST", "PUT", "PATCH"]
 
@@ -134,9 +136,8 @@ class _Refusal(Mistake):
 class Api:
     """The API of one service."""
 
-    def __init__(self, accounts: Accounts, passwords: Passwords) -> None:
+    def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
-        self._passwords = passwords
 
     async def find(self, authorization: str | None) -> OperatorKey:
         """The operator's key of an `Authorization`; raises InvalidKey and AccountsUnavailable."""
@@ -189,7 +190,7 @@ class Api:
             raise found
         return found
 
-    async def _read(self, work: Callable[[Connection], Any]) -> Any:  # noqa: ANN401 - any work
+    async def _read(self, work: Callable[[Connection], T]) -> T:
         try:
             return await self._accounts.read(work)
         except Unavailable:
@@ -216,9 +217,11 @@ class Api:
         if problem := problem_of(password):
             raise invalid("password", problem.rstrip(".").replace("A password", "a password"))
         try:
-            return await self._passwords.hash(password)
+            return await self._accounts.passwords.hash(password)
         except Busy:
             raise Overloaded("Too many passwords are being hashed") from None
+        except ModuleNotFoundError as error:
+            raise invalid("password", f"nobody can sign in here: {error.name} is missing") from None
 
 
 class _Change:

@@ -29,7 +29,7 @@ from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
 from translator.service.config.clients import ClientConfig
 
-from .client import WHOLE, Ask, Ended, Extension, Round
+from .client import FREE_CALL, WHOLE, Ask, CallCharge, Ended, Extension, Round
 from .cost import Answered, cost, tokens_of
 from .rate_limit import Level, RateLimit
 
@@ -103,6 +103,10 @@ class Client:
     def may_use(self, model: str | None) -> bool:
         """Whether a model is allowed; None is the upstream's own choice."""
         return self._models is None or model in self._models
+
+    def may_call(self, tool: str) -> bool:
+        """Whether it may have a tool called: the tool's own settings say who may not."""
+        return True
 
     @property
     def withheld(self) -> frozenset[str]:
@@ -200,6 +204,10 @@ class Charge:
         self._request += tokens
         self._tokens += tokens
         return WHOLE
+
+    async def call(self, tool: str) -> CallCharge:
+        """Charge for a call of a tool: it costs nothing."""
+        return FREE_CALL
 
     def end(self, ended: Ended) -> None:
         """The request has ended."""

@@ -18,6 +18,8 @@ from msgspec import Struct
 from translator.service.access.client import Ask, Ended
 from translator.service.access.cost import BYTES_PER_TOKEN, MAX_TOKENS, Answered, StatedUsage
 
+from .tools import Kind
+
 HELD_BYTES_PER_TOKEN = 3
 TEMPLATE_TOKENS = 256
 IMAGE_TOKENS = 1500
@@ -50,11 +52,15 @@ class Counts(Struct, frozen=True):
 
 
 class Bill(Struct, frozen=True):
-    """The tokens that a request is billed for; `billed`: it is billed at all."""
+    """The tokens that a request is billed for; `billed`: it is billed at all.
+
+    `calls` are those of a tool, of which each has a price, and which have no tokens.
+    """
 
     counts: Counts
     estimated: Estimated
     billed: bool
+    calls: int = 0
 
 
 NOTHING = Bill(Counts(), "no", billed=False)
@@ -128,6 +134,18 @@ def amount(price: Price, counts: Counts) -> int:
         + counts.output * price.output
         + price.per_request
     )
+
+
+def cost_of(price: Price | None, kind: Kind, found: Bill) -> int:
+    """What is billed, in pico."""
+    if price is None or price.free or not found.billed:
+        return 0
+    return amount(price, found.counts) if kind == "request" else found.calls * price.per_request
+
+
+def bill_of_calls(count: int) -> Bill:
+    """The bill of so many calls of a tool."""
+    return Bill(Counts(), "no", billed=count > 0, calls=count)
 
 
 def bill(ended: Ended, size: Size, *, broken: Literal["nothing", "estimate"]) -> Bill:

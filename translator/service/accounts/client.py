@@ -8,7 +8,15 @@ from typing import Protocol
 
 import msgspec
 
-from translator.service.access.client import WHOLE, Ask, Ended, Extension, Round
+from translator.service.access.client import (
+    FREE_CALL,
+    WHOLE,
+    Ask,
+    CallCharge,
+    Ended,
+    Extension,
+    Round,
+)
 from translator.service.access.cost import Answered, cost, tokens_of
 from translator.service.base.errors import (
     AccountDeactivated,
@@ -21,7 +29,7 @@ from translator.service.config.accounts import AccountsSection
 from translator.wire.errors import NotFound, TranslatorError
 
 from .allowances import Allowance
-from .bills import Counts, Size, size_of
+from .bills import Bill, Counts, Size, bill_of_calls, size_of
 from .extensions import Extended, ExtensionRequest
 from .holds import Held, HoldRequest, Refused
 from .keys import Key, Offer
@@ -29,9 +37,12 @@ from .money import shown_down
 from .periods import shown_time
 from .rounds import Rounds
 from .settlements import Settlement
+from .tools import ToolCalls, kind_of, priced_name
 
 COUNTS_ONLY = "/responses/input_tokens"
 """The path, without `/v1`, of requests that are not answered by a model."""
+
+_MONEY = ("balance", "key_limit")
 
 ATTEMPTS = 3
 """How often a hold is tried while what is known of its key changes."""
@@ -87,6 +98,9 @@ class AccountClient:
             return self.may_use_any_model
         return self._accounts.offer.channel(self._key, model) is not None
 
+    def may_call(self, tool: str) -> bool:
+        return self._accounts.offer.tool_channel(self._key, tool) is not None
+
     @property
     def withheld(self) -> frozenset[str]:
         return self._accounts.withheld
@@ -122,13 +136,20 @@ class AccountClient:
             if held.why != "stale" or attempt == ATTEMPTS - 1:
                 raise self._error(held, ask)
             self._key = await self._accounts.reread(self._key)
-            if ask.model and not self.may_use(ask.model):
+            if ask.tool and not self.may_call(ask.tool):
+                raise _no_tool()
+            if ask.model and not ask.tool and not self.may_use(ask.model):
                 raise _no_model(ask.model)
         raise AssertionError("the last attempt returns or raises")
 
     def _request(self, ask: Ask, size: Size, tokens: int) -> HoldRequest:
         key, section = self._key, self._accounts.section
-        channel = self._accounts.offer.channel(key, ask.model)
+        calls = ToolCalls(kind_of(ask.tool), ask.calls) if ask.tool else None
+        if calls is None:
+            channel, model = self._accounts.offer.channel(key, ask.model), ask.model[:200]
+        else:
+            channel = self._accounts.offer.tool_channel(key, ask.tool)
+            model = priced_name(calls.kind)
         path = ask.path.removeprefix("/v1")
         return HoldRequest(
             token=self._accounts.new_token(),
@@ -136,13 +157,14 @@ class AccountClient:
             account=key.account,
             key=key.id,
             generation=key.generation,
-            model=ask.model[:200],
+            model=model,
             channel="" if channel is None else channel.name,
             endpoint=path[:50],
             request_id=ask.request_id,
             tokens=tokens,
             price_list=channel.price_list if section.billing and channel is not None else None,
             counts_only=path == COUNTS_ONLY,
+            calls=calls,
             input_tokens=size.held_tokens,
             choices=ask.choices,
             asked=ask.max_output_tokens,
@@ -161,7 +183,7 @@ class AccountClient:
             case "concurrent":
                 sentence = f"{limit} requests of this key are being answered already"
                 return LimitReached(sentence, "requests", 1.0, headers=headers)
-            case "balance" | "key_limit":
+            case why if why in _MONEY:
                 return _no_money(refused, headers)
             case "unpriced":
                 return _no_model(ask.model)
@@ -193,6 +215,12 @@ def refusal(key: Key, why: str = "") -> TranslatorError:
     if why == "expired" and key.expires_at is not None:
         return InvalidKey(f"This API key expired {shown_time(key.expires_at)}; ask the operator.")
     return InvalidKey("Incorrect API key provided.")
+
+
+def _no_tool() -> NotFound:
+    return NotFound(
+        "This tool is not allowed for this key.", param=None, code="unsupported_endpoint"
+    )
 
 
 def _no_money(refused: Refused, headers: dict[str, str]) -> QuotaExceeded:
@@ -278,6 +306,34 @@ class AccountCharge:
         self._held_tokens += tokens
         return WHOLE if found is None else Extension(found.max_output_tokens, last=found.last)
 
+    async def call(self, tool: str) -> CallCharge:
+        """Hold what a call of a tool costs, in a hold of its own; see `access.client.Charge`."""
+        accounts, key, kind = self._accounts, self._key, kind_of(tool)
+        channel = accounts.offer.tool_channel(key, tool)
+        held = await accounts.hold(
+            HoldRequest(
+                token=accounts.new_token(),
+                boot=accounts.boot,
+                account=key.account,
+                key=key.id,
+                generation=key.generation,
+                model=priced_name(kind),
+                channel="" if channel is None else channel.name,
+                endpoint=self._ask.path.removeprefix("/v1")[:50],
+                request_id=self._ask.request_id,
+                tokens=0,
+                price_list=(
+                    channel.price_list if accounts.section.billing and channel is not None else None
+                ),
+                calls=ToolCalls(kind, 1, self.held.id),
+            )
+        )
+        if held is None:
+            return FREE_CALL
+        if isinstance(held, Held):
+            return AccountCallCharge(accounts, key, held)
+        raise _no_money(held, {}) if held.why in _MONEY else refusal(key, held.why)
+
     def end(self, ended: Ended) -> None:
         self._so_far = None  # which holds the request
         costs = ended.costs
@@ -286,9 +342,36 @@ class AccountCharge:
                 id=self.held.id,
                 account=self._key.account,
                 key=self._key.id,
-                bill=self._rounds.bill(ended, broken=self._accounts.section.bill_broken),
+                bill=self._bill(ended),
                 outcome=ended.result,
                 response_id=ended.answered.response_id,
                 tokens=0 if costs is None else cost(self._request_tokens, costs),
+            )
+        )
+
+    def _bill(self, ended: Ended) -> Bill:
+        if self._ask.tool:
+            return bill_of_calls(min(ended.calls, self._ask.calls))
+        return self._rounds.bill(ended, broken=self._accounts.section.bill_broken)
+
+
+class AccountCallCharge:
+    """A hold of a call of a tool within a request."""
+
+    __slots__ = ("_accounts", "_held", "_key")
+
+    def __init__(self, accounts: Holder, key: Key, held: Held) -> None:
+        self._accounts = accounts
+        self._key = key
+        self._held = held
+
+    def end(self, *, ran: bool) -> None:
+        self._accounts.settle(
+            Settlement(
+                id=self._held.id,
+                account=self._key.account,
+                key=self._key.id,
+                bill=bill_of_calls(int(ran)),
+                outcome="completed" if ran else "failed",
             )
         )

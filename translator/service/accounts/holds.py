@@ -20,6 +20,7 @@ from .bills import Price, base, most
 from .periods import Period, next_period, period_start
 from .rows import price_at, read_allowances, write_allowance
 from .settlements import undo
+from .tools import ToolCalls
 
 HOUR_US = 3_600_000_000
 
@@ -82,6 +83,9 @@ class HoldRequest(Wanted, frozen=True, kw_only=True):
     counts_only: bool = False
     """Whether the request only has its tokens counted, which is free."""
 
+    calls: ToolCalls | None = None
+    """The calls of a tool that it is for, in place of an answer of a model."""
+
 
 class Held(Struct, frozen=True, kw_only=True):
     """A hold that was made."""
@@ -129,10 +133,14 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
         return Refused(why="expired")
     if suspended_at is not None:
         return Refused(why="suspended")
-    if generation != ask.generation:
+    calls = ask.calls
+    within = calls is not None and calls.parent is not None  # of what its request was held for
+    if generation != ask.generation and not within:
         return Refused(why="stale")
-    if most_open is not None and open_ >= most_open:
+    if most_open is not None and open_ >= most_open and not within:
         return Refused(why="concurrent", limit=most_open)
+    if within:
+        per_minute = tokens_per_minute = None
     allowances = read_allowances(connection, ask.key, per_minute, tokens_per_minute, now)
     tokens = ask.tokens if tokens_per_minute is None else min(ask.tokens, tokens_per_minute)
     for one in allowances:
@@ -147,16 +155,31 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
     money, limited, left = 0, None, None
     if ask.price_list is not None:
         price = price_at(connection, ask.price_list, ask.model, now)
-        if price is None:
+        if price is None and calls is None:
             return Refused(why="unpriced")
+    if price is not None:
         left = available = balance + credit - held
         if limit_amount is not None:
             taken = connection.execute(sql.HELD_IN_PERIOD, {"key": ask.key, "start": start})
             left = min(available, limit_amount - spent - taken[0][0])
-        money, limited = (0, None) if ask.counts_only else affordable(price, ask, left)
+        if calls is not None:
+            money = calls.count * price.per_request
+        elif not ask.counts_only:
+            money, limited = affordable(price, ask, left)
         if money > left or left < 0:
             return no_money(available, left, limit_period, now, allowances)
-    _hold_key(connection, ask.key, money, start, spent, used_at, now)
+    used = now if used_at is None or used_at // HOUR_US != now // HOUR_US else used_at
+    connection.change(
+        sql.HOLD_KEY,
+        {
+            "key": ask.key,
+            "open": int(not within),
+            "amount": money,
+            "start": start,
+            "spent": spent,
+            "used": used,
+        },
+    )
     if money:
         connection.change(sql.HOLD_MONEY, {"account": ask.account, "amount": money})
     for one in allowances:
@@ -177,6 +200,8 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
             "tokens": tokens,
             "now": now,
             "request": ask.request_id,
+            "kind": "request" if calls is None else calls.kind,
+            "parent": None if calls is None else calls.parent,
         },
     )
     return Held(
@@ -221,12 +246,3 @@ def no_money(
         after = next_period(period, now)
         return Refused(why="key_limit", next_period=after, left=left, allowances=allowances)
     return Refused(why="balance", left=left, allowances=allowances)
-
-
-def _hold_key(
-    connection: Connection, key: int, money: int, start: int, spent: int, used: int | None, now: int
-) -> None:
-    if used is None or used // HOUR_US != now // HOUR_US:
-        used = now
-    values = {"key": key, "amount": money, "start": start, "spent": spent, "used": used}
-    connection.change(sql.HOLD_KEY, values)

@@ -13,11 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from translator.common.toml import toml_key
 from translator.service.accounts.books import check_currency, unknown_models
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
 from translator.service.accounts.meter import AccountMeter
 from translator.service.accounts.room import ROOM
+from translator.service.accounts.tools import is_priced_name
 from translator.service.config.accounts import Accounts as AccountSettings
 from translator.service.config.settings import Settings, SettingsError
 from translator.service.database.connection import connect, reading
@@ -93,6 +95,10 @@ def open_accounts(
     has_models = bool(settings.models) or settings.catch_all is not None
     listed = frozenset(settings.models) if has_models else None
     offer = Offer(listed, settings.catch_all is not None, accounts.section.billing)
+    for model in filter(is_priced_name, settings.models):
+        raise SettingsError(
+            [f"models.{toml_key(model)}: with [accounts], such names are those of tools in prices"]
+        )
     if location.kind == "sqlite" and not Path(location.target).exists():
         raise SettingsError(
             [

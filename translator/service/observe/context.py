@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 from translator import Notice
 from translator.service.access.client import (
+    FREE_CALL,
     WHOLE,
     Ask,
+    CallCharge,
     Charge,
     Client,
     Ended,
@@ -28,7 +30,9 @@ log = logging.getLogger(__name__)
 class RequestContext:
     """One request on its way through the service, over HTTP or on a WebSocket."""
 
-    __slots__ = ("answered", "charge", "client", "goes_on", "observer", "progress", "record")
+    __slots__ = (
+        *("answered", "calls", "charge", "client", "goes_on", "observer", "progress", "record"),
+    )
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -43,6 +47,9 @@ class RequestContext:
 
         self.progress: Callable[[], Answered] | None = None
         """The same before the end, as often as it is asked."""
+
+        self.calls = 0
+        """Calls with a result, of those that the request itself was charged for."""
 
         self.goes_on = False
         """Whether its work goes on in the background, which ends it."""
@@ -69,6 +76,10 @@ class RequestContext:
     async def charge_for_round(self, further: Round) -> Extension:
         """Charge for a further round of the request; raises what `Charge.extend` raises."""
         return WHOLE if self.charge is None else await self.charge.extend(further)
+
+    async def charge_for_call(self, tool: str) -> CallCharge:
+        """Charge for a call of a tool within the request; raises what `Charge.call` raises."""
+        return FREE_CALL if self.charge is None else await self.charge.call(tool)
 
     def so_far(self) -> Answered | None:
         """What has come of the answer; None before its beginning."""
@@ -108,6 +119,7 @@ class RequestContext:
                 went_upstream=bool(record.upstream),
                 failed=failed,
                 by_us=isinstance(record.failure, InternalError),
+                calls=self.calls,
             )
         )
 

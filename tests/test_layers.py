@@ -55,8 +55,9 @@ MAY_IMPORT = {
     "service.tools": "base config observe",
     "service.page": "base config access models observe turns",
     "service.console": "base config database accounts page",
+    "service.provisioning": "base config database accounts",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " accounts tools page console",
+    " accounts tools page console provisioning",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

@@ -25,7 +25,7 @@ from msgspec import Struct
 from translator.service.accounts import people
 from translator.service.accounts.books import Mistake, account_of_id
 from translator.service.accounts.money import InvalidAmount
-from translator.service.accounts.passwords import Busy, Passwords, problem_of
+from translator.service.accounts.passwords import Busy, problem_of
 from translator.service.accounts.people import Session
 from translator.service.config.settings import Settings
 from translator.service.database.connection import Connection
@@ -105,7 +105,7 @@ class Console:
 
     def __init__(self, accounts: Accounts, settings: Settings) -> None:
         self._accounts = accounts
-        self._passwords = Passwords()
+        self._passwords = accounts.passwords
         self._sign_in = SignIn(accounts, self._passwords)
         section = accounts.section
         self._context = Context(

@@ -29,6 +29,7 @@ from translator.service.database.statement import DatabaseTime
 
 from .account_endpoints import AccountEndpoints
 from .exchange import Exchange
+from .operator_api import OperatorEndpoints
 from .router import Methods
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ class AccountLayer:
         endpoints = AccountEndpoints(accounts)
         self.accounts = accounts
         self.api: Mapping[str, Methods] = endpoints.api
-        self.paths: Mapping[str, Methods] = endpoints.paths
+        self.paths: Mapping[str, Methods] = {
+            **endpoints.paths,
+            **OperatorEndpoints(accounts).paths,
+        }
         if accounts.section.dashboard:
             load = console_loader(accounts, settings)
 

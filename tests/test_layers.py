@@ -53,9 +53,10 @@ MAY_IMPORT = {
     "service.accounts.migrations": "",  # the same
     "service.accounts": "base config access database",
     "service.tools": "base config observe",
+    "service.mcp": "base config tools",
     "service.page": "base config access models observe turns",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " accounts tools page",
+    " accounts tools mcp page",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

@@ -61,7 +61,7 @@ MAY_IMPORT = {
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
     "check": "probe service.base service.config service.models service.turns service.upstreams"
-    " service.database service.store",
+    " service.database service.store service.tools service.mcp",
     "setup": "service.config service.models",
     "launch": "setup service.base service.config service.models",
     "demo": "service.base service.config service.http",

@@ -62,7 +62,7 @@ class Asked:
 
     @property
     def params(self) -> dict[str, Any]:
-        return json.loads(self.body)["params"]
+        return json.loads(self.body).get("params", {})
 
 
 class McpScript:
@@ -73,6 +73,7 @@ class McpScript:
         self.instead: Callable[[Asked], Handler | None] = lambda _asked: None
         self.cancelled = threading.Event()
         self.running_tools = 0
+        self.stopping = False
         self.url = ""
         self.port = 0
         self._options = options
@@ -163,7 +164,7 @@ class McpScript:
     def stop(self) -> None:
         if self._server is None or self._thread is None:
             return
-        self._server.should_exit = True
+        self.stopping = self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
         self._socket.close()

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
-from translator.service.config.mcp import Mcp
+from translator.service.config.mcp import Mcp, McpServer
 from translator.service.config.tools import Tools
 from translator.service.tools.addresses import AddressRules
 
-from .servers import McpServers
+from .failures import McpFailed
+from .servers import McpServers, Target
 from .targets import Targets
 from .transport import Connections
+
+CHECK = "[check]"
+"""Whose session it is when no client asks."""
 
 
 class McpRoom:
     """Which servers there are, and their sessions."""
+
+    failures = McpFailed
 
     def __init__(
         self,
@@ -44,6 +50,12 @@ class McpRoom:
             ),
             now,
         )
+
+    async def names(self, server: McpServer) -> tuple[list[str], int]:
+        """The names of a server's tools, and how many are left out. Raises McpFailed."""
+        target = Target(CHECK, server.url, server.headers, checked=False)
+        listed = await self.servers.tools(target)
+        return [tool.name for tool in listed.tools], listed.left_out
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

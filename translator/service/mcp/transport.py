@@ -180,7 +180,7 @@ class McpTransport(httpx2.AsyncBaseTransport):
             is_call = message.method == _CALL or is_get
             limit = self._connections.max_answer_bytes if is_call else MAX_OTHER_BYTES
             reading = _Reading(answer, limit, self._connections.large)
-            return await _answer(request, reading, wants_answer=wants_answer)
+            return await _answer(request, message, reading, wants_answer=wants_answer)
         except McpFailed as failure:
             return _failure(failure, request)
         finally:
@@ -240,7 +240,7 @@ class _Reading(httpx2.AsyncByteStream):
 
 
 async def _answer(
-    request: httpx2.Request, reading: _Reading, *, wants_answer: bool
+    request: httpx2.Request, asked: _Message, reading: _Reading, *, wants_answer: bool
 ) -> httpx2.Response:
     """The answer for the SDK. Raises McpFailed."""
     answer = reading.answer
@@ -266,9 +266,9 @@ async def _answer(
             raise broken("The server's answer is neither JSON nor a stream of events.")
         body = await _body(reading)
         with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            _read_message(body)
-            return httpx2.Response(200, headers=headers, content=body)
-        raise broken("The server's answer is no JSON-RPC message.")
+            if _read_message(body).id == asked.id:  # else the SDK would wait for another one
+                return httpx2.Response(200, headers=headers, content=body)
+        raise broken("The server's answer is no JSON-RPC message for this request.")
     finally:
         await reading.aclose()
 

@@ -18,6 +18,8 @@ from msgspec import Struct
 from translator.service.access.client import Ask, Ended
 from translator.service.access.cost import BYTES_PER_TOKEN, MAX_TOKENS, Answered, StatedUsage
 
+from .tools import Kind
+
 HELD_BYTES_PER_TOKEN = 3
 TEMPLATE_TOKENS = 256
 IMAGE_TOKENS = 1500
@@ -50,11 +52,15 @@ class Counts(Struct, frozen=True):
 
 
 class Bill(Struct, frozen=True):
-    """The tokens that a request is billed for; `billed`: it is billed at all."""
+    """The tokens that a request is billed for; `billed`: it is billed at all.
+
+    `calls` are those of a tool, of which each has a price, and which have no tokens.
+    """
 
     counts: Counts
     estimated: Estimated
     billed: bool
+    calls: int = 0
 
 
 NOTHING = Bill(Counts(), "no", billed=False)
@@ -130,6 +136,18 @@ def amount(price: Price, counts: Counts) -> int:
     )
 
 
+def cost_of(price: Price | None, kind: Kind, found: Bill) -> int:
+    """What is billed, in pico."""
+    if price is None or price.free or not found.billed:
+        return 0
+    return amount(price, found.counts) if kind == "request" else found.calls * price.per_request
+
+
+def bill_of_calls(count: int) -> Bill:
+    """The bill of so many calls of a tool."""
+    return Bill(Counts(), "no", billed=count > 0, calls=count)
+
+
 def bill(ended: Ended, size: Size, *, broken: Literal["nothing", "estimate"]) -> Bill:
     """What a request is billed for, by how it ended.
 
@@ -142,14 +160,20 @@ def bill(ended: Ended, size: Size, *, broken: Literal["nothing", "estimate"]) ->
     if told is not None:
         return Bill(told, "no", billed=True)
     seen = output_seen(answered)
-    counts = Counts(input=size.billed_tokens, output=seen)
+    guess = estimate(size, answered)
     if ended.result in ("completed", "incomplete"):
-        return Bill(counts, "all", billed=True)
+        return guess
     if not seen:
         return NOTHING
     if ended.result == "client_left":
-        return Bill(counts, "all", billed=True)
-    return Bill(counts, "output", billed=broken == "estimate")
+        return guess
+    return Bill(guess.counts, "output", billed=broken == "estimate")
+
+
+def estimate(size: Size, answered: Answered) -> Bill:
+    """The bill of a request whose upstream has not counted its tokens."""
+    counts = Counts(input=size.billed_tokens, output=output_seen(answered))
+    return Bill(counts, "all", billed=True)
 
 
 def counted(answered: Answered) -> Counts | None:

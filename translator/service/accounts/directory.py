@@ -16,10 +16,10 @@ import math
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from translator.service.base.errors import AccountsUnavailable, InvalidKey
 from translator.service.base.keys import StoredKey, salt_of
@@ -28,17 +28,20 @@ from translator.service.config.accounts import Accounts as Settings
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
-from translator.service.database.statement import DatabaseTime
+from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.database.writes import Write
 
 from . import statements as sql
-from .bills import counted, output_seen
+from .books import Mistake
 from .client import AccountCharge, AccountClient, refusal
+from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
 from .keys import Key, Offer, read_key
 from .meter import AccountMeter, NullAccountMeter
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,10 @@ OUTCOME_S = 30 * 86_400.0
 """Longest wait for the outcome of a settlement, in seconds: it is only told to the metrics."""
 
 FOR_EVER_S = math.inf
+
+_SAVE = Statement("SAVEPOINT change")
+_UNDO_SAVED = Statement("ROLLBACK TO SAVEPOINT change")
+_RELEASE = Statement("RELEASE SAVEPOINT change")
 
 
 class Accounts:
@@ -133,6 +140,35 @@ class Accounts:
     def new_token(self) -> str:
         """A random name of a hold."""
         return secrets.token_hex(16)
+
+    # --- what people ask for, and change ---------------------------------------------------------
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads, in a thread; raises Unavailable."""
+        return await self._database.read(work)
+
+    async def change(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """What `work` changes, committed; raises Mistake, with nothing changed, and Unavailable.
+
+        It may be done twice, where it is not known whether the first time was committed.
+        """
+        write = self._database.write(
+            partial(_unless_mistaken, work),
+            size=WRITE_BYTES,
+            keep_trying_s=self.section.database_timeout_s,
+            durable=durable,
+            undo=_nothing,
+            alone=self._alone,
+        )
+        try:
+            found = await write.done(self.section.database_timeout_s)
+        except TimeoutError:
+            if await write.give_up(self.section.database_timeout_s):
+                raise Unavailable("the database did not take it in time") from None
+            found = await write.done(self.section.database_timeout_s)
+        if isinstance(found, Mistake):
+            raise found
+        return found
 
     # --- who sends a request ----------------------------------------------------------------------
 
@@ -242,6 +278,31 @@ class Accounts:
             self._begin(self._abandon(write, ask))
             raise
 
+    async def extend(self, ask: ExtensionRequest) -> Extended | Refused | None:
+        """Hold what a further round of a request may cost; None as for `hold`.
+
+        What a hold has grown by is released with it, whoever waits. Raises AccountsUnavailable.
+        """
+        wait_s = self.section.database_timeout_s
+        try:
+            write = self._database.write(
+                partial(_extend, ask),
+                size=WRITE_BYTES,
+                keep_trying_s=wait_s,
+                durable=False,
+                undo=_nothing,
+                alone=self._alone,
+            )
+            try:
+                return await write.done(wait_s)
+            except TimeoutError:
+                if not await write.give_up(wait_s):
+                    return await write.done(wait_s)
+                raise Unavailable("it takes too long") from None
+        except Unavailable as error:
+            self._go_without(error)
+            return None
+
     async def _abandon(self, write: Write[Held | Refused], ask: HoldRequest) -> None:
         """See to it that nothing remains of a hold that nobody waits for any more."""
         wait_s = self.section.database_timeout_s
@@ -336,11 +397,7 @@ class Accounts:
         found: dict[int, tuple[int, int]] = {}
         for hold_id, charge in self._open.items():
             if (seen := charge.seen()) is not None:
-                answered, size = seen
-                told = counted(answered)
-                input_ = size.billed_tokens if told is None else told.input
-                output = output_seen(answered) if told is None else told.output
-                found[hold_id] = input_, output
+                found[hold_id] = seen.input, seen.output
         return found
 
     def _renew(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -379,12 +436,32 @@ class Accounts:
 # --- the work of transactions, with the connection last -------------------------------------------
 
 
+def _unless_mistaken(work: Callable[[Connection], T], connection: Connection) -> T | Mistake:
+    """What `work` returns; or its mistake, with what it had changed undone."""
+    connection.change(_SAVE)
+    try:
+        found: T | Mistake = work(connection)
+    except Mistake as mistake:
+        connection.change(_UNDO_SAVED)
+        found = mistake
+    connection.change(_RELEASE)
+    return found
+
+
+def _nothing(_connection: Connection) -> None:
+    """Undoes nothing: what was written stays, also where the answer to it came too late."""
+
+
 def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
     return read_key(connection, salt, billing=billing)
 
 
 def _settle(end: Settlement, connection: Connection) -> Settled | None:
     return settle(connection, end)
+
+
+def _extend(ask: ExtensionRequest, connection: Connection) -> Extended | Refused:
+    return extend(connection, ask)
 
 
 def _undo(token: str, connection: Connection) -> None:

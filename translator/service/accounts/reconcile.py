@@ -34,7 +34,8 @@ _HELD = Statement(
 )
 _KEYS_HELD = Statement(
     f"SELECT k.id, k.held, (SELECT {_sum('h.amount')} FROM acct_holds h WHERE h.key_id = k.id),"
-    " k.open, (SELECT count(*) FROM acct_holds h WHERE h.key_id = k.id) FROM acct_keys k"
+    " k.open, (SELECT count(*) FROM acct_holds h WHERE h.key_id = k.id AND h.parent IS NULL)"
+    " FROM acct_keys k"
     " ORDER BY k.id"
 )
 _UNBOOKED = Statement(

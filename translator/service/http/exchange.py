@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from translator.service.base.drain import Drain
 from translator.service.base.errors import (
     ClientLeft,
+    InvalidKey,
     RequestStalled,
     Stopping,
     TooManyUploads,
@@ -145,6 +146,13 @@ class Exchange:
             if key == wanted:
                 return str(value, "latin-1")
         return None
+
+    def authorization(self) -> str | None:
+        """The client's own `Authorization`; raises InvalidKey where no upstream could read it."""
+        value = self.header("authorization")
+        if value is not None and not value.isascii():
+            raise InvalidKey("Incorrect API key provided: it has characters beyond ASCII.")
+        return value
 
     def _all_of(self, name: str) -> str:
         """All request headers of that name, as one list; empty without any."""

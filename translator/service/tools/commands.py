@@ -135,19 +135,19 @@ class SearchTool:
         names = self._search.limits.clients
         return names is None or client in names
 
-    async def run(self, owner: str, request: SearchRequest) -> tuple[SearchResponse, list[ToolRan]]:
-        """The answer of a request of an owner, and what was run for it."""
+    async def run(self, owner: str, request: SearchRequest, runs: list[ToolRan]) -> SearchResponse:
+        """The answer of a request of an owner; `runs` gets what was run, also if cancelled."""
         session_id = request.id[:MAX_ID_CHARACTERS]
         session = await self._sessions.session(owner, session_id)
         calls = _Calls(
-            owner, request, session, self._settings, self._searcher, self._pages, self._slots
+            owner, request, session, self._settings, self._searcher, self._pages, self._slots, runs
         )
         calls.now = datetime.fromtimestamp(self._clock(), UTC)
         found = await calls.all(self._settings.limits.call_timeout_s)
         blocks, results = _numbered(found, session)
         await self._sessions.share(owner, session_id, session)
         text = output(blocks, budget(request))
-        return SearchResponse(output=text, results=results), calls.runs
+        return SearchResponse(output=text, results=results)
 
 
 class _Calls:
@@ -162,6 +162,7 @@ class _Calls:
         searcher: SearchBackend,
         pages: Pages,
         slots: asyncio.Semaphore,
+        runs: list[ToolRan],
     ) -> None:
         self._owner = owner
         self._request = request
@@ -175,7 +176,7 @@ class _Calls:
         self._opened = 0
         self._user_urls: frozenset[str] | None = None
         self.now = datetime.now(UTC)
-        self.runs: list[ToolRan] = []
+        self.runs = runs
 
     async def all(self, timeout_s: float) -> list[_Found]:
         """What each command found, in their order."""

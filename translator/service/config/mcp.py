@@ -195,8 +195,8 @@ def read_mcp(
         problems.append(f"{path}: expected a table, as in [{path}.NAME]")
         return Mcp()
     tables = cast("dict[str, Any]", value)
-    named = {name: one for name, one in tables.items() if isinstance(one, dict)}
-    limits = {name: one for name, one in tables.items() if name not in named}
+    limits = {name: one for name, one in tables.items() if not isinstance(one, dict)}
+    named = {name: one for name, one in tables.items() if name not in limits}
     servers = {
         name: _read_server(name, one, clients, environ, problems) for name, one in named.items()
     }

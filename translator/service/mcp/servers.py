@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -157,7 +157,7 @@ class McpServers:
             return CallResult(f"The tool failed: {failure.message}", failure.as_error())
 
     @contextmanager
-    def _in_use(self, target: Target) -> Iterator[_Entry]:
+    def _in_use(self, target: Target) -> Generator[_Entry]:
         """The entry of a server, which is not forgotten meanwhile. Raises McpFailed."""
         key = target.key
         entry = self._entries.get(key)

@@ -13,14 +13,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx2
 import mcp_types
 from mcp.client.session import ClientSession, IncomingMessage
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from pydantic import BaseModel
 
 from translator.service.base.version import VERSION
 
@@ -36,7 +35,7 @@ from .failures import (
 from .text import harmless_text
 from .transport import McpTransport, failure_in
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=mcp_types.Result)
 
 CANCEL_S = 0.8
 """How long a call that is cancelled waits for the server to be told so."""
@@ -72,7 +71,7 @@ class McpSession:
         self._failure: McpFailed | None = None
         self._owner: asyncio.Task[None] | None = None
         self._users = 0
-        self._abandoned: set[asyncio.Task[BaseModel]] = set()
+        self._abandoned: set[asyncio.Task[Any]] = set()
         self.retired = False
         """Whether it takes no further requests."""
 
@@ -211,10 +210,11 @@ class McpSession:
 
     def _meant(self, error: Exception) -> McpFailed:
         """The failure behind an error of the SDK, which may be in groups of its tasks."""
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-        if isinstance(error, MCPError):
-            return self._failed(error)
+        first: BaseException = error
+        while isinstance(first, BaseExceptionGroup):
+            first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+        if isinstance(first, MCPError):
+            return self._failed(first)
         return broken("The server's answer is not one of the protocol.")
 
 

@@ -55,8 +55,10 @@ MAY_IMPORT = {
     "service.tools": "base config observe",
     "service.mcp": "base config tools",
     "service.page": "base config access models observe turns",
+    "service.console": "base config database accounts page",
+    "service.provisioning": "base config database accounts",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " accounts tools mcp page",
+    " accounts tools mcp page console provisioning",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

@@ -239,7 +239,9 @@ _ATTEMPT = Statement(
     " ON CONFLICT (subject) DO UPDATE SET failures = a.failures + 1, failed_at = excluded.failed_at"
 )
 _FORGIVE = Statement(
-    "UPDATE acct_attempts SET failures = failures - 1 WHERE subject = :subject AND failures > 0"
+    "UPDATE acct_attempts SET failures = failures - 1, failed_at ="
+    " CASE WHEN failed_at = :at THEN :before ELSE failed_at END"
+    " WHERE subject = :subject AND failures > 0"
 )
 _FORGET = Statement("DELETE FROM acct_attempts WHERE subject = :subject OR failed_at < :before")
 _FORGET_MORE = Statement(
@@ -255,34 +257,48 @@ def pause_us(failures: int) -> int:
     return min(FIRST_PAUSE_US << min(failures - FREE_FAILURES, 20), LONGEST_PAUSE_US)
 
 
-def attempt(connection: Connection, name: str, address: str) -> int:
-    """Count an attempt to sign in, or return for how long there may be none.
+class Attempt(Struct, frozen=True):
+    """An attempt to sign in, which counts as a failure until it has `succeeded`.
 
-    It counts as a failure until `succeeded`.
+    With a `wait_us` there is none yet, for so long.
     """
+
+    name: str
+    address: str
+    at: int
+    wait_us: int = 0
+    before: int = 0
+    """When the address had failed before."""
+
+
+def attempt(connection: Connection, name: str, address: str) -> Attempt:
+    """Count an attempt to sign in, where there may be one by now."""
     at = now(connection)
-    subjects = sorted({f"name {name}", f"address {address}"})  # one order of locks
-    wait = 0
+    subjects = (f"address {address}", f"name {name}")  # in one order: the rows are locked
+    wait = before = 0
     for subject in subjects:
         for failures, failed_at in connection.execute(_ATTEMPTS, {"subject": subject}):
             if at - failed_at < FORGOTTEN_US:
                 wait = max(wait, failed_at + pause_us(failures) - at)
+            if subject == subjects[0]:
+                before = failed_at
     if wait > 0:
-        return wait
+        return Attempt(name, address, at, wait)
     connection.change(_FORGET, {"subject": "", "before": at - FORGOTTEN_US})
     for subject in subjects:
         connection.change(_ATTEMPT, {"subject": subject, "now": at})
     connection.change(_FORGET_MORE, {"most": MAX_SUBJECTS})
-    return 0
+    return Attempt(name, address, at, 0, before)
 
 
-def succeeded(connection: Connection, name: str, address: str) -> None:
-    """An attempt was none of a stranger: its name begins anew, its address has failed once less.
+def succeeded(connection: Connection, one: Attempt) -> None:
+    """An attempt was none of a stranger: its name begins anew, its address has not failed.
 
-    Whoever has one password must not try those of others for free.
+    Not more: whoever has one password must not try those of others for free.
     """
-    connection.change(_FORGET, {"subject": f"name {name}", "before": 0})
-    connection.change(_FORGIVE, {"subject": f"address {address}"})
+    connection.change(_FORGET, {"subject": f"name {one.name}", "before": 0})
+    values = {"subject": f"address {one.address}", "at": one.at, "before": one.before}
+    connection.change(_FORGIVE, values)
 
 
 # --- who changed what ----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from .requests import Response
 from .visit import NotHere, View, Visit
 
 PERIODS: tuple[Period, ...] = ("day", "week", "month", "never")
+_PERIODS: dict[str, Period] = {one: one for one in PERIODS}
 
 DEFAULT_GRACE_HOURS = 24
 MAX_GRACE_HOURS = 8760
@@ -191,7 +192,7 @@ def _limits(visit: Visit, connection: Connection, before: Limits) -> Limits:
     amount = read_amount(visit.field("limit_amount")) if visit.field("limit_amount") else None
     if amount is not None and amount < 0:
         raise Mistake("a limit is 0 or more")
-    period = next((one for one in PERIODS if one == visit.field("limit_period")), None)
+    period = _PERIODS.get(visit.field("limit_period"))
     if amount is not None and period is None:
         raise Mistake("a limit is of a day, a week, a month, or for ever")
     return Limits(
@@ -229,10 +230,10 @@ def _models(visit: Visit) -> tuple[str, ...] | None:
         raise Mistake(f"a key names at most {MAX_NAMED} models")
     known = visit.context.offer.listed
     for name in names:
-        if known is not None and name not in known:
-            raise Mistake(f"there is no model {name[:200]!r}")
         if CATCH_ALL in name or not name.isprintable() or len(name) > 200:
             raise Mistake(f"{name[:200]!r} is no name of a model")
+        if known is not None and name not in known:
+            raise Mistake(f"there is no model {name!r}")
     return names or None
 
 

@@ -18,7 +18,6 @@ from markupsafe import Markup
 
 from translator.service.accounts.money import PRICE, shown, shown_down
 from translator.service.accounts.periods import shown_time
-from translator.service.base.version import VERSION
 
 _FOLDER = Path(__file__).parent
 
@@ -104,7 +103,6 @@ def _environment() -> jinja2.Environment:
     )
     shown_by = (balance, cost, count, lines, moment, price)
     made.filters.update({one.__name__: one for one in shown_by})
-    made.globals.update(version=VERSION, asset=lambda name: asset(name)[1])
     return made
 
 
@@ -117,4 +115,10 @@ def _finalize(value: Any) -> Any:  # noqa: ANN401 - whatever a template names
 
 def page(template: str, /, **values: Any) -> bytes:  # noqa: ANN401 - whatever it names
     """A page."""
-    return _environment().get_template(f"{template}.html").render(values).encode("utf-8", "replace")
+    found = _environment().get_template(f"{template}.html")
+    return found.render({"asset": _path, **values}).encode("utf-8", "replace")
+
+
+def _path(name: str) -> str:
+    """The path of a file beside the pages."""
+    return asset(name)[1]

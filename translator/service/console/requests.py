@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qs
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from translator.service.config.accounts import Network
 
@@ -73,7 +73,7 @@ class Response(Struct, frozen=True, kw_only=True):
 
     status: int = 200
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
 
 
 def see_other(path: str, **headers: str) -> Response:

@@ -16,7 +16,7 @@ from translator.service.accounts.passwords import (
     needs_rehash,
     problem_of,
 )
-from translator.service.accounts.people import Session
+from translator.service.accounts.people import Attempt, Session
 from translator.service.database.connection import Connection
 
 from . import render
@@ -39,9 +39,13 @@ NO_COOKIE = (
 class _Checked(Struct, frozen=True):
     """What came of an attempt: a user and the hash of the password, or how long to wait."""
 
+    attempt: Attempt
     user_id: int = 0
     stored: str = ""
-    wait_us: int = 0
+
+    @property
+    def wait_us(self) -> int:
+        return self.attempt.wait_us
 
 
 def page(
@@ -89,7 +93,7 @@ class SignIn:
         def work(connection: Connection) -> bool:
             begun = people.begin_session(connection, checked.user_id, checked.stored, token)
             if begun:
-                people.succeeded(connection, name, request.address)
+                people.succeeded(connection, checked.attempt)
                 people.audit(connection, name, "sign in", name, request.address)
             return begun
 
@@ -104,16 +108,16 @@ class SignIn:
 
     async def _check(self, name: str, password: str, address: str) -> _Checked:
         """Check a password, and count the attempt."""
-        wait_us = await self._accounts.change(
+        attempt = await self._accounts.change(
             lambda connection: people.attempt(connection, name, address)
         )
-        if wait_us:
-            return _Checked(wait_us=wait_us)
+        if attempt.wait_us:
+            return _Checked(attempt)
         found = await self._accounts.read(lambda connection: people.password_of(connection, name))
         user_id, stored = found or (0, None)
         if await self._passwords.verify(stored, password) and stored is not None:
-            return _Checked(user_id=user_id, stored=stored)
-        return _Checked()
+            return _Checked(attempt, user_id, stored)
+        return _Checked(attempt)
 
     async def _rehash(self, checked: _Checked, password: str) -> None:
         new = await self._passwords.hash(password)
@@ -145,7 +149,7 @@ class SignIn:
         hashed = await self._passwords.hash(new)
 
         def work(connection: Connection) -> None:
-            people.succeeded(connection, session.name, request.address)
+            people.succeeded(connection, checked.attempt)
             people.set_password(connection, session.name, hashed)
             people.audit(connection, session.name, "set password", session.name)
 

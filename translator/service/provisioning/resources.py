@@ -377,7 +377,7 @@ def _key_object(connection: Connection, number: int, secret: str) -> KeyObject:
 
 
 def _nothing(what: str, name: str) -> NotFound:
-    return NotFound(f"There is no {what} '{name[:200]}'.", param=None, code=f"{what}_not_found")
+    return NotFound(f"There is no {what} '{name[:200]}'.", param=None, code="object_not_found")
 
 
 def _audit(

@@ -40,6 +40,7 @@ from .keys import Key, Offer, read_key
 from .meter import AccountMeter, NullAccountMeter
 from .operator_keys import PREFIX as OPERATOR
 from .passwords import Passwords
+from .pruning import prune_for_ever
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
 
@@ -116,7 +117,10 @@ class Accounts:
         """The accounts are in use while the context lasts; then all settlements are written."""
         self._database.open()
         self._renew()
-        loops = [asyncio.create_task(one) for one in (self._checkpoints(), self._sweeps())]
+        work = [self._checkpoints(), self._sweeps()]
+        if self.section.usage_days:
+            work.append(prune_for_ever(self.change, self.section.usage_days))
+        loops = [asyncio.create_task(one) for one in work]
         try:
             yield
         finally:

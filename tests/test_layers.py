@@ -54,8 +54,10 @@ MAY_IMPORT = {
     "service.accounts": "base config access database",
     "service.tools": "base config observe",
     "service.page": "base config access models observe turns",
+    "service.console": "base config database accounts page",
+    "service.provisioning": "base config database accounts",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " accounts tools page",
+    " accounts tools page console provisioning",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",

@@ -38,6 +38,8 @@ from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
 from .keys import Key, Offer, read_key
 from .meter import AccountMeter, NullAccountMeter
+from .operator_keys import PREFIX as OPERATOR
+from .passwords import Passwords
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
 
@@ -92,6 +94,7 @@ class Accounts:
         if self.section.billing:
             self.withheld = PRICED_FIELDS - set(self.section.forward_priced)
         self.boot = secrets.token_hex(16)
+        self.passwords = Passwords()
         self._alone = settings.location.kind == "postgresql"  # else rows of several accounts cross
         self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
         self._open: dict[int, AccountCharge] = {}
@@ -184,6 +187,8 @@ class Accounts:
         if scheme.lower() != "bearer" or not text:
             raise InvalidKey("Missing API key: send it as 'Authorization: Bearer KEY'.")
         salt = salt_of(text)
+        if salt_of(text, OPERATOR):
+            raise InvalidKey("An operator's key opens the paths below /account/api, and no model.")
         if not salt:
             raise InvalidKey(
                 "Incorrect API key provided. A key of this service begins with 'trk_'."

@@ -320,10 +320,13 @@ class Gateway:
 
         Raises InvalidRequest and LoopDetected.
         """
+        if self._has_own_door(exchange.path):
+            self._origins.check_host(exchange)
+            self._hops.check(exchange.record.headers)
+            return
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
-        is_open = exchange.path in self._open_paths or self._has_own_door(exchange.path)
-        if self._clients is not None and not is_open and not on_own_port:
+        if self._clients is not None and exchange.path not in self._open_paths and not on_own_port:
             client = await self._clients.find(key, fresh=websocket or exchange.method != "POST")
             exchange.context.admit(client)
         self._hops.check(exchange.record.headers)

@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {"accounts": "accounts", "console": "accounts", "database": "store", "store": "store"}
+ROOMS = {
+    "accounts": "accounts",
+    "console": "accounts",
+    "database": "store",
+    "mcp": "tools",
+    "store": "store",
+}
 """The folders of the service that need more than its extra, each with the extra that it needs."""
 
 MODULE_OF = {"argon2-cffi": "argon2"}

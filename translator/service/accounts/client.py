@@ -30,7 +30,7 @@ from translator.service.config.accounts import AccountsSection
 from translator.wire.errors import NotFound, TranslatorError
 
 from .allowances import Allowance
-from .bills import Bill, Counts, Size, bill_of_calls, cost_of, size_of
+from .bills import Bill, Counts, bill_of_calls, cost_of
 from .extensions import Extended, ExtensionRequest
 from .holds import Held, HoldRequest, Refused
 from .keys import Key, Offer
@@ -38,12 +38,16 @@ from .money import shown_cost, shown_down
 from .periods import shown_time
 from .rounds import Rounds
 from .settlements import Settlement
+from .sizes import Size, size_of
 from .tools import ToolCalls, kind_of, priced_name
 
 COUNTS_ONLY = "/responses/input_tokens"
 """The path, without `/v1`, of requests that are not answered by a model."""
 
 _MONEY = ("balance", "key_limit")
+
+MAX_HELD_TOKENS = 2**40
+"""Most tokens that a hold takes from a minute: a client may ask for any number of answers."""
 
 ATTEMPTS = 3
 """How often a hold is tried while what is known of its key changes."""
@@ -62,6 +66,7 @@ class Holder(Protocol):
     async def hold(self, ask: HoldRequest) -> Held | Refused | None: ...
     async def extend(self, ask: ExtensionRequest) -> Extended | Refused | None: ...
     def opened(self, charge: AccountCharge) -> None: ...
+    def opened_call(self, hold_id: int) -> None: ...
     def settle(self, end: Settlement) -> None: ...
     def correct_tokens(self, key: Key, tokens: int) -> None: ...
 
@@ -125,7 +130,7 @@ class AccountClient:
         if not ask.answer:
             return None
         size = size_of(ask)
-        tokens = tokens_of(ask.size) * ask.choices
+        tokens = min(tokens_of(ask.size) * ask.choices, MAX_HELD_TOKENS)
         for attempt in range(ATTEMPTS):
             held = await self._accounts.hold(self._request(ask, size, tokens))
             if held is None:  # served without the database
@@ -147,7 +152,7 @@ class AccountClient:
         key, section = self._key, self._accounts.section
         calls = ToolCalls(kind_of(ask.tool), ask.calls) if ask.tool else None
         if calls is None:
-            channel, model = self._accounts.offer.channel(key, ask.model), ask.model[:200]
+            channel, model = self._accounts.offer.channel(key, ask.model), _column(ask.model)
         else:
             channel = self._accounts.offer.tool_channel(key, ask.tool)
             model = priced_name(calls.kind)
@@ -216,6 +221,11 @@ def refusal(key: Key, why: str = "") -> TranslatorError:
     if why == "expired" and key.expires_at is not None:
         return InvalidKey(f"This API key expired {shown_time(key.expires_at)}; ask the operator.")
     return InvalidKey("Incorrect API key provided.")
+
+
+def _column(name: str) -> str:
+    """A name of a model as every database can hold it: without a model table, it is any text."""
+    return name[:200].replace("\0", "?")
 
 
 def _no_tool() -> NotFound:
@@ -333,6 +343,7 @@ class AccountCharge:
         if held is None:
             return FREE_CALL
         if isinstance(held, Held):
+            accounts.opened_call(held.id)
             return AccountCallCharge(accounts, key, held)
         raise _no_money(held, {}) if held.why in _MONEY else refusal(key, held.why)
 

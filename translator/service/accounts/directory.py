@@ -127,7 +127,7 @@ class Accounts:
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
             self._settle_again()
             with suppress(Unavailable):
-                self._write(partial(_end_boot, self.boot))
+                self._write(lambda one: one.change(sql.END_BOOT, {"boot": self.boot}))
             await self._database.aclose()
 
     @property
@@ -217,9 +217,9 @@ class Accounts:
 
     async def _read(self, salt: str, known: Key | None) -> Key | None:
         """What is known of a key; `known` is used where the database is away and that may be."""
-        work = partial(_read_key, salt, billing=self.section.billing)
+        billing = self.section.billing
         try:
-            key = await self._database.read(work)
+            key = await self._database.read(lambda one: read_key(one, salt, billing=billing))
         except Unavailable:
             if known is None or self.section.when_database_fails == "refuse":
                 raise AccountsUnavailable from None
@@ -470,10 +470,6 @@ def _nothing(_connection: Connection) -> None:
     """Undoes nothing: what was written stays, also where the answer to it came too late."""
 
 
-def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
-    return read_key(connection, salt, billing=billing)
-
-
 def _settle(end: Settlement, connection: Connection) -> Settled | None:
     return settle(connection, end)
 
@@ -498,7 +494,3 @@ def _correct_tokens(key: int, account: int, tokens: int, connection: Connection)
 
 def _forget_boots(lease_us: int, connection: Connection) -> None:
     connection.change(sql.FORGET_BOOTS, {"lease": lease_us})
-
-
-def _end_boot(boot: str, connection: Connection) -> None:
-    connection.change(sql.END_BOOT, {"boot": boot})

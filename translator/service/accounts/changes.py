@@ -1,4 +1,4 @@
-"""Changes that people ask for: each is whole, or a mistake that has changed nothing."""
+"""Changes that people make: a mistake in one undoes it alone, whatever shares its transaction."""
 
 from __future__ import annotations
 
@@ -13,24 +13,17 @@ from .books import Mistake
 T = TypeVar("T")
 
 _SAVE = Statement("SAVEPOINT change")
-_UNDO = Statement("ROLLBACK TO SAVEPOINT change")
+_UNDO_SAVED = Statement("ROLLBACK TO SAVEPOINT change")
 _RELEASE = Statement("RELEASE SAVEPOINT change")
 
 
 def unless_mistaken(work: Callable[[Connection], T], connection: Connection) -> T | Mistake:
-    """What `work` returns; or its mistake, with what it had changed undone.
-
-    The transaction goes on, with the writes of others in it.
-    """
+    """What `work` returns; or its mistake, with what it had changed undone."""
     connection.change(_SAVE)
     try:
         found: T | Mistake = work(connection)
     except Mistake as mistake:
-        connection.change(_UNDO)
+        connection.change(_UNDO_SAVED)
         found = mistake
     connection.change(_RELEASE)
     return found
-
-
-def undo_nothing(_connection: Connection) -> None:
-    """Undoes nothing: what was written stays, also where the answer to it came too late."""

@@ -33,7 +33,7 @@ from translator.service.database.writes import Write
 
 from . import statements as sql
 from .books import Mistake
-from .changes import undo_nothing, unless_mistaken
+from .changes import unless_mistaken
 from .client import AccountCharge, AccountClient, refusal
 from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
@@ -127,7 +127,7 @@ class Accounts:
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
             self._settle_again()
             with suppress(Unavailable):
-                self._write(partial(_end_boot, self.boot))
+                self._write(lambda one: one.change(sql.END_BOOT, {"boot": self.boot}))
             await self._database.aclose()
 
     @property
@@ -162,10 +162,15 @@ class Accounts:
             size=WRITE_BYTES,
             keep_trying_s=self.section.database_timeout_s,
             durable=durable,
-            undo=undo_nothing,
+            undo=_nothing,
             alone=self._alone,
         )
-        found = await _in_time(write, self.section.database_timeout_s)
+        try:
+            found = await write.done(self.section.database_timeout_s)
+        except TimeoutError:
+            if await write.give_up(self.section.database_timeout_s):
+                raise Unavailable("the database did not take it in time") from None
+            found = await write.done(self.section.database_timeout_s)
         if isinstance(found, Mistake):
             raise found
         return found
@@ -212,9 +217,9 @@ class Accounts:
 
     async def _read(self, salt: str, known: Key | None) -> Key | None:
         """What is known of a key; `known` is used where the database is away and that may be."""
-        work = partial(_read_key, salt, billing=self.section.billing)
+        billing = self.section.billing
         try:
-            key = await self._database.read(work)
+            key = await self._database.read(lambda one: read_key(one, salt, billing=billing))
         except Unavailable:
             if known is None or self.section.when_database_fails == "refuse":
                 raise AccountsUnavailable from None
@@ -287,7 +292,7 @@ class Accounts:
                 size=WRITE_BYTES,
                 keep_trying_s=wait_s,
                 durable=False,
-                undo=undo_nothing,
+                undo=_nothing,
                 alone=self._alone,
             )
             return await _in_time(write, wait_s)
@@ -461,8 +466,8 @@ async def _in_time(write: Write[T], wait_s: float) -> T:
 # --- the work of transactions, with the connection last -------------------------------------------
 
 
-def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
-    return read_key(connection, salt, billing=billing)
+def _nothing(_connection: Connection) -> None:
+    """Undoes nothing: what was written stays, also where the answer to it came too late."""
 
 
 def _settle(end: Settlement, connection: Connection) -> Settled | None:
@@ -489,7 +494,3 @@ def _correct_tokens(key: int, account: int, tokens: int, connection: Connection)
 
 def _forget_boots(lease_us: int, connection: Connection) -> None:
     connection.change(sql.FORGET_BOOTS, {"lease": lease_us})
-
-
-def _end_boot(boot: str, connection: Connection) -> None:
-    connection.change(sql.END_BOOT, {"boot": boot})

@@ -7,7 +7,7 @@ text, such as "12.50"; a time is a text in ISO's form, in UTC unless it says oth
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -187,14 +187,14 @@ def _invalid(error: Exception, kind: type[Struct]) -> InvalidRequest:
 
 
 def _check_printable(field: str, value: object) -> None:
-    """Raise InvalidRequest for a text that does not show what it is."""
-    texts = value if isinstance(value, tuple) else (value,)
-    for number, text in enumerate(texts):
-        path = f"{field}[{number}]" if isinstance(value, tuple) else field
-        if not isinstance(text, str) or field == "password":
-            continue
-        if not text.isprintable() or text != text.strip():
-            raise invalid(path, "it must be printable, without space around it")
+    """Raise InvalidRequest for a text, or one in a list, that does not show what it is."""
+    if field == "password":
+        return
+    if isinstance(value, tuple):
+        for number, one in enumerate(cast("tuple[object, ...]", value)):
+            _check_printable(f"{field}[{number}]", one)
+    elif isinstance(value, str) and (not value.isprintable() or value != value.strip()):
+        raise invalid(field, "it must be printable, without space around it")
 
 
 def invalid(path: str, why: str) -> InvalidRequest:

@@ -28,11 +28,12 @@ from translator.service.config.accounts import Accounts as Settings
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
-from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.database.statement import DatabaseTime
 from translator.service.database.writes import Write
 
 from .bills import Counts
 from .books import Mistake
+from .changes import unless_mistaken
 from .client import AccountCharge, AccountClient, refusal
 from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
@@ -41,6 +42,7 @@ from .leases import Leases
 from .meter import AccountMeter, NullAccountMeter
 from .operator_keys import PREFIX as OPERATOR
 from .passwords import Passwords
+from .pruning import prune_for_ever
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, undo
 
@@ -71,10 +73,6 @@ OUTCOME_S = 30 * 86_400.0
 """Longest wait for the outcome of a settlement, in seconds: it is only told to the metrics."""
 
 FOR_EVER_S = math.inf
-
-_SAVE = Statement("SAVEPOINT change")
-_UNDO_SAVED = Statement("ROLLBACK TO SAVEPOINT change")
-_RELEASE = Statement("RELEASE SAVEPOINT change")
 
 
 class Accounts:
@@ -120,7 +118,10 @@ class Accounts:
         self._database.open()
         leases = self._leases
         leases.renew()
-        loops = [asyncio.create_task(one) for one in (leases.checkpoints(), leases.sweeps())]
+        work = [leases.checkpoints(), leases.sweeps()]
+        if self.section.usage_days:
+            work.append(prune_for_ever(self.change, self.section.usage_days))
+        loops = [asyncio.create_task(one) for one in work]
         try:
             yield
         finally:
@@ -159,7 +160,7 @@ class Accounts:
         It may be done twice, where it is not known whether the first time was committed.
         """
         write = self._database.write(
-            partial(_unless_mistaken, work),
+            partial(unless_mistaken, work),
             size=WRITE_BYTES,
             keep_trying_s=self.section.database_timeout_s,
             durable=durable,
@@ -412,18 +413,6 @@ async def _in_time(write: Write[T], wait_s: float) -> T:
 
 
 # --- the work of transactions, with the connection last -------------------------------------------
-
-
-def _unless_mistaken(work: Callable[[Connection], T], connection: Connection) -> T | Mistake:
-    """What `work` returns; or its mistake, with what it had changed undone."""
-    connection.change(_SAVE)
-    try:
-        found: T | Mistake = work(connection)
-    except Mistake as mistake:
-        connection.change(_UNDO_SAVED)
-        found = mistake
-    connection.change(_RELEASE)
-    return found
 
 
 def _nothing(_connection: Connection) -> None:

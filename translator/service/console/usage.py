@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from translator.service.accounts import usage as query
 from translator.service.accounts.books import Mistake, now
+from translator.service.accounts.export import safe_cell
 from translator.service.accounts.key_book import keys_of
 from translator.service.accounts.money import shown
 from translator.service.accounts.periods import DAY_US, period_start, shown_time
@@ -236,9 +237,3 @@ def _csv(name: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Re
         "content-disposition": f'attachment; filename="{name}.csv"',
     }
     return Response(body=text.getvalue().encode("utf-8", "replace"), headers=headers)
-
-
-def safe_cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text

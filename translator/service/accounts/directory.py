@@ -219,9 +219,9 @@ class Accounts:
 
     async def _read(self, salt: str, known: Key | None) -> Key | None:
         """What is known of a key; `known` is used where the database is away and that may be."""
-        work = partial(_read_key, salt, billing=self.section.billing)
+        billing = self.section.billing
         try:
-            key = await self._database.read(work)
+            key = await self._database.read(lambda one: read_key(one, salt, billing=billing))
         except Unavailable:
             if known is None or self.section.when_database_fails == "refuse":
                 raise AccountsUnavailable from None
@@ -417,10 +417,6 @@ async def _in_time(write: Write[T], wait_s: float) -> T:
 
 def _nothing(_connection: Connection) -> None:
     """Undoes nothing: what was written stays, also where the answer to it came too late."""
-
-
-def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
-    return read_key(connection, salt, billing=billing)
 
 
 def _settle(end: Settlement, connection: Connection) -> Settled | None:

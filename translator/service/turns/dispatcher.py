@@ -150,14 +150,16 @@ class Dispatcher:
         earlier: Sequence[Raw] | None = None,
         keeps: bool = True,
         may_run: bool = False,
+        remembers: bool = False,
     ) -> Turn:
         """The turn of a Responses request; nothing has been sent upstream yet.
 
         A large request is translated in slices; with any other this never waits. `authorization` is
         the client's own; `earlier` are the items of the previous response, where they are at hand.
         `keeps`: a store may keep the response; `may_run`: it may be produced in the background, if
-        there is a store. Raises InvalidRequest for a request that cannot be
-        translated, NotFound for its model, LimitReached for its client, and StoreUnavailable.
+        there is a store; `remembers`: the caller keeps the output for the next request. Raises
+        InvalidRequest for a request that cannot be translated, NotFound for its model, LimitReached
+        for its client, and StoreUnavailable.
         """
         context.observer.on(RequestReceived(body))
         record = context.record
@@ -193,6 +195,7 @@ class Dispatcher:
                 authorization=authorization,
                 earlier=earlier,
                 keeping=keeping,
+                remembers=remembers,
             )
         except BaseException:
             if keeping is not None:
@@ -211,6 +214,7 @@ class Dispatcher:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeping: Keeping | None,
+        remembers: bool,
     ) -> Turn:
         """The turn of a parsed request, of which the store has found its part."""
         record = context.record
@@ -241,6 +245,8 @@ class Dispatcher:
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
         hosted = None if self.hosting is None else self.hosting.hosted_for(context.client)
+        if hosted is not None and remembers:
+            hosted = replace(hosted, keeps=True)
         held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from translator.service.config.accounts import Accounts
     from translator.service.database.connection import Connection
 
-PACKAGES = frozenset({"alembic", "psycopg", "sqlalchemy"})
+PACKAGES = frozenset({"alembic", "argon2", "psycopg", "sqlalchemy"})
 
 
 def add_action(
@@ -142,7 +142,7 @@ def _missing(error: ModuleNotFoundError) -> Exception:
         return error
     from translator.program.invocation import install_hint
 
-    return UsageError(f"accounts need {package}: install it with {install_hint('store')}")
+    return UsageError(f"accounts need {package}: install it with {install_hint('accounts')}")
 
 
 # --- for people ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,7 +30,11 @@ from translator.service.turns.dispatcher import Dispatcher
 from translator.wire.errors import InvalidRequest, NotFound
 
 from .exchange import Exchange
+from .mcp_layer import own_ports
 from .wanted_body import wanted_body
+
+if TYPE_CHECKING:
+    from translator.service.mcp.room import McpRoom
 
 SEARCH = "search"
 """The tool in the rights of clients."""
@@ -99,18 +104,28 @@ class SearchEndpoint:
 
 
 def search_endpoint(
-    server: Server, tools: Tools, search: Search, dispatcher: Dispatcher, hops: Hops
+    server: Server,
+    tools: Tools,
+    search: Search,
+    dispatcher: Dispatcher,
+    hops: Hops,
+    mcp: McpRoom | None,
 ) -> SearchEndpoint:
     """The endpoint of settings with a search, which the dispatcher has for responses, too."""
-    ports = {server.port, server.metrics_port} - {0, None}
+    backend = None
+    if search.server is not None and mcp is not None:
+        from translator.service.mcp.search import McpSearcher  # few search in this way
+
+        backend = McpSearcher(search, mcp)
     tool = SearchTool(
         tools,
         search,
         now=dispatcher.bounds.timer,
         clock=dispatcher.clock,
         own_headers={HEADER: hops.forwarded(())},
-        own_ports=(port for port in ports if port is not None),
+        own_ports=own_ports(server),
         shared_folder=shared_folder(),
+        backend=backend,
     )
     owners = Owners(str(shared_folder() or secrets.token_hex(16)).encode()[-32:])
     if tools.limits.hosted_search:

@@ -151,11 +151,15 @@ def create_app(
         drain=drain or Drain(),
         store=None if store is None else store.responses,
     )
-    search = None
-    if (tools := settings.tools) is not None and tools.search is not None:
+    mcp = search = None
+    if (tools := settings.tools) is not None and tools.mcp is not None:
+        from .mcp_layer import open_mcp  # which imports what only MCP servers need
+
+        mcp = open_mcp(settings.server, tools, tools.mcp, timer, hops)
+    if tools is not None and tools.search is not None:
         from .alpha_search import search_endpoint  # which imports what only a search needs
 
-        search = search_endpoint(settings.server, tools, tools.search, dispatcher, hops)
+        search = search_endpoint(settings.server, tools, tools.search, dispatcher, hops, mcp)
     page_paths: frozenset[str] = PAGE_PATHS if settings.serves_page else frozenset()
 
     @cache
@@ -181,6 +185,8 @@ def create_app(
                 await stack.enter_async_context(store.running())
             if accounts is not None:
                 await stack.enter_async_context(accounts.running())
+            if mcp is not None:
+                await stack.enter_async_context(mcp.running())
             if search is not None:
                 await stack.enter_async_context(search.running())
             if not all(one.has_version for one in settings.upstreams.values()):
@@ -320,10 +326,13 @@ class Gateway:
 
         Raises InvalidRequest and LoopDetected.
         """
+        if self._has_own_door(exchange.path):
+            self._origins.check_host(exchange)
+            self._hops.check(exchange.record.headers)
+            return
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
-        is_open = exchange.path in self._open_paths or self._has_own_door(exchange.path)
-        if self._clients is not None and not is_open and not on_own_port:
+        if self._clients is not None and exchange.path not in self._open_paths and not on_own_port:
             client = await self._clients.find(key, fresh=websocket or exchange.method != "POST")
             exchange.context.admit(client)
         self._hops.check(exchange.record.headers)

@@ -154,7 +154,7 @@ class Exchange:
             raise InvalidKey("Incorrect API key provided: it has characters beyond ASCII.")
         return value
 
-    def _all_of(self, name: str) -> str:
+    def all_of(self, name: str) -> str:
         """All request headers of that name, as one list; empty without any."""
         wanted = name.encode()
         return ", ".join(
@@ -189,7 +189,7 @@ class Exchange:
         valid HTTP.
         """
         limit = self._server.max_body_bytes
-        codings = self._all_of("content-encoding")
+        codings = self.all_of("content-encoding")
         decoder = decoder_of(codings, limit) if codings else None
         announced = self.header("content-length") or ""
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
@@ -216,7 +216,7 @@ class Exchange:
 
     def body_at_once(self) -> bytes | None:
         """A body without a coding that has arrived whole already; None for any other."""
-        if self.direct is None or self._all_of("content-encoding"):
+        if self.direct is None or self.all_of("content-encoding"):
             return None
         return self.direct.take_body()
 

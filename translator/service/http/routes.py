@@ -14,8 +14,9 @@
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
     GET  /, /page/NAME            the page for people, where the settings have one
+    /account/…                    the pages of accounts (`console`)
 
-All but the last five also without `/v1`, for base URLs that were given without it, and with slashes
+All but the last six also without `/v1`, for base URLs that were given without it, and with slashes
 or `/v1` too many (`near_paths`). What other endpoints of these APIs are answered with is in
 `absent_endpoints`.
 """
@@ -107,7 +108,7 @@ class AccountRoutes(Protocol):
 
     @property
     def paths(self) -> Mapping[str, Methods]:
-        """Their other endpoints, by exact paths."""
+        """Their other endpoints, by exact paths, or in the terms of Starlette."""
         ...
 
 

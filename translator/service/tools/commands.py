@@ -36,7 +36,7 @@ from .request import (
     read_options,
     user_text,
 )
-from .search import Hit, Query, Searcher, SearchFailed
+from .search import Hit, Query, SearchBackend, Searcher, SearchFailed
 from .sessions import SearchSession, SearchSessions
 from .untrusted import one_line
 from .web import FetchFailed, WebClient
@@ -105,9 +105,11 @@ class SearchTool:
         own_headers: Mapping[str, str],
         own_ports: Iterable[int],
         shared_folder: Path | None = None,
+        backend: SearchBackend | None = None,
     ) -> None:
         """`now` is in seconds of a clock that no one sets, `clock` in seconds since 1970.
 
+        `backend` replaces those that are reached over HTTP.
         `own_headers` and `own_ports` are those of this service, whose own URLs are not opened.
         `shared_folder` is one that all workers have, where there are several.
         """
@@ -122,7 +124,7 @@ class SearchTool:
             own_headers=own_headers,
             proxy=limits.proxy,
         )
-        self._searcher = Searcher(search, self._web)
+        self._searcher = backend or Searcher(search, self._web)
         self._pages = Pages(pages, self._web, now, self._slots)
         self._sessions = SearchSessions(now, search.limits.max_sessions, shared_folder)
 
@@ -175,7 +177,7 @@ class Calls:
         request: SearchRequest,
         session: SearchSession,
         settings: Tools,
-        searcher: Searcher,
+        searcher: SearchBackend,
         pages: Pages,
         slots: asyncio.Semaphore,
         runs: list[ToolRan],
@@ -380,6 +382,9 @@ def _numbered(
             case (query, listed):
                 shown: list[tuple[str, Hit]] = []
                 for hit in listed:
+                    if not hit.url:
+                        shown.append(("", hit))
+                        continue
                     session.saw_result(hit.url)
                     shown.append((refer("search", hits, hit.url, hit.title), hit))
                     hits += 1

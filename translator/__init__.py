@@ -74,11 +74,10 @@ Errors
 
 Hosted tools
     `Translation(body, ..., hosted=Hosted(...))` lets a program run `web_search` itself. Then a
-    response may take several upstream turns, each with a translation of its own. `t.round_over` says
-    that a turn is over. Until `t.finished`, `t.rounds.todo` has the calls to run, as `HostedCall`;
-    `t.ran(call.key, Outcome(...))` returns the events of each; and `Translation(body, ...,
-    rounds=t.rounds)` is the next turn, to which `t.chat_body` of it is sent. `translator.rounds` has
-    the whole loop.
+    response may take several upstream turns, each with a translation of its own. `t.round_over`
+    says that a turn is over. Until `t.finished`, `t.rounds.todo` has the calls to run, each a
+    `HostedCall`; `t.ran(call.key, Outcome(...))` returns the events of one. Then `Translation(body,
+    ..., rounds=t.rounds)` is the next turn. `translator.rounds` has the whole loop.
 
 Compaction
     `CompactRequest(body)` is a request to /v1/responses/compact. Translate its `body` like any

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -30,8 +31,8 @@ from translator.wire import chat
 from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 
-from . import web_search
-from .hosted import Hosted, HostedFunction, HostedKind
+from . import mcp, web_search
+from .hosted import Approved, Hosted, HostedFunction, HostedKind, McpListing
 from .invalid import decode_at
 from .pauses import Pause, no_pause, paced
 from .schemas import SchemaRules, rewrite
@@ -170,7 +171,7 @@ class Toolset:
     __slots__ = (
         *("_by_chat_name", "_chat_names", "_declared", "_hosted", "_pause", "_reject_hosted"),
         *("_schema_rules", "_spelled", "_strict_functions", "functions", "hosted", "notices"),
-        "web_search",
+        *("mcp", "web_search"),
     )
 
     def __init__(
@@ -193,6 +194,8 @@ class Toolset:
         self._hosted = hosted
         self.web_search: web_search.WebSearchTool | None = None
         """The declaration of the search, where that runs here."""
+        self.mcp: dict[str, mcp.McpDeclaration] = {}
+        """The declarations of MCP servers whose tools run here, by their labels."""
         self._by_chat_name: dict[str, Declared] = {}
         self._chat_names: dict[tuple[str | None, str], str] = {}
         self._declared: dict[tuple[str | None, str], None] = {}
@@ -215,6 +218,10 @@ class Toolset:
         if self.web_search is not None:  # last, so that functions of the client keep their names
             for one in web_search.functions_of(self.web_search):
                 self._add_hosted(one.function, one.description, one.parameters, path)
+        for label, tool in self.mcp.items():
+            for remote in mcp.functions_of(tool, self.listing(label)):
+                self._pause()
+                self._add_hosted(remote.function, remote.description, remote.parameters, path)
         return names
 
     def _declare(self, raw: Raw, path: str, namespace: str | None, names: list[str]) -> None:
@@ -279,6 +286,8 @@ class Toolset:
                 )
             case _ if kind in web_search.TYPES and self._runs_search(raw, path):
                 pass
+            case "mcp" if self.runs_mcp:
+                self._declare_server(raw, path)
             case _:
                 self._cannot_run(kind, path)
 
@@ -298,6 +307,29 @@ class Toolset:
             notices.append(Notice(path, "ignored", message))
         self.notices += notices
         return True
+
+    def _declare_server(self, raw: Raw, path: str) -> None:
+        """Take the declaration of an MCP server, whose tools have been listed."""
+        notices: list[Notice] = []
+        tool = mcp.read_declaration(raw, path, notices)
+        label = tool.server_label
+        if self._hosted is None or label not in self._hosted.mcp:
+            self._cannot_run("mcp", path)
+            return
+        mcp.check_label(label, set(self.mcp), path)
+        self.mcp[label] = tool
+        self.notices += notices
+        listing = self.listing(label)
+        if listing.error:
+            self.notices.append(Notice(path, "tool_dropped", "The server's tools are not known."))
+        if listing.left_out:
+            message = f"Tools of the server beyond the limits were left out: {listing.left_out}."
+            self.notices.append(Notice(path, "tool_dropped", message))
+
+    def listing(self, label: str) -> McpListing:
+        """The tools of a declared MCP server."""
+        assert self._hosted is not None, "no hosted tool runs here"
+        return self._hosted.mcp[label]
 
     def _add_hosted(
         self, function: HostedFunction, description: str, parameters: Raw, path: str
@@ -364,17 +396,37 @@ class Toolset:
         )
 
     @property
+    def runs_mcp(self) -> bool:
+        """Whether tools of MCP servers run here, declared or not."""
+        return self._hosted is not None and "mcp" in self._hosted.kinds
+
+    @property
+    def approved(self) -> Sequence[Approved]:
+        """The calls that the request approves of."""
+        return () if self._hosted is None else self._hosted.approved
+
+    @property
     def runs_hosted(self) -> bool:
         """Whether there are hosted tools that run here, declared or not."""
         return self._hosted is not None
 
-    def hosted_names(self, kind: HostedKind | None = None) -> list[str]:
-        """The names upstream of the functions of hosted tools, of one kind or of all."""
+    def hosted_names(
+        self, kind: HostedKind | None = None, server: str = "", name: str = ""
+    ) -> list[str]:
+        """The names upstream of hosted tools: of one kind, server and name, or of all."""
         return [
-            name
-            for name, tool in self._by_chat_name.items()
-            if tool.hosted is not None and kind in (None, tool.hosted.kind)
+            chat_name
+            for chat_name, tool in self._by_chat_name.items()
+            if tool.hosted is not None
+            and kind in (None, tool.hosted.kind)
+            and server in ("", tool.hosted.server)
+            and name in ("", tool.hosted.name)
         ]
+
+    def hosted_name(self, server: str, name: str) -> str:
+        """The name upstream of a tool of an MCP server, which need not be declared any more."""
+        known = self.hosted_names("mcp", server, name)
+        return known[0] if known else self.chat_name(name, "\0".join(("mcp", server)))
 
     def forget_declarations(self) -> None:
         """Drop the declarations; the names stay, for the answer."""

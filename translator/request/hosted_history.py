@@ -22,7 +22,7 @@ from translator.common.web_search import SEARCH
 from translator.wire import items
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in, present
 
-from .items_read import Call, InputItem, Message, Result
+from .items_read import Awaited, Call, InputItem, Message, Result
 
 _NOUN = "hosted tool call output"
 
@@ -46,7 +46,11 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
     for one in reversed(ran.calls):
         at = places[min(one.calls_behind, len(places) - 1)]
         read.insert(at, Call(one.id, one.name, one.arguments, path))
-    read.extend(Result(one.id, one.output, _NOUN, path) for one in ran.calls)
+    for one in ran.calls:
+        if isinstance(one.asked, UnsetType):
+            read.append(Result(one.id, one.output, _NOUN, path))
+        else:
+            read.append(Awaited(one.id, "", _NOUN, path, one.asked.id))
     if rest is not None:
         read.append(rest)
 

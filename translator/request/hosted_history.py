@@ -33,7 +33,7 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
     Their results follow those of the round's other calls.
     """
     end = len(read)
-    while end and isinstance(read[end - 1], Result):
+    while end and _is_of_client(read[end - 1]):
         end -= 1
     rest: Thought | None = replace(thought, ran=msgspec.UNSET)
     extras = dict(ran.extras)
@@ -55,6 +55,11 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
         read.append(rest)
 
 
+def _is_of_client(item: InputItem) -> bool:
+    """Whether an item is the output of a call of the client's own."""
+    return isinstance(item, Result) and item.noun != _NOUN
+
+
 def _places(read: Sequence[InputItem], end: int, most: int) -> list[int]:
     """The places before the last calls of a turn that ends at `end`: of none, one and so on."""
     places = [end]
@@ -62,8 +67,8 @@ def _places(read: Sequence[InputItem], end: int, most: int) -> list[int]:
     while at and len(places) <= most:
         at -= 1
         item = read[at]
-        if isinstance(item, Message) and item.role != "assistant":
-            break
+        if (isinstance(item, Message) and item.role != "assistant") or isinstance(item, Result):
+            break  # it belongs to an earlier round
         if isinstance(item, Call):
             places.append(at)
     return places

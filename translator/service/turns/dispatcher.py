@@ -39,6 +39,7 @@ from .turn import Turn
 
 if TYPE_CHECKING:
     from .describer import Describer
+    from .hosting import Hosting
     from .images import RequestImages
     from .keeping import Keeping, ResponseStore
 
@@ -101,6 +102,8 @@ class Dispatcher:
         store: ResponseStore | None = None,
     ) -> None:
         self.store = store
+        self.hosting: Hosting | None = None
+        """The hosted tools that run here, where the settings have any."""
         self.bounds = TurnBounds(server, upstreams, drain, timer)
         self.counter = TokenCounter(self.bounds)
         self.server = server
@@ -237,6 +240,7 @@ class Dispatcher:
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
+        hosted = None if self.hosting is None else self.hosting.hosted_for(context.client)
         held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,
@@ -256,6 +260,7 @@ class Dispatcher:
             request_id=record.request_id,
             images=images,
             output_limit=output_limit,
+            hosted=hosted,
         )
         if large:
             await self.bounds.slices.run(request.write)
@@ -263,7 +268,13 @@ class Dispatcher:
             request.write()
         record.translation_s = self.bounds.timer() - began
         return Turn(
-            context, request, self.bounds, held, authorization=authorization, keeping=keeping
+            context,
+            request,
+            self.bounds,
+            held,
+            authorization=authorization,
+            keeping=keeping,
+            hosting=None if hosted is None else self.hosting,
         )
 
 

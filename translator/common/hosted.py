@@ -25,6 +25,7 @@ RoundUsage = Literal["sum", "context"]
 """Usage over all rounds: the sum, as OpenAI tells it; or the input of the last one, with all
 output, for clients that take it for the size of the context."""
 
+
 class McpTool(Struct, frozen=True):
     """A tool of an MCP server; `read_only` is the server's hint, None without one."""
 

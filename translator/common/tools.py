@@ -24,7 +24,6 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire import chat
@@ -37,15 +36,20 @@ from .invalid import decode_at
 from .pauses import Pause, no_pause, paced
 from .schemas import SchemaRules, rewrite
 from .tool_names import SpelledNames, spelled_with
+from .tool_parameters import (
+    APPLY_PATCH_PARAMETERS,
+    INPUT_ARGUMENT,
+    INPUT_PARAMETERS,
+    NO_PARAMETERS,
+    LOCAL_SHELL_PARAMETERS,
+    SHELL_PARAMETERS,
+)
 
 MAX_NAME_CHARACTERS = 64
 """Longest function name that OpenAI, Fireworks, Groq, Azure, DeepSeek and others accept."""
 
 SEPARATOR = "__"
 """Separates a namespace from its member, as in MCP clients."""
-
-INPUT_ARGUMENT = "input"
-"""The only argument of a function that represents a custom tool."""
 
 REPEAT_MARK = "~"
 """Separates a repeated call id from the number that makes it unique again (some upstreams count
@@ -57,61 +61,6 @@ HostedTools = Literal["drop", "reject"]
 Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch", "hosted"]
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
-_INPUT_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {INPUT_ARGUMENT: {"type": "string", "description": "The raw text."}},
-            "required": [INPUT_ARGUMENT],
-            "additionalProperties": False,
-        }
-    )
-)
-_STRINGS = {"type": "array", "items": {"type": "string"}}
-_LOCAL_SHELL_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {
-                "command": {**_STRINGS, "description": "The command and its arguments."},
-                "working_directory": {"type": "string"},
-                "timeout_ms": {"type": "integer", "description": "Milliseconds."},
-                "env": {"type": "object", "additionalProperties": {"type": "string"}},
-            },
-            "required": ["command"],
-            "additionalProperties": False,
-        }
-    )
-)
-_SHELL_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {
-                "commands": {**_STRINGS, "description": "Shell commands, run one by one."},
-                "timeout_ms": {"type": "integer", "description": "Milliseconds per command."},
-                "max_output_length": {"type": "integer", "description": "Characters."},
-            },
-            "required": ["commands"],
-            "additionalProperties": False,
-        }
-    )
-)
-_APPLY_PATCH_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
-                "path": {"type": "string"},
-                "diff": {"type": "string", "description": "V4A diff; not for delete_file."},
-            },
-            "required": ["type", "path"],
-            "additionalProperties": False,
-        }
-    )
-)
 
 
 class Declared(Struct, frozen=True):
@@ -243,7 +192,7 @@ class Toolset:
                 self._add(
                     names,
                     Declared("custom", custom.name, namespace),
-                    _INPUT_PARAMETERS,
+                    INPUT_PARAMETERS,
                     _free_form_description(custom),
                     path,
                 )
@@ -260,7 +209,7 @@ class Toolset:
                 self._add(
                     names,
                     Declared("local_shell", "local_shell"),
-                    _LOCAL_SHELL_PARAMETERS,
+                    LOCAL_SHELL_PARAMETERS,
                     "Runs a command in the local shell.",
                     path,
                 )
@@ -272,7 +221,7 @@ class Toolset:
                     self._add(
                         names,
                         Declared("shell", "shell"),
-                        _SHELL_PARAMETERS,
+                        SHELL_PARAMETERS,
                         "Runs shell commands and returns what they print.",
                         path,
                     )
@@ -280,7 +229,7 @@ class Toolset:
                 self._add(
                     names,
                     Declared("apply_patch", "apply_patch"),
-                    _APPLY_PATCH_PARAMETERS,
+                    APPLY_PATCH_PARAMETERS,
                     "Creates, updates or deletes one file.",
                     path,
                 )
@@ -335,12 +284,16 @@ class Toolset:
         self, function: HostedFunction, description: str, parameters: Raw, path: str
     ) -> None:
         """Add a function of a hosted tool; it has a namespace that no client's tool has."""
-        namespace = "\0".join((function.kind, function.server))
-        declared = Declared("hosted", function.name, namespace, function)
+        self._name_hosted(function)
+        declared = Declared("hosted", function.name, _namespace(function), function)
+        self._add([], declared, parameters, description, path)
+
+    def _name_hosted(self, function: HostedFunction) -> str:
+        namespace = _namespace(function)
         full = spelled_with(function.server, function.name)
         if full not in self._by_chat_name and _fits(full):
             self._chat_names.setdefault((namespace, function.name), full)
-        self._add([], declared, parameters, description, path)
+        return self.chat_name(function.name, namespace)
 
     def _add(
         self,
@@ -374,7 +327,7 @@ class Toolset:
     def _schema(self, parameters: Raw | UnsetType, path: str) -> Raw:
         """The schema under the upstream's rules; an empty object schema where there is none."""
         if isinstance(parameters, UnsetType) or bytes(parameters).strip() in (b"null", b"{}"):
-            return _NO_PARAMETERS
+            return NO_PARAMETERS
         if self._schema_rules is None:
             return parameters
         rewritten = rewrite(parameters, self._schema_rules, self._pause)
@@ -410,6 +363,11 @@ class Toolset:
         """Whether there are hosted tools that run here, declared or not."""
         return self._hosted is not None
 
+    @property
+    def uses_hosted(self) -> bool:
+        """Whether any is declared."""
+        return self._hosted is not None and bool(self.mcp or self.hosted_names())
+
     def hosted_names(
         self, kind: HostedKind | None = None, server: str = "", name: str = ""
     ) -> list[str]:
@@ -425,8 +383,7 @@ class Toolset:
 
     def hosted_name(self, server: str, name: str) -> str:
         """The name upstream of a tool of an MCP server, which need not be declared any more."""
-        known = self.hosted_names("mcp", server, name)
-        return known[0] if known else self.chat_name(name, "\0".join(("mcp", server)))
+        return self._name_hosted(HostedFunction("mcp", server, name))
 
     def forget_declarations(self) -> None:
         """Drop the declarations; the names stay, for the answer."""
@@ -483,6 +440,10 @@ class Toolset:
             return known
         meant = self._spelled.meant(chat_name)
         return None if meant is None else self._by_chat_name[self._chat_names[meant]]
+
+
+def _namespace(function: HostedFunction) -> str:
+    return "\0".join((function.kind, function.server))
 
 
 def _fits(name: str) -> bool:

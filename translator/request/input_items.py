@@ -23,7 +23,8 @@ from msgspec import Raw, UnsetType
 from translator.common.invalid import at_path, decode_at, invalid_from, missing_parameter
 from translator.common.pauses import Pause, no_pause, paced
 from translator.common.sealed import Thought, unseal
-from translator.common.tools import INPUT_ARGUMENT, Toolset
+from translator.common.tool_parameters import INPUT_ARGUMENT
+from translator.common.tools import Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON, as_object, is_string, present

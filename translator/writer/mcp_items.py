@@ -1,6 +1,6 @@
 """Items of MCP tools: open calls and requests for approval, and what a response begins with.
 
-    first = { list of a server's tools }, { call that the client has approved of } ;
+first = { list of a server's tools }, { call that the client has approved of } ;
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ their own where none follows. `rounds` decides what is run, and whether another 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -206,7 +206,9 @@ class RoundStream(ResponseStream):
                 events += self._first_item(closing)
             self._round_index = self._next_index
             if self._tools.approved:
-                self._results = RanRound([], approved={one.id: one.output for one in self._tools.approved})
+                self._results = RanRound(
+                    [], approved={one.id: one.output for one in self._tools.approved}
+                )
         return events
 
     def _first_item(self, closing: Closing) -> Events:
@@ -354,8 +356,12 @@ class RoundStream(ResponseStream):
         if self._results is not None and not isinstance(segment, ReasoningSegment):
             yield from self._seal_results()
         yield from super()._open(segment)
-        if self._runs and isinstance(segment.open, OpenHostedCall):
-            yield from segment.open.running()
+
+    def _first_sent(self) -> Generator[Event, None, Segment]:
+        first = yield from super()._first_sent()
+        if self._runs and isinstance(first.open, OpenHostedCall):
+            yield from first.open.running()
+        return first
 
     def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
         if tool.hosted is None:

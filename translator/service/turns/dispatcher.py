@@ -240,7 +240,12 @@ class Dispatcher:
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
-        hosted = None if self.hosting is None else self.hosting.hosted_for(context.client)
+        hosting = self.hosting
+        if hosting is not None and parsed.request.tools:
+            hosting = await hosting.for_request(
+                context, parsed, earlier, authorization, self.new_id
+            )
+        hosted = None if hosting is None else hosting.hosted_for(context.client)
         held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,
@@ -274,7 +279,7 @@ class Dispatcher:
             held,
             authorization=authorization,
             keeping=keeping,
-            hosting=None if hosted is None else self.hosting,
+            hosting=None if hosted is None else hosting,
         )
 
 

@@ -155,8 +155,8 @@ class Dispatcher:
 
         A large request is translated in slices; with any other this never waits. `authorization` is
         the client's own; `earlier` are the items of the previous response, where they are at hand.
-        `keeps`: a store may keep the response; `may_run`: it may be produced in the background, if
-        there is a store. Raises InvalidRequest for a request that cannot be
+        `keeps`: it is to be answered, and a store may keep the response; else no server of tools is
+        asked for it. `may_run`: it may be produced in the background, if there is a store. Raises InvalidRequest for a request that cannot be
         translated, NotFound for its model, LimitReached for its client, and StoreUnavailable.
         """
         context.observer.on(RequestReceived(body))
@@ -193,6 +193,7 @@ class Dispatcher:
                 authorization=authorization,
                 earlier=earlier,
                 keeping=keeping,
+                asks_servers=keeps,
             )
         except BaseException:
             if keeping is not None:
@@ -211,6 +212,7 @@ class Dispatcher:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeping: Keeping | None,
+        asks_servers: bool,
     ) -> Turn:
         """The turn of a parsed request, of which the store has found its part."""
         record = context.record
@@ -241,7 +243,7 @@ class Dispatcher:
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
         hosting = self.hosting
-        if hosting is not None and parsed.request.tools:
+        if hosting is not None and asks_servers and parsed.request.tools:
             hosting = await hosting.for_request(
                 context, parsed, earlier, authorization, self.new_id
             )

@@ -60,6 +60,9 @@ class Hosted(Struct, frozen=True, kw_only=True):
     """
 
     kinds: frozenset[HostedKind] = frozenset({"web_search"})
+    keeps: bool = False
+    """The program keeps the output for the next request: all of it is sealed there."""
+
     cached_search: bool = True
     """The search runs for a client, too, that wants nothing new fetched."""
 

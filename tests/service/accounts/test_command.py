@@ -375,7 +375,18 @@ def test_reconcile(run: Run, books: Books) -> None:
                 " note) VALUES (1, 1, 'topup', 'x', 1, 1, '', '')"
             )
         )
-    assert "entry 2 has a balance of" in run("account reconcile", code=1)
+        for hold, amount in ((9, 3), (10, 5)):  # a cost that no counts explain; and no usage
+            connection.change(
+                Statement(
+                    "INSERT INTO acct_ledger (account_id, at, kind, ref, amount, balance_after,"
+                    " actor, note) VALUES (1, 1, 'usage', :hold, :amount, 1, '', '')"
+                ),
+                {"hold": str(hold), "amount": -amount},
+            )
+    said = run("account reconcile", code=1)
+    assert "entry 2 has a balance of" in said
+    assert "usage 9: has cost 0.000000000003, and 0.00 follow from its counts" in said
+    assert "entry 4 of -0.000000000005: is for usage 10, which is not there" in said
 
 
 def test_usages_are_pruned(run: Run, books: Books) -> None:

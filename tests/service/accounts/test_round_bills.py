@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from translator.service.access.client import Ask, Ended, Extension, Round
 from translator.service.access.clients import Client
 from translator.service.access.cost import Answered, StatedUsage
-from translator.service.accounts.bills import Bill, Counts, Size
+from translator.service.accounts.bills import Bill, Counts
 from translator.service.accounts.rounds import Rounds
+from translator.service.accounts.sizes import Size
 from translator.service.config.clients import ClientConfig
 
 

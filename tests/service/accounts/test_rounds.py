@@ -12,9 +12,9 @@ import pytest
 from tests.service.wire import BOUND_S
 from translator.service.access.client import Ask, Charge, Ended, Extension, Round
 from translator.service.access.cost import Answered, StatedUsage
-from translator.service.accounts.bills import TEMPLATE_TOKENS
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
+from translator.service.accounts.sizes import TEMPLATE_TOKENS
 from translator.service.base.errors import AccountsUnavailable, QuotaExceeded
 from translator.service.database.statement import DatabaseTime
 

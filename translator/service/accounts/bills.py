@@ -15,14 +15,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from translator.service.access.client import Ask, Ended
+from translator.service.access.client import Ended
 from translator.service.access.cost import BYTES_PER_TOKEN, MAX_TOKENS, Answered, StatedUsage
 
+from .sizes import Size
 from .tools import Kind
-
-HELD_BYTES_PER_TOKEN = 3
-TEMPLATE_TOKENS = 256
-IMAGE_TOKENS = 1500
 
 Estimated = Literal["no", "output", "all", "orphan"]
 """Which counts of a usage are estimates: none, those of an answer that broke off, all, or those of
@@ -64,49 +61,6 @@ class Bill(Struct, frozen=True):
 
 
 NOTHING = Bill(Counts(), "no", billed=False)
-
-
-class Size(Struct, frozen=True):
-    """The size of a request, for estimates: bytes of its JSON without images, and the images."""
-
-    text_bytes: int = 0
-    images: int = 0
-
-    @property
-    def held_tokens(self) -> int:
-        """Tokens of the input that money is held for."""
-        text = -(-self.text_bytes // HELD_BYTES_PER_TOKEN)
-        return text + TEMPLATE_TOKENS + IMAGE_TOKENS * self.images
-
-    @property
-    def billed_tokens(self) -> int:
-        """Tokens of the input where the upstream has not counted them."""
-        return self.text_bytes // BYTES_PER_TOKEN + IMAGE_TOKENS * self.images
-
-
-def size_of(ask: Ask) -> Size:
-    """The size of a request, with what it goes on from."""
-    text = images = 0
-    for part in (ask.body, *ask.earlier):
-        data = bytes(part)
-        found, size = _images(data)
-        markers = data.count(b'"input_image"') + data.count(b'"image_url"')
-        text += len(data) - size
-        images += max(found, -(-markers // 2))  # an image has two of them
-    return Size(text, images)
-
-
-def _images(data: bytes) -> tuple[int, int]:
-    """How many images stand in a JSON text, and how many bytes their base64 takes."""
-    count = size = 0
-    start = data.find(b"data:image/")
-    while start >= 0:
-        end = data.find(b'"', start)
-        end = len(data) if end < 0 else end
-        count += 1
-        size += end - start
-        start = data.find(b"data:image/", end)
-    return count, size
 
 
 def most(price: Price, input_tokens: int, output_tokens: int) -> int:

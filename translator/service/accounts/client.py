@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import msgspec
 
 from translator.service.access.client import (
     FREE_CALL,
+    NO_LABELS,
     WHOLE,
     Ask,
     CallCharge,
@@ -29,20 +30,24 @@ from translator.service.config.accounts import AccountsSection
 from translator.wire.errors import NotFound, TranslatorError
 
 from .allowances import Allowance
-from .bills import Bill, Counts, Size, bill_of_calls, size_of
+from .bills import Bill, Counts, bill_of_calls, cost_of
 from .extensions import Extended, ExtensionRequest
 from .holds import Held, HoldRequest, Refused
 from .keys import Key, Offer
-from .money import shown_down
+from .money import shown_cost, shown_down
 from .periods import shown_time
 from .rounds import Rounds
 from .settlements import Settlement
+from .sizes import Size, size_of
 from .tools import ToolCalls, kind_of, priced_name
 
 COUNTS_ONLY = "/responses/input_tokens"
 """The path, without `/v1`, of requests that are not answered by a model."""
 
 _MONEY = ("balance", "key_limit")
+
+MAX_HELD_TOKENS = 2**40
+"""Most tokens that a hold takes from a minute: a client may ask for any number of answers."""
 
 ATTEMPTS = 3
 """How often a hold is tried while what is known of its key changes."""
@@ -61,6 +66,7 @@ class Holder(Protocol):
     async def hold(self, ask: HoldRequest) -> Held | Refused | None: ...
     async def extend(self, ask: ExtensionRequest) -> Extended | Refused | None: ...
     def opened(self, charge: AccountCharge) -> None: ...
+    def opened_call(self, hold_id: int) -> None: ...
     def settle(self, end: Settlement) -> None: ...
     def correct_tokens(self, key: Key, tokens: int) -> None: ...
 
@@ -124,7 +130,7 @@ class AccountClient:
         if not ask.answer:
             return None
         size = size_of(ask)
-        tokens = tokens_of(ask.size) * ask.choices
+        tokens = min(tokens_of(ask.size) * ask.choices, MAX_HELD_TOKENS)
         for attempt in range(ATTEMPTS):
             held = await self._accounts.hold(self._request(ask, size, tokens))
             if held is None:  # served without the database
@@ -146,7 +152,7 @@ class AccountClient:
         key, section = self._key, self._accounts.section
         calls = ToolCalls(kind_of(ask.tool), ask.calls) if ask.tool else None
         if calls is None:
-            channel, model = self._accounts.offer.channel(key, ask.model), ask.model[:200]
+            channel, model = self._accounts.offer.channel(key, ask.model), _column(ask.model)
         else:
             channel = self._accounts.offer.tool_channel(key, ask.tool)
             model = priced_name(calls.kind)
@@ -217,6 +223,11 @@ def refusal(key: Key, why: str = "") -> TranslatorError:
     return InvalidKey("Incorrect API key provided.")
 
 
+def _column(name: str) -> str:
+    """A name of a model as every database can hold it: without a model table, it is any text."""
+    return name[:200].replace("\0", "?")
+
+
 def _no_tool() -> NotFound:
     return NotFound(
         "This tool is not allowed for this key.", param=None, code="unsupported_endpoint"
@@ -245,7 +256,7 @@ class AccountCharge:
 
     __slots__ = (
         *("_accounts", "_ask", "_held_tokens", "_key", "_request_tokens", "_rounds", "_so_far"),
-        *("held", "max_output_tokens"),
+        *("held", "labels", "max_output_tokens"),
     )
 
     wants_usage = True
@@ -267,6 +278,7 @@ class AccountCharge:
         self._held_tokens = held.tokens  # those of the minute
         self._so_far: Callable[[], Answered | None] | None = so_far
         self.held = held
+        self.labels: Mapping[str, str] = NO_LABELS
         self.max_output_tokens = held.max_output_tokens
         accounts.opened(self)
 
@@ -331,18 +343,25 @@ class AccountCharge:
         if held is None:
             return FREE_CALL
         if isinstance(held, Held):
+            accounts.opened_call(held.id)
             return AccountCallCharge(accounts, key, held)
         raise _no_money(held, {}) if held.why in _MONEY else refusal(key, held.why)
 
     def end(self, ended: Ended) -> None:
         self._so_far = None  # which holds the request
         costs = ended.costs
+        billed = self._bill(ended)
+        labels = {"key": f"key_{self._key.id}", "account": self._key.account_name}
+        if self._accounts.section.billing:
+            kind = kind_of(self._ask.tool) if self._ask.tool else "request"
+            labels["amount"] = shown_cost(cost_of(self.held.price, kind, billed))
+        self.labels = labels
         self._accounts.settle(
             Settlement(
                 id=self.held.id,
                 account=self._key.account,
                 key=self._key.id,
-                bill=self._bill(ended),
+                bill=billed,
                 outcome=ended.result,
                 response_id=ended.answered.response_id,
                 tokens=0 if costs is None else cost(self._request_tokens, costs),

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from translator.service.access.client import Ended
 from translator.service.access.cost import Answered, StatedUsage
 
-from .bills import NOTHING, Bill, Counts, Estimated, Size, bill, counted, estimate
+from .bills import NOTHING, Bill, Counts, Estimated, bill, counted, estimate
+from .sizes import Size
 
 _BY_DOUBT: tuple[Estimated, ...] = ("no", "output", "all", "orphan")
 

@@ -68,11 +68,17 @@ def settle(connection: Connection, end: Settlement) -> Settled | None:
     return _end(connection, end, now, (money, tokens, began), price, _Held(*of_request))
 
 
-def sweep(connection: Connection, hold_id: int, account: int, key: int, lease_us: int) -> bool:
-    """End the hold of a process that died; False where another did, or it lives."""
+def sweep(
+    connection: Connection, hold_id: int, account: int, key: int, lease_us: int | None
+) -> bool:
+    """End the hold of a process that died; False where another did, or it lives.
+
+    Without a lease it is one of this process, which has no request for it.
+    """
     [(*_, now)] = connection.execute(sql.ACCOUNT, {"account": account}) or [(0,)]
     connection.execute(sql.KEY, {"key": key, "account": account})
-    if not connection.execute(sql.STILL_ORPHAN, {"id": hold_id, "lease": lease_us}):
+    values = {"id": hold_id, "lease": lease_us}
+    if lease_us is not None and not connection.execute(sql.STILL_ORPHAN, values):
         return False
     rows = connection.execute(sql.TAKE_HOLD, {"id": hold_id})
     if not rows:
@@ -157,7 +163,7 @@ def _correct(connection: Connection, end: Settlement, now: int) -> Settled | Non
     rows = connection.execute(sql.USAGE, {"id": end.id})
     if not rows:
         return None  # the hold was given up
-    [(kind, model, price_id, estimated, before)] = rows
+    [(kind, model, price_id, began, estimated, before)] = rows
     ref = {"kind": "correction", "ref": str(end.id)}
     if estimated != "orphan" or connection.execute(sql.ENTRY_OF_REF, ref):
         return None
@@ -166,6 +172,8 @@ def _correct(connection: Connection, end: Settlement, now: int) -> Settled | Non
         return None
     values = {"account": end.account, "amount": before - cost}
     [(balance,)] = connection.execute(sql.CHANGE_BALANCE, values)
+    values = {"key": end.key, "amount": cost - before, "began": began}
+    connection.change(sql.CORRECT_KEY, values)
     enter(
         connection,
         "correction",

@@ -132,7 +132,12 @@ NEW_USAGE = Statement(
 )
 
 USAGE = Statement(
-    "SELECT kind, model, price_id, estimated, amount FROM acct_usages WHERE hold_id = :id"
+    "SELECT kind, model, price_id, began_at, estimated, amount FROM acct_usages WHERE hold_id = :id"
+)
+
+CORRECT_KEY = Statement(
+    "UPDATE acct_keys SET period_spent = period_spent + :amount"
+    " WHERE id = :key AND period_start <= :began"
 )
 
 NEW_ENTRY = Statement(
@@ -172,7 +177,13 @@ CHECKPOINT = _now(
 
 ORPHANS = _now(
     "SELECT h.id, h.account_id, h.key_id FROM acct_holds h LEFT JOIN acct_boots b ON b.id = h.boot"
-    " WHERE coalesce(b.seen_at, h.began_at) < NOW - CAST(:lease AS BIGINT) ORDER BY h.id LIMIT 500"
+    " WHERE coalesce(b.seen_at, h.began_at) < NOW - CAST(:lease AS BIGINT) AND h.boot <> :boot"
+    " ORDER BY h.id LIMIT 500"
+)
+
+OWN_OLD = _now(
+    "SELECT id, account_id, key_id FROM acct_holds WHERE boot = :boot"
+    " AND began_at < NOW - CAST(:lease AS BIGINT) ORDER BY id"
 )
 
 STILL_ORPHAN = _now(

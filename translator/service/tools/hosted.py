@@ -149,11 +149,14 @@ class SearchRunner:
             return Outcome((f'No results for "{shown}". Try other words.',))
         parts: list[str | Source] = [f'Results for "{shown}". {DATA}\n']
         for hit in hits:
+            if not hit.url:  # of a backend that gives text alone: there is nothing to cite
+                parts.append(f"{hit.snippet}\n")
+                continue
             self._session.saw_result(hit.url)
             date = f" · {hit.date}" if hit.date else ""
             snippet = f"{hit.snippet}\n" if hit.snippet else ""
             parts += [Source(hit.url, hit.title), f" {hit.title} ({hit.url}){date}\n{snippet}"]
-        results = (SearchResult(hit.url, hit.title, hit.snippet) for hit in hits)
+        results = (SearchResult(hit.url, hit.title, hit.snippet) for hit in hits if hit.url)
         return Outcome(tuple(parts), results=tuple(results))
 
 

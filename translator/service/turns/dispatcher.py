@@ -150,14 +150,17 @@ class Dispatcher:
         earlier: Sequence[Raw] | None = None,
         keeps: bool = True,
         may_run: bool = False,
+        remembers: bool = False,
     ) -> Turn:
         """The turn of a Responses request; nothing has been sent upstream yet.
 
         A large request is translated in slices; with any other this never waits. `authorization` is
         the client's own; `earlier` are the items of the previous response, where they are at hand.
         `keeps`: it is to be answered, and a store may keep the response; else no server of tools is
-        asked for it. `may_run`: it may be produced in the background, if there is a store. Raises InvalidRequest for a request that cannot be
-        translated, NotFound for its model, LimitReached for its client, and StoreUnavailable.
+        asked for it. `may_run`: it may be produced in the background, if there is a store;
+        `remembers`: the caller keeps the output for the next request. Raises InvalidRequest for a
+        request that cannot be translated, NotFound for its model, LimitReached for its client, and
+        StoreUnavailable, and what `Hosting.for_request` raises.
         """
         context.observer.on(RequestReceived(body))
         record = context.record
@@ -194,6 +197,7 @@ class Dispatcher:
                 earlier=earlier,
                 keeping=keeping,
                 asks_servers=keeps,
+                remembers=remembers,
             )
         except BaseException:
             if keeping is not None:
@@ -213,6 +217,7 @@ class Dispatcher:
         earlier: Sequence[Raw] | None,
         keeping: Keeping | None,
         asks_servers: bool,
+        remembers: bool,
     ) -> Turn:
         """The turn of a parsed request, of which the store has found its part."""
         record = context.record
@@ -248,6 +253,8 @@ class Dispatcher:
                 context, parsed, earlier, authorization, self.new_id
             )
         hosted = None if hosting is None else hosting.hosted_for(context.client)
+        if hosted is not None and remembers:
+            hosted = replace(hosted, keeps=True)
         held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,

@@ -197,8 +197,10 @@ class Turn:
                             events = []
                 if self.translation.finished:
                     return
-                await self._next_round()
+                await self._write_round()
                 state.begin_attempt(now())
+                if await self._charge_for_round():
+                    state.begin_attempt(now())
                 events = list[Event]()
             except Described:
                 await self._request.rewrite(self._bounds.slices)
@@ -253,22 +255,27 @@ class Turn:
         self._held.stop = tools.stop
         return tools
 
-    async def _next_round(self) -> None:
-        """Write the next round, and charge for it; raises what `Charge.extend` raises."""
+    async def _write_round(self) -> None:
+        """Write the chat request of the next round."""
         self._context.record.rounds += 1
         await self._in_slices(self._request.next_round)
+
+    async def _charge_for_round(self) -> bool:
+        """Charge for a round that is written; whether it is written anew, to be less.
+
+        Raises what `Charge.extend` raises.
+        """
         limit = self.translation.request.max_output_tokens
         paid = await self._context.charge_for_round(
             Round(body=self.chat_body, max_output_tokens=limit)
         )
-        if paid != WHOLE:
-            await self._in_slices(
-                partial(
-                    self._request.next_round,
-                    output_limit=paid.max_output_tokens,
-                    is_last=paid.last,
-                )
-            )
+        if paid == WHOLE:
+            return False
+        less = partial(
+            self._request.next_round, output_limit=paid.max_output_tokens, is_last=paid.last
+        )
+        await self._in_slices(less)
+        return True
 
     async def response(self) -> Response:
         """The whole response. Raises TranslatorError where there is none."""
@@ -280,7 +287,8 @@ class Turn:
             try:
                 response = await self._whole()
                 if response is None:
-                    await self._next_round()
+                    await self._write_round()
+                    await self._charge_for_round()
                     continue
             except Described:
                 await self._request.rewrite(self._bounds.slices)

@@ -155,7 +155,7 @@ def check_types(event: dict[str, Any]) -> None:
 def _in_listed_words(event: dict[str, Any]) -> dict[str, Any]:
     """The event without words that are right although the API's types do not list them."""
     event = _with_listed_code(event)
-    if event["type"] == "response.output_item.added" and event["item"]["type"] in HOSTED:
+    if event["type"] == "response.output_item.added" and event["item"]["type"] == "web_search_call":
         # OpenAI's live API leaves the action out, too, which its own types require
         return {**event, "item": {"action": {"type": "search", "query": ""}, **event["item"]}}
     if "response" not in event:

@@ -200,8 +200,11 @@ def test_a_call_beside_one_that_waits_is_run() -> None:
     assert len(found.bodies) == 1
     kinds = [kind for kind in found.kinds if kind != "reasoning"]
     assert kinds == ["mcp_list_tools", "mcp_call", "mcp_approval_request"]
-    body = body_of(replayed(request, without_items(found.output)), hosted=KNOWN)
-    assert tool_messages(body) == ["3", UNANSWERED]
+    second = replayed(request, without_items(found.output))
+    assert tool_messages(body_of(second, hosted=KNOWN)) == ["3", UNANSWERED]
+    [wanted] = requests_in(found.output)
+    second["input"].append(answer(wanted))
+    assert [one.name for one in pending(second)] == ["write"]
 
 
 def test_a_function_beside_a_call_that_waits() -> None:

@@ -23,7 +23,7 @@ from translator.common.sealed import Thought, unseal
 from translator.common.tools import Toolset
 from translator.wire import items
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import NOT_JSON, as_list, as_object, as_string, present
+from translator.wire.json_values import as_list, as_object, as_string, present
 from translator.wire.mcp import (
     InputMcpApprovalRequest,
     InputMcpApprovalResponse,
@@ -170,12 +170,7 @@ def _output(item: InputMcpCall) -> str:
     """What the model has read of a call; of an error, its words."""
     if item.output is not None:
         return item.output
-    error = None
-    if present(item.error):
-        try:
-            error = msgspec.json.decode(item.error)
-        except NOT_JSON:
-            error = None
+    error = msgspec.json.decode(item.error) if present(item.error) else None
     fields = as_object(error) or {}
     content = (as_object(one) or {} for one in as_list(fields.get("content")) or ())
     texts = [text for one in content if (text := as_string(one.get("text")))]

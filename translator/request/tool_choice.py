@@ -77,9 +77,9 @@ def _read(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolCh
         if mode in ("auto", "required"):
             return ToolChoice(mode, allowed=allowed)
     elif kind == "mcp" and tools.runs_mcp and as_string(choice.get("name")) is None:
+        # any tool of the server
         names = _hosted_functions(choice, "tool_choice", tools)
-        if names:  # any tool of the server
-            return ToolChoice("required", allowed=frozenset(names))
+        return ToolChoice("required", allowed=frozenset(names))
     elif kind is not None:
         return ToolChoice("named", _function_name(choice, "tool_choice", tools))
     raise InvalidRequest(

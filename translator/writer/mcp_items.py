@@ -67,11 +67,6 @@ class OpenMcpApproval(OpenHostedCall):
         super().__init__(place, call_id, tool)
         self._function = function
 
-    @property
-    def item_id(self) -> str:
-        """The id of the request for approval."""
-        return self._place.item_id
-
     def opened(self) -> Events:
         yield from ()
 

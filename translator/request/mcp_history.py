@@ -201,7 +201,7 @@ def pending_calls(given: str | Sequence[Raw] | None, earlier: Iterable[Raw]) -> 
     `earlier` are the items before the input. Raises InvalidRequest for an approval of what was not
     asked, or a second one of the same.
     """
-    source = [] if given is None or isinstance(given, str) else given
+    source: Sequence[Raw] = [] if given is None or isinstance(given, str) else given
     if not any(_MARK in bytes(raw) for raw in source):
         return []
     asked: dict[str, tuple[str, str, str]] = {}
@@ -249,7 +249,7 @@ def _unsealed(blob: str, asked: dict[str, tuple[str, str, str]], ran: set[str]) 
 
 def listed_in(given: str | Sequence[Raw] | None, earlier: Iterable[Raw]) -> dict[str, Raw]:
     """The lists of tools in an input and before it, by the labels of their servers."""
-    source = [] if given is None or isinstance(given, str) else given
+    source: Sequence[Raw] = [] if given is None or isinstance(given, str) else given
     found: dict[str, Raw] = {}
     for raw in (*earlier, *source):
         if b'"mcp_list_tools"' not in bytes(raw):

@@ -18,6 +18,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from translator.common.hosted import Approved, Hosted, HostedCall, McpListing, McpTool, Outcome
+from translator.common.invalid import decode_at
 from translator.common.mcp import McpDeclaration, own_error, read_declarations
 from translator.common.tools import Toolset
 from translator.common.web_search import arguments_of
@@ -372,7 +373,7 @@ def _refused(message: str) -> Outcome:
 def _listing_of_client(raw: Raw) -> McpListing:
     """The tools of a list that the client sends back, which serves for declaring alone."""
     tools: list[McpTool] = []
-    for one in msgspec.json.decode(raw, type=InputMcpListTools).tools:
+    for one in decode_at(raw, InputMcpListTools, "input").tools:
         hints = as_object(one.annotations) or {}
         read_only = hints.get("read_only")
         tools.append(

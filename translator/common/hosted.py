@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
@@ -179,10 +179,6 @@ class RanRound(Struct, frozen=True, omit_defaults=True):
     last_source: int = 0
     searches: int = 0
     approved: dict[str, str] = {}
-
-
-RanField = RanRound | UnsetType
-NOTHING_RAN = UNSET
 
 
 def shortened(text: str, limit: int) -> str:

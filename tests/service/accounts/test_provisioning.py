@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.service.capture.captured import kept, tracing
 from translator.service.accounts import operator_keys, people
 from translator.service.accounts.passwords import verify
 from translator.service.base.keys import new_key, store
@@ -526,3 +528,28 @@ async def test_a_bill_is_what_the_ledger_shows(books: Books, key: str, robot: st
         assert json.dumps(entry["amount"]) == '"-0.0046"'
         assert entry["ref"] == "1"
         assert books.balance() == 10**12 - COST
+
+
+@ON_SQLITE
+async def test_no_secret_is_in_the_log_or_a_trace(
+    books: Books, robot: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What an operator's program sends and gets is recorded nowhere."""
+    caplog.set_level("DEBUG")
+    books.account(balance="1")
+    books.price()
+    folder = tmp_path / "traces"
+    password = "a password to guess"
+    settings = books.settings(server={"trace_folder": str(folder)})
+    async with tracing(settings) as client:
+        api = Operator(client, robot)
+        key = (await api.post("/keys", KEY))["key"]
+        await api.post("/users", {"name": "u", "password": password, "role": "operator"})
+        assert (await ask(client, key)).status_code == 200
+        await api.send("GET", "/accounts/acct_1")
+    texts = [record.getMessage() for record in caplog.records]
+    assert any("client=operator/robot" in text for text in texts)
+    assert kept(folder)
+    texts += [file.read_text("utf-8", "replace") for file in folder.rglob("*") if file.is_file()]
+    for secret in (key[21:], robot[21:], password):
+        assert not any(secret in text for text in texts)

@@ -239,8 +239,8 @@ class RoundStream(ResponseStream):
             return events + self._end(Finish("stop"))
         self.history.append(Thought("", "", ran=ran))
         self._done_size += sum(call.size for call in self._closed_calls) + len(_encode(ran))
-        self._written += sum(call.written for call in self._closed_calls)
         self._spend()
+        self._written += sum(call.written for call in self._closed_calls)
         self._calls, self._closed_calls = {}, []
         self._round_index = self._next_index
         return events

@@ -89,6 +89,9 @@ class Record(Struct, kw_only=True, eq=False):
     attempts: int = 0
     """How often the request was translated: once, and again for each rejected field."""
 
+    rounds: int = 1
+    """The upstream turns of the response: more where tools were run between them."""
+
     retries: int = 0
     """How often the same body was sent again, because the upstream had not accepted it."""
 
@@ -199,6 +202,8 @@ class LogLine:
             words.append(f"tokens={usage.input_tokens}+{usage.output_tokens}")
         if record.attempts > 1:
             words.append(f"attempts={record.attempts}")
+        if record.rounds > 1:
+            words.append(f"rounds={record.rounds}")
         if record.retries:
             words.append(f"retries={record.retries}")
         named = {

@@ -108,9 +108,7 @@ async def test_results_in_the_items_may_be_opened(scripted: ScriptedWeb) -> None
     page = f"{scripted.url}/page"
     scripted.results = [result(page)]
     scripted.pages = {"/page": "<p>There."}
-    model = Model(
-        turn(search("news")), says("So."), turn(call("open_page", url=page)), says("So.")
-    )
+    model = Model(turn(search("news")), says("So."), turn(call("open_page", url=page)), says("So."))
     request = {**REQUEST, "include": ["web_search_call.results"]}
     async with hosting(model, scripted) as client:
         output = (await events_of(client, request))[-1]["response"]["output"]

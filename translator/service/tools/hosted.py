@@ -182,9 +182,7 @@ class _HostedCalls(Calls):
         return page
 
 
-_RESULT = re.compile(
-    r"^(?:\[\d+\] .* \((https?://\S+)\)(?: · .*)?|(https?://\S+))$", re.MULTILINE
-)
+_RESULT = re.compile(r"^(?:\[\d+\] .* \((https?://\S+)\)(?: · .*)?|(https?://\S+))$", re.MULTILINE)
 """A result in the output of a search: its number, title and URL; or its URL alone, in a history
 whose client has kept the results in the items."""
 

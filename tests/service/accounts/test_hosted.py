@@ -125,7 +125,7 @@ async def test_the_last_round_that_is_paid_for_goes_without_tools(books: Books) 
 
 async def test_a_response_whose_next_round_is_not_paid_for_fails(books: Books) -> None:
     """What has come is billed."""
-    books.account(balance="0.0045")
+    books.account(balance="0.00441")
     books.price(PriceRow("m", input=10, output=2_000_000))
     key = books.key()
     model = Model(counted(turn(search("news")), 100, 2200), says("never"))

@@ -338,15 +338,22 @@ class Machine:
         return await self.client.post(path, json=body, headers=key_of(owner))
 
     def rows(self) -> list[list[str]]:
-        """All rows of the store, but for its keys and what is made with it."""
+        """All rows of the store, but for its keys and what is made with it.
+
+        The time of the latest turn in a conversation is that of a refused one, too.
+        """
         with closing(connect(self.location, DatabaseTime())) as connection:
             return [
-                sorted(map(repr, connection.execute(Statement(f"SELECT * FROM {name}"))))
-                for name in TABLES
+                sorted(map(repr, connection.execute(Statement(f"SELECT {columns} FROM {name}"))))
+                for name, columns in COLUMNS.items()
             ]
 
 
-TABLES = [table.name for table in METADATA.sorted_tables if table not in (KEYS, META)]
+COLUMNS = {
+    table.name: ", ".join(one.name for one in table.columns if one.name != "touched_at")
+    for table in METADATA.sorted_tables
+    if table not in (KEYS, META)
+}
 
 
 def key_of(owner: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.store.upkeep import problems
 
-from .machine import OWNERS, TABLES, Machine
+from .machine import COLUMNS, OWNERS, Machine
 from .storing import settings_of
 
 Action = Callable[[Machine], Awaitable[None]]
@@ -60,7 +60,7 @@ def actions() -> st.SearchStrategy[Action]:
 
 def empty(location: Location) -> None:
     with closing(connect(location, DatabaseTime())) as connection, writing(connection):
-        for name in TABLES:
+        for name in COLUMNS:
             connection.change(Statement(f"DELETE FROM {name}"))
 
 

@@ -48,7 +48,7 @@ from .recall import (
     ContextTooLarge,
     ParentMissing,
     Recalled,
-    find_parent,
+    find_chain,
     may_refer,
     parent_missing,
     recall,
@@ -442,7 +442,7 @@ class StoredResponses:
 
         def work(connection: Connection) -> ItemList | AfterUnknown | ParentMissing:
             try:
-                parent, _ = find_parent(connection, owner, response_id, continued=False)
+                parent = find_chain(connection, owner, response_id, continued=False).parent
             except ParentMissing as error:
                 return error
             listed = connection.execute(sql.CHAIN_IDS, {"n": parent.n, "stops": 0})

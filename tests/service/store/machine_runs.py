@@ -272,8 +272,7 @@ class RunningMachine(Machine):
         path = f"{PATH}/{run.id}/input_items"
         ids = [item["id"] for item in await self.listing(run.owner, path)]
         own = [
-            item | {"id": id_}
-            for item, id_ in zip(run.given, ids[len(run.known) :], strict=True)
+            item | {"id": id_} for item, id_ in zip(run.given, ids[len(run.known) :], strict=True)
         ]
         chat, completed = run.gate.chat, body["status"] == "completed"
         one = Stored(run.owner, body, run.known, own, body["output"], run.thread, chat)
@@ -298,8 +297,7 @@ class RunningMachine(Machine):
         path = f"{PATH}/{run.id}/input_items"
         ids = [item["id"] for item in await self.listing(run.owner, path)]
         own = [
-            item | {"id": id_}
-            for item, id_ in zip(run.given, ids[len(run.known) :], strict=True)
+            item | {"id": id_} for item, id_ in zip(run.given, ids[len(run.known) :], strict=True)
         ]
         one = Stored(run.owner, body, run.known, own, [], run.thread, failed=True)
         self.responses.append(one)

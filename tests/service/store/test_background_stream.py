@@ -197,6 +197,17 @@ async def test_resume_after_keep(node: Node, location: Location) -> None:
         assert (await client.get(f"{PATH}/{id_in(body)}")).json()["status"] == "completed"
 
 
+@pytest.mark.parametrize(("keep_s", "age"), [(5, "5 seconds"), (90, "90 seconds"), (120, "2 minutes")])
+async def test_how_old_events_may_be_is_said_in_whole_numbers(
+    node: Node, keep_s: int, age: str
+) -> None:
+    async with node() as client:
+        body = await streamed(client)
+    async with node(DatabaseTime(keep_s + 1), stream_keep_s=keep_s) as client:
+        answer = await client.get(f"{PATH}/{id_in(body)}?stream=true")
+        assert f"more than {age} old" in answer.text
+
+
 async def test_what_cannot_be_streamed(node: Node) -> None:
     async with node() as client:
         whole = await begin(client)

@@ -40,7 +40,20 @@ PICK = st.integers(-2, 9)
 OFTEN = st.sampled_from([True, True, True, False])
 RARELY = OFTEN.map(lambda often: not often)
 
+WHERE = st.one_of(
+    st.just((-1, -1)),
+    ANY.map(lambda parent: (parent, -1)),
+    ANY.map(lambda conversation: (-1, conversation)),
+    ANY.map(lambda conversation: (-1, conversation)),
+)
+"""A response or a conversation to go on from."""
+
 MEANWHILE = st.sampled_from(["append", "ask", "delete", "cancel", "crash", "lapse", "finish"])
+
+STARTS: dict[str, Any] = {
+    "who": WHO, "where": WHERE, "background": OFTEN, "streamed": OFTEN,
+    "then": st.lists(st.tuples(MEANWHILE, OFTEN), min_size=1, max_size=4),
+}  # fmt: skip
 
 NODES = 2
 
@@ -73,9 +86,11 @@ class Service(RuleBasedStateMachine):
             self._failed = True
             raise
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(**STARTS)
+    def begin(self, **first: Any) -> None:
+        """There is something to go on from, and something is produced already."""
         self._run(self._begin())
+        self._start(**first)
 
     async def _begin(self) -> None:
         upstream = await self._stack.enter_async_context(ScriptedUpstream().running())
@@ -97,26 +112,47 @@ class Service(RuleBasedStateMachine):
     # --- what is done -----------------------------------------------------------------------------
 
     @rule(
-        who=WHO, parent=PICK, conversation=PICK, refers=st.integers(-8, 9),
+        who=WHO, where=WHERE, refers=st.integers(-8, 9),
         store=st.sampled_from([None, None, True, False]), streamed=st.booleans(), cut=RARELY,
         background=RARELY,
     )  # fmt: skip
-    def ask(self, who: str, **fields: Any) -> None:
-        self._run(self.machine.ask(who, **fields))
+    def ask(self, who: str, where: tuple[int, int], **fields: Any) -> None:
+        parent, conversation = where
+        self._run(self.machine.ask(who, parent=parent, conversation=conversation, **fields))
 
     @precondition(lambda self: len(self.machine.runs) < 4)
-    @rule(
-        who=WHO, parent=PICK, conversation=PICK, background=OFTEN, streamed=OFTEN,
-        then=st.lists(st.tuples(MEANWHILE, ANY), max_size=4),
-    )  # fmt: skip
-    def start(self, who: str, then: list[tuple[str, int]], **fields: Any) -> None:
+    @rule(**STARTS)
+    def start(self, **one: Any) -> None:
+        self._start(**one)
+
+    @precondition(lambda self: len(self.machine.runs) < 4)
+    @rule(**STARTS)
+    def start_another(self, **one: Any) -> None:
+        """The same: Hypothesis leaves rules out of some examples."""
+        self._start(**one)
+
+    def _start(
+        self, who: str, where: tuple[int, int], background: bool, streamed: bool,
+        then: list[tuple[str, bool]],
+    ) -> None:  # fmt: skip
         """A response, and what happens while it is produced."""
-        self._run(self.machine.start(who, **fields))
-        for what, which in then:
-            self.check()
+        machine, (parent, conversation) = self.machine, where
+        own = [n for n, one in enumerate(machine.conversations) if one.owner == who]
+        conversation = own[conversation % len(own)] if conversation >= 0 and own else -1
+        self._run(
+            machine.start(
+                *(who,), parent=parent, conversation=conversation, background=background,
+                streamed=streamed,
+            )
+        )  # fmt: skip
+        for what, checks in then:
+            if checks:  # which may end what a process has lost before that one writes again
+                self.check()
+            which = conversation if what in ("append", "ask", "delete") else len(machine.runs) - 1
             self._run(self._meanwhile(who, what, which))
 
     async def _meanwhile(self, who: str, what: str, which: int) -> None:
+        """Something with the conversation of a response, its process, or itself."""
         machine = self.machine
         if what == "append":
             await machine.append(who, which, 1)
@@ -127,7 +163,7 @@ class Service(RuleBasedStateMachine):
         elif what == "cancel":
             await machine.cancel(who, which)
         elif what == "crash" and len(machine.plugs) < NODES + 3:
-            await machine.crash(which)
+            await machine.crash(machine.nodes.index(machine.runs[-1].node) if machine.runs else 0)
         elif what == "lapse":
             await machine.lapse()
         else:

@@ -112,8 +112,10 @@ def too_large(found: ContextTooLarge, parent_id: str | None) -> InvalidRequest:
     )
 
 
-def parent_missing(response_id: str | None, error: ParentMissing) -> InvalidRequest:
-    """The error for a client that has named a response."""
+def parent_missing(
+    response_id: str | None, error: ParentMissing, param: str | None = "previous_response_id"
+) -> InvalidRequest:
+    """The error for a client that has named a response, in the field `param` or in a path."""
     what = f"Previous response with id '{response_id}' not found."
     if error.running:
         what = f"Previous response with id '{response_id}' is still in progress."
@@ -121,7 +123,7 @@ def parent_missing(response_id: str | None, error: ParentMissing) -> InvalidRequ
         what = (
             f"Previous response with id '{error.link}' not found: '{response_id}' goes on from it."
         )
-    return InvalidRequest(what, param="previous_response_id", code="previous_response_not_found")
+    return InvalidRequest(what, param=param, code="previous_response_not_found")
 
 
 class ContextTooLarge(Exception):

@@ -93,8 +93,8 @@ CHAIN = Statement(
     _CHAIN_SUM.format(keys="json_group_array(n)"),
     postgresql=_CHAIN_SUM.format(keys="json_agg(n ORDER BY depth DESC)::text"),
 )
-"""A response that is found, and its chain: how long it is, the depth of a link whose items are gone,
-the keys of its responses, newest first, and what the first of them saw of its conversation."""
+"""A response that is found, and its chain: how long it is, the depth of a link whose items are
+gone, the keys of its responses, newest first, and what the first saw of its conversation."""
 
 CHAIN_LINK = Statement(
     f"""{_CHAIN}

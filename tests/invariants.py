@@ -54,7 +54,10 @@ ITEM_OF_EVENT = {
     "response.reasoning_summary_part": "reasoning",
     "response.function_call_arguments": "function_call",
     "response.custom_tool_call_input": "custom_tool_call",
+    "response.web_search_call": "web_search_call",
 }
+HOSTED = frozenset({"web_search_call"})
+"""Items of tools that the service runs: they may have failed, and the response goes on."""
 NOTHING = type(None)
 RESPONSE_FIELDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys("id object status model service_tier truncation".split(), (str,)),
@@ -80,6 +83,7 @@ MAY_CHANGE = {
     "incomplete_details",
     "completed_at",
     "service_tier",
+    "tool_usage",
 }
 
 ERROR_TYPES = {
@@ -148,6 +152,9 @@ def check_types(event: dict[str, Any]) -> None:
 def _in_listed_words(event: dict[str, Any]) -> dict[str, Any]:
     """The event without words that are right although the API's types do not list them."""
     event = _with_listed_code(event)
+    if event["type"] == "response.output_item.added" and event["item"]["type"] in HOSTED:
+        # OpenAI's live API leaves the action out, too, which its own types require
+        return {**event, "item": {"action": {"type": "search", "query": ""}, **event["item"]}}
     if "response" not in event:
         return event
     return {**event, "response": _with_listed_advice(event["response"])}
@@ -265,7 +272,8 @@ def _check_final(final: dict[str, Any], *, retracted: bool) -> None:
     if status == "failed":
         assert final["error"]["code"]
         assert final["error"]["message"]
-    statuses = [item.get("status", "completed") for item in final["output"]]
+    own = [item for item in final["output"] if item["type"] not in HOSTED]
+    statuses = [item.get("status", "completed") for item in own]
     may_be_cut = status == "incomplete" or retracted
     allowed_last = {"completed", "incomplete"} if may_be_cut else {"completed"}
     assert all(one == "completed" for one in statuses[:-1])
@@ -326,7 +334,10 @@ class _OpenItem:
             if item["type"] == "tool_search_call":
                 break
             assert item.get(field, empty) == empty
-        if "call" in item["type"]:
+        self.hosted_events: list[str] = []
+        if item["type"] in HOSTED:
+            assert item["status"] == "in_progress"
+        elif "call" in item["type"]:
             assert item["call_id"]
         if item["type"] in ("function_call", "custom_tool_call"):
             assert item["name"]
@@ -341,6 +352,9 @@ class _OpenItem:
         assert self.item["type"] in ITEM_OF_EVENT[family], kind
         assert event["item_id"] == self.item["id"]
         assert event["output_index"] == self.output_index
+        if self.item["type"] in HOSTED:
+            self.hosted_events.append(kind.rsplit(".", 1)[1])
+            return
         where = "summary" if "summary_index" in event else "content"
         index = event.get(f"{where}_index")
         if kind in ("response.content_part.added", "response.reasoning_summary_part.added"):
@@ -396,6 +410,17 @@ class _OpenItem:
                 assert done["arguments"] == "".join(self._whole())
             case "custom_tool_call":
                 assert done["input"] == "".join(self._whole())
+            case "web_search_call":
+                self._check_search(done)
+
+    def _check_search(self, done: dict[str, Any]) -> None:
+        expected = ["in_progress"]
+        if done["status"] != "incomplete" and done["action"]["type"] == "search":
+            expected.append("searching")
+        if done["status"] == "completed":
+            expected.append("completed")
+        assert self.hosted_events == expected
+        assert done["status"] in ("completed", "failed", "incomplete")
 
     def _whole(self) -> list[str]:
         assert self.finished

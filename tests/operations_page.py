@@ -23,6 +23,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from translator.service.config.accounts import AccountsSection
 from translator.service.config.clients import ClientSection
 from translator.service.config.loading import read_table
+from translator.service.config.mcp import McpSection, McpServerSection
 from translator.service.config.settings import ModelSection, Server, UpstreamSection
 from translator.service.config.store import StoreSection
 from translator.service.config.tools import PagesSection, SearchSection, ToolsSection
@@ -42,6 +43,8 @@ SECTIONS: Mapping[str, type[msgspec.Struct]] = {
     "[tools]": ToolsSection,
     "[tools.search]": SearchSection,
     "[tools.pages]": PagesSection,
+    "[tools.mcp]": McpSection,
+    "[tools.mcp.NAME]": McpServerSection,
 }
 _KINDS = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 

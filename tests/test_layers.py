@@ -53,14 +53,17 @@ MAY_IMPORT = {
     "service.accounts.migrations": "",  # the same
     "service.accounts": "base config access database",
     "service.tools": "base config observe",
+    "service.mcp": "base config tools",
     "service.page": "base config access models observe turns",
+    "service.console": "base config database accounts page",
+    "service.provisioning": "base config database accounts",
     "service.http": "base config access models observe upstreams turns telemetry database store"
-    " accounts tools page",
+    " accounts tools mcp page console provisioning",
     "service.server": "base config access observe telemetry capture live http",
     # programs beside the service
     "probe": "service.base service.config service.upstreams",
     "check": "probe service.base service.config service.models service.turns service.upstreams"
-    " service.database service.store",
+    " service.database service.store service.tools service.mcp",
     "setup": "service.config service.models",
     "launch": "setup service.base service.config service.models",
     "demo": "service.base service.config service.http",

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests import rounds
 from tests.fixture_cases import all_cases
 from tests.invariants import SCHEMA, check_schema
 from tests.replaying import REQUEST, translation
+from tests.rounds import play
 from translator.request.store_context import StoreContext
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -45,7 +47,37 @@ QUEUED = translation(
 ).start()[1]
 """Fixtures show the answers of an upstream, and this event does not come from one."""
 
-EVENTS = _events() | {"response.queued": [json.loads(msgspec.json.encode(QUEUED))]}
+ROUNDS = play(
+    rounds.REQUEST | {"include": ["web_search_call.action.sources"]},
+    [
+        rounds.turn(
+            rounds.search("a"),
+            rounds.call("open_page", url="https://site.test/1"),
+            rounds.call("find_in_page", url="https://site.test/1", pattern="x"),
+            rounds.search(""),
+        ),
+        rounds.says("So [1]."),
+    ],
+)
+"""Nor do those of tools that are run between its answers."""
+
+
+def _of_rounds() -> dict[str, list[dict[str, Any]]]:
+    by_type: dict[str, list[dict[str, Any]]] = {}
+    for one in ROUNDS.events:
+        event = json.loads(msgspec.json.encode(one))
+        by_type.setdefault(event["type"], []).append(event)
+    return by_type
+
+
+def _with_rounds() -> dict[str, list[dict[str, Any]]]:
+    events = _events() | {"response.queued": [json.loads(msgspec.json.encode(QUEUED))]}
+    for kind, more in _of_rounds().items():
+        events[kind] = [*events.get(kind, ()), *more]
+    return events
+
+
+EVENTS = _with_rounds()
 
 
 def test_the_fixtures_show_every_kind_of_event_that_is_sent() -> None:

@@ -8,23 +8,25 @@ Response ◄── complete ◄── upstream's whole body              at once
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
 
+from .common.hosted import Hosted, Outcome
 from .common.invalid import nested_too_deeply
 from .common.pauses import Pause, no_pause
 from .dialects import DIALECTS, Dialect
 from .options import Options
+from .prepared import Unprepared
 from .reader import sse
 from .reader.body_sniffer import BodySniffer
 from .reader.error_bodies import plain_message
 from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
-from .request.echo import first_response
 from .request.parse import ParsedRequest, parse_request
-from .request.to_chat import ChatRequest, Target, write_chat_request
+from .request.to_chat import Target, write_chat_request
+from .rounds import Rounds
 from .text_run import TextRun
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
@@ -52,19 +54,6 @@ _BYTES_FOR_A_CALL = 512
 """Where there are many calls, so much for each: an account looks at all of them."""
 
 
-class _Unprepared(NamedTuple):
-    """What the writer and the reader of the answer are made from."""
-
-    chat_request: ChatRequest
-    target: Target
-    options: Options
-    response_id: str
-    created_at: int
-    new_id: Callable[[str], str]
-    now: Callable[[], int] | None
-    store: StoreContext | None
-
-
 _DEFAULT_TARGET = Target()
 _DEFAULT_OPTIONS = Options()
 
@@ -80,13 +69,17 @@ class Translation:
     `progress` counts the deltas of the answer that had content. It does not grow while the upstream
     sends only keep-alives: comments, blank lines, chunks without text and calls. `written` is the
     size of that content.
+
+    With `hosted` tools, a response may take several upstream turns, each with a translation of its
+    own (`rounds`). Then `round_over` is set when the answer has ended, and `finished` with the last
+    of them.
     """
 
     __slots__ = (
         *("_account", "_account_at", "_decoder", "_judge", "_max_bytes", "_max_items"),
         *("_progress", "_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
         *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
-        *("target", "undescribed"),
+        *("round_over", "rounds", "target", "undescribed"),
     )
 
     def __init__(
@@ -105,6 +98,8 @@ class Translation:
         judge: Callable[[UpstreamError], UpstreamError] = lambda error: error,
         account: Callable[[int], None] = lambda size: None,
         pause: Pause = no_pause,
+        hosted: Hosted | None = None,
+        rounds: Rounds | None = None,
     ) -> None:
         """Translate a request: a body, its decoded JSON, or what `parse_request` made of it.
 
@@ -115,11 +110,15 @@ class Translation:
         upstream's body to the client's. `account(size)` is called each time that some 64 KiB of
         the answer have come, with the bytes that are held of it; an UpstreamError that it raises
         ends the answer. `pause()` is called between steps of the translation (`common.pauses`).
+        `hosted` are the hosted tools that the program runs; `rounds` are those of the response that
+        this one goes on with.
         Raises InvalidRequest (with the field's path) for a request that the API does not allow or
         that Chat Completions cannot do, and KeyError for a dialect of an unknown name.
         """
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
         parsed = _parsed(request, pause)
+        if rounds is not None:
+            parsed = rounds.continued(parsed)
         self.request = parsed.request
         self.target = target
         try:
@@ -130,6 +129,8 @@ class Translation:
                 target=target,
                 forward=options.forward,
                 reject_hosted_tools=options.hosted_tools == "reject",
+                hosted=hosted,
+                history=() if rounds is None else rounds.history,
                 earlier=earlier,
                 store=store,
                 pause=pause,
@@ -138,17 +139,21 @@ class Translation:
             raise nested_too_deeply() from None
         pause()
         self.chat_body: bytes = chat_request.body
-        self.notices: tuple[Notice, ...] = chat_request.notices
+        self.notices: tuple[Notice, ...]
+        self.notices = chat_request.notices if rounds is None else rounds.notices
         self.undescribed = chat_request.undescribed
-        if options.strict and self.notices:
+        if options.strict and self.notices and rounds is None:
             first = self.notices[0]
             raise InvalidRequest(first.refusal, param=first.path, code=first.error_code)
         self._tools = chat_request.tools
         self._stream: ResponseStream
         self._reader: ChatReader
-        self._unprepared: _Unprepared | None = _Unprepared(
-            chat_request, target, options, response_id, created_at, new_id, now, store
-        )
+        self.rounds = rounds
+        """The loop of hosted tools, where the request declares any."""
+        if chat_request.compacts or not chat_request.tools.hosted_names():
+            hosted = None
+        of_response = (options, response_id, created_at, new_id, now, store, hosted, rounds)
+        self._unprepared: Unprepared | None = Unprepared(chat_request, target, *of_response)
         if pause is not no_pause:
             self.prepare(pause)
         self._summary = SummaryReader() if chat_request.compacts else None
@@ -163,6 +168,8 @@ class Translation:
         self.error: UpstreamError | None = None
         self._progress = 0
         self._run: TextRun | None = None
+        self.round_over = False
+        """Whether nothing that follows in the upstream's body counts."""
         self.finished = False
         """Whether the terminal event has been produced."""
 
@@ -243,37 +250,8 @@ class Translation:
         unprepared, self._unprepared = self._unprepared, None
         if unprepared is None:
             return
-        chat_request, target, options, response_id, created_at, new_id, now, store = unprepared
-        request = self.request
-        self._stream = ResponseStream(
-            first_response(
-                request,
-                response_id=response_id,
-                created_at=created_at,
-                model=request.model or target.model or "",
-                store=store,
-                output_limit=target.max_output_tokens,
-                pause=pause,
-            ),
-            new_id=new_id,
-            now=now or (lambda: created_at),
-            tools=chat_request.tools,
-            reasoning_events=options.reasoning_events,
-            seal_reasoning=_returns_reasoning(request),
-            keeps=store is not None and store.keeps,
-            one_call=chat_request.one_call,
-            allowed=chat_request.allowed,
-            known_call_ids=chat_request.call_ids,
-            max_items=options.max_output_items,
-            origin=target.origin,
-        )
-        self._reader = ChatReader(
-            self.dialect.for_model(target.model or request.model or ""),
-            chat_request.tools.declares,
-            max_calls=options.max_output_items,
-            output_limit=chat_request.output_limit,
-            prefill=chat_request.prefill,
-        )
+        self._reader = unprepared.reader(self.request, self.dialect)
+        self._stream, self.rounds = unprepared.writer(self.request, self.notices, pause)
 
     def start(self) -> list[Event]:
         """The first events. `receive` and `close` begin with them when this was not called."""
@@ -333,7 +311,7 @@ class Translation:
 
         `error` is the reason, when it broke. Ends in one terminal event; empty when that was sent.
         """
-        if self.finished:
+        if self.finished or (self.round_over and error is None):
             return []
         if self._run is not None:
             self._settle(self._run)
@@ -348,7 +326,12 @@ class Translation:
         else:
             events += self._read(self._decoder.end())
             stray = self._decoder.stray
-        return events if self.finished else events + self._over(stray)
+        return events if self.round_over else events + self._over(stray)
+
+    def ran(self, key: int, outcome: Outcome) -> list[Event]:
+        """The events of the outcome of a call in `rounds.todo`; none once it has one."""
+        assert self.rounds is not None, "the request has no hosted tools"
+        return self._ended(self.rounds.ran(key, outcome))
 
     def complete(self, body: bytes) -> responses.Response:
         """The response for an upstream's whole body, JSON or a stream.
@@ -369,7 +352,7 @@ class Translation:
         """The same, with an account of what is held after each part of it."""
         events = self.start()
         for start in range(0, len(data), _ACCOUNTED_BYTES):
-            if self.finished:
+            if self.round_over:
                 break
             part = data[start : start + _ACCOUNTED_BYTES]
             self._received += len(part)
@@ -464,6 +447,12 @@ class Translation:
 
     def _finish(self, verdict: Verdict) -> list[Event]:
         events = self._stream.finish(verdict)
+        self.round_over = True
+        if self.rounds is not None and self.rounds.stream.waiting:
+            events += self.rounds.turn_over()
+        return self._ended(events)
+
+    def _ended(self, events: list[Event]) -> list[Event]:
         self.finished = self._stream.phase is Phase.OVER
         return events
 
@@ -481,15 +470,6 @@ def _parsed(request: bytes | dict[str, Any] | ParsedRequest, pause: Pause) -> Pa
         message = f"The request cannot be encoded as JSON: {error}."
         raise InvalidRequest(message, param=None) from None
     return parse_request(body, pause)
-
-
-def _returns_reasoning(request: responses.Request) -> bool:
-    """Whether the client sends reasoning back only when it is sealed.
-
-    It asks for that, or it keeps the conversation itself: the AI SDK and OpenCode drop what is not
-    sealed then, and ask only for models whose names they know.
-    """
-    return request.store is False or responses.INCLUDE_REASONING in (request.include or ())
 
 
 def _upstream_error(error: TranslatorError | str) -> UpstreamError:

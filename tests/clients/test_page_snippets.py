@@ -14,6 +14,7 @@ from translator.service.page.snippets import Target, snippets
 
 from .conftest import KEY, NO_NETWORK, Stage, find_program, needed, needed_module
 from .node_programs import workshop
+from .own_loop import own_loop
 from .upstream import Turn
 
 pytestmark = pytest.mark.parametrize("dialect", ["fireworks"])
@@ -63,7 +64,8 @@ def test_in_python(
 ) -> None:
     needed_module(PYTHON[name], name)
     monkeypatch.setenv(KEY_ENV, KEY)
-    exec(compile(snippet(name, stage), name, "exec"), {})
+    with own_loop():
+        exec(compile(snippet(name, stage), name, "exec"), {})
     gc.collect()  # what it left open is closed here, and in no other test
     assert ANSWER in capsys.readouterr().out
 

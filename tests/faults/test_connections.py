@@ -459,6 +459,7 @@ async def test_without_descriptors_for_upstreams_no_upstream_is_at_fault(
             assert await metric(served.url, 'translator_upstream_retries_total{kind="unreachable",upstream="up"}') == 0  # fmt: skip
             assert await metric(served.url, 'translator_upstream_errors_total{kind="unreachable",upstream="up"}') == 0  # fmt: skip
             assert await metric(served.url, 'translator_upstream_calls_total{status="none",upstream="up"}') == 0  # fmt: skip
+        await served.wait_for_log("no file descriptor is left")
     assert served.log.count("no file descriptor is left") == 1
     assert "upstream up:" not in served.log
 
@@ -483,5 +484,6 @@ async def test_without_any_descriptor_a_client_is_told(
             async with connected(served.url) as new:
                 await new.send(HEALTH)
                 assert (await new.answer())[0] == 200
+        await served.wait_for_log("no file descriptor is left")
     assert served.log.count("no file descriptor is left") == 1
     assert "Traceback" not in served.log

@@ -340,6 +340,26 @@ async def test_each_exchange_is_one_line_without_secrets(
     assert "key" not in caplog.text
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("route", ["/v1/responses", "/v1/chat/completions"])
+@pytest.mark.parametrize("padding", [0, 300_000], ids=["small", "large"])
+async def test_a_key_beyond_ascii_is_the_clients_mistake(
+    upstream: ScriptedUpstream, route: str, stream: bool, padding: int
+) -> None:
+    """No upstream could read it; small and large bodies take two ways to it."""
+    body = {"model": "small", "stream": stream, "input": "x" * padding, "messages": []}
+    headers = {"authorization": "Bearer sk-é".encode("latin-1")}
+    async with upstream.client(models=MODELS) as client:
+        answer = await client.post(route, json=body, headers=headers)
+    assert (answer.status_code, upstream.calls) == (401, [])
+    assert answer.json()["error"] == {
+        "message": "Incorrect API key provided: it has characters beyond ASCII.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "invalid_api_key",
+    }
+
+
 async def test_a_large_request_that_is_refused_without_a_word_is_too_long(
     upstream: ScriptedUpstream,
 ) -> None:

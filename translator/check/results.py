@@ -1,4 +1,4 @@
-"""Results of a check: rows for the settings, the store, each upstream's address, and each model.
+"""Results of a check: rows for the settings, the store, tools, addresses of upstreams, and models.
 
 report = { row } ;
 row    = kind, name, status, what was found, [ what to do ], details ;
@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from msgspec import Struct
 from msgspec.structs import replace
 
-Kind = Literal["settings", "store", "upstream", "model"]
+Kind = Literal["settings", "store", "tools", "upstream", "model"]
 Status = Literal["ok", "warning", "failed", "skipped"]
 
 MAX_TEXT_CHARACTERS = 400

@@ -1,6 +1,6 @@
 """The check of settings, upstreams and models.
 
-    check   = settings row, [ store row ], { upstream } ;      several upstreams at once
+    check   = settings row, [ store row ], { tools row }, { upstream } ;    upstreams at once
     upstream = { address row }, { model row } ;    its models one after another
 
 An upstream that cannot be used, or refuses the key, is not asked for its models. Everything is
@@ -96,6 +96,10 @@ async def check(
         progress(f"store: {location.shown}")
         row = partial(store_row, location, plan.source, offline=plan.offline)
         rows.append(await asyncio.to_thread(row))
+    if settings.tools is not None:
+        from .tools import tool_rows  # which imports what only tools need
+
+        rows += await tool_rows(settings.tools, offline=plan.offline, progress=progress)
     # each failure is to be seen, so nothing is retried
     connect_s = min(settings.server.connect_timeout_s, plan.request_s)
     server = replace(settings.server, retries=0, connect_timeout_s=connect_s)

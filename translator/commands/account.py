@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from . import account_user
 from .account_database import (
     accounts_of,
     actor,
@@ -64,6 +65,7 @@ def add(commands: Commands) -> None:
     pruning.add_argument(
         "--before", metavar="DAY", type=time, required=True, help="as in 2027-01-31, in UTC"
     )
+    account_user.add(actions)
     add_action(
         actions, "reconcile", _reconcile, "compare all figures; exit code 1 where they differ"
     )

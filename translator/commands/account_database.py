@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from translator.service.config.accounts import Accounts
     from translator.service.database.connection import Connection
 
-PACKAGES = frozenset({"alembic", "psycopg", "sqlalchemy"})
+PACKAGES = frozenset({"alembic", "argon2", "psycopg", "sqlalchemy"})
 
 
 def add_action(
@@ -142,7 +142,7 @@ def _missing(error: ModuleNotFoundError) -> Exception:
         return error
     from translator.program.invocation import install_hint
 
-    return UsageError(f"accounts need {package}: install it with {install_hint('store')}")
+    return UsageError(f"accounts need {package}: install it with {install_hint('accounts')}")
 
 
 # --- for people ----------------------------------------------------------------------------------
@@ -168,6 +168,11 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name(part.strip()) for part in text.split(","))
 
 
+def tools(text: str) -> tuple[str, ...]:
+    """An argparse type: tools with commas between them, or "none"."""
+    return () if text.strip() == "none" else names(text)
+
+
 def time(text: str) -> int:
     """An argparse type: an ISO time in UTC; microseconds."""
     from translator.service.accounts.periods import read_time
@@ -178,6 +183,10 @@ def time(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time such as 2027-01-31 or 2027-01-31T12:00:00Z"
         ) from None
+
+
+def shown_tools(listed: tuple[str, ...] | None) -> str:
+    return "all" if listed is None else ", ".join(listed) or "none"
 
 
 def shown_time(at: int | None, otherwise: str = "-") -> str:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from .account_database import add_action, changing, looking, name, names, print_table
+from .account_database import (
+    add_action,
+    changing,
+    looking,
+    name,
+    names,
+    print_table,
+    shown_tools,
+    tools,
+)
 from .common import Commands
 
 
@@ -25,11 +34,23 @@ def add(commands: Commands) -> None:
     setting.add_argument(
         "--price-list", metavar="NAME", type=name, help="its prices (default: standard)"
     )
+    setting.add_argument(
+        "--tools",
+        metavar="NAME,…",
+        type=tools,
+        help="tools that may be called: search, mcp, mcp:NAME, * for all (default), or none",
+    )
     add_action(actions, "list", _list, "list the channels")
 
 
 def _set(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import STANDARD, Mistake, channels, set_channel
+    from translator.service.accounts.books import (
+        STANDARD,
+        Mistake,
+        channels,
+        set_channel,
+        set_tools,
+    )
     from translator.service.accounts.keys import Channel
 
     with changing(options.config) as connection:
@@ -47,6 +68,8 @@ def _set(options: argparse.Namespace) -> int:
                 options.price_list or before.price_list,
             ),
         )
+        if options.tools is not None:
+            set_tools(connection, options.name, None if "*" in options.tools else options.tools)
     print(f"The channel {options.name} is as you say from now on.")
     return 0
 
@@ -56,6 +79,9 @@ def _list(options: argparse.Namespace) -> int:
 
     with looking(options.config) as connection:
         found = channels(connection).values()
-    rows = [(one.name, one.title, ", ".join(one.models), one.price_list) for one in found]
-    print_table(("name", "title", "models", "price list"), rows)
+    rows = [
+        (one.name, one.title, ", ".join(one.models), shown_tools(one.tools), one.price_list)
+        for one in found
+    ]
+    print_table(("name", "title", "models", "tools", "price list"), rows)
     return 0

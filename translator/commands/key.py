@@ -16,7 +16,9 @@ from .account_database import (
     names,
     print_table,
     shown_time,
+    shown_tools,
     time,
+    tools,
     with_errors,
 )
 from .common import Commands, Parser, UsageError, whole_number
@@ -82,7 +84,7 @@ def add(commands: Commands) -> None:
         type=names,
         default=(),
         metavar="LIMIT,…",
-        help="limits to take away: models, requests-per-minute, tokens-per-minute, "
+        help="limits to take away: models, tools, requests-per-minute, tokens-per-minute, "
         "max-concurrent, limit, expires-at",
     )
 
@@ -101,6 +103,12 @@ def _add_limits(parser: Parser) -> None:
         parser.add_argument(
             option, metavar="NUMBER", type=whole_number("a number, 1 or more", 1), help=one.noun
         )
+    parser.add_argument(
+        "--tools",
+        metavar="NAME,…",
+        type=tools,
+        help="of the tools of its channels, some alone: search, mcp, mcp:NAME, or none",
+    )
     parser.add_argument("--limit", metavar="AMOUNT", help="most money in each period")
     parser.add_argument("--limit-period", choices=PERIODS, help="the period, in UTC")
     parser.add_argument("--expires-at", metavar="TIME", type=time, help="in UTC")
@@ -109,7 +117,7 @@ def _add_limits(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     given = _given(options)
     if options.account is None and options.config is None:
-        if given:
+        if given or options.tools is not None:
             raise UsageError("limits of a key of [clients] are in the settings file")
         return _new_client(options.name)
     if options.account is None or options.config is None:
@@ -129,13 +137,15 @@ def _new_client(client: str) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from translator.service.accounts.key_book import Limits, add_key
+    from translator.service.accounts.key_book import Limits, add_key, key_of_id, set_tools
     from translator.service.base.keys import new_key, store
 
     key = new_key()
     limits = _changed(Limits(), options)
     with changing(options.config) as connection:
         made = add_key(connection, options.account, options.name, store(key), limits)
+        if options.tools is not None:
+            set_tools(connection, key_of_id(connection, made), options.tools)
     print(f"key_{made}, {options.name} of {options.account}, shown only once. ", end="")
     print(f"The client sends it as Authorization: Bearer KEY.\n\n{key}")
     return 0
@@ -196,14 +206,16 @@ def _revoke(options: argparse.Namespace) -> int:
 
 
 def _limit(options: argparse.Namespace) -> int:
-    from translator.service.accounts.key_book import key, set_limits
+    from translator.service.accounts.key_book import key, set_limits, set_tools
 
-    if not _given(options) and not options.unlimited:
+    if not _given(options) and not options.unlimited and options.tools is None:
         raise UsageError("no limit is given (see translator key limit --help)")
     with changing(options.config) as connection:
         found = key(connection, options.key, options.account)
         limits = _changed(_without(found.limits, options.unlimited), options)
         set_limits(connection, found, limits)
+        if options.tools is not None or "tools" in options.unlimited:
+            set_tools(connection, found, options.tools)
     print(f"key_{found.id}, {found.name} of {found.account_name}, has other limits from now on.")
     return 0
 
@@ -243,6 +255,7 @@ def _without(limits: Limits, taken: tuple[str, ...]) -> Limits:
 
     fields = {option.lstrip("-"): (one.field,) for option, one in _NUMBERS.items()} | {
         "models": ("models",),
+        "tools": (),
         "limit": ("limit_amount", "limit_period"),
         "expires-at": ("expires_at",),
     }
@@ -268,6 +281,8 @@ def _limits(one: KeyRow) -> str:
     ]
     if limits.limit_amount is not None:
         parts.append(f"{shown(limits.limit_amount)} per {limits.limit_period}")
+    if one.tools is not None:
+        parts.append(f"tools: {shown_tools(one.tools)}")
     return ", ".join(parts) or "none"
 
 

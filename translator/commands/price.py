@@ -30,7 +30,12 @@ def add(commands: Commands) -> None:
     )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     setting = add_action(actions, "set", _set, "let a price hold from now, or from a time on")
-    setting.add_argument("model", metavar="MODEL", type=name, help="id of the model")
+    setting.add_argument(
+        "model",
+        metavar="MODEL",
+        type=name,
+        help="id of the model; or tool:search or tool:mcp, a call",
+    )
     for option, noun in (
         ("--input", "of input"),
         ("--output", "of output"),
@@ -74,6 +79,7 @@ def _price(model: str, given: dict[str, Any], price_list: str) -> PriceRow:
     """A price of decimal texts; raises Mistake and InvalidAmount."""
     from translator.service.accounts.books import Mistake, PriceRow
     from translator.service.accounts.money import read_amount, read_price
+    from translator.service.accounts.tools import is_priced_name
 
     figures: dict[str, Any] = {}
     for field in FIGURES:
@@ -82,7 +88,10 @@ def _price(model: str, given: dict[str, Any], price_list: str) -> PriceRow:
             if not isinstance(text, str):
                 raise Mistake(f'{model}: {field} is a decimal text, as in {field} = "0.60"')
             figures[field] = read_amount(text) if field == "per_request" else read_price(text)
-    if not given.get("free") and not {"input", "output"} <= figures.keys():
+    if is_priced_name(model):
+        if not given.get("free") and "per_request" not in figures:
+            raise Mistake(f"{model}: a call of a tool has a price per request, or is free")
+    elif not given.get("free") and not {"input", "output"} <= figures.keys():
         raise Mistake(f"{model}: a price has an input and an output, or is free")
     return PriceRow(
         model,
@@ -124,12 +133,15 @@ def _list(options: argparse.Namespace) -> int:
 
 def _row(one: PriceRow) -> tuple[str, ...]:
     from translator.service.accounts.money import PRICE, shown
+    from translator.service.accounts.tools import is_priced_name
 
     def price(value: int | None) -> str:
         return "-" if value is None else shown(value, unit=PRICE)
 
     figures = (one.input, one.output, one.cached_input, one.cache_write)
     of_tokens = ("free",) * 4 if one.free else tuple(map(price, figures))
+    if is_priced_name(one.model):
+        of_tokens = ("-",) * 4
     return (
         one.price_list,
         one.model,

@@ -31,6 +31,8 @@ CODES = (
     ("Invalid enum value", "invalid_value"),
     ("Invalid value", "invalid_value"),
     ("`object` of length", "object_above_max_properties"),
+    ("`array` of length <=", "array_above_max_length"),
+    ("`array` of length >=", "array_below_min_length"),
     ("of length <=", "string_above_max_length"),
     ("of length >=", "string_below_min_length"),
     (" >= ", "integer_below_min_value"),

@@ -5,7 +5,11 @@ upstreams refuse the next turn unless the reasoning is returned verbatim. So the
 the text, the name of its chat field, and the opaque details. The blob is not secret, since the
 client has the text anyway; it is compact, and damage is detected.
 
-    blob = "translator.1." base64url( zlib( json( { text, field, details, extras, origin } ) ) ) ;
+    blob = "translator.1." base64url( zlib( json( thought ) ) ) ;
+    thought = { text, field, details, extras, [ origin ], [ ran ] } ;
+
+The calls of hosted tools travel in the same way: many clients drop their items, or the results. The
+reasoning behind such calls holds them, or an item of its own where none follows.
 
 Blobs of other servers (another gateway, or OpenAI before a change of model) lack the prefix and are
 ignored.
@@ -19,8 +23,11 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from translator.wire.json_values import NOT_JSON, objects_in
+
+from .hosted import MAX_RAN, RanRound
 
 PREFIX = "translator.1."
 """Identifies our blobs and their version."""
@@ -36,7 +43,8 @@ class Thought(Struct, frozen=True):
     `field` is the chat field of the text. `details` are the upstream's `reasoning_details`, in
     order. `extras` are the values of `extra_content`, by the id of their call; that of the message
     has the key "". `origin` is what made it, where a request may go to one of several: details and
-    extras are signed, and only who signed them takes them back.
+    extras are signed, and only who signed them takes them back. `ran` are the hosted calls of the
+    round before it.
     """
 
     text: str
@@ -44,12 +52,16 @@ class Thought(Struct, frozen=True):
     details: list[Any] = []
     extras: dict[str, Any] = {}
     origin: str | UnsetType = UNSET
+    ran: RanRound | UnsetType = UNSET
 
     def taken_by(self, origin: str | None) -> Thought:
         """What of it may go to `origin`: the text alone, where another one made it."""
         if origin is None or self.origin in (UNSET, origin):
             return self
-        return Thought(self.text, self.field, origin=self.origin)
+        ran = self.ran
+        if not isinstance(ran, UnsetType) and ran.extras:
+            ran = replace(ran, extras={})
+        return Thought(self.text, self.field, origin=self.origin, ran=ran)
 
 
 _decoder = msgspec.json.Decoder(Thought)
@@ -64,9 +76,18 @@ def seal(thought: Thought) -> str | None:
 def unseal(blob: str) -> Thought | None:
     """The thought in one of our blobs; None for a foreign, damaged or oversized one."""
     try:
-        return _decoder.decode(unpack(PREFIX, blob, MAX_REASONING_BYTES) or b"")
+        thought = _decoder.decode(unpack(PREFIX, blob, MAX_REASONING_BYTES) or b"")
     except NOT_JSON:
         return None
+    ran = thought.ran
+    if not isinstance(ran, UnsetType) and len(ran.calls) > MAX_RAN:
+        return None
+    return thought
+
+
+def unsealed(thought: Thought) -> Thought:
+    """What unsealing its blob would give."""
+    return _decoder.decode(msgspec.json.encode(thought))
 
 
 def pack(prefix: str, plain: bytes) -> str:

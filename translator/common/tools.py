@@ -8,7 +8,7 @@ that the upstream accepts, and a call of that function becomes the call that the
     custom                          a function with one string argument, the free-form input
     tool_search (by the client)     a function with the tool's own parameters
     local_shell, shell, apply_patch a function with the fields of the call's action
-    hosted (web_search, mcp, …)     nothing: they cannot run here
+    hosted (web_search, mcp, …)     functions of its own where it runs here (`hosted`), else nothing
 
 The mapping of a name depends on nothing else, unless a declared function has that name already. So
 a history that names a tool which is no longer declared is translated to the same bytes as before.
@@ -30,6 +30,8 @@ from translator.wire import chat
 from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 
+from . import web_search
+from .hosted import Hosted, HostedFunction, HostedKind
 from .invalid import decode_at
 from .pauses import Pause, no_pause, paced
 from .schemas import SchemaRules, rewrite
@@ -51,7 +53,7 @@ from 0 in every answer). The request side strips both: the upstream sees its own
 HostedTools = Literal["drop", "reject"]
 """What becomes of a hosted tool, which cannot run here: it is dropped with a notice, or refused."""
 
-Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch"]
+Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch", "hosted"]
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
@@ -112,11 +114,12 @@ _APPLY_PATCH_PARAMETERS = Raw(
 
 
 class Declared(Struct, frozen=True):
-    """A tool as the client declared it."""
+    """A tool as the client declared it; of a hosted one, the function that is called."""
 
     kind: Kind
     name: str
     namespace: str | None = None
+    hosted: HostedFunction | None = None
 
 
 class _Head(Struct, frozen=True):
@@ -165,8 +168,9 @@ class Toolset:
     """The tools of one request: their function declarations, and the mapping of names both ways."""
 
     __slots__ = (
-        *("_by_chat_name", "_chat_names", "_declared", "_pause", "_reject_hosted", "_schema_rules"),
-        *("_spelled", "_strict_functions", "functions", "hosted", "notices"),
+        *("_by_chat_name", "_chat_names", "_declared", "_hosted", "_pause", "_reject_hosted"),
+        *("_schema_rules", "_spelled", "_strict_functions", "functions", "hosted", "notices"),
+        "web_search",
     )
 
     def __init__(
@@ -174,14 +178,21 @@ class Toolset:
         *,
         strict_functions: bool = False,
         reject_hosted: bool = False,
+        hosted: Hosted | None = None,
         schema_rules: SchemaRules | None = None,
         pause: Pause = no_pause,
     ) -> None:
-        """`pause` is called between declarations, and within large schemas."""
+        """`hosted` are the hosted tools that run here.
+
+        `pause` is called between declarations, and within large schemas.
+        """
         self._pause = pause
         self._strict_functions = strict_functions
         self._schema_rules = schema_rules
         self._reject_hosted = reject_hosted
+        self._hosted = hosted
+        self.web_search: web_search.WebSearchTool | None = None
+        """The declaration of the search, where that runs here."""
         self._by_chat_name: dict[str, Declared] = {}
         self._chat_names: dict[tuple[str | None, str], str] = {}
         self._declared: dict[tuple[str | None, str], None] = {}
@@ -201,6 +212,9 @@ class Toolset:
         names: list[str] = []
         for index, raw in enumerate(paced(tools, self._pause)):
             self._declare(raw, f"{path}[{index}]", None, names)
+        if self.web_search is not None:  # last, so that functions of the client keep their names
+            for one in web_search.functions_of(self.web_search):
+                self._add_hosted(one.function, one.description, one.parameters, path)
         return names
 
     def _declare(self, raw: Raw, path: str, namespace: str | None, names: list[str]) -> None:
@@ -263,8 +277,38 @@ class Toolset:
                     "Creates, updates or deletes one file.",
                     path,
                 )
+            case _ if kind in web_search.TYPES and self._runs_search(raw, path):
+                pass
             case _:
                 self._cannot_run(kind, path)
+
+    def _runs_search(self, raw: Raw, path: str) -> bool:
+        """Take the declaration of a search, where it runs here for what it asks."""
+        hosted = self._hosted
+        if hosted is None or "web_search" not in hosted.kinds:
+            return False
+        notices: list[Notice] = []
+        tool = web_search.read_tool(raw, path, notices)
+        if not (tool.fetches or hosted.cached_search):
+            return False
+        if self.web_search is None:
+            self.web_search = tool
+        elif tool != self.web_search:
+            message = "A search is declared before it; that one's settings hold."
+            notices.append(Notice(path, "ignored", message))
+        self.notices += notices
+        return True
+
+    def _add_hosted(
+        self, function: HostedFunction, description: str, parameters: Raw, path: str
+    ) -> None:
+        """Add a function of a hosted tool; it has a namespace that no client's tool has."""
+        namespace = "\0".join((function.kind, function.server))
+        declared = Declared("hosted", function.name, namespace, function)
+        full = spelled_with(function.server, function.name)
+        if full not in self._by_chat_name and _fits(full):
+            self._chat_names.setdefault((namespace, function.name), full)
+        self._add([], declared, parameters, description, path)
 
     def _add(
         self,
@@ -319,6 +363,19 @@ class Toolset:
             Notice(path, "tool_dropped", f"A tool of type {kind} cannot run here; it was left out.")
         )
 
+    @property
+    def runs_hosted(self) -> bool:
+        """Whether there are hosted tools that run here, declared or not."""
+        return self._hosted is not None
+
+    def hosted_names(self, kind: HostedKind | None = None) -> list[str]:
+        """The names upstream of the functions of hosted tools, of one kind or of all."""
+        return [
+            name
+            for name, tool in self._by_chat_name.items()
+            if tool.hosted is not None and kind in (None, tool.hosted.kind)
+        ]
+
     def forget_declarations(self) -> None:
         """Drop the declarations; the names stay, for the answer."""
         self._pause = no_pause
@@ -337,7 +394,7 @@ class Toolset:
             return known
         full = name if namespace is None else f"{namespace}{SEPARATOR}{name}"
         fit = _UNFIT.sub("_", full)
-        if fit != full or len(fit) > MAX_NAME_CHARACTERS or fit in self._by_chat_name:
+        if not _fits(full) or fit in self._by_chat_name:
             digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
             fit = f"{fit[: MAX_NAME_CHARACTERS - 9]}_{digest}"
         self._chat_names[key] = fit
@@ -374,6 +431,11 @@ class Toolset:
             return known
         meant = self._spelled.meant(chat_name)
         return None if meant is None else self._by_chat_name[self._chat_names[meant]]
+
+
+def _fits(name: str) -> bool:
+    """Whether upstreams accept a name as it is."""
+    return len(name) <= MAX_NAME_CHARACTERS and _UNFIT.search(name) is None
 
 
 def _free_form_description(tool: _Custom) -> str:

@@ -4,7 +4,7 @@ The verdict waits for `[DONE]` or the end of the body. Usage may follow the fini
 finish reason may repeat, or come with every chunk; the last one counts.
 
     finish reason                           the end that it names
-    [DONE], or a last chunk of usage alone  a normal end
+    [DONE], or a last chunk of usage alone  a normal end, where something was said
     an error object before either           a failure, at once
     none of these                           a failure that clients may retry
 
@@ -113,8 +113,10 @@ class EndOfAnswer:
             return Failure(self.failure)
         if self.finish_reason is not None:
             return _named(self.finish_reason.lower(), produced=produced)
-        if self.done or self.usage_alone or calls_suffice:
+        if calls_suffice:
             return STOP
+        if self.done or self.usage_alone:
+            return STOP if produced or self._output_tokens else Failure(_silent())
         why = f": {stray}" if stray else "."
         return Failure(UpstreamError(f"The upstream closed the stream before it finished{why}"))
 
@@ -132,6 +134,11 @@ def _named(reason: str, *, produced: bool) -> Verdict:
     shown = replace_lone_surrogates(reason[:100])
     message = f"The upstream stopped for an unknown reason ({shown}) and said nothing."
     return Failure(UpstreamError(message))
+
+
+def _silent() -> UpstreamError:
+    """A gateway ends a stream so whose engine has gone."""
+    return UpstreamError("The upstream ended its answer without a finish reason and said nothing.")
 
 
 def _cut_call() -> UpstreamError:

@@ -37,7 +37,7 @@ from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
 from .content import ContentWriter, UndescribedImage
-from .input_items import Call, InputItem, Message, Result
+from .items_read import Call, InputItem, Message, Result
 
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Replaces the missing result of a call."""

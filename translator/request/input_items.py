@@ -5,9 +5,9 @@
     Call      a tool call, by the function name upstream
     Result    the output of a call
 
-Items that only declare tools or settings do not appear in the conversation. Items of hosted tools,
-which never ran here, are dropped with a notice: a thread that began elsewhere must be able to
-continue.
+Items that only declare tools or settings do not appear in the conversation. Items of hosted tools
+that did not run here are dropped with a notice: a thread that began elsewhere must be able to
+continue. Calls that ran here are in the reasoning behind them (`hosted_history`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, assert_never, get_args
+from typing import TYPE_CHECKING, NamedTuple, assert_never, get_args
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, UnsetType
 
 from translator.common.invalid import at_path, decode_at, invalid_from, missing_parameter
 from translator.common.pauses import Pause, no_pause, paced
@@ -31,38 +31,12 @@ from translator.wire.notices import DuplicateItem, Notice
 
 from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
+from .hosted_history import place, search_with_results
+from .items_read import Call, InputItem, Message, Result
 
 if TYPE_CHECKING:
     from .store_context import StoreContext
 
-
-class Message(Struct, frozen=True):
-    """A message; `path` is its path in the request."""
-
-    role: Literal["user", "assistant", "system", "developer"]
-    content: items.Content
-    path: str
-
-
-class Call(Struct, frozen=True):
-    """A function call; `arguments` is meant to be JSON text, but clients may have damaged it."""
-
-    call_id: str
-    name: str
-    arguments: str
-    path: str
-
-
-class Result(Struct, frozen=True):
-    """The output of a call; raw text is a JSON string. `noun` names the item in errors."""
-
-    call_id: str
-    content: items.Content | Raw
-    noun: str
-    path: str
-
-
-InputItem = Message | Thought | Call | Result
 
 _COMMON: dict[str, type[items.CommonInputItem]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(items.CommonInputItem)
@@ -83,7 +57,6 @@ _TAGGED_REASONING = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
 
 _HOSTED_HISTORY = frozenset(
     {
-        "web_search_call",
         "file_search_call",
         "code_interpreter_call",
         "image_generation_call",
@@ -118,6 +91,10 @@ class InputReader:
         self._origin = origin
         self._pause = pause
         self._last_search = ""
+        self._read_items: list[InputItem] = []
+        self._searches: list[_Search] = []  # of which no seal holds the results yet
+        self.last_source = 0
+        """The number of the last source that hosted tools have told the model; 0 without any."""
         self._undeclared: dict[str, items.InputFunctionCall | items.InputCustomToolCall] = {}
         self.notices: list[Notice] = []
         self.reasoning: responses.ReasoningConfig | None = None
@@ -127,19 +104,29 @@ class InputReader:
         self.compacts = False
         """Whether the input ends with a trigger: the answer becomes a compaction."""
 
-    def read(self, source: str | list[Raw] | None, earlier: Sequence[Raw] = ()) -> list[InputItem]:
+    def read(
+        self,
+        source: str | list[Raw] | None,
+        earlier: Sequence[Raw] = (),
+        history: Sequence[Raw | Thought] = (),
+    ) -> list[InputItem]:
         """The items of `earlier` responses or of the conversation, then those of `input`.
 
-        Raises InvalidRequest with the path of the faulty field.
+        `history` is what the response itself holds by now. Raises InvalidRequest with the path of
+        the faulty field.
         """
-        read: list[InputItem] = []
+        read = self._read_items
         name = "previous_response_id" if self._store is None else self._store.precedes
-        self._read(after_compaction(earlier, self._pause), name, read, last=-1)
+        self._read(after_compaction(earlier, self._pause), name, last=-1)
         if isinstance(source, str):
-            return [*read, Message("user", source, "input")]
-        source = source or []
-        duplicates = _NONE if self._store is None else self._store.duplicates
-        self._read(source, "input", read, last=len(source) - 1, duplicates=duplicates)
+            read.append(Message("user", source, "input"))
+        else:
+            source = source or []
+            duplicates = _NONE if self._store is None else self._store.duplicates
+            self._read(source, "input", last=len(source) - 1, duplicates=duplicates)
+        self._settle_searches()
+        for item in history:
+            self._add(self._of_response(item))
         if self._undeclared:
             read = [self._declared_later(item) for item in paced(read, self._pause)]
         if self.compacts and len(read) == 1:
@@ -154,12 +141,11 @@ class InputReader:
         self,
         source: Sequence[Raw],
         name: str,
-        read: list[InputItem],
         *,
         last: int,
         duplicates: Mapping[int, str] = _NONE,
     ) -> None:
-        """Append the items of a list to `read`; `last` is the index of the request's last item."""
+        """Read the items of a list; `last` is the index of the request's last item."""
         for index, raw in enumerate(paced(source, self._pause)):
             path = f"{name}[{index}]"
             if index in duplicates:
@@ -176,7 +162,17 @@ class InputReader:
             else:
                 item = self._common_item(common, path)
             if item is not None:
-                read.append(item)
+                self._read_items.append(item)
+
+    def _add(self, item: InputItem | None) -> None:
+        if item is not None:
+            self._read_items.append(item)
+
+    def _of_response(self, item: Raw | Thought) -> InputItem | None:
+        """An item of the response that is being answered."""
+        if isinstance(item, Thought):
+            return self._placed(item.taken_by(self._origin), "output")
+        return self._common_item(_decode_common(item), "output")
 
     def _large_item(self, raw: Raw) -> items.CommonInputItem:
         """An item, the parts of a message in groups where the caller pauses; raises NOT_JSON."""
@@ -252,6 +248,13 @@ class InputReader:
                 return Message("user", read_summary(blob, path), path)
             case "compaction_trigger":
                 return self._trigger(path, last=last)
+            case "web_search_call":
+                search = decode_at(raw, items.InputWebSearchCall, path)
+                found = search_with_results(search, self._tools, path)
+                self._searches.append(
+                    _Search(path, found, len(self._read_items), len(self.notices))
+                )
+                return None
             case "mcp_call":
                 return _remote_call(decode_at(raw, items.McpCall, path), path)
             case _:
@@ -281,9 +284,7 @@ class InputReader:
                 text = applied.output or applied.status or ""
                 return Result(applied.call_id, text, _noun(kind), path)
             case _ if kind in _HOSTED_HISTORY:
-                self.notices.append(
-                    Notice(path, "item_dropped", f"A {kind} did not run here; it was left out.")
-                )
+                self.notices.append(_did_not_run(kind, path))
                 return None
             case _:
                 raise InvalidRequest(
@@ -304,7 +305,7 @@ class InputReader:
             if taken is not thought and (thought.details or thought.extras):
                 what = "Only its text was sent: another model has signed the rest."
                 self.notices.append(Notice(path, "reasoning_dropped", what))
-            return taken
+            return self._placed(taken, path)
         parts = reasoning.content or (None if blob else reasoning.summary) or []
         text = "".join(part.text for part in parts)
         if text:
@@ -316,6 +317,27 @@ class InputReader:
                 )
             )
         return None
+
+    def _placed(self, thought: Thought, path: str) -> Thought | None:
+        """The thought; None where it was put in its place, behind the calls that it holds."""
+        ran = thought.ran
+        if isinstance(ran, UnsetType):
+            return thought
+        if ran.searches:
+            del self._searches[-ran.searches :]
+        self.last_source = max(self.last_source, ran.last_source)
+        place(self._read_items, thought, ran, path)
+        return None
+
+    def _settle_searches(self) -> None:
+        """Put searches in their places whose items hold the results; the others are left out."""
+        for search in reversed(self._searches):
+            if search.found is None:
+                notice = _did_not_run("web_search_call", search.path)
+                self.notices.insert(search.notice_at, notice)
+            else:
+                self._read_items[search.at : search.at] = search.found
+        self._searches.clear()
 
     def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result | None:
         if kind == "tool_search_call":
@@ -334,9 +356,8 @@ class InputReader:
     def _reference(self, item_id: str, path: str) -> InputItem | None:
         """The stored item that a reference names."""
         if self._store is not None and item_id in self._store.resolved:
-            read: list[InputItem] = []
-            self._read([self._store.resolved[item_id]], path, read, last=-1)
-            return read[0] if read else None
+            self._read([self._store.resolved[item_id]], path, last=-1)
+            return None
         if item_id.startswith("rs_"):
             # The AI SDK sends reasoning as a reference on every second turn.
             what = "Items are not stored" if self._store is None else "The item is not stored"
@@ -372,6 +393,19 @@ class InputReader:
             where = f"{path}.text"
             text = decode_at(update.text, responses.TextConfig, where)
             self.text = known_text(text, where, self.notices)
+
+
+class _Search(NamedTuple):
+    """A search in the input: its call and result, if it has them, and where they belong."""
+
+    path: str
+    found: tuple[Call, Result] | None
+    at: int
+    notice_at: int
+
+
+def _did_not_run(kind: str, path: str) -> Notice:
+    return Notice(path, "item_dropped", f"A {kind} did not run here; it was left out.")
 
 
 def _result(

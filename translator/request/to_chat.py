@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.common.hosted import Hosted
 from translator.common.invalid import missing_parameter
 from translator.common.pauses import Pause, no_pause, paced
+from translator.common.sealed import Thought
 from translator.common.tools import Toolset
 from translator.dialects import Dialect
 from translator.wire import responses
@@ -86,6 +88,8 @@ class ChatRequest(Struct, frozen=True):
     """The number of tokens after which the upstream ends the answer; None: it is not known."""
     undescribed: tuple[UndescribedImage, ...]
     """The images that `target.descriptions` lack, in the order of the conversation."""
+    last_source: int
+    """The number of the last source that the history tells the model; 0 without any."""
 
 
 _FOR_CHAT = (
@@ -102,6 +106,8 @@ def write_chat_request(
     target: Target,
     forward: tuple[str, ...] = FORWARDED_BY_DEFAULT,
     reject_hosted_tools: bool = False,
+    hosted: Hosted | None = None,
+    history: Sequence[Raw | Thought] = (),
     earlier: Sequence[Raw] | None = None,
     store: StoreContext | None = None,
     pause: Pause = no_pause,
@@ -110,7 +116,8 @@ def write_chat_request(
 
     `earlier` are the input and output items of the previous response, or those of the conversation;
     None where they are unknown.
-    `store` is what a store knows of the request, None where there is none.
+    `hosted` are the hosted tools that run here; `history` is what the response holds by now, in a
+    later round. `store` is what a store knows of the request, None where there is none.
     `pause` is called between steps, none of which takes long (`common.pauses`).
     Raises InvalidRequest, with the field's path, for what the API does not allow or Chat
     Completions cannot express.
@@ -129,12 +136,13 @@ def write_chat_request(
     tools = Toolset(
         strict_functions=dialect.strict_functions,
         reject_hosted=reject_hosted_tools,
+        hosted=hosted,
         schema_rules=dialect.schema_rules,
         pause=pause,
     )
     tools.declare(request.tools or [], "tools")
     reader = InputReader(tools, pause, store, origin=target.origin)
-    input_items = reader.read(request.input or None, earlier or ())
+    input_items = reader.read(request.input or None, earlier or (), history)
     if not input_items and request.generate is not False:
         raise missing_parameter("input", _FOR_CHAT if "messages" in unknown else "")
     advice_notices: list[Notice] = []
@@ -210,7 +218,7 @@ def write_chat_request(
             *format_notices,
             *conversation.notices,
             *notices,
-            *ignored(request, has_store=store is not None),
+            *ignored(request, has_store=store is not None, searches=tools.web_search is not None),
             *(() if store is None else store.notices),
         ),
         tools=tools,
@@ -221,6 +229,7 @@ def write_chat_request(
         prefill=_prefill(conversation),
         output_limit=parameters.output_limit(fields, target.max_output_tokens),
         undescribed=tuple(conversation.undescribed),
+        last_source=reader.last_source,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import Raw, Struct, UnsetType
 
+from translator.common import web_search
 from translator.common.tools import Toolset
 from translator.dialects.dialect import ChoiceKind, Dialect
 from translator.wire.errors import InvalidRequest
@@ -162,12 +163,30 @@ def _allowed_functions(
         if (as_object(entry) or {}).get("type") in tools.hosted:
             message = "Hosted tools do not run here; the tool was left out."
             notices.append(Notice(path, "tool_dropped", message))
+        elif names := _hosted_functions(entry, path, tools):
+            yield from names
         else:
             yield _function_name(entry, path, tools)
 
 
+def _hosted_functions(value: object, path: str, tools: Toolset) -> list[str]:
+    """The functions of a hosted tool that runs here, and that a choice refers to; else none.
+
+    The first one stands for the tool where one has to be called.
+    """
+    kind = (as_object(value) or {}).get("type")
+    if kind not in web_search.TYPES or not tools.runs_hosted:
+        return []
+    names = tools.hosted_names("web_search")
+    if not names:
+        raise _not_declared(kind, path)
+    return names
+
+
 def _function_name(value: object, path: str, tools: Toolset) -> str:
     """The function name of a tool that a choice refers to."""
+    if names := _hosted_functions(value, path, tools):
+        return names[0]
     choice = as_object(value) or {}
     kind, name = choice.get("type"), as_string(choice.get("name"))
     if kind in ("function", "custom") and name is not None:
@@ -177,9 +196,11 @@ def _function_name(value: object, path: str, tools: Toolset) -> str:
     else:
         raise InvalidRequest("The chosen tool cannot run here.", param=path, code="invalid_value")
     if not tools.declares(chat_name):
-        raise InvalidRequest(
-            f"Tool choice '{chat_name}' not found in 'tools' parameter.",
-            param=path,
-            code="invalid_value",
-        )
+        raise _not_declared(chat_name, path)
     return chat_name
+
+
+def _not_declared(name: object, path: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Tool choice '{name}' not found in 'tools' parameter.", param=path, code="invalid_value"
+    )

@@ -93,10 +93,13 @@ _IGNORED = {
 }
 
 
-def ignored(request: responses.Request, *, has_store: bool = False) -> Iterator[Notice]:
+def ignored(
+    request: responses.Request, *, has_store: bool = False, searches: bool = False
+) -> Iterator[Notice]:
     """A notice for each field that has no effect and is not repeated in the response.
 
-    `has_store`: there is a store, which says itself what it does not keep.
+    `has_store`: there is a store, which says itself what it does not keep. `searches`: the search
+    of the web runs here.
     """
     for name, why in _IGNORED.items():
         value = getattr(request, name)
@@ -109,5 +112,7 @@ def ignored(request: responses.Request, *, has_store: bool = False) -> Iterator[
     if request.truncation == "auto":
         yield Notice("truncation", "ignored", "The input is never truncated here.")
     for index, name in enumerate(request.include or ()):
+        if name in (responses.INCLUDE_SOURCES, responses.INCLUDE_RESULTS) and searches:
+            continue
         if name not in (responses.INCLUDE_LOGPROBS, responses.INCLUDE_REASONING):
             yield Notice(f"include[{index}]", "ignored", f"'{name}' is not available here.")

@@ -96,9 +96,14 @@ class Source(Struct, frozen=True, gc=False):
 
 
 class Sources(Struct, frozen=True):
-    """All sources of an answer so far; its text refers to the first one as [1]."""
+    """All sources of an answer so far; its text refers to the first one as [1], or as `first`.
+
+    `linked`: its text may also link to them.
+    """
 
     sources: tuple[Source, ...]
+    first: int = 1
+    linked: bool = False
 
 
 class ToolCall(Struct, frozen=True, gc=False):

@@ -2,11 +2,12 @@
 
     stream    = Created, [ Queued ], InProgress, { item }, end ;
     end       = Completed | Incomplete | ( Error, Failed ) ;
-    item      = OutputItemAdded, { part | arguments | input }, OutputItemDone ;
+    item      = OutputItemAdded, { part | arguments | input | search }, OutputItemDone ;
     part      = ContentPartAdded, { …Delta }, …Done, ContentPartDone
               | ReasoningSummaryPartAdded, { …Delta }, …Done, ReasoningSummaryPartDone ;
     arguments = { FunctionCallArgumentsDelta }, FunctionCallArgumentsDone ;
     input     = { CustomToolCallInputDelta }, CustomToolCallInputDone ;
+    search    = WebSearchCallInProgress, [ WebSearchCallSearching ], [ WebSearchCallCompleted ] ;
 
 `sequence_number` starts at 0 and counts every event. No other event type is ever sent:
 openai-node throws on an unknown type.
@@ -261,6 +262,27 @@ class CustomToolCallInputDone(_Event, frozen=True, tag="response.custom_tool_cal
     input: str
 
 
+class WebSearchCallInProgress(_Event, frozen=True, tag="response.web_search_call.in_progress"):
+    """The search is called."""
+
+    output_index: int
+    item_id: str
+
+
+class WebSearchCallSearching(_Event, frozen=True, tag="response.web_search_call.searching"):
+    """The search runs; opening a page is no search."""
+
+    output_index: int
+    item_id: str
+
+
+class WebSearchCallCompleted(_Event, frozen=True, tag="response.web_search_call.completed"):
+    """The search has ended well. The API has no event for one that has not."""
+
+    output_index: int
+    item_id: str
+
+
 Event = (
     Created
     | Queued
@@ -288,4 +310,7 @@ Event = (
     | FunctionCallArgumentsDone
     | CustomToolCallInputDelta
     | CustomToolCallInputDone
+    | WebSearchCallInProgress
+    | WebSearchCallSearching
+    | WebSearchCallCompleted
 )

@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from .deltas import Logprob
 
 Status = Literal["in_progress", "completed", "incomplete"]
+HostedStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 # --- parts of output items ------------------------------------------------------------------
 
@@ -170,6 +171,53 @@ class ApplyPatchCall(Struct, frozen=True, tag_field="type", tag="apply_patch_cal
     status: Status
 
 
+class UrlSource(Struct, frozen=True, tag_field="type", tag="url"):
+    """A web page that a search has found."""
+
+    url: str
+
+
+class SearchAction(Struct, frozen=True, tag_field="type", tag="search"):
+    """A search of the web. `query` is deprecated, but what several clients show."""
+
+    query: str
+    queries: list[str]
+    sources: list[UrlSource] | UnsetType = UNSET
+
+
+class OpenPageAction(Struct, frozen=True, tag_field="type", tag="open_page"):
+    """A page that is opened."""
+
+    url: str
+
+
+class FindInPageAction(Struct, frozen=True, tag_field="type", tag="find_in_page"):
+    """A text that is looked for on a page."""
+
+    url: str
+    pattern: str
+
+
+WebSearchAction = SearchAction | OpenPageAction | FindInPageAction
+
+
+class SearchResult(Struct, frozen=True):
+    """A result of a search, as `include` asks for it."""
+
+    url: str
+    title: str
+    snippet: str
+
+
+class WebSearchCall(Struct, frozen=True, tag_field="type", tag="web_search_call"):
+    """A call of the search, run by the service; its `action` shows when it is done."""
+
+    id: str
+    status: HostedStatus
+    action: WebSearchAction | UnsetType = UNSET
+    results: list[SearchResult] | UnsetType = UNSET
+
+
 class Compaction(Struct, frozen=True, tag_field="type", tag="compaction"):
     """A sealed summary that replaces the conversation before it."""
 
@@ -186,6 +234,7 @@ OutputItem = (
     | LocalShellCall
     | ShellCall
     | ApplyPatchCall
+    | WebSearchCall
     | Compaction
 )
 
@@ -414,6 +463,14 @@ class AgentMessage(Struct, frozen=True):
     encrypted_content: str | None = None
     author: str | None = None
     recipient: str | None = None
+
+
+class InputWebSearchCall(Struct, frozen=True):
+    """A search of an earlier answer; some clients keep its results."""
+
+    id: str | None = None
+    action: Raw | UnsetType = UNSET
+    results: Raw | UnsetType = UNSET
 
 
 class McpCall(Struct, frozen=True):

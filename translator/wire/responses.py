@@ -25,7 +25,9 @@ ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "fa
 
 INCLUDE_LOGPROBS = "message.output_text.logprobs"
 INCLUDE_REASONING = "reasoning.encrypted_content"
-"""The values of `include` that are supported."""
+INCLUDE_SOURCES = "web_search_call.action.sources"
+INCLUDE_RESULTS = "web_search_call.results"
+"""The values of `include` that are supported; the last two where the search runs here."""
 
 NO_SUMMARY = frozenset({"none", "off"})
 """OpenAI knows neither word; Codex ("none") and VS Code ("off") send them for no summary."""
@@ -172,6 +174,36 @@ class Usage(Struct, frozen=True):
     total_tokens: int
 
 
+class ImageTokens(Struct, frozen=True):
+    """Tokens of image generation, by what they are for."""
+
+    image_tokens: int = 0
+    text_tokens: int = 0
+
+
+class ImageGenUsage(Struct, frozen=True):
+    """The use of image generation: none."""
+
+    input_tokens: int = 0
+    input_tokens_details: ImageTokens = ImageTokens()
+    output_tokens: int = 0
+    output_tokens_details: ImageTokens = ImageTokens()
+    total_tokens: int = 0
+
+
+class WebSearchUsage(Struct, frozen=True):
+    """The searches of a response; opening a page is none."""
+
+    num_requests: int
+
+
+class ToolUsage(Struct, frozen=True):
+    """The use of hosted tools. The API requires both keys."""
+
+    web_search: WebSearchUsage
+    image_gen: ImageGenUsage = ImageGenUsage()
+
+
 class ResponseError(Struct, frozen=True):
     """Why a response failed."""
 
@@ -241,6 +273,7 @@ class Response(Struct, frozen=True):
     temperature: float = 1.0
     text: TextEcho = TextEcho(TextFormat(), "medium")
     tool_choice: Any = "auto"
+    tool_usage: ToolUsage | UnsetType = UNSET
     tools: list[Raw] = []
     top_logprobs: int = 0
     top_p: float = 1.0

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from translator.wire import responses
-from translator.wire.deltas import ServiceTier, Sources, Usage
+from translator.wire.deltas import Finish, ServiceTier, Sources, Usage
 from translator.wire.errors import UpstreamError
 from translator.wire.events import ErrorBody
 
@@ -72,6 +72,12 @@ def error_body(error: UpstreamError) -> ErrorBody:
     if error.code in _FATAL_TYPES:
         code, kind = error.code, _FATAL_TYPES[error.code]
     return ErrorBody(kind, code, error.message, error.param)
+
+
+def why_incomplete(verdict: Finish) -> responses.IncompleteDetails:
+    """Why a response is not complete whose answer was cut, or would have gone on."""
+    filtered = verdict.reason == "content_filter"
+    return responses.IncompleteDetails("content_filter" if filtered else "max_output_tokens")
 
 
 def _usage(usage: Usage) -> responses.Usage:

@@ -9,11 +9,13 @@ The kind of the tool decides on the form (`open_call`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
+from translator.common.hosted import Outcome
 from translator.common.json_text import StringArgument
 from translator.common.pieces import Pieces
 from translator.common.tools import INPUT_ARGUMENT, Declared
@@ -186,6 +188,44 @@ class OpenActionCall(_OpenCall):
             return None
 
 
+class OpenHostedCall(_OpenCall, ABC):
+    """A call of a hosted tool: it stays open while the tool runs.
+
+    `outcome` is set before it is closed; None: it did not run.
+    """
+
+    __slots__ = ("_runs", "outcome")
+
+    def __init__(self, place: Place, call_id: str, tool: Declared) -> None:
+        super().__init__(place, call_id, tool)
+        self.outcome: Outcome | None = None
+        self._runs = False  # and its events say so
+
+    @abstractmethod
+    def opened(self) -> Events: ...
+
+    @abstractmethod
+    def arguments(self, text: str) -> list[Event]: ...
+
+    def running(self) -> Events:
+        """The events of its beginning to run, once."""
+        if not self._runs:
+            self._runs = True
+            yield from self._running()
+
+    def closed(self, status: FinalStatus) -> Closing:
+        del status  # that of the outcome is
+        if self.outcome is not None:
+            yield from self.running()
+        return (yield from self._closed(self.outcome))
+
+    @abstractmethod
+    def _running(self) -> Events: ...
+
+    @abstractmethod
+    def _closed(self, outcome: Outcome | None) -> Closing: ...
+
+
 class _LocalShellArguments(Struct, frozen=True):
     command: list[str]
     env: dict[str, str] | None = None
@@ -193,7 +233,7 @@ class _LocalShellArguments(Struct, frozen=True):
     working_directory: str | None = None
 
 
-OpenCall = OpenFunctionCall | OpenCustomToolCall | OpenActionCall
+OpenCall = OpenFunctionCall | OpenCustomToolCall | OpenActionCall | OpenHostedCall
 
 
 def open_call(place: Place, call_id: str, tool: Declared) -> OpenCall:

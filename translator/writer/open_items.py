@@ -12,7 +12,7 @@ An open item knows what its events are; which item is open, and when it closes, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 from msgspec import UNSET, Raw, Struct
@@ -27,7 +27,6 @@ from translator.wire.deltas import (
     Reasoning,
     ReasoningDetails,
     Refusal,
-    Source,
     Sources,
     Text,
     ToolCall,
@@ -46,6 +45,11 @@ _D = TypeVar("_D", contravariant=True)
 
 _MARK = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\[(\d{1,3})\]", re.DOTALL)
 """A number in brackets; code is passed over."""
+
+_LINK_OR_MARK = re.compile(
+    rf"{_MARK.pattern}|\[[^\[\]\n]{{1,500}}\]\((https?://[^\s()]{{1,4096}})\)", re.DOTALL
+)
+"""The same, and Markdown links."""
 
 
 class Place(Struct, frozen=True):
@@ -182,7 +186,7 @@ class OpenMessage:
             case Citation():
                 return self._citation(delta)
             case Sources():
-                return self._references(delta.sources)
+                return self._references(delta)
             case _ as never:
                 assert_never(never)
 
@@ -209,14 +213,18 @@ class OpenMessage:
         self._citations.append(annotation)
         self._records_size += size_of_source(citation)
 
-    def _references(self, sources: Sequence[Source]) -> Events:
+    def _references(self, delta: Sources) -> Events:
         """Annotate the marks of the open text that refer to sources: [1] is the first one."""
         if self._part != "text" or self._citations:
             return
-        for mark in _MARK.finditer(self._texts.text()):
-            number = int(mark[1] or 0)
-            if 0 < number <= len(sources):
-                source = sources[number - 1]
+        sources = delta.sources
+        by_url = {source.url: source for source in sources} if delta.linked else {}
+        for mark in (_LINK_OR_MARK if delta.linked else _MARK).finditer(self._texts.text()):
+            at = int(mark[1] or 0) - delta.first
+            source = sources[at] if mark[1] and 0 <= at < len(sources) else None
+            if delta.linked and mark[2]:
+                source = by_url.get(mark[2])
+            if source is not None:
                 yield from self._citation(Citation(source.url, source.title, *mark.span()))
 
     def _refusal(self, text: str) -> Events:
@@ -379,21 +387,29 @@ class OpenReasoning:
         text = self._texts.text()
         if text:
             yield from self._close_parts(text)
-        blob = None
+        shown = kept = None
         if self._sealed or self._keeps:
-            details = merge_details(self._details)
-            blob = seal(Thought(text, self._field, details, dict(self._extras), self._origin))
+            shown, kept = self._seals(self._thought(text))
         place = self._place
         item = items.Reasoning(
             place.item_id,
             [items.SummaryText(text)] if text and self._summary else [],
             [items.ReasoningText(text)] if text and self._content else UNSET,
-            blob if blob is not None and self._sealed else UNSET,
+            shown if shown is not None and self._sealed else UNSET,
         )
-        if self._keeps and blob is not None:
-            self.kept = replace(item, encrypted_content=blob)
+        if self._keeps and kept is not None:
+            self.kept = replace(item, encrypted_content=kept)
         yield place.done(item)
         return item
+
+    def _thought(self, text: str) -> Thought:
+        details = merge_details(self._details)
+        return Thought(text, self._field, details, dict(self._extras), self._origin)
+
+    def _seals(self, thought: Thought) -> tuple[str | None, str | None]:
+        """The seals of a thought: for the client, and for a store."""
+        blob = seal(thought)
+        return blob, blob
 
     def _open_parts(self) -> Events:
         place = self._place

@@ -21,10 +21,11 @@ is dropped unless more text follows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
+from msgspec import Raw
 
 from translator.common.tools import Declared, Toolset
 from translator.wire import events, responses
@@ -45,9 +46,9 @@ from translator.wire.deltas import (
 )
 from translator.wire.events import Event, ReasoningEvents
 
-from .at_end import AtEnd, error_body
+from .at_end import AtEnd, error_body, why_incomplete
 from .first_events import first_events
-from .open_calls import ITEM_ID_PREFIXES, open_call
+from .open_calls import ITEM_ID_PREFIXES, OpenCall, open_call
 from .open_items import (
     Events,
     FinalStatus,
@@ -84,12 +85,13 @@ class ResponseStream:
     every method returns an empty list.
     """
 
+    call_type: type[CallSegment] = CallSegment
+
     __slots__ = (
         *("_allowed", "_at_end", "_base", "_blank", "_call_ids", "_calls", "_done_size", "_family"),
-        *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_last"),
-        *("_keeps", "_max_items", "_named", "_new_id", "_next_index", "_now"),
-        *("_number", "_one_call", "_origin", "_queue", "_seal", "_tools", "_written", "is_full"),
-        *("output", "phase"),
+        *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_keeps", "_last"),
+        *("_max_items", "_named", "_new_id", "_next_index", "_now", "_number", "_one_call"),
+        *("_origin", "_queue", "_seal", "_tools", "_written", "is_full", "output", "phase"),
     )
 
     def __init__(
@@ -193,9 +195,8 @@ class ResponseStream:
 
     def heartbeat(self) -> list[Event]:
         """A keep-alive event."""
-        if self.phase is not Phase.OPEN:
-            return []
-        return [events.InProgress(self._number(), self._base)]
+        open_ = self.phase is Phase.OPEN
+        return [events.InProgress(self._number(), self._base)] if open_ else []
 
     def feed(self, delta: Delta) -> list[Event]:
         """The events of the next delta of the answer."""
@@ -214,11 +215,9 @@ class ResponseStream:
             return
         first = self._queue[0]
         if isinstance(first, CallSegment):
-            self._fast_type, self._fast_item = ToolCall, first
-            self._fast_append = first.append
-        elif isinstance(first, Narrative) and first.open is not None:
-            self._fast_type, self._fast_item = first.open.fast_type, first.open
-            self._fast_append = first.open.append
+            self._fast_type, self._fast_item, self._fast_append = ToolCall, first, first.append
+        elif isinstance(first, Narrative) and (item := first.open) is not None:
+            self._fast_type, self._fast_item, self._fast_append = item.fast_type, item, item.append
 
     @property
     def growing(self) -> Growing | None:
@@ -244,8 +243,7 @@ class ResponseStream:
 
         It takes the number of that event. Empty for a response that failed.
         """
-        final = self._final
-        if final is None or final.status == "failed":
+        if self._final is None or self._final.status == "failed":
             return []
         self._number = itertools.count(self._number() - 1).__next__
         return list(self._fail(failure))
@@ -339,7 +337,7 @@ class ResponseStream:
             if self._one_call and self._calls:
                 self._written += text_size((delta,))
                 return  # parallel_tool_calls is false, and the upstream did not know
-            call = self._calls[delta.key] = CallSegment(delta.key)
+            call = self._calls[delta.key] = self.call_type(delta.key)
             yield from self._queue_named_calls()
             self._blank.drop(self._blank.text)
             self._blank.drop(self._blank.reasoning)
@@ -382,13 +380,17 @@ class ResponseStream:
     def _advance(self) -> Events:
         """Send what waits in the first segment; close it, and repeat, while another can follow."""
         while self._queue:
-            first = self._queue[0]
-            if first.open is None:
-                yield from self._open(first)
-            yield from first.send()
+            first = yield from self._first_sent()
             if len(self._queue) == 1 or not first.whole:
                 return
             yield from self._close(first, "completed")
+
+    def _first_sent(self) -> Generator[Event, None, Segment]:
+        first = self._queue[0]
+        if first.open is None:
+            yield from self._open(first)
+        yield from first.send()
+        return first
 
     def _open(self, segment: Segment) -> Events:
         match segment:
@@ -397,10 +399,7 @@ class ResponseStream:
             case ReasoningSegment():
                 segment.open = self._open_reasoning(self._family)
             case CallSegment():
-                tool = self._called(segment)
-                place = self._place(ITEM_ID_PREFIXES[tool.kind])
-                segment.call_id = self._call_ids.unique(segment.id)
-                segment.open = open_call(place, segment.call_id, tool)
+                segment.open = self._open_call(segment, self._called(segment))
             case CompactionSegment():
                 segment.open = OpenCompaction(self._place("cmp_"), segment.blob)
             case _ as never:
@@ -434,6 +433,11 @@ class ResponseStream:
     def _called(self, call: CallSegment) -> Declared:
         return self._tools.called(call.name or "")
 
+    def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
+        place = self._place(ITEM_ID_PREFIXES[tool.kind])
+        segment.call_id = self._call_ids.unique(segment.id)
+        return open_call(place, segment.call_id, tool)
+
     # --- ends -----------------------------------------------------------------------------------
 
     def _finish(self, verdict: Finish) -> Events:
@@ -443,10 +447,7 @@ class ResponseStream:
                 self._admit(call)
         cut = False
         while self._queue:
-            first = self._queue[0]
-            if first.open is None:
-                yield from self._open(first)
-            yield from first.send()
+            first = yield from self._first_sent()
             cut = not whole and len(self._queue) == 1
             if isinstance(first, CallSegment):
                 cut = first.cut or (cut and not first.whole)
@@ -459,9 +460,7 @@ class ResponseStream:
             response = self._terminal("completed", completed_at=at)
             yield events.Completed(self._number(), response)
         else:
-            filtered = verdict.reason == "content_filter"
-            why = responses.IncompleteDetails("content_filter" if filtered else "max_output_tokens")
-            response = self._terminal("incomplete", incomplete_details=why)
+            response = self._terminal("incomplete", incomplete_details=why_incomplete(verdict))
             yield events.Incomplete(self._number(), response)
 
     def _seal_extras(self) -> Events:
@@ -469,15 +468,19 @@ class ResponseStream:
 
         Clients keep of a call only the fields of the API, but all of a reasoning item.
         """
-        extras = self._at_end.extras
-        for call in self._calls.values():
-            if call.extra is not None and call.closed:
-                extras[call.call_id] = call.extra
-        if (self._seal or self._keeps) and extras:
-            item = self._open_reasoning("none")
-            item.extras(extras)
-            yield from item.opened()
-            self.output.add((yield from item.closed("completed")), item)
+        if (extras := self._call_extras()) and (self._seal or self._keeps):
+            yield from self._sealing_item(extras)
+
+    def _call_extras(self) -> dict[str, Raw]:
+        calls = (one for one in self._calls.values() if one.closed)
+        extras = {one.call_id: one.extra for one in calls if one.extra is not None}
+        return {**self._at_end.extras, **extras}
+
+    def _sealing_item(self, extras: dict[str, Raw]) -> Events:
+        item = self._open_reasoning("none")
+        item.extras(extras)
+        yield from item.opened()
+        self.output.add((yield from item.closed("completed")), item)
 
     def _fail(self, verdict: Failure) -> Events:
         """An item cut by a failure is never closed: a client would run half a call."""
@@ -492,6 +495,6 @@ class ResponseStream:
         **fields: Any,  # noqa: ANN401 - of a response
     ) -> responses.Response:
         """The final response, which the terminal event holds."""
-        output = self.output.shown
-        self._final = self._at_end.final(self._base, status=status, output=output, **fields)
+        fields |= {"status": status, "output": self.output.shown}
+        self._final = self._at_end.final(self._base, **fields)
         return self._final

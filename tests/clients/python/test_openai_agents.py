@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import Stage, check_heartbeats, needed_module
+from tests.clients.own_loop import own_loop
 from tests.clients.upstream import SLOW, Turn
 
 from . import script
@@ -97,15 +98,10 @@ def test_the_documented_example_prints_the_answer(
     agents: Any, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`run_sync` takes the thread's event loop, and leaves it and the connection open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
+    with own_loop() as loop:
         names = script.documented(stage, "openai-agents")
         script.check_example(stage, "openai-agents", capsys, names)
         loop.run_until_complete(names["client"].close())
-    finally:
-        loop.close()
-        asyncio.set_event_loop(None)
 
 
 @pytest.mark.cell(client=CLIENT, case="text")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.clients.conftest import Stage, needed_module
+from tests.clients.own_loop import own_loop
 from tests.clients.upstream import SLOW, Call, Turn
 
 from . import script
@@ -61,15 +62,10 @@ def test_the_documented_example_prints_the_answer(
     ai: Any, stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`run_sync` takes the thread's event loop, and leaves it and the connection open."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
+    with own_loop() as loop:
         names = script.documented(stage, "pydantic-ai")
         script.check_example(stage, "pydantic-ai", capsys, names)
         loop.run_until_complete(names["model"].client.close())
-    finally:
-        loop.close()
-        asyncio.set_event_loop(None)
 
 
 @pytest.mark.cell(client=CLIENT, case="text")

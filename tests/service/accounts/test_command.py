@@ -42,6 +42,13 @@ def written(folder: Path, location: Location, base_url: str = "http://127.0.0.1:
     return str(file)
 
 
+USAGE_COLUMNS = (
+    "hold_id, account_id, key_id, key_name, request_id, response_id, endpoint, model, channel,"
+    " price_id, began_at, ended_at, outcome, input, cached, written, output, reasoning, estimated,"
+    " amount"
+)
+
+
 @pytest.fixture
 def config(location: Location, tmp_path: Path) -> str:
     """A settings file whose accounts are initialized."""
@@ -275,6 +282,41 @@ def _prices(books: Books) -> list[book.PriceRow]:
         return book.prices(books.connection)
 
 
+def test_rights_and_prices_of_tools(run: Run, books: Books) -> None:
+    run("account add acme")
+    run("key new anna --account acme --tools search,mcp:docs")
+    run("key new bert --account acme --tools none")
+    listed = run("key list")
+    assert "tools: search, mcp:docs" in listed
+    assert "tools: none" in listed
+    run("key rotate anna --account acme")
+    assert books.all_keys()[2].tools == ("search", "mcp:docs")
+    run("key limit key_3 --tools mcp")
+    run("key limit key_2 --unlimited tools")
+    assert [one.tools for one in books.all_keys()] == [("search", "mcp:docs"), None, ("mcp",)]
+    run("channel set all --tools search")
+    assert run("channel list").split("\n")[1].split() == "all All models * search standard".split()
+    run("channel set all --title Everything")  # changes no right
+    run("channel set new --models m --tools none")
+    run("channel set old --models m --tools *")
+    rights = books.rows("SELECT name, tools FROM acct_channels ORDER BY name")
+    assert rights == [("all", '["search"]'), ("new", "[]"), ("old", None)]
+    run("price set tool:search --per-request 0.005")
+    run("price set tool:mcp --free")
+    assert [line.split()[-5:] for line in run("price list").split("\n")[1:3]] == [
+        ["-", "-", "-", "-", "free"],
+        ["-", "-", "-", "-", "0.005"],
+    ]
+    for line, said in (
+        ("key new cora --account acme --tools web", "'web' is no tool; known: search, mcp, mcp:"),
+        ("channel set all --tools web", "'web' is no tool"),
+        ("price set tool:search --input 1 --output 1", "has a price per request, or is free"),
+        ("price set tool:search --per-request 1 --input 1", "and none per token"),
+        ("price set tool:web --per-request 1", "'tool:web' is no tool; known: tool:search"),
+    ):
+        assert said in run(line, code=2), line
+
+
 def test_moved_from_clients(run: Run, books: Books, tmp_path: Path, config: str) -> None:
     run("account add acme")
     old = tmp_path / "old.toml"
@@ -315,7 +357,7 @@ def test_reconcile(run: Run, books: Books) -> None:
             "sums of acct_1, key_1, 1970-01-01, m",
         ),
         (
-            "INSERT INTO acct_usages VALUES (9, 1, 1, 'k', 'r', '', '/responses', 'm', 'all', 1,"
+            f"INSERT INTO acct_usages ({USAGE_COLUMNS}) VALUES (9, 1, 1, 'k', 'r', '', '/responses', 'm', 'all', 1,"
             " 1, 1, 'completed', 1, 0, 0, 1, 0, 'no', 3)",
             "usage 9: has cost 0.000000000003, and has no entry",
         ),
@@ -333,7 +375,18 @@ def test_reconcile(run: Run, books: Books) -> None:
                 " note) VALUES (1, 1, 'topup', 'x', 1, 1, '', '')"
             )
         )
-    assert "entry 2 has a balance of" in run("account reconcile", code=1)
+        for hold, amount in ((9, 3), (10, 5)):  # a cost that no counts explain; and no usage
+            connection.change(
+                Statement(
+                    "INSERT INTO acct_ledger (account_id, at, kind, ref, amount, balance_after,"
+                    " actor, note) VALUES (1, 1, 'usage', :hold, :amount, 1, '', '')"
+                ),
+                {"hold": str(hold), "amount": -amount},
+            )
+    said = run("account reconcile", code=1)
+    assert "entry 2 has a balance of" in said
+    assert "usage 9: has cost 0.000000000003, and 0.00 follow from its counts" in said
+    assert "entry 4 of -0.000000000005: is for usage 10, which is not there" in said
 
 
 def test_usages_are_pruned(run: Run, books: Books) -> None:
@@ -343,7 +396,7 @@ def test_usages_are_pruned(run: Run, books: Books) -> None:
     day = 86_400_000_000
     for hold, at in ((1, 5), (2, day + 5), (3, 2 * day)):
         books.change(
-            "INSERT INTO acct_usages VALUES (:hold, 1, 1, 'k', 'r', '', '/responses', 'm', 'all',"
+            f"INSERT INTO acct_usages ({USAGE_COLUMNS}) VALUES (:hold, 1, 1, 'k', 'r', '', '/responses', 'm', 'all',"
             " NULL, :at, :at, 'completed', 1, 0, 0, 1, 0, 'no', 0)",
             hold=hold,
             at=at,

@@ -6,7 +6,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -112,52 +111,12 @@ async def test_killed(books: Books, key: str, tmp_path: Path) -> None:
     assert "cost nothing" in line
 
 
-POINTS = ("before the hold", "after the hold", "at the settlement", "after the settlement")
-
-
-@pytest.mark.parametrize("point", POINTS)
-async def test_killed_at_each_point(
-    books: Books, key: str, monkeypatch: pytest.MonkeyPatch, point: str
-) -> None:
-    """A process that does no more from some point on: its transactions are none, or whole."""
-    books.upstream.script = answering(USAGE)
-    settings = books.settings(checkpoint_s=30, lease_s=60, database_timeout_s=0.3)
-    stopped = asyncio.Event()
-
-    def nothing(*_: Any, **__: Any) -> None:
-        stopped.set()
-
-    async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(client_of(settings))
-        if point == "before the hold":
-            monkeypatch.setattr(directory, "hold", _failing)
-            assert (await ask(client, key)).status_code == 503
-            assert not books.upstream.calls
-            monkeypatch.undo()
-            assert await swept(books) == []
-            return
-        if point in ("after the hold", "at the settlement"):
-            monkeypatch.setattr(directory.Accounts, "settle", nothing)
-        assert (await ask(client, key)).status_code == 200
-        if point == "after the settlement":
-            await settled(books, 1)
-        else:
-            await bounded(stopped.wait())
-        books.change("UPDATE acct_boots SET seen_at = 0")
-        monkeypatch.undo()
-        async with books.service():
-            found = await swept(books)
-    amount = COST if point == "after the settlement" else 0
-    assert [row[-1] for row in found] == [amount]
-    assert books.balance() == 10**12 - amount
-
-
 def _failing(*_: Any, **__: Any) -> None:
     raise ValueError("a fault")
 
 
-async def test_stopped_and_continued(books: Books, key: str) -> None:
-    """A process that was taken for dead settles: one usage, and a correction of the difference."""
+async def test_a_request_that_was_taken_for_dead_is_corrected(books: Books, key: str) -> None:
+    """Its answer ends well, and its usage stays as it is."""
     script = Slow()
     books.upstream.script = script
     hung = books.settings(checkpoint_s=1000, lease_s=2000)

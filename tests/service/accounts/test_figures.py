@@ -14,7 +14,7 @@ import translator.service.accounts
 from translator.service.access.client import Ask, Ended
 from translator.service.access.cost import MAX_TOKENS, Answered, StatedUsage
 from translator.service.accounts.allowances import MINUTE_US, Allowance
-from translator.service.accounts.bills import Counts, Price, Size, amount, base, bill, most, size_of
+from translator.service.accounts.bills import Counts, Price, amount, base, bill, most
 from translator.service.accounts.holds import HoldRequest, affordable
 from translator.service.accounts.money import (
     MAX_AMOUNT,
@@ -27,6 +27,7 @@ from translator.service.accounts.money import (
     shown_down,
 )
 from translator.service.accounts.periods import next_period, period_start, read_time
+from translator.service.accounts.sizes import Size, size_of
 
 P = Price(1, 600_000, 100_000, 750_000, 2_500_000, 0, free=False)
 WITHOUT_CACHE = Price(2, 600_000, None, None, 2_500_000, 0, free=False)
@@ -163,10 +164,42 @@ def test_images_count_as_images() -> None:
     other = b'{"type":"input_image","file_id":"f"}'
     chat = b'{"type":"image_url","image_url":{"url":"http://x/y.png"}}'
     said = rb'{"text":"an \"image_url\" is data:image"}'
-    ask = Ask(size=1, body=one, earlier=[other, chat, said])  # type: ignore[list-item]
+    body = b'{"model":"m","input":[{"role":"user","content":[%b]}]}' % one
+    ask = Ask(size=1, body=body, earlier=[other, chat, said])  # type: ignore[list-item]
     found = size_of(ask)
     assert found.images == 3
-    assert found.text_bytes == len(one) - len(data) + len(other) + len(chat) + len(said)
+    assert found.text_bytes == len(body) - len(data) - 2 + len(other) + len(chat) + len(said)
+
+
+DATA_URL = b"data:image/png;base64," + b"A" * 9000
+
+
+@pytest.mark.parametrize(
+    ("body", "images"),
+    [
+        (b'{"input":[{"content":[{"type":"input_image","image_url":"%b"}]}]}', 1),
+        (b'{"input":[{"output":[{"type":"input_image","image_url":"%b"}]}]}', 1),
+        (b'{"input":[{"output":{"type":"computer_screenshot","image_url":"%b"}}]}', 1),
+        (b'{"messages":[{"content":[{"type":"image_url","image_url":{"url":"%b"}}]}]}', 1),
+        (b'{"input":"%b"}', 0),
+        (b'{"input":[{"content":"%b"}]}', 0),
+        (b'{"input":[{"content":[{"type":"input_text","text":"%b"}]}]}', 0),
+        (b'{"input":"Hi","instructions":"%b"}', 0),
+        (b'{"input":"Hi","tools":[{"content":[{"image_url":"%b"}]}]}', 0),
+        (b'{"input":"Hi","metadata":{"image_url":"%b"}}', 0),
+        (b'{"input":[{"content":[{"image_url":["%b"]}]}]}', 0),
+        (b'{"input":[{"content":[{"image_url":"%b"}]}]', 0),
+        (b'{"input":["%b"]}', 0),
+        (b'{"input":[{"content":["%b"]}]}', 0),
+    ],
+)
+def test_a_text_that_looks_like_an_image_is_text(body: bytes, images: int) -> None:
+    """Else whoever begins a long text so would have it for the price of an image."""
+    body %= DATA_URL
+    size = size_of(Ask(size=1, body=body))
+    text = len(body) - images * (len(DATA_URL) + 2)
+    assert size.text_bytes == text
+    assert size.images >= images
 
 
 @given(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
@@ -31,17 +29,12 @@ from translator.service.config.settings import SettingsError
 from translator.service.config.store import read_store
 from translator.service.database.connection import writing
 from translator.service.database.statement import DatabaseTime
-from translator.service.http import routes
 from translator.service.server.listeners import _log_access
-from translator.service.upstreams.client import Upstreams
 
 from .conftest import TABLES
 from .paying import ASK, ASK_CHAT, ON_SQLITE, Books, answering, ask, bearer
 
 pytestmark = pytest.mark.anyio
-
-NOTHING_SENT = {"/conversations"}
-"""Paths of POSTs that send nothing upstream."""
 
 SERVICE: dict[str, Any] = {"billing": False}
 
@@ -332,54 +325,6 @@ async def test_websocket(books: Books) -> None:
         assert (error["type"], error["status"]) == ("error", 401)
         assert error["error"]["code"] == "invalid_api_key"
     assert len(books.usages()) == len(books.upstream.calls) == 1
-
-
-@ON_SQLITE
-async def test_no_way_around(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever sends a body upstream for a client has a hold."""
-    sent: list[bool] = []
-    real = Upstreams.open
-
-    async def watched(self: Upstreams, *args: Any, **more: Any) -> Any:
-        if more.get("body") is not None:
-            sent.append(more["context"].charge is not None)
-        return await real(self, *args, **more)
-
-    monkeypatch.setattr(Upstreams, "open", watched)
-    books.account()
-    key = books.key()
-    requests: dict[str, dict[str, Any]] = {
-        "/responses": ASK,
-        "/responses/compact": ASK,
-        "/responses/input_tokens": ASK,
-        "/chat/completions": ASK_CHAT,
-    }
-    async with serving(books.settings(**SERVICE)) as url:
-        async with httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client:
-            for path, fields in requests.items():
-                for prefix in ("/v1", ""):
-                    await client.post(f"{prefix}{path}", json=fields, headers=bearer(key))
-        async with open_socket(url, key) as socket:
-            await ask_on_socket(socket)
-    assert len(sent) >= 7
-    assert all(sent)
-    assert len(books.usages()) == 9
-    posts = _posts() - NOTHING_SENT
-    assert posts == set(requests), "a new path that may send something upstream"
-
-
-def _posts() -> set[str]:
-    """The paths of the API with a POST, but for those of stored responses."""
-    tree = ast.parse(Path(routes.__file__).read_text("utf-8"))
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Dict):
-            for name, value in zip(node.keys, node.values, strict=True):
-                if isinstance(name, ast.Constant) and '"POST"' in ast.unparse(value).replace(
-                    "'", '"'
-                ):
-                    found.add(str(name.value))
-    return {path for path in found if "{" not in path and path.startswith("/")}
 
 
 async def test_who_is_refused_costs_nothing(books: Books) -> None:

@@ -220,7 +220,7 @@ def test_the_defaults() -> None:
         ({"tools": {"proxy": "https://p"}}, "tools.proxy: expected a URL that starts with http://"),
         ({"tools": {"proxy": "http://["}}, "tools.proxy: expected"),
         ({"tools": {"proxy": "http://u:p@p"}}, "tools.proxy: must not hold a user name"),
-        ({"tools": {"allow": []}}, "tools.allow: there is no such setting"),
+        ({"tools": {"allw": []}}, "tools.allw: there is no such setting; did you mean allow?"),
         ({"tools": {"search": 7}}, "tools.search: expected a table"),
         ({"tools": {"search": {}}}, "tools.search.backend: is missing"),
     ],

@@ -1,10 +1,11 @@
 """What a client is: the protocols that the clients of `[clients]` and of `[accounts]` implement.
 
-    request = find, [ hold, … answer …, end ] ;
+    request = find, [ hold, … answer …, { extend, … answer … }, end ] ;
 
 `find` authenticates. `hold` checks the limits and charges in advance, before anything goes
-upstream; `end` replaces that by what the request has cost. Whatever asks who sends a request, whose
-its data are or what it may do, asks here.
+upstream; `extend` does that for each further round of a request whose tools are run here; `end`
+replaces it all by what the request has cost. Whatever asks who sends a request, whose its data are
+or what it may do, asks here.
 """
 
 from __future__ import annotations
@@ -51,6 +52,36 @@ class Ask(Struct, frozen=True, kw_only=True):
     earlier: Sequence[Raw] = ()
     """What it goes on from."""
 
+    tool: str = ""
+    """The tool that it wants called in place of a model, as for `Client.may_call`."""
+
+    calls: int = 0
+    """How often."""
+
+
+class Round(Struct, frozen=True, kw_only=True):
+    """A further round of a request: the model is asked again, with the results of tools."""
+
+    body: bytes
+    """The chat request of the round."""
+
+    max_output_tokens: int | None = None
+    """The limit of its answer that the client asks for, in tokens."""
+
+
+class Extension(Struct, frozen=True):
+    """What a charge covers of a further round."""
+
+    max_output_tokens: int | None = None
+    """The limit of its answer that is paid for, where that is less than asked."""
+
+    last: bool = False
+    """Whether it must be the last one, and goes without tools."""
+
+
+WHOLE = Extension()
+"""All of a round."""
+
 
 class Ended(Struct, frozen=True, kw_only=True):
     """How a request has ended, for what it costs."""
@@ -64,12 +95,33 @@ class Ended(Struct, frozen=True, kw_only=True):
     by_us: bool = False
     """Whether a fault in this service ended it."""
 
+    calls: int = 0
+    """How many of the calls it was held for have a result."""
+
     @property
     def costs(self) -> Answered | None:
         """What has come; None where the request costs no tokens."""
         answered = self.answered
         came = answered.written or answered.events or answered.usage
         return answered if self.went_upstream and (came or not self.failed) else None
+
+
+class CallCharge(Protocol):
+    """What a call of a tool within a request was charged in advance."""
+
+    def end(self, *, ran: bool) -> None:
+        """The call has ended; `ran`: it has a result. Called once."""
+        ...
+
+
+class FreeCall:
+    """A call that costs nothing."""
+
+    def end(self, *, ran: bool) -> None:
+        """The call has ended."""
+
+
+FREE_CALL = FreeCall()
 
 
 class Charge(Protocol):
@@ -85,8 +137,26 @@ class Charge(Protocol):
         """Whether the upstream must state its usage."""
         ...
 
+    async def extend(self, further: Round) -> Extension:
+        """Charge for a further round, before it goes upstream.
+
+        Until then `so_far` of the hold, as later `Ended.answered`, has what came of all rounds
+        before, their usage added up. Raises QuotaExceeded where nothing of the round is paid for,
+        and AccountsUnavailable: then the response fails, and what has come of it is billed.
+        """
+        ...
+
+    async def call(self, tool: str) -> CallCharge:
+        """Charge for a call of a tool that the request's model makes, before it is run.
+
+        Raises QuotaExceeded where it is not paid for, InvalidKey or AccountDeactivated where the
+        key may no longer be used, and AccountsUnavailable: then it is not run, and the model is
+        told.
+        """
+        ...
+
     def end(self, ended: Ended) -> None:
-        """The request has ended; called once."""
+        """The request has ended; called once. What has come is that of all rounds."""
         ...
 
 
@@ -110,6 +180,13 @@ class Client(Protocol):
 
     def may_use(self, model: str | None) -> bool:
         """Whether a model is allowed; None is the upstream's own choice."""
+        ...
+
+    def may_call(self, tool: str) -> bool:
+        """Whether it may have a tool called: "search", or "mcp:NAME" of a server in the settings.
+
+        Those of `[clients]` may: there, the tool's own `clients` say who else may not.
+        """
         ...
 
     @property

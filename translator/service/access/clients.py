@@ -12,6 +12,9 @@ end, so it is charged in advance and corrected:
     settled     its `cost` instead; more than is left becomes a debt
     refunded    all of it, when nothing went upstream, or nothing came but an error
 
+A further round of a request whose tools are run here is charged its own size, as a debt where less
+is left: an answer that has begun is not cut.
+
 So concurrent requests cannot all spend what only one of them may. An answer that is cut costs what
 has come of it. Each process counts for itself, unless it is one worker of several
 (`shared_limits`).
@@ -26,7 +29,7 @@ from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
 from translator.service.config.clients import ClientConfig
 
-from .client import Ask, Ended
+from .client import FREE_CALL, WHOLE, Ask, CallCharge, Ended, Extension, Round
 from .cost import Answered, cost, tokens_of
 from .rate_limit import Level, RateLimit
 
@@ -100,6 +103,10 @@ class Client:
     def may_use(self, model: str | None) -> bool:
         """Whether a model is allowed; None is the upstream's own choice."""
         return self._models is None or model in self._models
+
+    def may_call(self, tool: str) -> bool:
+        """Whether it may have a tool called: the tool's own settings say who may not."""
+        return True
 
     @property
     def withheld(self) -> frozenset[str]:
@@ -189,6 +196,18 @@ class Charge:
         self._client = client
         self._request = request
         self._tokens = tokens
+
+    async def extend(self, further: Round) -> Extension:
+        """Charge for a further round; all of it is covered."""
+        tokens = tokens_of(len(further.body))
+        self._client.correct(tokens)
+        self._request += tokens
+        self._tokens += tokens
+        return WHOLE
+
+    async def call(self, tool: str) -> CallCharge:
+        """Charge for a call of a tool: it costs nothing."""
+        return FREE_CALL
 
     def end(self, ended: Ended) -> None:
         """The request has ended."""

@@ -15,12 +15,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from translator.service.access.client import Ask, Ended
+from translator.service.access.client import Ended
 from translator.service.access.cost import BYTES_PER_TOKEN, MAX_TOKENS, Answered, StatedUsage
 
-HELD_BYTES_PER_TOKEN = 3
-TEMPLATE_TOKENS = 256
-IMAGE_TOKENS = 1500
+from .sizes import Size
+from .tools import Kind
 
 Estimated = Literal["no", "output", "all", "orphan"]
 """Which counts of a usage are estimates: none, those of an answer that broke off, all, or those of
@@ -50,57 +49,18 @@ class Counts(Struct, frozen=True):
 
 
 class Bill(Struct, frozen=True):
-    """The tokens that a request is billed for; `billed`: it is billed at all."""
+    """The tokens that a request is billed for; `billed`: it is billed at all.
+
+    `calls` are those of a tool, of which each has a price, and which have no tokens.
+    """
 
     counts: Counts
     estimated: Estimated
     billed: bool
+    calls: int = 0
 
 
 NOTHING = Bill(Counts(), "no", billed=False)
-
-
-class Size(Struct, frozen=True):
-    """The size of a request, for estimates: bytes of its JSON without images, and the images."""
-
-    text_bytes: int = 0
-    images: int = 0
-
-    @property
-    def held_tokens(self) -> int:
-        """Tokens of the input that money is held for."""
-        text = -(-self.text_bytes // HELD_BYTES_PER_TOKEN)
-        return text + TEMPLATE_TOKENS + IMAGE_TOKENS * self.images
-
-    @property
-    def billed_tokens(self) -> int:
-        """Tokens of the input where the upstream has not counted them."""
-        return self.text_bytes // BYTES_PER_TOKEN + IMAGE_TOKENS * self.images
-
-
-def size_of(ask: Ask) -> Size:
-    """The size of a request, with what it goes on from."""
-    text = images = 0
-    for part in (ask.body, *ask.earlier):
-        data = bytes(part)
-        found, size = _images(data)
-        markers = data.count(b'"input_image"') + data.count(b'"image_url"')
-        text += len(data) - size
-        images += max(found, -(-markers // 2))  # an image has two of them
-    return Size(text, images)
-
-
-def _images(data: bytes) -> tuple[int, int]:
-    """How many images stand in a JSON text, and how many bytes their base64 takes."""
-    count = size = 0
-    start = data.find(b"data:image/")
-    while start >= 0:
-        end = data.find(b'"', start)
-        end = len(data) if end < 0 else end
-        count += 1
-        size += end - start
-        start = data.find(b"data:image/", end)
-    return count, size
 
 
 def most(price: Price, input_tokens: int, output_tokens: int) -> int:
@@ -130,6 +90,18 @@ def amount(price: Price, counts: Counts) -> int:
     )
 
 
+def cost_of(price: Price | None, kind: Kind, found: Bill) -> int:
+    """What is billed, in pico."""
+    if price is None or price.free or not found.billed:
+        return 0
+    return amount(price, found.counts) if kind == "request" else found.calls * price.per_request
+
+
+def bill_of_calls(count: int) -> Bill:
+    """The bill of so many calls of a tool."""
+    return Bill(Counts(), "no", billed=count > 0, calls=count)
+
+
 def bill(ended: Ended, size: Size, *, broken: Literal["nothing", "estimate"]) -> Bill:
     """What a request is billed for, by how it ended.
 
@@ -142,14 +114,20 @@ def bill(ended: Ended, size: Size, *, broken: Literal["nothing", "estimate"]) ->
     if told is not None:
         return Bill(told, "no", billed=True)
     seen = output_seen(answered)
-    counts = Counts(input=size.billed_tokens, output=seen)
+    guess = estimate(size, answered)
     if ended.result in ("completed", "incomplete"):
-        return Bill(counts, "all", billed=True)
+        return guess
     if not seen:
         return NOTHING
     if ended.result == "client_left":
-        return Bill(counts, "all", billed=True)
-    return Bill(counts, "output", billed=broken == "estimate")
+        return guess
+    return Bill(guess.counts, "output", billed=broken == "estimate")
+
+
+def estimate(size: Size, answered: Answered) -> Bill:
+    """The bill of a request whose upstream has not counted its tokens."""
+    counts = Counts(input=size.billed_tokens, output=output_seen(answered))
+    return Bill(counts, "all", billed=True)
 
 
 def counted(answered: Answered) -> Counts | None:

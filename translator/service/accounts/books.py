@@ -19,6 +19,7 @@ from .keys import ALL, Channel, names_text, read_catalog
 from .money import MAX_BALANCE, MAX_PER_REQUEST, MAX_PRICE, PRICE, shown
 from .periods import DAY_US
 from .settlements import enter
+from .tools import TOOLS, is_priced_name, priced_name, tool_problem
 
 STANDARD = "standard"
 """The price list that `init` makes."""
@@ -127,6 +128,7 @@ def check_currency(connection: Connection, currency: str) -> str:
 _COLUMNS = "id, name, balance, held, credit, suspended_at, created_at"
 _ACCOUNTS = Statement(f"SELECT {_COLUMNS} FROM acct_accounts ORDER BY id")
 _ACCOUNT = Statement(f"SELECT {_COLUMNS} FROM acct_accounts WHERE name = :name")
+_ACCOUNT_OF_ID = Statement(f"SELECT {_COLUMNS} FROM acct_accounts WHERE id = :id")
 _NEW_ACCOUNT = Statement(
     "INSERT INTO acct_accounts (name, credit, created_at)"
     f" VALUES (:name, :credit, {sql.NOW}) ON CONFLICT (name) DO NOTHING RETURNING id"
@@ -149,6 +151,12 @@ def account(connection: Connection, name: str) -> Account:
         return Account(*row)
     known = ", ".join(one.name for one in accounts(connection)[:20]) or "none"
     raise Mistake(f"there is no account {name!r}; known: {known}")
+
+
+def account_of_id(connection: Connection, account_id: int) -> Account | None:
+    """The account of an id; None where there is none."""
+    rows = connection.execute(_ACCOUNT_OF_ID, {"id": account_id})
+    return Account(*rows[0]) if rows else None
 
 
 def add_account(connection: Connection, name: str, credit: int = 0) -> int:
@@ -311,6 +319,23 @@ def set_channel(connection: Connection, channel: Channel) -> None:
     changed(connection)
 
 
+_SET_TOOLS = Statement("UPDATE acct_channels SET tools = :tools WHERE name = :name")
+
+
+def set_tools(connection: Connection, channel: str, tools: tuple[str, ...] | None) -> None:
+    """Say which tools the keys of a channel may have called; None: all. Raises Mistake."""
+    check_tools(tools)
+    connection.change(_SET_TOOLS, {"name": channel, "tools": names_text(tools)})
+    changed(connection)
+
+
+def check_tools(tools: tuple[str, ...] | None) -> None:
+    """Raise Mistake for the name of what is no tool."""
+    for one in tools or ():
+        if problem := tool_problem(one):
+            raise Mistake(problem)
+
+
 def unknown_models(connection: Connection, listed: frozenset[str] | None) -> list[tuple[str, str]]:
     """Channels with the models that they name and the settings do not list."""
     return [
@@ -351,6 +376,11 @@ def set_price(connection: Connection, price: PriceRow, actor: str) -> int:
         raise Mistake(f"a price is from 0 to {shown(MAX_PRICE, unit=PRICE)} per million tokens")
     if not 0 <= price.per_request <= MAX_PER_REQUEST:
         raise Mistake(f"a price per request is from 0 to {shown(MAX_PER_REQUEST)}")
+    if is_priced_name(price.model):
+        if price.model not in map(priced_name, TOOLS):
+            raise Mistake(f"{price.model!r} is no tool; known: tool:search, tool:mcp")
+        if any(figures):
+            raise Mistake("a call of a tool has a price per request, and none per token")
     if price.free and any((*figures, price.per_request)):
         raise Mistake("a free model has no price")
     if not price.free and not any((*figures, price.per_request)):

@@ -6,10 +6,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from translator.service.access.client import Ask, Ended
+import msgspec
+
+from translator.service.access.client import (
+    FREE_CALL,
+    WHOLE,
+    Ask,
+    CallCharge,
+    Ended,
+    Extension,
+    Round,
+)
 from translator.service.access.cost import Answered, cost, tokens_of
 from translator.service.base.errors import (
     AccountDeactivated,
+    AccountsUnavailable,
     InvalidKey,
     LimitReached,
     QuotaExceeded,
@@ -18,15 +29,24 @@ from translator.service.config.accounts import AccountsSection
 from translator.wire.errors import NotFound, TranslatorError
 
 from .allowances import Allowance
-from .bills import Size, bill, size_of
+from .bills import Bill, Counts, bill_of_calls
+from .extensions import Extended, ExtensionRequest
 from .holds import Held, HoldRequest, Refused
 from .keys import Key, Offer
 from .money import shown_down
 from .periods import shown_time
+from .rounds import Rounds
 from .settlements import Settlement
+from .sizes import Size, size_of
+from .tools import ToolCalls, kind_of, priced_name
 
 COUNTS_ONLY = "/responses/input_tokens"
 """The path, without `/v1`, of requests that are not answered by a model."""
+
+_MONEY = ("balance", "key_limit")
+
+MAX_HELD_TOKENS = 2**40
+"""Most tokens that a hold takes from a minute: a client may ask for any number of answers."""
 
 ATTEMPTS = 3
 """How often a hold is tried while what is known of its key changes."""
@@ -43,7 +63,9 @@ class Holder(Protocol):
     def new_token(self) -> str: ...
     async def reread(self, key: Key) -> Key: ...
     async def hold(self, ask: HoldRequest) -> Held | Refused | None: ...
+    async def extend(self, ask: ExtensionRequest) -> Extended | Refused | None: ...
     def opened(self, charge: AccountCharge) -> None: ...
+    def opened_call(self, hold_id: int) -> None: ...
     def settle(self, end: Settlement) -> None: ...
     def correct_tokens(self, key: Key, tokens: int) -> None: ...
 
@@ -68,6 +90,11 @@ class AccountClient:
         return f"acct_{self._key.account}"
 
     @property
+    def ids(self) -> tuple[int, int]:
+        """The numbers of its account, and of its key."""
+        return self._key.account, self._key.id
+
+    @property
     def may_use_any_model(self) -> bool:
         return self._accounts.offer.any_model(self._key)
 
@@ -75,6 +102,9 @@ class AccountClient:
         if model is None:
             return self.may_use_any_model
         return self._accounts.offer.channel(self._key, model) is not None
+
+    def may_call(self, tool: str) -> bool:
+        return self._accounts.offer.tool_channel(self._key, tool) is not None
 
     @property
     def withheld(self) -> frozenset[str]:
@@ -99,25 +129,32 @@ class AccountClient:
         if not ask.answer:
             return None
         size = size_of(ask)
-        request = tokens_of(ask.size)
+        tokens = min(tokens_of(ask.size) * ask.choices, MAX_HELD_TOKENS)
         for attempt in range(ATTEMPTS):
-            held = await self._accounts.hold(self._request(ask, size, request * ask.choices))
+            held = await self._accounts.hold(self._request(ask, size, tokens))
             if held is None:  # served without the database
                 return None
             self._allowances = held.allowances
             self._left = held.left
             if isinstance(held, Held):
-                return AccountCharge(self._accounts, self._key, held, size, request, so_far)
+                return AccountCharge(self._accounts, self._key, held, ask, size, so_far)
             if held.why != "stale" or attempt == ATTEMPTS - 1:
                 raise self._error(held, ask)
             self._key = await self._accounts.reread(self._key)
-            if ask.model and not self.may_use(ask.model):
+            if ask.tool and not self.may_call(ask.tool):
+                raise _no_tool()
+            if ask.model and not ask.tool and not self.may_use(ask.model):
                 raise _no_model(ask.model)
         raise AssertionError("the last attempt returns or raises")
 
     def _request(self, ask: Ask, size: Size, tokens: int) -> HoldRequest:
         key, section = self._key, self._accounts.section
-        channel = self._accounts.offer.channel(key, ask.model)
+        calls = ToolCalls(kind_of(ask.tool), ask.calls) if ask.tool else None
+        if calls is None:
+            channel, model = self._accounts.offer.channel(key, ask.model), _column(ask.model)
+        else:
+            channel = self._accounts.offer.tool_channel(key, ask.tool)
+            model = priced_name(calls.kind)
         path = ask.path.removeprefix("/v1")
         return HoldRequest(
             token=self._accounts.new_token(),
@@ -125,13 +162,14 @@ class AccountClient:
             account=key.account,
             key=key.id,
             generation=key.generation,
-            model=ask.model[:200],
+            model=model,
             channel="" if channel is None else channel.name,
             endpoint=path[:50],
             request_id=ask.request_id,
             tokens=tokens,
             price_list=channel.price_list if section.billing and channel is not None else None,
             counts_only=path == COUNTS_ONLY,
+            calls=calls,
             input_tokens=size.held_tokens,
             choices=ask.choices,
             asked=ask.max_output_tokens,
@@ -150,16 +188,8 @@ class AccountClient:
             case "concurrent":
                 sentence = f"{limit} requests of this key are being answered already"
                 return LimitReached(sentence, "requests", 1.0, headers=headers)
-            case "balance":
-                return QuotaExceeded(
-                    "Nothing is left of the balance of this account, or too little for this "
-                    "request. Ask the operator of this service for more.",
-                    headers=headers,
-                )
-            case "key_limit":
-                after = refused.next_period
-                when = "" if after is None else f" The next period begins {shown_time(after)}."
-                return QuotaExceeded(f"The limit of this key is used up.{when}", headers=headers)
+            case why if why in _MONEY:
+                return _no_money(refused, headers)
             case "unpriced":
                 return _no_model(ask.model)
             case _:
@@ -192,6 +222,29 @@ def refusal(key: Key, why: str = "") -> TranslatorError:
     return InvalidKey("Incorrect API key provided.")
 
 
+def _column(name: str) -> str:
+    """A name of a model as every database can hold it: without a model table, it is any text."""
+    return name[:200].replace("\0", "?")
+
+
+def _no_tool() -> NotFound:
+    return NotFound(
+        "This tool is not allowed for this key.", param=None, code="unsupported_endpoint"
+    )
+
+
+def _no_money(refused: Refused, headers: dict[str, str]) -> QuotaExceeded:
+    if refused.why == "balance":
+        return QuotaExceeded(
+            "Nothing is left of the balance of this account, or too little for this "
+            "request. Ask the operator of this service for more.",
+            headers=headers,
+        )
+    after = refused.next_period
+    when = "" if after is None else f" The next period begins {shown_time(after)}."
+    return QuotaExceeded(f"The limit of this key is used up.{when}", headers=headers)
+
+
 def _no_model(model: str) -> NotFound:
     message = f"The model '{model[:200]}' does not exist."
     return NotFound(message, param="model", code="model_not_found")
@@ -201,7 +254,8 @@ class AccountCharge:
     """A hold of a request that is being answered."""
 
     __slots__ = (
-        *("_accounts", "_key", "_request", "_size", "_so_far", "held", "max_output_tokens"),
+        *("_accounts", "_ask", "_held_tokens", "_key", "_request_tokens", "_rounds", "_so_far"),
+        *("held", "max_output_tokens"),
     )
 
     wants_usage = True
@@ -211,26 +265,85 @@ class AccountCharge:
         accounts: Holder,
         key: Key,
         held: Held,
+        ask: Ask,
         size: Size,
-        request: int,
         so_far: Callable[[], Answered | None],
     ) -> None:
-        """`request` are the tokens that the request itself is taken for in its minute."""
         self._accounts = accounts
         self._key = key
-        self._size = size
-        self._request = request
+        self._ask = msgspec.structs.replace(ask, body=b"", earlier=())
+        self._rounds = Rounds(size)
+        self._request_tokens = tokens_of(ask.size)
+        self._held_tokens = held.tokens  # those of the minute
         self._so_far: Callable[[], Answered | None] | None = so_far
         self.held = held
         self.max_output_tokens = held.max_output_tokens
         accounts.opened(self)
 
-    def seen(self) -> tuple[Answered, Size] | None:
+    def seen(self) -> Counts | None:
         """How far its answer is; None where nothing has come."""
-        answered = None if self._so_far is None else self._so_far()
-        if answered is None or not (answered.written or answered.events or answered.usage):
-            return None
-        return answered, self._size
+        return self._rounds.seen(None if self._so_far is None else self._so_far())
+
+    async def extend(self, further: Round) -> Extension:
+        """Hold what a further round may cost.
+
+        Raises QuotaExceeded and AccountsUnavailable. A key that may no longer be used has one more
+        round, so that an answer that has begun comes to its end.
+        """
+        ask, section = self._ask, self._accounts.section
+        size = size_of(Ask(size=0, body=further.body))
+        tokens = tokens_of(len(further.body))
+        came = (None if self._so_far is None else self._so_far()) or Answered()
+        found = await self._accounts.extend(
+            ExtensionRequest(
+                id=self.held.id,
+                account=self._key.account,
+                key=self._key.id,
+                price=self.held.price,
+                spent=self._rounds.spent(came),
+                tokens=self._held_tokens + tokens,
+                input_tokens=size.held_tokens,
+                asked=further.max_output_tokens,
+                model_limit=ask.model_output_tokens,
+                default_limit=section.hold_output_tokens,
+                least_limit=section.min_output_tokens,
+            )
+        )
+        if isinstance(found, Refused):
+            raise AccountsUnavailable if found.why == "gone" else _no_money(found, {})
+        self._rounds.begin(size, came)
+        self._request_tokens += tokens
+        self._held_tokens += tokens
+        return WHOLE if found is None else Extension(found.max_output_tokens, last=found.last)
+
+    async def call(self, tool: str) -> CallCharge:
+        """Hold what a call of a tool costs, in a hold of its own; see `access.client.Charge`."""
+        accounts, key, kind = self._accounts, self._key, kind_of(tool)
+        channel = accounts.offer.tool_channel(key, tool)
+        held = await accounts.hold(
+            HoldRequest(
+                token=accounts.new_token(),
+                boot=accounts.boot,
+                account=key.account,
+                key=key.id,
+                generation=key.generation,
+                model=priced_name(kind),
+                channel="" if channel is None else channel.name,
+                endpoint=self._ask.path.removeprefix("/v1")[:50],
+                request_id=self._ask.request_id,
+                tokens=0,
+                price_list=(
+                    channel.price_list if accounts.section.billing and channel is not None else None
+                ),
+                calls=ToolCalls(kind, 1, self.held.id),
+            )
+        )
+        if held is None:
+            return FREE_CALL
+        if isinstance(held, Held):
+            accounts.opened_call(held.id)
+            return AccountCallCharge(accounts, key, held)
+        raise _no_money(held, {}) if held.why in _MONEY else refusal(key, held.why)
 
     def end(self, ended: Ended) -> None:
         self._so_far = None  # which holds the request
@@ -240,9 +353,36 @@ class AccountCharge:
                 id=self.held.id,
                 account=self._key.account,
                 key=self._key.id,
-                bill=bill(ended, self._size, broken=self._accounts.section.bill_broken),
+                bill=self._bill(ended),
                 outcome=ended.result,
                 response_id=ended.answered.response_id,
-                tokens=0 if costs is None else cost(self._request, costs),
+                tokens=0 if costs is None else cost(self._request_tokens, costs),
+            )
+        )
+
+    def _bill(self, ended: Ended) -> Bill:
+        if self._ask.tool:
+            return bill_of_calls(min(ended.calls, self._ask.calls))
+        return self._rounds.bill(ended, broken=self._accounts.section.bill_broken)
+
+
+class AccountCallCharge:
+    """A hold of a call of a tool within a request."""
+
+    __slots__ = ("_accounts", "_held", "_key")
+
+    def __init__(self, accounts: Holder, key: Key, held: Held) -> None:
+        self._accounts = accounts
+        self._key = key
+        self._held = held
+
+    def end(self, *, ran: bool) -> None:
+        self._accounts.settle(
+            Settlement(
+                id=self._held.id,
+                account=self._key.account,
+                key=self._key.id,
+                bill=bill_of_calls(int(ran)),
+                outcome="completed" if ran else "failed",
             )
         )

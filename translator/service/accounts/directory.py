@@ -16,10 +16,10 @@ import math
 import secrets
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from translator.service.base.errors import AccountsUnavailable, InvalidKey
 from translator.service.base.keys import StoredKey, salt_of
@@ -28,17 +28,22 @@ from translator.service.config.accounts import Accounts as Settings
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
-from translator.service.database.statement import DatabaseTime
+from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.database.writes import Write
 
 from . import statements as sql
-from .bills import counted, output_seen
+from .books import Mistake
 from .client import AccountCharge, AccountClient, refusal
+from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
 from .keys import Key, Offer, read_key
 from .meter import AccountMeter, NullAccountMeter
+from .operator_keys import PREFIX as OPERATOR
+from .passwords import Passwords
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,10 @@ OUTCOME_S = 30 * 86_400.0
 
 FOR_EVER_S = math.inf
 
+_SAVE = Statement("SAVEPOINT change")
+_UNDO_SAVED = Statement("ROLLBACK TO SAVEPOINT change")
+_RELEASE = Statement("RELEASE SAVEPOINT change")
+
 
 class Accounts:
     """The accounts; `running` frames their use. They are the `Clients` of the service."""
@@ -85,9 +94,11 @@ class Accounts:
         if self.section.billing:
             self.withheld = PRICED_FIELDS - set(self.section.forward_priced)
         self.boot = secrets.token_hex(16)
+        self.passwords = Passwords()
         self._alone = settings.location.kind == "postgresql"  # else rows of several accounts cross
         self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
         self._open: dict[int, AccountCharge] = {}
+        self._calls: set[int] = set()  # holds of calls within them
         self._unsettled: deque[Settlement] = deque()  # which the queue did not take
         self._settling: dict[int, float] = {}  # since when, oldest first
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,6 +145,35 @@ class Accounts:
         """A random name of a hold."""
         return secrets.token_hex(16)
 
+    # --- what people ask for, and change ---------------------------------------------------------
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` reads, in a thread; raises Unavailable."""
+        return await self._database.read(work)
+
+    async def change(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """What `work` changes, committed; raises Mistake, with nothing changed, and Unavailable.
+
+        It may be done twice, where it is not known whether the first time was committed.
+        """
+        write = self._database.write(
+            partial(_unless_mistaken, work),
+            size=WRITE_BYTES,
+            keep_trying_s=self.section.database_timeout_s,
+            durable=durable,
+            undo=_nothing,
+            alone=self._alone,
+        )
+        try:
+            found = await write.done(self.section.database_timeout_s)
+        except TimeoutError:
+            if await write.give_up(self.section.database_timeout_s):
+                raise Unavailable("the database did not take it in time") from None
+            found = await write.done(self.section.database_timeout_s)
+        if isinstance(found, Mistake):
+            raise found
+        return found
+
     # --- who sends a request ----------------------------------------------------------------------
 
     async def find(self, authorization: str | None, *, fresh: bool) -> AccountClient:
@@ -147,6 +187,8 @@ class Accounts:
         if scheme.lower() != "bearer" or not text:
             raise InvalidKey("Missing API key: send it as 'Authorization: Bearer KEY'.")
         salt = salt_of(text)
+        if salt_of(text, OPERATOR):
+            raise InvalidKey("An operator's key opens the paths below /account/api, and no model.")
         if not salt:
             raise InvalidKey(
                 "Incorrect API key provided. A key of this service begins with 'trk_'."
@@ -229,18 +271,33 @@ class Accounts:
             self._go_without(error)
             return None
         try:
-            return await write.done(wait_s)
+            return await _in_time(write, wait_s)
         except Unavailable as error:
             self._go_without(error)
             return None
-        except TimeoutError as error:
-            if await write.give_up(wait_s):
-                self._go_without(error)
-                return None
-            return await write.done(wait_s)
         except BaseException:  # the client left
             self._begin(self._abandon(write, ask))
             raise
+
+    async def extend(self, ask: ExtensionRequest) -> Extended | Refused | None:
+        """Hold what a further round of a request may cost; None as for `hold`.
+
+        What a hold has grown by is released with it, whoever waits. Raises AccountsUnavailable.
+        """
+        wait_s = self.section.database_timeout_s
+        try:
+            write = self._database.write(
+                partial(_extend, ask),
+                size=WRITE_BYTES,
+                keep_trying_s=wait_s,
+                durable=False,
+                undo=_nothing,
+                alone=self._alone,
+            )
+            return await _in_time(write, wait_s)
+        except Unavailable as error:
+            self._go_without(error)
+            return None
 
     async def _abandon(self, write: Write[Held | Refused], ask: HoldRequest) -> None:
         """See to it that nothing remains of a hold that nobody waits for any more."""
@@ -260,9 +317,14 @@ class Accounts:
         self._open[charge.held.id] = charge
         self._meter.holds(len(self._open))
 
+    def opened_call(self, hold_id: int) -> None:
+        """A call of a tool is run, and has a hold."""
+        self._calls.add(hold_id)
+
     def settle(self, end: Settlement) -> None:
-        """A request with a hold has ended; never waits, never raises."""
+        """A request or a call with a hold has ended; never waits, never raises."""
         self._open.pop(end.id, None)
+        self._calls.discard(end.id)
         self._meter.holds(len(self._open))
         try:
             write = self._write(partial(_settle, end), needed=True)
@@ -335,12 +397,13 @@ class Accounts:
         """The tokens of the open requests until now, by hold: of their input and output."""
         found: dict[int, tuple[int, int]] = {}
         for hold_id, charge in self._open.items():
-            if (seen := charge.seen()) is not None:
-                answered, size = seen
-                told = counted(answered)
-                input_ = size.billed_tokens if told is None else told.input
-                output = output_seen(answered) if told is None else told.output
-                found[hold_id] = input_, output
+            try:
+                seen = charge.seen()
+            except Exception:  # one request must not cost all of them their lease
+                log.exception("accounts: it is not known how far a request is")
+                continue
+            if seen is not None:
+                found[hold_id] = seen.input, seen.output
         return found
 
     def _renew(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -358,25 +421,64 @@ class Accounts:
             )
 
     async def _sweeps(self) -> None:
-        """End the holds of processes that died."""
+        """End the holds of processes that died, and those of this one that have no request."""
         lease_us = round(self.section.lease_s * 1e6)
+        values = {"lease": lease_us, "boot": self.boot}
         while True:
             try:
-                rows = await self._database.read(
-                    lambda one: one.execute(sql.ORPHANS, {"lease": lease_us})
+                orphans, own = await self._database.read(
+                    lambda one: [one.execute(text, values) for text in (sql.ORPHANS, sql.OWN_OLD)]
                 )
-                for hold_id, account, key in rows:
+                for hold_id, account, key in orphans:
                     self._write(partial(_sweep, hold_id, account, key, lease_us))
-                if rows:
-                    self._meter.orphans(len(rows))
-                    log.warning("accounts: %d requests of a dead process are ended", len(rows))
+                strays = [row for row in own if not self._knows(row[0])]
+                for hold_id, account, key in strays:
+                    self._write(partial(_sweep, hold_id, account, key, None))
+                if found := len(orphans) + len(strays):
+                    self._meter.orphans(found)
+                    log.warning("accounts: %d holds that nobody would end are ended", found)
                 self._write(partial(_forget_boots, lease_us))
             except Unavailable as error:
                 log.debug("accounts: not swept: %s", error)
+            except Exception:
+                log.exception("accounts: not swept")
             await asyncio.sleep(self.section.lease_s / 2)
+
+    def _knows(self, hold_id: int) -> bool:
+        """Whether a hold of this process has a request, or a settlement that waits."""
+        known = (self._open, self._calls, self._settling)
+        return any(hold_id in one for one in known) or any(
+            one.id == hold_id for one in self._unsettled
+        )
+
+
+async def _in_time(write: Write[T], wait_s: float) -> T:
+    """The result of a write; raises Unavailable where it takes too long: then nothing remains."""
+    try:
+        return await write.done(wait_s)
+    except TimeoutError:
+        if await write.give_up(wait_s):
+            raise Unavailable("the database takes too long") from None
+        return await write.done(wait_s)
 
 
 # --- the work of transactions, with the connection last -------------------------------------------
+
+
+def _unless_mistaken(work: Callable[[Connection], T], connection: Connection) -> T | Mistake:
+    """What `work` returns; or its mistake, with what it had changed undone."""
+    connection.change(_SAVE)
+    try:
+        found: T | Mistake = work(connection)
+    except Mistake as mistake:
+        connection.change(_UNDO_SAVED)
+        found = mistake
+    connection.change(_RELEASE)
+    return found
+
+
+def _nothing(_connection: Connection) -> None:
+    """Undoes nothing: what was written stays, also where the answer to it came too late."""
 
 
 def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
@@ -387,11 +489,17 @@ def _settle(end: Settlement, connection: Connection) -> Settled | None:
     return settle(connection, end)
 
 
+def _extend(ask: ExtensionRequest, connection: Connection) -> Extended | Refused:
+    return extend(connection, ask)
+
+
 def _undo(token: str, connection: Connection) -> None:
     undo(connection, token)
 
 
-def _sweep(hold_id: int, account: int, key: int, lease_us: int, connection: Connection) -> bool:
+def _sweep(
+    hold_id: int, account: int, key: int, lease_us: int | None, connection: Connection
+) -> bool:
     return sweep(connection, hold_id, account, key, lease_us)
 
 

@@ -20,6 +20,7 @@ from .bills import Price, base, most
 from .periods import Period, next_period, period_start
 from .rows import price_at, read_allowances, write_allowance
 from .settlements import undo
+from .tools import ToolCalls
 
 HOUR_US = 3_600_000_000
 
@@ -35,11 +36,29 @@ Why = Literal[
     "tokens",
     "balance",
     "key_limit",
+    "gone",
 ]
-"""Why a hold is refused; `stale`: what is known of the key must be read again."""
+"""Why a hold is refused; `stale`: what is known of the key must be read again. An extension is
+refused, too, where its hold is `gone`: the process was taken for dead."""
 
 
-class HoldRequest(Struct, frozen=True, kw_only=True):
+class Wanted(Struct, frozen=True, kw_only=True):
+    """The tokens that money is held for."""
+
+    input_tokens: int = 0
+    choices: int = 1
+    asked: int | None = None
+    """The limit of an answer that the client asks for."""
+
+    model_limit: int | None = None
+    default_limit: int = 0
+    """Where neither limits it."""
+
+    least_limit: int = 1
+    """The least tokens of an answer that must be affordable."""
+
+
+class HoldRequest(Wanted, frozen=True, kw_only=True):
     """What a hold is asked for."""
 
     token: str
@@ -64,17 +83,8 @@ class HoldRequest(Struct, frozen=True, kw_only=True):
     counts_only: bool = False
     """Whether the request only has its tokens counted, which is free."""
 
-    input_tokens: int = 0
-    choices: int = 1
-    asked: int | None = None
-    """The limit of an answer that the client asks for."""
-
-    model_limit: int | None = None
-    default_limit: int = 0
-    """Where neither limits it."""
-
-    least_limit: int = 1
-    """The least tokens of an answer that must be affordable."""
+    calls: ToolCalls | None = None
+    """The calls of a tool that it is for, in place of an answer of a model."""
 
 
 class Held(Struct, frozen=True, kw_only=True):
@@ -123,10 +133,14 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
         return Refused(why="expired")
     if suspended_at is not None:
         return Refused(why="suspended")
-    if generation != ask.generation:
+    calls = ask.calls
+    within = calls is not None and calls.parent is not None  # of what its request was held for
+    if generation != ask.generation and not within:
         return Refused(why="stale")
-    if most_open is not None and open_ >= most_open:
+    if most_open is not None and open_ >= most_open and not within:
         return Refused(why="concurrent", limit=most_open)
+    if within:
+        per_minute = tokens_per_minute = None
     allowances = read_allowances(connection, ask.key, per_minute, tokens_per_minute, now)
     tokens = ask.tokens if tokens_per_minute is None else min(ask.tokens, tokens_per_minute)
     for one in allowances:
@@ -141,16 +155,31 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
     money, limited, left = 0, None, None
     if ask.price_list is not None:
         price = price_at(connection, ask.price_list, ask.model, now)
-        if price is None:
+        if price is None and calls is None:
             return Refused(why="unpriced")
+    if price is not None:
         left = available = balance + credit - held
         if limit_amount is not None:
             taken = connection.execute(sql.HELD_IN_PERIOD, {"key": ask.key, "start": start})
             left = min(available, limit_amount - spent - taken[0][0])
-        money, limited = (0, None) if ask.counts_only else affordable(price, ask, left)
+        if calls is not None:
+            money = calls.count * price.per_request
+        elif not ask.counts_only:
+            money, limited = affordable(price, ask, left)
         if money > left or left < 0:
-            return _no_money(available, left, limit_period, now, allowances)
-    _hold_key(connection, ask.key, money, start, spent, used_at, now)
+            return no_money(available, left, limit_period, now, allowances)
+    used = now if used_at is None or used_at // HOUR_US != now // HOUR_US else used_at
+    connection.change(
+        sql.HOLD_KEY,
+        {
+            "key": ask.key,
+            "open": int(not within),
+            "amount": money,
+            "start": start,
+            "spent": spent,
+            "used": used,
+        },
+    )
     if money:
         connection.change(sql.HOLD_MONEY, {"account": ask.account, "amount": money})
     for one in allowances:
@@ -171,6 +200,8 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
             "tokens": tokens,
             "now": now,
             "request": ask.request_id,
+            "kind": "request" if calls is None else calls.kind,
+            "parent": None if calls is None else calls.parent,
         },
     )
     return Held(
@@ -184,7 +215,7 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
     )
 
 
-def affordable(price: Price, ask: HoldRequest, left: int) -> tuple[int, int | None]:
+def affordable(price: Price, ask: Wanted, left: int) -> tuple[int, int | None]:
     """The money to hold, and the limit of the answer that it pays for, where that is a lower one.
 
     The money is more than what is `left` where the request cannot be paid for.
@@ -203,19 +234,15 @@ def affordable(price: Price, ask: HoldRequest, left: int) -> tuple[int, int | No
     return most(price, ask.input_tokens, limit * ask.choices), limit
 
 
-def _no_money(
-    available: int, left: int, period: Period | None, now: int, allowances: tuple[Allowance, ...]
+def no_money(
+    available: int,
+    left: int,
+    period: Period | None,
+    now: int,
+    allowances: tuple[Allowance, ...] = (),
 ) -> Refused:
+    """The refusal of what there is not enough money for: that of the account, or of the key."""
     if left < available:
         after = next_period(period, now)
         return Refused(why="key_limit", next_period=after, left=left, allowances=allowances)
     return Refused(why="balance", left=left, allowances=allowances)
-
-
-def _hold_key(
-    connection: Connection, key: int, money: int, start: int, spent: int, used: int | None, now: int
-) -> None:
-    if used is None or used // HOUR_US != now // HOUR_US:
-        used = now
-    values = {"key": key, "amount": money, "start": start, "spent": spent, "used": used}
-    connection.change(sql.HOLD_KEY, values)

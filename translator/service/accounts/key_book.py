@@ -13,7 +13,7 @@ from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
 from . import statements as sql
-from .books import EVERYTHING, Account, Mistake, account, changed, channels, now
+from .books import EVERYTHING, Account, Mistake, account, changed, channels, check_tools, now
 from .keys import names_text, read_names
 from .periods import Period
 
@@ -49,6 +49,8 @@ class KeyRow(Struct, frozen=True):
     replaced_by: int | None
     created_at: int
     used_at: int | None
+    tools: tuple[str, ...] | None = None
+    """Tools that it may have called, of those of its channels; None: all of these."""
 
     @property
     def shown(self) -> str:
@@ -66,10 +68,12 @@ _KEYS = (
     "SELECT k.id, a.name, k.name, k.salt, k.channels, k.models, k.requests_per_minute,"
     " k.tokens_per_minute, k.max_concurrent_requests, k.limit_amount, k.limit_period,"
     " k.expires_at, k.period_spent, k.held, k.open, k.revoked_at, k.replaced_by, k.created_at,"
-    " k.used_at FROM acct_keys k JOIN acct_accounts a ON a.id = k.account_id"
+    " k.used_at, k.tools FROM acct_keys k JOIN acct_accounts a ON a.id = k.account_id"
 )
 _ALL = Statement(f"{_KEYS} ORDER BY k.id")
 _OF_ID = Statement(f"{_KEYS} WHERE k.id = :id")
+_OF_ACCOUNT = Statement(f"{_KEYS} WHERE k.account_id = :account ORDER BY k.id")
+_OF_ACCOUNT_AND_ID = Statement(f"{_KEYS} WHERE k.account_id = :account AND k.id = :id")
 _OF_SALT = Statement("SELECT id FROM acct_keys WHERE salt = :salt")
 
 _REVOKE = Statement(
@@ -79,11 +83,15 @@ _REVOKE = Statement(
 _REPLACE = Statement(
     "UPDATE acct_keys SET replaced_by = :by, expires_at = :at, version = version + 1 WHERE id = :id"
 )
+_RENAME = Statement("UPDATE acct_keys SET name = :name, version = version + 1 WHERE id = :id")
 _LIMIT = Statement(
     "UPDATE acct_keys SET channels = :channels, models = :models, requests_per_minute = :requests,"
     " tokens_per_minute = :tokens, max_concurrent_requests = :concurrent, limit_amount = :amount,"
     " limit_period = :period, expires_at = :expires, version = version + 1 WHERE id = :id"
 )
+
+
+_TOOLS = Statement("UPDATE acct_keys SET tools = :tools, version = version + 1 WHERE id = :id")
 
 
 def keys(connection: Connection, account_name: str | None = None) -> list[KeyRow]:
@@ -98,10 +106,7 @@ def key(connection: Connection, name: str, account_name: str | None) -> KeyRow:
     if account_name is None:
         if name == number or not (number.isascii() and number.isdigit()):
             raise Mistake(f"{name!r} is no id of a key, such as key_17; a name needs --account")
-        rows = connection.execute(_OF_ID, {"id": int(number[:18])})
-        if not rows:
-            raise Mistake(f"there is no key {name}")
-        return _row(*rows[0])
+        return key_of_id(connection, int(number[:18]))
     owner = account(connection, account_name)
     named = [
         one
@@ -113,15 +118,47 @@ def key(connection: Connection, name: str, account_name: str | None) -> KeyRow:
     return named[-1]  # the one that replaces those before
 
 
+def key_of_id(connection: Connection, key_id: int) -> KeyRow:
+    """The key of an id; raises Mistake."""
+    rows = connection.execute(_OF_ID, {"id": key_id})
+    if not rows:
+        raise Mistake(f"there is no key key_{key_id}")
+    return _row(*rows[0])
+
+
+def keys_of(connection: Connection, account_id: int) -> list[KeyRow]:
+    """All keys of an account, oldest first."""
+    return [_row(*row) for row in connection.execute(_OF_ACCOUNT, {"account": account_id})]
+
+
+def key_of(connection: Connection, account_id: int, key_id: int) -> KeyRow | None:
+    """A key of an account; None where it has none of this id."""
+    rows = connection.execute(_OF_ACCOUNT_AND_ID, {"account": account_id, "id": key_id})
+    return _row(*rows[0]) if rows else None
+
+
+def rename(connection: Connection, one: KeyRow, name: str) -> None:
+    """Give a key another name; raises Mistake."""
+    _check_free(connection, one.account_name, name, one.id)
+    connection.change(_RENAME, {"id": one.id, "name": name})
+    changed(connection)
+
+
 def add_key(
     connection: Connection, account_name: str, name: str, stored: StoredKey, limits: Limits
 ) -> int:
     """A new key's id; raises Mistake."""
     owner = account(connection, account_name)
-    for one in keys(connection, account_name):
-        if one.name == name and one.revoked_at is None and one.replaced_by is None:
-            raise Mistake(f"the account {account_name!r} has a key {name!r} already")
+    _check_free(connection, account_name, name, None)
     return _insert(connection, owner, name, stored, limits)
+
+
+def _check_free(connection: Connection, account_name: str, name: str, key_id: int | None) -> None:
+    """Raise Mistake where another key of the account that is in use has this name."""
+    for one in keys(connection, account_name):
+        in_use = one.revoked_at is None and one.replaced_by is None
+        if one.name == name and one.id != key_id and in_use:
+            raise Mistake(f"the account {account_name!r} has a key {name!r} already")
 
 
 def rotate(
@@ -134,6 +171,7 @@ def rotate(
         raise Mistake(f"key_{old.id} is replaced by key_{old.replaced_by} already")
     owner = account(connection, old.account_name)
     made = _insert(connection, owner, old.name, stored, old.limits)
+    connection.change(_TOOLS, {"id": made, "tools": names_text(old.tools)})
     until = now(connection) + grace_us
     if old.limits.expires_at is not None:
         until = min(until, old.limits.expires_at)
@@ -151,6 +189,13 @@ def set_limits(connection: Connection, one: KeyRow, limits: Limits) -> None:
     """Give a key other limits; raises Mistake."""
     _check(connection, limits)
     connection.change(_LIMIT, {"id": one.id, **_columns(limits)})
+    changed(connection)
+
+
+def set_tools(connection: Connection, one: KeyRow, tools: tuple[str, ...] | None) -> None:
+    """Say which tools a key may have called; None: all of its channels. Raises Mistake."""
+    check_tools(tools)
+    connection.change(_TOOLS, {"id": one.id, "tools": names_text(tools)})
     changed(connection)
 
 
@@ -213,6 +258,7 @@ def _columns(limits: Limits) -> dict[str, object]:
 
 def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> KeyRow:  # noqa: ANN401
     names, models, requests, tokens, concurrent, amount, period, expires, *figures = more
+    figures[-1] = read_names(figures[-1])  # the tools
     limits = Limits(
         channels=read_names(names) or (),
         models=read_names(models),

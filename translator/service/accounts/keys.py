@@ -14,6 +14,7 @@ from translator.service.config.sections import CATCH_ALL
 from translator.service.database.connection import Connection
 
 from . import statements as sql
+from .tools import has_right
 
 ALL = "*"
 """Of a channel: all models that the settings list."""
@@ -26,6 +27,8 @@ class Channel(Struct, frozen=True):
     title: str
     models: tuple[str, ...]
     price_list: str
+    tools: tuple[str, ...] | None = None
+    """Tools that its keys may have called; None: all."""
 
 
 class Catalog(Struct, frozen=True):
@@ -84,6 +87,16 @@ class Offer(Struct, frozen=True):
                 return channel if priced or not self.billing else None
         return None
 
+    def tool_channel(self, key: Key, tool: str) -> Channel | None:
+        """The channel by which a key has a tool, and its price; None where it may not use it."""
+        if not has_right(key.tools, tool):
+            return None
+        for name in key.channels:
+            channel = key.catalog.channels.get(name)
+            if channel is not None and has_right(channel.tools, tool):
+                return channel
+        return None
+
     def any_model(self, key: Key) -> bool:
         """Whether a key may use whatever name there is."""
         if self.billing or self.catches_all or key.models is not None:
@@ -127,8 +140,8 @@ def read_key(connection: Connection, salt: str, *, billing: bool) -> Key | None:
 def read_catalog(connection: Connection, *, billing: bool) -> Catalog:
     """The channels, and what has a price at this moment."""
     channels = {
-        name: Channel(name, title, read_names(models) or (), price_list)
-        for name, title, models, price_list in connection.execute(sql.CHANNELS)
+        name: Channel(name, title, read_names(models) or (), price_list, read_names(tools))
+        for name, title, models, price_list, tools in connection.execute(sql.CHANNELS)
     }
     priced = connection.execute(sql.PRICED) if billing else []
     return Catalog(channels, frozenset((price_list, model) for price_list, model in priced))

@@ -34,13 +34,29 @@ _HELD = Statement(
 )
 _KEYS_HELD = Statement(
     f"SELECT k.id, k.held, (SELECT {_sum('h.amount')} FROM acct_holds h WHERE h.key_id = k.id),"
-    " k.open, (SELECT count(*) FROM acct_holds h WHERE h.key_id = k.id) FROM acct_keys k"
+    " k.open, (SELECT count(*) FROM acct_holds h WHERE h.key_id = k.id AND h.parent IS NULL)"
+    " FROM acct_keys k"
     " ORDER BY k.id"
 )
 _UNBOOKED = Statement(
     "SELECT u.hold_id, u.amount, l.amount FROM acct_usages u LEFT JOIN acct_ledger l"
     " ON l.kind = 'usage' AND l.ref = CAST(u.hold_id AS TEXT)"
     " WHERE coalesce(-l.amount, 0) <> u.amount ORDER BY u.hold_id"
+)
+_UNEXPLAINED = Statement(
+    "SELECT l.id, l.ref, l.amount FROM acct_ledger l WHERE l.kind = 'usage' AND l.at >= :since"
+    " AND NOT EXISTS (SELECT 1 FROM acct_usages u WHERE CAST(u.hold_id AS TEXT) = l.ref)"
+    " ORDER BY l.id"
+)
+_TOKENS = (
+    "(u.input - u.cached - u.written) * p.input + u.cached * coalesce(p.cached_input, p.input)"
+    " + u.written * coalesce(p.cache_write, p.input) + u.output * p.output + p.per_request"
+)
+_MISPRICED = Statement(
+    "SELECT * FROM (SELECT u.hold_id AS id, u.amount AS amount, CASE WHEN p.free = 1 THEN 0"
+    f" WHEN u.kind = 'request' THEN {_TOKENS} ELSE u.calls * p.per_request END AS cost"
+    " FROM acct_usages u LEFT JOIN acct_prices p ON p.id = u.price_id) AS c"
+    " WHERE c.amount <> 0 AND c.amount <> coalesce(c.cost, 0) ORDER BY c.id"
 )
 _STILL_HELD = Statement(
     "SELECT h.id FROM acct_holds h JOIN acct_usages u ON u.hold_id = h.id ORDER BY h.id"
@@ -89,6 +105,13 @@ def differences(connection: Connection) -> Iterator[str]:
     for hold, cost, booked in connection.execute(_UNBOOKED):
         entry = "no entry" if booked is None else f"an entry of {shown(booked)}"
         yield f"usage {hold}: has cost {shown(cost)}, and has {entry} in the ledger"
+    for entry, ref, booked in connection.execute(
+        _UNEXPLAINED, {"since": pruned_before(connection)}
+    ):
+        yield f"entry {entry} of {shown(booked)}: is for usage {ref}, which is not there"
+    for hold, cost, follows in connection.execute(_MISPRICED):
+        follows = shown(follows or 0)
+        yield f"usage {hold}: has cost {shown(cost)}, and {follows} follow from its counts"
     for (hold,) in connection.execute(_STILL_HELD):
         yield f"hold {hold}: is open, and has a usage"
     yield from _sums(connection)

@@ -16,9 +16,10 @@ from msgspec import Struct
 from translator.service.database.connection import Connection
 
 from . import statements as sql
-from .bills import Bill, Counts, Estimated, Price, amount
+from .bills import Bill, Counts, Estimated, Price, cost_of
 from .periods import DAY_US
 from .rows import price_of_id, read_allowances, write_allowance
+from .tools import Kind
 
 
 class Settlement(Struct, frozen=True, kw_only=True):
@@ -32,6 +33,17 @@ class Settlement(Struct, frozen=True, kw_only=True):
     response_id: str = ""
     tokens: int = 0
     """Tokens that it takes from the allowance of the minute, in place of those of its hold."""
+
+
+class _Held(Struct, frozen=True):
+    """Of a request, what its hold has written down."""
+
+    kind: Kind
+    parent: int | None
+    model: str
+    channel: str
+    endpoint: str
+    request_id: str
 
 
 class Settled(Struct, frozen=True):
@@ -53,14 +65,20 @@ def settle(connection: Connection, end: Settlement) -> Settled | None:
         return _correct(connection, end, now)
     [(money, tokens, began, price_id, *of_request, _, _)] = rows
     price = price_of_id(connection, price_id)
-    return _end(connection, end, now, (money, tokens, began), price, of_request)
+    return _end(connection, end, now, (money, tokens, began), price, _Held(*of_request))
 
 
-def sweep(connection: Connection, hold_id: int, account: int, key: int, lease_us: int) -> bool:
-    """End the hold of a process that died; False where another did, or it lives."""
+def sweep(
+    connection: Connection, hold_id: int, account: int, key: int, lease_us: int | None
+) -> bool:
+    """End the hold of a process that died; False where another did, or it lives.
+
+    Without a lease it is one of this process, which has no request for it.
+    """
     [(*_, now)] = connection.execute(sql.ACCOUNT, {"account": account}) or [(0,)]
     connection.execute(sql.KEY, {"key": key, "account": account})
-    if not connection.execute(sql.STILL_ORPHAN, {"id": hold_id, "lease": lease_us}):
+    values = {"id": hold_id, "lease": lease_us}
+    if lease_us is not None and not connection.execute(sql.STILL_ORPHAN, values):
         return False
     rows = connection.execute(sql.TAKE_HOLD, {"id": hold_id})
     if not rows:
@@ -76,7 +94,7 @@ def sweep(connection: Connection, hold_id: int, account: int, key: int, lease_us
         outcome="orphan",
         tokens=tokens if seen_input is None else seen.input + seen.output,
     )
-    _end(connection, end, now, (money, tokens, began), price, of_request)
+    _end(connection, end, now, (money, tokens, began), price, _Held(*of_request))
     return True
 
 
@@ -86,18 +104,16 @@ def _end(
     now: int,
     held: tuple[int, int, int],
     price: Price | None,
-    of_request: list[str],
+    request: _Held,
 ) -> Settled:
     """Release a hold, of `held` pico and tokens since a time, and write down what it has cost."""
     money, tokens, began = held
-    model, channel, endpoint, request_id = of_request
-    counts = end.bill.counts
-    cost = 0
-    if price is not None and end.bill.billed and not price.free:
-        cost = amount(price, counts)
+    counts, model = end.bill.counts, request.model
+    cost = cost_of(price, request.kind, end.bill)
     values = {"account": end.account, "held": money, "amount": cost}
     [(balance,)] = connection.execute(sql.SETTLE_MONEY, values)
-    values = {"key": end.key, "held": money, "amount": cost, "began": began}
+    slots = int(request.parent is None)
+    values = {"key": end.key, "held": money, "amount": cost, "began": began, "open": slots}
     [(key_name, per_minute)] = connection.execute(sql.SETTLE_KEY, values)
     if per_minute is not None and end.tokens != tokens:
         _give_back(connection, end.key, per_minute, tokens - end.tokens, now)
@@ -107,10 +123,10 @@ def _end(
         of_usage
         | {
             "key_name": key_name,
-            "request": request_id,
+            "request": request.request_id,
             "response": end.response_id,
-            "endpoint": endpoint,
-            "channel": channel,
+            "endpoint": request.endpoint,
+            "channel": request.channel,
             "price": None if price is None else price.id,
             "began": began,
             "outcome": end.outcome,
@@ -121,6 +137,9 @@ def _end(
             "reasoning": counts.reasoning,
             "estimated": end.bill.estimated,
             "amount": cost,
+            "kind": request.kind,
+            "calls": end.bill.calls,
+            "parent": request.parent,
         },
     )
     if cost:
@@ -144,18 +163,17 @@ def _correct(connection: Connection, end: Settlement, now: int) -> Settled | Non
     rows = connection.execute(sql.USAGE, {"id": end.id})
     if not rows:
         return None  # the hold was given up
-    [(model, price_id, estimated, before)] = rows
+    [(kind, model, price_id, began, estimated, before)] = rows
     ref = {"kind": "correction", "ref": str(end.id)}
     if estimated != "orphan" or connection.execute(sql.ENTRY_OF_REF, ref):
         return None
-    price = price_of_id(connection, price_id)
-    cost = 0
-    if price is not None and end.bill.billed and not price.free:
-        cost = amount(price, end.bill.counts)
+    cost = cost_of(price_of_id(connection, price_id), kind, end.bill)
     if cost == before:
         return None
     values = {"account": end.account, "amount": before - cost}
     [(balance,)] = connection.execute(sql.CHANGE_BALANCE, values)
+    values = {"key": end.key, "amount": cost - before, "began": began}
+    connection.change(sql.CORRECT_KEY, values)
     enter(
         connection,
         "correction",

@@ -37,7 +37,9 @@ KEY_OF_SALT = _now(
     " JOIN acct_accounts a ON a.id = k.account_id WHERE k.salt = :salt"
 )
 
-CHANNELS = Statement("SELECT name, title, models, price_list FROM acct_channels ORDER BY name")
+CHANNELS = Statement(
+    "SELECT name, title, models, price_list, tools FROM acct_channels ORDER BY name"
+)
 
 PRICED = _now("SELECT DISTINCT price_list, model FROM acct_prices WHERE from_at <= NOW")
 
@@ -77,7 +79,7 @@ PRICE_OF_ID = Statement(
 HOLD_MONEY = Statement("UPDATE acct_accounts SET held = held + :amount WHERE id = :account")
 
 HOLD_KEY = Statement(
-    "UPDATE acct_keys SET open = open + 1, held = held + :amount, period_start = :start,"
+    "UPDATE acct_keys SET open = open + :open, held = held + :amount, period_start = :start,"
     " period_spent = :spent, used_at = :used WHERE id = :key"
 )
 
@@ -88,15 +90,26 @@ SET_ALLOWANCE = Statement(
 
 NEW_HOLD = Statement(
     "INSERT INTO acct_holds (token, account_id, key_id, boot, price_id, model, channel, endpoint,"
-    " amount, tokens, began_at, request_id) VALUES (:token, :account, :key, :boot, :price, :model,"
-    " :channel, :endpoint, :amount, :tokens, :now, :request) RETURNING id"
+    " amount, tokens, began_at, request_id, kind, parent) VALUES (:token, :account, :key, :boot,"
+    " :price, :model, :channel, :endpoint, :amount, :tokens, :now, :request, :kind, :parent)"
+    " RETURNING id"
+)
+
+# --- its extension -----------------------------------------------------------------------------
+
+HOLD = Statement("SELECT amount, tokens, began_at FROM acct_holds WHERE id = :id")
+
+EXTEND_KEY = Statement("UPDATE acct_keys SET held = held + :amount WHERE id = :key")
+
+EXTEND_HOLD = Statement(
+    "UPDATE acct_holds SET amount = amount + :amount, tokens = :tokens WHERE id = :id"
 )
 
 # --- its settlement ----------------------------------------------------------------------------
 
 TAKE_HOLD = Statement(
-    "DELETE FROM acct_holds WHERE id = :id RETURNING amount, tokens, began_at, price_id, model,"
-    " channel, endpoint, request_id, seen_input, seen_output"
+    "DELETE FROM acct_holds WHERE id = :id RETURNING amount, tokens, began_at, price_id, kind,"
+    " parent, model, channel, endpoint, request_id, seen_input, seen_output"
 )
 
 SETTLE_MONEY = Statement(
@@ -105,7 +118,7 @@ SETTLE_MONEY = Statement(
 )
 
 SETTLE_KEY = Statement(
-    "UPDATE acct_keys SET open = open - 1, held = held - :held, period_spent = period_spent +"
+    "UPDATE acct_keys SET open = open - :open, held = held - :held, period_spent = period_spent +"
     " CASE WHEN :began >= period_start THEN :amount ELSE 0 END WHERE id = :key"
     " RETURNING name, tokens_per_minute"
 )
@@ -113,12 +126,19 @@ SETTLE_KEY = Statement(
 NEW_USAGE = Statement(
     "INSERT INTO acct_usages (hold_id, account_id, key_id, key_name, request_id, response_id,"
     " endpoint, model, channel, price_id, began_at, ended_at, outcome, input, cached, written,"
-    " output, reasoning, estimated, amount) VALUES (:id, :account, :key, :key_name, :request,"
-    " :response, :endpoint, :model, :channel, :price, :began, :now, :outcome, :input, :cached,"
-    " :written, :output, :reasoning, :estimated, :amount)"
+    " output, reasoning, estimated, amount, kind, calls, parent) VALUES (:id, :account, :key,"
+    " :key_name, :request, :response, :endpoint, :model, :channel, :price, :began, :now, :outcome,"
+    " :input, :cached, :written, :output, :reasoning, :estimated, :amount, :kind, :calls, :parent)"
 )
 
-USAGE = Statement("SELECT model, price_id, estimated, amount FROM acct_usages WHERE hold_id = :id")
+USAGE = Statement(
+    "SELECT kind, model, price_id, began_at, estimated, amount FROM acct_usages WHERE hold_id = :id"
+)
+
+CORRECT_KEY = Statement(
+    "UPDATE acct_keys SET period_spent = period_spent + :amount"
+    " WHERE id = :key AND period_start <= :began"
+)
 
 NEW_ENTRY = Statement(
     "INSERT INTO acct_ledger (account_id, at, kind, ref, amount, balance_after, key_id, model,"
@@ -157,7 +177,13 @@ CHECKPOINT = _now(
 
 ORPHANS = _now(
     "SELECT h.id, h.account_id, h.key_id FROM acct_holds h LEFT JOIN acct_boots b ON b.id = h.boot"
-    " WHERE coalesce(b.seen_at, h.began_at) < NOW - CAST(:lease AS BIGINT) ORDER BY h.id LIMIT 500"
+    " WHERE coalesce(b.seen_at, h.began_at) < NOW - CAST(:lease AS BIGINT) AND h.boot <> :boot"
+    " ORDER BY h.id LIMIT 500"
+)
+
+OWN_OLD = _now(
+    "SELECT id, account_id, key_id FROM acct_holds WHERE boot = :boot"
+    " AND began_at < NOW - CAST(:lease AS BIGINT) ORDER BY id"
 )
 
 STILL_ORPHAN = _now(

@@ -1,6 +1,6 @@
 """Client keys: their generation, and the salted hashes that the settings hold.
 
-    key    = "trk_", salt, "_", secret ;            sent by a client
+    key    = prefix, "_", salt, "_", secret ;       sent by a client; its prefix is "trk"
     stored = "sha256:", salt, ":", digest ;         in the settings, of no use to a thief
 
 The salt is 64 random bits in hexadecimal digits. It is part of the key, so a lookup by salt and one
@@ -19,7 +19,10 @@ import secrets
 from msgspec import Struct
 
 _STORED = re.compile(r"sha256:([0-9a-f]{16}):([0-9a-f]{64})")
-_KEY = re.compile(r"trk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+_KEY = re.compile(r"([a-z]{3})_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+
+CLIENT = "trk"
+"""The prefix of clients' keys."""
 
 
 class StoredKey(Struct, frozen=True):
@@ -36,14 +39,14 @@ class StoredKey(Struct, frozen=True):
         return hmac.compare_digest(_digest(self.salt, key), self.digest)
 
 
-def new_key() -> str:
+def new_key(prefix: str = CLIENT) -> str:
     """A new random key."""
-    return f"trk_{secrets.token_hex(8)}_{secrets.token_urlsafe(32)}"
+    return f"{prefix}_{secrets.token_hex(8)}_{secrets.token_urlsafe(32)}"
 
 
 def store(key: str) -> StoredKey:
     """The stored form of a key that `new_key` made."""
-    salt = salt_of(key)
+    salt = salt_of(key, key[:3])
     return StoredKey(salt, _digest(salt, key))
 
 
@@ -53,10 +56,10 @@ def read_stored(text: str) -> StoredKey | None:
     return StoredKey(found[1], found[2]) if found else None
 
 
-def salt_of(key: str) -> str:
-    """The salt of a key; empty if the text is not a key of ours."""
+def salt_of(key: str, prefix: str = CLIENT) -> str:
+    """The salt of a key; empty if the text is not a key of ours with that prefix."""
     found = _KEY.fullmatch(key)
-    return found[1] if found else ""
+    return found[2] if found and found[1] == prefix else ""
 
 
 def _digest(salt: str, key: str) -> str:

@@ -6,15 +6,19 @@ with it there are no `[clients]`.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from .sections import read_section
 from .store import Location, read_location
+
+_PUBLIC_URL = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+/?")
 
 _Positive = Annotated[int, Meta(gt=0)]
 _Seconds = Annotated[float, Meta(gt=0)]
@@ -72,11 +76,27 @@ class AccountsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     lease_s: _Seconds = 60.0
     """After how long without that a process is taken for dead, and others end its requests."""
 
+    dashboard: bool = True
+    """Pages under `/account` for people: their keys, what these cost, and what operators do. Needs
+    the extra `accounts`."""
+
+    public_url: str | None = None
+    """The URL by which clients reach the service, as in `https://gateway.example`, for the set-ups
+    that the pages show. Default: the address by which a page was asked for."""
+
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies, as in `["10.0.0.0/8"]`, that say who asks for a page, by
+    `X-Forwarded-For` and `X-Forwarded-Proto`. Others are not believed."""
+
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class Accounts(Struct, frozen=True, kw_only=True):
-    """The resolved section: the location of the database, and the rest."""
+    """The resolved section: the location of the database, the proxies, and the rest."""
 
     location: Location
+    proxies: tuple[Network, ...] = ()
     section: AccountsSection
 
 
@@ -105,8 +125,26 @@ def read_accounts(
         problems.append('accounts.when_database_fails: "serve" needs billing = false')
     if section.lease_s < 2 * section.checkpoint_s:
         problems.append("accounts.lease_s: must be twice checkpoint_s at least")
+    if section.public_url is not None and not _PUBLIC_URL.fullmatch(section.public_url):
+        problems.append(
+            "accounts.public_url: must be http:// or https://, a name and perhaps a port; without"
+            " /v1, which is added"
+        )
+    proxies = _networks(section.trusted_proxies, problems)
     location = read_location(section, value, "accounts", folder, environ, problems)
     if location is None or len(problems) > before:
         return None
     # without the URL, which may hold a password and is in the location
-    return Accounts(location=location, section=msgspec.structs.replace(section, url=""))
+    return Accounts(
+        location=location, proxies=proxies, section=msgspec.structs.replace(section, url="")
+    )
+
+
+def _networks(texts: tuple[str, ...], problems: list[str]) -> tuple[Network, ...]:
+    found: list[Network] = []
+    for number, text in enumerate(texts):
+        try:
+            found.append(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            problems.append(f"accounts.trusted_proxies[{number}]: {text!r} is no address")
+    return tuple(found)

@@ -1,7 +1,7 @@
 """The secrets of a configuration, and of headers: what must not appear in an answer or a log.
 
     secrets = keys of upstreams, values of headers whose name says so, passwords of proxies,
-              the password of the store's database, the key of the search ;
+              the password of the store's database, the key of the search, headers of MCP servers ;
 
 A secret is a value as it is sent, and the parts of it that are worth stealing: the key behind
 "Bearer", the password in "Basic", the value of each cookie.
@@ -45,6 +45,9 @@ def settings_secrets(settings: Settings) -> set[str]:
             found |= _long(room.location.passwords)
     if settings.tools is not None and settings.tools.search is not None:
         found |= _long({settings.tools.search.key or ""})
+    if settings.tools is not None and settings.tools.mcp is not None:
+        for server in settings.tools.mcp.servers.values():
+            found |= secrets_in(server.headers) | url_secrets(server.url)
     return found
 
 

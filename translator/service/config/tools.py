@@ -1,8 +1,9 @@
-"""`[tools]`: tools that the service itself runs. So far one, its own search of the web.
+"""`[tools]`: tools that the service itself runs: its own search of the web, and MCP servers'.
 
     [tools]           which addresses may be connected to, and for how long
     [tools.search]    the backend that is searched: a preset, its URL, and its key
     [tools.pages]     the pages that are opened
+    [tools.mcp]       servers of the Model Context Protocol: mcp.py
 
 Without the section nothing is run, and nothing that could run a tool is imported.
 """
@@ -17,14 +18,15 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct
 
 from .checks import is_header_value, key_problems, url_problems
-from .sections import read_section
+from .mcp import Mcp, McpServer, read_mcp, read_patterns
+from .sections import read_section, unknown
 
 _Positive = Annotated[int, Meta(gt=0)]
 _NotNegative = Annotated[int, Meta(ge=0)]
 _Seconds = Annotated[float, Meta(gt=0)]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-BackendName = Literal["searxng", "brave", "tavily", "exa", "serper"]
+BackendName = Literal["searxng", "brave", "tavily", "exa", "serper", "mcp"]
 
 _URLS: Mapping[str, str] = {
     "brave": "https://api.search.brave.com",
@@ -39,12 +41,17 @@ class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """`[tools]` as it is written, without its sections."""
 
     allow_private: tuple[str, ...] = ()
-    """Networks in which pages may be opened although they are not public, as in `["10.1.0.0/16"]`.
-    The search backend needs no entry."""
+    """Networks that pages and clients' MCP servers may be in although they are not public, as in
+    `["10.1.0.0/16"]`. The search backend and the servers of `[tools.mcp]` need no entry."""
+
+    allow: tuple[str, ...] = ()
+    """URLs of MCP servers that clients may name themselves (`server_url`), as in
+    `["https://mcp.example.org", "https://*.example.com:8443/mcp"]`; by default none."""
 
     proxy: str | None = None
-    """URL of an HTTP proxy for the search backend and for pages. It resolves the names of hosts, so
-    it has to keep requests out of private networks. Those of the environment are not used."""
+    """URL of an HTTP proxy for the search backend, pages and MCP servers. It resolves the names of
+    hosts, so it has to keep requests out of private networks. Those of the environment are not
+    used."""
 
     call_timeout_s: _Seconds = 25.0
     """Longest time for all commands of one search request; what is not done by then is told the
@@ -65,7 +72,16 @@ class SearchSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     network."""
 
     key_env: str | None = None
-    """Environment variable that holds its API key; required but for `searxng`."""
+    """Environment variable that holds its API key; required but for `searxng` and `mcp`."""
+
+    server: str | None = None
+    """With `backend = "mcp"`: the name of the server in `[tools.mcp]`."""
+
+    tool: str | None = None
+    """With `backend = "mcp"`: the tool of that server which searches."""
+
+    query_argument: str = "query"
+    """With `backend = "mcp"`: the argument of that tool which takes the query."""
 
     timeout_s: _Seconds = 10.0
     """Longest time for its answer."""
@@ -121,18 +137,21 @@ class Search(Struct, frozen=True, kw_only=True):
     url: str  # without a trailing slash
     key: str | None
     limits: SearchSection
+    server: McpServer | None = None
+    """With the backend `mcp`."""
 
     def __repr__(self) -> str:
         return f"Search({self.backend!r}, {self.url!r})"
 
 
 class Tools(Struct, frozen=True, kw_only=True):
-    """The resolved section; without a `search` there is none."""
+    """The resolved section; without a `search` or an `mcp` there is none."""
 
     limits: ToolsSection
     allow_private: tuple[Network, ...] = ()
     search: Search | None = None
     pages: PagesSection = PagesSection()
+    mcp: Mcp | None = None
 
 
 def read_tools(
@@ -144,20 +163,24 @@ def read_tools(
     """
     before = len(problems)
     given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-    nested = {name: given[name] for name in ("search", "pages") if name in given}
+    nested = {name: given[name] for name in ("search", "pages", "mcp") if name in given}
     own = {name: one for name, one in given.items() if name not in nested}
     whole = own if isinstance(value, dict) else value
     section = read_section(ToolsSection, whole, "tools", problems)
     networks = _networks(section.allow_private, problems)
     if section.proxy is not None:
         problems += [f"tools.proxy: {text}" for text in _proxy_problems(section.proxy)]
+    allow = tuple(read_patterns(section.allow, "tools.allow", problems))
+    mcp = None
+    if "mcp" in nested or allow:
+        mcp = read_mcp(nested.get("mcp", {}), allow, clients, environ, problems)
     search = None
     if "search" in nested:
-        search = _read_search(nested["search"], clients, environ, problems)
+        search = _read_search(nested["search"], mcp or Mcp(), clients, environ, problems)
     pages = read_section(PagesSection, nested.get("pages", {}), "tools.pages", problems)
     if len(problems) > before:
         return None
-    return Tools(limits=section, allow_private=networks, search=search, pages=pages)
+    return Tools(limits=section, allow_private=networks, search=search, pages=pages, mcp=mcp)
 
 
 def _networks(texts: tuple[str, ...], problems: list[str]) -> tuple[Network, ...]:
@@ -183,12 +206,28 @@ def _proxy_problems(url: str) -> list[str]:
 
 
 def _read_search(
-    value: object, clients: Mapping[str, object], environ: Mapping[str, str], problems: list[str]
+    value: object,
+    mcp: Mcp,
+    clients: Mapping[str, object],
+    environ: Mapping[str, str],
+    problems: list[str],
 ) -> Search | None:
     path = "tools.search"
     section = read_section(SearchSection, value, path, problems, required="backend")
     if section.backend is None:
         return None
+    problems += [
+        f'{path}.clients: there is no client "{name}"'
+        for name in section.clients or ()
+        if name not in clients
+    ]
+    if section.backend == "mcp":
+        return _read_mcp_search(section, mcp, problems)
+    problems += [
+        f'{path}.{name}: is for backend = "mcp"'
+        for name in ("server", "tool")
+        if getattr(section, name) is not None
+    ]
     url = section.url or _URLS.get(section.backend, "")
     if not url:
         problems.append(f"{path}.url: is missing; searxng runs where you have it run")
@@ -202,7 +241,26 @@ def _read_search(
             key = None
     elif section.backend in _URLS:
         problems.append(f"{path}.key_env: is missing; {section.backend} needs a key")
-    for name in section.clients or ():
-        if name not in clients:
-            problems.append(f'{path}.clients: there is no client "{name}"')
     return Search(backend=section.backend, url=url.rstrip("/"), key=key, limits=section)
+
+
+def _read_mcp_search(section: SearchSection, mcp: Mcp, problems: list[str]) -> Search | None:
+    """A search by a tool of an MCP server."""
+    path = "tools.search"
+    problems += [
+        f"{path}.{name}: is that of the server, in [tools.mcp.NAME]"
+        for name in ("url", "key_env")
+        if getattr(section, name) is not None
+    ]
+    if not section.tool:
+        problems.append(f"{path}.tool: is missing")
+    if not section.query_argument:
+        problems.append(f"{path}.query_argument: is empty")
+    if not section.server:
+        problems.append(f"{path}.server: is missing; it is the NAME of a [tools.mcp.NAME]")
+        return None
+    server = mcp.servers.get(section.server)
+    if server is None:
+        problems.append(f"{path}.server: {unknown(section.server, mcp.servers, 'server')}")
+        return None
+    return Search(backend="mcp", url=server.url, key=None, limits=section, server=server)

@@ -13,22 +13,30 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from translator.service.access.client import Ask
+from translator.service.access.client import Ask, Client
 from translator.service.base.hops import HEADER, Hops
 from translator.service.config.settings import Server
 from translator.service.config.tools import Search, Tools
 from translator.service.observe.observer import ToolRan
 from translator.service.telemetry.shared_metrics import FOLDER
 from translator.service.tools.commands import SearchTool
-from translator.service.tools.request import SearchRequest, read_request
+from translator.service.tools.request import SearchRequest, number_of_searches, read_request
 from translator.service.turns.dispatcher import Dispatcher
-from translator.wire.errors import NotFound
+from translator.wire.errors import InvalidRequest, NotFound
 
 from .exchange import Exchange
+from .mcp_layer import own_ports
 from .wanted_body import wanted_body
+
+if TYPE_CHECKING:
+    from translator.service.mcp.room import McpRoom
+
+SEARCH = "search"
+"""The tool in the rights of clients."""
 
 _NOT_FOR_THIS_KEY = (
     "Web search is not allowed for this key: go on without a search. In Codex,"
@@ -55,23 +63,38 @@ class SearchEndpoint:
 
     async def post(self, exchange: Exchange) -> None:
         client = exchange.context.client
-        if not self._tool.may_search(None if client is None else client.name):
+        if not self._may_search(client):
             raise NotFound(_NOT_FOR_THIS_KEY, param=None, code="unsupported_endpoint")
         body = await wanted_body(exchange, self._dispatcher)
         with self._dispatcher.slot(client):
+            request = _read(body)
             await exchange.context.charge_for(
                 Ask(
                     size=len(body),
                     path=exchange.path,
                     request_id=exchange.record.request_id,
+                    tool=SEARCH,
+                    calls=0 if isinstance(request, InvalidRequest) else number_of_searches(request),
                 )
             )
-            request = read_request(body)
+            if isinstance(request, InvalidRequest):
+                raise request  # now that it is charged for
             exchange.record.model = request.model
             await exchange.while_connected(self._respond(exchange, request))
 
+    def _may_search(self, client: Client | None) -> bool:
+        if client is None:
+            return self._tool.may_search(None)
+        return client.may_call(SEARCH) and self._tool.may_search(client.name)
+
     async def _respond(self, exchange: Exchange, request: SearchRequest) -> None:
-        answer, runs = await self._tool.run(self._owner(exchange), request)
+        runs: list[ToolRan] = []
+        try:
+            answer = await self._tool.run(self._owner(exchange), request, runs)
+        finally:
+            exchange.context.calls = sum(
+                one.tool == "search" and one.result == "completed" for one in runs
+            )
         for one in runs:
             exchange.context.observer.on(one)
         exchange.record.remarks = _summary(runs)
@@ -82,23 +105,33 @@ class SearchEndpoint:
         client = exchange.context.client
         if client is not None:
             return client.name
-        key = (exchange.header("authorization") or "").encode()
+        key = (exchange.authorization() or "").encode()
         return hashlib.blake2b(key, key=self._salt, digest_size=16).hexdigest() if key else ""
 
 
 def search_endpoint(
-    server: Server, tools: Tools, search: Search, dispatcher: Dispatcher, hops: Hops
+    server: Server,
+    tools: Tools,
+    search: Search,
+    dispatcher: Dispatcher,
+    hops: Hops,
+    mcp: McpRoom | None,
 ) -> SearchEndpoint:
     """The endpoint of settings with a search."""
-    ports = {server.port, server.metrics_port} - {0, None}
+    backend = None
+    if search.server is not None and mcp is not None:
+        from translator.service.mcp.search import McpSearcher  # few search in this way
+
+        backend = McpSearcher(search, mcp)
     tool = SearchTool(
         tools,
         search,
         now=dispatcher.bounds.timer,
         clock=dispatcher.clock,
         own_headers={HEADER: hops.forwarded(())},
-        own_ports=(port for port in ports if port is not None),
+        own_ports=own_ports(server),
         shared_folder=shared_folder(),
+        backend=backend,
     )
     return SearchEndpoint(tool, dispatcher)
 
@@ -107,6 +140,14 @@ def shared_folder() -> Path | None:
     """The folder of all workers of one parent, whose name is random; None for a single process."""
     name = os.environ.get(FOLDER)
     return Path(name) if name else None
+
+
+def _read(body: bytes) -> SearchRequest | InvalidRequest:
+    """The request, or why the body is none."""
+    try:
+        return read_request(body)
+    except InvalidRequest as error:
+        return error
 
 
 def _summary(runs: list[ToolRan]) -> str:

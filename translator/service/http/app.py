@@ -130,16 +130,17 @@ def create_app(
             database_time,
             None if metrics is None else metrics.store,
         )
-    accounts = None
+    layer = accounts = None
     if settings.accounts is not None:
-        from .account_layer import open_accounts  # which imports what only accounts need
+        from .account_layer import open_layer  # which imports what only accounts need
 
-        accounts = open_accounts(
+        layer = open_layer(
             settings.accounts,
             settings,
             database_time,
             None if metrics is None else metrics.accounts,
         )
+        accounts = layer.accounts
     dispatcher = Dispatcher(
         server=settings.server,
         models=ModelTable(settings, created=int(clock())),
@@ -150,11 +151,15 @@ def create_app(
         drain=drain or Drain(),
         store=None if store is None else store.responses,
     )
-    search = None
-    if (tools := settings.tools) is not None and tools.search is not None:
+    mcp = search = None
+    if (tools := settings.tools) is not None and tools.mcp is not None:
+        from .mcp_layer import open_mcp  # which imports what only MCP servers need
+
+        mcp = open_mcp(settings.server, tools, tools.mcp, timer, hops)
+    if tools is not None and tools.search is not None:
         from .alpha_search import search_endpoint  # which imports what only a search needs
 
-        search = search_endpoint(settings.server, tools, tools.search, dispatcher, hops)
+        search = search_endpoint(settings.server, tools, tools.search, dispatcher, hops, mcp)
     page_paths: frozenset[str] = PAGE_PATHS if settings.serves_page else frozenset()
 
     @cache
@@ -168,7 +173,7 @@ def create_app(
         metrics,
         load_page if page_paths else None,
         None if store is None else store.endpoints,
-        accounts,
+        layer,
         search,
     )
 
@@ -180,6 +185,8 @@ def create_app(
                 await stack.enter_async_context(store.running())
             if accounts is not None:
                 await stack.enter_async_context(accounts.running())
+            if mcp is not None:
+                await stack.enter_async_context(mcp.running())
             if search is not None:
                 await stack.enter_async_context(search.running())
             if not all(one.has_version for one in settings.upstreams.values()):
@@ -206,6 +213,7 @@ def create_app(
         metrics=metrics,
         hops=hops,
         open_paths=OPEN_PATHS | page_paths,
+        own_door=None if layer is None else layer.own_door,
     )
 
 
@@ -247,14 +255,16 @@ class Gateway:
         metrics: Metrics | None,
         hops: Hops,
         open_paths: frozenset[str],
+        own_door: Callable[[str], bool] | None = None,
     ) -> None:
-        """`open_paths` need no key."""
+        """`open_paths` need no key; whom those of the `own_door` let in they see to themselves."""
         self._inner = inner
         self._hops = hops
         self._dispatcher = dispatcher
         self._server = dispatcher.server
         self._clients = clients
         self._open_paths = open_paths
+        self._own_door = own_door
         self._origins = OriginPolicy(dispatcher.server)
         self._observe = observe
         self._metrics = metrics
@@ -291,7 +301,8 @@ class Gateway:
             and plain_path(exchange.path) == "/responses"
             and self._served_on_this_port(scope, exchange.path)
         )
-        key = None if self._clients is None else exchange.pop_header("authorization")
+        knows_clients = self._clients is not None and not self._has_own_door(exchange.path)
+        key = exchange.pop_header("authorization") if knows_clients else None
         if self._observe is not None and not opens_websocket:
             exchange.context.observer = self._observe(exchange.record) or NOBODY
         try:
@@ -315,6 +326,10 @@ class Gateway:
 
         Raises InvalidRequest and LoopDetected.
         """
+        if self._has_own_door(exchange.path):
+            self._origins.check_host(exchange)
+            self._hops.check(exchange.record.headers)
+            return
         self._origins.check(exchange, websocket=websocket)
         on_own_port = self._server.metrics_port is not None and exchange.path in PROBED
         if self._clients is not None and exchange.path not in self._open_paths and not on_own_port:
@@ -340,6 +355,9 @@ class Gateway:
             await self._inner(scope, receive, send)
         finally:
             del scope["exchange"]  # which holds the scope
+
+    def _has_own_door(self, path: str) -> bool:
+        return self._own_door is not None and self._own_door(path)
 
     def _served_on_this_port(self, scope: Scope, path: str) -> bool:
         """Whether a path is served on the port that the request came to."""
@@ -368,7 +386,7 @@ class Gateway:
                 send,
                 context=exchange.context,
                 dispatcher=self._dispatcher,
-                authorization=exchange.header("authorization"),
+                authorization=exchange.authorization(),
                 observe=self._observe,
                 direct=scope.get("extensions", {}).pop(EXTENSION, None),
                 uploads=self._uploads,

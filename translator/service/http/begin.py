@@ -29,7 +29,7 @@ async def begin_turn(
     is given the store's part while it has the context. Raises what `Dispatcher.begin` raises, and
     ClientLeft.
     """
-    authorization = exchange.header("authorization")
+    authorization = exchange.authorization()
     beginning = dispatcher.begin(
         exchange.context, body, authorization=authorization, keeps=keeps, may_run=keeps
     )

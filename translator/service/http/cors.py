@@ -39,7 +39,7 @@ class OriginPolicy:
 
     def check(self, exchange: Exchange, *, websocket: bool) -> None:
         """Raise HostUnknown or OriginRefused; add the CORS headers to the response."""
-        self._check_host(exchange)
+        self.check_host(exchange)
         origin = exchange.header("origin")
         if origin is None:
             return
@@ -62,7 +62,7 @@ class OriginPolicy:
             return None
         if not self._allows(origin):
             return None
-        self._check_host(exchange)
+        self.check_host(exchange)
         headers = {
             "access-control-allow-origin": origin,
             "access-control-allow-methods": _METHODS,
@@ -76,7 +76,8 @@ class OriginPolicy:
             headers["access-control-allow-private-network"] = "true"
         return headers
 
-    def _check_host(self, exchange: Exchange) -> None:
+    def check_host(self, exchange: Exchange) -> None:
+        """Raise HostUnknown for a host that the service is not addressed by."""
         if self._hosts and exchange.path not in PROBED:
             host = exchange.header("host") or ""
             if not self._is_allowed_host(host):

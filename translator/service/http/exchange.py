@@ -21,6 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 from translator.service.base.drain import Drain
 from translator.service.base.errors import (
     ClientLeft,
+    InvalidKey,
     RequestStalled,
     Stopping,
     TooManyUploads,
@@ -146,7 +147,14 @@ class Exchange:
                 return str(value, "latin-1")
         return None
 
-    def _all_of(self, name: str) -> str:
+    def authorization(self) -> str | None:
+        """The client's own `Authorization`; raises InvalidKey where no upstream could read it."""
+        value = self.header("authorization")
+        if value is not None and not value.isascii():
+            raise InvalidKey("Incorrect API key provided: it has characters beyond ASCII.")
+        return value
+
+    def all_of(self, name: str) -> str:
         """All request headers of that name, as one list; empty without any."""
         wanted = name.encode()
         return ", ".join(
@@ -181,7 +189,7 @@ class Exchange:
         valid HTTP.
         """
         limit = self._server.max_body_bytes
-        codings = self._all_of("content-encoding")
+        codings = self.all_of("content-encoding")
         decoder = decoder_of(codings, limit) if codings else None
         announced = self.header("content-length") or ""
         if announced.isascii() and announced.isdigit() and int(announced) > limit:
@@ -208,7 +216,7 @@ class Exchange:
 
     def body_at_once(self) -> bytes | None:
         """A body without a coding that has arrived whole already; None for any other."""
-        if self.direct is None or self._all_of("content-encoding"):
+        if self.direct is None or self.all_of("content-encoding"):
             return None
         return self.direct.take_body()
 

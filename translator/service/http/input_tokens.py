@@ -35,7 +35,7 @@ async def input_tokens(exchange: Exchange, dispatcher: Dispatcher) -> None:
 
 
 async def _respond(exchange: Exchange, turn: Turn, dispatcher: Dispatcher) -> None:
-    authorization = exchange.header("authorization")
+    authorization = exchange.authorization()
     counted = await dispatcher.counter.count(turn.route, turn.chat_body, authorization)
     exchange.context.note(turn.notices)
     how = {COUNT_HEADER: "exact" if counted.exact else "estimate"}

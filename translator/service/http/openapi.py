@@ -8,6 +8,7 @@ Bodies that are passed through are described only as far as they are read.
 from __future__ import annotations
 
 import functools
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -64,10 +65,10 @@ _PROBES = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 @functools.cache
-def document(*, stores: bool = False, search: bool = False) -> bytes:
+def document(*, stores: bool = False, search: bool = False, accounts: bool = False) -> bytes:
     """The description as OpenAPI 3.1, in JSON.
 
-    `stores`: of a service with a store; `search`: with a search of its own.
+    `stores`: of a service with a store; `search`: with a search of its own; `accounts`: with those.
     """
     described: tuple[Any, ...] = (
         responses.Request,
@@ -93,14 +94,21 @@ def document(*, stores: bool = False, search: bool = False) -> bytes:
         from translator.service.tools.request import SearchRequest, SearchResponse
 
         searched = (SearchRequest, SearchResponse)
+    of_accounts: tuple[Any, ...] = ()
+    if accounts:
+        from . import openapi_accounts  # which imports what only accounts need
+
+        of_accounts = openapi_accounts.STRUCTS
+    structs = (described, stored, searched, of_accounts)
     schemas, components = msgspec.json.schema_components(
-        (*described, *searched, *stored), ref_template="#/components/schemas/{name}"
+        chain(*structs), ref_template="#/components/schemas/{name}"
     )
-    request, response, event, compacted, counted, *rest = schemas
-    entry, listing, ready, health, envelope, *rest = rest
-    extra = rest[: len(rest) - len(searched) - len(stored)]
-    of_search = rest[len(extra) : len(extra) + len(searched)]
-    of_stored = rest[len(extra) + len(searched) :]
+    all_schemas = iter(schemas)
+    of_all, of_stored, of_search, account_schemas = (
+        list(islice(all_schemas, len(part))) for part in structs
+    )
+    request, response, event, compacted, counted, entry, listing, *rest = of_all
+    ready, health, envelope, *extra = rest
     _refine(components["Request"], extra)
     refusals = {str(status): answer(text, envelope) for status, text in _REFUSALS.items()}
     passed_on: Schema = {
@@ -193,6 +201,11 @@ def document(*, stores: bool = False, search: bool = False) -> bytes:
         from . import openapi_stored
 
         paths |= openapi_stored.paths(of_stored, response, refusals)
+    if accounts:
+        from . import openapi_accounts
+
+        openapi_accounts.with_numbers(components)
+        paths |= openapi_accounts.paths(account_schemas, refusals)
     if search:
         asked, found = of_search
         paths["/v1/alpha/search"] = {

@@ -32,3 +32,13 @@ def operation(
 def answer(description: str, schema: Schema) -> Schema:
     """An answer with a JSON body."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def path_parameter(name: str) -> Schema:
+    """A parameter in a path."""
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def query_parameter(name: str, schema: Schema, text: str) -> Schema:
+    """A parameter of a query."""
+    return {"name": name, "in": "query", "schema": schema, "description": text}

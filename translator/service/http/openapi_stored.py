@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from translator.service.store.pages import ItemList
 
-from .openapi_parts import Schema, answer, operation
+from .openapi_parts import Schema, answer, operation, path_parameter, query_parameter
 from .page_query import DEFAULT_LIMIT, MAX_LIMIT
 from .stored_conversations import ChangedConversation, NewConversation, NewItems
 
@@ -63,12 +63,16 @@ def paths(schemas: Sequence[Schema], response: Schema, refusals: Schema) -> dict
     """The paths, for the schemas of STRUCTS and that of a response."""
     deleted, conversation, gone, item, listing, new, changed, new_items = schemas
     stream = [
-        _query("stream", {"type": "boolean"}, "Its events instead, of one in the background."),
-        _query("starting_after", {"type": "integer", "minimum": 0}, "Only events after this one."),
+        query_parameter(
+            "stream", {"type": "boolean"}, "Its events instead, of one in the background."
+        ),
+        query_parameter(
+            "starting_after", {"type": "integer", "minimum": 0}, "Only events after this one."
+        ),
     ]
     found = answer("The response, or its events with `stream`.", response)
     found["content"]["text/event-stream"] = {"schema": {"type": "string"}}
-    one, of_items = [_path("id")], [_path("id"), _path("item")]
+    one, of_items = [path_parameter("id")], [path_parameter("id"), path_parameter("item")]
     return {
         "/v1/responses/{id}": {
             "get": operation(
@@ -165,20 +169,14 @@ def paths(schemas: Sequence[Schema], response: Schema, refusals: Schema) -> dict
     }
 
 
-def _path(name: str) -> Schema:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _query(name: str, schema: Schema, text: str) -> Schema:
-    return {"name": name, "in": "query", "schema": schema, "description": text}
-
-
 _PAGE = [
-    _query(
+    query_parameter(
         "limit",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         "Most items of the page.",
     ),
-    _query("order", {"enum": ["asc", "desc"], "default": "desc"}, "Oldest or newest first."),
-    _query("after", {"type": "string"}, "The id of the item before the page."),
+    query_parameter(
+        "order", {"enum": ["asc", "desc"], "default": "desc"}, "Oldest or newest first."
+    ),
+    query_parameter("after", {"type": "string"}, "The id of the item before the page."),
 ]

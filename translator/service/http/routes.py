@@ -7,14 +7,16 @@
     GET, DELETE /v1/responses/ID   with a store (`stored_responses`), and what is below it
     /v1/conversations, …          with a store (`stored_conversations`)
     POST /v1/alpha/search         with a search backend (`alpha_search`)
+    GET  /v1/key, /v1/usage, …    with accounts (`account_endpoints`)
     GET  /v1/models[/ID]          the model table, else the upstream's list; with Codex's catalog
     GET  /healthz                 liveness
     GET  /readyz                  readiness: an upstream is reachable
     GET  /metrics                 for Prometheus
     GET  /openapi.json            the description of this API
     GET  /, /page/NAME            the page for people, where the settings have one
+    /account/…                    the pages of accounts (`console`)
 
-All but the last five also without `/v1`, for base URLs that were given without it, and with slashes
+All but the last six also without `/v1`, for base URLs that were given without it, and with slashes
 or `/v1` too many (`near_paths`). What other endpoints of these APIs are answered with is in
 `absent_endpoints`.
 """
@@ -22,7 +24,7 @@ or `/v1` too many (`near_paths`). What other endpoints of these APIs are answere
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,14 +32,11 @@ from urllib.parse import quote
 
 import msgspec
 from msgspec.structs import replace
-from starlette.routing import Route as PathRoute
-from starlette.routing import Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from translator.common.invalid import missing_parameter, nested_too_deeply
 from translator.dialects import BASE, Dialect
 from translator.service.access.client import Ask, Charge
-from translator.service.base.errors import MethodNotAllowed
 from translator.service.config.settings import Upstream
 from translator.service.models.info import unlisted_model_info
 from translator.service.models.table import Route
@@ -63,7 +62,8 @@ from .chat_fields import (
 from .compact import compact
 from .exchange import JSON, Exchange
 from .input_tokens import input_tokens
-from .near_paths import nearest_path, plain_path
+from .near_paths import nearest_path
+from .router import Endpoint, Methods, PageEndpoint, PathRouter
 from .wanted_body import wanted_body
 
 if TYPE_CHECKING:
@@ -83,9 +83,6 @@ API_PATHS = (
 )
 """The endpoints of the API, without `/v1` and without those of single models."""
 
-_WITH_IDS = ("/models/", "/responses/", "/conversations/")
-"""Paths that go on with an id."""
-
 _FOR_RESPONSES = "'input' is a field of the Responses API: send this request to /v1/responses."
 
 _LISTS = ("messages", "tools")
@@ -96,81 +93,22 @@ _read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_values = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
 
 
-class Endpoint:
-    """The methods of one path; any other is a 405 that lists them."""
-
-    def __init__(
-        self, methods: Mapping[str, Callable[[Exchange], Coroutine[Any, Any, None]]]
-    ) -> None:
-        self._methods = methods
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """The response, to be awaited: no coroutine is held around it. Raises MethodNotAllowed."""
-        exchange: Exchange = scope["exchange"]
-        method = "GET" if exchange.method == "HEAD" else exchange.method
-        if method not in self._methods:
-            raise MethodNotAllowed(exchange.method, exchange.path, list(self._methods))
-        return self._methods[method](exchange)
-
-
-class PageEndpoint(Endpoint):
-    """The paths of the page, which has nothing but `GET`: other methods find no such path."""
-
-    def __init__(self, load: Callable[[], Page]) -> None:
-        """`load` makes the page, or returns the one that it made before."""
-        self._load = load
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
-        if exchange.method not in ("GET", "HEAD"):
-            raise unknown_path(exchange.method, exchange.path)
-        await self._load().respond(exchange)
-
-
-class PathRouter(Router):
-    """A router that looks a path up before it tries one pattern after the other."""
-
-    def __init__(
-        self,
-        paths: Mapping[str, Endpoint],
-        *,
-        default: ASGIApp,
-        lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
-    ) -> None:
-        """The paths may have parameters, in the terms of Starlette."""
-        routes = [PathRoute(path, endpoint) for path, endpoint in paths.items()]
-        super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
-        self._endpoints = {path: one for path, one in paths.items() if "{" not in path}
-
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> Coroutine[Any, Any, None]:
-        endpoint = self._endpoints.get(scope.get("path", ""))
-        if endpoint is None and "exchange" in scope and not scope.get("root_path"):
-            endpoint = self._near(scope)
-        if endpoint is None or scope.get("root_path"):
-            return super().__call__(scope, receive, send)
-        return endpoint(scope, receive, send)
-
-    def _near(self, scope: Scope) -> Endpoint | None:
-        """The endpoint of the API that a path means; one with an id is put right instead.
-
-        Only of the API: which port and whose key others need is decided by their exact paths.
-        """
-        path: str = scope["path"]
-        plain = plain_path(path)
-        as_written = path.removeprefix("/v1")
-        if plain.startswith(_WITH_IDS) and not as_written.startswith(_WITH_IDS):
-            scope["path"] = plain  # else it is as the client wrote it: an id may hold slashes
-        return self._endpoints.get(f"/v1{plain}")
-
-
-class ReadyAccounts(Protocol):
-    """The accounts, as far as readiness is asked for."""
+class AccountRoutes(Protocol):
+    """The accounts, as far as routes and readiness are asked for."""
 
     @property
     def failing(self) -> bool:
         """Whether the database does not take what has to be written."""
+        ...
+
+    @property
+    def api(self) -> Mapping[str, Methods]:
+        """Their endpoints of the API, by paths without `/v1`."""
+        ...
+
+    @property
+    def paths(self) -> Mapping[str, Methods]:
+        """Their other endpoints, by exact paths, or in the terms of Starlette."""
         ...
 
 
@@ -183,7 +121,7 @@ class Endpoints:
         metrics: Metrics | None = None,
         load_page: Callable[[], Page] | None = None,
         stored: StoredEndpoints | None = None,
-        accounts: ReadyAccounts | None = None,
+        accounts: AccountRoutes | None = None,
         search: SearchEndpoint | None = None,
     ) -> None:
         """`load_page` makes the page at `/`, `stored` serves stored responses; None: not served."""
@@ -222,6 +160,9 @@ class Endpoints:
             api |= _of_conversations(self._stored.conversations)
         if self._search is not None:
             api["/alpha/search"] = Endpoint({"POST": self._search.post})
+        if self._accounts is not None:
+            api |= {path: Endpoint(one) for path, one in self._accounts.api.items()}
+            paths |= {path: Endpoint(one) for path, one in self._accounts.paths.items()}
         paths |= {f"/v1{path}": endpoint for path, endpoint in api.items()} | api
         if self._load_page is not None:
             page = PageEndpoint(self._load_page)
@@ -232,7 +173,11 @@ class Endpoints:
         """The default endpoint, for every other path."""
         exchange: Exchange = scope["exchange"]
         absent = absent_error(exchange.method, exchange.path)
-        known = API_PATHS if self._stored is None else (*API_PATHS, "/conversations")
+        known: list[str] = list(API_PATHS)
+        if self._stored is not None:
+            known.append("/conversations")
+        if self._accounts is not None:
+            known.extend(self._accounts.api)
         meant = nearest_path(exchange.path, known)
         raise absent or unknown_path(exchange.method, exchange.path, meant)
 
@@ -243,7 +188,8 @@ class Endpoints:
         from . import openapi  # few ask for it
 
         stores, search = self._stored is not None, self._search is not None
-        await exchange.whole(200, openapi.document(stores=stores, search=search))
+        accounts = self._accounts is not None
+        await exchange.whole(200, openapi.document(stores=stores, search=search, accounts=accounts))
 
     async def ready(self, exchange: Exchange) -> None:
         upstreams = self._bounds.upstreams
@@ -389,7 +335,7 @@ class Endpoints:
         opening = self._bounds.upstreams.open(
             upstream,
             "models",
-            authorization=exchange.header("authorization"),
+            authorization=exchange.authorization(),
             context=exchange.context,
         )
         async with self._bounds.stream(opening) as stream:
@@ -426,7 +372,7 @@ class Endpoints:
             upstream,
             path,
             body=body,
-            authorization=exchange.header("authorization"),
+            authorization=exchange.authorization(),
             accept=exchange.header("accept") or "application/json",
             context=exchange.context,
         )

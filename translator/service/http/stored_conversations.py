@@ -124,7 +124,7 @@ class ConversationEndpoints:
         await _respond(exchange, await self._conversations.remove(owner, conversation_id, item_id))
 
     async def _owner(self, exchange: Exchange) -> str:
-        return await self._store.owner(exchange.context, exchange.header("authorization"))
+        return await self._store.owner(exchange.context, exchange.authorization())
 
     async def _named(self, exchange: Exchange) -> tuple[str, str]:
         """The owner, and the id of the conversation."""

@@ -113,7 +113,7 @@ class StoredEndpoints:
         await exchange.whole(200, body, JSON | NO_STORE)
 
     async def _owner(self, exchange: Exchange) -> str:
-        return await self._store.owner(exchange.context, exchange.header("authorization"))
+        return await self._store.owner(exchange.context, exchange.authorization())
 
 
 def _not_found(response_id: str) -> NoReturn:

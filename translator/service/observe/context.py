@@ -6,7 +6,17 @@ import logging
 from collections.abc import Callable, Sequence
 
 from translator import Notice
-from translator.service.access.client import Ask, Charge, Client, Ended
+from translator.service.access.client import (
+    FREE_CALL,
+    WHOLE,
+    Ask,
+    CallCharge,
+    Charge,
+    Client,
+    Ended,
+    Extension,
+    Round,
+)
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.base.errors import InternalError, drop_tracebacks
 from translator.wire.responses import Usage
@@ -20,7 +30,9 @@ log = logging.getLogger(__name__)
 class RequestContext:
     """One request on its way through the service, over HTTP or on a WebSocket."""
 
-    __slots__ = ("answered", "charge", "client", "goes_on", "observer", "progress", "record")
+    __slots__ = (
+        *("answered", "calls", "charge", "client", "goes_on", "observer", "progress", "record"),
+    )
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -35,6 +47,9 @@ class RequestContext:
 
         self.progress: Callable[[], Answered] | None = None
         """The same before the end, as often as it is asked."""
+
+        self.calls = 0
+        """Calls with a result, of those that the request itself was charged for."""
 
         self.goes_on = False
         """Whether its work goes on in the background, which ends it."""
@@ -57,6 +72,14 @@ class RequestContext:
         if self.client is not None:
             self.charge = await self.client.hold(ask, self.so_far)
         return self.charge
+
+    async def charge_for_round(self, further: Round) -> Extension:
+        """Charge for a further round of the request; raises what `Charge.extend` raises."""
+        return WHOLE if self.charge is None else await self.charge.extend(further)
+
+    async def charge_for_call(self, tool: str) -> CallCharge:
+        """Charge for a call of a tool within the request; raises what `Charge.call` raises."""
+        return FREE_CALL if self.charge is None else await self.charge.call(tool)
 
     def so_far(self) -> Answered | None:
         """What has come of the answer; None before its beginning."""
@@ -96,6 +119,7 @@ class RequestContext:
                 went_upstream=bool(record.upstream),
                 failed=failed,
                 by_us=isinstance(record.failure, InternalError),
+                calls=self.calls,
             )
         )
 

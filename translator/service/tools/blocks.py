@@ -91,6 +91,9 @@ def _results(block: Results) -> list[str]:
         return [f'No results for "{shown}". Try other words.']
     lines = [f'Results for "{shown}". {DATA}']
     for ref, hit in block.hits:
+        if not hit.url:
+            lines.append(hit.snippet)
+            continue
         date = f" · {hit.date}" if hit.date else ""
         lines.append(f"[{ref}] {hit.title} ({hit.url}){date}")
         if hit.snippet:

@@ -35,7 +35,7 @@ from .request import (
     read_options,
     user_text,
 )
-from .search import Hit, Query, Searcher, SearchFailed
+from .search import Hit, Query, SearchBackend, Searcher, SearchFailed
 from .sessions import SearchSession, SearchSessions
 from .untrusted import one_line
 from .web import FetchFailed, WebClient
@@ -99,9 +99,11 @@ class SearchTool:
         own_headers: Mapping[str, str],
         own_ports: Iterable[int],
         shared_folder: Path | None = None,
+        backend: SearchBackend | None = None,
     ) -> None:
         """`now` is in seconds of a clock that no one sets, `clock` in seconds since 1970.
 
+        `backend` replaces those that are reached over HTTP.
         `own_headers` and `own_ports` are those of this service, whose own URLs are not opened.
         `shared_folder` is one that all workers have, where there are several.
         """
@@ -116,7 +118,7 @@ class SearchTool:
             own_headers=own_headers,
             proxy=limits.proxy,
         )
-        self._searcher = Searcher(search, self._web)
+        self._searcher = backend or Searcher(search, self._web)
         self._pages = Pages(pages, self._web, now, self._slots)
         self._sessions = SearchSessions(now, search.limits.max_sessions, shared_folder)
 
@@ -133,19 +135,19 @@ class SearchTool:
         names = self._search.limits.clients
         return names is None or client in names
 
-    async def run(self, owner: str, request: SearchRequest) -> tuple[SearchResponse, list[ToolRan]]:
-        """The answer of a request of an owner, and what was run for it."""
+    async def run(self, owner: str, request: SearchRequest, runs: list[ToolRan]) -> SearchResponse:
+        """The answer of a request of an owner; `runs` gets what was run, also if cancelled."""
         session_id = request.id[:MAX_ID_CHARACTERS]
         session = await self._sessions.session(owner, session_id)
         calls = _Calls(
-            owner, request, session, self._settings, self._searcher, self._pages, self._slots
+            owner, request, session, self._settings, self._searcher, self._pages, self._slots, runs
         )
         calls.now = datetime.fromtimestamp(self._clock(), UTC)
         found = await calls.all(self._settings.limits.call_timeout_s)
         blocks, results = _numbered(found, session)
         await self._sessions.share(owner, session_id, session)
         text = output(blocks, budget(request))
-        return SearchResponse(output=text, results=results), calls.runs
+        return SearchResponse(output=text, results=results)
 
 
 class _Calls:
@@ -157,9 +159,10 @@ class _Calls:
         request: SearchRequest,
         session: SearchSession,
         settings: Tools,
-        searcher: Searcher,
+        searcher: SearchBackend,
         pages: Pages,
         slots: asyncio.Semaphore,
+        runs: list[ToolRan],
     ) -> None:
         self._owner = owner
         self._request = request
@@ -173,7 +176,7 @@ class _Calls:
         self._opened = 0
         self._user_urls: frozenset[str] | None = None
         self.now = datetime.now(UTC)
-        self.runs: list[ToolRan] = []
+        self.runs = runs
 
     async def all(self, timeout_s: float) -> list[_Found]:
         """What each command found, in their order."""
@@ -356,6 +359,9 @@ def _numbered(
             case (query, listed):
                 shown: list[tuple[str, Hit]] = []
                 for hit in listed:
+                    if not hit.url:
+                        shown.append(("", hit))
+                        continue
                     session.saw_result(hit.url)
                     shown.append((refer("search", hits, hit.url, hit.title), hit))
                     hits += 1

@@ -124,6 +124,12 @@ def read_commands(request: SearchRequest) -> list[Command]:
     ]
 
 
+def number_of_searches(request: SearchRequest) -> int:
+    """How many of the commands that are run ask the backend."""
+    commands = read_commands(request)[:MAX_COMMANDS]
+    return sum(one.kind == "search_query" for one in commands)
+
+
 def _entries(value: object) -> Iterator[Mapping[str, Any]]:
     entries = as_list(value)
     for entry in [value] if entries is None else entries:

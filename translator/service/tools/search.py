@@ -6,10 +6,11 @@ import asyncio
 import html
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -56,7 +57,10 @@ class Query(Struct, frozen=True):
 
 
 class Hit(Struct, frozen=True):
-    """One result; all but the URL is harmless text in one line."""
+    """One result; all but the URL is harmless text in one line.
+
+    Without a URL it is text that a tool has found, in lines of its own, and no source.
+    """
 
     url: str
     title: str
@@ -64,8 +68,16 @@ class Hit(Struct, frozen=True):
     date: str
 
 
+class SearchBackend(Protocol):
+    """Searches the web."""
+
+    async def search(self, query: Query, today: date) -> list[Hit]:
+        """The results of a query, best first. Raises SearchFailed."""
+        ...
+
+
 class Searcher:
-    """Searches with the backend of the settings."""
+    """Searches with a backend that is reached over HTTP."""
 
     def __init__(self, settings: Search, web: WebClient) -> None:
         self._settings = settings
@@ -87,11 +99,11 @@ class Searcher:
             raise self._failed(str(error)) from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise self._failed("the answer is not JSON") from None
-        return _hits(entries, self._backend, query)
+        return hits_in(entries, self._backend, query)
 
     def _failed(self, why: str) -> SearchFailed:
         self._warn("search with %s failed: %s", self._settings.backend, why)
-        return SearchFailed(f"The search failed ({why}). Answer without it, or say so.")
+        return search_failed(why)
 
     async def _ask(self, query: Query, today: date) -> Fetched:
         backend, key = self._backend, self._settings.key
@@ -107,20 +119,32 @@ class Searcher:
         return await self._web.ask("POST", url, headers, msgspec.json.encode(fields))
 
 
+def search_failed(why: str) -> SearchFailed:
+    """The failure of a search, in the words that the model reads."""
+    return SearchFailed(f"The search failed ({why}). Answer without it, or say so.")
+
+
+def site_query(query: Query, *, allowed: bool = True, blocked: bool = True) -> str:
+    """The text of a query, with those of its domains that the backend has no field for."""
+    text, domains = query.text[:MAX_QUERY_CHARACTERS], query.domains
+    if allowed and domains.allowed:
+        text += " " + " OR ".join(f"site:{one}" for one in domains.allowed[:_SITES_IN_QUERY])
+    if blocked and domains.blocked:
+        text += "".join(f" -site:{one}" for one in domains.blocked[:_SITES_IN_QUERY])
+    return text
+
+
 def _fields(backend: Backend, query: Query, today: date) -> dict[str, Any]:
     """The fields of a request."""
     fields: dict[str, Any] = dict(backend.fixed)
-    text, domains = query.text[:MAX_QUERY_CHARACTERS], query.domains
-    allowed, blocked = domains.allowed, domains.blocked
+    allowed, blocked = query.domains.allowed, query.domains.blocked
     if allowed and backend.include_domains:
         fields[backend.include_domains] = list(allowed)
-    elif allowed:
-        text += " " + " OR ".join(f"site:{one}" for one in allowed[:_SITES_IN_QUERY])
     if blocked and backend.exclude_domains:
         fields[backend.exclude_domains] = list(blocked)
-    elif blocked:
-        text += "".join(f" -site:{one}" for one in blocked[:_SITES_IN_QUERY])
-    fields[backend.query] = text
+    fields[backend.query] = site_query(
+        query, allowed=not backend.include_domains, blocked=not backend.exclude_domains
+    )
     if backend.count:
         # some are filtered away afterwards
         wanted = query.count * 2 if allowed or blocked else query.count
@@ -144,9 +168,10 @@ def _at(answer: object, path: tuple[str, ...]) -> Sequence[Any]:
     return as_list(answer) or []
 
 
-def _hits(entries: Sequence[Any], backend: Backend, query: Query) -> list[Hit]:
+def hits_in(entries: Iterable[Any], backend: Backend, query: Query) -> list[Hit]:
+    """The results among the entries of an answer, which have the fields of a backend."""
     found: dict[str, Hit] = {}
-    for entry in entries[: 10 * backend.max_count]:
+    for entry in islice(entries, 10 * backend.max_count):
         fields = as_object(entry) or {}
         url = _url(fields.get(backend.url))
         if not url or url in found or not query.domains.take(url):

@@ -1,0 +1,520 @@
+"""The JSON API of operators: what it makes is what the service then serves, once for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from translator.service.accounts import operator_keys, people
+from translator.service.accounts.passwords import verify
+from translator.service.base.keys import new_key, store
+from translator.service.database.connection import reading, writing
+from translator.service.provisioning.api import ACTIONS
+from translator.service.provisioning.idempotency import KEPT_US
+
+from .conftest import TABLES
+from .paying import COST, ON_SQLITE, USAGE, Books, answering, ask, bearer, settled
+
+pytestmark = pytest.mark.anyio
+
+API = "/account/api"
+PRICE = {
+    "model": "m",
+    "input": "0.60",
+    "output": "2.50",
+    "cached_input": "0.10",
+    "cache_write": "0.75",
+}
+
+
+class Operator:
+    """A program of an operator, with its key."""
+
+    def __init__(self, client: httpx.AsyncClient, key: str) -> None:
+        self.client = client
+        self.key = key
+
+    async def send(
+        self, method: str, path: str, body: Any = None, once: str | None = None, **query: Any
+    ) -> httpx.Response:
+        headers = bearer(self.key)
+        if once is not None:
+            headers["idempotency-key"] = once
+        return await self.client.request(
+            method, f"{API}{path}", json=body, params=query or None, headers=headers
+        )
+
+    async def get(self, path: str, **query: Any) -> Any:
+        answer = await self.send("GET", path, **query)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["cache-control"] == "no-store"
+        return answer.json()
+
+    async def post(self, path: str, body: Any, once: str | None = None) -> Any:
+        answer = await self.send("POST", path, body, once)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    async def patch(self, path: str, body: Any) -> Any:
+        answer = await self.send("PATCH", path, body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def refused(
+        self, method: str, path: str, body: Any, status: int = 400, **query: Any
+    ) -> Any:
+        answer = await self.send(method, path, body, **query)
+        assert answer.status_code == status, answer.text
+        return answer.json()["error"]
+
+
+def operator_key(books: Books, name: str = "robot") -> str:
+    text = new_key(operator_keys.PREFIX)
+    with writing(books.connection):
+        operator_keys.add_operator_key(books.connection, name, store(text), "tests")
+    return text
+
+
+@pytest.fixture
+def robot(books: Books) -> str:
+    """An operator's key."""
+    return operator_key(books)
+
+
+async def test_a_customer_is_set_up_and_served(books: Books, robot: str, explained: None) -> None:
+    books.upstream.script = answering(USAGE)
+    async with books.service() as client:
+        api = Operator(client, robot)
+        account = await api.post("/accounts", {"name": "acme"})
+        assert account["id"] == "acct_1"
+        assert (account["balance"], account["available"]) == ("0.00", "0.00")
+        price = await api.post("/prices", PRICE)
+        assert (price["input"], price["free"], price["price_list"]) == ("0.60", False, "standard")
+        entry = await api.post("/topups", {"account": "acct_1", "amount": "5", "ref": "bill-1"})
+        assert (entry["amount"], entry["balance_after"]) == ("5.00", "5.00")
+        assert (entry["kind"], entry["ref"]) == ("topup", "bill-1")
+        made = await api.post(
+            "/keys",
+            {
+                "account": "acct_1",
+                "name": "anna",
+                "requests_per_minute": 10,
+                "limit": {"amount": "1.50", "period": "month"},
+                "expires_at": "2100-01-01T00:00:00Z",
+            },
+        )
+        key = made.pop("key")
+        assert made["shown"] == key[:10] + "…"
+        assert made["limit"] == {"amount": "1.50", "period": "month"}
+        assert made["expires_at"] == 4_102_444_800
+        assert await api.get("/keys/key_1") == made | {"key": None}
+        assert (await ask(client, key)).status_code == 200
+        await settled(books, 1)
+        page = await api.get("/ledger", account="acct_1")
+        assert [one["kind"] for one in page["data"]] == ["usage", "topup"]
+        assert page["data"][0]["amount"] == "-0.0046"
+        lowered = await api.post(
+            "/adjustments",
+            {"account": "acct_1", "amount": "-1", "reason": "a mistake", "ref": "a-1"},
+        )
+        assert (lowered["note"], lowered["actor"]) == ("a mistake", "operator key robot")
+        found = await api.get("/accounts/acct_1")
+        assert found["balance"] == "3.9954"
+        renamed = await api.patch("/keys/key_1", {"name": "anna 2", "limit": None})
+        assert (renamed["name"], renamed["limit"]) == ("anna 2", None)
+        assert renamed["requests_per_minute"] == 10
+        suspended = await api.patch("/accounts/acct_1", {"suspended": True, "credit": "2.50"})
+        assert suspended["suspended_at"] is not None
+        assert suspended["credit"] == "2.50"
+        assert (await ask(client, key)).status_code == 401
+        resumed = await api.patch("/accounts/acct_1", {"suspended": False})
+        assert resumed["suspended_at"] is None
+        rotated = await api.post("/keys/key_1/rotate", {"grace_s": 0})
+        assert (await api.get("/keys/key_1"))["replaced_by"] == rotated["id"] == "key_2"
+        assert (await ask(client, key)).status_code == 401
+        assert (await ask(client, rotated["key"])).status_code == 200
+        revoked = await api.post("/keys/key_2/revoke", {})
+        assert revoked["revoked_at"] is not None
+        assert (await ask(client, rotated["key"])).status_code == 401
+        await settled(books, 2)
+    with reading(books.connection):
+        trail = people.trail(books.connection, 10**9, 100)
+    assert {one.actor for one in trail} == {"operator key robot"}
+    assert [one.action for one in reversed(trail)] == [
+        *("add account", "set price", "top up", "new key", "adjust", "rename key", "limit key"),
+        *("set credit", "suspend", "resume", "rotate key", "revoke key"),
+    ]
+
+
+async def test_users_and_channels(books: Books, robot: str) -> None:
+    books.account()
+    async with books.service() as client:
+        api = Operator(client, robot)
+        password = "correct horse battery"
+        user = {"name": "Anna", "password": password, "role": "member", "account": "acct_1"}
+        made = await api.post("/users", user)
+        assert (made["id"], made["name"], made["account"]) == ("user_1", "anna", "acct_1")
+        boss = await api.post("/users", {"name": "boss", "password": password, "role": "operator"})
+        assert boss["account"] is None
+        assert (await api.patch("/users/user_1", {"disabled": True}))["disabled_at"] is not None
+        assert (await api.patch("/users/user_1", {"disabled": False}))["disabled_at"] is None
+        changed = await api.patch("/users/user_2", {"password": "another horse battery"})
+        assert changed["role"] == "operator"
+        assert [one["name"] for one in (await api.get("/users"))["data"]] == ["anna", "boss"]
+        assert await api.get("/users/user_2") == changed
+        for wrong, param in (
+            (user | {"account": None}, "account"),
+            ({**user, "role": "operator", "name": "x"}, "account"),
+            (user | {"password": "short"}, "password"),
+        ):
+            assert (await api.refused("POST", "/users", wrong))["param"] == param
+        assert (await api.refused("POST", "/users", user | {"account": "acct_9"}, 404))["code"]
+        with reading(books.connection):
+            stored = people.password_of(books.connection, "boss")
+        assert stored is not None
+        assert verify(stored[1], "another horse battery")
+
+        channel = {"models": ["m", "other"], "title": "Fast ones"}
+        for _ in range(2):
+            answer = await api.send("PUT", "/channels/fast", channel)
+            assert answer.status_code == 200
+        assert answer.json() == {
+            "id": "fast",
+            "object": "channel",
+            "name": "fast",
+            "title": "Fast ones",
+            "models": ["m", "other"],
+            "price_list": "standard",
+        }
+        assert await api.get("/channels/fast") == answer.json()
+        shorter = await api.send("PUT", "/channels/fast", {"models": ["m"]})
+        assert (shorter.json()["title"], shorter.json()["models"]) == ("Fast ones", ["m"])
+        names = [one["name"] for one in (await api.get("/channels"))["data"]]
+        assert names == ["all", "fast"]
+        wrong = await api.refused("PUT", "/channels/x", {"models": ["m"], "price_list": "none"})
+        assert "no price list 'none'" in wrong["message"]
+        assert (await api.refused("GET", "/channels/none", None, 404))["code"]
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+
+async def pages(api: Operator, path: str, **query: Any) -> list[Any]:
+    """All objects of a list, in pages of two."""
+    found: list[Any] = []
+    after: dict[str, str] = {}
+    while True:
+        page = await api.get(path, limit=2, **query, **after)
+        found += page["data"]
+        if page["data"]:
+            assert page["first_id"] == page["data"][0]["id"]
+            assert page["last_id"] == page["data"][-1]["id"]
+        if not page["has_more"]:
+            return found
+        assert len(page["data"]) == 2
+        after = {"after": page["last_id"]}
+
+
+async def test_lists_come_in_pages(books: Books, robot: str) -> None:
+    for name in ("a", "b", "c", "d", "e"):
+        books.account(name, balance="1")
+        books.key(name, "first")
+        books.key(name, "second")
+    books.account("f")
+    for number in range(5):
+        books.top_up("1", f"more-{number}", "a")
+    async with books.service() as client:
+        api = Operator(client, robot)
+        for number in range(3):
+            await api.send("PUT", f"/channels/one-{number}", {"models": [f"m{number}"]})
+            await api.post("/prices", PRICE | {"model": f"m{number}"})
+        await api.post("/prices", {"model": "m0", "free": True, "price_list": "friends"})
+        accounts = await pages(api, "/accounts")
+        assert [one["name"] for one in accounts] == ["a", "b", "c", "d", "e", "f"]
+        assert await pages(api, "/accounts", name="c") == [accounts[2]]
+        assert await pages(api, "/accounts", name="nobody") == []
+        keys = await pages(api, "/keys")
+        assert [one["id"] for one in keys] == [f"key_{number}" for number in range(1, 11)]
+        assert await pages(api, "/keys", account="acct_2") == keys[2:4]
+        assert len(await pages(api, "/channels")) == 4
+        prices = await pages(api, "/prices")
+        assert [one["model"] for one in prices] == ["m0", "m1", "m2", "m0"]
+        assert await pages(api, "/prices", price_list="friends") == prices[3:]
+        assert await pages(api, "/prices", model="m0") == [prices[0], prices[3]]
+        entries = await pages(api, "/ledger", account="acct_1")
+        assert [one["ref"] for one in entries] == [
+            *(f"more-{number}" for number in reversed(range(5))),
+            "first-a",
+        ]
+        assert await pages(api, "/ledger", account="acct_1", end="2020-01-01") == []
+        assert await pages(api, "/ledger", account="acct_1", start="2020-01-01") == entries
+        assert await pages(api, "/users") == []
+
+
+# --- mistakes -----------------------------------------------------------------------------------
+
+KEY = {"account": "acct_1", "name": "anna"}
+TOPUP = {"account": "acct_1", "amount": "5", "ref": "r"}
+MISTAKES: list[tuple[str, str, Any, str, str]] = [
+    ("POST", "/accounts", {"name": "x", "budget": 5}, "budget", "unknown_parameter"),
+    ("POST", "/accounts", {}, "name", "missing_required_parameter"),
+    ("POST", "/accounts", {"name": ""}, "name", "string_below_min_length"),
+    ("POST", "/accounts", {"name": "x\n"}, "name", "invalid_value"),
+    ("POST", "/accounts", {"name": "x", "credit": "-1"}, "credit", "invalid_value"),
+    ("POST", "/accounts", {"name": "x", "credit": 5.0}, "credit", "invalid_type"),
+    ("POST", "/accounts", {"name": "x" * 201}, "name", "string_above_max_length"),
+    ("PATCH", "/accounts/acct_1", {"balance": "5"}, "balance", "unknown_parameter"),
+    ("PATCH", "/accounts/acme", {}, "id", "invalid_value"),
+    ("POST", "/keys", KEY | {"limit": {"amount": "5", "per": 1}}, "limit.per", "unknown_parameter"),
+    ("POST", "/keys", KEY | {"limit": {"amount": "5"}}, "limit.period", "missing_required_"),
+    (
+        "POST",
+        "/keys",
+        KEY | {"limit": {"amount": "5,0", "period": "day"}},
+        "limit.amount",
+        "invalid_value",
+    ),
+    (
+        "POST",
+        "/keys",
+        KEY | {"limit": {"amount": "5", "period": "year"}},
+        "limit.period",
+        "invalid_value",
+    ),
+    ("POST", "/keys", KEY | {"channels": []}, "channels", "array_below"),
+    ("POST", "/keys", KEY | {"channels": ["all", "a\0"]}, "channels[1]", "invalid_value"),
+    ("POST", "/keys", KEY | {"expires_at": "tomorrow"}, "expires_at", "invalid_value"),
+    (
+        "POST",
+        "/keys",
+        KEY | {"requests_per_minute": 0},
+        "requests_per_minute",
+        "integer_below_min_value",
+    ),
+    ("POST", "/keys", KEY | {"account": "acme"}, "account", "invalid_value"),
+    ("POST", "/keys/key_1/rotate", {"grace_s": -1}, "grace_s", "integer_below_min_value"),
+    ("POST", "/keys/key_1/revoke", {"why": "x"}, "why", "unknown_parameter"),
+    ("POST", "/topups", TOPUP | {"amount": "0"}, "amount", "invalid_value"),
+    ("POST", "/topups", TOPUP | {"amount": "1e3"}, "amount", "invalid_value"),
+    ("POST", "/topups", TOPUP | {"amount": "1000001"}, "amount", "invalid_value"),
+    ("POST", "/topups", {"account": "acct_1", "amount": "1"}, "ref", "missing_required_parameter"),
+    ("POST", "/prices", PRICE | {"input": "0.0000001"}, "input", "invalid_value"),
+    ("POST", "/prices", PRICE | {"model": "*"}, "model", "invalid_value"),
+    ("POST", "/prices", PRICE | {"from": "x"}, "from", "invalid_value"),
+    ("POST", "/users", {"name": "x", "password": "p", "role": "admin"}, "role", "invalid_value"),
+    ("GET", "/accounts?limit=101", None, "limit", "invalid_value"),
+    ("GET", "/accounts?after=key_1", None, "after", "invalid_value"),
+    ("GET", "/accounts?page=2", None, "page", "unknown_parameter"),
+    ("GET", "/ledger", None, "account", "missing_required_parameter"),
+]
+
+
+async def test_a_mistake_is_named_by_its_path(books: Books, robot: str) -> None:
+    """Fault 7 of others: a field that is not known is never dropped."""
+    books.account()
+    books.key()
+    before = [books.rows(f"SELECT * FROM acct_{name}") for name in TABLES if name not in _TOUCHED]
+    async with books.service() as client:
+        api = Operator(client, robot)
+        for method, path, body, param, code in MISTAKES:
+            error = await api.refused(method, path, body)
+            assert error["param"] == param, (path, body, error)
+            assert error["code"].startswith(code), (path, body, error)
+        for text in ("{", "[]", '{"name": "a", "name"', "\xff"):
+            answer = await client.post(
+                f"{API}/accounts", content=text.encode("latin-1"), headers=bearer(robot)
+            )
+            assert answer.status_code == 400, text
+        large = await client.post(
+            f"{API}/accounts", content=b" " * (1024 * 1024 + 1), headers=bearer(robot)
+        )
+        assert large.status_code == 413
+        for path in ("/accounts/acct_9", "/keys/key_9", "/users/user_9"):
+            answer = await api.send("GET", path)
+            assert answer.status_code == 404
+            assert answer.json()["error"]["code"].endswith("_not_found")
+        assert (await api.send("GET", "/nothing")).json()["error"]["code"] == "unknown_path"
+        wrong = await api.send("PUT", "/accounts", {})
+        assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, POST")
+    after = [books.rows(f"SELECT * FROM acct_{name}") for name in TABLES if name not in _TOUCHED]
+    assert after == before
+
+
+_TOUCHED = {"boots", "operator_keys"}
+
+
+async def test_what_the_books_do_not_allow_is_said(books: Books, robot: str) -> None:
+    books.account()
+    books.account("other")
+    books.key()
+    books.price()
+    books.top_up("1", "r-1")
+    async with books.service() as client:
+        api = Operator(client, robot)
+        for method, path, body, words in (
+            ("POST", "/accounts", {"name": "acme"}, "an account 'acme' already"),
+            ("POST", "/keys", KEY, "a key 'anna' already"),
+            ("POST", "/keys", KEY | {"name": "b", "channels": ["none"]}, "no channel 'none'"),
+            ("POST", "/topups", {"account": "acct_2", "amount": "1", "ref": "r-1"}, "another"),
+            ("POST", "/topups", TOPUP | {"amount": "2", "ref": "r-1"}, "another topup"),
+            ("POST", "/prices", PRICE | {"from": "2020-01-01"}, "the time is past"),
+            ("POST", "/prices", {"model": "new"}, "all prices are 0"),
+        ):
+            error = await api.refused(method, path, body)
+            assert words.lower() in error["message"].lower()
+        assert not books.rows("SELECT * FROM acct_answers")
+        await api.post("/keys/key_1/revoke", {})
+        assert "is revoked" in (await api.refused("PATCH", "/keys/key_1", {"name": "b"}))["message"]
+        assert "is revoked" in (await api.refused("POST", "/keys/key_1/rotate", {}))["message"]
+
+
+# --- once ---------------------------------------------------------------------------------------
+
+
+async def test_top_up_twice(books: Books, robot: str) -> None:
+    """Scenario 24: by its reference it happens once, however it is sent."""
+    books.account()
+    async with books.service() as client:
+        api = Operator(client, robot)
+        made = [await api.post("/topups", TOPUP, name) for name in (None, None, "k", "k", "k2")]
+        assert all(one == made[0] for one in made)
+        many = await asyncio.gather(
+            *(api.post("/topups", TOPUP | {"ref": "r2"}, name) for name in (None, "a", "a", "b"))
+        )
+        assert len({one["id"] for one in many}) == 1
+    assert books.balance() == 10 * 10**12
+    assert len(books.rows("SELECT id FROM acct_ledger")) == 2
+
+
+async def test_a_request_that_is_sent_twice_happens_once(books: Books, robot: str) -> None:
+    books.account()
+    async with books.service() as client:
+        api = Operator(client, robot)
+        sent = [await api.send("POST", "/keys", KEY, "my-key") for _ in range(3)]
+        assert {one.status_code for one in sent} == {201}
+        first, *others = [one.json() for one in sent]
+        assert first["key"].startswith("trk_")
+        assert others == [first | {"key": None}] * 2
+        assert [one.headers.get("idempotency-replayed") for one in sent] == [None, "true", "true"]
+        assert len(books.all_keys()) == 1
+        reused = await api.send("POST", "/keys", KEY | {"name": "ben"}, "my-key")
+        assert (reused.status_code, reused.json()["error"]["code"]) == (
+            422,
+            "idempotency_key_reused",
+        )
+        other = Operator(client, operator_key(books, "other robot"))
+        assert (await other.post("/keys", KEY | {"name": "ben"}, "my-key"))["id"] == "key_2"
+        at_once = await asyncio.gather(
+            *(api.send("POST", "/accounts", {"name": "new"}, "at-once") for _ in range(6))
+        )
+        assert [one.status_code for one in at_once] == [201] * 6
+        assert len({one.text for one in at_once}) == 1
+        for name in ("", "x" * 256, "a b"):
+            assert (await api.send("POST", "/accounts", {"name": "y"}, name)).status_code == 400
+        failed = await api.send("POST", "/topups", TOPUP | {"account": "acct_9"}, "again")
+        assert failed.status_code == 404
+        assert (await api.send("POST", "/topups", TOPUP, "again")).status_code == 201
+
+
+@ON_SQLITE
+async def test_answers_are_kept_for_a_day(books: Books, robot: str) -> None:
+    books.account()
+    async with books.service() as client:
+        api = Operator(client, robot)
+        await api.post("/accounts", {"name": "one"}, "k")
+        books.change("UPDATE acct_answers SET at = at - :day", day=KEPT_US)
+        again = await api.send("POST", "/accounts", {"name": "one"}, "k")
+        assert "already" in again.json()["error"]["message"]
+        await api.post("/accounts", {"name": "two"})
+        assert len(books.rows("SELECT name FROM acct_answers")) == 1
+
+
+async def test_no_secret_is_kept(books: Books, robot: str) -> None:
+    """Invariant 15: neither a key nor a password, and no fast hash of one."""
+    books.account()
+    password = "a password to guess"
+    async with books.service() as client:
+        api = Operator(client, robot)
+        key = (await api.post("/keys", KEY, "k"))["key"]
+        await api.post("/users", {"name": "u", "password": password, "role": "operator"}, "u")
+        again = {"name": "u", "password": "another password", "role": "operator"}
+        assert (await api.send("POST", "/users", again, "u")).status_code == 201
+    texts = [repr(books.rows(f"SELECT * FROM acct_{table}")) for table in TABLES]
+    for secret in (key[21:], robot[21:], password):
+        assert not any(secret in text for text in texts)
+
+
+# --- who ----------------------------------------------------------------------------------------
+
+
+async def test_only_an_operators_key_opens_it_and_it_opens_no_model(
+    books: Books, robot: str
+) -> None:
+    books.account(balance="1")
+    books.price()
+    key = books.key()
+    gone = operator_key(books, "gone")
+    with writing(books.connection):
+        operator_keys.revoke_operator_key(books.connection, "gone")
+    async with books.service() as client:
+        for path, actions in ACTIONS.items():
+            for method in actions:
+                where = f"{API}{path.replace('{id}', 'x_1')}"
+                for text in (key, gone, "", robot[:-1] + ("a" if robot[-1] != "a" else "b")):
+                    answer = await client.request(method, where, json={}, headers=bearer(text))
+                    assert answer.status_code == 401, (method, where)
+                    assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert (await client.get(f"{API}/accounts")).status_code == 401
+        assert (await client.get(f"{API}/nothing")).status_code == 401
+        for method, path in (("POST", "/v1/responses"), ("GET", "/v1/models"), ("GET", "/v1/key")):
+            answer = await client.request(method, path, json={}, headers=bearer(robot))
+            assert answer.status_code == 401
+            assert "no model" in answer.json()["error"]["message"]
+    assert not books.upstream.calls
+    assert not books.usages()
+
+
+@ON_SQLITE
+async def test_a_key_that_is_revoked_meanwhile_changes_nothing(
+    books: Books, robot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with books.service() as client:
+        api = Operator(client, robot)
+        monkeypatch.setattr(operator_keys, "use", lambda *_: False)
+        assert (await api.send("POST", "/accounts", {"name": "x"})).status_code == 401
+    assert not books.rows("SELECT * FROM acct_accounts")
+
+
+async def test_the_last_use_of_an_operators_key_is_known_to_the_hour(
+    books: Books, robot: str
+) -> None:
+    async with books.service() as client:
+        api = Operator(client, robot)
+        await api.post("/accounts", {"name": "a"})
+        [(first,)] = books.rows("SELECT used_at FROM acct_operator_keys")
+        await api.post("/accounts", {"name": "b"})
+        assert books.rows("SELECT used_at FROM acct_operator_keys") == [(first,)]
+
+
+@ON_SQLITE
+async def test_it_is_there_without_the_pages(books: Books, robot: str) -> None:
+    async with books.service(dashboard=False) as client:
+        api = Operator(client, robot)
+        assert (await api.get("/accounts"))["data"] == []
+        assert (await client.get("/account")).status_code == 404
+
+
+async def test_a_bill_is_what_the_ledger_shows(books: Books, key: str, robot: str) -> None:
+    async with books.service() as client:
+        await ask(client, key)
+        await settled(books, 1)
+        page = await Operator(client, robot).get("/ledger", account="acct_1", limit=1)
+        assert page["has_more"]
+        [entry] = page["data"]
+        assert json.dumps(entry["amount"]) == '"-0.0046"'
+        assert entry["ref"] == "1"
+        assert books.balance() == 10**12 - COST

@@ -1,0 +1,551 @@
+"""The pages of members and operators: what they show, what they change, and to whom."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.accounts.paying import (
+    ON_SQLITE,
+    PRICES,
+    USAGE,
+    Books,
+    answering,
+    ask,
+    settled,
+)
+from translator.service.accounts import books as book
+from translator.service.accounts import key_book, people
+from translator.service.accounts.money import read_amount, shown
+from translator.service.console.requests import COOKIE
+from translator.service.console.usage import safe_cell
+from translator.service.database.connection import writing
+
+from .browsing import PASSWORD, Person, add_user, pages, signed_in, text_of
+
+pytestmark = pytest.mark.anyio
+
+MALICE = "<img src=x onerror=1>"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords that are compared at once; test_sign_in has the true ones."""
+    from translator.service.accounts import passwords
+
+    monkeypatch.setattr(
+        passwords, "verify", lambda stored, text: stored is not None and text == PASSWORD
+    )
+
+
+@pytest.fixture(autouse=True)
+def furnished(books: Books) -> None:
+    """Two accounts with a user each, and an operator."""
+    books.account(balance="10")
+    books.account("globex", balance="10")
+    books.price()
+    add_user(books, "anna", "acme")
+    add_user(books, "gus", "globex")
+    add_user(books, "olga", None)
+
+
+def key_in(response: httpx.Response) -> str:
+    found = re.search(r"trk_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", response.text)
+    assert found is not None
+    return found[0]
+
+
+async def made(person: Person, account: str = "acct_1", **fields: str) -> str:
+    """A key that is made on the page."""
+    await person.get(f"/account/{account}/keys")
+    response = await person.post(f"/account/{account}/keys", {"name": "laptop"} | fields)
+    assert response.status_code == 200, text_of(response)
+    assert response.headers["cache-control"] == "no-store"
+    return key_in(response)
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+async def test_key_shown_once(books: Books) -> None:
+    """Scenario 2: on the answer to the POST, and nowhere else."""
+    books.upstream.script = answering(USAGE)
+    async with signed_in(books) as person:
+        key = await made(person)
+        assert (await ask(person.client, key)).status_code == 200
+        for path in ("keys", "keys/key_1", "connect", "channels", "usage", ""):
+            page = await person.get(f"/account/acct_1/{path}")
+            assert page.status_code == 200
+            assert key[-20:] not in page.text
+        listed = await person.get("/account/acct_1/keys")
+        assert f"trk_{key[4:10]}…" in listed.text
+        again = await person.post("/account/acct_1/keys", {"name": "laptop"})
+        assert again.status_code == 422, "the same form once more makes no second key"
+    for table in ("keys", "audit", "ledger", "usages", "holds", "sessions"):
+        assert key[-20:] not in str(books.rows(f"SELECT * FROM acct_{table}"))
+
+
+async def test_a_key_has_the_limits_of_its_form_and_others_later(books: Books) -> None:
+    with writing(books.connection):
+        channel = book.Channel("fast", "Fast models", ("m",), book.STANDARD)
+        book.set_channel(books.connection, channel)
+    async with signed_in(books) as person:
+        await made(
+            person,
+            requests_per_minute="60",
+            tokens_per_minute="100 000",
+            max_concurrent_requests="3",
+            limit_amount="2.5",
+            limit_period="week",
+            models="m, other",
+            expires_at="2099-01-31T12:00",
+            channels="",
+            channel="fast",
+        )
+        [one] = books.all_keys()
+        assert one.limits == key_book.Limits(
+            channels=("fast",),
+            models=("m", "other"),
+            requests_per_minute=60,
+            tokens_per_minute=100_000,
+            max_concurrent_requests=3,
+            limit_amount=read_amount("2.5"),
+            limit_period="week",
+            expires_at=4_073_544_000_000_000,
+        )
+        page = await person.get("/account/acct_1/keys/key_1")
+        assert 'value="2.50"' in page.text
+        assert 'value="2099-01-31T12:00"' in page.text
+        done = await person.post(
+            "/account/acct_1/keys/key_1/limits",
+            {"limit_period": "month", "channels": "", "channel": ["fast", "all"]},
+        )
+        assert done.status_code == 303
+        [one] = books.all_keys()
+        assert one.limits == key_book.Limits(channels=("fast", "all"))
+        done = await person.post("/account/acct_1/keys/key_1/rename", {"name": "desk"})
+        assert done.headers["location"] == "/account/acct_1/keys/key_1?done=renamed"
+        page = await person.get(done.headers["location"])
+        assert "The key has its new name." in text_of(page)
+        assert books.all_keys()[0].name == "desk"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"name": ""}, "The name of a key is printable"),
+        ({"name": "a\u202eb"}, "The name of a key is printable"),
+        ({"requests_per_minute": "-1"}, "The limit of requests is a whole number"),
+        ({"tokens_per_minute": "9" * 30}, "The limit of tokens is a whole number"),
+        ({"limit_amount": "1e3"}, "'1e3' is no decimal number"),
+        ({"limit_amount": "-1"}, "A limit is 0 or more"),
+        ({"limit_amount": "1", "limit_period": "year"}, "A limit is of a day"),
+        ({"models": "nothing"}, "There is no model 'nothing'"),
+        ({"models": "*"}, "is no name of a model"),
+        ({"expires_at": "soon"}, "The time is one such as"),
+        ({"channel": ["gold", "all"]}, "There are not so many channels"),
+        ({"channel": "gold"}, "There is no channel 'gold'"),
+        ({"channels": ""}, "A key needs a channel"),
+    ],
+)
+@ON_SQLITE
+async def test_a_wrong_form_says_why_and_keeps_what_was_written(
+    books: Books, fields: dict[str, Any], why: str
+) -> None:
+    async with signed_in(books) as person:
+        await person.get("/account/acct_1/keys")
+        sent = {"name": "mine", "max_concurrent_requests": "7", "limit_period": "day"} | fields
+        response = await person.post("/account/acct_1/keys", sent)
+        assert response.status_code == 422
+        assert why in text_of(response)
+        assert 'value="7"' in response.text
+        assert not books.all_keys()
+
+
+async def test_a_key_is_rotated_and_revoked(books: Books) -> None:
+    books.upstream.script = answering(USAGE)
+    async with signed_in(books) as person:
+        old = await made(person)
+        await person.get("/account/acct_1/keys/key_1/rotate")
+        response = await person.post("/account/acct_1/keys/key_1/rotate", {"grace_hours": "2"})
+        new = key_in(response)
+        assert new != old
+        assert "works until" in text_of(response)
+        for key in (old, new):
+            assert (await ask(person.client, key)).status_code == 200
+        asked = await person.get("/account/acct_1/keys/key_2/revoke")
+        assert "Revoke laptop?" in text_of(asked)
+        assert (await ask(person.client, new)).status_code == 200, "a question changes nothing"
+        done = await person.post("/account/acct_1/keys/key_2/revoke")
+        assert done.headers["location"] == "/account/acct_1/keys?done=revoked"
+        assert (await ask(person.client, new)).status_code == 401
+        assert (await ask(person.client, old)).status_code == 200
+        for what in ("rename", "limits"):
+            refused = await person.post(f"/account/acct_1/keys/key_2/{what}", {"name": "x"})
+            assert refused.status_code == 422
+            assert "revoked, for ever" in text_of(refused)
+    actions = [row[0] for row in books.rows("SELECT action FROM acct_audit ORDER BY id")]
+    assert actions == ["sign in", "add key", "rotate key", "revoke key"]
+
+
+# --- who may -------------------------------------------------------------------------------------
+
+
+async def test_csrf(books: Books) -> None:
+    """Scenario 35: a form that no page of this session sent changes nothing."""
+    async with signed_in(books) as person, signed_in(books, "gus") as other:
+        await person.get("/account/acct_1/keys")
+        await other.get("/account/acct_2/keys")
+        theirs, path = other.csrf, "/account/acct_1/keys"
+        assert person.csrf
+        assert theirs not in ("", person.csrf)
+        for fields, headers in (
+            ({"csrf": ""}, {}),
+            ({"csrf": theirs}, {}),
+            ({}, {"sec_fetch_site": "cross-site"}),
+            ({}, {"sec_fetch_site": "same-site"}),
+            ({}, {"sec_fetch_site": "cross-site", "origin": "https://evil.example"}),
+        ):
+            await person.get(path)
+            response = await person.post(path, {"name": "x"} | fields, **headers)
+            assert response.status_code == 403, (fields, headers)
+            assert "Nothing was changed" in text_of(response)
+        for headers in ({}, {"origin": "https://evil.example"}, {"origin": "null"}):
+            await person.get(path)
+            response = await person.client.post(
+                path, data={"name": "x", "csrf": person.csrf}, headers=person.headers(**headers)
+            )
+            assert response.status_code == 403, headers
+        assert not books.all_keys()
+        await person.get(path)
+        own = person.headers(origin="http://gateway")
+        response = await person.client.post(
+            path, data={"name": "x", "csrf": person.csrf}, headers=own
+        )
+        assert response.status_code == 200, "an older browser says only where the page is from"
+
+
+@ON_SQLITE
+async def test_a_sign_in_from_another_page_is_refused(books: Books) -> None:
+    async with pages(books) as person:
+        response = await person.post(
+            "/account/sign-in",
+            {"name": "anna", "password": PASSWORD},
+            sec_fetch_site="cross-site",
+        )
+        assert response.status_code == 403
+        assert "set-cookie" not in response.headers
+
+
+@ON_SQLITE
+async def test_cors_does_not_open_the_pages(books: Books) -> None:
+    async with signed_in(books, server={"cors_origins": ["*"]}) as person:
+        page = await person.get("/account/acct_1/", origin="https://evil.example")
+        assert not [name for name in page.headers if name.startswith("access-control")]
+        await person.get("/account/acct_1/keys")
+        headers = person.headers(origin="https://evil.example")
+        refused = await person.client.post(
+            "/account/acct_1/keys", data={"name": "x", "csrf": person.csrf}, headers=headers
+        )
+        assert refused.status_code == 403
+
+
+MEMBER_PATHS = (
+    *("/", "/keys", "/keys/key_1", "/keys/key_1/rotate", "/keys/key_1/revoke", "/channels"),
+    *("/usage", "/usage.csv", "/ledger", "/ledger.csv", "/connect"),
+)
+OPERATOR_PATHS = (
+    *("", "/acct_1", "/acct_1/suspend", "/users", "/users/user_1", "/channels", "/prices"),
+    *("/health", "/audit"),
+)
+CHANGES = (
+    *("/account/acct_1/keys", "/account/acct_1/keys/key_1/rename"),
+    *("/account/acct_1/keys/key_1/limits", "/account/acct_1/keys/key_1/rotate"),
+    *("/account/acct_1/keys/key_1/revoke", "/account/acct_2/keys/key_1/revoke"),
+    *(f"/account/operator{path}" for path in ("", "/users", "/channels", "/prices")),
+    *(
+        f"/account/operator/acct_2/{what}"
+        for what in ("top-up", "adjust", "credit", "suspend", "resume")
+    ),
+    *(f"/account/operator/users/user_2/{what}" for what in ("password", "disable", "enable")),
+)
+
+
+async def test_others_data(books: Books) -> None:
+    """Scenario 31: whoever belongs to another account finds no such page, and changes nothing."""
+    books.upstream.script = answering(USAGE)
+    key = books.key()
+    tables = ("accounts", "keys", "users", "channels", "prices", "ledger")
+    async with signed_in(books, "gus") as person:
+        await ask(person.client, key)
+        await settled(books, 1)
+        before = [books.rows(f"SELECT * FROM acct_{name}") for name in tables]
+        for path in (
+            *(f"/account/acct_1{path}" for path in MEMBER_PATHS),
+            *(f"/account/operator{path}" for path in OPERATOR_PATHS),
+            *("/account/acct_2/keys/key_1", "/account/acct_3/", "/account/acct_2/nothing"),
+        ):
+            page = await person.get(path)
+            assert page.status_code == 404, path
+            assert "acme" not in page.text
+            assert "anna" not in page.text
+        for path in CHANGES:
+            await person.get("/account/acct_2/keys")
+            fields = {"name": "x", "amount": "1", "ref": "r", "why": "w", "password": PASSWORD}
+            assert (await person.post(path, fields)).status_code == 404, path
+        assert [books.rows(f"SELECT * FROM acct_{name}") for name in tables] == before
+        for path in ("/usage", "/usage.csv", "/usage.csv?rows=requests", "/ledger", "/ledger.csv"):
+            for query in ("key=key_1", "before=999999", "model=m"):
+                mark = "&" if "?" in path else "?"
+                page = await person.get(f"/account/acct_2{path}{mark}{query}")
+                assert page.status_code == 200
+                assert "0.0046" not in page.text
+                assert "anna" not in page.text
+
+
+async def test_an_operator_sees_every_page(books: Books) -> None:
+    books.key()
+    async with signed_in(books, "olga") as person:
+        for path in (
+            *(f"/account/acct_1{path}" for path in MEMBER_PATHS),
+            *(f"/account/operator{path}" for path in OPERATOR_PATHS),
+            *("/account/password", "/account/operator/health?reconcile="),
+        ):
+            page = await person.get(path)
+            assert page.status_code == 200, path
+
+
+@ON_SQLITE
+async def test_every_page_has_the_balance_and_strict_headers(books: Books) -> None:
+    books.key()
+    async with signed_in(books) as person:
+        for path in (*(f"/account/acct_1{path}" for path in MEMBER_PATHS), "/account/password"):
+            page = await person.get(path)
+            policy = page.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; style-src 'self'; img-src 'self'; ")
+            assert "unsafe" not in policy
+            assert page.headers["cache-control"] == "no-store"
+            assert page.headers["x-content-type-options"] == "nosniff"
+            assert page.headers["referrer-policy"] == "same-origin"
+            if not path.endswith(".csv"):
+                assert "Balance 10.00 USD" in text_of(page)
+                assert "Sign out" in text_of(page)
+                assert "<script" not in page.text
+                assert " style=" not in page.text
+        style = re.search(r'href="(/account/static/[0-9a-f]{16}/style.css)"', page.text)
+        assert style is not None
+        sheet = await person.client.get(style[1])
+        assert sheet.headers["cache-control"] == "public, max-age=31536000, immutable"
+        other = await person.client.get("/account/static/0000000000000000/style.css")
+        assert other.headers["cache-control"] == "no-cache"
+        assert (await person.client.get("/account/static/x/base.html")).status_code == 404
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+async def test_escaping(books: Books) -> None:
+    """Scenario 36: a name is text on all pages, and no cell of a CSV is a formula."""
+    books.upstream.script = answering(USAGE)
+    with writing(books.connection):
+        book.set_channel(books.connection, book.Channel(MALICE, MALICE, ("*",), book.STANDARD))
+        book.add_account(books.connection, MALICE)
+        people.add_user(books.connection, "<b>mallory", MALICE, "x")
+    formula = '=HYPERLINK("http://evil.example")'
+    key = books.key(name=formula)
+    named = books.key(name=MALICE, channels=(MALICE,))
+    books.top_up("1", f"@{MALICE}")
+    async with signed_in(books, "olga") as person:
+        for one in (key, named):
+            assert (await ask(person.client, one)).status_code == 200
+        await settled(books, 2)
+        for path in (
+            *(f"/account/acct_1{path}" for path in MEMBER_PATHS if ".csv" not in path),
+            *("/account/acct_1/keys/key_2", "/account/acct_1/channels?key=key_2"),
+            *(f"/account/operator{path}" for path in OPERATOR_PATHS),
+            f"/account/acct_1/keys?done={MALICE}",
+            f"/account/acct_1/usage?model={MALICE}&start={MALICE}",
+        ):
+            page = await person.get(path)
+            assert page.status_code == 200
+            assert "<img src=x" not in page.text, path
+            assert "<b>mallory" not in page.text
+        assert MALICE in text_of(await person.get("/account/acct_1/keys"))
+        for path in ("usage.csv", "usage.csv?rows=requests", "ledger.csv"):
+            answer = await person.get(f"/account/acct_1/{path}")
+            assert answer.headers["content-disposition"].startswith("attachment")
+            rows = list(csv.reader(io.StringIO(answer.text)))
+            assert len(rows) >= 3
+            assert {len(row) for row in rows} == {len(rows[0])}
+            assert not [cell for row in rows for cell in row if cell[:1] in tuple("=+-@\t\r")]
+            if path != "ledger.csv":
+                assert [f"'{formula}" in row for row in rows].count(True) == 1
+
+
+@ON_SQLITE
+async def test_cells(books: Books) -> None:
+    assert [safe_cell(one) for one in ("=1", "+1", "-1", "@a", "\tx", "a=1", 7, "")] == [
+        *("'=1", "'+1", "'-1", "'@a", "'\tx", "a=1", "7", "")
+    ]
+
+
+async def test_two_totals(books: Books) -> None:
+    """Scenario 40: overview, usage page, CSVs and ledger have the same sum for the same days."""
+    books.upstream.script = answering(USAGE)
+    key, other = books.key(), books.key(name="ci")
+    async with signed_in(books) as person:
+        for one in (key, key, other):
+            assert (await ask(person.client, one)).status_code == 200
+        await settled(books, 3)
+        total = shown(3 * 4_600_000_000)
+        assert total == "0.0138"
+        overview = text_of(await person.get("/account/acct_1/"))
+        assert overview.count("0.013800") == 4, "today, this month, by day, by model"
+        usage = await person.get("/account/acct_1/usage")
+        assert f'title="{total}"' in usage.text
+        by_day = await person.get("/account/acct_1/usage.csv")
+        rows = list(csv.DictReader(io.StringIO(by_day.text)))
+        assert sum(read_amount(row["amount"]) for row in rows) == read_amount(total)
+        assert sum(int(row["requests"]) for row in rows) == 3
+        single = await person.get("/account/acct_1/usage.csv?rows=requests")
+        rows = list(csv.DictReader(io.StringIO(single.text)))
+        assert sum(read_amount(row["amount"]) for row in rows) == read_amount(total)
+        assert len(rows) == 3
+        ledger = await person.get("/account/acct_1/ledger.csv")
+        rows = list(csv.DictReader(io.StringIO(ledger.text)))
+        taken = sum(read_amount(row["taken"]) for row in rows if row["kind"] == "usage")
+        assert taken == read_amount(total)
+        assert read_amount(rows[0]["balance"]) == books.balance()
+        one_key = await person.get("/account/acct_1/usage.csv?key=key_2")
+        [row] = csv.DictReader(io.StringIO(one_key.text))
+        assert row["amount"] == "0.0046"
+        assert row["key name"] == "ci"
+
+
+async def test_an_estimate_is_marked(books: Books) -> None:
+    """Scenario 16: the page says ~ where the upstream did not say what was used."""
+    books.upstream.script = answering(None)
+    key = books.key()
+    async with signed_in(books) as person:
+        await ask(person.client, key, stream=True)
+        await settled(books, 1)
+        page = await person.get("/account/acct_1/usage")
+        assert re.search(r"~\s*</abbr>", page.text)
+        assert re.search(r">~\d", page.text)
+
+
+async def test_pages_of_a_hundred(books: Books) -> None:
+    """Further ones are found by the id that a page ended with."""
+    for number in range(130):
+        books.top_up("0.01", f"r{number}")
+    async with signed_in(books) as person:
+        first = await person.get("/account/acct_1/ledger")
+        refs = re.findall(r">(r\d+)<", first.text.replace("</td>", "<"))
+        assert len(refs) == 100
+        assert refs[0] == "r129"
+        onward = re.search(r'rel="next" href="([^"]+)"', first.text)
+        assert onward is not None
+        second = await person.get(onward[1].replace("&amp;", "&"))
+        more = re.findall(r">(r\d+)<", second.text.replace("</td>", "<"))
+        assert len({*refs, *more}) == 130
+        assert 'rel="next"' not in second.text
+        odd = await person.get("/account/acct_1/usage?start=2027-02-31")
+        assert "A day is one such as" in text_of(odd)
+        odd = await person.get("/account/acct_1/usage?start=2027-02-03&end=2027-02-01")
+        assert "The first day is after the last one." in text_of(odd)
+
+
+async def test_available_channels(books: Books) -> None:
+    """What a key can use: the prices in force, and the next change."""
+    with writing(books.connection):
+        at = book.now(books.connection) + 86_400_000_000
+        book.set_price(
+            books.connection,
+            book.PriceRow("m", input=PRICES.input * 2, output=PRICES.output * 2, from_at=at),
+            "tests",
+        )
+    books.key()
+    async with signed_in(books) as person:
+        page = text_of(await person.get("/account/acct_1/channels"))
+        assert "m All models" in page
+        assert "0.60 0.10 0.75 2.50" in page
+        assert "input 1.20, cached input as input, output 5.00" in page
+        assert "other" not in page, "it has no price"
+        connect = await person.get("/account/acct_1/connect")
+        for client in ("curl", "python", "node", "codex", "opencode"):
+            assert f'<pre id="snippet-{client}"' in connect.text
+        assert "http://gateway/v1" in connect.text
+        assert 'id="snippet-codex-profile-m"' in connect.text
+
+
+@ON_SQLITE
+async def test_the_base_url_is_that_of_the_settings_or_of_the_visitor(books: Books) -> None:
+    books.key()
+    async with signed_in(books, public_url="https://gateway.example/") as person:
+        page = await person.get("/account/acct_1/connect")
+        assert '<code id="base-url">https://gateway.example/v1</code>' in page.text
+    async with signed_in(books, trusted_proxies=["127.0.0.1"]) as person:
+        page = await person.get("/account/acct_1/connect", x_forwarded_proto="https")
+        assert '<code id="base-url">https://gateway/v1</code>' in page.text
+    async with signed_in(books) as person:
+        page = await person.get("/account/acct_1/connect", x_forwarded_proto="https")
+        assert '<code id="base-url">http://gateway/v1</code>' in page.text
+
+
+@ON_SQLITE
+async def test_without_billing_there_is_no_money(books: Books) -> None:
+    books.upstream.script = answering(USAGE)
+    key = books.key()
+    async with signed_in(books, billing=False) as person:
+        assert (await ask(person.client, key)).status_code == 200
+        await settled(books, 1)
+        for path in ("/", "/keys", "/keys/key_1", "/channels", "/usage", "/connect"):
+            page = await person.get(f"/account/acct_1{path}")
+            assert page.status_code == 200
+            assert "Balance" not in page.text, path
+            assert "USD" not in page.text, path
+
+
+@ON_SQLITE
+async def test_pages_can_be_left_out(books: Books) -> None:
+    async with pages(books, dashboard=False) as person:
+        response = await person.client.get("/account/")
+        assert response.status_code == 404
+        assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+@ON_SQLITE
+async def test_odd_requests(books: Books) -> None:
+    async with signed_in(books) as person:
+        await person.get("/account/acct_1/keys")
+        headers = person.headers(sec_fetch_site="same-origin")
+        for sent, status in (
+            ({"json": {"csrf": person.csrf, "name": "x"}}, 400),
+            (
+                {
+                    "content": b"\xff",
+                    "headers": {"content-type": "application/x-www-form-urlencoded"},
+                },
+                400,
+            ),
+            ({"data": {"name": "x" * 70_000, "csrf": person.csrf}}, 413),
+            ({"data": {f"f{number}": "" for number in range(300)}}, 400),
+        ):
+            sent_headers = headers | sent.pop("headers", {})
+            response = await person.client.post(
+                "/account/acct_1/keys", **sent, headers=sent_headers
+            )
+            assert response.status_code == status
+        for method in ("PUT", "DELETE"):
+            response = await person.client.request(method, "/account/acct_1/keys", headers=headers)
+            assert response.status_code == 405
+        assert (await person.client.head("/account/acct_1/", headers=headers)).status_code == 200
+        assert (await person.client.get("/account", headers=headers)).status_code == 303
+        junk = {"cookie": f"a=b; {COOKIE}=%00\u00e4; c".encode()}
+        assert "Sign in" in (await person.client.get("/account/acct_1/", headers=junk)).text
+        assert not books.all_keys()

@@ -1,0 +1,127 @@
+"""Hosted tools: those that the program itself runs, between two rounds of one response.
+
+    HostedCall   a call of the model, to be run by the program
+    Outcome      what became of it: text for the model, and what its item shows
+    Ran          a call that was run, as it travels in sealed reasoning
+
+The core decides what is run, and what is told the model; it runs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from translator.wire.deltas import Source
+from translator.wire.items import SearchResult
+from translator.wire.json_values import utf8_size
+
+HostedKind = Literal["web_search"]
+RoundUsage = Literal["sum", "context"]
+"""Usage over all rounds: the sum, as OpenAI tells it; or the input of the last one, with all
+output, for clients that take it for the size of the context."""
+
+MAX_RAN = 1000
+"""Most calls in one sealed blob: a forged one must cost little."""
+
+
+class Hosted(Struct, frozen=True, kw_only=True):
+    """The hosted tools that run here, and the bounds of their loop.
+
+    A response has at most `max_rounds` upstream turns that call them, and one more to answer.
+    """
+
+    kinds: frozenset[HostedKind] = frozenset({"web_search"})
+    cached_search: bool = True
+    """The search runs for a client, too, that wants nothing new fetched."""
+
+    round_usage: RoundUsage = "sum"
+    max_rounds: int = 16
+    max_calls: int = 64
+    max_argument_bytes: int = 64 * 1024
+    max_result_bytes: int = 256 * 1024
+    max_results_bytes: int = 2 * 1024 * 1024
+    """Of all results of a response."""
+
+    max_sealed_bytes: int = 32 * 1024
+    """How much of a result travels in the sealed reasoning of a client."""
+
+
+class HostedFunction(Struct, frozen=True):
+    """A function of a hosted tool: its kind, the server that has it, and its name there.
+
+    `server` is empty for a tool that has none.
+    """
+
+    kind: HostedKind
+    server: str
+    name: str
+
+
+class HostedCall(Struct, frozen=True):
+    """A call to run; `arguments` is a JSON object, and `key` unique in the response."""
+
+    key: int
+    kind: HostedKind
+    server: str
+    name: str
+    arguments: str
+
+
+class Outcome(Struct, frozen=True):
+    """What became of a call.
+
+    `output` is text for the model; a `Source` in it stands for its mark, as in "[3]". `results` are
+    those of a search. `failed`: the text says why. `error` is that of the item, where it has one.
+    """
+
+    output: tuple[str | Source, ...]
+    failed: bool = False
+    results: tuple[SearchResult, ...] = ()
+    error: Raw | None = None
+
+
+class Ran(Struct, frozen=True):
+    """A call that was run, by the function name upstream, with its output for the model.
+
+    `calls_behind` is the number of calls of the client's own tools behind it in its round.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    output: str
+    calls_behind: int = 0
+
+
+class RanRound(Struct, frozen=True, omit_defaults=True):
+    """The hosted calls of one round, in their order.
+
+    `extras` are values of `extra_content` as in `Thought`. `last_source` is the number of the last
+    source that the response has told the model by then; 0 without any. `searches` counts the items
+    of searches among the calls.
+    """
+
+    calls: list[Ran]
+    extras: dict[str, Any] = {}
+    last_source: int = 0
+    searches: int = 0
+
+
+RanField = RanRound | UnsetType
+NOTHING_RAN = UNSET
+
+
+def shortened(text: str, limit: int) -> str:
+    """A text of at most `limit` bytes of UTF-8; one that is cut says what it was."""
+    size = utf8_size(text)
+    if size <= limit:
+        return text
+    mark = f"\n[cut: {_in_words(size)}]"
+    kept = text.encode("utf-8", "replace")[: max(0, limit - len(mark))]
+    return kept.decode("utf-8", "ignore") + mark if limit >= len(mark) else ""
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 100_000 else f"{size / 1000:.1f} kB"

@@ -1,0 +1,39 @@
+"""The items of an input once they are read: four kinds, of which the conversation is written."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+from translator.common.sealed import Thought
+from translator.wire import items
+
+
+class Message(Struct, frozen=True):
+    """A message; `path` is its path in the request."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: items.Content
+    path: str
+
+
+class Call(Struct, frozen=True):
+    """A function call; `arguments` is meant to be JSON text, but clients may have damaged it."""
+
+    call_id: str
+    name: str
+    arguments: str
+    path: str
+
+
+class Result(Struct, frozen=True):
+    """The output of a call; raw text is a JSON string. `noun` names the item in errors."""
+
+    call_id: str
+    content: items.Content | Raw
+    noun: str
+    path: str
+
+
+InputItem = Message | Thought | Call | Result

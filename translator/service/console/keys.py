@@ -1,0 +1,277 @@
+"""API keys: made and shown once, renamed, limited, rotated, revoked.
+
+A key is in the answer to the POST that made it, and nowhere else: not in the database, not in an
+address, not in the log.
+"""
+
+from __future__ import annotations
+
+import re
+
+from translator.service.accounts import key_book
+from translator.service.accounts.books import EVERYTHING, Mistake, channels, now
+from translator.service.accounts.key_book import KeyRow, Limits
+from translator.service.accounts.money import read_amount, shown
+from translator.service.accounts.people import audit
+from translator.service.accounts.periods import Period, read_time, shown_time
+from translator.service.base.keys import new_key, store
+from translator.service.config.sections import CATCH_ALL
+from translator.service.database.connection import Connection
+
+from .requests import Response
+from .visit import NotHere, View, Visit
+
+PERIODS: tuple[Period, ...] = ("day", "week", "month", "never")
+_PERIODS: dict[str, Period] = {one: one for one in PERIODS}
+
+DEFAULT_GRACE_HOURS = 24
+MAX_GRACE_HOURS = 8760
+HOUR_US = 3_600_000_000
+
+MAX_NUMBER = 10**12
+"""Highest limit of requests or tokens."""
+
+MAX_NAMED = 500
+"""Most models that a key names."""
+
+MAX_GONE = 100
+"""Keys shown that are no longer in use, the latest ones."""
+
+
+def state_of(one: KeyRow, at: int) -> str:
+    """What has become of a key, in a word."""
+    if one.revoked_at is not None:
+        return "revoked"
+    if one.limits.expires_at is not None and one.limits.expires_at <= at:
+        return "expired"
+    return "replaced" if one.replaced_by is not None else "active"
+
+
+def listed(visit: Visit, connection: Connection) -> View:
+    """The keys of an account, and the form for a new one."""
+    at = now(connection)
+    rows = [(one, state_of(one, at)) for one in key_book.keys_of(connection, visit.of_account.id)]
+    gone = [pair for pair in rows if pair[1] in ("revoked", "expired")]
+    return visit.page(
+        "keys",
+        "API keys",
+        keys=[pair for pair in rows if pair not in gone],
+        gone=gone[: -MAX_GONE - 1 : -1],
+        **_of_form(visit, connection, Limits()),
+    )
+
+
+def one(visit: Visit, connection: Connection) -> View:
+    """A key with its limits, and what can be done to it."""
+    found = _key(visit, connection)
+    return visit.page(
+        "key",
+        found.name,
+        key=found,
+        state=state_of(found, now(connection)),
+        **_of_form(visit, connection, found.limits),
+    )
+
+
+def new(visit: Visit, connection: Connection) -> View:
+    """Make a key, and show it."""
+    name = visit.name("name", "the name of a key", 100)
+    limits = _limits(visit, connection, Limits())
+    text = new_key()
+    made = key_book.add_key(connection, visit.of_account.name, name, store(text), limits)
+    _note(visit, connection, "add key", made, name)
+    return visit.page("new_key", "Your new key", key_id=made, name=name, key=text, until=None)
+
+
+def rename(visit: Visit, connection: Connection) -> Response:
+    found = _usable(visit, connection)
+    name = visit.name("name", "the name of a key", 100)
+    key_book.rename(connection, found, name)
+    _note(visit, connection, "rename key", found.id, f"{found.name} to {name}")
+    return visit.see(f"{visit.home}/keys/key_{found.id}", "renamed")
+
+
+def limit(visit: Visit, connection: Connection) -> Response:
+    found = _usable(visit, connection)
+    limits = _limits(visit, connection, found.limits)
+    key_book.set_limits(connection, found, limits)
+    _note(visit, connection, "limit key", found.id, _words(limits))
+    return visit.see(f"{visit.home}/keys/key_{found.id}", "limited")
+
+
+def ask_rotate(visit: Visit, connection: Connection) -> View:
+    found = _key(visit, connection)
+    return visit.page("rotate_key", "Rotate a key", key=found, hours=DEFAULT_GRACE_HOURS)
+
+
+def rotate(visit: Visit, connection: Connection) -> View:
+    """Put a new key in the place of one, and show it."""
+    found = _key(visit, connection)
+    hours = _number(visit, "grace_hours", "the number of hours", 0, MAX_GRACE_HOURS)
+    text = new_key()
+    grace_us = (DEFAULT_GRACE_HOURS if hours is None else hours) * HOUR_US
+    made, until = key_book.rotate(connection, found, store(text), grace_us)
+    _note(visit, connection, "rotate key", found.id, f"key_{made}, {shown_time(until)}")
+    return visit.page(
+        "new_key", "Your new key", key_id=made, name=found.name, key=text, until=until
+    )
+
+
+def ask_revoke(visit: Visit, connection: Connection) -> View:
+    return visit.page("revoke_key", "Revoke a key", key=_key(visit, connection))
+
+
+def revoke(visit: Visit, connection: Connection) -> Response:
+    found = _key(visit, connection)
+    key_book.revoke(connection, found)
+    _note(visit, connection, "revoke key", found.id, found.name)
+    return visit.see(f"{visit.home}/keys", "revoked")
+
+
+def _key(visit: Visit, connection: Connection) -> KeyRow:
+    """The key of the path; raises NotHere for that of another account."""
+    found = key_book.key_of(connection, visit.of_account.id, visit.ids["key"])
+    if found is None:
+        raise NotHere
+    return found
+
+
+def _usable(visit: Visit, connection: Connection) -> KeyRow:
+    found = _key(visit, connection)
+    if found.revoked_at is not None:
+        raise Mistake("the key is revoked, for ever")
+    return found
+
+
+def _note(visit: Visit, connection: Connection, action: str, key: int, detail: str) -> None:
+    subject = f"acct_{visit.of_account.id}/key_{key}"
+    audit(connection, visit.session.name, action, subject, detail)
+
+
+# --- the form of the limits ----------------------------------------------------------------------
+
+
+def _of_form(visit: Visit, connection: Connection, limits: Limits) -> dict[str, object]:
+    """What the form of limits shows: what was just sent, else what is in force."""
+    known = channels(connection)
+    kept = [name for name in limits.channels if name in known]
+    shown_values: dict[str, str] = {
+        "models": ", ".join(limits.models or ()),
+        "requests_per_minute": _text(limits.requests_per_minute),
+        "tokens_per_minute": _text(limits.tokens_per_minute),
+        "max_concurrent_requests": _text(limits.max_concurrent_requests),
+        "limit_amount": "" if limits.limit_amount is None else shown(limits.limit_amount),
+        "limit_period": limits.limit_period or "month",
+        "expires_at": "" if limits.expires_at is None else _for_form(limits.expires_at),
+    }
+    checked = set(kept)
+    if visit.problem and "limit_period" in visit.request.form:
+        shown_values = {name: visit.field(name) for name in shown_values}
+        checked = set(visit.field("channel").splitlines())
+    return {
+        "values": shown_values,
+        "channels": [
+            (known[name], name in checked) for name in [*kept, *(known.keys() - set(kept))]
+        ],
+        "periods": PERIODS,
+        "models": sorted(visit.context.offer.listed or ()),
+    }
+
+
+def _for_form(at: int) -> str:
+    """A time as a field of a form has it."""
+    return shown_time(at)[:16].replace(" ", "T")
+
+
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _limits(visit: Visit, connection: Connection, before: Limits) -> Limits:
+    """The limits of the form; raises Mistake and InvalidAmount."""
+    amount = read_amount(visit.field("limit_amount")) if visit.field("limit_amount") else None
+    if amount is not None and amount < 0:
+        raise Mistake("a limit is 0 or more")
+    period = _PERIODS.get(visit.field("limit_period"))
+    if amount is not None and period is None:
+        raise Mistake("a limit is of a day, a week, a month, or for ever")
+    return Limits(
+        channels=_channels(visit, connection, before),
+        models=_models(visit),
+        requests_per_minute=_number(visit, "requests_per_minute", "the limit of requests"),
+        tokens_per_minute=_number(visit, "tokens_per_minute", "the limit of tokens"),
+        max_concurrent_requests=_number(
+            visit, "max_concurrent_requests", "the limit of requests at once"
+        ),
+        limit_amount=amount,
+        limit_period=period if amount is not None else None,
+        expires_at=_expiry(visit, before),
+    )
+
+
+def _channels(visit: Visit, connection: Connection, before: Limits) -> tuple[str, ...]:
+    """The channels of the form. Those that the key has keep their order, which is of the prices."""
+    if "channel" not in visit.request.form and "channels" not in visit.request.form:
+        return before.channels
+    wanted = visit.field("channel").splitlines()
+    kept = [name for name in before.channels if name in wanted]
+    added = [name for name in wanted if name not in kept]
+    found = tuple(dict.fromkeys(kept + added))
+    if not found:
+        raise Mistake("a key needs a channel")
+    if len(found) > len(channels(connection)):
+        raise Mistake("there are not so many channels")
+    return found if before.channels or found else (EVERYTHING,)
+
+
+def _models(visit: Visit) -> tuple[str, ...] | None:
+    names = tuple(filter(None, re.split(r"[\s,]+", visit.field("models"))))
+    if len(names) > MAX_NAMED:
+        raise Mistake(f"a key names at most {MAX_NAMED} models")
+    known = visit.context.offer.listed
+    for name in names:
+        if CATCH_ALL in name or not name.isprintable() or len(name) > 200:
+            raise Mistake(f"{name[:200]!r} is no name of a model")
+        if known is not None and name not in known:
+            raise Mistake(f"there is no model {name!r}")
+    return names or None
+
+
+def _number(
+    visit: Visit, name: str, what: str, least: int = 1, most: int = MAX_NUMBER
+) -> int | None:
+    text = visit.field(name).replace(" ", "").replace(",", "").replace("\u202f", "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+        raise Mistake(f"{what} is a whole number from {least} to {most}, or empty")
+    return int(text)
+
+
+def _expiry(visit: Visit, before: Limits) -> int | None:
+    text = visit.field("expires_at")
+    if not text:
+        return None
+    if before.expires_at is not None and text == _for_form(before.expires_at):
+        return before.expires_at  # of which the form shows no seconds
+    try:
+        return read_time(text)
+    except (ValueError, OverflowError):
+        raise Mistake("the time is one such as 2027-01-31 12:00, in UTC") from None
+
+
+def _words(limits: Limits) -> str:
+    """The limits in an entry of the audit log."""
+    parts = [f"channels {', '.join(limits.channels)}"]
+    parts += [f"models {', '.join(limits.models)}"] if limits.models is not None else []
+    numbers = {
+        "requests/min": limits.requests_per_minute,
+        "tokens/min": limits.tokens_per_minute,
+        "at once": limits.max_concurrent_requests,
+    }
+    parts += [f"{number} {unit}" for unit, number in numbers.items() if number is not None]
+    if limits.limit_amount is not None:
+        parts.append(f"{shown(limits.limit_amount)} per {limits.limit_period}")
+    if limits.expires_at is not None:
+        parts.append(f"until {shown_time(limits.expires_at)}")
+    return "; ".join(parts)

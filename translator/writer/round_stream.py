@@ -1,0 +1,390 @@
+"""One response over several rounds: upstream turns with calls of hosted tools between them.
+
+    response = created, in_progress, { round, tools run }, round, end
+    round    = { reasoning | message | call }
+
+Numbers, indexes and ids go on from round to round, and so does the output. A hosted call is open
+from its first argument until its outcome is there; what stands behind it waits, as with calls that
+upstreams interleave. The outcomes of a round travel in the next reasoning, sealed, or in an item of
+their own where none follows. `rounds` decides what is run, and whether another round follows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from translator.common.hosted import (
+    Hosted,
+    HostedFunction,
+    Outcome,
+    Ran,
+    RanRound,
+    RoundUsage,
+    shortened,
+)
+from translator.common.sealed import Thought, seal, unsealed
+from translator.common.tools import Declared, Toolset
+from translator.common.web_search import SEARCH
+from translator.wire import responses
+from translator.wire.deltas import (
+    Delta,
+    Finish,
+    Reasoning,
+    ReasoningDetails,
+    Source,
+    Sources,
+    Verdict,
+)
+from translator.wire.events import Event, ReasoningEvents
+from translator.wire.json_values import replace_lone_surrogates, utf8_size
+
+from .hosted_items import ITEM_ID_PREFIXES, Shown, open_hosted_call
+from .open_calls import OpenCall, OpenHostedCall
+from .open_items import Closing, Events, FinalStatus, OpenReasoning
+from .phase import Phase
+from .segments import Blank, CallSegment, MessageSegment, ReasoningSegment, Segment
+from .stream import ResponseStream
+
+CHARACTERS_PER_TOKEN = 4
+"""What a token counts for where an upstream does not tell its usage."""
+
+_encode = msgspec.json.encode
+
+
+class RoundCall(CallSegment):
+    """A call in a response of rounds; one of a hosted tool is whole when it has its outcome."""
+
+    __slots__ = ("hosted", "outcome")
+
+    def __init__(self, key: int) -> None:
+        super().__init__(key)
+        self.hosted: HostedFunction | None = None
+        self.outcome: Outcome | None = None
+
+    @property
+    def whole(self) -> bool:
+        return super().whole and (self.hosted is None or self.outcome is not None)
+
+    @property
+    def function(self) -> HostedFunction:
+        """The function of the hosted tool, once its turn is over."""
+        assert self.hosted is not None, "the call is not of a hosted tool"
+        return self.hosted
+
+    @property
+    def text(self) -> str:
+        """Its arguments."""
+        return self._arguments.text() if self.begun else "{}"
+
+
+class _OpenRoundReasoning(OpenReasoning):
+    """Reasoning that may hold what ran before it."""
+
+    __slots__ = ("limit", "ran", "thought")
+
+    ran: RanRound | None
+    limit: int
+    thought: Thought
+
+    def closed(self, status: FinalStatus) -> Closing:
+        self.thought = unsealed(self._thought(self._texts.text()))
+        return (yield from super().closed(status))
+
+    def _seals(self, thought: Thought) -> tuple[str | None, str | None]:
+        if self.ran is None:
+            return super()._seals(thought)
+        shown = kept = None
+        if self._keeps:
+            kept = seal(replace(thought, ran=self.ran)) or seal(thought)
+        if self._sealed:
+            calls = [
+                replace(one, output=shortened(one.output, self.limit)) for one in self.ran.calls
+            ]
+            shown = seal(replace(thought, ran=replace(self.ran, calls=calls))) or seal(thought)
+        return shown, kept
+
+
+class RoundStream(ResponseStream):
+    """One response of several rounds.
+
+    When a round's upstream turn is over and has hosted calls, `finish` leaves the response open,
+    with these calls in `waiting`. `settle` gives each its outcome, then `end_round` ends the round:
+    the response ends with it where the client has calls to run, too; else `begin_round` begins the
+    next one, once for each attempt at it. `history` is what the response holds by then, as input.
+    """
+
+    call_type = RoundCall
+
+    __slots__ = (
+        *("_closed_calls", "_first_source", "_hosted", "_numbers", "_results", "_results_left"),
+        *("_round_index", "_runs", "_searches", "_shown", "_sources", "_spent", "_unsent"),
+        *("_written_before", "history", "output_tokens", "waiting"),
+    )
+
+    def __init__(
+        self,
+        response: responses.Response,
+        *,
+        hosted: Hosted,
+        shown: Shown,
+        last_source: int,
+        **given: Any,  # noqa: ANN401 - for the response itself
+    ) -> None:
+        """`last_source` is the number of the last source that the history tells the model."""
+        super().__init__(response, **given)
+        self._hosted = hosted
+        self._shown = shown
+        self._results: RanRound | None = None  # of the round before, and in no item yet
+        self._results_left = hosted.max_results_bytes
+        self._round_index = 0  # where the items of the round begin
+        self._runs = False  # the calls of the round run
+        self._searches: int | None = None  # that have run; None: no hosted tool was called
+        self._first_source = last_source + 1
+        self._sources: list[Source] = []
+        self._numbers: dict[str, int] = {}  # of sources, by URL
+        self._closed_calls: list[RoundCall] = []  # of the round
+        self._spent: responses.Usage | None = None  # by the rounds before
+        self.output_tokens = 0
+        """The tokens of output in all rounds that are over."""
+        self._unsent = 0  # events at its end, which another attempt takes back
+        self._written_before = 0
+        self.history: list[Raw | Thought] = []
+        self.waiting: Sequence[RoundCall] = ()
+
+    @property
+    def spent_with_round(self) -> int:
+        """The same with the current round, as far as it has told its usage."""
+        usage = self._at_end.usage
+        return self.output_tokens + (0 if usage is None else usage.output_tokens)
+
+    @property
+    def _is_hidden(self) -> bool:
+        return self._family == "none" and not self._seal and not self._keeps
+
+    @property
+    def produced(self) -> bool:
+        return self._next_index > self._round_index
+
+    # --- rounds ---------------------------------------------------------------------------------
+
+    def finish(self, verdict: Verdict) -> list[Event]:
+        """End the round: with calls in `waiting`, or with the response."""
+        if self.phase is Phase.OPEN and verdict == Finish("stop") and not self.is_full:
+            for call in self._calls.values():
+                if not call.queued:
+                    self._admit(call)
+            queued = [one for one in self._queue if isinstance(one, RoundCall)]
+            for call in queued:
+                call.hosted = self._called(call).hosted
+            self.waiting = [one for one in queued if one.hosted is not None]
+            self._fast_type = self._fast_item = None
+            if self.waiting:
+                self._searches = self._searches or 0
+                return list(self._advance())
+        return self._end(verdict)
+
+    def _end(self, verdict: Verdict) -> list[Event]:
+        self.waiting = ()
+        events: list[Event] = []
+        if isinstance(verdict, Finish) and self._results is not None and verdict != Finish("stop"):
+            events += self._seal_results()
+        events += super().finish(verdict)
+        self._unsent = len(events)
+        return events
+
+    def run(self) -> list[Event]:
+        """The waiting calls begin to run: events say so of each once it is announced."""
+        self._runs = True
+        opened = self._queue[0].open
+        return list(opened.running()) if isinstance(opened, OpenHostedCall) else []
+
+    def settle(self, call: RoundCall, outcome: Outcome) -> list[Event]:
+        """Give a waiting call its outcome."""
+        call.outcome = outcome
+        if not outcome.failed and call.function.name == SEARCH and not call.function.server:
+            self._searches = (self._searches or 0) + 1
+        return list(self._advance())
+
+    def end_round(self) -> list[Event]:
+        """End a round whose calls have their outcomes, and the response, where it cannot go on."""
+        events: list[Event] = []
+        while self._queue:
+            first = self._queue[0]
+            events += self._first_sent()
+            events += self._close(first, "completed")
+        goes_on = len(self._closed_calls) == len(self.waiting)
+        self._results = ran = self._ran()
+        self.waiting, self._runs = (), False
+        if not goes_on:
+            return events + self._end(Finish("stop"))
+        self.history.append(Thought("", "", ran=ran))
+        self._done_size += sum(call.size for call in self._closed_calls) + len(_encode(ran))
+        self._written += sum(call.written for call in self._closed_calls)
+        self._spend()
+        self._calls, self._closed_calls = {}, []
+        self._round_index = self._next_index
+        return events
+
+    def begin_round(
+        self, *, tools: Toolset, allowed: frozenset[str] | None, origin: str | None
+    ) -> None:
+        """Begin the next round, or another attempt at it, of which nothing was announced."""
+        if self.phase is Phase.OVER:
+            self.phase = Phase.OPEN
+            self._final = None
+            self._number = itertools.count(self._number() - self._unsent).__next__
+        self._tools, self._allowed, self._origin = tools, allowed, origin
+        self._calls, self._named, self._queue = {}, {}, []
+        self._blank, self._last = Blank(), None
+        self._fast_type = self._fast_item = None
+        self._at_end.usage, self._at_end.extras = None, {}
+
+    # --- what ran -------------------------------------------------------------------------------
+
+    def _ran(self) -> RanRound:
+        """What ran in the round, with all output as the model reads it."""
+        calls: list[Ran] = []
+        searches = 0
+        behind = sum(call.hosted is None for call in self._closed_calls)
+        for call in self._closed_calls:
+            if call.hosted is None:
+                behind -= 1
+                continue
+            assert call.outcome is not None, "the call has no outcome yet"
+            searches += call.hosted.kind == "web_search"
+            tool = self._called(call)
+            name = self._tools.chat_name(tool.name, tool.namespace)
+            calls.append(Ran(call.call_id, name, call.text, self._told(call.outcome), behind))
+        extras = self._call_extras()
+        self._at_end.extras = {}
+        return RanRound(calls, extras, self._first_source + len(self._sources) - 1, searches)
+
+    def _told(self, outcome: Outcome) -> str:
+        """The output of a call for the model, within the bounds, with the numbers of sources."""
+        text = "".join(one if isinstance(one, str) else self._mark(one) for one in outcome.output)
+        text = replace_lone_surrogates(text)
+        text = shortened(text, min(self._hosted.max_result_bytes, self._results_left))
+        text = text or "No room is left for further results. Answer with what there is."
+        self._results_left = max(0, self._results_left - utf8_size(text))
+        return text
+
+    def _mark(self, source: Source) -> str:
+        """The number of a source, in brackets: one URL has one number in all of the response."""
+        number = self._numbers.setdefault(source.url, self._first_source + len(self._sources))
+        if number == self._first_source + len(self._sources):
+            self._sources.append(source)
+        return f"[{number}]"
+
+    # --- the response ---------------------------------------------------------------------------
+
+    def _feed(self, delta: Delta) -> Iterable[Event]:
+        if isinstance(delta, Sources) and self._sources:
+            return ()  # the text refers to those of the tools
+        return super()._feed(delta)
+
+    def _reasoning(self, delta: Reasoning | ReasoningDetails) -> Iterable[Event]:
+        if self._is_hidden and not isinstance(self._last, ReasoningSegment):
+            return self._new_reasoning(delta)  # the client sees none of it, but the next round does
+        return super()._reasoning(delta)
+
+    def _open(self, segment: Segment) -> Events:
+        if self._results is not None and not isinstance(segment, ReasoningSegment):
+            yield from self._seal_results()
+        yield from super()._open(segment)
+        if self._runs and isinstance(segment.open, OpenHostedCall):
+            yield from segment.open.running()
+
+    def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
+        if tool.hosted is None:
+            return super()._open_call(segment, tool)
+        assert isinstance(segment, RoundCall)
+        segment.hosted = tool.hosted
+        place = self._place(ITEM_ID_PREFIXES[tool.hosted.kind])
+        segment.call_id = self._call_ids.unique(segment.id)
+        return open_hosted_call(place, segment.call_id, tool, tool.hosted, self._shown)
+
+    def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
+        item = _OpenRoundReasoning(
+            self._place("rs_"), family, self._origin, sealed=self._seal, keeps=self._keeps
+        )
+        item.limit = self._hosted.max_sealed_bytes
+        item.ran, self._results = self._results, None
+        return item
+
+    def _close(self, segment: Segment, status: FinalStatus) -> Events:
+        if isinstance(segment, MessageSegment) and self._sources:
+            self._at_end.sources = Sources(tuple(self._sources), self._first_source, linked=True)
+        if isinstance(segment, RoundCall):
+            self._closed_calls.append(segment)
+            if isinstance(segment.open, OpenHostedCall):
+                segment.open.outcome = segment.outcome
+        yield from super()._close(segment, status)
+        if isinstance(segment.open, _OpenRoundReasoning):
+            self.history.append(segment.open.thought)
+        elif isinstance(segment, MessageSegment):
+            self.history.append(Raw(_encode(self.output.shown[-1])))
+
+    def _seal_results(self) -> Events:
+        """Put what ran into an item of its own, unless nothing of it is sealed."""
+        if self._seal or self._keeps:
+            yield from self._sealing_item({})
+        self._results = None
+
+    def _seal_extras(self) -> Events:
+        if self._results is None or not (self._seal or self._keeps):
+            yield from super()._seal_extras()
+        else:
+            yield from self._sealing_item(self._call_extras())
+
+    # --- usage ----------------------------------------------------------------------------------
+
+    def _spend(self) -> None:
+        """Count the usage of a round that is over."""
+        usage = self._at_end.usage
+        written = self.written - self._written_before
+        self._written_before += written
+        self.output_tokens += (
+            written // CHARACTERS_PER_TOKEN if usage is None else usage.output_tokens
+        )
+        self._spent = _summed(self._spent, usage, self._hosted.round_usage)
+        self._at_end.usage = None
+
+    def _terminal(
+        self,
+        status: FinalStatus | Literal["failed"],
+        **fields: Any,  # noqa: ANN401 - of a response
+    ) -> responses.Response:
+        own = self._at_end.usage
+        self._at_end.usage = _summed(self._spent, own, self._hosted.round_usage)
+        if self._searches is not None:
+            searches = responses.WebSearchUsage(self._searches)
+            fields["tool_usage"] = responses.ToolUsage(searches)
+        response = super()._terminal(status, **fields)
+        self._at_end.usage = own
+        return response
+
+
+def _summed(
+    before: responses.Usage | None, usage: responses.Usage | None, how: RoundUsage
+) -> responses.Usage | None:
+    """The usage of several rounds: its sum, or the context of the last one with all output."""
+    if before is None or usage is None:
+        return before or usage
+    output = before.output_tokens + usage.output_tokens
+    reasoning = responses.OutputTokensDetails(
+        before.output_tokens_details.reasoning_tokens + usage.output_tokens_details.reasoning_tokens
+    )
+    one, two = before.input_tokens_details, usage.input_tokens_details
+    read, tokens = two, usage.input_tokens
+    if how == "sum":
+        tokens += before.input_tokens
+        read = responses.InputTokensDetails(
+            one.cached_tokens + two.cached_tokens, one.cache_write_tokens + two.cache_write_tokens
+        )
+    return responses.Usage(tokens, read, output, reasoning, tokens + output)

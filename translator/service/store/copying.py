@@ -41,7 +41,7 @@ def copy(source: Location, target: Location) -> Mapping[str, int]:
         tables = [one for one in METADATA.sorted_tables if one not in (META, KEYS)]
         for table in tables:
             if to.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first():
-                raise SchemaMismatch(f"{target.shown} is not empty: {table.name} has rows")
+                raise SchemaMismatch(f"{target.shown} is not empty, so nothing is copied into it")
         counts = {one.name: _copy_table(from_, to, one, target) for one in tables}
         to.execute(sa.delete(META).where(META.c.key.in_(KEPT)))
         meta = sa.select(META).where(META.c.key.in_(KEPT))

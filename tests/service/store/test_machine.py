@@ -12,7 +12,8 @@ from contextlib import AsyncExitStack, closing
 from typing import Any
 
 import httpx
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -56,6 +57,9 @@ STARTS: dict[str, Any] = {
 }  # fmt: skip
 
 NODES = 2
+
+EXAMPLES, PARTS = 9, 3
+"""The examples of each database, and the tests that they are divided among: each has a timeout."""
 
 
 def empty(location: Location) -> None:
@@ -163,11 +167,17 @@ class Service(RuleBasedStateMachine):
         elif what == "cancel":
             await machine.cancel(who, which)
         elif what == "crash" and len(machine.plugs) < NODES + 3:
-            await machine.crash(machine.nodes.index(machine.runs[-1].node) if machine.runs else 0)
+            await machine.crash(self._node_of_last())
         elif what == "lapse":
             await machine.lapse()
         else:
             await machine.finish(which)
+
+    def _node_of_last(self) -> int:
+        """The node of what was begun last, where it is still there."""
+        machine = self.machine
+        nodes = [one.node for one in machine.runs[-1:] if one.node in machine.nodes]
+        return machine.nodes.index(nodes[0]) if nodes else 0
 
     @precondition(lambda self: self.machine.runs)
     @rule(which=ANY)
@@ -224,6 +234,8 @@ class Service(RuleBasedStateMachine):
             if not self._failed:
                 self._run(self._end())
         finally:
+            for plug in self.machine.plugs:
+                plug.pulled = False  # or the nodes would try to write for some seconds
             self._runner.run(self._stack.aclose())
             self._runner.close()
 
@@ -245,13 +257,15 @@ FIRST: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_the_service_does_what_its_model_does(location: Location) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_service_does_what_its_model_does(location: Location, part: int) -> None:
     """After each step: what is found, by whom, with which context; at the end nothing is left."""
     run_state_machine_as_test(
         lambda: Service(location),
         settings=settings(
-            max_examples=10,
+            max_examples=EXAMPLES // PARTS,
             stateful_step_count=20,
+            phases=(Phase.reuse, Phase.generate),  # shorter failures would take minutes
             suppress_health_check=[HealthCheck.function_scoped_fixture],
         ),
     )

@@ -310,7 +310,12 @@ LOCKED_RESPONSES = for_ids("SELECT n FROM resp_responses WHERE {keys}", "ORDER B
 
 MARK_DELETED = for_ids("UPDATE resp_responses SET deleted_at = db_now() WHERE {keys}")
 
-DELETE_EVENTS = for_ids("DELETE FROM resp_events WHERE response {in_keys}")
+_FREED_EVENTS = """
+    RETURNING (SELECT owner FROM resp_responses WHERE n = response AND ended_at IS NOT NULL),
+        length(body)"""
+"""Those of a response that has not ended are not accounted for."""
+
+DELETE_EVENTS = for_ids("DELETE FROM resp_events WHERE response {in_keys}", end=_FREED_EVENTS)
 
 DELETE_BODIES = for_ids(
     """
@@ -390,8 +395,16 @@ EXPIRED_EVENTS = Statement(
     WHERE r.ended_at <= db_now() - :keep_s OR t.expires_at <= db_now() LIMIT :limit"""
 )
 
-DELETE_EVENT = Statement(
-    "DELETE FROM resp_events WHERE response = :response AND first_seq = :first_seq"
+_DELETE_EXPIRED_EVENTS = f"""
+    DELETE FROM resp_events WHERE (response, first_seq) IN (SELECT {{place}}) {_FREED_EVENTS}
+"""
+DELETE_EXPIRED_EVENTS = Statement(
+    _DELETE_EXPIRED_EVENTS.format(
+        place="json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:places)"
+    ),
+    postgresql=_DELETE_EXPIRED_EVENTS.format(
+        place="(value ->> 0)::bigint, (value ->> 1)::int FROM json_array_elements((:places)::json)"
+    ),
 )
 
 _EMPTY_OWNERS = """

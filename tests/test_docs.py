@@ -23,6 +23,7 @@ IN_ORDER = (
     "operations",
     "state",
     "tools",
+    "accounts",
     "performance",
     "architecture",
 )

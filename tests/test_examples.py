@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,16 @@ def test_what_compose_mounts_is_there() -> None:
         assert "latest" not in service["image"]
     scrape = yaml.safe_load((EXAMPLES / "prometheus.yml").read_text("utf-8"))
     assert scrape["scrape_configs"][0]["static_configs"] == [{"targets": ["translator:8080"]}]
+
+
+def test_the_gateway_has_the_models_of_the_other_example_each_with_a_price() -> None:
+    environ = {"FIREWORKS_API_KEY": "x"}
+    gateway = read_file(str(EXAMPLES / "tokenrouter/settings.toml"), environ)
+    plain = read_file(str(EXAMPLES / "tokenrouter.toml"), environ)
+    assert gateway.models == plain.models
+    assert gateway.accounts is not None
+    prices = tomllib.loads((EXAMPLES / "tokenrouter/prices.toml").read_text("utf-8"))
+    assert set(prices) == set(gateway.models)
+    script = (EXAMPLES / "tokenrouter/set-up.sh").read_text("utf-8")
+    [named] = re.findall(r"--models ([a-z0-9,-]+) ", script)
+    assert set(named.split(",")) < set(gateway.models)

@@ -38,9 +38,10 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def packaged(folder: Path) -> set[str]:
-    """The modules of a folder, and the files of the page."""
+    """The modules of a folder, and the files of its pages."""
     files = list(folder.rglob("*.py"))
-    files += [path for path in folder.glob("service/page/*.*") if path.suffix != ".py"]
+    for where in ("page/*.*", "console/templates/*.html", "console/static/*.*"):
+        files += [path for path in folder.glob(f"service/{where}") if path.suffix != ".py"]
     return {str(path.relative_to(ROOT)) for path in files}
 
 

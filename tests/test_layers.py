@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "service.store": "base config database observe",
     "service.accounts.migrations": "",  # the same
     "service.accounts": "base config access database",
-    "service.tools": "base config observe",
+    "service.tools": "base config access observe",
     "service.mcp": "base config tools",
     "service.page": "base config access models observe turns",
     "service.console": "base config database accounts page",

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from .browser import pictures as pages
 from .pictures import COMMAND, DOCS, Frame, Terminal, main, svg
 from .test_docs import ROOT
 
@@ -44,6 +45,23 @@ def test_a_picture_is_whole_by_itself(name: str) -> None:
     assert root.tag == f"{NAMESPACE}svg"
     assert len(text) < 100_000
     assert not re.search(r"<script|href=|url\(|@import|<image|<foreignObject", text)
+
+
+def test_the_pictures_of_pages_are_of_those_of_today() -> None:
+    """By what they are drawn of: a browser draws differently on each machine."""
+    assert pages.main(["--check"]) == 0
+    for name in pages.PICTURES:
+        data = (DOCS / name).read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        assert len(data) < pages.MAX_BYTES
+
+
+def test_other_pages_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pages, "digest", lambda: "0" * 64)
+    assert pages.main(["--check"]) == 1
+    assert "docs/accounts-overview.png is of other pages" in capsys.readouterr().err
 
 
 def test_a_line_is_drawn_in_its_colours_at_its_columns() -> None:

@@ -72,6 +72,13 @@ Errors
     to raise, or to pass to `t.close(error)`.
     Before the first event an error is an HTTP response; after it, it is an event.
 
+Hosted tools
+    `Translation(body, ..., hosted=Hosted(...))` lets a program run `web_search` itself. Then a
+    response may take several upstream turns, each with a translation of its own. `t.round_over`
+    says that a turn is over. Until `t.finished`, `t.rounds.todo` has the calls to run, each a
+    `HostedCall`; `t.ran(call.key, Outcome(...))` returns the events of one. Then `Translation(body,
+    ..., rounds=t.rounds)` is the next turn. `translator.rounds` has the whole loop.
+
 Compaction
     `CompactRequest(body)` is a request to /v1/responses/compact. Translate its `body` like any
     other request; `c.answer(t.response, new_id=...)` is the `CompactedResponse` for the client.
@@ -82,6 +89,7 @@ from __future__ import annotations
 import msgspec
 
 from . import dialects
+from .common.hosted import Hosted, HostedCall, Outcome
 from .dialects import DIALECTS, Dialect
 from .options import Options
 from .reader.upstream_errors import read_upstream_error
@@ -117,10 +125,13 @@ __all__ = [
     "CredentialRefused",
     "Dialect",
     "Event",
+    "Hosted",
+    "HostedCall",
     "InvalidRequest",
     "NotFound",
     "Notice",
     "Options",
+    "Outcome",
     "ParsedRequest",
     "RequestTooLarge",
     "Response",

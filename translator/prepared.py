@@ -81,7 +81,8 @@ class Unprepared(NamedTuple):
             "tools": chat_request.tools,
             "reasoning_events": self.options.reasoning_events,
             "seal_reasoning": _returns_reasoning(request),
-            "keeps": self.store is not None and self.store.keeps,
+            "keeps": (self.store is not None and self.store.keeps)
+            or (self.hosted is not None and self.hosted.keeps),
             "one_call": chat_request.one_call,
             "allowed": chat_request.allowed,
             "known_call_ids": chat_request.call_ids,

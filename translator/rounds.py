@@ -36,6 +36,7 @@ from msgspec.structs import replace
 
 from .common.hosted import Hosted, HostedCall, HostedFunction, Outcome
 from .common.sealed import Thought
+from .common.tools import Toolset
 from .common.web_search import arguments_of, missing_in
 from .request.parse import ParsedRequest
 from .wire import responses
@@ -96,6 +97,16 @@ class Rounds:
     def waits(self) -> bool:
         """Whether calls have no outcome yet."""
         return bool(self._calls)
+
+    @property
+    def tools(self) -> Toolset:
+        """The tools that the request declares."""
+        return self.stream.tools
+
+    @property
+    def usage(self) -> responses.Usage | None:
+        """The usage of all rounds so far; None where none has told any."""
+        return self.stream.total_usage
 
     @property
     def history(self) -> list[Raw | Thought]:

@@ -62,9 +62,8 @@ class Translation:
     """A translation of one request and of its response.
 
     `chat_body` goes upstream; `notices` tell what was dropped or weakened, `undescribed` which
-    images the target's `descriptions` lack. The answer comes back
-    through `receive(data)` with the upstream's body, cut anywhere, then `close()`; or at once
-    through `complete(body)`.
+    images the target's `descriptions` lack. The answer comes back through `receive(data)` with the
+    upstream's body, cut anywhere, then `close()`; or at once through `complete(body)`.
 
     `progress` counts the deltas of the answer that had content. It does not grow while the upstream
     sends only keep-alives: comments, blank lines, chunks without text and calls. `written` is the
@@ -76,7 +75,7 @@ class Translation:
     """
 
     __slots__ = (
-        *("_account", "_account_at", "_decoder", "_judge", "_max_bytes", "_max_items"),
+        *("_account", "_account_at", "_decoder", "_is_last", "_judge", "_max_bytes", "_max_items"),
         *("_progress", "_reader", "_received", "_run", "_sniffer", "_stream", "_summary", "_tools"),
         *("_unprepared", "chat_body", "dialect", "error", "finished", "notices", "request"),
         *("round_over", "rounds", "target", "undescribed"),
@@ -148,9 +147,10 @@ class Translation:
         self._tools = chat_request.tools
         self._stream: ResponseStream
         self._reader: ChatReader
+        self._is_last = rounds is not None and rounds.is_last
         self.rounds = rounds
         """The loop of hosted tools, where the request declares any."""
-        if chat_request.compacts or not chat_request.tools.hosted_names():
+        if hosted and (chat_request.compacts or not chat_request.tools.hosted_names()):
             hosted = None
         of_response = (options, response_id, created_at, new_id, now, store, hosted, rounds)
         self._unprepared: Unprepared | None = Unprepared(chat_request, target, *of_response)
@@ -201,6 +201,26 @@ class Translation:
     def produced(self) -> bool:
         """Whether an output item has been announced: something that a client could keep."""
         return self._unprepared is None and self._stream.produced
+
+    @property
+    def announced(self) -> bool:
+        """The same of any round of the response."""
+        return self.produced or self.continues
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with a response, after its first round."""
+        return self.rounds is not None and self.rounds.number > 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether its turn is over, and calls of hosted tools have no outcome yet."""
+        return self.rounds is not None and self.rounds.waits
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another round may follow."""
+        return self.rounds is not None and not self._is_last and not self.finished
 
     @property
     def progress(self) -> int:

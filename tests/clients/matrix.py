@@ -2,8 +2,8 @@
 
 A test says which cell it stands for: `@pytest.mark.cell(client=…, case=…)`. Where a client cannot
 do a thing by itself, the test shows just that, and says why: `limit="it has no …"`. A cell works
-when all tests that stand for it pass, in three dialects at least; a cell of the table of clients
-with a store needs no more than one, since a store has no part in what a dialect is.
+when all tests that stand for it pass, in three dialects at least; a cell of the tables of clients
+with a store or with tools needs no more than one, since neither has a part in what a dialect is.
 
 After a run of all cells tests/clients/README.md must say what was seen. `make clients` writes it;
 any other run in which clients are required compares, and fails when it says something else.
@@ -77,7 +77,23 @@ tests.
 
 """
 
-CELLS = (*product(CLIENTS, CASES), *product(STORED_CLIENTS, STORED_CASES))
+HOSTED_CLIENTS = ("Codex CLI", "openai-agents", "Vercel AI SDK")
+HOSTED_CASES = {
+    "search": "the hosted search runs within one response: the client shows it, the answer and its"
+    " source, and another question sends the model the same messages",
+}
+
+HOSTED_HEAD = """## With tools that the service runs
+
+The translator has a `[tools]` section.
+
+"""
+
+CELLS = (
+    *product(CLIENTS, CASES),
+    *product(STORED_CLIENTS, STORED_CASES),
+    *product(HOSTED_CLIENTS, HOSTED_CASES),
+)
 
 HEAD = """# What each client was seen to do
 
@@ -140,13 +156,14 @@ MATRIX = Matrix()
 
 
 def written(cells: Mapping[tuple[str, str], Cell]) -> str:
-    """The file: two tables of clients and cases, their limits, and what the cases mean."""
+    """The file: tables of clients and cases, their limits, and what the cases mean."""
     parts = _table(HEAD, cells, CLIENTS, CASES)
     dialects = sorted(set().union(*(cell.dialects for cell in cells.values())))
     parts.append(
         f"Each cell ran in {FEWEST_DIALECTS} dialects or more, of these: {', '.join(dialects)}."
     )
     parts += _table(STORED_HEAD, cells, STORED_CLIENTS, STORED_CASES)
+    parts += _table(HOSTED_HEAD, cells, HOSTED_CLIENTS, HOSTED_CASES)
     return "\n\n".join(parts) + "\n"
 
 

@@ -13,6 +13,8 @@ from . import matrix as module
 from .matrix import (
     CASES,
     CLIENTS,
+    HOSTED_CASES,
+    HOSTED_CLIENTS,
     STORED_CASES,
     STORED_CLIENTS,
     Matrix,
@@ -47,7 +49,8 @@ def filled() -> Matrix:
     matrix = Matrix()
     for client, case, dialect in product(CLIENTS, CASES, DIALECTS):
         matrix.add(report(client, case, dialect))
-    for client, case in product(STORED_CLIENTS, STORED_CASES):
+    one_dialect = (*product(STORED_CLIENTS, STORED_CASES), *product(HOSTED_CLIENTS, HOSTED_CASES))
+    for client, case in one_dialect:
         matrix.add(report(client, case, None))
     return matrix
 

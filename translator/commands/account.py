@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import account_user
+from . import account_export, account_user, operator_key
 from .account_database import (
     accounts_of,
     actor,
@@ -66,6 +66,8 @@ def add(commands: Commands) -> None:
         "--before", metavar="DAY", type=time, required=True, help="as in 2027-01-31, in UTC"
     )
     account_user.add(actions)
+    operator_key.add(actions)
+    account_export.add(actions)
     add_action(
         actions, "reconcile", _reconcile, "compare all figures; exit code 1 where they differ"
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
@@ -33,6 +33,9 @@ class Hosted(Struct, frozen=True, kw_only=True):
     """
 
     kinds: frozenset[HostedKind] = frozenset({"web_search"})
+    keeps: bool = False
+    """The program keeps the output for the next request: all of it is sealed there."""
+
     cached_search: bool = True
     """The search runs for a client, too, that wants nothing new fetched."""
 
@@ -107,10 +110,6 @@ class RanRound(Struct, frozen=True, omit_defaults=True):
     extras: dict[str, Any] = {}
     last_source: int = 0
     searches: int = 0
-
-
-RanField = RanRound | UnsetType
-NOTHING_RAN = UNSET
 
 
 def shortened(text: str, limit: int) -> str:

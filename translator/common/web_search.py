@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from translator.wire.items import FindInPageAction, OpenPageAction, SearchAction, WebSearchAction
-from translator.wire.json_values import as_list, as_object, as_string
+from translator.wire.json_values import as_object, as_string
 from translator.wire.notices import Notice
 
 from .hosted import HostedFunction
@@ -156,24 +156,17 @@ def action_of(name: str, arguments: Mapping[str, Any]) -> WebSearchAction:
         case "find_in_page":
             return FindInPageAction(_text(arguments, "url"), _text(arguments, "pattern"))
         case _:
-            queries = _texts(arguments, "queries") or [_text(arguments, "query")]
-            return SearchAction(queries[0], queries)
+            query = _text(arguments, "query")
+            return SearchAction(query, [query])
 
 
 def missing_in(name: str, arguments: Mapping[str, Any]) -> str:
     """The first required argument of a function that is missing; empty where none is."""
-    if name == SEARCH and _texts(arguments, "queries"):
-        return ""
     return next((one for one in _REQUIRED[name] if not _text(arguments, one)), "")
 
 
 def _text(arguments: Mapping[str, Any], name: str) -> str:
     return (as_string(arguments.get(name)) or "").strip()
-
-
-def _texts(arguments: Mapping[str, Any], name: str) -> list[str]:
-    found = (as_string(one) for one in as_list(arguments.get(name)) or ())
-    return [text for one in found if one and (text := one.strip())]
 
 
 def arguments_of(text: str) -> dict[str, Any] | None:

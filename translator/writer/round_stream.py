@@ -25,7 +25,6 @@ from translator.common.hosted import (
     Outcome,
     Ran,
     RanRound,
-    RoundUsage,
     shortened,
 )
 from translator.common.sealed import Thought, seal, unsealed
@@ -122,8 +121,17 @@ class RoundStream(ResponseStream):
     call_type = RoundCall
 
     __slots__ = (
-        *("_closed_calls", "_first_source", "_hosted", "_numbers", "_results", "_results_left"),
-        *("_round_index", "_runs", "_searches", "_shown", "_sources", "_spent", "_unsent"),
+        *("_closed_calls", "_first_source", "_hosted", "_last_usage", "_numbers", "_results"),
+        *(
+            "_results_left",
+            "_round_index",
+            "_runs",
+            "_searches",
+            "_shown",
+            "_sources",
+            "_spent",
+            "_unsent",
+        ),
         *("_written_before", "history", "output_tokens", "waiting"),
     )
 
@@ -150,6 +158,7 @@ class RoundStream(ResponseStream):
         self._numbers: dict[str, int] = {}  # of sources, by URL
         self._closed_calls: list[RoundCall] = []  # of the round
         self._spent: responses.Usage | None = None  # by the rounds before
+        self._last_usage: responses.Usage | None = None  # of the last of them that told any
         self.output_tokens = 0
         """The tokens of output in all rounds that are over."""
         self._unsent = 0  # events at its end, which another attempt takes back
@@ -162,6 +171,11 @@ class RoundStream(ResponseStream):
         """The same with the current round, as far as it has told its usage."""
         usage = self._at_end.usage
         return self.output_tokens + (0 if usage is None else usage.output_tokens)
+
+    @property
+    def tools(self) -> Toolset:
+        """The tools that the request declares."""
+        return self._tools
 
     @property
     def _is_hidden(self) -> bool:
@@ -225,8 +239,8 @@ class RoundStream(ResponseStream):
             return events + self._end(Finish("stop"))
         self.history.append(Thought("", "", ran=ran))
         self._done_size += sum(call.size for call in self._closed_calls) + len(_encode(ran))
-        self._written += sum(call.written for call in self._closed_calls)
         self._spend()
+        self._written += sum(call.written for call in self._closed_calls)
         self._calls, self._closed_calls = {}, []
         self._round_index = self._next_index
         return events
@@ -352,16 +366,31 @@ class RoundStream(ResponseStream):
         self.output_tokens += (
             written // CHARACTERS_PER_TOKEN if usage is None else usage.output_tokens
         )
-        self._spent = _summed(self._spent, usage, self._hosted.round_usage)
+        self._spent = _summed(self._spent, usage)
+        self._last_usage = usage or self._last_usage
         self._at_end.usage = None
+
+    @property
+    def total_usage(self) -> responses.Usage | None:
+        """The usage of all rounds so far; None where none has told any."""
+        return _summed(self._spent, self._at_end.usage)
 
     def _terminal(
         self,
         status: FinalStatus | Literal["failed"],
         **fields: Any,  # noqa: ANN401 - of a response
     ) -> responses.Response:
-        own = self._at_end.usage
-        self._at_end.usage = _summed(self._spent, own, self._hosted.round_usage)
+        own, total = self._at_end.usage, self.total_usage
+        last = own or self._last_usage
+        if self._hosted.round_usage == "context" and total is not None and last is not None:
+            tokens = last.input_tokens + total.output_tokens
+            total = replace(
+                total,
+                input_tokens=last.input_tokens,
+                input_tokens_details=last.input_tokens_details,
+                total_tokens=tokens,
+            )
+        self._at_end.usage = total
         if self._searches is not None:
             searches = responses.WebSearchUsage(self._searches)
             fields["tool_usage"] = responses.ToolUsage(searches)
@@ -371,9 +400,9 @@ class RoundStream(ResponseStream):
 
 
 def _summed(
-    before: responses.Usage | None, usage: responses.Usage | None, how: RoundUsage
+    before: responses.Usage | None, usage: responses.Usage | None
 ) -> responses.Usage | None:
-    """The usage of several rounds: its sum, or the context of the last one with all output."""
+    """The usage of several rounds, each count added up."""
     if before is None or usage is None:
         return before or usage
     output = before.output_tokens + usage.output_tokens
@@ -381,10 +410,8 @@ def _summed(
         before.output_tokens_details.reasoning_tokens + usage.output_tokens_details.reasoning_tokens
     )
     one, two = before.input_tokens_details, usage.input_tokens_details
-    read, tokens = two, usage.input_tokens
-    if how == "sum":
-        tokens += before.input_tokens
-        read = responses.InputTokensDetails(
-            one.cached_tokens + two.cached_tokens, one.cache_write_tokens + two.cache_write_tokens
-        )
+    tokens = before.input_tokens + usage.input_tokens
+    read = responses.InputTokensDetails(
+        one.cached_tokens + two.cached_tokens, one.cache_write_tokens + two.cache_write_tokens
+    )
     return responses.Usage(tokens, read, output, reasoning, tokens + output)

@@ -27,6 +27,7 @@ class Session:
     def __init__(self, binary: str, scratch: Path, recorder: Recorder, model: str) -> None:
         self._binary = binary
         self.wire = recorder
+        self.key = KEY
         self.home = scratch / "home"
         self.folder = scratch / "folder"
         self.home.mkdir()
@@ -73,31 +74,28 @@ class Session:
 
     def talk(self, prompt: str) -> list[dict[str, Any]]:
         """One turn in `codex app-server`, which editors use: all messages that it sends."""
-        messages: list[dict[str, Any]] = []
+        with self._app_server() as server:
+            server.ask("thread/start", cwd=str(self.folder))
+            thread = server.until("result")["result"]["thread"]["id"]
+            server.ask("turn/start", threadId=thread, input=[{"type": "text", "text": prompt}])
+            server.until("method", "turn/completed")
+        return server.messages
+
+    def asked(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """What `codex app-server` responds to one request."""
+        with self._app_server() as server:
+            number = server.ask(method, **parameters)
+            return server.until("id", number)
+
+    @contextmanager
+    def _app_server(self) -> Iterator[AppServer]:
         with self._started("app-server", stdin=subprocess.PIPE) as process:
+            server = AppServer(process)
+            server.ask("initialize", clientInfo={"name": "test", "version": "1"})
+            server.until("result")
+            yield server
             assert process.stdin is not None
-            assert process.stdout is not None
-
-            def ask(method: str, **parameters: Any) -> None:
-                message = {"id": len(messages), "method": method, "params": parameters}
-                process.stdin.write(json.dumps(message) + "\n")  # type: ignore[union-attr]
-                process.stdin.flush()  # type: ignore[union-attr]
-
-            def until(key: str, value: object = None) -> dict[str, Any]:
-                for line in process.stdout or ():
-                    messages.append(json.loads(line))
-                    if messages[-1].get(key) is not None and value in (None, messages[-1][key]):
-                        return messages[-1]
-                raise AssertionError(f"codex app-server ended early: {messages}")
-
-            ask("initialize", clientInfo={"name": "test", "version": "1"})
-            until("result")
-            ask("thread/start", cwd=str(self.folder))
-            thread = until("result")["result"]["thread"]["id"]
-            ask("turn/start", threadId=thread, input=[{"type": "text", "text": prompt}])
-            until("method", "turn/completed")
             process.stdin.close()
-        return messages
 
     @contextmanager
     def _started(
@@ -110,7 +108,7 @@ class Session:
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "CODEX_HOME": str(self.home),
-            "TRANSLATOR_KEY": KEY,
+            "TRANSLATOR_KEY": self.key,
         }
         with subprocess.Popen(
             [self._binary, *arguments],
@@ -127,6 +125,33 @@ class Session:
             except BaseException:
                 end(process, signal.SIGKILL)
                 raise
+
+
+class AppServer:
+    """A running `codex app-server`, and all messages that it has sent."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._asked = 0
+        self.messages: list[dict[str, Any]] = []
+
+    def ask(self, method: str, **parameters: Any) -> int:
+        """Send a request; returns its number."""
+        assert self._process.stdin is not None
+        number = self._asked
+        self._asked += 1
+        message = {"id": number, "method": method, "params": parameters or None}
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+        return number
+
+    def until(self, key: str, value: object = None) -> dict[str, Any]:
+        """The next message that has this key, and this value."""
+        for line in self._process.stdout or ():
+            self.messages.append(json.loads(line))
+            if self.messages[-1].get(key) is not None and value in (None, self.messages[-1][key]):
+                return self.messages[-1]
+        raise AssertionError(f"codex app-server ended early: {self.messages}")
 
 
 def end(process: subprocess.Popen[str], how: signal.Signals) -> None:

@@ -77,6 +77,26 @@ async function goingOn(where, first, messages) {
   return shown(await generateText({ model: at({ ...where, openai }), messages, ...looping }));
 }
 
+/** The model with the search that the service runs. */
+function searching(where) {
+  const web_search = createOpenAI({ baseURL: where.baseURL, apiKey: KEY }).tools.webSearch({});
+  return { model: at(where), tools: { web_search } };
+}
+
+/** What is shown of an answer that took a search, and what is said to a question that follows. */
+async function searched(where, result) {
+  const [results, sources] = [await result.toolResults, await result.sources];
+  const said = { role: 'user', content: PROMPT };
+  const messages = [said, ...(await result.responseMessages), { role: 'user', content: 'Sure?' }];
+  const second = await generateText({ ...searching(where), messages });
+  return {
+    ...(await shown(result)),
+    found: results.map((one) => one.output),
+    sources: sources.map((one) => one.url),
+    second: second.text,
+  };
+}
+
 const cases = {
   async text(where) {
     return shown(await generateText({ model: at(where), prompt: PROMPT, ...where.settings }));
@@ -93,6 +113,16 @@ const cases = {
 
   async 'streaming tools'(where) {
     return followed(streamText({ model: at(where), prompt: PROMPT, ...looping }));
+  },
+
+  async search(where) {
+    return searched(where, await generateText({ ...searching(where), prompt: PROMPT }));
+  },
+
+  async 'streaming search'(where) {
+    const result = streamText({ ...searching(where), prompt: PROMPT });
+    await result.consumeStream();
+    return searched(where, result);
   },
 
   async conversation(where) {

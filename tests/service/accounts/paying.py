@@ -138,7 +138,12 @@ class Books:
     # --- the service ------------------------------------------------------------------------------
 
     def settings(
-        self, *, models: dict[str, Any] | None = None, server: Any = None, **more: Any
+        self,
+        *,
+        models: dict[str, Any] | None = None,
+        server: Any = None,
+        tools: Any = None,
+        **more: Any,
     ) -> Settings:
         url = self.location.target
         if self.location.kind == "sqlite":
@@ -149,6 +154,8 @@ class Books:
             "models": MODELS if models is None else models,
             "accounts": {"url": url, "checkpoint_s": 0.2, "lease_s": 1.0} | more,
         }
+        if tools is not None:
+            table["tools"] = tools
         return read_table(table, {"UP_KEY": "of-the-operator"})
 
     def service(

@@ -188,11 +188,19 @@ async def test_users_and_channels(books: Books, robot: str) -> None:
             "name": "fast",
             "title": "Fast ones",
             "models": ["m", "other"],
+            "tools": None,
             "price_list": "standard",
         }
         assert await api.get("/channels/fast") == answer.json()
-        shorter = await api.send("PUT", "/channels/fast", {"models": ["m"]})
-        assert (shorter.json()["title"], shorter.json()["models"]) == ("Fast ones", ["m"])
+        less = await api.send("PUT", "/channels/fast", {"models": ["m"], "tools": ["search"]})
+        assert less.json() == answer.json() | {"models": ["m"], "tools": ["search"]}
+        assert await api.get("/channels/fast") == less.json()
+        key = {"account": "acct_1", "name": "anna", "channels": ["fast"], "tools": ["mcp:docs"]}
+        assert (await api.post("/keys", key))["tools"] == ["mcp:docs"]
+        for tools in ([], ["search", "mcp"], None):
+            assert (await api.patch("/keys/key_1", {"tools": tools}))["tools"] == tools
+        wrong = await api.refused("PATCH", "/keys/key_1", {"tools": ["bash"]})
+        assert "is no tool" in wrong["message"]
         names = [one["name"] for one in (await api.get("/channels"))["data"]]
         assert names == ["all", "fast"]
         wrong = await api.refused("PUT", "/channels/x", {"models": ["m"], "price_list": "none"})

@@ -19,6 +19,16 @@ from translator.service.console.requests import COOKIE
 PASSWORD = "correct horse battery"
 _hashed: list[str] = []
 
+MEMBER_PATHS = (
+    *("/", "/keys", "/keys/key_1", "/keys/key_1/rotate", "/keys/key_1/revoke", "/channels"),
+    *("/usage", "/usage.csv", "/ledger", "/ledger.csv", "/connect"),
+)
+OPERATOR_PATHS = (
+    *("", "/acct_1", "/acct_1/suspend", "/users", "/users/user_1", "/channels", "/prices"),
+    *("/health", "/audit"),
+)
+"""The pages of an account, and those of operators, below their roots."""
+
 _TAG = re.compile(r"<[^>]+>")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.service.accounts.conftest import (
     books,
     explained,
@@ -12,6 +14,10 @@ from tests.service.accounts.conftest import (
     postgres_server,
     sqlite_location,
 )
+from tests.service.accounts.paying import Books
+from translator.service.accounts import passwords
+
+from .browsing import PASSWORD, add_user
 
 __all__ = [
     "books",
@@ -23,3 +29,22 @@ __all__ = [
     "postgres_server",
     "sqlite_location",
 ]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords that are compared at once; test_sign_in has the true ones."""
+    monkeypatch.setattr(
+        passwords, "verify", lambda stored, text: stored is not None and text == PASSWORD
+    )
+
+
+@pytest.fixture
+def furnished(books: Books, quick: None) -> None:
+    """Two accounts with a user each, an operator, and the prices P."""
+    books.account(balance="10")
+    books.account("globex", balance="10")
+    books.price()
+    add_user(books, "anna", "acme")
+    add_user(books, "gus", "globex")
+    add_user(books, "olga", None)

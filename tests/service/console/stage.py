@@ -1,6 +1,6 @@
 """A provider's books with a month of usage, which the pages are looked at with.
 
-What is drawn by chance has a seed. Times are counted from midnight of the database's day.
+What is drawn by chance has a seed; only keys are other ones each time.
 """
 
 from __future__ import annotations
@@ -59,10 +59,12 @@ def at(location: Location, offset_s: float) -> Iterator[Connection]:
         yield connection
 
 
-def furnish(location: Location, *, days: int = 30, seed: int = 7) -> dict[str, str]:
-    """Fill the books; returns the keys by name."""
+def furnish(
+    location: Location, *, days: int = 30, seed: int = 7, now_s: float = 0.0
+) -> dict[str, str]:
+    """Fill the books with some days until now, which may be another time; the keys by name."""
     draw = random.Random(seed)
-    with at(location, -days * DAY_S) as connection:
+    with at(location, now_s - days * DAY_S) as connection:
         for name in ("acme", "lab"):
             book.add_account(connection, name)
         book.set_credit(connection, "lab", read_amount("5"))
@@ -91,22 +93,32 @@ def furnish(location: Location, *, days: int = 30, seed: int = 7) -> dict[str, s
             "notebook": _key(connection, "lab", "notebook", channels=("fast",)),
         }
     hashed = hash_password(PASSWORD)
-    with at(location, -days * DAY_S) as connection:
+    with at(location, now_s - days * DAY_S) as connection:
         people.add_user(connection, "anna", "acme", hashed)
         people.add_user(connection, "ben", "lab", hashed)
         people.add_user(connection, "olga", None, hashed)
     for day in range(days - 1, -1, -1):
         weekday = (day + 3) % 7
         count = draw.randint(0, 2) if weekday > 4 else draw.randint(4, 12)
-        with at(location, -day * DAY_S - draw.randint(60, 600)) as connection:
+        with at(location, now_s - day * DAY_S - draw.randint(60, 600)) as connection:
             for _ in range(count if day else 6):
                 _request(connection, draw)
-    with at(location, -9 * DAY_S) as connection:
+            _on(connection, day)
+    with at(location, now_s - 3600) as connection:
+        old = _key(connection, "acme", "old-laptop")
+        found = next(one for one in key_book.keys(connection) if one.salt == store(old).salt)
+        key_book.revoke(connection, found)
+        people.audit(connection, "olga", "revoke key", f"acct_1/key_{found.id}", "old-laptop")
+    return keys
+
+
+def _on(connection: Connection, day: int) -> None:
+    """What an operator does so many days before the last one."""
+    if day == 9:
         book.top_up(connection, "acme", read_amount("25"), "invoice 2026-131", "olga")
-    with at(location, -2 * DAY_S) as connection:
-        book.adjust(
-            connection, "acme", read_amount("-1.5"), "refunded by bank", "bank 77-2", "olga"
-        )
+    elif day == 2:
+        why = "refunded by the bank"
+        book.adjust(connection, "acme", read_amount("-1.5"), why, "bank 77-2", "olga")
         later = PriceRow(
             "kimi-k2p6",
             input=read_price("0.80"),
@@ -115,12 +127,6 @@ def furnish(location: Location, *, days: int = 30, seed: int = 7) -> dict[str, s
             from_at=book.now(connection) + 9 * DAY_S * 1_000_000,
         )
         book.set_price(connection, later, "olga")
-    with at(location, -3600) as connection:
-        old = _key(connection, "acme", "old-laptop")
-        found = next(one for one in key_book.keys(connection) if one.salt == store(old).salt)
-        key_book.revoke(connection, found)
-        people.audit(connection, "olga", "revoke key", f"acct_1/key_{found.id}", "old-laptop")
-    return keys
 
 
 def _key(connection: Connection, account: str, name: str, **limits: Any) -> str:

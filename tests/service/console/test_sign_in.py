@@ -31,14 +31,6 @@ def users(books: Books) -> None:
     add_user(books, "olga", None)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords that are compared at once."""
-    monkeypatch.setattr(
-        passwords, "verify", lambda stored, text: stored is not None and text == PASSWORD
-    )
-
-
 async def test_a_member_gets_in_and_sees_one_account(books: Books) -> None:
     books.top_up("12.345678", "r")
     async with pages(books) as person:

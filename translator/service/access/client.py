@@ -10,8 +10,9 @@ or what it may do, asks here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 from msgspec import Raw, Struct
@@ -124,6 +125,10 @@ class FreeCall:
 FREE_CALL = FreeCall()
 
 
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+"""Of a charge of which the log has nothing to say."""
+
+
 class Charge(Protocol):
     """What a request was charged in advance, until it has ended."""
 
@@ -153,6 +158,11 @@ class Charge(Protocol):
         key may no longer be used, and AccountsUnavailable: then it is not run, and the model is
         told.
         """
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What the log says of it once it has ended, in place of the client's name."""
         ...
 
     def end(self, ended: Ended) -> None:

@@ -29,7 +29,7 @@ from translator.service.base.errors import InvalidKey, LimitReached
 from translator.service.base.keys import StoredKey, salt_of
 from translator.service.config.clients import ClientConfig
 
-from .client import FREE_CALL, WHOLE, Ask, CallCharge, Ended, Extension, Round
+from .client import FREE_CALL, NO_LABELS, WHOLE, Ask, CallCharge, Ended, Extension, Round
 from .cost import Answered, cost, tokens_of
 from .rate_limit import Level, RateLimit
 
@@ -190,6 +190,7 @@ class Charge:
 
     max_output_tokens = None
     wants_usage = False
+    labels = NO_LABELS
 
     def __init__(self, client: Client, request: int, tokens: int) -> None:
         """`request` is what the request was taken for, of which `tokens` were charged."""

@@ -276,6 +276,26 @@ def pruned_before(connection: Connection) -> int:
     return int(rows[0][0]) if rows else 0
 
 
+_OLDEST_USAGES = Statement(
+    "DELETE FROM acct_usages WHERE hold_id IN (SELECT u.hold_id FROM (SELECT hold_id, ended_at"
+    " FROM acct_usages ORDER BY hold_id LIMIT :limit) u WHERE u.ended_at < :at)"
+)
+
+
+def prune_oldest(connection: Connection, days: int) -> int:
+    """Delete usages of more than so many whole days ago, among the PRUNED_ROWS oldest.
+
+    Returns how many it were. Rows come in the order in which requests began, so that a look at the
+    oldest is enough, however many there are.
+    """
+    at = now(connection)
+    day = at - at % DAY_US - days * DAY_US
+    deleted = connection.change(_OLDEST_USAGES, {"at": day, "limit": PRUNED_ROWS})
+    if deleted and day > pruned_before(connection):
+        connection.change(_SET_PRUNED, {"at": str(day)})
+    return deleted
+
+
 def prune(connection: Connection, before: int) -> int:
     """Delete usages of the days before one, at most PRUNED_ROWS; returns how many it were.
 

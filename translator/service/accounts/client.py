@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import msgspec
 
 from translator.service.access.client import (
     FREE_CALL,
+    NO_LABELS,
     WHOLE,
     Ask,
     CallCharge,
@@ -29,11 +30,11 @@ from translator.service.config.accounts import AccountsSection
 from translator.wire.errors import NotFound, TranslatorError
 
 from .allowances import Allowance
-from .bills import Bill, Counts, bill_of_calls
+from .bills import Bill, Counts, bill_of_calls, cost_of
 from .extensions import Extended, ExtensionRequest
 from .holds import Held, HoldRequest, Refused
 from .keys import Key, Offer
-from .money import shown_down
+from .money import shown_cost, shown_down
 from .periods import shown_time
 from .rounds import Rounds
 from .settlements import Settlement
@@ -255,7 +256,7 @@ class AccountCharge:
 
     __slots__ = (
         *("_accounts", "_ask", "_held_tokens", "_key", "_request_tokens", "_rounds", "_so_far"),
-        *("held", "max_output_tokens"),
+        *("held", "labels", "max_output_tokens"),
     )
 
     wants_usage = True
@@ -277,6 +278,7 @@ class AccountCharge:
         self._held_tokens = held.tokens  # those of the minute
         self._so_far: Callable[[], Answered | None] | None = so_far
         self.held = held
+        self.labels: Mapping[str, str] = NO_LABELS
         self.max_output_tokens = held.max_output_tokens
         accounts.opened(self)
 
@@ -348,12 +350,18 @@ class AccountCharge:
     def end(self, ended: Ended) -> None:
         self._so_far = None  # which holds the request
         costs = ended.costs
+        billed = self._bill(ended)
+        labels = {"key": f"key_{self._key.id}", "account": self._key.account_name}
+        if self._accounts.section.billing:
+            kind = kind_of(self._ask.tool) if self._ask.tool else "request"
+            labels["amount"] = shown_cost(cost_of(self.held.price, kind, billed))
+        self.labels = labels
         self._accounts.settle(
             Settlement(
                 id=self.held.id,
                 account=self._key.account,
                 key=self._key.id,
-                bill=self._bill(ended),
+                bill=billed,
                 outcome=ended.result,
                 response_id=ended.answered.response_id,
                 tokens=0 if costs is None else cost(self._request_tokens, costs),

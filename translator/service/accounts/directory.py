@@ -28,20 +28,23 @@ from translator.service.config.accounts import Accounts as Settings
 from translator.service.database.connection import Connection
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
-from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.database.statement import DatabaseTime
 from translator.service.database.writes import Write
 
-from . import statements as sql
+from .bills import Counts
 from .books import Mistake
+from .changes import unless_mistaken
 from .client import AccountCharge, AccountClient, refusal
 from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
 from .keys import Key, Offer, read_key
+from .leases import Leases
 from .meter import AccountMeter, NullAccountMeter
 from .operator_keys import PREFIX as OPERATOR
 from .passwords import Passwords
+from .pruning import prune_for_ever
 from .room import ROOM
-from .settlements import Settled, Settlement, correct_tokens, settle, sweep, undo
+from .settlements import Settled, Settlement, correct_tokens, settle, undo
 
 T = TypeVar("T")
 
@@ -71,10 +74,6 @@ OUTCOME_S = 30 * 86_400.0
 
 FOR_EVER_S = math.inf
 
-_SAVE = Statement("SAVEPOINT change")
-_UNDO_SAVED = Statement("ROLLBACK TO SAVEPOINT change")
-_RELEASE = Statement("RELEASE SAVEPOINT change")
-
 
 class Accounts:
     """The accounts; `running` frames their use. They are the `Clients` of the service."""
@@ -93,7 +92,6 @@ class Accounts:
         self.withheld = frozenset[str]()
         if self.section.billing:
             self.withheld = PRICED_FIELDS - set(self.section.forward_priced)
-        self.boot = secrets.token_hex(16)
         self.passwords = Passwords()
         self._alone = settings.location.kind == "postgresql"  # else rows of several accounts cross
         self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
@@ -111,22 +109,27 @@ class Accounts:
             time=time_,
             meter=self._meter,
         )
+        self._leases = Leases(self._database, self.section, self._meter, self)
+        self.boot = self._leases.boot
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """The accounts are in use while the context lasts; then all settlements are written."""
         self._database.open()
-        self._renew()
-        loops = [asyncio.create_task(one) for one in (self._checkpoints(), self._sweeps())]
+        leases = self._leases
+        leases.renew()
+        work = [leases.checkpoints(), leases.sweeps()]
+        if self.section.usage_days:
+            work.append(prune_for_ever(self.change, self.section.usage_days))
+        loops = [asyncio.create_task(one) for one in work]
         try:
             yield
         finally:
             for task in (*loops, *self._tasks):
                 task.cancel()
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
-            self._settle_again()
-            with suppress(Unavailable):
-                self._write(partial(_end_boot, self.boot))
+            self.settle_again()
+            leases.end()
             await self._database.aclose()
 
     @property
@@ -157,7 +160,7 @@ class Accounts:
         It may be done twice, where it is not known whether the first time was committed.
         """
         write = self._database.write(
-            partial(_unless_mistaken, work),
+            partial(unless_mistaken, work),
             size=WRITE_BYTES,
             keep_trying_s=self.section.database_timeout_s,
             durable=durable,
@@ -216,9 +219,9 @@ class Accounts:
 
     async def _read(self, salt: str, known: Key | None) -> Key | None:
         """What is known of a key; `known` is used where the database is away and that may be."""
-        work = partial(_read_key, salt, billing=self.section.billing)
+        billing = self.section.billing
         try:
-            key = await self._database.read(work)
+            key = await self._database.read(lambda one: read_key(one, salt, billing=billing))
         except Unavailable:
             if known is None or self.section.when_database_fails == "refuse":
                 raise AccountsUnavailable from None
@@ -356,7 +359,7 @@ class Accounts:
         with suppress(Unavailable):
             self._write(partial(_correct_tokens, key.id, key.account, tokens))
 
-    def _settle_again(self) -> None:
+    def settle_again(self) -> None:
         """Queue what the queue did not take before."""
         for _ in range(len(self._unsettled)):
             self.settle(self._unsettled.popleft())
@@ -376,26 +379,11 @@ class Accounts:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # --- leases ---------------------------------------------------------------------------------
+    # --- what `leases` asks ---------------------------------------------------------------------
 
-    async def _checkpoints(self) -> None:
-        """Renew the lease, and write how far the open requests are."""
-        written: dict[int, tuple[int, int]] = {}
-        while True:
-            await asyncio.sleep(self.section.checkpoint_s)
-            self._settle_again()
-            now = self._far()
-            rows = [
-                {"id": hold_id, "input": input_, "output": output, "boot": self.boot}
-                for hold_id, (input_, output) in now.items()
-                if written.get(hold_id) != (input_, output)
-            ]
-            written = now
-            self._renew(rows)
-
-    def _far(self) -> dict[int, tuple[int, int]]:
-        """The tokens of the open requests until now, by hold: of their input and output."""
-        found: dict[int, tuple[int, int]] = {}
+    def so_far(self) -> dict[int, Counts]:
+        """How far the open requests are, by hold."""
+        found: dict[int, Counts] = {}
         for hold_id, charge in self._open.items():
             try:
                 seen = charge.seen()
@@ -403,49 +391,11 @@ class Accounts:
                 log.exception("accounts: it is not known how far a request is")
                 continue
             if seen is not None:
-                found[hold_id] = seen.input, seen.output
+                found[hold_id] = seen
         return found
 
-    def _renew(self, rows: list[dict[str, Any]] | None = None) -> None:
-        def work(connection: Connection) -> None:
-            connection.change(sql.RENEW, {"boot": self.boot})
-            connection.execute_many(sql.CHECKPOINT, rows or [])
-
-        with suppress(Unavailable):
-            self._database.write(
-                work,
-                size=WRITE_BYTES + 100 * len(rows or ()),
-                keep_trying_s=self.section.lease_s,
-                durable=False,
-                alone=self._alone,
-            )
-
-    async def _sweeps(self) -> None:
-        """End the holds of processes that died, and those of this one that have no request."""
-        lease_us = round(self.section.lease_s * 1e6)
-        values = {"lease": lease_us, "boot": self.boot}
-        while True:
-            try:
-                orphans, own = await self._database.read(
-                    lambda one: [one.execute(text, values) for text in (sql.ORPHANS, sql.OWN_OLD)]
-                )
-                for hold_id, account, key in orphans:
-                    self._write(partial(_sweep, hold_id, account, key, lease_us))
-                strays = [row for row in own if not self._knows(row[0])]
-                for hold_id, account, key in strays:
-                    self._write(partial(_sweep, hold_id, account, key, None))
-                if found := len(orphans) + len(strays):
-                    self._meter.orphans(found)
-                    log.warning("accounts: %d holds that nobody would end are ended", found)
-                self._write(partial(_forget_boots, lease_us))
-            except Unavailable as error:
-                log.debug("accounts: not swept: %s", error)
-            except Exception:
-                log.exception("accounts: not swept")
-            await asyncio.sleep(self.section.lease_s / 2)
-
-    def _knows(self, hold_id: int) -> bool:
-        """Whether a hold of this process has a request, or a settlement that waits."""
+    def knows(self, hold_id: int) -> bool:
+        """Whether a hold belongs to a request, or a settlement that waits."""
         known = (self._open, self._calls, self._settling)
         return any(hold_id in one for one in known) or any(
             one.id == hold_id for one in self._unsettled
@@ -465,24 +415,8 @@ async def _in_time(write: Write[T], wait_s: float) -> T:
 # --- the work of transactions, with the connection last -------------------------------------------
 
 
-def _unless_mistaken(work: Callable[[Connection], T], connection: Connection) -> T | Mistake:
-    """What `work` returns; or its mistake, with what it had changed undone."""
-    connection.change(_SAVE)
-    try:
-        found: T | Mistake = work(connection)
-    except Mistake as mistake:
-        connection.change(_UNDO_SAVED)
-        found = mistake
-    connection.change(_RELEASE)
-    return found
-
-
 def _nothing(_connection: Connection) -> None:
     """Undoes nothing: what was written stays, also where the answer to it came too late."""
-
-
-def _read_key(salt: str, connection: Connection, *, billing: bool) -> Key | None:
-    return read_key(connection, salt, billing=billing)
 
 
 def _settle(end: Settlement, connection: Connection) -> Settled | None:
@@ -497,19 +431,5 @@ def _undo(token: str, connection: Connection) -> None:
     undo(connection, token)
 
 
-def _sweep(
-    hold_id: int, account: int, key: int, lease_us: int | None, connection: Connection
-) -> bool:
-    return sweep(connection, hold_id, account, key, lease_us)
-
-
 def _correct_tokens(key: int, account: int, tokens: int, connection: Connection) -> None:
     correct_tokens(connection, key, account, tokens)
-
-
-def _forget_boots(lease_us: int, connection: Connection) -> None:
-    connection.change(sql.FORGET_BOOTS, {"lease": lease_us})
-
-
-def _end_boot(boot: str, connection: Connection) -> None:
-    connection.change(sql.END_BOOT, {"boot": boot})

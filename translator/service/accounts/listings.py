@@ -28,10 +28,12 @@ _KEYS = Statement(
 )
 _KEY = Statement("SELECT account_id FROM acct_keys WHERE id = :id")
 _CHANNELS = Statement(
-    "SELECT name, title, models, price_list FROM acct_channels WHERE name > :after"
+    "SELECT name, title, models, price_list, tools FROM acct_channels WHERE name > :after"
     " ORDER BY name LIMIT :limit"
 )
-_CHANNEL = Statement("SELECT name, title, models, price_list FROM acct_channels WHERE name = :name")
+_CHANNEL = Statement(
+    "SELECT name, title, models, price_list, tools FROM acct_channels WHERE name = :name"
+)
 _PRICES = Statement(
     "SELECT id, model, input, output, cached_input, cache_write, per_request, free, price_list,"
     " from_at FROM acct_prices WHERE id > :after"
@@ -109,8 +111,8 @@ def price_id(connection: Connection, price_list: str, model: str, at: int) -> in
     return int(connection.execute(_PRICE, values)[0][0])
 
 
-def _channel(name: str, title: str, models: str, price_list: str) -> Channel:
-    return Channel(name, title, read_names(models) or (), price_list)
+def _channel(name: str, title: str, models: str, price_list: str, tools: str | None) -> Channel:
+    return Channel(name, title, read_names(models) or (), price_list, read_names(tools))
 
 
 def _price(

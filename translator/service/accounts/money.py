@@ -70,3 +70,9 @@ def shown_down(amount: int) -> str:
     """An amount with two decimals, rounded down: what there is, and never more."""
     cents = amount // (PICO // 100)
     return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02d}"
+
+
+def shown_cost(amount: int) -> str:
+    """The exact text of what a request has cost, with six decimals or more: "0.004600"."""
+    whole, _, decimals = shown(amount).partition(".")
+    return f"{whole}.{decimals.ljust(6, '0')}"

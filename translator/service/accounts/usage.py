@@ -23,6 +23,7 @@ from . import statements as sql
 from .bills import Estimated, Price
 from .books import LedgerRow
 from .periods import Period, period_start
+from .tools import Kind
 
 MAX_ROWS = 1000
 """Most rows of a page of usages, or of entries."""
@@ -82,6 +83,10 @@ class Usage(Struct, frozen=True, kw_only=True):
     reasoning: int
     estimated: Estimated
     amount: int
+    kind: Kind
+    calls: int
+    """How many calls of a tool it is, where it is one of those."""
+
     price: Price | None
     corrected: int = 0
     """By how much a correction has changed what it cost, in pico; see `settlements`."""
@@ -129,9 +134,9 @@ def _typed(text: str) -> Statement:
 _USAGE = (
     "SELECT s.hold_id, s.key_id, s.key_name, s.request_id, s.response_id, s.endpoint, s.model,"
     " s.channel, s.began_at, s.ended_at, s.outcome, s.input, s.cached, s.written, s.output,"
-    " s.reasoning, s.estimated, s.amount, p.id, p.input, p.cached_input, p.cache_write, p.output,"
-    " p.per_request, p.free, (SELECT -l.amount FROM acct_ledger l WHERE l.kind = 'correction'"
-    " AND l.ref = CAST(s.hold_id AS TEXT))"
+    " s.reasoning, s.estimated, s.amount, s.kind, s.calls, p.id, p.input, p.cached_input,"
+    " p.cache_write, p.output, p.per_request, p.free, (SELECT -l.amount FROM acct_ledger l"
+    " WHERE l.kind = 'correction' AND l.ref = CAST(s.hold_id AS TEXT))"
     " FROM acct_usages s LEFT JOIN acct_prices p ON p.id = s.price_id"
 )
 _IN_SPAN = (
@@ -146,9 +151,9 @@ _BY_RESPONSE = Statement(
     f"{_USAGE} WHERE s.response_id = :id AND s.account_id = :account"
     " ORDER BY s.hold_id DESC LIMIT :limit"
 )
-_BY_REQUEST = Statement(
+_BY_REQUEST = Statement(  # calls of tools after the requests that they belong to
     f"{_USAGE} WHERE s.request_id = :id AND s.account_id = :account"
-    " ORDER BY s.hold_id DESC LIMIT :limit"
+    " ORDER BY CASE WHEN s.parent IS NULL THEN 0 ELSE 1 END, s.hold_id DESC LIMIT :limit"
 )
 _LEDGER = _typed(
     "SELECT s.id, s.at, s.kind, s.ref, s.amount, s.balance_after, s.model, s.actor, s.note"

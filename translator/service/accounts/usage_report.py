@@ -77,7 +77,7 @@ class UsagePrice(Struct, frozen=True, kw_only=True):
 
 
 class UsageRow(Struct, frozen=True, kw_only=True):
-    """A request that has ended; times are in seconds since 1970.
+    """A request, or a call of a tool, that has ended; times are in seconds since 1970.
 
     `estimated` says which of its tokens are estimates. `amount` is what it has cost, less or more
     by `correction` where its process was taken for dead.
@@ -85,6 +85,8 @@ class UsageRow(Struct, frozen=True, kw_only=True):
 
     id: str
     object: Literal["usage"] = "usage"
+    kind: Literal["request", "search", "mcp"]
+    calls: int
     request_id: str
     response_id: str | None
     endpoint: str
@@ -106,7 +108,7 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     currency: str
     price: UsagePrice | None
     others: Sequence[str] = ()
-    """Ids of earlier usages with the same id of a request."""
+    """Ids of further usages with the same id of a request: earlier ones, and calls of tools."""
 
 
 class ReportRequest(Struct, frozen=True, kw_only=True):
@@ -207,6 +209,8 @@ def row_of(one: Usage, currency: str, others: Sequence[str] = ()) -> UsageRow:
         )
     return UsageRow(
         id=f"usage_{one.id}",
+        kind=one.kind,
+        calls=one.calls,
         request_id=one.request_id,
         response_id=one.response_id or None,
         endpoint=one.endpoint,

@@ -76,6 +76,10 @@ class AccountsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     lease_s: _Seconds = 60.0
     """After how long without that a process is taken for dead, and others end its requests."""
 
+    usage_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
+    """How many days the rows of single requests are kept; then the service deletes them, and their
+    sums and the ledger stay. 0: until `translator account prune` does."""
+
     dashboard: bool = True
     """Pages under `/account` for people: their keys, what these cost, and what operators do. Needs
     the extra `accounts`."""

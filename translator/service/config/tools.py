@@ -54,11 +54,42 @@ class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     used."""
 
     call_timeout_s: _Seconds = 25.0
-    """Longest time for all commands of one search request; what is not done by then is told the
-    model."""
+    """Longest time for all commands of one search request, and for one call of a hosted tool; what
+    is not done by then is told the model."""
 
     max_concurrent_calls: _Positive = 64
     """Most searches and pages that are being fetched at once; further ones wait for their turn."""
+
+    hosted_search: bool = True
+    """Run the `web_search` tool of the Responses API, where there is a search; else it is left out
+    of requests."""
+
+    max_rounds: _Positive = 16
+    """Most upstream turns of a response in which the model calls hosted tools; it answers in one
+    more, without tools."""
+
+    max_calls: _Positive = 64
+    """Most calls of hosted tools in a response; a client's `max_tool_calls` may be less."""
+
+    max_calls_at_once: _Positive = 4
+    """Calls of one response that run at the same time."""
+
+    max_argument_bytes: _Positive = 64 * 1024
+    """Largest arguments of a call; a call with more is not run, and the model is told."""
+
+    max_result_bytes: _Positive = 256 * 1024
+    """How much of the result of a call the model reads; the rest is cut off, which it is told."""
+
+    max_results_bytes: _Positive = 2 * 1024 * 1024
+    """How much of all results of a response it reads."""
+
+    max_sealed_bytes: _Positive = 32 * 1024
+    """How much of each result travels with a client that keeps its conversation itself, in sealed
+    reasoning; the model reads no more of it in later responses."""
+
+    round_usage: Literal["sum", "context"] = "sum"
+    """Usage of a response with several upstream turns: their sum, as OpenAI tells it; or the input
+    of the last one with all output, for clients that take it for the size of their context."""
 
 
 class SearchSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

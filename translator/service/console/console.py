@@ -113,6 +113,7 @@ class Console:
             offer=accounts.offer,
             models=settings.models,
             lease_us=round(section.lease_s * 1e6),
+            has_tools=settings.tools is not None,
         )
 
     async def respond(self, request: Request) -> Response:

@@ -69,7 +69,7 @@ def one(visit: Visit, connection: Connection) -> View:
         found.name,
         key=found,
         state=state_of(found, now(connection)),
-        **_of_form(visit, connection, found.limits),
+        **_of_form(visit, connection, found.limits, found.tools),
     )
 
 
@@ -79,6 +79,10 @@ def new(visit: Visit, connection: Connection) -> View:
     limits = _limits(visit, connection, Limits())
     text = new_key()
     made = key_book.add_key(connection, visit.of_account.name, name, store(text), limits)
+    if visit.context.has_tools:
+        added = key_book.key_of(connection, visit.of_account.id, made)
+        assert added is not None
+        key_book.set_tools(connection, added, visit.tools("tools"))
     _note(visit, connection, "add key", made, name)
     return visit.page("new_key", "Your new key", key_id=made, name=name, key=text, until=None)
 
@@ -95,6 +99,8 @@ def limit(visit: Visit, connection: Connection) -> Response:
     found = _usable(visit, connection)
     limits = _limits(visit, connection, found.limits)
     key_book.set_limits(connection, found, limits)
+    if visit.context.has_tools:
+        key_book.set_tools(connection, found, visit.tools("tools"))
     _note(visit, connection, "limit key", found.id, _words(limits))
     return visit.see(f"{visit.home}/keys/key_{found.id}", "limited")
 
@@ -151,12 +157,18 @@ def _note(visit: Visit, connection: Connection, action: str, key: int, detail: s
 # --- the form of the limits ----------------------------------------------------------------------
 
 
-def _of_form(visit: Visit, connection: Connection, limits: Limits) -> dict[str, object]:
+def _of_form(
+    visit: Visit,
+    connection: Connection,
+    limits: Limits,
+    tools: tuple[str, ...] | None = None,
+) -> dict[str, object]:
     """What the form of limits shows: what was just sent, else what is in force."""
     known = channels(connection)
     kept = [name for name in limits.channels if name in known]
     shown_values: dict[str, str] = {
         "models": ", ".join(limits.models or ()),
+        "tools": "" if tools is None else ", ".join(tools) or "none",
         "requests_per_minute": _text(limits.requests_per_minute),
         "tokens_per_minute": _text(limits.tokens_per_minute),
         "max_concurrent_requests": _text(limits.max_concurrent_requests),

@@ -49,6 +49,8 @@ def set_channel(visit: Visit, connection: Connection) -> Response:
     if not channel.title.isprintable() or len(channel.title) > 200:
         raise Mistake("a title is printable, and has at most 200 letters")
     books.set_channel(connection, channel)
+    if visit.context.has_tools:
+        books.set_tools(connection, name, visit.tools("tools"))
     detail = f"{', '.join(models)}; {channel.price_list}"
     audit(connection, visit.session.name, "set channel", name, detail)
     return visit.see(f"{ROOT}/operator/channels", "channel")

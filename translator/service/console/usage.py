@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
+from functools import partial
+from typing import TypeVar
 
 from msgspec import Struct
 
 from translator.service.accounts import usage as query
-from translator.service.accounts.books import Mistake, now
+from translator.service.accounts.books import LedgerRow, Mistake, now
+from translator.service.accounts.export import safe_cell
 from translator.service.accounts.key_book import keys_of
 from translator.service.accounts.money import shown
 from translator.service.accounts.periods import DAY_US, period_start, shown_time
-from translator.service.accounts.usage import Span, Sum
+from translator.service.accounts.usage import Span, Sum, Usage
 from translator.service.database.connection import Connection
 
 from .charts import MAX_BARS, bars_of
@@ -30,6 +33,8 @@ PAGE_ROWS = 100
 
 CSV_ROWS = 10_000
 """Most rows of single requests or entries in one CSV; the next begins with `before`."""
+
+R = TypeVar("R", Usage, LedgerRow)
 
 _EPOCH = date(1970, 1, 1)
 _LAST_DAY = date(2999, 12, 31)
@@ -125,9 +130,7 @@ def usage_csv(visit: Visit, connection: Connection) -> Response:
             *(one.channel, one.outcome, one.input, one.cached, one.written, one.output),
             *(one.reasoning, one.estimated, shown(max(0, one.cost)), currency),
         )
-        for one in query.usages(
-            connection, account, asked.span, before=asked.before, limit=CSV_ROWS
-        )
+        for one in _many(partial(query.usages, connection, account, asked.span), asked)
     )
     return _csv("requests", columns, rows)
 
@@ -148,6 +151,7 @@ def _sum_rows(
 def ledger_csv(visit: Visit, connection: Connection) -> Response:
     """The changes of the balance in a range."""
     asked = range_of(visit, connection)
+    account = visit.of_account.id
     head = ("id", "at", "kind", "reference", "model", "added", "taken", "balance", "currency")
     rows = (
         (
@@ -155,11 +159,21 @@ def ledger_csv(visit: Visit, connection: Connection) -> Response:
             *(shown(max(0, one.amount)), shown(max(0, -one.amount)), shown(one.balance_after)),
             *(visit.context.section.currency, one.actor, one.note),
         )
-        for one in query.ledger(
-            connection, visit.of_account.id, asked.span, before=asked.before, limit=CSV_ROWS
-        )
+        for one in _many(partial(query.ledger, connection, account, asked.span), asked)
     )
     return _csv("ledger", (*head, "by", "note"), rows)
+
+
+def _many(rows_of: Callable[..., Sequence[R]], asked: Range) -> Iterator[R]:
+    """Rows of one page after the other, up to CSV_ROWS."""
+    before, left = asked.before, CSV_ROWS
+    while left:
+        wanted = min(left, query.MAX_ROWS)
+        rows = rows_of(before=before, limit=wanted)
+        yield from rows
+        if len(rows) < wanted:
+            return
+        before, left = rows[-1].id, left - wanted
 
 
 # --- what is asked for ---------------------------------------------------------------------------
@@ -236,9 +250,3 @@ def _csv(name: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Re
         "content-disposition": f'attachment; filename="{name}.csv"',
     }
     return Response(body=text.getvalue().encode("utf-8", "replace"), headers=headers)
-
-
-def safe_cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -71,6 +72,8 @@ class Context(Struct, frozen=True, kw_only=True):
     offer: Offer
     models: Mapping[str, Model]
     lease_us: int
+    has_tools: bool
+    """Whether the service runs tools, to which keys and channels have a right."""
 
 
 class View(Struct, frozen=True, kw_only=True):
@@ -130,6 +133,11 @@ class Visit(Struct, frozen=True, kw_only=True):
             raise Mistake(f"{what} is printable, not empty, and has at most {most} letters")
         return text
 
+    def tools(self, name: str) -> tuple[str, ...] | None:
+        """A field with rights to tools: none, some, or empty for all. Their names are unchecked."""
+        names = tuple(filter(None, re.split(r"[\s,]+", self.field(name))))
+        return None if not names else () if names == ("none",) else names
+
     def see(self, path: str, done: str) -> Response:
         """The response to a change that was made."""
         return see_other(f"{path}?{urlencode({'done': done})}")
@@ -152,6 +160,7 @@ class Visit(Struct, frozen=True, kw_only=True):
             "currency": self.context.section.currency,
             "billing": self.context.section.billing,
             "csrf": self.session.csrf,
+            "has_tools": self.context.has_tools,
             "tabs": tabs,
             "desk": desk,
             "here": self.request.path,

@@ -6,7 +6,6 @@ all that becomes of its commands is said in the answer.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 from collections import Counter
@@ -24,6 +23,8 @@ from translator.service.config.tools import Search, Tools
 from translator.service.observe.observer import ToolRan
 from translator.service.telemetry.shared_metrics import FOLDER
 from translator.service.tools.commands import SearchTool
+from translator.service.tools.hosted import HostedTools
+from translator.service.tools.owners import Owners
 from translator.service.tools.request import SearchRequest, number_of_searches, read_request
 from translator.service.turns.dispatcher import Dispatcher
 from translator.wire.errors import InvalidRequest, NotFound
@@ -47,10 +48,10 @@ _NOT_FOR_THIS_KEY = (
 class SearchEndpoint:
     """The endpoint, and the tool behind it."""
 
-    def __init__(self, tool: SearchTool, dispatcher: Dispatcher) -> None:
+    def __init__(self, tool: SearchTool, dispatcher: Dispatcher, owners: Owners) -> None:
         self._tool = tool
         self._dispatcher = dispatcher
-        self._salt = str(shared_folder() or secrets.token_hex(16)).encode()[-32:]
+        self._owners = owners
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -90,7 +91,8 @@ class SearchEndpoint:
     async def _respond(self, exchange: Exchange, request: SearchRequest) -> None:
         runs: list[ToolRan] = []
         try:
-            answer = await self._tool.run(self._owner(exchange), request, runs)
+            owner = self._owners.owner(exchange.context.client, exchange.authorization())
+            answer = await self._tool.run(owner, request, runs)
         finally:
             exchange.context.calls = sum(
                 one.tool == "search" and one.result == "completed" for one in runs
@@ -99,14 +101,6 @@ class SearchEndpoint:
             exchange.context.observer.on(one)
         exchange.record.remarks = _summary(runs)
         await exchange.whole(200, msgspec.json.encode(answer))
-
-    def _owner(self, exchange: Exchange) -> str:
-        """Whose session it is: the client's of the settings, else of the key that it sends."""
-        client = exchange.context.client
-        if client is not None:
-            return client.name
-        key = (exchange.authorization() or "").encode()
-        return hashlib.blake2b(key, key=self._salt, digest_size=16).hexdigest() if key else ""
 
 
 def search_endpoint(
@@ -117,7 +111,7 @@ def search_endpoint(
     hops: Hops,
     mcp: McpRoom | None,
 ) -> SearchEndpoint:
-    """The endpoint of settings with a search."""
+    """The endpoint of settings with a search, which the dispatcher has for responses, too."""
     backend = None
     if search.server is not None and mcp is not None:
         from translator.service.mcp.search import McpSearcher  # few search in this way
@@ -133,7 +127,10 @@ def search_endpoint(
         shared_folder=shared_folder(),
         backend=backend,
     )
-    return SearchEndpoint(tool, dispatcher)
+    owners = Owners(str(shared_folder() or secrets.token_hex(16)).encode()[-32:])
+    if tools.limits.hosted_search:
+        dispatcher.hosting = HostedTools(tools, search, tool, owners)
+    return SearchEndpoint(tool, dispatcher, owners)
 
 
 def shared_folder() -> Path | None:

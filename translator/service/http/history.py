@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from translator.wire.responses import Response
+from translator.wire.items import OutputItem
 
 if TYPE_CHECKING:
     from translator.service.turns.keeping import Keeping
@@ -130,14 +130,14 @@ class History:
         self.size = size
 
 
-def items_of(source: str | Sequence[Raw] | None, response: Response) -> list[Raw]:
+def items_of(source: str | Sequence[Raw] | None, output: Sequence[OutputItem]) -> list[Raw]:
     """The items that a response adds to its conversation: its input, and its output."""
     if isinstance(source, str):
         message = {"type": "message", "role": "user", "content": source}
         source = [Raw(msgspec.json.encode(message))]
     # a copy: a slice would hold the whole request, tools and all
     items = [raw.copy() for raw in source or ()]
-    return items + [Raw(msgspec.json.encode(item)) for item in response.output]
+    return items + [Raw(msgspec.json.encode(item)) for item in output]
 
 
 def recalled(keeping: Keeping, lane: str | None) -> Link | None:

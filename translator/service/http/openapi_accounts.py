@@ -1,9 +1,11 @@
-"""The OpenAPI description of what the owner of a key asks about it and its account."""
+"""The OpenAPI description of accounts: what the owner of a key asks, and the API of operators."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_type_hints
+
+from msgspec import Struct
 
 from translator.service.accounts.meters import (
     CodexUsage,
@@ -18,10 +20,12 @@ from translator.service.accounts.usage_report import (
     UsagePage,
     UsageRow,
 )
+from translator.service.provisioning.api import ACTIONS, Action
+from translator.service.provisioning.resources import MAX_LIMIT
 
 from .openapi_parts import Schema, answer, operation, path_parameter, query_parameter
 
-STRUCTS: tuple[Any, ...] = (
+METERS: tuple[Any, ...] = (
     KeyAnswer,
     Credits,
     Subscription,
@@ -30,7 +34,26 @@ STRUCTS: tuple[Any, ...] = (
     UsagePage,
     UsageRow,
 )
-"""What the paths answer, in the order that `paths` takes their schemas in."""
+"""What the paths of clients answer, in the order that `paths` takes their schemas in."""
+
+
+def _answer_of(action: Action) -> type[Struct]:
+    found: type[Struct] = get_type_hints(action.work)["return"]
+    return found
+
+
+OPERATORS = [
+    (path, method, action)
+    for path, actions in ACTIONS.items()
+    for method, action in actions.items()
+]
+
+STRUCTS: tuple[Any, ...] = (
+    *METERS,
+    *(_answer_of(action) for _, _, action in OPERATORS),
+    *(action.body for _, _, action in OPERATORS if action.body is not None),
+)
+"""All of them, and what operators' paths answer and are told."""
 
 _DAY: Schema = {"type": "string", "format": "date"}
 _REPORT = [
@@ -54,7 +77,7 @@ _REPORT = [
 
 def paths(schemas: Sequence[Schema], refusals: Schema) -> dict[str, Schema]:
     """The paths, for the schemas of STRUCTS."""
-    key, credits_, subscription, total, codex, page, row = schemas
+    key, credits_, subscription, total, codex, page, row = schemas[: len(METERS)]
     named = {
         "/v1/key": ("getKey", "The key of the request, as OpenRouter describes its own.", key),
         "/v1/credits": ("getCredits", "What was paid in, and what was spent.", credits_),
@@ -94,7 +117,53 @@ def paths(schemas: Sequence[Schema], refusals: Schema) -> dict[str, Schema]:
         ),
         "parameters": [path_parameter("id")],
     }
+    return found | _of_operators(schemas[len(METERS) :], refusals)
+
+
+def _of_operators(schemas: Sequence[Schema], refusals: Schema) -> dict[str, Schema]:
+    """The paths of the API of operators, for the schemas of its answers and bodies."""
+    answers, bodies = schemas[: len(OPERATORS)], iter(schemas[len(OPERATORS) :])
+    found: dict[str, Schema] = {}
+    for (path, method, action), answered in zip(OPERATORS, answers, strict=True):
+        name = action.work.__name__
+        text = f"{name.replace('_', ' ').capitalize()}."
+        parameters = [query_parameter(one, *_QUERY[one]) for one in action.query]
+        if action.body is not None:
+            parameters.append(_IDEMPOTENCY)
+        made = operation(
+            "operators." + name,
+            text,
+            None if action.body is None else next(bodies),
+            answer(text, answered),
+            refusals,
+            parameters,
+        )
+        if action.status != 200:
+            made["responses"][str(action.status)] = made["responses"].pop("200")
+        entry = found.setdefault(f"/account/api{path}", {})
+        entry[method.lower()] = made
+        if "{id}" in path:
+            entry["parameters"] = [path_parameter("id")]
     return found
+
+
+_TEXT: Schema = {"type": "string"}
+_QUERY: dict[str, tuple[Schema, str]] = {
+    "limit": ({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}, "Most objects of the page."),
+    "after": (_TEXT, "The `last_id` of the page before."),
+    "name": (_TEXT, "Only the account that is called so."),
+    "account": (_TEXT, "Only of this account, as in `acct_3`."),
+    "price_list": (_TEXT, "Only of this list."),
+    "model": (_TEXT, "Only of this model."),
+    "start": (_TEXT, "From this time on."),
+    "end": (_TEXT, "Before this time."),
+}
+_IDEMPOTENCY: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "A name for this request: sent again with it, it happens once.",
+}
 
 
 def with_numbers(components: dict[str, Any]) -> None:

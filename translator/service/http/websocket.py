@@ -364,6 +364,7 @@ class WebSocketSession:
                 body,
                 authorization=self._authorization,
                 earlier=None if at_hand is None else at_hand.all_items(),
+                remembers=True,
             )
             if turn.keeping is not None:
                 at_hand = at_hand or recalled(turn.keeping, lane.name)
@@ -378,7 +379,8 @@ class WebSocketSession:
                         if turn.keeping is not None and turn.keeping.context.keeps:
                             link = Link(None, (), lane.name, stored=True)
                         else:
-                            link = Link(at_hand, items_of(source, response), lane.name)
+                            output = turn.translation.kept_output or response.output
+                            link = Link(at_hand, items_of(source, output), lane.name)
                         can_continue = self._remember(response, link)
                     await self._send_events(events, lane)
                     del events  # so that they are not held while nothing comes

@@ -122,6 +122,7 @@ class RequestContext:
                 calls=self.calls,
             )
         )
+        record.charged = charge.labels
 
 
 def stated_usage(usage: Usage) -> StatedUsage:

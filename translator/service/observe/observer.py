@@ -27,7 +27,8 @@ from .record import Record
 
 DescriptionResult = Literal["described", "failed"]
 ToolName = Literal["search", "open", "click", "find", "time", "other"]
-ToolResult = Literal["completed", "refused", "failed"]
+ToolResult = Literal["completed", "refused", "failed", "left"]
+"""How a call has ended; "left": it was cancelled, with its client or with the service."""
 
 
 class RequestReceived(Struct, frozen=True):
@@ -93,7 +94,7 @@ class ImageDescribed(Struct, frozen=True):
 
 
 class ToolRan(Struct, frozen=True):
-    """The service has run a tool itself, or refused to, for a request to its search."""
+    """The service has run a tool itself, or refused to: for a response, or for its search."""
 
     tool: ToolName
     result: ToolResult

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from translator import Notice, TranslatorError
-from translator.service.access.client import Result
+from translator.service.access.client import NO_LABELS, Result
 from translator.service.base.ids import NewId
 from translator.service.base.trace_context import trace_context, trace_id
 from translator.wire.responses import Usage
@@ -67,7 +67,10 @@ class Record(Struct, kw_only=True, eq=False):
     """The HTTP status, as soon as it is sent; 200 for the events of a WebSocket turn."""
 
     client: str = ""
-    """The client's name in the settings."""
+    """The client's name in the settings, or its account and key."""
+
+    charged: Mapping[str, str] = NO_LABELS
+    """Whose request it was, and what it has cost, where the client has an account."""
 
     model: str = ""
     """The model that the client asked for."""
@@ -85,6 +88,9 @@ class Record(Struct, kw_only=True, eq=False):
 
     attempts: int = 0
     """How often the request was translated: once, and again for each rejected field."""
+
+    rounds: int = 1
+    """The upstream turns of the response: more where tools were run between them."""
 
     retries: int = 0
     """How often the same body was sent again, because the upstream had not accepted it."""
@@ -148,6 +154,7 @@ class Record(Struct, kw_only=True, eq=False):
             "duration_ms": _ms(self.seconds),
             "first_token_ms": None if self.first_token_s is None else _ms(self.first_token_s),
             "client": self.client,
+            **self.charged,
             "model": self.model[:200],
             "served_by": self.served_by[:200],
             "dialect": self.dialect,
@@ -195,10 +202,12 @@ class LogLine:
             words.append(f"tokens={usage.input_tokens}+{usage.output_tokens}")
         if record.attempts > 1:
             words.append(f"attempts={record.attempts}")
+        if record.rounds > 1:
+            words.append(f"rounds={record.rounds}")
         if record.retries:
             words.append(f"retries={record.retries}")
         named = {
-            "client": record.client,
+            **(record.charged or {"client": record.client}),
             "model": record.model,
             "served_by": record.served_by,
             "dialect": record.dialect,

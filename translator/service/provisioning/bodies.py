@@ -7,7 +7,7 @@ text, such as "12.50"; a time is a text in ISO's form, in UTC unless it says oth
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -30,6 +30,7 @@ MAX_GRACE_S = 30 * 86_400
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Names = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_NAMES)]
+Tools = Annotated[tuple[Name, ...], Meta(max_length=MAX_NAMES)]
 Limit = Annotated[int, Meta(gt=0, le=2**53)]
 Decimal = Annotated[str, Meta(min_length=1, max_length=64)]
 Time = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -84,6 +85,7 @@ class NewKey(Body, frozen=True, kw_only=True):
     name: Name
     channels: Names = (EVERYTHING,)
     models: Names | None = None
+    tools: Tools | None = None
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
     max_concurrent_requests: Limit | None = None
@@ -97,6 +99,7 @@ class ChangedKey(Body, frozen=True, kw_only=True):
     name: Name | UnsetType = UNSET
     channels: Names | UnsetType = UNSET
     models: Names | UnsetType | None = UNSET
+    tools: Tools | UnsetType | None = UNSET
     requests_per_minute: Limit | UnsetType | None = UNSET
     tokens_per_minute: Limit | UnsetType | None = UNSET
     max_concurrent_requests: Limit | UnsetType | None = UNSET
@@ -115,10 +118,14 @@ class Nothing(Body, frozen=True, kw_only=True):
 
 
 class ChannelBody(Body, frozen=True, kw_only=True):
-    """`PUT channels/NAME`: the whole channel; "*" among its models is all that are listed."""
+    """`PUT channels/NAME`: the whole channel; "*" among its models is all that are listed.
+
+    `tools` are those that its keys may have called; null is all.
+    """
 
     title: Name | None = None
     models: Names
+    tools: Tools | None = None
     price_list: Name = STANDARD
 
 
@@ -180,14 +187,14 @@ def _invalid(error: Exception, kind: type[Struct]) -> InvalidRequest:
 
 
 def _check_printable(field: str, value: object) -> None:
-    """Raise InvalidRequest for a text that does not show what it is."""
-    texts = value if isinstance(value, tuple) else (value,)
-    for number, text in enumerate(texts):
-        path = f"{field}[{number}]" if isinstance(value, tuple) else field
-        if not isinstance(text, str) or field == "password":
-            continue
-        if not text.isprintable() or text != text.strip():
-            raise invalid(path, "it must be printable, without space around it")
+    """Raise InvalidRequest for a text, or one in a list, that does not show what it is."""
+    if field == "password":
+        return
+    if isinstance(value, tuple):
+        for number, one in enumerate(cast("tuple[object, ...]", value)):
+            _check_printable(f"{field}[{number}]", one)
+    elif isinstance(value, str) and (not value.isprintable() or value != value.strip()):
+        raise invalid(field, "it must be printable, without space around it")
 
 
 def invalid(path: str, why: str) -> InvalidRequest:

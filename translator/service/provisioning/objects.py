@@ -19,11 +19,10 @@ from translator.service.accounts.people import User
 from translator.service.accounts.periods import SECOND_US
 
 
-class AccountObject(Struct, frozen=True, kw_only=True):
+class AccountObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="account"):
     """An account: `available` is its balance and credit, less what open requests hold."""
 
     id: str
-    object: Literal["account"] = "account"
     name: str
     balance: str
     held: str
@@ -33,11 +32,10 @@ class AccountObject(Struct, frozen=True, kw_only=True):
     created_at: int
 
 
-class UserObject(Struct, frozen=True, kw_only=True):
+class UserObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="user"):
     """Somebody who signs in."""
 
     id: str
-    object: Literal["user"] = "user"
     name: str
     role: Literal["operator", "member"]
     account: str | None
@@ -52,17 +50,17 @@ class LimitObject(Struct, frozen=True, kw_only=True):
     period: str
 
 
-class KeyObject(Struct, frozen=True, kw_only=True):
+class KeyObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="key"):
     """A key; `key` is there only in the answer that made it, and `shown` is its beginning."""
 
     id: str
-    object: Literal["key"] = "key"
     account: str
     name: str
     shown: str
     key: str | None = None
     channels: Sequence[str]
     models: Sequence[str] | None
+    tools: Sequence[str] | None
     requests_per_minute: int | None
     tokens_per_minute: int | None
     max_concurrent_requests: int | None
@@ -76,22 +74,21 @@ class KeyObject(Struct, frozen=True, kw_only=True):
     used_at: int | None
 
 
-class ChannelObject(Struct, frozen=True, kw_only=True):
+class ChannelObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="channel"):
     """A channel: models at the prices of one list."""
 
     id: str
-    object: Literal["channel"] = "channel"
     name: str
     title: str
     models: Sequence[str]
+    tools: Sequence[str] | None
     price_list: str
 
 
-class PriceObject(Struct, frozen=True, kw_only=True):
+class PriceObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="price"):
     """A price per million tokens from a time on; null is that of the input."""
 
     id: str
-    object: Literal["price"] = "price"
     price_list: str
     model: str
     from_: int = field(name="from")
@@ -103,11 +100,10 @@ class PriceObject(Struct, frozen=True, kw_only=True):
     free: bool
 
 
-class EntryObject(Struct, frozen=True, kw_only=True):
+class EntryObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="entry"):
     """An entry of the ledger: a change of a balance."""
 
     id: str
-    object: Literal["entry"] = "entry"
     account: str
     at: int
     kind: str
@@ -182,6 +178,7 @@ def key_object(one: KeyRow, account: int, secret: str | None = None) -> KeyObjec
         key=secret,
         channels=limits.channels,
         models=limits.models,
+        tools=one.tools,
         requests_per_minute=limits.requests_per_minute,
         tokens_per_minute=limits.tokens_per_minute,
         max_concurrent_requests=limits.max_concurrent_requests,
@@ -202,6 +199,7 @@ def channel_object(one: Channel) -> ChannelObject:
         name=one.name,
         title=one.title,
         models=one.models,
+        tools=one.tools,
         price_list=one.price_list,
     )
 

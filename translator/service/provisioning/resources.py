@@ -176,6 +176,8 @@ def add_key(order: Order, connection: Connection) -> KeyObject:
         expires_at=time_of(body.expires_at, "expires_at"),
     )
     made = key_book.add_key(connection, owner.name, body.name, store(order.secret), limits)
+    if body.tools is not None:
+        key_book.set_tools(connection, key_book.key_of_id(connection, made), body.tools)
     _audit(order, connection, "new key", f"key_{made} of {owner.name}", body.name)
     return _key_object(connection, made, order.secret)
 
@@ -205,6 +207,9 @@ def change_key(order: Order, connection: Connection) -> KeyObject:
         changes["limit_period"] = None if body.limit is None else body.limit.period
     if not isinstance(body.expires_at, UnsetType):
         changes["expires_at"] = time_of(body.expires_at, "expires_at")
+    if not isinstance(body.tools, UnsetType):
+        key_book.set_tools(connection, found, body.tools)
+        _audit(order, connection, "set tools", order.name, _listed(body.tools))
     if changes:
         key_book.set_limits(connection, found, replace(found.limits, **changes))
         _audit(order, connection, "limit key", order.name, ", ".join(changes))
@@ -253,9 +258,12 @@ def put_channel(order: Order, connection: Connection) -> ChannelObject:
         raise invalid("name", "it must be printable, and have at most 200 letters")
     before = listings.find_channel(connection, order.name)
     title = body.title or (order.name if before is None else before.title)
-    made = Channel(order.name, title, body.models, body.price_list)
+    made = Channel(order.name, title, body.models, body.price_list, body.tools)
     books.set_channel(connection, made)
-    _audit(order, connection, "set channel", order.name, f"{body.price_list}: {body.models}")
+    books.set_tools(connection, order.name, body.tools)
+    _audit(
+        order, connection, "set channel", order.name, f"{body.price_list}: {_listed(body.models)}"
+    )
     return channel_object(made)
 
 
@@ -369,13 +377,17 @@ def _key_object(connection: Connection, number: int, secret: str) -> KeyObject:
 
 
 def _nothing(what: str, name: str) -> NotFound:
-    return NotFound(f"There is no {what} '{name[:200]}'.", param=None, code=f"{what}_not_found")
+    return NotFound(f"There is no {what} '{name[:200]}'.", param=None, code="object_not_found")
 
 
 def _audit(
     order: Order, connection: Connection, action: str, subject: str, detail: str = ""
 ) -> None:
     people.audit(connection, order.actor, action, subject, detail)
+
+
+def _listed(names: tuple[str, ...] | None) -> str:
+    return "all" if names is None else ", ".join(names) or "none"
 
 
 def without_secret(found: Object | Page) -> Object | Page:

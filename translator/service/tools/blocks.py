@@ -106,13 +106,19 @@ def _head(ref: str, page: Page) -> str:
 
 
 def _view(block: View, room: int) -> list[str]:
-    page, total = block.page, len(block.page.lines)
-    head = _head(block.ref, page)
+    head = _head(block.ref, block.page)
+    more = f"open {block.ref} with lineno"
+    return [head, *shown_lines(block.page, block.first, room - len(head), more)]
+
+
+def shown_lines(page: Page, first: int, room: int, more_by: str) -> list[str]:
+    """The lines of a page from a number on, as far as there is room; and how to get more."""
+    total = len(page.lines)
     if not total:
-        return [head, "The page has no text that can be shown."]
-    first = min(max(1, block.first), total)
+        return ["The page has no text that can be shown."]
+    first = min(max(1, first), total)
     shown: list[str] = []
-    left = room - len(head) - 200  # for the words around the lines
+    left = room - 200  # for the words around the lines
     for number in range(first, total + 1):
         line = f"L{number}: {page.lines[number - 1]}"
         left -= len(line) + 1
@@ -120,18 +126,22 @@ def _view(block: View, room: int) -> list[str]:
             break
         shown.append(line)
     last = first + len(shown) - 1
-    more = "" if last == total else f" For more, open {block.ref} with lineno {last + 1}."
+    more = "" if last == total else f" For more, {more_by} {last + 1}."
     end = " The page itself goes on, and is not read further." if page.cut and not more else ""
-    return [head, f"Lines {first} to {last} of {total}.{more}{end} {DATA}", *shown]
+    return [f"Lines {first} to {last} of {total}.{more}{end} {DATA}", *shown]
 
 
 def _matches(block: Matches) -> list[str]:
-    wanted, lines = block.pattern.casefold(), block.page.lines
+    return [_head(block.ref, block.page), *matching_lines(block.page, block.pattern)]
+
+
+def matching_lines(page: Page, pattern: str) -> list[str]:
+    """The lines of a page with a text, and those around them."""
+    wanted, lines = pattern.casefold(), page.lines
     found = [number for number, line in enumerate(lines) if wanted in line.casefold()]
-    shown = one_line(block.pattern, 200)
-    head = _head(block.ref, block.page)
+    shown = one_line(pattern, 200)
     if not found:
-        return [head, f'"{shown}" is not on this page.']
+        return [f'"{shown}" is not on this page.']
     near = sorted(
         {
             number
@@ -142,7 +152,7 @@ def _matches(block: Matches) -> list[str]:
     )
     more = f", the first {MAX_MATCHES} of which are here" if len(found) > MAX_MATCHES else ""
     said = f'"{shown}" is in {len(found)} of {len(lines)} lines{more}. {DATA}'
-    return [head, said, *(f"L{number + 1}: {lines[number]}" for number in near)]
+    return [said, *(f"L{number + 1}: {lines[number]}" for number in near)]
 
 
 def _cut(text: str, room: int) -> str:

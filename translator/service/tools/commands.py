@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -62,11 +63,11 @@ _TRAILING = ".,;:!?)]}*_"
 _MAX_USER_URLS = 1000
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """A command that cannot be run as it is; the message is for the model."""
 
 
-class _Opened(Struct, frozen=True):
+class Opened(Struct, frozen=True):
     """A page, and what of it is wanted: a part, or the lines with a pattern."""
 
     page: Page
@@ -82,7 +83,12 @@ _TOOLS: Mapping[str, ToolName] = {
     "time": "time",
 }
 
-_Found = Words | tuple[str, list[Hit]] | _Opened
+CALL_ERRORS = (Refused, NotAllowed, FetchFailed, SearchFailed)
+"""What a call may raise; each message is for the model."""
+
+C = TypeVar("C", bound="Calls")
+
+_Found = Words | tuple[str, list[Hit]] | Opened
 """What a command found, before it has refs."""
 
 
@@ -108,7 +114,7 @@ class SearchTool:
         `shared_folder` is one that all workers have, where there are several.
         """
         limits, pages = settings.limits, settings.pages
-        self._settings = settings
+        self.settings = settings
         self._search = search
         self._clock = clock
         self._slots = asyncio.Semaphore(limits.max_concurrent_calls)
@@ -135,23 +141,35 @@ class SearchTool:
         names = self._search.limits.clients
         return names is None or client in names
 
+    def calls(
+        self,
+        kind: Callable[..., C],
+        owner: str,
+        request: SearchRequest,
+        session: SearchSession,
+        runs: list[ToolRan],
+    ) -> C:
+        """The calls of a request; `kind` is their class."""
+        calls = kind(
+            owner, request, session, self.settings, self._searcher, self._pages, self._slots, runs
+        )
+        calls.now = datetime.fromtimestamp(self._clock(), UTC)
+        return calls
+
     async def run(self, owner: str, request: SearchRequest, runs: list[ToolRan]) -> SearchResponse:
         """The answer of a request of an owner; `runs` gets what was run, also if cancelled."""
         session_id = request.id[:MAX_ID_CHARACTERS]
         session = await self._sessions.session(owner, session_id)
-        calls = _Calls(
-            owner, request, session, self._settings, self._searcher, self._pages, self._slots, runs
-        )
-        calls.now = datetime.fromtimestamp(self._clock(), UTC)
-        found = await calls.all(self._settings.limits.call_timeout_s)
+        calls = self.calls(Calls, owner, request, session, runs)
+        found = await calls.all(self.settings.limits.call_timeout_s)
         blocks, results = _numbered(found, session)
         await self._sessions.share(owner, session_id, session)
         text = output(blocks, budget(request))
         return SearchResponse(output=text, results=results)
 
 
-class _Calls:
-    """The commands of one request."""
+class Calls:
+    """The commands of one request, or the calls of one response."""
 
     def __init__(
         self,
@@ -206,10 +224,10 @@ class _Calls:
         result: ToolResult = "failed"
         try:
             async with self._own_slots:
-                found = await self._found(command)
+                found = await self.found(command)
             result = "completed"
-        except (_Refused, NotAllowed, FetchFailed, SearchFailed) as error:
-            if isinstance(error, _Refused | NotAllowed):
+        except CALL_ERRORS as error:
+            if isinstance(error, Refused | NotAllowed):
                 result = "refused"
             found = Words(f"{_shown(command)}: {error}".removesuffix(".") + ".")
         finally:
@@ -217,33 +235,34 @@ class _Calls:
             self.runs.append(ToolRan(tool, result, time.perf_counter() - began))
         return found
 
-    async def _found(self, command: Command) -> _Found:
+    async def found(self, command: Command) -> _Found:
+        """What a command finds; raises CALL_ERRORS."""
         match command.kind:
             case "search_query":
                 return await self._search(command)
             case "open":
-                return _Opened(await self._asked(command), command.number("lineno") or 1)
+                return Opened(await self._asked(command), command.number("lineno") or 1)
             case "click":
-                return _Opened(await self._clicked(command))
+                return Opened(await self._clicked(command))
             case "find":
                 pattern = command.text("pattern")[:MAX_PATTERN_CHARACTERS]
                 if not pattern:
-                    raise _Refused("it has no pattern")
-                return _Opened(await self._asked(command), pattern=pattern)
+                    raise Refused("it has no pattern")
+                return Opened(await self._asked(command), pattern=pattern)
             case "time":
                 return self._time(command)
             case kind:
-                raise _Refused(_ABSENT.get(kind, f"there is no such command; use {_KNOWN}"))
+                raise Refused(_ABSENT.get(kind, f"there is no such command; use {_KNOWN}"))
 
     # --- each of them ---------------------------------------------------------------------------
 
     async def _search(self, command: Command) -> _Found:
         text = command.text("q") or command.text("query")
         if not text:
-            raise _Refused("it has no q")
+            raise Refused("it has no q")
         search, options = self._settings.search, self._options
         if options.access == "cached" and search is not None and search.limits.cached == "off":
-            raise _Refused('nothing may be fetched; web_search = "live" in Codex lets it')
+            raise Refused('nothing may be fetched; web_search = "live" in Codex lets it')
         query = Query(
             text,
             options.results,
@@ -259,19 +278,19 @@ class _Calls:
         """The page that a command names, by a ref or its URL."""
         ref = command.text("ref_id") or command.text("url")
         if not ref:
-            raise _Refused("it has no ref_id")
+            raise Refused("it has no ref_id")
         if "://" in ref:
             self._check_seen(ref)
             return await self._page(ref)
         url = self._session.url_of(ref.strip("[]【】"))
         if url is None:
-            raise _Refused("that reference is not known here; give the full URL instead")
+            raise Refused("that reference is not known here; give the full URL instead")
         return await self._page(url)
 
     async def _page(self, url: str) -> Page:
         self._opened += 1
         if self._opened > self._settings.pages.max_pages:
-            raise _Refused(f"at most {self._settings.pages.max_pages} pages are opened at once")
+            raise Refused(f"at most {self._settings.pages.max_pages} pages are opened at once")
         page = await self._pages.open(self._owner, url, self._allow)
         for link in page.links:
             self._session.saw_link(link.url)
@@ -280,10 +299,10 @@ class _Calls:
     async def _clicked(self, command: Command) -> Page:
         number = command.number("id")
         if number is None:
-            raise _Refused("it has no id of a link")
+            raise Refused("it has no id of a link")
         page = await self._asked(command)
         if number >= len(page.links):
-            raise _Refused(f"the page has no link {number}")
+            raise Refused(f"the page has no link {number}")
         url = page.links[number].url
         self._check_seen(url)
         return await self._page(url)
@@ -294,10 +313,10 @@ class _Calls:
         if text.lower() not in _ZERO:
             found = _OFFSET.fullmatch(text)
             if found is None:
-                raise _Refused("utc_offset is written as +03:00")
+                raise Refused("utc_offset is written as +03:00")
             offset = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
             if offset >= timedelta(hours=24):
-                raise _Refused("utc_offset is less than 24 hours")
+                raise Refused("utc_offset is less than 24 hours")
             offset = offset if found[1] == "+" else -offset
         there = self.now.astimezone(timezone(offset))
         zone = f"{there:%z}"
@@ -325,12 +344,16 @@ class _Calls:
         if self._settings.pages.open == "any" or session.is_link(url):
             return
         if self._user_urls is None:
-            self._user_urls = _urls_in(user_text(self._request))
+            self._user_urls = _urls_in(self._said())
         if (wanted := _plain(url)) and wanted not in self._user_urls:
             raise NotAllowed(
                 "only pages that stood in results, on opened pages or in the user's messages may be"
                 " opened; search for it first"
             )
+
+    def _said(self) -> str:
+        """Text with the URLs that may be opened without having been found here."""
+        return user_text(self._request)
 
 
 def _numbered(
@@ -352,7 +375,7 @@ def _numbered(
         match one:
             case Words():
                 blocks.append(one)
-            case _Opened(page, first, pattern):
+            case Opened(page, first, pattern):
                 ref = refer("fetch", pages, page.url, page.title)
                 pages += 1
                 blocks.append(Matches(ref, page, pattern) if pattern else View(ref, page, first))

@@ -20,8 +20,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -38,7 +38,7 @@ from translator import (
 from translator.common.pauses import Pause, no_pause, paced
 from translator.common.schemas import SchemaRules
 from translator.reader.quotations import without_quotations
-from translator.reader.rejected_fields import RejectedField, find_rejected_fields, without
+from translator.reader.rejected_fields import find_rejected_fields, without
 from translator.reader.taught_facts import merged_fact, taught_facts
 from translator.service.access.client import ANY_OUTPUT
 from translator.service.base.ids import NewId
@@ -48,11 +48,13 @@ from translator.service.models.table import Route
 from translator.service.upstreams.judging import judged
 
 from .fallbacks import Choices
-from .learned import NOTHING_LEARNED, Learned, LearnedFacts
+from .learned import NOTHING_LEARNED, Learned, LearnedFacts, in_words
 from .slices import Slices
 
 if TYPE_CHECKING:
+    from translator.common.hosted import Hosted
     from translator.request.store_context import StoreContext
+    from translator.rounds import Rounds
 
     from .images import RequestImages
 
@@ -94,10 +96,10 @@ class AdaptiveRequest:
 
     __slots__ = (
         *("_account", "_attempts", "_choices", "_clock", "_created_at", "_descriptions"),
-        *("_earlier", "_has_asked_again", "_images", "_key", "_known", "_learned"),
+        *("_earlier", "_has_asked_again", "_hosted", "_images", "_key", "_known", "_learned"),
         *("_may_ask_again", "_may_retry", "_model", "_new_id", "_output_limit"),
-        *("_redaction", "_request"),
-        *("_request_id", "_response_id", "_store", "_taught", "_tentative", "_timer", "_until"),
+        *("_redaction", "_request", "_request_id", "_response_id", "_rounds", "_store"),
+        *("_taught", "_tentative", "_timer", "_until"),
         *("attempt", "describes", "route"),
     )
 
@@ -121,6 +123,7 @@ class AdaptiveRequest:
         request_id: str = "",
         images: RequestImages | None = None,
         output_limit: int | None = None,
+        hosted: Hosted | None = None,
     ) -> None:
         """`clock()` is the time in whole seconds since 1970.
 
@@ -130,8 +133,11 @@ class AdaptiveRequest:
         request is sent once more. `choices` are the routes of a model that has several; `route` is
         the current one of them. `request_id` is for the log. `images` has descriptions of images,
         where a route has another model describe them. `output_limit` is what the client can pay
-        for, in tokens, which is sent though it did not ask for a limit.
+        for, in tokens, which is sent though it did not ask for a limit. `hosted` are the hosted
+        tools that the client may have run.
         """
+        self._hosted = hosted
+        self._rounds: Rounds | None = None  # after the first one
         self._account = account
         self._redaction = redaction
         self._request_id = request_id
@@ -206,6 +212,25 @@ class AdaptiveRequest:
         else:
             self.write()
 
+    def next_round(
+        self, pause: Pause = no_pause, *, output_limit: int | None = None, is_last: bool = False
+    ) -> None:
+        """Write the chat request of the next round; what was learned holds for it, too.
+
+        `output_limit` is what the client can pay for, in tokens, where that is less than it asks
+        for; `is_last`: no tool can be called in it.
+        """
+        self._rounds = self.attempt.translation.rounds or self._rounds
+        assert self._rounds is not None, "the response has no rounds"
+        if is_last:
+            self._rounds.withdraw_tools()
+        if output_limit is not None:
+            self._output_limit = output_limit
+        self._attempts = 1
+        self._until = self._timer() + MAX_ADAPTING_S
+        self._has_asked_again = False
+        self.attempt = self._written(pause)
+
     def accepted(self) -> None:
         """The upstream has accepted the attempt: remember what made it acceptable."""
         found, self._tentative = self._tentative, NOTHING_LEARNED
@@ -214,8 +239,7 @@ class AdaptiveRequest:
             return
         self._learned.keep(*self._key, found)
         upstream, model = self._key
-        said = [*map(_in_words, found.refused), *_facts_in_words(found.facts)]
-        log.warning("upstream %s, model %a: %s; remembered", upstream, model, ", ".join(said))
+        log.warning("upstream %s, model %a: %s; remembered", upstream, model, in_words(found))
 
     def adapt_to(self, error: UpstreamError, pause: Pause = no_pause) -> bool:
         """Whether a new attempt, which is written then, may avoid this error.
@@ -437,6 +461,8 @@ class AdaptiveRequest:
             judge=_Judge(route.upstream, self._redaction, self._request_id),
             account=self._account,
             pause=pause,
+            hosted=self._hosted,
+            rounds=self._rounds,
         )
 
 
@@ -465,27 +491,3 @@ def _overlaid(known: Learned, found: Learned) -> Learned:
 
 def _any_has(words: re.Pattern[bytes], values: Sequence[Raw], pause: Pause) -> bool:
     return any(words.search(memoryview(value)) for value in paced(values, pause))
-
-
-def _in_words(refused: RejectedField) -> str:
-    """A rejected field for the log, without what the client sent."""
-    if refused.instead is not None:
-        return f"it takes {refused.field} as {refused.instead}"
-    if refused.limit is not None:
-        return f"it takes a {refused.field} up to {refused.limit}"
-    if refused.levels:
-        return f"it takes a {refused.field} of {', '.join(refused.levels)}"
-    return f"it rejects {'' if refused.value is None else 'a value of '}{refused.field}"
-
-
-def _facts_in_words(facts: Mapping[str, Any]) -> Iterator[str]:
-    if facts.get("reasoning_required"):
-        yield "it rejects messages without reasoning"
-        return
-    if facts.get("reasoning_replay") == "drop":
-        yield "it rejects messages with reasoning"
-    if "schema_rules" in facts:
-        yield "it rejects some schemas"
-    for name, value in facts.items():
-        if not name.startswith("reasoning_re") and name != "schema_rules":
-            yield f"it needs {name} = {str(value).lower()}"

@@ -39,6 +39,7 @@ from .turn import Turn
 
 if TYPE_CHECKING:
     from .describer import Describer
+    from .hosting import Hosting
     from .images import RequestImages
     from .keeping import Keeping, ResponseStore
 
@@ -101,6 +102,8 @@ class Dispatcher:
         store: ResponseStore | None = None,
     ) -> None:
         self.store = store
+        self.hosting: Hosting | None = None
+        """The hosted tools that run here, where the settings have any."""
         self.bounds = TurnBounds(server, upstreams, drain, timer)
         self.counter = TokenCounter(self.bounds)
         self.server = server
@@ -147,14 +150,16 @@ class Dispatcher:
         earlier: Sequence[Raw] | None = None,
         keeps: bool = True,
         may_run: bool = False,
+        remembers: bool = False,
     ) -> Turn:
         """The turn of a Responses request; nothing has been sent upstream yet.
 
         A large request is translated in slices; with any other this never waits. `authorization` is
         the client's own; `earlier` are the items of the previous response, where they are at hand.
         `keeps`: a store may keep the response; `may_run`: it may be produced in the background, if
-        there is a store. Raises InvalidRequest for a request that cannot be
-        translated, NotFound for its model, LimitReached for its client, and StoreUnavailable.
+        there is a store; `remembers`: the caller keeps the output for the next request. Raises
+        InvalidRequest for a request that cannot be translated, NotFound for its model, LimitReached
+        for its client, and StoreUnavailable.
         """
         context.observer.on(RequestReceived(body))
         record = context.record
@@ -190,6 +195,7 @@ class Dispatcher:
                 authorization=authorization,
                 earlier=earlier,
                 keeping=keeping,
+                remembers=remembers,
             )
         except BaseException:
             if keeping is not None:
@@ -208,6 +214,7 @@ class Dispatcher:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeping: Keeping | None,
+        remembers: bool,
     ) -> Turn:
         """The turn of a parsed request, of which the store has found its part."""
         record = context.record
@@ -237,6 +244,9 @@ class Dispatcher:
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
+        hosted = None if self.hosting is None else self.hosting.hosted_for(context.client)
+        if hosted is not None and remembers:
+            hosted = replace(hosted, keeps=True)
         held = self.bounds.held.answer(record.request_id)
         request = AdaptiveRequest(
             parsed,
@@ -256,6 +266,7 @@ class Dispatcher:
             request_id=record.request_id,
             images=images,
             output_limit=output_limit,
+            hosted=hosted,
         )
         if large:
             await self.bounds.slices.run(request.write)
@@ -263,7 +274,13 @@ class Dispatcher:
             request.write()
         record.translation_s = self.bounds.timer() - began
         return Turn(
-            context, request, self.bounds, held, authorization=authorization, keeping=keeping
+            context,
+            request,
+            self.bounds,
+            held,
+            authorization=authorization,
+            keeping=keeping,
+            hosting=None if hosted is None else self.hosting,
         )
 
 

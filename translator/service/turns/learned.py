@@ -8,7 +8,7 @@ attempt.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -89,3 +89,32 @@ class LearnedFacts:
             entry.learned = known.merged(found)
         while len(self._by_model) > MAX_MODELS:
             self._by_model.popitem(last=False)
+
+
+def in_words(found: Learned) -> str:
+    """What was learned, for the log."""
+    return ", ".join([*map(_in_words, found.refused), *_facts_in_words(found.facts)])
+
+
+def _in_words(refused: RejectedField) -> str:
+    """A rejected field for the log, without what the client sent."""
+    if refused.instead is not None:
+        return f"it takes {refused.field} as {refused.instead}"
+    if refused.limit is not None:
+        return f"it takes a {refused.field} up to {refused.limit}"
+    if refused.levels:
+        return f"it takes a {refused.field} of {', '.join(refused.levels)}"
+    return f"it rejects {'' if refused.value is None else 'a value of '}{refused.field}"
+
+
+def _facts_in_words(facts: Mapping[str, Any]) -> Iterator[str]:
+    if facts.get("reasoning_required"):
+        yield "it rejects messages without reasoning"
+        return
+    if facts.get("reasoning_replay") == "drop":
+        yield "it rejects messages with reasoning"
+    if "schema_rules" in facts:
+        yield "it rejects some schemas"
+    for name, value in facts.items():
+        if not name.startswith("reasoning_re") and name != "schema_rules":
+            yield f"it needs {name} = {str(value).lower()}"

@@ -79,7 +79,7 @@ class TranslatingSink:
         if not events:
             self._progress.check(now, len(chunk))
             return True
-        if translation.finished:
+        if translation.round_over:
             self.unsent = events
             return False
         if self._observe is not None:

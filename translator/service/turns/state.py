@@ -1,6 +1,7 @@
 """The state machine of a streamed turn, without I/O: chunks, time and failures in, events out.
 
-    turn = { attempt, failure that another attempt may mend }, attempt, end ;
+    turn  = { round, calls of hosted tools run }, round, end ;
+    round = { attempt, failure that another attempt may mend }, attempt ;
 
     before the first events   failures are raised, and become HTTP errors
     after them                failures become the last events of the stream
@@ -10,8 +11,8 @@ a role, and then an error. They are held no longer than `headers_grace_s`, since
 give up on a request without a status. From then on, whenever nothing was sent for `heartbeat_s`,
 `response.in_progress` is repeated: the idle timeouts of clients count events.
 
-Until an output item has been announced, a failure may be answered with another attempt, whatever
-was sent before: every attempt begins with the same events.
+Until an output item of a round has been announced, a failure may be answered with another attempt,
+whatever was sent before: every attempt begins with the same events.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from typing import TypeGuard
 
 from translator import Translation
+from translator.common.hosted import Outcome
 from translator.common.pauses import Pause, no_pause
 from translator.service.config.settings import Server
 from translator.wire.errors import AnswerTooLarge, TranslatorError, UpstreamError
@@ -63,7 +65,7 @@ class TurnState:
         self.translation = self._request.attempt.translation
         self.progress = ProgressTimeout(self.translation, self._server.progress_timeout_s, now)
         self._held = []
-        if self._started:
+        if self._started and not self.translation.continues:
             self.translation.start()
             for _ in range(self._heartbeats):
                 self.translation.heartbeat()
@@ -75,6 +77,16 @@ class TurnState:
             self.progress.check(now, len(chunk))
         else:
             self._held += self.translation.close()
+        return self._sendable(now)
+
+    @property
+    def turn_over(self) -> bool:
+        """Whether the upstream's turn is over; the response may have further ones."""
+        return self.over or self.translation.round_over
+
+    def ran(self, key: int, outcome: Outcome, now: float) -> list[Event]:
+        """The events to send after the outcome of a call."""
+        self._held += self.translation.ran(key, outcome)
         return self._sendable(now)
 
     def tick(self, now: float) -> list[Event]:
@@ -95,7 +107,7 @@ class TurnState:
         """
         if self.over:
             return []
-        unanswered = not self.translation.produced
+        unanswered = not (self.translation.produced or self.translation.waits)
         if isinstance(error, UpstreamError) and unanswered and self._request.adapt_to(error, pause):
             self.begin_attempt(now)
             return []
@@ -119,11 +131,11 @@ class TurnState:
             if not self._held:
                 self._held = translation.heartbeat()
                 self._heartbeats += 1
-        if not self._held or not (self._started or late or translation.produced):
+        if not self._held or not (self._started or late or translation.announced):
             return []
         self._started = True
         self.due = now + self._server.heartbeat_s
-        if translation.produced:
+        if translation.produced and not translation.may_go_on:
             self._request.forget()
         return self._take()
 

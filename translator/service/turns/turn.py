@@ -12,12 +12,14 @@ import logging
 import math
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import translator
 from translator.common.pauses import Pause, no_pause
 from translator.dialects import Dialect
+from translator.service.access.client import WHOLE, Round
 from translator.service.access.cost import Answered
 from translator.service.base.errors import InternalError, OutOfDescriptors, Stopping
 from translator.service.models.table import Route
@@ -48,8 +50,10 @@ from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
 from .slices import LARGE_BYTES
 from .state import TurnState
+from .tool_round import ToolRound
 
 if TYPE_CHECKING:
+    from .hosting import Hosting, ToolRunner
     from .keeping import Keeping
 
 T = TypeVar("T")
@@ -67,8 +71,8 @@ class Turn:
     """
 
     __slots__ = (
-        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_kept", "_observe"),
-        *("_request", "_written_before", "keeping"),
+        *("_authorization", "_bounds", "_context", "_deadline", "_held", "_hosting", "_kept"),
+        *("_observe", "_request", "_runner", "_written_before", "keeping"),
     )
 
     def __init__(
@@ -80,10 +84,13 @@ class Turn:
         *,
         authorization: str | None,
         keeping: Keeping | None = None,
+        hosting: Hosting | None = None,
     ) -> None:
         self.keeping = keeping
         """The store's part in it, where it has one."""
         self._kept = False  # whether the store has had the response
+        self._hosting = hosting
+        self._runner: ToolRunner | None = None
         self._context = context
         self._request = request
         self._bounds = bounds
@@ -160,7 +167,7 @@ class Turn:
                     async with self._stream() as stream:
                         _prepare_meanwhile(self.translation)
                         sink: TranslatingSink | None = None
-                        while not state.over:
+                        while not state.turn_over:
                             chunk = await stream.next(state.due, sink)
                             if chunk is not None:
                                 events = state.feed(chunk, stream.last_activity)
@@ -182,12 +189,24 @@ class Turn:
                                 )
                         if state.translation.error is None:
                             await stream.discard_rest()
+                    if state.over:
                         return
+                    async with aclosing(self._run_tools(state)) as batches:
+                        async for events in batches:
+                            yield self._sent(events)
+                            events = []
+                if self.translation.finished:
+                    return
+                await self._write_round()
+                state.begin_attempt(now())
+                if await self._charge_for_round():
+                    state.begin_attempt(now())
+                events = list[Event]()
             except Described:
                 await self._request.rewrite(self._bounds.slices)
                 state.begin_attempt(now())
                 events = list[Event]()
-            except (UpstreamError, Stopping, OutOfDescriptors) as error:
+            except (TranslatorError, Stopping, OutOfDescriptors) as error:
                 self._attempt_failed(error)
                 failed = self.translation
                 events = await self._in_slices(partial(state.fail, error, now()))
@@ -202,6 +221,62 @@ class Turn:
             if state.over:
                 return
 
+    async def _run_tools(self, state: TurnState) -> AsyncGenerator[list[Event]]:
+        """The events while the calls of a round are run."""
+        now = asyncio.get_running_loop().time
+        async with self._tool_round() as tools:
+            while state.translation.waits:
+                ran = await tools.next(state.due)
+                events = state.tick(now()) if ran is None else state.ran(ran[0].key, ran[1], now())
+                if self.keeping is not None and self.translation.finished:
+                    events = await self._stored(events)
+                if events:
+                    yield events
+
+    def _tool_round(self) -> ToolRound:
+        """The calls of the current round, to be run."""
+        hosting, translation = self._hosting, self.translation
+        rounds = translation.rounds
+        assert hosting is not None, "nothing here runs tools"
+        assert rounds is not None, "there is nothing to run"
+        if self._runner is None:
+            self._runner = hosting.runner(
+                self._context.client, self._authorization, rounds.tools, lambda: self.chat_body
+            )
+        tools = ToolRound(
+            rounds.todo,
+            self._runner,
+            hosting,
+            self._context,
+            self._bounds.drain,
+            self._bounds.timer,
+            until=self._deadline,
+        )
+        self._held.stop = tools.stop
+        return tools
+
+    async def _write_round(self) -> None:
+        """Write the chat request of the next round."""
+        self._context.record.rounds += 1
+        await self._in_slices(self._request.next_round)
+
+    async def _charge_for_round(self) -> bool:
+        """Charge for a round that is written; whether it is written anew, to be less.
+
+        Raises what `Charge.extend` raises.
+        """
+        limit = self.translation.request.max_output_tokens
+        paid = await self._context.charge_for_round(
+            Round(body=self.chat_body, max_output_tokens=limit)
+        )
+        if paid == WHOLE:
+            return False
+        less = partial(
+            self._request.next_round, output_limit=paid.max_output_tokens, is_last=paid.last
+        )
+        await self._in_slices(less)
+        return True
+
     async def response(self) -> Response:
         """The whole response. Raises TranslatorError where there is none."""
         if not self.translation.wants_answer:
@@ -211,12 +286,18 @@ class Turn:
         while True:
             try:
                 response = await self._whole()
+                if response is None:
+                    await self._write_round()
+                    await self._charge_for_round()
+                    continue
             except Described:
                 await self._request.rewrite(self._bounds.slices)
             except UpstreamError as error:
                 self._attempt_failed(error)
                 failed = self.translation
-                if not await self._in_slices(partial(self._request.adapt_to, error)):
+                if failed.waits or not await self._in_slices(
+                    partial(self._request.adapt_to, error)
+                ):
                     raise self._request.final_error(error) from None
                 self._count_retried(failed)
             else:
@@ -254,7 +335,8 @@ class Turn:
             return work(no_pause)
         return await self._bounds.slices.run(work)
 
-    async def _whole(self) -> Response:
+    async def _whole(self) -> Response | None:
+        """The whole response; None where another round is to follow."""
         translation = self.translation
         server = self._bounds.server
         now = asyncio.get_running_loop().time
@@ -263,7 +345,7 @@ class Turn:
         with self._held:
             async with self._stream() as stream:
                 _prepare_meanwhile(translation)
-                while not translation.finished and (chunk := await stream.next()):
+                while not translation.round_over and (chunk := await stream.next()):
                     before = translation.progress
                     translation.receive(chunk)
                     progress.check(stream.last_activity, len(chunk))
@@ -273,7 +355,14 @@ class Turn:
                         left -= len(chunk)
                         if left < 0:
                             raise AnswerTooLarge.than(limit)
-        return translation.complete(b"")
+            response = translation.complete(b"")
+            if (rounds := translation.rounds) is not None and rounds.todo:
+                async with self._tool_round() as tools:
+                    while rounds.todo:
+                        if ran := await tools.next():
+                            translation.ran(ran[0].key, ran[1])
+                response = translation.response
+        return response if translation.finished else None
 
     def _stream(self) -> UpstreamStream:
         """The answer to the latest attempt; to be opened while its part of what is held counts."""
@@ -351,12 +440,14 @@ class Turn:
 
     def _count_retried(self, failed: translator.Translation) -> None:
         """Count what had come, where another attempt takes the place of a failed one."""
-        if self.translation is not failed:
+        if self.translation is not failed and not failed.continues:
             self._written_before += failed.written
 
     def _answered(self) -> Answered:
         """What has come of the answer, over all attempts."""
         usage = self._context.record.usage
+        if (rounds := self.translation.rounds) is not None:
+            usage = rounds.usage  # that of all rounds, whatever the client is told
         return Answered(
             self._written_before + self.translation.written,
             usage=None if usage is None else stated_usage(usage),

@@ -1,0 +1,155 @@
+"""Who may open a page and change something: sessions, forms of ours, and accounts of others."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.service.accounts.paying import ON_SQLITE, USAGE, Books, answering, ask, settled
+
+from .browsing import MEMBER_PATHS, OPERATOR_PATHS, PASSWORD, pages, signed_in, text_of
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("furnished")]
+
+
+async def test_csrf(books: Books) -> None:
+    """Scenario 35: a form that no page of this session sent changes nothing."""
+    async with signed_in(books) as person, signed_in(books, "gus") as other:
+        await person.get("/account/acct_1/keys")
+        await other.get("/account/acct_2/keys")
+        theirs, path = other.csrf, "/account/acct_1/keys"
+        assert person.csrf
+        assert theirs not in ("", person.csrf)
+        for fields, headers in (
+            ({"csrf": ""}, {}),
+            ({"csrf": theirs}, {}),
+            ({}, {"sec_fetch_site": "cross-site"}),
+            ({}, {"sec_fetch_site": "same-site"}),
+            ({}, {"sec_fetch_site": "cross-site", "origin": "https://evil.example"}),
+        ):
+            await person.get(path)
+            response = await person.post(path, {"name": "x"} | fields, **headers)
+            assert response.status_code == 403, (fields, headers)
+            assert "Nothing was changed" in text_of(response)
+        for headers in ({}, {"origin": "https://evil.example"}, {"origin": "null"}):
+            await person.get(path)
+            response = await person.client.post(
+                path, data={"name": "x", "csrf": person.csrf}, headers=person.headers(**headers)
+            )
+            assert response.status_code == 403, headers
+        assert not books.all_keys()
+        await person.get(path)
+        own = person.headers(origin="http://gateway")
+        response = await person.client.post(
+            path, data={"name": "x", "csrf": person.csrf}, headers=own
+        )
+        assert response.status_code == 200, "an older browser says only where the page is from"
+
+
+@ON_SQLITE
+async def test_a_sign_in_from_another_page_is_refused(books: Books) -> None:
+    async with pages(books) as person:
+        response = await person.post(
+            "/account/sign-in",
+            {"name": "anna", "password": PASSWORD},
+            sec_fetch_site="cross-site",
+        )
+        assert response.status_code == 403
+        assert "set-cookie" not in response.headers
+
+
+@ON_SQLITE
+async def test_cors_does_not_open_the_pages(books: Books) -> None:
+    async with signed_in(books, server={"cors_origins": ["*"]}) as person:
+        page = await person.get("/account/acct_1/", origin="https://evil.example")
+        assert not [name for name in page.headers if name.startswith("access-control")]
+        await person.get("/account/acct_1/keys")
+        headers = person.headers(origin="https://evil.example")
+        refused = await person.client.post(
+            "/account/acct_1/keys", data={"name": "x", "csrf": person.csrf}, headers=headers
+        )
+        assert refused.status_code == 403
+
+
+CHANGES = (
+    *("/account/acct_1/keys", "/account/acct_1/keys/key_1/rename"),
+    *("/account/acct_1/keys/key_1/limits", "/account/acct_1/keys/key_1/rotate"),
+    *("/account/acct_1/keys/key_1/revoke", "/account/acct_2/keys/key_1/revoke"),
+    *(f"/account/operator{path}" for path in ("", "/users", "/channels", "/prices")),
+    *(
+        f"/account/operator/acct_2/{what}"
+        for what in ("top-up", "adjust", "credit", "suspend", "resume")
+    ),
+    *(f"/account/operator/users/user_2/{what}" for what in ("password", "disable", "enable")),
+)
+
+
+async def test_others_data(books: Books) -> None:
+    """Scenario 31: whoever belongs to another account finds no such page, and changes nothing."""
+    books.upstream.script = answering(USAGE)
+    key = books.key()
+    tables = ("accounts", "keys", "users", "channels", "prices", "ledger")
+    async with signed_in(books, "gus") as person:
+        await ask(person.client, key)
+        await settled(books, 1)
+        before = [books.rows(f"SELECT * FROM acct_{name}") for name in tables]
+        for path in (
+            *(f"/account/acct_1{path}" for path in MEMBER_PATHS),
+            *(f"/account/operator{path}" for path in OPERATOR_PATHS),
+            *("/account/acct_2/keys/key_1", "/account/acct_3/", "/account/acct_2/nothing"),
+        ):
+            page = await person.get(path)
+            assert page.status_code == 404, path
+            assert "acme" not in page.text
+            assert "anna" not in page.text
+        for path in CHANGES:
+            await person.get("/account/acct_2/keys")
+            fields = {"name": "x", "amount": "1", "ref": "r", "why": "w", "password": PASSWORD}
+            assert (await person.post(path, fields)).status_code == 404, path
+        assert [books.rows(f"SELECT * FROM acct_{name}") for name in tables] == before
+        for path in ("/usage", "/usage.csv", "/usage.csv?rows=requests", "/ledger", "/ledger.csv"):
+            for query in ("key=key_1", "before=999999", "model=m"):
+                mark = "&" if "?" in path else "?"
+                page = await person.get(f"/account/acct_2{path}{mark}{query}")
+                assert page.status_code == 200
+                assert "0.0046" not in page.text
+                assert "anna" not in page.text
+
+
+async def test_an_operator_sees_every_page(books: Books) -> None:
+    books.key()
+    async with signed_in(books, "olga") as person:
+        for path in (
+            *(f"/account/acct_1{path}" for path in MEMBER_PATHS),
+            *(f"/account/operator{path}" for path in OPERATOR_PATHS),
+            *("/account/password", "/account/operator/health?reconcile="),
+        ):
+            page = await person.get(path)
+            assert page.status_code == 200, path
+
+
+@ON_SQLITE
+async def test_every_page_has_the_balance_and_strict_headers(books: Books) -> None:
+    books.key()
+    async with signed_in(books) as person:
+        for path in (*(f"/account/acct_1{path}" for path in MEMBER_PATHS), "/account/password"):
+            page = await person.get(path)
+            policy = page.headers["content-security-policy"]
+            assert policy.startswith("default-src 'none'; style-src 'self'; img-src 'self'; ")
+            assert "unsafe" not in policy
+            assert page.headers["cache-control"] == "no-store"
+            assert page.headers["x-content-type-options"] == "nosniff"
+            assert page.headers["referrer-policy"] == "same-origin"
+            if not path.endswith(".csv"):
+                assert "Balance 10.00 USD" in text_of(page)
+                assert "Sign out" in text_of(page)
+                assert "<script" not in page.text
+                assert " style=" not in page.text
+        style = re.search(r'href="(/account/static/[0-9a-f]{16}/style.css)"', page.text)
+        assert style is not None
+        sheet = await person.client.get(style[1])
+        assert sheet.headers["cache-control"] == "public, max-age=31536000, immutable"
+        other = await person.client.get("/account/static/0000000000000000/style.css")
+        assert other.headers["cache-control"] == "no-cache"
+        assert (await person.client.get("/account/static/x/base.html")).status_code == 404

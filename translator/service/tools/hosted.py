@@ -1,0 +1,218 @@
+"""Hosted tools: `web_search` of the Responses API, run between the turns of a response.
+
+    web_search, open_page, find_in_page  ──►  search, page, lines of a page  ──►  text for the model
+
+They keep to the rules of `commands`: which addresses, domains and pages, and how much. What is
+found has numbers instead of references, by which the model cites it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from translator.common.hosted import Hosted, HostedCall, Outcome
+from translator.common.tools import Toolset
+from translator.common.web_search import OPEN_PAGE, SEARCH, WebSearchTool
+from translator.service.access.client import Client
+from translator.service.config.tools import Search, Tools
+from translator.service.observe.observer import ToolName
+from translator.wire.deltas import Source
+from translator.wire.items import SearchResult
+from translator.wire.json_values import NOT_JSON, as_string, objects_in
+
+from .blocks import DATA, Words, matching_lines, shown_lines
+from .commands import CALL_ERRORS, Calls, Opened, SearchTool
+from .owners import Owners
+from .request import Command, SearchRequest, read_options
+from .sessions import SearchSession
+from .untrusted import one_line
+
+SEARCH_PRICE = "search"
+"""The name of a search in prices and in the rights of clients."""
+
+PAGE_CHARACTERS: Mapping[int, int] = {400: 8_000, 800: 16_000, 1600: 32_000}
+"""How much of a page is shown at once, by the characters of a result (`search_context_size`)."""
+
+_COMMANDS: Mapping[str, str] = {SEARCH: "search_query", OPEN_PAGE: "open", "find_in_page": "find"}
+_NAMES: Mapping[str, ToolName] = {SEARCH: "search", OPEN_PAGE: "open", "find_in_page": "find"}
+
+
+class HostedTools:
+    """The hosted tools of the settings."""
+
+    def __init__(self, settings: Tools, search: Search, tool: SearchTool, owners: Owners) -> None:
+        limits = settings.limits
+        self._tool = tool
+        self._owners = owners
+        self.call_timeout_s = limits.call_timeout_s
+        self.calls_at_once = limits.max_calls_at_once
+        self._hosted = Hosted(
+            cached_search=search.limits.cached == "search",
+            round_usage=limits.round_usage,
+            max_rounds=limits.max_rounds,
+            max_calls=limits.max_calls,
+            max_argument_bytes=limits.max_argument_bytes,
+            max_result_bytes=limits.max_result_bytes,
+            max_results_bytes=limits.max_results_bytes,
+            max_sealed_bytes=limits.max_sealed_bytes,
+        )
+
+    def hosted_for(self, client: Client | None) -> Hosted | None:
+        """The tools that a client may have run; None where there are none."""
+        if client is None:
+            return self._hosted if self._tool.may_search(None) else None
+        may = client.may_call(SEARCH_PRICE) and self._tool.may_search(client.name)
+        return self._hosted if may else None
+
+    def runner(
+        self,
+        client: Client | None,
+        authorization: str | None,
+        tools: Toolset,
+        said: Callable[[], bytes],
+    ) -> SearchRunner:
+        """A runner for one response."""
+        owner = self._owners.owner(client, authorization)
+        return SearchRunner(self._tool, owner, tools, said)
+
+
+class SearchRunner:
+    """Runs the searches of one response: what one has found, the next may open."""
+
+    def __init__(
+        self, tool: SearchTool, owner: str, tools: Toolset, said: Callable[[], bytes]
+    ) -> None:
+        assert tools.web_search is not None, "no search is declared"
+        request = SearchRequest(commands={}, settings=_settings(tools.web_search))
+        self._session = SearchSession(0)
+        self._calls = tool.calls(_HostedCalls, owner, request, self._session, [])
+        self._calls.told = lambda: _told(said(), frozenset(tools.hosted_names()))
+        self._page_characters = PAGE_CHARACTERS[read_options(request).characters]
+
+    def name_of(self, call: HostedCall) -> ToolName:
+        """The name of a call's tool in metrics."""
+        return _NAMES.get(call.name, "other")
+
+    def charged_as(self, call: HostedCall) -> str | None:
+        """The name under which a call has a price: only the backend costs."""
+        return SEARCH_PRICE if call.name == SEARCH else None
+
+    async def run(self, call: HostedCall) -> Outcome:
+        """What became of a call."""
+        arguments = msgspec.json.decode(call.arguments.encode(), type=dict[str, Any])
+        try:
+            found = await self._calls.found(_command(call.name, arguments))
+        except CALL_ERRORS as error:
+            return Outcome((f"{error}".removesuffix(".") + ".",), failed=True)
+        match found:
+            case Words(text):
+                return Outcome((text,))
+            case Opened(page, first, pattern):
+                more = "open the same URL at line"
+                lines = (
+                    matching_lines(page, pattern)
+                    if pattern
+                    else shown_lines(page, first, self._page_characters, more)
+                )
+                title = page.title or page.url
+                text = "\n".join([f" {title} ({page.url})", *lines])
+                return Outcome((Source(page.url, title), text))
+            case (query, hits):
+                pass
+        shown = one_line(query, 200)
+        if not hits:
+            return Outcome((f'No results for "{shown}". Try other words.',))
+        parts: list[str | Source] = [f'Results for "{shown}". {DATA}\n']
+        for hit in hits:
+            if not hit.url:  # of a backend that gives text alone: there is nothing to cite
+                parts.append(f"{hit.snippet}\n")
+                continue
+            self._session.saw_result(hit.url)
+            date = f" · {hit.date}" if hit.date else ""
+            snippet = f"{hit.snippet}\n" if hit.snippet else ""
+            parts += [Source(hit.url, hit.title), f" {hit.title} ({hit.url}){date}\n{snippet}"]
+        results = (SearchResult(hit.url, hit.title, hit.snippet) for hit in hits if hit.url)
+        return Outcome(tuple(parts), results=tuple(results))
+
+
+class _HostedCalls(Calls):
+    """Calls of a response; what the conversation has told may be opened, too."""
+
+    told: Callable[[], str]
+
+    def _said(self) -> str:
+        return self.told()
+
+
+def _settings(tool: WebSearchTool) -> dict[str, Any]:
+    """A declaration as the settings of a search request, whose fields have the same names."""
+    fields: dict[str, Any] = msgspec.to_builtins(tool)
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _command(name: str, arguments: Mapping[str, Any]) -> Command:
+    """A call as the command of a search request."""
+    if name == SEARCH:
+        fields = {
+            "q": arguments.get("query"),
+            "recency": arguments.get("recency_days"),
+            "domains": arguments.get("domains"),
+        }
+    else:
+        fields = {
+            "url": arguments.get("url"),
+            "lineno": arguments.get("line"),
+            "pattern": arguments.get("pattern"),
+        }
+    return Command(_COMMANDS[name], fields)
+
+
+class _Function(Struct, frozen=True):
+    name: str = ""
+
+
+class _ToolCall(Struct, frozen=True):
+    id: str = ""
+    function: _Function = _Function()
+
+
+class _Message(Struct, frozen=True):
+    role: str = ""
+    content: Any = None
+    tool_calls: list[_ToolCall] = []
+    tool_call_id: str = ""
+
+
+class _ChatRequest(Struct, frozen=True):
+    messages: list[_Message] = []
+
+
+_read_chat = msgspec.json.Decoder(_ChatRequest).decode
+
+
+def _told(body: bytes, hosted: frozenset[str]) -> str:
+    """What the user has said in a chat request, and hosted tools have found for it.
+
+    Results of the client's own tools are not among it: what they hold nobody has looked for.
+    """
+    try:
+        messages = _read_chat(body).messages
+    except NOT_JSON:
+        return ""
+    calls = {call.id for one in messages for call in one.tool_calls if call.function.name in hosted}
+    texts: list[str] = []
+    for one in messages:
+        if one.role == "user" or (one.role == "tool" and one.tool_call_id in calls):
+            texts += _texts(one.content)
+    return "\n".join(texts)
+
+
+def _texts(content: object) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    texts = (as_string(part.get("text")) for part in objects_in(content))
+    return [text for text in texts if text]

@@ -67,8 +67,8 @@ def _delete_events(connection: Connection, limit: int, keeps: Keeps) -> int:
     values = {"limit": limit, "keep_s": keeps.stream_s}
     events = connection.execute(sql.EXPIRED_EVENTS, values)
     if events:
-        values = {"places": listed(events)}
-        freed(connection, connection.execute(sql.DELETE_EXPIRED_EVENTS, values))
+        places = {"places": listed(events)}
+        freed(connection, connection.execute(sql.DELETE_EXPIRED_EVENTS, places))
     return len(events)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import translator
 from tests.invariants import check_events, check_response_types
 from tests.replaying import sse
 from tests.rounds import (
@@ -43,7 +44,7 @@ CALLS = st.one_of(
 )
 OWN = st.builds(lambda x: call("act", x=x), st.integers(0, 9))
 USAGE = st.none() | st.tuples(st.integers(0, 99), st.integers(0, 9))
-DIALECTS = st.sampled_from(["base", "openai", "deepseek", "mistral", "gemini", "llama_cpp"])
+DIALECTS = st.sampled_from(sorted(translator.DIALECTS))
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,14 @@ def test_a_client_that_wants_nothing_fetched_gets_the_search_alone() -> None:
     assert "tools" not in json.loads(dropped.chat_body)
 
 
+def test_only_tools_that_cannot_run_here_are_rejected() -> None:
+    options = Options(hosted_tools="reject", strict=True)
+    played = play(REQUEST, [turn(search("a")), says("So.")], options=options)
+    assert played.kinds == ["web_search_call", "reasoning", "message"]
+    with pytest.raises(InvalidRequest, match="Unsupported tool type: 'file_search'"):
+        Loop({**REQUEST, "tools": [SEARCH, {"type": "file_search"}]}, options=options).translation()
+
+
 def test_a_function_of_the_client_keeps_its_name() -> None:
     """H6: ours gets another one, and a call of each is what it was declared as."""
     own = {**FUNCTION, "name": "web_search"}

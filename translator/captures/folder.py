@@ -85,6 +85,8 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_s: float | None = None
     """When the first output was sent to the client."""
     attempts: int = 0
+    rounds: int = 1
+    """The upstream turns of the response; each is one of the attempts, or more."""
     changed: list[str] = []
     """Fields of the chat request that were changed because the upstream rejected them before."""
     left_out: list[str] = []

@@ -41,6 +41,11 @@ def inputs_of(capture: Capture) -> Inputs:
         raise CaptureError(_missing(capture, REQUEST))
     if manifest.passed_through:
         raise CaptureError("its client sent a chat request, so nothing was translated")
+    if manifest.rounds > 1:
+        raise CaptureError(
+            f"tools ran between its {manifest.rounds} upstream turns, and their results are not in"
+            " it; each turn has a folder of its own"
+        )
     answer = manifest.upstream or UpstreamAnswer()
     body, refusal = capture.body, capture.refusal
     if answer.status is not None and body is None and refusal is None:

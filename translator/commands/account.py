@@ -13,6 +13,7 @@ from .account_database import (
     changing,
     looking,
     name,
+    names,
     print_table,
     shown_time,
     time,
@@ -48,6 +49,13 @@ def add(commands: Commands) -> None:
     credit = add_action(actions, "credit", _credit, "let an account have a debt")
     _add_account(credit)
     credit.add_argument("amount", metavar="AMOUNT", help="a decimal number, such as 100")
+    choosing = add_action(
+        actions, "channels", _channels, "say which channels members may give to keys of an account"
+    )
+    _add_account(choosing)
+    which = choosing.add_mutually_exclusive_group(required=True)
+    which.add_argument("--only", metavar="NAME,…", type=names, help="these channels")
+    which.add_argument("--all", action="store_true", help="all channels, as without a choice")
     _add_account(add_action(actions, "suspend", _suspend, "refuse all requests of an account"))
     _add_account(add_action(actions, "resume", _resume, "serve a suspended account again"))
     ledger = add_action(actions, "ledger", _ledger, "list the changes of a balance")
@@ -189,6 +197,20 @@ def _credit(options: argparse.Namespace) -> int:
     with changing(options.config) as connection:
         set_credit(connection, options.name, amount)
     print(f"{options.name} may have a debt of {shown(amount)}.")
+    return 0
+
+
+def _channels(options: argparse.Namespace) -> int:
+    from translator.service.accounts.books import account
+    from translator.service.accounts.member_channels import set_member_channels
+    from translator.service.accounts.people import audit
+
+    with changing(options.config) as connection:
+        found = account(connection, options.name)
+        set_member_channels(connection, found.id, options.only)
+        which = ", ".join(options.only or ("all",))
+        audit(connection, actor(), "set channels", f"acct_{found.id}", which)
+    print(f"Members of {options.name} may give keys these channels: {which}. Keys keep theirs.")
     return 0
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.trace import SpanKind
 
 from tests.invariants import check_wire
 from tests.rounds import REQUEST, SEARCH, says, search, turn
+from tests.service.capture.captured import tracing
+from tests.service.test_otel import Collected
 from tests.service.websocket.client import ask, open_socket
 from tests.service.wire import ScriptedUpstream, bounded, client_of, serving
+from translator.captures.folder import Capture, CaptureError
+from translator.captures.replay import replay
 from translator.service.config.loading import read_table
 from translator.service.config.store import Location
 from translator.service.database.schema import migrate
@@ -130,6 +136,26 @@ async def test_scenario_27_another_upstream_goes_on_with_a_later_round(news: Scr
     assert "What it is about." in second.tool_messages(0)[0]
 
 
+async def test_tools_are_spans_between_those_of_the_turns(news: ScriptedWeb) -> None:
+    collected = Collected()
+    model = Model(turn(search("news"), search("")), says("So."))
+    async with ScriptedUpstream().running() as upstream:
+        upstream.script = model
+        settings = hosting_settings(upstream.url, news)
+        async with client_of(settings, observe=collected.factory) as client:
+            await events_of(client)
+    [tool] = collected.of(SpanKind.INTERNAL)
+    first, second = collected.of(SpanKind.CLIENT)
+    assert tool.name == "execute_tool search"
+    assert tool.parent is not None
+    assert tool.parent.span_id == collected.server.context.span_id
+    assert tool.start_time is not None and tool.end_time is not None
+    assert first.end_time == tool.start_time
+    assert second.start_time is not None and tool.end_time <= second.start_time
+    assert "news" not in str(tool.attributes)
+    collected.factory.close()
+
+
 async def test_compaction_calls_no_tool(news: ScriptedWeb) -> None:
     model = Model(says("A summary."))
     async with hosting(model, news) as client:
@@ -137,3 +163,20 @@ async def test_compaction_calls_no_tool(news: ScriptedWeb) -> None:
         events = await events_of(client, {**REQUEST, "input": items})
     assert [item["type"] for item in events[-1]["response"]["output"]] == ["compaction"]
     assert not news.calls
+
+
+async def test_a_trace_has_each_turn_and_is_not_replayed(news: ScriptedWeb, tmp_path: Path) -> None:
+    """What tools have found is not in it, so a replay would be of something else."""
+    model = Model(turn(search("news")), says("So [1]."))
+    async with ScriptedUpstream().running() as upstream:
+        upstream.script = model
+        settings = hosting_settings(upstream.url, news, trace_folder=str(tmp_path / "traces"))
+        async with tracing(settings) as client:
+            await events_of(client)
+    [folder] = (tmp_path / "traces").iterdir()
+    bodies = [
+        json.loads((folder / name).read_bytes()) for name in ("attempt_1/chat.json", "chat.json")
+    ]
+    assert bodies == model.bodies
+    with pytest.raises(CaptureError, match="between its 2 upstream turns"):
+        replay(Capture(folder))

@@ -146,6 +146,7 @@ def _manifest(exchange: CapturedExchange, left_out: list[str]) -> Manifest:
         upstream_s=exchange.upstream_s,
         output_s=exchange.output_s,
         attempts=len(exchange.attempts),
+        rounds=record.rounds,
         changed=_changed_fields(last),
         left_out=left_out,
         notices=list(last.notices),

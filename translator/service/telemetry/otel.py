@@ -44,6 +44,7 @@ from translator.service.observe.observer import (
     ResponseSent,
     RetryScheduled,
     Routed,
+    ToolRan,
     UpstreamAnswered,
     UpstreamCalled,
 )
@@ -110,6 +111,7 @@ class _RequestSpans:
             UpstreamAnswered,
             AttemptFailed,
             RetryScheduled,
+            ToolRan,
             ResponseSent,
             ErrorSent,
             RequestEnded,
@@ -148,6 +150,8 @@ class _RequestSpans:
                 self._upstream_answered(status)
             case AttemptFailed(error) | RetryScheduled(error) | ErrorSent(error):
                 self._end_call(error)
+            case ToolRan(tool, result, seconds):
+                self._tool_ran(tool, result, seconds)
             case ResponseSent(response):
                 self._response = response
             case RequestEnded():
@@ -177,6 +181,21 @@ class _RequestSpans:
             self._call.set_attribute("http.response.status_code", status)
             if status >= 400:
                 _set_error(self._call, str(status))
+
+    def _tool_ran(self, tool: str, result: str, seconds: float) -> None:
+        """The span of a tool that has run, between two calls upstream."""
+        ended_at = time.time_ns()
+        began_at = ended_at - int(seconds * 1e9)
+        self._end_call(at=began_at)
+        span = self._tracer.start_span(
+            f"execute_tool {tool}",
+            self._context,
+            attributes={"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool},
+            start_time=began_at,
+        )
+        if result != "completed":
+            _set_error(span, result)
+        span.end(ended_at)
 
     def _ended(self) -> None:
         self._end_call()
@@ -222,8 +241,8 @@ class _RequestSpans:
             }
         return {name: value for name, value in known.items() if value is not None}
 
-    def _end_call(self, error: TranslatorError | None = None) -> None:
-        """End the span of the latest call, which has failed or been answered."""
+    def _end_call(self, error: TranslatorError | None = None, at: int | None = None) -> None:
+        """End the span of the latest call, which has failed or been answered; by default now."""
         span, self._call = self._call, None
         if span is None:
             return
@@ -236,10 +255,11 @@ class _RequestSpans:
             span.set_attributes(_response_attributes(self._response))
         if self._record.first_token_s is not None:
             first_chunk_s = self._record.first_token_s - (self._called_at - self._started_at)
-            span.set_attribute("gen_ai.response.time_to_first_chunk", max(0.0, first_chunk_s))
+            if first_chunk_s >= 0:  # else an earlier call of the same response had it
+                span.set_attribute("gen_ai.response.time_to_first_chunk", first_chunk_s)
         if error is not None:
             _set_error(span, kind_of(error))
-        span.end()
+        span.end(at)
 
     def _propagate(self, context: Context) -> None:
         """Make a context that of the headers sent upstream, and of the log line."""

@@ -55,8 +55,11 @@ ITEM_OF_EVENT = {
     "response.function_call_arguments": "function_call",
     "response.custom_tool_call_input": "custom_tool_call",
     "response.web_search_call": "web_search_call",
+    "response.mcp_list_tools": "mcp_list_tools",
+    "response.mcp_call": "mcp_call",
+    "response.mcp_call_arguments": "mcp_call",
 }
-HOSTED = frozenset({"web_search_call"})
+HOSTED = frozenset({"web_search_call", "mcp_call", "mcp_list_tools", "mcp_approval_request"})
 """Items of tools that the service runs: they may have failed, and the response goes on."""
 NOTHING = type(None)
 RESPONSE_FIELDS: dict[str, tuple[type, ...]] = {
@@ -152,7 +155,7 @@ def check_types(event: dict[str, Any]) -> None:
 def _in_listed_words(event: dict[str, Any]) -> dict[str, Any]:
     """The event without words that are right although the API's types do not list them."""
     event = _with_listed_code(event)
-    if event["type"] == "response.output_item.added" and event["item"]["type"] in HOSTED:
+    if event["type"] == "response.output_item.added" and event["item"]["type"] == "web_search_call":
         # OpenAI's live API leaves the action out, too, which its own types require
         return {**event, "item": {"action": {"type": "search", "query": ""}, **event["item"]}}
     if "response" not in event:
@@ -331,11 +334,13 @@ class _OpenItem:
         self.annotations: list[dict[str, Any]] = []
         assert re.fullmatch(r"[a-z]+_[A-Za-z0-9]{24,}", item["id"])
         for field, empty in (("arguments", ""), ("input", ""), ("content", []), ("summary", [])):
-            if item["type"] == "tool_search_call":
+            if item["type"] in ("tool_search_call", "mcp_approval_request"):
                 break
             assert item.get(field, empty) == empty
         self.hosted_events: list[str] = []
-        if item["type"] in HOSTED:
+        if item["type"] in ("mcp_list_tools", "mcp_approval_request"):
+            assert not item.get("tools")
+        elif item["type"] in HOSTED:
             assert item["status"] == "in_progress"
         elif "call" in item["type"]:
             assert item["call_id"]
@@ -354,6 +359,11 @@ class _OpenItem:
         assert event["output_index"] == self.output_index
         if self.item["type"] in HOSTED:
             self.hosted_events.append(kind.rsplit(".", 1)[1])
+            if "delta" in event:
+                self.text.setdefault("arguments", []).append(event["delta"])
+                self.hosted_events.pop()
+            if "arguments" in event:
+                assert event["arguments"] == "".join(self.text["arguments"])
             return
         where = "summary" if "summary_index" in event else "content"
         index = event.get(f"{where}_index")
@@ -412,6 +422,27 @@ class _OpenItem:
                 assert done["input"] == "".join(self._whole())
             case "web_search_call":
                 self._check_search(done)
+            case "mcp_call":
+                self._check_call(done)
+            case "mcp_list_tools":
+                end = "failed" if "error" in done else "completed"
+                assert self.hosted_events == ["in_progress", end]
+                assert None not in done.values()
+                assert not any(None in tool.values() for tool in done["tools"])
+            case "mcp_approval_request":
+                assert done == self.item
+                assert self.hosted_events == []
+
+    def _check_call(self, done: dict[str, Any]) -> None:
+        assert done["arguments"] == "".join(self.text.get("arguments", []))
+        set_ones = [name for name in ("output", "error") if done[name] is not None]
+        match done["status"]:
+            case "completed" | "failed":
+                assert set_ones == ["output" if done["status"] == "completed" else "error"]
+                assert self.hosted_events == ["in_progress", "done", done["status"]]
+            case _:
+                assert done["status"] == "incomplete"
+                assert set_ones == []
 
     def _check_search(self, done: dict[str, Any]) -> None:
         expected = ["in_progress"]

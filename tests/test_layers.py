@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "service.accounts.migrations": "",  # the same
     "service.accounts": "base config access database",
     "service.tools": "base config access observe",
-    "service.mcp": "base config tools",
+    "service.mcp": "base config access observe turns tools",
     "service.page": "base config access models observe turns",
     "service.console": "base config database accounts page",
     "service.provisioning": "base config database accounts",

@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests import rounds
+from tests import mcp_rounds, rounds
 from tests.fixture_cases import all_cases
 from tests.invariants import SCHEMA, check_schema
 from tests.replaying import REQUEST, translation
 from tests.rounds import play
+from translator.common.hosted import McpListing
 from translator.request.store_context import StoreContext
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -61,10 +62,34 @@ ROUNDS = play(
 )
 """Nor do those of tools that are run between its answers."""
 
+SERVERS = play(
+    mcp_rounds.REQUEST,
+    [
+        rounds.turn(
+            rounds.call("math__add", a=1, b=2),
+            rounds.call("math__write", a=1),
+        ),
+        rounds.says("3."),
+    ],
+    mcp_rounds.adds,
+    hosted=mcp_rounds.hosted(),
+)
+WITHOUT_LIST = play(
+    mcp_rounds.REQUEST,
+    [rounds.says("Hm.")],
+    hosted=mcp_rounds.hosted(McpListing((), mcp_rounds.LISTED, "It is away.")),
+)
+ASKING = play(
+    mcp_rounds.REQUEST | {"tools": [mcp_rounds.ASKING]},
+    [rounds.turn(rounds.call("math__add", a=1, b=2))],
+    hosted=mcp_rounds.hosted(),
+)
+
 
 def _of_rounds() -> dict[str, list[dict[str, Any]]]:
     by_type: dict[str, list[dict[str, Any]]] = {}
-    for one in ROUNDS.events:
+    played = (ROUNDS, SERVERS, WITHOUT_LIST, ASKING)
+    for one in (event for response in played for event in response.events):
         event = json.loads(msgspec.json.encode(one))
         by_type.setdefault(event["type"], []).append(event)
     return by_type

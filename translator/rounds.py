@@ -131,6 +131,9 @@ class Rounds:
             if refusal:
                 events += self.stream.settle(call, Outcome((refusal,), failed=True))
                 continue
+            if function.asks:
+                events += self.stream.settle(call, Outcome((), asks=True))
+                continue
             self._calls_left -= 1
             key, self._next_key = self._next_key, self._next_key + 1
             hosted = HostedCall(key, function.kind, function.server, function.name, call.text)

@@ -150,7 +150,7 @@ class Translation:
         self._is_last = rounds is not None and rounds.is_last
         self.rounds = rounds
         """The loop of hosted tools, where the request declares any."""
-        if hosted and (chat_request.compacts or not chat_request.tools.hosted_names()):
+        if hosted and (chat_request.compacts or not chat_request.tools.uses_hosted):
             hosted = None
         of_response = (options, response_id, created_at, new_id, now, store, hosted, rounds)
         self._unprepared: Unprepared | None = Unprepared(chat_request, target, *of_response)

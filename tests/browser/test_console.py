@@ -148,7 +148,10 @@ async def test_real_browser(look: Look, gateway: str, script: bool) -> None:
 async def test_every_page_fits_and_is_accessible(
     look: Look, gateway: str, width: int, script: bool, scheme: str
 ) -> None:
-    """Nothing is wider than the window, and axe finds no fault: names, roles, contrast."""
+    """Nothing is wider than the window, and axe finds no fault: names, roles, contrast.
+
+    In the dark on a part of them: all have the same colours.
+    """
     from axe_playwright_python.async_playwright import Axe
 
     options = {"width": width, "script": script, "color_scheme": scheme}
@@ -165,6 +168,8 @@ async def test_every_page_fits_and_is_accessible(
                 await fits(page)
                 wide = await page.evaluate(OVERFLOW.replace("thead'", "thead, .scroll'"))
                 assert wide == [], path
+                if width < 1280 and path not in paths[::3]:  # axe takes a second for each
+                    continue
                 found = await Axe().run(page)
                 assert len(found.response["passes"]) > 15
                 for one in found.response["violations"]:

@@ -1,6 +1,8 @@
 """Hosted tools: those that the program itself runs, between two rounds of one response.
 
     HostedCall   a call of the model, to be run by the program
+    McpListing   the tools of an MCP server, which the program has asked for them
+    Approved     a call that the client has approved of, and the program has run
     Outcome      what became of it: text for the model, and what its item shows
     Ran          a call that was run, as it travels in sealed reasoning
 
@@ -9,18 +11,43 @@ The core decides what is run, and what is told the model; it runs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
 from translator.wire.json_values import utf8_size
 
-HostedKind = Literal["web_search"]
+HostedKind = Literal["web_search", "mcp"]
 RoundUsage = Literal["sum", "context"]
 """Usage over all rounds: the sum, as OpenAI tells it; or the input of the last one, with all
 output, for clients that take it for the size of the context."""
+
+
+class McpTool(Struct, frozen=True):
+    """A tool of an MCP server; `read_only` is the server's hint, None without one."""
+
+    name: str
+    description: str
+    input_schema: Raw
+    read_only: bool | None = None
+
+
+class McpListing(Struct, frozen=True):
+    """The tools of an MCP server.
+
+    `item_id` is that of the item which shows them, empty where the client has one already. `error`:
+    they could not be listed, and the request goes on without them. `left_out` counts those that
+    bounds have kept out.
+    """
+
+    tools: tuple[McpTool, ...] = ()
+    item_id: str = ""
+    error: str = ""
+    left_out: int = 0
+
 
 MAX_RAN = 1000
 """Most calls in one sealed blob: a forged one must cost little."""
@@ -50,16 +77,23 @@ class Hosted(Struct, frozen=True, kw_only=True):
     max_sealed_bytes: int = 32 * 1024
     """How much of a result travels in the sealed reasoning of a client."""
 
+    mcp: Mapping[str, McpListing] = {}
+    """The servers that the request declares, by their labels."""
+
+    approved: tuple[Approved, ...] = ()
+    """The calls that the request approves of."""
+
 
 class HostedFunction(Struct, frozen=True):
     """A function of a hosted tool: its kind, the server that has it, and its name there.
 
-    `server` is empty for a tool that has none.
+    `server` is empty for a tool that has none. `asks`: the client has to approve of each call.
     """
 
     kind: HostedKind
     server: str
     name: str
+    asks: bool = False
 
 
 class HostedCall(Struct, frozen=True):
@@ -83,12 +117,43 @@ class Outcome(Struct, frozen=True):
     failed: bool = False
     results: tuple[SearchResult, ...] = ()
     error: Raw | None = None
+    asks: bool = False
+    """It was not run: the client is asked whether it approves."""
 
 
-class Ran(Struct, frozen=True):
+class Approved(Struct, frozen=True):
+    """A call that the client has approved of, with what became of it.
+
+    `id` is that of the request for approval, `item_id` that of the item for the call.
+    """
+
+    id: str
+    item_id: str
+    server: str
+    name: str
+    arguments: str
+    outcome: Outcome
+
+    @property
+    def output(self) -> str:
+        """What the model reads."""
+        return "".join(one for one in self.outcome.output if isinstance(one, str))
+
+
+class Asked(Struct, frozen=True):
+    """What was asked of the client: its id, and the tool that a call waits for."""
+
+    id: str
+    server: str
+    name: str
+
+
+class Ran(Struct, frozen=True, omit_defaults=True):
     """A call that was run, by the function name upstream, with its output for the model.
 
     `calls_behind` is the number of calls of the client's own tools behind it in its round.
+    `asked`: it was not run, and the client was asked. `item` is the id of its item, where the
+    client may send that back beside this.
     """
 
     id: str
@@ -96,6 +161,8 @@ class Ran(Struct, frozen=True):
     arguments: str
     output: str
     calls_behind: int = 0
+    asked: Asked | UnsetType = UNSET
+    item: str = ""
 
 
 class RanRound(Struct, frozen=True, omit_defaults=True):
@@ -103,13 +170,15 @@ class RanRound(Struct, frozen=True, omit_defaults=True):
 
     `extras` are values of `extra_content` as in `Thought`. `last_source` is the number of the last
     source that the response has told the model by then; 0 without any. `searches` counts the items
-    of searches among the calls.
+    of searches among the calls. `approved` has the output of calls that the client approved of, by
+    the id of the request for it.
     """
 
     calls: list[Ran]
     extras: dict[str, Any] = {}
     last_source: int = 0
     searches: int = 0
+    approved: dict[str, str] = {}
 
 
 def shortened(text: str, limit: int) -> str:

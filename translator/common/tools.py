@@ -21,30 +21,35 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire import chat
 from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
 
-from . import web_search
-from .hosted import Hosted, HostedFunction, HostedKind
+from . import mcp, web_search
+from .hosted import Approved, Hosted, HostedFunction, HostedKind, McpListing
 from .invalid import decode_at
 from .pauses import Pause, no_pause, paced
 from .schemas import SchemaRules, rewrite
 from .tool_names import SpelledNames, spelled_with
+from .tool_parameters import (
+    APPLY_PATCH_PARAMETERS,
+    INPUT_ARGUMENT,
+    INPUT_PARAMETERS,
+    LOCAL_SHELL_PARAMETERS,
+    NO_PARAMETERS,
+    SHELL_PARAMETERS,
+)
 
 MAX_NAME_CHARACTERS = 64
 """Longest function name that OpenAI, Fireworks, Groq, Azure, DeepSeek and others accept."""
 
 SEPARATOR = "__"
 """Separates a namespace from its member, as in MCP clients."""
-
-INPUT_ARGUMENT = "input"
-"""The only argument of a function that represents a custom tool."""
 
 REPEAT_MARK = "~"
 """Separates a repeated call id from the number that makes it unique again (some upstreams count
@@ -56,61 +61,6 @@ HostedTools = Literal["drop", "reject"]
 Kind = Literal["function", "custom", "tool_search", "local_shell", "shell", "apply_patch", "hosted"]
 
 _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
-_INPUT_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {INPUT_ARGUMENT: {"type": "string", "description": "The raw text."}},
-            "required": [INPUT_ARGUMENT],
-            "additionalProperties": False,
-        }
-    )
-)
-_STRINGS = {"type": "array", "items": {"type": "string"}}
-_LOCAL_SHELL_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {
-                "command": {**_STRINGS, "description": "The command and its arguments."},
-                "working_directory": {"type": "string"},
-                "timeout_ms": {"type": "integer", "description": "Milliseconds."},
-                "env": {"type": "object", "additionalProperties": {"type": "string"}},
-            },
-            "required": ["command"],
-            "additionalProperties": False,
-        }
-    )
-)
-_SHELL_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {
-                "commands": {**_STRINGS, "description": "Shell commands, run one by one."},
-                "timeout_ms": {"type": "integer", "description": "Milliseconds per command."},
-                "max_output_length": {"type": "integer", "description": "Characters."},
-            },
-            "required": ["commands"],
-            "additionalProperties": False,
-        }
-    )
-)
-_APPLY_PATCH_PARAMETERS = Raw(
-    msgspec.json.encode(
-        {
-            "type": "object",
-            "properties": {
-                "type": {"type": "string", "enum": ["create_file", "update_file", "delete_file"]},
-                "path": {"type": "string"},
-                "diff": {"type": "string", "description": "V4A diff; not for delete_file."},
-            },
-            "required": ["type", "path"],
-            "additionalProperties": False,
-        }
-    )
-)
 
 
 class Declared(Struct, frozen=True):
@@ -170,7 +120,7 @@ class Toolset:
     __slots__ = (
         *("_by_chat_name", "_chat_names", "_declared", "_hosted", "_pause", "_reject_hosted"),
         *("_schema_rules", "_spelled", "_strict_functions", "functions", "hosted", "notices"),
-        "web_search",
+        *("mcp", "web_search"),
     )
 
     def __init__(
@@ -193,6 +143,8 @@ class Toolset:
         self._hosted = hosted
         self.web_search: web_search.WebSearchTool | None = None
         """The declaration of the search, where that runs here."""
+        self.mcp: dict[str, mcp.McpDeclaration] = {}
+        """The declarations of MCP servers whose tools run here, by their labels."""
         self._by_chat_name: dict[str, Declared] = {}
         self._chat_names: dict[tuple[str | None, str], str] = {}
         self._declared: dict[tuple[str | None, str], None] = {}
@@ -215,6 +167,10 @@ class Toolset:
         if self.web_search is not None:  # last, so that functions of the client keep their names
             for one in web_search.functions_of(self.web_search):
                 self._add_hosted(one.function, one.description, one.parameters, path)
+        for label, tool in self.mcp.items():
+            for remote in mcp.functions_of(tool, self.listing(label)):
+                self._pause()
+                self._add_hosted(remote.function, remote.description, remote.parameters, path)
         return names
 
     def _declare(self, raw: Raw, path: str, namespace: str | None, names: list[str]) -> None:
@@ -236,7 +192,7 @@ class Toolset:
                 self._add(
                     names,
                     Declared("custom", custom.name, namespace),
-                    _INPUT_PARAMETERS,
+                    INPUT_PARAMETERS,
                     _free_form_description(custom),
                     path,
                 )
@@ -253,7 +209,7 @@ class Toolset:
                 self._add(
                     names,
                     Declared("local_shell", "local_shell"),
-                    _LOCAL_SHELL_PARAMETERS,
+                    LOCAL_SHELL_PARAMETERS,
                     "Runs a command in the local shell.",
                     path,
                 )
@@ -265,7 +221,7 @@ class Toolset:
                     self._add(
                         names,
                         Declared("shell", "shell"),
-                        _SHELL_PARAMETERS,
+                        SHELL_PARAMETERS,
                         "Runs shell commands and returns what they print.",
                         path,
                     )
@@ -273,12 +229,14 @@ class Toolset:
                 self._add(
                     names,
                     Declared("apply_patch", "apply_patch"),
-                    _APPLY_PATCH_PARAMETERS,
+                    APPLY_PATCH_PARAMETERS,
                     "Creates, updates or deletes one file.",
                     path,
                 )
             case _ if kind in web_search.TYPES and self._runs_search(raw, path):
                 pass
+            case "mcp" if self.runs_mcp:
+                self._declare_server(raw, path)
             case _:
                 self._cannot_run(kind, path)
 
@@ -299,16 +257,43 @@ class Toolset:
         self.notices += notices
         return True
 
+    def _declare_server(self, raw: Raw, path: str) -> None:
+        """Take the declaration of an MCP server, whose tools have been listed."""
+        notices: list[Notice] = []
+        tool = mcp.read_declaration(raw, path, notices)
+        label = tool.server_label
+        if self._hosted is None or label not in self._hosted.mcp:
+            self._cannot_run("mcp", path)
+            return
+        mcp.check_label(label, set(self.mcp), path)
+        self.mcp[label] = tool
+        self.notices += notices
+        listing = self.listing(label)
+        if listing.error:
+            self.notices.append(Notice(path, "tool_dropped", "The server's tools are not known."))
+        if listing.left_out:
+            message = f"Tools of the server beyond the limits were left out: {listing.left_out}."
+            self.notices.append(Notice(path, "tool_dropped", message))
+
+    def listing(self, label: str) -> McpListing:
+        """The tools of a declared MCP server."""
+        assert self._hosted is not None, "no hosted tool runs here"
+        return self._hosted.mcp[label]
+
     def _add_hosted(
         self, function: HostedFunction, description: str, parameters: Raw, path: str
     ) -> None:
         """Add a function of a hosted tool; it has a namespace that no client's tool has."""
-        namespace = "\0".join((function.kind, function.server))
-        declared = Declared("hosted", function.name, namespace, function)
+        self._name_hosted(function)
+        declared = Declared("hosted", function.name, _namespace(function), function)
+        self._add([], declared, parameters, description, path)
+
+    def _name_hosted(self, function: HostedFunction) -> str:
+        namespace = _namespace(function)
         full = spelled_with(function.server, function.name)
         if full not in self._by_chat_name and _fits(full):
             self._chat_names.setdefault((namespace, function.name), full)
-        self._add([], declared, parameters, description, path)
+        return self.chat_name(function.name, namespace)
 
     def _add(
         self,
@@ -342,7 +327,7 @@ class Toolset:
     def _schema(self, parameters: Raw | UnsetType, path: str) -> Raw:
         """The schema under the upstream's rules; an empty object schema where there is none."""
         if isinstance(parameters, UnsetType) or bytes(parameters).strip() in (b"null", b"{}"):
-            return _NO_PARAMETERS
+            return NO_PARAMETERS
         if self._schema_rules is None:
             return parameters
         rewritten = rewrite(parameters, self._schema_rules, self._pause)
@@ -364,17 +349,41 @@ class Toolset:
         )
 
     @property
+    def runs_mcp(self) -> bool:
+        """Whether tools of MCP servers run here, declared or not."""
+        return self._hosted is not None and "mcp" in self._hosted.kinds
+
+    @property
+    def approved(self) -> Sequence[Approved]:
+        """The calls that the request approves of."""
+        return () if self._hosted is None else self._hosted.approved
+
+    @property
     def runs_hosted(self) -> bool:
         """Whether there are hosted tools that run here, declared or not."""
         return self._hosted is not None
 
-    def hosted_names(self, kind: HostedKind | None = None) -> list[str]:
-        """The names upstream of the functions of hosted tools, of one kind or of all."""
+    @property
+    def uses_hosted(self) -> bool:
+        """Whether any is declared."""
+        return self._hosted is not None and bool(self.mcp or self.hosted_names())
+
+    def hosted_names(
+        self, kind: HostedKind | None = None, server: str = "", name: str = ""
+    ) -> list[str]:
+        """The names upstream of hosted tools: of one kind, server and name, or of all."""
         return [
-            name
-            for name, tool in self._by_chat_name.items()
-            if tool.hosted is not None and kind in (None, tool.hosted.kind)
+            chat_name
+            for chat_name, tool in self._by_chat_name.items()
+            if tool.hosted is not None
+            and kind in (None, tool.hosted.kind)
+            and server in ("", tool.hosted.server)
+            and name in ("", tool.hosted.name)
         ]
+
+    def hosted_name(self, server: str, name: str) -> str:
+        """The name upstream of a tool of an MCP server, which need not be declared any more."""
+        return self._name_hosted(HostedFunction("mcp", server, name))
 
     def forget_declarations(self) -> None:
         """Drop the declarations; the names stay, for the answer."""
@@ -431,6 +440,10 @@ class Toolset:
             return known
         meant = self._spelled.meant(chat_name)
         return None if meant is None else self._by_chat_name[self._chat_names[meant]]
+
+
+def _namespace(function: HostedFunction) -> str:
+    return "\0".join((function.kind, function.server))
 
 
 def _fits(name: str) -> bool:

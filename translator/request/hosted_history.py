@@ -22,7 +22,7 @@ from translator.common.web_search import SEARCH
 from translator.wire import items
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in, present
 
-from .items_read import Call, InputItem, Message, Result
+from .items_read import Awaited, Call, InputItem, Message, Result
 
 _NOUN = "hosted tool call output"
 
@@ -33,7 +33,7 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
     Their results follow those of the round's other calls.
     """
     end = len(read)
-    while end and isinstance(read[end - 1], Result):
+    while end and _is_of_client(read[end - 1]):
         end -= 1
     rest: Thought | None = replace(thought, ran=msgspec.UNSET)
     extras = dict(ran.extras)
@@ -46,9 +46,18 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
     for one in reversed(ran.calls):
         at = places[min(one.calls_behind, len(places) - 1)]
         read.insert(at, Call(one.id, one.name, one.arguments, path))
-    read.extend(Result(one.id, one.output, _NOUN, path) for one in ran.calls)
+    for one in ran.calls:
+        if isinstance(one.asked, UnsetType):
+            read.append(Result(one.id, one.output, _NOUN, path))
+        else:
+            read.append(Awaited(one.id, "", _NOUN, path, one.asked.id))
     if rest is not None:
         read.append(rest)
+
+
+def _is_of_client(item: InputItem) -> bool:
+    """Whether an item is the output of a call of the client's own."""
+    return isinstance(item, Result) and item.noun != _NOUN
 
 
 def _places(read: Sequence[InputItem], end: int, most: int) -> list[int]:
@@ -58,8 +67,8 @@ def _places(read: Sequence[InputItem], end: int, most: int) -> list[int]:
     while at and len(places) <= most:
         at -= 1
         item = read[at]
-        if isinstance(item, Message) and item.role != "assistant":
-            break
+        if (isinstance(item, Message) and item.role != "assistant") or isinstance(item, Result):
+            break  # it belongs to an earlier round
         if isinstance(item, Call):
             places.append(at)
     return places

@@ -23,12 +23,14 @@ from msgspec import Raw, UnsetType
 from translator.common.invalid import at_path, decode_at, invalid_from, missing_parameter
 from translator.common.pauses import Pause, no_pause, paced
 from translator.common.sealed import Thought, unseal
-from translator.common.tools import INPUT_ARGUMENT, Toolset
+from translator.common.tool_parameters import INPUT_ARGUMENT
+from translator.common.tools import Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
 from translator.wire.json_values import NOT_JSON, as_object, is_string, present
 from translator.wire.notices import DuplicateItem, Notice
 
+from . import mcp_history
 from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
 from .hosted_history import place, search_with_results
@@ -92,6 +94,7 @@ class InputReader:
         self._pause = pause
         self._last_search = ""
         self._read_items: list[InputItem] = []
+        self._mcp = mcp_history.McpHistory(tools)
         self._searches: list[_Search] = []  # of which no seal holds the results yet
         self.last_source = 0
         """The number of the last source that hosted tools have told the model; 0 without any."""
@@ -124,7 +127,7 @@ class InputReader:
             source = source or []
             duplicates = _NONE if self._store is None else self._store.duplicates
             self._read(source, "input", last=len(source) - 1, duplicates=duplicates)
-        self._settle_searches()
+        self._settle_searches(self._mcp.settle(read))
         for item in history:
             self._add(self._of_response(item))
         if self._undeclared:
@@ -255,8 +258,8 @@ class InputReader:
                     _Search(path, found, len(self._read_items), len(self.notices))
                 )
                 return None
-            case "mcp_call":
-                return _remote_call(decode_at(raw, items.McpCall, path), path)
+            case _ if kind in mcp_history.KINDS and (self._tools.runs_mcp or kind == "mcp_call"):
+                return self._mcp.read(raw, kind, path, len(self._read_items))
             case _:
                 return self._shell_or_patch(raw, kind, path)
 
@@ -325,18 +328,23 @@ class InputReader:
             return thought
         if ran.searches:
             del self._searches[-ran.searches :]
+        self._mcp.sealed(ran)
         self.last_source = max(self.last_source, ran.last_source)
         place(self._read_items, thought, ran, path)
         return None
 
-    def _settle_searches(self) -> None:
-        """Put searches in their places whose items hold the results; the others are left out."""
+    def _settle_searches(self, put: Sequence[tuple[int, int]]) -> None:
+        """Put searches in their places whose items hold the results; the others are left out.
+
+        `put` says how many items were put where since they were read.
+        """
         for search in reversed(self._searches):
             if search.found is None:
                 notice = _did_not_run("web_search_call", search.path)
                 self.notices.insert(search.notice_at, notice)
             else:
-                self._read_items[search.at : search.at] = search.found
+                at = search.at + sum(number for where, number in put if where <= search.at)
+                self._read_items[at:at] = search.found
         self._searches.clear()
 
     def _tool_search(self, raw: Raw, kind: str, path: str) -> Call | Result | None:
@@ -463,17 +471,6 @@ def _tagged_reasoning(message: items.PlainMessage) -> Thought | None:
         return None
     tagged = _TAGGED_REASONING.fullmatch(message.content)
     return Thought(tagged[1], "reasoning_content") if tagged else None
-
-
-def _remote_call(call: items.McpCall, path: str) -> Message:
-    """A hosted MCP call as text, since it cannot be repeated as a call."""
-    server = f"{call.server_label}." if call.server_label else ""
-    lines = [f"[called {server}{call.name} with {call.arguments or '{}'}]"]
-    if call.output is not None:
-        lines.append(f"[result: {call.output}]")
-    if present(call.error):
-        lines.append(f"[error: {_text(call.error)}]")
-    return Message("assistant", "\n".join(lines), path)
 
 
 def _json(value: object) -> str:

@@ -36,4 +36,10 @@ class Result(Struct, frozen=True):
     path: str
 
 
+class Awaited(Result, frozen=True):
+    """The output of a call that waited for an approval, until it is known what became of it."""
+
+    approval: str
+
+
 InputItem = Message | Thought | Call | Result

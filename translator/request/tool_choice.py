@@ -76,6 +76,10 @@ def _read(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolCh
         mode = choice.get("mode")
         if mode in ("auto", "required"):
             return ToolChoice(mode, allowed=allowed)
+    elif kind == "mcp" and tools.runs_mcp and as_string(choice.get("name")) is None:
+        # any tool of the server
+        names = _hosted_functions(choice, "tool_choice", tools)
+        return ToolChoice("required", allowed=frozenset(names))
     elif kind is not None:
         return ToolChoice("named", _function_name(choice, "tool_choice", tools))
     raise InvalidRequest(
@@ -174,7 +178,14 @@ def _hosted_functions(value: object, path: str, tools: Toolset) -> list[str]:
 
     The first one stands for the tool where one has to be called.
     """
-    kind = (as_object(value) or {}).get("type")
+    choice = as_object(value) or {}
+    kind = choice.get("type")
+    if kind == "mcp" and tools.runs_mcp:
+        server = as_string(choice.get("server_label")) or ""
+        names = tools.hosted_names("mcp", server, as_string(choice.get("name")) or "")
+        if server not in tools.mcp or not names:
+            raise _not_declared(server or kind, path)
+        return names
     if kind not in web_search.TYPES or not tools.runs_hosted:
         return []
     names = tools.hosted_names("web_search")

@@ -8,6 +8,7 @@
     arguments = { FunctionCallArgumentsDelta }, FunctionCallArgumentsDone ;
     input     = { CustomToolCallInputDelta }, CustomToolCallInputDone ;
     search    = WebSearchCallInProgress, [ WebSearchCallSearching ], [ WebSearchCallCompleted ] ;
+                those of MCP tools: mcp.py
 
 `sequence_number` starts at 0 and counts every event. No other event type is ever sent:
 openai-node throws on an unknown type.
@@ -21,6 +22,7 @@ from msgspec import Struct
 
 from .deltas import Logprob
 from .items import OutputItem, OutputPart, SummaryText, UrlCitation
+from .mcp import McpEvent
 from .responses import Response
 
 ReasoningEvents = Literal["summary", "text", "both", "none"]
@@ -313,4 +315,5 @@ Event = (
     | WebSearchCallInProgress
     | WebSearchCallSearching
     | WebSearchCallCompleted
+    | McpEvent
 )

@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .deltas import Logprob
+from .mcp import McpApprovalRequest, McpCall, McpListTools
 
 Status = Literal["in_progress", "completed", "incomplete"]
 HostedStatus = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -235,6 +236,9 @@ OutputItem = (
     | ShellCall
     | ApplyPatchCall
     | WebSearchCall
+    | McpListTools
+    | McpCall
+    | McpApprovalRequest
     | Compaction
 )
 
@@ -471,16 +475,6 @@ class InputWebSearchCall(Struct, frozen=True):
     id: str | None = None
     action: Raw | UnsetType = UNSET
     results: Raw | UnsetType = UNSET
-
-
-class McpCall(Struct, frozen=True):
-    """A call that a hosted MCP connector ran in an earlier answer."""
-
-    name: str
-    arguments: str | None = None
-    server_label: str | None = None
-    output: str | None = None
-    error: Raw | UnsetType = UNSET
 
 
 class CompactionItem(Struct, frozen=True):

@@ -15,6 +15,7 @@ from translator.common.web_search import action_of, arguments_of
 from translator.wire import events, items
 from translator.wire.events import Event
 
+from .mcp_items import OpenMcpApproval, OpenMcpCall
 from .open_calls import OpenHostedCall
 from .open_items import Closing, Events, Place
 
@@ -76,12 +77,18 @@ class OpenWebSearch(OpenHostedCall):
         return item
 
 
-ITEM_ID_PREFIXES = {"web_search": "ws_"}
-"""Prefixes of the ids of items, by the kind of the tool."""
+def prefix_of(function: HostedFunction) -> str:
+    """The prefix of the id of a call's item."""
+    if function.kind == "web_search":
+        return "ws_"
+    return "mcpr_" if function.asks else "mcp_"
 
 
 def open_hosted_call(
     place: Place, call_id: str, tool: Declared, function: HostedFunction, shown: Shown
 ) -> OpenHostedCall:
     """The open item for a call of a hosted tool."""
+    if function.kind == "mcp":
+        kind = OpenMcpApproval if function.asks else OpenMcpCall
+        return kind(place, call_id, tool, function)
     return OpenWebSearch(place, call_id, tool, function, shown)

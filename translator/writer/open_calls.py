@@ -18,7 +18,8 @@ from msgspec import UNSET, Raw, Struct
 from translator.common.hosted import Outcome
 from translator.common.json_text import StringArgument
 from translator.common.pieces import Pieces
-from translator.common.tools import INPUT_ARGUMENT, Declared
+from translator.common.tool_parameters import INPUT_ARGUMENT
+from translator.common.tools import Declared
 from translator.wire import events, items
 from translator.wire.events import Event
 from translator.wire.json_values import NOT_JSON

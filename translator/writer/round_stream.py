@@ -12,7 +12,7 @@ their own where none follows. `rounds` decides what is run, and whether another 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +20,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from translator.common.hosted import (
+    Asked,
     Hosted,
     HostedFunction,
     Outcome,
@@ -43,9 +44,10 @@ from translator.wire.deltas import (
 from translator.wire.events import Event, ReasoningEvents
 from translator.wire.json_values import replace_lone_surrogates, utf8_size
 
-from .hosted_items import ITEM_ID_PREFIXES, Shown, open_hosted_call
+from .hosted_items import Shown, open_hosted_call, prefix_of
+from .mcp_items import first_items
 from .open_calls import OpenCall, OpenHostedCall
-from .open_items import Closing, Events, FinalStatus, OpenReasoning
+from .open_items import Closing, Events, FinalStatus, OpenReasoning, Place
 from .phase import Phase
 from .segments import Blank, CallSegment, MessageSegment, ReasoningSegment, Segment
 from .stream import ResponseStream
@@ -59,12 +61,14 @@ _encode = msgspec.json.encode
 class RoundCall(CallSegment):
     """A call in a response of rounds; one of a hosted tool is whole when it has its outcome."""
 
-    __slots__ = ("hosted", "outcome")
+    __slots__ = ("hosted", "item_id", "outcome", "told")
 
     def __init__(self, key: int) -> None:
         super().__init__(key)
         self.hosted: HostedFunction | None = None
         self.outcome: Outcome | None = None
+        self.told: str | None = None
+        self.item_id = ""
 
     @property
     def whole(self) -> bool:
@@ -102,11 +106,18 @@ class _OpenRoundReasoning(OpenReasoning):
         if self._keeps:
             kept = seal(replace(thought, ran=self.ran)) or seal(thought)
         if self._sealed:
-            calls = [
-                replace(one, output=shortened(one.output, self.limit)) for one in self.ran.calls
-            ]
-            shown = seal(replace(thought, ran=replace(self.ran, calls=calls))) or seal(thought)
+            ran = _shortened(self.ran, self.limit)
+            shown = seal(replace(thought, ran=ran)) or seal(thought)
         return shown, kept
+
+
+def _shortened(ran: RanRound, limit: int) -> RanRound:
+    """What ran, with outputs of at most so many bytes."""
+    return replace(
+        ran,
+        calls=[replace(one, output=shortened(one.output, limit)) for one in ran.calls],
+        approved={name: shortened(text, limit) for name, text in ran.approved.items()},
+    )
 
 
 class RoundStream(ResponseStream):
@@ -187,6 +198,28 @@ class RoundStream(ResponseStream):
 
     # --- rounds ---------------------------------------------------------------------------------
 
+    def start(self) -> list[Event]:
+        """The first events, and the items that the response begins with: every attempt has them."""
+        events = super().start()
+        if events and (self._tools.mcp or self._tools.approved):
+            for closing in first_items(self._tools, self._place_of):
+                events += self._first_item(closing)
+            self._round_index = self._next_index
+            if self._tools.approved:
+                self._results = RanRound(
+                    [], approved={one.id: one.output for one in self._tools.approved}
+                )
+        return events
+
+    def _first_item(self, closing: Closing) -> Events:
+        item = yield from closing
+        self.output.add(item, None)
+        self._item_count += 1
+        self._done_size += len(_encode(item))
+
+    def _place_of(self, item_id: str) -> Place:
+        return replace(self._place(""), item_id=item_id)
+
     def finish(self, verdict: Verdict) -> list[Event]:
         """End the round: with calls in `waiting`, or with the response."""
         if self.phase is Phase.OPEN and verdict == Finish("stop") and not self.is_full:
@@ -220,6 +253,9 @@ class RoundStream(ResponseStream):
 
     def settle(self, call: RoundCall, outcome: Outcome) -> list[Event]:
         """Give a waiting call its outcome."""
+        if call.function.kind == "mcp" and not outcome.asks:  # its item shows what the model reads
+            call.told = self._told(outcome)
+            outcome = replace(outcome, output=(call.told,))
         call.outcome = outcome
         if not outcome.failed and call.function.name == SEARCH and not call.function.server:
             self._searches = (self._searches or 0) + 1
@@ -232,7 +268,8 @@ class RoundStream(ResponseStream):
             first = self._queue[0]
             events += self._first_sent()
             events += self._close(first, "completed")
-        goes_on = len(self._closed_calls) == len(self.waiting)
+        asks = any(one.outcome is not None and one.outcome.asks for one in self._closed_calls)
+        goes_on = len(self._closed_calls) == len(self.waiting) and not asks
         self._results = ran = self._ran()
         self.waiting, self._runs = (), False
         if not goes_on:
@@ -274,7 +311,15 @@ class RoundStream(ResponseStream):
             searches += call.hosted.kind == "web_search"
             tool = self._called(call)
             name = self._tools.chat_name(tool.name, tool.namespace)
-            calls.append(Ran(call.call_id, name, call.text, self._told(call.outcome), behind))
+            ran = Ran(call.call_id, name, call.text, "", behind)
+            if call.hosted.kind == "mcp":
+                ran = replace(ran, item=call.item_id)
+            if call.outcome.asks:
+                asked = Asked(call.item_id, call.hosted.server, call.hosted.name)
+                calls.append(replace(ran, asked=asked))
+            else:
+                told = self._told(call.outcome) if call.told is None else call.told
+                calls.append(replace(ran, output=told))
         extras = self._call_extras()
         self._at_end.extras = {}
         return RanRound(calls, extras, self._first_source + len(self._sources) - 1, searches)
@@ -311,15 +356,20 @@ class RoundStream(ResponseStream):
         if self._results is not None and not isinstance(segment, ReasoningSegment):
             yield from self._seal_results()
         yield from super()._open(segment)
-        if self._runs and isinstance(segment.open, OpenHostedCall):
-            yield from segment.open.running()
+
+    def _first_sent(self) -> Generator[Event, None, Segment]:
+        first = yield from super()._first_sent()
+        if self._runs and isinstance(first.open, OpenHostedCall):
+            yield from first.open.running()
+        return first
 
     def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
         if tool.hosted is None:
             return super()._open_call(segment, tool)
         assert isinstance(segment, RoundCall)
         segment.hosted = tool.hosted
-        place = self._place(ITEM_ID_PREFIXES[tool.hosted.kind])
+        place = self._place(prefix_of(tool.hosted))
+        segment.item_id = place.item_id
         segment.call_id = self._call_ids.unique(segment.id)
         return open_hosted_call(place, segment.call_id, tool, tool.hosted, self._shown)
 

@@ -116,6 +116,7 @@ async def test_an_unknown_name_costs_what_a_known_one_does(
         for name in ("anna", "nobody"):
             await person.post("/account/sign-in", {"name": name, "password": "wrong horse battery"})
     assert work == [b"wrong horse battery"] * 2
+    assert not passwords.needs_rehash(passwords._NOBODY), "it costs what others cost"
 
 
 async def test_sign_in_throttled(books: Books, quick: None) -> None:

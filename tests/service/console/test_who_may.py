@@ -7,6 +7,10 @@ import re
 import pytest
 
 from tests.service.accounts.paying import ON_SQLITE, USAGE, Books, answering, ask, settled
+from translator.service.accounts import books as book
+from translator.service.database.connection import writing
+from translator.service.database.database import Database
+from translator.service.database.errors import Unavailable
 
 from .browsing import MEMBER_PATHS, OPERATOR_PATHS, PASSWORD, pages, signed_in, text_of
 
@@ -153,3 +157,50 @@ async def test_every_page_has_the_balance_and_strict_headers(books: Books) -> No
         other = await person.client.get("/account/static/0000000000000000/style.css")
         assert other.headers["cache-control"] == "no-cache"
         assert (await person.client.get("/account/static/x/base.html")).status_code == 404
+
+
+async def test_members_give_keys_the_channels_of_their_account(books: Books) -> None:
+    """A channel has prices: that of another customer is not to be chosen. A key keeps what it has."""
+    with writing(books.connection):
+        for name in ("friends", "fast"):
+            channel = book.Channel(name, name.title(), ("m",), book.STANDARD)
+            book.set_channel(books.connection, channel)
+    books.key(name="given", channels=("friends",))
+    async with signed_in(books, "olga") as operator, signed_in(books) as person:
+        path = "/account/operator/acct_1/channels"
+        wrong = await operator.post(path, {"channels": "gold"})
+        assert wrong.status_code == 422
+        assert "There is no channel 'gold'" in text_of(wrong)
+        await operator.post(path, {"channels": "fast, all"})
+        page = await person.get("/account/acct_1/keys")
+        assert 'value="fast" checked' in page.text
+        assert "friends" not in page.text.split("New key")[1]
+        refused = await person.post("/account/acct_1/keys", {"name": "x", "channel": "friends"})
+        assert refused.status_code == 422
+        assert "no channel 'friends' for this account" in text_of(refused)
+        assert (await person.post("/account/acct_1/keys", {"name": "x"})).status_code == 200
+        limits = "/account/acct_1/keys/key_1/limits"
+        kept = await person.post(limits, {"channel": ["friends", "all"]})
+        assert kept.status_code == 303, "the operator gave it"
+        assert (await person.post(limits, {"channel": "all"})).status_code == 303
+        assert (await person.post(limits, {"channel": "friends"})).status_code == 422
+        assert (await operator.post(limits, {"channel": "friends"})).status_code == 303
+        await operator.post(path, {"channels": ""})
+        free = await person.post("/account/acct_1/keys", {"name": "y", "channel": "friends"})
+        assert free.status_code == 200
+    channels = {one.name: one.limits.channels for one in books.all_keys()}
+    assert channels == {"given": ("friends",), "x": ("fast", "all"), "y": ("friends",)}
+
+
+@ON_SQLITE
+async def test_the_database_away(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page says so, and does not take it for a wrong password."""
+    async with signed_in(books) as person:
+
+        async def away(*_: object) -> None:
+            raise Unavailable("gone")
+
+        monkeypatch.setattr(Database, "read", away)
+        page = await person.get("/account/acct_1/")
+        assert page.status_code == 503
+        assert "The database does not answer" in text_of(page)

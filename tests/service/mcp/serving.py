@@ -62,7 +62,7 @@ class Asked:
 
     @property
     def params(self) -> dict[str, Any]:
-        return json.loads(self.body).get("params", {})
+        return json.loads(self.body).get("params", {}) if self.body else {}
 
 
 class McpScript:

@@ -216,15 +216,21 @@ SERVERS = {
 }  # fmt: skip
 
 
+def may_bob(server: McpServer) -> bool:
+    return server.clients is None
+
+
 async def test_servers_of_the_operator_are_used_by_name() -> None:
     targets = Targets(Mcp(servers=SERVERS), AddressRules())
-    one = targets.of_operator("me", "bob", "open", {"x-team": "b", "x-more": "c"})
+    one = targets.of_operator("me", "open", {"x-team": "b", "x-more": "c"}, may_bob)
     assert one.url == "http://up.test/mcp?key=planted"
     assert one.headers == {"authorization": "Bearer own", "x-team": "a", "x-more": "c"}
     assert not one.checked
-    other = targets.of_operator("me", "bob", "open", {"authorization": "Bearer mine"})
+    other = targets.of_operator("me", "open", {"authorization": "Bearer mine"}, may_bob)
     assert other.headers["authorization"] == "Bearer mine"
-    assert targets.of_operator("me", "ann", "closed", {}).url == "http://closed.test/mcp"
+    assert (
+        targets.of_operator("me", "closed", {}, lambda _one: True).url == "http://closed.test/mcp"
+    )
     assert one.key != other.key
     assert "planted" not in repr(SERVERS["open"])
 
@@ -233,7 +239,7 @@ async def test_a_server_that_is_not_for_a_client_is_as_unknown_as_one_that_is_no
     targets = Targets(Mcp(servers=SERVERS), AddressRules())
     for label in ("closed", "absent"):
         with pytest.raises(NoSuchServer) as raised:
-            targets.of_operator("me", "bob", label, {})
+            targets.of_operator("me", label, {}, may_bob)
         assert (
             str(raised.value) == f"This service has no MCP server named '{label}'; there are open."
         )

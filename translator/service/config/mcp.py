@@ -60,9 +60,6 @@ class McpSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Most bytes of descriptions and schemas of one server's tools; further tools are left out,
     with a notice."""
 
-    max_result_bytes: _Positive = 256 * 1024
-    """Most bytes of a result that the model reads, and that its item holds; more is cut."""
-
     max_answer_bytes: _Positive = 16 * 1024 * 1024
     """Most bytes of a server's answer to a call; a larger one is a failure."""
 

@@ -79,6 +79,7 @@ OPERATOR = (
     Route(f"{_ACCOUNT}/top-up", post=operator.top_up, again=operator.account),
     Route(f"{_ACCOUNT}/adjust", post=operator.adjust, again=operator.account),
     Route(f"{_ACCOUNT}/credit", post=operator.credit, again=operator.account),
+    Route(f"{_ACCOUNT}/channels", post=operator.set_channels, again=operator.account),
     Route(f"{_ACCOUNT}/suspend", operator.ask_suspend, operator.suspend),
     Route(f"{_ACCOUNT}/resume", post=operator.resume, again=operator.account),
     Route("/users", operator.users, operator.add_user, sets_password=True),
@@ -125,7 +126,10 @@ class Console:
         except Busy:
             return error(503, "Too many sign in at this moment", "Try again in a few seconds.")
         except Unavailable:
-            return error(503, "The database does not answer", "Try again in a minute.")
+            again = "Try again in a minute."
+            if "reconcile" in request.query:
+                again = "There may be too much to compare here: use translator account reconcile."
+            return error(503, "The database does not answer", again)
 
     async def _respond(self, request: Request) -> Response:
         if request.path.startswith(f"{ROOT}/static/"):

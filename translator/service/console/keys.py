@@ -7,10 +7,13 @@ address, not in the log.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from translator.service.accounts import key_book
 from translator.service.accounts.books import EVERYTHING, Mistake, channels, now
 from translator.service.accounts.key_book import KeyRow, Limits
+from translator.service.accounts.keys import Channel
+from translator.service.accounts.member_channels import check_member_channels, member_channels
 from translator.service.accounts.money import read_amount, shown
 from translator.service.accounts.people import audit
 from translator.service.accounts.periods import Period, read_time, shown_time
@@ -49,6 +52,7 @@ def state_of(one: KeyRow, at: int) -> str:
 
 def listed(visit: Visit, connection: Connection) -> View:
     """The keys of an account, and the form for a new one."""
+    usual = member_channels(connection, visit.of_account.id) or (EVERYTHING,)
     at = now(connection)
     rows = [(one, state_of(one, at)) for one in key_book.keys_of(connection, visit.of_account.id)]
     gone = [pair for pair in rows if pair[1] in ("revoked", "expired")]
@@ -57,7 +61,7 @@ def listed(visit: Visit, connection: Connection) -> View:
         "API keys",
         keys=[pair for pair in rows if pair not in gone],
         gone=gone[: -MAX_GONE - 1 : -1],
-        **_of_form(visit, connection, Limits()),
+        **_of_form(visit, connection, Limits(channels=usual)),
     )
 
 
@@ -76,7 +80,9 @@ def one(visit: Visit, connection: Connection) -> View:
 def new(visit: Visit, connection: Connection) -> View:
     """Make a key, and show it."""
     name = visit.name("name", "the name of a key", 100)
-    limits = _limits(visit, connection, Limits())
+    usual = member_channels(connection, visit.of_account.id) or (EVERYTHING,)
+    limits = _limits(visit, connection, Limits(channels=usual))
+    _check_channels(visit, connection, limits, ())
     text = new_key()
     made = key_book.add_key(connection, visit.of_account.name, name, store(text), limits)
     if visit.context.has_tools:
@@ -98,6 +104,7 @@ def rename(visit: Visit, connection: Connection) -> Response:
 def limit(visit: Visit, connection: Connection) -> Response:
     found = _usable(visit, connection)
     limits = _limits(visit, connection, found.limits)
+    _check_channels(visit, connection, limits, found.limits.channels)
     key_book.set_limits(connection, found, limits)
     if visit.context.has_tools:
         key_book.set_tools(connection, found, visit.tools("tools"))
@@ -149,6 +156,14 @@ def _usable(visit: Visit, connection: Connection) -> KeyRow:
     return found
 
 
+def _check_channels(
+    visit: Visit, connection: Connection, limits: Limits, before: tuple[str, ...]
+) -> None:
+    """Raise Mistake where a member gives a key a channel that is not for the account."""
+    if visit.session.role != "operator":
+        check_member_channels(connection, visit.of_account.id, limits.channels, before)
+
+
 def _note(visit: Visit, connection: Connection, action: str, key: int, detail: str) -> None:
     subject = f"acct_{visit.of_account.id}/key_{key}"
     audit(connection, visit.session.name, action, subject, detail)
@@ -164,7 +179,7 @@ def _of_form(
     tools: tuple[str, ...] | None = None,
 ) -> dict[str, object]:
     """What the form of limits shows: what was just sent, else what is in force."""
-    known = channels(connection)
+    known = _selectable(visit, connection, limits)
     kept = [name for name in limits.channels if name in known]
     shown_values: dict[str, str] = {
         "models": ", ".join(limits.models or ()),
@@ -188,6 +203,15 @@ def _of_form(
         "periods": PERIODS,
         "models": sorted(visit.context.offer.listed or ()),
     }
+
+
+def _selectable(visit: Visit, connection: Connection, limits: Limits) -> Mapping[str, Channel]:
+    """The channels that this visitor may give a key, and those that it has."""
+    known = channels(connection)
+    allowed = member_channels(connection, visit.of_account.id)
+    if visit.session.role == "operator" or allowed is None:
+        return known
+    return {name: one for name, one in known.items() if name in (*allowed, *limits.channels)}
 
 
 def _for_form(at: int) -> str:
@@ -227,13 +251,12 @@ def _channels(visit: Visit, connection: Connection, before: Limits) -> tuple[str
         return before.channels
     wanted = visit.field("channel").splitlines()
     kept = [name for name in before.channels if name in wanted]
-    added = [name for name in wanted if name not in kept]
-    found = tuple(dict.fromkeys(kept + added))
+    found = tuple(dict.fromkeys(kept + wanted))
     if not found:
         raise Mistake("a key needs a channel")
     if len(found) > len(channels(connection)):
         raise Mistake("there are not so many channels")
-    return found if before.channels or found else (EVERYTHING,)
+    return found
 
 
 def _models(visit: Visit) -> tuple[str, ...] | None:

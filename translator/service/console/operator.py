@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from translator.service.accounts import books, people
 from translator.service.accounts.books import Account, Mistake
 from translator.service.accounts.key_book import keys_of
+from translator.service.accounts.member_channels import member_channels, set_member_channels
 from translator.service.accounts.money import read_amount, shown
 from translator.service.accounts.people import User
 from translator.service.accounts.usage import ledger
@@ -44,6 +47,8 @@ def account(visit: Visit, connection: Connection) -> View:
         found.name,
         members=members,
         key_count=len(keys_of(connection, found.id)),
+        member_channels=member_channels(connection, found.id),
+        channels=list(books.channels(connection)),
         entries=ledger(connection, found.id, limit=10),
     )
 
@@ -77,6 +82,16 @@ def credit(visit: Visit, connection: Connection) -> Response:
     books.set_credit(connection, visit.of_account.name, amount)
     _note(visit, connection, "set credit", _subject(visit.of_account), shown(amount))
     return visit.see(_path(visit.of_account), "credited")
+
+
+def set_channels(visit: Visit, connection: Connection) -> Response:
+    """Say which channels the members may give to keys."""
+    names = tuple(filter(None, re.split(r"[\s,]+", visit.field("channels")))) or None
+    set_member_channels(connection, visit.of_account.id, names)
+    _note(
+        visit, connection, "set channels", _subject(visit.of_account), ", ".join(names or ("all",))
+    )
+    return visit.see(_path(visit.of_account), "account-channels")
 
 
 def ask_suspend(visit: Visit, connection: Connection) -> View:

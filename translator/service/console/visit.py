@@ -47,6 +47,7 @@ DONE = {
     "revoked": "The key is revoked. Requests with it are refused from now on.",
     "account": "The account is there, and has no key yet.",
     "credited": "The account may have this debt from now on.",
+    "account-channels": "Members may give keys these channels; keys keep what they have.",
     "suspended": "The account is suspended. All its requests are refused from now on.",
     "resumed": "The account is served again.",
     "booked": "The entry is in the ledger.",

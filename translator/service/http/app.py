@@ -160,6 +160,10 @@ def create_app(
         from .alpha_search import search_endpoint  # which imports what only a search needs
 
         search = search_endpoint(settings.server, tools, tools.search, dispatcher, hops, mcp)
+    if tools is not None and mcp is not None:
+        from .mcp_layer import host_servers
+
+        host_servers(dispatcher, tools, mcp)
     page_paths: frozenset[str] = PAGE_PATHS if settings.serves_page else frozenset()
 
     @cache

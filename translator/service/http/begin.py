@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from translator.service.turns.keeping import Keeping
 
 
+_MCP = b'"mcp"'
+"""What the declaration of an MCP server has, which is asked for its tools."""
+
+
 async def begin_turn(
     exchange: Exchange,
     dispatcher: Dispatcher,
@@ -33,8 +37,8 @@ async def begin_turn(
     beginning = dispatcher.begin(
         exchange.context, body, authorization=authorization, keeps=keeps, may_run=keeps
     )
-    large = len(body) >= LARGE_BYTES
-    turn = await (exchange.while_connected(beginning) if large else beginning)
+    may_wait = len(body) >= LARGE_BYTES or (dispatcher.hosting is not None and _MCP in body)
+    turn = await (exchange.while_connected(beginning) if may_wait else beginning)
     if turn.keeping is not None:
         if read_earlier is not None:
             await read_earlier(turn.keeping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,9 @@ from translator.service.base.hops import HEADER, Hops
 from translator.service.config.mcp import Mcp
 from translator.service.config.settings import Server, SettingsError
 from translator.service.config.tools import Tools
+from translator.service.tools.hosted import hosted_bounds
+from translator.service.tools.owners import Owners
+from translator.service.turns.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from translator.service.mcp.room import McpRoom
@@ -36,6 +40,16 @@ def open_mcp(
         own_headers={HEADER: hops.forwarded(())},
         own_ports=own_ports(server),
     )
+
+
+def host_servers(dispatcher: Dispatcher, tools: Tools, room: McpRoom) -> None:
+    """Let the dispatcher have the servers, beside the search that it may have."""
+    from translator.service.mcp.hosting import HostedServers
+
+    owners = Owners(secrets.token_bytes(16))
+    hosting = HostedServers(tools.limits, room, owners, hosted_bounds(tools.limits))
+    hosting.inner = dispatcher.hosting
+    dispatcher.hosting = hosting
 
 
 def own_ports(server: Server) -> list[int]:

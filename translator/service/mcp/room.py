@@ -49,6 +49,7 @@ class McpRoom:
                 proxy=tools.limits.proxy,
             ),
             now,
+            max_result_bytes=tools.limits.max_result_bytes,
         )
 
     async def names(self, server: McpServer) -> tuple[list[str], int]:

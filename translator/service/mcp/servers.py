@@ -97,8 +97,11 @@ class McpServers:
         limits: McpSection,
         connections: Connections,
         now: Callable[[], float] = time.monotonic,
+        *,
+        max_result_bytes: int = 256 * 1024,
     ) -> None:
         """`now` is in seconds of a clock that no one sets."""
+        self._max_result_bytes = max_result_bytes
         self._limits = limits
         self._connections = connections
         self._now = now
@@ -143,7 +146,7 @@ class McpServers:
 
         async def call(session: McpSession) -> CallResult:
             found = await session.call(name, arguments, limits.call_timeout_s)
-            text = result_text(found, limits.max_result_bytes)
+            text = result_text(found, self._max_result_bytes)
             error = None
             if found.is_error:
                 content = [{"type": "text", "text": text}]

@@ -6,7 +6,7 @@ server_url given:    a URL that [tools] allow has a pattern for, with the client
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from translator.service.config.mcp import Mcp, McpServer
 from translator.service.tools.addresses import AddressRules, NotAllowed, parsed
@@ -28,27 +28,24 @@ class Targets:
         self._settings = settings
         self._rules = rules
 
-    def named(self, label: str, client: str | None) -> McpServer:
-        """The operator's server of a label. Raises NoSuchServer.
-
-        `client` is the client's name in the settings; None without `[clients]`.
-        """
+    def named(self, label: str, may_use: Callable[[McpServer], bool]) -> McpServer:
+        """The operator's server of a label; raises NoSuchServer. `may_use`: a client's rights."""
         server = self._settings.servers.get(label)
-        if server is not None and _may_use(server, client):
+        if server is not None and may_use(server):
             return server
-        names = [one.name for one in self._settings.servers.values() if _may_use(one, client)]
+        names = [one.name for one in self._settings.servers.values() if may_use(one)]
         shown = f"; there are {', '.join(names[:MAX_NAMED])}" if names else ""
         raise NoSuchServer(f"This service has no MCP server named '{label[:64]}'{shown}.")
 
     def of_operator(
         self,
         owner: str,
-        client: str | None,
         label: str,
         headers: Mapping[str, str],
+        may_use: Callable[[McpServer], bool],
     ) -> Target:
         """A server by its label; the client's own headers are added, its credential goes first."""
-        server = self.named(label, client)
+        server = self.named(label, may_use)
         own = dict(headers)
         merged = {**own, **server.headers}
         if "authorization" in own:
@@ -68,7 +65,3 @@ class Targets:
                 " the setting `allow` of [tools] names those that it may."
             )
         return Target(owner, parts.geturl(), dict(headers), checked=True)
-
-
-def _may_use(server: McpServer, client: str | None) -> bool:
-    return server.clients is None or client in server.clients

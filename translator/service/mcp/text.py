@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from translator.service.tools.untrusted import harmless
+from translator.wire.json_values import utf8_size
 
 MAX_DESCRIPTION_CHARACTERS = 1024
 MAX_NAME_CHARACTERS = 128
@@ -54,12 +55,12 @@ def result_text(result: mcp_types.CallToolResult, limit: int) -> str:
     whole = "\n".join(filter(None, map(_block_text, result.content)))
     if not whole and result.structured_content is not None:
         whole = msgspec.json.encode(result.structured_content).decode()
-    size = len(whole.encode("utf-8", "replace"))
+    size = utf8_size(whole)
     encoded = harmless(whole[:limit]).encode()
-    text = encoded[:limit].decode("utf-8", "ignore")
-    if size > limit or len(encoded) > limit:
-        return f"{text}\n[cut: {_size(size)}]"
-    return text or "The tool gave no output."
+    if size <= limit and len(encoded) <= limit:
+        return encoded.decode() or "The tool gave no output."
+    mark = f"\n[cut: {_size(size)}]"
+    return encoded[: max(0, limit - len(mark))].decode("utf-8", "ignore") + mark
 
 
 def _block_text(block: mcp_types.ContentBlock) -> str:

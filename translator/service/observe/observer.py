@@ -26,7 +26,7 @@ from translator.wire.responses import Response, Usage
 from .record import Record
 
 DescriptionResult = Literal["described", "failed"]
-ToolName = Literal["search", "open", "click", "find", "time", "other"]
+ToolName = Literal["search", "open", "click", "find", "time", "mcp_list", "mcp", "other"]
 ToolResult = Literal["completed", "refused", "failed", "left"]
 """How a call has ended; "left": it was cancelled, with its client or with the service."""
 

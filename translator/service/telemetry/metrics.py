@@ -222,7 +222,7 @@ class Metrics:
             self.accounts = AccountMetrics(instruments)
         self.tools: ToolMetrics | None = None
         """Those of tools that the service runs itself, where it runs any."""
-        if settings.tools is not None and settings.tools.search is not None:
+        if settings.tools is not None:
             from .tool_metrics import ToolMetrics
 
             self.tools = ToolMetrics(instruments)

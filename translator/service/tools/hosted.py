@@ -8,17 +8,21 @@ found has numbers instead of references, by which the model cites it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from translator.common.hosted import Hosted, HostedCall, Outcome
 from translator.common.tools import Toolset
 from translator.common.web_search import OPEN_PAGE, SEARCH, WebSearchTool
+from translator.request.parse import ParsedRequest
 from translator.service.access.client import Client
-from translator.service.config.tools import Search, Tools
+from translator.service.base.ids import NewId
+from translator.service.config.tools import Search, Tools, ToolsSection
+from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import ToolName
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
@@ -41,6 +45,19 @@ _COMMANDS: Mapping[str, str] = {SEARCH: "search_query", OPEN_PAGE: "open", "find
 _NAMES: Mapping[str, ToolName] = {SEARCH: "search", OPEN_PAGE: "open", "find_in_page": "find"}
 
 
+def hosted_bounds(limits: ToolsSection) -> Hosted:
+    """The bounds of responses with hosted tools."""
+    return Hosted(
+        round_usage=limits.round_usage,
+        max_rounds=limits.max_rounds,
+        max_calls=limits.max_calls,
+        max_argument_bytes=limits.max_argument_bytes,
+        max_result_bytes=limits.max_result_bytes,
+        max_results_bytes=limits.max_results_bytes,
+        max_sealed_bytes=limits.max_sealed_bytes,
+    )
+
+
 class HostedTools:
     """The hosted tools of the settings."""
 
@@ -50,16 +67,8 @@ class HostedTools:
         self._owners = owners
         self.call_timeout_s = limits.call_timeout_s
         self.calls_at_once = limits.max_calls_at_once
-        self._hosted = Hosted(
-            cached_search=search.limits.cached == "search",
-            round_usage=limits.round_usage,
-            max_rounds=limits.max_rounds,
-            max_calls=limits.max_calls,
-            max_argument_bytes=limits.max_argument_bytes,
-            max_result_bytes=limits.max_result_bytes,
-            max_results_bytes=limits.max_results_bytes,
-            max_sealed_bytes=limits.max_sealed_bytes,
-        )
+        cached = search.limits.cached == "search"
+        self._hosted = replace(hosted_bounds(limits), cached_search=cached)
 
     def hosted_for(self, client: Client | None) -> Hosted | None:
         """The tools that a client may have run; None where there are none."""
@@ -67,6 +76,18 @@ class HostedTools:
             return self._hosted if self._tool.may_search(None) else None
         may = client.may_call(SEARCH_PRICE) and self._tool.may_search(client.name)
         return self._hosted if may else None
+
+    async def for_request(
+        self,
+        context: RequestContext,
+        parsed: ParsedRequest,
+        earlier: Sequence[Raw] | None,
+        authorization: str | None,
+        new_id: NewId,
+    ) -> HostedTools:
+        """The same for every request."""
+        del context, parsed, earlier, authorization, new_id
+        return self
 
     def runner(
         self,

@@ -156,10 +156,11 @@ class Dispatcher:
 
         A large request is translated in slices; with any other this never waits. `authorization` is
         the client's own; `earlier` are the items of the previous response, where they are at hand.
-        `keeps`: a store may keep the response; `may_run`: it may be produced in the background, if
-        there is a store; `remembers`: the caller keeps the output for the next request. Raises
-        InvalidRequest for a request that cannot be translated, NotFound for its model, LimitReached
-        for its client, and StoreUnavailable.
+        `keeps`: it is to be answered, and a store may keep the response; else no server of tools is
+        asked for it. `may_run`: it may be produced in the background, if there is a store;
+        `remembers`: the caller keeps the output for the next request. Raises InvalidRequest for a
+        request that cannot be translated, NotFound for its model, LimitReached for its client, and
+        StoreUnavailable, and what `Hosting.for_request` raises.
         """
         context.observer.on(RequestReceived(body))
         record = context.record
@@ -195,6 +196,7 @@ class Dispatcher:
                 authorization=authorization,
                 earlier=earlier,
                 keeping=keeping,
+                asks_servers=keeps,
                 remembers=remembers,
             )
         except BaseException:
@@ -214,6 +216,7 @@ class Dispatcher:
         authorization: str | None,
         earlier: Sequence[Raw] | None,
         keeping: Keeping | None,
+        asks_servers: bool,
         remembers: bool,
     ) -> Turn:
         """The turn of a parsed request, of which the store has found its part."""
@@ -244,7 +247,12 @@ class Dispatcher:
         context.observer.on(Routed(route, earlier))
         if isinstance(parsed, InvalidRequest):
             raise parsed  # now that it is charged for, and has a model in the log
-        hosted = None if self.hosting is None else self.hosting.hosted_for(context.client)
+        hosting = self.hosting
+        if hosting is not None and asks_servers and parsed.request.tools:
+            hosting = await hosting.for_request(
+                context, parsed, earlier, authorization, self.new_id
+            )
+        hosted = None if hosting is None else hosting.hosted_for(context.client)
         if hosted is not None and remembers:
             hosted = replace(hosted, keeps=True)
         held = self.bounds.held.answer(record.request_id)
@@ -280,7 +288,7 @@ class Dispatcher:
             held,
             authorization=authorization,
             keeping=keeping,
-            hosting=None if hosted is None else self.hosting,
+            hosting=None if hosted is None else hosting,
         )
 
 

@@ -1,16 +1,22 @@
 """What a turn needs of the hosted tools that the service runs: which ones, and a runner of calls.
 
-Implemented by `service.tools`, where the settings have such tools; the turns know it by this alone.
+Implemented by `service.tools` and `service.mcp`, where the settings have such tools; the turns know
+it by this alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
+
+from msgspec import Raw
 
 from translator.common.hosted import Hosted, HostedCall, Outcome
 from translator.common.tools import Toolset
+from translator.request.parse import ParsedRequest
 from translator.service.access.client import Client
+from translator.service.base.ids import NewId
+from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import ToolName
 
 
@@ -45,6 +51,21 @@ class Hosting(Protocol):
 
     def hosted_for(self, client: Client | None) -> Hosted | None:
         """The tools that a client may have run, and their bounds; None where there are none."""
+        ...
+
+    async def for_request(
+        self,
+        context: RequestContext,
+        parsed: ParsedRequest,
+        earlier: Sequence[Raw] | None,
+        authorization: str | None,
+        new_id: NewId,
+    ) -> Hosting:
+        """What runs the tools of a request: other servers may have to be asked for theirs first.
+
+        `earlier` are the items before its input. Raises TranslatorError for tools that cannot be
+        had.
+        """
         ...
 
     def runner(

@@ -1,0 +1,142 @@
+"""`translator account user` and `account channels`: people who sign in, and what they may choose."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+
+from translator.commands.account_database import actor
+from translator.service.accounts import passwords, people
+from translator.service.database.connection import reading
+
+from .paying import ON_SQLITE, Books
+from .test_command import Run, books, config, run
+
+__all__ = ["books", "config", "run"]
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes that take no time."""
+    from argon2 import PasswordHasher
+
+    hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", lambda: hasher)
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """What is typed at the terminal, line by line."""
+    left = list(lines)
+    monkeypatch.setattr("getpass.getpass", lambda _: left.pop(0))
+    monkeypatch.setattr(sys, "stdin", type("Tty", (), {"isatty": lambda _: True})())
+
+
+def piped(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """What a script writes to standard input."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+
+
+def stored(books: Books, name: str) -> str:
+    with reading(books.connection):
+        found = people.password_of(books.connection, name)
+    assert found is not None
+    return found[1]
+
+
+def test_users_from_their_beginning_to_their_end(
+    run: Run, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("account add acme")
+    typed(monkeypatch, PASSWORD, PASSWORD)
+    assert "anna is a member of acme" in run("account user add Anna --account acme")
+    piped(monkeypatch, f"{PASSWORD}\nand more\n")
+    assert "olga is an operator" in run("account user add olga --operator")
+    for name in ("anna", "olga"):
+        assert passwords.verify(stored(books, name), PASSWORD)
+    listed = run("account user list")
+    assert re.search(r"^anna +member +acme +no ", listed, re.MULTILINE)
+    assert re.search(r"^olga +operator +- +no ", listed, re.MULTILINE)
+    piped(monkeypatch, "another horse battery\r\n")
+    assert "all sessions have ended" in run("account user password ANNA")
+    assert passwords.verify(stored(books, "anna"), "another horse battery")
+    assert "kept out" in run("account user disable anna")
+    assert re.search(r"^anna +member +acme +since \d", run("account user list"), re.MULTILINE)
+    assert "may sign in" in run("account user enable anna")
+    actions = [row[0] for row in books.rows("SELECT action FROM acct_audit ORDER BY id")]
+    assert actions[0] == "add account"
+    assert actions[1:] == ["add user", "add user", "set password", "disable user", "enable user"]
+    assert PASSWORD not in str(books.rows("SELECT * FROM acct_audit"))
+
+
+@ON_SQLITE
+def test_nobody_is_there_at_first(run: Run) -> None:
+    assert run("account user list") == "There are no users.\n"
+
+
+@ON_SQLITE
+def test_a_password_that_is_not_accepted(
+    run: Run, books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lines, said in (
+        (["short"], "at least 12 characters"),
+        ([PASSWORD, f"{PASSWORD}!"], "not the same"),
+        (["ä" * 600], "at most 1024 bytes"),
+    ):
+        typed(monkeypatch, *lines)
+        assert said in run("account user add olga --operator", code=2)
+    assert not books.rows("SELECT id FROM acct_users")
+
+
+@ON_SQLITE
+def test_a_mistake_is_told_before_a_password_is_asked_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piped(monkeypatch, f"{PASSWORD}\n")
+    run("account user add olga --operator")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "'olga' already" in run("account user add Olga --operator", code=2)
+    assert "no account 'none'" in run("account user add x --account none", code=2)
+    for action in ("password", "disable", "enable"):
+        assert "there is no user 'nobody'" in run(f"account user {action} nobody", code=2)
+
+
+def test_channels_for_members(run: Run, books: Books) -> None:
+    run("account add acme")
+    run("channel set fast --models m")
+    said = run("account channels acme --only fast,all")
+    assert "may give keys these channels: fast, all" in said
+    assert books.rows("SELECT channels FROM acct_accounts") == [('["fast","all"]',)]
+    assert "there is no channel 'gold'" in run("account channels acme --only gold", code=2)
+    run("account channels acme --all")
+    assert books.rows("SELECT channels FROM acct_accounts") == [(None,)]
+
+
+def test_each_change_is_in_the_audit_log(run: Run, books: Books) -> None:
+    """Who did it, what, and of what; a reference that was booked before is no change."""
+    lines = {
+        "account add acme --credit 2": "add account",
+        "account top-up acme 5 --ref r1": "top up",
+        "account adjust acme 1 --why w --ref r2": "adjust",
+        "account credit acme 3": "set credit",
+        "account suspend acme": "suspend",
+        "account resume acme": "resume",
+        "channel set fast --models m": "set channel",
+        "price set m --input 1 --output 2": "set price",
+        "price copy standard friends --times 0.5": "copy prices",
+        "key new anna --account acme": "add key",
+        "key limit anna --account acme --requests-per-minute 3": "limit key",
+        "key rotate anna --account acme": "rotate key",
+        "key revoke anna --account acme": "revoke key",
+    }
+    for line in lines:
+        run(line)
+    run("account top-up acme 5 --ref r1")
+    found = books.rows("SELECT action, actor, subject FROM acct_audit ORDER BY id")
+    assert [action for action, _, _ in found] == list(lines.values())
+    assert {who for _, who, _ in found} == {actor()}
+    assert {"acme", "fast", "m", "friends", "key_1 of acme"} <= {of for _, _, of in found}

@@ -4,8 +4,8 @@
     numbers = number { "," number } | number "-" number
 
 The wider forms, and links, count only where the model was asked to cite so (`Sources.linked`). An
-upstream that searches itself has one form, [1], and puts it right behind a word: France[1]. Elsewhere
-that reads like an index, arr[2], and counts only where a clause ends.
+upstream that searches itself has one form, [1], and puts it right behind a word: France[1].
+Elsewhere that reads like an index, arr[2], and counts only where a clause ends.
 
 Nothing is a mark in code, or in an answer that is a JSON object.
 """

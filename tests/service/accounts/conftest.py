@@ -16,6 +16,7 @@ from translator.service.config.store import Location
 from translator.service.database.connection import reading
 from translator.service.database.schema import migrate
 
+from .operators import operator_key
 from .paying import USAGE, Books, answering, initialized
 
 TABLES = (
@@ -107,3 +108,9 @@ def explained(books: Books) -> Iterator[None]:
         assert list(differences(books.connection)) == []
     assert not books.rows("SELECT id FROM acct_holds")
     assert {held for (held,) in books.rows("SELECT held FROM acct_accounts")} <= {0}
+
+
+@pytest.fixture
+def robot(books: Books) -> str:
+    """An operator's key."""
+    return operator_key(books)

@@ -10,6 +10,8 @@ import pytest
 from tests.service.access.clients import CHAT
 from tests.service.chat_bodies import chunk
 from tests.service.responses_api import PATH, events
+from tests.service.websocket.client import ask as ask_on_socket
+from tests.service.websocket.client import open_socket
 from tests.service.wire import BOUND_S, Call, bounded, serving
 
 from .paying import (
@@ -156,3 +158,18 @@ async def test_metrics(books: Books, key: str) -> None:
     ):
         assert line in text
     assert "acme" not in text
+
+
+async def test_turns_on_a_websocket(books: Books, key: str) -> None:
+    """Scenario 22: each is held and billed for itself, and one that is not sent holds nothing."""
+    async with serving(books.settings()) as url, open_socket(url, key) as socket:
+        events_ = await ask_on_socket(socket, generate=False)
+        assert events_[-1]["type"] == "response.completed"
+        assert not books.rows("SELECT id FROM acct_holds")
+        assert (await ask_on_socket(socket))[-1]["type"] == "response.completed"
+        await settled(books, 1)
+        assert books.balance() == 10**12 - COST
+        books.revoke(key)
+        [refused] = await ask_on_socket(socket)
+        assert (refused["status"], refused["error"]["code"]) == (401, "invalid_api_key")
+    assert books.usages("outcome, amount") == [("completed", COST)]

@@ -22,9 +22,9 @@ from translator.service.accounts.books import prune_oldest
 from translator.service.accounts.money import PICO, shown_cost
 from translator.service.database.connection import reading, writing
 
+from .operators import API, Operator, operator_key
 from .paying import COST, ON_SQLITE, PRICES, USAGE, Books, answering, ask, bearer, chat, settled
 from .spending import spend
-from .test_provisioning import API, Operator, operator_key
 
 pytestmark = pytest.mark.anyio
 

@@ -2,8 +2,8 @@
 
     { type: "web_search", filters, user_location, … }  ──►  web_search, open_page, find_in_page
 
-Chat models know only functions, so the three actions of a `web_search_call` are three functions. For
-a client that wants nothing new fetched, the search alone is declared, whose backend has looked
+Chat models know only functions, so the three actions of a `web_search_call` are three functions.
+For a client that wants nothing new fetched, the search alone is declared, whose backend has looked
 before; a model that calls the others nevertheless is told so.
 """
 
@@ -153,7 +153,7 @@ def read_tool(raw: Raw, path: str, notices: list[Notice], *, by_country: bool) -
 
 
 def domain_of(text: str) -> str:
-    """A domain as hosts are compared, of `https://WWW.a.com/x` and `*.a.com` too; empty for none."""
+    """A domain as hosts are compared, as of `https://WWW.a.com/x` or `*.a.com`; empty for none."""
     name = text.strip().lower()
     name = (name.partition("://")[2] or name).partition("/")[0].removeprefix("*.").strip(".")
     if not name.isascii():
@@ -165,7 +165,7 @@ def domain_of(text: str) -> str:
 
 
 def _check_domains(texts: Sequence[str] | None, path: str, notices: list[Notice]) -> None:
-    """Raises InvalidRequest for what is no domain: without it a filter would let everything pass."""
+    """Raises InvalidRequest for what is no domain: left out, it would let everything pass."""
     if texts is not None and len(texts) > MAX_DOMAINS:
         message = f"Invalid '{path}': at most {MAX_DOMAINS} domains; there are {len(texts)}."
         raise InvalidRequest(message, param=path, code="array_above_max_length")

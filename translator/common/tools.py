@@ -351,13 +351,17 @@ class Toolset:
         if self._reject_hosted:
             raise InvalidRequest(
                 f"Unsupported tool type: '{kind}'. The upstream speaks Chat Completions, "
-                "which has no such tool.",
+                f"which has no such tool.{_where_run(kind)}",
                 param=path,
                 code="unsupported_value",
             )
         self.hosted[kind] = None
         self.notices.append(
-            Notice(path, "tool_dropped", f"A tool of type {kind} cannot run here; it was left out.")
+            Notice(
+                path,
+                "tool_dropped",
+                f"A tool of type {kind} cannot run here; it was left out.{_where_run(kind)}",
+            )
         )
 
     @property
@@ -452,6 +456,12 @@ class Toolset:
             return known
         meant = self._spelled.meant(chat_name)
         return None if meant is None else self._by_chat_name[self._chat_names[meant]]
+
+
+def _where_run(kind: str) -> str:
+    """What has a hosted tool run; empty for one that nothing here runs."""
+    section = web_search.SECTION if kind in web_search.TYPES else "[tools.mcp]"
+    return f" The service runs it with {section}." if kind in (*web_search.TYPES, "mcp") else ""
 
 
 def _namespace(function: HostedFunction) -> str:

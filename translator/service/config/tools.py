@@ -152,7 +152,7 @@ class PagesSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How much of its text is kept; it is shown in parts."""
 
     max_pages: _Positive = 20
-    """Most pages that one search request opens."""
+    """Most pages that one search request, or one response, opens."""
 
     max_cached_pages: _NotNegative = 100
     """Pages that are kept so that further parts of them can be shown."""

@@ -10,6 +10,7 @@
     python -m bench options [--quick]          other allocators (bench/options.py)
     python -m bench balance                    streams of each worker (bench/balance.py)
     python -m bench store [--quick]            stored responses (bench/store.py)
+    python -m bench accounts [--quick]         holds and bills (bench/accounts.py)
 
 docs/performance.md and the README quote the second. `--quick` is for work in progress: the report
 goes to .bench, and bench/results.md and the pages stay as they are. The last ones print their
@@ -25,6 +26,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from . import (
+    accounts,
     balance,
     core,
     goals,
@@ -129,6 +131,13 @@ def _parser() -> argparse.ArgumentParser:
     stored.add_argument(
         *("--only", "-o"), action="append", default=[], choices=store.SECTIONS, help="one table"
     )
+    billed = commands.add_parser("accounts", help="holds and bills, beside `sqlite3` alone")
+    billed.set_defaults(run=_accounts)
+    billed.add_argument("--quick", action="store_true", help="a short run")
+    billed.add_argument(
+        *("--only", "-o"), action="append", default=[], choices=accounts.SECTIONS, help="one table"
+    )
+    billed.add_argument("--postgres", metavar="URL", help="an empty database for the table `hot`")
     others.add_argument("--instructions", action="store_true", help="count them instead of time")
     for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
@@ -189,6 +198,10 @@ def _balance(options: argparse.Namespace) -> None:
 
 def _store(options: argparse.Namespace) -> None:
     _print(store.sections(quick=options.quick, only=options.only))
+
+
+def _accounts(options: argparse.Namespace) -> None:
+    _print(accounts.sections(quick=options.quick, only=options.only, postgres=options.postgres))
 
 
 def _print(sections: Iterator[Section]) -> None:

@@ -185,9 +185,10 @@ def request(running: Running | None, port: int, body: bytes | None = None) -> by
     path = running.target.path if running else "/v1/chat/completions"
     usual = running.target.body if running else CHAT_BODY
     content = usual.encode() if body is None else body
+    key = running.target.key if running else KEY
     headers: Mapping[str, Any] = {
         "host": f"127.0.0.1:{port}",
-        "authorization": f"Bearer {KEY}",
+        "authorization": f"Bearer {key}",
         "content-type": "application/json",
         "accept": "text/event-stream",
         "content-length": len(content),

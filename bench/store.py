@@ -27,7 +27,15 @@ from pathlib import Path
 
 import msgspec
 
-from .instructions import INSTRUCTIONS, LineProgram, line_program, of_service, report, valgrind
+from .instructions import (
+    INSTRUCTIONS,
+    LineProgram,
+    Valgrind,
+    line_program,
+    of_service,
+    report,
+    valgrind,
+)
 from .load import Load, LoadResult, Mock, mock_upstream
 from .pace import LATE_MS, PACED_TOKENS
 from .rig import RATE, Effort, Rig, alone, log_progress, rig
@@ -126,16 +134,16 @@ def turns(*, quick: bool) -> Section:
     facts: dict[tuple[str, str], float] = {}
     for count in AT_ONCE:
         log_progress(f"{count} turns at once")
-        with _scratch() as folder:
+        with scratch() as folder:
             make_database(folder / "empty.db")
             words = (str(folder), str(count), str(rounds))
-            instructions = _instructions(_WRITING, words, _WRITES, rounds)
+            instructions = instructions_of(_WRITING, words, _WRITES, rounds)
             with writing_works(folder, count, 4 * rounds) as works:
-                cpu_us = _cpu_us(works, _WRITES, 4 * rounds)
+                times = cpu_us(works, _WRITES, 4 * rounds)
         for name in _WRITES:
-            cost = Cost(instructions[name] / count, cpu_us[name] / count)
-            than = Cost(instructions[BARE_IN_A_THREAD] / count, cpu_us[BARE_IN_A_THREAD] / count)
-            rows.append((f"{_AT_ONCE[count]}: {name}", *_shown(cost, than)))
+            cost = Cost(instructions[name] / count, times[name] / count)
+            than = Cost(instructions[BARE_IN_A_THREAD] / count, times[BARE_IN_A_THREAD] / count)
+            rows.append((f"{_AT_ONCE[count]}: {name}", *shown(cost, than)))
             if name == STORE:
                 facts["stored_turn", f"{count} at once"] = cost.instructions / than.instructions
     return Section(
@@ -155,7 +163,8 @@ _AT_ONCE = {1: "alone", 16: "16 at once"}
 _HEAD = ("", "instructions", "×", "CPU µs", "×")
 
 
-def _shown(cost: Cost, than: Cost) -> Sequence[str]:
+def shown(cost: Cost, than: Cost) -> Sequence[str]:
+    """The cells of a cost, relative to another one."""
     return (
         f"{cost.instructions:,.0f}",
         f"{cost.instructions / than.instructions:.2f}",
@@ -168,17 +177,17 @@ def events(*, quick: bool) -> Section:
     """The events of responses in the background beside the insert of their rows."""
     rounds = 6 if quick else 18
     log_progress("events")
-    with _scratch() as folder:
+    with scratch() as folder:
         make_database(folder / "empty.db")
-        instructions = _instructions(_LOGGING, (str(folder), str(rounds)), _WRITES, rounds)
+        instructions = instructions_of(_LOGGING, (str(folder), str(rounds)), _WRITES, rounds)
         with logging_works(folder, 2 * rounds) as works:
-            cpu_us = _cpu_us(works, _WRITES, 2 * rounds)
+            times = cpu_us(works, _WRITES, 2 * rounds)
     number = RUNS * EVENTS
-    costs = {name: Cost(instructions[name] / number, cpu_us[name] / number) for name in _WRITES}
+    costs = {name: Cost(instructions[name] / number, times[name] / number) for name in _WRITES}
     than = costs[BARE_IN_A_THREAD]
     return Section(
         title="Events of responses in the background",
-        table=table(_HEAD, [(name, *_shown(costs[name], than)) for name in _WRITES]),
+        table=table(_HEAD, [(name, *shown(costs[name], than)) for name in _WRITES]),
         remarks=[
             f"Per event of {RUNS} responses, {EVENTS} of each, which are written together: from "
             "its frame until it is on the disk. Beside it the insert of the same rows, and nothing "
@@ -193,21 +202,21 @@ def chain(*, quick: bool) -> Section:
     length = CHAIN // 10 if quick else CHAIN
     rounds = 4 if quick else 8
     log_progress(f"a chain of {length} turns")
-    with _scratch() as folder:
+    with scratch() as folder:
         file = folder / "chain.db"
         make_database(file)
         last, sizes = make_chain(file, length, size=lambda: _file_bytes(file))
         log_progress("reading it")
-        instructions = _instructions(_READING, (str(file), last), _READS, rounds)
+        instructions = instructions_of(_READING, (str(file), last), _READS, rounds)
         with reading_works(file, last) as works:
-            cpu_us = _cpu_us(works, _READS, rounds)
-    costs = {name: Cost(instructions[name], cpu_us[name]) for name in _READS}
+            times = cpu_us(works, _READS, rounds)
+    costs = {name: Cost(instructions[name], times[name]) for name in _READS}
     rows = [
-        (f"the items, by {what}", *_shown(costs[name], costs[BARE]))
+        (f"the items, by {what}", *shown(costs[name], costs[BARE]))
         for what, name in (("one query alone", BARE), ("the store", READ))
     ]
     rows += [
-        (f"admission, {what}", *_shown(costs[name], costs[ADMIT_IN_FULL]))
+        (f"admission, {what}", *shown(costs[name], costs[ADMIT_IN_FULL]))
         for what, name in (("in full and `store: false`", ADMIT_IN_FULL), ("chained", ADMIT))
     ]
     first, second = (later - earlier for earlier, later in pairwise(sizes))
@@ -240,13 +249,14 @@ def _file_bytes(file: Path) -> int:
 
 
 @contextmanager
-def _scratch() -> Generator[Path]:
+def scratch() -> Generator[Path]:
+    """A folder for as long as the context lasts."""
     SCRATCH.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         yield Path(folder)
 
 
-def _instructions(
+def instructions_of(
     code: str, words: Sequence[str], names: Sequence[str], rounds: int
 ) -> Mapping[str, float]:
     """The median of each work; the first third is not counted: Python adapts its code."""
@@ -265,7 +275,9 @@ def _counted(program: LineProgram, name: str) -> float:
     return program.does(f"do {name}")[INSTRUCTIONS]
 
 
-def _cpu_us(works: Works, names: Sequence[str], rounds: int) -> Mapping[str, float]:
+def cpu_us(works: Works, names: Sequence[str], rounds: int) -> Mapping[str, float]:
+    """The median CPU time of each work, in microseconds."""
+
     def measure(name: str) -> float:
         works.prepare.get(name, lambda: None)()
         began = time.process_time()
@@ -316,7 +328,7 @@ def streams(*, quick: bool) -> Section:
     effort = Effort(seconds=2.0 if quick else 4.0, rounds=1 if quick else 3, quick=quick)
     log_progress(f"a chain of {length:,} turns")
     found: dict[str, list[tuple[LoadResult, LoadResult | None]]] = {}
-    with _scratch() as folder:
+    with scratch() as folder:
         file = folder / "chain.db"
         make_database(file)
         last = lengthen(file, make_chain(file, 2)[0], length - 2)
@@ -397,7 +409,7 @@ def off(*, quick: bool) -> Section:
     with mock_upstream(cpu=None) as mock:
         for _ in range(1 if quick else 2):
             for target in targets:
-                counted = _of_service(mock, target, quick=quick)
+                counted = counted_service(valgrind(), mock, target, quick=quick)
                 counts.setdefault(target.name, []).append(counted)
     found = report(counts)
     return msgspec.structs.replace(
@@ -405,6 +417,9 @@ def off(*, quick: bool) -> Section:
     )
 
 
-def _of_service(mock: Mock, target: Target, *, quick: bool) -> Mapping[str, float]:
+def counted_service(
+    tool: Valgrind, mock: Mock, target: Target, *, quick: bool
+) -> Mapping[str, float]:
+    """The instructions of a service."""
     log_progress(f"counting {target.name}")
-    return of_service(valgrind(), mock, target, repeats=2 if quick else 3)
+    return of_service(tool, mock, target, repeats=2 if quick else 3)

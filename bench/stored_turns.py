@@ -210,7 +210,7 @@ def recorded(file: Path, count: int, rounds: int) -> list[list[list[Executed]]]:
     """The transactions of each round in which a store writes a turn of some conversations."""
     TRANSACTIONS.clear()
     found: list[list[list[Executed]]] = []
-    with _connecting(Recording), opened(file) as (runner, store):
+    with connecting(Recording), opened(file) as (runner, store):
         conversations = Conversations(store, count)
         for _ in range(rounds):
             runner.run(conversations.prepare())
@@ -228,7 +228,7 @@ class Hasty(SqliteConnection):
 
 
 @contextmanager
-def _connecting(kind: type[SqliteConnection]) -> Generator[None]:
+def connecting(kind: type[SqliteConnection]) -> Generator[None]:
     """The store has connections of that kind."""
 
     def connect(
@@ -366,7 +366,7 @@ def make_chain(
     file: Path, turns: int, *, size: Callable[[], int] = lambda: 0
 ) -> tuple[str, Sequence[int]]:
     """Store a chain of so many turns; the id of its last, and `size()` at start, half and end."""
-    with _connecting(Hasty), opened(file) as (runner, store):
+    with connecting(Hasty), opened(file) as (runner, store):
         conversations = Conversations(store, 1)
         sizes = [size()]
         for half in (turns // 2, turns - turns // 2):

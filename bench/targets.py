@@ -62,6 +62,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str = "/v1/responses"
     body: str = RESPONSES_BODY
+    key: str = KEY
+    """What its clients send as their API key."""
+
     environ: Mapping[str, str] = {}
     version: Callable[[], str] = lambda: ""
     most_streams: int = 100_000

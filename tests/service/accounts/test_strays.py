@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -199,3 +200,63 @@ async def test_any_number_of_answers_can_be_asked_for(books: Books) -> None:
         )
         assert answer.status_code == 200, answer.text
         await settled(books, 1)
+
+
+async def test_settlements_are_synced_to_the_disk(
+    books: Books, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a transaction of its own, some time later: nobody's hold waits for the disk meanwhile."""
+    monkeypatch.setattr("translator.service.accounts.leases.SYNC_S", 0.05)
+    real, durable = writer.writing, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @contextmanager
+    def writing(connection: Connection, **more: Any) -> Generator[None]:
+        with real(connection, **more):
+            yield
+        if more["durable"]:
+            loop.call_soon_threadsafe(durable.set)
+
+    monkeypatch.setattr(writer, "writing", writing)
+    answer = Answering()
+    async with accounts_of(books) as accounts:
+        charge = await held(accounts, key, answer)
+        assert not durable.is_set()
+        over(charge, answer.told(1000, 10))
+        await settled(books, 1)
+        await bounded(durable.wait())
+        durable.clear()
+        monkeypatch.setattr("translator.service.accounts.leases.SYNC_S", 1000.0)
+        charge = await held(accounts, key, answer)
+        over(charge, answer.told(1000, 10))
+        await settled(books, 2)
+        assert not durable.is_set()
+    await bounded(durable.wait())  # a process that ends waits for no time to come
+
+
+async def test_writes_of_an_account_share_transactions(books: Books, key: str) -> None:
+    """On PostgreSQL with no others, so that two processes cannot wait for each other."""
+    books.account("bolt", balance="1")
+    other = books.key("bolt")
+    answer = Answering()
+    async with accounts_of(books) as accounts:
+        commits: list[int] = []
+        accounts._meter.committed = lambda writes, seconds: commits.append(writes)  # type: ignore[method-assign]
+        charges = [await held(accounts, one, answer) for one in (key, other) * 8]
+        answer.told(1000, 10)
+        commits.clear()
+        begun, gate = threading.Event(), threading.Event()
+
+        def waits(_: Connection) -> None:
+            begun.set()
+            gate.wait(BOUND_S)
+
+        accounts._database.write(waits, size=1, keep_trying_s=BOUND_S)
+        assert await asyncio.to_thread(begun.wait, BOUND_S)
+        for charge in charges:
+            over(charge, answer.answered)
+        gate.set()
+        await settled(books, 16)
+    most = max(commits)
+    assert most == (8 if books.location.kind == "postgresql" else 16)
+    assert sum(commits) >= 16

@@ -93,7 +93,7 @@ class Accounts:
         if self.section.billing:
             self.withheld = PRICED_FIELDS - set(self.section.forward_priced)
         self.passwords = Passwords()
-        self._alone = settings.location.kind == "postgresql"  # else rows of several accounts cross
+        self._by_account = settings.location.kind == "postgresql"
         self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
         self._open: dict[int, AccountCharge] = {}
         self._calls: set[int] = set()  # holds of calls within them
@@ -165,7 +165,7 @@ class Accounts:
             keep_trying_s=self.section.database_timeout_s,
             durable=durable,
             undo=_nothing,
-            alone=self._alone,
+            alone=self._by_account,
         )
         try:
             found = await write.done(self.section.database_timeout_s)
@@ -268,7 +268,7 @@ class Accounts:
                 keep_trying_s=wait_s,
                 durable=False,  # a power cut ends the request, too
                 undo=partial(_undo, ask.token),
-                alone=self._alone,
+                group=self._group(ask.account),
             )
         except Unavailable as error:
             self._go_without(error)
@@ -295,7 +295,7 @@ class Accounts:
                 keep_trying_s=wait_s,
                 durable=False,
                 undo=_nothing,
-                alone=self._alone,
+                group=self._group(ask.account),
             )
             return await _in_time(write, wait_s)
         except Unavailable as error:
@@ -307,7 +307,7 @@ class Accounts:
         wait_s = self.section.database_timeout_s
         with suppress(Unavailable, TimeoutError):
             if not await write.give_up(wait_s) and isinstance(await write.done(wait_s), Held):
-                self._write(partial(_undo, ask.token), needed=True)
+                self._write(partial(_undo, ask.token), ask.account, needed=True)
 
     def _go_without(self, error: Exception) -> None:
         """Serve a request without the database, or raise AccountsUnavailable."""
@@ -330,11 +330,12 @@ class Accounts:
         self._calls.discard(end.id)
         self._meter.holds(len(self._open))
         try:
-            write = self._write(partial(_settle, end), needed=True)
+            write = self._write(partial(_settle, end), end.account, needed=True)
         except Unavailable:
             self._unsettled.append(end)
         else:
             self._settling[end.id] = time.monotonic()
+            self._leases.sync_soon()
             self._begin(self._settled(write, end))
 
     async def _settled(self, write: Write[Settled | None], end: Settlement) -> None:
@@ -357,20 +358,34 @@ class Accounts:
     def correct_tokens(self, key: Key, tokens: int) -> None:
         """Take more tokens from the allowance of a key; never waits, never raises."""
         with suppress(Unavailable):
-            self._write(partial(_correct_tokens, key.id, key.account, tokens))
+            self._write(partial(_correct_tokens, key.id, key.account, tokens), key.account)
 
     def settle_again(self) -> None:
         """Queue what the queue did not take before."""
         for _ in range(len(self._unsettled)):
             self.settle(self._unsettled.popleft())
 
-    def _write(self, work: Any, *, needed: bool = False) -> Write[Any]:  # noqa: ANN401 - any work
+    def _group(self, account: int) -> int | None:
+        """What a write of an account shares a transaction with.
+
+        On PostgreSQL others of this account alone, whose row is locked first: transactions of
+        several accounts could wait for each other. There, a busy account so has one sync for many.
+        """
+        return account if self._by_account else None
+
+    def _write(
+        self,
+        work: Any,  # noqa: ANN401 - any work
+        account: int,
+        *,
+        needed: bool = False,
+    ) -> Write[Any]:
         return self._database.write(
             work,
             size=WRITE_BYTES,
             keep_trying_s=FOR_EVER_S if needed else self.section.lease_s,
-            durable=needed,
-            alone=self._alone,
+            durable=False,  # see `sync_soon`
+            group=self._group(account),
             needed=needed,
         )
 

@@ -29,6 +29,9 @@ from .settlements import sweep
 
 log = logging.getLogger(__name__)
 
+SYNC_S = 1.0
+"""After how long settlements are on the disk, in seconds. Only a power cut loses those before."""
+
 WRITE_BYTES = 1024
 ROW_BYTES = 100
 """What a write, and each of its counts, counts for in the queue."""
@@ -61,6 +64,7 @@ class Leases:
         self._section = section
         self._meter = meter
         self._holds = holds
+        self._sync: asyncio.TimerHandle | None = None
         self._alone = database.location.kind == "postgresql"
 
     def renew(self, rows: list[dict[str, Any]] | None = None) -> None:
@@ -69,8 +73,26 @@ class Leases:
         with suppress(Unavailable):
             self._write(partial(_renew, self.boot, rows or []), size)
 
+    def sync_soon(self) -> None:
+        """See to it that what is committed by now is on the disk in SYNC_S.
+
+        By another transaction: one that waits for the disk is followed by it alone, and whoever
+        asks for a hold meanwhile would wait, too.
+        """
+        if self._sync is None:
+            self._sync = asyncio.get_running_loop().call_later(SYNC_S, self._sync_now)
+
+    def _sync_now(self) -> None:
+        self._sync = None
+        with suppress(Unavailable):
+            self._write(partial(_renew, self.boot, []), durable=True)
+
     def end(self) -> None:
         """The process ends: its lease goes, unless something is still held."""
+        if self._sync is not None:
+            self._sync.cancel()
+        with suppress(Unavailable):
+            self._write(partial(_renew, self.boot, []), durable=True)
         with suppress(Unavailable):
             self._write(partial(_end, self.boot))
 
@@ -116,12 +138,18 @@ class Leases:
             log.warning("accounts: %d holds that nobody else would end are ended", found)
         self._write(partial(_forget, lease_us))
 
-    def _write(self, work: Callable[[Connection], Any], size: int = WRITE_BYTES) -> None:
+    def _write(
+        self,
+        work: Callable[[Connection], Any],
+        size: int = WRITE_BYTES,
+        *,
+        durable: bool = False,  # what is lost is done again
+    ) -> None:
         self._database.write(
             work,
             size=size,
             keep_trying_s=self._section.lease_s,
-            durable=False,  # it is done again
+            durable=durable,
             alone=self._alone,
         )
 

@@ -126,6 +126,7 @@ class Database:
         durable: bool = True,
         undo: Callable[[Connection], None] | None = None,
         alone: bool = False,
+        group: int | None = None,
         needed: bool = False,
     ) -> Write[T]:
         """A write that is queued, as in `Writer.submit`; raises Unavailable."""
@@ -136,5 +137,6 @@ class Database:
             durable=durable,
             undo=undo,
             alone=alone,
+            group=group,
             needed=needed,
         )

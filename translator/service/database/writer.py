@@ -130,19 +130,21 @@ class Writer:
         durable: bool = True,
         undo: Callable[[Connection], None] | None = None,
         alone: bool = False,
+        group: int | None = None,
         needed: bool = False,
     ) -> Write[T]:
         """Queue a write of some `size` in bytes; raises Unavailable where the queue is full.
 
         `durable`: it is done when it is on the disk, not when it would survive the process alone.
         `undo` reverses the work; it is needed where the write may be given up. `alone`: it gets a
-        transaction of its own. `needed`: it is never dropped, though nobody waits for it.
+        transaction of its own, `group`: one with writes of the same group alone, which then may
+        come before others. `needed`: it is never dropped, though nobody waits for it.
         """
         deadline = time.monotonic() + keep_trying_s
         write = Write(
             work, size=size, durable=durable, deadline=deadline, undo=undo, lock=self._lock
         )
-        write.alone, write.needed = alone, needed
+        write.alone, write.group, write.needed = alone, group, needed
         with self._more:
             if self._closing:
                 raise Unavailable("the service is shutting down")
@@ -225,9 +227,12 @@ class Writer:
     def _batch(self, ready: list[Write[Any]]) -> list[Write[Any]]:
         batch: list[Write[Any]] = []
         size = 0
+        group = ready[0].group
+        if group is not None and not ready[0].alone:
+            ready = [one for one in ready if one.group == group]
         for write in ready:
             full = size + write.size > BATCH_BYTES or len(batch) == BATCH_WRITES
-            if batch and (full or write.alone):
+            if batch and (full or write.alone or write.group != group):
                 break
             batch.append(write)
             size += write.size

@@ -63,6 +63,8 @@ class Write(Generic[T]):
         self.attempts = 0
         self.alone = False
         """Whether it is tried in a transaction of its own: it may be what fails."""
+        self.group: int | None = None
+        """What it shares a transaction with: writes of the same group, and of no other."""
         self.awaited = False
         """Whether somebody waits for it: what nobody waits for may be dropped."""
         self.needed = False

@@ -83,7 +83,7 @@ class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_results_bytes: _Positive = 2 * 1024 * 1024
     """How much of all results of a response it reads."""
 
-    max_sealed_bytes: _Positive = 32 * 1024
+    max_sealed_bytes: _Positive = 64 * 1024
     """How much of each result travels with a client that keeps its conversation itself, in sealed
     reasoning; the model reads no more of it in later responses."""
 

@@ -71,7 +71,7 @@ def test_results_of_the_clients_own_calls_may_stand_before_the_seal() -> None:
     output = {"type": "function_call_output", "call_id": "f1", "output": "done"}
     asked, *told = messages(USER, own, output, sealed(Thought("", "", ran=ran)))[1:]
     assert [one["function"]["name"] for one in asked["tool_calls"]] == ["web_search", "act"]
-    assert [one["content"] for one in told] == ["done", "found"]
+    assert [one["content"] for one in told] == ["found", "done"]
 
 
 def _signed(*calls: dict[str, Any]) -> list[Any]:

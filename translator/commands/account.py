@@ -14,6 +14,7 @@ from .account_database import (
     looking,
     name,
     names,
+    note,
     print_table,
     shown_time,
     time,
@@ -129,13 +130,14 @@ def _init(options: argparse.Namespace) -> int:
 
 def _add(options: argparse.Namespace) -> int:
     from translator.service.accounts.books import Mistake, add_account
-    from translator.service.accounts.money import read_amount
+    from translator.service.accounts.money import read_amount, shown
 
     credit = read_amount(options.credit)
     if credit < 0:
         raise Mistake("a credit is 0 or more")
     with changing(options.config) as connection:
         made = add_account(connection, options.name, credit)
+        note(connection, "add account", options.name, f"credit {shown(credit)}")
     print(f"acct_{made}: {options.name} is there, and has no key yet.")
     return 0
 
@@ -172,6 +174,8 @@ def _top_up(options: argparse.Namespace) -> int:
     amount = read_amount(options.amount)
     with changing(options.config) as connection:
         entry = top_up(connection, options.name, amount, options.ref, actor())
+        if entry.new:
+            note(connection, "top up", options.name, f"entry {entry.id}")
     print(f"entry {entry.id}" if entry.new else f"entry {entry.id}, which was there already")
     return 0
 
@@ -183,6 +187,8 @@ def _adjust(options: argparse.Namespace) -> int:
     amount = read_amount(options.amount)
     with changing(options.config) as connection:
         entry = adjust(connection, options.name, amount, options.why, options.ref, actor())
+        if entry.new:
+            note(connection, "adjust", options.name, f"entry {entry.id}")
     print(f"entry {entry.id}" if entry.new else f"entry {entry.id}, which was there already")
     return 0
 
@@ -196,6 +202,7 @@ def _credit(options: argparse.Namespace) -> int:
         raise Mistake("a credit is 0 or more")
     with changing(options.config) as connection:
         set_credit(connection, options.name, amount)
+        note(connection, "set credit", options.name, shown(amount))
     print(f"{options.name} may have a debt of {shown(amount)}.")
     return 0
 
@@ -203,13 +210,12 @@ def _credit(options: argparse.Namespace) -> int:
 def _channels(options: argparse.Namespace) -> int:
     from translator.service.accounts.books import account
     from translator.service.accounts.member_channels import set_member_channels
-    from translator.service.accounts.people import audit
 
     with changing(options.config) as connection:
         found = account(connection, options.name)
         set_member_channels(connection, found.id, options.only)
         which = ", ".join(options.only or ("all",))
-        audit(connection, actor(), "set channels", f"acct_{found.id}", which)
+        note(connection, "set channels", options.name, which)
     print(f"Members of {options.name} may give keys these channels: {which}. Keys keep theirs.")
     return 0
 
@@ -227,6 +233,7 @@ def _set_suspended(options: argparse.Namespace, *, suspended: bool) -> int:
 
     with changing(options.config) as connection:
         suspend(connection, options.name, suspended=suspended)
+        note(connection, "suspend" if suspended else "resume", options.name)
     print(f"{options.name} is {'suspended' if suspended else 'served'} from now on.")
     return 0
 
@@ -265,6 +272,7 @@ def _import_clients(options: argparse.Namespace) -> int:
         clients = read_table({"upstreams": upstreams, "clients": table["clients"]}, {}).clients
     with changing(options.config) as connection:
         made, known = import_clients(connection, options.account, clients)
+        note(connection, "import clients", options.account, f"{made} keys")
     print(f"{made} keys are taken over, {known} were there already.")
     return 0
 
@@ -277,6 +285,14 @@ def _prune(options: argparse.Namespace) -> int:
         with changing(options.config) as connection:
             count = prune(connection, options.before)
         total += count
+    if total:
+        with changing(options.config) as connection:
+            note(
+                connection,
+                "prune usages",
+                "all accounts",
+                f"{total} before {shown_time(options.before)}",
+            )
     print(f"{total:,} usages deleted.")
     return 0
 

@@ -156,6 +156,13 @@ def actor() -> str:
         return "unknown"
 
 
+def note(connection: Connection, action: str, subject: str, detail: str = "") -> None:
+    """Write a change into the audit log, in its transaction."""
+    from translator.service.accounts.people import audit
+
+    audit(connection, actor(), action, subject, detail)
+
+
 def name(text: str) -> str:
     """An argparse type: a name of an account, a key, a channel or a model."""
     if not text.strip() or not text.isprintable() or len(text) > 200:

@@ -10,6 +10,7 @@ from .account_database import (
     looking,
     name,
     names,
+    note,
     print_table,
     shown_tools,
     tools,
@@ -59,17 +60,21 @@ def _set(options: argparse.Namespace) -> int:
             raise Mistake("a new channel needs --models")
         if before is None:
             before = Channel(options.name, options.name, (), STANDARD)
-        set_channel(
-            connection,
-            Channel(
-                options.name,
-                options.title or before.title,
-                options.models or before.models,
-                options.price_list or before.price_list,
-            ),
+        made = Channel(
+            options.name,
+            options.title or before.title,
+            options.models or before.models,
+            options.price_list or before.price_list,
         )
+        set_channel(connection, made)
         if options.tools is not None:
             set_tools(connection, options.name, None if "*" in options.tools else options.tools)
+        note(
+            connection,
+            "set channel",
+            options.name,
+            f"{', '.join(made.models)}; {made.price_list}",
+        )
     print(f"The channel {options.name} is as you say from now on.")
     return 0
 

@@ -14,6 +14,7 @@ from .account_database import (
     changing,
     looking,
     names,
+    note,
     print_table,
     shown_time,
     shown_tools,
@@ -146,6 +147,7 @@ def _new(options: argparse.Namespace) -> int:
         made = add_key(connection, options.account, options.name, store(key), limits)
         if options.tools is not None:
             set_tools(connection, key_of_id(connection, made), options.tools)
+        note(connection, "add key", f"key_{made} of {options.account}", options.name)
     print(f"key_{made}, {options.name} of {options.account}, shown only once. ", end="")
     print(f"The client sends it as Authorization: Bearer KEY.\n\n{key}")
     return 0
@@ -190,6 +192,7 @@ def _rotate(options: argparse.Namespace) -> int:
     with changing(options.config) as connection:
         old = key(connection, options.key, options.account)
         made, until = rotate(connection, old, store(text), grace_us)
+        note(connection, "rotate key", f"key_{old.id} of {old.account_name}", f"key_{made}")
     print(f"key_{made} replaces key_{old.id}, which works until {shown_time(until)}. It is shown ")
     print(f"only once:\n\n{text}")
     return 0
@@ -201,6 +204,7 @@ def _revoke(options: argparse.Namespace) -> int:
     with changing(options.config) as connection:
         found = key(connection, options.key, options.account)
         revoke(connection, found)
+        note(connection, "revoke key", f"key_{found.id} of {found.account_name}", found.name)
     print(f"key_{found.id}, {found.name} of {found.account_name}, is refused from now on.")
     return 0
 
@@ -216,6 +220,7 @@ def _limit(options: argparse.Namespace) -> int:
         set_limits(connection, found, limits)
         if options.tools is not None or "tools" in options.unlimited:
             set_tools(connection, found, options.tools)
+        note(connection, "limit key", f"key_{found.id} of {found.account_name}", found.name)
     print(f"key_{found.id}, {found.name} of {found.account_name}, has other limits from now on.")
     return 0
 

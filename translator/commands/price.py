@@ -11,6 +11,7 @@ from .account_database import (
     changing,
     looking,
     name,
+    note,
     print_table,
     shown_time,
     time,
@@ -108,6 +109,7 @@ def _set(options: argparse.Namespace) -> int:
     price = _price(options.model, vars(options), options.price_list)
     with changing(options.config) as connection:
         begins = set_price(connection, price, actor())
+        note(connection, "set price", options.model, shown_time(begins))
     print(f"The price of {options.model} holds from {shown_time(begins)} on.")
     return 0
 
@@ -164,6 +166,7 @@ def _copy(options: argparse.Namespace) -> int:
         raise Mistake("a factor is more than 0, and 1000 at most")
     with changing(options.config) as connection:
         count = copy_prices(connection, options.source, options.target, times, actor())
+        note(connection, "copy prices", options.target, f"of {options.source}, times {times}")
     print(f"{count} prices of {options.target} hold from now on.")
     return 0
 
@@ -189,5 +192,6 @@ def _import(options: argparse.Namespace) -> int:
     with changing(options.config) as connection:
         for price in prices:
             set_price(connection, price, actor())
+            note(connection, "set price", price.model, price.price_list)
     print(f"{len(prices)} prices are set.")
     return 0

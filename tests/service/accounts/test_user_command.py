@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from translator.commands.account_database import actor
 from translator.service.accounts import passwords, people
 from translator.service.database.connection import reading
 
@@ -67,7 +68,8 @@ def test_users_from_their_beginning_to_their_end(
     assert re.search(r"^anna +member +acme +since \d", run("account user list"), re.MULTILINE)
     assert "may sign in" in run("account user enable anna")
     actions = [row[0] for row in books.rows("SELECT action FROM acct_audit ORDER BY id")]
-    assert actions == ["add user", "add user", "set password", "disable user", "enable user"]
+    assert actions[0] == "add account"
+    assert actions[1:] == ["add user", "add user", "set password", "disable user", "enable user"]
     assert PASSWORD not in str(books.rows("SELECT * FROM acct_audit"))
 
 
@@ -112,3 +114,29 @@ def test_channels_for_members(run: Run, books: Books) -> None:
     assert "there is no channel 'gold'" in run("account channels acme --only gold", code=2)
     run("account channels acme --all")
     assert books.rows("SELECT channels FROM acct_accounts") == [(None,)]
+
+
+def test_each_change_is_in_the_audit_log(run: Run, books: Books) -> None:
+    """Who did it, what, and of what; a reference that was booked before is no change."""
+    lines = {
+        "account add acme --credit 2": "add account",
+        "account top-up acme 5 --ref r1": "top up",
+        "account adjust acme 1 --why w --ref r2": "adjust",
+        "account credit acme 3": "set credit",
+        "account suspend acme": "suspend",
+        "account resume acme": "resume",
+        "channel set fast --models m": "set channel",
+        "price set m --input 1 --output 2": "set price",
+        "price copy standard friends --times 0.5": "copy prices",
+        "key new anna --account acme": "add key",
+        "key limit anna --account acme --requests-per-minute 3": "limit key",
+        "key rotate anna --account acme": "rotate key",
+        "key revoke anna --account acme": "revoke key",
+    }
+    for line in lines:
+        run(line)
+    run("account top-up acme 5 --ref r1")
+    found = books.rows("SELECT action, actor, subject FROM acct_audit ORDER BY id")
+    assert [action for action, _, _ in found] == list(lines.values())
+    assert {who for _, who, _ in found} == {actor()}
+    assert {"acme", "fast", "m", "friends", "key_1 of acme"} <= {of for _, _, of in found}

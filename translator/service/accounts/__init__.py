@@ -5,6 +5,7 @@ what that costs; `client` is one of them, and `keys` what is known of its key. `
 `extensions` for further rounds, and `settlements` are the transactions, by the `statements`;
 `rounds`, `bills`, `sizes`, `money`, `allowances` and `periods` compute, `tools` names what is
 called. `books` is what an operator does to accounts, channels and prices, `key_book` to keys;
-`usage` reads for their owners, `reconcile` compares it all. `room` is the place in the database
-room, `migrations` its history. Loaded only with an `[accounts]` section.
+`usage` reads for their owners, whose meters read `meters` and `usage_report`; `listings` reads for
+operators' programs, which `operator_keys` let in, and `reconcile` compares it all. `room` is the
+place in the database room, `migrations` its history. Loaded only with an `[accounts]` section.
 """

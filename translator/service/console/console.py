@@ -126,7 +126,10 @@ class Console:
         except Busy:
             return error(503, "Too many sign in at this moment", "Try again in a few seconds.")
         except Unavailable:
-            return error(503, "The database does not answer", "Try again in a minute.")
+            again = "Try again in a minute."
+            if "reconcile" in request.query:
+                again = "There may be too much to compare here: use translator account reconcile."
+            return error(503, "The database does not answer", again)
 
     async def _respond(self, request: Request) -> Response:
         if request.path.startswith(f"{ROOT}/static/"):

@@ -26,7 +26,7 @@ from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import ToolName
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
-from translator.wire.json_values import NOT_JSON, as_string, objects_in
+from translator.wire.json_values import NOT_JSON, as_string, objects_in, utf8_size
 
 from .blocks import DATA, Words, matching_lines, shown_lines
 from .commands import CALL_ERRORS, Calls, Opened, SearchTool
@@ -98,20 +98,28 @@ class HostedTools:
     ) -> SearchRunner:
         """A runner for one response."""
         owner = self._owners.owner(client, authorization)
-        return SearchRunner(self._tool, owner, tools, said)
+        page_bytes = self._hosted.result_bytes(seals=True)
+        return SearchRunner(self._tool, owner, tools, said, page_bytes)
 
 
 class SearchRunner:
     """Runs the searches of one response: what one has found, the next may open."""
 
     def __init__(
-        self, tool: SearchTool, owner: str, tools: Toolset, said: Callable[[], bytes]
+        self,
+        tool: SearchTool,
+        owner: str,
+        tools: Toolset,
+        said: Callable[[], bytes],
+        page_bytes: int,
     ) -> None:
+        """`page_bytes` bounds what is shown of a page: what is cut off later, nothing points to."""
         assert tools.web_search is not None, "no search is declared"
         request = SearchRequest(commands={}, settings=_settings(tools.web_search))
         self._session = SearchSession(0)
         self._calls = tool.calls(_HostedCalls, owner, request, self._session, [])
         self._calls.told = lambda: _told(said(), frozenset(tools.hosted_names()))
+        self._page_bytes = page_bytes
         self._page_characters = PAGE_CHARACTERS[read_options(request).characters]
 
     def name_of(self, call: HostedCall) -> ToolName:
@@ -133,14 +141,16 @@ class SearchRunner:
             case Words(text):
                 return Outcome((text,))
             case Opened(page, first, pattern):
+                title = page.title or page.url
+                head = f" {title} ({page.url})"
+                room_bytes = self._page_bytes - utf8_size(head)
                 more = "open the same URL at line"
                 lines = (
                     matching_lines(page, pattern)
                     if pattern
-                    else shown_lines(page, first, self._page_characters, more)
+                    else shown_lines(page, first, self._page_characters, more, room_bytes)
                 )
-                title = page.title or page.url
-                text = "\n".join([f" {title} ({page.url})", *lines])
+                text = "\n".join([head, *lines])
                 return Outcome((Source(page.url, title), text))
             case (query, hits):
                 pass

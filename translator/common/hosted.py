@@ -76,8 +76,8 @@ class Hosted(Struct, frozen=True, kw_only=True):
     """Of all results of a response."""
 
     max_sealed_bytes: int = 64 * 1024
-    """Of a result that travels in the sealed reasoning of a client: the model reads no more of it in
-    the response itself, or the next one would not begin as this one did."""
+    """Of a result that travels in the sealed reasoning of a client: the model reads no more of it
+    in the response itself, or the next one would not begin as this one did."""
 
     mcp: Mapping[str, McpListing] = {}
     """The servers that the request declares, by their labels."""

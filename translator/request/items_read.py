@@ -9,7 +9,6 @@ from msgspec import Raw, Struct
 from translator.common.sealed import Thought
 from translator.wire import items
 
-
 HOSTED_OUTPUT, MCP_OUTPUT = "hosted tool call output", "MCP call output"
 """The nouns of results of hosted tools: those in seals, and those in items of MCP calls."""
 

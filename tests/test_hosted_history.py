@@ -152,9 +152,10 @@ def test_arguments_that_are_nested_too_deeply_are_none() -> None:
     ("text", "limit", "expected"),
     [
         ("abc", 3, "abc"),
-        ("x" * 2_000_000, 20, "x" * 6 + "\n[cut: 2.0 MB]"),
-        ("é" * 1000, 20, "é" * 3 + "\n[cut: 2.0 kB]"),
+        ("x" * 2_000_000, 30, "x" * 9 + "\n[cut: 2.0 MB in all]"),
+        ("é" * 1000, 30, "é" * 4 + "\n[cut: 2.0 kB in all]"),
         ("abcdef", 3, ""),
+        ("x" * 100 + "\n[cut: 9.0 MB]", 20, "x" * 6 + "\n[cut: 9.0 MB]"),
     ],
 )
 def test_a_text_is_cut_on_a_character_and_says_so(text: str, limit: int, expected: str) -> None:
@@ -198,7 +199,7 @@ def test_results_are_as_long_in_the_round_as_in_every_seal() -> None:
     [told] = [one["content"] for one in played.bodies[1]["messages"] if one["role"] == "tool"]
     assert sizes == [told, told]
     assert 64 * 1024 - 3 < len(told.encode()) <= 64 * 1024
-    assert told.endswith("[cut: 0.3 MB]")
+    assert told.endswith("[cut: 0.3 MB in all]")
 
 
 def test_results_are_as_long_as_they_may_be_where_no_seal_travels() -> None:

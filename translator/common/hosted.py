@@ -11,6 +11,7 @@ The core decides what is run, and what is told the model; it runs nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -66,6 +67,9 @@ class Hosted(Struct, frozen=True, kw_only=True):
 
     cached_search: bool = True
     """The search runs for a client, too, that wants nothing new fetched."""
+
+    search_by_country: bool = True
+    """The search has regard to the country of the user."""
 
     round_usage: RoundUsage = "sum"
     max_rounds: int = 16
@@ -202,12 +206,16 @@ class RanRound(Struct, frozen=True, omit_defaults=True):
     own: int = 0
 
 
+_MARK = re.compile(r"\n\[cut: [^\]\n]{1,40}\]\Z")
+
+
 def shortened(text: str, limit: int) -> str:
-    """A text of at most `limit` bytes of UTF-8; one that is cut says what it was."""
+    """A text of at most `limit` bytes of UTF-8; one that is cut says what it was at first."""
     size = utf8_size(text)
     if size <= limit:
         return text
-    mark = f"\n[cut: {_in_words(size)}]"
+    before = _MARK.search(text)  # whoever ran the tool has cut it, too
+    mark = before[0] if before else f"\n[cut: {_in_words(size)} in all]"
     kept = text.encode("utf-8", "replace")[: max(0, limit - len(mark))]
     return kept.decode("utf-8", "ignore") + mark if limit >= len(mark) else ""
 

@@ -115,3 +115,10 @@ async def test_domains_are_kept_to() -> None:
     query = Query("cats", 5, 100, Domains(allowed=("b.com",)))
     found = read_results(CallResult(f"Title: One\nURL: {A}\nTitle: Two\nURL: {B}"), query)
     assert [one.url for one in found] == [B]
+
+
+@pytest.mark.parametrize("text", ["Nothing about '{}'.", "URL: {}", "[One]({})", "Not {}, but {}?"])
+async def test_a_url_of_the_query_is_no_result_in_text(text: str) -> None:
+    """Text may quote the query, and what a model writes there it must not be able to open."""
+    found = read_results(CallResult(text.replace("{}", A)), Query(f"see {A}", 5, 100))
+    assert [one.url for one in found] == [""]

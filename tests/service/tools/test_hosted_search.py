@@ -137,7 +137,7 @@ async def test_scenario_34_no_results_are_no_failure(news: ScriptedWeb) -> None:
         events = await events_of(client)
     [item] = items_of(events, "web_search_call")
     assert item["status"] == "completed"
-    assert model.tool_messages(1) == ['No results for "news". Try other words.']
+    assert model.tool_messages(1) == ["No results. Try other words."]
 
 
 async def _silent(request: web.Request) -> web.Response:

@@ -132,16 +132,19 @@ def shown_lines(page: Page, first: int, room: int, more_by: str) -> list[str]:
 
 
 def _matches(block: Matches) -> list[str]:
-    return [_head(block.ref, block.page), *matching_lines(block.page, block.pattern)]
+    named = f'"{one_line(block.pattern, 200)}"'
+    return [_head(block.ref, block.page), *matching_lines(block.page, block.pattern, named)]
 
 
-def matching_lines(page: Page, pattern: str) -> list[str]:
-    """The lines of a page with a text, and those around them."""
+def matching_lines(page: Page, pattern: str, named: str) -> list[str]:
+    """The lines of a page with a text, and those around them; `named` is what the text is called.
+
+    What a call has asked for may hold a URL, so it is not quoted where URLs count as found.
+    """
     wanted, lines = pattern.casefold(), page.lines
     found = [number for number, line in enumerate(lines) if wanted in line.casefold()]
-    shown = one_line(pattern, 200)
     if not found:
-        return [f'"{shown}" is not on this page.']
+        return [f"{named} is not on this page."]
     near = sorted(
         {
             number
@@ -151,7 +154,7 @@ def matching_lines(page: Page, pattern: str) -> list[str]:
         }
     )
     more = f", the first {MAX_MATCHES} of which are here" if len(found) > MAX_MATCHES else ""
-    said = f'"{shown}" is in {len(found)} of {len(lines)} lines{more}. {DATA}'
+    said = f"{named} is in {len(found)} of {len(lines)} lines{more}. {DATA}"
     return [said, *(f"L{number + 1}: {lines[number]}" for number in near)]
 
 

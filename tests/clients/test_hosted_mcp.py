@@ -83,7 +83,7 @@ def test_the_ai_sdk_shows_calls_of_a_server(
     check_requests(stage, script)
 
 
-@pytest.mark.cell(client="Vercel AI SDK", case="approval")
+@pytest.mark.cell(client="Vercel AI SDK", case="mcp")
 @pytest.mark.parametrize("case", ["approved mcp", "denied mcp"])
 def test_the_ai_sdk_answers_a_request_for_approval(
     ai_sdk: Program, serves: tuple[Stage, McpScript], case: str
@@ -104,6 +104,7 @@ def test_the_ai_sdk_answers_a_request_for_approval(
     assert answered["messages"][: len(asked["messages"])] == asked["messages"]
 
 
+@pytest.mark.cell(client="openai-agents", case="mcp")
 @pytest.mark.parametrize(("approval", "streamed"), [("never", True), ("always", False)])
 def test_openai_agents_runs_an_agent_with_a_server(
     serves: tuple[Stage, McpScript], approval: str, streamed: bool

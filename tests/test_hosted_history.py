@@ -152,8 +152,8 @@ def test_arguments_that_are_nested_too_deeply_are_none() -> None:
     ("text", "limit", "expected"),
     [
         ("abc", 3, "abc"),
-        ("x" * 2_000_000, 20, "x" * 6 + "\n[cut: 2.0 MB]"),
-        ("é" * 1000, 20, "é" * 3 + "\n[cut: 2.0 kB]"),
+        ("x" * 2_000_000, 30, "x" * 9 + "\n[cut: 2.0 MB in all]"),
+        ("é" * 1000, 30, "é" * 4 + "\n[cut: 2.0 kB in all]"),
         ("abcdef", 3, ""),
     ],
 )

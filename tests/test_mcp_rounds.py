@@ -234,7 +234,7 @@ def test_a_large_result_is_cut_alike_for_model_and_client() -> None:
     output = found.output[1]["output"]
     assert output == tool_messages(found.bodies[1])[0]
     assert len(output) == 256 * 1024
-    assert output.endswith("[cut: 5.0 MB]")
+    assert output.endswith("[cut: 5.0 MB in all]")
 
 
 @pytest.mark.parametrize(

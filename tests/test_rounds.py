@@ -389,7 +389,7 @@ def test_the_same_call_is_run_twice_at_most() -> None:
 
 
 def test_results_are_bounded() -> None:
-    hosted = Hosted(max_result_bytes=100, max_results_bytes=150)
+    hosted = Hosted(max_result_bytes=101, max_results_bytes=151)
     played = play(
         REQUEST,
         [turn(search("a"), search("b"), search("c")), says("So.")],
@@ -397,8 +397,8 @@ def test_results_are_bounded() -> None:
         hosted=hosted,
     )
     first, second, third = tool_messages(played.bodies[1])
-    assert first.endswith("\n[cut: 2.0 kB]")
-    assert [len(one.encode()) <= limit for one, limit in ((first, 100), (second, 50))] == [True] * 2
+    assert first.endswith("\n[cut: 2.0 kB in all]")
+    assert [len(one.encode()) <= limit for one, limit in ((first, 101), (second, 50))] == [True] * 2
     assert third == "No room is left for further results. Answer with what there is."
 
 

@@ -66,6 +66,9 @@ class Hosted(Struct, frozen=True, kw_only=True):
     cached_search: bool = True
     """The search runs for a client, too, that wants nothing new fetched."""
 
+    search_by_country: bool = True
+    """The search has regard to the country of the user."""
+
     round_usage: RoundUsage = "sum"
     max_rounds: int = 16
     max_calls: int = 64
@@ -186,7 +189,7 @@ def shortened(text: str, limit: int) -> str:
     size = utf8_size(text)
     if size <= limit:
         return text
-    mark = f"\n[cut: {_in_words(size)}]"
+    mark = f"\n[cut: {_in_words(size)} in all]"
     kept = text.encode("utf-8", "replace")[: max(0, limit - len(mark))]
     return kept.decode("utf-8", "ignore") + mark if limit >= len(mark) else ""
 

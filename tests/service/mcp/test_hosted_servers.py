@@ -156,7 +156,7 @@ async def test_scenario_12_a_large_result_is_cut(script: McpScript) -> None:
     [called] = [one for one in final["output"] if one["type"] == "mcp_call"]
     assert model.tool_messages(1) == [called["output"]]
     assert len(called["output"]) <= 256 * 1024 + 20
-    assert called["output"].endswith("[cut: 10.0 MB]")
+    assert called["output"].endswith("[cut: 10.0 MB in all]")
 
 
 async def test_scenario_13_a_tool_that_is_not_on_the_servers_list(script: McpScript) -> None:

@@ -33,6 +33,7 @@ from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
 from translator.wire.json_values import NOT_JSON, as_string, objects_in
 
+from .backends import BACKENDS
 from .blocks import DATA, Words, matching_lines, shown_lines
 from .commands import CALL_ERRORS, Calls, Opened, SearchTool, urls_in
 from .owners import Owners
@@ -48,6 +49,9 @@ PAGE_CHARACTERS: Mapping[int, int] = {400: 8_000, 800: 16_000, 1600: 32_000}
 
 _COMMANDS: Mapping[str, str] = {SEARCH: "search_query", OPEN_PAGE: "open", "find_in_page": "find"}
 _NAMES: Mapping[str, ToolName] = {SEARCH: "search", OPEN_PAGE: "open", "find_in_page": "find"}
+
+
+_NO_PAGES = "Not run: no page may be fetched for this request. Use what a search finds."
 
 
 def hosted_bounds(limits: ToolsSection) -> Hosted:
@@ -73,7 +77,11 @@ class HostedTools:
         self.call_timeout_s = limits.call_timeout_s
         self.calls_at_once = limits.max_calls_at_once
         cached = search.limits.cached == "search"
-        self._hosted = replace(hosted_bounds(limits), cached_search=cached)
+        backend = BACKENDS.get(search.backend)
+        by_country = backend is not None and bool(backend.country)
+        self._hosted = replace(
+            hosted_bounds(limits), cached_search=cached, search_by_country=by_country
+        )
 
     def hosted_for(self, client: Client | None) -> Hosted | None:
         """The tools that a client may have run; None where there are none."""
@@ -113,6 +121,7 @@ class SearchRunner:
         self, tool: SearchTool, owner: str, tools: Toolset, said: Callable[[], bytes]
     ) -> None:
         assert tools.web_search is not None, "no search is declared"
+        self._fetches = tools.web_search.fetches
         request = SearchRequest(commands={}, settings=_settings(tools.web_search))
         self._session = SearchSession(0)
         self._calls = tool.calls(_HostedCalls, owner, request, self._session, [])
@@ -131,6 +140,8 @@ class SearchRunner:
 
     async def run(self, call: HostedCall) -> Outcome:
         """What became of a call."""
+        if call.name != SEARCH and not self._fetches:
+            return Outcome((_NO_PAGES,), failed=True)
         arguments = msgspec.json.decode(call.arguments.encode(), type=dict[str, Any])
         try:
             found = await self._calls.found(_command(call.name, arguments))

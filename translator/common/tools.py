@@ -384,6 +384,15 @@ class Toolset:
         """Whether any is declared."""
         return self._hosted is not None and bool(self.mcp or self.hosted_names())
 
+    def own_names(self) -> frozenset[str]:
+        """The names upstream of the tools that the client runs."""
+        return frozenset(name for name, tool in self._by_chat_name.items() if tool.hosted is None)
+
+    @property
+    def are_hosted(self) -> bool:
+        """Whether all of them are hosted tools that run here."""
+        return not self.own_names()
+
     def hosted_names(
         self, kind: HostedKind | None = None, server: str = "", name: str = ""
     ) -> list[str]:

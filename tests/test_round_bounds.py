@@ -158,6 +158,21 @@ def test_a_failed_round_is_taken_back_before_another_attempt() -> None:
     assert len(again.kept_output) == 3
 
 
+def test_what_a_failed_round_has_announced_stays() -> None:
+    """Its results are in the item that was whole before the message which broke off."""
+    loop = Loop(REQUEST)
+    first = loop.translation()
+    first.receive(sse(*turn(search("a"))))
+    first.ran(0, found(1))
+    failed = loop.translation(first.rounds)
+    failed.receive(sse(*says("So.")[:1]))
+    lost = failed.close(UpstreamError("It broke."))
+    assert len(lost) == 2
+    assert failed.produced
+    assert len(failed.response.output) == 2
+    assert len(loop.translation(first.rounds).response.output) == 2
+
+
 @pytest.mark.parametrize(
     "begun", [turn()[:0], turn(reasoning="Hm.")[:1], turn(search("b"))[:1], None]
 )

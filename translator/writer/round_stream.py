@@ -244,10 +244,8 @@ class RoundStream(ResponseStream):
         if self._results is None or (self._queue and self._queue[0].open is not None):
             return []
         self._restored = self._results, self._next_index, len(self.output.shown)
-        produced = self.produced
         events = list(self._seal_results())
-        if not produced:
-            self._round_index = self._next_index
+        self._round_index = self._next_index
         return events
 
     def seal_results(self) -> list[Event]:

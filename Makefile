@@ -38,6 +38,7 @@ help:
 	@echo "make clients          install the real clients and run their tests (needs node and npm)"
 	@echo "make engines          install llama.cpp and run the tests against it (ENGINE=vllm: docs/engines.md)"
 	@echo "make rooms            fetch PostgreSQL and run the tests of the store on it (Debian)"
+	@echo "make hammer           hammer two nodes on PostgreSQL while their workers are killed (SECONDS=60 CONVERSATIONS=200)"
 	@echo "make first-minutes    play the first five minutes of a newcomer (needs node and npm)"
 	@echo "make browser          install Chromium and look at the page at / with it (Debian, or a chromium on the PATH)"
 	@echo "make clean            remove everything that make built"
@@ -78,6 +79,12 @@ engines: install-engines $(if $(filter vllm,$(ENGINE)),$(ENGINES)/vllm.stamp)
 .PHONY: rooms
 rooms: install-database
 	TRANSLATOR_REQUIRE_DATABASE=1 $(BIN)/python -m pytest tests/service/store
+
+SECONDS ?= 60
+CONVERSATIONS ?= 200
+.PHONY: hammer
+hammer: install-database
+	$(BIN)/python -m tests.service.store.hammer $(SECONDS) $(CONVERSATIONS)
 
 .PHONY: first-minutes
 first-minutes: install-clients install-browser

@@ -7,7 +7,9 @@ from typing import Annotated
 import msgspec
 import pytest
 
+from translator import Translation
 from translator.common.invalid import MAX_SEARCHED_BYTES, at_path, invalid_from, refuse_invalid_utf8
+from translator.request.parse import parse_request
 from translator.wire.errors import (
     InvalidRequest,
     RequestTooLarge,
@@ -60,7 +62,8 @@ def test_json_that_is_nested_too_deeply() -> None:
         (b'{"input":[{"output":"\xc3"}]}', "input[0].output", 21),
         ('{"a":"é","b":"'.encode() + b'\xed\xa0\x80"}', "b", 15),
         (b'{"\xff":1}', None, 2),
-        (b'{"\xff":{"a":"\xff"}}', "\ufffd.a", 2),
+        (b'{"\xff":{"a":"\xff"}}', None, 2),
+        (b'{"a":{"\xff":1}}', "a", 7),
         (b'"\xff"', None, 1),
         (b'\xff{"a":1}', None, 0),
         (b'{"a":' + b"[" * 5000 + b'"\xff"' + b"]" * 5000 + b"}", None, 5006),
@@ -76,6 +79,38 @@ def test_a_text_that_is_not_utf8_is_refused_with_its_path(
     where = f"Invalid '{param}'" if param else "The request body is not valid JSON"
     assert error.message == f"{where}: invalid UTF-8 at byte {start} of the body."
     assert (error.param, error.code) == (param, "invalid_value" if param else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (rb'{"model":"m","input":"\ud83d"}', "input"),
+        (rb'{"model":"m","input":"\ud83dx"}', "input"),
+        (rb'{"model":"m\udc00","input":"x"}', "model"),
+        (rb'{"model":"m","input":[{"role":"user","content":"\ud83d"}]}', "input[0].content"),
+        (
+            rb'{"model":"m","input":[{"type":"function_call_output","call_id":"c","output":'
+            rb'[{"type":"input_text","text":"\ud83d"}]}]}',
+            "input[0].output[0].text",
+        ),
+        (rb'{"model":"m","metadata":{"\ud83d":"x"},"input":"x"}', "metadata"),
+        (rb'{"\ud83d":"x"}', None),
+        (rb'"\ud83d"', None),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_with_its_path(body: bytes, param: str | None) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        Translation(parse_request(body), response_id="r", created_at=0, new_id=str)
+    error = raised.value
+    assert error.message == (
+        f"Invalid '{param or 'body'}': a text has one half of a surrogate pair alone."
+    )
+    assert (error.param, error.code) == (param, "invalid_value")
+
+
+def test_a_body_that_is_truncated_is_said_so() -> None:
+    with pytest.raises(InvalidRequest, match="truncated"):
+        parse_request(rb'{"model":"\ud83d')
 
 
 @pytest.mark.parametrize("body", [b'{"a":"b"}', '{"a":"é\U0001f600"}'.encode(), b'{"a":"\\udcff"}'])

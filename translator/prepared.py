@@ -15,15 +15,13 @@ from .options import Options
 from .reader.from_chat import ChatReader
 from .request.echo import first_response
 from .request.to_chat import ChatRequest, Target
-from .rounds import Rounds
 from .wire import responses
 from .wire.notices import Notice
-from .writer.hosted_items import Shown
-from .writer.round_stream import RoundStream
 from .writer.stream import ResponseStream
 
 if TYPE_CHECKING:
     from .request.store_context import StoreContext
+    from .rounds import Rounds
 
 
 class Unprepared(NamedTuple):
@@ -91,6 +89,10 @@ class Unprepared(NamedTuple):
         }
         if self.hosted is None:
             return ResponseStream(first, **given), None
+        from .rounds import Rounds  # few programs run tools
+        from .writer.hosted_items import Shown
+        from .writer.round_stream import RoundStream
+
         include = request.include or ()
         stream = RoundStream(
             first,

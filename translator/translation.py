@@ -26,7 +26,6 @@ from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
 from .request.parse import ParsedRequest, parse_request
 from .request.to_chat import Target, write_chat_request
-from .rounds import Rounds
 from .text_run import TextRun
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
@@ -40,6 +39,7 @@ from .writer.stream import ResponseStream
 
 if TYPE_CHECKING:
     from .request.store_context import StoreContext
+    from .rounds import Rounds
 
 _KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
 """Request fields still needed after `forget_request()`."""

@@ -105,3 +105,30 @@ def test_openai_agents_runs_an_agent_that_searches(
     [cited] = message.content[0].annotations
     assert cited.url == f"{web.url}/notes"
     check_requests(stage, web)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_openai_python_reads_a_searched_answer(searched: tuple[Stage, Web], streamed: bool) -> None:
+    """32: its stream helper builds the same response from the events."""
+    openai = needed_module("openai", "openai")
+    stage, web = searched
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "input": "When?",
+        "store": False,
+        "tools": [{"type": "web_search"}],
+        "include": ["web_search_call.action.sources"],
+    }
+    with openai.OpenAI(base_url=stage.base_url, api_key=KEY) as client:
+        if streamed:
+            with client.responses.stream(**asked) as stream:
+                kinds = [event.type for event in stream]
+                response = stream.get_final_response()
+            assert kinds.count("response.web_search_call.searching") == 1
+            assert kinds.count("response.output_text.annotation.added") == 1
+        else:
+            response = client.responses.create(**asked)
+    assert response.output_text == ANSWER
+    call = next(one for one in response.output if one.type == "web_search_call")
+    assert [one.url for one in call.action.sources] == [f"{web.url}/notes"]
+    assert response.usage.input_tokens == 240

@@ -49,6 +49,15 @@ def add(commands: Commands) -> None:
     _add_client(what, "delete all that is stored for this client")
     what.add_argument("--expired", action="store_true", help="delete what has expired")
     what.add_argument("--all", action="store_true", help="delete all that is stored")
+    copying = actions.add_parser(
+        "copy",
+        help="copy all that is stored into another database",
+        description="Copies all that is stored into another database, which has the tables and"
+        " nothing in them. Stop the service before: what it stores meanwhile does not come along.",
+    )
+    copying.add_argument("source", metavar="FROM", help="settings file with the [store] of before")
+    copying.add_argument("target", metavar="TO", help="settings file with the new [store]")
+    copying.set_defaults(run=_translated(_copy))
 
 
 def _add(
@@ -139,7 +148,7 @@ def _migrate(_options: argparse.Namespace, location: Location) -> int:
     return 0
 
 
-def _ready(location: Location) -> None:
+def _ready(location: Location, if_missing: str = "nothing has been stored") -> None:
     """Raise UsageError unless the tables are those of this release."""
     from pathlib import Path
 
@@ -147,7 +156,7 @@ def _ready(location: Location) -> None:
     from translator.service.store.room import ROOM
 
     if location.kind == "sqlite" and not Path(location.target).exists():
-        raise UsageError(f"{location.target} is not there yet: nothing has been stored")
+        raise UsageError(f"{location.target} is not there yet: {if_missing}")
     check(location, ROOM)
 
 
@@ -273,6 +282,23 @@ def _purge(options: argparse.Namespace, location: Location) -> int:
     if owner is not None:  # others' rows that had expired were deleted, too
         rows = max(0, before - rows_of(location, owner))
     print(f"{rows:,} rows deleted.")
+    return 0
+
+
+def _copy(options: argparse.Namespace) -> int:
+    source, target = (_settings(one).location for one in (options.source, options.target))
+    if source == target:
+        raise UsageError(f"{options.source} and {options.target} name the same database")
+    from translator.service.store.copying import copy
+
+    _ready(source)
+    _ready(target, f"make its tables: translator store migrate --config {options.target}")
+    counts = copy(source, target)
+    responses, conversations = counts["resp_responses"], counts["resp_conversations"]
+    print(
+        f"{responses:,} responses and {conversations:,} conversations are copied from"
+        f" {source.shown} to {target.shown}."
+    )
     return 0
 
 

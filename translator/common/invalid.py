@@ -19,7 +19,7 @@ from .pauses import Pause, no_pause, paced
 _T = TypeVar("_T")
 
 MAX_SEARCHED_BYTES = 1024 * 1024
-"""Largest body that is searched for the path of invalid UTF-8, in bytes."""
+"""Largest body that is searched for the path of a text that cannot be decoded, in bytes."""
 
 _DECODED_BYTES = 256 * 1024
 """Part of a body that is checked at once, where its caller pauses: UTF-8 is decoded slowly."""
@@ -41,14 +41,23 @@ CODES = (
 """Words in the decoder's message, and OpenAI's code for such an error; the first match counts."""
 
 
-def invalid_from(error: Exception) -> InvalidRequest:
+def invalid_from(error: Exception, body: bytes | Raw = b"") -> InvalidRequest:
     """The InvalidRequest for an error of the decoder.
 
     `param` is the path of the field, without the decoder's `$`; None for a body that is not JSON.
+    With the `body`, a text with half of a surrogate pair is found, which the decoder calls
+    truncated.
     """
     if isinstance(error, RecursionError):
         return nested_too_deeply()
     if not isinstance(error, msgspec.ValidationError):
+        where = _path_of(_LONE_SURROGATE, bytes(body)) if body else None
+        if where is not None:
+            return InvalidRequest(
+                f"Invalid '{where or 'body'}': a text has one half of a surrogate pair alone.",
+                param=where or None,
+                code="invalid_value",
+            )
         return InvalidRequest(f"The request body is not valid JSON: {error}.", param=None)
     found = _MESSAGE.match(str(error))
     what, path = (found["what"], found["path"] or "") if found else (str(error), "")
@@ -87,7 +96,7 @@ def refuse_invalid_utf8(body: bytes, pause: Pause = no_pause) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        path = _path_of_invalid_utf8(body)
+        path = _path_of(_INVALID_UTF8, body) or None
         where = f"Invalid '{path}'" if path else "The request body is not valid JSON"
         raise InvalidRequest(
             f"{where}: invalid UTF-8 at byte {error.start} of the body.",
@@ -107,28 +116,35 @@ def _is_utf8(body: bytes, pause: Pause) -> bool:
     return True
 
 
-def _path_of_invalid_utf8(body: bytes) -> str | None:
-    """The path of the first string that is not UTF-8; None for a key, or without valid JSON."""
+def _path_of(faulty: re.Pattern[str], body: bytes) -> str | None:
+    """The path of the first string with a faulty character; None without valid JSON, or any.
+
+    It is empty for a body that is that string; that of an object stands for its keys.
+    """
     if len(body) > MAX_SEARCHED_BYTES:
         return None
     try:
         value = json.loads(body.decode("utf-8", "surrogateescape"))
-        found = (where for where, text in _strings(value) if _INVALID_UTF8.search(text))
-        path = next(found, "").lstrip(".")
-        return replace_lone_surrogates(path) or None  # a key may be invalid, too
+        path = next((where for where, text in _strings(value) if faulty.search(text)), None)
     except (ValueError, RecursionError):
         return None
+    # a key may be faulty, too
+    return None if path is None else replace_lone_surrogates(path.lstrip("."))
 
 
 _INVALID_UTF8 = re.compile("[\udc80-\udcff]")
 """The characters that `surrogateescape` decodes invalid bytes to."""
 
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+"""The same, and what JSON's escapes of one half of a pair stand for."""
+
 
 def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401 - JSON
-    """Every string in a JSON value, with its path."""
+    """Every string in a JSON value, with its path: a key has that of its object."""
     if isinstance(value, str):
         yield path, value
     for key, inner in (as_object(value) or {}).items():
+        yield path, key
         yield from _strings(inner, f"{path}.{key}")
     for index, inner in enumerate(as_list(value) or ()):
         yield from _strings(inner, f"{path}[{index}]")
@@ -139,7 +155,7 @@ def decode_at(raw: Raw, type: type[_T], path: str) -> _T:
     try:
         return msgspec.json.decode(raw, type=type)
     except NOT_JSON as error:
-        raise at_path(invalid_from(error), path) from None
+        raise at_path(invalid_from(error, raw), path) from None
 
 
 def at_path(error: InvalidRequest, prefix: str) -> InvalidRequest:

@@ -403,7 +403,7 @@ class Toolset:
             return known
         full = name if namespace is None else f"{namespace}{SEPARATOR}{name}"
         fit = _UNFIT.sub("_", full)
-        if not _fits(full) or fit in self._by_chat_name:
+        if fit != full or len(fit) > MAX_NAME_CHARACTERS or fit in self._by_chat_name:
             digest = hashlib.sha256(repr(key).encode()).hexdigest()[:8]
             fit = f"{fit[: MAX_NAME_CHARACTERS - 9]}_{digest}"
         self._chat_names[key] = fit

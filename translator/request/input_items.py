@@ -430,7 +430,7 @@ def _result(
     try:
         return Result(item.call_id, _content(output, pause), noun, path)
     except NOT_JSON as error:
-        raise at_path(invalid_from(error), f"{path}.output") from None
+        raise at_path(invalid_from(error, output), f"{path}.output") from None
 
 
 def _content(raw: Raw, pause: Pause) -> items.Content:

@@ -32,7 +32,7 @@ def parse_request(body: bytes, pause: Pause = no_pause) -> ParsedRequest:
     try:
         request, unknown = _decoded(on_one_line(body), pause)
     except NOT_JSON as error:
-        raise invalid_from(error) from None
+        raise invalid_from(error, body) from None
     text_format = request.text.format if request.text else None
     if isinstance(text_format, responses.JsonSchemaFormat) and not is_object(text_format.schema):
         raise at_path(

@@ -41,7 +41,10 @@ def refuse_unsupported(
     if present(request.conversation) and not conversation_known:
         raise _unsupported("conversation", "Conversations are not stored here.")
     if request.background and not runs_in_background:
-        raise _unsupported("background", "Responses cannot run in the background here.")
+        raise _unsupported(
+            "background",
+            "A response runs in the background only where it is stored, and none is stored here.",
+        )
     if request.background and _window(request) not in (None, "soonest"):
         raise InvalidRequest(
             "A response in the background begins at once: 'soonest' is the only window.",

@@ -1,13 +1,17 @@
-"""A service that stores beside a model of it, to which the same is done over HTTP."""
+"""A service that stores beside a model of it, to which the same is done over HTTP.
+
+It has several nodes on one database, and each request goes to the next of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -21,6 +25,7 @@ from translator.service.store.tables import KEYS, META, METADATA
 from translator.service.store.upkeep import sweep
 
 from .conversing import CONVERSATIONS, said
+from .pluggable import Plug
 from .running import RUNNING
 from .storing import ANNA, BOB, DONE
 
@@ -35,17 +40,30 @@ Pick = int
 
 @dataclass
 class Conversation:
-    """A conversation of the model: its items with their ids, in order."""
+    """A conversation of the model: its items with their ids, in order.
+
+    `holder` is the response that has its lock, and `locked` whether that is not over.
+    """
 
     owner: str
     id: str
     items: list[Item]
     deleted: bool = False
+    locked: bool = False
+    holder: object | None = None
+
+    def release(self, holder: object | None = None) -> None:
+        """Nobody has its lock; nothing happens where somebody else than `holder` has it."""
+        if holder is None or self.holder is holder:
+            self.locked, self.holder = False, None
 
 
 @dataclass
 class Stored:
-    """A response of the model. `saw` is its context without its own input."""
+    """A response of the model. `saw` is its context without its own input.
+
+    `chat` is the request that its upstream got; `failed`: nothing goes on from it.
+    """
 
     owner: str
     body: Item
@@ -53,6 +71,8 @@ class Stored:
     given: list[Item]
     made: list[Item]
     thread: list[float]  # when it expires, in days; one list for all that go on from its first
+    chat: bytes = b""
+    failed: bool = False
     deleted: bool = False
 
     @property
@@ -71,10 +91,12 @@ class Script:
     def __init__(self) -> None:
         self.number = itertools.count(1)
         self.finish = "stop"
+        self.thoughts: dict[str, str] = {}
 
     async def __call__(self, call: Call) -> None:
         number = next(self.number)
         thought, text = f"Thought {number}.", f"Answer {number}."
+        self.thoughts[text] = thought
         if b'"stream":true' not in call.body:
             message = {"role": "assistant", "content": text, "reasoning_content": thought}
             choice = {"index": 0, "message": message, "finish_reason": self.finish}
@@ -86,21 +108,38 @@ class Script:
         await call.end()
 
 
-@dataclass
+class Node(NamedTuple):
+    """A service; `plug` is the time of its database."""
+
+    client: httpx.AsyncClient
+    plug: Plug
+
+
 class Machine:
     """The service and the model, to which the same is done; each action checks what it sees."""
 
-    client: httpx.AsyncClient
-    upstream: ScriptedUpstream
-    location: Location
-    time: DatabaseTime
-    script: Script = field(default_factory=Script)
-    responses: list[Stored] = field(default_factory=list)
-    conversations: list[Conversation] = field(default_factory=list)
-    number: itertools.count[int] = field(default_factory=itertools.count)
+    def __init__(
+        self, upstream: ScriptedUpstream, location: Location, nodes: Sequence[Node], script: Script
+    ) -> None:
+        self.upstream = upstream
+        self.location = location
+        self.nodes = list(nodes)
+        self.script = script
+        self.responses: list[Stored] = []
+        self.conversations: list[Conversation] = []
+        self.number = itertools.count()
+        self._turn = itertools.count()
+        self._unknown = ""
+        upstream.script = script
 
-    def __post_init__(self) -> None:
-        self.upstream.script = self.script
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """That of the node whose turn it is."""
+        return self.nodes[next(self._turn) % len(self.nodes)].client
+
+    @property
+    def time(self) -> DatabaseTime:
+        return self.nodes[0].plug
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -137,7 +176,8 @@ class Machine:
         known, found = [], True
         if before is not None:
             fields["previous_response_id"] = before.id
-            known, found = [*before.saw, *before.items], self.is_found(before, owner)
+            known = [*before.saw, *before.items]
+            found = self.is_found(before, owner) and not before.failed
         elif within is not None:
             fields["conversation"] = within.id
             known, found = list(within.items), within.owner == owner and not within.deleted
@@ -158,6 +198,10 @@ class Machine:
         self.script.finish = "length" if cut else "stop"
         asked = len(self.upstream.calls)
         answer = await self.post(owner, PATH, fields | {"input": source})
+        if found and within is not None and within.locked and store is not False:
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == "conversation_locked"
+            return
         if not found:
             assert answer.status_code in (400, 404), answer.text
             assert len(self.upstream.calls) == asked
@@ -170,8 +214,9 @@ class Machine:
         if store is False and not background:
             assert self.rows() == was
         await self.check_twin(owner, [*known, *given], streamed or background, chat)
+        self.check_prefix(before, chat)
         if store is not False:
-            await self.remember(owner, body, before, within, known, given)
+            await self.remember(owner, body, before, within, known, given, chat)
         elif not background:
             assert not await self.find(owner, body["id"])
 
@@ -182,9 +227,20 @@ class Machine:
         assert answer.status_code == 200, answer.text
         assert self.upstream.calls[-1].body == chat
 
+    def check_prefix(self, before: Stored | None, chat: bytes) -> None:
+        """A request begins with the messages of the one that it goes on from, and its answer."""
+        if before is None or not before.chat or not before.made:
+            return
+        earlier, messages = (json.loads(one)["messages"] for one in (before.chat, chat))
+        assert messages[: len(earlier)] == earlier
+        said = messages[len(earlier)]
+        texts = [item["content"][0]["text"] for item in before.made if item["type"] == "message"]
+        assert [said["content"]] == texts
+        assert said.get("reasoning_content", "") == self.script.thoughts.get(texts[0], "")
+
     async def remember(
         self, owner: str, body: Item, before: Stored | None, within: Conversation | None,
-        known: list[Item], given: list[Item],
+        known: list[Item], given: list[Item], chat: bytes,
     ) -> None:  # fmt: skip
         """Put a response into the model; its input items have the ids that the service gave them."""
         ids = [item["id"] for item in await self.listing(owner, f"{PATH}/{body['id']}/input_items")]
@@ -192,8 +248,9 @@ class Machine:
         own = [item | {"id": id_} for item, id_ in zip(given, ids[len(known) :], strict=True)]
         thread = [0.0] if before is None else before.thread
         thread[0] = self.day + RETENTION_DAYS
-        self.responses.append(Stored(owner, body, known, own, body["output"], thread))
+        self.responses.append(Stored(owner, body, known, own, body["output"], thread, chat))
         if within is not None:
+            within.release()
             within.items += [*own, *body["output"]]
 
     async def polled(self, owner: str, body: Item) -> Item:
@@ -221,15 +278,20 @@ class Machine:
         one.deleted |= found
 
     async def page(self, owner: str, which: Pick, limit: int) -> None:
-        """What a response saw, page by page in both orders: each item once."""
-        one = picked(self.responses, which)
-        if one is None or not self.is_found(one, owner):
+        """What a response saw, or a conversation has, page by page in both orders: each item once."""
+        lists = {
+            f"{PATH}/{one.id}/input_items": [*one.saw, *one.given]
+            for one in self.responses
+            if self.is_found(one, owner)
+        } | {
+            f"{CONVERSATIONS}/{one.id}/items": one.items
+            for one in self.conversations
+            if one.owner == owner and not one.deleted
+        }
+        path = picked([*lists], which)
+        if path is None:
             return
-        expected = [item["id"] for item in (*one.saw, *one.given)]
-        path = f"{PATH}/{one.id}/input_items"
-        await self.check_pages(owner, path, limit, expected)
-
-    async def check_pages(self, owner: str, path: str, limit: int, expected: list[str]) -> None:
+        expected = [item["id"] for item in lists[path]]
         for order in ("asc", "desc"):
             listed = await self.listing(owner, path, limit=limit, order=order)
             ids = [item["id"] for item in listed]
@@ -255,6 +317,11 @@ class Machine:
         if one.deleted or one.owner != owner:
             assert answer.status_code == 404
             return
+        if one.locked:
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == "conversation_locked"
+            return
+        one.release()
         made = answer.json()["data"]
         one.items += [item | {"id": there["id"]} for item, there in zip(items, made, strict=True)]
 
@@ -270,14 +337,16 @@ class Machine:
         if one.deleted or one.owner != owner:
             assert answer.status_code == 404
             return
+        if gone is not None and one.locked:
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == "conversation_locked"
+            return
         assert answer.status_code == 200, answer.text
         if gone is None:
             one.deleted = True
         else:
+            one.release()
             one.items.remove(gone)
-
-    async def wait(self, days: int) -> None:
-        self.time.offset_s += days * DAY_S
 
     async def sweep(self) -> None:
         """All steps of a sweep."""
@@ -298,8 +367,8 @@ class Machine:
                 expected = 200 if one.owner == owner and not one.deleted else 404
                 assert answer.status_code == expected
             if not one.deleted:
-                path = f"{CONVERSATIONS}/{one.id}/items"
-                await self.check_pages(one.owner, path, 3, [item["id"] for item in one.items])
+                listed = await self.listing(one.owner, f"{CONVERSATIONS}/{one.id}/items")
+                assert [item["id"] for item in listed] == [item["id"] for item in one.items]
         kept = repr(self.rows())
         assert not any(key in kept for key in OWNERS.values())
 
@@ -309,9 +378,11 @@ class Machine:
         if answer.status_code == 200:
             found: Item = answer.json()
             return found
-        unknown = await self.get(owner, f"{PATH}/resp_unknown")
-        assert answer.status_code == unknown.status_code == 404
-        assert answer.text.replace(response_id, "resp_unknown") == unknown.text
+        assert answer.status_code == 404
+        if not self._unknown:
+            unknown = await self.get(owner, f"{PATH}/resp_unknown")
+            self._unknown = unknown.text
+        assert answer.text.replace(response_id, "resp_unknown") == self._unknown
         return None
 
     # --- HTTP and rows --------------------------------------------------------------------------
@@ -338,15 +409,22 @@ class Machine:
         return await self.client.post(path, json=body, headers=key_of(owner))
 
     def rows(self) -> list[list[str]]:
-        """All rows of the store, but for its keys and what is made with it."""
+        """All rows of the store, but for its keys and what is made with it.
+
+        The time of the latest turn in a conversation is that of a refused one, too.
+        """
         with closing(connect(self.location, DatabaseTime())) as connection:
             return [
-                sorted(map(repr, connection.execute(Statement(f"SELECT * FROM {name}"))))
-                for name in TABLES
+                sorted(map(repr, connection.execute(Statement(f"SELECT {columns} FROM {name}"))))
+                for name, columns in COLUMNS.items()
             ]
 
 
-TABLES = [table.name for table in METADATA.sorted_tables if table not in (KEYS, META)]
+COLUMNS = {
+    table.name: ", ".join(one.name for one in table.columns if one.name != "touched_at")
+    for table in METADATA.sorted_tables
+    if table not in (KEYS, META)
+}
 
 
 def key_of(owner: str) -> dict[str, str]:

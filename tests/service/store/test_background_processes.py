@@ -44,9 +44,9 @@ async def process(
 async def test_two_processes(
     upstream: ScriptedUpstream, location: Location, tmp_path: Path
 ) -> None:
-    """One is left, paused and killed; the other one knows what became of its responses."""
+    """The responses of one are read to their end, and cancelled, at the other."""
     async with (
-        process(tmp_path / "one", upstream, location) as (serving, client),
+        process(tmp_path / "one", upstream, location) as (_, client),
         process(tmp_path / "other", upstream, location) as (_, other),
     ):
         # resumed at the other
@@ -68,27 +68,41 @@ async def test_two_processes(
         assert cancelled == response | {"status": "cancelled"}
         await bounded(gate.gone.wait())
 
-        # paused for longer than its lease: it has lost what it goes on with
-        gate = upstream.script = Gate()
-        async with reading(client, body=ASK) as reader:
-            seen = await reader.until(b"output_text.delta")
-            os.kill(serving.process.pid, signal.SIGSTOP)
-            failed = await ended(other, id_in(seen))
-            assert failed["status"] == "failed"
-            gate.open.set()
-            os.kill(serving.process.pid, signal.SIGCONT)
-            body = await bounded(reader.rest())
+
+async def test_paused_owner(upstream: ScriptedUpstream, location: Location, tmp_path: Path) -> None:
+    """Scenario 54: a process stands still for longer than its lease, and writes nothing after."""
+    gate = upstream.script = Gate()
+    async with (
+        process(tmp_path / "one", upstream, location) as (serving, client),
+        client_of(settings_of(upstream, location)) as other,
+        reading(client, body=ASK) as reader,
+    ):
+        seen = await reader.until(b"output_text.delta")
+        os.kill(serving.process.pid, signal.SIGSTOP)
+        failed = await ended(other, id_in(seen))
+        assert failed["status"] == "failed"
+        gate.open.set()
+        os.kill(serving.process.pid, signal.SIGCONT)
+        body = await bounded(reader.rest())
         assert check_wire(events(body)) == failed
         assert await replayed(other, id_in(seen)) == body
         assert (await client.get(f"{PATH}/{id_in(seen)}")).json() == failed
 
-        # killed as soon as it has answered
-        upstream.script = Gate()
+
+async def test_background_poll_of_a_process_that_is_killed(
+    upstream: ScriptedUpstream, location: Location, tmp_path: Path
+) -> None:
+    """Scenario 36: it is killed as soon as it has answered; what it answered is durable."""
+    upstream.script = Gate()
+    async with (
+        process(tmp_path / "one", upstream, location) as (serving, client),
+        client_of(settings_of(upstream, location)) as other,
+    ):
         response = await begin(client)
         os.kill(serving.process.pid, signal.SIGKILL)
         failed = await ended(other, response["id"])
-        assert failed["status"] == "failed"
-        assert failed["error"]["message"] == "The process that produced the response has ended."
+    assert failed["status"] == "failed"
+    assert failed["error"]["message"] == "The process that produced the response has ended."
 
 
 async def test_sigterm_with_runs(

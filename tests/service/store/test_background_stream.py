@@ -178,6 +178,33 @@ async def test_resume_after_end(node: Node) -> None:
         assert (answer.status_code, answer.content) == (200, b"")
 
 
+async def test_notify_lost(
+    node: Node, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenario 57: there is no notification that could be lost; who follows looks for news."""
+    texts: set[str] = set()
+
+    def text(self: Statement, *arguments: Any, original: Any = Statement.text) -> Any:
+        found = original(self, *arguments)
+        texts.add(found)
+        return found
+
+    monkeypatch.setattr(Statement, "text", text)
+    gate = upstream.script = Gate()
+    async with node() as client, node() as other:
+        async with reading(client, body=ASK) as reader:
+            seen = await reader.until(b"output_text.delta")
+        path = f"{PATH}/{id_in(seen)}?stream=true"
+        async with reading(other, path) as follower:
+            await follower.until(b"output_text.delta")
+            gate.open.set()
+            body = await bounded(follower.rest())
+        assert check_wire(events(body))["status"] == "completed"
+        assert await replayed(client, id_in(seen)) == body
+    assert texts
+    assert not any(word in one.upper() for one in texts for word in ("NOTIFY", "LISTEN"))
+
+
 async def test_resume_after_keep(node: Node, location: Location) -> None:
     """The events are deleted; the response is there."""
     async with node() as client:
@@ -195,6 +222,19 @@ async def test_resume_after_keep(node: Node, location: Location) -> None:
             "code": None,
         }
         assert (await client.get(f"{PATH}/{id_in(body)}")).json()["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("keep_s", "age"), [(5, "5 seconds"), (90, "90 seconds"), (120, "2 minutes")]
+)
+async def test_how_old_events_may_be_is_said_in_whole_numbers(
+    node: Node, keep_s: int, age: str
+) -> None:
+    async with node() as client:
+        body = await streamed(client)
+    async with node(DatabaseTime(keep_s + 1), stream_keep_s=keep_s) as client:
+        answer = await client.get(f"{PATH}/{id_in(body)}?stream=true")
+        assert f"more than {age} old" in answer.text
 
 
 async def test_what_cannot_be_streamed(node: Node) -> None:

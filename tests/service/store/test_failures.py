@@ -134,7 +134,7 @@ async def test_disk_full(service: Service, location: Location) -> None:
         page = await scrape(client)
         assert page("store_responses_total", result="failed") == 1
         assert page("store_responses_total", result="late") == 1
-        assert page("store_responses_total", result="unavailable") == 1
+        assert page("store_responses_total", result="unavailable") == 2  # one of them was refused
         assert page("store_errors_total", operation="write") > 0
         for one in ids:
             assert await status_of(client, one) == 200

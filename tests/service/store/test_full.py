@@ -74,6 +74,7 @@ async def test_full_is_known(
         answer = await client.post(f"{CONVERSATIONS}/{conversation}/items", json=body)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "store_quota_exceeded")
         assert len(upstream.calls) == asked
+        assert (await scrape(client))("store_responses_total", result="unavailable") == 6
         reading = await ask(client, previous_response_id=first["id"], store=False)
         assert reading["status"] == "completed"
         async with asyncio.timeout(BOUND_S):

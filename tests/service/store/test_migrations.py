@@ -138,6 +138,42 @@ async def test_what_an_older_release_has_stored(
         assert used(connection, "") == 0
 
 
+async def test_events_of_an_older_release_count_for_their_owner(
+    empty: Location, upstream: ScriptedUpstream
+) -> None:
+    """Those of a response that has ended; they are freed with it."""
+    schema.migrate(empty, Room("store", PREFIX, ROOM.revisions[:2], ROOM.migrations))
+    with closing(connect(empty, DatabaseTime())) as connection, writing(connection):
+        for name in ("ended", "running"):
+            store_as_first(connection, name, None)
+            values = {"id": f"resp_{name}", "body": b"x" * 1000}
+            connection.change(
+                Statement(
+                    "INSERT INTO resp_events (response, first_seq, last_seq, body)"
+                    " SELECT n, 0, 3, :body FROM resp_responses WHERE id = :id"
+                ),
+                values,
+            )
+        ended = "UPDATE resp_responses SET ended_at = db_now() WHERE id = 'resp_ended'"
+        connection.change(Statement(ended))
+        kept = Statement(
+            "INSERT INTO resp_owners (owner, shard, bytes) SELECT '', 0, sum(size) FROM ("
+            "SELECT bytes AS size FROM resp_items UNION ALL SELECT length(body) FROM resp_bodies) x"
+        )
+        connection.change(kept)
+        before = used(connection, "")
+    assert schema.migrate(empty, ROOM) == ROOM.revisions[2:]
+    assert list(problems(empty)) == []
+    with closing(connect(empty, DatabaseTime())) as connection:
+        assert used(connection, "") == before + 1000
+    async with in_use(upstream, empty) as client:
+        for name in ("ended", "running"):
+            assert (await client.delete(f"{PATH}/resp_{name}")).status_code == 200
+    assert list(problems(empty)) == []
+    with closing(connect(empty, DatabaseTime())) as connection:
+        assert used(connection, "") == 0
+
+
 @asynccontextmanager
 async def in_use(
     upstream: ScriptedUpstream, location: Location

@@ -24,7 +24,7 @@ from translator.service.database.connection import Connection, connect, reading,
 from translator.service.database.schema import migrate
 from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.store.keep import Draft, ParentGone, keep
-from translator.service.store.recall import ParentMissing, recall
+from translator.service.store.recall import ParentMissing, find_chain, recall
 from translator.service.store.removal import delete, undo
 from translator.service.store.room import ROOM
 from translator.service.store.sweep import step
@@ -210,34 +210,50 @@ def test_the_store_does_what_its_model_does(
         assert left == 0
 
 
-def test_many_turns_grow_by_what_is_new() -> None:
-    """Bytes of a turn do not depend on how many stand before it."""
+def test_chain_thousand_turns() -> None:
+    """Bytes of a turn do not depend on how many stand before it; nor do the queries of the next."""
     with TemporaryDirectory() as folder:
         location = Location("sqlite", str(Path(folder) / "store.db"))
         migrate(location, ROOM)
         sizes: list[int] = []
         with closing(connect(location, DatabaseTime())) as connection:
             both = Both(connection)
+            source = [Raw(msgspec.json.encode({"role": "user", "content": "x" * 1000}))]
             with writing(connection, durable=False):
-                for turn in range(300):
-                    parent = f"resp_{turn - 1}" if turn else None
-                    found = recall(
-                        connection, "anna", parent,
-                        [Raw(msgspec.json.encode({"role": "user", "content": "x" * 1000}))],
-                        max_chain=1000, max_bytes=10**9,
-                    )  # fmt: skip
-                    assert len(found.earlier or ()) == 2 * turn
+                for turn in range(1000):
+                    parent = None
+                    if turn:
+                        parent = find_chain(connection, "anna", f"resp_{turn - 1}").parent
                     message = Message(f"out_{turn}", "completed", [OutputText("y" * 1000, [], [])])
                     response = Response(
                         f"resp_{turn}", 1, "m", status="completed", output=[message]
                     )
-                    draft = Draft("anna", response, [message], found.items, found.parent, DAY_S)
+                    draft = Draft("anna", response, [message], source, parent, DAY_S)
                     keep(connection, draft, both._id)
-                    if turn in (99, 199, 299):
+                    if turn in (333, 666, 999):
                         [(pages,)] = connection.execute(Statement("PRAGMA page_count"))
                         sizes.append(pages)
+            counting = Counting(connection)
+            with reading(connection):
+                found = recall(
+                    counting, "anna", "resp_999", source, max_chain=1001, max_bytes=10**9
+                )
+    assert len(found.earlier or ()) == 2000
+    assert counting.executed <= 3
     assert sizes[2] - sizes[1] <= 1.1 * (sizes[1] - sizes[0])
-    assert sizes[2] * 4096 < 300 * 6000
+    assert sizes[2] * 4096 < 8_000_000
+
+
+class Counting:
+    """A connection that counts what is executed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.executed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.executed += name in ("execute", "change", "execute_many")
+        return getattr(self._connection, name)
 
 
 def test_processes_that_continue_and_delete_the_same_chain(location: Location) -> None:

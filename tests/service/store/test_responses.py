@@ -317,9 +317,8 @@ async def test_a_chain_has_a_bound(service: Service, upstream: ScriptedUpstream)
 # --- input items -----------------------------------------------------------------------------
 
 
-async def test_input_items_are_what_the_response_saw(
-    service: Service, upstream: ScriptedUpstream
-) -> None:
+async def test_input_items_string_input(service: Service, upstream: ScriptedUpstream) -> None:
+    """A text is a message, whose id stays the same; the list is all that the response saw."""
     upstream.script = think("hm", "Hello")
     async with service() as client:
         first = await ask(client, input="one")

@@ -109,6 +109,7 @@ async def test_nothing_is_produced_in_the_background(
         before = bytes_of(location)
         [frame] = await ask(socket, background=True)
         assert (frame["status"], frame["error"]["param"]) == (400, "background")
+        assert "POST /v1/responses" in frame["error"]["message"]
         assert bytes_of(location) == before
     assert upstream.calls == []
 

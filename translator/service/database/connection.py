@@ -253,7 +253,7 @@ def _prepare_file(driver: sqlite3.Connection) -> None:
 _NUL_IN_JSON = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
-def _without_nul(values: Values) -> Values:
+def without_nul(values: Values) -> Values:
     """Values that PostgreSQL can have as text: with U+FFFD in place of U+0000, in JSON, too.
 
     No id has either, so one that a client has made up is not found.
@@ -300,17 +300,17 @@ class PostgresConnection:
 
     def execute(self, statement: Statement, values: Values = NO_VALUES) -> list[Row]:
         text = statement.text("postgresql", self.time).encode()
-        return self._driver.execute(text, _without_nul(values)).fetchall()
+        return self._driver.execute(text, without_nul(values)).fetchall()
 
     def change(self, statement: Statement, values: Values = NO_VALUES) -> int:
         text = statement.text("postgresql", self.time).encode()
-        return self._driver.execute(text, _without_nul(values)).rowcount
+        return self._driver.execute(text, without_nul(values)).rowcount
 
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
         if rows:
             with self._driver.cursor() as cursor:
                 text = statement.text("postgresql", self.time).encode()
-                cursor.executemany(text, list(map(_without_nul, rows)))
+                cursor.executemany(text, list(map(without_nul, rows)))
 
     def begin(self, *, writes: bool, durable: bool = True) -> None:
         if not writes:

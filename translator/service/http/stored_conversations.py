@@ -148,7 +148,7 @@ def _read(body: bytes, kind: type[T], pause: Pause = no_pause) -> T:
     try:
         asked = msgspec.json.decode(body, type=kind)
     except NOT_JSON as error:
-        raise invalid_from(error) from None
+        raise invalid_from(error, body) from None
     items: list[Raw] = getattr(asked, "items", None) or []
     if len(items) > MAX_ITEMS:
         raise InvalidRequest(

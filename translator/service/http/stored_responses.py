@@ -70,7 +70,8 @@ class StoredEndpoints:
             )
         if found.too_old:
             keep_s = self._store.limits.stream_keep_s
-            age = f"{keep_s / 60:g} minutes" if keep_s >= 60 else f"{keep_s:g} seconds"
+            minutes, seconds = divmod(keep_s, 60)
+            age = f"{keep_s:g} seconds" if seconds or not minutes else f"{minutes:g} minutes"
             raise InvalidRequest(
                 f"This response can no longer be streamed because it is more than {age} old",
                 param=None,

@@ -49,9 +49,14 @@ class Admission:
         """End what is running."""
         await self._space.aclose()
 
-    async def check_space(self) -> None:
-        """Raise StoreQuotaExceeded where the database is known to be full."""
+    async def check_space(self, *, of_response: bool = False) -> None:
+        """Raise StoreQuotaExceeded where the database is known to be full.
+
+        `of_response`: so a response is refused, which is counted.
+        """
         if await self._space.is_full():
+            if of_response:
+                self._meter.response("unavailable")
             raise full()
 
     async def make_room(self) -> bool:

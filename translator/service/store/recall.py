@@ -19,7 +19,7 @@ from translator.request.references import (
     read_head,
     reference_of,
 )
-from translator.service.database.connection import Connection
+from translator.service.database.connection import Connection, Row
 from translator.wire.errors import InvalidRequest
 from translator.wire.responses import Request
 
@@ -31,7 +31,7 @@ CONTINUABLE = frozenset({"completed", "incomplete", "cancelled"})
 RUNNING = frozenset({"queued", "in_progress"})
 
 
-_place = itemgetter(3)
+_place = itemgetter(2)
 
 
 class Parent(Struct, frozen=True):
@@ -43,6 +43,27 @@ class Parent(Struct, frozen=True):
 
     size: int
     """The bytes of its chain."""
+
+
+class Chain(Struct, frozen=True):
+    """A response and what precedes it; `keys` are those of its responses, as JSON, newest first.
+
+    `conversation` and `upto` say what the first of them saw of its conversation. `used` are the
+    bytes of the owner.
+    """
+
+    parent: Parent
+    keys: str
+    conversation: int | None
+    upto: int | None
+    used: int
+
+    def items(self, connection: Connection) -> list[Row]:
+        """(id, body, place) of each item of its context, in order; the body as it goes upstream."""
+        values = {"keys": self.keys, "conversation": self.conversation, "upto": self.upto}
+        rows = connection.execute(sql.CHAIN_ITEMS, values)
+        rows.sort(key=_place)
+        return rows
 
 
 class StoredItem(Struct, frozen=True):
@@ -91,8 +112,10 @@ def too_large(found: ContextTooLarge, parent_id: str | None) -> InvalidRequest:
     )
 
 
-def parent_missing(response_id: str | None, error: ParentMissing) -> InvalidRequest:
-    """The error for a client that has named a response."""
+def parent_missing(
+    response_id: str | None, error: ParentMissing, param: str | None = "previous_response_id"
+) -> InvalidRequest:
+    """The error for a client that has named a response, in the field `param` or in a path."""
     what = f"Previous response with id '{response_id}' not found."
     if error.running:
         what = f"Previous response with id '{response_id}' is still in progress."
@@ -100,7 +123,7 @@ def parent_missing(response_id: str | None, error: ParentMissing) -> InvalidRequ
         what = (
             f"Previous response with id '{error.link}' not found: '{response_id}' goes on from it."
         )
-    return InvalidRequest(what, param="previous_response_id", code="previous_response_not_found")
+    return InvalidRequest(what, param=param, code="previous_response_not_found")
 
 
 class ContextTooLarge(Exception):
@@ -130,15 +153,15 @@ def recall(
     earlier: list[Raw] | None = None
     seen: set[str] = set()
     if parent_id is not None:
-        parent, bytes_used = find_parent(connection, owner, parent_id)
+        chain = find_chain(connection, owner, parent_id)
+        parent, bytes_used = chain.parent, chain.used
         if parent.chain >= max_chain:
             raise ContextTooLarge(f"its chain has {parent.chain} responses, as many as it may have")
         if parent.size > max_bytes:
             raise ContextTooLarge(f"its conversation is over {max_bytes} bytes")
-        rows = connection.execute(sql.CHAIN_ITEMS, {"n": parent.n, "stops": 1})
-        rows.sort(key=_place)
-        seen = {item_id for item_id, *_ in rows}
-        earlier = [Raw(body if sealed is None else sealed) for _, body, sealed, _ in rows]
+        rows = chain.items(connection)
+        seen = {item_id for item_id, _, _ in rows}
+        earlier = [Raw(body) for _, body, _ in rows]
     elif with_used:
         bytes_used = used(connection, owner)
     if conversation is not None:
@@ -176,24 +199,25 @@ def recall(
     )
 
 
-def find_parent(
+def find_chain(
     connection: Connection, owner: str, parent_id: str, *, continued: bool = True
-) -> tuple[Parent, int]:
-    """A response that is found, and the bytes of its owner; raises ParentMissing.
+) -> Chain:
+    """A response that is found, with its chain; raises ParentMissing.
 
     `continued`: it is to be gone on from; else what it saw itself is read.
     """
     values = {"owner": owner, "id": parent_id, "stops": int(continued)}
-    rows = connection.execute(sql.CHAIN_SIZE, values)
+    rows = connection.execute(sql.CHAIN, values)
     if not rows:
         raise ParentMissing
-    n, status, temporary, links, size, missing, bytes_used = rows[0]
+    n, status, temporary, links, size, missing, keys, conversation, upto, bytes_used = rows[0]
     if continued and (status not in CONTINUABLE or temporary):
         raise ParentMissing(running=status in RUNNING and not temporary)
     if missing is not None:
         values = {"n": n, "stops": int(continued), "depth": missing}
         raise ParentMissing(connection.execute(sql.CHAIN_LINK, values)[0][0])
-    return Parent(n, int(links), int(size)), int(bytes_used)
+    parent = Parent(n, int(links), int(size))
+    return Chain(parent, keys, conversation, upto, int(bytes_used))
 
 
 def _head(raw: Raw, seen: set[str]) -> ItemHead | None:

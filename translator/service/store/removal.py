@@ -68,7 +68,7 @@ def mark_deleted(connection: Connection, keys: Sequence[int]) -> list[int]:
     connection.execute(sql.LOCKED_RESPONSES, ids)
     connection.change(sql.MARK_DELETED, ids)
     freed(connection, connection.execute(sql.DELETE_BODIES, ids))
-    connection.change(sql.DELETE_EVENTS, ids)
+    freed(connection, connection.execute(sql.DELETE_EVENTS, ids))
     return [key for (key,) in connection.execute(sql.MARK_UNNEEDED, ids)]
 
 
@@ -117,10 +117,11 @@ def delete_items(connection: Connection, keys: Sequence[int]) -> int:
 
 
 def freed(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Account for deleted rows of an owner and a number of bytes."""
+    """Account for deleted rows of an owner, None for no account, and a number of bytes."""
     sizes = Counter[str]()
     for owner, size in rows:
-        sizes[owner] -= size
+        if owner is not None:
+            sizes[owner] -= size
     charge(connection, sizes)
 
 

@@ -48,7 +48,7 @@ from .recall import (
     ContextTooLarge,
     ParentMissing,
     Recalled,
-    find_parent,
+    find_chain,
     may_refer,
     parent_missing,
     recall,
@@ -155,6 +155,13 @@ class StoredResponses:
     ) -> Part | None:
         """The store's part in a turn, as `turns.keeping` describes it."""
         source = request.input if isinstance(request.input, list) else []
+        if keeps and request.background and not may_run:
+            raise InvalidRequest(
+                "No response runs in the background for a request over a WebSocket: send it with"
+                " POST /v1/responses, or without 'background'.",
+                param="background",
+                code="unsupported_value",
+            )
         keeps = keeps and request.store is not False
         parent_id = request.previous_response_id if earlier is None else None
         if parent_id == "":
@@ -171,7 +178,7 @@ class StoredResponses:
             return None
         needs = names or refers or runs or request.store is True
         if needs and (keeps or runs):
-            await self.admission.check_space()
+            await self.admission.check_space(of_response=True)
         recalled = Recalled(None, None, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
@@ -442,7 +449,7 @@ class StoredResponses:
 
         def work(connection: Connection) -> ItemList | AfterUnknown | ParentMissing:
             try:
-                parent, _ = find_parent(connection, owner, response_id, continued=False)
+                parent = find_chain(connection, owner, response_id, continued=False).parent
             except ParentMissing as error:
                 return error
             listed = connection.execute(sql.CHAIN_IDS, {"n": parent.n, "stops": 0})
@@ -454,7 +461,7 @@ class StoredResponses:
         if isinstance(found, ParentMissing):
             if found.link is None:
                 return None
-            raise parent_missing(response_id, found)
+            raise parent_missing(response_id, found, param=None)
         return found
 
     # --- upkeep -----------------------------------------------------------------------------------

@@ -8,4 +8,6 @@ from translator.service.database.schema import Room
 
 PREFIX = "resp_"
 
-ROOM = Room("store", PREFIX, ("store_0001", "store_0002"), Path(__file__).parent / "migrations")
+REVISIONS = ("store_0001", "store_0002", "store_0003")
+
+ROOM = Room("store", PREFIX, REVISIONS, Path(__file__).parent / "migrations")

@@ -105,6 +105,13 @@ FORCE = Statement(f"{_FORCE} {RUNNING} RETURNING streamed, last_seq, temporary")
 
 DEAD = Statement(f"SELECT n FROM resp_responses WHERE {_DEAD} AND deleted_at IS NULL LIMIT :limit")
 
+LOGGED = Statement(
+    """
+    SELECT r.owner, sum(length(e.body)) FROM resp_responses r
+    JOIN resp_events e ON e.response = r.n WHERE r.n = :n GROUP BY r.owner"""
+)
+"""The owner of a run, and the bytes of its log."""
+
 SET_LAST = Statement("UPDATE resp_responses SET last_seq = :last_seq WHERE n = :n")
 
 KEEP_THREAD = Statement(

@@ -27,6 +27,7 @@ from translator.writer.sse import encode
 from . import run_statements as sql
 from .conversation_rows import begin_at, end_at
 from .keep import Draft, keep, keep_output, set_body
+from .owners import charge
 from .places import Place
 from .statements import BODY, KNOWN
 
@@ -191,7 +192,13 @@ def end(
     connection.change(sql.KEEP_THREAD, {"n": n, "keep_s": ending.keep_s})
     if ending.events is not None:
         _append(connection, n, ending.events)
+        _charge_log(connection, n)
     return True
+
+
+def _charge_log(connection: Connection, n: int) -> None:
+    """Account for the log of a response that has ended; before, it has a bound of its own."""
+    charge(connection, dict(connection.execute(sql.LOGGED, {"n": n})))
 
 
 # --- by another process ------------------------------------------------------------------------
@@ -246,6 +253,7 @@ def _force(
         frames += _failed_frame(first + 1, body)
         connection.change(sql.SET_LAST, {"n": n, "last_seq": first + 1})
         _append(connection, n, Events(first, first + 1, frames))
+        _charge_log(connection, n)
 
 
 def _failed_frame(number: int, response: bytes) -> bytes:

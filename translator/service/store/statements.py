@@ -62,13 +62,14 @@ WITH RECURSIVE chain(n, parent, depth, bytes, cut, gone, implied, conversation, 
 """A response and what precedes it, up to the last compaction; with `stops` 0 past its own.
 `named`: requests have named what led to it."""
 
-_CHAIN_BEGINS = """
-    SELECT {columns} FROM chain
-    JOIN resp_conversation_items x ON x.conversation = chain.conversation AND x.pos < chain.upto
-        AND (x.removed IS NULL OR x.removed >= chain.upto)
-    JOIN resp_items i ON i.n = x.item
+_SEEN_BEFORE = """
+    resp_conversation_items x JOIN resp_items i ON i.n = x.item
+    WHERE x.conversation = {at}conversation AND x.pos < {at}upto
+        AND (x.removed IS NULL OR x.removed >= {at}upto)
 """
 """What the first response of a chain saw of its conversation."""
+
+_CHAIN_BEGINS = f"SELECT {{columns}} FROM chain, {_SEEN_BEFORE.format(at='chain.')}"
 
 _CHAIN = _CHAIN_FROM.format(seed="FROM resp_responses r WHERE r.n = :n")
 
@@ -77,35 +78,49 @@ _USED = "(SELECT coalesce(sum(bytes), 0) FROM resp_owners o WHERE o.owner = :own
 USED = Statement(f"SELECT {_USED}")
 """The bytes of an owner."""
 
-CHAIN_SIZE = Statement(
-    f"""{_CHAIN_FROM.format(seed=LIVING)}
-    SELECT r.n, r.status, r.temporary, c.links, c.bytes, c.missing, {_USED}
+_CHAIN_SUM = f"""{_CHAIN_FROM.format(seed=LIVING)}
+    SELECT r.n, r.status, r.temporary, c.links, c.bytes + (
+        SELECT coalesce(sum(i.bytes), 0) FROM {_SEEN_BEFORE.format(at="c.")}
+    ), c.missing, c.keys, c.conversation, c.upto, {_USED}
     FROM resp_responses r, (
-        SELECT sum(named) AS links,
-            sum(bytes) + ({_CHAIN_BEGINS.format(columns="coalesce(sum(i.bytes), 0)")}) AS bytes,
-            max(CASE WHEN named = 1 AND gone = 1 THEN depth END) AS missing
+        SELECT sum(named) AS links, sum(bytes) AS bytes, {{keys}} AS keys,
+            max(CASE WHEN named = 1 AND gone = 1 THEN depth END) AS missing,
+            max(conversation) AS conversation, max(upto) AS upto
         FROM chain
     ) c WHERE r.owner = :owner AND r.id = :id AND c.links > 0"""
+
+CHAIN = Statement(
+    _CHAIN_SUM.format(keys="json_group_array(n)"),
+    postgresql=_CHAIN_SUM.format(keys="json_agg(n ORDER BY depth DESC)::text"),
 )
-"""A response that is found, how long its chain is, and the depth of a link whose items are gone."""
+"""A response that is found, and its chain: how long it is, the depth of a link whose items are
+gone, the keys of its responses, newest first, and what the first saw of its conversation."""
 
 CHAIN_LINK = Statement(
     f"""{_CHAIN}
     SELECT r.id FROM chain JOIN resp_responses r ON r.n = chain.n WHERE chain.depth = :depth"""
 )
 
-_PLACES = 2**32  # more than a response has items
+_PLACES = 2**32  # more than a response has items, or a conversation
+
+_ITEMS_OF = f"""
+    SELECT i.id, coalesce(i.sealed, i.body), x.pos - k.key * {_PLACES} FROM {{keys}}
+    JOIN resp_response_items x ON x.response = {{n}} JOIN resp_items i ON i.n = x.item
+    UNION ALL SELECT i.id, coalesce(i.sealed, i.body), x.pos - {_PLACES} * {_PLACES // 4}
+    FROM {_SEEN_BEFORE.format(at=":")}
+"""
 
 CHAIN_ITEMS = Statement(
-    f"""{_CHAIN}
-    SELECT i.id, i.body, i.sealed, chain.depth * {_PLACES} + x.pos FROM chain
-    JOIN resp_response_items x ON x.response = chain.n JOIN resp_items i ON i.n = x.item
-    UNION ALL {_CHAIN_BEGINS.format(columns=f"i.id, i.body, i.sealed, x.pos - {_PLACES}")}"""
+    _ITEMS_OF.format(keys="json_each(:keys) k", n="k.value"),
+    postgresql=_ITEMS_OF.format(
+        keys="json_array_elements_text((:keys)::json) WITH ORDINALITY k(value, key)",
+        n="k.value::bigint",
+    ),
 )
-"""The context of a response: the input and output of it and all before it.
+"""The context that a chain has read: the input and output of its responses, as they go upstream.
 
 The last column is the place of an item; the rows come in any order: a database that sorts them
-copies the bodies.
+copies the bodies. The chain is not walked a second time.
 """
 
 CHAIN_IDS = Statement(
@@ -295,7 +310,12 @@ LOCKED_RESPONSES = for_ids("SELECT n FROM resp_responses WHERE {keys}", "ORDER B
 
 MARK_DELETED = for_ids("UPDATE resp_responses SET deleted_at = db_now() WHERE {keys}")
 
-DELETE_EVENTS = for_ids("DELETE FROM resp_events WHERE response {in_keys}")
+_FREED_EVENTS = """
+    RETURNING (SELECT owner FROM resp_responses WHERE n = response AND ended_at IS NOT NULL),
+        length(body)"""
+"""Those of a response that has not ended are not accounted for."""
+
+DELETE_EVENTS = for_ids("DELETE FROM resp_events WHERE response {in_keys}", end=_FREED_EVENTS)
 
 DELETE_BODIES = for_ids(
     """
@@ -375,8 +395,16 @@ EXPIRED_EVENTS = Statement(
     WHERE r.ended_at <= db_now() - :keep_s OR t.expires_at <= db_now() LIMIT :limit"""
 )
 
-DELETE_EVENT = Statement(
-    "DELETE FROM resp_events WHERE response = :response AND first_seq = :first_seq"
+_DELETE_EXPIRED_EVENTS = f"""
+    DELETE FROM resp_events WHERE (response, first_seq) IN (SELECT {{place}}) {_FREED_EVENTS}
+"""
+DELETE_EXPIRED_EVENTS = Statement(
+    _DELETE_EXPIRED_EVENTS.format(
+        place="json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:places)"
+    ),
+    postgresql=_DELETE_EXPIRED_EVENTS.format(
+        place="(value ->> 0)::bigint, (value ->> 1)::int FROM json_array_elements((:places)::json)"
+    ),
 )
 
 _EMPTY_OWNERS = """

@@ -14,7 +14,7 @@ from msgspec import Struct
 from translator.service.database.connection import Connection
 
 from . import statements as sql
-from .removal import BATCH, listed, mark_deleted, prune
+from .removal import BATCH, freed, listed, mark_deleted, prune
 
 STEP_ROWS = 500
 """Most rows that a transaction deletes."""
@@ -66,9 +66,10 @@ def _delete_events(connection: Connection, limit: int, keeps: Keeps) -> int:
     """Before the responses, of which each may have many."""
     values = {"limit": limit, "keep_s": keeps.stream_s}
     events = connection.execute(sql.EXPIRED_EVENTS, values)
-    rows = [{"response": response, "first_seq": first} for response, first in events]
-    connection.execute_many(sql.DELETE_EVENT, rows)
-    return len(rows)
+    if events:
+        places = {"places": listed(events)}
+        freed(connection, connection.execute(sql.DELETE_EXPIRED_EVENTS, places))
+    return len(events)
 
 
 def _delete_unneeded(connection: Connection, limit: int, _keeps: Keeps) -> int:

@@ -161,8 +161,9 @@ OWNERS = Table(
     Column("shard", SmallInteger, primary_key=True, autoincrement=False),
     Column("bytes", BigInteger, nullable=False),
 )
-"""The bytes of each owner's items, bodies, and metadata of conversations: the sum of its rows.
-Processes that write at once use different rows, so that none waits for the commit of another."""
+"""The bytes of each owner: of items, bodies, metadata of conversations, and of the events of
+responses that have ended; the sum of its rows. Processes that write at once use different rows, so
+that none waits for the commit of another."""
 
 CONVERSATIONS = Table(
     f"{PREFIX}conversations",

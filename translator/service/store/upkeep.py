@@ -210,6 +210,9 @@ def _wrong_sums() -> sa.Select[tuple[str]]:
         sa.select(RESPONSES.c.owner, sa.func.length(BODIES.c.body)).join(
             RESPONSES, RESPONSES.c.n == BODIES.c.response
         ),
+        sa.select(RESPONSES.c.owner, sa.func.length(EVENTS.c.body))
+        .join(RESPONSES, RESPONSES.c.n == EVENTS.c.response)
+        .where(RESPONSES.c.ended_at.is_not(None)),
         sa.select(CONVERSATIONS.c.owner, sa.func.length(CONVERSATIONS.c.metadata)),
         sa.select(OWNERS.c.owner, -OWNERS.c.bytes),
     ).subquery()

@@ -50,11 +50,11 @@ from .progress import ProgressTimeout
 from .sink import EventWriter, TranslatingSink
 from .slices import LARGE_BYTES
 from .state import TurnState
-from .tool_round import ToolRound
 
 if TYPE_CHECKING:
     from .hosting import Hosting, ToolRunner
     from .keeping import Keeping
+    from .tool_round import ToolRound
 
 T = TypeVar("T")
 
@@ -235,6 +235,8 @@ class Turn:
 
     def _tool_round(self) -> ToolRound:
         """The calls of the current round, to be run."""
+        from .tool_round import ToolRound  # few services run tools
+
         hosting, translation = self._hosting, self.translation
         rounds = translation.rounds
         assert hosting is not None, "nothing here runs tools"

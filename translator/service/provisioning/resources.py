@@ -211,7 +211,8 @@ def change_key(order: Order, connection: Connection) -> KeyObject:
         key_book.set_tools(connection, found, body.tools)
         _audit(order, connection, "set tools", order.name, _listed(body.tools))
     if changes:
-        key_book.set_limits(connection, found, replace(found.limits, **changes))
+        limits = replace(found.limits, **changes)
+        key_book.set_limits(connection, found, limits, named=changes)
         _audit(order, connection, "limit key", order.name, ", ".join(changes))
     return get_key(order, connection)
 

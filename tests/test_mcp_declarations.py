@@ -70,6 +70,7 @@ def test_the_lists_in_an_input() -> None:
     newer = {**lists[0], "tools": [{"name": "add"}]}
     found = listed_in(raws(newer), raws(*lists))
     assert {label: json.loads(bytes(raw)) for label, raw in found.items()} == {"math": newer}
+    assert listed_in(raws({"role": "user", "content": "words"}), ()) == {}
     assert listed_in("words", ()) == {}
     assert pending_calls("words", ()) == []
 

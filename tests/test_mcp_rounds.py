@@ -131,6 +131,18 @@ def test_a_call_beside_one_of_the_clients_own() -> None:
     }
 
 
+def test_a_seal_may_stand_behind_the_outputs_of_functions() -> None:
+    """As in a client that puts an output directly behind its call."""
+    found = played(turn(add("call_m"), call("act", "call_f")), request=MIXED)
+    *before, seal = found.output
+    assert seal["type"] == "reasoning"
+    listed = hosted(McpListing(LISTING.tools))
+    moved = body_of(replayed(MIXED, [*before, ACTED, seal]), hosted=listed)
+    [assistant] = [one for one in moved["messages"] if one["role"] == "assistant"]
+    assert [one["id"] for one in assistant["tool_calls"]] == ["call_m", "call_f"]
+    assert sorted(tool_messages(moved)) == ["3", "done"]
+
+
 def test_the_seal_is_enough_where_items_are_dropped() -> None:
     """7: the same body as with the items."""
     found = played(turn(add("call_m"), call("act", "call_f")), request=MIXED)

@@ -164,6 +164,12 @@ def _settings_row(settings: Settings, source: str) -> Row:
             f"Anyone who can reach {settings.server.host} may use it: translator key new NAME "
             "makes a key for [clients]."
         )
+    elif unbounded := _unbounded(settings):
+        more = " …" if len(unbounded) > MAX_MODELS_NAMED else ""
+        advice = (
+            "An answer of a model without max_output_tokens may cost more than is held for it: "
+            f"{', '.join(unbounded[:MAX_MODELS_NAMED])}{more}."
+        )
     return Row(
         kind="settings",
         name=source,
@@ -171,6 +177,13 @@ def _settings_row(settings: Settings, source: str) -> Row:
         summary=", ".join(parts),
         advice=advice,
     )
+
+
+def _unbounded(settings: Settings) -> list[str]:
+    """The models whose longest answer is not known, where answers are billed."""
+    if settings.accounts is None or not settings.accounts.section.billing:
+        return []
+    return [name for name, model in settings.models.items() if model.max_output_tokens is None]
 
 
 def _start_rows(settings: Settings) -> list[Row]:

@@ -80,7 +80,7 @@ def _price(model: str, given: dict[str, Any], price_list: str) -> PriceRow:
     """A price of decimal texts; raises Mistake and InvalidAmount."""
     from translator.service.accounts.books import Mistake, PriceRow
     from translator.service.accounts.money import read_amount, read_price
-    from translator.service.accounts.tools import is_priced_name
+    from translator.service.accounts.new_price import check_given
 
     figures: dict[str, Any] = {}
     for field in FIGURES:
@@ -89,11 +89,10 @@ def _price(model: str, given: dict[str, Any], price_list: str) -> PriceRow:
             if not isinstance(text, str):
                 raise Mistake(f'{model}: {field} is a decimal text, as in {field} = "0.60"')
             figures[field] = read_amount(text) if field == "per_request" else read_price(text)
-    if is_priced_name(model):
-        if not given.get("free") and "per_request" not in figures:
-            raise Mistake(f"{model}: a call of a tool has a price per request, or is free")
-    elif not given.get("free") and not {"input", "output"} <= figures.keys():
-        raise Mistake(f"{model}: a price has an input and an output, or is free")
+    try:
+        check_given(model, figures, free=bool(given.get("free")))
+    except Mistake as mistake:
+        raise Mistake(f"{model}: {mistake}") from None
     return PriceRow(
         model,
         **figures,

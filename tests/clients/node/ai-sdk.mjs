@@ -97,6 +97,41 @@ async function searched(where, result) {
   };
 }
 
+/** The model with a server whose tools the service calls. */
+function served(where, requireApproval) {
+  const { tools } = createOpenAI({ baseURL: where.baseURL, apiKey: KEY });
+  const mcp = tools.mcp({ serverLabel: 'math', serverUrl: where.url, requireApproval });
+  return { model: at(where), tools: { mcp } };
+}
+
+/** What is shown of an answer that took a call of a server, and of one that follows. */
+async function called(where, result) {
+  const found = (await result.toolResults).map((one) => one.output);
+  const said = { role: 'user', content: PROMPT };
+  const messages = [said, ...(await result.responseMessages), { role: 'user', content: 'Sure?' }];
+  const second = await generateText({ ...served(where, 'never'), messages });
+  return { ...(await shown(result)), found, second: second.text };
+}
+
+/** A call that waits, and the answer once the user has said whether to run it. */
+async function answered(where, approved) {
+  const settings = served(where, 'always');
+  const messages = [{ role: 'user', content: PROMPT }];
+  const first = await generateText({ ...settings, messages });
+  const asked = first.content.filter((part) => part.type === 'tool-approval-request');
+  const content = asked.map(({ approvalId }) => ({
+    type: 'tool-approval-response',
+    approvalId,
+    approved,
+    providerExecuted: true, // as useChat says of tools that run elsewhere
+  }));
+  messages.push(...first.responseMessages, { role: 'tool', content });
+  const second = await generateText({ ...settings, messages });
+  const inputs = asked.map(({ toolCall }) => toolCall.input);
+  const given = inputs.map((one) => (typeof one === 'string' ? JSON.parse(one) : one));
+  return { ...(await shown(second)), asked: given };
+}
+
 const cases = {
   async text(where) {
     return shown(await generateText({ model: at(where), prompt: PROMPT, ...where.settings }));
@@ -124,6 +159,20 @@ const cases = {
     await result.consumeStream();
     return searched(where, result);
   },
+
+  async mcp(where) {
+    return called(where, await generateText({ ...served(where, 'never'), prompt: PROMPT }));
+  },
+
+  async 'streaming mcp'(where) {
+    const result = streamText({ ...served(where, 'never'), prompt: PROMPT });
+    await result.consumeStream();
+    return called(where, result);
+  },
+
+  'approved mcp': (where) => answered(where, true),
+
+  'denied mcp': (where) => answered(where, false),
 
   async conversation(where) {
     const model = at(where);

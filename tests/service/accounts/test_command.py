@@ -188,6 +188,7 @@ def test_limits_of_a_key(run: Run, books: Books) -> None:
         ("key new b --account acme --limit 5", "an amount and a period"),
         ("key new b --account acme --limit -5 --limit-period day", "0 or more"),
         ("key new b --account acme --expires-at soon", "no time such as"),
+        ("key new b --account acme --expires-at 9999-12-31T23:59-23:00", "no time such as"),
         ("key new b", "needs --account NAME and --config FILE"),
         ("key revoke anna", "a name needs --account"),
         ("key revoke key_9", "there is no key key_9"),

@@ -26,7 +26,13 @@ from translator.service.accounts.money import (
     shown,
     shown_down,
 )
-from translator.service.accounts.periods import next_period, period_start, read_time
+from translator.service.accounts.periods import (
+    LAST_US,
+    next_period,
+    period_start,
+    read_time,
+    shown_time,
+)
 from translator.service.accounts.sizes import Size, size_of
 
 P = Price(1, 600_000, 100_000, 750_000, 2_500_000, 0, free=False)
@@ -53,6 +59,21 @@ def test_a_price_is_read_as_it_is_shown(price: int) -> None:
 def test_a_price_is_a_decimal_within_bounds(text: str) -> None:
     with pytest.raises(InvalidAmount):
         read_price(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["9999-12-31T23:59-23:00", "0001-01-01T00:00+23:00", "1969-12-31T23:59:59Z", "soon", ""],
+)
+def test_a_time_is_of_the_years_that_can_be_shown(text: str) -> None:
+    with pytest.raises(ValueError, match=r"between the years|Invalid isoformat"):
+        read_time(text)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_any_time_of_a_row_is_shown(at: int) -> None:
+    shown_at = read_time(shown_time(at).replace(" ", "T"))
+    assert shown_at == max(0, min(at, LAST_US)) // 1_000_000 * 1_000_000
 
 
 def test_figures_of_the_worked_examples() -> None:

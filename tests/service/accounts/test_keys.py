@@ -389,6 +389,23 @@ async def test_what_is_said_of_keys(books: Books, caplog: pytest.LogCaptureFixtu
     assert not row.advice
 
 
+@ON_SQLITE
+async def test_a_model_without_a_longest_answer_is_named(books: Books) -> None:
+    """More than was held for it may be billed."""
+    settings = books.settings()
+    row = _settings_row(settings, "settings.toml")
+    without = [name for name, model in settings.models.items() if model.max_output_tokens is None]
+    assert without
+    assert "may cost more than is held for it" in row.advice
+    assert all(name in row.advice for name in without)
+    limited = {
+        name: msgspec.structs.replace(model, max_output_tokens=9)
+        for name, model in settings.models.items()
+    }
+    settings = msgspec.structs.replace(settings, models=limited)
+    assert not _settings_row(settings, "settings.toml").advice
+
+
 async def test_a_response_in_the_background_keeps_its_hold_until_it_ends(
     books: Books, tmp_path: Path
 ) -> None:

@@ -253,6 +253,8 @@ MISTAKES: list[tuple[str, str, Any, str, str]] = [
     ("POST", "/prices", PRICE | {"input": "0.0000001"}, "input", "invalid_value"),
     ("POST", "/prices", PRICE | {"model": "*"}, "model", "invalid_value"),
     ("POST", "/prices", PRICE | {"from": "x"}, "from", "invalid_value"),
+    ("POST", "/prices", PRICE | {"from": "9999-12-31T23:59:00-23:00"}, "from", "invalid_value"),
+    ("POST", "/prices", PRICE | {"from": "0001-01-01T00:00:00+23:00"}, "from", "invalid_value"),
     ("POST", "/users", {"name": "x", "password": "p", "role": "admin"}, "role", "invalid_value"),
     ("GET", "/accounts?limit=101", None, "limit", "invalid_value"),
     ("GET", "/accounts?after=key_1", None, "after", "invalid_value"),
@@ -295,6 +297,17 @@ async def test_a_mistake_is_named_by_its_path(books: Books, robot: str) -> None:
 _TOUCHED = {"boots", "operator_keys"}
 
 
+@pytest.mark.parametrize("left_out", ["input", "output"])
+async def test_a_price_that_is_left_out_is_not_nothing(
+    books: Books, robot: str, left_out: str
+) -> None:
+    body = {name: value for name, value in PRICE.items() if name != left_out}
+    async with books.service() as client:
+        error = await Operator(client, robot).refused("POST", "/prices", body)
+    assert "has an input and an output" in error["message"]
+    assert books.rows("SELECT * FROM acct_prices") == []
+
+
 async def test_what_the_books_do_not_allow_is_said(books: Books, robot: str) -> None:
     books.account()
     books.account("other")
@@ -310,7 +323,7 @@ async def test_what_the_books_do_not_allow_is_said(books: Books, robot: str) -> 
             ("POST", "/topups", {"account": "acct_2", "amount": "1", "ref": "r-1"}, "another"),
             ("POST", "/topups", TOPUP | {"amount": "2", "ref": "r-1"}, "another topup"),
             ("POST", "/prices", PRICE | {"from": "2020-01-01"}, "the time is past"),
-            ("POST", "/prices", {"model": "new"}, "all prices are 0"),
+            ("POST", "/prices", {"model": "new", "input": "0", "output": "0"}, "all prices are 0"),
         ):
             error = await api.refused(method, path, body)
             assert words.lower() in error["message"].lower()

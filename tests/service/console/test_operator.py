@@ -174,6 +174,10 @@ async def test_users(books: Books) -> None:
         assert (await person.get(f"{ROOT}/users/user_9")).status_code == 404
 
 
+BEYOND = "9999-12-31T23:59-23:00"
+"""A time that is of the year 10000 in UTC."""
+
+
 async def test_channels_and_prices(books: Books) -> None:
     async with signed_in(books, "olga") as person:
         for fields, why in (
@@ -192,11 +196,16 @@ async def test_channels_and_prices(books: Books) -> None:
         assert ">m\nother</textarea>" in edited.text
         for price, why in (
             ({"input": "1"}, "The id of a model"),
-            ({"model": "m"}, "All prices are 0"),
-            ({"model": "m", "input": "-1"}, "is below 0"),
-            ({"model": "m", "input": "0.0000001"}, "more than 6 decimals"),
+            ({"model": "m"}, "A price has an input and an output"),
+            ({"model": "m", "input": "1"}, "A price has an input and an output"),
+            ({"model": "m", "output": "1"}, "A price has an input and an output"),
+            ({"model": "tool:search", "input": "1"}, "has a price per request"),
+            ({"model": "m", "input": "0", "output": "0"}, "All prices are 0"),
+            ({"model": "m", "input": "-1", "output": "1"}, "is below 0"),
+            ({"model": "m", "input": "0.0000001", "output": "1"}, "more than 6 decimals"),
             ({"model": "m", "input": "1", "free": "yes"}, "A free model has no price"),
-            ({"model": "m", "input": "1", "from_at": "then"}, "The time is one such as"),
+            ({"model": "m", "free": "yes", "from_at": "then"}, "The time is one such as"),
+            ({"model": "m", "free": "yes", "from_at": BEYOND}, "The time is one such as"),
         ):
             response = await person.post(f"{ROOT}/prices", price)
             assert response.status_code == 422, price

@@ -10,6 +10,9 @@ Period = Literal["never", "day", "week", "month"]
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 
+LAST_US = 253_402_300_799 * SECOND_US
+"""9999-12-31 23:59:59 UTC, the last second that a date can name."""
+
 _FIRST_MONDAY_US = 4 * DAY_US  # 1970-01-05
 
 
@@ -37,14 +40,20 @@ def next_period(period: Period | None, now: int) -> int | None:
 
 
 def shown_time(at: int) -> str:
-    """A time for people, in UTC."""
-    return _utc(at).strftime("%Y-%m-%d %H:%M:%SZ")
+    """A time for people, in UTC; LAST_US for one beyond it, which a row may have."""
+    return _utc(max(0, min(at, LAST_US))).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def read_time(text: str) -> int:
-    """Microseconds of an ISO time, which is UTC unless it says otherwise; raises ValueError."""
+    """Microseconds of an ISO time, which is UTC unless it says otherwise.
+
+    Raises ValueError, also for a time before 1970 or after 9999 in UTC, whatever its zone.
+    """
     found = datetime.fromisoformat(text)
-    return _microseconds(found if found.tzinfo else found.replace(tzinfo=UTC))
+    at = _microseconds(found if found.tzinfo else found.replace(tzinfo=UTC))
+    if not 0 <= at <= LAST_US:
+        raise ValueError(f"{text!r} is not between the years 1970 and 9999 in UTC")
+    return at
 
 
 def _utc(at: int) -> datetime:

@@ -327,9 +327,12 @@ def _number(
     text = visit.field(name).replace(" ", "").replace(",", "").replace("\u202f", "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+    digits = text.lstrip("0") or "0"  # the zeros cost nothing; more digits than MAX_NUMBER's do
+    if not (text.isascii() and text.isdigit() and len(digits) <= 20):
+        digits = ""
+    if not digits or not least <= int(digits) <= most:
         raise Mistake(f"{what} is a whole number from {least} to {most}, or empty")
-    return int(text)
+    return int(digits)
 
 
 def _expiry(visit: Visit, before: Limits) -> int | None:

@@ -8,6 +8,7 @@ from translator.service.accounts import books
 from translator.service.accounts.books import STANDARD, Mistake, PriceRow
 from translator.service.accounts.keys import ALL, Channel
 from translator.service.accounts.money import InvalidAmount, read_amount, read_price
+from translator.service.accounts.new_price import check_given
 from translator.service.accounts.people import audit
 from translator.service.accounts.periods import read_time, shown_time
 from translator.service.database.connection import Connection
@@ -88,6 +89,8 @@ def set_price(visit: Visit, connection: Connection) -> Response:
     price_list = visit.field("price_list") or STANDARD
     if not price_list.isprintable() or len(price_list) > 100:
         raise Mistake("the name of a price list is printable and short")
+    given = [name for name in ("input", "output", "per_request") if visit.field(name)]
+    check_given(model, given, free=bool(visit.field("free")))
     price = PriceRow(
         model,
         input=_price(visit, "input") or 0,
@@ -101,7 +104,7 @@ def set_price(visit: Visit, connection: Connection) -> Response:
     )
     at = books.set_price(connection, price, visit.session.name)
     detail = f"{model} in {price_list} from {shown_time(at)}: " + (
-        "free" if price.free else f"{visit.field('input')}, {visit.field('output')}"
+        "free" if price.free else ", ".join(f"{name} {visit.field(name)}" for name in given)
     )
     audit(connection, visit.session.name, "set price", model, detail)
     return visit.see(f"{ROOT}/operator/prices", "price")

@@ -134,11 +134,11 @@ class NewPrice(Body, frozen=True, kw_only=True):
 
     model: Name
     price_list: Name = STANDARD
-    input: Decimal = "0"
-    output: Decimal = "0"
+    input: Decimal | None = None
+    output: Decimal | None = None
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
-    per_request: Decimal = "0"
+    per_request: Decimal | None = None
     free: bool = False
     from_: Time | None = msgspec.field(name="from", default=None)
 

@@ -17,6 +17,7 @@ from translator.service.accounts.books import Account, PriceRow
 from translator.service.accounts.key_book import KeyRow, Limits
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import shown
+from translator.service.accounts.new_price import check_given
 from translator.service.accounts.periods import SECOND_US
 from translator.service.accounts.usage import Span
 from translator.service.base.keys import store
@@ -283,13 +284,16 @@ def list_prices(order: Order, connection: Connection) -> Page:
 def add_price(order: Order, connection: Connection) -> PriceObject:
     body: bodies.NewPrice = order.body
     bodies.check_model(body.model, "model")
+    figures = {"input": body.input, "output": body.output, "per_request": body.per_request}
+    given = [name for name, figure in figures.items() if figure is not None]
+    check_given(body.model, given, free=body.free)
     row = PriceRow(
         body.model,
         input=price_of(body.input, "input") or 0,
         output=price_of(body.output, "output") or 0,
         cached_input=price_of(body.cached_input, "cached_input"),
         cache_write=price_of(body.cache_write, "cache_write"),
-        per_request=amount_of(body.per_request, "per_request", least=0),
+        per_request=amount_of(body.per_request or "0", "per_request", least=0),
         free=body.free,
         price_list=body.price_list,
         from_at=time_of(body.from_, "from"),

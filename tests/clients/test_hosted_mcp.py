@@ -1,0 +1,145 @@
+"""SDKs with hosted MCP tools: the service lists and calls them, and asks where a call has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.mcp.serving import McpScript
+
+from .conftest import KEY, Stage, needed_module, serving
+from .node_programs import Program, running, workshop
+from .upstream import Call, ScriptedUpstream, Turn
+from .web import MODEL, SETTINGS
+
+ANSWER = "It is 3."
+CALLS = Turn(reasoning="I add.", calls=[Call("a", "math__add", {"a": 1, "b": 2})])
+ANSWERS = Turn(reasoning="I know.", text=ANSWER)
+AGAIN = Turn(text="Yes.")
+TOOLS = """
+[tools]
+allow = [{url}]
+allow_private = ["127.0.0.0/8"]
+"""
+
+
+@pytest.fixture
+def serves(tmp_path: Path) -> Iterator[tuple[Stage, McpScript]]:
+    """A translator whose clients may name a real MCP server."""
+    script = McpScript()
+    script.start()
+    file = tmp_path / "settings.toml"
+    try:
+        with ScriptedUpstream() as upstream:
+            settings = SETTINGS + TOOLS.replace("{url}", json.dumps(script.url))
+            file.write_text(settings.replace("{upstream}", json.dumps(upstream.base_url)))
+            with serving(None, "--config", str(file)) as base_url:
+                yield Stage(upstream, base_url), script
+    finally:
+        script.stop()
+
+
+@pytest.fixture(scope="module")
+def ai_sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    folder = workshop(tmp_path_factory.mktemp("ai-sdk"), "ai", "@ai-sdk/openai", "zod")
+    with running(folder, "ai-sdk.mjs") as program:
+        yield program
+
+
+def check_requests(stage: Stage, script: McpScript) -> None:
+    """The tool was called once, and the next question came with the same messages."""
+    assert script.methods.count("tools/call") == 1
+    *_, answered, again = stage.requests
+    results = [one["content"] for one in answered["messages"] if one["role"] == "tool"]
+    assert results == ["3"]
+    assert again["messages"][: len(answered["messages"])] == answered["messages"]
+
+
+@pytest.mark.parametrize("case", ["mcp", "streaming mcp"])
+def test_the_ai_sdk_shows_calls_of_a_server(
+    ai_sdk: Program, serves: tuple[Stage, McpScript], case: str
+) -> None:
+    """40."""
+    stage, script = serves
+    stage.play(CALLS, ANSWERS, AGAIN)
+    seen = ai_sdk.run(case, stage, model=MODEL, url=script.url)
+    assert "error" not in seen, seen
+    assert (seen["text"], seen["finish"], seen["second"]) == (ANSWER, "stop", "Yes.")
+    [found] = seen["found"]
+    assert (found["name"], found["output"], found["serverLabel"]) == ("add", "3", "math")
+    check_requests(stage, script)
+
+
+@pytest.mark.parametrize("case", ["approved mcp", "denied mcp"])
+def test_the_ai_sdk_answers_a_request_for_approval(
+    ai_sdk: Program, serves: tuple[Stage, McpScript], case: str
+) -> None:
+    """40: neither the request nor the list comes back, only sealed reasoning and the answer."""
+    stage, script = serves
+    stage.play(CALLS, ANSWERS, AGAIN)
+    seen = ai_sdk.run(case, stage, model=MODEL, url=script.url)
+    assert "error" not in seen, seen
+    assert (seen["asked"], seen["text"]) == ([{"a": 1, "b": 2}], ANSWER)
+    asked, answered = stage.requests
+    [told] = [one["content"] for one in answered["messages"] if one["role"] == "tool"]
+    if case == "approved mcp":
+        assert told == "3"
+        assert script.methods.count("tools/call") == 1
+    else:
+        assert told.startswith("Not run: the user did not approve of this call.")
+        assert "tools/call" not in script.methods
+    assert answered["messages"][: len(asked["messages"])] == asked["messages"]
+
+
+@pytest.mark.parametrize(("approval", "streamed"), [("never", True), ("always", False)])
+def test_openai_agents_runs_an_agent_with_a_server(
+    serves: tuple[Stage, McpScript], approval: str, streamed: bool
+) -> None:
+    """39: its `HostedMCPTool`, with a callback for approvals, and `to_input_list`."""
+    agents = needed_module("agents", "openai-agents")
+    openai = needed_module("openai", "openai")
+    stage, script = serves
+    stage.play(CALLS, ANSWERS, AGAIN)
+    asked: list[Any] = []
+
+    def approve(request: Any) -> dict[str, Any]:
+        asked.append((request.data.name, json.loads(request.data.arguments)))
+        return {"approve": True}
+
+    config = {
+        "type": "mcp",
+        "server_label": "math",
+        "server_url": script.url,
+        "require_approval": approval,
+    }
+
+    async def talk() -> tuple[str, list[Any], str]:
+        async with openai.AsyncOpenAI(base_url=stage.base_url, api_key=KEY) as client:
+            agent = agents.Agent(
+                name="Assistant",
+                model=agents.OpenAIResponsesModel(MODEL, client),
+                model_settings=agents.ModelSettings(store=False),
+                tools=[agents.HostedMCPTool(tool_config=config, on_approval_request=approve)],
+            )
+            if streamed:
+                first = agents.Runner.run_streamed(agent, "What is 1 + 2?")
+                async for _ in first.stream_events():
+                    pass
+            else:
+                first = await agents.Runner.run(agent, "What is 1 + 2?")
+            more = [*first.to_input_list(), {"role": "user", "content": "Sure?"}]
+            second = await agents.Runner.run(agent, more)
+            return first.final_output, first.new_items, second.final_output
+
+    agents.set_tracing_disabled(True)
+    answer, items, second = asyncio.run(talk())
+    assert (answer, second) == (ANSWER, "Yes.")
+    assert asked == ([("add", {"a": 1, "b": 2})] if approval == "always" else [])
+    calls = [one.raw_item for one in items if getattr(one.raw_item, "type", "") == "mcp_call"]
+    assert [(one.name, one.output) for one in calls] == [("add", "3")]
+    check_requests(stage, script)

@@ -8,11 +8,11 @@ that a member tightened does not become one that only an operator can lift.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from .books import Mistake
 from .money import shown
@@ -63,7 +63,8 @@ def raised(
     new = {"tools": tools, **asdict(limits)}
     if {"limit_amount", "limit_period"} & set(named):
         named = {*named, "limit_amount", "limit_period"}  # they are one limit
-    return Ceiling(**asdict(before) | {name: new[name] for name in named})
+    changes: dict[str, Any] = {name: new[name] for name in named}
+    return replace(before, **changes)
 
 
 def check_limits(ceiling: Ceiling, limits: Limits) -> None:

@@ -26,7 +26,8 @@ from .common import Commands, Parser, UsageError, whole_number
 from .settings import service_imports
 
 if TYPE_CHECKING:
-    from translator.service.accounts.key_book import KeyRow, Limits
+    from translator.service.accounts.ceilings import Limits
+    from translator.service.accounts.key_book import KeyRow
 
 PERIODS = ("never", "day", "week", "month")
 DEFAULT_GRACE_HOURS = 24
@@ -138,7 +139,8 @@ def _new_client(client: str) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from translator.service.accounts.key_book import Limits, add_key, key_of_id, set_tools
+    from translator.service.accounts.ceilings import Limits
+    from translator.service.accounts.key_book import add_key, key_of_id, set_tools
     from translator.service.base.keys import new_key, store
 
     key = new_key()

@@ -21,8 +21,9 @@ from tests.service.accounts.paying import (
     settled,
 )
 from translator.service.accounts import books as book
-from translator.service.accounts import key_book, people
+from translator.service.accounts import people
 from translator.service.accounts import usage as query
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.member_channels import EVERY, set_member_channels
 from translator.service.accounts.money import read_amount, shown
 from translator.service.console import usage as console_usage
@@ -93,7 +94,7 @@ async def test_a_key_has_the_limits_of_its_form_and_others_later(books: Books) -
             channel="fast",
         )
         [one] = books.all_keys()
-        assert one.limits == key_book.Limits(
+        assert one.limits == Limits(
             channels=("fast",),
             models=("m", "other"),
             requests_per_minute=60,
@@ -112,7 +113,7 @@ async def test_a_key_has_the_limits_of_its_form_and_others_later(books: Books) -
         )
         assert done.status_code == 303
         [one] = books.all_keys()
-        assert one.limits == key_book.Limits(channels=("fast", "all"))
+        assert one.limits == Limits(channels=("fast", "all"))
         done = await person.post("/account/acct_1/keys/key_1/rename", {"name": "desk"})
         assert done.headers["location"] == "/account/acct_1/keys/key_1?done=renamed"
         page = await person.get(done.headers["location"])

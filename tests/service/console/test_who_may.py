@@ -9,7 +9,7 @@ import pytest
 
 from tests.service.accounts.paying import ON_SQLITE, USAGE, Books, answering, ask, settled
 from translator.service.accounts import books as book
-from translator.service.accounts.key_book import Limits
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.money import read_amount
 from translator.service.accounts.periods import read_time
 from translator.service.database.connection import writing

@@ -1,4 +1,4 @@
-"""The ceiling of a key: the limits that an operator set, which hold for members of its account.
+"""The limits of a key, and its ceiling: those that an operator set, which bind members.
 
 A member may set tighter limits, and take those back, but never pass the ceiling. What an operator
 did not name has none. It is a column of its own beside the limits that are in force: so a limit
@@ -8,25 +8,35 @@ that a member tightened does not become one that only an operator can lift.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from .books import Mistake
+from .books import EVERYTHING, Mistake
 from .money import shown
 from .periods import Period, shown_time
 from .tools import has_right
-
-if TYPE_CHECKING:
-    from .key_book import Limits
 
 NUMBERS = {
     "requests_per_minute": "requests per minute",
     "tokens_per_minute": "tokens per minute",
     "max_concurrent_requests": "requests at once",
 }
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a key may use; None is no limit. The amount is pico, for each period."""
+
+    channels: tuple[str, ...] = (EVERYTHING,)
+    models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrent_requests: int | None = None
+    limit_amount: int | None = None
+    limit_period: Period | None = None
+    expires_at: int | None = None
 
 
 class Ceiling(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -14,10 +14,11 @@ from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
 from . import statements as sql
-from .books import EVERYTHING, Account, Mistake, account, changed, channels, check_tools, now
+from .books import Account, Mistake, account, changed, channels, check_tools, now
 from .ceilings import (
     NO_CEILING,
     Ceiling,
+    Limits,
     ceiling_text,
     check_limits,
     check_tools_within,
@@ -25,23 +26,9 @@ from .ceilings import (
     read_ceiling,
 )
 from .keys import names_text, read_names
-from .periods import Period
 
 SALT_DIGITS = 6
 """How much of a key's salt is shown: it is no secret, and tells keys apart."""
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What a key may use; None is no limit. The amount is pico, for each period."""
-
-    channels: tuple[str, ...] = (EVERYTHING,)
-    models: tuple[str, ...] | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_concurrent_requests: int | None = None
-    limit_amount: int | None = None
-    limit_period: Period | None = None
-    expires_at: int | None = None
 
 
 _FIELDS = Limits.__struct_fields__

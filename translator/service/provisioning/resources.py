@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from translator.service.accounts import books, key_book, listings, people, usage
 from translator.service.accounts.books import Account, PriceRow
-from translator.service.accounts.key_book import KeyRow, Limits
+from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import shown
 from translator.service.accounts.new_price import check_given

@@ -281,11 +281,14 @@ def test_a_round_is_tried_again_while_nothing_of_it_was_announced() -> None:
 
 
 def test_a_round_that_fails_fails_the_response() -> None:
-    """27: where there is no further attempt."""
+    """27: where there is no further attempt; what was found is not lost."""
     played = play(REQUEST, [turn(search("a")), UpstreamError("It broke.")])
     final = check_events(played.events)
     assert final["status"] == "failed"
-    assert [item["type"] for item in final["output"]] == ["web_search_call"]
+    assert [item["type"] for item in final["output"]] == ["web_search_call", "reasoning"]
+    user = {"role": "user", "content": "Again?"}
+    body = body_of(replayed(REQUEST, final["output"], user))
+    assert body["messages"][:3] == played.bodies[1]["messages"]
 
 
 def _body(payloads: Any) -> bytes:
@@ -389,7 +392,7 @@ def test_the_same_call_is_run_twice_at_most() -> None:
 
 
 def test_results_are_bounded() -> None:
-    hosted = Hosted(max_result_bytes=100, max_results_bytes=150)
+    hosted = Hosted(max_result_bytes=101, max_results_bytes=151)
     played = play(
         REQUEST,
         [turn(search("a"), search("b"), search("c")), says("So.")],
@@ -397,8 +400,8 @@ def test_results_are_bounded() -> None:
         hosted=hosted,
     )
     first, second, third = tool_messages(played.bodies[1])
-    assert first.endswith("\n[cut: 2.0 kB]")
-    assert [len(one.encode()) <= limit for one, limit in ((first, 100), (second, 50))] == [True] * 2
+    assert first.endswith("\n[cut: 2.0 kB in all]")
+    assert [len(one.encode()) <= limit for one, limit in ((first, 101), (second, 50))] == [True] * 2
     assert third == "No room is left for further results. Answer with what there is."
 
 

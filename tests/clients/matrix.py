@@ -81,6 +81,8 @@ HOSTED_CLIENTS = ("Codex CLI", "openai-agents", "Vercel AI SDK")
 HOSTED_CASES = {
     "search": "the hosted search runs within one response: the client shows it, the answer and its"
     " source, and another question sends the model the same messages",
+    "mcp": "a tool of an MCP server is called within one response: the client shows the call and its"
+    " result; where the call needs approval, the client is asked, and its answer counts",
 }
 
 HOSTED_HEAD = """## With tools that the service runs

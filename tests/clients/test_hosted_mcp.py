@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,12 +27,12 @@ allow_private = ["127.0.0.0/8"]
 """
 
 
-@pytest.fixture
-def serves(tmp_path: Path) -> Iterator[tuple[Stage, McpScript]]:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, McpScript]]:
     """A translator whose clients may name a real MCP server."""
     script = McpScript()
     script.start()
-    file = tmp_path / "settings.toml"
+    file = tmp_path_factory.mktemp("mcp") / "settings.toml"
     try:
         with ScriptedUpstream() as upstream:
             settings = SETTINGS + TOOLS.replace("{url}", json.dumps(script.url))
@@ -42,6 +41,15 @@ def serves(tmp_path: Path) -> Iterator[tuple[Stage, McpScript]]:
                 yield Stage(upstream, base_url), script
     finally:
         script.stop()
+
+
+@pytest.fixture
+def serves(served: tuple[Stage, McpScript]) -> tuple[Stage, McpScript]:
+    """The same, as if nothing had happened before."""
+    stage, script = served
+    stage.play(CALLS, ANSWERS, AGAIN)
+    script.asked.clear()
+    return served
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +68,13 @@ def check_requests(stage: Stage, script: McpScript) -> None:
     assert again["messages"][: len(answered["messages"])] == answered["messages"]
 
 
+@pytest.mark.cell(client="Vercel AI SDK", case="mcp")
 @pytest.mark.parametrize("case", ["mcp", "streaming mcp"])
 def test_the_ai_sdk_shows_calls_of_a_server(
     ai_sdk: Program, serves: tuple[Stage, McpScript], case: str
 ) -> None:
     """40."""
     stage, script = serves
-    stage.play(CALLS, ANSWERS, AGAIN)
     seen = ai_sdk.run(case, stage, model=MODEL, url=script.url)
     assert "error" not in seen, seen
     assert (seen["text"], seen["finish"], seen["second"]) == (ANSWER, "stop", "Yes.")
@@ -75,13 +83,13 @@ def test_the_ai_sdk_shows_calls_of_a_server(
     check_requests(stage, script)
 
 
+@pytest.mark.cell(client="Vercel AI SDK", case="mcp")
 @pytest.mark.parametrize("case", ["approved mcp", "denied mcp"])
 def test_the_ai_sdk_answers_a_request_for_approval(
     ai_sdk: Program, serves: tuple[Stage, McpScript], case: str
 ) -> None:
     """40: neither the request nor the list comes back, only sealed reasoning and the answer."""
     stage, script = serves
-    stage.play(CALLS, ANSWERS, AGAIN)
     seen = ai_sdk.run(case, stage, model=MODEL, url=script.url)
     assert "error" not in seen, seen
     assert (seen["asked"], seen["text"]) == ([{"a": 1, "b": 2}], ANSWER)
@@ -96,6 +104,7 @@ def test_the_ai_sdk_answers_a_request_for_approval(
     assert answered["messages"][: len(asked["messages"])] == asked["messages"]
 
 
+@pytest.mark.cell(client="openai-agents", case="mcp")
 @pytest.mark.parametrize(("approval", "streamed"), [("never", True), ("always", False)])
 def test_openai_agents_runs_an_agent_with_a_server(
     serves: tuple[Stage, McpScript], approval: str, streamed: bool
@@ -104,7 +113,6 @@ def test_openai_agents_runs_an_agent_with_a_server(
     agents = needed_module("agents", "openai-agents")
     openai = needed_module("openai", "openai")
     stage, script = serves
-    stage.play(CALLS, ANSWERS, AGAIN)
     asked: list[Any] = []
 
     def approve(request: Any) -> dict[str, Any]:

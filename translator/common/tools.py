@@ -166,7 +166,9 @@ class Toolset:
             self._declare(raw, f"{path}[{index}]", None, names)
         if self.web_search is not None:  # last, so that functions of the client keep their names
             for one in web_search.functions_of(self.web_search):
-                self._add_hosted(one.function, one.description, one.parameters, path)
+                self._add_hosted(
+                    one.function, one.description, one.parameters, path, shown=one.shown
+                )
         for label, tool in self.mcp.items():
             for remote in mcp.functions_of(tool, self.listing(label)):
                 self._pause()
@@ -246,7 +248,7 @@ class Toolset:
         if hosted is None or "web_search" not in hosted.kinds:
             return False
         notices: list[Notice] = []
-        tool = web_search.read_tool(raw, path, notices)
+        tool = web_search.read_tool(raw, path, notices, by_country=hosted.search_by_country)
         if not (tool.fetches or hosted.cached_search):
             return False
         if self.web_search is None:
@@ -281,12 +283,18 @@ class Toolset:
         return self._hosted.mcp[label]
 
     def _add_hosted(
-        self, function: HostedFunction, description: str, parameters: Raw, path: str
+        self,
+        function: HostedFunction,
+        description: str,
+        parameters: Raw,
+        path: str,
+        *,
+        shown: bool = True,
     ) -> None:
         """Add a function of a hosted tool; it has a namespace that no client's tool has."""
         self._name_hosted(function)
         declared = Declared("hosted", function.name, _namespace(function), function)
-        self._add([], declared, parameters, description, path)
+        self._add([], declared, parameters, description, path, shown=shown)
 
     def _name_hosted(self, function: HostedFunction) -> str:
         namespace = _namespace(function)
@@ -304,7 +312,9 @@ class Toolset:
         path: str,
         *,
         strict: bool = False,
+        shown: bool = True,
     ) -> None:
+        """Add a tool; one that is not `shown` has its name, but the model is not told of it."""
         key = (declared.namespace, declared.name)
         name = self.chat_name(declared.name, declared.namespace)
         names.append(name)
@@ -313,6 +323,8 @@ class Toolset:
         self._declared[key] = None
         self._spelled.add(key, name)
         self._by_chat_name[name] = declared
+        if not shown:
+            return
         self.functions.append(
             chat.Tool(
                 chat.FunctionDeclaration(
@@ -367,6 +379,15 @@ class Toolset:
     def uses_hosted(self) -> bool:
         """Whether any is declared."""
         return self._hosted is not None and bool(self.mcp or self.hosted_names())
+
+    def own_names(self) -> frozenset[str]:
+        """The names upstream of the tools that the client runs."""
+        return frozenset(name for name, tool in self._by_chat_name.items() if tool.hosted is None)
+
+    @property
+    def are_hosted(self) -> bool:
+        """Whether all of them are hosted tools that run here."""
+        return not self.own_names()
 
     def hosted_names(
         self, kind: HostedKind | None = None, server: str = "", name: str = ""

@@ -2,18 +2,21 @@
 
     { type: "web_search", filters, user_location, … }  ──►  web_search, open_page, find_in_page
 
-Chat models know only functions, so the three actions of a `web_search_call` are three functions. A
-client that wants nothing new fetched gets the search alone: its backend has looked before.
+Chat models know only functions, so the three actions of a `web_search_call` are three functions.
+For a client that wants nothing new fetched, the search alone is declared, whose backend has looked
+before; a model that calls the others nevertheless is told so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.wire.errors import InvalidRequest
 from translator.wire.items import FindInPageAction, OpenPageAction, SearchAction, WebSearchAction
 from translator.wire.json_values import as_object, as_string
 from translator.wire.notices import Notice
@@ -32,6 +35,12 @@ TYPES = frozenset(
 """The names of the tool; it is the same under each."""
 
 SEARCH, OPEN_PAGE, FIND_IN_PAGE = "web_search", "open_page", "find_in_page"
+
+
+MAX_DOMAINS = 100
+"""Most domains of a filter; as many as OpenAI takes."""
+
+_DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
 class Filters(Struct, frozen=True):
@@ -56,7 +65,7 @@ class WebSearchTool(Struct, frozen=True):
 
     filters: Filters | None = None
     user_location: Location | None = None
-    search_context_size: str | None = None
+    search_context_size: Literal["low", "medium", "high"] | None = None
     external_web_access: bool | None = None
     indexed_web_access: bool | None = None
     search_content_types: list[str] | None = None
@@ -116,10 +125,15 @@ class FunctionOfTool(Struct, frozen=True):
     function: HostedFunction
     description: str
     parameters: Raw
+    shown: bool = True
+    """The model is told of it."""
 
 
-def read_tool(raw: Raw, path: str, notices: list[Notice]) -> WebSearchTool:
-    """The declaration at a path; raises InvalidRequest for fields of another type."""
+def read_tool(raw: Raw, path: str, notices: list[Notice], *, by_country: bool) -> WebSearchTool:
+    """The declaration at a path; raises InvalidRequest for fields of another type or value.
+
+    `by_country`: the search that runs here has regard to the user's country.
+    """
     tool = decode_at(raw, WebSearchTool, path)
     given = msgspec.json.decode(raw, type=dict[str, Raw])
     for name, value in given.items():
@@ -129,12 +143,62 @@ def read_tool(raw: Raw, path: str, notices: list[Notice]) -> WebSearchTool:
     if any(kind != "text" for kind in tool.search_content_types or ()):
         message = "Only text is searched here."
         notices.append(Notice(f"{path}.search_content_types", "ignored", message))
+    if tool.filters is not None:
+        filters = f"{path}.filters"
+        _check_domains(tool.filters.allowed_domains, f"{filters}.allowed_domains", notices)
+        _check_domains(tool.filters.blocked_domains, f"{filters}.blocked_domains", notices)
+    if tool.user_location is not None:
+        _check_location(tool.user_location, f"{path}.user_location", notices, by_country)
     return tool
 
 
+def domain_of(text: str) -> str:
+    """A domain as hosts are compared, as of `https://WWW.a.com/x` or `*.a.com`; empty for none."""
+    name = text.strip().lower()
+    name = (name.partition("://")[2] or name).partition("/")[0].removeprefix("*.").strip(".")
+    if not name.isascii():
+        try:
+            name = name.encode("idna").decode("ascii")
+        except UnicodeError:
+            return ""
+    return name if len(name) <= 253 and _DOMAIN.fullmatch(name) else ""
+
+
+def _check_domains(texts: Sequence[str] | None, path: str, notices: list[Notice]) -> None:
+    """Raises InvalidRequest for what is no domain: left out, it would let everything pass."""
+    if texts is not None and len(texts) > MAX_DOMAINS:
+        message = f"Invalid '{path}': at most {MAX_DOMAINS} domains; there are {len(texts)}."
+        raise InvalidRequest(message, param=path, code="array_above_max_length")
+    for index, text in enumerate(texts or ()):
+        place = f"{path}[{index}]"
+        domain = domain_of(text)
+        if not domain:
+            message = f"Invalid '{place}': expected a domain, as in example.com."
+            raise InvalidRequest(message, param=place, code="invalid_value")
+        if text.isascii() and text.strip().lower() != domain:
+            message = f"Read as the domain {domain}, with all below it."
+            notices.append(Notice(place, "weakened", message))
+
+
+def _check_location(location: Location, path: str, notices: list[Notice], by_country: bool) -> None:
+    for name in ("city", "region", "timezone"):
+        if getattr(location, name):
+            message = "Of the place of the user, the search that runs here knows the country alone."
+            notices.append(Notice(f"{path}.{name}", "ignored", message))
+    country = location.country
+    if not country:
+        return
+    if not by_country:
+        message = "The search that runs here has no regard to it."
+        notices.append(Notice(f"{path}.country", "ignored", message))
+    elif not (len(country) == 2 and country.isascii() and country.isalpha()):
+        message = "A country has two letters."
+        notices.append(Notice(f"{path}.country", "ignored", message))
+
+
 def functions_of(tool: WebSearchTool) -> Iterator[FunctionOfTool]:
-    """The functions that the model may call."""
-    for name in (SEARCH, OPEN_PAGE, FIND_IN_PAGE) if tool.fetches else (SEARCH,):
+    """The functions that are run here, whether the model is told of them or not."""
+    for name in (SEARCH, OPEN_PAGE, FIND_IN_PAGE):
         schema = {
             "type": "object",
             "properties": _PROPERTIES[name],
@@ -145,6 +209,7 @@ def functions_of(tool: WebSearchTool) -> Iterator[FunctionOfTool]:
             HostedFunction("web_search", "", name),
             _DESCRIPTIONS[name],
             Raw(msgspec.json.encode(schema)),
+            shown=tool.fetches or name == SEARCH,
         )
 
 

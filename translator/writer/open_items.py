@@ -11,7 +11,6 @@ An open item knows what its events are; which item is open, and when it closes, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator
 from typing import Any, Literal, Protocol, TypeVar, assert_never
 
@@ -33,6 +32,7 @@ from translator.wire.deltas import (
 )
 from translator.wire.events import Event, ReasoningEvents
 
+from .citation_marks import citations_in
 from .sizes import RECORD_BYTES, size_of_logprobs, size_of_source
 
 Events = Generator[Event, None, None]
@@ -42,14 +42,6 @@ ReasoningDelta = Reasoning | ReasoningDetails
 FinalStatus = Literal["completed", "incomplete"]
 
 _D = TypeVar("_D", contravariant=True)
-
-_MARK = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|\[(\d{1,3})\]", re.DOTALL)
-"""A number in brackets; code is passed over."""
-
-_LINK_OR_MARK = re.compile(
-    rf"{_MARK.pattern}|\[[^\[\]\n]{{1,500}}\]\((https?://[^\s()]{{1,4096}})\)", re.DOTALL
-)
-"""The same, and Markdown links."""
 
 
 class Place(Struct, frozen=True):
@@ -217,15 +209,8 @@ class OpenMessage:
         """Annotate the marks of the open text that refer to sources: [1] is the first one."""
         if self._part != "text" or self._citations:
             return
-        sources = delta.sources
-        by_url = {source.url: source for source in sources} if delta.linked else {}
-        for mark in (_LINK_OR_MARK if delta.linked else _MARK).finditer(self._texts.text()):
-            at = int(mark[1] or 0) - delta.first
-            source = sources[at] if mark[1] and 0 <= at < len(sources) else None
-            if delta.linked and mark[2]:
-                source = by_url.get(mark[2])
-            if source is not None:
-                yield from self._citation(Citation(source.url, source.title, *mark.span()))
+        for citation in citations_in(self._texts.text(), delta):
+            yield from self._citation(citation)
 
     def _refusal(self, text: str) -> Events:
         if self._part != "refusal":

@@ -146,6 +146,11 @@ def codex_with_weather(codex: Session) -> Session:
     return codex
 
 
+@pytest.mark.cell(
+    client="Codex CLI",
+    case="mcp",
+    limit="It calls MCP servers itself, and declares their tools as functions.",
+)
 def test_tools_in_a_namespace(codex_with_weather: Session, stage: Stage) -> None:
     """Codex declares the tools of an MCP server as a namespace, and gets its calls back in it."""
     codex = codex_with_weather
@@ -164,6 +169,7 @@ def test_tools_in_a_namespace(codex_with_weather: Session, stage: Stage) -> None
     assert (outcome.code, outcome.last_message) == (0, "Sunny."), outcome.log
     namespaces = [tool for tool in codex.requests[0]["tools"] if tool["type"] == "namespace"]
     assert "mcp__weather" in [namespace["name"] for namespace in namespaces]
+    assert "mcp" not in [tool["type"] for tool in codex.requests[0]["tools"]]
     declared = functions(stage.requests[0])
     assert declared["mcp__weather__get_weather"]["parameters"] == weather.CITY
     calls = items(codex.requests[1], "function_call")

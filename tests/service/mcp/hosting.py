@@ -13,6 +13,7 @@ from tests.rounds import call
 from tests.service.tools.hosting import Model
 from tests.service.wire import ScriptedUpstream, client_of, serving
 from translator.service.config.loading import read_table
+from translator.service.server.observers import observing
 
 from .serving import McpScript
 
@@ -73,7 +74,6 @@ async def hosting(
             async with serving(settings) as url, httpx.AsyncClient(base_url=url, timeout=20) as one:
                 yield one
         else:
-            async with client_of(
-                settings, **({} if observe is None else {"observe": observe})
-            ) as one:
-                yield one
+            with observing(settings, None) as captures:
+                async with client_of(settings, observe=observe or captures) as one:
+                    yield one

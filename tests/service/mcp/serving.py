@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,8 +16,7 @@ import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ImageContent, TextContent, ToolAnnotations
-from starlette.applications import Starlette
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from translator.service.config.mcp import McpSection
 from translator.service.mcp.servers import McpServers, Target
@@ -65,22 +66,74 @@ class Asked:
         return json.loads(self.body).get("params", {}) if self.body else {}
 
 
-class McpScript:
-    """A server with a few tools; `instead` answers a request in place of it."""
+class Listener:
+    """A port on which one script after another is served: a thread is started but once."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self) -> None:
+        self.script: McpScript | None = None
+        self.port = 0
+        self._socket: socket.socket | None = None
+
+    def start(self, port: int = 0) -> None:
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.port = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            self._app, log_config=None, lifespan="on", ws="none", interface="asgi3"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
+        self._thread.start()
+        while not self._server.started:
+            assert self._thread.is_alive()
+            threading.Event().wait(0.005)
+
+    def stop(self) -> None:
+        if self._socket is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        self._socket.close()
+        self._socket = None
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self.loop = asyncio.get_running_loop()
+            for event in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{event}.complete"})
+            return
+        handler = self.script.app if self.script else answer(503)
+        await handler(scope, receive, send)
+
+
+class McpScript:
+    """A server with a few tools; `instead` answers a request in place of it.
+
+    It is a new one for each test, also on a listener that is already there.
+    """
+
+    def __init__(self, listener: Listener | None = None, **options: Any) -> None:
         self.asked: list[Asked] = []
         self.instead: Callable[[Asked], Handler | None] = lambda _asked: None
         self.cancelled = threading.Event()
         self.running_tools = 0
         self.stopping = False
-        self.url = ""
-        self.port = 0
-        self._options = options
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._open_requests = 0
+        self._listener = listener or Listener()
+        self._listens_itself = listener is None
+        self._life: Future[None] | None = None
         self.tools = MCPServer("scripted", log_level="CRITICAL")
+        self._inner = self.tools.streamable_http_app(**options)
         self._add_tools()
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
 
     @property
     def methods(self) -> list[str]:
@@ -126,11 +179,14 @@ class McpScript:
                 ImageContent(type="image", data="AAAA" * 1000, mime_type="image/png"),
             ]
 
-    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inner: ASGIApp = self._inner
-        if scope["type"] != "http":
-            await inner(scope, receive, send)
-            return
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._open_requests += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._open_requests -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
         messages: list[Message] = []
         while True:
@@ -144,31 +200,36 @@ class McpScript:
         async def again() -> Message:
             return messages.pop(0) if messages else await receive()
 
-        await (handler or inner)(scope, again, send)
+        await (handler or self._inner)(scope, again, send)
+
+    async def _lives(self, ready: threading.Event) -> None:
+        """The life of its sessions, which ends with the last request."""
+        async with self._inner.router.lifespan_context(self._inner):
+            self._ending = asyncio.Event()
+            ready.set()
+            await self._ending.wait()
+            while self._open_requests:
+                await asyncio.sleep(0.005)
 
     def start(self, port: int = 0) -> None:
-        self._inner: Starlette = self.tools.streamable_http_app(**self._options)
-        self._socket = socket.create_server(("127.0.0.1", port))
-        self.port = self._socket.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
-        config = uvicorn.Config(
-            self._app, log_config=None, lifespan="on", ws="none", interface="asgi3"
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            threading.Event().wait(0.005)
+        if self._listens_itself:
+            self._listener.start(port)
+        ready = threading.Event()
+        self._life = asyncio.run_coroutine_threadsafe(self._lives(ready), self._listener.loop)
+        assert ready.wait(20)
+        self._listener.script = self
 
     def stop(self) -> None:
-        if self._server is None or self._thread is None:
+        if self._life is None:
             return
-        self.stopping = self._server.should_exit = True
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        self._socket.close()
-        self._server = None
+        self.stopping = True
+        self._listener.loop.call_soon_threadsafe(self._ending.set)
+        try:
+            self._life.result(20)
+        finally:
+            self._life = self._listener.script = None
+            if self._listens_itself:
+                self._listener.stop()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[McpScript]:

@@ -169,8 +169,9 @@ async def test_a_server_that_lies_about_its_size_is_a_failure(script: McpScript)
     assert (error["type"], error["code"]) == ("http_error", 502)
 
 
-async def test_a_server_that_is_away_is_a_failure(script: McpScript) -> None:
-    await asyncio.to_thread(script.stop)
+async def test_a_server_that_is_away_is_a_failure() -> None:
+    async with McpScript().running() as script:
+        pass
     failure = await listed(script)
     assert failure.message == "The server could not be reached, or broke off."
 

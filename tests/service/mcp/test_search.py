@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.rounds import REQUEST, call, says, turn
+from tests.service.tools.hosting import Model, events_of, items_of
 from tests.service.tools.searching import Codex, codex_of
 from translator.service.config.loading import read_table
 from translator.service.mcp.search import read_results
@@ -14,6 +16,7 @@ from translator.service.mcp.servers import CallResult
 from translator.service.tools.domains import Domains
 from translator.service.tools.search import Hit, Query
 
+from .hosting import hosting
 from .serving import McpScript
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +76,28 @@ async def test_text_without_urls_claims_no_source(script: McpScript) -> None:
     assert output.endswith("All about cats.\nIn lines.")
 
 
+async def test_the_hosted_search_cites_no_text_without_urls(script: McpScript) -> None:
+    """Nor may a line of the text look like a result."""
+
+    @script.tools.tool(structured_output=False)
+    def find(query: str) -> str:
+        return f"All about {query}.\n[1] In lines."
+
+    model = Model(turn(call("web_search", query="cats")), says("All [1]."))
+    request = {**REQUEST, "include": ["web_search_call.action.sources", "web_search_call.results"]}
+    tools = {"search": {"backend": "mcp", "server": "web", "tool": "find"}}
+    mcp = {"web": {"url": script.url}}
+    async with hosting(model, script, mcp=mcp, tools=tools) as client:
+        events = await events_of(client, request)
+    [text] = model.tool_messages(1)
+    assert text.endswith("\nAll about cats.\n [1] In lines.\n")
+    [searched] = items_of(events, "web_search_call")
+    assert (searched["status"], searched["action"]["sources"]) == ("completed", [])
+    assert searched["results"] == []
+    [message] = items_of(events, "message")
+    assert message["content"][0]["annotations"] == []
+
+
 async def test_a_tool_that_fails_is_a_sentence(script: McpScript) -> None:
     async with searching(script) as codex:
         output = await codex.ask(search_query=[{"q": "cats"}])
@@ -115,3 +140,10 @@ async def test_domains_are_kept_to() -> None:
     query = Query("cats", 5, 100, Domains(allowed=("b.com",)))
     found = read_results(CallResult(f"Title: One\nURL: {A}\nTitle: Two\nURL: {B}"), query)
     assert [one.url for one in found] == [B]
+
+
+@pytest.mark.parametrize("text", ["Nothing about '{}'.", "URL: {}", "[One]({})", "Not {}, but {}?"])
+async def test_a_url_of_the_query_is_no_result_in_text(text: str) -> None:
+    """Text may quote the query, and what a model writes there it must not be able to open."""
+    found = read_results(CallResult(text.replace("{}", A)), Query(f"see {A}", 5, 100))
+    assert [one.url for one in found] == [""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -94,27 +95,26 @@ def test_a_mistake_is_said_with_its_path(tools: dict[str, Any], problem: str) ->
 LOADED = """
 import sys, translator.service.http.app as app
 from translator.service.config.loading import read_table
-made = app.create_app(read_table(%r, {}))
+made = [app.create_app(read_table(table, {})) for table in %r]
 print(*sorted({name.partition(".")[0] for name in sys.modules} & {"mcp", "httpx2", "pydantic"}))
 """
+UP: Mapping[str, Any] = {"upstreams": {"up": {"base_url": "http://up.test/v1"}}}
 
 
 @pytest.mark.parametrize(
-    ("tools", "loaded"),
+    ("tables", "loaded"),
     [
-        (None, ""),
-        ({}, ""),
-        ({"search": {"backend": "searxng", "url": "http://x.test"}}, ""),
-        ({"mcp": {"a": {"url": "http://x.test"}}}, "httpx2 mcp pydantic"),
-        ({"allow": ["https://x.test"]}, "httpx2 mcp pydantic"),
+        (
+            [UP, {**UP, "tools": {}}, {**UP, "tools": {"search": {"backend": "searxng", "url": "http://x.test"}}}],
+            "",
+        ),
+        ([{**UP, "tools": {"mcp": {"a": {"url": "http://x.test"}}}}], "httpx2 mcp pydantic"),
+        ([{**UP, "tools": {"allow": ["https://x.test"]}}], "httpx2 mcp pydantic"),
     ],
-)
-def test_the_sdk_is_imported_only_where_there_is_a_use_for_it(tools: Any, loaded: str) -> None:
-    table: dict[str, Any] = {"upstreams": {"up": {"base_url": "http://up.test/v1"}}}
-    if tools is not None:
-        table["tools"] = tools
+)  # fmt: skip
+def test_the_sdk_is_imported_only_where_there_is_a_use_for_it(tables: Any, loaded: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOADED % table],
+        [sys.executable, "-c", LOADED % (tables,)],
         capture_output=True,
         text=True,
         timeout=60,

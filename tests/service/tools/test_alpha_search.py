@@ -280,7 +280,7 @@ async def test_bounds_on_commands_and_pages(two_pages: ScriptedWeb) -> None:
     two_pages.pages |= {f"/{n}": f"<p>page {n}" for n in range(5)}
     async with codex_of(two_pages, pages={"open": "any", "max_pages": 3}) as codex:
         output = await codex.ask(open=[{"ref_id": f"{two_pages.url}/{n}"} for n in range(5)])
-        assert output.count("at most 3 pages are opened") == 2
+        assert output.count("3 is the most for one answer") == 2
         output = await codex.ask(time=[{"utc_offset": "Z"}] * 40)
         assert output.count("UTC+00:00") == 30 and "10 more commands were not run" in output
 

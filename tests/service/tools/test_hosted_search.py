@@ -137,7 +137,7 @@ async def test_scenario_34_no_results_are_no_failure(news: ScriptedWeb) -> None:
         events = await events_of(client)
     [item] = items_of(events, "web_search_call")
     assert item["status"] == "completed"
-    assert model.tool_messages(1) == ['No results for "news". Try other words.']
+    assert model.tool_messages(1) == ["No results. Try other words."]
 
 
 async def _silent(request: web.Request) -> web.Response:
@@ -179,11 +179,18 @@ async def test_scenario_36_nothing_is_fetched_for_who_does_not_want_it(news: Scr
         events = await events_of(client, {**REQUEST, "tools": [tool]})
     assert news.asked == ["/search"]
     assert [one["function"]["name"] for one in model.bodies[0]["tools"]] == ["web_search"]
-    assert [one["type"] for one in events[-1]["response"]["output"]] == [
-        "web_search_call",
-        "function_call",  # of a function that nobody has declared, as ever
-        "reasoning",
-    ]
+    assert [one["status"] for one in items_of(events, "web_search_call")] == ["completed", "failed"]
+    assert not items_of(events, "function_call")  # the client has declared none
+    assert "no page may be fetched" in model.tool_messages(1)[1]
+
+
+async def test_settings_of_the_tool_that_a_backend_has_no_field_for_are_told(
+    news: ScriptedWeb,
+) -> None:
+    tool = {**SEARCH, "user_location": {"type": "approximate", "country": "DE"}}
+    async with hosting(Model(says("So.")), news) as client:
+        answer = await client.post("/v1/responses", json={**REQUEST, "tools": [tool]})
+    assert answer.headers["x-translator-notices"] == "1; ignored"
 
 
 async def test_only_pages_that_turned_up_are_opened(news: ScriptedWeb) -> None:

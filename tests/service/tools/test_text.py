@@ -139,7 +139,9 @@ def test_wrapping_keeps_every_word(text: str) -> None:
 MARKS = (
     "<|im_start|>", "<|endoftext|>", "<｜User｜>", "<think>", "</think>", "<THINK >", "[INST]", "[/INST]",
     "<tool_call>", "</tool_response>", "<start_of_turn>user", "<s>", "</s>", "<<SYS>>", "[TOOL_CALLS]",
-    "<function_calls>",
+    "<function_calls>", "<minimax:tool_call>", "</minimax:tool_call>", "<other:invoke name=", "<arg_key>",
+    "</arg_value>", "<function=x>", "<parameter=x>", "<invoke name=", "<unused1>", "<unused_12>",
+    "<end_of_image>", "[ARGS]", "[CALL_ID]",
 )  # fmt: skip
 
 
@@ -162,7 +164,7 @@ def test_no_mark_is_left_in_any_text(text: str) -> None:
 
 
 def test_plain_words_stay_as_they_are() -> None:
-    text = "a < b, x[i] and <section> 👩\u200d👩\u200d👧 <thinker> [instance]\tok\n"
+    text = "a < b, x[i] and <section> 👩\u200d👩\u200d👧 <thinker> [instance] [args] <function> <a:b>\tok\n"
     assert harmless(text) == text
 
 

@@ -83,9 +83,10 @@ class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_results_bytes: _Positive = 2 * 1024 * 1024
     """How much of all results of a response it reads."""
 
-    max_sealed_bytes: _Positive = 32 * 1024
+    max_sealed_bytes: _Positive = 64 * 1024
     """How much of each result travels with a client that keeps its conversation itself, in sealed
-    reasoning; the model reads no more of it in later responses."""
+    reasoning. The model reads no more of it in the response itself, so that later ones begin with
+    the same; a page is shown in parts that fit."""
 
     round_usage: Literal["sum", "context"] = "sum"
     """Usage of a response with several upstream turns: their sum, as OpenAI tells it; or the input

@@ -85,10 +85,12 @@ class McpSearcher:
 def read_results(result: CallResult, query: Query) -> list[Hit]:
     """The results in what a tool has answered, of domains that the query has."""
     entries = list(_entries(result.structured, 0)) or list(_entries(_json(result.text), 0))
-    entries = entries or list(_lined(result.text))
+    entries = entries or [one for one in _lined(result.text) if one["url"] not in query.text]
     if entries:
         return hits_in(entries, _SHAPE, query)
-    links = hits_in(_links(result.text), _SHAPE, query)
+    # a text may quote the query, and a model can write any URL there
+    found = (one for one in _links(result.text) if one["url"] not in query.text)
+    links = hits_in(found, _SHAPE, query)
     room = query.count * query.snippet_characters
     words = result.text if len(result.text) <= room else f"{result.text[: room - 1]}…"
     return [Hit("", "", words, ""), *links]

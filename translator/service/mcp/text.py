@@ -59,7 +59,7 @@ def result_text(result: mcp_types.CallToolResult, limit: int) -> str:
     encoded = harmless(whole[:limit]).encode()
     if size <= limit and len(encoded) <= limit:
         return encoded.decode() or "The tool gave no output."
-    mark = f"\n[cut: {_size(size)}]"
+    mark = f"\n[cut: {_size(size)} in all]"
     return encoded[: max(0, limit - len(mark))].decode("utf-8", "ignore") + mark
 
 

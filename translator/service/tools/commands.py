@@ -290,7 +290,10 @@ class Calls:
     async def _page(self, url: str) -> Page:
         self._opened += 1
         if self._opened > self._settings.pages.max_pages:
-            raise Refused(f"at most {self._settings.pages.max_pages} pages are opened at once")
+            raise Refused(
+                f"no further page is opened: {self._settings.pages.max_pages} is the most for one"
+                " answer"
+            )
         page = await self._pages.open(self._owner, url, self._allow)
         for link in page.links:
             self._session.saw_link(link.url)
@@ -344,7 +347,7 @@ class Calls:
         if self._settings.pages.open == "any" or session.is_link(url):
             return
         if self._user_urls is None:
-            self._user_urls = _urls_in(self._said())
+            self._user_urls = urls_in(self._said())
         if (wanted := _plain(url)) and wanted not in self._user_urls:
             raise NotAllowed(
                 "only pages that stood in results, on opened pages or in the user's messages may be"
@@ -398,7 +401,8 @@ def _shown(command: Command) -> str:
     return one_line(f"{command.kind} {what}".strip(), 120)
 
 
-def _urls_in(text: str) -> frozenset[str]:
+def urls_in(text: str) -> frozenset[str]:
+    """The URLs in a text, as they are compared."""
     found = (match[0] for match, _ in zip(_URL.finditer(text), range(_MAX_USER_URLS), strict=False))
     return frozenset(_plain(one) for url in found for one in (url, url.rstrip(_TRAILING)))
 

@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-MAX_DOMAINS = 100
-"""Most domains of a filter; as many as the hosted tool takes."""
+from translator.common.web_search import MAX_DOMAINS, domain_of
 
 
 class Domains(Struct, frozen=True):
@@ -29,7 +28,7 @@ class Domains(Struct, frozen=True):
 
     def narrowed(self, domains: Iterable[str]) -> Domains:
         """The filter that takes what both do: this one, and a list of allowed domains."""
-        wanted = plain(domains)
+        wanted = plain(filter(str.strip, domains))
         if not wanted:
             return self
         if not self.allowed:
@@ -44,21 +43,14 @@ _NOWHERE = "invalid"
 
 
 def plain(texts: Iterable[str]) -> tuple[str, ...]:
-    """Domains as hosts are compared: of `https://WWW.a.com/x` and `*.a.com` too."""
-    found: list[str] = []
-    for text in texts:
-        name = text.strip().lower().partition("://")[2] or text.strip().lower()
-        name = name.partition("/")[0].removeprefix("*.").strip(".")
-        if not name.isascii():
-            try:
-                name = name.encode("idna").decode("ascii")
-            except UnicodeError:
-                name = _NOWHERE
-        if name:
-            found.append(name)
-    return tuple(dict.fromkeys(found))[:MAX_DOMAINS]
+    """Domains as hosts are compared; a text that is none stands for no host, and not for all."""
+    names = (domain_of(text) or _NOWHERE for text in texts)
+    return tuple(dict.fromkeys(names))[:MAX_DOMAINS]
 
 
 def is_below(host: str, domain: str) -> bool:
-    """Whether a host is a domain, or one below it."""
-    return host == domain or host.endswith(f".{domain}")
+    """Whether a host is a domain, or one below it; below an address there is none."""
+    if host == domain:
+        return True
+    is_address = ":" in host or host.rpartition(".")[2].isdigit()
+    return not is_address and host.endswith(f".{domain}")

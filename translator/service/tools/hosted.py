@@ -4,10 +4,15 @@
 
 They keep to the rules of `commands`: which addresses, domains and pages, and how much. What is
 found has numbers instead of references, by which the model cites it.
+
+A page may be opened if its URL was found, in this response or an earlier one. So no output quotes
+the arguments of its call, in which the model can write any URL; and of a search's output, only the
+lines of its results count.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,14 +31,15 @@ from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import ToolName
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
-from translator.wire.json_values import NOT_JSON, as_string, objects_in
+from translator.wire.json_values import NOT_JSON, as_string, objects_in, utf8_size
 
+from .backends import BACKENDS
 from .blocks import DATA, Words, matching_lines, shown_lines
-from .commands import CALL_ERRORS, Calls, Opened, SearchTool
+from .commands import CALL_ERRORS, Calls, Opened, SearchTool, urls_in
 from .owners import Owners
+from .pages import Page
 from .request import Command, SearchRequest, read_options
 from .sessions import SearchSession
-from .untrusted import one_line
 
 SEARCH_PRICE = "search"
 """The name of a search in prices and in the rights of clients."""
@@ -43,6 +49,9 @@ PAGE_CHARACTERS: Mapping[int, int] = {400: 8_000, 800: 16_000, 1600: 32_000}
 
 _COMMANDS: Mapping[str, str] = {SEARCH: "search_query", OPEN_PAGE: "open", "find_in_page": "find"}
 _NAMES: Mapping[str, ToolName] = {SEARCH: "search", OPEN_PAGE: "open", "find_in_page": "find"}
+
+
+_NO_PAGES = "Not run: no page may be fetched for this request. Use what a search finds."
 
 
 def hosted_bounds(limits: ToolsSection) -> Hosted:
@@ -68,7 +77,11 @@ class HostedTools:
         self.call_timeout_s = limits.call_timeout_s
         self.calls_at_once = limits.max_calls_at_once
         cached = search.limits.cached == "search"
-        self._hosted = replace(hosted_bounds(limits), cached_search=cached)
+        backend = BACKENDS.get(search.backend)
+        by_country = backend is not None and bool(backend.country)
+        self._hosted = replace(
+            hosted_bounds(limits), cached_search=cached, search_by_country=by_country
+        )
 
     def hosted_for(self, client: Client | None) -> Hosted | None:
         """The tools that a client may have run; None where there are none."""
@@ -98,20 +111,31 @@ class HostedTools:
     ) -> SearchRunner:
         """A runner for one response."""
         owner = self._owners.owner(client, authorization)
-        return SearchRunner(self._tool, owner, tools, said)
+        page_bytes = self._hosted.result_bytes(seals=True)
+        return SearchRunner(self._tool, owner, tools, said, page_bytes)
 
 
 class SearchRunner:
     """Runs the searches of one response: what one has found, the next may open."""
 
     def __init__(
-        self, tool: SearchTool, owner: str, tools: Toolset, said: Callable[[], bytes]
+        self,
+        tool: SearchTool,
+        owner: str,
+        tools: Toolset,
+        said: Callable[[], bytes],
+        page_bytes: int,
     ) -> None:
+        """`page_bytes` bounds what is shown of a page: what is cut off later, nothing points to."""
         assert tools.web_search is not None, "no search is declared"
+        self._fetches = tools.web_search.fetches
         request = SearchRequest(commands={}, settings=_settings(tools.web_search))
         self._session = SearchSession(0)
         self._calls = tool.calls(_HostedCalls, owner, request, self._session, [])
-        self._calls.told = lambda: _told(said(), frozenset(tools.hosted_names()))
+        searches = frozenset(tools.hosted_names("web_search", name=SEARCH))
+        pages = frozenset(tools.hosted_names("web_search")) - searches
+        self._calls.told = lambda: _told(said(), searches, pages)
+        self._page_bytes = page_bytes
         self._page_characters = PAGE_CHARACTERS[read_options(request).characters]
 
     def name_of(self, call: HostedCall) -> ToolName:
@@ -124,6 +148,8 @@ class SearchRunner:
 
     async def run(self, call: HostedCall) -> Outcome:
         """What became of a call."""
+        if call.name != SEARCH and not self._fetches:
+            return Outcome((_NO_PAGES,), failed=True)
         arguments = msgspec.json.decode(call.arguments.encode(), type=dict[str, Any])
         try:
             found = await self._calls.found(_command(call.name, arguments))
@@ -133,28 +159,29 @@ class SearchRunner:
             case Words(text):
                 return Outcome((text,))
             case Opened(page, first, pattern):
+                title = page.title or page.url
+                head = f" {title} ({page.url})"
+                room_bytes = self._page_bytes - utf8_size(head)
                 more = "open the same URL at line"
                 lines = (
-                    matching_lines(page, pattern)
+                    matching_lines(page, pattern, "The text")
                     if pattern
-                    else shown_lines(page, first, self._page_characters, more)
+                    else shown_lines(page, first, self._page_characters, more, room_bytes)
                 )
-                title = page.title or page.url
-                text = "\n".join([f" {title} ({page.url})", *lines])
+                text = "\n".join([head, *lines])
                 return Outcome((Source(page.url, title), text))
-            case (query, hits):
+            case (_, hits):
                 pass
-        shown = one_line(query, 200)
         if not hits:
-            return Outcome((f'No results for "{shown}". Try other words.',))
-        parts: list[str | Source] = [f'Results for "{shown}". {DATA}\n']
+            return Outcome(("No results. Try other words.",))
+        parts: list[str | Source] = [f"Results. {DATA}\n"]
         for hit in hits:
             if not hit.url:  # of a backend that gives text alone: there is nothing to cite
-                parts.append(f"{hit.snippet}\n")
+                parts.append(f"{_no_result(hit.snippet)}\n")
                 continue
             self._session.saw_result(hit.url)
             date = f" · {hit.date}" if hit.date else ""
-            snippet = f"{hit.snippet}\n" if hit.snippet else ""
+            snippet = f"{_no_result(hit.snippet)}\n" if hit.snippet else ""
             parts += [Source(hit.url, hit.title), f" {hit.title} ({hit.url}){date}\n{snippet}"]
         results = (SearchResult(hit.url, hit.title, hit.snippet) for hit in hits if hit.url)
         return Outcome(tuple(parts), results=tuple(results))
@@ -167,6 +194,25 @@ class _HostedCalls(Calls):
 
     def _said(self) -> str:
         return self.told()
+
+    async def _page(self, url: str) -> Page:
+        """Also what the text of the page names may be opened, as it may be by the next response."""
+        page = await super()._page(url)
+        for found in urls_in("\n".join(page.lines)):
+            self._session.saw_link(found)
+        return page
+
+
+_RESULT = re.compile(r"^(?:\[\d+\] .* \((https?://\S+)\)(?: · .*)?|(https?://\S+))$", re.MULTILINE)
+"""A result in the output of a search: its number, title and URL; or its URL alone, in a history
+whose client has kept the results in the items."""
+
+_LIKE_RESULT = re.compile(r"^(?=\[|https?://)", re.MULTILINE | re.IGNORECASE)
+
+
+def _no_result(text: str) -> str:
+    """Text of a backend, of which no line reads like a result: it may quote the query."""
+    return _LIKE_RESULT.sub(" ", text)
 
 
 def _settings(tool: WebSearchTool) -> dict[str, Any]:
@@ -215,20 +261,28 @@ class _ChatRequest(Struct, frozen=True):
 _read_chat = msgspec.json.Decoder(_ChatRequest).decode
 
 
-def _told(body: bytes, hosted: frozenset[str]) -> str:
-    """What the user has said in a chat request, and hosted tools have found for it.
+def _told(body: bytes, searches: frozenset[str], pages: frozenset[str]) -> str:
+    """What the user has said in a chat request, and what searches and pages have shown.
 
-    Results of the client's own tools are not among it: what they hold nobody has looked for.
+    Results of other tools are not among it, also of MCP servers: they may be what the model has
+    written into the call.
     """
     try:
         messages = _read_chat(body).messages
     except NOT_JSON:
         return ""
-    calls = {call.id for one in messages for call in one.tool_calls if call.function.name in hosted}
+    names = {call.id: call.function.name for one in messages for call in one.tool_calls}
     texts: list[str] = []
     for one in messages:
-        if one.role == "user" or (one.role == "tool" and one.tool_call_id in calls):
+        called = names.get(one.tool_call_id) if one.role == "tool" else None
+        if one.role == "user" or called in pages:
             texts += _texts(one.content)
+        elif called in searches:
+            texts += (
+                found[1] or found[2]
+                for text in _texts(one.content)
+                for found in _RESULT.finditer(text)
+            )
     return "\n".join(texts)
 
 

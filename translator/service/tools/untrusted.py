@@ -21,10 +21,14 @@ has no width, but for the joiners that scripts and emoji need."""
 
 _MARKS = re.compile(
     r"<(?=[|｜])|(?<=[|｜])>"
-    r"|<(?=/?(?:think|thinking|tool_call|tool_response|tool_result|tools|function_calls?"
-    r"|function_results?|start_of_turn|end_of_turn|system|assistant|user|human|bos|eos|im_start"
-    r"|im_end|antml|sys|s)\b)"
-    r"|\[(?=/?(?:inst|sys|tool_calls|tool_results|available_tools|system_prompt|think)\])",
+    r"|<(?=/?(?:think|thinking|tool_calls?|tool_response|tool_result|tools|function_calls?"
+    r"|function_results?|function(?==)|parameter|invoke|arg_key|arg_value|start_of_\w{1,40}"
+    r"|end_of_\w{1,40}|system|assistant|user|human|bos|eos|unk|pad|mask|unused_?\d{1,6}|im_start"
+    r"|im_end|antml|minimax|sys|s)\b)"
+    # a namespace before any of those for calls
+    r"|<(?=/?\w{1,40}:(?:think|tool_call|function_call|invoke|parameter))"
+    r"|\[(?=/?(?:inst|sys|tool_calls|tool_results|available_tools|system_prompt|model_settings|think"
+    r"|(?-i:TOOL_CONTENT|ARGS|CALL_ID))\])",
     re.IGNORECASE,
 )
 

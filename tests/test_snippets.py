@@ -108,7 +108,7 @@ def test_what_the_page_of_the_library_names_is_there() -> None:
         assert hasattr(translator, name), name
 
 
-@pytest.mark.parametrize("page", ["start.md", "dialects.md", "operations.md"])
+@pytest.mark.parametrize("page", ["start.md", "dialects.md", "operations.md", "accounts.md"])
 def test_settings_are_valid(page: str) -> None:
     """Each block of TOML by itself; an upstream that it only names, or leaves out, is added."""
     found = blocks(DOCS / page, "toml")
@@ -122,5 +122,5 @@ def test_settings_are_valid(page: str) -> None:
                 upstreams.setdefault(name, UPSTREAM)
         if not upstreams:
             upstreams["fireworks"] = UPSTREAM
-        settings = read_table(table, {"FIREWORKS_API_KEY": "k"})
+        settings = read_table(table, {"FIREWORKS_API_KEY": "k", "DOCS_KEY": "k"})
         assert settings.upstreams.keys() == upstreams.keys()

@@ -198,7 +198,7 @@ def test_limits_of_a_key(run: Run, books: Books) -> None:
         ("channel set new", "needs --models"),
         ("channel set new --models m --price-list x", "there is no price list 'x'"),
         ("price set m --input 1", "has an input and an output, or is free"),
-        ("price set m --input 0 --output 0", "say --free"),
+        ("price set m --input 0 --output 0", "costs nothing is to be free"),
         ("price set m --free --per-request 1", "a free model has no price"),
         ("price set m --input 10001 --output 1", "beyond 10000.00"),
         ("price set m --input -1 --output 1", "below 0"),

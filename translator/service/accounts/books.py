@@ -182,7 +182,7 @@ def suspend(connection: Connection, name: str, *, suspended: bool) -> None:
 def top_up(connection: Connection, name: str, amount: int, ref: str, actor: str) -> Entry:
     """Add money to an account, once for each reference; raises Mistake."""
     if amount <= 0:
-        raise Mistake("a top-up is more than 0; translator account adjust takes money away")
+        raise Mistake("a top-up is more than 0; an adjustment takes money away")
     return _book(connection, "topup", account(connection, name), amount, ref, actor, "")
 
 
@@ -404,7 +404,7 @@ def set_price(connection: Connection, price: PriceRow, actor: str) -> int:
     if price.free and any((*figures, price.per_request)):
         raise Mistake("a free model has no price")
     if not price.free and not any((*figures, price.per_request)):
-        raise Mistake("all prices are 0; say --free where that is meant")
+        raise Mistake("all prices are 0; a model that costs nothing is to be free")
     at = now(connection)
     begins = at if price.from_at is None else price.from_at
     connection.change(_NEW_LIST, {"name": price.price_list})
@@ -412,7 +412,7 @@ def set_price(connection: Connection, price: PriceRow, actor: str) -> int:
     if begins < at and connection.execute(_HAS_PRICE, of_model):
         raise Mistake(
             "the time is past, and prices of the past never change; set one from now on, and"
-            " translator account adjust corrects what was billed"
+            " an adjustment corrects what was billed"
         )
     if connection.execute(_SAME_PRICE, {**of_model, "at": begins}):
         raise Mistake(f"there is a price of {price.model!r} from that time on already")

@@ -131,6 +131,14 @@ def test_channels_for_members(run: Run, books: Books) -> None:
         assert books.rows("SELECT channels FROM acct_accounts") == [(column,)]
 
 
+@ON_SQLITE
+@pytest.mark.parametrize("name", ["a,b", "*", "none"])
+def test_no_channel_has_a_name_that_lists_of_them_take_for_something_else(
+    run: Run, name: str
+) -> None:
+    assert "is no name of a channel" in run(f"channel set {name} --models m", code=2)
+
+
 def test_what_an_operator_limits_by_a_command_is_a_ceiling(run: Run, books: Books) -> None:
     """Only what the command names; what a member has set by itself is no ceiling."""
     run("account add acme")

@@ -15,7 +15,7 @@ from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
 from . import statements as sql
-from .keys import ALL, Channel, names_text, read_catalog
+from .keys import ALL, Channel, is_list, names_text, read_catalog
 from .money import MAX_BALANCE, MAX_PER_REQUEST, MAX_PRICE, PRICE, shown
 from .periods import DAY_US
 from .settlements import enter
@@ -324,6 +324,8 @@ def price_lists(connection: Connection) -> list[str]:
 
 def set_channel(connection: Connection, channel: Channel) -> None:
     """Make a channel, or change it; raises Mistake for a price list that is not there."""
+    if is_list(channel.name):
+        raise Mistake(f"{channel.name!r} is no name of a channel: lists of channels have this")
     if channel.price_list not in price_lists(connection):
         known = ", ".join(price_lists(connection))
         raise Mistake(f"there is no price list {channel.price_list!r}; known: {known}")

@@ -152,6 +152,11 @@ def read_names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else msgspec.json.decode(text, type=tuple[str, ...])
 
 
+def is_list(text: str) -> bool:
+    """Whether a text is a list of channels, as people write it, and so no name of one."""
+    return "," in text or text in (ALL, "none")
+
+
 def names_text(names: tuple[str, ...] | None) -> str | None:
     """The column of a list of names."""
     return None if names is None else msgspec.json.encode(names).decode()

@@ -24,6 +24,7 @@ from translator.service.access.client import Ask, Ended
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.accounts import books, key_book
 from translator.service.accounts.books import PriceRow
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
 from translator.service.accounts.money import MAX_AMOUNT
@@ -59,7 +60,7 @@ def make_database(location: Location, accounts: int = 1) -> Sequence[str]:
             name, key = f"account {number}", new_key()
             books.add_account(connection, name)
             books.top_up(connection, name, MAX_AMOUNT, name, "bench")
-            key_book.add_key(connection, name, "key", store(key), key_book.Limits())
+            key_book.add_key(connection, name, "key", store(key), Limits())
             keys.append(key)
     return keys
 

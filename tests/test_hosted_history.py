@@ -66,12 +66,12 @@ def test_calls_stand_before_the_message_that_they_cannot_have_followed() -> None
 
 
 def test_results_of_the_clients_own_calls_may_stand_before_the_seal() -> None:
-    ran = RanRound([Ran("c1", "web_search", "{}", "found", calls_behind=1)])
+    ran = RanRound([Ran("c1", "web_search", "{}", "found", calls_behind=1)], own=1)
     own = {"type": "function_call", "call_id": "f1", "name": "act", "arguments": "{}"}
     output = {"type": "function_call_output", "call_id": "f1", "output": "done"}
     asked, *told = messages(USER, own, output, sealed(Thought("", "", ran=ran)))[1:]
     assert [one["function"]["name"] for one in asked["tool_calls"]] == ["web_search", "act"]
-    assert [one["content"] for one in told] == ["done", "found"]
+    assert [one["content"] for one in told] == ["found", "done"]
 
 
 def _signed(*calls: dict[str, Any]) -> list[Any]:
@@ -155,6 +155,7 @@ def test_arguments_that_are_nested_too_deeply_are_none() -> None:
         ("x" * 2_000_000, 30, "x" * 9 + "\n[cut: 2.0 MB in all]"),
         ("é" * 1000, 30, "é" * 4 + "\n[cut: 2.0 kB in all]"),
         ("abcdef", 3, ""),
+        ("x" * 100 + "\n[cut: 9.0 MB]", 20, "x" * 6 + "\n[cut: 9.0 MB]"),
     ],
 )
 def test_a_text_is_cut_on_a_character_and_says_so(text: str, limit: int, expected: str) -> None:
@@ -174,11 +175,12 @@ def test_results_are_in_the_store_where_the_client_is_shown_no_seal() -> None:
     assert messages(*REQUEST["input"], *kept, MORE)[:3] == played.bodies[1]["messages"]
 
 
-def test_results_are_shorter_in_the_clients_seal_than_in_the_store() -> None:
+def test_results_are_as_long_in_the_round_as_in_every_seal() -> None:
+    """Non-ASCII text, of which the bytes count: a later response begins as this one went on."""
     played = play(
         {**REQUEST, "store": True, "include": ["reasoning.encrypted_content"]},
         [turn(search("a")), says("So.")],
-        lambda one: Outcome(("x" * 100_000,)),
+        lambda one: Outcome(("猫" * 100_000,)),
         store=StoreContext(keeps=True),
     )
     assert played.translation is not None
@@ -193,8 +195,21 @@ def test_results_are_shorter_in_the_clients_seal_than_in_the_store() -> None:
         thought = unseal(blob)
         assert thought is not None
         assert isinstance(thought.ran, RanRound)
-        sizes.append(len(thought.ran.calls[0].output))
-    assert sizes == [32 * 1024, 100_000]
+        sizes.append(thought.ran.calls[0].output)
+    [told] = [one["content"] for one in played.bodies[1]["messages"] if one["role"] == "tool"]
+    assert sizes == [told, told]
+    assert 64 * 1024 - 3 < len(told.encode()) <= 64 * 1024
+    assert told.endswith("[cut: 0.3 MB in all]")
+
+
+def test_results_are_as_long_as_they_may_be_where_no_seal_travels() -> None:
+    played = play(
+        {**REQUEST, "store": True},
+        [turn(search("a")), says("So.")],
+        lambda one: Outcome(("猫" * 50_000,)),
+        store=StoreContext(keeps=True),
+    )
+    assert played.bodies[1]["messages"][2]["content"] == "猫" * 50_000
 
 
 def test_what_ran_is_sealed_where_the_next_round_is_cut_at_once() -> None:

@@ -233,7 +233,7 @@ def test_a_large_result_is_cut_alike_for_model_and_client() -> None:
     found = played(turn(add()), says("Much."), run=much)
     output = found.output[1]["output"]
     assert output == tool_messages(found.bodies[1])[0]
-    assert len(output) == 256 * 1024
+    assert len(output) == 64 * 1024  # or a later response would begin with less
     assert output.endswith("[cut: 5.0 MB in all]")
 
 

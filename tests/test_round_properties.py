@@ -44,6 +44,9 @@ CALLS = st.one_of(
 )
 OWN = st.builds(lambda x: call("act", x=x), st.integers(0, 9))
 USAGE = st.none() | st.tuples(st.integers(0, 99), st.integers(0, 9))
+SAID = st.just(("", "")) | st.tuples(TEXT, TEXT.map(str.strip))
+"""Text and reasoning beside calls: many models call without a word."""
+
 DIALECTS = st.sampled_from(sorted(translator.DIALECTS))
 
 
@@ -78,7 +81,7 @@ class Script:
 
 OUTCOMES = st.one_of(
     st.builds(lambda numbers: found(*numbers), st.lists(st.integers(1, 5), max_size=3)),
-    st.builds(lambda n: Outcome(("é" * n,)), st.integers(0, 200)),
+    st.builds(lambda n: Outcome(("é猫" * n,)), st.integers(0, 200)),
     st.just(Outcome(("It failed.",), failed=True)),
     st.builds(
         lambda n: Outcome((Source(page(n).url, page(n).title), " a page \ud83d")), st.integers(1, 9)
@@ -93,9 +96,8 @@ def scripts(draw: st.DrawFn, *, own: bool = True) -> Script:
         made = draw(st.lists(st.one_of(CALLS, CALLS, OWN) if own else CALLS, max_size=3))
         if not made:
             break
-        turns.append(
-            turn(*made, text=draw(TEXT), reasoning=draw(TEXT.map(str.strip)), usage=draw(USAGE))
-        )
+        text, reasoning = draw(SAID)
+        turns.append(turn(*made, text=text, reasoning=reasoning, usage=draw(USAGE)))
     turns.append(
         turn(text=draw(TEXT) + ".", reasoning=draw(TEXT.map(str.strip)), usage=draw(USAGE))
     )
@@ -125,6 +127,7 @@ def scripts(draw: st.DrawFn, *, own: bool = True) -> Script:
         max_calls=draw(st.integers(1, 6)),
         max_result_bytes=draw(st.sampled_from([40, 100_000])),
         max_results_bytes=draw(st.sampled_from([90, 100_000])),
+        max_sealed_bytes=draw(st.sampled_from([50, 100_000])),
     )
     return Script(
         turns,
@@ -173,6 +176,39 @@ def test_a_replay_of_the_output_is_what_the_next_round_had(script: Script, at: i
         body = body_of(
             replayed(script.request, kept, user), hosted=script.hosted, dialect=script.dialect
         )
+        assert body["messages"][: len(wanted)] == wanted
+
+
+@given(scripts(), st.data())
+def test_a_round_behind_outputs_of_the_client_is_a_turn_of_its_own(
+    script: Script, data: st.DataObject
+) -> None:
+    """H4, H5, over two responses: the client's output stands before or behind the seal."""
+    script.request["store"] = False
+    played = script.play()
+    own = [item for item in played.output if item["type"] == "function_call"]
+    if not own or played.response.status != "completed":
+        return
+    replies = [
+        {"type": "function_call_output", "call_id": one["call_id"], "output": "done"} for one in own
+    ]
+    output = list(played.output)
+    if data.draw(st.booleans()):  # as clients do that keep an output with its call
+        at = 1 + output.index(own[-1])
+        request = replayed(script.request, [*output[:at], *replies, *output[at:]])
+    else:
+        request = replayed(script.request, [*output, *replies])
+    given = {"hosted": script.hosted, "dialect": script.dialect}
+    going_on = play(request, script.turns, lambda one: found(1), **given)
+    for before, after in itertools.pairwise(going_on.bodies):
+        kept = before["messages"]
+        assert after["messages"][: len(kept)] == kept
+    if len(going_on.bodies) > 1 and not any(
+        item["type"] == "function_call" for item in going_on.output
+    ):
+        user = {"role": "user", "content": "More?"}
+        body = body_of({**request, "input": [*request["input"], *going_on.output, user]}, **given)
+        wanted = going_on.bodies[-1]["messages"]
         assert body["messages"][: len(wanted)] == wanted
 
 

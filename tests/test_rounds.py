@@ -281,11 +281,14 @@ def test_a_round_is_tried_again_while_nothing_of_it_was_announced() -> None:
 
 
 def test_a_round_that_fails_fails_the_response() -> None:
-    """27: where there is no further attempt."""
+    """27: where there is no further attempt; what was found is not lost."""
     played = play(REQUEST, [turn(search("a")), UpstreamError("It broke.")])
     final = check_events(played.events)
     assert final["status"] == "failed"
-    assert [item["type"] for item in final["output"]] == ["web_search_call"]
+    assert [item["type"] for item in final["output"]] == ["web_search_call", "reasoning"]
+    user = {"role": "user", "content": "Again?"}
+    body = body_of(replayed(REQUEST, final["output"], user))
+    assert body["messages"][:3] == played.bodies[1]["messages"]
 
 
 def _body(payloads: Any) -> bytes:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.replaying import translation
 from tests.rounds import FUNCTION, REQUEST, SEARCH, Loop, call, play, says, turn
-from translator import InvalidRequest, Translation
+from translator import InvalidRequest, Options, Translation
 from translator.common.hosted import Hosted, HostedCall, Outcome
 from translator.common.web_search import MAX_DOMAINS, domain_of
 
@@ -108,3 +109,36 @@ def test_a_function_of_the_client_keeps_the_name_of_one_that_is_not_declared() -
     assert [item["type"] for item in played.output if item["type"] != "reasoning"] == [
         "function_call"
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "section"),
+    [
+        ("web_search", "[tools.search]"),
+        ("web_search_preview", "[tools.search]"),
+        ("mcp", "[tools.mcp]"),
+    ],
+)
+def test_a_tool_that_does_not_run_names_what_has_it_run(kind: str, section: str) -> None:
+    tool = {"type": kind, "server_label": "a"}
+    request = {**REQUEST, "tools": [tool]}
+    [dropped] = translation(request).notices
+    assert dropped.message.endswith(f"The service runs it with {section}.")
+    with pytest.raises(InvalidRequest) as caught:
+        translation(request, options=Options(hosted_tools="reject"))
+    assert caught.value.message.endswith(f"The service runs it with {section}.")
+
+
+def test_a_tool_that_runs_nowhere_names_nothing() -> None:
+    [dropped] = translation({**REQUEST, "tools": [{"type": "file_search"}]}).notices
+    assert dropped.message == "A tool of type file_search cannot run here; it was left out."
+
+
+def test_a_chosen_search_that_does_not_run_names_what_has_it_run() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        translation({**REQUEST, "tool_choice": SEARCH})
+    assert caught.value.param == "tool_choice"
+    assert caught.value.message.endswith("The service runs it with [tools.search].")
+    with pytest.raises(InvalidRequest) as caught:
+        translation({**REQUEST, "tool_choice": {"type": "file_search"}})
+    assert caught.value.message == "The chosen tool cannot run here."

@@ -14,7 +14,7 @@ from .dialects import Dialect
 from .options import Options
 from .reader.from_chat import ChatReader
 from .request.echo import first_response
-from .request.to_chat import ChatRequest, Target
+from .request.to_chat import ChatRequest, Target, returns_reasoning
 from .wire import responses
 from .wire.notices import Notice
 from .writer.stream import ResponseStream
@@ -78,7 +78,7 @@ class Unprepared(NamedTuple):
             "now": self.now or (lambda: self.created_at),
             "tools": chat_request.tools,
             "reasoning_events": self.options.reasoning_events,
-            "seal_reasoning": _returns_reasoning(request),
+            "seal_reasoning": returns_reasoning(request),
             "keeps": (self.store is not None and self.store.keeps)
             or (self.hosted is not None and self.hosted.keeps),
             "one_call": chat_request.one_call,
@@ -102,12 +102,3 @@ class Unprepared(NamedTuple):
             **given,
         )
         return stream, Rounds(self.hosted, request, notices, stream)
-
-
-def _returns_reasoning(request: responses.Request) -> bool:
-    """Whether the client sends reasoning back only when it is sealed.
-
-    It asks for that, or it keeps the conversation itself: the AI SDK and OpenCode drop what is not
-    sealed then, and ask only for models whose names they know.
-    """
-    return request.store is False or responses.INCLUDE_REASONING in (request.include or ())

@@ -19,7 +19,9 @@ give: the response's own items are read as history is.
 
 What is not run is told the model: too many calls, arguments that are none, the same call again and
 again. After `max_rounds` rounds with calls, or more than `max_calls`, one round follows in which no
-tool can be called. A tool that the client forces is forced in the first round only.
+tool can be called; it follows the last call at once where the model has hosted tools alone. Of the
+calls that are not run, a response has at most MAX_REFUSED: any more are ignored, as if the model
+had not made them. A tool that the client forces is forced in the first round only.
 
 An input that ends within the assistant's own turn is gone on with in the same message, as an
 upstream would.
@@ -50,6 +52,9 @@ from .writer.round_stream import RoundCall, RoundStream
 MAX_SAME_CALLS = 2
 """How often in a row a call with the same arguments is run."""
 
+MAX_REFUSED = 64
+"""Most calls of a response that are not run, and answered with the reason."""
+
 _AUTO, _NONE = Raw(b'"auto"'), Raw(b'"none"')
 _NOTHING: frozenset[str] = frozenset()
 
@@ -63,7 +68,7 @@ class Rounds:
 
     __slots__ = (
         *("_calls", "_calls_left", "_hosted", "_last_call", "_max_output_tokens", "_next_key"),
-        *("_same", "is_last", "notices", "number", "stream"),
+        *("_refusals_left", "_same", "is_last", "notices", "number", "stream"),
     )
 
     def __init__(
@@ -84,8 +89,9 @@ class Rounds:
         most = request.max_tool_calls
         self._calls_left = hosted.max_calls if most is None else min(most, hosted.max_calls)
         self._max_output_tokens = request.max_output_tokens
+        self._refusals_left = MAX_REFUSED
         self._next_key = 0
-        self._last_call: tuple[HostedFunction, str] | None = None
+        self._last_call: tuple[HostedFunction, str | bytes] | None = None
         self._same = 0  # how often in a row it came
 
     @property
@@ -125,19 +131,29 @@ class Rounds:
         if limit is not None and self.stream.spent_with_round >= limit:
             return self.stream.finish(Finish("length"))
         events = self.stream.run()
+        not_run: dict[RoundCall, Outcome] = {}
+        ignored: set[RoundCall] = set()
         for call in self.stream.waiting:
             function = call.function
-            refusal = self._refusal(function, call.text)
-            if refusal:
-                events += self.stream.settle(call, Outcome((refusal,), failed=True))
-                continue
-            if function.asks:
-                events += self.stream.settle(call, Outcome((), asks=True))
-                continue
-            self._calls_left -= 1
-            key, self._next_key = self._next_key, self._next_key + 1
-            hosted = HostedCall(key, function.kind, function.server, function.name, call.text)
-            self._calls[key] = call, hosted
+            if refusal := self._refusal(function, call.text):
+                if self._refusals_left:
+                    self._refusals_left -= 1
+                    not_run[call] = Outcome((refusal,), failed=True)
+                else:
+                    ignored.add(call)
+            elif function.asks:
+                not_run[call] = Outcome((), asks=True)
+            else:
+                self._calls_left -= 1
+                key, self._next_key = self._next_key, self._next_key + 1
+                hosted = HostedCall(key, function.kind, function.server, function.name, call.text)
+                self._calls[key] = call, hosted
+        if not self._refusals_left or (not self._calls_left and self.tools.are_hosted):
+            self.is_last = True
+        if ignored:
+            self.stream.ignore(ignored)
+        for call, outcome in not_run.items():
+            events += self.stream.settle(call, outcome)
         return events if self._calls else events + self._all_ran()
 
     def ran(self, key: int, outcome: Outcome) -> list[Event]:
@@ -156,7 +172,9 @@ class Rounds:
 
     def _refusal(self, function: HostedFunction, text: str) -> str:
         """Why a call is not run, for the model; empty where it is."""
-        same = (function, text)
+        arguments = arguments_of(text)
+        written = text if arguments is None else _sorted(arguments)
+        same = (function, written)
         self._same = self._same + 1 if same == self._last_call else 1
         self._last_call = same
         if self._calls_left <= 0:
@@ -164,7 +182,6 @@ class Rounds:
             return "Not run: the limit of tool calls is reached. Answer with what there is."
         if utf8_size(text) > self._hosted.max_argument_bytes:
             return "Not run: the arguments are too long."
-        arguments = arguments_of(text)
         if arguments is None:
             return "Not run: the arguments are not a JSON object."
         if function.kind == "web_search" and (missing := missing_in(function.name, arguments)):
@@ -187,6 +204,10 @@ class Rounds:
     def allowed(self, names: frozenset[str] | None) -> frozenset[str] | None:
         """The functions that may be called in this round, of those that the choice allows."""
         return _NOTHING if self.is_last else names
+
+
+_sorted = msgspec.json.Encoder(order="sorted").encode
+"""Arguments as JSON that is the same for the same values."""
 
 
 def _later_choice(raw: Raw | UnsetType) -> Raw | UnsetType:

@@ -59,7 +59,7 @@ _DEFAULT_OPTIONS = Options()
 
 
 class Translation:
-    """A translation of one request and of its response.
+    """One request and its response.
 
     `chat_body` goes upstream; `notices` tell what was dropped or weakened, `undescribed` which
     images the target's `descriptions` lack. The answer comes back through `receive(data)` with the
@@ -189,6 +189,10 @@ class Translation:
         """The output for a store, when the response is final: all of its reasoning is sealed."""
         return self._stream.output.kept or []
 
+    def seal_results(self) -> list[Event]:
+        """The events of an item with what hosted tools found last, before a response is left."""
+        return [] if self.finished or self.rounds is None else self.rounds.stream.seal_results()
+
     def retract(self, error: TranslatorError | str) -> list[Event]:
         """The last events in place of a terminal event that was not sent; empty after a failure."""
         assert self.finished, "there is nothing to retract before the terminal event"
@@ -245,17 +249,11 @@ class Translation:
 
     @property
     def writing(self) -> tuple[Writing, str]:
-        """The kind of item that the answer is at and, of a call, the name of its tool.
-
-        Empty before the first. The name is the upstream's, of any length.
-        """
+        """The kind of item that the answer is at, empty before the first; and a call's own name."""
         return writing_of(None if self._unprepared is not None else self._stream.open_segment)
 
     def forget_request(self) -> None:
-        """Drop what only another attempt would need: the chat body, and most of `request`.
-
-        A conversation is megabytes long, and its answer may take minutes.
-        """
+        """Drop what only another attempt would need: the chat body, and most of `request`."""
         self.prepare()
         self.chat_body, self.undescribed = b"", ()
         kept = {name: getattr(self.request, name) for name in _KEPT_AFTER_FORGET}

@@ -12,6 +12,7 @@ from translator.program.invocation import install_hint
 from translator.service.config.mcp import McpServer
 from translator.service.config.tools import Search, Tools
 from translator.service.tools.addresses import AddressRules
+from translator.service.tools.backends import BACKENDS
 from translator.service.tools.search import Query, SearchBackend, Searcher, SearchFailed
 from translator.service.tools.web import WebClient
 
@@ -47,8 +48,11 @@ async def _search_row(backend: SearchBackend, search: Search) -> Row:
     try:
         hits = await backend.search(Query(QUERY, 3, 200), datetime.now(UTC).date())
     except SearchFailed as error:
-        advice = "Correct [tools.search]."
-        return Row(kind="tools", name=name, status="failed", summary=str(error), advice=advice)
+        known = BACKENDS.get(search.backend)
+        setup = known.setup if known is not None and error.is_setup else ""
+        advice = setup or "Correct [tools.search]."
+        summary = f"the search failed: {error.why}"
+        return Row(kind="tools", name=name, status="failed", summary=summary, advice=advice)
     if not hits:
         what = f'no results for "{QUERY}"'
         advice = "See whether the backend has an index, and lets programs ask it."

@@ -56,7 +56,11 @@ def add(commands: Commands) -> None:
     _add_account(choosing)
     which = choosing.add_mutually_exclusive_group(required=True)
     which.add_argument("--only", metavar="NAME,…", type=names, help="these channels")
-    which.add_argument("--all", action="store_true", help="all channels, as without a choice")
+    which.add_argument("--all", action="store_true", help="every channel, with its prices")
+    which.add_argument("--none", action="store_true", help="none: only operators make keys")
+    which.add_argument(
+        "--usual", action="store_true", help="the channel 'all' alone, as without a choice"
+    )
     _add_account(add_action(actions, "suspend", _suspend, "refuse all requests of an account"))
     _add_account(add_action(actions, "resume", _resume, "serve a suspended account again"))
     ledger = add_action(actions, "ledger", _ledger, "list the changes of a balance")
@@ -209,12 +213,18 @@ def _credit(options: argparse.Namespace) -> int:
 
 def _channels(options: argparse.Namespace) -> int:
     from translator.service.accounts.books import account
-    from translator.service.accounts.member_channels import set_member_channels
+    from translator.service.accounts.member_channels import (
+        EVERY,
+        member_channels,
+        set_member_channels,
+    )
 
     with changing(options.config) as connection:
         found = account(connection, options.name)
-        set_member_channels(connection, found.id, options.only)
-        which = ", ".join(options.only or ("all",))
+        names = EVERY if options.all else () if options.none else options.only
+        set_member_channels(connection, found.id, names)
+        chosen = member_channels(connection, found.id)
+        which = "every one" if chosen == EVERY else ", ".join(chosen) or "none"
         note(connection, "set channels", options.name, which)
     print(f"Members of {options.name} may give keys these channels: {which}. Keys keep theirs.")
     return 0

@@ -15,7 +15,7 @@ WHAT = ("days", "requests", "ledger")
 
 def add(actions: Any) -> None:  # noqa: ANN401 - argparse's own type is private
     """Add the action to those of `translator account`."""
-    export = add_action(actions, "export", _export, "write usage or ledger as a table")
+    export = add_action(actions, "export", _export, "write days, requests or the ledger as a table")
     export.add_argument(
         "what",
         choices=WHAT,

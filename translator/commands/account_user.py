@@ -41,6 +41,8 @@ def add(actions: Any) -> None:  # noqa: ANN401 - argparse's own type is private
     disable.add_argument("name", metavar="NAME", type=name, help="name of the user")
     enable = add_action(people, "enable", _enable, "let a disabled user in again")
     enable.add_argument("name", metavar="NAME", type=name, help="name of the user")
+    unlock = add_action(people, "unlock", _unlock, "end the pause after failures to sign in")
+    unlock.add_argument("name", metavar="NAME", type=name, help="name of the user")
     add_action(people, "list", _list, "list the users")
 
 
@@ -108,6 +110,17 @@ def _set_disabled(options: argparse.Namespace, *, disabled: bool) -> int:
         set_disabled(connection, found.name, disabled=disabled)
         audit(connection, actor(), "disable user" if disabled else "enable user", found.name)
     print(f"{found.name} is kept out from now on." if disabled else f"{found.name} may sign in.")
+    return 0
+
+
+def _unlock(options: argparse.Namespace) -> int:
+    from translator.service.accounts.people import audit, unlock, user
+
+    with changing(options.config) as connection:
+        found = user(connection, options.name)
+        unlock(connection, found.name)
+        audit(connection, actor(), "unlock user", found.name)
+    print(f"{found.name} may try to sign in at once; an address with failures still waits.")
     return 0
 
 

@@ -26,7 +26,8 @@ from .common import Commands, Parser, UsageError, whole_number
 from .settings import service_imports
 
 if TYPE_CHECKING:
-    from translator.service.accounts.key_book import KeyRow, Limits
+    from translator.service.accounts.ceilings import Limits
+    from translator.service.accounts.key_book import KeyRow
 
 PERIODS = ("never", "day", "week", "month")
 DEFAULT_GRACE_HOURS = 24
@@ -138,7 +139,8 @@ def _new_client(client: str) -> int:
 
 
 def _new(options: argparse.Namespace) -> int:
-    from translator.service.accounts.key_book import Limits, add_key, key_of_id, set_tools
+    from translator.service.accounts.ceilings import Limits
+    from translator.service.accounts.key_book import add_key, key_of_id, set_tools
     from translator.service.base.keys import new_key, store
 
     key = new_key()
@@ -217,7 +219,8 @@ def _limit(options: argparse.Namespace) -> int:
     with changing(options.config) as connection:
         found = key(connection, options.key, options.account)
         limits = _changed(_without(found.limits, options.unlimited), options)
-        set_limits(connection, found, limits)
+        named = {*_given(options), *_taken(options.unlimited)}
+        set_limits(connection, found, limits, named=named)
         if options.tools is not None or "tools" in options.unlimited:
             set_tools(connection, found, options.tools)
         note(connection, "limit key", f"key_{found.id} of {found.account_name}", found.name)
@@ -258,17 +261,21 @@ def _changed(limits: Limits, options: argparse.Namespace) -> Limits:
 def _without(limits: Limits, taken: tuple[str, ...]) -> Limits:
     from msgspec.structs import replace
 
+    return replace(limits, **dict.fromkeys(_taken(taken)))
+
+
+def _taken(options: tuple[str, ...]) -> list[str]:
+    """The fields of the limits that `--unlimited` names; raises UsageError."""
     fields = {option.lstrip("-"): (one.field,) for option, one in _NUMBERS.items()} | {
         "models": ("models",),
         "tools": (),
         "limit": ("limit_amount", "limit_period"),
         "expires-at": ("expires_at",),
     }
-    for one in taken:
+    for one in options:
         if one not in fields:
             raise UsageError(f"--unlimited: there is no limit {one!r}; known: {', '.join(fields)}")
-        limits = replace(limits, **dict.fromkeys(fields[one]))
-    return limits
+    return [field for one in options for field in fields[one]]
 
 
 def _limits(one: KeyRow) -> str:

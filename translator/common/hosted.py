@@ -11,10 +11,12 @@ The core decides what is run, and what is told the model; it runs nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
@@ -77,14 +79,27 @@ class Hosted(Struct, frozen=True, kw_only=True):
     max_results_bytes: int = 2 * 1024 * 1024
     """Of all results of a response."""
 
-    max_sealed_bytes: int = 32 * 1024
-    """How much of a result travels in the sealed reasoning of a client."""
+    max_sealed_bytes: int = 64 * 1024
+    """Of a result that travels in the sealed reasoning of a client: the model reads no more of it
+    in the response itself, or the next one would not begin as this one did."""
 
     mcp: Mapping[str, McpListing] = {}
     """The servers that the request declares, by their labels."""
 
     approved: tuple[Approved, ...] = ()
     """The calls that the request approves of."""
+
+    def result_bytes(self, *, seals: bool) -> int:
+        """The most bytes of a result; `seals`: it travels with the client."""
+        limit = self.max_result_bytes
+        return min(limit, self.max_sealed_bytes) if seals else limit
+
+    def with_short_approved(self, *, seals: bool) -> Hosted:
+        """The same, with the results of approved calls within the bounds of all results."""
+        if not self.approved:
+            return self
+        limit = self.result_bytes(seals=seals)
+        return replace(self, approved=tuple(one.within(limit) for one in self.approved))
 
 
 class HostedFunction(Struct, frozen=True):
@@ -142,6 +157,11 @@ class Approved(Struct, frozen=True):
         """What the model reads."""
         return "".join(one for one in self.outcome.output if isinstance(one, str))
 
+    def within(self, limit: int) -> Approved:
+        """The same, with at most so many bytes of output."""
+        output = shortened(self.output, limit)
+        return replace(self, outcome=replace(self.outcome, output=(output,)))
+
 
 class Asked(Struct, frozen=True):
     """What was asked of the client: its id, and the tool that a call waits for."""
@@ -174,7 +194,8 @@ class RanRound(Struct, frozen=True, omit_defaults=True):
     `extras` are values of `extra_content` as in `Thought`. `last_source` is the number of the last
     source that the response has told the model by then; 0 without any. `searches` counts the items
     of searches among the calls. `approved` has the output of calls that the client approved of, by
-    the id of the request for it.
+    the id of the request for it. `own` counts the round's calls of the client's own tools: their
+    results may stand before the seal.
     """
 
     calls: list[Ran]
@@ -182,14 +203,19 @@ class RanRound(Struct, frozen=True, omit_defaults=True):
     last_source: int = 0
     searches: int = 0
     approved: dict[str, str] = {}
+    own: int = 0
+
+
+_MARK = re.compile(r"\n\[cut: [^\]\n]{1,40}\]\Z")
 
 
 def shortened(text: str, limit: int) -> str:
-    """A text of at most `limit` bytes of UTF-8; one that is cut says what it was."""
+    """A text of at most `limit` bytes of UTF-8; one that is cut says what it was at first."""
     size = utf8_size(text)
     if size <= limit:
         return text
-    mark = f"\n[cut: {_in_words(size)} in all]"
+    before = _MARK.search(text)  # whoever ran the tool has cut it, too
+    mark = before[0] if before else f"\n[cut: {_in_words(size)} in all]"
     kept = text.encode("utf-8", "replace")[: max(0, limit - len(mark))]
     return kept.decode("utf-8", "ignore") + mark if limit >= len(mark) else ""
 

@@ -351,13 +351,17 @@ class Toolset:
         if self._reject_hosted:
             raise InvalidRequest(
                 f"Unsupported tool type: '{kind}'. The upstream speaks Chat Completions, "
-                "which has no such tool.",
+                f"which has no such tool.{_where_run(kind)}",
                 param=path,
                 code="unsupported_value",
             )
         self.hosted[kind] = None
         self.notices.append(
-            Notice(path, "tool_dropped", f"A tool of type {kind} cannot run here; it was left out.")
+            Notice(
+                path,
+                "tool_dropped",
+                f"A tool of type {kind} cannot run here; it was left out.{_where_run(kind)}",
+            )
         )
 
     @property
@@ -379,6 +383,15 @@ class Toolset:
     def uses_hosted(self) -> bool:
         """Whether any is declared."""
         return self._hosted is not None and bool(self.mcp or self.hosted_names())
+
+    def own_names(self) -> frozenset[str]:
+        """The names upstream of the tools that the client runs."""
+        return frozenset(name for name, tool in self._by_chat_name.items() if tool.hosted is None)
+
+    @property
+    def are_hosted(self) -> bool:
+        """Whether all of them are hosted tools that run here."""
+        return not self.own_names()
 
     def hosted_names(
         self, kind: HostedKind | None = None, server: str = "", name: str = ""
@@ -452,6 +465,12 @@ class Toolset:
             return known
         meant = self._spelled.meant(chat_name)
         return None if meant is None else self._by_chat_name[self._chat_names[meant]]
+
+
+def _where_run(kind: str) -> str:
+    """What has a hosted tool run; empty for one that nothing here runs."""
+    section = web_search.SECTION if kind in web_search.TYPES else "[tools.mcp]"
+    return f" The service runs it with {section}." if kind in (*web_search.TYPES, "mcp") else ""
 
 
 def _namespace(function: HostedFunction) -> str:

@@ -34,6 +34,9 @@ TYPES = frozenset(
 )
 """The names of the tool; it is the same under each."""
 
+SECTION = "[tools.search]"
+"""The section of the service's settings that has it run."""
+
 SEARCH, OPEN_PAGE, FIND_IN_PAGE = "web_search", "open_page", "find_in_page"
 
 

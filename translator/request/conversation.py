@@ -384,8 +384,8 @@ class _Writer:
         self.messages.append(self._assistant_message(draft))
         known = self._plan.results
         results = [numbered for position, _ in draft.calls for numbered in known.get(position, ())]
-        if len(results) > 1:
-            results.sort(key=_by_position)
+        if len(results) > 1 and not any(result.is_hosted for _, result in results):
+            results.sort(key=_by_position)  # else the order is that of the calls, on every way
         for _, result in results:
             text, attached = self.content.result(result.content, f"{result.path}.output")
             images += attached

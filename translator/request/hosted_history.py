@@ -22,9 +22,7 @@ from translator.common.web_search import SEARCH
 from translator.wire import items
 from translator.wire.json_values import NOT_JSON, as_object, as_string, objects_in, present
 
-from .items_read import Awaited, Call, InputItem, Message, Result
-
-_NOUN = "hosted tool call output"
+from .items_read import HOSTED_OUTPUT, Awaited, Call, InputItem, Message, Result
 
 
 def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, path: str) -> None:
@@ -33,7 +31,7 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
     Their results follow those of the round's other calls.
     """
     end = len(read)
-    while end and _is_of_client(read[end - 1]):
+    while ran.own and end and _is_of_client(read[end - 1]):
         end -= 1
     rest: Thought | None = replace(thought, ran=msgspec.UNSET)
     extras = dict(ran.extras)
@@ -48,16 +46,16 @@ def place(read: MutableSequence[InputItem], thought: Thought, ran: RanRound, pat
         read.insert(at, Call(one.id, one.name, one.arguments, path))
     for one in ran.calls:
         if isinstance(one.asked, UnsetType):
-            read.append(Result(one.id, one.output, _NOUN, path))
+            read.append(Result(one.id, one.output, HOSTED_OUTPUT, path))
         else:
-            read.append(Awaited(one.id, "", _NOUN, path, one.asked.id))
+            read.append(Awaited(one.id, "", HOSTED_OUTPUT, path, one.asked.id))
     if rest is not None:
         read.append(rest)
 
 
 def _is_of_client(item: InputItem) -> bool:
     """Whether an item is the output of a call of the client's own."""
-    return isinstance(item, Result) and item.noun != _NOUN
+    return isinstance(item, Result) and not item.is_hosted
 
 
 def _places(read: Sequence[InputItem], end: int, most: int) -> list[int]:
@@ -91,7 +89,7 @@ def search_with_results(
         for one in results
     ]
     call = Call(call_id, names[0] if names else SEARCH, arguments, path)
-    return call, Result(call_id, "\n\n".join(lines), _NOUN, path)
+    return call, Result(call_id, "\n\n".join(lines), HOSTED_OUTPUT, path)
 
 
 def _decoded(raw: Raw | UnsetType) -> object:

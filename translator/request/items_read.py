@@ -9,6 +9,9 @@ from msgspec import Raw, Struct
 from translator.common.sealed import Thought
 from translator.wire import items
 
+HOSTED_OUTPUT, MCP_OUTPUT = "hosted tool call output", "MCP call output"
+"""The nouns of results of hosted tools: those in seals, and those in items of MCP calls."""
+
 
 class Message(Struct, frozen=True):
     """A message; `path` is its path in the request."""
@@ -34,6 +37,11 @@ class Result(Struct, frozen=True):
     content: items.Content | Raw
     noun: str
     path: str
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether it is that of a hosted tool."""
+        return self.noun in (HOSTED_OUTPUT, MCP_OUTPUT)
 
 
 class Awaited(Result, frozen=True):

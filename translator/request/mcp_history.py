@@ -30,10 +30,9 @@ from translator.wire.mcp import (
     InputMcpCall,
 )
 
-from .items_read import Awaited, Call, InputItem, Message, Result
+from .items_read import MCP_OUTPUT, Awaited, Call, InputItem, Message, Result
 
 KINDS = frozenset({"mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response"})
-NOUN = "MCP call output"
 MAX_CALLS = 1000
 """Most calls that one request approves of."""
 
@@ -88,7 +87,7 @@ class McpHistory:
                 asked = decode_at(raw, InputMcpApprovalRequest, path)
                 self._asked.add(asked.id)
                 called = self._call(asked.id, asked.server_label, asked.name, asked.arguments, path)
-                result = Awaited(asked.id, "", NOUN, path, asked.id)
+                result = Awaited(asked.id, "", MCP_OUTPUT, path, asked.id)
                 self._entries.append(_Entry(asked.id, at, called, result, asked.id))
             case "mcp_approval_response":
                 answer = decode_at(raw, InputMcpApprovalResponse, path)
@@ -103,7 +102,7 @@ class McpHistory:
             self._outputs.setdefault(item.approval_request_id, output)
         call_id = item.id or path
         call = self._call(call_id, item.server_label or "", item.name, item.arguments, path)
-        result = Result(call_id, output, NOUN, path)
+        result = Result(call_id, output, MCP_OUTPUT, path)
         entry = _Entry(item.id or "", at, call, result, item.approval_request_id or "")
         self._entries.append(entry)
 

@@ -133,6 +133,8 @@ def write_chat_request(
     if not model:
         raise missing_parameter("model")
     dialect = dialect.for_model(model)
+    if hosted is not None:
+        hosted = hosted.with_short_approved(seals=returns_reasoning(request))
     tools = Toolset(
         strict_functions=dialect.strict_functions,
         reject_hosted=reject_hosted_tools,
@@ -223,7 +225,9 @@ def write_chat_request(
         ),
         tools=tools,
         call_ids=conversation.call_ids,
-        allowed=choice.allowed,
+        allowed=tools.own_names()
+        if choice.kind == "none" and tools.uses_hosted
+        else choice.allowed,
         one_call=request.parallel_tool_calls is False,
         compacts=reader.compacts,
         prefill=_prefill(conversation),
@@ -231,6 +235,15 @@ def write_chat_request(
         undescribed=tuple(conversation.undescribed),
         last_source=reader.last_source,
     )
+
+
+def returns_reasoning(request: responses.Request) -> bool:
+    """Whether the client sends reasoning back only when it is sealed.
+
+    It asks for that, or it keeps the conversation itself: the AI SDK and OpenCode drop what is not
+    sealed then, and ask only for models whose names they know.
+    """
+    return request.store is False or responses.INCLUDE_REASONING in (request.include or ())
 
 
 def _encoded(fields: dict[str, Any], pause: Pause) -> bytes:

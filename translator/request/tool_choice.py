@@ -205,7 +205,10 @@ def _function_name(value: object, path: str, tools: Toolset) -> str:
     elif kind in ("shell", "apply_patch", "local_shell", "tool_search"):
         chat_name = tools.chat_name(kind)
     else:
-        raise InvalidRequest("The chosen tool cannot run here.", param=path, code="invalid_value")
+        message = "The chosen tool cannot run here."
+        if kind in web_search.TYPES:
+            message += f" The service runs it with {web_search.SECTION}."
+        raise InvalidRequest(message, param=path, code="invalid_value")
     if not tools.declares(chat_name):
         raise _not_declared(chat_name, path)
     return chat_name

@@ -27,6 +27,12 @@ class Output:
             sealed = closed.kept if isinstance(closed, OpenReasoning) else None
             self.kept.append(sealed or item)
 
+    def cut(self, count: int) -> None:
+        """Take back all items but the first ones."""
+        del self.shown[count:]
+        if self.kept is not None:
+            del self.kept[count:]
+
 
 class CallIds:
     """The ids of calls, of the request's history and of the answer; each is unique."""

@@ -12,7 +12,7 @@ their own where none follows. `rounds` decides what is run, and whether another 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence, Set
 from typing import Any, Literal
 
 import msgspec
@@ -34,6 +34,7 @@ from translator.common.web_search import SEARCH
 from translator.wire import responses
 from translator.wire.deltas import (
     Delta,
+    Failure,
     Finish,
     Reasoning,
     ReasoningDetails,
@@ -89,10 +90,9 @@ class RoundCall(CallSegment):
 class _OpenRoundReasoning(OpenReasoning):
     """Reasoning that may hold what ran before it."""
 
-    __slots__ = ("limit", "ran", "thought")
+    __slots__ = ("ran", "thought")
 
     ran: RanRound | None
-    limit: int
     thought: Thought
 
     def closed(self, status: FinalStatus) -> Closing:
@@ -102,22 +102,8 @@ class _OpenRoundReasoning(OpenReasoning):
     def _seals(self, thought: Thought) -> tuple[str | None, str | None]:
         if self.ran is None:
             return super()._seals(thought)
-        shown = kept = None
-        if self._keeps:
-            kept = seal(replace(thought, ran=self.ran)) or seal(thought)
-        if self._sealed:
-            ran = _shortened(self.ran, self.limit)
-            shown = seal(replace(thought, ran=ran)) or seal(thought)
-        return shown, kept
-
-
-def _shortened(ran: RanRound, limit: int) -> RanRound:
-    """What ran, with outputs of at most so many bytes."""
-    return replace(
-        ran,
-        calls=[replace(one, output=shortened(one.output, limit)) for one in ran.calls],
-        approved={name: shortened(text, limit) for name, text in ran.approved.items()},
-    )
+        blob = seal(replace(thought, ran=self.ran)) or seal(thought)
+        return blob, blob
 
 
 class RoundStream(ResponseStream):
@@ -136,6 +122,7 @@ class RoundStream(ResponseStream):
         *(
             "_results_left",
             "_round_index",
+            "_restored",
             "_runs",
             "_searches",
             "_shown",
@@ -172,6 +159,7 @@ class RoundStream(ResponseStream):
         self._last_usage: responses.Usage | None = None  # of the last of them that told any
         self.output_tokens = 0
         """The tokens of output in all rounds that are over."""
+        self._restored: tuple[RanRound | None, int, int] | None = None  # by another attempt
         self._unsent = 0  # events at its end, which another attempt takes back
         self._written_before = 0
         self.history: list[Raw | Thought] = []
@@ -239,11 +227,40 @@ class RoundStream(ResponseStream):
     def _end(self, verdict: Verdict) -> list[Event]:
         self.waiting = ()
         events: list[Event] = []
-        if isinstance(verdict, Finish) and self._results is not None and verdict != Finish("stop"):
-            events += self._seal_results()
+        if self.phase is Phase.OPEN and verdict != Finish("stop"):
+            if isinstance(verdict, Failure):
+                events += self._seal_before_failure()
+            elif self._results is not None:
+                events += self._seal_results()
         events += super().finish(verdict)
         self._unsent = len(events)
         return events
+
+    def _seal_before_failure(self) -> list[Event]:
+        """What ran, in an item before the end of a response that fails between two items.
+
+        Nothing of the round counts as produced by that: another attempt takes it back.
+        """
+        if self._results is None or (self._queue and self._queue[0].open is not None):
+            return []
+        self._restored = self._results, self._next_index, len(self.output.shown)
+        events = list(self._seal_results())
+        self._round_index = self._next_index
+        return events
+
+    def seal_results(self) -> list[Event]:
+        """What ran and is in no whole item yet, in one of its own: the response is left here."""
+        opened = self._queue[0].open if self._queue else None
+        if isinstance(opened, _OpenRoundReasoning):
+            self._results, opened.ran = opened.ran, None
+        elif any(call.hosted is not None for call in self._closed_calls):
+            self._results, self._closed_calls = self._ran(), []
+        return [] if self._results is None else list(self._seal_results())
+
+    def ignore(self, calls: Set[RoundCall]) -> None:
+        """Take waiting calls back that nothing has announced, as if they had not been made."""
+        self.waiting = [one for one in self.waiting if one not in calls]
+        self._queue = [one for one in self._queue if one not in calls]
 
     def run(self) -> list[Event]:
         """The waiting calls begin to run: events say so of each once it is announced."""
@@ -290,6 +307,11 @@ class RoundStream(ResponseStream):
             self.phase = Phase.OPEN
             self._final = None
             self._number = itertools.count(self._number() - self._unsent).__next__
+            if self._restored is not None:
+                self._results, index, count = self._restored
+                self._next_index = self._round_index = index
+                self.output.cut(count)
+                self._restored = None
         self._tools, self._allowed, self._origin = tools, allowed, origin
         self._calls, self._named, self._queue = {}, {}, []
         self._blank, self._last = Blank(), None
@@ -302,7 +324,7 @@ class RoundStream(ResponseStream):
         """What ran in the round, with all output as the model reads it."""
         calls: list[Ran] = []
         searches = 0
-        behind = sum(call.hosted is None for call in self._closed_calls)
+        behind = own = sum(call.hosted is None for call in self._closed_calls)
         for call in self._closed_calls:
             if call.hosted is None:
                 behind -= 1
@@ -322,13 +344,15 @@ class RoundStream(ResponseStream):
                 calls.append(replace(ran, output=told))
         extras = self._call_extras()
         self._at_end.extras = {}
-        return RanRound(calls, extras, self._first_source + len(self._sources) - 1, searches)
+        last_source = self._first_source + len(self._sources) - 1
+        return RanRound(calls, extras, last_source, searches, own=own)
 
     def _told(self, outcome: Outcome) -> str:
         """The output of a call for the model, within the bounds, with the numbers of sources."""
         text = "".join(one if isinstance(one, str) else self._mark(one) for one in outcome.output)
         text = replace_lone_surrogates(text)
-        text = shortened(text, min(self._hosted.max_result_bytes, self._results_left))
+        limit = self._hosted.result_bytes(seals=self._seal)
+        text = shortened(text, min(limit, self._results_left))
         text = text or "No room is left for further results. Answer with what there is."
         self._results_left = max(0, self._results_left - utf8_size(text))
         return text
@@ -377,7 +401,6 @@ class RoundStream(ResponseStream):
         item = _OpenRoundReasoning(
             self._place("rs_"), family, self._origin, sealed=self._seal, keeps=self._keeps
         )
-        item.limit = self._hosted.max_sealed_bytes
         item.ran, self._results = self._results, None
         return item
 

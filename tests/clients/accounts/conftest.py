@@ -16,7 +16,7 @@ from tests.clients.recorder import Recorder
 from tests.clients.upstream import ScriptedUpstream
 from translator.service.accounts import books, key_book
 from translator.service.accounts.books import PriceRow
-from translator.service.accounts.key_book import Limits
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.money import read_amount, read_price
 from translator.service.accounts.room import ROOM
 from translator.service.base.keys import new_key, store

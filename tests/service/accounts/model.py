@@ -16,9 +16,9 @@ from translator.service.accounts import key_book
 from translator.service.accounts import statements as sql
 from translator.service.accounts.bills import Bill, Counts, bill_of_calls
 from translator.service.accounts.books import PriceRow
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.extensions import Extended, ExtensionRequest, extend
 from translator.service.accounts.holds import Held, HoldRequest, Refused, hold
-from translator.service.accounts.key_book import Limits
 from translator.service.accounts.keys import read_key
 from translator.service.accounts.periods import period_start
 from translator.service.accounts.reconcile import differences

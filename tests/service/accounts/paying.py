@@ -17,7 +17,7 @@ from tests.service.wire import BOUND_S, Call, ScriptedUpstream, client_of
 from translator.service.accounts import books as book
 from translator.service.accounts import key_book
 from translator.service.accounts.books import PriceRow
-from translator.service.accounts.key_book import Limits
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.money import read_amount, read_price
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table

@@ -7,10 +7,14 @@ import re
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from translator.commands.account_database import actor
-from translator.service.accounts import passwords, people
-from translator.service.database.connection import reading
+from translator.service.accounts import key_book, passwords, people
+from translator.service.accounts.books import Mistake
+from translator.service.accounts.ceilings import Ceiling
+from translator.service.accounts.money import read_amount
+from translator.service.database.connection import reading, writing
 
 from .paying import ON_SQLITE, Books
 from .test_command import Run, books, config, run
@@ -64,12 +68,18 @@ def test_users_from_their_beginning_to_their_end(
     piped(monkeypatch, "another horse battery\r\n")
     assert "all sessions have ended" in run("account user password ANNA")
     assert passwords.verify(stored(books, "anna"), "another horse battery")
+    with writing(books.connection):
+        for _ in range(people.FREE_FAILURES):
+            people.attempt(books.connection, "anna", "192.0.2.1")
+    assert "may try to sign in" in run("account user unlock Anna")
+    assert books.rows("SELECT subject FROM acct_attempts") == [("address 192.0.2.1",)]
     assert "kept out" in run("account user disable anna")
     assert re.search(r"^anna +member +acme +since \d", run("account user list"), re.MULTILINE)
     assert "may sign in" in run("account user enable anna")
     actions = [row[0] for row in books.rows("SELECT action FROM acct_audit ORDER BY id")]
     assert actions[0] == "add account"
-    assert actions[1:] == ["add user", "add user", "set password", "disable user", "enable user"]
+    changes = "add user, add user, set password, unlock user, disable user, enable user"
+    assert ", ".join(actions[1:]) == changes
     assert PASSWORD not in str(books.rows("SELECT * FROM acct_audit"))
 
 
@@ -101,7 +111,7 @@ def test_a_mistake_is_told_before_a_password_is_asked_for(
     monkeypatch.setattr(sys, "stdin", None)
     assert "'olga' already" in run("account user add Olga --operator", code=2)
     assert "no account 'none'" in run("account user add x --account none", code=2)
-    for action in ("password", "disable", "enable"):
+    for action in ("password", "unlock", "disable", "enable"):
         assert "there is no user 'nobody'" in run(f"account user {action} nobody", code=2)
 
 
@@ -112,8 +122,35 @@ def test_channels_for_members(run: Run, books: Books) -> None:
     assert "may give keys these channels: fast, all" in said
     assert books.rows("SELECT channels FROM acct_accounts") == [('["fast","all"]',)]
     assert "there is no channel 'gold'" in run("account channels acme --only gold", code=2)
-    run("account channels acme --all")
-    assert books.rows("SELECT channels FROM acct_accounts") == [(None,)]
+    for option, said, column in (
+        ("all", "every one", '["*"]'),
+        ("none", "none", "[]"),
+        ("usual", "all", None),
+    ):
+        assert f"these channels: {said}." in run(f"account channels acme --{option}")
+        assert books.rows("SELECT channels FROM acct_accounts") == [(column,)]
+
+
+def test_what_an_operator_limits_by_a_command_is_a_ceiling(run: Run, books: Books) -> None:
+    """Only what the command names; what a member has set by itself is no ceiling."""
+    run("account add acme")
+    run("key new anna --account acme --requests-per-minute 9")
+    [found] = books.all_keys()
+    with writing(books.connection):
+        own = replace(found.limits, requests_per_minute=5, tokens_per_minute=7)
+        key_book.set_limits(books.connection, found, own, by_member=True)
+    run("key limit key_1 --limit 2 --limit-period day")
+    [found] = books.all_keys()
+    assert found.limits.requests_per_minute == 5
+    assert found.ceiling.requests_per_minute == 9
+    assert found.ceiling.tokens_per_minute is None
+    assert (found.ceiling.limit_amount, found.ceiling.limit_period) == (read_amount("2"), "day")
+    run("key limit key_1 --unlimited limit,requests-per-minute --tools search")
+    [found] = books.all_keys()
+    assert found.ceiling == Ceiling(channels=("all",), tools=("search",))
+    for tools in (None, ("mcp",)):
+        with pytest.raises(Mistake, match="operator allows search"), writing(books.connection):
+            key_book.set_tools(books.connection, found, tools, by_member=True)
 
 
 def test_each_change_is_in_the_audit_log(run: Run, books: Books) -> None:

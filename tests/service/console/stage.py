@@ -14,8 +14,8 @@ from translator.service.accounts import books as book
 from translator.service.accounts import key_book, people
 from translator.service.accounts.bills import Bill, Counts
 from translator.service.accounts.books import PriceRow
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.holds import Held, HoldRequest, hold
-from translator.service.accounts.key_book import Limits
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import read_amount, read_price
 from translator.service.accounts.passwords import hash_password

@@ -21,8 +21,10 @@ from tests.service.accounts.paying import (
     settled,
 )
 from translator.service.accounts import books as book
-from translator.service.accounts import key_book, people
+from translator.service.accounts import people
 from translator.service.accounts import usage as query
+from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.member_channels import EVERY, set_member_channels
 from translator.service.accounts.money import read_amount, shown
 from translator.service.console import usage as console_usage
 from translator.service.console.requests import COOKIE
@@ -77,6 +79,7 @@ async def test_a_key_has_the_limits_of_its_form_and_others_later(books: Books) -
     with writing(books.connection):
         channel = book.Channel("fast", "Fast models", ("m",), book.STANDARD)
         book.set_channel(books.connection, channel)
+        set_member_channels(books.connection, 1, EVERY)
     async with signed_in(books) as person:
         await made(
             person,
@@ -91,7 +94,7 @@ async def test_a_key_has_the_limits_of_its_form_and_others_later(books: Books) -
             channel="fast",
         )
         [one] = books.all_keys()
-        assert one.limits == key_book.Limits(
+        assert one.limits == Limits(
             channels=("fast",),
             models=("m", "other"),
             requests_per_minute=60,
@@ -110,7 +113,7 @@ async def test_a_key_has_the_limits_of_its_form_and_others_later(books: Books) -
         )
         assert done.status_code == 303
         [one] = books.all_keys()
-        assert one.limits == key_book.Limits(channels=("fast", "all"))
+        assert one.limits == Limits(channels=("fast", "all"))
         done = await person.post("/account/acct_1/keys/key_1/rename", {"name": "desk"})
         assert done.headers["location"] == "/account/acct_1/keys/key_1?done=renamed"
         page = await person.get(done.headers["location"])
@@ -223,8 +226,8 @@ async def test_escaping(books: Books) -> None:
 
 @ON_SQLITE
 async def test_cells(books: Books) -> None:
-    assert [safe_cell(one) for one in ("=1", "+1", "-1", "@a", "\tx", "a=1", 7, "")] == [
-        *("'=1", "'+1", "'-1", "'@a", "'\tx", "a=1", "7", "")
+    assert [safe_cell(one) for one in ("=1", "+1", "-1+1", "@a", "\tx", "a=1", 7, "-1.50", "")] == [
+        *("'=1", "'+1", "'-1+1", "'@a", "'\tx", "a=1", "7", "-1.50", "")
     ]
 
 
@@ -290,9 +293,9 @@ async def test_pages_of_a_hundred(books: Books) -> None:
         assert len({*refs, *more}) == 130
         assert 'rel="next"' not in second.text
         odd = await person.get("/account/acct_1/usage?start=2027-02-31")
-        assert "A day is one such as" in text_of(odd)
+        assert "start: a day is one such as" in text_of(odd)
         odd = await person.get("/account/acct_1/usage?start=2027-02-03&end=2027-02-01")
-        assert "The first day is after the last one." in text_of(odd)
+        assert "end: the first day is after the last one." in text_of(odd)
 
 
 @ON_SQLITE
@@ -426,3 +429,21 @@ async def test_odd_requests(books: Books) -> None:
         junk = {"cookie": f"a=b; {COOKIE}=%00\u00e4; c".encode()}
         assert "Sign in" in (await person.client.get("/account/acct_1/", headers=junk)).text
         assert not books.all_keys()
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("path", ["/usage.csv", "/usage.csv?rows=requests", "/ledger.csv"])
+async def test_a_table_of_an_unreadable_range_is_refused(books: Books, path: str) -> None:
+    """A program that asks for it must not take other rows for those of its range."""
+    mark = "&" if "?" in path else "?"
+    async with signed_in(books) as person:
+        for query, field in (
+            ("start=abc", "start"),
+            ("end=2027-02-30", "end"),
+            ("start=2027-02-01&end=2027-01-01", "end"),
+            ("key=abc", "key"),
+            ("before=x", "before"),
+        ):
+            refused = await person.get(f"/account/acct_1{path}{mark}{query}")
+            assert refused.status_code == 400, query
+            assert refused.text.startswith(f"{field}: ")

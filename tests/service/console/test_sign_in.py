@@ -15,7 +15,7 @@ from tests.service.accounts.paying import ON_SQLITE, Books
 from translator.service.accounts import passwords, people
 from translator.service.console.requests import COOKIE
 from translator.service.database.connection import connect, writing
-from translator.service.database.statement import DatabaseTime
+from translator.service.database.statement import DatabaseTime, Statement
 
 from .browsing import PASSWORD, Person, add_user, hashed, pages, signed_in, text_of
 
@@ -336,3 +336,19 @@ async def test_pages_answer_while_a_password_is_checked(
         assert (await person.client.get("/healthz")).status_code == 200
         assert not signing_in.done()
         assert (await signing_in).status_code == 401
+
+
+@pytest.mark.parametrize("by", ["unlock", "password"])
+async def test_an_operator_ends_the_pause_of_a_name(books: Books, quick: None, by: str) -> None:
+    """Failures of others keep nobody out for longer than an operator lets them."""
+    async with signed_in(books, "olga") as operator, pages(books) as person:
+        many = Statement("UPDATE acct_attempts SET failures = 12 WHERE subject = 'name anna'")
+        with writing(books.connection):
+            people.attempt(books.connection, "anna", "192.0.2.1")
+            books.connection.change(many, {})
+            anna = people.user(books.connection, "anna")
+        assert (await person.sign_in("anna")).status_code == 429
+        page = f"/account/operator/users/user_{anna.id}"
+        await operator.get(page)
+        assert (await operator.post(f"{page}/{by}", {"password": PASSWORD})).status_code == 303
+        assert (await person.sign_in("anna")).status_code == 200

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
 from tests.service.accounts.paying import ON_SQLITE, USAGE, Books, answering, ask, settled
 from translator.service.accounts import books as book
+from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.money import read_amount
+from translator.service.accounts.periods import read_time
 from translator.service.database.connection import writing
 from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
@@ -85,7 +89,10 @@ CHANGES = (
         f"/account/operator/acct_2/{what}"
         for what in ("top-up", "adjust", "credit", "suspend", "resume")
     ),
-    *(f"/account/operator/users/user_2/{what}" for what in ("password", "disable", "enable")),
+    *(
+        f"/account/operator/users/user_2/{what}"
+        for what in ("password", "unlock", "disable", "enable")
+    ),
 )
 
 
@@ -180,16 +187,117 @@ async def test_members_give_keys_the_channels_of_their_account(books: Books) -> 
         assert "no channel 'friends' for this account" in text_of(refused)
         assert (await person.post("/account/acct_1/keys", {"name": "x"})).status_code == 200
         limits = "/account/acct_1/keys/key_1/limits"
-        kept = await person.post(limits, {"channel": ["friends", "all"]})
+        page = await person.get("/account/acct_1/keys/key_1")
+        assert re.findall(r'name="channel" value="(\w+)"', page.text) == ["friends"]
+        kept = await person.post(limits, {"channel": "friends"})
         assert kept.status_code == 303, "the operator gave it"
+        more = await person.post(limits, {"channel": ["friends", "all"]})
+        assert "channels: an operator allows friends" in text_of(more).lower()
+        assert (await operator.post(limits, {"channel": ["friends", "all"]})).status_code == 303
         assert (await person.post(limits, {"channel": "all"})).status_code == 303
-        assert (await person.post(limits, {"channel": "friends"})).status_code == 422
-        assert (await operator.post(limits, {"channel": "friends"})).status_code == 303
-        await operator.post(path, {"channels": ""})
+        assert (await person.post(limits, {"channel": ["all", "friends"]})).status_code == 303
+        assert books.all_keys()[0].limits.channels == ("friends", "all"), "its order has prices"
+        own = "/account/acct_1/keys/key_2/limits"
+        assert (await person.post(own, {"channel": "all"})).status_code == 303
+        assert (await person.post(own, {"channel": "fast"})).status_code == 303
+        assert (await person.post(own, {"channel": "friends"})).status_code == 422
+        await operator.post(path, {"channels": "*"})
         free = await person.post("/account/acct_1/keys", {"name": "y", "channel": "friends"})
         assert free.status_code == 200
+        await operator.post(path, {"channels": "none"})
+        assert "Operators make the keys" in text_of(await person.get("/account/acct_1/keys"))
+        refused = await person.post("/account/acct_1/keys", {"name": "z"})
+        assert "Operators make the keys of this account" in text_of(refused)
+        assert (await operator.post("/account/acct_1/keys", {"name": "z"})).status_code == 200
     channels = {one.name: one.limits.channels for one in books.all_keys()}
-    assert channels == {"given": ("friends",), "x": ("fast", "all"), "y": ("friends",)}
+    assert channels.pop("given") == ("friends", "all")
+    assert channels == {"x": ("fast",), "y": ("friends",), "z": ("all",)}
+
+
+async def test_no_member_chooses_the_prices_of_others(books: Books) -> None:
+    """Without a word of an operator the channel `all` is there, and no other one."""
+    with writing(books.connection):
+        book.set_channel(books.connection, book.Channel("staff", "Staff", ("m",), book.STANDARD))
+    async with signed_in(books) as person:
+        page = await person.get("/account/acct_1/keys")
+        assert re.findall(r'name="channel" value="(\w+)"', page.text) == ["all"]
+        refused = await person.post("/account/acct_1/keys", {"name": "x", "channel": "staff"})
+        assert refused.status_code == 422
+        assert (await person.post("/account/acct_1/keys", {"name": "x"})).status_code == 200
+        limits = "/account/acct_1/keys/key_1/limits"
+        assert (await person.post(limits, {"channel": "staff"})).status_code == 422
+    assert [one.limits.channels for one in books.all_keys()] == [("all",)]
+
+
+GIVEN: dict[str, Any] = {
+    "models": ("m",),
+    "requests_per_minute": 3,
+    "tokens_per_minute": 900,
+    "max_concurrent_requests": 2,
+    "limit_amount": read_amount("1"),
+    "limit_period": "day",
+    "expires_at": read_time("2030-01-01"),
+}
+FORM = {
+    "models": "m",
+    "requests_per_minute": "3",
+    "tokens_per_minute": "900",
+    "max_concurrent_requests": "2",
+    "limit_amount": "1",
+    "limit_period": "day",
+    "expires_at": "2030-01-01T00:00",
+}
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_members_only_tighten_what_an_operator_limits(books: Books, by_hand: bool) -> None:
+    """Scenario: the limits that an operator gave to a key, as it was made or later."""
+    books.key(**({} if by_hand else GIVEN))
+    limits = "/account/acct_1/keys/key_1/limits"
+    async with signed_in(books, "olga") as operator, signed_in(books) as person:
+        if by_hand:
+            assert (await operator.post(limits, FORM)).status_code == 303
+        page = text_of(await person.get("/account/acct_1/keys/key_1"))
+        for said in ("3", "900", "2", "1.00 per day", "2030-01-01 00:00:00", "m"):
+            assert f"An operator allows at most {said}" in page
+        for name, texts in {
+            "models": ("", "other"),
+            "requests_per_minute": ("", "4"),
+            "tokens_per_minute": ("", "901"),
+            "max_concurrent_requests": ("", "3"),
+            "limit_amount": ("", "1.000001"),
+            "limit_period": ("month", "never"),
+            "expires_at": ("", "2030-01-01T00:01"),
+        }.items():
+            for text in texts:
+                refused = await person.post(limits, FORM | {name: text})
+                assert refused.status_code == 422, (name, text)
+        assert books.all_keys()[0].limits == Limits(**GIVEN)
+        tight = FORM | {"requests_per_minute": "1", "limit_amount": "0.5"}
+        assert (await person.post(limits, tight)).status_code == 303
+        assert (await person.post(limits, FORM)).status_code == 303, "its own may be lifted"
+        renewed = await person.post("/account/acct_1/keys/key_1/rotate", {"grace_hours": "24"})
+        assert "the old one ends at once" in text_of(renewed)
+        renewed = await person.post("/account/acct_1/keys/key_1/rotate", {"grace_hours": "0"})
+        assert renewed.status_code == 200
+        limits = "/account/acct_1/keys/key_2/limits"
+        assert (await person.post(limits, {"models": ""})).status_code == 422
+        assert (await operator.post(limits, {"models": ""})).status_code == 303
+        assert (await person.post(limits, {"requests_per_minute": "5"})).status_code == 303
+        assert (await person.post(limits, {"requests_per_minute": ""})).status_code == 303
+
+
+async def test_no_rotation_renews_a_limit_of_money(books: Books) -> None:
+    """A key that replaces another goes on with what that one has spent."""
+    books.upstream.script = answering(USAGE)
+    key = books.key(limit_amount=read_amount("1"), limit_period="day")
+    async with signed_in(books) as person:
+        await ask(person.client, key)
+        await settled(books, 1)
+        await person.get("/account/acct_1/keys")
+        await person.post("/account/acct_1/keys/key_1/rotate", {"grace_hours": "0"})
+    old, new = books.all_keys()
+    assert new.spent == old.spent > 0
 
 
 @ON_SQLITE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.service.tools.searching import ScriptedWeb, result
 from translator.check.tools import tool_rows
@@ -58,7 +59,25 @@ async def test_one_search_is_run() -> None:
         assert (row.status, row.summary) == ("warning", 'no results for "weather"')
     [row] = await tool_rows(tools_of(section), offline=False)
     assert row.status == "failed"
-    assert row.summary.startswith("The search failed (")
+    assert row.summary.startswith("the search failed: its server could not be reached")
+    assert row.advice == "Correct [tools.search]."
+
+
+@pytest.mark.parametrize("status", [200, 403])
+async def test_a_searxng_that_answers_no_json_is_explained(status: int) -> None:
+    """Its own settings have only HTML: it refuses JSON, or something in front answers with a page."""
+
+    async def page(request: web.Request) -> web.Response:
+        del request
+        return web.Response(status=status, text="<html>", content_type="text/html")
+
+    async with ScriptedWeb().running() as scripted:
+        scripted.search = page
+        section = {"search": {"backend": "searxng", "url": scripted.url}}
+        [row] = await tool_rows(tools_of(section), offline=False)
+    why = "HTTP 403" if status == 403 else "the answer is not JSON"
+    assert (row.status, row.summary) == ("failed", f"the search failed: {why}")
+    assert row.advice == "Put json among the search.formats of its settings.yml."
 
 
 async def test_a_search_by_a_tool_is_run(script: McpScript) -> None:

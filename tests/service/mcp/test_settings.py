@@ -81,6 +81,7 @@ def test_without_servers_and_patterns_there_are_none() -> None:
         ({"search": {"backend": "mcp"}}, "tools.search.tool: is missing"),
         ({"search": {"backend": "mcp", "tool": "t"}}, "tools.search.server: is missing; it is the NAME of a [tools.mcp.NAME]"),
         ({"search": {"backend": "mcp", "tool": "t", "server": "x"}, "mcp": {"y": {"url": "http://x.test"}}}, "tools.search.server: there is no such server; known: y"),
+        ({"search": {"backend": "mcp", "tool": "t", "server": "x"}}, "tools.search.server: there is no such server, nor any other"),
         ({"search": {"backend": "mcp", "tool": "t", "server": "y", "url": "http://x.test"}, "mcp": {"y": {"url": "http://x.test"}}}, "tools.search.url: is that of the server, in [tools.mcp.NAME]"),
         ({"search": {"backend": "searxng", "url": "http://x.test", "tool": "t"}}, 'tools.search.tool: is for backend = "mcp"'),
     ],

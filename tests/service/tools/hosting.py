@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,9 @@ from tests.rounds import REQUEST, Turn
 from tests.service.wire import Call, Script, ScriptedUpstream, client_of, serving
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
+from translator.service.config.store import Location
+from translator.service.database.schema import migrate
+from translator.service.store.room import ROOM
 
 from .searching import LOCAL, ScriptedWeb
 
@@ -88,6 +92,13 @@ def hosting_settings(
         **(more or {}),
     }
     return read_table(table, environ or {})
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """The section of a store in a new SQLite file."""
+    file = folder / "store.db"
+    migrate(Location("sqlite", str(file)), ROOM)
+    return {"store": {"url": f"sqlite:///{file}"}}
 
 
 @asynccontextmanager

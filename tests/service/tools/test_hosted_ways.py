@@ -19,11 +19,8 @@ from tests.service.wire import ScriptedUpstream, bounded, client_of, serving
 from translator.captures.folder import Capture, CaptureError
 from translator.captures.replay import replay
 from translator.service.config.loading import read_table
-from translator.service.config.store import Location
-from translator.service.database.schema import migrate
-from translator.service.store.room import ROOM
 
-from .hosting import Model, events_of, frames, hosting, hosting_settings
+from .hosting import Model, events_of, frames, hosting, hosting_settings, stored
 from .searching import LOCAL, ScriptedWeb, result
 
 pytestmark = pytest.mark.anyio
@@ -33,13 +30,6 @@ pytestmark = pytest.mark.anyio
 def news(scripted: ScriptedWeb) -> ScriptedWeb:
     scripted.results = [result(f"{scripted.url}/first", "First", "What it is about.")]
     return scripted
-
-
-def stored(folder: Path) -> dict[str, Any]:
-    """The section of a store in a new SQLite file."""
-    file = folder / "store.db"
-    migrate(Location("sqlite", str(file)), ROOM)
-    return {"store": {"url": f"sqlite:///{file}"}}
 
 
 TURNS = (turn(search("news")), says("So [1]."), says("As I said."))

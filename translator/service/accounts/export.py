@@ -5,6 +5,7 @@ They are read page by page, so that no table is too large; what ends meanwhile m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
@@ -17,6 +18,8 @@ from .usage import MAX_ROWS, Span, ledger, sums, usages
 
 What = Literal["days", "requests", "ledger"]
 Row: TypeAlias = tuple[object, ...]
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 HEADS: dict[What, Row] = {
     "days": (
@@ -82,6 +85,8 @@ def _page(
 
 
 def safe_cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """A cell that no spreadsheet takes for a formula. A number is none, and stays one."""
     text = str(value)
+    if _NUMBER.fullmatch(text):
+        return text
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from translator.service.base.keys import StoredKey
 from translator.service.config.clients import ClientConfig
@@ -13,25 +14,24 @@ from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
 from . import statements as sql
-from .books import EVERYTHING, Account, Mistake, account, changed, channels, check_tools, now
+from .books import Account, Mistake, account, changed, channels, check_tools, now
+from .ceilings import (
+    NO_CEILING,
+    Ceiling,
+    Limits,
+    ceiling_text,
+    check_limits,
+    check_tools_within,
+    raised,
+    read_ceiling,
+)
 from .keys import names_text, read_names
-from .periods import Period
 
 SALT_DIGITS = 6
 """How much of a key's salt is shown: it is no secret, and tells keys apart."""
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """What a key may use; None is no limit. The amount is pico, for each period."""
-
-    channels: tuple[str, ...] = (EVERYTHING,)
-    models: tuple[str, ...] | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    max_concurrent_requests: int | None = None
-    limit_amount: int | None = None
-    limit_period: Period | None = None
-    expires_at: int | None = None
+_FIELDS = Limits.__struct_fields__
 
 
 class KeyRow(Struct, frozen=True):
@@ -52,6 +52,9 @@ class KeyRow(Struct, frozen=True):
     tools: tuple[str, ...] | None = None
     """Tools that it may have called, of those of its channels; None: all of these."""
 
+    ceiling: Ceiling = NO_CEILING
+    """The limits that members do not pass."""
+
     @property
     def shown(self) -> str:
         """The beginning of the key, by which its owner knows it."""
@@ -61,14 +64,15 @@ class KeyRow(Struct, frozen=True):
 _NEW = Statement(
     "INSERT INTO acct_keys (account_id, name, salt, digest, channels, models, requests_per_minute,"
     " tokens_per_minute, max_concurrent_requests, limit_amount, limit_period, expires_at,"
-    f" created_at) VALUES (:account, :name, :salt, :digest, :channels, :models, :requests, :tokens,"
-    f" :concurrent, :amount, :period, :expires, {sql.NOW}) RETURNING id"
+    " ceiling, created_at) VALUES (:account, :name, :salt, :digest, :channels, :models, :requests,"
+    " :tokens, :concurrent, :amount, :period, :expires,"
+    f" :ceiling, {sql.NOW}) RETURNING id"
 )
 _KEYS = (
     "SELECT k.id, a.name, k.name, k.salt, k.channels, k.models, k.requests_per_minute,"
     " k.tokens_per_minute, k.max_concurrent_requests, k.limit_amount, k.limit_period,"
     " k.expires_at, k.period_spent, k.held, k.open, k.revoked_at, k.replaced_by, k.created_at,"
-    " k.used_at, k.tools FROM acct_keys k JOIN acct_accounts a ON a.id = k.account_id"
+    " k.used_at, k.tools, k.ceiling FROM acct_keys k JOIN acct_accounts a ON a.id = k.account_id"
 )
 _ALL = Statement(f"{_KEYS} ORDER BY k.id")
 _OF_ID = Statement(f"{_KEYS} WHERE k.id = :id")
@@ -87,11 +91,19 @@ _RENAME = Statement("UPDATE acct_keys SET name = :name, version = version + 1 WH
 _LIMIT = Statement(
     "UPDATE acct_keys SET channels = :channels, models = :models, requests_per_minute = :requests,"
     " tokens_per_minute = :tokens, max_concurrent_requests = :concurrent, limit_amount = :amount,"
-    " limit_period = :period, expires_at = :expires, version = version + 1 WHERE id = :id"
+    " limit_period = :period, expires_at = :expires, ceiling = :ceiling,"
+    " version = version + 1 WHERE id = :id"
 )
 
 
-_TOOLS = Statement("UPDATE acct_keys SET tools = :tools, version = version + 1 WHERE id = :id")
+_TOOLS = Statement(
+    "UPDATE acct_keys SET tools = :tools, ceiling = :ceiling, version = version + 1 WHERE id = :id"
+)
+_CEILING = Statement("SELECT ceiling FROM acct_keys WHERE id = :id")
+_GO_ON = Statement(
+    "UPDATE acct_keys SET period_start = o.period_start, period_spent = o.period_spent + o.held"
+    " FROM acct_keys o WHERE o.id = :old AND acct_keys.id = :id"
+)
 
 
 def keys(connection: Connection, account_name: str | None = None) -> list[KeyRow]:
@@ -145,12 +157,19 @@ def rename(connection: Connection, one: KeyRow, name: str) -> None:
 
 
 def add_key(
-    connection: Connection, account_name: str, name: str, stored: StoredKey, limits: Limits
+    connection: Connection,
+    account_name: str,
+    name: str,
+    stored: StoredKey,
+    limits: Limits,
+    *,
+    by_member: bool = False,
 ) -> int:
-    """A new key's id; raises Mistake."""
+    """A new key's id; raises Mistake. The limits of one that an operator makes are its ceiling."""
     owner = account(connection, account_name)
     _check_free(connection, account_name, name, None)
-    return _insert(connection, owner, name, stored, limits)
+    ceiling = NO_CEILING if by_member else raised(NO_CEILING, limits, None, _FIELDS)
+    return _insert(connection, owner, name, stored, limits, ceiling)
 
 
 def _check_free(connection: Connection, account_name: str, name: str, key_id: int | None) -> None:
@@ -162,16 +181,30 @@ def _check_free(connection: Connection, account_name: str, name: str, key_id: in
 
 
 def rotate(
-    connection: Connection, old: KeyRow, stored: StoredKey, grace_us: int
+    connection: Connection,
+    old: KeyRow,
+    stored: StoredKey,
+    grace_us: int,
+    *,
+    by_member: bool = False,
 ) -> tuple[int, int]:
-    """A new key in place of an old one, which expires after a grace; the new id, and when."""
+    """A new key in place of an old one, which expires after a grace; the new id, and when.
+
+    It goes on with the money that the old one has spent and holds in its period, so that no
+    rotation renews a limit. In a grace both keys have the rest; so where an operator set that
+    limit, members give none.
+    """
     if old.revoked_at is not None:
         raise Mistake(f"key_{old.id} is revoked")
     if old.replaced_by is not None:
         raise Mistake(f"key_{old.id} is replaced by key_{old.replaced_by} already")
+    if by_member and grace_us and old.ceiling.limit_amount is not None:
+        raise Mistake("an operator limits the money of this key: the old one ends at once, give 0")
     owner = account(connection, old.account_name)
-    made = _insert(connection, owner, old.name, stored, old.limits)
-    connection.change(_TOOLS, {"id": made, "tools": names_text(old.tools)})
+    made = _insert(connection, owner, old.name, stored, old.limits, old.ceiling)
+    tools = {"tools": names_text(old.tools), "ceiling": ceiling_text(old.ceiling)}
+    connection.change(_TOOLS, {"id": made, **tools})
+    connection.change(_GO_ON, {"id": made, "old": old.id})
     until = now(connection) + grace_us
     if old.limits.expires_at is not None:
         until = min(until, old.limits.expires_at)
@@ -185,18 +218,57 @@ def revoke(connection: Connection, one: KeyRow) -> None:
     changed(connection)
 
 
-def set_limits(connection: Connection, one: KeyRow, limits: Limits) -> None:
-    """Give a key other limits; raises Mistake."""
+def set_limits(
+    connection: Connection,
+    one: KeyRow,
+    limits: Limits,
+    *,
+    named: Collection[str] | None = None,
+    by_member: bool = False,
+) -> None:
+    """Give a key other limits; raises Mistake. `named` are those that become its ceiling.
+
+    Without `named` these are all; a member changes no ceiling, and does not pass it.
+    """
     _check(connection, limits)
-    connection.change(_LIMIT, {"id": one.id, **_columns(limits)})
+    ceiling = _ceiling(connection, one)
+    if by_member:
+        check_limits(ceiling, limits)
+        limits = replace(limits, channels=_in_order(ceiling.channels, limits.channels))
+    else:
+        ceiling = raised(ceiling, limits, None, _FIELDS if named is None else named)
+    columns = _columns(limits) | {"ceiling": ceiling_text(ceiling)}
+    connection.change(_LIMIT, {"id": one.id, **columns})
     changed(connection)
 
 
-def set_tools(connection: Connection, one: KeyRow, tools: tuple[str, ...] | None) -> None:
+def set_tools(
+    connection: Connection,
+    one: KeyRow,
+    tools: tuple[str, ...] | None,
+    *,
+    by_member: bool = False,
+) -> None:
     """Say which tools a key may have called; None: all of its channels. Raises Mistake."""
     check_tools(tools)
-    connection.change(_TOOLS, {"id": one.id, "tools": names_text(tools)})
+    ceiling = _ceiling(connection, one)
+    if by_member:
+        check_tools_within(ceiling, tools)
+    else:
+        ceiling = raised(ceiling, one.limits, tools, ("tools",))
+    columns = {"tools": names_text(tools), "ceiling": ceiling_text(ceiling)}
+    connection.change(_TOOLS, {"id": one.id, **columns})
     changed(connection)
+
+
+def _in_order(first: tuple[str, ...] | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Channels in the order that the operator gave: it says which price list counts."""
+    return names if first is None else tuple(name for name in first if name in names)
+
+
+def _ceiling(connection: Connection, one: KeyRow) -> Ceiling:
+    [(text,)] = connection.execute(_CEILING, {"id": one.id})
+    return read_ceiling(text)
 
 
 def import_clients(
@@ -219,17 +291,24 @@ def import_clients(
             if connection.execute(_OF_SALT, {"salt": stored.salt}):
                 known += 1
             else:
-                _insert(connection, owner, name, stored, limits)
+                ceiling = raised(NO_CEILING, limits, None, _FIELDS)
+                _insert(connection, owner, name, stored, limits, ceiling)
                 made += 1
     return made, known
 
 
 def _insert(
-    connection: Connection, owner: Account, name: str, stored: StoredKey, limits: Limits
+    connection: Connection,
+    owner: Account,
+    name: str,
+    stored: StoredKey,
+    limits: Limits,
+    ceiling: Ceiling,
 ) -> int:
     _check(connection, limits)
     values = {"account": owner.id, "name": name, "salt": stored.salt, "digest": stored.digest}
-    [(made,)] = connection.execute(_NEW, values | _columns(limits))
+    values |= _columns(limits) | {"ceiling": ceiling_text(ceiling)}
+    [(made,)] = connection.execute(_NEW, values)
     changed(connection)
     return int(made)
 
@@ -258,7 +337,7 @@ def _columns(limits: Limits) -> dict[str, object]:
 
 def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> KeyRow:  # noqa: ANN401
     names, models, requests, tokens, concurrent, amount, period, expires, *figures = more
-    figures[-1] = read_names(figures[-1])  # the tools
+    figures[-2:] = read_names(figures[-2]), read_ceiling(figures[-1])  # the tools
     limits = Limits(
         channels=read_names(names) or (),
         models=read_names(models),

@@ -132,10 +132,17 @@ def add_user(connection: Connection, name: str, account_name: str | None, hashed
 
 
 def set_password(connection: Connection, name: str, hashed: str) -> None:
-    """Give a user another password, which ends all sessions; raises Mistake."""
+    """Give a user another password, which ends all sessions and the pause; raises Mistake."""
     found = user(connection, name)
     connection.change(_SET_PASSWORD, {"id": found.id, "password": hashed})
     connection.change(_END_ALL, {"user": found.id})
+    unlock(connection, found.name)
+
+
+def unlock(connection: Connection, name: str) -> None:
+    """End the pause of a name after failed attempts to sign in; raises Mistake."""
+    found = user(connection, name)
+    connection.change(_FORGET, {"subject": f"name {found.name}", "before": 0})
 
 
 def set_disabled(connection: Connection, name: str, *, disabled: bool) -> None:

@@ -124,6 +124,8 @@ def named_sections(table: Mapping[str, Any], key: str, problems: list[str]) -> d
 def unknown(key: str, known: Iterable[str], noun: str = "setting") -> str:
     """The message for an unknown name, with the nearest known name, else all of them."""
     known = list(known)
+    if not known:
+        return f"there is no such {noun}, nor any other"
     near = difflib.get_close_matches(key, known, n=1)
     if near:
         return f"there is no such {noun}; did you mean {near[0]}?"

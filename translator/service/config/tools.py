@@ -83,9 +83,10 @@ class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_results_bytes: _Positive = 2 * 1024 * 1024
     """How much of all results of a response it reads."""
 
-    max_sealed_bytes: _Positive = 32 * 1024
+    max_sealed_bytes: _Positive = 64 * 1024
     """How much of each result travels with a client that keeps its conversation itself, in sealed
-    reasoning; the model reads no more of it in later responses."""
+    reasoning. The model reads no more of it in the response itself, so that later ones begin with
+    the same; a page is shown in parts that fit."""
 
     round_usage: Literal["sum", "context"] = "sum"
     """Usage of a response with several upstream turns: their sum, as OpenAI tells it; or the input
@@ -152,7 +153,7 @@ class PagesSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How much of its text is kept; it is shown in parts."""
 
     max_pages: _Positive = 20
-    """Most pages that one search request opens."""
+    """Most pages that one search request, or one response, opens."""
 
     max_cached_pages: _NotNegative = 100
     """Pages that are kept so that further parts of them can be shown."""

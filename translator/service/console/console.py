@@ -85,6 +85,7 @@ OPERATOR = (
     Route("/users", operator.users, operator.add_user, sets_password=True),
     Route(_USER, operator.user),
     Route(f"{_USER}/password", None, operator.password, operator.user, sets_password=True),
+    Route(f"{_USER}/unlock", post=operator.unlock, again=operator.user),
     Route(f"{_USER}/disable", post=operator.disable, again=operator.user),
     Route(f"{_USER}/enable", post=operator.enable, again=operator.user),
     Route("/channels", prices.channels, prices.set_channel),

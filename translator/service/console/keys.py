@@ -7,13 +7,22 @@ address, not in the log.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import asdict
 
 from translator.service.accounts import key_book
-from translator.service.accounts.books import EVERYTHING, Mistake, channels, now
-from translator.service.accounts.key_book import KeyRow, Limits
+from translator.service.accounts.books import Mistake, channels, now
+from translator.service.accounts.ceilings import NO_CEILING, NUMBERS, Ceiling, Limits
+from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
-from translator.service.accounts.member_channels import check_member_channels, member_channels
+from translator.service.accounts.member_channels import (
+    EVERY,
+    USUAL,
+    check_member_channels,
+    member_channels,
+    open_channels,
+)
 from translator.service.accounts.money import read_amount, shown
 from translator.service.accounts.people import audit
 from translator.service.accounts.periods import Period, read_time, shown_time
@@ -52,7 +61,7 @@ def state_of(one: KeyRow, at: int) -> str:
 
 def listed(visit: Visit, connection: Connection) -> View:
     """The keys of an account, and the form for a new one."""
-    usual = member_channels(connection, visit.of_account.id) or (EVERYTHING,)
+    usual = _usual(visit, connection)
     at = now(connection)
     rows = [(one, state_of(one, at)) for one in key_book.keys_of(connection, visit.of_account.id)]
     gone = [pair for pair in rows if pair[1] in ("revoked", "expired")]
@@ -61,6 +70,7 @@ def listed(visit: Visit, connection: Connection) -> View:
         "API keys",
         keys=[pair for pair in rows if pair not in gone],
         gone=gone[: -MAX_GONE - 1 : -1],
+        makes_keys=bool(usual) or not visit.is_member,
         **_of_form(visit, connection, Limits(channels=usual)),
     )
 
@@ -73,22 +83,28 @@ def one(visit: Visit, connection: Connection) -> View:
         found.name,
         key=found,
         state=state_of(found, now(connection)),
-        **_of_form(visit, connection, found.limits, found.tools),
+        **_of_form(visit, connection, found.limits, found.tools, found.ceiling),
     )
 
 
 def new(visit: Visit, connection: Connection) -> View:
     """Make a key, and show it."""
     name = visit.name("name", "the name of a key", 100)
-    usual = member_channels(connection, visit.of_account.id) or (EVERYTHING,)
+    usual = _usual(visit, connection) or USUAL
     limits = _limits(visit, connection, Limits(channels=usual))
     _check_channels(visit, connection, limits, ())
     text = new_key()
-    made = key_book.add_key(connection, visit.of_account.name, name, store(text), limits)
+    made = key_book.add_key(
+        connection,
+        visit.of_account.name,
+        name,
+        store(text),
+        limits,
+        by_member=visit.is_member,
+    )
     if visit.context.has_tools:
-        added = key_book.key_of(connection, visit.of_account.id, made)
-        assert added is not None
-        key_book.set_tools(connection, added, visit.tools("tools"))
+        added = key_book.key_of_id(connection, made)
+        key_book.set_tools(connection, added, visit.tools("tools"), by_member=visit.is_member)
     _note(visit, connection, "add key", made, name)
     return visit.page("new_key", "Your new key", key_id=made, name=name, key=text, until=None)
 
@@ -104,17 +120,21 @@ def rename(visit: Visit, connection: Connection) -> Response:
 def limit(visit: Visit, connection: Connection) -> Response:
     found = _usable(visit, connection)
     limits = _limits(visit, connection, found.limits)
-    _check_channels(visit, connection, limits, found.limits.channels)
-    key_book.set_limits(connection, found, limits)
-    if visit.context.has_tools:
-        key_book.set_tools(connection, found, visit.tools("tools"))
+    _check_channels(visit, connection, limits, found.ceiling.channels or found.limits.channels)
+    before, after = asdict(found.limits), asdict(limits)
+    named = [name for name in after if after[name] != before[name]]
+    key_book.set_limits(connection, found, limits, named=named, by_member=visit.is_member)
+    if visit.context.has_tools and (tools := visit.tools("tools")) != found.tools:
+        key_book.set_tools(connection, found, tools, by_member=visit.is_member)
     _note(visit, connection, "limit key", found.id, _words(limits))
     return visit.see(f"{visit.home}/keys/key_{found.id}", "limited")
 
 
 def ask_rotate(visit: Visit, connection: Connection) -> View:
     found = _key(visit, connection)
-    return visit.page("rotate_key", "Rotate a key", key=found, hours=DEFAULT_GRACE_HOURS)
+    at_once = visit.is_member and found.ceiling.limit_amount is not None
+    hours = 0 if at_once else DEFAULT_GRACE_HOURS
+    return visit.page("rotate_key", "Rotate a key", key=found, hours=hours)
 
 
 def rotate(visit: Visit, connection: Connection) -> View:
@@ -123,7 +143,9 @@ def rotate(visit: Visit, connection: Connection) -> View:
     hours = _number(visit, "grace_hours", "the number of hours", 0, MAX_GRACE_HOURS)
     text = new_key()
     grace_us = (DEFAULT_GRACE_HOURS if hours is None else hours) * HOUR_US
-    made, until = key_book.rotate(connection, found, store(text), grace_us)
+    made, until = key_book.rotate(
+        connection, found, store(text), grace_us, by_member=visit.is_member
+    )
     _note(visit, connection, "rotate key", found.id, f"key_{made}, {shown_time(until)}")
     return visit.page(
         "new_key", "Your new key", key_id=made, name=found.name, key=text, until=until
@@ -160,7 +182,7 @@ def _check_channels(
     visit: Visit, connection: Connection, limits: Limits, before: tuple[str, ...]
 ) -> None:
     """Raise Mistake where a member gives a key a channel that is not for the account."""
-    if visit.session.role != "operator":
+    if visit.is_member:
         check_member_channels(connection, visit.of_account.id, limits.channels, before)
 
 
@@ -177,9 +199,10 @@ def _of_form(
     connection: Connection,
     limits: Limits,
     tools: tuple[str, ...] | None = None,
+    ceiling: Ceiling = NO_CEILING,
 ) -> dict[str, object]:
     """What the form of limits shows: what was just sent, else what is in force."""
-    known = _selectable(visit, connection, limits)
+    known = _selectable(visit, connection, limits, ceiling)
     kept = [name for name in limits.channels if name in known]
     shown_values: dict[str, str] = {
         "models": ", ".join(limits.models or ()),
@@ -198,20 +221,46 @@ def _of_form(
     return {
         "values": shown_values,
         "channels": [
-            (known[name], name in checked) for name in [*kept, *(known.keys() - set(kept))]
+            (known[name], name in checked)
+            for name in [*kept, *(name for name in known if name not in kept)]
         ],
+        "most": _most(ceiling) if visit.is_member else {},
         "periods": PERIODS,
         "models": sorted(visit.context.offer.listed or ()),
     }
 
 
-def _selectable(visit: Visit, connection: Connection, limits: Limits) -> Mapping[str, Channel]:
-    """The channels that this visitor may give a key, and those that it has."""
+def _selectable(
+    visit: Visit, connection: Connection, limits: Limits, ceiling: Ceiling
+) -> Mapping[str, Channel]:
+    """The channels that this visitor may give a key, and those that it has, in the form's order."""
     known = channels(connection)
+    names: Iterable[str] = sorted(known)
+    if visit.is_member:
+        names = ceiling.channels or open_channels(connection, visit.of_account.id)
+    return {name: known[name] for name in [*limits.channels, *names] if name in known}
+
+
+def _usual(visit: Visit, connection: Connection) -> tuple[str, ...]:
+    """The channels that a new key has where its form says none."""
     allowed = member_channels(connection, visit.of_account.id)
-    if visit.session.role == "operator" or allowed is None:
-        return known
-    return {name: one for name, one in known.items() if name in (*allowed, *limits.channels)}
+    return open_channels(connection, visit.of_account.id) if allowed != EVERY else USUAL
+
+
+def _most(ceiling: Ceiling) -> dict[str, str]:
+    """What the fields of the form say of an operator's limits."""
+    said: dict[str, str] = {}
+    for name in NUMBERS:
+        if (most := getattr(ceiling, name)) is not None:
+            said[name] = f"{most:,}"
+    if ceiling.limit_amount is not None:
+        said["limit_amount"] = f"{shown(ceiling.limit_amount)} per {ceiling.limit_period}"
+    if ceiling.expires_at is not None:
+        said["expires_at"] = shown_time(ceiling.expires_at)
+    for name, names in (("models", ceiling.models), ("tools", ceiling.tools)):
+        if names is not None:
+            said[name] = ", ".join(names) or "none"
+    return said
 
 
 def _for_form(at: int) -> str:

@@ -47,7 +47,7 @@ def account(visit: Visit, connection: Connection) -> View:
         found.name,
         members=members,
         key_count=len(keys_of(connection, found.id)),
-        member_channels=member_channels(connection, found.id),
+        member_channels=", ".join(member_channels(connection, found.id)) or "none",
         channels=list(books.channels(connection)),
         entries=ledger(connection, found.id, limit=10),
     )
@@ -86,11 +86,11 @@ def credit(visit: Visit, connection: Connection) -> Response:
 
 def set_channels(visit: Visit, connection: Connection) -> Response:
     """Say which channels the members may give to keys."""
-    names = tuple(filter(None, re.split(r"[\s,]+", visit.field("channels")))) or None
+    given = tuple(filter(None, re.split(r"[\s,]+", visit.field("channels")))) or None
+    names = () if given == ("none",) else given
     set_member_channels(connection, visit.of_account.id, names)
-    _note(
-        visit, connection, "set channels", _subject(visit.of_account), ", ".join(names or ("all",))
-    )
+    words = ", ".join(member_channels(connection, visit.of_account.id)) or "none"
+    _note(visit, connection, "set channels", _subject(visit.of_account), words)
     return visit.see(_path(visit.of_account), "account-channels")
 
 
@@ -176,6 +176,13 @@ def password(visit: Visit, connection: Connection) -> Response:
     people.set_password(connection, found.name, visit.hashed)
     _note(visit, connection, "set password", found.name)
     return visit.see(f"{USERS}/user_{found.id}", "user-password")
+
+
+def unlock(visit: Visit, connection: Connection) -> Response:
+    found = _user(visit, connection)
+    people.unlock(connection, found.name)
+    _note(visit, connection, "unlock user", found.name)
+    return visit.see(f"{USERS}/user_{found.id}", "unlocked")
 
 
 def disable(visit: Visit, connection: Connection) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
 from typing import TypeVar
@@ -111,6 +111,8 @@ def ledger(visit: Visit, connection: Connection) -> View:
 def usage_csv(visit: Visit, connection: Connection) -> Response:
     """The usage of a range: sums of each day, key and model, or single requests."""
     asked = range_of(visit, connection)
+    if asked.problem:
+        return _unreadable(asked)
     account = visit.of_account.id
     names = {one.id: one.name for one in keys_of(connection, account)}
     if visit.request.query.get("rows") != "requests":
@@ -151,6 +153,8 @@ def _sum_rows(
 def ledger_csv(visit: Visit, connection: Connection) -> Response:
     """The changes of the balance in a range."""
     asked = range_of(visit, connection)
+    if asked.problem:
+        return _unreadable(asked)
     account = visit.of_account.id
     head = ("id", "at", "kind", "reference", "model", "added", "taken", "balance", "currency")
     rows = (
@@ -185,34 +189,41 @@ def range_of(visit: Visit, connection: Connection) -> Range:
     month = _date(period_start("month", now(connection)))
     asked = visit.request.query
     try:
-        start, end = _day(asked.get("start", ""), month), _day(asked.get("end", ""), today)
+        start, end = _day("start", asked, month), _day("end", asked, today)
         if start > end:
-            raise Mistake("The first day is after the last one.")
+            raise Mistake("end: the first day is after the last one.")
+        key = _number("key", asked.get("key", "").removeprefix("key_"), "an id such as key_17")
+        before = _number("before", asked.get("before", ""), "the id of a row")
     except Mistake as mistake:
         return Range(start=month, end=today, problem=str(mistake))
     return Range(
         start=start,
         end=end,
-        key=_number(asked.get("key", "").removeprefix("key_")),
+        key=key,
         model=asked.get("model", "")[:200] or None,
-        before=_number(asked.get("before", "")),
+        before=before,
     )
 
 
-def _day(text: str, otherwise: date) -> date:
+def _day(name: str, asked: Mapping[str, str], otherwise: date) -> date:
+    text = asked.get(name, "")
     if not text:
         return otherwise
     try:
         found = date.fromisoformat(text)
     except ValueError:
-        raise Mistake("A day is one such as 2027-01-31.") from None
+        raise Mistake(f"{name}: a day is one such as 2027-01-31.") from None
     if not _EPOCH <= found <= _LAST_DAY:
-        raise Mistake("A day is one such as 2027-01-31.")
+        raise Mistake(f"{name}: a day is one such as 2027-01-31.")
     return found
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
+def _number(name: str, text: str, what: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise Mistake(f"{name}: expected {what}.")
+    return int(text)
 
 
 def _date(at: int) -> date:
@@ -237,6 +248,12 @@ def _filled(asked: Range, days: Sequence[Sum]) -> list[tuple[int, Sum]]:
 
 
 # --- CSV -----------------------------------------------------------------------------------------
+
+
+def _unreadable(asked: Range) -> Response:
+    """The response to a range that cannot be read: a program must not take it for another one."""
+    headers = {**SECURITY, "content-type": "text/plain; charset=utf-8"}
+    return Response(status=400, body=f"{asked.problem}\n".encode(), headers=headers)
 
 
 def _csv(name: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:

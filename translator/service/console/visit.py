@@ -54,6 +54,7 @@ DONE = {
     "known": "The ledger had this entry already. Nothing is booked twice.",
     "user": "The user is there, and can sign in.",
     "user-password": "The user has the new password; all sessions have ended.",
+    "unlocked": "The user may try to sign in at once.",
     "disabled": "The user is kept out from now on.",
     "enabled": "The user may sign in again.",
     "channel": "The channel is as you say from now on.",
@@ -112,6 +113,11 @@ class Visit(Struct, frozen=True, kw_only=True):
     def of_account(self) -> Account:
         assert self.account is not None
         return self.account
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the visitor is a member of an account, whom an operator's limits bind."""
+        return self.session.role != "operator"
 
     @property
     def home(self) -> str:

@@ -206,6 +206,7 @@ class Background:
     ) -> None:
         """Store an end that the turn has not come to: with its whole items, or with none."""
         translation = turn.translation
+        sealed = translation.seal_results() if keeps_output else []
         response, kept = translation.response, list(translation.kept_output)
         error = None
         if status == "failed":
@@ -218,6 +219,8 @@ class Background:
         events = list[Event]()
         if run.log is not None:
             n = run.log.next
+            events += (replace(event, sequence_number=n + k) for k, event in enumerate(sealed))
+            n += len(sealed)
             events.append(Error(n, body.code, body.message, body.param, body))
             events.append(Failed(n + 1, response))
             if EventsSent in turn.context.observer.wants:

@@ -23,8 +23,8 @@ from translator.service.tools.search import (
     MAX_QUERY_CHARACTERS,
     Hit,
     Query,
+    SearchFailed,
     hits_in,
-    search_failed,
     site_query,
 )
 from translator.service.tools.untrusted import one_line
@@ -76,9 +76,9 @@ class McpSearcher:
                     self._target, self._tool, arguments, may_repeat=True
                 )
         except TimeoutError:
-            raise search_failed(f"it took more than {seconds:g} s") from None
+            raise SearchFailed(f"it took more than {seconds:g} s") from None
         if result.error is not None:
-            raise search_failed(one_line(result.text, 200))
+            raise SearchFailed(one_line(result.text, 200))
         return read_results(result, query)
 
 

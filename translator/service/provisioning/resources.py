@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from translator.service.accounts import books, key_book, listings, people, usage
 from translator.service.accounts.books import Account, PriceRow
-from translator.service.accounts.key_book import KeyRow, Limits
+from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import shown
 from translator.service.accounts.new_price import check_given
@@ -212,7 +213,8 @@ def change_key(order: Order, connection: Connection) -> KeyObject:
         key_book.set_tools(connection, found, body.tools)
         _audit(order, connection, "set tools", order.name, _listed(body.tools))
     if changes:
-        key_book.set_limits(connection, found, replace(found.limits, **changes))
+        limits = replace(found.limits, **changes)
+        key_book.set_limits(connection, found, limits, named=changes)
         _audit(order, connection, "limit key", order.name, ", ".join(changes))
     return get_key(order, connection)
 

@@ -203,6 +203,7 @@ class Part:
 
     def _keep_cancelled(self, translation: Translation) -> Write[None] | None:
         """Have it stored, which nobody waits for; None where there is nothing of it to store."""
+        translation.seal_results()  # which tells nobody: the client has gone
         response, kept = translation.response, translation.kept_output
         size = self._size(translation)
         if (

@@ -50,6 +50,8 @@ class Backend(Struct, frozen=True, kw_only=True):
     url: str = "url"
     snippets: tuple[str, ...]
     date: str = ""
+    setup: str = ""
+    """What the operator has to set there."""
 
 
 BACKENDS: Mapping[str, Backend] = {
@@ -65,6 +67,7 @@ BACKENDS: Mapping[str, Backend] = {
         results=("results",),
         snippets=("content",),
         date="publishedDate",
+        setup="Put json among the search.formats of its settings.yml.",
     ),
     "brave": Backend(
         method="GET",

@@ -13,9 +13,12 @@ was found says that it is data: a page may hold instructions of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from msgspec import Struct
+
+from translator.wire.json_values import utf8_size
 
 from .pages import Page
 from .search import Hit
@@ -111,18 +114,25 @@ def _view(block: View, room: int) -> list[str]:
     return [head, *shown_lines(block.page, block.first, room - len(head), more)]
 
 
-def shown_lines(page: Page, first: int, room: int, more_by: str) -> list[str]:
-    """The lines of a page from a number on, as far as there is room; and how to get more."""
+def shown_lines(
+    page: Page, first: int, room: int, more_by: str, room_bytes: float = math.inf
+) -> list[str]:
+    """The lines of a page from a number on, as far as there is room; and how to get more.
+
+    `room` is in characters, `room_bytes` in bytes of UTF-8.
+    """
     total = len(page.lines)
     if not total:
         return ["The page has no text that can be shown."]
     first = min(max(1, first), total)
     shown: list[str] = []
     left = room - 200  # for the words around the lines
+    left_bytes = room_bytes - 200
     for number in range(first, total + 1):
         line = f"L{number}: {page.lines[number - 1]}"
         left -= len(line) + 1
-        if left < 0 and shown:
+        left_bytes -= utf8_size(line) + 1
+        if min(left, left_bytes) < 0 and shown:
             break
         shown.append(line)
     last = first + len(shown) - 1

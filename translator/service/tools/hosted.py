@@ -31,7 +31,7 @@ from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import ToolName
 from translator.wire.deltas import Source
 from translator.wire.items import SearchResult
-from translator.wire.json_values import NOT_JSON, as_string, objects_in
+from translator.wire.json_values import NOT_JSON, as_string, objects_in, utf8_size
 
 from .backends import BACKENDS
 from .blocks import DATA, Words, matching_lines, shown_lines
@@ -111,15 +111,22 @@ class HostedTools:
     ) -> SearchRunner:
         """A runner for one response."""
         owner = self._owners.owner(client, authorization)
-        return SearchRunner(self._tool, owner, tools, said)
+        page_bytes = self._hosted.result_bytes(seals=True)
+        return SearchRunner(self._tool, owner, tools, said, page_bytes)
 
 
 class SearchRunner:
     """Runs the searches of one response: what one has found, the next may open."""
 
     def __init__(
-        self, tool: SearchTool, owner: str, tools: Toolset, said: Callable[[], bytes]
+        self,
+        tool: SearchTool,
+        owner: str,
+        tools: Toolset,
+        said: Callable[[], bytes],
+        page_bytes: int,
     ) -> None:
+        """`page_bytes` bounds what is shown of a page: what is cut off later, nothing points to."""
         assert tools.web_search is not None, "no search is declared"
         self._fetches = tools.web_search.fetches
         request = SearchRequest(commands={}, settings=_settings(tools.web_search))
@@ -128,6 +135,7 @@ class SearchRunner:
         searches = frozenset(tools.hosted_names("web_search", name=SEARCH))
         pages = frozenset(tools.hosted_names("web_search")) - searches
         self._calls.told = lambda: _told(said(), searches, pages)
+        self._page_bytes = page_bytes
         self._page_characters = PAGE_CHARACTERS[read_options(request).characters]
 
     def name_of(self, call: HostedCall) -> ToolName:
@@ -151,14 +159,16 @@ class SearchRunner:
             case Words(text):
                 return Outcome((text,))
             case Opened(page, first, pattern):
+                title = page.title or page.url
+                head = f" {title} ({page.url})"
+                room_bytes = self._page_bytes - utf8_size(head)
                 more = "open the same URL at line"
                 lines = (
                     matching_lines(page, pattern, "The text")
                     if pattern
-                    else shown_lines(page, first, self._page_characters, more)
+                    else shown_lines(page, first, self._page_characters, more, room_bytes)
                 )
-                title = page.title or page.url
-                text = "\n".join([f" {title} ({page.url})", *lines])
+                text = "\n".join([head, *lines])
                 return Outcome((Source(page.url, title), text))
             case (_, hits):
                 pass

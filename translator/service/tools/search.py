@@ -37,7 +37,15 @@ _EMPHASIS = re.compile(r"</?(?:b|em|i|mark|span|strong)(?:\s[^<>]{0,200})?>", re
 
 
 class SearchFailed(Exception):
-    """The backend gave no results; the message is for the model and holds no secret."""
+    """The backend gave no results; the message is for the model and holds no secret.
+
+    `why` is for the operator. `is_setup`: the backend has answered, but not as one that is set up.
+    """
+
+    def __init__(self, why: str, *, is_setup: bool = False) -> None:
+        super().__init__(f"The search failed ({why}). Answer without it, or say so.")
+        self.why = why
+        self.is_setup = is_setup
 
 
 class Query(Struct, frozen=True):
@@ -91,19 +99,19 @@ class Searcher:
             async with asyncio.timeout(self._settings.limits.timeout_s):
                 answer = await self._ask(query, today)
             if answer.status != 200:
-                raise FetchFailed(f"HTTP {answer.status}")
+                raise self._failed(f"HTTP {answer.status}", is_setup=answer.status == 403)
             entries = _at(msgspec.json.decode(answer.body), self._backend.results)
         except TimeoutError:
             raise self._failed(f"it took more than {self._settings.limits.timeout_s:g} s") from None
         except FetchFailed as error:
             raise self._failed(str(error)) from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            raise self._failed("the answer is not JSON") from None
+            raise self._failed("the answer is not JSON", is_setup=True) from None
         return hits_in(entries, self._backend, query)
 
-    def _failed(self, why: str) -> SearchFailed:
+    def _failed(self, why: str, *, is_setup: bool = False) -> SearchFailed:
         self._warn("search with %s failed: %s", self._settings.backend, why)
-        return search_failed(why)
+        return SearchFailed(why, is_setup=is_setup)
 
     async def _ask(self, query: Query, today: date) -> Fetched:
         backend, key = self._backend, self._settings.key
@@ -117,11 +125,6 @@ class Searcher:
             return await self._web.ask("GET", f"{url}?{query_string}", headers, None)
         headers["content-type"] = "application/json"
         return await self._web.ask("POST", url, headers, msgspec.json.encode(fields))
-
-
-def search_failed(why: str) -> SearchFailed:
-    """The failure of a search, in the words that the model reads."""
-    return SearchFailed(f"The search failed ({why}). Answer without it, or say so.")
 
 
 def site_query(query: Query, *, allowed: bool = True, blocked: bool = True) -> str:

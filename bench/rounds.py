@@ -29,7 +29,7 @@ ROUNDS = 5
 WARM_UP = 20
 
 QUESTION = {"role": "user", "content": "Count."}
-FUNCTION = {
+FUNCTION: dict[str, Any] = {
     "type": "function",
     "name": "add",
     "parameters": {"type": "object", "properties": {"a": {}, "b": {}}},

@@ -11,6 +11,7 @@
     python -m bench balance                    streams of each worker (bench/balance.py)
     python -m bench store [--quick]            stored responses (bench/store.py)
     python -m bench accounts [--quick]         holds and bills (bench/accounts.py)
+    python -m bench rounds [--quick]           tools that the service runs (bench/rounds.py)
 
 docs/performance.md and the README quote the second. `--quick` is for work in progress: the report
 goes to .bench, and bench/results.md and the pages stay as they are. The last ones print their
@@ -35,6 +36,7 @@ from . import (
     parts,
     pythons,
     request,
+    rounds,
     service,
     store,
     ways,
@@ -138,6 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         *("--only", "-o"), action="append", default=[], choices=accounts.SECTIONS, help="one table"
     )
     billed.add_argument("--postgres", metavar="URL", help="an empty database for the table `hot`")
+    between = commands.add_parser("rounds", help="tools that the service runs, beside a client's")
+    between.set_defaults(run=_rounds)
+    between.add_argument("--quick", action="store_true", help="a short run")
     others.add_argument("--instructions", action="store_true", help="count them instead of time")
     for command in (judge, ours, count):
         command.add_argument("--quick", action="store_true", help="a short run")
@@ -194,6 +199,10 @@ def _options(options: argparse.Namespace) -> None:
 
 def _balance(options: argparse.Namespace) -> None:
     _print(balance.sections(workers=options.workers, streams=options.streams, draws=options.draws))
+
+
+def _rounds(options: argparse.Namespace) -> None:
+    _print(rounds.sections(quick=options.quick))
 
 
 def _store(options: argparse.Namespace) -> None:

@@ -139,11 +139,6 @@ class Accounts:
         late = oldest is not None and time.monotonic() - oldest > LATE_S
         return late or self._database.failing or bool(self._unsettled)
 
-    @property
-    def open_holds(self) -> int:
-        """How many requests of this process hold something."""
-        return len(self._open)
-
     def new_token(self) -> str:
         """A random name of a hold."""
         return secrets.token_hex(16)

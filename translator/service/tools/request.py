@@ -21,8 +21,6 @@ from translator.wire.json_values import NOT_JSON, as_list, as_object, as_string
 
 from .domains import Domains, plain
 
-ContextSize = Literal["low", "medium", "high"]
-
 RESULTS: Mapping[str, tuple[int, int]] = {"low": (5, 400), "medium": (8, 800), "high": (10, 1600)}
 """Results of a query, and characters of each, by `search_context_size`."""
 

@@ -36,7 +36,7 @@ from translator.service.database.connection import connect, writing
 from translator.service.database.schema import migrate
 from translator.service.database.statement import DatabaseTime
 
-from .stored_turns import BARE, BARE_IN_A_THREAD, TRANSACTIONS, Executed, Recording, Works
+from .stored_turns import BARE, BARE_IN_A_THREAD, TRANSACTIONS, Executed, Recording, Works, execute
 from .stored_turns import connecting as connecting_by
 
 ACCOUNTS = "accounts"
@@ -193,15 +193,9 @@ class Bare:
             self.execute(one)
 
     def execute(self, transaction: Transaction) -> None:
-        driver, (durable, statements) = self._driver, transaction
-        driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        driver.execute("BEGIN IMMEDIATE")
-        for text, values, many in statements:
-            if many:
-                driver.executemany(text, values)
-            else:
-                driver.execute(text, values).fetchall()
-        driver.execute("COMMIT")
+        durable, statements = transaction
+        self._driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        execute(self._driver, statements)
 
     def close(self) -> None:
         self._driver.close()

@@ -244,6 +244,17 @@ def connecting(kind: type[SqliteConnection]) -> Generator[None]:
         database.connect = usual
 
 
+def execute(driver: sqlite3.Connection, transaction: Sequence[Executed]) -> None:
+    """Execute what was recorded of one transaction."""
+    driver.execute("BEGIN IMMEDIATE")
+    for text, values, many in transaction:
+        if many:
+            driver.executemany(text, values)
+        else:
+            driver.execute(text, values).fetchall()
+    driver.execute("COMMIT")
+
+
 class Bare:
     """A connection of `sqlite3`, with the settings of the store's own."""
 
@@ -253,15 +264,8 @@ class Bare:
 
     def replay(self, transactions: Sequence[Sequence[Executed]]) -> None:
         """Execute what was recorded, and wait for the disk after each transaction."""
-        driver = self._driver
         for transaction in transactions:
-            driver.execute("BEGIN IMMEDIATE")
-            for text, values, many in transaction:
-                if many:
-                    driver.executemany(text, values)
-                else:
-                    driver.execute(text, values).fetchall()
-            driver.execute("COMMIT")
+            execute(self._driver, transaction)
 
     def close(self) -> None:
         self._driver.close()

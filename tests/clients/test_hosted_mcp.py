@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,8 @@ import pytest
 
 from tests.service.mcp.serving import McpScript
 
-from .conftest import KEY, Stage, needed_module, serving
+from .agent_talk import talk_twice
+from .conftest import Stage, serving
 from .node_programs import Program, running, workshop
 from .upstream import Call, ScriptedUpstream, Turn
 from .web import MODEL, SETTINGS
@@ -110,8 +110,6 @@ def test_openai_agents_runs_an_agent_with_a_server(
     serves: tuple[Stage, McpScript], approval: str, streamed: bool
 ) -> None:
     """39: its `HostedMCPTool`, with a callback for approvals, and `to_input_list`."""
-    agents = needed_module("agents", "openai-agents")
-    openai = needed_module("openai", "openai")
     stage, script = serves
     asked: list[Any] = []
 
@@ -126,26 +124,10 @@ def test_openai_agents_runs_an_agent_with_a_server(
         "require_approval": approval,
     }
 
-    async def talk() -> tuple[str, list[Any], str]:
-        async with openai.AsyncOpenAI(base_url=stage.base_url, api_key=KEY) as client:
-            agent = agents.Agent(
-                name="Assistant",
-                model=agents.OpenAIResponsesModel(MODEL, client),
-                model_settings=agents.ModelSettings(store=False),
-                tools=[agents.HostedMCPTool(tool_config=config, on_approval_request=approve)],
-            )
-            if streamed:
-                first = agents.Runner.run_streamed(agent, "What is 1 + 2?")
-                async for _ in first.stream_events():
-                    pass
-            else:
-                first = await agents.Runner.run(agent, "What is 1 + 2?")
-            more = [*first.to_input_list(), {"role": "user", "content": "Sure?"}]
-            second = await agents.Runner.run(agent, more)
-            return first.final_output, first.new_items, second.final_output
+    def tool(agents: Any) -> Any:
+        return agents.HostedMCPTool(tool_config=config, on_approval_request=approve)
 
-    agents.set_tracing_disabled(True)
-    answer, items, second = asyncio.run(talk())
+    answer, items, second = talk_twice(stage, MODEL, tool, "What is 1 + 2?", streamed=streamed)
     assert (answer, second) == (ANSWER, "Yes.")
     assert asked == ([("add", {"a": 1, "b": 2})] if approval == "always" else [])
     calls = [one.raw_item for one in items if getattr(one.raw_item, "type", "") == "mcp_call"]

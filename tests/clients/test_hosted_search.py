@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .agent_talk import talk_twice
 from .codex.chat_requests import functions, results
 from .conftest import KEY, Stage, needed_module
 from .node_programs import Program, running, workshop
@@ -70,30 +70,11 @@ def test_openai_agents_runs_an_agent_that_searches(
     searched: tuple[Stage, Web], streamed: bool
 ) -> None:
     """39: its `WebSearchTool`, and `to_input_list` for the next turn."""
-    agents = needed_module("agents", "openai-agents")
-    openai = needed_module("openai", "openai")
     stage, web = searched
 
-    async def talk() -> tuple[str, list[Any], str]:
-        async with openai.AsyncOpenAI(base_url=stage.base_url, api_key=KEY) as client:
-            agent = agents.Agent(
-                name="Assistant",
-                model=agents.OpenAIResponsesModel(MODEL, client),
-                model_settings=agents.ModelSettings(store=False),
-                tools=[agents.WebSearchTool()],
-            )
-            if streamed:
-                first = agents.Runner.run_streamed(agent, "When?")
-                async for _ in first.stream_events():
-                    pass
-            else:
-                first = await agents.Runner.run(agent, "When?")
-            more = [*first.to_input_list(), {"role": "user", "content": "Sure?"}]
-            second = await agents.Runner.run(agent, more)
-            return first.final_output, first.new_items, second.final_output
-
-    agents.set_tracing_disabled(True)
-    answer, items, second = asyncio.run(talk())
+    answer, items, second = talk_twice(
+        stage, MODEL, lambda agents: agents.WebSearchTool(), "When?", streamed=streamed
+    )
     assert (answer, second) == (ANSWER, "Yes.")
     [call] = [one.raw_item for one in items if one.type == "tool_call_item"]
     assert (call.type, call.status, call.action.query) == (

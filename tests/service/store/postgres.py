@@ -1,6 +1,6 @@
-"""A PostgreSQL server for tests, on a scratch folder and a Unix socket.
+"""A PostgreSQL server for tests, on a scratch folder and a Unix socket, and a pooler before it.
 
-    python -m tests.service.store.postgres     downloads it into .rooms, if it is not on the PATH
+    python -m tests.service.store.postgres     downloads both into .rooms, if not on the PATH
 
 The packages are Debian's, unpacked and not installed.
 """
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 UNPACKED = ROOT / ".rooms" / "postgresql"
+UNPACKED_POOLER = ROOT / ".rooms" / "pgbouncer"
 START_S = 60
 
 NOT_NEEDED = ("libllvm", "libc6", "libgcc", "libstdc++", "libcrypt")
@@ -47,12 +48,19 @@ def programs() -> Path | None:
     return None
 
 
-def needed() -> Path:
-    """The same; without it the test is skipped, or fails where a database is required."""
-    found = programs()
+def pooler() -> Path | None:
+    """The program of PgBouncer; None where it is not here."""
+    found = shutil.which("pgbouncer")
+    unpacked = UNPACKED_POOLER / "usr" / "sbin" / "pgbouncer"
+    return Path(found) if found else unpacked if unpacked.exists() else None
+
+
+def needed(find: Callable[[], Path | None] = programs) -> Path:
+    """What `find` finds; without it the test is skipped, or fails where a database is required."""
+    found = find()
     if found is not None:
         return found
-    sentence = "PostgreSQL is not here: `make install-database` fetches it"
+    sentence = "PostgreSQL or PgBouncer is not here: `make install-database` fetches both"
     if os.environ.get("TRANSLATOR_REQUIRE_DATABASE", "") not in ("", "0"):
         pytest.fail(sentence)
     pytest.skip(sentence)
@@ -106,10 +114,7 @@ def server(bin_folder: Path) -> Generator[Server]:
     if os.geteuid() == 0:
         user = "nobody"
         shutil.chown(folder, user)
-    environ = {**os.environ, "LC_ALL": "C"}
-    libraries = sorted({str(one.parent) for one in UNPACKED.glob("usr/lib/**/*.so.*")})
-    if bin_folder.is_relative_to(UNPACKED):
-        environ["LD_LIBRARY_PATH"] = ":".join(libraries)
+    environ = _environment(bin_folder, UNPACKED)
     data = folder / "data"
     try:
         subprocess.run(
@@ -143,15 +148,69 @@ def server(bin_folder: Path) -> Generator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _environment(program: Path, unpacked: Path) -> dict[str, str]:
+    environ = {**os.environ, "LC_ALL": "C"}
+    if program.is_relative_to(unpacked):
+        libraries = sorted({str(one.parent) for one in unpacked.glob("usr/lib/**/*.so.*")})
+        environ["LD_LIBRARY_PATH"] = ":".join(libraries)
+    return environ
+
+
+POOLER_SETTINGS = """\
+[databases]
+* = host={server} user=tests
+[pgbouncer]
+listen_addr =
+unix_socket_dir = {folder}
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+server_reset_query =
+"""
+"""Two sessions of the server for each database, so that clients have to take turns."""
+
+
+@contextmanager
+def pooling(program: Path, server: Server) -> Generator[Callable[[str], str]]:
+    """PgBouncer in transaction mode before a server; yields what makes the URL of a database."""
+    folder = Path(tempfile.mkdtemp(prefix="tr-pgb-"))
+    user = None
+    if os.geteuid() == 0:
+        user = "nobody"
+        shutil.chown(folder, user)
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(POOLER_SETTINGS.format(server=server.folder, folder=folder))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [program, settings], user=user, env=_environment(program, UNPACKED_POOLER),
+            cwd=folder, stdout=log, stderr=log,
+        )  # fmt: skip
+
+    def url(database: str) -> str:
+        return f"postgresql://tests@/{database}?host={folder}&port=6432"
+
+    try:
+        _connect_to(url("postgres"), process, folder / "log")
+        yield url
+    finally:
+        process.kill()
+        process.wait(START_S)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _wait_for(running: Server) -> None:
+    _connect_to(running.url("postgres"), running.process, running.folder / "log")
+
+
+def _connect_to(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_S
     while True:
         try:
-            psycopg.connect(running.url("postgres")).close()
+            psycopg.connect(url).close()
         except psycopg.OperationalError:
-            log = (running.folder / "log").read_text("utf-8", "replace")
-            assert running.process.poll() is None, log
-            assert time.monotonic() < deadline, log
+            said = log.read_text("utf-8", "replace")
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
             time.sleep(0.02)
         else:
             return
@@ -161,50 +220,65 @@ def _wait_for(running: Server) -> None:
 
 
 def install() -> None:
-    """Download and unpack what is needed of Debian's packages."""
-    names = _dependencies()
-    parts = UNPACKED.with_name("postgresql.part")
+    """Download and unpack the server's package and its libraries."""
+    found = _dependencies("postgresql")
+    servers = [name for name in found if name.removeprefix("postgresql-").isdigit()]
+    server = max(servers, key=lambda name: int(name.rpartition("-")[2]))
+    _unpack([server, *_libraries(found)], UNPACKED)
+
+
+def install_pooler() -> None:
+    """Download and unpack PgBouncer's package and its libraries."""
+    found = _dependencies("pgbouncer")
+    _unpack(["pgbouncer", *_libraries(found)], UNPACKED_POOLER)
+
+
+def _unpack(names: Sequence[str], folder: Path) -> None:
+    parts = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)
     subprocess.run(["apt-get", "download", *names], cwd=parts, check=True, capture_output=True)
     for archive in parts.glob("*.deb"):
         subprocess.run(["dpkg", "-x", archive, parts], check=True)
         archive.unlink()
-    shutil.rmtree(UNPACKED, ignore_errors=True)
-    parts.rename(UNPACKED)
+    shutil.rmtree(folder, ignore_errors=True)
+    parts.rename(folder)
 
 
-def _dependencies() -> list[str]:
-    """The server's package and its libraries."""
+def _dependencies(package: str) -> set[str]:
+    """The packages that a package of Debian's needs, itself included."""
     asked = subprocess.run(
         ["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
-         "--no-breaks", "--no-replaces", "--no-enhances", "postgresql"],
+         "--no-breaks", "--no-replaces", "--no-enhances", package],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    found = {line for line in asked.stdout.splitlines() if line[:1].isalnum()}
-    servers = [name for name in found if name.removeprefix("postgresql-").isdigit()]
-    libraries = [
+    return {line for line in asked.stdout.splitlines() if line[:1].isalnum()}
+
+
+def _libraries(packages: Collection[str]) -> list[str]:
+    return sorted(
         name
-        for name in found
+        for name in packages
         if name.startswith(("lib", "zlib")) and not name.startswith(NOT_NEEDED) and ":" not in name
         and not name.endswith("perl") and "-perl" not in name
-    ]  # fmt: skip
-    return [max(servers, key=lambda name: int(name.rpartition("-")[2])), *sorted(libraries)]
+    )  # fmt: skip
 
 
 def main() -> int:
-    if programs() is not None:
-        return 0
-    print("Downloading PostgreSQL into .rooms (once) ...")
-    try:
-        install()
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        detail = getattr(error, "stderr", b"") or b""
-        print(
-            f"PostgreSQL cannot be had: {error}\n{detail.decode('utf-8', 'replace')}",
-            file=sys.stderr,
-        )
-        return 1
+    wanted = {
+        "PostgreSQL": install if programs() is None else None,
+        "PgBouncer": install_pooler if pooler() is None else None,
+    }
+    for name, fetch in wanted.items():
+        if fetch is None:
+            continue
+        print(f"Downloading {name} into .rooms (once) ...")
+        try:
+            fetch()
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            detail = (getattr(error, "stderr", b"") or b"").decode("utf-8", "replace")
+            print(f"{name} cannot be had: {error}\n{detail}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -38,6 +38,9 @@ CONNECT_S = 5.0
 STATEMENT_S = 10.0
 """Longest time of a statement, in seconds."""
 
+PREPARED_AFTER = 5
+"""After how many executions a PostgreSQL server prepares a statement."""
+
 CHECKED_STEPS = 20_000
 """After how many steps of SQLite's machine the time of a statement is checked."""
 
@@ -267,7 +270,11 @@ def without_nul(values: Values) -> Values:
 
 
 class PostgresConnection:
-    """A connection to a PostgreSQL server."""
+    """A connection to a PostgreSQL server, or to a pooler in front of one.
+
+    A pooler in transaction mode may give each transaction another session of the server. So no
+    setting outlives its transaction, and behind a pooler no statement is prepared.
+    """
 
     kind: Kind = "postgresql"
 
@@ -282,17 +289,26 @@ class PostgresConnection:
                 autocommit=True,
                 connect_timeout=max(2, round(CONNECT_S)),
                 application_name="translator",
+                prepare_threshold=None,
             )
         except psycopg.Error as error:
             # its message names the host and the user, and no password
             raise Unavailable(" ".join(str(error).split())[:300]) from None
+        self._limits = (
+            f"SET LOCAL statement_timeout = {round(statement_s * 1000)};"
+            f" SET LOCAL lock_timeout = {round(BUSY_S * 1000)}"
+        )
         try:
-            milliseconds = round(statement_s * 1000)
-            self._driver.execute(f"SET statement_timeout = {milliseconds}".encode())
-            self._driver.execute(f"SET lock_timeout = {round(BUSY_S * 1000)}".encode())
+            if not self._is_pooled():
+                self._driver.prepare_threshold = PREPARED_AFTER
         except psycopg.Error as error:
             self._driver.close()
             raise Unavailable(reason(error)) from None
+
+    def _is_pooled(self) -> bool:
+        """Whether a pooler answers: the process that it names is not the one that executes."""
+        [(executing,)] = self._driver.execute(b"SELECT pg_backend_pid()").fetchall()
+        return bool(executing != self._driver.info.backend_pid)
 
     @property
     def lost(self) -> bool:
@@ -313,12 +329,10 @@ class PostgresConnection:
                 cursor.executemany(text, list(map(without_nul, rows)))
 
     def begin(self, *, writes: bool, durable: bool = True) -> None:
-        if not writes:
-            self._driver.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return
-        self._driver.execute(b"BEGIN")
-        if not durable:
-            self._driver.execute(b"SET LOCAL synchronous_commit = off")
+        how = "" if writes else " ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        sync = "" if durable or not writes else "; SET LOCAL synchronous_commit = off"
+        text = f"BEGIN{how}; {self._limits}{sync}"
+        self._driver.execute(text.encode(), prepare=False)  # several cannot be prepared
 
     def commit(self) -> None:
         self._driver.execute(b"COMMIT")

@@ -55,6 +55,7 @@ def _postgresql(location: Location) -> sqlalchemy.Engine:
             location.target,
             connect_timeout=max(2, round(CONNECT_S)),
             application_name="translator",
+            prepare_threshold=None,  # what is prepared behind a pooler would stay there
         )
 
     return sqlalchemy.create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)

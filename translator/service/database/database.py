@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from translator.service.config.store import Location
 
-from .connection import Connection, connect
+from .connection import Connection, connect, reading
 from .meter import DatabaseMeter, NullMeter
 from .readers import Readers
 from .schema import Room, check_version
@@ -91,7 +91,8 @@ class Database:
 
     def _checked(self, connection: Connection) -> Connection:
         try:
-            check_version(connection, self._room, may_be_newer=self._prepared)
+            with reading(connection):
+                check_version(connection, self._room, may_be_newer=self._prepared)
         except BaseException:
             connection.close()
             raise

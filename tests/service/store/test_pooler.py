@@ -103,7 +103,7 @@ def test_a_pooler_is_told_from_a_server(location: Location, postgres_location: L
     """Without one, statements are prepared."""
     for one, prepared in ((location, None), (postgres_location, connection.PREPARED_AFTER)):
         with closing(connection.PostgresConnection(one.target, DatabaseTime(), 1.0)) as opened:
-            assert opened._driver.prepare_threshold == prepared
+            assert opened._driver.prepare_threshold == prepared  # pyright: ignore
 
 
 def test_commands_work(

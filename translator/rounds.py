@@ -128,7 +128,7 @@ class Rounds:
     def turn_over(self) -> list[Event]:
         """The events when an upstream turn is over whose calls wait in the stream."""
         limit = self._max_output_tokens
-        if limit is not None and self.stream.spent_with_round >= limit:
+        if limit is not None and self.stream.output_tokens >= limit:
             return self.stream.finish(Finish("length"))
         events = self.stream.run()
         not_run: dict[RoundCall, Outcome] = {}
@@ -197,7 +197,7 @@ class Rounds:
         request = parsed.request
         left = request.max_output_tokens
         if left is not None:
-            left = max(1, left - self.stream.output_tokens)
+            left = max(1, left - self.stream.usage.output_tokens)
         choice = _NONE if self.is_last else _later_choice(request.tool_choice)
         return replace(parsed, request=replace(request, tool_choice=choice, max_output_tokens=left))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import Raw
 
 from .common.hosted import Hosted, Outcome
@@ -24,12 +23,18 @@ from .reader.body_sniffer import BodySniffer
 from .reader.error_bodies import plain_message
 from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
-from .request.parse import ParsedRequest, parse_request
+from .request.parse import ParsedRequest, parsed_request
 from .request.to_chat import Target, write_chat_request
 from .text_run import TextRun
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
-from .wire.errors import AnswerTooLarge, InvalidRequest, TranslatorError, UpstreamError
+from .wire.errors import (
+    AnswerTooLarge,
+    InvalidRequest,
+    TranslatorError,
+    UpstreamError,
+    as_upstream_error,
+)
 from .wire.events import Event
 from .wire.items import OutputItem
 from .wire.notices import Notice
@@ -115,7 +120,7 @@ class Translation:
         that Chat Completions cannot do, and KeyError for a dialect of an unknown name.
         """
         self.dialect = DIALECTS[dialect] if isinstance(dialect, str) else dialect
-        parsed = _parsed(request, pause)
+        parsed = parsed_request(request, pause)
         if rounds is not None:
             parsed = rounds.continued(parsed)
         self.request = parsed.request
@@ -196,7 +201,7 @@ class Translation:
     def retract(self, error: TranslatorError | str) -> list[Event]:
         """The last events in place of a terminal event that was not sent; empty after a failure."""
         assert self.finished, "there is nothing to retract before the terminal event"
-        failure = _upstream_error(error)
+        failure = as_upstream_error(error)
         events = self._stream.retract(Failure(failure))
         self.error = failure if events else self.error
         return events
@@ -335,7 +340,7 @@ class Translation:
             self._settle(self._run)
         events = self.start()
         if error is not None:
-            return events + self._end(Failure(_upstream_error(error)))
+            return events + self._end(Failure(as_upstream_error(error)))
         body = self._sniffer.value if self._sniffer is not None else None
         if body is not None:
             self._sniffer = None  # which held it
@@ -473,26 +478,3 @@ class Translation:
     def _ended(self, events: list[Event]) -> list[Event]:
         self.finished = self._stream.phase is Phase.OVER
         return events
-
-
-def _parsed(request: bytes | dict[str, Any] | ParsedRequest, pause: Pause) -> ParsedRequest:
-    if isinstance(request, ParsedRequest):
-        return request
-    if isinstance(request, bytes):
-        return parse_request(request, pause)
-    try:
-        body = msgspec.json.encode(request)
-    except RecursionError:
-        raise nested_too_deeply() from None
-    except (UnicodeEncodeError, TypeError, OverflowError) as error:
-        message = f"The request cannot be encoded as JSON: {error}."
-        raise InvalidRequest(message, param=None) from None
-    return parse_request(body, pause)
-
-
-def _upstream_error(error: TranslatorError | str) -> UpstreamError:
-    if isinstance(error, UpstreamError):
-        return error
-    if isinstance(error, str):
-        return UpstreamError(error)
-    return UpstreamError(error.message, status=error.status_hint, code=error.code, type=error.type)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
-from translator.common.invalid import at_path, invalid_from, refuse_invalid_utf8
+from translator.common.invalid import (
+    at_path,
+    invalid_from,
+    nested_too_deeply,
+    refuse_invalid_utf8,
+)
 from translator.common.pauses import Pause, no_pause
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
@@ -42,6 +49,24 @@ def parse_request(body: bytes, pause: Pause = no_pause) -> ParsedRequest:
             "text.format",
         )
     return ParsedRequest(request, unknown)
+
+
+def parsed_request(
+    request: bytes | dict[str, Any] | ParsedRequest, pause: Pause = no_pause
+) -> ParsedRequest:
+    """What `parse_request` makes of a body, of its decoded JSON, or has made already."""
+    if isinstance(request, ParsedRequest):
+        return request
+    if isinstance(request, bytes):
+        return parse_request(request, pause)
+    try:
+        body = msgspec.json.encode(request)
+    except RecursionError:
+        raise nested_too_deeply() from None
+    except (UnicodeEncodeError, TypeError, OverflowError) as error:
+        message = f"The request cannot be encoded as JSON: {error}."
+        raise InvalidRequest(message, param=None) from None
+    return parse_request(body, pause)
 
 
 def _decoded(body: bytes, pause: Pause) -> tuple[responses.Request, dict[str, Raw]]:

@@ -159,3 +159,12 @@ class AccountEmpty(UpstreamError):
             "The gateway's account at the upstream has no credit left; its operator must add some.",
             headers={"x-should-retry": "false"},
         )
+
+
+def as_upstream_error(error: TranslatorError | str) -> UpstreamError:
+    """An error, or its message, as that of an answer which broke off."""
+    if isinstance(error, UpstreamError):
+        return error
+    if isinstance(error, str):
+        return UpstreamError(error)
+    return UpstreamError(error.message, status=error.status_hint, code=error.code, type=error.type)

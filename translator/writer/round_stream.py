@@ -50,11 +50,9 @@ from .mcp_items import first_items
 from .open_calls import OpenCall, OpenHostedCall
 from .open_items import Closing, Events, FinalStatus, OpenReasoning, Place
 from .phase import Phase
+from .round_usage import RoundUsage
 from .segments import Blank, CallSegment, MessageSegment, ReasoningSegment, Segment
 from .stream import ResponseStream
-
-CHARACTERS_PER_TOKEN = 4
-"""What a token counts for where an upstream does not tell its usage."""
 
 _encode = msgspec.json.encode
 
@@ -118,19 +116,23 @@ class RoundStream(ResponseStream):
     call_type = RoundCall
 
     __slots__ = (
-        *("_closed_calls", "_first_source", "_hosted", "_last_usage", "_numbers", "_results"),
-        *(
-            "_results_left",
-            "_round_index",
-            "_restored",
-            "_runs",
-            "_searches",
-            "_shown",
-            "_sources",
-            "_spent",
-            "_unsent",
-        ),
-        *("_written_before", "history", "output_tokens", "waiting"),
+        "_closed_calls",
+        "_first_source",
+        "_hosted",
+        "_numbers",
+        "_restored",
+        "_results",
+        "_results_left",
+        "_round_index",
+        "_runs",
+        "_searches",
+        "_shown",
+        "_sources",
+        "_unsent",
+        "_written_before",
+        "history",
+        "usage",
+        "waiting",
     )
 
     def __init__(
@@ -155,10 +157,7 @@ class RoundStream(ResponseStream):
         self._sources: list[Source] = []
         self._numbers: dict[str, int] = {}  # of sources, by URL
         self._closed_calls: list[RoundCall] = []  # of the round
-        self._spent: responses.Usage | None = None  # by the rounds before
-        self._last_usage: responses.Usage | None = None  # of the last of them that told any
-        self.output_tokens = 0
-        """The tokens of output in all rounds that are over."""
+        self.usage = RoundUsage()
         self._restored: tuple[RanRound | None, int, int] | None = None  # by another attempt
         self._unsent = 0  # events at its end, which another attempt takes back
         self._written_before = 0
@@ -166,10 +165,10 @@ class RoundStream(ResponseStream):
         self.waiting: Sequence[RoundCall] = ()
 
     @property
-    def spent_with_round(self) -> int:
-        """The same with the current round, as far as it has told its usage."""
+    def output_tokens(self) -> int:
+        """The tokens of output so far; of the current round, those that it has told."""
         usage = self._at_end.usage
-        return self.output_tokens + (0 if usage is None else usage.output_tokens)
+        return self.usage.output_tokens + (0 if usage is None else usage.output_tokens)
 
     @property
     def tools(self) -> Toolset:
@@ -433,58 +432,26 @@ class RoundStream(ResponseStream):
 
     def _spend(self) -> None:
         """Count the usage of a round that is over."""
-        usage = self._at_end.usage
         written = self.written - self._written_before
         self._written_before += written
-        self.output_tokens += (
-            written // CHARACTERS_PER_TOKEN if usage is None else usage.output_tokens
-        )
-        self._spent = _summed(self._spent, usage)
-        self._last_usage = usage or self._last_usage
+        self.usage.spend(self._at_end.usage, written)
         self._at_end.usage = None
 
     @property
     def total_usage(self) -> responses.Usage | None:
         """The usage of all rounds so far; None where none has told any."""
-        return _summed(self._spent, self._at_end.usage)
+        return self.usage.total(self._at_end.usage)
 
     def _terminal(
         self,
         status: FinalStatus | Literal["failed"],
         **fields: Any,  # noqa: ANN401 - of a response
     ) -> responses.Response:
-        own, total = self._at_end.usage, self.total_usage
-        last = own or self._last_usage
-        if self._hosted.round_usage == "context" and total is not None and last is not None:
-            tokens = last.input_tokens + total.output_tokens
-            total = replace(
-                total,
-                input_tokens=last.input_tokens,
-                input_tokens_details=last.input_tokens_details,
-                total_tokens=tokens,
-            )
-        self._at_end.usage = total
+        own = self._at_end.usage
+        self._at_end.usage = self.usage.told(own, self._hosted.round_usage)
         if self._searches is not None:
             searches = responses.WebSearchUsage(self._searches)
             fields["tool_usage"] = responses.ToolUsage(searches)
         response = super()._terminal(status, **fields)
         self._at_end.usage = own
         return response
-
-
-def _summed(
-    before: responses.Usage | None, usage: responses.Usage | None
-) -> responses.Usage | None:
-    """The usage of several rounds, each count added up."""
-    if before is None or usage is None:
-        return before or usage
-    output = before.output_tokens + usage.output_tokens
-    reasoning = responses.OutputTokensDetails(
-        before.output_tokens_details.reasoning_tokens + usage.output_tokens_details.reasoning_tokens
-    )
-    one, two = before.input_tokens_details, usage.input_tokens_details
-    tokens = before.input_tokens + usage.input_tokens
-    read = responses.InputTokensDetails(
-        one.cached_tokens + two.cached_tokens, one.cache_write_tokens + two.cache_write_tokens
-    )
-    return responses.Usage(tokens, read, output, reasoning, tokens + output)

@@ -1,18 +1,9 @@
-"""The state machine: which item is open, when it closes, and how the response ends.
+"""The state machine: how a response begins, what each delta adds to it, and how it ends.
 
     created, [ queued ], in_progress, { item }, ( completed | incomplete | error, failed )
 
-The state is a phase, and a queue of segments. A segment becomes one output item: a message, some
-reasoning, a call. Only the first in the queue is open, so items never overlap on the wire; deltas
-of a later one wait with it. The first is closed as soon as another stands behind it and it can be
-complete:
-
-    message, reasoning,
-    compaction           at once: the next segment ends them
-    call                 when its arguments are a whole JSON value; upstreams interleave calls
-
-A call joins the queue when its name is known and its arguments begin, or when anything else begins.
-Until then it has no `output_index`, so no event can be sent for it by mistake.
+The state is a phase, and the queue of segments (`item_queue`). A call joins the queue when its name
+is known and its arguments begin, or when anything else begins.
 
 Blank text before an answer, between calls, or at the end is noise of chat templates: it waits, and
 is dropped unless more text follows.
@@ -21,13 +12,13 @@ is dropped unless more text follows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
 from msgspec import Raw
 
-from translator.common.tools import Declared, Toolset
+from translator.common.tools import Toolset
 from translator.wire import events, responses
 from translator.wire.deltas import (
     MAX_ITEMS,
@@ -46,20 +37,15 @@ from translator.wire.deltas import (
 )
 from translator.wire.events import Event, ReasoningEvents
 
-from .at_end import AtEnd, error_body, why_incomplete
+from .at_end import error_body, why_incomplete
 from .first_events import first_events
-from .open_calls import ITEM_ID_PREFIXES, OpenCall, open_call
+from .item_queue import ItemQueue
 from .open_items import (
     Events,
     FinalStatus,
     Growing,
-    OpenCompaction,
-    OpenMessage,
     OpenNarrative,
-    OpenReasoning,
-    Place,
 )
-from .output import CallIds, Output
 from .phase import Phase
 from .segments import (
     Blank,
@@ -77,7 +63,7 @@ _Append = Callable[[Any], list[Event] | None]
 """Events of a delta that only adds to the open item; None: it may do more."""
 
 
-class ResponseStream:
+class ResponseStream(ItemQueue):
     """One response, from its first event to its last.
 
     `start()`, `feed(delta)`, `finish(verdict)` and `heartbeat()` each return the events to send
@@ -88,10 +74,18 @@ class ResponseStream:
     call_type: type[CallSegment] = CallSegment
 
     __slots__ = (
-        *("_allowed", "_at_end", "_base", "_blank", "_call_ids", "_calls", "_done_size", "_family"),
-        *("_fast_append", "_fast_item", "_fast_type", "_final", "_item_count", "_keeps", "_last"),
-        *("_max_items", "_named", "_new_id", "_next_index", "_now", "_number", "_one_call"),
-        *("_origin", "_queue", "_seal", "_tools", "_written", "is_full", "output", "phase"),
+        "_allowed",
+        "_base",
+        "_blank",
+        "_calls",
+        "_fast_append",
+        "_fast_item",
+        "_fast_type",
+        "_final",
+        "_named",
+        "_now",
+        "_one_call",
+        "phase",
     )
 
     def __init__(
@@ -116,37 +110,28 @@ class ResponseStream:
         `known_call_ids` are those of the request's history, which a new call must not repeat.
         What comes after `max_items` output items is ignored. `origin` is sealed with reasoning.
         """
+        super().__init__(
+            tools,
+            new_id,
+            reasoning_events=reasoning_events,
+            seals=seal_reasoning,
+            keeps=keeps,
+            known_call_ids=known_call_ids,
+            max_items=max_items,
+            origin=origin,
+        )
         self.phase = Phase.NEW
-        self.is_full = False
-        """Whether there are more output items than there may be, those that wait included."""
-        self._item_count = 0
-        self._max_items = max_items
-        self._done_size = 0  # of closed items and of extra content, in bytes
         self._base = response
         self._final: responses.Response | None = None
-        self._new_id = new_id
         self._now = now
-        self._tools = tools
-        self._family: ReasoningEvents = reasoning_events
-        self._seal = seal_reasoning
-        self._keeps = keeps
-        self._origin = origin
         self._one_call = one_call
         self._allowed = allowed
-        self._call_ids = CallIds(known_call_ids, new_id)
-        self._number = itertools.count().__next__
-        self._next_index = 0
-        self.output = Output(keeps=keeps)
-        self._queue: list[Segment] = []  # mostly one: a deque takes 760 bytes
-        self._last: Segment | None = None  # which text continues, unless another segment began
         self._fast_type: type[object] | None = None  # of a delta that can only add to the open item
         self._fast_append: _Append  # which does that
         self._fast_item: CallSegment | OpenNarrative[Any] | None = None  # whose text it adds to
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
         self._blank = Blank()
-        self._at_end = AtEnd()
-        self._written = 0  # bytes of closed narratives, and of deltas that were dropped
 
     @property
     def response(self) -> responses.Response:
@@ -369,75 +354,6 @@ class ResponseStream:
         tool = self._tools.called(name)
         return self._tools.chat_name(tool.name, tool.namespace) in self._allowed
 
-    def _join(self, segment: Segment) -> None:
-        self._queue.append(segment)
-        self._last = segment
-        self._item_count += 1
-        self.is_full = self._item_count > self._max_items
-
-    # --- the queue ------------------------------------------------------------------------------
-
-    def _advance(self) -> Events:
-        """Send what waits in the first segment; close it, and repeat, while another can follow."""
-        while self._queue:
-            first = yield from self._first_sent()
-            if len(self._queue) == 1 or not first.whole:
-                return
-            yield from self._close(first, "completed")
-
-    def _first_sent(self) -> Generator[Event, None, Segment]:
-        first = self._queue[0]
-        if first.open is None:
-            yield from self._open(first)
-        yield from first.send()
-        return first
-
-    def _open(self, segment: Segment) -> Events:
-        match segment:
-            case MessageSegment():
-                segment.open = OpenMessage(self._place("msg_"))
-            case ReasoningSegment():
-                segment.open = self._open_reasoning(self._family)
-            case CallSegment():
-                segment.open = self._open_call(segment, self._called(segment))
-            case CompactionSegment():
-                segment.open = OpenCompaction(self._place("cmp_"), segment.blob)
-            case _ as never:
-                assert_never(never)
-        yield from segment.open.opened()
-
-    def _close(self, segment: Segment, status: FinalStatus) -> Events:
-        assert segment.open is not None
-        if isinstance(segment, CallSegment):
-            yield from segment.send_empty()
-            segment.closed = True
-        if isinstance(segment, MessageSegment) and self._at_end.sources is not None:
-            segment.waiting.append(self._at_end.sources)
-            yield from segment.send()
-        item = yield from segment.open.closed(status)
-        self.output.add(item, segment.open)
-        del self._queue[0]
-        if not isinstance(segment, CallSegment):  # which are asked as long as there are any
-            self._done_size += segment.size
-            self._written += segment.written
-
-    def _place(self, prefix: str) -> Place:
-        index = self._next_index
-        self._next_index += 1
-        return Place(self._new_id(prefix), index, self._number)
-
-    def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
-        place = self._place("rs_")
-        return OpenReasoning(place, family, self._origin, sealed=self._seal, keeps=self._keeps)
-
-    def _called(self, call: CallSegment) -> Declared:
-        return self._tools.called(call.name or "")
-
-    def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
-        place = self._place(ITEM_ID_PREFIXES[tool.kind])
-        segment.call_id = self._call_ids.unique(segment.id)
-        return open_call(place, segment.call_id, tool)
-
     # --- ends -----------------------------------------------------------------------------------
 
     def _finish(self, verdict: Finish) -> Events:
@@ -495,6 +411,7 @@ class ResponseStream:
         **fields: Any,  # noqa: ANN401 - of a response
     ) -> responses.Response:
         """The final response, which the terminal event holds."""
-        fields |= {"status": status, "output": self.output.shown}
-        self._final = self._at_end.final(self._base, **fields)
+        self._final = self._at_end.final(
+            self._base, status=status, output=self.output.shown, **fields
+        )
         return self._final

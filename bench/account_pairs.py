@@ -22,12 +22,12 @@ import uvloop
 
 from translator.service.access.client import Ask, Ended
 from translator.service.access.cost import Answered, StatedUsage
-from translator.service.accounts import books, key_book
-from translator.service.accounts.books import PriceRow
+from translator.service.accounts import books, key_book, price_book
 from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
 from translator.service.accounts.money import MAX_AMOUNT
+from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.room import ROOM
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
@@ -55,7 +55,7 @@ def make_database(location: Location, accounts: int = 1) -> Sequence[str]:
     keys: list[str] = []
     with closing(connect(location, DatabaseTime())) as connection, writing(connection):
         books.initialize(connection, "USD")
-        books.set_price(connection, PriceRow("bench", 600_000, 2_500_000), "bench")
+        price_book.set_price(connection, PriceRow("bench", 600_000, 2_500_000), "bench")
         for number in range(accounts):
             name, key = f"account {number}", new_key()
             books.add_account(connection, name)

@@ -133,7 +133,8 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _add(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import Mistake, add_account
+    from translator.service.accounts.books import add_account
+    from translator.service.accounts.changes import Mistake
     from translator.service.accounts.money import read_amount, shown
 
     credit = read_amount(options.credit)
@@ -198,7 +199,8 @@ def _adjust(options: argparse.Namespace) -> int:
 
 
 def _credit(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import Mistake, set_credit
+    from translator.service.accounts.books import set_credit
+    from translator.service.accounts.changes import Mistake
     from translator.service.accounts.money import read_amount, shown
 
     amount = read_amount(options.amount)
@@ -249,11 +251,12 @@ def _set_suspended(options: argparse.Namespace, *, suspended: bool) -> int:
 
 
 def _ledger(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import account, ledger
+    from translator.service.accounts.books import account
     from translator.service.accounts.money import shown
+    from translator.service.accounts.usage import MAX_ROWS, ledger
 
     with looking(options.config) as connection:
-        found = ledger(connection, account(connection, options.name).id)
+        found = ledger(connection, account(connection, options.name).id, limit=MAX_ROWS)
     rows = [
         (
             str(one.id),
@@ -288,7 +291,7 @@ def _import_clients(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import prune
+    from translator.service.accounts.pruning import prune
 
     total, count = 0, 1
     while count:

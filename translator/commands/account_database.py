@@ -121,7 +121,7 @@ def _account_errors() -> Generator[None]:
     with service_imports("account"):
         import sqlite3
 
-        from translator.service.accounts.books import Mistake
+        from translator.service.accounts.changes import Mistake
         from translator.service.accounts.money import InvalidAmount
         from translator.service.database.errors import SchemaMismatch, Unavailable, reason
     try:

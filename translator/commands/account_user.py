@@ -63,7 +63,8 @@ def _new_password() -> str:
 
 
 def _add(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import Mistake, account
+    from translator.service.accounts.books import account
+    from translator.service.accounts.changes import Mistake
     from translator.service.accounts.people import add_user, audit, user_name, users
 
     called = user_name(options.name)

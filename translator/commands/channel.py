@@ -45,14 +45,10 @@ def add(commands: Commands) -> None:
 
 
 def _set(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import (
-        STANDARD,
-        Mistake,
-        channels,
-        set_channel,
-        set_tools,
-    )
+    from translator.service.accounts.changes import Mistake
+    from translator.service.accounts.channel_book import channels, set_channel, set_tools
     from translator.service.accounts.keys import Channel
+    from translator.service.accounts.price_book import STANDARD
 
     with changing(options.config) as connection:
         before = channels(connection).get(options.name)
@@ -80,7 +76,7 @@ def _set(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import channels
+    from translator.service.accounts.channel_book import channels
 
     with looking(options.config) as connection:
         found = channels(connection).values()

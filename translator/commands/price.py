@@ -19,7 +19,7 @@ from .account_database import (
 from .common import Commands
 
 if TYPE_CHECKING:
-    from translator.service.accounts.books import PriceRow
+    from translator.service.accounts.price_book import PriceRow
 
 
 def add(commands: Commands) -> None:
@@ -78,9 +78,9 @@ FIGURES = ("input", "output", "cached_input", "cache_write", "per_request")
 
 def _price(model: str, given: dict[str, Any], price_list: str) -> PriceRow:
     """A price of decimal texts; raises Mistake and InvalidAmount."""
-    from translator.service.accounts.books import Mistake, PriceRow
+    from translator.service.accounts.changes import Mistake
     from translator.service.accounts.money import read_amount, read_price
-    from translator.service.accounts.new_price import check_given
+    from translator.service.accounts.price_book import PriceRow, check_given
 
     figures: dict[str, Any] = {}
     for field in FIGURES:
@@ -103,7 +103,7 @@ def _price(model: str, given: dict[str, Any], price_list: str) -> PriceRow:
 
 
 def _set(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import set_price
+    from translator.service.accounts.price_book import set_price
 
     price = _price(options.model, vars(options), options.price_list)
     with changing(options.config) as connection:
@@ -114,7 +114,8 @@ def _set(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import now, prices, prices_now
+    from translator.service.accounts.changes import now
+    from translator.service.accounts.price_book import prices, prices_now
 
     with looking(options.config) as connection:
         at = now(connection)
@@ -155,7 +156,8 @@ def _row(one: PriceRow) -> tuple[str, ...]:
 def _copy(options: argparse.Namespace) -> int:
     from fractions import Fraction
 
-    from translator.service.accounts.books import Mistake, copy_prices
+    from translator.service.accounts.changes import Mistake
+    from translator.service.accounts.price_book import copy_prices
 
     try:
         times = Fraction(options.times)
@@ -171,7 +173,8 @@ def _copy(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from translator.service.accounts.books import Mistake, set_price
+    from translator.service.accounts.changes import Mistake
+    from translator.service.accounts.price_book import set_price
     from translator.service.config.loading import read_toml
 
     from .settings import settings_errors

@@ -14,10 +14,10 @@ from tests.clients.codex.session import Session
 from tests.clients.conftest import serving
 from tests.clients.recorder import Recorder
 from tests.clients.upstream import ScriptedUpstream
-from translator.service.accounts import books, key_book
-from translator.service.accounts.books import PriceRow
+from translator.service.accounts import books, key_book, price_book
 from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.money import read_amount, read_price
+from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.room import ROOM
 from translator.service.base.keys import new_key, store
 from translator.service.config.store import Location
@@ -76,7 +76,7 @@ def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway
         price = PriceRow(model, input=read_price("1.00"), output=read_price("2.00"))
         with closing(connect(location, DatabaseTime())) as connection, writing(connection):
             books.initialize(connection, "USD")
-            books.set_price(connection, price, "tests")
+            price_book.set_price(connection, price, "tests")
         settings = folder / "settings.toml"
         settings.write_text(
             f'[upstreams.up]\nbase_url = "{upstream.base_url}"\n'

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from translator.service.accounts import books as book
-from translator.service.accounts import key_book
+from translator.service.accounts import changes, key_book, price_book
 from translator.service.accounts import statements as sql
 from translator.service.accounts.bills import Bill, Counts, bill_of_calls
-from translator.service.accounts.books import PriceRow
 from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.extensions import Extended, ExtensionRequest, extend
 from translator.service.accounts.holds import Held, HoldRequest, Refused, hold
 from translator.service.accounts.keys import read_key
 from translator.service.accounts.periods import period_start
+from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.reconcile import differences
 from translator.service.accounts.settlements import Settlement, settle, sweep, undo
 from translator.service.accounts.tools import ToolCalls
@@ -179,7 +179,7 @@ class Both:
         for one in self.connections:
             one.time.offset_s = self.day * DAY_S
         with writing(self.connection):
-            book.set_price(self.connection, price, "tests")
+            price_book.set_price(self.connection, price, "tests")
         if price.model == "m":
             self.price = price
         else:
@@ -504,7 +504,7 @@ class Both:
 
     def _check_periods(self) -> None:
         """What a key has spent in its period, corrections included."""
-        start = period_start("day", book.now(self.connection))
+        start = period_start("day", changes.now(self.connection))
         query = Statement("SELECT id, period_spent FROM acct_keys WHERE period_start = :start")
         spent = dict(self.connection.execute(query, {"start": start}))
         for known in self.keys:

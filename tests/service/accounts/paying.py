@@ -15,10 +15,10 @@ from tests.service.chat_bodies import COMPLETION, chunk
 from tests.service.responses_api import PATH
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, client_of
 from translator.service.accounts import books as book
-from translator.service.accounts import key_book
-from translator.service.accounts.books import PriceRow
+from translator.service.accounts import key_book, price_book
 from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.money import read_amount, read_price
+from translator.service.accounts.price_book import PriceRow
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
@@ -109,7 +109,7 @@ class Books:
 
     def price(self, price: PriceRow = PRICES) -> None:
         with writing(self.connection):
-            book.set_price(self.connection, price, "tests")
+            price_book.set_price(self.connection, price, "tests")
 
     def top_up(self, amount: str, ref: str, account: str = "acme") -> None:
         with writing(self.connection):

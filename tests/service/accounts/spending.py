@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from translator.service.accounts.bills import Bill, Counts, Estimated
-from translator.service.accounts.books import Mistake
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.holds import Held, HoldRequest, hold
 from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import read_key

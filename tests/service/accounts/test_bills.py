@@ -18,9 +18,11 @@ from tests.service.websocket.client import ask as ask_on_socket
 from tests.service.websocket.client import open_socket
 from tests.service.wire import BOUND_S, Call, bounded, serving
 from translator.service.accounts import books as book
-from translator.service.accounts.books import Mistake, PriceRow
+from translator.service.accounts import changes, price_book
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.money import read_amount, read_price, shown_down
 from translator.service.accounts.periods import read_time
+from translator.service.accounts.price_book import PriceRow
 from translator.service.database.connection import reading, writing
 from translator.service.database.statement import DatabaseTime
 
@@ -120,13 +122,15 @@ async def test_old_request_old_price(books: Books, key: str) -> None:
         await ask(client, key)
     assert books.usages("amount") == [(COST,), (COST + 500 * PRICES.output,)]
     with pytest.raises(Mistake, match="past"), writing(books.connection):
-        book.set_price(books.connection, replace(PRICES, from_at=read_time("2026-01-01")), "tests")
+        price_book.set_price(
+            books.connection, replace(PRICES, from_at=read_time("2026-01-01")), "tests"
+        )
 
 
 async def test_a_price_of_the_future_holds_from_its_time_on(books: Books, key: str) -> None:
     time = DatabaseTime()
     with reading(books.connection):
-        later = book.now(books.connection) + 3_600_000_000
+        later = changes.now(books.connection) + 3_600_000_000
     books.price(replace(PRICES, output=PRICES.output * 2, from_at=later))
     async with books.service(time) as client:
         await ask(client, key)
@@ -300,7 +304,7 @@ async def test_key_limit_per_month(books: Books, key: str) -> None:
     limit = read_amount("0.09")
     mine = books.key(name="b", limit_amount=limit, limit_period="month")
     with reading(books.connection):
-        now = book.now(books.connection)
+        now = changes.now(books.connection)
     time = DatabaseTime()
     end = read_time("2027-02-01T00:00:00Z")
     time.offset_s = (end - now) / 1e6 - 120

@@ -16,7 +16,7 @@ import pytest
 from tests.service.store import postgres
 from tests.service.wire import ScriptedUpstream, client_of
 from translator.__main__ import main
-from translator.service.accounts import books as book
+from translator.service.accounts import price_book
 from translator.service.config.loading import read_file
 from translator.service.config.settings import SettingsError
 from translator.service.config.store import Location
@@ -278,9 +278,9 @@ def test_prices(run: Run, books: Books, tmp_path: Path) -> None:
         assert said in run(f"price import {file} --price-list again", code=2)
 
 
-def _prices(books: Books) -> list[book.PriceRow]:
+def _prices(books: Books) -> list[price_book.PriceRow]:
     with writing(books.connection):
-        return book.prices(books.connection)
+        return price_book.prices(books.connection)
 
 
 def test_rights_and_prices_of_tools(run: Run, books: Books) -> None:

@@ -14,7 +14,7 @@ from tests.rounds import REQUEST, says, search, turn
 from tests.service.tools.hosting import Model, frames
 from tests.service.tools.searching import ScriptedWeb, result, settings_of
 from tests.service.wire import BOUND_S, serving
-from translator.service.accounts.books import PriceRow
+from translator.service.accounts.price_book import PriceRow
 
 from .paying import DEAR, Books, bearer, settled
 

@@ -14,7 +14,7 @@ from tests.rounds import REQUEST, call, says, turn
 from tests.service.mcp.serving import McpScript
 from tests.service.tools.hosting import Model
 from tests.service.wire import BOUND_S, serving
-from translator.service.accounts.books import PriceRow
+from translator.service.accounts.price_book import PriceRow
 from translator.service.config.loading import read_table
 
 from .paying import DEAR, Books, bearer, settled

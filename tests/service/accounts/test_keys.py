@@ -20,9 +20,9 @@ from tests.service.websocket.client import open_socket
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, client_of, serving
 from translator.check.run import _settings_row
 from translator.service.accounts import books as book
-from translator.service.accounts import key_book
-from translator.service.accounts.directory import KNOWN_S
+from translator.service.accounts import channel_book, key_book
 from translator.service.accounts.keys import Channel
+from translator.service.accounts.known_keys import KNOWN_S
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import SettingsError
@@ -180,7 +180,9 @@ async def test_moved_from_clients(books: Books) -> None:
 async def test_channels_say_which_models_a_key_has(books: Books) -> None:
     books.account()
     with writing(books.connection):
-        book.set_channel(books.connection, Channel("few", "Few", ("other", "gone"), "standard"))
+        channel_book.set_channel(
+            books.connection, Channel("few", "Few", ("other", "gone"), "standard")
+        )
     everything = books.key(name="a")
     few = books.key(name="b", channels=("few",))
     one = books.key(name="c", models=("m",))
@@ -209,7 +211,7 @@ async def test_a_channel_without_the_model_refuses_at_once(books: Books) -> None
     async with books.service(**SERVICE) as client:
         assert (await ask(client, key)).status_code == 200
         with writing(books.connection):
-            book.set_channel(books.connection, Channel("all", "", ("other",), "standard"))
+            channel_book.set_channel(books.connection, Channel("all", "", ("other",), "standard"))
         refused = await ask(client, key)
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
     assert len(books.upstream.calls) == 1

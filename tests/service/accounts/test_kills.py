@@ -20,8 +20,8 @@ import pytest
 from tests.faults.processes import PROCESS_S
 from tests.service.wire import BOUND_S
 from translator.service.accounts import books as book
-from translator.service.accounts.books import PriceRow
 from translator.service.accounts.money import read_price
+from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.reconcile import losses
 from translator.service.accounts.sizes import TEMPLATE_TOKENS
 from translator.service.database.connection import reading, writing

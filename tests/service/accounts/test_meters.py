@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from tests.service.wire import ScriptedUpstream
 from translator.service.accounts import usage
 from translator.service.accounts.bills import Counts
-from translator.service.accounts.books import PriceRow
 from translator.service.accounts.money import PICO, read_amount, shown
 from translator.service.accounts.periods import DAY_US, next_period, shown_time
+from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.usage_report import MAX_DAYS, MAX_RESULTS
 from translator.service.database.connection import reading
 from translator.service.http import account_endpoints

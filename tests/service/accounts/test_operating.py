@@ -18,8 +18,8 @@ from tests.service.wire import BOUND_S
 from translator.__main__ import main
 from translator.service.accounts import pruning, usage
 from translator.service.accounts.bills import Counts
-from translator.service.accounts.books import prune_oldest
 from translator.service.accounts.money import PICO, shown_cost
+from translator.service.accounts.pruning import prune_oldest
 from translator.service.database.connection import reading, writing
 
 from .operators import API, Operator, operator_key
@@ -159,7 +159,7 @@ async def test_the_service_deletes_what_is_older_than_it_is_to_be_kept(
     spent: Books, explained: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In small transactions; sums and ledger stay."""
-    monkeypatch.setattr("translator.service.accounts.books.PRUNED_ROWS", 1)
+    monkeypatch.setattr("translator.service.accounts.pruning.PRUNED_ROWS", 1)
     monkeypatch.setattr(pruning, "PAUSE_S", 0.01)
     account = spent.of().id
     with reading(spent.connection):

@@ -15,11 +15,11 @@ from aiohttp import web
 from tests.service.tools.searching import Codex, ScriptedWeb, result, settings_of
 from tests.service.wire import BOUND_S, bounded, serving
 from translator.service.access.client import FREE_CALL
-from translator.service.accounts import books as book
-from translator.service.accounts import key_book
-from translator.service.accounts.books import Mistake, PriceRow
+from translator.service.accounts import channel_book, key_book, price_book
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import read_amount
+from translator.service.accounts.price_book import PriceRow
 from translator.service.base.errors import InvalidKey, QuotaExceeded
 from translator.service.config.settings import SettingsError
 from translator.service.database.connection import writing
@@ -160,13 +160,13 @@ async def test_keys_and_channels_have_the_right_to_search(books: Books) -> None:
     books.account(balance="1")
     with writing(books.connection):
         for name in ("without", "dear"):
-            book.set_price(
+            price_book.set_price(
                 books.connection,
                 PriceRow("tool:search", per_request=len(name), price_list=name),
                 "tests",
             )
-            book.set_channel(books.connection, Channel(name, name, (), name))
-        book.set_tools(books.connection, "without", ("mcp", "mcp:docs"))
+            channel_book.set_channel(books.connection, Channel(name, name, (), name))
+        channel_book.set_tools(books.connection, "without", ("mcp", "mcp:docs"))
     keys = {
         "by its channel": books.key(name="a", channels=("without", "dear")),
         "not by its channel": books.key(name="b", channels=("without",)),
@@ -270,10 +270,10 @@ async def test_names_of_tools_are_those_of_no_model(books: Books) -> None:
         PriceRow("tool:search", input=1, per_request=1),
     ):
         with pytest.raises(Mistake), writing(books.connection):
-            book.set_price(books.connection, price, "tests")
+            price_book.set_price(books.connection, price, "tests")
     for tools in (("web",), ("search:x",), ("mcp:",)):
         with pytest.raises(Mistake), writing(books.connection):
-            book.set_tools(books.connection, "all", tools)
+            channel_book.set_tools(books.connection, "all", tools)
     books.account(balance="1")
     books.price(SEARCH_PRICE)
     key = books.key()

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from translator.service.accounts import usage
 from translator.service.accounts.bills import Counts
-from translator.service.accounts.books import PriceRow
 from translator.service.accounts.periods import DAY_US
+from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.usage import Span
 from translator.service.database.connection import reading
 

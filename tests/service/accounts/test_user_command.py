@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from translator.commands.account_database import actor
 from translator.service.accounts import key_book, passwords, people
-from translator.service.accounts.books import Mistake
 from translator.service.accounts.ceilings import Ceiling
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.money import read_amount
 from translator.service.database.connection import reading, writing
 

@@ -11,14 +11,14 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from translator.service.accounts import books as book
-from translator.service.accounts import key_book, people
+from translator.service.accounts import changes, channel_book, key_book, people, price_book
 from translator.service.accounts.bills import Bill, Counts
-from translator.service.accounts.books import PriceRow
 from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.holds import Held, HoldRequest, hold
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import read_amount, read_price
 from translator.service.accounts.passwords import hash_password
+from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.settlements import Settlement, settle
 from translator.service.base.keys import new_key, store
 from translator.service.config.store import Location
@@ -76,9 +76,9 @@ def furnish(
                 cached_input=None if cached is None else read_price(cached),
                 output=read_price(output),
             )
-            book.set_price(connection, price, "olga")
-        book.set_channel(
-            connection, Channel("fast", "Fast models", ("gpt-oss-120b",), book.STANDARD)
+            price_book.set_price(connection, price, "olga")
+        channel_book.set_channel(
+            connection, Channel("fast", "Fast models", ("gpt-oss-120b",), price_book.STANDARD)
         )
         keys = {
             "laptop": _key(connection, "acme", "laptop"),
@@ -124,9 +124,9 @@ def _on(connection: Connection, day: int) -> None:
             input=read_price("0.80"),
             cached_input=read_price("0.14"),
             output=read_price("3.50"),
-            from_at=book.now(connection) + 9 * DAY_S * 1_000_000,
+            from_at=changes.now(connection) + 9 * DAY_S * 1_000_000,
         )
-        book.set_price(connection, later, "olga")
+        price_book.set_price(connection, later, "olga")
 
 
 def _key(connection: Connection, account: str, name: str, **limits: Any) -> str:
@@ -159,11 +159,11 @@ def _request(connection: Connection, draw: random.Random) -> None:
             key=key_id,
             generation=generation,
             model=model,
-            channel=book.EVERYTHING,
+            channel=channel_book.EVERYTHING,
             endpoint="/responses",
             request_id=f"req_{draw.getrandbits(48):012x}",
             tokens=0,
-            price_list=book.STANDARD,
+            price_list=price_book.STANDARD,
             input_tokens=input_,
             default_limit=8_000,
         ),

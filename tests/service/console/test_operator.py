@@ -16,7 +16,7 @@ from tests.service.accounts.paying import (
     settled,
 )
 from tests.service.wire import BOUND_S
-from translator.service.accounts import books as book
+from translator.service.accounts import channel_book, price_book
 from translator.service.accounts.money import read_amount, read_price
 from translator.service.accounts.periods import SECOND_US
 from translator.service.database.connection import reading
@@ -191,7 +191,7 @@ async def test_channels_and_prices(books: Books) -> None:
             assert why in text_of(response)
         await person.post(f"{ROOT}/channels", {"name": "c", "models": "m\r\nother, m"})
         with reading(books.connection):
-            assert book.channels(books.connection)["c"].models == ("m", "other")
+            assert channel_book.channels(books.connection)["c"].models == ("m", "other")
         edited = await person.get(f"{ROOT}/channels?edit=c")
         assert ">m\nother</textarea>" in edited.text
         for price, why in (
@@ -221,7 +221,7 @@ async def test_channels_and_prices(books: Books) -> None:
         assert "to come 2.00" in page
         assert "in force free" in page
     with reading(books.connection):
-        prices = book.prices(books.connection)
+        prices = price_book.prices(books.connection)
     assert [(one.model, one.input) for one in prices] == [
         *(("m", read_price("1")), ("m", read_price("2")), ("other", 0))
     ]

@@ -21,9 +21,10 @@ from tests.service.accounts.paying import (
     settled,
 )
 from translator.service.accounts import books as book
-from translator.service.accounts import people
+from translator.service.accounts import changes, channel_book, people, price_book
 from translator.service.accounts import usage as query
 from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.keys import Channel
 from translator.service.accounts.member_channels import EVERY, set_member_channels
 from translator.service.accounts.money import read_amount, shown
 from translator.service.console import usage as console_usage
@@ -77,8 +78,8 @@ async def test_key_shown_once(books: Books) -> None:
 
 async def test_a_key_has_the_limits_of_its_form_and_others_later(books: Books) -> None:
     with writing(books.connection):
-        channel = book.Channel("fast", "Fast models", ("m",), book.STANDARD)
-        book.set_channel(books.connection, channel)
+        channel = Channel("fast", "Fast models", ("m",), price_book.STANDARD)
+        channel_book.set_channel(books.connection, channel)
         set_member_channels(books.connection, 1, EVERY)
     async with signed_in(books) as person:
         await made(
@@ -190,7 +191,9 @@ async def test_escaping(books: Books) -> None:
     """Scenario 36: a name is text on all pages, and no cell of a CSV is a formula."""
     books.upstream.script = answering(USAGE)
     with writing(books.connection):
-        book.set_channel(books.connection, book.Channel(MALICE, MALICE, ("*",), book.STANDARD))
+        channel_book.set_channel(
+            books.connection, Channel(MALICE, MALICE, ("*",), price_book.STANDARD)
+        )
         book.add_account(books.connection, MALICE)
         people.add_user(books.connection, "<b>mallory", MALICE, "x")
     formula = '=HYPERLINK("http://evil.example")'
@@ -343,10 +346,10 @@ async def test_rights_to_tools(books: Books) -> None:
 async def test_available_channels(books: Books) -> None:
     """What a key can use: the prices in force, and the next change."""
     with writing(books.connection):
-        at = book.now(books.connection) + 86_400_000_000
-        book.set_price(
+        at = changes.now(books.connection) + 86_400_000_000
+        price_book.set_price(
             books.connection,
-            book.PriceRow("m", input=PRICES.input * 2, output=PRICES.output * 2, from_at=at),
+            price_book.PriceRow("m", input=PRICES.input * 2, output=PRICES.output * 2, from_at=at),
             "tests",
         )
     books.key()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.service.accounts.paying import ON_SQLITE, USAGE, Books, answering, ask, settled
-from translator.service.accounts import books as book
+from translator.service.accounts import channel_book, price_book
 from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import read_amount
 from translator.service.accounts.periods import read_time
 from translator.service.database.connection import writing
@@ -170,8 +171,8 @@ async def test_members_give_keys_the_channels_of_their_account(books: Books) -> 
     """A channel has prices: that of another customer is not to be chosen. A key keeps what it has."""
     with writing(books.connection):
         for name in ("friends", "fast"):
-            channel = book.Channel(name, name.title(), ("m",), book.STANDARD)
-            book.set_channel(books.connection, channel)
+            channel = Channel(name, name.title(), ("m",), price_book.STANDARD)
+            channel_book.set_channel(books.connection, channel)
     books.key(name="given", channels=("friends",))
     async with signed_in(books, "olga") as operator, signed_in(books) as person:
         path = "/account/operator/acct_1/channels"
@@ -217,7 +218,9 @@ async def test_members_give_keys_the_channels_of_their_account(books: Books) -> 
 async def test_no_member_chooses_the_prices_of_others(books: Books) -> None:
     """Without a word of an operator the channel `all` is there, and no other one."""
     with writing(books.connection):
-        book.set_channel(books.connection, book.Channel("staff", "Staff", ("m",), book.STANDARD))
+        channel_book.set_channel(
+            books.connection, Channel("staff", "Staff", ("m",), price_book.STANDARD)
+        )
     async with signed_in(books) as person:
         page = await person.get("/account/acct_1/keys")
         assert re.findall(r'name="channel" value="(\w+)"', page.text) == ["all"]

@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from .books import EVERYTHING, Mistake
+from .changes import Mistake
+from .channel_book import EVERYTHING
 from .money import shown
 from .periods import Period, shown_time
 from .tools import has_right

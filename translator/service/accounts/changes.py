@@ -8,9 +8,29 @@ from typing import TypeVar
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
-from .books import Mistake
+from . import statements as sql
 
 T = TypeVar("T")
+
+
+class Mistake(Exception):
+    """What is asked for is not possible; the text is a sentence for its reader."""
+
+
+def now(connection: Connection) -> int:
+    """The database's time, in microseconds."""
+    return int(connection.execute(sql.TIME)[0][0])
+
+
+_NEXT = Statement(
+    "UPDATE acct_meta SET value = CAST(CAST(value AS BIGINT) + 1 AS TEXT) WHERE key = 'generation'"
+)
+
+
+def changed(connection: Connection) -> None:
+    """Let every process read again what it knows of keys, channels and prices."""
+    connection.change(_NEXT)
+
 
 _SAVE = Statement("SAVEPOINT change")
 _UNDO_SAVED = Statement("ROLLBACK TO SAVEPOINT change")

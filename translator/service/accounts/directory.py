@@ -15,14 +15,13 @@ import logging
 import math
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from translator.service.base.errors import AccountsUnavailable, InvalidKey
-from translator.service.base.keys import StoredKey, salt_of
+from translator.service.base.errors import AccountsUnavailable
 from translator.service.base.periodic_warning import PeriodicWarning
 from translator.service.config.accounts import Accounts as Settings
 from translator.service.database.connection import Connection
@@ -32,15 +31,14 @@ from translator.service.database.statement import DatabaseTime
 from translator.service.database.writes import Write
 
 from .bills import Counts
-from .books import Mistake
-from .changes import unless_mistaken
-from .client import AccountCharge, AccountClient, refusal
+from .changes import Mistake, unless_mistaken
+from .client import AccountCharge, AccountClient
 from .extensions import Extended, ExtensionRequest, extend
 from .holds import Held, HoldRequest, Refused, hold
-from .keys import Key, Offer, read_key
+from .keys import Key, Offer
+from .known_keys import KnownKeys
 from .leases import Leases
 from .meter import AccountMeter, NullAccountMeter
-from .operator_keys import PREFIX as OPERATOR
 from .passwords import Passwords
 from .pruning import prune_for_ever
 from .room import ROOM
@@ -49,14 +47,6 @@ from .settlements import Settled, Settlement, correct_tokens, settle, undo
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-_NOBODY = StoredKey("0" * 16, "0" * 64)
-
-KNOWN_S = 1.0
-"""How long what was read of a key is used for further requests, which hold under it."""
-
-MAX_KNOWN = 10_000
-"""Most keys that are known."""
 
 MAX_QUEUE_BYTES = 64 * 1024 * 1024
 WRITE_BYTES = 1024
@@ -94,7 +84,6 @@ class Accounts:
             self.withheld = PRICED_FIELDS - set(self.section.forward_priced)
         self.passwords = Passwords()
         self._by_account = settings.location.kind == "postgresql"
-        self._known: OrderedDict[str, tuple[float, Key]] = OrderedDict()
         self._open: dict[int, AccountCharge] = {}
         self._calls: set[int] = set()  # holds of calls within them
         self._unsettled: deque[Settlement] = deque()  # which the queue did not take
@@ -109,6 +98,7 @@ class Accounts:
             time=time_,
             meter=self._meter,
         )
+        self._keys = KnownKeys(self._database, self.section)
         self._leases = Leases(self._database, self.section, self._meter, self)
         self.boot = self._leases.boot
 
@@ -175,60 +165,12 @@ class Accounts:
     # --- who sends a request ----------------------------------------------------------------------
 
     async def find(self, authorization: str | None, *, fresh: bool) -> AccountClient:
-        """The client that sends this `Authorization`.
-
-        `fresh`: what is known of it is read now; else it may be a second old, since a hold follows.
-        Raises InvalidKey, AccountDeactivated and AccountsUnavailable.
-        """
-        scheme, _, text = (authorization or "").strip().partition(" ")
-        text = text.strip()
-        if scheme.lower() != "bearer" or not text:
-            raise InvalidKey("Missing API key: send it as 'Authorization: Bearer KEY'.")
-        salt = salt_of(text)
-        if salt_of(text, OPERATOR):
-            raise InvalidKey("An operator's key opens the paths below /account/api, and no model.")
-        if not salt:
-            raise InvalidKey(
-                "Incorrect API key provided. A key of this service begins with 'trk_'."
-            )
-        read_at, key = self._known.get(salt, (0.0, None))
-        if fresh or key is None or time.monotonic() - read_at > KNOWN_S:
-            key = await self._read(salt, key)
-        stored = _NOBODY if key is None else key.stored
-        if not stored.matches(text) or key is None:
-            raise InvalidKey("Incorrect API key provided.")
-        if key.revoked:
-            raise refusal(key, "revoked")
-        if key.expires_at is not None and key.expires_at <= key.read_at:
-            raise refusal(key, "expired")
-        if key.suspended:
-            raise refusal(key, "suspended")
-        return AccountClient(self, key)
+        """The client that sends this `Authorization`; `fresh` and errors as in `KnownKeys.find`."""
+        return AccountClient(self, await self._keys.find(authorization, fresh=fresh))
 
     async def reread(self, key: Key) -> Key:
         """The same key as it is now; raises what `find` raises."""
-        found = await self._read(key.stored.salt, None)
-        if found is None:
-            raise refusal(key)
-        return found
-
-    async def _read(self, salt: str, known: Key | None) -> Key | None:
-        """What is known of a key; `known` is used where the database is away and that may be."""
-        billing = self.section.billing
-        try:
-            key = await self._database.read(lambda one: read_key(one, salt, billing=billing))
-        except Unavailable:
-            if known is None or self.section.when_database_fails == "refuse":
-                raise AccountsUnavailable from None
-            return known
-        if key is None:
-            self._known.pop(salt, None)
-            return None
-        self._known[salt] = time.monotonic(), key
-        self._known.move_to_end(salt)
-        while len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
-        return key
+        return await self._keys.reread(key)
 
     # --- holds ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
-from .books import now
+from .changes import now
 
 MAX_SHOWN = 100
 """Holds, processes and orphans that are shown."""

@@ -14,7 +14,7 @@ from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
 from . import statements as sql
-from .books import Account, Mistake, account, changed, channels, check_tools, now
+from .books import Account, account
 from .ceilings import (
     NO_CEILING,
     Ceiling,
@@ -25,6 +25,8 @@ from .ceilings import (
     raised,
     read_ceiling,
 )
+from .changes import Mistake, changed, now
+from .channel_book import channels, check_tools
 from .keys import names_text, read_names
 
 SALT_DIGITS = 6

@@ -8,10 +8,11 @@ from __future__ import annotations
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
-from .books import Account, PriceRow
+from .books import Account
 from .key_book import KeyRow, key_of
 from .keys import Channel, read_names
 from .people import User
+from .price_book import PriceRow
 
 _ACCOUNTS = Statement(
     "SELECT id, name, balance, held, credit, suspended_at, created_at FROM acct_accounts"

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
-from .books import EVERYTHING, Mistake, channels
+from .changes import Mistake
+from .channel_book import EVERYTHING, channels
 from .keys import ALL, names_text, read_names
 
 _READ = Statement("SELECT channels FROM acct_accounts WHERE id = :id")

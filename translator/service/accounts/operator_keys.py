@@ -12,7 +12,7 @@ from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
 from . import statements as sql
-from .books import Mistake
+from .changes import Mistake
 from .key_book import SALT_DIGITS
 
 PREFIX = "tra"

@@ -17,7 +17,8 @@ from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
 from . import statements as sql
-from .books import Mistake, account, now
+from .books import account
+from .changes import Mistake, now
 
 Role = Literal["operator", "member"]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
-from .books import pruned_before
 from .money import shown
 from .periods import DAY_US, shown_time
+from .pruning import pruned_before
 
 
 def _sum(column: str) -> str:

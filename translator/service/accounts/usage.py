@@ -21,7 +21,6 @@ from translator.service.database.statement import Statement
 
 from . import statements as sql
 from .bills import Estimated, Price
-from .books import LedgerRow
 from .periods import Period, period_start
 from .tools import Kind
 
@@ -95,6 +94,20 @@ class Usage(Struct, frozen=True, kw_only=True):
     def cost(self) -> int:
         """What it has cost after all."""
         return self.amount + self.corrected
+
+
+class LedgerRow(Struct, frozen=True):
+    """A change of a balance; amounts are pico."""
+
+    id: int
+    at: int
+    kind: str
+    ref: str
+    amount: int
+    balance_after: int
+    model: str | None
+    actor: str
+    note: str
 
 
 _DAY = "s.day"

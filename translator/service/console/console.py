@@ -23,7 +23,8 @@ import msgspec
 from msgspec import Struct
 
 from translator.service.accounts import people
-from translator.service.accounts.books import Mistake, account_of_id
+from translator.service.accounts.books import account_of_id
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.money import InvalidAmount
 from translator.service.accounts.passwords import Busy, problem_of
 from translator.service.accounts.people import Session

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import asdict
 
 from translator.service.accounts import key_book
-from translator.service.accounts.books import Mistake, channels, now
 from translator.service.accounts.ceilings import NO_CEILING, NUMBERS, Ceiling, Limits
+from translator.service.accounts.changes import Mistake, now
+from translator.service.accounts.channel_book import channels
 from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.member_channels import (

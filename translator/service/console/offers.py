@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from translator.service.accounts import key_book
-from translator.service.accounts.books import now
+from translator.service.accounts.changes import now
 from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import read_key
 from translator.service.accounts.offers import Offered, offered

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from translator.service.accounts import books, people
-from translator.service.accounts.books import Account, Mistake
+from translator.service.accounts import books, channel_book, people
+from translator.service.accounts.books import Account
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.key_book import keys_of
 from translator.service.accounts.member_channels import member_channels, set_member_channels
 from translator.service.accounts.money import read_amount, shown
@@ -48,7 +49,7 @@ def account(visit: Visit, connection: Connection) -> View:
         members=members,
         key_count=len(keys_of(connection, found.id)),
         member_channels=", ".join(member_channels(connection, found.id)) or "none",
-        channels=list(books.channels(connection)),
+        channels=list(channel_book.channels(connection)),
         entries=ledger(connection, found.id, limit=10),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from translator.service.accounts import usage
-from translator.service.accounts.books import now
+from translator.service.accounts.changes import now
 from translator.service.accounts.key_book import keys_of
 from translator.service.accounts.periods import DAY_US, period_start
 from translator.service.accounts.usage import Span, Sum

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from translator.service.accounts import books
-from translator.service.accounts.books import STANDARD, Mistake, PriceRow
+from translator.service.accounts import changes, channel_book, price_book
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.keys import ALL, Channel
 from translator.service.accounts.money import InvalidAmount, read_amount, read_price
-from translator.service.accounts.new_price import check_given
 from translator.service.accounts.people import audit
 from translator.service.accounts.periods import read_time, shown_time
+from translator.service.accounts.price_book import STANDARD, PriceRow, check_given
 from translator.service.database.connection import Connection
 
 from .requests import Response
@@ -24,10 +24,10 @@ def channels(visit: Visit, connection: Connection) -> View:
     return visit.page(
         "edit_channels",
         "Channels",
-        channels=list(books.channels(connection).values()),
-        edited=books.channels(connection).get(visit.request.query.get("edit", "")),
-        price_lists=books.price_lists(connection),
-        unknown=books.unknown_models(connection, visit.context.offer.listed),
+        channels=list(channel_book.channels(connection).values()),
+        edited=channel_book.channels(connection).get(visit.request.query.get("edit", "")),
+        price_lists=price_book.price_lists(connection),
+        unknown=channel_book.unknown_models(connection, visit.context.offer.listed),
         models=sorted(visit.context.offer.listed or ()),
     )
 
@@ -49,17 +49,17 @@ def set_channel(visit: Visit, connection: Connection) -> Response:
     )
     if not channel.title.isprintable() or len(channel.title) > 200:
         raise Mistake("a title is printable, and has at most 200 letters")
-    books.set_channel(connection, channel)
+    channel_book.set_channel(connection, channel)
     if visit.context.has_tools:
-        books.set_tools(connection, name, visit.tools("tools"))
+        channel_book.set_tools(connection, name, visit.tools("tools"))
     detail = f"{', '.join(models)}; {channel.price_list}"
     audit(connection, visit.session.name, "set channel", name, detail)
     return visit.see(f"{ROOT}/operator/channels", "channel")
 
 
 def prices(visit: Visit, connection: Connection) -> View:
-    rows = books.prices(connection)
-    at = books.now(connection)
+    rows = price_book.prices(connection)
+    at = changes.now(connection)
     in_force: dict[tuple[str, str], int | None] = {}
     for one in rows:
         if one.from_at is not None and one.from_at <= at:
@@ -69,7 +69,7 @@ def prices(visit: Visit, connection: Connection) -> View:
         "prices",
         "Prices",
         rows=shown_rows,
-        price_lists=books.price_lists(connection),
+        price_lists=price_book.price_lists(connection),
         models=sorted(visit.context.offer.listed or ()),
         unpriced=sorted(
             (visit.context.offer.listed or frozenset())
@@ -102,7 +102,7 @@ def set_price(visit: Visit, connection: Connection) -> Response:
         price_list=price_list,
         from_at=_time(visit),
     )
-    at = books.set_price(connection, price, visit.session.name)
+    at = price_book.set_price(connection, price, visit.session.name)
     detail = f"{model} in {price_list} from {shown_time(at)}: " + (
         "free" if price.free else ", ".join(f"{name} {visit.field(name)}" for name in given)
     )

@@ -16,12 +16,12 @@ from typing import TypeVar
 from msgspec import Struct
 
 from translator.service.accounts import usage as query
-from translator.service.accounts.books import LedgerRow, Mistake, now
+from translator.service.accounts.changes import Mistake, now
 from translator.service.accounts.export import safe_cell
 from translator.service.accounts.key_book import keys_of
 from translator.service.accounts.money import shown
 from translator.service.accounts.periods import DAY_US, period_start, shown_time
-from translator.service.accounts.usage import Span, Sum, Usage
+from translator.service.accounts.usage import LedgerRow, Span, Sum, Usage
 from translator.service.database.connection import Connection
 
 from .charts import MAX_BARS, bars_of

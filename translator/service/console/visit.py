@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-from translator.service.accounts.books import Account, Mistake
+from translator.service.accounts.books import Account
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.keys import Offer
 from translator.service.accounts.people import Session
 from translator.service.config.accounts import AccountsSection

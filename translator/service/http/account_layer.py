@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from translator.common.toml import toml_key
-from translator.service.accounts.books import check_currency, unknown_models
+from translator.service.accounts.books import check_currency
+from translator.service.accounts.channel_book import unknown_models
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
 from translator.service.accounts.meter import AccountMeter

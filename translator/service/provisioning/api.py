@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from translator.service.accounts import operator_keys
-from translator.service.accounts.books import Mistake
+from translator.service.accounts.changes import Mistake
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.operator_keys import PREFIX, OperatorKey
 from translator.service.accounts.passwords import Busy, problem_of

@@ -13,9 +13,10 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from translator.common.invalid import invalid_from
-from translator.service.accounts.books import EVERYTHING, STANDARD
+from translator.service.accounts.channel_book import EVERYTHING
 from translator.service.accounts.money import InvalidAmount, read_amount, read_price
 from translator.service.accounts.periods import Period, read_time
+from translator.service.accounts.price_book import STANDARD
 from translator.service.config.sections import CATCH_ALL
 from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON

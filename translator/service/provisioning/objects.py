@@ -11,12 +11,14 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from translator.service.accounts.books import Account, LedgerRow, PriceRow
+from translator.service.accounts.books import Account
 from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import PRICE, shown
 from translator.service.accounts.people import User
 from translator.service.accounts.periods import SECOND_US
+from translator.service.accounts.price_book import PriceRow
+from translator.service.accounts.usage import LedgerRow
 
 
 class AccountObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="account"):

@@ -12,14 +12,22 @@ from typing import Any
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from translator.service.accounts import books, key_book, listings, people, usage
-from translator.service.accounts.books import Account, PriceRow
+from translator.service.accounts import (
+    books,
+    channel_book,
+    key_book,
+    listings,
+    people,
+    price_book,
+    usage,
+)
+from translator.service.accounts.books import Account
 from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import shown
-from translator.service.accounts.new_price import check_given
 from translator.service.accounts.periods import SECOND_US
+from translator.service.accounts.price_book import PriceRow, check_given
 from translator.service.accounts.usage import Span
 from translator.service.base.keys import store
 from translator.service.database.connection import Connection
@@ -262,8 +270,8 @@ def put_channel(order: Order, connection: Connection) -> ChannelObject:
     before = listings.find_channel(connection, order.name)
     title = body.title or (order.name if before is None else before.title)
     made = Channel(order.name, title, body.models, body.price_list, body.tools)
-    books.set_channel(connection, made)
-    books.set_tools(connection, order.name, body.tools)
+    channel_book.set_channel(connection, made)
+    channel_book.set_tools(connection, order.name, body.tools)
     _audit(
         order, connection, "set channel", order.name, f"{body.price_list}: {_listed(body.models)}"
     )
@@ -299,7 +307,7 @@ def add_price(order: Order, connection: Connection) -> PriceObject:
         price_list=body.price_list,
         from_at=time_of(body.from_, "from"),
     )
-    at = books.set_price(connection, row, order.actor)
+    at = price_book.set_price(connection, row, order.actor)
     _audit(order, connection, "set price", body.model, body.price_list)
     number = listings.price_id(connection, body.price_list, body.model, at)
     return price_object(number, replace(row, from_at=at))

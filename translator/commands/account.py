@@ -18,8 +18,10 @@ from .account_database import (
     print_table,
     shown_time,
     time,
+    warn_of_models,
 )
 from .common import Commands, UsageError
+from .key_limits import add_limits, add_unlimited, changed, given, shown_ceiling, without
 from .settings import settings_errors
 
 
@@ -61,6 +63,12 @@ def add(commands: Commands) -> None:
     which.add_argument(
         "--usual", action="store_true", help="the channel 'all' alone, as without a choice"
     )
+    limiting = add_action(
+        actions, "ceiling", _ceiling, "limit the keys that members of an account make"
+    )
+    _add_account(limiting)
+    add_limits(limiting)
+    add_unlimited(limiting)
     _add_account(add_action(actions, "suspend", _suspend, "refuse all requests of an account"))
     _add_account(add_action(actions, "resume", _resume, "serve a suspended account again"))
     ledger = add_action(actions, "ledger", _ledger, "list the changes of a balance")
@@ -229,6 +237,26 @@ def _channels(options: argparse.Namespace) -> int:
         which = "every one" if chosen == EVERY else ", ".join(chosen) or "none"
         note(connection, "set channels", options.name, which)
     print(f"Members of {options.name} may give keys these channels: {which}. Keys keep theirs.")
+    return 0
+
+
+def _ceiling(options: argparse.Namespace) -> int:
+    from msgspec.structs import replace
+
+    from translator.service.accounts.books import account, set_ceiling
+
+    if not given(options) and not options.unlimited and options.tools is None:
+        raise UsageError("no limit is given (see translator account ceiling --help)")
+    with changing(options.config) as connection:
+        ceiling = account(connection, options.name).ceiling
+        ceiling = changed(without(ceiling, options.unlimited), options)
+        if options.tools is not None or "tools" in options.unlimited:
+            ceiling = replace(ceiling, tools=options.tools)
+        set_ceiling(connection, options.name, ceiling)
+        words = shown_ceiling(ceiling)
+        note(connection, "set ceiling", options.name, words)
+    warn_of_models(options.config, options.models or ())
+    print(f"Members of {options.name} may give a key at most: {words}. Keys keep theirs.")
     return 0
 
 

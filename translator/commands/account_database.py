@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
-from collections.abc import Callable, Generator, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from translator.common.toml import toml_key
 
 from .common import Parser, UsageError, printable
 from .settings import service_imports, settings_errors
@@ -190,6 +193,24 @@ def time(text: str) -> int:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time such as 2027-01-31 or 2027-01-31T12:00:00Z"
         ) from None
+
+
+def warn_of_models(config: str, models: Iterable[str]) -> None:
+    """Say which models the settings do not list: nobody can use these yet."""
+    from translator.service.accounts.keys import ALL
+    from translator.service.accounts.tools import is_priced_name
+    from translator.service.config.loading import read_toml
+
+    listed = read_toml(config).get("models")
+    if not isinstance(listed, dict):
+        return
+    for model in dict.fromkeys(models):
+        if model not in listed and model != ALL and not is_priced_name(model):
+            print(
+                f"warning: {printable(config)} has no [models.{toml_key(model)}],"
+                " which nobody can use yet",
+                file=sys.stderr,
+            )
 
 
 def shown_tools(listed: tuple[str, ...] | None) -> str:

@@ -14,6 +14,7 @@ from .account_database import (
     print_table,
     shown_tools,
     tools,
+    warn_of_models,
 )
 from .common import Commands
 
@@ -71,6 +72,7 @@ def _set(options: argparse.Namespace) -> int:
             options.name,
             f"{', '.join(made.models)}; {made.price_list}",
         )
+    warn_of_models(options.config, options.models or ())
     print(f"The channel {options.name} is as you say from now on.")
     return 0
 

@@ -15,6 +15,7 @@ from .account_database import (
     print_table,
     shown_time,
     time,
+    warn_of_models,
 )
 from .common import Commands
 
@@ -109,6 +110,7 @@ def _set(options: argparse.Namespace) -> int:
     with changing(options.config) as connection:
         begins = set_price(connection, price, actor())
         note(connection, "set price", options.model, shown_time(begins))
+    warn_of_models(options.config, [options.model])
     print(f"The price of {options.model} holds from {shown_time(begins)} on.")
     return 0
 
@@ -195,5 +197,6 @@ def _import(options: argparse.Namespace) -> int:
         for price in prices:
             set_price(connection, price, actor())
             note(connection, "set price", price.model, price.price_list)
+    warn_of_models(options.config, [price.model for price in prices])
     print(f"{len(prices)} prices are set.")
     return 0

@@ -191,6 +191,7 @@ def test_limits_of_a_key(run: Run, books: Books) -> None:
         ("key new b --account acme --expires-at 9999-12-31T23:59-23:00", "no time such as"),
         ("key new b", "needs --account NAME and --config FILE"),
         ("key revoke anna", "a name needs --account"),
+        ("key revoke key_x", "is no id of a key"),
         ("key revoke key_9", "there is no key key_9"),
         ("key revoke bob --account acme", "has no key 'bob'"),
         ("key limit key_1", "no limit is given"),
@@ -214,6 +215,43 @@ def test_a_mistake_is_one_sentence(run: Run, line: str, said: str) -> None:
     err = run(line, code=2)
     assert said in err
     assert len(err.splitlines()) == 1
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    "line",
+    [
+        "channel set fast --models m,gone",
+        "price set gone --input 1 --output 2",
+        "price import prices.toml",
+        "key new bob --account acme --models gone",
+        "key limit key_1 --models gone,m",
+        "account ceiling acme --models gone",
+    ],
+)
+def test_a_model_that_the_settings_do_not_have_is_said_so(
+    run: Run, line: str, config: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "prices.toml").write_text('[gone]\nfree = true\n["tool:mcp"]\nfree = true\n')
+    run("account add acme")
+    run("key new anna --account acme")
+    line = line.replace("prices.toml", str(tmp_path / "prices.toml"))
+    assert main([*line.split(), "--config", config]) == 0
+    said = capsys.readouterr().err
+    assert said == f"warning: {config} has no [models.gone], which nobody can use yet\n"
+
+
+@ON_SQLITE
+def test_an_end_that_is_past_is_refused(run: Run, books: Books) -> None:
+    """A key that has ended keeps its end: its other limits can be changed, and not its secret."""
+    run("account add acme")
+    past = "key new anna --account acme --expires-at 2020-01-01"
+    assert "is past; revoke a key that is to end now" in run(past, code=2)
+    run("key new anna --account acme --expires-at 2090-01-01")
+    assert "is past" in run("key limit key_1 --expires-at 2020-01-01", code=2)
+    books.change("UPDATE acct_keys SET expires_at = 1")
+    run("key limit key_1 --requests-per-minute 3")
+    assert "key_1 is expired" in run("key rotate key_1", code=2)
 
 
 def test_topup_twice(run: Run, books: Books) -> None:

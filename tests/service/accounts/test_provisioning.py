@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from translator.service.accounts import people
+from translator.service.accounts import key_book, people
+from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.passwords import verify
-from translator.service.database.connection import reading
+from translator.service.accounts.periods import read_time
+from translator.service.base.keys import new_key, store
+from translator.service.database.connection import reading, writing
+from translator.service.database.statement import Statement
 
 from .conftest import TABLES
 from .operators import API, Operator
@@ -98,6 +102,13 @@ async def test_users_and_channels(books: Books, robot: str) -> None:
         user = {"name": "Anna", "password": password, "role": "member", "account": "acct_1"}
         made = await api.post("/users", user)
         assert (made["id"], made["name"], made["account"]) == ("user_1", "anna", "acct_1")
+        with writing(books.connection):
+            for _ in range(9):
+                people.attempt(books.connection, "anna", "192.0.2.1")
+        assert (await api.post("/users/user_1/unlock", {})) == made
+        with reading(books.connection):
+            paused = books.connection.execute(Statement("SELECT subject FROM acct_attempts"))
+        assert paused == [("address 192.0.2.1",)]
         boss = await api.post("/users", {"name": "boss", "password": password, "role": "operator"})
         assert boss["account"] is None
         assert (await api.patch("/users/user_1", {"disabled": True}))["disabled_at"] is not None
@@ -146,6 +157,65 @@ async def test_users_and_channels(books: Books, robot: str) -> None:
         wrong = await api.refused("PUT", "/channels/x", {"models": ["m"], "price_list": "none"})
         assert "no price list 'none'" in wrong["message"]
         assert (await api.refused("GET", "/channels/none", None, 404))["code"]
+
+
+async def test_what_members_may_give_their_keys(books: Books, robot: str) -> None:
+    async with books.service() as client:
+        api = Operator(client, robot)
+        await api.send("PUT", "/channels/fast", {"models": ["m"]})
+        made = await api.post("/accounts", {"name": "acme"})
+        assert (made["channels"], made["ceiling"]) == (["all"], None)
+        ceiling = {
+            "models": ["m"],
+            "tools": [],
+            "requests_per_minute": 60,
+            "limit": {"amount": "2.00", "period": "month"},
+            "expires_at": "2090-01-01T00:00:00Z",
+        }
+        more = {"channels": ["fast", "all"], "ceiling": ceiling}
+        changed = await api.patch("/accounts/acct_1", more)
+        nothing = {"channels": None, "tokens_per_minute": None, "max_concurrent_requests": None}
+        shown = ceiling | nothing | {"expires_at": 3786912000}
+        assert changed == made | more | {"ceiling": shown}
+        assert await api.get("/accounts/acct_1") == changed
+        other = await api.post("/accounts", {"name": "lab", "channels": []} | {"ceiling": ceiling})
+        assert (other["channels"], other["ceiling"]) == ([], shown)
+        with writing(books.connection):
+            limits = Limits(
+                models=("m",),
+                requests_per_minute=1,
+                limit_amount=1,
+                limit_period="month",
+                expires_at=read_time("2089-01-01"),
+            )
+            key_book.add_key(
+                books.connection, "acme", "anna", store(new_key()), limits, by_member=True
+            )
+        key = await api.get("/keys/key_1")
+        assert (key["ceiling"], key["of_member"], key["tools"]) == (shown, True, [])
+        theirs = await api.post("/keys", {"account": "acct_1", "name": "b", "models": ["m"]})
+        assert not theirs["of_member"]
+        assert theirs["ceiling"] == dict.fromkeys(shown) | {"channels": ["all"], "models": ["m"]}
+        for wrong, param in (
+            ({"ceiling": {"requests": 1}}, "ceiling.requests"),
+            ({"ceiling": {"limit": {"amount": "x", "period": "day"}}}, "ceiling.limit.amount"),
+            ({"ceiling": {"expires_at": "soon"}}, "ceiling.expires_at"),
+            ({"ceiling": {"models": ["a\0"]}}, "ceiling.models[0]"),
+            ({"ceiling": {"tools": ["web"]}}, "tools"),
+            ({"channels": ["gold"]}, "channels"),
+        ):
+            refused = await api.refused("PATCH", "/accounts/acct_1", wrong)
+            assert refused["param"] == param
+        free = await api.patch("/accounts/acct_1", {"channels": None, "ceiling": None})
+        assert free == made
+        past = {"expires_at": "2020-01-01T00:00:00Z"}
+        for method, path, body in (
+            ("POST", "/keys", {"account": "acct_1", "name": "c"} | past),
+            ("PATCH", "/keys/key_1", past),
+        ):
+            refused = await api.refused(method, path, body)
+            assert refused["param"] == "expires_at"
+            assert "is past" in refused["message"]
 
 
 # --- lists --------------------------------------------------------------------------------------

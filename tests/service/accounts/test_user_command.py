@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from translator.commands.account_database import actor
 from translator.service.accounts import key_book, passwords, people
-from translator.service.accounts.ceilings import Ceiling
+from translator.service.accounts.ceilings import NO_CEILING, Ceiling, Limits
 from translator.service.accounts.changes import Mistake
 from translator.service.accounts.money import read_amount
+from translator.service.accounts.periods import read_time
+from translator.service.base.keys import new_key, store
 from translator.service.database.connection import reading, writing
 
 from .paying import ON_SQLITE, Books
@@ -161,6 +163,38 @@ def test_what_an_operator_limits_by_a_command_is_a_ceiling(run: Run, books: Book
             key_book.set_tools(books.connection, found, tools, by_member=True)
 
 
+def test_the_keys_that_members_make_have_a_ceiling(run: Run, books: Books) -> None:
+    run("account add acme")
+    assert "no limit is given" in run("account ceiling acme", code=2)
+    said = run(
+        "account ceiling acme --requests-per-minute 9 --limit 2 --limit-period day --models m"
+    )
+    assert "at most: 9 requests/min, 2.00 per day, models: m." in said
+    said = run("account ceiling acme --tools search --expires-at 2090-01-01 --unlimited models")
+    assert "9 requests/min, 2.00 per day, tools: search, until 2090-01-01 00:00:00Z." in said
+    assert "an amount and a period" in run(
+        "account ceiling acme --unlimited limit --limit 2", code=2
+    )
+    assert "is no tool" in run("account ceiling acme --tools web", code=2)
+    with writing(books.connection):
+        limits = Limits(
+            requests_per_minute=9,
+            limit_amount=1,
+            limit_period="day",
+            expires_at=read_time("2089-01-01"),
+        )
+        stored = store(new_key())
+        with pytest.raises(Mistake, match="expires: an operator allows"):
+            later = replace(limits, expires_at=None)
+            key_book.add_key(books.connection, "acme", "x", stored, later, by_member=True)
+        key_book.add_key(books.connection, "acme", "x", stored, limits, by_member=True)
+    [found] = books.all_keys()
+    assert (found.tools, found.of_member, found.ceiling) == (("search",), True, NO_CEILING)
+    run("account ceiling acme --unlimited requests-per-minute,limit,tools,expires-at")
+    assert books.of().ceiling == NO_CEILING
+    assert books.all_keys()[0].limits == limits, "keys keep what they have"
+
+
 def test_each_change_is_in_the_audit_log(run: Run, books: Books) -> None:
     """Who did it, what, and of what; a reference that was booked before is no change."""
     lines = {
@@ -168,6 +202,7 @@ def test_each_change_is_in_the_audit_log(run: Run, books: Books) -> None:
         "account top-up acme 5 --ref r1": "top up",
         "account adjust acme 1 --why w --ref r2": "adjust",
         "account credit acme 3": "set credit",
+        "account ceiling acme --requests-per-minute 5": "set ceiling",
         "account suspend acme": "suspend",
         "account resume acme": "resume",
         "channel set fast --models m": "set channel",

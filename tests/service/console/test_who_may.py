@@ -9,7 +9,7 @@ import pytest
 
 from tests.service.accounts.paying import ON_SQLITE, USAGE, Books, answering, ask, settled
 from translator.service.accounts import channel_book, price_book
-from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.ceilings import NO_CEILING, Ceiling, Limits
 from translator.service.accounts.keys import Channel
 from translator.service.accounts.money import read_amount
 from translator.service.accounts.periods import read_time
@@ -288,6 +288,47 @@ async def test_members_only_tighten_what_an_operator_limits(books: Books, by_han
         assert (await operator.post(limits, {"models": ""})).status_code == 303
         assert (await person.post(limits, {"requests_per_minute": "5"})).status_code == 303
         assert (await person.post(limits, {"requests_per_minute": ""})).status_code == 303
+
+
+async def test_members_give_their_own_keys_no_more_than_the_account_has(books: Books) -> None:
+    """A key of an operator is not bound by it, and one of a member only as far as none said more."""
+    books.key(name="given")
+    ceiling = FORM | {"expires_at": "", "models": "m", "requests_per_minute": "1,000"}
+    own = ceiling | {"name": "own", "channel": "all"}
+    keys = "/account/acct_1/keys"
+    limits = f"{keys}/key_2/limits"
+    async with signed_in(books, "olga") as operator, signed_in(books) as person:
+        path = "/account/operator/acct_1/ceiling"
+        assert (await operator.post(path, ceiling | {"limit_amount": "1,0"})).status_code == 422
+        assert (await operator.post(path, ceiling)).status_code == 303
+        assert books.of().ceiling == Ceiling(
+            **{**GIVEN, "expires_at": None, "requests_per_minute": 1000}
+        )
+        page = await person.get(keys)
+        assert 'name="requests_per_minute" type="text" value="1000"' in page.text
+        assert "An operator allows at most 1,000." in text_of(page)
+        for name in ("models", "requests_per_minute", "limit_amount"):
+            refused = await person.post(keys, own | {name: ""})
+            assert "an operator allows" in text_of(refused).lower(), name
+        assert (await person.post(keys, own)).status_code == 200
+        assert "at most 1,000" in text_of(await person.get(f"{keys}/key_2"))
+        assert (await person.post(limits, own | {"requests_per_minute": "1001"})).status_code == 422
+        assert (await person.post(limits, own | {"requests_per_minute": "5"})).status_code == 303
+        assert (await person.post(limits, own)).status_code == 303
+        renewed = await person.post(f"{keys}/key_2/rotate", {"grace_hours": "1"})
+        assert "the old one ends at once" in text_of(renewed)
+        free = {"requests_per_minute": "5000"}
+        assert (await person.post(f"{keys}/key_1/limits", free)).status_code == 303
+        assert (await operator.post(limits, own | free)).status_code == 303
+        assert (await person.post(limits, own | free)).status_code == 303, "an operator said more"
+        refused = await person.post(limits, own | free | {"tokens_per_minute": "901"})
+        assert refused.status_code == 422
+        await person.post(f"{keys}/key_2/rotate", {"grace_hours": "0"})
+        limits = f"{keys}/key_3/limits"
+        assert (await person.post(limits, own | {"tokens_per_minute": ""})).status_code == 422
+        assert (await operator.post(path, {"limit_period": "month"})).status_code == 303
+        assert books.of().ceiling == NO_CEILING
+        assert (await person.post(limits, own | {"tokens_per_minute": ""})).status_code == 303
 
 
 async def test_no_rotation_renews_a_limit_of_money(books: Books) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from translator.service.database.connection import Connection
+from translator.service.database.connection import Connection, Row
 from translator.service.database.statement import Statement
 
 from . import statements as sql
+from .ceilings import NO_CEILING, Ceiling, ceiling_text, read_ceiling
 from .changes import Mistake, changed
-from .channel_book import EVERYTHING, set_channel
-from .keys import ALL, Channel
+from .channel_book import EVERYTHING, check_tools, set_channel
+from .keys import ALL, Channel, read_names
 from .money import MAX_BALANCE, shown
 from .price_book import STANDARD, add_price_list
 from .settlements import enter
@@ -30,6 +31,11 @@ class Account(Struct, frozen=True):
     credit: int
     suspended_at: int | None
     created_at: int
+    channels: tuple[str, ...] | None = None
+    """The channels that members may give keys; see `member_channels`."""
+
+    ceiling: Ceiling = NO_CEILING
+    """The limits of keys that members make."""
 
     @property
     def available(self) -> int:
@@ -73,10 +79,10 @@ def check_currency(connection: Connection, currency: str) -> str:
 
 # --- accounts ----------------------------------------------------------------------------------
 
-_COLUMNS = "id, name, balance, held, credit, suspended_at, created_at"
-_ACCOUNTS = Statement(f"SELECT {_COLUMNS} FROM acct_accounts ORDER BY id")
-_ACCOUNT = Statement(f"SELECT {_COLUMNS} FROM acct_accounts WHERE name = :name")
-_ACCOUNT_OF_ID = Statement(f"SELECT {_COLUMNS} FROM acct_accounts WHERE id = :id")
+ACCOUNT_COLUMNS = "id, name, balance, held, credit, suspended_at, created_at, channels, ceiling"
+_ACCOUNTS = Statement(f"SELECT {ACCOUNT_COLUMNS} FROM acct_accounts ORDER BY id")
+_ACCOUNT = Statement(f"SELECT {ACCOUNT_COLUMNS} FROM acct_accounts WHERE name = :name")
+_ACCOUNT_OF_ID = Statement(f"SELECT {ACCOUNT_COLUMNS} FROM acct_accounts WHERE id = :id")
 _NEW_ACCOUNT = Statement(
     "INSERT INTO acct_accounts (name, credit, created_at)"
     f" VALUES (:name, :credit, {sql.NOW}) ON CONFLICT (name) DO NOTHING RETURNING id"
@@ -86,17 +92,18 @@ _SUSPEND = Statement(
     f"UPDATE acct_accounts SET suspended_at = coalesce(suspended_at, {sql.NOW}) WHERE id = :id"
 )
 _RESUME = Statement("UPDATE acct_accounts SET suspended_at = NULL WHERE id = :id")
+_SET_CEILING = Statement("UPDATE acct_accounts SET ceiling = :ceiling WHERE id = :id")
 
 
 def accounts(connection: Connection) -> list[Account]:
     """All accounts, oldest first."""
-    return [Account(*row) for row in connection.execute(_ACCOUNTS)]
+    return [read_account(row) for row in connection.execute(_ACCOUNTS)]
 
 
 def account(connection: Connection, name: str) -> Account:
     """The account of a name; raises Mistake."""
     for row in connection.execute(_ACCOUNT, {"name": name}):
-        return Account(*row)
+        return read_account(row)
     known = ", ".join(one.name for one in accounts(connection)[:20]) or "none"
     raise Mistake(f"there is no account {name!r}; known: {known}")
 
@@ -104,7 +111,14 @@ def account(connection: Connection, name: str) -> Account:
 def account_of_id(connection: Connection, account_id: int) -> Account | None:
     """The account of an id; None where there is none."""
     rows = connection.execute(_ACCOUNT_OF_ID, {"id": account_id})
-    return Account(*rows[0]) if rows else None
+    return read_account(rows[0]) if rows else None
+
+
+def read_account(row: Row) -> Account:
+    """An account as ACCOUNT_COLUMNS have it."""
+    *plain, channels, ceiling = row
+    values = (*plain, read_names(channels), read_ceiling(ceiling))
+    return Account(*values)
 
 
 def add_account(connection: Connection, name: str, credit: int = 0) -> int:
@@ -118,6 +132,15 @@ def add_account(connection: Connection, name: str, credit: int = 0) -> int:
 def set_credit(connection: Connection, name: str, credit: int) -> None:
     """Let an account have another debt."""
     connection.change(_CREDIT, {"id": account(connection, name).id, "credit": credit})
+
+
+def set_ceiling(connection: Connection, name: str, ceiling: Ceiling) -> None:
+    """Limit the keys that members of an account make; keys keep what they have. Raises Mistake."""
+    check_tools(ceiling.tools)
+    if (ceiling.limit_amount is None) != (ceiling.limit_period is None):
+        raise Mistake("a limit has an amount and a period")
+    values = {"id": account(connection, name).id, "ceiling": ceiling_text(ceiling)}
+    connection.change(_SET_CEILING, values)
 
 
 def suspend(connection: Connection, name: str, *, suspended: bool) -> None:

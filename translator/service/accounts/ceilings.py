@@ -1,8 +1,9 @@
-"""The limits of a key, and its ceiling: those that an operator set, which bind members.
+"""The limits of a key, and their ceiling: those that an operator set, which bind members.
 
 A member may set tighter limits, and take those back, but never pass the ceiling. What an operator
 did not name has none. It is a column of its own beside the limits that are in force: so a limit
-that a member tightened does not become one that only an operator can lift.
+that a member tightened does not become one that only an operator can lift. A key that members made
+has the ceiling of its account, but where an operator set one for the key itself.
 """
 
 from __future__ import annotations
@@ -65,6 +66,15 @@ def read_ceiling(text: str | None) -> Ceiling:
 def ceiling_text(ceiling: Ceiling) -> str | None:
     """The column of a ceiling."""
     return None if ceiling == NO_CEILING else msgspec.json.encode(ceiling).decode()
+
+
+def bounds(own: Ceiling, account: Ceiling) -> Ceiling:
+    """The ceiling of a key of a member: its own, and else that of its account."""
+    found = {
+        name: most if (most := getattr(own, name)) is not None else getattr(account, name)
+        for name in Ceiling.__struct_fields__
+    }
+    return Ceiling(**found)
 
 
 def raised(

@@ -14,7 +14,14 @@ T = TypeVar("T")
 
 
 class Mistake(Exception):
-    """What is asked for is not possible; the text is a sentence for its reader."""
+    """What is asked for is not possible; the text is a sentence for its reader.
+
+    `field` is what is wrong of what was said, where it is one thing.
+    """
+
+    def __init__(self, text: str, *, field: str | None = None) -> None:
+        super().__init__(text)
+        self.field = field
 
 
 def now(connection: Connection) -> int:

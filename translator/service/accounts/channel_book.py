@@ -34,7 +34,8 @@ def set_channel(connection: Connection, channel: Channel) -> None:
         raise Mistake(f"{channel.name!r} is no name of a channel: lists of channels have this")
     if channel.price_list not in price_lists(connection):
         known = ", ".join(price_lists(connection))
-        raise Mistake(f"there is no price list {channel.price_list!r}; known: {known}")
+        text = f"there is no price list {channel.price_list!r}; known: {known}"
+        raise Mistake(text, field="price_list")
     connection.change(
         _NEW_CHANNEL,
         {
@@ -61,7 +62,7 @@ def check_tools(tools: tuple[str, ...] | None) -> None:
     """Raise Mistake for the name of what is no tool."""
     for one in tools or ():
         if problem := tool_problem(one):
-            raise Mistake(problem)
+            raise Mistake(problem, field="tools")
 
 
 def unknown_models(connection: Connection, listed: frozenset[str] | None) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from .ceilings import (
     NO_CEILING,
     Ceiling,
     Limits,
+    bounds,
     ceiling_text,
     check_limits,
     check_tools_within,
@@ -55,7 +56,13 @@ class KeyRow(Struct, frozen=True):
     """Tools that it may have called, of those of its channels; None: all of these."""
 
     ceiling: Ceiling = NO_CEILING
-    """The limits that members do not pass."""
+    """The limits that an operator gave it."""
+
+    of_member: bool = False
+    """Whether a member has made it."""
+
+    bounds: Ceiling = NO_CEILING
+    """The limits that members do not pass: its ceiling, and for one of theirs its account's."""
 
     @property
     def shown(self) -> str:
@@ -65,16 +72,17 @@ class KeyRow(Struct, frozen=True):
 
 _NEW = Statement(
     "INSERT INTO acct_keys (account_id, name, salt, digest, channels, models, requests_per_minute,"
-    " tokens_per_minute, max_concurrent_requests, limit_amount, limit_period, expires_at,"
-    " ceiling, created_at) VALUES (:account, :name, :salt, :digest, :channels, :models, :requests,"
-    " :tokens, :concurrent, :amount, :period, :expires,"
-    f" :ceiling, {sql.NOW}) RETURNING id"
+    " tokens_per_minute, max_concurrent_requests, limit_amount, limit_period, expires_at, tools,"
+    " ceiling, of_member, created_at) VALUES (:account, :name, :salt, :digest, :channels, :models,"
+    " :requests, :tokens, :concurrent, :amount, :period, :expires, :tools, :ceiling, :of_member,"
+    f" {sql.NOW}) RETURNING id"
 )
 _KEYS = (
     "SELECT k.id, a.name, k.name, k.salt, k.channels, k.models, k.requests_per_minute,"
     " k.tokens_per_minute, k.max_concurrent_requests, k.limit_amount, k.limit_period,"
     " k.expires_at, k.period_spent, k.held, k.open, k.revoked_at, k.replaced_by, k.created_at,"
-    " k.used_at, k.tools, k.ceiling FROM acct_keys k JOIN acct_accounts a ON a.id = k.account_id"
+    " k.used_at, k.tools, k.ceiling, k.of_member, a.ceiling FROM acct_keys k"
+    " JOIN acct_accounts a ON a.id = k.account_id"
 )
 _ALL = Statement(f"{_KEYS} ORDER BY k.id")
 _OF_ID = Statement(f"{_KEYS} WHERE k.id = :id")
@@ -101,7 +109,6 @@ _LIMIT = Statement(
 _TOOLS = Statement(
     "UPDATE acct_keys SET tools = :tools, ceiling = :ceiling, version = version + 1 WHERE id = :id"
 )
-_CEILING = Statement("SELECT ceiling FROM acct_keys WHERE id = :id")
 _GO_ON = Statement(
     "UPDATE acct_keys SET period_start = o.period_start, period_spent = o.period_spent + o.held"
     " FROM acct_keys o WHERE o.id = :old AND acct_keys.id = :id"
@@ -119,7 +126,7 @@ def key(connection: Connection, name: str, account_name: str | None) -> KeyRow:
     number = name.removeprefix("key_")
     if account_name is None:
         if name == number or not (number.isascii() and number.isdigit()):
-            raise Mistake(f"{name!r} is no id of a key, such as key_17; a name needs --account")
+            raise Mistake(f"{name!r} is no id of a key, such as key_17")
         return key_of_id(connection, int(number[:18]))
     owner = account(connection, account_name)
     named = [
@@ -167,10 +174,18 @@ def add_key(
     *,
     by_member: bool = False,
 ) -> int:
-    """A new key's id; raises Mistake. The limits of one that an operator makes are its ceiling."""
+    """A new key's id; raises Mistake. The limits of one that an operator makes are its ceiling.
+
+    One that a member makes has that of its account, and no tools beyond it.
+    """
     owner = account(connection, account_name)
     _check_free(connection, account_name, name, None)
-    ceiling = NO_CEILING if by_member else raised(NO_CEILING, limits, None, _FIELDS)
+    if by_member:
+        check_limits(owner.ceiling, limits)
+        return _insert(
+            connection, owner, name, stored, limits, tools=owner.ceiling.tools, of_member=True
+        )
+    ceiling = raised(NO_CEILING, limits, None, _FIELDS)
     return _insert(connection, owner, name, stored, limits, ceiling)
 
 
@@ -200,12 +215,21 @@ def rotate(
         raise Mistake(f"key_{old.id} is revoked")
     if old.replaced_by is not None:
         raise Mistake(f"key_{old.id} is replaced by key_{old.replaced_by} already")
-    if by_member and grace_us and old.ceiling.limit_amount is not None:
+    if old.limits.expires_at is not None and old.limits.expires_at <= now(connection):
+        raise Mistake(f"key_{old.id} is expired; let it expire later first")
+    if by_member and grace_us and old.bounds.limit_amount is not None:
         raise Mistake("an operator limits the money of this key: the old one ends at once, give 0")
     owner = account(connection, old.account_name)
-    made = _insert(connection, owner, old.name, stored, old.limits, old.ceiling)
-    tools = {"tools": names_text(old.tools), "ceiling": ceiling_text(old.ceiling)}
-    connection.change(_TOOLS, {"id": made, **tools})
+    made = _insert(
+        connection,
+        owner,
+        old.name,
+        stored,
+        old.limits,
+        old.ceiling,
+        tools=old.tools,
+        of_member=old.of_member,
+    )
     connection.change(_GO_ON, {"id": made, "old": old.id})
     until = now(connection) + grace_us
     if old.limits.expires_at is not None:
@@ -232,10 +256,11 @@ def set_limits(
 
     Without `named` these are all; a member changes no ceiling, and does not pass it.
     """
-    _check(connection, limits)
-    ceiling = _ceiling(connection, one)
+    _check(connection, limits, one.limits.expires_at)
+    now_ = key_of_id(connection, one.id)
+    ceiling = now_.ceiling
     if by_member:
-        check_limits(ceiling, limits)
+        check_limits(now_.bounds, limits)
         limits = replace(limits, channels=_in_order(ceiling.channels, limits.channels))
     else:
         ceiling = raised(ceiling, limits, None, _FIELDS if named is None else named)
@@ -253,9 +278,10 @@ def set_tools(
 ) -> None:
     """Say which tools a key may have called; None: all of its channels. Raises Mistake."""
     check_tools(tools)
-    ceiling = _ceiling(connection, one)
+    now_ = key_of_id(connection, one.id)
+    ceiling = now_.ceiling
     if by_member:
-        check_tools_within(ceiling, tools)
+        check_tools_within(now_.bounds, tools)
     else:
         ceiling = raised(ceiling, one.limits, tools, ("tools",))
     columns = {"tools": names_text(tools), "ceiling": ceiling_text(ceiling)}
@@ -266,11 +292,6 @@ def set_tools(
 def _in_order(first: tuple[str, ...] | None, names: tuple[str, ...]) -> tuple[str, ...]:
     """Channels in the order that the operator gave: it says which price list counts."""
     return names if first is None else tuple(name for name in first if name in names)
-
-
-def _ceiling(connection: Connection, one: KeyRow) -> Ceiling:
-    [(text,)] = connection.execute(_CEILING, {"id": one.id})
-    return read_ceiling(text)
 
 
 def import_clients(
@@ -305,23 +326,40 @@ def _insert(
     name: str,
     stored: StoredKey,
     limits: Limits,
-    ceiling: Ceiling,
+    ceiling: Ceiling = NO_CEILING,
+    *,
+    tools: tuple[str, ...] | None = None,
+    of_member: bool = False,
 ) -> int:
     _check(connection, limits)
-    values = {"account": owner.id, "name": name, "salt": stored.salt, "digest": stored.digest}
-    values |= _columns(limits) | {"ceiling": ceiling_text(ceiling)}
+    values: dict[str, object] = {
+        "account": owner.id,
+        "name": name,
+        "salt": stored.salt,
+        "digest": stored.digest,
+        "tools": names_text(tools),
+        "ceiling": ceiling_text(ceiling),
+        "of_member": int(of_member),
+    }
+    values |= _columns(limits)
     [(made,)] = connection.execute(_NEW, values)
     changed(connection)
     return int(made)
 
 
-def _check(connection: Connection, limits: Limits) -> None:
+def _check(connection: Connection, limits: Limits, ended_at: int | None = None) -> None:
+    """Raise Mistake for limits that no key can have; `ended_at` is what a key has already."""
     known = channels(connection)
     for name in limits.channels:
         if name not in known:
-            raise Mistake(f"there is no channel {name!r}; known: {', '.join(known)}")
+            text = f"there is no channel {name!r}; known: {', '.join(known)}"
+            raise Mistake(text, field="channels")
     if (limits.limit_amount is None) != (limits.limit_period is None):
-        raise Mistake("a limit has an amount and a period")
+        raise Mistake("a limit has an amount and a period", field="limit")
+    end = limits.expires_at
+    if end is not None and end != ended_at and end <= now(connection):
+        text = "the time at which it expires is past; revoke a key that is to end now"
+        raise Mistake(text, field="expires_at")
 
 
 def _columns(limits: Limits) -> dict[str, object]:
@@ -339,7 +377,8 @@ def _columns(limits: Limits) -> dict[str, object]:
 
 def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> KeyRow:  # noqa: ANN401
     names, models, requests, tokens, concurrent, amount, period, expires, *figures = more
-    figures[-2:] = read_names(figures[-2]), read_ceiling(figures[-1])  # the tools
+    *figures, tools, own, of_member, of_account = figures
+    ceiling = read_ceiling(own)
     limits = Limits(
         channels=read_names(names) or (),
         models=read_names(models),
@@ -350,4 +389,6 @@ def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> Ke
         limit_period=period,
         expires_at=expires,
     )
-    return KeyRow(key_id, account_name, name, salt, limits, *figures)
+    most = bounds(ceiling, read_ceiling(of_account)) if of_member else ceiling
+    values = (*figures, read_names(tools), ceiling, bool(of_member), most)
+    return KeyRow(key_id, account_name, name, salt, limits, *values)

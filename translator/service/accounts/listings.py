@@ -8,14 +8,14 @@ from __future__ import annotations
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
-from .books import Account
+from .books import ACCOUNT_COLUMNS, Account, read_account
 from .key_book import KeyRow, key_of
 from .keys import Channel, read_names
 from .people import User
 from .price_book import PriceRow
 
 _ACCOUNTS = Statement(
-    "SELECT id, name, balance, held, credit, suspended_at, created_at FROM acct_accounts"
+    f"SELECT {ACCOUNT_COLUMNS} FROM acct_accounts"
     " WHERE id > :after AND (CAST(:name AS TEXT) = '' OR name = :name) ORDER BY id LIMIT :limit"
 )
 _USERS = Statement(
@@ -51,7 +51,7 @@ def list_accounts(
 ) -> list[Account]:
     """Accounts by their ids; `name`: the one that is called so."""
     values = {"after": after, "limit": limit + 1, "name": name}
-    return [Account(*row) for row in connection.execute(_ACCOUNTS, values)]
+    return [read_account(row) for row in connection.execute(_ACCOUNTS, values)]
 
 
 def list_users(connection: Connection, *, after: int = 0, limit: int = 100) -> list[User]:

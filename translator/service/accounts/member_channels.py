@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from translator.service.database.connection import Connection
 from translator.service.database.statement import Statement
 
+from .books import Account, account_of_id
 from .changes import Mistake
 from .channel_book import EVERYTHING, channels
-from .keys import ALL, names_text, read_names
+from .keys import ALL, names_text
 
-_READ = Statement("SELECT channels FROM acct_accounts WHERE id = :id")
 _WRITE = Statement("UPDATE acct_accounts SET channels = :channels WHERE id = :id")
 
 
@@ -29,9 +29,13 @@ EVERY = (ALL,)
 
 def member_channels(connection: Connection, account_id: int) -> tuple[str, ...]:
     """The channels, in order; EVERY for all that there are."""
-    rows = connection.execute(_READ, {"id": account_id})
-    found = read_names(rows[0][0]) if rows else None
-    return USUAL if found is None else found
+    found = account_of_id(connection, account_id)
+    return USUAL if found is None else channels_of(found)
+
+
+def channels_of(account: Account) -> tuple[str, ...]:
+    """The same, of an account that is known."""
+    return USUAL if account.channels is None else account.channels
 
 
 def open_channels(connection: Connection, account_id: int) -> tuple[str, ...]:
@@ -52,7 +56,8 @@ def set_member_channels(
     known = channels(connection)
     for name in names or ():
         if name not in known and names != EVERY:
-            raise Mistake(f"there is no channel {name!r}; known: {', '.join(known)}")
+            text = f"there is no channel {name!r}; known: {', '.join(known)}"
+            raise Mistake(text, field="channels")
     kept = None if names is None else tuple(dict.fromkeys(names))
     connection.change(_WRITE, {"id": account_id, "channels": names_text(kept)})
 

@@ -105,7 +105,8 @@ def set_price(connection: Connection, price: PriceRow, actor: str) -> int:
     if begins < at and connection.execute(_HAS_PRICE, of_model):
         raise Mistake(
             "the time is past, and prices of the past never change; set one from now on, and"
-            " an adjustment corrects what was billed"
+            " an adjustment corrects what was billed",
+            field="from",
         )
     if connection.execute(_SAME_PRICE, {**of_model, "at": begins}):
         raise Mistake(f"there is a price of {price.model!r} from that time on already")

@@ -81,6 +81,7 @@ OPERATOR = (
     Route(f"{_ACCOUNT}/adjust", post=operator.adjust, again=operator.account),
     Route(f"{_ACCOUNT}/credit", post=operator.credit, again=operator.account),
     Route(f"{_ACCOUNT}/channels", post=operator.set_channels, again=operator.account),
+    Route(f"{_ACCOUNT}/ceiling", post=operator.set_ceiling, again=operator.account),
     Route(f"{_ACCOUNT}/suspend", operator.ask_suspend, operator.suspend),
     Route(f"{_ACCOUNT}/resume", post=operator.resume, again=operator.account),
     Route("/users", operator.users, operator.add_user, sets_password=True),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from msgspec.structs import replace
+
 from translator.service.accounts import books, channel_book, people
 from translator.service.accounts.books import Account
 from translator.service.accounts.changes import Mistake
@@ -14,6 +16,7 @@ from translator.service.accounts.people import User
 from translator.service.accounts.usage import ledger
 from translator.service.database.connection import Connection
 
+from .limit_form import PERIODS, read_limits, shown_values, words
 from .requests import Response
 from .visit import ROOT, NotHere, View, Visit
 
@@ -51,6 +54,9 @@ def account(visit: Visit, connection: Connection) -> View:
         member_channels=", ".join(member_channels(connection, found.id)) or "none",
         channels=list(channel_book.channels(connection)),
         entries=ledger(connection, found.id, limit=10),
+        values=shown_values(visit, found.ceiling, found.ceiling.tools),
+        periods=PERIODS,
+        models=sorted(visit.context.offer.listed or ()),
     )
 
 
@@ -93,6 +99,17 @@ def set_channels(visit: Visit, connection: Connection) -> Response:
     words = ", ".join(member_channels(connection, visit.of_account.id)) or "none"
     _note(visit, connection, "set channels", _subject(visit.of_account), words)
     return visit.see(_path(visit.of_account), "account-channels")
+
+
+def set_ceiling(visit: Visit, connection: Connection) -> Response:
+    """Say what members may give at most to the keys that they make."""
+    ceiling = read_limits(visit, visit.of_account.ceiling)
+    if visit.context.has_tools:
+        ceiling = replace(ceiling, tools=visit.tools("tools"))
+    books.set_ceiling(connection, visit.of_account.name, ceiling)
+    said = "; ".join(words(ceiling)) or "no limits"
+    _note(visit, connection, "set ceiling", _subject(visit.of_account), said)
+    return visit.see(_path(visit.of_account), "ceiling")
 
 
 def ask_suspend(visit: Visit, connection: Connection) -> View:

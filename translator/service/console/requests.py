@@ -15,7 +15,7 @@ COOKIE = "__Host-translator"
 
 COOKIE_RULES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 
-MAX_FIELDS = 200
+MAX_FIELDS = 500
 """Most fields of a form."""
 
 SECURITY = {

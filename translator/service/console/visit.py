@@ -49,6 +49,7 @@ DONE = {
     "account": "The account is there, and has no key yet.",
     "credited": "The account may have this debt from now on.",
     "account-channels": "Members may give keys these channels; keys keep what they have.",
+    "ceiling": "Members give their keys no more than this from now on; keys keep what they have.",
     "suspended": "The account is suspended. All its requests are refused from now on.",
     "resumed": "The account is served again.",
     "booked": "The entry is in the ledger.",

@@ -72,6 +72,7 @@ ACTIONS: Mapping[str, Actions] = {
         "GET": Action(work=resources.get_user),
         "PATCH": Action(work=resources.change_user, body=bodies.ChangedUser),
     },
+    "/users/{id}/unlock": {"POST": Action(work=resources.unlock_user, body=bodies.Nothing)},
     "/keys": {
         "GET": Action(work=resources.list_keys, query=(*_PAGE, "account")),
         "POST": Action(work=resources.add_key, body=bodies.NewKey, makes_key=True, status=201),
@@ -204,7 +205,7 @@ class Api:
         except Mistake as mistake:
             text = str(mistake)
             raise InvalidRequest(
-                f"{text[:1].upper()}{text[1:]}.", param=None, code="invalid_value"
+                f"{text[:1].upper()}{text[1:]}.", param=mistake.field, code="invalid_value"
             ) from None
         except Unavailable:
             raise AccountsUnavailable from None

@@ -31,6 +31,7 @@ MAX_GRACE_S = 30 * 86_400
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Names = Annotated[tuple[Name, ...], Meta(min_length=1, max_length=MAX_NAMES)]
+Channels = Annotated[tuple[Name, ...], Meta(max_length=MAX_NAMES)]
 Tools = Annotated[tuple[Name, ...], Meta(max_length=MAX_NAMES)]
 Limit = Annotated[int, Meta(gt=0, le=2**53)]
 Decimal = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -42,18 +43,45 @@ class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A body: what it does not know is a mistake."""
 
 
+class AmountLimit(Body, frozen=True, kw_only=True):
+    """The money of a key, for each period."""
+
+    amount: Decimal
+    period: Period
+
+
+class CeilingBody(Body, frozen=True, kw_only=True):
+    """The most that members may give a key that they make; null is no limit."""
+
+    models: Names | None = None
+    tools: Tools | None = None
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = None
+    max_concurrent_requests: Limit | None = None
+    limit: AmountLimit | None = None
+    expires_at: Time | None = None
+
+
 class NewAccount(Body, frozen=True, kw_only=True):
-    """`POST accounts`: an account; `credit` is the debt that it may have."""
+    """`POST accounts`: an account; `credit` is the debt that it may have.
+
+    Members may give keys the `channels`, in this order: null is the channel `all` alone, ["*"] is
+    every channel; with none, members make no keys.
+    """
 
     name: Name
     credit: Decimal = "0"
+    channels: Channels | None = None
+    ceiling: CeilingBody | None = None
 
 
 class ChangedAccount(Body, frozen=True, kw_only=True):
-    """`PATCH accounts/ID`."""
+    """`PATCH accounts/ID`; a `ceiling` is the whole of it, null takes it away."""
 
     credit: Decimal | UnsetType = UNSET
     suspended: bool | UnsetType = UNSET
+    channels: Channels | UnsetType | None = UNSET
+    ceiling: CeilingBody | UnsetType | None = UNSET
 
 
 class NewUser(Body, frozen=True, kw_only=True):
@@ -70,13 +98,6 @@ class ChangedUser(Body, frozen=True, kw_only=True):
 
     password: Annotated[str, Meta(max_length=1024)] | UnsetType = UNSET
     disabled: bool | UnsetType = UNSET
-
-
-class AmountLimit(Body, frozen=True, kw_only=True):
-    """The money of a key, for each period."""
-
-    amount: Decimal
-    period: Period
 
 
 class NewKey(Body, frozen=True, kw_only=True):
@@ -191,7 +212,10 @@ def _check_printable(field: str, value: object) -> None:
     """Raise InvalidRequest for a text, or one in a list, that does not show what it is."""
     if field == "password":
         return
-    if isinstance(value, tuple):
+    if isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            _check_printable(f"{field}.{name}", getattr(value, name))
+    elif isinstance(value, tuple):
         for number, one in enumerate(cast("tuple[object, ...]", value)):
             _check_printable(f"{field}[{number}]", one)
     elif isinstance(value, str) and (not value.isprintable() or value != value.strip()):

@@ -12,8 +12,10 @@ from typing import Literal, TypeAlias
 from msgspec import Struct, field
 
 from translator.service.accounts.books import Account
+from translator.service.accounts.ceilings import NO_CEILING, Ceiling, Limits
 from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
+from translator.service.accounts.member_channels import channels_of
 from translator.service.accounts.money import PRICE, shown
 from translator.service.accounts.people import User
 from translator.service.accounts.periods import SECOND_US
@@ -21,8 +23,32 @@ from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.usage import LedgerRow
 
 
+class LimitObject(Struct, frozen=True, kw_only=True):
+    """The money of a key, for each period."""
+
+    amount: str
+    period: str
+
+
+class CeilingObject(Struct, frozen=True, kw_only=True):
+    """The most that members may give a key; null is no limit."""
+
+    channels: Sequence[str] | None
+    models: Sequence[str] | None
+    tools: Sequence[str] | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    max_concurrent_requests: int | None
+    limit: LimitObject | None
+    expires_at: int | None
+
+
 class AccountObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="account"):
-    """An account: `available` is its balance and credit, less what open requests hold."""
+    """An account: `available` is its balance and credit, less what open requests hold.
+
+    Members may give keys the `channels`, ["*"] being every one; and those that they make no more
+    than the `ceiling`, if any.
+    """
 
     id: str
     name: str
@@ -30,6 +56,8 @@ class AccountObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="
     held: str
     credit: str
     available: str
+    channels: Sequence[str]
+    ceiling: CeilingObject | None
     suspended_at: int | None
     created_at: int
 
@@ -45,15 +73,12 @@ class UserObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="use
     created_at: int
 
 
-class LimitObject(Struct, frozen=True, kw_only=True):
-    """The money of a key, for each period."""
-
-    amount: str
-    period: str
-
-
 class KeyObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="key"):
-    """A key; `key` is there only in the answer that made it, and `shown` is its beginning."""
+    """A key; `key` is there only in the answer that made it, and `shown` is its beginning.
+
+    The `ceiling` is what members may give it at most: what an operator gave it, and where a member
+    made it, that of its account.
+    """
 
     id: str
     account: str
@@ -67,6 +92,8 @@ class KeyObject(Struct, frozen=True, kw_only=True, tag_field="object", tag="key"
     tokens_per_minute: int | None
     max_concurrent_requests: int | None
     limit: LimitObject | None
+    ceiling: CeilingObject | None
+    of_member: bool
     held: str
     open_requests: int
     expires_at: int | None
@@ -151,6 +178,8 @@ def account_object(one: Account) -> AccountObject:
         held=shown(one.held),
         credit=shown(one.credit),
         available=shown(one.available),
+        channels=channels_of(one),
+        ceiling=_ceiling(one.ceiling),
         suspended_at=_seconds(one.suspended_at),
         created_at=one.created_at // SECOND_US,
     )
@@ -169,9 +198,6 @@ def user_object(one: User) -> UserObject:
 
 def key_object(one: KeyRow, account: int, secret: str | None = None) -> KeyObject:
     limits = one.limits
-    limit = None
-    if limits.limit_amount is not None and limits.limit_period is not None:
-        limit = LimitObject(amount=shown(limits.limit_amount), period=limits.limit_period)
     return KeyObject(
         id=f"key_{one.id}",
         account=f"acct_{account}",
@@ -184,7 +210,9 @@ def key_object(one: KeyRow, account: int, secret: str | None = None) -> KeyObjec
         requests_per_minute=limits.requests_per_minute,
         tokens_per_minute=limits.tokens_per_minute,
         max_concurrent_requests=limits.max_concurrent_requests,
-        limit=limit,
+        limit=_limit(limits),
+        ceiling=_ceiling(one.bounds),
+        of_member=one.of_member,
         held=shown(one.held),
         open_requests=one.open,
         expires_at=_seconds(limits.expires_at),
@@ -234,6 +262,27 @@ def entry_object(one: LedgerRow, account: int) -> EntryObject:
         actor=one.actor,
         note=one.note,
     )
+
+
+def _ceiling(one: Ceiling) -> CeilingObject | None:
+    if one == NO_CEILING:
+        return None
+    return CeilingObject(
+        channels=one.channels,
+        models=one.models,
+        tools=one.tools,
+        requests_per_minute=one.requests_per_minute,
+        tokens_per_minute=one.tokens_per_minute,
+        max_concurrent_requests=one.max_concurrent_requests,
+        limit=_limit(one),
+        expires_at=_seconds(one.expires_at),
+    )
+
+
+def _limit(of: Ceiling | Limits) -> LimitObject | None:
+    if of.limit_amount is None or of.limit_period is None:
+        return None
+    return LimitObject(amount=shown(of.limit_amount), period=of.limit_period)
 
 
 def _seconds(at: int | None) -> int | None:

@@ -22,9 +22,10 @@ from translator.service.accounts import (
     usage,
 )
 from translator.service.accounts.books import Account
-from translator.service.accounts.ceilings import Limits
+from translator.service.accounts.ceilings import NO_CEILING, Ceiling, Limits
 from translator.service.accounts.key_book import KeyRow
 from translator.service.accounts.keys import Channel
+from translator.service.accounts.member_channels import set_member_channels
 from translator.service.accounts.money import shown
 from translator.service.accounts.periods import SECOND_US
 from translator.service.accounts.price_book import PriceRow, check_given
@@ -105,6 +106,7 @@ def add_account(order: Order, connection: Connection) -> AccountObject:
     credit = amount_of(body.credit, "credit", least=0)
     made = books.add_account(connection, body.name, credit)
     _audit(order, connection, "add account", body.name, f"credit {shown(credit)}")
+    _limit_members(order, connection, _account(connection, f"acct_{made}", "id"), body)
     return account_object(_account(connection, f"acct_{made}", "id"))
 
 
@@ -122,7 +124,39 @@ def change_account(order: Order, connection: Connection) -> AccountObject:
     if not isinstance(body.suspended, UnsetType):
         books.suspend(connection, found.name, suspended=body.suspended)
         _audit(order, connection, "suspend" if body.suspended else "resume", found.name)
+    _limit_members(order, connection, found, body)
     return get_account(order, connection)
+
+
+def _limit_members(
+    order: Order,
+    connection: Connection,
+    found: Account,
+    body: bodies.NewAccount | bodies.ChangedAccount,
+) -> None:
+    """Say what members may give the keys of an account, where a body does."""
+    if not isinstance(body.channels, UnsetType) and body.channels != found.channels:
+        set_member_channels(connection, found.id, body.channels)
+        _audit(order, connection, "set channels", found.name, _listed(body.channels))
+    if isinstance(body.ceiling, UnsetType):
+        return
+    ceiling = NO_CEILING if body.ceiling is None else _ceiling_of(body.ceiling)
+    if ceiling != found.ceiling:
+        books.set_ceiling(connection, found.name, ceiling)
+        _audit(order, connection, "set ceiling", found.name)
+
+
+def _ceiling_of(body: bodies.CeilingBody) -> Ceiling:
+    return Ceiling(
+        models=body.models,
+        tools=body.tools,
+        requests_per_minute=body.requests_per_minute,
+        tokens_per_minute=body.tokens_per_minute,
+        max_concurrent_requests=body.max_concurrent_requests,
+        limit_amount=_limit_amount(body.limit, "ceiling.limit.amount"),
+        limit_period=None if body.limit is None else body.limit.period,
+        expires_at=time_of(body.expires_at, "ceiling.expires_at"),
+    )
 
 
 # --- users --------------------------------------------------------------------------------------
@@ -159,6 +193,14 @@ def change_user(order: Order, connection: Connection) -> UserObject:
         people.set_disabled(connection, found.name, disabled=body.disabled)
         _audit(order, connection, "disable user" if body.disabled else "enable user", found.name)
     return get_user(order, connection)
+
+
+def unlock_user(order: Order, connection: Connection) -> UserObject:
+    """End the pause of a name after failed attempts to sign in."""
+    found = _user(connection, order.name)
+    people.unlock(connection, found.name)
+    _audit(order, connection, "unlock user", found.name)
+    return user_object(found)
 
 
 # --- keys ---------------------------------------------------------------------------------------
@@ -242,8 +284,8 @@ def revoke_key(order: Order, connection: Connection) -> KeyObject:
     return get_key(order, connection)
 
 
-def _limit_amount(limit: bodies.AmountLimit | None) -> int | None:
-    return None if limit is None else amount_of(limit.amount, "limit.amount", least=0)
+def _limit_amount(limit: bodies.AmountLimit | None, path: str = "limit.amount") -> int | None:
+    return None if limit is None else amount_of(limit.amount, path, least=0)
 
 
 # --- channels and prices --------------------------------------------------------------------------

@@ -201,7 +201,7 @@ async def test_what_members_may_give_their_keys(books: Books, robot: str) -> Non
             ({"ceiling": {"limit": {"amount": "x", "period": "day"}}}, "ceiling.limit.amount"),
             ({"ceiling": {"expires_at": "soon"}}, "ceiling.expires_at"),
             ({"ceiling": {"models": ["a\0"]}}, "ceiling.models[0]"),
-            ({"ceiling": {"tools": ["web"]}}, "tools"),
+            ({"ceiling": {"tools": ["search", "web"]}}, "ceiling.tools[1]"),
             ({"channels": ["gold"]}, "channels"),
         ):
             refused = await api.refused("PATCH", "/accounts/acct_1", wrong)

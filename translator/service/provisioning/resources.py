@@ -29,6 +29,7 @@ from translator.service.accounts.member_channels import set_member_channels
 from translator.service.accounts.money import shown
 from translator.service.accounts.periods import SECOND_US
 from translator.service.accounts.price_book import PriceRow, check_given
+from translator.service.accounts.tools import tool_problem
 from translator.service.accounts.usage import Span
 from translator.service.base.keys import store
 from translator.service.database.connection import Connection
@@ -147,6 +148,9 @@ def _limit_members(
 
 
 def _ceiling_of(body: bodies.CeilingBody) -> Ceiling:
+    for number, tool in enumerate(body.tools or ()):
+        if problem := tool_problem(tool):
+            raise invalid(f"ceiling.tools[{number}]", problem)
     return Ceiling(
         models=body.models,
         tools=body.tools,

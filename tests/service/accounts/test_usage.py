@@ -97,7 +97,11 @@ async def test_usages_come_in_pages_newest_first(spent: Books) -> None:
             before = page[-1].id
         assert [len(page) for page in pages] == [3, 3, 2]
         every = [one for page in pages for one in page]
-        assert [one.id for one in every] == sorted((one.id for one in every), reverse=True)
+        order = [(one.ended_at, one.id) for one in every]
+        assert order == sorted(set(order), reverse=True)
+        later = usage.usages(spent.connection, acme, before=10**6)
+        assert len(later) == 8, "what is not there is before all that is"
+        assert len(usage.usages(spent.connection, acme, before=2)) == 1
         assert sum(one.amount for one in every) == usage.total(spent.connection, acme).amount
         newest = every[0]
         assert newest.price is not None

@@ -116,8 +116,8 @@ def account_of_id(connection: Connection, account_id: int) -> Account | None:
 
 def read_account(row: Row) -> Account:
     """An account as ACCOUNT_COLUMNS have it."""
-    *plain, channels, ceiling = row
-    values = (*plain, read_names(channels), read_ceiling(ceiling))
+    values = list(row)
+    values[-2:] = read_names(values[-2]), read_ceiling(values[-1])
     return Account(*values)
 
 

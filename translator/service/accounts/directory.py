@@ -41,6 +41,7 @@ from .leases import Leases
 from .meter import AccountMeter, NullAccountMeter
 from .passwords import Passwords
 from .pruning import prune_for_ever
+from .reads import Reads
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, undo
 
@@ -97,6 +98,9 @@ class Accounts:
             read_wait_s=self.section.database_timeout_s,
             time=time_,
             meter=self._meter,
+        )
+        self.reads = Reads(
+            self._database, self.section.reads_per_minute, self.section.database_timeout_s
         )
         self._keys = KnownKeys(self._database, self.section)
         self._leases = Leases(self._database, self.section, self._meter, self)

@@ -390,5 +390,6 @@ def _row(key_id: int, account_name: str, name: str, salt: str, *more: Any) -> Ke
         expires_at=expires,
     )
     most = bounds(ceiling, read_ceiling(of_account)) if of_member else ceiling
-    values = (*figures, read_names(tools), ceiling, bool(of_member), most)
-    return KeyRow(key_id, account_name, name, salt, limits, *values)
+    values: list[Any] = [key_id, account_name, name, salt, limits, *figures]
+    values += [read_names(tools), ceiling, bool(of_member), most]
+    return KeyRow(*values)

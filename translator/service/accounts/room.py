@@ -11,7 +11,7 @@ PREFIX = "acct_"
 ROOM = Room(
     "accounts",
     PREFIX,
-    ("acct_0001", "acct_0002", "acct_0003", "acct_0004", "acct_0005", "acct_0006"),
+    tuple(f"acct_000{number}" for number in range(1, 8)),
     Path(__file__).parent / "migrations",
     command="account init",
 )

@@ -1,7 +1,7 @@
 """Usage: what the requests of one account have used and cost, as its owner sees it.
 
     sums       by day, key and model: of every day, corrections included
-    usages     single requests, newest first: until they are pruned
+    usages     single requests, by their ends, newest first: until they are pruned
     ledger     the changes of the balance, newest first
 
 Days are those of UTC, and a day that is over never changes. Every query has the account as an
@@ -119,29 +119,22 @@ def _total(column: str) -> str:
 
 
 _FIGURES = ", ".join(map(_total, ("requests", "input", "cached", "output", "amount")))
-_OF_KEY = "(:key = 0 OR s.key_id = :key)"
-_OF_MODEL = "(:model = '' OR s.model = :model)"
+
+
+def _narrowed(span: Span) -> str:
+    """The conditions of a key and a model, where they are asked for: so an index serves them."""
+    of_key = "" if span.key is None else " AND s.key_id = :key"
+    return of_key if span.model is None else f"{of_key} AND s.model = :model"
 
 
 @cache
-def _sums(by: tuple[Grouping, ...]) -> Statement:
+def _sums(by: tuple[Grouping, ...], narrowed: str) -> Statement:
     columns = ", ".join(_COLUMNS[one] for one in by)
     text = (
         f"SELECT {f'{columns}, ' if by else ''}{_FIGURES} FROM acct_sums s"
-        f" WHERE s.account_id = :account AND {_DAY} >= :start AND {_DAY} < :end"
-        f" AND {_OF_KEY} AND {_OF_MODEL}"
+        f" WHERE s.account_id = :account AND {_DAY} >= :start AND {_DAY} < :end{narrowed}"
     )
-    return _typed(f"{text} GROUP BY {columns} ORDER BY {columns}" if by else text)
-
-
-def _typed(text: str) -> Statement:
-    """A statement whose parameters have types that PostgreSQL need not guess."""
-    return Statement(
-        text,
-        postgresql=text.replace(":key", "CAST(:key AS BIGINT)").replace(
-            ":model", "CAST(:model AS TEXT)"
-        ),
-    )
+    return Statement(f"{text} GROUP BY {columns} ORDER BY {columns}" if by else text)
 
 
 _USAGE = (
@@ -152,12 +145,19 @@ _USAGE = (
     " WHERE l.kind = 'correction' AND l.ref = CAST(s.hold_id AS TEXT))"
     " FROM acct_usages s LEFT JOIN acct_prices p ON p.id = s.price_id"
 )
-_IN_SPAN = (
-    f"s.ended_at >= :start AND s.ended_at < :end AND s.hold_id < :before AND {_OF_KEY}"
-    f" AND {_OF_MODEL}"
-)
-_USAGES = _typed(
-    f"{_USAGE} WHERE s.account_id = :account AND {_IN_SPAN} ORDER BY s.hold_id DESC LIMIT :limit"
+
+
+@cache
+def _usages(narrowed: str) -> Statement:
+    return Statement(
+        f"{_USAGE} WHERE s.account_id = :account AND s.ended_at >= :start AND s.ended_at < :end"
+        f"{narrowed} AND (s.ended_at < :last OR s.hold_id < :before)"
+        " ORDER BY s.ended_at DESC, s.hold_id DESC LIMIT :limit"
+    )
+
+
+_ENDED_AT = Statement(
+    "SELECT ended_at FROM acct_usages WHERE hold_id = :id AND account_id = :account"
 )
 _BY_NUMBER = Statement(f"{_USAGE} WHERE s.account_id = :account AND s.hold_id = :id")
 _BY_RESPONSE = Statement(
@@ -168,12 +168,15 @@ _BY_REQUEST = Statement(  # calls of tools after the requests that they belong t
     f"{_USAGE} WHERE s.request_id = :id AND s.account_id = :account"
     " ORDER BY CASE WHEN s.parent IS NULL THEN 0 ELSE 1 END, s.hold_id DESC LIMIT :limit"
 )
-_LEDGER = _typed(
-    "SELECT s.id, s.at, s.kind, s.ref, s.amount, s.balance_after, s.model, s.actor, s.note"
-    " FROM acct_ledger s WHERE s.account_id = :account AND s.at >= :start AND s.at < :end"
-    " AND s.id < :before AND (:key = 0 OR coalesce(s.key_id, 0) = :key)"
-    " AND (:model = '' OR coalesce(s.model, '') = :model) ORDER BY s.id DESC LIMIT :limit"
-)
+
+
+@cache
+def _ledger(narrowed: str) -> Statement:
+    return Statement(
+        "SELECT s.id, s.at, s.kind, s.ref, s.amount, s.balance_after, s.model, s.actor, s.note"
+        " FROM acct_ledger s WHERE s.account_id = :account AND s.at >= :start AND s.at < :end"
+        f"{narrowed} AND s.id < :before ORDER BY s.id DESC LIMIT :limit"
+    )
 
 
 def sums(
@@ -185,7 +188,8 @@ def sums(
     """
     groups = tuple(by)
     names = (*groups, "requests", "input", "cached", "output", "amount")
-    rows = connection.execute(_sums(groups), {"account": account, **_of_span(span)})
+    values = _of_span(account, span)
+    rows = connection.execute(_sums(groups, _narrowed(span)), values)
     return [Sum(**dict(zip(names, row, strict=True))) for row in rows]
 
 
@@ -210,8 +214,13 @@ def usages(
     limit: int = 100,
 ) -> list[Usage]:
     """The requests that ended in a span, newest first; `before`: the id that a page ended with."""
-    values = _of_span(span) | _page(before, limit) | {"account": account}
-    return [_usage(row) for row in connection.execute(_USAGES, values)]
+    values = _of_span(account, span, limit) | {"last": _FOREVER, "before": 0}
+    if before is not None:  # where that row ended; what is not there any more has no time
+        rows = connection.execute(_ENDED_AT, {"id": before, "account": account})
+        last = int(rows[0][0]) if rows else _ALWAYS
+        end = min(span.end, last + 1) if rows else span.end
+        values |= {"last": last, "before": before, "end": end}
+    return [_usage(row) for row in connection.execute(_usages(_narrowed(span)), values)]
 
 
 def usages_of(connection: Connection, account: int, name: str) -> list[Usage]:
@@ -237,8 +246,8 @@ def ledger(
     limit: int = 100,
 ) -> list[LedgerRow]:
     """The changes of the balance in a span, newest first; `before` as in `usages`."""
-    values = _of_span(span) | _page(before, limit) | {"account": account}
-    return [LedgerRow(*row) for row in connection.execute(_LEDGER, values)]
+    values = _of_span(account, span, limit) | {"before": _FOREVER if before is None else before}
+    return [LedgerRow(*row) for row in connection.execute(_ledger(_narrowed(span)), values)]
 
 
 def time_of(connection: Connection) -> int:
@@ -246,20 +255,15 @@ def time_of(connection: Connection) -> int:
     return int(connection.execute(sql.TIME)[0][0])
 
 
-def _of_span(span: Span) -> dict[str, object]:
-    return {
+def _of_span(account: int, span: Span, limit: int = MAX_ROWS) -> dict[str, object]:
+    found: dict[str, object] = {
+        "account": account,
         "start": span.start,
         "end": span.end,
-        "key": span.key or 0,
-        "model": span.model or "",
-    }
-
-
-def _page(before: int | None, limit: int) -> dict[str, object]:
-    return {
-        "before": _FOREVER if before is None else before,
         "limit": max(1, min(limit, MAX_ROWS)),
     }
+    found |= {} if span.key is None else {"key": span.key}
+    return found if span.model is None else found | {"model": span.model}
 
 
 def _usage(row: Row) -> Usage:

@@ -76,6 +76,10 @@ class AccountsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     lease_s: _Seconds = 60.0
     """After how long without that a process is taken for dead, and others end its requests."""
 
+    reads_per_minute: Annotated[int, Meta(ge=0)] = 300
+    """Most requests of a key in a minute that only ask, about itself, usage or accounts, and cost
+    nothing; each process counts for itself. 0: any number."""
+
     usage_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
     """How many days the rows of single requests are kept; then the service deletes them, and their
     sums and the ledger stay. 0: until `translator account prune` does."""

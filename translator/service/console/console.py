@@ -209,7 +209,7 @@ class Console:
         return await self._look(partial(_shown, again, visit))
 
     async def _look(self, work: Callable[[Connection], Response | View | Exception]) -> Response:
-        return await _made(await self._accounts.read(work))
+        return await _made(await self._accounts.reads.read(work))
 
     async def _hashed(self, request: Request) -> str:
         """The hash of the password in a form; raises Mistake and Busy."""

@@ -7,6 +7,7 @@ address, not in the log.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from msgspec.structs import asdict, replace
 
@@ -251,7 +252,7 @@ def _usual(visit: Visit, connection: Connection) -> Limits:
     usual = open_channels(connection, visit.of_account.id) if allowed != EVERY else USUAL
     if not visit.is_member:
         return Limits(channels=usual)
-    most = asdict(visit.of_account.ceiling) | {"channels": usual}
+    most: dict[str, Any] = asdict(visit.of_account.ceiling) | {"channels": usual}
     del most["tools"]
     return Limits(**most)
 

@@ -6,7 +6,7 @@
     GET /v1/usage                                         days, as OpenAI's usage of organizations
     GET /v1/usage/ID                                      one request, by any of its ids
 
-They cost nothing, are asked for as often as one likes, and tell of one account alone.
+They cost nothing, have limits of their own (`accounts.reads`), and tell of one account alone.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class AccountEndpoints:
         asked = read_report_request(exchange.query_values())
         account, _ = _ids(exchange)
         found = await self._read(
-            lambda connection: report(connection, account, asked, self._currency)
+            exchange, lambda connection: report(connection, account, asked, self._currency)
         )
         await _respond(exchange, found)
 
@@ -85,7 +85,7 @@ class AccountEndpoints:
         account, _ = _ids(exchange)
         name = exchange.path_param("id")
         found = await self._read(
-            lambda connection: usage_row(connection, account, name, self._currency)
+            exchange, lambda connection: usage_row(connection, account, name, self._currency)
         )
         if found is None:
             raise NotFound(
@@ -97,7 +97,7 @@ class AccountEndpoints:
 
     async def _status(self, exchange: Exchange) -> KeyStatus:
         account, key = _ids(exchange)
-        found = await self._read(partial(_read_status, account, key))
+        found = await self._read(exchange, partial(_read_status, account, key))
         if found is None:
             raise InvalidKey("Incorrect API key provided.")
         return found
@@ -113,11 +113,14 @@ class AccountEndpoints:
             )
         return await self._status(exchange)
 
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        try:
-            return await self._accounts.read(work)
-        except Unavailable:
-            raise AccountsUnavailable from None
+    async def _read(self, exchange: Exchange, work: Callable[[Connection], T]) -> T:
+        """What the key of a request asks; raises LimitReached and AccountsUnavailable."""
+        _, key = _ids(exchange)
+        with self._accounts.reads.of(f"key {key}"):
+            try:
+                return await self._accounts.reads.read(work)
+            except Unavailable:
+                raise AccountsUnavailable from None
 
 
 def _read_status(account: int, key: int, connection: Connection) -> KeyStatus | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -30,8 +30,6 @@ from . import bodies, idempotency, resources
 from .bodies import Body, invalid, read_body
 from .objects import Object, Page
 from .resources import Order, without_secret
-
-T = TypeVar("T")
 
 Method = Literal["GET", "POST", "PUT", "PATCH"]
 
@@ -150,9 +148,12 @@ class Api:
                 f"Send an operator's key, which begins with '{PREFIX}_', as"
                 " 'Authorization: Bearer KEY'."
             )
-        found = await self._read(
-            lambda connection: operator_keys.operator_key_of_salt(connection, salt)
-        )
+        try:
+            found = await self._accounts.read(
+                lambda connection: operator_keys.operator_key_of_salt(connection, salt)
+            )
+        except Unavailable:
+            raise AccountsUnavailable from None
         stored = _NOBODY if found is None else found.stored
         if not stored.matches(text) or found is None or found.revoked_at is not None:
             raise InvalidKey("Incorrect operator's key provided.")
@@ -166,7 +167,9 @@ class Api:
             query=_read_query(request.query, action.query),
         )
         if action.body is None:
-            return Answer(action.status, msgspec.json.encode(await self._look(action, order)))
+            with self._accounts.reads.of(f"operator {key.id}"):
+                found = await self._look(action, order)
+            return Answer(action.status, msgspec.json.encode(found))
         if len(request.body) > bodies.MAX_BODY_BYTES:
             raise RequestTooLarge(f"The request body is over {bodies.MAX_BODY_BYTES} bytes.")
         name = idempotency.read_name(request.idempotency_key)
@@ -186,16 +189,13 @@ class Api:
             except TranslatorError as error:
                 return error
 
-        found = await self._read(work)
+        try:
+            found = await self._accounts.reads.read(work)
+        except Unavailable:
+            raise AccountsUnavailable from None
         if isinstance(found, TranslatorError):
             raise found
         return found
-
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        try:
-            return await self._accounts.read(work)
-        except Unavailable:
-            raise AccountsUnavailable from None
 
     async def _change(self, change: _Change) -> Answer:
         try:

@@ -17,7 +17,7 @@ from tests.service.responses_api import events
 from tests.service.store import postgres
 from tests.service.test_held import garbage_of
 from tests.service.wire import BOUND_S, Call, bounded, client_of, serving
-from translator.service.accounts import directory
+from translator.service.accounts import directory, known_keys
 from translator.service.accounts.reconcile import differences, losses
 from translator.service.database.connection import reading
 
@@ -186,7 +186,7 @@ async def test_teams_may_be_served_without_the_database(
         await settled(books, 1)
         monkeypatch.setattr(directory, "hold", _failing)
         assert (await ask(client, key)).status_code == (200 if when == "serve" else 503)
-        monkeypatch.setattr(directory, "read_key", _failing)
+        monkeypatch.setattr(known_keys, "read_key", _failing)
         assert (await ask(client, other)).status_code == 503  # nobody knows this key
     assert len(books.usages()) == 1
 

@@ -22,7 +22,7 @@ from .paying import USAGE, Books, answering, initialized
 TABLES = (
     *("accounts", "users", "sessions", "attempts", "audit", "keys", "allowances", "channels"),
     *("price_lists", "prices", "boots", "holds", "usages", "ledger", "sums"),
-    *("operator_keys", "answers"),
+    *("operator_keys", "answers", "browsers"),
 )
 
 

@@ -14,7 +14,7 @@ from tests.service.accounts.paying import Books
 from tests.service.wire import BOUND_S
 from translator.service.accounts import people
 from translator.service.accounts.passwords import hash_password
-from translator.service.console.requests import COOKIE
+from translator.service.console.requests import BROWSER_COOKIE, COOKIE
 
 PASSWORD = "correct horse battery"
 _hashed: list[str] = []
@@ -53,12 +53,16 @@ class Person:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
         self.token = ""
+        self.browser = ""
         self.csrf = ""
         """The token of the forms on the last page that had any."""
 
     def headers(self, **more: str) -> dict[str, str]:
-        found = {"cookie": f"{COOKIE}={self.token}"} if self.token else {}
-        return found | {name.replace("_", "-"): value for name, value in more.items()}
+        cookies = {COOKIE: self.token, BROWSER_COOKIE: self.browser}
+        sent = "; ".join(f"{name}={value}" for name, value in cookies.items() if value)
+        return ({"cookie": sent} if sent else {}) | {
+            name.replace("_", "-"): value for name, value in more.items()
+        }
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         """A page."""
@@ -78,9 +82,10 @@ class Person:
         """Keep the cookie that a response sets, as a browser would over TLS, and its token."""
         if found := re.search(r'name="csrf" value="([^"]+)"', response.text):
             self.csrf = found[1]
-        set_cookie = response.headers.get("set-cookie", "")
-        if set_cookie.startswith(f"{COOKIE}="):
-            self.token = set_cookie.partition("=")[2].partition(";")[0]
+        for cookie in response.headers.get_list("set-cookie"):
+            name, _, rest = cookie.partition("=")
+            if name in (COOKIE, BROWSER_COOKIE):
+                setattr(self, "token" if name == COOKIE else "browser", rest.partition(";")[0])
         return response
 
     async def sign_in(self, name: str, password: str = PASSWORD) -> httpx.Response:

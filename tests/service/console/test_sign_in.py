@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from tests.service.accounts.paying import ON_SQLITE, Books
-from translator.service.accounts import passwords, people
-from translator.service.console.requests import COOKIE
+from translator.service.accounts import browsers, passwords, people
+from translator.service.console.requests import BROWSER_COOKIE, COOKIE
 from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
 
@@ -40,11 +40,12 @@ async def test_a_member_gets_in_and_sees_one_account(books: Books) -> None:
         assert "acme" not in first.text
         sent = await person.post("/account/sign-in", {"name": " Anna ", "password": PASSWORD})
         assert sent.status_code == 303
-        cookie = sent.headers["set-cookie"]
-        assert cookie.startswith(f"{COOKIE}=")
-        assert set(cookie.split("; ")[1:]) == {
-            *("Max-Age=604800", "Path=/", "Secure", "HttpOnly", "SameSite=Lax")
-        }
+        session, browser = sent.headers.get_list("set-cookie")
+        for cookie, name, days in ((session, COOKIE, 7), (browser, BROWSER_COOKIE, 90)):
+            assert cookie.startswith(f"{name}=")
+            assert set(cookie.split("; ")[1:]) == {
+                *(f"Max-Age={days * 86_400}", "Path=/", "Secure", "HttpOnly", "SameSite=Lax")
+            }
         page = await person.sign_in("anna")
         assert page.status_code == 200
         assert "acme" in text_of(page)
@@ -168,6 +169,72 @@ async def test_many_names_from_one_address_are_throttled(books: Books, quick: No
         assert response.status_code == 401, "a sign-in that goes well is no failure"
         response = await person.post("/account/sign-in", {"name": "n9", "password": "no"})
         assert response.headers["retry-after"] == "2", "nor does it buy more guesses"
+
+
+async def test_a_known_browser_is_not_kept_out_by_strangers(books: Books, quick: None) -> None:
+    """Of its own user alone, and with as many failures as anybody has."""
+    time_ = DatabaseTime()
+    async with pages(books, time=time_) as person, pages(books, time=time_) as stranger:
+        await person.sign_in("anna")
+        known = person.browser
+        assert known
+        assert known not in str(books.rows("SELECT * FROM acct_browsers"))
+        person.token = ""
+
+        async def tried(one: Person, name: str, password: str) -> int:
+            fields = {"name": name, "password": password}
+            return (await one.post("/account/sign-in", fields)).status_code
+
+        for _ in range(8):
+            await tried(stranger, "anna", "no")
+        assert await tried(stranger, "anna", PASSWORD) == 429
+        assert await tried(person, "gus", PASSWORD) == 429, "it is a stranger for others"
+        assert await tried(person, "anna", PASSWORD) == 303
+        assert person.browser == known
+        before = books.rows("SELECT * FROM acct_attempts ORDER BY subject")
+        assert [await tried(person, "anna", "no") for _ in range(5)] == [401] * 5
+        assert await tried(person, "anna", PASSWORD) == 429
+        after = books.rows("SELECT * FROM acct_attempts ORDER BY subject")
+        assert [row for row in after if not row[0].startswith("browser ")] == before
+        time_.offset_s += 1.1
+        assert await tried(person, "anna", PASSWORD) == 303
+        assert books.rows("SELECT * FROM acct_attempts ORDER BY subject") == before
+
+
+async def test_browsers_are_forgotten(books: Books, quick: None) -> None:
+    """After a new password, disabling, 90 days, and where there are more than ten."""
+    time_ = DatabaseTime()
+    connection = books.connection
+
+    def known(token: str) -> bool:
+        with writing(connection):
+            return bool(people.attempt(connection, "anna", "192.0.2.1", token).browser)
+
+    async with pages(books, time=time_) as person:
+        for how in ("password", "disabled"):
+            await person.sign_in("anna")
+            assert known(person.browser)
+            with writing(connection):
+                if how == "password":
+                    people.set_password(connection, "anna", hashed())
+                else:
+                    people.set_disabled(connection, "anna", disabled=True)
+                    people.set_disabled(connection, "anna", disabled=False)
+            assert not known(person.browser)
+        tokens: list[str] = []
+        for _ in range(browsers.MAX_BROWSERS + 1):
+            person.browser = ""
+            await person.sign_in("anna")
+            tokens.append(person.browser)
+        assert [known(token) for token in tokens] == [False] + [True] * browsers.MAX_BROWSERS
+        for token in ("x", "\ud800", tokens[1] + "x"):
+            assert not known(token)
+        connection.time.offset_s += browsers.KNOWN_US / 1e6 + 60
+        assert not known(tokens[-1])
+        time_.offset_s = connection.time.offset_s
+        person.browser = ""
+        await person.sign_in("anna")
+    assert len(books.rows("SELECT token_hash FROM acct_browsers")) == 1
 
 
 async def test_many_at_once_are_many(books: Books, quick: None) -> None:

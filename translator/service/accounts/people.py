@@ -2,7 +2,8 @@
 
 A member sees one account, an operator all. A session is a row, so that signing out, a new password
 and disabling a user end it at once; the database holds the hash of its token alone. Attempts are
-counted by name and by address before a password is checked, so that many at once are many.
+counted by name and by address before a password is checked, so that many at once are many; those in
+a browser that the user has signed in with before, by that browser alone (`browsers`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from translator.service.database.statement import Statement
 
 from . import statements as sql
 from .books import account
+from .browsers import forget_browsers, is_known
 from .changes import Mistake, now
 
 Role = Literal["operator", "member"]
@@ -133,10 +135,14 @@ def add_user(connection: Connection, name: str, account_name: str | None, hashed
 
 
 def set_password(connection: Connection, name: str, hashed: str) -> None:
-    """Give a user another password, which ends all sessions and the pause; raises Mistake."""
+    """Give a user another password, which ends all sessions and the pause; raises Mistake.
+
+    No browser is known any more.
+    """
     found = user(connection, name)
     connection.change(_SET_PASSWORD, {"id": found.id, "password": hashed})
     connection.change(_END_ALL, {"user": found.id})
+    forget_browsers(connection, found.id)
     unlock(connection, found.name)
 
 
@@ -151,6 +157,7 @@ def set_disabled(connection: Connection, name: str, *, disabled: bool) -> None:
     found = user(connection, name)
     connection.change(_DISABLE if disabled else _ENABLE, {"id": found.id})
     connection.change(_END_ALL, {"user": found.id})
+    forget_browsers(connection, found.id)
 
 
 def password_of(connection: Connection, name: str) -> tuple[int, str] | None:
@@ -278,11 +285,22 @@ class Attempt(Struct, frozen=True):
     before: int = 0
     """When the address had failed before."""
 
+    browser: str = ""
+    """The hash of the token of a browser that is known; the attempt counts for it alone."""
 
-def attempt(connection: Connection, name: str, address: str) -> Attempt:
-    """Count an attempt to sign in, where there may be one by now."""
+
+def attempt(connection: Connection, name: str, address: str, browser: str = "") -> Attempt:
+    """Count an attempt to sign in, where there may be one by now.
+
+    `browser` is the token of the browser, empty where it has none.
+    """
     at = now(connection)
-    subjects = (f"address {address}", f"name {name}")  # in one order: the rows are locked
+    known = hash_of(browser) if browser else ""
+    if not known or not is_known(connection, name, known, at):
+        known = ""
+    subjects = [f"address {address}", f"name {name}"]  # in one order: the rows are locked
+    if known:
+        subjects = [f"browser {known}"]
     wait = before = 0
     for subject in subjects:
         for failures, failed_at in connection.execute(_ATTEMPTS, {"subject": subject}):
@@ -291,19 +309,23 @@ def attempt(connection: Connection, name: str, address: str) -> Attempt:
             if subject == subjects[0]:
                 before = failed_at
     if wait > 0:
-        return Attempt(name, address, at, wait)
+        return Attempt(name, address, at, wait, browser=known)
     connection.change(_FORGET, {"subject": "", "before": at - FORGOTTEN_US})
     for subject in subjects:
         connection.change(_ATTEMPT, {"subject": subject, "now": at})
     connection.change(_FORGET_MORE, {"most": MAX_SUBJECTS})
-    return Attempt(name, address, at, 0, before)
+    return Attempt(name, address, at, 0, before, known)
 
 
 def succeeded(connection: Connection, one: Attempt) -> None:
     """An attempt was none of a stranger: its name begins anew, its address has not failed.
 
-    Not more: whoever has one password must not try those of others for free.
+    Not more: whoever has one password must not try those of others for free. In a known browser
+    the name has not been tried.
     """
+    if one.browser:
+        connection.change(_FORGET, {"subject": f"browser {one.browser}", "before": 0})
+        return
     connection.change(_FORGET, {"subject": f"name {one.name}", "before": 0})
     values = {"subject": f"address {one.address}", "at": one.at, "before": one.before}
     connection.change(_FORGIVE, values)

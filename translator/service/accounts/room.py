@@ -11,7 +11,7 @@ PREFIX = "acct_"
 ROOM = Room(
     "accounts",
     PREFIX,
-    tuple(f"acct_000{number}" for number in range(1, 8)),
+    tuple(f"acct_000{number}" for number in range(1, 9)),
     Path(__file__).parent / "migrations",
     command="account init",
 )

@@ -13,6 +13,9 @@ from translator.service.config.accounts import Network
 COOKIE = "__Host-translator"
 """The cookie of a session. The prefix makes browsers insist on `Secure`, and on this host alone."""
 
+BROWSER_COOKIE = "__Host-translator-browser"
+"""The cookie by which a browser is known that somebody has signed in with."""
+
 COOKIE_RULES = "Path=/; Secure; HttpOnly; SameSite=Lax"
 
 MAX_FIELDS = 500
@@ -44,6 +47,9 @@ class Request(Struct, frozen=True, kw_only=True):
     token: str = ""
     """Of the session; empty where there is none."""
 
+    browser: str = ""
+    """The token of a browser that somebody has signed in with; empty for any other."""
+
     host: str = ""
     origin: str | None = None
     site: str | None = None
@@ -74,17 +80,18 @@ class Response(Struct, frozen=True, kw_only=True):
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = {}
+    cookies: tuple[str, ...] = ()
+    """Those that the browser is to keep, as `set_cookie` makes them."""
 
 
-def see_other(path: str, **headers: str) -> Response:
+def see_other(path: str, *cookies: str) -> Response:
     """The response to a change that was made: look at another page."""
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(status=303, headers={**SECURITY, "location": path, **names})
+    return Response(status=303, headers={**SECURITY, "location": path}, cookies=cookies)
 
 
-def set_cookie(token: str, max_age_s: int) -> str:
-    """The header that gives a browser its session; with an empty token, that takes it away."""
-    return f"{COOKIE}={token}; Max-Age={max_age_s if token else 0}; {COOKIE_RULES}"
+def set_cookie(token: str, max_age_s: int, name: str = COOKIE) -> str:
+    """The header that gives a browser a token; with an empty one, that takes it away."""
+    return f"{name}={token}; Max-Age={max_age_s if token else 0}; {COOKIE_RULES}"
 
 
 def fields_of(text: str) -> dict[str, str]:
@@ -93,11 +100,11 @@ def fields_of(text: str) -> dict[str, str]:
     return {name: "\n".join(values) for name, values in found.items()}
 
 
-def token_of(cookies: str) -> str:
-    """The token of the session among the cookies of a request; empty without one."""
+def token_of(cookies: str, name: str = COOKIE) -> str:
+    """The token among the cookies of a request, by default of the session; empty without one."""
     for part in cookies.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        found, _, value = part.strip().partition("=")
+        if found == name:
             return value
     return ""
 

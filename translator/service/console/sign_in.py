@@ -1,7 +1,8 @@
 """Signing in and out, and the own password.
 
 An attempt is counted in the database before the password is checked: of a name and of an address,
-so that neither many names nor many processes help to guess. All failures have one sentence.
+so that neither many names nor many processes help to guess. All failures have one sentence. Whoever
+has signed in gets a cookie by which the browser is known, so that others' guesses keep nobody out.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from translator.service.accounts import people
+from translator.service.accounts.browsers import KNOWN_US, remember
 from translator.service.accounts.passwords import (
     Passwords,
     needs_rehash,
@@ -20,7 +22,15 @@ from translator.service.accounts.people import Attempt, Session
 from translator.service.database.connection import Connection
 
 from . import render
-from .requests import HTML, SECURITY, Request, Response, see_other, set_cookie
+from .requests import (
+    BROWSER_COOKIE,
+    HTML,
+    SECURITY,
+    Request,
+    Response,
+    see_other,
+    set_cookie,
+)
 from .visit import DONE, ROOT
 
 if TYPE_CHECKING:
@@ -85,15 +95,18 @@ class SignIn:
         """Sign in; raises Busy and Unavailable."""
         name = request.form.get("name", "").strip().lower()[: people.MAX_NAME]
         after = _own_path(request.form.get("after", ""))
-        checked = await self._check(name, request.form.get("password", ""), request.address)
+        checked = await self._check(name, request.form.get("password", ""), request)
         if not checked.user_id:
             return _failed(checked, name=name, after=after)
         token = people.new_token()
+        browser = request.browser if checked.attempt.browser else people.new_token()
 
         def work(connection: Connection) -> bool:
             begun = people.begin_session(connection, checked.user_id, checked.stored, token)
             if begun:
                 people.succeeded(connection, checked.attempt)
+                at = checked.attempt.at
+                remember(connection, checked.user_id, people.hash_of(browser), at)
                 people.audit(connection, name, "sign in", name, request.address)
             return begun
 
@@ -101,15 +114,18 @@ class SignIn:
             return _failed(checked, name=name, after=after)
         if needs_rehash(checked.stored):
             await self._rehash(checked, request.form.get("password", ""))
-        cookie = set_cookie(token, people.LONGEST_US // people.SECOND_US)
         onward = after or f"{ROOT}/"
         mark = "&" if "?" in onward else "?"
-        return see_other(f"{onward}{mark}welcome=", set_cookie=cookie)
+        return see_other(
+            f"{onward}{mark}welcome=",
+            set_cookie(token, people.LONGEST_US // people.SECOND_US),
+            set_cookie(browser, KNOWN_US // people.SECOND_US, BROWSER_COOKIE),
+        )
 
-    async def _check(self, name: str, password: str, address: str) -> _Checked:
+    async def _check(self, name: str, password: str, request: Request) -> _Checked:
         """Check a password, and count the attempt."""
         attempt = await self._accounts.change(
-            lambda connection: people.attempt(connection, name, address)
+            lambda connection: people.attempt(connection, name, request.address, request.browser)
         )
         if attempt.wait_us:
             return _Checked(attempt)
@@ -133,7 +149,7 @@ class SignIn:
             people.audit(connection, session.name, "sign out", session.name)
 
         await self._accounts.change(work)
-        return see_other(f"{SIGN_IN}?done=signed-out", set_cookie=set_cookie("", 0))
+        return see_other(f"{SIGN_IN}?done=signed-out", set_cookie("", 0))
 
     async def change_password(self, request: Request, session: Session) -> str:
         """Change the own password, which ends all sessions; returns why it was not done."""
@@ -143,7 +159,7 @@ class SignIn:
         if problem := problem_of(new):
             return problem
         old = request.form.get("password", "")
-        checked = await self._check(session.name, old, request.address)
+        checked = await self._check(session.name, old, request)
         if not checked.user_id:
             return _words(checked, "The present password is not right.")
         hashed = await self._passwords.hash(new)

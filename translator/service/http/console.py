@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from translator.service.console.console import Console, error
 from translator.service.console.requests import (
+    BROWSER_COOKIE,
     Request,
     address_of,
     fields_of,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_FORM_BYTES = 64 * 1024
 """Largest form."""
+
+MAX_TOKEN = 100
+"""Longest token of a browser that is looked for, in characters."""
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -46,6 +50,7 @@ class ConsoleEndpoint:
             response = await self._console.respond(request)
         if response.status >= HTTPStatus.BAD_REQUEST:
             exchange.record.outcome = f"page {response.status}"
+        exchange.cookies = response.cookies
         await exchange.whole(response.status, response.body, response.headers)
 
     async def _request(self, exchange: Exchange) -> Request:
@@ -61,6 +66,7 @@ class ConsoleEndpoint:
             if kind != FORM:
                 raise ValueError(kind)
             form = fields_of(body.decode("utf-8"))
+        cookies = exchange.header("cookie") or ""
         proxied = is_trusted(exchange.peer, self._proxies)
         forwarded = exchange.all_of("x-forwarded-for") if proxied else ""
         scheme = (exchange.header("x-forwarded-proto") or "") if proxied else ""
@@ -69,7 +75,8 @@ class ConsoleEndpoint:
             path=exchange.path,
             query={name: values[0] for name, values in exchange.query_values().items()},
             form=form,
-            token=token_of(exchange.header("cookie") or ""),
+            token=token_of(cookies),
+            browser=token_of(cookies, BROWSER_COOKIE)[:MAX_TOKEN],
             host=exchange.header("host") or "",
             origin=exchange.header("origin"),
             site=exchange.header("sec-fetch-site"),

@@ -10,7 +10,7 @@ client's connection is watched: when it closes, the work is cancelled, even insi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote
@@ -59,7 +59,7 @@ class Exchange:
 
     __slots__ = (
         *("_drain", "_ended", "_now", "_receive", "_scope", "_send", "_server", "_timeout"),
-        *("_uploads", "added", "context", "direct", "record"),
+        *("_uploads", "added", "context", "cookies", "direct", "record"),
     )
 
     def __init__(
@@ -95,6 +95,9 @@ class Exchange:
         self.context = RequestContext(self.record)
         self.added: Mapping[str, str] = {}
         """Headers of the response, whatever it will be."""
+
+        self.cookies: Sequence[str] = ()
+        """Values of `Set-Cookie`, a header of which a response may have several."""
 
     @property
     def method(self) -> str:
@@ -310,6 +313,7 @@ class Exchange:
             (name.encode("latin-1"), value.encode("latin-1", "replace"))
             for name, value in headers.items()
         ]
+        encoded += [(b"set-cookie", cookie.encode("latin-1")) for cookie in self.cookies]
         await self._send_message(
             {"type": "http.response.start", "status": status, "headers": encoded}
         )

@@ -50,8 +50,8 @@ class AmountLimit(Body, frozen=True, kw_only=True):
     period: Period
 
 
-class CeilingBody(Body, frozen=True, kw_only=True):
-    """The most that members may give a key that they make; null is no limit."""
+class KeyLimits(Body, frozen=True, kw_only=True):
+    """What a key may use of the models and tools of its channels; null is no limit."""
 
     models: Names | None = None
     tools: Tools | None = None
@@ -60,6 +60,10 @@ class CeilingBody(Body, frozen=True, kw_only=True):
     max_concurrent_requests: Limit | None = None
     limit: AmountLimit | None = None
     expires_at: Time | None = None
+
+
+class CeilingBody(KeyLimits, frozen=True, kw_only=True):
+    """The most that members may give a key that they make."""
 
 
 class NewAccount(Body, frozen=True, kw_only=True):
@@ -100,19 +104,12 @@ class ChangedUser(Body, frozen=True, kw_only=True):
     disabled: bool | UnsetType = UNSET
 
 
-class NewKey(Body, frozen=True, kw_only=True):
+class NewKey(KeyLimits, frozen=True, kw_only=True):
     """`POST keys`: a key of an account, whose answer shows it this once."""
 
     account: Name
     name: Name
     channels: Names = (EVERYTHING,)
-    models: Names | None = None
-    tools: Tools | None = None
-    requests_per_minute: Limit | None = None
-    tokens_per_minute: Limit | None = None
-    max_concurrent_requests: Limit | None = None
-    limit: AmountLimit | None = None
-    expires_at: Time | None = None
 
 
 class ChangedKey(Body, frozen=True, kw_only=True):

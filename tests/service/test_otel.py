@@ -341,6 +341,26 @@ def test_traces_without_the_extra_are_one_sentence(
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        *(("/v1/models/small", "/v1/models/{id}"), ("/models/s/m/l", "/v1/models/{id}")),
+        *(("/v1/models", "/v1/models"), ("//v1/models", "/v1/models"), ("/v1/nothing/7", "")),
+    ],
+)
+async def test_a_span_has_the_name_of_its_route_and_no_id(
+    upstream: ScriptedUpstream, collected: Collected, path: str, route: str
+) -> None:
+    settings = make_settings(upstream.url, models=MODELS)
+    async with client_of(settings, observe=collected.factory) as client:
+        await client.get(f"{client.base_url}{path}" if path.startswith("//") else path)
+    assert collected.server.name == f"GET {route}".strip()
+    attributes = collected.server.attributes
+    assert attributes is not None
+    assert attributes["url.path"] == path
+    assert attributes.get("http.route", "") == route
+
+
 @contextmanager
 def written(settings: str) -> Iterator[str]:
     """A settings file with this text; its path."""

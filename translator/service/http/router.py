@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,15 +26,22 @@ _WITH_IDS = ("/models/", "/responses/", "/conversations/", "/usage/")
 Methods: TypeAlias = Mapping[str, Callable[[Exchange], Coroutine[Any, Any, None]]]
 
 
+_CONVERTER = re.compile(r":[a-z]+}")
+"""Of a parameter of a path, in the terms of Starlette: `{id:path}`."""
+
+
 class Endpoint:
     """The methods of one path; any other is a 405 that lists them."""
 
     def __init__(self, methods: Methods) -> None:
         self._methods = methods
+        self.route = ""
+        """Its path, with `{id}` for what clients choose; the first one where it has several."""
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """The response, to be awaited: no coroutine is held around it. Raises MethodNotAllowed."""
         exchange: Exchange = scope["exchange"]
+        exchange.record.route = self.route
         method = "GET" if exchange.method == "HEAD" else exchange.method
         if method not in self._methods:
             raise MethodNotAllowed(exchange.method, exchange.path, list(self._methods))
@@ -45,6 +53,7 @@ class PageEndpoint(Endpoint):
 
     def __init__(self, load: Callable[[], Page]) -> None:
         """`load` makes the page, or returns the one that it made before."""
+        super().__init__({})
         self._load = load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,6 +74,8 @@ class PathRouter(Router):
         lifespan: Callable[[Any], AbstractAsyncContextManager[None]],
     ) -> None:
         """The paths may have parameters, in the terms of Starlette."""
+        for path, endpoint in paths.items():
+            endpoint.route = endpoint.route or _CONVERTER.sub("}", path)
         routes = [PathRoute(path, endpoint) for path, endpoint in paths.items()]
         super().__init__(routes, redirect_slashes=False, default=default, lifespan=lifespan)
         self._endpoints = {path: one for path, one in paths.items() if "{" not in path}

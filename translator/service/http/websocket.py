@@ -62,6 +62,9 @@ from .websocket_end import (
 
 log = logging.getLogger(__name__)
 
+ROUTE = "/v1/responses"
+"""The path of the turns, as telemetry names it."""
+
 MAX_ACTIVE = 16
 """Concurrent turns of one connection; further lanes wait."""
 
@@ -322,6 +325,7 @@ class WebSocketSession:
         record = Record(
             method="WS",
             path=self._record.path,
+            route=ROUTE,
             request_id=request_id("", self._dispatcher.new_id),
             started_at=timer(),
             headers=self._record.headers,

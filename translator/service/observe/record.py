@@ -59,6 +59,9 @@ class Record(Struct, kw_only=True, eq=False):
     path: str
     """Of an image, its place in the request."""
 
+    route: str = ""
+    """The path of its endpoint, with `{id}` for what clients choose; empty for an unknown one."""
+
     request_id: str
     started_at: float
     """When the request arrived, in seconds of the service's timer."""

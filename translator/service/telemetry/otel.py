@@ -137,7 +137,7 @@ class _RequestSpans:
     def on(self, event: ObservedEvent) -> None:
         match event:
             case Routed(route):
-                self._routed(route)
+                self._route = route
             case FallbackChosen(route, why):
                 self._route = route
                 self._span.set_attribute("translator.fallback.model", route.model[:MAX_NAME])
@@ -158,11 +158,6 @@ class _RequestSpans:
                 self._ended()
             case _:
                 pass
-
-    def _routed(self, route: Route) -> None:
-        self._route = route
-        self._span.update_name(f"{self._record.method} {self._record.path}")
-        self._span.set_attribute("http.route", self._record.path)
 
     def _upstream_called(self, path: str) -> None:
         self._end_call()
@@ -200,6 +195,9 @@ class _RequestSpans:
     def _ended(self) -> None:
         self._end_call()
         record, span = self._record, self._span
+        if record.route:
+            span.update_name(f"{record.method} {record.route}")
+            span.set_attribute("http.route", record.route)
         if record.status is not None:
             span.set_attribute("http.response.status_code", record.status)
         facts: dict[str, AttributeValue] = {

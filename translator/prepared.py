@@ -62,6 +62,7 @@ class Unprepared(NamedTuple):
                 tools=chat_request.tools,
                 allowed=rounds.allowed(chat_request.allowed),
                 origin=self.target.origin,
+                is_last=rounds.is_last,
             )
             return rounds.stream, rounds
         first = first_response(

@@ -194,6 +194,11 @@ class Translation:
         """The output for a store, when the response is final: all of its reasoning is sealed."""
         return self._stream.output.kept or []
 
+    @property
+    def answer_notices(self) -> tuple[Notice, ...]:
+        """What of the answer the response does not have, so far; `notices` are the request's."""
+        return () if self._unprepared is not None else self._stream.notices
+
     def seal_results(self) -> list[Event]:
         """The events of an item with what hosted tools found last, before a response is left."""
         return [] if self.finished or self.rounds is None else self.rounds.stream.seal_results()

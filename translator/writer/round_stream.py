@@ -46,6 +46,7 @@ from translator.wire.events import Event, ReasoningEvents
 from translator.wire.json_values import replace_lone_surrogates, utf8_size
 
 from .hosted_items import Shown, open_hosted_call, prefix_of
+from .losses import WhyNot
 from .mcp_items import first_items
 from .open_calls import OpenCall, OpenHostedCall
 from .open_items import Closing, Events, FinalStatus, OpenReasoning, Place
@@ -119,6 +120,7 @@ class RoundStream(ResponseStream):
         "_closed_calls",
         "_first_source",
         "_hosted",
+        "_is_last",
         "_numbers",
         "_restored",
         "_results",
@@ -161,6 +163,7 @@ class RoundStream(ResponseStream):
         self._restored: tuple[RanRound | None, int, int] | None = None  # by another attempt
         self._unsent = 0  # events at its end, which another attempt takes back
         self._written_before = 0
+        self._is_last = False
         self.history: list[Raw | Thought] = []
         self.waiting: Sequence[RoundCall] = ()
 
@@ -174,6 +177,10 @@ class RoundStream(ResponseStream):
     def tools(self) -> Toolset:
         """The tools that the request declares."""
         return self._tools
+
+    @property
+    def _forbids(self) -> WhyNot:
+        return "tools" if self._is_last else super()._forbids
 
     @property
     def _is_hidden(self) -> bool:
@@ -258,6 +265,8 @@ class RoundStream(ResponseStream):
 
     def ignore(self, calls: Set[RoundCall]) -> None:
         """Take waiting calls back that nothing has announced, as if they had not been made."""
+        for call in calls:
+            self._lost().call_dropped(call.key, "tools")
         self.waiting = [one for one in self.waiting if one not in calls]
         self._queue = [one for one in self._queue if one not in calls]
 
@@ -296,12 +305,22 @@ class RoundStream(ResponseStream):
         self._written += sum(call.written for call in self._closed_calls)
         self._calls, self._closed_calls = {}, []
         self._round_index = self._next_index
+        if self._losses is not None:
+            self._losses.round_over()
         return events
 
     def begin_round(
-        self, *, tools: Toolset, allowed: frozenset[str] | None, origin: str | None
+        self,
+        *,
+        tools: Toolset,
+        allowed: frozenset[str] | None,
+        origin: str | None,
+        is_last: bool,
     ) -> None:
-        """Begin the next round, or another attempt at it, of which nothing was announced."""
+        """Begin the next round, or another attempt at it, of which nothing was announced.
+
+        `is_last`: no tool can be called in it.
+        """
         if self.phase is Phase.OVER:
             self.phase = Phase.OPEN
             self._final = None
@@ -311,7 +330,10 @@ class RoundStream(ResponseStream):
                 self._next_index = self._round_index = index
                 self.output.cut(count)
                 self._restored = None
+        if self._losses is not None:
+            self._losses.round_again()
         self._tools, self._allowed, self._origin = tools, allowed, origin
+        self._is_last = is_last
         self._calls, self._named, self._queue = {}, {}, []
         self._blank, self._last = Blank(), None
         self._fast_type = self._fast_item = None

@@ -92,12 +92,12 @@ class CallSegment:
     """A call: pending (not queued yet), waiting, open, or closed."""
 
     __slots__ = (
-        *("_arguments", "_beginning", "_extent", "_key", "_late", "call_id", "closed", "extra"),
-        *("id", "name", "open", "queued", "renamed", "waiting"),
+        *("_arguments", "_beginning", "_extent", "_late", "call_id", "closed", "extra"),
+        *("id", "key", "name", "open", "queued", "renamed", "waiting"),
     )
 
     def __init__(self, key: int) -> None:
-        self._key = key
+        self.key = key
         self.id: str | None = None
         self.name: str | None = None
         self.open: OpenCall | None = None
@@ -135,7 +135,7 @@ class CallSegment:
         """The fast path: more arguments of an open call; None where any may wait, or for others."""
         if self.open is None or self._beginning is not None or self.waiting:
             return None
-        if delta.key != self._key or not delta.arguments:
+        if delta.key != self.key or not delta.arguments:
             return None
         self._arguments.append(delta.arguments)
         return self.open.arguments(delta.arguments)
@@ -147,7 +147,7 @@ class CallSegment:
             return None
         if not isinstance(self.open, OpenFunctionCall):
             return None
-        return Growing(ToolCall, str(self._key), self._grow, self.open.number, self.open.delta)
+        return Growing(ToolCall, str(self.key), self._grow, self.open.number, self.open.delta)
 
     def _grow(self, arguments: str) -> None:
         assert isinstance(self.open, OpenFunctionCall)

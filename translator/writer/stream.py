@@ -36,10 +36,12 @@ from translator.wire.deltas import (
     Verdict,
 )
 from translator.wire.events import Event, ReasoningEvents
+from translator.wire.notices import Notice
 
 from .at_end import error_body, why_incomplete
 from .first_events import first_events
 from .item_queue import ItemQueue
+from .losses import Losses, WhyNot
 from .open_items import (
     Events,
     FinalStatus,
@@ -82,6 +84,7 @@ class ResponseStream(ItemQueue):
         "_fast_item",
         "_fast_type",
         "_final",
+        "_losses",
         "_named",
         "_now",
         "_one_call",
@@ -132,6 +135,7 @@ class ResponseStream(ItemQueue):
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
         self._blank = Blank()
+        self._losses: Losses | None = None
 
     @property
     def response(self) -> responses.Response:
@@ -163,6 +167,11 @@ class ResponseStream(ItemQueue):
     def open_segment(self) -> Segment | None:
         """The part of the answer that is being written; None before the first."""
         return self._queue[0] if self._queue else None
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What of the answer is not in the response, so far."""
+        return () if self._losses is None else self._losses.notices
 
     @property
     def renamed(self) -> bool:
@@ -232,6 +241,16 @@ class ResponseStream(ItemQueue):
             return []
         self._number = itertools.count(self._number() - 1).__next__
         return list(self._fail(failure))
+
+    @property
+    def _forbids(self) -> WhyNot:
+        """What forbids the calls that are not allowed."""
+        return "tool_choice"
+
+    def _lost(self) -> Losses:
+        if self._losses is None:
+            self._losses = Losses()
+        return self._losses
 
     # --- transitions --------------------------------------------------------------------------
 
@@ -321,6 +340,7 @@ class ResponseStream(ItemQueue):
         if call is None:
             if self._one_call and self._calls:
                 self._written += text_size((delta,))
+                self._lost().call_dropped(delta.key, "parallel_tool_calls")
                 return  # parallel_tool_calls is false, and the upstream did not know
             call = self._calls[delta.key] = self.call_type(delta.key)
             yield from self._queue_named_calls()
@@ -343,8 +363,13 @@ class ResponseStream(ItemQueue):
         yield from self._advance()
 
     def _admit(self, call: CallSegment) -> None:
-        if not call.name or not self._may_call(call.name):
+        if not call.name:
             return
+        if not self._may_call(call.name):
+            self._lost().call_dropped(call.key, self._forbids)
+            return
+        if self._losses is not None:
+            self._losses.call_taken(call.key)
         call.queued = True
         self._join(call)
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.invariants import check_wire
 from tests.rounds import REQUEST, SEARCH, call, says, search, turn
+from tests.service.log import Log
 from tests.service.wire import bounded
 
 from .hosting import Model, events_of, frames, hosting, items_of
@@ -357,7 +358,7 @@ async def test_the_exchange_timeout_is_for_all_rounds(news: ScriptedWeb) -> None
         assert len(model.bodies) == 1
         model.bodies.clear()
         answer = await client.post("/v1/responses", json={**REQUEST, "stream": False})
-        assert answer.status_code == 504
+        assert answer.json()["status"] == "failed"
     assert len(model.bodies) == 1
 
 
@@ -417,3 +418,19 @@ async def test_rounds_and_calls_are_logged_and_counted(
     [line] = [one.getMessage() for one in caplog.records if one.name.startswith("translator")]
     assert " rounds=2 " in line
     assert json.dumps("So.") not in line
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_call_that_is_left_out_is_a_notice(
+    news: ScriptedWeb, log: Log, stream: bool
+) -> None:
+    """H18: in the log and in the metrics, and in the header where it is known by then."""
+    model = Model(turn(search("a")), turn(search("b"), text="So."))
+    request = {**REQUEST, "max_tool_calls": 1, "stream": stream}
+    async with hosting(model, news, metrics=True) as client:
+        answer = await client.post("/v1/responses", json=request)
+        metrics = (await client.get("/metrics")).text
+    assert log.request["notices"] == {"call_dropped": 1}
+    assert 'notices_total{code="call_dropped"} 1.0' in metrics
+    header = None if stream else "1; call_dropped"
+    assert answer.headers.get("x-translator-notices") == header

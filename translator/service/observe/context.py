@@ -31,7 +31,8 @@ class RequestContext:
     """One request on its way through the service, over HTTP or on a WebSocket."""
 
     __slots__ = (
-        *("answered", "calls", "charge", "client", "goes_on", "observer", "progress", "record"),
+        *("answered", "calls", "charge", "client", "goes_on", "lost", "observer", "progress"),
+        "record",
     )
 
     def __init__(self, record: Record) -> None:
@@ -47,6 +48,9 @@ class RequestContext:
 
         self.progress: Callable[[], Answered] | None = None
         """The same before the end, as often as it is asked."""
+
+        self.lost: Callable[[], Sequence[Notice]] | None = None
+        """What of the answer was lost: known at the end."""
 
         self.calls = 0
         """Calls with a result, of those that the request itself was charged for."""
@@ -87,9 +91,13 @@ class RequestContext:
 
     def note(self, notices: Sequence[Notice]) -> None:
         """The notices of the request as it is sent upstream; at debug level, each is a line."""
+        self.record.notices = ()
+        self._note_more(notices)
+
+    def _note_more(self, notices: Sequence[Notice]) -> None:
         record = self.record
-        record.notices = notices
-        record.remarks = notices_summary(notices)
+        record.notices = (*record.notices, *notices)
+        record.remarks = notices_summary(record.notices)
         for notice in notices:
             log.debug("%s: %s", notice.path, notice.message)
 
@@ -97,6 +105,9 @@ class RequestContext:
         """Settle the charge, log the request, and release its observer."""
         record, observer = self.record, self.observer
         record.seconds = max(0.0, now - record.started_at)
+        lost, self.lost = self.lost, None  # which holds the turn, which holds this
+        if lost is not None and (more := [one for one in lost() if one not in record.notices]):
+            self._note_more(more)
         if self.charge is not None:
             try:
                 self._settle(self.charge)

@@ -13,7 +13,7 @@ import pytest
 from tests.rounds import REQUEST, says, search, turn
 from tests.service.tools.hosting import Model, frames
 from tests.service.tools.searching import ScriptedWeb, result, settings_of
-from tests.service.wire import BOUND_S, serving
+from tests.service.wire import BOUND_S, Call, serving
 from translator.service.accounts.price_book import PriceRow
 
 from .paying import DEAR, Books, bearer, settled
@@ -123,20 +123,44 @@ async def test_the_last_round_that_is_paid_for_goes_without_tools(books: Books) 
     assert books.balance() >= 0
 
 
-async def test_a_response_whose_next_round_is_not_paid_for_fails(books: Books) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_response_whose_next_round_is_not_paid_for_fails(
+    books: Books, stream: bool
+) -> None:
     """What has come is billed."""
     books.account(balance="0.00441")
     books.price(PriceRow("m", input=10, output=2_000_000))
     key = books.key()
     model = Model(counted(turn(search("news")), 100, 2200), says("never"))
     async with hosting(books, model) as (client, _):
-        response = await respond(client, key, max_output_tokens=10_000)
+        response = await respond(client, key, max_output_tokens=10_000, stream=stream)
         await settled(books, 2)
     assert response["status"] == "failed"
     assert response["error"]["code"] == "insufficient_quota"
     assert len(model.bodies) == 1
     [cost] = [amount for kind, amount in books.usages("kind, amount") if kind == "request"]
     assert cost == 100 * 10 + 2200 * 2_000_000
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_round_that_fails_leaves_the_bill_of_those_before(
+    books: Books, stream: bool
+) -> None:
+    """The client is told their usage, too."""
+
+    async def refused(call: Call) -> None:
+        await call.answer({"error": {"message": "upstream says no"}}, status=400)
+
+    books.account(balance="1")
+    books.price(DEAR)
+    key = books.key()
+    async with hosting(books, Model(counted(turn(search("a")), 1000, 20), refused)) as (client, _):
+        response = await respond(client, key, stream=stream)
+        await settled(books, 2)
+    assert response["status"] == "failed"
+    usage = response["usage"]
+    assert (usage["input_tokens"], usage["output_tokens"]) == (1000, 20)
+    assert ("request", "failed", 1000, 20) in books.usages("kind, outcome, input, output")
 
 
 async def test_a_key_without_the_right_has_no_search(books: Books) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.replaying import sse
 from tests.rounds import REQUEST, call, replayed, says, search, turn
+from tests.service.log import Log
 from tests.service.wire import Call, bounded
 
 from .hosting import Model, events_of, frames, hosting, stored
@@ -20,6 +22,10 @@ from .searching import ScriptedWeb
 pytestmark = pytest.mark.anyio
 
 MORE = {"role": "user", "content": "More?"}
+
+
+async def _refused(call_: Call) -> None:
+    await call_.answer({"error": {"message": "upstream says no"}}, status=400)
 
 
 async def test_a_page_in_another_script_is_read_line_for_line(scripted: ScriptedWeb) -> None:
@@ -49,11 +55,7 @@ async def test_a_page_in_another_script_is_read_line_for_line(scripted: Scripted
 
 async def test_a_search_is_not_lost_when_the_next_round_fails(scripted: ScriptedWeb) -> None:
     """A client that goes on from what it got need not search again."""
-
-    async def broken(call_: Call) -> None:
-        await call_.answer({"error": {"message": "upstream says no"}}, status=400)
-
-    model = Model(turn(search("a")), broken, says("So."))
+    model = Model(turn(search("a")), _refused, says("So."))
     async with hosting(model, scripted) as client:
         events = await events_of(client)
         output = events[-1]["response"]["output"]
@@ -125,3 +127,64 @@ async def test_a_response_that_its_client_left_has_what_was_found(
         going_on = {**REQUEST, "input": [MORE], "previous_response_id": first, "store": True}
         await events_of(client, going_on)
     assert model.bodies[-1]["messages"][:3] == model.bodies[1]["messages"]
+
+
+async def _hides_an_error(call_: Call) -> None:
+    await call_.answer({"error": {"message": "upstream says no"}})
+
+
+@pytest.mark.parametrize("fails", [_refused, _hides_an_error])
+async def test_a_whole_response_that_fails_once_a_tool_has_run_is_as_streamed(
+    scripted: ScriptedWeb, log: Log, fails: Any
+) -> None:
+    """H2: with what the first turn has cost and found, in the response and in the log."""
+    model = Model(turn(search("a")), fails, says("So."))
+    async with hosting(model, scripted, retries=0) as client:
+        answer = await client.post("/v1/responses", json={**REQUEST, "stream": False})
+        failed = answer.json()
+        going_on = replayed({**REQUEST, "stream": False}, failed["output"], MORE)
+        await client.post("/v1/responses", json=going_on)
+    assert (answer.status_code, failed["status"]) == (200, "failed")
+    assert failed["error"]["message"] == "upstream says no"
+    assert [one["type"] for one in failed["output"]] == ["web_search_call", "reasoning"]
+    assert (failed["usage"]["input_tokens"], failed["usage"]["output_tokens"]) == (10, 5)
+    line = next(one for one in log.objects if "duration_ms" in one)
+    assert (line["input_tokens"], line["output_tokens"]) == (10, 5)
+    assert line["outcome"].startswith("failed ")
+    assert model.bodies[-1]["messages"][:3] == model.bodies[1]["messages"]
+
+
+async def test_a_whole_response_that_fails_while_a_tool_runs_is_a_failed_one(
+    scripted: ScriptedWeb,
+) -> None:
+    """The time of the response is over."""
+
+    async def silent(_request: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    scripted.search = silent
+    model = Model(turn(search("a")))
+    async with hosting(model, scripted, exchange_timeout_s=0.6) as client:
+        answer = await client.post("/v1/responses", json={**REQUEST, "stream": False})
+    failed = answer.json()
+    assert (answer.status_code, failed["status"], failed["output"]) == (200, "failed", [])
+    assert failed["usage"]["input_tokens"] == 10
+    assert failed["error"]["message"] == "The response took too long."
+
+
+async def test_a_failed_whole_response_is_stored_like_a_stream(
+    scripted: ScriptedWeb, tmp_path: Path
+) -> None:
+    model = Model(turn(search("a")), _refused)
+    request = {**REQUEST, "store": True, "stream": False}
+    async with hosting(model, scripted, more=stored(tmp_path)) as client:
+        failed = (await client.post("/v1/responses", json=request)).json()
+        kept = (await client.get(f"/v1/responses/{failed['id']}")).json()
+    assert kept == failed
+
+
+async def test_a_first_turn_that_fails_is_an_error_as_ever(scripted: ScriptedWeb) -> None:
+    async with hosting(Model(_refused), scripted) as client:
+        answer = await client.post("/v1/responses", json={**REQUEST, "stream": False})
+    assert answer.status_code == 400

@@ -7,18 +7,15 @@ response()    the whole response
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
-import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import translator
 from translator.common.pauses import Pause, no_pause
-from translator.dialects import Dialect
 from translator.service.access.client import WHOLE, Round
 from translator.service.access.cost import Answered
 from translator.service.base.errors import InternalError, OutOfDescriptors, Stopping
@@ -31,7 +28,7 @@ from translator.service.observe.observer import (
     FallbackChosen,
     ResponseSent,
 )
-from translator.service.upstreams.client import NO_HEADERS, Answer
+from translator.service.upstreams.client import Answer
 from translator.service.upstreams.streams import UpstreamStream
 from translator.wire.errors import (
     AnswerTooLarge,
@@ -47,6 +44,7 @@ from .bounds import TurnBounds
 from .fallbacks import Choices
 from .held import HeldAnswer
 from .progress import ProgressTimeout
+from .session_header import session_header
 from .sink import EventWriter, TranslatingSink
 from .slices import LARGE_BYTES
 from .state import TurnState
@@ -59,9 +57,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-_PLAIN_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-"""What goes into a header as it is; of any other id its digest does."""
 
 
 class Turn:
@@ -100,6 +95,7 @@ class Turn:
         observer = context.observer
         self._observe = observer.on if EventsSent in observer.wants else None
         self._written_before = 0  # bytes of attempts that failed
+        context.lost = lambda: self.translation.answer_notices
         if context.charge is not None:
             context.answered = context.progress = self._answered
 
@@ -146,8 +142,8 @@ class Turn:
 
     @property
     def notices(self) -> tuple[translator.Notice, ...]:
-        """What the latest attempt loses of the request."""
-        return self._request.attempt.notices
+        """What the latest attempt loses of the request, and the response of its answer, so far."""
+        return (*self._request.attempt.notices, *self.translation.answer_notices)
 
     async def events(self, writer: EventWriter[Any] | None = None) -> AsyncGenerator[list[Event]]:
         """All events, a list for each write; the last list ends in the terminal event.
@@ -280,7 +276,10 @@ class Turn:
         return True
 
     async def response(self) -> Response:
-        """The whole response. Raises TranslatorError where there is none."""
+        """The whole response. Raises TranslatorError where there is none.
+
+        One that fails once tools have run is told as a stream tells it: with its usage and items.
+        """
         if not self.translation.wants_answer:
             self._sent(self.translation.skip())
             await self._store_whole()
@@ -294,21 +293,31 @@ class Turn:
                     continue
             except Described:
                 await self._request.rewrite(self._bounds.slices)
-            except UpstreamError as error:
-                self._attempt_failed(error)
-                failed = self.translation
-                if failed.waits or not await self._in_slices(
-                    partial(self._request.adapt_to, error)
-                ):
-                    raise self._request.final_error(error) from None
-                self._count_retried(failed)
+            except TranslatorError as error:
+                failed, final = self.translation, error
+                has_run = failed.waits or failed.continues
+                if has_run or isinstance(error, UpstreamError):
+                    self._attempt_failed(error)
+                if isinstance(error, UpstreamError):
+                    adapts = partial(self._request.adapt_to, error)
+                    if not failed.waits and await self._in_slices(adapts):
+                        self._count_retried(failed)
+                        continue
+                    final = self._request.final_error(error)
+                if not has_run:
+                    raise final from None
+                failed.close(final)
+                return await self._answered_whole(failed.response)
             else:
                 self._request.answered()
-                await self._store_whole()
-                self._context.record.outcome = response.status
-                self._context.record.usage = response.usage
-                self._context.observer.on(ResponseSent(response))
-                return response
+                return await self._answered_whole(response)
+
+    async def _answered_whole(self, response: Response) -> Response:
+        """A final response, stored and recorded."""
+        await self._store_whole()
+        self._record_end()
+        self._context.observer.on(ResponseSent(response))
+        return response
 
     async def _stored(self, events: list[Event]) -> list[Event]:
         """The last events, when the response is stored where it is to be; else a failure's."""
@@ -328,7 +337,8 @@ class Turn:
         if self.keeping is None:
             return
         self._kept = True
-        if error := await self.keeping.end(self.translation):
+        error = await self.keeping.end(self.translation)
+        if error is not None and self.translation.error is None:
             raise error
 
     async def _in_slices(self, work: Callable[[Pause], T]) -> T:
@@ -403,7 +413,7 @@ class Turn:
             body=attempt.body,
             authorization=authorization,
             accept="text/event-stream" if self.streams else "application/json",
-            more=_session(route.dialect, self.translation.request.prompt_cache_key),
+            more=session_header(route.dialect, self.translation.request.prompt_cache_key),
             context=self._context,
             redaction=self._request.redaction(),
             retries=retries,
@@ -463,15 +473,20 @@ class Turn:
             record.first_token_s = self._bounds.timer() - record.started_at
             self._request.answered()
         if translation.finished:
-            response = translation.response
-            record.outcome = response.status
-            record.usage = response.usage
-            record.failure = translation.error
-            if translation.error is not None:
-                record.outcome += f" {translation.error.code}"
+            self._record_end()
         if self._observe is not None:
             self._observe(EventsSent(events))
         return events
+
+    def _record_end(self) -> None:
+        """Record how the response has ended."""
+        translation, record = self.translation, self._context.record
+        response = translation.response
+        record.outcome = response.status
+        record.usage = response.usage
+        record.failure = translation.error
+        if translation.error is not None:
+            record.outcome += f" {translation.error.code}"
 
 
 def _prepare_meanwhile(translation: translator.Translation) -> None:
@@ -481,12 +496,3 @@ def _prepare_meanwhile(translation: translator.Translation) -> None:
     """
     loop = asyncio.get_running_loop()
     loop.call_soon(loop.call_soon, partial(translation.prepare, no_pause))
-
-
-def _session(dialect: Dialect, cache_key: str | None) -> Mapping[str, str]:
-    """The header that names the conversation to an upstream that has one."""
-    if dialect.session_header is None or cache_key is None:
-        return NO_HEADERS
-    if not _PLAIN_ID.fullmatch(cache_key):
-        cache_key = hashlib.sha256(cache_key.encode("utf-8", "surrogatepass")).hexdigest()
-    return {dialect.session_header: cache_key}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Raw
+
 import translator
 from translator import Event, Options, Response, Target, Translation
 from translator.common.hosted import Hosted, HostedCall, Outcome
@@ -153,13 +155,16 @@ class Loop:
             "new_id": numbered_ids(),
         }
 
-    def translation(self, rounds: Rounds | None = None) -> Translation:
+    def translation(
+        self, rounds: Rounds | None = None, earlier: Sequence[Raw] | None = None
+    ) -> Translation:
         return Translation(
             self._request,
             response_id="resp_000000000000000000000000",
             created_at=3,
             now=lambda: 5,
             rounds=rounds,
+            earlier=earlier,
             **self._given,
         )
 

@@ -13,9 +13,9 @@ continue. Calls that ran here are in the reasoning behind them (`hosted_history`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, assert_never, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never, get_args
 
 import msgspec
 from msgspec import Raw, UnsetType
@@ -33,6 +33,7 @@ from translator.wire.notices import DuplicateItem, Notice
 from . import mcp_history
 from .advice import known_reasoning, known_text
 from .compaction import SUMMARY_REQUEST, after_compaction, read_summary
+from .content_parts import GROUP_BYTES, read_content
 from .hosted_history import place, search_with_results
 from .items_read import Call, InputItem, Message, Result
 
@@ -44,16 +45,10 @@ _COMMON: dict[str, type[items.CommonInputItem]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(items.CommonInputItem)
 }
 _decode_common = msgspec.json.Decoder(items.CommonInputItem).decode
-_decode_content = msgspec.json.Decoder(items.Content).decode
 
 _decode_raw_message = msgspec.json.Decoder(items.RawMessage).decode
-_decode_list = msgspec.json.Decoder(list[Raw]).decode
-_decode_parts = msgspec.json.Decoder(list[str | items.InputPart]).decode
 
-_NONE: Mapping[int, str] = {}
-
-_GROUP_BYTES = 64 * 1024
-"""How much of the parts of one message is decoded at once, where the caller pauses."""
+_NONE: Mapping[int, Any] = {}
 
 _TAGGED_REASONING = re.compile(r"<think>\n(.*)\n</think>", re.DOTALL)
 
@@ -125,8 +120,14 @@ class InputReader:
             read.append(Message("user", source, "input"))
         else:
             source = source or []
-            duplicates = _NONE if self._store is None else self._store.duplicates
-            self._read(source, "input", last=len(source) - 1, duplicates=duplicates)
+            store = self._store
+            self._read(
+                source,
+                "input",
+                last=len(source) - 1,
+                duplicates=_NONE if store is None else store.duplicates,
+                completed=_NONE if store is None else store.completed,
+            )
         self._settle_searches(self._mcp.settle(read))
         for item in history:
             self._add(self._of_response(item))
@@ -147,8 +148,12 @@ class InputReader:
         *,
         last: int,
         duplicates: Mapping[int, str] = _NONE,
+        completed: Mapping[int, Sequence[Raw]] = _NONE,
     ) -> None:
-        """Read the items of a list; `last` is the index of the request's last item."""
+        """Read the items of a list; `last` is the index of the request's last item.
+
+        `duplicates` and `completed` are as in `StoreContext`.
+        """
         for index, raw in enumerate(paced(source, self._pause)):
             path = f"{name}[{index}]"
             if index in duplicates:
@@ -157,15 +162,22 @@ class InputReader:
                     DuplicateItem(path, "duplicate_dropped", what, duplicates[index])
                 )
                 continue
-            try:
-                # in one step; only rare items are decoded twice
-                common = _decode_common(raw) if len(raw) < _GROUP_BYTES else self._large_item(raw)
-            except NOT_JSON:
-                item = self._rare_item(raw, path, last=index == last)
+            if completed and index in completed:
+                for one in completed[index]:
+                    self._read_item(one, path, last=index == last)
             else:
-                item = self._common_item(common, path)
-            if item is not None:
-                self._read_items.append(item)
+                self._read_item(raw, path, last=index == last)
+
+    def _read_item(self, raw: Raw, path: str, *, last: bool) -> None:
+        try:
+            # in one step; only rare items are decoded twice
+            common = _decode_common(raw) if len(raw) < GROUP_BYTES else self._large_item(raw)
+        except NOT_JSON:
+            item = self._rare_item(raw, path, last=last)
+        else:
+            item = self._common_item(common, path)
+        if item is not None:
+            self._read_items.append(item)
 
     def _add(self, item: InputItem | None) -> None:
         if item is not None:
@@ -182,7 +194,7 @@ class InputReader:
         if self._pause is not no_pause:
             with suppress(*NOT_JSON):  # then the error is that of the whole item
                 message = _decode_raw_message(raw)
-                return items.InputMessage(message.role, _content(message.content, self._pause))
+                return items.InputMessage(message.role, read_content(message.content, self._pause))
         return _decode_common(raw)
 
     def _common_item(
@@ -428,38 +440,9 @@ def _result(
     if is_string(output):
         return Result(item.call_id, output, noun, path)
     try:
-        return Result(item.call_id, _content(output, pause), noun, path)
+        return Result(item.call_id, read_content(output, pause), noun, path)
     except NOT_JSON as error:
         raise at_path(invalid_from(error, output), f"{path}.output") from None
-
-
-def _content(raw: Raw, pause: Pause) -> items.Content:
-    """The content of a message or an output; raises NOT_JSON.
-
-    Where the caller pauses, many parts are decoded in groups.
-    """
-    if pause is not no_pause and len(raw) >= _GROUP_BYTES:
-        pause()
-        with suppress(*NOT_JSON):  # a string, or a list whose error names the part
-            parts: list[str | items.InputPart] = []
-            for group in _groups(_decode_list(raw)):
-                pause()
-                parts += _decode_parts(b"[%b]" % b",".join(group))
-            return parts
-    return _decode_content(raw)
-
-
-def _groups(parts: Sequence[Raw]) -> Iterator[list[Raw]]:
-    """Parts in groups of some _GROUP_BYTES, or of one part that is larger."""
-    group: list[Raw] = []
-    size = 0
-    for part in parts:
-        group.append(part)
-        size += len(part)
-        if size >= _GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    yield group
 
 
 def _tagged_reasoning(message: items.PlainMessage) -> Thought | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Raw, Struct
 
@@ -16,7 +16,9 @@ class StoreContext(Struct, frozen=True):
     answered there. `conversation` is the id of the stored conversation that the request goes on
     from. `resolved` are stored items, by the ids that references of the input name; a
     reference to any other is refused. `duplicates` are the ids of input items that stand in the
-    context already, by their indexes: they are left out. `notices` are the store's own.
+    context already, by their indexes: they are left out. `completed` are items to read in place of
+    one of the input, by its index: the same with the reasoning that the client has left out.
+    `notices` are the store's own.
     """
 
     keeps: bool = False
@@ -24,6 +26,7 @@ class StoreContext(Struct, frozen=True):
     conversation: str | None = None
     resolved: Mapping[str, Raw] = {}
     duplicates: Mapping[int, str] = {}
+    completed: Mapping[int, Sequence[Raw]] = {}
     notices: tuple[Notice, ...] = ()
 
     @property

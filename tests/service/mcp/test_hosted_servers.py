@@ -266,6 +266,40 @@ async def test_scenario_16_with_a_store(script: McpScript, tmp_path: Path) -> No
     assert not any(secret.encode() in kept for secret in SECRETS)
 
 
+@pytest.mark.parametrize("sends", ["references", "items", "the answer alone"])
+async def test_scenario_16_with_a_store_and_no_response_before(
+    script: McpScript, tmp_path: Path, sends: str
+) -> None:
+    """The AI SDK refers to each item where it may store; the loop of the SDKs sends all of them."""
+    pytest.importorskip("sqlalchemy")
+    model = Model(turn(add("call_a"), reasoning="Add."), says("It is 3."), says("Yes."))
+    request = {**asking(script, require_approval="always"), "store": True}
+    room = {"store": {"url": f"sqlite:///{tmp_path}/store.db"}}
+    async with hosting(model, script, more=room) as client:
+        first = await response_of(client, request)
+        output = first["output"]
+        [wanted] = [one for one in output if one["type"] == "mcp_approval_request"]
+        if sends == "references":
+            output = [{"type": "item_reference", "id": one["id"]} for one in output]
+        approved = {
+            "type": "mcp_approval_response",
+            "approval_request_id": wanted["id"],
+            "approve": True,
+        }
+        before = [] if sends == "the answer alone" else output
+        following = {**request, "input": [*request["input"], *before, approved]}
+        final = await response_of(client, following)
+        answer = {"role": "user", "content": "Sure?"}
+        again = [*following["input"], *final["output"], answer]
+        await response_of(client, {**request, "input": again})
+    assert "mcp_call" in [one["type"] for one in final["output"]]
+    for asked in model.bodies[1:]:
+        _, called, told, *_ = asked["messages"]
+        assert called["tool_calls"][0]["id"] == told["tool_call_id"] == "call_a"
+        assert told["content"] == "3"
+    assert script.methods.count("tools/call") == 1
+
+
 async def test_scenario_18_an_unknown_answer_is_refused(script: McpScript) -> None:
     request = asking(script)
     response = {"type": "mcp_approval_response", "approval_request_id": "mcpr_x", "approve": True}

@@ -24,6 +24,7 @@ from translator.wire.errors import InvalidRequest
 from translator.wire.responses import Request
 
 from . import statements as sql
+from .missing_results import Missing, missing_results
 from .owners import used
 from .places import Key, Place, context, place_of
 
@@ -77,17 +78,50 @@ class StoredItem(Struct, frozen=True):
 class Recalled(Struct, frozen=True):
     """What was found. Of the input: `items` has an entry for each item that is the response's own.
 
-    An entry is the item as it came, or the key of the stored one that it refers to, whose body is
-    `stored`. `used` are the bytes of the owner, where they were asked for.
+    An entry is the item as it came, or the key of a stored one that it refers to or lacks, whose
+    body is `stored`. `completed` is what is read in place of an item, by its index. `used` are the
+    bytes of the owner, where they were asked for.
     """
 
     parent: Parent | None
     earlier: list[Raw] | None
     resolved: Mapping[str, Raw]
     duplicates: Mapping[int, str]
+    completed: Mapping[int, Sequence[Raw]]
     items: Sequence[Raw | int]
     stored: Mapping[int, bytes] = {}
     used: int = 0
+
+
+class _Places:
+    """The stored reasoning that an input lacks, at its places."""
+
+    def __init__(
+        self,
+        source: Sequence[Raw],
+        missing: Sequence[Missing],
+        found: Mapping[str, StoredItem],
+    ) -> None:
+        self.completed: dict[int, Sequence[Raw]] = {}
+        """The items that are read in place of one of the input, by its index."""
+        self.before: dict[int, list[int]] = {}
+        """The keys of what precedes an item of the input."""
+        self.behind: dict[int, list[int]] = {}
+        for one in missing:
+            stored = found.get(one.id)
+            if stored is None:  # it is found no more
+                continue
+            own = source[one.at]
+            at = self.completed.get(one.at, (own,))
+            if one.instead:
+                at = tuple(stored.body if raw is own else raw for raw in at)
+            elif one.before:
+                at = (*at[:-1], stored.body, at[-1])
+                self.before.setdefault(one.at, []).append(stored.n)
+            else:
+                at = (*at, stored.body)
+                self.behind.setdefault(one.at, []).append(stored.n)
+            self.completed[one.at] = at
 
 
 class ParentMissing(Exception):
@@ -142,7 +176,7 @@ def recall(
     conversation_s: float = 0.0,
     with_used: bool = False,
 ) -> Recalled:
-    """Read what a request refers to, with three queries at most.
+    """Read what a request refers to, with four queries at most.
 
     `conversation` is what it goes on from, in place of a response; `conversation_s` is how long one
     is kept, 0 for ever. `with_used`: and the bytes of the owner. Raises ParentMissing, Missing and
@@ -175,10 +209,13 @@ def recall(
     heads = [_head(raw, seen) for raw in source]
     wanted = dict.fromkeys(one.reference for one in heads if one is not None)
     ids = [one for one in wanted if one is not None]
-    found = _stored(connection, owner, ids, conversation_s)
+    missing = missing_results(connection, owner, source, seen, max_bytes)
+    found = _stored(connection, owner, [*ids, *(one.id for one in missing)], conversation_s)
     duplicates: dict[int, str] = {}
     items: list[Raw | int] = []
+    places = _Places(source, missing, found)
     for index, (raw, head) in enumerate(zip(source, heads, strict=True)):
+        items += places.before.get(index, ())
         if head is None or head.id is None:
             items.append(raw)
         elif head.id in seen:
@@ -188,11 +225,13 @@ def recall(
         elif (stored := found.get(head.id)) is not None:
             seen.add(head.id)
             items.append(stored.n)
+        items += places.behind.get(index, ())
     return Recalled(
         parent=parent,
         earlier=earlier,
         resolved={item_id: stored.body for item_id, stored in found.items()},
         duplicates=duplicates,
+        completed=places.completed,
         items=items,
         stored={one.n: one.shown for one in found.values()},
         used=bytes_used,

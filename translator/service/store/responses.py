@@ -40,6 +40,7 @@ from .conversations import Conversations, not_found, too_many
 from .durations import LATE_S
 from .keep import Draft, keep
 from .meter import NullStoreMeter, StoreMeter, StoreResult
+from .missing_results import may_lack_results
 from .named_conversation import named_conversation
 from .pages import AfterUnknown, ItemList, Page, page_of
 from .part import Part, waiting
@@ -179,7 +180,7 @@ class StoredResponses:
         needs = names or refers or runs or request.store is True
         if needs and (keeps or runs):
             await self.admission.check_space(of_response=True)
-        recalled = Recalled(None, None, {}, {}, source)
+        recalled = Recalled(None, None, {}, {}, {}, source)
         with waiting(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
             if conversation is not None:
@@ -192,7 +193,8 @@ class StoredResponses:
                     record=context.record,
                 )
             limited = keeps and owner is not None and self.limits.max_client_bytes > 0
-            if parent_id is not None or refers or limited:
+            lacks = keeps and owner is not None and may_lack_results(source)
+            if parent_id is not None or refers or limited or lacks:
                 try:
                     recalled = await self._recall(owner or "", parent_id, source, limited=limited)
                 except StoreUnavailable:
@@ -210,6 +212,7 @@ class StoredResponses:
             runs_in_background=runs,
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
+            completed=recalled.completed,
             notices=() if why is None else (why,),
         )
         found = recalled.earlier if earlier is None else earlier
@@ -259,6 +262,7 @@ class StoredResponses:
             conversation=conversation_id,
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
+            completed=recalled.completed,
         )
         at = None if place is None else (key, place)
         return Part(

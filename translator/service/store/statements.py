@@ -186,6 +186,19 @@ OUTPUT = Statement(
     WHERE x.response = :n AND x.side = 1 ORDER BY x.pos"""
 )
 
+MADE_WITH = for_ids(
+    """
+    WITH made(n) AS (
+        SELECT DISTINCT x.response FROM resp_items i
+        JOIN resp_response_items x ON x.item = i.n AND x.side = 1
+        WHERE i.owner = :owner AND i.{ids}
+    )
+    SELECT x.response, x.pos, i.id, i.sealed IS NOT NULL, i.bytes
+    FROM made JOIN resp_response_items x ON x.response = made.n AND x.side = 1
+    JOIN resp_items i ON i.n = x.item ORDER BY x.response DESC, x.pos LIMIT :rows"""
+)
+"""The output of the responses that made items of some ids, and which reasoning is sealed."""
+
 REFERENCED = for_ids(
     """
     WITH RECURSIVE wanted(n) AS (SELECT n FROM resp_items WHERE owner = :owner AND {ids}),

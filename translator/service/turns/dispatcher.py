@@ -249,9 +249,10 @@ class Dispatcher:
             raise parsed  # now that it is charged for, and has a model in the log
         hosting = self.hosting
         if hosting is not None and asks_servers and parsed.request.tools:
-            hosting = await hosting.for_request(
-                context, parsed, earlier, authorization, self.new_id
-            )
+            known = earlier
+            if keeping is not None:  # what the input refers to
+                known = (*(earlier or ()), *keeping.context.resolved.values())
+            hosting = await hosting.for_request(context, parsed, known, authorization, self.new_id)
         hosted = None if hosting is None else hosting.hosted_for(context.client)
         if hosted is not None and remembers:
             hosted = replace(hosted, keeps=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from tests.conversations import (
     reasoning,
     user,
 )
+from tests.replaying import translation
+from translator import Target
 from translator.common.sealed import Thought, seal
 
 SUMMARY = [{"type": "summary_text", "text": "sum"}]
@@ -88,6 +91,20 @@ def test_details_go_back_word_for_word() -> None:
     message = messages(items, dialect="openrouter")[1]
     assert message["reasoning_details"] == details
     assert messages(items, dialect="fireworks")[1]["reasoning_content"] == "t"
+
+
+@pytest.mark.parametrize("signed", [{"details": [{"type": "t"}]}, {"extras": {"a": 1}}])
+def test_what_another_model_has_signed_is_not_sent(signed: dict[str, Any]) -> None:
+    """It would refuse its seal; the text alone goes on, and that is noticed."""
+    blob = seal(Thought("t", "reasoning", origin="up/one", **signed))
+    items = [user("u"), reasoning(encrypted_content=blob), call("a"), output("a")]
+    for origin, dropped in (("up/one", []), (None, []), ("up/two", ["reasoning_dropped"])):
+        t = translation({"model": "m", "input": items}, target=Target(origin=origin))
+        assert [one.code for one in t.notices if one.path == "input[1]"] == dropped
+        message = json.loads(t.chat_body)["messages"][1]
+        details = not dropped and "details" in signed  # which have the text, too
+        seen = "reasoning_details" in message, message.get("reasoning")
+        assert seen == (details, None if details else "t")
 
 
 def test_fragments_of_one_turn_are_joined_without_a_seam() -> None:

@@ -10,7 +10,7 @@ import httpx
 
 from tests.service.chat_bodies import COMPLETION, chunk
 from tests.service.responses_api import PATH, events
-from tests.service.wire import Call, ScriptedUpstream
+from tests.service.wire import BOUND_S, Call, ScriptedUpstream
 from translator.service.base.keys import new_key, store
 from translator.service.config.loading import read_table
 from translator.service.config.settings import Settings
@@ -23,6 +23,9 @@ DONE = b"data: [DONE]\n\n"
 
 ANNA, BOB = new_key(), new_key()
 
+PATIENT = {"read_wait_s": BOUND_S, "write_wait_s": BOUND_S}
+"""A slow machine is no database that is away."""
+
 
 def settings_of(
     upstream: ScriptedUpstream, location: Location, *, clients: bool = False, **more: Any
@@ -34,7 +37,7 @@ def settings_of(
     table: dict[str, Any] = {
         "server": more.pop("server", {}),
         "upstreams": {"up": {"base_url": upstream.url}},
-        "store": {"url": url} | more,
+        "store": {"url": url} | PATIENT | more,
     }
     if clients:
         table["clients"] = {

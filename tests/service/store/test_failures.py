@@ -353,8 +353,11 @@ async def test_database_hangs(
     settings = settings_of(
         upstream, postgres_location, write_wait_s=0.2, read_wait_s=0.2, max_queue_bytes=20_000
     )
-    async with client_of(settings) as client:
-        first = await ask(client, store=True)
+    async with (
+        client_of(settings_of(upstream, postgres_location)) as patient,
+        client_of(settings) as client,
+    ):
+        first = await stored(client, (await ask(client))["id"])
         postgres_server.signal(signal.SIGSTOP)
         try:
             needs = await bounded(last_of(client, store=True))
@@ -367,9 +370,9 @@ async def test_database_hangs(
             assert page("store_lost_total") > 5  # the oldest were dropped
         finally:
             postgres_server.signal(signal.SIGCONT)
-        assert await stored(client, late[-1]["id"]) == late[-1]
-        assert await status_of(client, needs["id"]) == 404
-        again = await last_of(client, store=True, previous_response_id=first["id"])
+        assert await stored(patient, late[-1]["id"]) == late[-1]
+        assert await status_of(patient, needs["id"]) == 404
+        again = await last_of(patient, store=True, previous_response_id=first["id"])
         assert again["status"] == "completed"
         assert (await scrape(client))("store_queue_bytes") == 0
 

@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +29,7 @@ from .running import RUNNING
 from .storing import ANNA, BOB, DONE
 
 DAY_S = 86_400.0
-RETENTION_DAYS = 30
+RETENTION_S = 30 * DAY_S
 OWNERS = {"anna": ANNA, "bob": BOB}
 
 Item = dict[str, Any]
@@ -62,7 +61,8 @@ class Conversation:
 class Stored:
     """A response of the model. `saw` is its context without its own input.
 
-    `chat` is the request that its upstream got; `failed`: nothing goes on from it.
+    `chat` is the request that its upstream got; `failed`: nothing goes on from it. `digested`: a
+    resend of its context is known to be one.
     """
 
     owner: str
@@ -70,9 +70,10 @@ class Stored:
     saw: list[Item]
     given: list[Item]
     made: list[Item]
-    thread: list[float]  # when it expires, in days; one list for all that go on from its first
+    thread: list[float]  # when it expires; one list for all that go on from its first
     chat: bytes = b""
     failed: bool = False
+    digested: bool = True
     deleted: bool = False
 
     @property
@@ -131,6 +132,11 @@ class Machine:
         self._turn = itertools.count()
         self._unknown = ""
         upstream.script = script
+        self.connection = connect(location, DatabaseTime())
+        """For looking at the rows."""
+
+    def close(self) -> None:
+        self.connection.close()
 
     @property
     def client(self) -> httpx.AsyncClient:
@@ -144,11 +150,12 @@ class Machine:
     # --- the model ------------------------------------------------------------------------------
 
     @property
-    def day(self) -> float:
-        return self.time.offset_s / DAY_S
+    def now(self) -> float:
+        """The database's time, without what the test has taken: whole seconds, which are exact."""
+        return self.time.offset_s
 
     def is_found(self, one: Stored, owner: str) -> bool:
-        return one.owner == owner and not one.deleted and one.thread[0] > self.day
+        return one.owner == owner and not one.deleted and one.thread[0] > self.now
 
     def listed(self, owner: str) -> dict[str, Item]:
         """What a reference of a client may name."""
@@ -236,7 +243,11 @@ class Machine:
         said = messages[len(earlier)]
         texts = [item["content"][0]["text"] for item in before.made if item["type"] == "message"]
         assert [said["content"]] == texts
-        assert said.get("reasoning_content", "") == self.script.thoughts.get(texts[0], "")
+        shown, thought = said.get("reasoning_content", ""), self.script.thoughts.get(texts[0], "")
+        if before.given[-1]["type"] == "reasoning":  # by a reference: it precedes the answer's own
+            assert shown.endswith(thought)
+        else:
+            assert shown == thought
 
     async def remember(
         self, owner: str, body: Item, before: Stored | None, within: Conversation | None,
@@ -247,8 +258,10 @@ class Machine:
         assert ids[: len(known)] == [item["id"] for item in known]
         own = [item | {"id": id_} for item, id_ in zip(given, ids[len(known) :], strict=True)]
         thread = [0.0] if before is None else before.thread
-        thread[0] = self.day + RETENTION_DAYS
-        self.responses.append(Stored(owner, body, known, own, body["output"], thread, chat))
+        thread[0] = self.now + RETENTION_S
+        one = Stored(owner, body, known, own, body["output"], thread, chat)
+        one.digested = within is None and (before is None or before.digested)
+        self.responses.append(one)
         if within is not None:
             within.release()
             within.items += [*own, *body["output"]]
@@ -357,20 +370,25 @@ class Machine:
 
     async def check(self) -> None:
         """What is found is as it was given; what is not is like what never was."""
-        for one in self.responses:
-            for owner in OWNERS:
-                found = await self.find(owner, one.id)
-                assert found == (one.body if self.is_found(one, owner) else None)
-        for one in self.conversations:
-            for owner in OWNERS:
-                answer = await self.get(owner, f"{CONVERSATIONS}/{one.id}")
-                expected = 200 if one.owner == owner and not one.deleted else 404
-                assert answer.status_code == expected
-            if not one.deleted:
-                listed = await self.listing(one.owner, f"{CONVERSATIONS}/{one.id}/items")
-                assert [item["id"] for item in listed] == [item["id"] for item in one.items]
+        await asyncio.gather(  # since each waits for the database, and there are many
+            *(self._check_response(one, owner) for one in self.responses for owner in OWNERS),
+            *(self._check_conversation(one) for one in self.conversations),
+        )
         kept = repr(self.rows())
         assert not any(key in kept for key in OWNERS.values())
+
+    async def _check_response(self, one: Stored, owner: str) -> None:
+        found = await self.find(owner, one.id)
+        assert found == (one.body if self.is_found(one, owner) else None)
+
+    async def _check_conversation(self, one: Conversation) -> None:
+        for owner in OWNERS:
+            answer = await self.get(owner, f"{CONVERSATIONS}/{one.id}")
+            expected = 200 if one.owner == owner and not one.deleted else 404
+            assert answer.status_code == expected
+        if not one.deleted:
+            listed = await self.listing(one.owner, f"{CONVERSATIONS}/{one.id}/items")
+            assert [item["id"] for item in listed] == [item["id"] for item in one.items]
 
     async def find(self, owner: str, response_id: str) -> Item | None:
         """A response; None where it is not found, in the words of any unknown id."""
@@ -413,11 +431,10 @@ class Machine:
 
         The time of the latest turn in a conversation is that of a refused one, too.
         """
-        with closing(connect(self.location, DatabaseTime())) as connection:
-            return [
-                sorted(map(repr, connection.execute(Statement(f"SELECT {columns} FROM {name}"))))
-                for name, columns in COLUMNS.items()
-            ]
+        return [
+            sorted(map(repr, self.connection.execute(Statement(f"SELECT {columns} FROM {name}"))))
+            for name, columns in COLUMNS.items()
+        ]
 
 
 COLUMNS = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 
 import httpx
@@ -18,13 +17,12 @@ from tests.service.chat_bodies import COMPLETION, chunk
 from tests.service.responses_api import PATH, events
 from tests.service.wire import BOUND_S, Call, ScriptedUpstream, bounded
 from translator.service.config.store import Location
-from translator.service.database.connection import connect
-from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.database.statement import Statement
 
 from .machine import (
     DAY_S,
     OWNERS,
-    RETENTION_DAYS,
+    RETENTION_S,
     Conversation,
     Item,
     Machine,
@@ -197,7 +195,7 @@ class RunningMachine(Machine):
         if within is not None:
             within.locked, within.holder = True, run
         if background:
-            thread[0] = self.day + RETENTION_DAYS
+            thread[0] = self.now + RETENTION_S
             if run.streamed:
                 assert self.stored_log(run.id).startswith(run.log)  # nothing is sent before
             await self._started(run)
@@ -255,7 +253,7 @@ class RunningMachine(Machine):
         if within is not None:
             lost = within.holder is not run or (within.deleted and not run.lives)
         if run.before is not None:
-            lost = run.thread[0] <= self.day or (
+            lost = run.thread[0] <= self.now or (
                 run.before.deleted and final["status"] == "failed"  # if it had no other child
             )
         if lost:
@@ -268,7 +266,7 @@ class RunningMachine(Machine):
     async def _ended(self, run: Run, body: Item, *, forced: bool = False) -> None:
         """A response has ended as its process says; `forced`: as another one says."""
         if not forced:
-            run.thread[0] = self.day + RETENTION_DAYS
+            run.thread[0] = self.now + RETENTION_S
         path = f"{PATH}/{run.id}/input_items"
         ids = [item["id"] for item in await self.listing(run.owner, path)]
         own = [
@@ -276,6 +274,9 @@ class RunningMachine(Machine):
         ]
         chat, completed = run.gate.chat, body["status"] == "completed"
         one = Stored(run.owner, body, run.known, own, body["output"], run.thread, chat)
+        one.digested = (
+            completed and run.within is None and (run.before is None or run.before.digested)
+        )
         self.responses.append(one)
         if run.within is not None and completed and not run.within.deleted:
             run.within.items += [*own, *body["output"]]
@@ -288,7 +289,7 @@ class RunningMachine(Machine):
 
     async def _failed(self, run: Run) -> None:
         """The lease of a response was over: it has failed, whatever its process does."""
-        if run.thread[0] <= self.day:
+        if run.thread[0] <= self.now:
             assert await self.find(run.owner, run.id) is None
             return
         body = await self.find(run.owner, run.id)
@@ -325,7 +326,7 @@ class RunningMachine(Machine):
         if run is None or not run.background:
             return
         answer = await self.post(owner, f"{PATH}/{run.id}/cancel", {})
-        if owner != run.owner or run.thread[0] <= self.day:
+        if owner != run.owner or run.thread[0] <= self.now:
             assert answer.status_code == 404
             return
         assert answer.status_code == 200, answer.text
@@ -408,7 +409,7 @@ class RunningMachine(Machine):
         for run in self.runs:
             for owner in OWNERS:
                 found = await self.find(owner, run.id)
-                expired = run.thread[0] <= self.day
+                expired = run.thread[0] <= self.now
                 if owner != run.owner or not run.background or expired:
                     assert found is None
                 elif run.lives:
@@ -426,6 +427,5 @@ class RunningMachine(Machine):
             SELECT e.body FROM resp_events e JOIN resp_responses r ON r.n = e.response
             WHERE r.id = :id ORDER BY e.first_seq
         """
-        with closing(connect(self.location, DatabaseTime())) as connection:
-            rows = connection.execute(Statement(text), {"id": response_id})
+        rows = self.connection.execute(Statement(text), {"id": response_id})
         return b"".join(body for (body,) in rows)

@@ -1,7 +1,7 @@
 """The service with a store beside a model of it, over HTTP: whatever two clients do.
 
-Its nodes are crashed, and leases end, while responses are produced. `machine` and `machine_runs`
-say what must be so.
+Its nodes are crashed, and leases end, while responses are produced. `machine`, `machine_runs`
+and `machine_resends` say what must be so.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from translator.service.database.statement import DatabaseTime, Statement
 from translator.service.store.upkeep import problems
 
 from .machine import COLUMNS, OWNERS, Node
-from .machine_runs import LEASE_S, RunningMachine
+from .machine_resends import ResendingMachine
+from .machine_runs import LEASE_S
 from .pluggable import Plug, pluggable
 from .storing import settings_of
 
@@ -109,7 +110,7 @@ class Service(RuleBasedStateMachine):
             return Node(await self._stack.enter_async_context(client), plug)
 
         nodes = [await new_node() for _ in range(NODES)]
-        self.machine = RunningMachine(upstream, self._location, nodes, new_node)
+        self.machine = ResendingMachine(upstream, self._location, nodes, new_node)
         await self.machine.converse("anna", 1)
         await self.machine.ask("anna", **FIRST)
 
@@ -123,6 +124,13 @@ class Service(RuleBasedStateMachine):
     def ask(self, who: str, where: tuple[int, int], **fields: Any) -> None:
         parent, conversation = where
         self._run(self.machine.ask(who, parent=parent, conversation=conversation, **fields))
+
+    @rule(
+        who=WHO, which=ANY, ids=st.booleans(), store=OFTEN, streamed=st.booleans(),
+        background=RARELY,
+    )  # fmt: skip
+    def resend(self, who: str, **fields: Any) -> None:
+        self._run(self.machine.resend(who, **fields))
 
     @precondition(lambda self: len(self.machine.runs) < 4)
     @rule(**STARTS)
@@ -234,6 +242,7 @@ class Service(RuleBasedStateMachine):
             if not self._failed:
                 self._run(self._end())
         finally:
+            self.machine.close()
             for plug in self.machine.plugs:
                 plug.pulled = False  # or the nodes would try to write for some seconds
             self._runner.run(self._stack.aclose())

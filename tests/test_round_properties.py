@@ -128,6 +128,7 @@ def scripts(draw: st.DrawFn, *, own: bool = True) -> Script:
         max_result_bytes=draw(st.sampled_from([40, 100_000])),
         max_results_bytes=draw(st.sampled_from([90, 100_000])),
         max_sealed_bytes=draw(st.sampled_from([50, 100_000])),
+        max_seal_bytes=draw(st.sampled_from([700, 100_000])),
     )
     return Script(
         turns,

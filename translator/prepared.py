@@ -95,11 +95,14 @@ class Unprepared(NamedTuple):
         from .writer.round_stream import RoundStream
 
         include = request.include or ()
+        hosted, store = self.hosted, self.store
+        if store is not None and store.keeps:
+            hosted = hosted.stored_within(store.max_item_bytes)
         stream = RoundStream(
             first,
-            hosted=self.hosted,
+            hosted=hosted,
             shown=Shown(responses.INCLUDE_SOURCES in include, responses.INCLUDE_RESULTS in include),
             last_source=chat_request.last_source,
             **given,
         )
-        return stream, Rounds(self.hosted, request, notices, stream)
+        return stream, Rounds(hosted, request, notices, stream)

@@ -47,7 +47,8 @@ from .wire.events import Event
 from .wire.json_values import as_object, utf8_size
 from .wire.notices import Notice
 from .writer.phase import Phase
-from .writer.round_stream import RoundCall, RoundStream
+from .writer.round_items import RoundCall
+from .writer.round_stream import RoundStream
 
 MAX_SAME_CALLS = 2
 """How often in a row a call with the same arguments is run."""

@@ -83,6 +83,10 @@ class Hosted(Struct, frozen=True, kw_only=True):
     """Of a result that travels in the sealed reasoning of a client: the model reads no more of it
     in the response itself, or the next one would not begin as this one did."""
 
+    max_seal_bytes: int = 3 * 1024 * 1024
+    """Of the calls of one round with their results, as JSON, where they are sealed: the reasoning
+    that is sealed with them has some room, too."""
+
     mcp: Mapping[str, McpListing] = {}
     """The servers that the request declares, by their labels."""
 
@@ -98,8 +102,27 @@ class Hosted(Struct, frozen=True, kw_only=True):
         """The same, with the results of approved calls within the bounds of all results."""
         if not self.approved:
             return self
-        limit = self.result_bytes(seals=seals)
-        return replace(self, approved=tuple(one.within(limit) for one in self.approved))
+        limit, left = self.result_bytes(seals=seals), self.max_results_bytes
+        approved: list[Approved] = []
+        for one in self.approved:
+            short = one.within(min(limit, left))
+            left -= utf8_size(short.output)
+            approved.append(short)
+        return replace(self, approved=tuple(approved))
+
+    def stored_within(self, max_item_bytes: int | None) -> Hosted:
+        """The same for a store whose items have at most so many bytes, None for any number.
+
+        Sealed, a round is a third larger, and there is the reasoning.
+        """
+        if max_item_bytes is None:
+            return self
+        half = max_item_bytes // 2
+        return replace(
+            self,
+            max_result_bytes=min(self.max_result_bytes, half),
+            max_seal_bytes=min(self.max_seal_bytes, half),
+        )
 
 
 class HostedFunction(Struct, frozen=True):

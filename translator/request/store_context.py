@@ -18,7 +18,8 @@ class StoreContext(Struct, frozen=True):
     reference to any other is refused. `duplicates` are the ids of input items that stand in the
     context already, by their indexes: they are left out. `completed` are items to read in place of
     one of the input, by its index: the same with the reasoning that the client has left out.
-    `notices` are the store's own.
+    `max_item_bytes` is the size of the largest item that it keeps; None: any. `notices` are the
+    store's own.
     """
 
     keeps: bool = False
@@ -27,6 +28,7 @@ class StoreContext(Struct, frozen=True):
     resolved: Mapping[str, Raw] = {}
     duplicates: Mapping[int, str] = {}
     completed: Mapping[int, Sequence[Raw]] = {}
+    max_item_bytes: int | None = None
     notices: tuple[Notice, ...] = ()
 
     @property

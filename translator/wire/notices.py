@@ -14,13 +14,8 @@ NOTICE_CODES = (
     *("ignored", "weakened", "clamped", "tool_dropped", "item_dropped", "reference_dropped"),
     *("reasoning_dropped", "image_omitted", "role_demoted", "output_missing", "arguments_wrapped"),
     *("message_summarised", "fallback", "refused_upstream", "image_described"),
-    *(
-        "duplicate_dropped",
-        "call_dropped",
-        "store_ignored",
-        "store_unavailable",
-        "store_quota_exceeded",
-    ),
+    *("duplicate_dropped", "call_dropped", "results_dropped"),
+    *("store_ignored", "store_unavailable", "store_quota_exceeded"),
 )
 """All codes of notices."""
 

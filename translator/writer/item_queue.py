@@ -21,8 +21,10 @@ from typing import assert_never
 
 from translator.common.tools import Declared, Toolset
 from translator.wire.events import Event, ReasoningEvents
+from translator.wire.notices import Notice
 
 from .at_end import AtEnd
+from .losses import Losses
 from .open_calls import ITEM_ID_PREFIXES, OpenCall, open_call
 from .open_items import (
     Events,
@@ -53,6 +55,7 @@ class ItemQueue:
         "_item_count",
         "_keeps",
         "_last",
+        "_losses",
         "_max_items",
         "_new_id",
         "_next_index",
@@ -95,6 +98,7 @@ class ItemQueue:
         self._next_index = 0
         self._queue: list[Segment] = []  # mostly one: a deque takes 760 bytes
         self._last: Segment | None = None  # which text continues, unless another segment began
+        self._losses: Losses | None = None
         self._at_end = AtEnd()
         self._done_size: int = 0  # of closed items and of extra content, in bytes
         self._written: int = 0  # bytes of closed narratives, and of deltas that were dropped
@@ -156,7 +160,17 @@ class ItemQueue:
 
     def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
         place = self._place("rs_")
-        return OpenReasoning(place, family, self._origin, sealed=self._seal, keeps=self._keeps)
+        return OpenReasoning(
+            place, family, self._lose, self._origin, sealed=self._seal, keeps=self._keeps
+        )
+
+    def _lost(self) -> Losses:
+        if self._losses is None:
+            self._losses = Losses()
+        return self._losses
+
+    def _lose(self, notice: Notice) -> None:
+        self._lost().add(notice)
 
     def _called(self, call: CallSegment) -> Declared:
         return self._tools.called(call.name or "")

@@ -31,6 +31,7 @@ from translator.wire.deltas import (
     ToolCall,
 )
 from translator.wire.events import Event, ReasoningEvents
+from translator.wire.notices import Notice
 
 from .citation_marks import citations_in
 from .sizes import RECORD_BYTES, size_of_logprobs, size_of_source
@@ -40,6 +41,12 @@ Closing = Generator[Event, None, items.OutputItem]
 MessageDelta = Text | Refusal | Citation | Sources
 ReasoningDelta = Reasoning | ReasoningDetails
 FinalStatus = Literal["completed", "incomplete"]
+
+TOO_MUCH_REASONING = Notice(
+    "include",
+    "reasoning_dropped",
+    "The reasoning is too large to be sealed; the next request will not have it.",
+)
 
 _D = TypeVar("_D", contravariant=True)
 
@@ -266,14 +273,15 @@ class OpenReasoning:
     """
 
     __slots__ = (
-        *("_content", "_details", "_details_size", "_extras", "_field", "_keeps", "_origin"),
-        *("_place", "_sealed", "_summary", "_texts", "kept"),
+        *("_content", "_details", "_details_size", "_extras", "_field", "_keeps", "_lose"),
+        *("_origin", "_place", "_sealed", "_summary", "_texts", "kept"),
     )
 
     def __init__(
         self,
         place: Place,
         family: ReasoningEvents,
+        lose: Callable[[Notice], None],
         origin: str | None = None,
         *,
         sealed: bool,
@@ -281,9 +289,10 @@ class OpenReasoning:
     ) -> None:
         """`sealed`: the client is shown the seal; `keeps`: there is one in any case.
 
-        `origin` is sealed with it.
+        `origin` is sealed with it. `lose` is told of what cannot be.
         """
         self._place = place
+        self._lose = lose
         self._keeps = keeps
         self.kept: items.Reasoning | None = None
         """The closed item with its seal, where it is kept."""
@@ -394,6 +403,8 @@ class OpenReasoning:
     def _seals(self, thought: Thought) -> tuple[str | None, str | None]:
         """The seals of a thought: for the client, and for a store."""
         blob = seal(thought)
+        if blob is None:
+            self._lose(TOO_MUCH_REASONING)
         return blob, blob
 
     def _open_parts(self) -> Events:

@@ -22,13 +22,12 @@ from msgspec.structs import replace
 from translator.common.hosted import (
     Asked,
     Hosted,
-    HostedFunction,
     Outcome,
     Ran,
     RanRound,
     shortened,
 )
-from translator.common.sealed import Thought, seal, unsealed
+from translator.common.sealed import Thought
 from translator.common.tools import Declared, Toolset
 from translator.common.web_search import SEARCH
 from translator.wire import responses
@@ -49,60 +48,23 @@ from .hosted_items import Shown, open_hosted_call, prefix_of
 from .losses import WhyNot
 from .mcp_items import first_items
 from .open_calls import OpenCall, OpenHostedCall
-from .open_items import Closing, Events, FinalStatus, OpenReasoning, Place
+from .open_items import (
+    Closing,
+    Events,
+    FinalStatus,
+    OpenReasoning,
+    Place,
+)
 from .phase import Phase
+from .round_items import OpenRoundReasoning, RoundCall
 from .round_usage import RoundUsage
 from .segments import Blank, CallSegment, MessageSegment, ReasoningSegment, Segment
 from .stream import ResponseStream
 
+_CALL_BYTES = 256
+"""What a call in a seal has beside its arguments and its output: ids, and names."""
+
 _encode = msgspec.json.encode
-
-
-class RoundCall(CallSegment):
-    """A call in a response of rounds; one of a hosted tool is whole when it has its outcome."""
-
-    __slots__ = ("hosted", "item_id", "outcome", "told")
-
-    def __init__(self, key: int) -> None:
-        super().__init__(key)
-        self.hosted: HostedFunction | None = None
-        self.outcome: Outcome | None = None
-        self.told: str | None = None
-        self.item_id = ""
-
-    @property
-    def whole(self) -> bool:
-        return super().whole and (self.hosted is None or self.outcome is not None)
-
-    @property
-    def function(self) -> HostedFunction:
-        """The function of the hosted tool, once its turn is over."""
-        assert self.hosted is not None, "the call is not of a hosted tool"
-        return self.hosted
-
-    @property
-    def text(self) -> str:
-        """Its arguments."""
-        return self._arguments.text() if self.begun else "{}"
-
-
-class _OpenRoundReasoning(OpenReasoning):
-    """Reasoning that may hold what ran before it."""
-
-    __slots__ = ("ran", "thought")
-
-    ran: RanRound | None
-    thought: Thought
-
-    def closed(self, status: FinalStatus) -> Closing:
-        self.thought = unsealed(self._thought(self._texts.text()))
-        return (yield from super().closed(status))
-
-    def _seals(self, thought: Thought) -> tuple[str | None, str | None]:
-        if self.ran is None:
-            return super()._seals(thought)
-        blob = seal(replace(thought, ran=self.ran)) or seal(thought)
-        return blob, blob
 
 
 class RoundStream(ResponseStream):
@@ -127,6 +89,7 @@ class RoundStream(ResponseStream):
         "_results_left",
         "_round_index",
         "_runs",
+        "_seal_left",
         "_searches",
         "_shown",
         "_sources",
@@ -152,6 +115,7 @@ class RoundStream(ResponseStream):
         self._shown = shown
         self._results: RanRound | None = None  # of the round before, and in no item yet
         self._results_left = hosted.max_results_bytes
+        self._seal_left = hosted.max_seal_bytes  # of the round
         self._round_index = 0  # where the items of the round begin
         self._runs = False  # the calls of the round run
         self._searches: int | None = None  # that have run; None: no hosted tool was called
@@ -257,7 +221,7 @@ class RoundStream(ResponseStream):
     def seal_results(self) -> list[Event]:
         """What ran and is in no whole item yet, in one of its own: the response is left here."""
         opened = self._queue[0].open if self._queue else None
-        if isinstance(opened, _OpenRoundReasoning):
+        if isinstance(opened, OpenRoundReasoning):
             self._results, opened.ran = opened.ran, None
         elif any(call.hosted is not None for call in self._closed_calls):
             self._results, self._closed_calls = self._ran(), []
@@ -273,6 +237,8 @@ class RoundStream(ResponseStream):
     def run(self) -> list[Event]:
         """The waiting calls begin to run: events say so of each once it is announced."""
         self._runs = True
+        arguments = sum(_CALL_BYTES + len(_encode(call.text)) for call in self.waiting)
+        self._seal_left = self._hosted.max_seal_bytes - arguments
         opened = self._queue[0].open
         return list(opened.running()) if isinstance(opened, OpenHostedCall) else []
 
@@ -373,9 +339,19 @@ class RoundStream(ResponseStream):
         text = "".join(one if isinstance(one, str) else self._mark(one) for one in outcome.output)
         text = replace_lone_surrogates(text)
         limit = self._hosted.result_bytes(seals=self._seal)
-        text = shortened(text, min(limit, self._results_left))
+        text = self._fitting(shortened(text, min(limit, self._results_left)))
         text = text or "No room is left for further results. Answer with what there is."
         self._results_left = max(0, self._results_left - utf8_size(text))
+        return text
+
+    def _fitting(self, text: str) -> str:
+        """An output that fits into the seal of the round, if there is one, with those before it."""
+        if not (self._seal or self._keeps):
+            return text
+        left = max(0, self._seal_left)
+        while text and (size := len(_encode(text))) > left:
+            text = shortened(text, utf8_size(text) * left // size)
+        self._seal_left -= len(_encode(text))
         return text
 
     def _mark(self, source: Source) -> str:
@@ -419,8 +395,13 @@ class RoundStream(ResponseStream):
         return open_hosted_call(place, segment.call_id, tool, tool.hosted, self._shown)
 
     def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
-        item = _OpenRoundReasoning(
-            self._place("rs_"), family, self._origin, sealed=self._seal, keeps=self._keeps
+        item = OpenRoundReasoning(
+            self._place("rs_"),
+            family,
+            self._lose,
+            self._origin,
+            sealed=self._seal,
+            keeps=self._keeps,
         )
         item.ran, self._results = self._results, None
         return item
@@ -433,7 +414,7 @@ class RoundStream(ResponseStream):
             if isinstance(segment.open, OpenHostedCall):
                 segment.open.outcome = segment.outcome
         yield from super()._close(segment, status)
-        if isinstance(segment.open, _OpenRoundReasoning):
+        if isinstance(segment.open, OpenRoundReasoning):
             self.history.append(segment.open.thought)
         elif isinstance(segment, MessageSegment):
             self.history.append(Raw(_encode(self.output.shown[-1])))

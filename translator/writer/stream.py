@@ -41,7 +41,7 @@ from translator.wire.notices import Notice
 from .at_end import error_body, why_incomplete
 from .first_events import first_events
 from .item_queue import ItemQueue
-from .losses import Losses, WhyNot
+from .losses import WhyNot
 from .open_items import (
     Events,
     FinalStatus,
@@ -84,7 +84,6 @@ class ResponseStream(ItemQueue):
         "_fast_item",
         "_fast_type",
         "_final",
-        "_losses",
         "_named",
         "_now",
         "_one_call",
@@ -135,7 +134,6 @@ class ResponseStream(ItemQueue):
         self._calls: dict[int, CallSegment] = {}
         self._named: dict[int, CallSegment] = {}  # and not queued yet
         self._blank = Blank()
-        self._losses: Losses | None = None
 
     @property
     def response(self) -> responses.Response:
@@ -246,11 +244,6 @@ class ResponseStream(ItemQueue):
     def _forbids(self) -> WhyNot:
         """What forbids the calls that are not allowed."""
         return "tool_choice"
-
-    def _lost(self) -> Losses:
-        if self._losses is None:
-            self._losses = Losses()
-        return self._losses
 
     # --- transitions --------------------------------------------------------------------------
 

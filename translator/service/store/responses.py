@@ -213,6 +213,7 @@ class StoredResponses:
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
             completed=recalled.completed,
+            max_item_bytes=self.limits.max_kept_item_bytes,
             notices=() if why is None else (why,),
         )
         found = recalled.earlier if earlier is None else earlier
@@ -263,6 +264,7 @@ class StoredResponses:
             resolved=recalled.resolved,
             duplicates=recalled.duplicates,
             completed=recalled.completed,
+            max_item_bytes=self.limits.max_kept_item_bytes,
         )
         at = None if place is None else (key, place)
         return Part(

@@ -12,6 +12,7 @@ from tests.rounds import REQUEST as SEARCHING
 from tests.rounds import call
 from tests.service.tools.hosting import Model
 from tests.service.wire import ScriptedUpstream, client_of, serving
+from translator.service.base.drain import Drain
 from translator.service.config.loading import read_table
 from translator.service.server.observers import observing
 
@@ -53,6 +54,7 @@ async def hosting(
     environ: Mapping[str, str] | None = None,
     on_socket: bool = False,
     observe: Any = None,
+    drain: Drain | None = None,
     **server: Any,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of a service that lets this server's URL be named."""
@@ -75,5 +77,5 @@ async def hosting(
                 yield one
         else:
             with observing(settings, None) as captures:
-                async with client_of(settings, observe=observe or captures) as one:
+                async with client_of(settings, observe=observe or captures, drain=drain) as one:
                     yield one

@@ -251,5 +251,16 @@ def answer(status: int, body: bytes = b"", *headers: tuple[str, str]) -> Handler
     return handler
 
 
+def on(method: str, handler: Handler) -> Any:
+    """Answer one JSON-RPC method in this way, and leave the others to the server."""
+    return lambda asked: handler if asked.rpc == method else None
+
+
+async def hang(_scope: Scope, receive: Receive, _send: Send) -> None:
+    """A handler that does not answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def target(script: McpScript, owner: str = "me", **headers: str) -> Target:
     return Target(owner, script.url, headers, checked=False)

@@ -13,22 +13,12 @@ from starlette.types import Receive, Scope, Send
 from translator.service.mcp.failures import McpFailed
 from translator.service.mcp.transport import MAX_OTHER_BYTES
 
-from .serving import Asked, Handler, McpScript, answer, servers_of, target
+from .serving import Asked, Handler, McpScript, answer, hang, on, servers_of, target
 
 pytestmark = pytest.mark.anyio
 
 JSON = ("content-type", "application/json")
 EVENTS = ("content-type", "text/event-stream")
-
-
-def on(method: str, handler: Handler) -> Any:
-    """Answer one JSON-RPC method in this way, and leave the others to the server."""
-    return lambda asked: handler if asked.rpc == method else None
-
-
-async def hang(_scope: Scope, receive: Receive, _send: Send) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def called(script: McpScript, **limits: Any) -> dict[str, Any]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.rounds import REQUEST, Turn, call, says, search, turn
+from translator.service.tools.addresses import MAX_URL_CHARACTERS
+from translator.service.tools.written_urls import MAX_URLS, comparable, urls_in
 
 from .hosting import Model, events_of, hosting, items_of
 from .searching import ScriptedWeb, result
@@ -129,3 +133,46 @@ async def test_pages_of_a_response_are_bounded(scripted: ScriptedWeb) -> None:
         await events_of(client)
     assert scripted.asked == ["/search", "/0", "/1"]
     assert model.tool_messages(4)[-1] == "no further page is opened: 2 is the most for one answer."
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("Rubik's: https://a.test/Rubik's_cube.", "https://a.test/Rubik's_cube"),
+        ("See 'https://a.test/x', please.", "https://a.test/x"),
+        ("['https://a.test/x','https://b.test/y']", "https://b.test/y"),
+        ('{"url":"https://a.test/x"}', "https://a.test/x"),
+        ("`https://a.test/x`", "https://a.test/x"),
+        ("(https://a.test/Foo_(bar))", "https://a.test/Foo_(bar)"),
+        ("**https://a.test/x_**", "https://a.test/x_"),
+        ("“https://a.test/x”", "https://a.test/x"),
+        ("请看https://a.test/x。谢谢", "https://a.test/x"),
+        ("https://a.test/猫の名前", "https://a.test/猫の名前"),
+        ("<https://a.test/x?y=1&z=2>", "https://a.test/x?y=1&z=2"),
+        ("HTTPS://A.test/x!?", "https://a.test/x"),
+    ],
+)
+def test_a_url_in_a_text_is_found_however_it_ends(text: str, written: str) -> None:
+    assert written in urls_in(text)
+
+
+@given(st.text(st.sampled_from("https://a.test 'x\")_.,猫<"), max_size=60))
+def test_what_is_found_in_a_text_begins_with_what_stands_there(text: str) -> None:
+    """No reading makes up a URL: each is a piece of the text, as it is compared."""
+    pieces = {
+        comparable(text[start:end])
+        for start in range(len(text))
+        if text.startswith(("http://", "https://"), start)
+        for end in range(start, len(text) + 1)
+    }
+    assert urls_in(text) <= pieces | {""}
+
+
+def test_many_urls_without_a_space_cost_little() -> None:
+    text = "https://a.test/?u=" * 100_000
+    assert len(urls_in(text)) <= 3 * MAX_URLS
+
+
+def test_a_url_that_is_cut_is_none() -> None:
+    text = "https://a.test/" + "x" * MAX_URL_CHARACTERS
+    assert not any(one.startswith("https://a.test/x") for one in urls_in(text))

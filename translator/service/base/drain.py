@@ -10,9 +10,12 @@ response that has begun ends in a failure, one that has not is a 503. Clients re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from .errors import Stopping
+
+T = TypeVar("T")
 
 
 class Drain:
@@ -24,7 +27,7 @@ class Drain:
         self.in_background = 0
         """How many responses are produced that no connection waits for."""
         self._over = False
-        self._open: set[Callable[[], None]] = set()
+        self._open: set[Callable[[], object]] = set()
 
     @property
     def open(self) -> int:
@@ -46,11 +49,30 @@ class Drain:
         if self._over:
             raise Stopping
 
-    def join(self, stop: Callable[[], None]) -> None:
+    async def unless_over(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of some work of an exchange; raises Stopping where it has to stop before."""
+        working = asyncio.ensure_future(work)
+        try:
+            self.join(working.cancel)
+            return await working
+        except asyncio.CancelledError:
+            if self._over and not self._is_cancelled():
+                raise Stopping from None
+            raise
+        finally:
+            working.cancel()
+            self.leave(working.cancel)
+
+    @staticmethod
+    def _is_cancelled() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    def join(self, stop: Callable[[], object]) -> None:
         """Register an exchange; `stop` is called when it must stop. Raises Stopping."""
         self.check()
         self._open.add(stop)
 
-    def leave(self, stop: Callable[[], None]) -> None:
+    def leave(self, stop: Callable[[], object]) -> None:
         """Unregister an exchange that is over."""
         self._open.discard(stop)

@@ -21,7 +21,7 @@ from msgspec import Struct
 from translator.service.config.tools import Search, Tools
 from translator.service.observe.observer import ToolName, ToolRan, ToolResult
 
-from .addresses import AddressRules, NotAllowed, parsed
+from .addresses import AddressRules, NotAllowed
 from .blocks import Block, Matches, Results, View, Words, output
 from .pages import Page, Pages
 from .request import (
@@ -40,6 +40,7 @@ from .search import Hit, Query, SearchBackend, Searcher, SearchFailed
 from .sessions import SearchSession, SearchSessions
 from .untrusted import one_line
 from .web import FetchFailed, WebClient
+from .written_urls import comparable, urls_in
 
 CONCURRENT = 4
 """Commands of a request that are run at once."""
@@ -58,9 +59,6 @@ _ABSENT: Mapping[str, str] = {
 _KNOWN = "search_query, open, click, find and time"
 _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+-−])\s*(\d{1,2})(?::?(\d{2}))?", re.IGNORECASE)
 _ZERO = frozenset({"", "z", "utc", "gmt"})
-_URL = re.compile(r"https?://[^\s<>\"'`]+", re.IGNORECASE)
-_TRAILING = ".,;:!?)]}*_"
-_MAX_USER_URLS = 1000
 
 
 class Refused(Exception):
@@ -348,7 +346,7 @@ class Calls:
             return
         if self._user_urls is None:
             self._user_urls = urls_in(self._said())
-        if (wanted := _plain(url)) and wanted not in self._user_urls:
+        if (wanted := comparable(url)) and wanted not in self._user_urls:
             raise NotAllowed(
                 "only pages that stood in results, on opened pages or in the user's messages may be"
                 " opened; search for it first"
@@ -399,17 +397,3 @@ def _shown(command: Command) -> str:
     """A command as the answer names it."""
     what = command.text("q") or command.text("ref_id") or command.text("utc_offset")
     return one_line(f"{command.kind} {what}".strip(), 120)
-
-
-def urls_in(text: str) -> frozenset[str]:
-    """The URLs in a text, as they are compared."""
-    found = (match[0] for match, _ in zip(_URL.finditer(text), range(_MAX_USER_URLS), strict=False))
-    return frozenset(_plain(one) for url in found for one in (url, url.rstrip(_TRAILING)))
-
-
-def _plain(url: str) -> str:
-    """A URL as it is compared."""
-    try:
-        return parsed(url).geturl().removesuffix("/")
-    except NotAllowed:
-        return ""

@@ -35,11 +35,12 @@ from translator.wire.json_values import NOT_JSON, as_string, objects_in, utf8_si
 
 from .backends import BACKENDS
 from .blocks import DATA, Words, matching_lines, shown_lines
-from .commands import CALL_ERRORS, Calls, Opened, SearchTool, urls_in
+from .commands import CALL_ERRORS, Calls, Opened, SearchTool
 from .owners import Owners
 from .pages import Page
 from .request import Command, SearchRequest, read_options
 from .sessions import SearchSession
+from .written_urls import urls_in
 
 SEARCH_PRICE = "search"
 """The name of a search in prices and in the rights of clients."""

@@ -252,7 +252,8 @@ class Dispatcher:
             known = earlier
             if keeping is not None:  # what the input refers to
                 known = (*(earlier or ()), *keeping.context.resolved.values())
-            hosting = await hosting.for_request(context, parsed, known, authorization, self.new_id)
+            asking = hosting.for_request(context, parsed, known, authorization, self.new_id)
+            hosting = await self.bounds.drain.unless_over(asking)
         hosted = None if hosting is None else hosting.hosted_for(context.client)
         if hosted is not None and remembers:
             hosted = replace(hosted, keeps=True)

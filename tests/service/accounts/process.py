@@ -14,12 +14,13 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
 from translator.service.access.client import Ask, Charge, Ended
 from translator.service.access.cost import Answered, StatedUsage
-from translator.service.accounts import directory
+from translator.service.accounts import directory, people
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
 from translator.service.base.errors import LimitReached, QuotaExceeded
@@ -120,6 +121,18 @@ class Process:
             one.output = 1000
             one.end()
 
+    async def attempts(self, name: str, number: str) -> None:
+        """So many attempts at once to sign in, each from an address of its own."""
+        say("ready")
+        await told()
+        made = await asyncio.gather(
+            *(
+                self.accounts.change(partial(_attempt, name, f"{os.getpid()} {index}"))
+                for index in range(int(number))
+            )
+        )
+        say(sum(not one.wait_us for one in made))
+
     async def endless(self, log: str) -> None:
         """Requests without an end, eight at a time; what their upstreams send is in a file."""
         file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -138,6 +151,10 @@ class Process:
 
         say("ready")
         await asyncio.gather(*(one_after_the_other() for _ in range(8)))
+
+
+def _attempt(name: str, address: str, connection: connection.Connection) -> people.Attempt:
+    return people.attempt(connection, name, address)
 
 
 def _stop(point: str) -> None:

@@ -21,6 +21,7 @@ from tests.faults.processes import PROCESS_S
 from tests.service.wire import BOUND_S
 from translator.service.accounts import books as book
 from translator.service.accounts.money import read_price
+from translator.service.accounts.people import FREE_FAILURES
 from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.reconcile import losses
 from translator.service.accounts.sizes import TEMPLATE_TOKENS
@@ -39,9 +40,6 @@ pytestmark = [
 ROOT = Path(__file__).parents[3]
 PRICE = PriceRow("m", input=read_price("1"), output=read_price("2"))
 HOLD = (-(-len(BODY) // 3) + TEMPLATE_TOKENS) * PRICE.input + 1000 * PRICE.output
-POSTGRES = ("holding", "settling")
-"""Points at which a transaction is open, which both databases have to undo."""
-
 POINTS = ("holding", "held", "sent", "checkpointed", "queued", "settling", "settled")
 
 KILLS = int(os.environ.get("TRANSLATOR_KILLS", "3"))
@@ -131,11 +129,7 @@ def seen(books: Books) -> dict[str, int]:
     return dict(books.rows(query))
 
 
-@pytest.mark.parametrize(
-    ("location", "point"),
-    [("sqlite", point) for point in POINTS] + [("postgresql", point) for point in POSTGRES],
-    indirect=["location"],
-)
+@pytest.mark.parametrize("point", POINTS)
 async def test_kill_at_seven_points(books: Books, point: str) -> None:
     """Of the life of a hold: afterwards there is what the table of crashes says, and no more."""
     key = money(books)
@@ -268,6 +262,26 @@ async def test_ten_of_fifty_over_nodes(books: Books) -> None:
     key = money(books, 10)
     assert await burst(books, key, 2, 25) == 10
     assert books.balance() == 10 * HOLD - 10 * cost(1000)
+
+
+async def test_sign_in_throttled_over_processes(books: Books) -> None:
+    """Of twenty attempts at once, of two processes, five come to a password."""
+    key = money(books)
+    async with AsyncExitStack() as stack:
+        workers = [
+            await stack.enter_async_context(worker(books, key, "attempts", "anna", "10"))
+            for _ in range(2)
+        ]
+        for one in workers:
+            assert await one.line() == "ready"
+        for one in workers:
+            one.go_on()
+        counted = [int(await one.line()) for one in workers]
+        for one in workers:
+            await one.over()
+    assert sum(counted) == FREE_FAILURES
+    found = books.rows("SELECT subject, failures FROM acct_attempts WHERE subject = 'name anna'")
+    assert found == [("name anna", FREE_FAILURES)]
 
 
 async def test_limits_over_processes(books: Books) -> None:

@@ -11,13 +11,23 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.service.accounts.conftest import TABLES
 from tests.service.accounts.paying import ON_SQLITE, Books
 from translator.service.accounts import browsers, passwords, people
 from translator.service.console.requests import BROWSER_COOKIE, COOKIE
 from translator.service.database.connection import connect, writing
 from translator.service.database.statement import DatabaseTime, Statement
 
-from .browsing import PASSWORD, Person, add_user, hashed, pages, signed_in, text_of
+from .browsing import (
+    MEMBER_PATHS,
+    PASSWORD,
+    Person,
+    add_user,
+    hashed,
+    pages,
+    signed_in,
+    text_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -199,6 +209,24 @@ async def test_a_known_browser_is_not_kept_out_by_strangers(books: Books, quick:
         time_.offset_s += 1.1
         assert await tried(person, "anna", PASSWORD) == 303
         assert books.rows("SELECT * FROM acct_attempts ORDER BY subject") == before
+
+
+async def test_no_secret_of_a_person_is_kept_or_told(
+    books: Books, quick: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Passwords, and the tokens of sessions and browsers: on no page, in no table and no log."""
+    caplog.set_level("DEBUG")
+    async with signed_in(books) as person:
+        texts = [(await person.get("/metrics")).text]
+        shown = [(await person.get(f"/account/acct_1{path}")).text for path in MEMBER_PATHS]
+        secrets = (PASSWORD, person.token, person.browser, books.location.target)
+    assert all(secrets)
+    tables = {table: repr(books.rows(f"SELECT * FROM acct_{table}")) for table in TABLES}
+    texts += [*shown, *tables.values(), *(record.getMessage() for record in caplog.records)]
+    assert "acme" in "".join(texts)
+    for secret in secrets[:3]:
+        assert not [text for text in texts if secret in text]
+    assert not [text for text in (*shown, *texts[:1]) if secrets[-1] in text]
 
 
 async def test_browsers_are_forgotten(books: Books, quick: None) -> None:

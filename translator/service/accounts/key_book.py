@@ -256,6 +256,7 @@ def set_limits(
 
     Without `named` these are all; a member changes no ceiling, and does not pass it.
     """
+    changed(connection)  # which lets one change wait for another
     _check(connection, limits, one.limits.expires_at)
     now_ = key_of_id(connection, one.id)
     ceiling = now_.ceiling
@@ -266,7 +267,6 @@ def set_limits(
         ceiling = raised(ceiling, limits, None, _FIELDS if named is None else named)
     columns = _columns(limits) | {"ceiling": ceiling_text(ceiling)}
     connection.change(_LIMIT, {"id": one.id, **columns})
-    changed(connection)
 
 
 def set_tools(
@@ -277,6 +277,7 @@ def set_tools(
     by_member: bool = False,
 ) -> None:
     """Say which tools a key may have called; None: all of its channels. Raises Mistake."""
+    changed(connection)
     check_tools(tools)
     now_ = key_of_id(connection, one.id)
     ceiling = now_.ceiling
@@ -286,7 +287,6 @@ def set_tools(
         ceiling = raised(ceiling, one.limits, tools, ("tools",))
     columns = {"tools": names_text(tools), "ceiling": ceiling_text(ceiling)}
     connection.change(_TOOLS, {"id": one.id, **columns})
-    changed(connection)
 
 
 def _in_order(first: tuple[str, ...] | None, names: tuple[str, ...]) -> tuple[str, ...]:

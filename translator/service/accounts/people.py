@@ -245,10 +245,10 @@ def end_session(connection: Connection, token_hash: str) -> None:
 
 # --- attempts ------------------------------------------------------------------------------------
 
-_ATTEMPTS = Statement(
-    "SELECT failures, failed_at FROM acct_attempts WHERE subject = :subject",
-    postgresql="SELECT failures, failed_at FROM acct_attempts WHERE subject = :subject FOR UPDATE",
+_ONE_AT_A_TIME = Statement(  # a row that is not there yet cannot be locked
+    "SELECT 1", postgresql="LOCK TABLE acct_attempts IN SHARE ROW EXCLUSIVE MODE"
 )
+_ATTEMPTS = Statement("SELECT failures, failed_at FROM acct_attempts WHERE subject = :subject")
 _ATTEMPT = Statement(
     "INSERT INTO acct_attempts AS a (subject, failures, failed_at) VALUES (:subject, 1, :now)"
     " ON CONFLICT (subject) DO UPDATE SET failures = a.failures + 1, failed_at = excluded.failed_at"
@@ -298,7 +298,8 @@ def attempt(connection: Connection, name: str, address: str, browser: str = "") 
     known = hash_of(browser) if browser else ""
     if not known or not is_known(connection, name, known, at):
         known = ""
-    subjects = [f"address {address}", f"name {name}"]  # in one order: the rows are locked
+    connection.change(_ONE_AT_A_TIME)
+    subjects = [f"address {address}", f"name {name}"]
     if known:
         subjects = [f"browser {known}"]
     wait = before = 0

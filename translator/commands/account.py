@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
         "--usual", action="store_true", help="the channel 'all' alone, as without a choice"
     )
     limiting = add_action(
-        actions, "ceiling", _ceiling, "limit the keys that members of an account make"
+        actions, "ceiling", _ceiling, "limit the keys that members of an account make, or show how"
     )
     _add_account(limiting)
     add_limits(limiting)
@@ -246,7 +246,10 @@ def _ceiling(options: argparse.Namespace) -> int:
     from translator.service.accounts.books import account, set_ceiling
 
     if not given(options) and not options.unlimited and options.tools is None:
-        raise UsageError("no limit is given (see translator account ceiling --help)")
+        with looking(options.config) as connection:
+            words = shown_ceiling(account(connection, options.name).ceiling)
+        print(f"Members of {options.name} may give a key at most: {words}.")
+        return 0
     with changing(options.config) as connection:
         ceiling = account(connection, options.name).ceiling
         ceiling = changed(without(ceiling, options.unlimited), options)

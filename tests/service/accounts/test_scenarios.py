@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def test_each_has_a_test_of_its_name(name: str) -> None:
     assert re.search(
         rf"^(async )?def {test}\(", (TESTS / f"{file}.py").read_text("utf-8"), re.MULTILINE
     )
+
+
+def test_only_commands_name_their_options() -> None:
+    """What is wrong is said to people on pages and to programs, too, who have no options."""
+    told: list[str] = []
+    for folder in ("accounts", "console", "provisioning"):
+        for path in (ROOM / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    told += re.findall(r"(?:^| )--[a-z][a-z-]+", node.value)
+    assert told == [" --config"], "of a whole command line, at the start of the service"
 
 
 def test_no_key_and_no_money_is_ever_deleted() -> None:

@@ -220,10 +220,16 @@ async def test_channels_and_prices(books: Books) -> None:
         assert "in force 1.00" in page
         assert "to come 2.00" in page
         assert "in force free" in page
+        assert "not in the settings" not in page
+        await person.post(f"{ROOT}/prices", {"model": "gone", "free": "yes"})
+        await person.post(f"{ROOT}/prices", {"model": "tool:mcp", "free": "yes"})
+        page = text_of(await person.get(f"{ROOT}/prices"))
+        assert "not in the settings, so that nobody can use them: gone." in page
     with reading(books.connection):
         prices = price_book.prices(books.connection)
     assert [(one.model, one.input) for one in prices] == [
-        *(("m", read_price("1")), ("m", read_price("2")), ("other", 0))
+        *(("gone", 0), ("m", read_price("1")), ("m", read_price("2")), ("other", 0)),
+        ("tool:mcp", 0),
     ]
 
 

@@ -11,6 +11,7 @@ from translator.service.accounts.money import InvalidAmount, read_amount, read_p
 from translator.service.accounts.people import audit
 from translator.service.accounts.periods import read_time, shown_time
 from translator.service.accounts.price_book import STANDARD, PriceRow, check_given
+from translator.service.accounts.tools import is_priced_name
 from translator.service.database.connection import Connection
 
 from .requests import Response
@@ -75,7 +76,16 @@ def prices(visit: Visit, connection: Connection) -> View:
             (visit.context.offer.listed or frozenset())
             - {one.model for one in rows if one.price_list == STANDARD}
         ),
+        unlisted=sorted(_unlisted(visit, {one.model for one in rows})),
     )
+
+
+def _unlisted(visit: Visit, models: set[str]) -> set[str]:
+    """The models, of those with a price, that the settings do not have."""
+    listed = visit.context.offer.listed
+    if listed is None:
+        return set()
+    return {model for model in models - listed if not is_priced_name(model)}
 
 
 def _state(one: PriceRow, in_force: int | None) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import re
 import sys
+import threading
+from contextlib import closing
 
 import pytest
 from msgspec.structs import replace
 
+from tests.service.wire import BOUND_S
 from translator.commands.account_database import actor
 from translator.service.accounts import key_book, passwords, people
 from translator.service.accounts.ceilings import NO_CEILING, Ceiling, Limits
@@ -16,7 +19,8 @@ from translator.service.accounts.changes import Mistake
 from translator.service.accounts.money import read_amount
 from translator.service.accounts.periods import read_time
 from translator.service.base.keys import new_key, store
-from translator.service.database.connection import reading, writing
+from translator.service.database.connection import connect, reading, writing
+from translator.service.database.statement import DatabaseTime
 
 from .paying import ON_SQLITE, Books
 from .test_command import Run, books, config, run
@@ -194,6 +198,33 @@ def test_the_keys_that_members_make_have_a_ceiling(run: Run, books: Books) -> No
     run("account ceiling acme --unlimited requests-per-minute,limit,tools,expires-at")
     assert books.of().ceiling == NO_CEILING
     assert books.all_keys()[0].limits == limits, "keys keep what they have"
+
+
+def test_a_member_does_not_undo_what_an_operator_says_meanwhile(run: Run, books: Books) -> None:
+    run("account add acme")
+    run("key new anna --account acme --requests-per-minute 9")
+    refused: list[Mistake] = []
+
+    def member() -> None:
+        with closing(connect(books.location, DatabaseTime())) as connection:
+            one = key_book.key_of_id(connection, 1)
+            try:
+                with writing(connection):
+                    key_book.set_limits(connection, one, one.limits, by_member=True)
+            except Mistake as mistake:
+                refused.append(mistake)
+
+    with writing(books.connection):
+        one = key_book.key_of_id(books.connection, 1)
+        tight = replace(one.limits, requests_per_minute=3)
+        key_book.set_limits(books.connection, one, tight)
+        thread = threading.Thread(target=member)
+        thread.start()
+        thread.join(0.3)  # it waits for the lock by now
+    thread.join(BOUND_S)
+    assert "requests per minute: an operator allows at most 3" in str(refused[0])
+    [found] = books.all_keys()
+    assert (found.limits.requests_per_minute, found.ceiling.requests_per_minute) == (3, 3)
 
 
 def test_each_change_is_in_the_audit_log(run: Run, books: Books) -> None:

@@ -77,7 +77,7 @@ tests.
 
 """
 
-HOSTED_CLIENTS = ("Codex CLI", "openai-agents", "Vercel AI SDK")
+HOSTED_CLIENTS = ("Codex CLI", "openai Node", "openai-agents", "Vercel AI SDK")
 HOSTED_CASES = {
     "search": "the hosted search runs within one response: the client shows it, the answer and its"
     " source, and another question sends the model the same messages",

@@ -59,6 +59,13 @@ def ai_sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         yield program
 
 
+@pytest.fixture(scope="module")
+def openai_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    folder = workshop(tmp_path_factory.mktemp("openai"), "openai", "zod")
+    with running(folder, "openai.mjs") as program:
+        yield program
+
+
 def check_requests(stage: Stage, script: McpScript) -> None:
     """The tool was called once, and the next question came with the same messages."""
     assert script.methods.count("tools/call") == 1
@@ -102,6 +109,42 @@ def test_the_ai_sdk_answers_a_request_for_approval(
         assert told.startswith("Not run: the user did not approve of this call.")
         assert "tools/call" not in script.methods
     assert answered["messages"][: len(asked["messages"])] == asked["messages"]
+
+
+@pytest.mark.cell(client="openai Node", case="mcp")
+@pytest.mark.parametrize(("approval", "streams"), [("never", True), ("always", False)])
+def test_openai_node_reads_an_answer_with_a_server(
+    openai_node: Program, serves: tuple[Stage, McpScript], approval: str, streams: bool
+) -> None:
+    """1, 16: its accumulator refuses every event that is out of order."""
+    stage, script = serves
+    server = {"type": "mcp", "server_label": "math", "server_url": script.url}
+    tools = [{**server, "require_approval": approval}]
+    seen = openai_node.run("hosted", stage, model=MODEL, tools=tools, streams=streams)
+
+    assert (seen["text"], seen["status"], seen["second"]) == (ANSWER, "completed", "Yes.")
+    assert seen["asked"] == ([{"a": 1, "b": 2}] if approval == "always" else [])
+    [call] = [one for one in seen["output"] if one["type"] == "mcp_call"]
+    assert (call["name"], call["output"], call["error"]) == ("add", "3", None)
+    check_requests(stage, script)
+
+
+@pytest.mark.cell(client="openai Node", case="mcp")
+def test_openai_node_reads_of_a_tool_that_failed(
+    openai_node: Program, serves: tuple[Stage, McpScript]
+) -> None:
+    """9."""
+    stage, script = serves
+    failing = Turn(calls=[Call("a", "math__fail", {"words": "It broke."})])
+    stage.play(failing, ANSWERS, AGAIN)
+    server = {"type": "mcp", "server_label": "math", "server_url": script.url}
+    tools = [{**server, "require_approval": "never"}]
+    seen = openai_node.run("hosted", stage, model=MODEL, tools=tools, streams=True)
+
+    assert (seen["text"], seen["second"]) == (ANSWER, "Yes.")
+    [call] = [one for one in seen["output"] if one["type"] == "mcp_call"]
+    assert (call["status"], call["output"]) == ("failed", None)
+    assert call["error"]["type"] == "mcp_tool_execution_error"
 
 
 @pytest.mark.cell(client="openai-agents", case="mcp")

@@ -37,6 +37,13 @@ def ai_sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         yield program
 
 
+@pytest.fixture(scope="module")
+def openai_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    folder = workshop(tmp_path_factory.mktemp("openai"), "openai", "zod")
+    with running(folder, "openai.mjs") as program:
+        yield program
+
+
 def check_requests(stage: Stage, web: Web) -> None:
     """The search was run once, and the second question came with the messages of the first."""
     assert web.asked == ["/search"]
@@ -61,6 +68,24 @@ def test_the_ai_sdk_shows_the_sources(
     [found] = seen["found"]
     assert found["action"]["query"] == "release notes"
     assert found["sources"] == [{"type": "url", "url": f"{web.url}/notes"}]
+    check_requests(stage, web)
+
+
+@pytest.mark.cell(client="openai Node", case="search")
+@pytest.mark.parametrize("streams", [True, False])
+def test_openai_node_reads_a_searched_answer(
+    openai_node: Program, searched: tuple[Stage, Web], streams: bool
+) -> None:
+    """32: its accumulator refuses every event that is out of order."""
+    stage, web = searched
+    tools = [{"type": "web_search"}]
+    seen = openai_node.run("hosted", stage, model=MODEL, tools=tools, streams=streams)
+
+    assert (seen["text"], seen["status"], seen["second"]) == (ANSWER, "completed", "Yes.")
+    call = next(one for one in seen["output"] if one["type"] == "web_search_call")
+    assert call["action"]["query"] == "release notes"
+    [cited] = seen["output"][-1]["content"][0]["annotations"]
+    assert cited["url"] == f"{web.url}/notes"
     check_requests(stage, web)
 
 

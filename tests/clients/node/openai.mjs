@@ -107,6 +107,28 @@ async function onSocket(baseURL, use) {
   }
 }
 
+/** An answer that took tools of the service, and the answer to a question behind all its items. */
+async function hosted({ baseURL, model, tools, streams }) {
+  const client = at(baseURL);
+  const input = [{ role: 'user', content: PROMPT }];
+  const ask = async () => {
+    const asked = { model, input, tools, store: false };
+    if (!streams) return client.responses.create(asked);
+    return (await followed(client.responses.stream(asked))).response;
+  };
+  let first = await ask();
+  const wanted = first.output.filter((item) => item.type === 'mcp_approval_request');
+  if (wanted.length > 0) {
+    const given = wanted.map(({ id }) => ({ approval_request_id: id, approve: true }));
+    input.push(...first.output);
+    input.push(...given.map((answer) => ({ type: 'mcp_approval_response', ...answer })));
+    first = await ask();
+  }
+  input.push(...first.output, { role: 'user', content: 'Sure?' });
+  const asked = wanted.map((item) => JSON.parse(item.arguments));
+  return { ...shown(first), asked, output: first.output, second: (await ask()).output_text };
+}
+
 const cases = {
   /** Each of `requests` in turn, on one socket. */
   async socket({ baseURL, model, requests = [{}] }) {
@@ -162,6 +184,8 @@ const cases = {
       return (await followed(stream)).response;
     });
   },
+
+  hosted,
 
   async structured({ baseURL, model }) {
     const text = { format: zodTextFormat(Weather, 'weather') };

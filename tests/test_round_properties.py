@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw, structs
 
 import translator
 from tests.invariants import check_events, check_response_types
+from tests.mcp_rounds import LISTING, SERVER
 from tests.replaying import sse
 from tests.rounds import (
     FUNCTION,
@@ -47,6 +50,7 @@ USAGE = st.none() | st.tuples(st.integers(0, 99), st.integers(0, 9))
 SAID = st.just(("", "")) | st.tuples(TEXT, TEXT.map(str.strip))
 """Text and reasoning beside calls: many models call without a word."""
 
+HOSTED_ITEMS = {"web_search_call", "mcp_call", "mcp_list_tools", "mcp_approval_request"}
 DIALECTS = st.sampled_from(sorted(translator.DIALECTS))
 
 
@@ -62,20 +66,25 @@ class Script:
     cut_into: int | None
     backwards: bool
 
-    def play(self) -> Played:
-        outcomes = self.outcomes
+    def outcome_of(self, one: HostedCall) -> Outcome:
+        """What becomes of a call; a tool of a server tells no sources."""
+        outcome = self.outcomes[one.key % len(self.outcomes)]
+        if one.kind == "web_search":
+            return outcome
+        text = "".join(part if isinstance(part, str) else part.url for part in outcome.output)
+        error = Raw(b'{"type":"http_error","code":500,"message":"It failed."}')
+        return Outcome((text,), failed=outcome.failed, error=error if outcome.failed else None)
 
-        def run(one: HostedCall) -> Outcome:
-            return outcomes[one.key % len(outcomes)]
-
+    def play(self, **more: Any) -> Played:
         return play(
             self.request,
             self.turns,
-            run,
+            self.outcome_of,
             hosted=self.hosted,
             dialect=self.dialect,
             cut_into=self.cut_into,
             backwards=self.backwards,
+            **more,
         )
 
 
@@ -89,11 +98,51 @@ OUTCOMES = st.one_of(
 )
 
 
+OF_SERVER = st.one_of(
+    st.builds(lambda a: call("math__add", a=a, b=1), st.integers(0, 2)),
+    st.builds(lambda text: call("math__write", text=text), TEXT),
+    st.just({"id": None, "type": "function", "function": {"name": "math__add", "arguments": "[]"}}),
+    st.just({"id": None, "type": "function", "function": {"name": "math__add", "arguments": "{"}}),
+)
+RULES: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from(["never", "never", "always"]),
+    st.just({"never": {"tool_names": ["add"]}}),
+)
+LISTINGS = st.sampled_from(
+    [
+        LISTING,
+        structs.replace(LISTING, item_id=""),  # the client has it already
+        structs.replace(LISTING, tools=(), error="The server answered with HTTP 500."),
+    ]
+)
+
+
+def scripts(*, own: bool = True) -> st.SearchStrategy[Script]:
+    """Models that search, and models that call tools of a server, too."""
+    return searching(own=own) | serving(own=own)
+
+
 @st.composite
-def scripts(draw: st.DrawFn, *, own: bool = True) -> Script:
+def serving(draw: st.DrawFn, *, own: bool = True) -> Script:
+    """A model with an MCP server: it lists or does not, and calls are asked about or run."""
+    listing = draw(LISTINGS)
+    calls = st.one_of(OF_SERVER, OF_SERVER, CALLS) if listing.tools else CALLS
+    script = draw(searching(own=own, calls=calls))
+    server = {**SERVER, "require_approval": draw(RULES)}
+    request = {**script.request, "tools": [server, *script.request["tools"]]}
+    hosted = structs.replace(
+        script.hosted, kinds=frozenset({"web_search", "mcp"}), mcp={"math": listing}
+    )
+    return dataclasses.replace(script, request=request, hosted=hosted)
+
+
+@st.composite
+def searching(
+    draw: st.DrawFn, *, own: bool = True, calls: st.SearchStrategy[Any] = CALLS
+) -> Script:
     turns: list[Any] = []
     for _ in range(draw(st.integers(1, 5))):
-        made = draw(st.lists(st.one_of(CALLS, CALLS, OWN) if own else CALLS, max_size=3))
+        made = draw(st.lists(st.one_of(calls, calls, OWN) if own else calls, max_size=3))
         if not made:
             break
         text, reasoning = draw(SAID)
@@ -172,7 +221,7 @@ def test_a_replay_of_the_output_is_what_the_next_round_had(script: Script, at: i
     wanted = played.bodies[number]["messages"]
     for kept in (
         played.output,
-        [item for item in played.output if item["type"] != "web_search_call"],
+        [item for item in played.output if item["type"] not in HOSTED_ITEMS],
     ):
         body = body_of(
             replayed(script.request, kept, user), hosted=script.hosted, dialect=script.dialect
@@ -200,7 +249,7 @@ def test_a_round_behind_outputs_of_the_client_is_a_turn_of_its_own(
     else:
         request = replayed(script.request, [*output, *replies])
     given = {"hosted": script.hosted, "dialect": script.dialect}
-    going_on = play(request, script.turns, lambda one: found(1), **given)
+    going_on = play(request, script.turns, script.outcome_of, **given)
     for before, after in itertools.pairwise(going_on.bodies):
         kept = before["messages"]
         assert after["messages"][: len(kept)] == kept
@@ -220,7 +269,8 @@ def test_a_call_is_what_its_tool_is_declared_as(script: Script) -> None:
     for item in played.output:
         if item["type"] == "function_call":
             assert item["name"] == "act"
-    assert all(one.kind == "web_search" for one in played.ran)
+    for one in played.ran:
+        assert (one.kind == "mcp") == (one.name in ("add", "write")) == (one.server == "math")
 
 
 @given(scripts())
@@ -252,8 +302,8 @@ def test_an_item_has_failed_where_the_model_was_told_so(script: Script) -> None:
     ran_well = [
         one for one in played.ran if not script.outcomes[one.key % len(script.outcomes)].failed
     ]
-    searches = [one for one in played.output if one["type"] == "web_search_call"]
-    assert len(searches) - len(failed) == len(ran_well)
+    calls = [one for one in played.output if one["type"] in ("web_search_call", "mcp_call")]
+    assert len(calls) - len(failed) == len(ran_well)
 
 
 @given(scripts())
@@ -314,10 +364,10 @@ def test_a_failure_ends_a_response_once(script: Script, at: int, data: st.DataOb
         todo = rounds.todo
         ran = data.draw(st.integers(0, len(todo)))
         for call_ in todo[:ran]:
-            events += translation.ran(call_.key, found(1))
+            events += translation.ran(call_.key, script.outcome_of(call_))
         if ran < len(todo):
             events += translation.close(UpstreamError("It broke."))
-            assert translation.ran(todo[-1].key, found(1)) == []
+            assert translation.ran(todo[-1].key, script.outcome_of(todo[-1])) == []
         if translation.finished:
             break
         translation = loop.translation(rounds)
@@ -332,7 +382,8 @@ def test_notices_are_those_of_the_request(script: Script) -> None:
     assert played.translation is not None
     first = Loop(script.request, hosted=script.hosted, dialect=script.dialect).translation()
     assert played.translation.notices == first.notices
-    assert not any(one.code == "tool_dropped" for one in first.notices)
+    unlisted = any(one.error for one in script.hosted.mcp.values())
+    assert any(one.code == "tool_dropped" for one in first.notices) is unlisted
 
 
 @given(st.sampled_from(["image_settings", "return_token_budget", "unknown"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.service.tools.hosting import Model, hosting, stored
 from tests.service.tools.searching import ScriptedWeb, result
 from tests.test_round_properties import Script, scripts
 from translator import Translation
+from translator.common.hosted import Hosted
 from translator.request.store_context import StoreContext
 from translator.service.base.keys import new_key, store
 from translator.service.config.store import Location
@@ -57,8 +59,15 @@ def raws(items: list[dict[str, Any]]) -> list[Raw]:
 class Stored:
     """A response that was played, and is stored; and the chat requests that may go on from it."""
 
-    def __init__(self, connection: Connection, played: Played, request: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        played: Played,
+        request: dict[str, Any],
+        hosted: Hosted | None = None,
+    ) -> None:
         assert played.translation is not None
+        self.hosted = hosted
         self.connection, self.request, self.played = connection, request, played
         self.output = played.output
         translation = played.translation
@@ -98,7 +107,7 @@ class Stored:
             duplicates=found.duplicates,
             completed=found.completed,
         )
-        loop = Loop(request, store=context)
+        loop = Loop(request, store=context, hosted=self.hosted)
         return loop.translation(earlier=found.earlier)
 
     def by_response(self) -> bytes:
@@ -130,10 +139,11 @@ def test_the_next_turn_is_the_one_by_the_response(
 ) -> None:
     """Byte for byte, however the client sends back what it was shown."""
     request = {**script.request, "store": True}
-    played = play(request, script.turns, lambda one: script.outcomes[one.key % len(script.outcomes)],
-                  hosted=script.hosted, dialect="base", store=KEEPS)  # fmt: skip
+    played = dataclasses.replace(script, request=request, dialect="base").play(store=KEEPS)
+    if played.response.status == "failed":  # which cannot be continued
+        return
     with emptied(room) as connection:
-        stored_ = Stored(connection, played, request)
+        stored_ = Stored(connection, played, request, script.hosted)
         forms = data.draw(st.lists(st.booleans(), min_size=20, max_size=20))
         drawn = iter([*forms, *[False] * len(stored_.output)])
         sent = stored_.resent(lambda item: reference(item) if next(drawn) else item)
@@ -145,10 +155,11 @@ def test_the_next_turn_is_the_one_by_the_response(
 @settings(max_examples=30)
 def test_results_are_found_where_the_client_drops_reasoning(room: Location, script: Script) -> None:
     request = {**script.request, "store": True, "include": []}
-    played = play(request, script.turns, lambda one: script.outcomes[one.key % len(script.outcomes)],
-                  hosted=script.hosted, store=KEEPS)  # fmt: skip
+    played = dataclasses.replace(script, request=request, dialect="base").play(store=KEEPS)
+    if played.response.status == "failed":  # which cannot be continued
+        return
     with emptied(room) as connection:
-        stored_ = Stored(connection, played, request)
+        stored_ = Stored(connection, played, request, script.hosted)
         expected = json.loads(stored_.by_response())["messages"]
         sent = stored_.resent(without_reasoning)
         messages = json.loads(sent.chat_body)["messages"]

@@ -19,7 +19,7 @@ from translator import CompactRequest, InvalidRequest, Target, parse_request
 from translator.common.invalid import refuse_invalid_utf8
 from translator.common.pauses import Pause, no_pause
 from translator.common.schemas import SchemaRules, rewrite
-from translator.request import input_items
+from translator.request import content_parts
 
 COUNT = 50
 USER = {"role": "user", "content": "Hi"}
@@ -166,17 +166,17 @@ def test_parts_in_groups_are_the_same_parts(
 def test_a_group_of_parts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is decoded at once does not grow with the message."""
     sizes: list[int] = []
-    original = input_items._decode_parts
+    original = content_parts._decode_parts
 
     def noting(group: bytes) -> Any:
         sizes.append(len(group))
         return original(group)
 
-    monkeypatch.setattr(input_items, "_decode_parts", noting)
+    monkeypatch.setattr(content_parts, "_decode_parts", noting)
     message = {"type": "message", "role": "user", "content": [TEXT] * 1000}
     translated(json.dumps(REQUEST | {"input": [message]}).encode(), Counter())
     assert len(sizes) >= 10
-    assert max(sizes) < input_items._GROUP_BYTES + 2000
+    assert max(sizes) < content_parts.GROUP_BYTES + 2000
 
 
 def test_there_is_a_pause_for_each_schema_within_a_schema() -> None:

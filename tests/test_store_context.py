@@ -256,6 +256,23 @@ def test_an_item_of_the_context_is_left_out() -> None:
     assert caught.value.code is None
 
 
+def test_an_item_is_read_with_the_reasoning_that_its_client_has_left_out() -> None:
+    """In place of what came without its seal, or beside what came without it."""
+    message = {"type": "message", "role": "assistant", "content": "Hi"}
+    user = {"role": "user", "content": "And?"}
+    for beside in (True, False):
+        translated = translation({**REQUEST, "input": "Hi"}, store=KEEPS)
+        run(translated, REASONING)
+        sealed = Raw(msgspec.json.encode(translated.kept_output[0]))
+        shown = json.loads(msgspec.json.encode(translated.response.output[0]))
+        source = [message, user] if beside else [shown, message, user]
+        completed = (sealed, raw(message)) if beside else (sealed,)
+        context = StoreContext(keeps=True, completed={0: completed})
+        body = translation({**REQUEST, "input": source}, store=context).chat_body
+        first = json.loads(body)["messages"][0]
+        assert (first["reasoning_content"], first["content"]) == ("hm", "Hi")
+
+
 def test_a_store_says_itself_what_it_does_not_keep() -> None:
     """Without one, a request to store is noticed."""
     asked = {**REQUEST, "store": True}

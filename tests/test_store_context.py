@@ -282,6 +282,20 @@ def test_a_store_says_itself_what_it_does_not_keep() -> None:
     assert translation(asked, store=StoreContext(notices=(own,))).notices == (own,)
 
 
+def test_an_item_is_read_with_what_its_client_has_left_out() -> None:
+    """The request is that of a client which sends all of it."""
+    whole = [
+        {"role": "user", "content": "Hi"},
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+        {"type": "message", "role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "And?"},
+    ]
+    store = StoreContext(completed={1: [raw(whole[1]), raw(whole[2])]})
+    short = translation(REQUEST | {"input": [whole[0], *whole[2:]]}, store=store)
+    assert short.chat_body == translation(REQUEST | {"input": whole}).chat_body
+    assert b"hm" in short.chat_body
+
+
 # --- compaction ------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,8 @@ ENVELOPES: list[tuple[str, int, Any, tuple[int, str | None, str]]] = [
     ("path", 404, {"error": {"message": "Not here"}}, (404, None, "Not here")),
     ("type only", 500, {"error": {"type": "server_error"}}, (500, "upstream_error", "server_error")),
     ("nothing said", 500, {"error": {}}, (500, "upstream_error", "The upstream reported an error without a message.")),
+    ("blanks", 500, {"error": {"message": " "}}, (500, "upstream_error", "The upstream reported an error without a message.")),
+    ("a blank text", 400, " ", (400, None, "The upstream reported an error without a message.")),
     ("message around", 500, {"error": {}, "message": "outer"}, (500, "upstream_error", "outer")),
     ("conflict", 409, {"error": {"message": "locked"}}, (409, None, "locked")),
     ("gateway timeout", 524, {"error": {"message": "late"}}, (504, "upstream_timeout", "late")),

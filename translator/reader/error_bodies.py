@@ -22,6 +22,8 @@ from msgspec.structs import replace
 from translator.common.lazy_pattern import lazy_pattern
 from translator.wire.json_values import NOT_JSON, as_integer, as_list, as_object, as_string
 
+NO_MESSAGE = "The upstream reported an error without a message."
+
 MAX_DEPTH = 5
 """Bodies within messages of bodies, and levels of one body, that are looked into."""
 
@@ -126,7 +128,7 @@ def _from_object(error: dict[str, Any], around: dict[str, Any]) -> Found:
         _sentence(error.get("message"))
         or _sentence(around.get("message"))
         or _word(error.get("type"))
-        or "The upstream reported an error without a message."
+        or NO_MESSAGE
     )
     raw = (as_object(error.get("metadata")) or {}).get("raw")
     said = as_string(raw)

@@ -18,7 +18,7 @@ from translator.wire.errors import AccountEmpty, CredentialRefused, UpstreamErro
 from translator.wire.json_values import replace_lone_surrogates
 
 from . import error_words
-from .error_bodies import Found, error_in, found_in
+from .error_bodies import NO_MESSAGE, Found, error_in, found_in
 
 MAX_MESSAGE_CHARACTERS = 1000
 """An error text longer than this is cut; some upstreams repeat the whole request in it."""
@@ -307,7 +307,7 @@ _RULES: Sequence[tuple[Callable[[_Facts], bool], Callable[[_Facts], UpstreamErro
 def _classified(found: Found, status: int, retry_after: str | None) -> UpstreamError:
     names = frozenset({found.code.lower(), found.type.lower()})
     facts = _Facts(
-        message=shorten(found.message),
+        message=shorten(found.message) or NO_MESSAGE,
         text=found.text[:MAX_CLASSIFIED_CHARACTERS],
         names=names,
         code=found.code,

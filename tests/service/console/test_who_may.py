@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.service.accounts.paying import ON_SQLITE, USAGE, Books, answering, ask, settled
+from translator.service.accounts import books as book
 from translator.service.accounts import channel_book, price_book
 from translator.service.accounts.ceilings import NO_CEILING, Ceiling, Limits
 from translator.service.accounts.keys import Channel
@@ -329,6 +330,24 @@ async def test_members_give_their_own_keys_no_more_than_the_account_has(books: B
         assert (await operator.post(path, {"limit_period": "month"})).status_code == 303
         assert books.of().ceiling == NO_CEILING
         assert (await person.post(limits, own | {"tokens_per_minute": ""})).status_code == 303
+
+
+@ON_SQLITE
+async def test_where_requests_cost_nothing_forms_leave_limits_of_money(books: Books) -> None:
+    """They show none, and so neither take one away nor want one."""
+    given = {"limit_amount": read_amount("1"), "limit_period": "day"}
+    books.key(name="given", **given)
+    with writing(books.connection):
+        book.set_ceiling(books.connection, "acme", Ceiling(**given))
+    async with signed_in(books, billing=False) as person:
+        keys = "/account/acct_1/keys"
+        assert 'name="limit_amount"' not in (await person.get(keys)).text
+        assert (await person.post(keys, {"name": "own"})).status_code == 200
+        for number in (1, 2):
+            path = f"{keys}/key_{number}/limits"
+            assert (await person.post(path, {"requests_per_minute": "3"})).status_code == 303
+    limits = Limits(**given, requests_per_minute=3)
+    assert [one.limits for one in books.all_keys()] == [limits] * 2
 
 
 async def test_no_rotation_renews_a_limit_of_money(books: Books) -> None:

@@ -97,8 +97,7 @@ def new(visit: Visit, connection: Connection) -> View:
     """Make a key, and show it."""
     name = visit.name("name", "the name of a key", 100)
     usual = _usual(visit, connection)
-    before = Limits(channels=usual.channels or USUAL)
-    limits = _limits(visit, connection, before)
+    limits = _limits(visit, connection, replace(usual, channels=usual.channels or USUAL))
     _check_channels(visit, connection, limits, ())
     text = new_key()
     made = key_book.add_key(

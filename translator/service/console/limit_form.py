@@ -57,17 +57,12 @@ def was_sent(visit: Visit) -> bool:
 
 def read_limits(visit: Visit, before: T) -> T:
     """Limits, or a ceiling, as the form has them; raises Mistake and InvalidAmount."""
-    amount = read_amount(visit.field("limit_amount")) if visit.field("limit_amount") else None
-    if amount is not None and amount < 0:
-        raise Mistake("a limit is 0 or more")
-    period = _PERIODS.get(visit.field("limit_period"))
-    if amount is not None and period is None:
-        raise Mistake("a limit is of a day, a week, a month, or for ever")
+    amount, period = _money(visit, before)
     return replace(
         before,
         models=_models(visit),
         limit_amount=amount,
-        limit_period=period if amount is not None else None,
+        limit_period=period,
         expires_at=_expiry(visit, before.expires_at),
         **{name: read_number(visit, name, noun) for name, noun in _NOUNS.items()},
     )
@@ -118,6 +113,21 @@ def words(limits: Ceiling | Limits) -> list[str]:
     if limits.expires_at is not None:
         parts.append(f"until {shown_time(limits.expires_at)}")
     return parts
+
+
+def _money(visit: Visit, before: Ceiling | Limits) -> tuple[int | None, Period | None]:
+    """The amount and its period; where requests cost nothing no field has them, and they stay."""
+    if not visit.context.section.billing:
+        return before.limit_amount, before.limit_period
+    if not visit.field("limit_amount"):
+        return None, None
+    amount = read_amount(visit.field("limit_amount"))
+    if amount < 0:
+        raise Mistake("a limit is 0 or more")
+    period = _PERIODS.get(visit.field("limit_period"))
+    if period is None:
+        raise Mistake("a limit is of a day, a week, a month, or for ever")
+    return amount, period
 
 
 def _models(visit: Visit) -> tuple[str, ...] | None:

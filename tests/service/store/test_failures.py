@@ -306,7 +306,7 @@ async def test_database_gone_during_stream(
     location = Location("postgresql", own_server.url(name))
     migrate(location, ROOM)
     tokens = upstream.script = Tokens()
-    settings = settings_of(upstream, location, write_wait_s=0.3)
+    settings = settings_of(upstream, location, write_wait_s=1.0)
     async with (
         serving(settings) as url,
         httpx.AsyncClient(base_url=url, timeout=BOUND_S) as client,

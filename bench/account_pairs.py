@@ -23,13 +23,16 @@ import uvloop
 from translator.service.access.client import Ask, Ended
 from translator.service.access.cost import Answered, StatedUsage
 from translator.service.accounts import books, key_book, price_book
+from translator.service.accounts.bills import Estimated
 from translator.service.accounts.ceilings import Limits
 from translator.service.accounts.directory import Accounts
 from translator.service.accounts.keys import Offer
+from translator.service.accounts.meter import NullAccountMeter
 from translator.service.accounts.money import MAX_AMOUNT
 from translator.service.accounts.price_book import PriceRow
 from translator.service.accounts.room import ROOM
 from translator.service.base.keys import new_key, store
+from translator.service.config.accounts import Accounts as AccountSettings
 from translator.service.config.loading import read_table
 from translator.service.config.store import Location
 from translator.service.database.connection import connect, writing
@@ -65,7 +68,35 @@ def make_database(location: Location, accounts: int = 1) -> Sequence[str]:
     return keys
 
 
-class Alone(Accounts):
+class Settlements(NullAccountMeter):
+    """Counts settlements, and lets somebody wait for a number of them."""
+
+    def __init__(self) -> None:
+        self._count = self._wanted = 0
+        self._reached = asyncio.Event()
+
+    def settled(self, estimated: Estimated, lag_s: float, overdraft: int) -> None:
+        self._count += 1
+        if self._count == self._wanted:
+            self._reached.set()
+
+    async def reach(self, count: int) -> None:
+        """Wait until there are so many."""
+        if self._count < count:
+            self._wanted = count
+            self._reached.clear()
+            await self._reached.wait()
+
+
+class Measured(Accounts):
+    """Accounts that tell what is settled."""
+
+    def __init__(self, settings: AccountSettings, offer: Offer) -> None:
+        self.settlements = Settlements()
+        super().__init__(settings, offer, None, self.settlements)
+
+
+class Alone(Measured):
     """Accounts whose writes share no transaction."""
 
     _number = 0
@@ -79,8 +110,8 @@ class Alone(Accounts):
 
 @contextmanager
 def opened(
-    location: Location, kind: type[Accounts] = Accounts
-) -> Generator[tuple[asyncio.Runner, Accounts]]:
+    location: Location, kind: type[Measured] = Measured
+) -> Generator[tuple[asyncio.Runner, Measured]]:
     """The accounts of a database, in an event loop of their own."""
     url = location.target if location.kind == "postgresql" else f"sqlite:///{location.target}"
     table = {
@@ -97,7 +128,7 @@ def opened(
     assert settings is not None
     offer = Offer(frozenset({"bench"}), catches_all=False, billing=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        accounts = kind(settings, offer, None)
+        accounts = kind(settings, offer)
         context = accounts.running()
         runner.run(_entered(context.__aenter__))
         try:
@@ -113,11 +144,11 @@ async def _entered(enter: Callable[[], object]) -> None:
 class Pairs:
     """Some requests at once, each of which is held and settled."""
 
-    def __init__(self, accounts: Accounts, keys: Sequence[str], count: int) -> None:
+    def __init__(self, accounts: Measured, keys: Sequence[str], count: int) -> None:
         self._accounts = accounts
         self._keys = keys
         self._count = count
-        self._number = 0
+        self._number = self._ended = 0
 
     async def make(self) -> None:
         """One of each."""
@@ -141,11 +172,11 @@ class Pairs:
         charge = await client.hold(ask, lambda: None)
         assert charge is not None
         charge.end(ENDED)
+        self._ended += 1
 
     async def settled(self) -> None:
-        """Wait until all is on the disk."""
-        while tasks := list(self._accounts._tasks):  # noqa: SLF001 - nobody else waits for them
-            await asyncio.gather(*tasks)
+        """Wait until all that has ended is committed."""
+        await self._accounts.settlements.reach(self._ended)
 
 
 # --- the same by sqlite3 alone -------------------------------------------------------------------
@@ -258,12 +289,12 @@ def rate(
     *,
     at_once: int,
     seconds: float,
-    kind: type[Accounts] = Accounts,
+    kind: type[Measured] = Measured,
 ) -> Rate:
     """So many requests at once, one after the other, until a time is over and all is settled."""
     waits: list[float] = []
 
-    async def run(accounts: Accounts) -> float:
+    async def run(accounts: Measured) -> float:
         pairs = Pairs(accounts, keys, 1)
         began = time.monotonic()
 

@@ -5,6 +5,7 @@
        port        of 127.0.0.1
        streams     connections
        each        requests on each, one after the other
+       pause_ms    between an answer and the next request, at least
        ramp_ms     during which the connections are opened
        warm_up_ms  before measuring begins, after the ramp
        measure_ms  how long it lasts; 0: from the first connection to the last answer
@@ -40,6 +41,7 @@ struct list {
 struct stream {
     int fd;
     long asked_ns;
+    long asks_at_ns; /* the end of its pause; 0: it has none now */
     long requests_left;
     size_t sent; /* bytes of the request */
     int answered, got_token;
@@ -52,14 +54,15 @@ static struct {
     const char *name;
     long value;
 } options[] = {{"port", 0},       {"streams", 1},    {"each", 1},          {"ramp_ms", 0},
-               {"warm_up_ms", 0}, {"measure_ms", 0}, {"timeout_ms", 120000}};
-enum { PORT, STREAMS, EACH, RAMP_MS, WARM_UP_MS, MEASURE_MS, TIMEOUT_MS, OPTIONS };
+               {"warm_up_ms", 0}, {"measure_ms", 0}, {"timeout_ms", 120000}, {"pause_ms", 0}};
+enum { PORT, STREAMS, EACH, RAMP_MS, WARM_UP_MS, MEASURE_MS, TIMEOUT_MS, PAUSE_MS, OPTIONS };
 
 static char *request;
 static size_t request_size;
 static struct list ages_ns, firsts_ns;
 static long tokens, answers, failures, over;
 static int poller, measuring;
+static struct stream *streams;
 
 static long now_ns(void) {
     struct timespec now;
@@ -173,7 +176,9 @@ static void received(struct stream *stream, const char *data, size_t size) {
     }
     if (memcmp(stream->end, END, END_SIZE)) return;
     answers++;
-    if (stream->requests_left > 0) {
+    if (stream->requests_left > 0 && options[PAUSE_MS].value) {
+        stream->asks_at_ns = now_ns() + options[PAUSE_MS].value * 1000000L;
+    } else if (stream->requests_left > 0) {
         ask(stream);
     } else {
         close(stream->fd);
@@ -209,10 +214,28 @@ static void on_stream(struct stream *stream, unsigned events) {
     }
 }
 
+/* Asks again where a pause is over, and returns when the next one will be, `end_ns` at most. */
+static long end_pauses(long end_ns) {
+    if (!options[PAUSE_MS].value) return end_ns;
+    for (long n = 0; n < options[STREAMS].value; n++) {
+        struct stream *stream = &streams[n];
+        if (!stream->asks_at_ns) continue;
+        if (stream->asks_at_ns <= now_ns()) {
+            stream->asks_at_ns = 0;
+            ask(stream);
+        } else if (stream->asks_at_ns < end_ns) {
+            end_ns = stream->asks_at_ns;
+        }
+    }
+    return end_ns;
+}
+
 /* Handles what is ready until a moment, or until nothing is left to wait for. */
 static void run_until(long end_ns) {
     struct epoll_event events[256];
-    for (long left; over < options[STREAMS].value && (left = end_ns - now_ns()) > 0;) {
+    while (over < options[STREAMS].value && now_ns() < end_ns) {
+        long left = end_pauses(end_ns) - now_ns();
+        if (left < 0) left = 0;
         int ready = epoll_wait(poller, events, 256, left / 1000000L + 1);
         for (int n = 0; n < ready; n++) on_stream(events[n].data.ptr, events[n].events);
     }
@@ -252,7 +275,7 @@ int main(int count, char **words) {
     poller = epoll_create1(0);
     long measure_ns = options[MEASURE_MS].value * 1000000L;
     long ramp_ns = options[RAMP_MS].value * 1000000L;
-    struct stream *streams = calloc(options[STREAMS].value, sizeof *streams);
+    streams = calloc(options[STREAMS].value, sizeof *streams);
     if (!streams) abort();
 
     measuring = !measure_ns;

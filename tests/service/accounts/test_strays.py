@@ -88,7 +88,7 @@ async def test_a_settlement_that_fails_for_good_is_swept(
             patched.setattr(directory, "settle", _failing)
             over(charge, answer.told(1000, 20))
             async with asyncio.timeout(BOUND_S):
-                while accounts._settling:
+                while len(accounts._settlements):
                     await asyncio.sleep(0.01)
         [(outcome, estimated, input_, output, _)] = await swept(books)
     assert (outcome, estimated, input_, output) == ("orphan", "orphan", 1000, 10)

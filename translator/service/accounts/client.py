@@ -63,6 +63,7 @@ class Holder(Protocol):
 
     def new_token(self) -> str: ...
     async def reread(self, key: Key) -> Key: ...
+    def released(self, account: int) -> int: ...
     async def hold(self, ask: HoldRequest) -> Held | Refused | None: ...
     async def extend(self, ask: ExtensionRequest) -> Extended | Refused | None: ...
     def opened(self, charge: AccountCharge) -> None: ...
@@ -171,6 +172,7 @@ class AccountClient:
             price_list=channel.price_list if section.billing and channel is not None else None,
             counts_only=path == COUNTS_ONLY,
             calls=calls,
+            released=self._accounts.released(key.account),
             input_tokens=size.held_tokens,
             choices=ask.choices,
             asked=ask.max_output_tokens,
@@ -255,8 +257,8 @@ class AccountCharge:
     """A hold of a request that is being answered."""
 
     __slots__ = (
-        *("_accounts", "_ask", "_held_tokens", "_key", "_request_tokens", "_rounds", "_so_far"),
-        *("held", "labels", "max_output_tokens"),
+        *("_accounts", "_ask", "_extended", "_held_tokens", "_key", "_request_tokens", "_rounds"),
+        *("_so_far", "held", "labels", "max_output_tokens"),
     )
 
     wants_usage = True
@@ -276,6 +278,7 @@ class AccountCharge:
         self._rounds = Rounds(size)
         self._request_tokens = tokens_of(ask.size)
         self._held_tokens = held.tokens  # those of the minute
+        self._extended = False
         self._so_far: Callable[[], Answered | None] | None = so_far
         self.held = held
         self.labels: Mapping[str, str] = NO_LABELS
@@ -314,6 +317,7 @@ class AccountCharge:
         if isinstance(found, Refused):
             raise AccountsUnavailable if found.why == "gone" else _no_money(found, {})
         self._rounds.begin(size, came)
+        self._extended = True
         self._request_tokens += tokens
         self._held_tokens += tokens
         return WHOLE if found is None else Extension(found.max_output_tokens, last=found.last)
@@ -338,6 +342,7 @@ class AccountCharge:
                     channel.price_list if accounts.section.billing and channel is not None else None
                 ),
                 calls=ToolCalls(kind, 1, self.held.id),
+                released=accounts.released(key.account),
             )
         )
         if held is None:
@@ -352,9 +357,10 @@ class AccountCharge:
         costs = ended.costs
         billed = self._bill(ended)
         labels = {"key": f"key_{self._key.id}", "account": self._key.account_name}
+        kind = kind_of(self._ask.tool) if self._ask.tool else "request"
+        amount = cost_of(self.held.price, kind, billed)
         if self._accounts.section.billing:
-            kind = kind_of(self._ask.tool) if self._ask.tool else "request"
-            labels["amount"] = shown_cost(cost_of(self.held.price, kind, billed))
+            labels["amount"] = shown_cost(amount)
         self.labels = labels
         self._accounts.settle(
             Settlement(
@@ -362,11 +368,24 @@ class AccountCharge:
                 account=self._key.account,
                 key=self._key.id,
                 bill=billed,
+                price=self.held.price,
                 outcome=ended.result,
                 response_id=ended.answered.response_id,
                 tokens=0 if costs is None else cost(self._request_tokens, costs),
+                released=self._released(amount),
             )
         )
+
+    def _released(self, amount: int) -> int | None:
+        """What the account has more of than while this was held.
+
+        None where other requests may need it, in any process: then it is settled at once.
+        """
+        held = self.held
+        released = held.amount - amount
+        scarce = held.left is not None and held.left < 2 * held.amount
+        at_once = released < 0 or scarce or self._extended or self._key.is_limited
+        return None if at_once else released
 
     def _bill(self, ended: Ended) -> Bill:
         if self._ask.tool:
@@ -391,6 +410,7 @@ class AccountCallCharge:
                 account=self._key.account,
                 key=self._key.id,
                 bill=bill_of_calls(int(ran)),
+                price=self._held.price,
                 outcome="completed" if ran else "failed",
             )
         )

@@ -15,11 +15,12 @@ import logging
 import math
 import secrets
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from translator.service.base.errors import AccountsUnavailable
 from translator.service.base.periodic_warning import PeriodicWarning
@@ -44,6 +45,7 @@ from .pruning import prune_for_ever
 from .reads import Reads
 from .room import ROOM
 from .settlements import Settled, Settlement, correct_tokens, settle, undo
+from .settling import SettlementQueue
 
 T = TypeVar("T")
 
@@ -56,12 +58,6 @@ WRITE_BYTES = 1024
 PRICED_FIELDS = frozenset({"service_tier", "web_search_options"})
 """Documented fields of requests that change what an upstream charges. Unknown ones, such as
 `models` and `plugins`, are refused where requests cost money."""
-
-LATE_S = 3.0
-"""After how long a settlement that waits means that the database fails, in seconds."""
-
-OUTCOME_S = 30 * 86_400.0
-"""Longest wait for the outcome of a settlement, in seconds: it is only told to the metrics."""
 
 FOR_EVER_S = math.inf
 
@@ -87,8 +83,6 @@ class Accounts:
         self._by_account = settings.location.kind == "postgresql"
         self._open: dict[int, AccountCharge] = {}
         self._calls: set[int] = set()  # holds of calls within them
-        self._unsettled: deque[Settlement] = deque()  # which the queue did not take
-        self._settling: dict[int, float] = {}  # since when, oldest first
         self._tasks: set[asyncio.Task[None]] = set()
         self._warn = PeriodicWarning(log)
         self._database = Database(
@@ -104,6 +98,9 @@ class Accounts:
         )
         self._keys = KnownKeys(self._database, self.section)
         self._leases = Leases(self._database, self.section, self._meter, self)
+        self._settlements = SettlementQueue(
+            self._write_settlement, self._meter, self._leases.sync_soon
+        )
         self.boot = self._leases.boot
 
     @asynccontextmanager
@@ -122,16 +119,14 @@ class Accounts:
             for task in (*loops, *self._tasks):
                 task.cancel()
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
-            self.settle_again()
+            self._settlements.flush()
             leases.end()
             await self._database.aclose()
 
     @property
     def failing(self) -> bool:
         """Whether the database does not take what has to be written."""
-        oldest = next(iter(self._settling.values()), None)
-        late = oldest is not None and time.monotonic() - oldest > LATE_S
-        return late or self._database.failing or bool(self._unsettled)
+        return self._settlements.failing or self._database.failing
 
     def new_token(self) -> str:
         """A random name of a hold."""
@@ -141,6 +136,7 @@ class Accounts:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` reads, in a thread; raises Unavailable."""
+        self._settlements.flush()
         return await self._database.read(work)
 
     async def change(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
@@ -178,6 +174,10 @@ class Accounts:
 
     # --- holds ----------------------------------------------------------------------------------
 
+    def released(self, account: int) -> int:
+        """What settlements that wait will give back to an account, in pico."""
+        return self._settlements.released(account)
+
     async def hold(self, ask: HoldRequest) -> Held | Refused | None:
         """Hold what a request may cost, committed; None where it is served without the database.
 
@@ -187,6 +187,9 @@ class Accounts:
         result = "unavailable"
         try:
             found = await self._hold(ask)
+            if isinstance(found, Refused) and found.why == "unsettled":
+                self._settlements.flush()
+                found = await self._hold(replace(ask, released=0))
             if found is not None:
                 result = "held" if isinstance(found, Held) else "refused"
             return found
@@ -229,6 +232,7 @@ class Accounts:
         What a hold has grown by is released with it, whoever waits. Raises AccountsUnavailable.
         """
         wait_s = self.section.database_timeout_s
+        self._settlements.flush()
         try:
             write = self._database.write(
                 partial(_extend, ask),
@@ -270,31 +274,10 @@ class Accounts:
         self._open.pop(end.id, None)
         self._calls.discard(end.id)
         self._meter.holds(len(self._open))
-        try:
-            write = self._write(partial(_settle, end), end.account, needed=True)
-        except Unavailable:
-            self._unsettled.append(end)
-        else:
-            self._settling[end.id] = time.monotonic()
-            self._leases.sync_soon()
-            self._begin(self._settled(write, end))
+        self._settlements.add(end)
 
-    async def _settled(self, write: Write[Settled | None], end: Settlement) -> None:
-        began = time.monotonic()
-        try:
-            found = await write.done(OUTCOME_S)
-        except TimeoutError:
-            return
-        except Unavailable as error:
-            log.error("accounts: the request of hold %d could not be settled: %s", end.id, error)
-            return
-        finally:
-            self._settling.pop(end.id, None)
-        if found is None:
-            return
-        self._meter.settled(found.estimated, time.monotonic() - began, found.overdraft)
-        if found.overdraft:
-            log.warning("accounts: hold %d was less than its request has cost", end.id)
+    def _write_settlement(self, end: Settlement) -> Write[Settled | None]:
+        return self._write(partial(_settle, end), end.account, needed=True)
 
     def correct_tokens(self, key: Key, tokens: int) -> None:
         """Take more tokens from the allowance of a key; never waits, never raises."""
@@ -303,8 +286,7 @@ class Accounts:
 
     def settle_again(self) -> None:
         """Queue what the queue did not take before."""
-        for _ in range(len(self._unsettled)):
-            self.settle(self._unsettled.popleft())
+        self._settlements.flush()
 
     def _group(self, account: int) -> int | None:
         """What a write of an account shares a transaction with.
@@ -352,10 +334,7 @@ class Accounts:
 
     def knows(self, hold_id: int) -> bool:
         """Whether a hold belongs to a request, or a settlement that waits."""
-        known = (self._open, self._calls, self._settling)
-        return any(hold_id in one for one in known) or any(
-            one.id == hold_id for one in self._unsettled
-        )
+        return any(hold_id in one for one in (self._open, self._calls, self._settlements))
 
 
 async def _in_time(write: Write[T], wait_s: float) -> T:

@@ -18,7 +18,7 @@ from . import statements as sql
 from .allowances import Allowance
 from .bills import Price, base, most
 from .periods import Period, next_period, period_start
-from .rows import price_at, read_allowances, write_allowance
+from .rows import read_allowances, read_price, write_allowance
 from .settlements import undo
 from .tools import ToolCalls
 
@@ -36,10 +36,12 @@ Why = Literal[
     "tokens",
     "balance",
     "key_limit",
+    "unsettled",
     "gone",
 ]
-"""Why a hold is refused; `stale`: what is known of the key must be read again. An extension is
-refused, too, where its hold is `gone`: the process was taken for dead."""
+"""Why a hold is refused; `stale`: what is known of the key must be read again; `unsettled`: it may
+be paid for by what settlements release. An extension is refused, too, where its hold is `gone`: the
+process was taken for dead."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -86,6 +88,9 @@ class HoldRequest(Wanted, frozen=True, kw_only=True):
     calls: ToolCalls | None = None
     """The calls of a tool that it is for, in place of an answer of a model."""
 
+    released: int = 0
+    """Money that settlements which wait give back to the account: it is told, and not yet held."""
+
 
 class Held(Struct, frozen=True, kw_only=True):
     """A hold that was made."""
@@ -118,15 +123,13 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
     """Hold what a request may cost; `again`: it may have been done before."""
     if again:
         undo(connection, ask.token)
-    rows = connection.execute(sql.ACCOUNT, {"account": ask.account})
+    values = {"account": ask.account, "key": ask.key, "list": ask.price_list, "model": ask.model}
+    rows = connection.execute(sql.ACCOUNT_KEY_AND_PRICE, values)
     if not rows:
         return Refused(why="unknown")
-    [(balance, held, credit, suspended_at, generation, now)] = rows
-    rows = connection.execute(sql.KEY, {"key": ask.key, "account": ask.account})
-    if not rows:
-        return Refused(why="unknown")
-    [(revoked_at, expires_at, per_minute, tokens_per_minute, most_open, *more)] = rows
-    limit_amount, limit_period, period_began, spent, open_, used_at = more
+    [(balance, held, credit, suspended_at, generation, now, revoked_at, expires_at, *more)] = rows
+    per_minute, tokens_per_minute, most_open, limit_amount, limit_period, *more = more
+    period_began, spent, open_, used_at, *of_price = more
     if revoked_at is not None:
         return Refused(why="revoked")
     if expires_at is not None and expires_at <= now:
@@ -151,23 +154,27 @@ def hold(connection: Connection, ask: HoldRequest, *, again: bool) -> Held | Ref
     start = period_start(limit_period, now)
     if start != period_began:
         spent = 0
-    price: Price | None = None
     money, limited, left = 0, None, None
-    if ask.price_list is not None:
-        price = price_at(connection, ask.price_list, ask.model, now)
-        if price is None and calls is None:
-            return Refused(why="unpriced")
+    price = read_price(of_price)
+    if price is None and ask.price_list is not None and calls is None:
+        return Refused(why="unpriced")
     if price is not None:
         left = available = balance + credit - held
+        shown = available + ask.released
         if limit_amount is not None:
             taken = connection.execute(sql.HELD_IN_PERIOD, {"key": ask.key, "start": start})
-            left = min(available, limit_amount - spent - taken[0][0])
+            of_key = limit_amount - spent - taken[0][0]
+            left, shown = min(available, of_key), min(shown, of_key)
         if calls is not None:
             money = calls.count * price.per_request
         elif not ask.counts_only:
             money, limited = affordable(price, ask, left)
-        if money > left or left < 0:
+        short = money > left or left < 0
+        if ask.released and (short or limited is not None):
+            return Refused(why="unsettled")
+        if short:
             return no_money(available, left, limit_period, now, allowances)
+        left = shown
     used = now if used_at is None or used_at // HOUR_US != now // HOUR_US else used_at
     connection.change(
         sql.HOLD_KEY,

@@ -64,6 +64,12 @@ class Key(Struct, frozen=True, kw_only=True):
     read_at: int
     catalog: Catalog
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it has limits that the end of a request changes, beside the account's money."""
+        limits = (self.tokens_per_minute, self.max_concurrent_requests, self.limit_amount)
+        return any(one is not None for one in limits)
+
 
 class Offer(Struct, frozen=True):
     """Which models there are: those of the settings, and whether they need prices."""

@@ -43,7 +43,7 @@ class KnownKeys:
         if scheme.lower() != "bearer" or not text:
             raise InvalidKey("Missing API key: send it as 'Authorization: Bearer KEY'.")
         salt = salt_of(text)
-        if salt_of(text, OPERATOR):
+        if not salt and salt_of(text, OPERATOR):
             raise InvalidKey("An operator's key opens the paths below /account/api, and no model.")
         if not salt:
             raise InvalidKey(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from translator.service.database.connection import Connection, Row
+from collections.abc import Sequence
+from typing import Any
+
+from translator.service.database.connection import Connection
 
 from . import statements as sql
 from .allowances import Allowance
@@ -38,18 +41,23 @@ def write_allowance(connection: Connection, key: int, one: Allowance) -> None:
 def price_at(connection: Connection, price_list: str, model: str, at: int) -> Price | None:
     """The price of a model that holds at a time."""
     values = {"list": price_list, "model": model, "at": at}
-    return _read_price(connection.execute(sql.PRICE, values))
+    return _first_price(connection.execute(sql.PRICE, values))
 
 
 def price_of_id(connection: Connection, price_id: int | None) -> Price | None:
     """The price of a hold; None for one that costs nothing."""
     if price_id is None:
         return None
-    return _read_price(connection.execute(sql.PRICE_OF_ID, {"id": price_id}))
+    return _first_price(connection.execute(sql.PRICE_OF_ID, {"id": price_id}))
 
 
-def _read_price(rows: list[Row]) -> Price | None:
-    if not rows:
+def _first_price(rows: Sequence[Sequence[Any]]) -> Price | None:
+    return read_price(rows[0]) if rows else None
+
+
+def read_price(columns: Sequence[Any]) -> Price | None:
+    """The price of a row's columns; None where they are those of no row."""
+    price_id, input_, cached_input, cache_write, output, per_request, free = columns
+    if price_id is None:
         return None
-    [(price_id, input_, cached_input, cache_write, output, per_request, free)] = rows
     return Price(price_id, input_, cached_input, cache_write, output, per_request, bool(free))

@@ -29,10 +29,16 @@ class Settlement(Struct, frozen=True, kw_only=True):
     account: int
     key: int
     bill: Bill
+    price: Price | None = None
+    """That of its hold, where it is known: prices never change."""
+
     outcome: str
     response_id: str = ""
     tokens: int = 0
     """Tokens that it takes from the allowance of the minute, in place of those of its hold."""
+
+    released: int | None = None
+    """What the account has more of afterwards, in pico, where that may wait for others."""
 
 
 class _Held(Struct, frozen=True):
@@ -57,15 +63,21 @@ class Settled(Struct, frozen=True):
 
 def settle(connection: Connection, end: Settlement) -> Settled | None:
     """End a hold; None where there is nothing to do any more."""
-    [(*_, now)] = connection.execute(sql.ACCOUNT, {"account": end.account}) or [(0,)]
-    if connection.kind == "postgresql":  # rows are locked in this order everywhere
-        connection.execute(sql.KEY, {"key": end.key, "account": end.account})
+    _lock(connection, end.account, end.key)
     rows = connection.execute(sql.TAKE_HOLD, {"id": end.id})
     if not rows:
-        return _correct(connection, end, now)
-    [(money, tokens, began, price_id, *of_request, _, _)] = rows
-    price = price_of_id(connection, price_id)
+        return _correct(connection, end)
+    [(now, money, tokens, began, price_id, *of_request, _, _)] = rows
+    price = end.price
+    if price is None or price.id != price_id:
+        price = price_of_id(connection, price_id)
     return _end(connection, end, now, (money, tokens, began), price, _Held(*of_request))
+
+
+def _lock(connection: Connection, account: int, key: int) -> None:
+    """Lock the rows that a hold locks, in the same order."""
+    if connection.kind == "postgresql":  # on SQLite nobody else writes
+        connection.execute(sql.LOCK, {"account": account, "key": key})
 
 
 def sweep(
@@ -75,15 +87,14 @@ def sweep(
 
     Without a lease it is one of this process, which has no request for it.
     """
-    [(*_, now)] = connection.execute(sql.ACCOUNT, {"account": account}) or [(0,)]
-    connection.execute(sql.KEY, {"key": key, "account": account})
+    _lock(connection, account, key)
     values = {"id": hold_id, "lease": lease_us}
     if lease_us is not None and not connection.execute(sql.STILL_ORPHAN, values):
         return False
     rows = connection.execute(sql.TAKE_HOLD, {"id": hold_id})
     if not rows:
         return False
-    [(money, tokens, began, price_id, *of_request, seen_input, seen_output)] = rows
+    [(now, money, tokens, began, price_id, *of_request, seen_input, seen_output)] = rows
     seen = Counts(input=seen_input or 0, output=seen_output or 0)
     price = price_of_id(connection, price_id)
     end = Settlement(
@@ -158,7 +169,7 @@ def _end(
     return Settled(cost, end.bill.estimated, max(0, cost - money))
 
 
-def _correct(connection: Connection, end: Settlement, now: int) -> Settled | None:
+def _correct(connection: Connection, end: Settlement) -> Settled | None:
     """Correct a usage that was written for a process that was taken for dead, and was not."""
     rows = connection.execute(sql.USAGE, {"id": end.id})
     if not rows:
@@ -170,6 +181,7 @@ def _correct(connection: Connection, end: Settlement, now: int) -> Settled | Non
     cost = cost_of(price_of_id(connection, price_id), kind, end.bill)
     if cost == before:
         return None
+    [(now,)] = connection.execute(sql.TIME)
     values = {"account": end.account, "amount": before - cost}
     [(balance,)] = connection.execute(sql.CHANGE_BALANCE, values)
     values = {"key": end.key, "amount": cost - before, "began": began}

@@ -19,6 +19,7 @@ HELD_BYTES_PER_TOKEN = 3
 TEMPLATE_TOKENS = 256
 IMAGE_TOKENS = 1500
 
+_ANY = b"image"  # which is in all that names one
 _DATA = b"data:image/"
 _BEGINNING = b'"' + _DATA
 
@@ -46,6 +47,9 @@ def size_of(ask: Ask) -> Size:
     text = images = 0
     for place, part in enumerate((ask.body, *ask.earlier)):
         data = bytes(part)
+        if _ANY not in data:
+            text += len(data)
+            continue
         found, size = 0, 0
         if _DATA in data:
             for url in _in_item(data) if place else _in_body(data):

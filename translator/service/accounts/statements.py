@@ -15,9 +15,10 @@ _GENERATION = "(SELECT CAST(value AS BIGINT) FROM acct_meta WHERE key = 'generat
 TIME = Statement(f"SELECT {NOW}")
 
 
-def _locked(text: str) -> Statement:
-    """A query that locks its rows, where other processes write meanwhile."""
-    return Statement(text, postgresql=f"{text} FOR UPDATE")
+def _locked(text: str, tables: str = "") -> Statement:
+    """A query that locks its rows, or those of `tables` alone, where others write meanwhile."""
+    of = f" OF {tables}" if tables else ""
+    return Statement(text, postgresql=f"{text} FOR UPDATE{of}")
 
 
 def _now(text: str) -> Statement:
@@ -47,16 +48,39 @@ PRICED = _now("SELECT DISTINCT price_list, model FROM acct_prices WHERE from_at 
 
 SAME_TOKEN = Statement("SELECT id, account_id, key_id FROM acct_holds WHERE token = :token")
 
-ACCOUNT = _locked(
-    f"SELECT balance, held, credit, suspended_at, {_GENERATION}, {NOW}"
-    " FROM acct_accounts WHERE id = :account"
+_BALANCE = "a.balance, a.held, a.credit, a.suspended_at"
+
+_LIMITS = (
+    "k.revoked_at, k.expires_at, k.requests_per_minute, k.tokens_per_minute,"
+    " k.max_concurrent_requests, k.limit_amount, k.limit_period, k.period_start, k.period_spent,"
+    " k.open, k.used_at"
 )
 
-KEY = _locked(
-    "SELECT revoked_at, expires_at, requests_per_minute, tokens_per_minute,"
-    " max_concurrent_requests, limit_amount, limit_period, period_start, period_spent, open,"
-    " used_at FROM acct_keys WHERE id = :key AND account_id = :account"
+_PRICE = "p.id, p.input, p.cached_input, p.cache_write, p.output, p.per_request, p.free"
+
+_PRICE_ID = (
+    "SELECT id FROM acct_prices WHERE price_list = :list AND model = :model AND from_at <= {at}"
+    " ORDER BY from_at DESC LIMIT 1"
 )
+
+_BOTH = "acct_accounts a JOIN acct_keys k ON k.account_id = a.id"
+
+_ONE_KEY = "WHERE a.id = :account AND k.id = :key"
+
+ACCOUNT = _locked(
+    f"SELECT {_BALANCE}, {_GENERATION}, {NOW} FROM acct_accounts a WHERE id = :account"
+)
+
+KEY = _locked(f"SELECT {_LIMITS} FROM acct_keys k WHERE id = :key AND account_id = :account")
+
+ACCOUNT_KEY_AND_PRICE = _locked(
+    f"SELECT {_BALANCE}, {_GENERATION}, {NOW}, {_LIMITS}, {_PRICE} FROM {_BOTH}"
+    f" LEFT JOIN acct_prices p ON p.id = ({_PRICE_ID.format(at=NOW)}) {_ONE_KEY}",
+    "a, k",
+)
+"""All that decides on a hold of a key without limits; its rows are locked in this order."""
+
+LOCK = _locked(f"SELECT 1 FROM {_BOTH} {_ONE_KEY}", "a, k")
 
 ALLOWANCES = _locked("SELECT noun, rest, since FROM acct_allowances WHERE key_id = :key")
 
@@ -65,16 +89,9 @@ HELD_IN_PERIOD = Statement(
     " WHERE key_id = :key AND began_at >= :start"
 )
 
-PRICE = Statement(
-    "SELECT id, input, cached_input, cache_write, output, per_request, free FROM acct_prices"
-    " WHERE price_list = :list AND model = :model AND from_at <= :at"
-    " ORDER BY from_at DESC LIMIT 1"
-)
+PRICE = Statement(f"SELECT {_PRICE} FROM acct_prices p WHERE p.id = ({_PRICE_ID.format(at=':at')})")
 
-PRICE_OF_ID = Statement(
-    "SELECT id, input, cached_input, cache_write, output, per_request, free FROM acct_prices"
-    " WHERE id = :id"
-)
+PRICE_OF_ID = Statement(f"SELECT {_PRICE} FROM acct_prices p WHERE id = :id")
 
 HOLD_MONEY = Statement("UPDATE acct_accounts SET held = held + :amount WHERE id = :account")
 
@@ -107,8 +124,8 @@ EXTEND_HOLD = Statement(
 
 # --- its settlement ----------------------------------------------------------------------------
 
-TAKE_HOLD = Statement(
-    "DELETE FROM acct_holds WHERE id = :id RETURNING amount, tokens, began_at, price_id, kind,"
+TAKE_HOLD = _now(
+    "DELETE FROM acct_holds WHERE id = :id RETURNING NOW, amount, tokens, began_at, price_id, kind,"
     " parent, model, channel, endpoint, request_id, seen_input, seen_output"
 )
 

@@ -46,6 +46,10 @@ CHECKED_STEPS = 20_000
 
 PAGE_BYTES = 4096
 
+CHECKPOINT_PAGES, LATE_CHECKPOINT_PAGES = 1_000, 10_000
+"""After how many pages of the log a commit writes them to the file, which waits for the disk: one
+that waits for it anyway, and any other."""
+
 
 class Connection(Protocol):
     """A connection to a database."""
@@ -205,6 +209,8 @@ class SqliteConnection:
         self._require_same_file()
         if writes and durable is not self._full_sync:  # which no transaction can change
             self._cursor().execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            pages = CHECKPOINT_PAGES if durable else LATE_CHECKPOINT_PAGES
+            self._cursor().execute(f"PRAGMA wal_autocheckpoint = {pages}")
             self._full_sync = durable
         self._cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 

@@ -8,10 +8,11 @@ database is away, they wait, up to their deadlines.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -102,6 +103,8 @@ class Writer:
         self._running: list[Write[Any]] = []  # in the transaction, or about to be
         self._progress_at = 0.0  # the latest commit, or the beginning of `close`
         self._closing = False
+        self._resting = False  # nothing waits: what comes next is taken at once
+        self._told = 0  # the number that the meter knows
         self.failing = False
         """Whether the last transaction failed, though its writes may be well."""
         self.full = False
@@ -151,7 +154,8 @@ class Writer:
             self._make_room(size)
             self._queue.append(write)
             self._bytes += size
-            self._meter.waiting(len(self._queue), self._bytes)
+            if not self._resting:
+                self._tell_waiting()
             self._more.notify()
         return write
 
@@ -163,6 +167,12 @@ class Writer:
                 raise Unavailable("too much waits to be written")
             self._remove(dropped)
             self._lose(dropped, "too much waits to be written")
+
+    def _tell_waiting(self) -> None:
+        """Tell the meter how many wait, unless it knows."""
+        if self._told != len(self._queue):
+            self._told = len(self._queue)
+            self._meter.waiting(self._told, self._bytes)
 
     def _remove(self, write: Write[Any]) -> None:
         self._queue.remove(write)
@@ -214,15 +224,26 @@ class Writer:
         with self._more:
             while True:
                 now = time.monotonic()
-                self._drop_late(now)
-                ready = [one for one in self._queue if one.not_before <= now]
+                ready: list[Write[Any]] = []
+                late: list[Write[Any]] = []
+                later = math.inf
+                for one in self._queue:
+                    if one.over or one.deadline <= now:
+                        late.append(one)
+                    elif one.not_before <= now:
+                        ready.append(one)
+                    else:
+                        later = min(later, one.not_before)
+                if late:
+                    self._drop(late)
                 if ready:
                     self._running = self._batch(ready)
                     return True
                 if self._closing and not self._queue:
                     return False
-                later = min((one.not_before for one in self._queue), default=None)
-                self._more.wait(None if later is None else max(0.0, later - now))
+                self._resting = not self._queue
+                self._more.wait(None if self._resting else later - now)
+                self._resting = False
 
     def _batch(self, ready: list[Write[Any]]) -> list[Write[Any]]:
         batch: list[Write[Any]] = []
@@ -240,17 +261,15 @@ class Writer:
                 break
         for write in batch:
             self._remove(write)
-        self._meter.waiting(len(self._queue), self._bytes)
+        self._tell_waiting()
         return batch
 
-    def _drop_late(self, now: float) -> None:
-        late = [one for one in self._queue if one.over or one.deadline <= now]
+    def _drop(self, late: Sequence[Write[Any]]) -> None:
         for write in late:
             self._remove(write)
             if not write.over:
                 self._lose(write, "the database did not take it in time")
-        if late:
-            self._meter.waiting(len(self._queue), self._bytes)
+        self._tell_waiting()
 
     def _lose(self, write: Write[Any], why: str) -> None:
         self._meter.lost()
@@ -273,16 +292,19 @@ class Writer:
             self._connection = self._open()
         results: list[Any] = []
         began = time.monotonic()
-        commits = False
+        commits = durable = False
+        for write in batch:
+            durable |= write.durable
         try:
-            with writing(self._connection, durable=any(one.durable for one in batch)):
+            with writing(self._connection, durable=durable):
                 for write in batch:
                     if write.over:
                         raise _GivenUp
                     results.append(write.work(self._connection))
                 with self._lock:
-                    if any(one.over for one in batch):
-                        raise _GivenUp
+                    for write in batch:
+                        if write.over:
+                            raise _GivenUp
                     for write in batch:
                         write.commits()
                 commits = True
@@ -295,7 +317,7 @@ class Writer:
                     write.broke(uncertain=uncertain)
             raise error from None
         self.failing = False
-        if any(one.size for one in batch):
+        if self.full and any(one.size for one in batch):
             self.full = False
         self._progress_at = time.monotonic()
         self._meter.committed(len(batch), self._progress_at - began)
@@ -347,4 +369,4 @@ class Writer:
                 write.not_before = now + min(pause, LONGEST_PAUSE_S)
                 self._queue.appendleft(write)
                 self._bytes += write.size
-            self._meter.waiting(len(self._queue), self._bytes)
+            self._tell_waiting()

@@ -44,6 +44,30 @@ class State(Enum):
 class Write(Generic[T]):
     """One write. Its methods are those of the event loop; the writer has the others."""
 
+    # beginnings are the class's: a hold costs less by what is not set
+
+    not_before = 0.0
+    attempts = 0
+
+    alone = False
+    """Whether it is tried in a transaction of its own: it may be what fails."""
+
+    group: int | None = None
+    """What it shares a transaction with: writes of the same group, and of no other."""
+
+    awaited = False
+    """Whether somebody waits for it: what nobody waits for may be dropped."""
+
+    needed = False
+    """Whether it must not be dropped all the same."""
+
+    _state = State.WAITING
+    _succeeded = False
+    _uncertain = False  # a commit was sent, and its connection broke
+    _outcome: tuple[T | None, Unavailable | None] | None = None  # the result, or an error
+    _waiter: asyncio.Future[None] | None = None
+    _callback: Callable[[T | None, Unavailable | None], None] | None = None
+
     def __init__(
         self,
         work: Callable[[Connection], T],
@@ -59,24 +83,9 @@ class Write(Generic[T]):
         self.size = size
         self.durable = durable
         self.deadline = deadline
-        self.not_before = 0.0
-        self.attempts = 0
-        self.alone = False
-        """Whether it is tried in a transaction of its own: it may be what fails."""
-        self.group: int | None = None
-        """What it shares a transaction with: writes of the same group, and of no other."""
-        self.awaited = False
-        """Whether somebody waits for it: what nobody waits for may be dropped."""
-        self.needed = False
-        """Whether it must not be dropped all the same."""
         self.undo = undo
         self._lock = lock
-        self._state = State.WAITING
-        self._succeeded = False
-        self._uncertain = False  # a commit was sent, and its connection broke
         self.loop = asyncio.get_running_loop()
-        self._outcome: tuple[T | None, Unavailable | None] | None = None  # the result, or an error
-        self._waiter: asyncio.Future[None] | None = None
 
     # --- by the event loop ----------------------------------------------------------------------
 
@@ -98,6 +107,10 @@ class Write(Generic[T]):
         if error is not None:
             raise error
         return cast("T", result)
+
+    def on_outcome(self, callback: Callable[[T | None, Unavailable | None], None]) -> None:
+        """Call something once, with the result or with the error, where nobody waits for it."""
+        self._callback = callback
 
     async def _wait(self, wait_s: float) -> None:
         """Wait until there is an outcome: with less than `asyncio.timeout` and `shield` take."""
@@ -199,6 +212,8 @@ class Write(Generic[T]):
             self._outcome = result, error
             if self._waiter is not None:
                 _wake(self._waiter)
+            if self._callback is not None:
+                self._callback(result, error)
 
 
 def _settle_all(results: Sequence[tuple[Write[Any], Any]]) -> None:

@@ -52,7 +52,7 @@ async def amount_of_a_hold(accounts: Accounts, key: str) -> int:
     """What each of the holds here is for; it is settled again."""
     charge = await held(accounts, key, Answering())
     over(charge, Answering().answered, "refused")
-    await accounts.read(lambda _: None)  # which queues what waits
+    await accounts.reads.read(lambda _: None)  # which queues what waits
     return what(charge).amount
 
 

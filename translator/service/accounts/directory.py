@@ -93,9 +93,7 @@ class Accounts:
             time=time_,
             meter=self._meter,
         )
-        self.reads = Reads(
-            self._database, self.section.reads_per_minute, self.section.database_timeout_s
-        )
+        self.reads = Reads(self, self.section.reads_per_minute, self.section.database_timeout_s)
         self._keys = KnownKeys(self._database, self.section)
         self._leases = Leases(self._database, self.section, self._meter, self)
         self._settlements = SettlementQueue(

@@ -11,12 +11,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from translator.service.access.rate_limit import RateLimit
 from translator.service.base.errors import LimitReached
 from translator.service.database.connection import Connection
-from translator.service.database.database import Database
 from translator.service.database.errors import Unavailable
 
 T = TypeVar("T")
@@ -28,11 +27,17 @@ MAX_KEYS = 10_000
 """Most keys whose questions are counted; others were asked longer ago."""
 
 
+class Reader(Protocol):
+    """Who reads: `directory.Accounts`."""
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+
 class Reads:
     """The questions that a process answers; with 0 in a minute, any number."""
 
-    def __init__(self, database: Database, per_minute: int, wait_s: float) -> None:
-        self._database = database
+    def __init__(self, reader: Reader, per_minute: int, wait_s: float) -> None:
+        self._reader = reader
         self._per_minute = per_minute
         self._wait_s = wait_s
         self._one_reader = asyncio.Semaphore(1)
@@ -78,6 +83,6 @@ class Reads:
         except TimeoutError:
             raise Unavailable("too many questions wait") from None
         try:
-            return await self._database.read(work)
+            return await self._reader.read(work)
         finally:
             self._one_reader.release()

@@ -104,7 +104,7 @@ class Writer:
         self._progress_at = 0.0  # the latest commit, or the beginning of `close`
         self._closing = False
         self._resting = False  # nothing waits: what comes next is taken at once
-        self._told = 0  # the number that the meter knows
+        self._told = (0, 0)  # what the meter knows of it
         self.failing = False
         """Whether the last transaction failed, though its writes may be well."""
         self.full = False
@@ -170,9 +170,10 @@ class Writer:
 
     def _tell_waiting(self) -> None:
         """Tell the meter how many wait, unless it knows."""
-        if self._told != len(self._queue):
-            self._told = len(self._queue)
-            self._meter.waiting(self._told, self._bytes)
+        waiting = len(self._queue), self._bytes
+        if self._told != waiting:
+            self._told = waiting
+            self._meter.waiting(*waiting)
 
     def _remove(self, write: Write[Any]) -> None:
         self._queue.remove(write)

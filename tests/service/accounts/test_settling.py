@@ -159,13 +159,16 @@ async def test_settlements_for_which_there_is_no_room_stay_until_there_is(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service is not ready meanwhile."""
-    key = key_of(books, max_concurrent_requests=9)
+    key = key_of(books)
     async with accounts_of(books) as accounts:
         charges = [await held(accounts, key, Answering()) for _ in range(2)]
         with monkeypatch.context() as patched:
             patched.setattr(writer, "MAX_WAITING", 0)
             for charge in charges:
                 over(charge, ANSWERED)
+            assert accounts.released(1) == 2 * (what(charges[0]).amount - COST)
+            assert not accounts.failing
+            accounts.settle_again()
             assert accounts.failing
             assert all(accounts.knows(what(charge).id) for charge in charges)
             assert accounts.released(1) == 0

@@ -15,7 +15,7 @@ from msgspec import Raw, structs
 import translator
 from tests.invariants import check_events, check_response_types
 from tests.mcp_rounds import LISTING, SERVER
-from tests.replaying import sse
+from tests.replaying import numbered_ids, sse
 from tests.rounds import (
     FUNCTION,
     REQUEST,
@@ -198,6 +198,29 @@ def test_a_response_of_rounds_keeps_every_invariant_of_a_response(script: Script
     whole = json.loads(encode_json(played.response))
     check_response_types(whole)
     assert whole == final
+
+
+@given(searching(), st.booleans())
+def test_without_a_hosted_tool_nothing_is_different(script: Script, declares: bool) -> None:
+    """H3: what runs here changes no byte of a request that declares none of it."""
+    tools = [FUNCTION] * declares
+    request = {**script.request, "tools": tools}
+    [first, *_] = script.turns
+
+    def translated(hosted: Hosted | None) -> tuple[bytes, Any, list[bytes]]:
+        translation = translator.Translation(
+            request,
+            dialect=script.dialect,
+            response_id="resp_1",
+            created_at=1,
+            new_id=numbered_ids(),
+            hosted=hosted,
+        )
+        events = translation.start() + translation.receive(sse(*first)) + translation.close()
+        assert translation.rounds is None
+        return translation.chat_body, translation.notices, list(map(encode_json, events))
+
+    assert translated(script.hosted) == translated(None)
 
 
 @given(scripts())

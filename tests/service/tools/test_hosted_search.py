@@ -434,3 +434,24 @@ async def test_a_call_that_is_left_out_is_a_notice(
     assert 'notices_total{code="call_dropped"} 1.0' in metrics
     header = None if stream else "1; call_dropped"
     assert answer.headers.get("x-translator-notices") == header
+
+
+async def test_h16_no_client_may_open_what_another_has_found(news: ScriptedWeb) -> None:
+    """Nor has it a page that was kept for another: it is fetched anew for each of them."""
+    from translator.service.base.keys import new_key, store
+
+    keys = {name: new_key() for name in ("ann", "bob")}
+    clients = {name: {"keys": [str(store(key))]} for name, key in keys.items()}
+    opens = turn(call("open_page", url=f"{news.url}/first"))
+    finds = [turn(search("news")), opens, says("So.")]
+    model = Model(*finds, opens, says("No."), *finds, *finds)
+    read: list[str] = []
+    async with hosting(model, news, more={"clients": clients}) as client:
+        for name in ("ann", "bob", "bob", "ann"):
+            headers = {"authorization": f"Bearer {keys[name]}"}
+            answer = await client.post("/v1/responses", json=REQUEST, headers=headers)
+            assert check_wire(frames(answer.text))["status"] == "completed"
+            read.append(model.tool_messages(-1)[-1])
+    assert "stood in results" in read[1]
+    assert all("A line." in text for text in (read[0], read[2], read[3]))
+    assert news.asked.count("/first") == 2  # one for each: the last was kept

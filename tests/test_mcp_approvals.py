@@ -267,3 +267,16 @@ def test_approvals_without_servers_here_are_left_out() -> None:
     found = play(replayed({**REQUEST, "tools": []}, given), [says("Hm.")], adds)
     assert found.translation is not None
     assert [one.code for one in found.translation.notices] == ["item_dropped"] * 2
+
+
+def test_a_call_that_was_not_asked_about_is_replayed_once() -> None:
+    """It is refused before, so its item is none of a request for approval; the seal has it, too."""
+    function = {"name": "math__add", "arguments": "[]"}
+    calls = turn({"id": "call_a", "type": "function", "function": function})
+    played = asked(calls, says("So."))
+    body = body_of(
+        replayed(ASKED, played.output, {"role": "user", "content": "More?"}), hosted=hosted()
+    )
+    before = played.bodies[1]["messages"]
+    assert body["messages"][: len(before)] == before
+    assert sum(one["role"] == "tool" for one in body["messages"]) == 1

@@ -390,7 +390,6 @@ class RoundStream(ResponseStream):
         assert isinstance(segment, RoundCall)
         segment.hosted = tool.hosted
         place = self._place(prefix_of(tool.hosted))
-        segment.item_id = place.item_id
         segment.call_id = self._call_ids.unique(segment.id)
         return open_hosted_call(place, segment.call_id, tool, tool.hosted, self._shown)
 
@@ -414,6 +413,8 @@ class RoundStream(ResponseStream):
             if isinstance(segment.open, OpenHostedCall):
                 segment.open.outcome = segment.outcome
         yield from super()._close(segment, status)
+        if isinstance(segment, RoundCall):
+            segment.item_id = self.output.shown[-1].id  # known by now: it may be asked about
         if isinstance(segment.open, OpenRoundReasoning):
             self.history.append(segment.open.thought)
         elif isinstance(segment, MessageSegment):

@@ -126,4 +126,4 @@ def _inserts(count: int) -> Generator[list[Executed]]:
             {"response": n, "first_seq": first, "last_seq": first + EVENTS - 1, "body": body}
             for n, body in enumerate([_frames(first)] * RUNS)
         ]
-        yield [(text, rows, True)]
+        yield [(text, [*map(NEW_EVENTS.in_order, rows)], True)]

@@ -32,10 +32,9 @@ from translator.service.database.connection import (
     Connection,
     Row,
     SqliteConnection,
-    Values,
 )
 from translator.service.database.schema import migrate
-from translator.service.database.statement import DatabaseTime, Statement
+from translator.service.database.statement import DatabaseTime, Statement, Values
 from translator.service.http.stores import open_store
 from translator.service.observe.context import RequestContext
 from translator.service.observe.record import Record
@@ -53,7 +52,9 @@ QUESTION_WORDS, THOUGHT_CHUNKS, ANSWER_CHUNKS = 90, 40, 90
 STORED = "the response is not stored"
 
 Executed = tuple[str, Any, bool]
-"""A text, its values or rows of values, and whether it is executed once for each row."""
+"""A text, its values or rows of values, and whether it is executed once for each row.
+
+All as the driver gets them."""
 
 _ANSWER = b"".join(
     [
@@ -186,15 +187,15 @@ class Recording(SqliteConnection):
             TRANSACTIONS.append([])
 
     def execute(self, statement: Statement, values: Values = NO_VALUES) -> list[Row]:
-        self._remember(statement, dict(values), many=False)
+        self._remember(statement, statement.in_order(values), many=False)
         return super().execute(statement, values)
 
     def change(self, statement: Statement, values: Values = NO_VALUES) -> int:
-        self._remember(statement, dict(values), many=False)
+        self._remember(statement, statement.in_order(values), many=False)
         return super().change(statement, values)
 
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
-        self._remember(statement, list(rows), many=True)
+        self._remember(statement, [*map(statement.in_order, rows)], many=True)
         super().execute_many(statement, rows)
 
     def _remember(self, statement: Statement, values: Any, *, many: bool) -> None:

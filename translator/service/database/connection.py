@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -19,12 +19,11 @@ from translator.service.config.store import Kind, Location
 
 from .errors import Unavailable, driver_errors, reason
 from .files import create_file, identity, require_file
-from .statement import DatabaseTime, Statement
+from .statement import DatabaseTime, Statement, Values
 
 if TYPE_CHECKING:
     import psycopg
 
-Values = Mapping[str, object]
 Row = tuple[Any, ...]
 
 NO_VALUES: Values = MappingProxyType({})
@@ -157,7 +156,7 @@ class SqliteConnection:
     def __init__(self, path: str, time_: DatabaseTime, max_bytes: int, statement_s: float) -> None:
         self.time = time_
         self._statement_s = statement_s
-        self._until = 0.0
+        self._until: float | None = None  # when the statement has taken too long, once it is asked
         self._full_sync: bool | None = None
         self._path = path
         self._identity = require_file(path)
@@ -175,6 +174,7 @@ class SqliteConnection:
             self._driver.close()
             raise
         self._driver.set_progress_handler(self._too_late, CHECKED_STEPS)
+        self._cursor = self._driver.cursor()  # one of each statement's own takes longer
 
     def _require_same_file(self) -> None:
         """Raise Unavailable where its path is no longer the file that was opened."""
@@ -187,44 +187,50 @@ class SqliteConnection:
             raise Unavailable(f"{self._path} was removed or replaced while it was in use")
 
     def _too_late(self) -> bool:
-        return time.monotonic() > self._until
+        """Whether a statement takes too long; few take so long that it is asked at all."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._statement_s
+        return now > self._until
 
-    def _cursor(self) -> sqlite3.Cursor:
-        self._until = time.monotonic() + self._statement_s
-        return self._driver.cursor()
+    def _execute(self, text: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        self._until = None
+        return self._cursor.execute(text, values)
 
     def execute(self, statement: Statement, values: Values = NO_VALUES) -> list[Row]:
         text = statement.text("sqlite", self.time)
-        return self._cursor().execute(text, dict(values)).fetchall()
+        return self._execute(text, statement.in_order(values)).fetchall()
 
     def change(self, statement: Statement, values: Values = NO_VALUES) -> int:
         text = statement.text("sqlite", self.time)
-        return self._cursor().execute(text, dict(values)).rowcount
+        return self._execute(text, statement.in_order(values)).rowcount
 
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
         if rows:
-            self._cursor().executemany(statement.text("sqlite", self.time), rows)
+            self._until = None
+            text = statement.text("sqlite", self.time)
+            self._cursor.executemany(text, map(statement.in_order, rows))
 
     def begin(self, *, writes: bool, durable: bool = True) -> None:
         self._require_same_file()
         if writes and durable is not self._full_sync:  # which no transaction can change
-            self._cursor().execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             pages = CHECKPOINT_PAGES if durable else LATE_CHECKPOINT_PAGES
-            self._cursor().execute(f"PRAGMA wal_autocheckpoint = {pages}")
+            self._execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
             self._full_sync = durable
-        self._cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        self._execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     def commit(self) -> None:
-        self._cursor().execute("COMMIT")
+        self._execute("COMMIT")
 
     def rollback(self) -> None:
-        self._until = time.monotonic() + self._statement_s
+        self._until = None
         if self._driver.in_transaction:
             with suppress(sqlite3.Error):
                 self._driver.execute("ROLLBACK")
 
     def release_space(self, pages: int = 0) -> None:
-        self._until = time.monotonic() + self._statement_s
+        self._until = None
         if not self._driver.in_transaction:
             # a cursor would do one page: it stops at a row without columns
             self._driver.executescript(f"PRAGMA incremental_vacuum({pages})")

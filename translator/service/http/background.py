@@ -25,7 +25,7 @@ from translator.service.store.background import EndResult, Run
 from translator.service.store.event_log import EventLog
 from translator.service.store.follow import followed
 from translator.service.store.meter import StoreResult
-from translator.service.store.part import Part, waiting
+from translator.service.store.part import Part, WaitTime
 from translator.service.store.quota import too_large, too_large_to_store
 from translator.service.store.responses import StoredResponses
 from translator.service.store.runs import CANCELLED, Events
@@ -73,7 +73,7 @@ class Background:
             events = Events(0, len(first) - 1, encode_all(first))
         draft = await part.draft(created.response)
         try:
-            with waiting(turn.context.record):
+            with WaitTime(turn.context.record):
                 run = await self._runs.begin(
                     draft, part.place, events, temporary=not part.context.keeps
                 )
@@ -176,9 +176,10 @@ class Background:
         translation = turn.translation
         result: EndResult = "failed"
         broken = run.log is not None and run.log.broken
-        why = too_large(self._store.limits, translation, 0, has_items=not run.temporary)
+        kept = translation.kept_output
+        items = () if run.temporary else kept
+        why = too_large(self._store.limits, translation.held, 0, items)
         if not broken and why is None:
-            kept = translation.kept_output
             result = await self._store_end(turn, run, translation.response, kept, events)
         if result == "failed":
             error = NotStored() if why is None else too_large_to_store(why, in_background=True)

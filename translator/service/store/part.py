@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
@@ -140,23 +140,20 @@ class Part:
 
     async def _stored(self, translation: Translation) -> tuple[StoreResult, str]:
         """What became of the final response, and why where it is not stored."""
-        why = too_large(self._store.limits, translation, self._source_bytes())
+        kept, size = translation.kept_output, self._source_bytes()
+        held = translation.held
+        why = too_large(self._store.limits, held, size, kept)
         if why is not None:
             return "too_large", why
-        size = self._size(translation)
-        with waiting(self._record):
+        size += held
+        with WaitTime(self._record):
             salt, begins = await self._beginning()
-            kept = translation.kept_output
             draft = self._draft(translation.response, kept, salt, begins)
             return await self._store.store(draft, size=size, needs=self._needs, place=self.place)
 
-    def _size(self, translation: Translation) -> int:
-        """The bytes of a response with its own input."""
-        return translation.held + self._source_bytes()
-
     def _source_bytes(self) -> int:
         """The bytes of its own input."""
-        return sum(len(one) for one in self._items if isinstance(one, Raw))
+        return sum([len(one) for one in self._items if isinstance(one, Raw)])
 
     async def _beginning(self) -> tuple[str | None, Beginning]:
         """The salt of digests, and how the input begins.
@@ -205,16 +202,18 @@ class Part:
         """Have it stored, which nobody waits for; None where there is nothing of it to store."""
         translation.seal_results()  # which tells nobody: the client has gone
         response, kept = translation.response, translation.kept_output
-        size = self._size(translation)
+        held, size = translation.held, self._source_bytes()
         if (
             translation.finished
             or not (translation.request.stream and response.output)
-            or too_large(self._store.limits, translation, self._source_bytes()) is not None
+            or too_large(self._store.limits, held, size, kept) is not None
         ):
             return None
         draft = self._draft(replace(response, status="cancelled"), kept)
         with suppress(Unavailable):
-            write = self._store.submit(draft, size=size, keep_trying_s=LATE_S, place=self.place)
+            write = self._store.submit(
+                draft, size=held + size, keep_trying_s=LATE_S, place=self.place
+            )
             if self.place is not None:
                 self._store.conversations.released(self.place)
             self._store.meter.response("late")
@@ -222,11 +221,16 @@ class Part:
         return None
 
 
-@contextmanager
-def waiting(record: Record) -> Generator[None]:
-    """Add the time of the context to what a request has waited for the store."""
-    began = monotonic()
-    try:
-        yield
-    finally:
-        record.store_s = (record.store_s or 0.0) + monotonic() - began
+class WaitTime:
+    """Adds the time of a context to what a request has waited for the store."""
+
+    __slots__ = ("_began", "_record")
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __enter__(self) -> None:
+        self._began = monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self._record.store_s = (self._record.store_s or 0.0) + monotonic() - self._began

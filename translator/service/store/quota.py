@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from msgspec import Raw
 
-from translator import Translation
 from translator.service.base.errors import StoreQuotaExceeded
 from translator.service.config.store import StoreSection
 from translator.service.database.errors import Unavailable
+from translator.wire.items import OutputItem
 
 SWEEP_FIRST_S = 2.0
 """Longest time that a request waits for a sweep which may make room for it, in seconds."""
@@ -50,19 +50,17 @@ def check_items(limits: StoreSection, items: Sequence[Raw]) -> None:
 
 
 def too_large(
-    limits: StoreSection, translation: Translation, source_bytes: int, *, has_items: bool = True
+    limits: StoreSection, held: int, source_bytes: int, output: Sequence[OutputItem]
 ) -> str | None:
     """Why a final response with some bytes of its own input is not stored; None if it may be.
 
-    `has_items`: its output is stored item by item.
+    `held` are the bytes of its answer, `output` is what is stored of it item by item.
     """
     limit = limits.max_kept_response_bytes
-    if translation.held + source_bytes > limit:
+    if held + source_bytes > limit:
         return f"over {limit} bytes"
     limit = limits.max_kept_item_bytes
-    if not has_items or translation.held <= limit:
-        return None
-    if all(len(msgspec.json.encode(one)) <= limit for one in translation.kept_output):
+    if held <= limit or all(len(msgspec.json.encode(one)) <= limit for one in output):
         return None
     return f"an item over {limit} bytes"
 

@@ -43,7 +43,7 @@ from .meter import NullStoreMeter, StoreMeter, StoreResult
 from .missing_results import may_lack_results
 from .named_conversation import named_conversation
 from .pages import AfterUnknown, ItemList, Page, page_of
-from .part import Part, waiting
+from .part import Part, WaitTime
 from .places import Key, Missing, Place
 from .recall import (
     ContextTooLarge,
@@ -181,7 +181,7 @@ class StoredResponses:
         if needs and (keeps or runs):
             await self.admission.check_space(of_response=True)
         recalled = Recalled(None, None, {}, {}, {}, source)
-        with waiting(context.record):
+        with WaitTime(context.record):
             owner = await self._owner_for(context, authorization, needs=needs)
             if conversation is not None:
                 return await self._begin_in(

@@ -26,10 +26,23 @@ from translator.service.store.recall import ParentMissing, recall
 from translator.service.store.removal import delete
 from translator.service.store.resends import Beginning, beginning
 from translator.service.store.room import ROOM
-from translator.service.store.shown import item_resource
+from translator.service.store.shown import canonical, canonical_output, item_resource
 from translator.service.store.sweep import step
 from translator.service.store.upkeep import problems
-from translator.wire.items import FunctionCall, Message, OutputText, Reasoning, SummaryText
+from translator.wire.deltas import Logprob
+from translator.wire.items import (
+    CustomToolCall,
+    FunctionCall,
+    Message,
+    OutputItem,
+    OutputRefusal,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    SummaryText,
+    ToolSearchCall,
+    UrlCitation,
+)
 from translator.wire.responses import Response
 
 from .running import begin, ended
@@ -102,6 +115,40 @@ async def test_full_resend_twenty_turns(
             "Hello",
             "More?",
         ]
+
+
+IDS = st.from_regex(r"[a-z]{1,3}_[0-9a-f]{1,3}", fullmatch=True)
+SAID = st.text(max_size=9) | st.just('"id":"msg_1",') | st.just('{"id":"a_1","b":1}')
+CITED = st.lists(st.builds(UrlCitation, st.integers(0, 9), st.integers(0, 9), SAID, SAID))
+PROBABLE = st.lists(
+    st.builds(Logprob, SAID, st.floats(-1e3, 0), st.lists(st.integers(0, 255)), st.just([]))
+)
+PARTS = st.builds(OutputText, SAID, CITED, PROBABLE) | st.builds(OutputRefusal, SAID)
+STATUS = st.sampled_from(["completed", "incomplete"])
+OUTPUT: st.SearchStrategy[OutputItem] = st.one_of(
+    st.builds(Message, IDS, STATUS, st.lists(PARTS, max_size=2)),
+    st.builds(
+        Reasoning,
+        IDS,
+        st.lists(st.builds(SummaryText, SAID), max_size=2),
+        st.just(msgspec.UNSET) | st.lists(st.builds(ReasoningText, SAID), max_size=2),
+        st.just(msgspec.UNSET) | SAID,
+    ),
+    st.builds(FunctionCall, IDS, IDS, SAID, SAID, STATUS, st.just(msgspec.UNSET) | SAID),
+    st.builds(CustomToolCall, IDS, IDS, SAID, SAID, STATUS),
+    st.builds(ToolSearchCall, IDS, IDS, st.just(Raw(b'{"b":1,"a":{"id":"a_1"}}')), STATUS),
+)
+
+
+@given(item=OUTPUT)
+def test_canonical_output_is_that_of_its_json(item: OutputItem) -> None:
+    """What a response says has the digest that it has when its client sends it again."""
+    body = msgspec.json.encode(item)
+    meaning = canonical_output(item, body)
+    assert meaning is not None
+    assert meaning == canonical(body)
+    fields = msgspec.json.decode(meaning)
+    assert fields == {k: v for k, v in msgspec.json.decode(body).items() if k != "id"}
 
 
 async def test_a_shared_parent_may_go(

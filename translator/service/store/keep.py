@@ -24,7 +24,7 @@ from .owners import charge
 from .recall import CONTINUABLE, RUNNING, Parent
 from .removal import listed
 from .resends import Beginning, extend, head_of
-from .shown import canonical
+from .shown import canonical, canonical_output
 
 ROWS = 500
 """Most rows of one call of the driver, which holds Python's lock meanwhile."""
@@ -70,9 +70,16 @@ class _Item(Struct):
     id: str
     kind: str
     body: bytes
+    size: int  # in bytes, its seal included
     sealed: bytes | None = None
     n: int = 0  # its key; 0: it has no row yet
     own: bool = False  # the id is its client's
+    made: OutputItem | None = None  # what it is the encoding of
+
+    @property
+    def meaning(self) -> bytes | None:
+        """What it means, whatever its id; None for a faulty one."""
+        return canonical(self.body) if self.made is None else canonical_output(self.made, self.body)
 
 
 class _Place(Struct, frozen=True):
@@ -98,22 +105,17 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
         return
     place = _place(connection, draft)
     source = draft.source[draft.begins.count :] if place.implied else draft.source
-    _check_references(connection, [one for one in source if isinstance(one, int)])
-    given = [_given(one, draft.stored, new_id) for one in source]
-    _find_rows(connection, owner, given, new_id)
-    made = [
+    given = _input(connection, owner, source, new_id, draft.stored)
+    own = given + [
         _made(shown, kept) for shown, kept in zip(response.output, draft.kept_output, strict=True)
     ]
-    own = [*given, *made]
     new = [one for one in own if not one.n]
-    keys = _keys(connection, len(new) + 2)
-    n = keys.pop()
-    thread = place.thread or keys.pop()
-    values = {"n": thread, "owner": owner, "keep_s": draft.keep_s}
+    *keys, thread, n = _keys(connection, len(new) + 2)
+    values = {"n": place.thread or thread, "owner": owner, "keep_s": draft.keep_s}
     if not connection.change(sql.EXTEND_THREAD if place.thread else sql.NEW_THREAD, values):
         raise ParentGone
-    for item in new:
-        item.n = keys.pop(0)
+    for item, key in zip(new, keys, strict=True):
+        item.n = key
     cut = _is_cut([one.kind for one in own])
     carried = _carried(connection, place.parent) if cut else []
     body = _encode(msgspec.structs.replace(response, output=[]))
@@ -123,40 +125,42 @@ def keep(connection: Connection, draft: Draft, new_id: Callable[[str], str]) -> 
             "n": n,
             "owner": owner,
             "id": response.id,
-            "thread": thread,
+            "thread": place.thread or thread,
             "parent": place.parent,
             "depth": place.depth,
             "status": response.status,
             "model": response.model,
-            "bytes": sum(map(_size, own)) + sum(size for _, size in carried),
-            "digest": None if cut else _digest(draft, place, source, made),
+            "bytes": _sum(own) + sum(size for _, size in carried),
+            "digest": None if cut else _digest(draft, place, own),
             "implied": int(place.implied),
             "cut": int(cut),
         },
     )
     connection.change(sql.NEW_BODY, {"response": n, "body": body})
-    _insert_items(connection, owner, new, new_id)
+    added = _insert_items(connection, owner, new, new_id)
     _insert(connection, sql.NEW_POINTER, _pointers(n, carried, own, 0, len(given)))
-    charge(connection, {owner: len(body)})
+    charge(connection, {owner: added + len(body)})
 
 
 def _is_cut(kinds: Sequence[str]) -> bool:
     """Whether items of some kinds have a compaction of what precedes them."""
-    return ("compaction_trigger", "compaction") in pairwise(kinds)
+    return "compaction" in kinds and ("compaction_trigger", "compaction") in pairwise(kinds)
 
 
 def _pointers(
     n: int, carried: Sequence[tuple[int, int]], own: Sequence[_Item], first: int, given: int
 ) -> list[dict[str, Any]]:
     """The rows that say what a response has; its own items from place `first`, input to `given`."""
-    before = [
-        {"response": n, "pos": pos - len(carried), "side": 2, "item": key}
-        for pos, (key, _) in enumerate(carried)
-    ]
-    return before + [
-        {"response": n, "pos": pos, "side": int(pos >= given), "item": one.n}
+    rows = [
+        {"response": n, "pos": pos, "side": 1 if pos >= given else 0, "item": one.n}
         for pos, one in enumerate(own, first)
     ]
+    if carried:
+        rows[:0] = [
+            {"response": n, "pos": pos, "side": 2, "item": key}
+            for pos, (key, _) in enumerate(carried, -len(carried))
+        ]
+    return rows
 
 
 def _place(connection: Connection, draft: Draft) -> _Place:
@@ -176,18 +180,15 @@ def _place(connection: Connection, draft: Draft) -> _Place:
     return _Place(digest, parent, 0, depth + 1, implied=True)
 
 
-def _digest(
-    draft: Draft, place: _Place, source: Sequence[Raw | int], made: Sequence[_Item]
-) -> str | None:
+def _digest(draft: Draft, place: _Place, own: Sequence[_Item]) -> str | None:
     """The digest of the whole context, so far; None where it will not be continued."""
     if draft.salt is None or draft.response.status not in CONTINUABLE | RUNNING:
         return None
-    digest = place.digest
-    if draft.parent is None and draft.begins.digested:
-        digest, source = draft.begins.digest, draft.source[draft.begins.digested :]
-    bodies = [draft.stored.get(one) if isinstance(one, int) else one for one in source]
-    for body in (*bodies, *(one.body for one in made)):
-        digest = None if body is None else extend(digest, body)
+    digest, begins = place.digest, draft.begins
+    if draft.parent is None and begins.digested:
+        digest, own = begins.digest, own[begins.digested - place.implied * begins.count :]
+    for one in own:
+        digest = extend(digest, one.meaning)
     return digest
 
 
@@ -206,20 +207,38 @@ def add_items(
     connection: Connection, owner: str, source: Sequence[Raw | int], new_id: Callable[[str], str]
 ) -> list[int]:
     """Write items that belong to no response; returns the keys of all. Raises ParentGone."""
-    _check_references(connection, [one for one in source if isinstance(one, int)])
-    given = [_given(one, {}, new_id) for one in source]
-    _find_rows(connection, owner, given, new_id)
+    given = _input(connection, owner, source, new_id, {})
     new = [one for one in given if not one.n]
     for one, n in zip(new, _keys(connection, len(new)), strict=True):
         one.n = n
-    _insert_items(connection, owner, new, new_id)
+    charge(connection, {owner: _insert_items(connection, owner, new, new_id)})
     return [one.n for one in given]
+
+
+def _input(
+    connection: Connection,
+    owner: str,
+    source: Sequence[Raw | int],
+    new_id: Callable[[str], str],
+    stored: Mapping[int, bytes],
+) -> list[_Item]:
+    """Input items; those that are stored have keys. Raises ParentGone."""
+    references = [one for one in source if isinstance(one, int)]
+    if references:
+        _check_references(connection, references)
+    given = [_given(one, stored, new_id) for one in source]
+    if any(one.own for one in given):  # other ids are random, and new
+        _find_rows(connection, owner, given, new_id)
+    return given
 
 
 def _insert_items(
     connection: Connection, owner: str, new: list[_Item], new_id: Callable[[str], str]
-) -> None:
-    """Insert items; one whose id another process has taken is that one, or gets another."""
+) -> int:
+    """Insert items; returns the bytes that they add to those of their owner.
+
+    One whose id another process has taken is that one, or gets another.
+    """
     rows = [
         {
             "n": one.n,
@@ -228,29 +247,32 @@ def _insert_items(
             "kind": one.kind,
             "body": one.body,
             "sealed": one.sealed,
-            "bytes": _size(one),
+            "bytes": one.size,
         }
         for one in new
     ]
     _insert(connection, sql.NEW_ITEM, rows)
-    charge(connection, {owner: sum(map(_size, new))})
+    size = _sum(new)
     theirs = [one for one in new if one.own]
     if not theirs or connection.kind == "sqlite":  # where no other process writes meanwhile
-        return
+        return size
     keys = [one.n for one in theirs]
     there = {n for (n,) in connection.execute(sql.STILL_THERE, {"ids": listed(keys)})}
-    taken = [one for one in theirs if one.n not in there]
-    charge(connection, {owner: -sum(map(_size, taken))})
-    for one in taken:
+    for one in theirs:
+        if one.n in there:
+            continue
+        size -= one.size
         key, one.n = one.n, 0
         _find_rows(connection, owner, [one], new_id)
         if not one.n:
             one.n = key
-            _insert_items(connection, owner, [one], new_id)
+            size += _insert_items(connection, owner, [one], new_id)
+    return size
 
 
-def _size(item: _Item) -> int:
-    return len(item.body) + len(item.sealed or b"")
+def _sum(items: Sequence[_Item]) -> int:
+    """The bytes of items."""
+    return sum([one.size for one in items])
 
 
 def _insert(connection: Connection, statement: Statement, rows: list[dict[str, Any]]) -> None:
@@ -262,19 +284,20 @@ def _keys(connection: Connection, count: int) -> list[int]:
     """So many new keys, in ascending order."""
     rows = connection.execute(sql.KEYS, {"count": count})
     if connection.kind == "sqlite":
-        first = rows[0][0]
-        return list(range(first, first + count))
+        [(first,)] = rows
+        return [*range(first, first + count)]
     return [key for (key,) in rows]
 
 
 def _given(one: Raw | int, stored: Mapping[int, bytes], new_id: Callable[[str], str]) -> _Item:
     """An input item; it has its client's id where that fits."""
     if isinstance(one, int):
-        return _Item("", "", stored.get(one, b""), n=one)
+        body = stored.get(one, b"")
+        return _Item("", "", body, len(body), n=one)
     head = head_of(one)
     kind = head.type or "message"
     own = head.own_id
-    return _Item(own or new_id(_prefix(kind)), kind, bytes(one), own=own is not None)
+    return _Item(own or new_id(_prefix(kind)), kind, bytes(one), len(one), own=own is not None)
 
 
 def _prefix(kind: str) -> str:
@@ -283,8 +306,10 @@ def _prefix(kind: str) -> str:
 
 def _made(shown: OutputItem, kept: OutputItem) -> _Item:
     body = _encode(shown)
-    sealed = body if kept is shown else _encode(kept)
-    return _Item(shown.id, _kind(type(shown)), body, None if sealed == body else sealed)
+    item = _Item(shown.id, _kind(type(shown)), body, len(body), made=shown)
+    if kept is not shown and (sealed := _encode(kept)) != body:
+        item.sealed, item.size = sealed, item.size + len(sealed)
+    return item
 
 
 @cache
@@ -296,7 +321,7 @@ def _find_rows(
     connection: Connection, owner: str, given: list[_Item], new_id: Callable[[str], str]
 ) -> None:
     """Let items be the stored ones of their ids where they are equal, else have other ids."""
-    ids = list({one.id for one in given if one.own})  # others are random, and new
+    ids = list({one.id for one in given if one.own})
     found: dict[str, tuple[int, bytes]] = {}
     for start in range(0, len(ids), ROWS):
         values = {"owner": owner, "ids": listed(ids[start : start + ROWS])}
@@ -341,14 +366,14 @@ def keep_output(
     made = [_made(shown, sealed) for shown, sealed in zip(output, kept, strict=True)]
     for one, key in zip(made, _keys(connection, len(made)), strict=True):
         one.n = key
-    _insert_items(connection, owner, made, new_id)
+    charge(connection, {owner: _insert_items(connection, owner, made, new_id)})
     [(parent, digest, given, last)] = connection.execute(sql.BEFORE_OUTPUT, {"n": n})
     cut = _is_cut([last, *(one.kind for one in made)])
     carried = _carried(connection, parent) if cut else []
     for one in made:
-        digest = extend(digest, one.body)
+        digest = extend(digest, one.meaning)
     _insert(connection, sql.NEW_POINTER, _pointers(n, carried, made, given, given))
-    size = sum(map(_size, made)) + sum(size for _, size in carried)
+    size = _sum(made) + sum(size for _, size in carried)
     values = {"n": n, "bytes": size, "digest": None if cut else digest, "cut": int(cut)}
     connection.change(sql.ADD_OUTPUT, values)
 

@@ -82,9 +82,9 @@ class Beginning(Struct, frozen=True):
     digested: int = 0
 
 
-def extend(digest: str | None, body: bytes | Raw) -> str | None:
-    """The digest of a context with one more item."""
-    if digest is None or (meaning := canonical(body)) is None:
+def extend(digest: str | None, meaning: bytes | None) -> str | None:
+    """The digest of a context with one more item, by its canonical form."""
+    if digest is None or meaning is None:
         return None
     return blake2b(meaning, key=bytes.fromhex(digest), digest_size=_DIGEST_BYTES).hexdigest()
 
@@ -106,7 +106,7 @@ def beginning(
     heads: list[Head | int] = []
     for one in source:
         body = stored.get(one) if isinstance(one, int) else one
-        digest = None if body is None else extend(digest, body)
+        digest = None if body is None else extend(digest, canonical(body))
         if body is None or digest is None:
             break
         head = head_of(body)

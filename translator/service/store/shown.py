@@ -7,7 +7,12 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from translator.wire.json_values import NOT_JSON, as_list, as_object, is_string
+from translator.wire.items import CustomToolCall, FunctionCall, Message, OutputItem, Reasoning
+from translator.wire.json_values import NOT_JSON, is_string, objects_in
+
+_fields = msgspec.json.Decoder(dict[str, Any]).decode
+_raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 _LISTS: dict[str, Any] = {"annotations": [], "logprobs": []}
 _WITH_STATUS = frozenset(
@@ -20,7 +25,7 @@ def item_resource(item_id: str, body: bytes | Raw) -> Raw:
 
     The values of all other fields keep their bytes.
     """
-    fields = msgspec.json.decode(body, type=dict[str, Raw])
+    fields = _raw_fields(body)
     kind = "message"
     if "type" in fields:
         kind = msgspec.json.decode(fields["type"], type=str)
@@ -40,24 +45,34 @@ def canonical(body: bytes | Raw) -> bytes | None:
     Items of one meaning are shown alike, but for their ids, and are translated alike.
     """
     try:
-        fields = msgspec.json.decode(body, type=dict[str, Any])
+        fields = _fields(body)
         fields.pop("id", None)
         kind: object = fields.setdefault("type", "message")
         if kind in _WITH_STATUS and fields.get("status") is None:
             fields["status"] = "completed"
-        if kind == "message" and (parts := as_list(fields.get("content"))) is not None:
-            fields["content"] = [_with_lists(part) for part in parts]
-        return msgspec.json.encode(fields, order="deterministic")
+        content = fields.get("content")
+        if kind == "message" and not isinstance(content, str):
+            for part in objects_in(content):
+                if part.get("type") == "output_text":  # with the lists that a model's text has
+                    part.setdefault("annotations", [])
+                    part.setdefault("logprobs", [])
+        return _encode_sorted(fields)
     except (*NOT_JSON, TypeError, UnicodeEncodeError):  # a type that is no text, half a character
         return None
 
 
-def _with_lists(part: object) -> object:
-    """A part of a message, with the lists that the text of a model has."""
-    fields = as_object(part)
-    if fields is None or fields.get("type") != "output_text":
-        return part
-    return _LISTS | fields
+def canonical_output(item: OutputItem, body: bytes) -> bytes | None:
+    """The same of an item that was made here, and is encoded as `body`.
+
+    What most answers have is encoded with nothing missing: it is not decoded for that.
+    """
+    if isinstance(item, _COMPLETE):
+        return _encode_sorted(item).replace(b'"id":"%b",' % item.id.encode(), b"", 1)
+    return canonical(body)
+
+
+_COMPLETE = (Message, Reasoning, FunctionCall, CustomToolCall)
+"""The types without raw JSON, whose fields would have to be sorted, too."""
 
 
 def _parts(content: Raw, *, of_model: bool) -> list[Any]:
@@ -73,6 +88,6 @@ def _part(raw: Raw, text: str) -> Any:  # noqa: ANN401 - JSON
     if is_string(raw):
         fields: dict[str, Any] = {"type": text, "text": raw}
     else:
-        fields = msgspec.json.decode(raw, type=dict[str, Raw])
+        fields = _raw_fields(raw)
         text = msgspec.json.decode(fields.get("type", b"null"), type=Any)
     return {**fields, **_LISTS, **fields} if text == "output_text" else fields

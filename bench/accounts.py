@@ -146,7 +146,7 @@ def service(name: str, folder: Path, *, accounts: bool) -> Target:
         section = ""
         if accounts:  # under valgrind everything takes its time
             section = f'[accounts]\nurl = "sqlite:///{file}"\ndatabase_timeout_s = 120.0\n'
-            section += "lease_s = 3600.0\n"
+            section += "checkpoint_s = 3600.0\nlease_s = 86400.0\n"
         settings.write_text(
             f'[upstreams.up]\nbase_url = "http://127.0.0.1:{upstream}/v1"\n'
             f'[models.bench]\nupstream = "up"\n{section}'

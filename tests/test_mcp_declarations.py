@@ -93,3 +93,45 @@ def test_a_call_that_would_wait_is_cut() -> None:
     found = play(request, [turn(call("math__add", a=1), finish="length")], adds, hosted=hosted())
     assert found.output[-1]["status"] == "incomplete"
     assert not [one for one in found.output if one["type"] == "mcp_approval_request"]
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"require_approval": {"nevr": {"tool_names": ["add"]}}}, "require_approval.nevr"),
+        ({"require_approval": {"never": {"tools": ["add"]}}}, "require_approval.never.tools"),
+        ({"require_approval": {"never": {"tool_names": ["add"], "readonly": True}}}, "require_approval.never.readonly"),
+        ({"require_approval": {"never": {}}}, "require_approval.never"),
+        ({"require_approval": {"always": {}}}, "require_approval.always"),
+        ({"require_approval": {"never": {"tool_names": None}}}, "require_approval.never.tool_names"),
+        ({"require_approval": {"never": {"tool_names": None, "read_only": True}}}, "require_approval.never.tool_names"),
+        ({"require_approval": {"never": {"read_only": None}}}, "require_approval.never"),
+        ({"require_approval": {"never": ["add"]}}, "require_approval.never"),
+        ({"require_approval": "nevr"}, "require_approval"),
+        ({"allowed_tools": {}}, "allowed_tools"),
+        ({"allowed_tools": {"tool_name": ["add"]}}, "allowed_tools.tool_name"),
+        ({"allowed_tools": {"tool_names": None}}, "allowed_tools.tool_names"),
+        ({"allowed_tools": {"tool_names": "add"}}, "allowed_tools.tool_names"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_filter_is_an_error(given: Any, param: str) -> None:
+    """Taken for no filter, it would let tools run unasked."""
+    with pytest.raises(InvalidRequest) as raised:
+        read_declarations(raws(FUNCTION, {**ASKING, **given}))
+    assert raised.value.param == f"tools[1].{param}"
+
+
+@pytest.mark.parametrize(
+    ("rule", "asks"),
+    [
+        ({"never": {"tool_names": []}}, {"add", "write"}),
+        ({"never": {"tool_names": ["add"], "read_only": None}, "always": None}, {"write"}),
+        ({"never": {"read_only": True}}, {"write"}),
+        ({"always": {"tool_names": ["add"]}}, {"add", "write"}),
+        ({"always": {"tool_names": ["add"]}, "never": {"tool_names": ["add", "write"]}}, {"add"}),
+        ({}, {"add", "write"}),
+    ],
+)
+def test_which_calls_the_client_approves_of(rule: Any, asks: set[str]) -> None:
+    [(_, one)] = read_declarations(raws({**ASKING, "require_approval": rule}))
+    assert {tool.name for tool in LISTING.tools if one.asks(tool)} == asks

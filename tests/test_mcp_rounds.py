@@ -247,7 +247,6 @@ def test_a_large_result_is_cut_alike_for_model_and_client() -> None:
         ({"read_only": True}, ["add"]),
         ({"read_only": False}, ["write"]),
         ({"tool_names": ["write"], "read_only": True}, []),
-        ({}, ["add", "write"]),
     ],
 )
 def test_only_allowed_tools_are_declared_and_listed(allowed: Any, names: list[str]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire.errors import InvalidRequest
 from translator.wire.notices import Notice
@@ -37,13 +37,16 @@ _NOT_SENT = re.compile(
 
 
 class ToolFilter(Struct, frozen=True):
-    """Some tools of a server: by their names, by the server's hint, or by both."""
+    """Some tools of a server: by their names, by the server's hint, or by both.
 
-    tool_names: list[str] | None = None
+    One that says neither is an error: it would match all tools, where a name was mistyped.
+    """
+
+    tool_names: list[str] | UnsetType = UNSET
     read_only: bool | None = None
 
     def matches(self, tool: McpTool) -> bool:
-        named = self.tool_names is None or tool.name in self.tool_names
+        named = isinstance(self.tool_names, UnsetType) or tool.name in self.tool_names
         return named and self.read_only in (None, bool(tool.read_only))
 
 
@@ -116,6 +119,8 @@ class McpFunction(Struct, frozen=True):
 def read_declaration(raw: Raw, path: str, notices: list[Notice]) -> McpDeclaration:
     """The declaration at a path. Raises InvalidRequest, which quotes none of its secrets."""
     tool = decode_at(raw, McpDeclaration, path)
+    given = msgspec.json.decode(raw, type=dict[str, Raw])
+    _check_filters(tool, given, path)
     label = tool.server_label
     if len(label) > MAX_LABEL_CHARACTERS or not _LABEL.fullmatch(label):
         raise _invalid(
@@ -135,12 +140,38 @@ def read_declaration(raw: Raw, path: str, notices: list[Notice]) -> McpDeclarati
             raise _invalid("A header of this name cannot be sent to a server.", f"{path}.headers")
         if not _HEADER_VALUE.fullmatch(value):
             raise _invalid("A value is not one of a header.", f"{path}.headers")
-    given = msgspec.json.decode(raw, type=dict[str, Raw])
     for name, field in given.items():
         if (name not in _KNOWN or name in _NOT_DONE) and bytes(field) not in (b"null", b"false"):
             message = "The MCP tools that run here do not have it."
             notices.append(Notice(f"{path}.{name}", "ignored", message))
     return tool
+
+
+def _check_filters(tool: McpDeclaration, given: dict[str, Raw], path: str) -> None:
+    """Raise InvalidRequest for a filter with a mistake in it, which would let more tools run."""
+    if isinstance(tool.allowed_tools, ToolFilter):
+        _check_filter(given["allowed_tools"], f"{path}.allowed_tools")
+    if isinstance(tool.require_approval, ApprovalRule):
+        path = f"{path}.require_approval"
+        for name, raw in _fields_of(given["require_approval"], ApprovalRule, path).items():
+            if bytes(raw) != b"null":
+                _check_filter(raw, f"{path}.{name}")
+
+
+def _check_filter(raw: Raw, path: str) -> None:
+    given = _fields_of(raw, ToolFilter, path)
+    if all(bytes(one) == b"null" for one in given.values()):
+        raise _invalid("Expected 'tool_names' or 'read_only': the filter has neither.", path)
+
+
+def _fields_of(raw: Raw, known: type[Struct], path: str) -> dict[str, Raw]:
+    """The fields of an object, all of which are known."""
+    given = msgspec.json.decode(raw, type=dict[str, Raw])
+    for name in given:
+        if name not in known.__struct_fields__:
+            expected = " and ".join(f"'{one}'" for one in known.__struct_fields__)
+            raise _invalid(f"Unknown field '{name[:64]}'; there are {expected}.", f"{path}.{name}")
+    return given
 
 
 def read_declarations(tools: Sequence[Raw]) -> list[tuple[str, McpDeclaration]]:

@@ -232,6 +232,11 @@ class Translation:
         return self.rounds is not None and self.rounds.waits
 
     @property
+    def has_run(self) -> bool:
+        """Whether hosted tools have run for it, or run now: asking again would run them again."""
+        return self.waits or self.continues or bool(self._tools.approved)
+
+    @property
     def may_go_on(self) -> bool:
         """Whether another round may follow."""
         return self.rounds is not None and not self._is_last and not self.finished

@@ -191,7 +191,8 @@ class Part:
     async def leave(self, translation: Translation | None) -> None:
         """Store the whole items of a stream that was left, as those of a cancelled response."""
         write = None
-        if translation is not None and self.context.keeps and translation.produced:
+        began = translation is not None and (translation.produced or translation.has_run)
+        if translation is not None and self.context.keeps and began:
             write = self._keep_cancelled(translation)
         write = write or self._release()
         if write is not None:
@@ -200,6 +201,7 @@ class Part:
 
     def _keep_cancelled(self, translation: Translation) -> Write[None] | None:
         """Have it stored, which nobody waits for; None where there is nothing of it to store."""
+        translation.start()  # an approved call has run before it
         translation.seal_results()  # which tells nobody: the client has gone
         response, kept = translation.response, translation.kept_output
         held, size = translation.held, self._source_bytes()

@@ -21,8 +21,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Generic, TypeVar
 
+from translator import Translation
 from translator.common.pauses import Pause, no_pause
 
 T = TypeVar("T")
@@ -49,6 +51,15 @@ class Slices:
         """
         async with self._one_at_a_time:
             return await _Work(work).result()
+
+
+def prepare_meanwhile(translation: Translation) -> None:
+    """Prepare a translation for its answer when the request has been sent upstream.
+
+    The next round of the event loop makes the request, the one after it writes it.
+    """
+    loop = asyncio.get_running_loop()
+    loop.call_soon(loop.call_soon, partial(translation.prepare, no_pause))
 
 
 class _Abandoned(BaseException):

@@ -3,7 +3,8 @@
     turn  = { round, calls of hosted tools run }, round, end ;
     round = { attempt, failure that another attempt may mend }, attempt ;
 
-    before the first events   failures are raised, and become HTTP errors
+    before the first events   failures are raised, and become HTTP errors, unless a tool has run:
+                              clients repeat a request after such an error, and the tool with it
     after them                failures become the last events of the stream
 
 The first events are held back until the answer begins: many upstreams send a 200, then a comment or
@@ -113,7 +114,7 @@ class TurnState:
             return []
         if isinstance(error, UpstreamError) and unanswered:
             error = self._request.final_error(error)
-        if not self._started and _is_http_error(error):
+        if not self._started and not self.translation.has_run and _is_http_error(error):
             raise error
         self.over = True
         return self._held + self.translation.close(error)
@@ -121,7 +122,8 @@ class TurnState:
     def _sendable(self, now: float) -> list[Event]:
         translation = self.translation
         if translation.finished:
-            if not translation.produced and _is_http_error(translation.error):
+            answered = translation.produced or translation.has_run
+            if not answered and _is_http_error(translation.error):
                 raise translation.error  # a failure, though the status was 200
             self.over = True
             return self._take()

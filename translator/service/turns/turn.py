@@ -46,7 +46,7 @@ from .held import HeldAnswer
 from .progress import ProgressTimeout
 from .session_header import session_header
 from .sink import EventWriter, TranslatingSink
-from .slices import LARGE_BYTES
+from .slices import LARGE_BYTES, prepare_meanwhile
 from .state import TurnState
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Turn:
         """All events, a list for each write; the last list ends in the terminal event.
 
         Where there is a `writer`, most events of an answer that has begun go there instead. Raises
-        TranslatorError, and only before the first list.
+        TranslatorError, and only before the first list, and where no tool has run.
         """
         if not self.translation.wants_answer:
             yield self._sent(await self._stored(self.translation.skip()))
@@ -161,7 +161,7 @@ class Turn:
             try:
                 with self._held:
                     async with self._stream() as stream:
-                        _prepare_meanwhile(self.translation)
+                        prepare_meanwhile(self.translation)
                         sink: TranslatingSink | None = None
                         while not state.turn_over:
                             chunk = await stream.next(state.due, sink)
@@ -295,8 +295,7 @@ class Turn:
                 await self._request.rewrite(self._bounds.slices)
             except TranslatorError as error:
                 failed, final = self.translation, error
-                has_run = failed.waits or failed.continues
-                if has_run or isinstance(error, UpstreamError):
+                if failed.has_run or isinstance(error, UpstreamError):
                     self._attempt_failed(error)
                 if isinstance(error, UpstreamError):
                     adapts = partial(self._request.adapt_to, error)
@@ -304,18 +303,25 @@ class Turn:
                         self._count_retried(failed)
                         continue
                     final = self._request.final_error(error)
-                if not has_run:
+                if not failed.has_run:
                     raise final from None
                 failed.close(final)
-                return await self._answered_whole(failed.response)
+                return await self._answered_whole()
+            except Exception:
+                if not self.translation.has_run:
+                    raise
+                log.exception("internal error")
+                self.translation.close(InternalError())
+                return await self._answered_whole()
             else:
                 self._request.answered()
-                return await self._answered_whole(response)
+                return await self._answered_whole()
 
-    async def _answered_whole(self, response: Response) -> Response:
-        """A final response, stored and recorded."""
+    async def _answered_whole(self) -> Response:
+        """The final response, stored and recorded."""
         await self._store_whole()
         self._record_end()
+        response = self.translation.response
         self._context.observer.on(ResponseSent(response))
         return response
 
@@ -333,13 +339,18 @@ class Turn:
         return events[:-1] + instead if instead else events
 
     async def _store_whole(self) -> None:
-        """Store a whole response, where it is to be; raises TranslatorError where that fails."""
+        """Store a whole response, where it is to be.
+
+        Where that fails, raises TranslatorError, or has the response fail if tools have run.
+        """
         if self.keeping is None:
             return
         self._kept = True
         error = await self.keeping.end(self.translation)
         if error is not None and self.translation.error is None:
-            raise error
+            if not self.translation.has_run:
+                raise error
+            self.translation.retract(error)
 
     async def _in_slices(self, work: Callable[[Pause], T]) -> T:
         """The result of work on the request, which takes a while where that is large."""
@@ -356,7 +367,7 @@ class Turn:
         left = limit = server.max_answer_bytes  # of what brings nothing
         with self._held:
             async with self._stream() as stream:
-                _prepare_meanwhile(translation)
+                prepare_meanwhile(translation)
                 while not translation.round_over and (chunk := await stream.next()):
                     before = translation.progress
                     translation.receive(chunk)
@@ -487,12 +498,3 @@ class Turn:
         record.failure = translation.error
         if translation.error is not None:
             record.outcome += f" {translation.error.code}"
-
-
-def _prepare_meanwhile(translation: translator.Translation) -> None:
-    """Prepare a translation for its answer when the request has been sent upstream.
-
-    The next round of the event loop makes the request, the one after it writes it.
-    """
-    loop = asyncio.get_running_loop()
-    loop.call_soon(loop.call_soon, partial(translation.prepare, no_pause))

@@ -259,14 +259,6 @@ def test_only_allowed_tools_are_declared_and_listed(allowed: Any, names: list[st
         assert [one["name"] for one in found.output[0]["tools"]] == names
 
 
-def test_a_tool_that_is_not_allowed_is_never_called() -> None:
-    """13, H6: a call of it is one of a function that nobody declared."""
-    request = {**REQUEST, "tools": [{**SERVER, "allowed_tools": ["add"]}]}
-    found = played(turn(call("math__write", a=1)), request=request)
-    assert found.ran == []
-    assert [kind for kind in found.kinds if kind.startswith("mcp_call")] == []
-
-
 def test_a_label_shadows_no_function_of_the_client() -> None:
     own = {**FUNCTION, "name": "math__add"}
     names = [

@@ -17,11 +17,12 @@ at one round; a round of which nothing was announced may have another one. The b
 begins with the messages of the one before, and is what the client's replay of the output would
 give: the response's own items are read as history is.
 
-What is not run is told the model: too many calls, arguments that are none, the same call again and
-again. After `max_rounds` rounds with calls, or more than `max_calls`, one round follows in which no
-tool can be called; it follows the last call at once where the model has hosted tools alone. Of the
-calls that are not run, a response has at most MAX_REFUSED: any more are ignored, as if the model
-had not made them. A tool that the client forces is forced in the first round only.
+What is not run is told the model: too many calls, a tool that is not there, bad arguments, or
+the same call again and again. After `max_rounds` rounds with calls, or more than `max_calls`, one
+round follows in which no tool can be called; it follows the last call at once where the model has
+hosted tools alone. Of the calls that are not run, a response has at most MAX_REFUSED: any more are
+ignored, as if the model had not made them. A tool that the client forces is forced in the first
+round only.
 
 An input that ends within the assistant's own turn is gone on with in the same message, as an
 upstream would.
@@ -120,6 +121,11 @@ class Rounds:
         """What the response holds by now, as the input of a later round."""
         return self.stream.history
 
+    @property
+    def takes_cut_calls(self) -> bool:
+        """Whether a turn goes on in which calls stop in the middle: they are not run."""
+        return self.stream.cuts_hosted_calls
+
     def withdraw_tools(self) -> None:
         """Let no tool be called any more: the next round is the last."""
         self.is_last = True
@@ -181,6 +187,8 @@ class Rounds:
         if self._calls_left <= 0:
             self.is_last = True
             return "Not run: the limit of tool calls is reached. Answer with what there is."
+        if not self.tools.hosted_names(function.kind, function.server, function.name):
+            return "Not run: there is no such tool."
         if utf8_size(text) > self._hosted.max_argument_bytes:
             return "Not run: the arguments are too long."
         if arguments is None:

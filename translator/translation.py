@@ -452,6 +452,8 @@ class Translation:
         if self._stream.is_full:
             return events + self._end(self._too_many_items())
         verdict = self._reader.verdict(stray)
+        if self._reader.fails_in_call and self.rounds is not None and self.rounds.takes_cut_calls:
+            verdict = Finish("stop")
         if verdict == Finish("stop") and self._stream.renamed:
             verdict = Failure(UpstreamError("The upstream renamed a call that had begun."))
         return events + self._end(verdict)

@@ -9,7 +9,7 @@ a call is the declaration's; without a word of it, it has to.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -207,6 +207,15 @@ def functions_of(tool: McpDeclaration, listing: McpListing) -> Iterator[McpFunct
 def allowed_tools(tool: McpDeclaration, listing: McpListing) -> list[McpTool]:
     """The tools of a server that may be called."""
     return [one for one in listing.tools if tool.allows(one)]
+
+
+def named_function(name: str, labels: Iterable[str]) -> HostedFunction | None:
+    """The function that a name would be of one of these servers; None where it is of none."""
+    for label in sorted(labels, key=len, reverse=True):  # one may begin like another
+        spelled = rf"(?:(?:mcp|functions|tools)(?:__|[./:]))?{label}(?:__|[./:])(.+)"
+        if (found := re.fullmatch(spelled, name, re.DOTALL)) is not None:
+            return HostedFunction("mcp", label, found[1])
+    return None
 
 
 def own_error(message: str) -> Raw:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 INPUT_ARGUMENT = "input"
 """The only argument of a function that represents a custom tool."""
@@ -63,3 +63,32 @@ APPLY_PATCH_PARAMETERS = Raw(
         }
     )
 )
+
+
+class FreeFormTool(Struct, frozen=True):
+    """A tool of the type custom, which takes free-form text."""
+
+    name: str
+    description: str | None = None
+    format: _Format | None = None
+
+    @property
+    def whole_description(self) -> str:
+        """Its description as a function, which says how to write the text."""
+        lines = [self.description] if self.description else []
+        lines.append(
+            f"Put the raw text into the argument `{INPUT_ARGUMENT}`, as it is: "
+            "not as JSON, not in a code fence."
+        )
+        if self.format and self.format.type == "grammar" and self.format.definition:
+            lines.append(
+                f"The text must match this {self.format.syntax or ''} grammar:\n"
+                f"{self.format.definition}"
+            )
+        return "\n\n".join(lines)
+
+
+class _Format(Struct, frozen=True):
+    type: str = "text"
+    syntax: str | None = None
+    definition: str | None = None

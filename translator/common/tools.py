@@ -38,11 +38,11 @@ from .schemas import SchemaRules, rewrite
 from .tool_names import SpelledNames, spelled_with
 from .tool_parameters import (
     APPLY_PATCH_PARAMETERS,
-    INPUT_ARGUMENT,
     INPUT_PARAMETERS,
     LOCAL_SHELL_PARAMETERS,
     NO_PARAMETERS,
     SHELL_PARAMETERS,
+    FreeFormTool,
 )
 
 MAX_NAME_CHARACTERS = 64
@@ -81,18 +81,6 @@ class _Function(Struct, frozen=True):
     description: str | None = None
     parameters: Raw | UnsetType = UNSET
     strict: bool | None = None
-
-
-class _Format(Struct, frozen=True):
-    type: str = "text"
-    syntax: str | None = None
-    definition: str | None = None
-
-
-class _Custom(Struct, frozen=True):
-    name: str
-    description: str | None = None
-    format: _Format | None = None
 
 
 class _Namespace(Struct, frozen=True):
@@ -190,12 +178,12 @@ class Toolset:
                     strict=function.strict or False,
                 )
             case "custom":
-                custom = decode_at(raw, _Custom, path)
+                custom = decode_at(raw, FreeFormTool, path)
                 self._add(
                     names,
                     Declared("custom", custom.name, namespace),
                     INPUT_PARAMETERS,
-                    _free_form_description(custom),
+                    custom.whole_description,
                     path,
                 )
             case "namespace" if namespace is None:
@@ -410,6 +398,24 @@ class Toolset:
         """The name upstream of a tool of an MCP server, which need not be declared any more."""
         return self._name_hosted(HostedFunction("mcp", server, name))
 
+    def undeclared(self, chat_name: str) -> Declared | None:
+        """A function of a hosted tool that is not declared, but which a call names all the same.
+
+        None for a name that may be one of the client's. Where all tools are hosted, none is.
+        """
+        bare = _bare(chat_name)
+        if self._meant(chat_name) or self._meant(bare):
+            return None
+        own = {namespace for namespace, _ in self._declared}
+        function = mcp.named_function(bare, [one for one in self.mcp if one not in own])
+        if function is None and self.are_hosted:
+            kind: HostedKind = "mcp" if self.mcp else "web_search"
+            function = HostedFunction(kind, next(iter(self.mcp), ""), bare or chat_name)
+        if function is None:
+            return None
+        self._name_hosted(function)
+        return Declared("hosted", function.name, _namespace(function), function)
+
     def forget_declarations(self) -> None:
         """Drop the declarations; the names stay, for the answer."""
         self._pause = no_pause
@@ -452,7 +458,7 @@ class Toolset:
         known = self._by_chat_name.get(chat_name)
         if known is not None:
             return known
-        bare = chat_name.split("<|", 1)[0].strip()
+        bare = _bare(chat_name)
         return self._meant(bare) or Declared("function", bare or chat_name)
 
     def declares(self, chat_name: str) -> bool:
@@ -465,6 +471,10 @@ class Toolset:
             return known
         meant = self._spelled.meant(chat_name)
         return None if meant is None else self._by_chat_name[self._chat_names[meant]]
+
+
+def _bare(chat_name: str) -> str:
+    return chat_name.split("<|", 1)[0].strip()
 
 
 def _where_run(kind: str) -> str:
@@ -480,17 +490,3 @@ def _namespace(function: HostedFunction) -> str:
 def _fits(name: str) -> bool:
     """Whether upstreams accept a name as it is."""
     return len(name) <= MAX_NAME_CHARACTERS and _UNFIT.search(name) is None
-
-
-def _free_form_description(tool: _Custom) -> str:
-    lines = [tool.description] if tool.description else []
-    lines.append(
-        f"Put the raw text into the argument `{INPUT_ARGUMENT}`, as it is: "
-        "not as JSON, not in a code fence."
-    )
-    if tool.format and tool.format.type == "grammar" and tool.format.definition:
-        lines.append(
-            f"The text must match this {tool.format.syntax or ''} grammar:\n"
-            f"{tool.format.definition}"
-        )
-    return "\n\n".join(lines)

@@ -33,7 +33,7 @@ class RoundCall(CallSegment):
 
     @property
     def whole(self) -> bool:
-        return super().whole and (self.hosted is None or self.outcome is not None)
+        return super().whole if self.hosted is None else self.outcome is not None
 
     @property
     def function(self) -> HostedFunction:

@@ -143,6 +143,15 @@ class RoundStream(ResponseStream):
         return self._tools
 
     @property
+    def cuts_hosted_calls(self) -> bool:
+        """Whether calls stop in the middle of their arguments, none of which the client runs."""
+        cut = [call for call in self._calls.values() if call.cut]
+        return bool(cut) and all(self._called(call).hosted is not None for call in cut)
+
+    def _called(self, call: CallSegment) -> Declared:
+        return self._tools.undeclared(call.name or "") or super()._called(call)
+
+    @property
     def _forbids(self) -> WhyNot:
         return "tools" if self._is_last else super()._forbids
 

@@ -313,15 +313,18 @@ def test_what_is_not_done_is_noticed() -> None:
         **REQUEST,
         "tools": [{**SERVER, "defer_loading": True, "allowed_callers": ["direct"], "new": 1}],
     }
-    found = played(says("Hm."), request=request, hosted=hosted(McpListing((ADD,), left_out=172)))
+    listing = McpListing((ADD,), left_out=172, unusable="'odd' (why)")
+    found = played(says("Hm."), request=request, hosted=hosted(listing))
     assert found.translation is not None
     assert [(one.path, one.code) for one in found.translation.notices] == [
         ("tools[0].defer_loading", "ignored"),
         ("tools[0].allowed_callers", "ignored"),
         ("tools[0].new", "ignored"),
         ("tools[0]", "tool_dropped"),
+        ("tools[0]", "tool_dropped"),
     ]
-    assert "172" in found.translation.notices[-1].message
+    assert "172" in found.translation.notices[-2].message
+    assert "'odd' (why)" in found.translation.notices[-1].message
 
 
 def test_a_list_that_could_not_be_had_is_an_item() -> None:

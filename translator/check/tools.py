@@ -23,22 +23,25 @@ QUERY = "weather"
 """What is searched for: something that every index has."""
 
 
-def _server_row(server: McpServer, names: list[str], left_out: int) -> Row:
+def _server_row(server: McpServer, names: list[str], left_out: int, unusable: str) -> Row:
     """The tools of an MCP server."""
+    advice = [f"{left_out} more are left out: see max_tools of [tools.mcp]."] if left_out else []
+    advice += [f"Some cannot be used: {unusable}."] if unusable else []
     shown = ", ".join(names[:MAX_TOOLS_NAMED]) + (", …" if len(names) > MAX_TOOLS_NAMED else "")
     count = f"{len(names)} tool{'' if len(names) == 1 else 's'}"
     return Row(
         kind="tools",
         name=server.name,
-        status="warning" if left_out or not names else "ok",
+        status="warning" if advice or not names else "ok",
         summary=f"{count}: {shown}" if names else "no tools",
-        advice=f"{left_out} more are left out: see max_tools of [tools.mcp]." if left_out else "",
+        advice=" ".join(advice),
         details={"tools": names},
     )
 
 
 def _failed_server(server: McpServer, why: str) -> Row:
-    advice = f"Correct [tools.mcp.{server.name}]."
+    section = f"[tools.mcp.{server.name}]"
+    advice = f"See that the server runs, and correct `url` and `key_env` of {section}."
     return Row(kind="tools", name=server.name, status="failed", summary=why, advice=advice)
 
 
@@ -90,11 +93,11 @@ async def tool_rows(
             for server in mcp.servers.values():
                 progress(f"tools: {server.name}")
                 try:
-                    names, left_out = await room.names(server)
+                    names, left_out, unusable = await room.names(server)
                 except room.failures as error:
                     rows.append(_failed_server(server, str(error)))
                 else:
-                    rows.append(_server_row(server, names, left_out))
+                    rows.append(_server_row(server, names, left_out, unusable))
             if search is not None and search.server is not None:
                 backend = McpSearcher(search, room)
         if search is not None:

@@ -42,13 +42,14 @@ class McpListing(Struct, frozen=True):
 
     `item_id` is that of the item which shows them, empty where the client has one already. `error`:
     they could not be listed, and the request goes on without them. `left_out` counts those that
-    bounds have kept out.
+    bounds have kept out; `unusable` names those that are no good.
     """
 
     tools: tuple[McpTool, ...] = ()
     item_id: str = ""
     error: str = ""
     left_out: int = 0
+    unusable: str = ""
 
 
 MAX_RAN = 1000

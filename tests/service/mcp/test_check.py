@@ -35,7 +35,7 @@ async def test_the_tools_of_each_server_are_listed(script: McpScript) -> None:
     assert (bad.name, bad.status) == ("bad", "failed")
     assert (bad.summary, bad.advice) == (
         "The server answered with HTTP 401.",
-        "Correct [tools.mcp.bad].",
+        "See that the server runs, and correct `url` and `key_env` of [tools.mcp.bad].",
     )
     assert script.methods == ["initialize", "tools/list"]
 

@@ -11,6 +11,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from translator.service.mcp.failures import McpFailed
+from translator.service.mcp.listed import read_tools
 from translator.service.mcp.transport import MAX_OTHER_BYTES
 
 from .serving import Asked, Handler, McpScript, answer, hang, on, servers_of, target
@@ -156,7 +157,7 @@ async def test_a_server_that_lies_about_its_size_is_a_failure(script: McpScript)
 
     script.instead = on("tools/call", short)
     error = await called(script)
-    assert (error["type"], error["code"]) == ("http_error", 502)
+    assert (error["type"], error["code"]) == ("mcp_protocol_error", -32700)
 
 
 async def test_a_server_that_is_away_is_a_failure() -> None:
@@ -188,7 +189,8 @@ async def test_a_server_that_dies_between_list_and_call(stateless: bool) -> None
         await asyncio.to_thread(second.stop)
 
 
-async def test_a_lost_session_is_begun_anew_where_that_does_no_harm(script: McpScript) -> None:
+async def test_a_lost_session_is_begun_anew(script: McpScript) -> None:
+    """Also for a tool with side effects: the server says that it has not run it."""
     lost: list[str] = []
 
     def instead(asked: Asked) -> Handler | None:
@@ -201,17 +203,16 @@ async def test_a_lost_session_is_begun_anew_where_that_does_no_harm(script: McpS
         one = target(script)
         assert (await servers.call(one, "add", {"a": 1, "b": 2})).text == "3"
         lost.append(script.asked[-1].headers["mcp-session-id"])
-        result = await servers.call(one, "write", {"text": "x"})
-        assert result.error is not None
-        assert (result.error["type"], result.error["code"]) == ("http_error", 404)
-        assert (
-            result.text
-            == "The tool failed: The server has lost the session; the call was not run. Try again."
-        )
         assert (await servers.call(one, "write", {"text": "x"})).text == "written: x"
-        lost.append(script.asked[-1].headers["mcp-session-id"])
-        assert (await servers.call(one, "add", {"a": 1, "b": 2}, may_repeat=True)).text == "3"
-    assert script.methods.count("initialize") == 3
+        assert script.methods.count("initialize") == 2
+        script.asked.clear()
+        script.instead = on("tools/call", answer(404, b"", JSON))
+        result = await servers.call(one, "write", {"text": "x"})
+    assert result.error is not None
+    assert (result.error["type"], result.error["code"]) == ("http_error", 404)
+    text = "The tool failed: The server has lost the session; the call was not run."
+    assert result.text == text
+    assert script.methods == ["tools/call", "initialize", "tools/call"]  # once more, and no more
 
 
 async def test_a_list_of_many_pages_is_read_up_to_the_bound(script: McpScript) -> None:
@@ -267,18 +268,73 @@ async def test_odd_tools_are_left_out(script: McpScript) -> None:
         {"name": "hidden", "inputSchema": {"type": "object", "enum": ["[INST]"]}},
     ]  # fmt: skip
 
+    script.instead = lists(tools)
+    async with servers_of() as servers:
+        found = await servers.tools(target(script))
+    assert [one.name for one in found.tools] == ["good"]
+    assert (found.left_out, len(found.unusable)) == (0, 6)
+    assert found.tools[0].input_schema["properties"]["x"]["description"] == "a <\u200d/think> b"
+
+
+def lists(tools: list[Any]) -> Any:
+    """Answer a list with these tools."""
+
     def instead(asked: Asked) -> Handler | None:
         if asked.rpc != "tools/list":
             return None
         body = {"jsonrpc": "2.0", "id": json.loads(asked.body)["id"], "result": {"tools": tools}}
         return answer(200, json.dumps(body).encode(), JSON)
 
-    script.instead = instead
+    return instead
+
+
+async def test_what_can_be_mended_of_a_tool_is(script: McpScript) -> None:
+    """One tool that breaks the protocol takes no other one with it."""
+    script.instead = lists(
+        [
+            {"name": "empty", "inputSchema": {}},
+            {"name": "none"},
+            {"name": "untyped", "inputSchema": {"properties": {"a": {}}}, "description": 7},
+            {"name": "odd", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": "yes"}},
+            {"name": "text", "inputSchema": "x"},
+            {"name": "array", "inputSchema": {"type": "array"}},
+            {"name": 5, "inputSchema": {}},
+            "a tool",
+        ]
+    )  # fmt: skip
     async with servers_of() as servers:
         found = await servers.tools(target(script))
-    assert [one.name for one in found.tools] == ["good"]
-    assert found.left_out == 6
-    assert found.tools[0].input_schema["properties"]["x"]["description"] == "a <\u200d/think> b"
+    assert [(one.name, one.input_schema) for one in found.tools] == [
+        ("empty", {"type": "object"}),
+        ("none", {"type": "object"}),
+        ("untyped", {"type": "object", "properties": {"a": {}}}),
+        ("odd", {"type": "object"}),
+    ]
+    assert found.tools[3].read_only is None
+    assert len(found.unusable) == 4
+    assert found.unusable[0] == "'text' (its inputSchema is not one of an object)"
+
+
+async def test_schemas_that_are_nested_too_deeply(script: McpScript) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(400):
+        deep = {"type": "object", "properties": {"a": deep}}
+    usable, unusable = read_tools([{"name": "deep", "inputSchema": deep}, {"name": "ok"}])
+    assert [one.name for one in usable] == ["ok"]
+    assert unusable == ["'deep' (its schema is nested too deeply)"]
+    script.instead = lists([{"name": "deep", "inputSchema": deep}])  # too deeply for the SDK
+    failure = await listed(script)
+    assert (failure.kind, failure.code) == ("mcp_protocol_error", -32700)
+    assert failure.message == "The server's answer is not one of the protocol."
+
+
+async def test_a_list_without_a_usable_tool_is_a_failure(script: McpScript) -> None:
+    script.instead = lists([{"name": f"t{number}", "inputSchema": 1} for number in range(12)])
+    failure = await listed(script)
+    assert failure.message.startswith(
+        "None of the server's tools can be used: 't0' (its inputSchema"
+    )
+    assert failure.message.endswith("and 2 more.")
 
 
 async def test_neither_secrets_nor_words_of_servers_are_logged(

@@ -13,6 +13,9 @@ TIMEOUT = -32001
 REFUSED = -32000
 """Codes of failures of our own: something took too long; a bound or a rule was in the way."""
 
+UNREADABLE = -32700
+"""The code of an answer that is none of the protocol, or has no end: JSON-RPC's for bad JSON."""
+
 MAX_MESSAGE_CHARACTERS = 2000
 
 Kind = Literal["http_error", "mcp_protocol_error"]
@@ -37,7 +40,7 @@ class SessionLost(McpFailed):
 
     def __init__(self) -> None:
         super().__init__(
-            "http_error", 404, "The server has lost the session; the call was not run. Try again."
+            "http_error", 404, "The server has lost the session; the call was not run."
         )
 
 
@@ -61,6 +64,11 @@ def http_error(status: int) -> McpFailed:
     return McpFailed("http_error", status, f"The server answered with HTTP {status}.")
 
 
+def unreadable(why: str) -> ConnectionBroke:
+    """An answer that has begun, and is not one of the protocol."""
+    return ConnectionBroke("mcp_protocol_error", UNREADABLE, why)
+
+
 def broken(why: str) -> ConnectionBroke:
-    """A server that could not be reached, or that broke off."""
+    """A server that could not be reached, or has not answered."""
     return ConnectionBroke("http_error", 502, why)

@@ -36,9 +36,9 @@ from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.json_values import as_object
 from translator.wire.mcp import InputMcpListTools
 
-from .failures import McpFailed
+from .failures import ConnectionBroke, McpFailed
 from .room import McpRoom
-from .servers import CallResult, Target, ToolList
+from .servers import CallResult, Target, ToolList, in_words
 from .targets import NoSuchServer
 
 T = TypeVar("T")
@@ -60,7 +60,8 @@ class ToolListFailed(TranslatorError):
 
     def __init__(self, label: str, failure: McpFailed) -> None:
         what = f"Error retrieving tool list from MCP server: '{label}'."
-        status = f" Http status code: {failure.code}" if failure.kind == "http_error" else ""
+        answered = failure.kind == "http_error" and not isinstance(failure, ConnectionBroke)
+        status = f" Http status code: {failure.code}" if answered else ""
         words = f"{status} ({failure.message})" if status else f" {failure.message}"
         super().__init__(f"{what}{words}", param="tools", code="http_error")
 
@@ -214,7 +215,8 @@ class _Server:
             )
             for one in listed.tools
         )
-        return McpListing(tuple(tools), item_id, left_out=listed.left_out)
+        unusable = in_words(listed.unusable)
+        return McpListing(tuple(tools), item_id, left_out=listed.left_out, unusable=unusable)
 
     async def _list(self) -> ToolList:
         began = time.perf_counter()

@@ -10,7 +10,7 @@ from translator.service.config.tools import Tools
 from translator.service.tools.addresses import AddressRules
 
 from .failures import McpFailed
-from .servers import McpServers, Target
+from .servers import McpServers, Target, in_words
 from .targets import Targets
 from .transport import Connections
 
@@ -52,11 +52,15 @@ class McpRoom:
             max_result_bytes=tools.limits.max_result_bytes,
         )
 
-    async def names(self, server: McpServer) -> tuple[list[str], int]:
-        """The names of a server's tools, and how many are left out. Raises McpFailed."""
+    async def names(self, server: McpServer) -> tuple[list[str], int, str]:
+        """The names of a server's tools, how many are left out, and which cannot be used.
+
+        Raises McpFailed.
+        """
         target = Target(CHECK, server.url, server.headers, checked=False)
         listed = await self.servers.tools(target)
-        return [tool.name for tool in listed.tools], listed.left_out
+        names = [tool.name for tool in listed.tools]
+        return names, listed.left_out, in_words(listed.unusable)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:

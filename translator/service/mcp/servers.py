@@ -13,25 +13,28 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import mcp_types
 import msgspec
 from msgspec import Struct
 
 from translator.service.config.mcp import McpSection
 
 from .failures import ConnectionBroke, McpFailed, SessionLost, refused, too_late
+from .listed import McpTool, read_tools
 from .session import McpSession
-from .text import McpTool, read_tools, result_text
+from .text import result_text
 from .transport import Connections
 
 T = TypeVar("T")
 
 MAX_PAGES = 64
 """Most pages of a list that are read."""
+
+MAX_NAMED = 10
+"""Most unusable tools that a message names."""
 
 SHORTEST_SWEEP_S = 0.05
 
@@ -62,7 +65,10 @@ class ToolList(Struct, frozen=True):
 
     tools: tuple[McpTool, ...]
     left_out: int = 0
-    """How many are not among them, as far as is known."""
+    """How many the bounds have kept out, as far as is known."""
+
+    unusable: tuple[str, ...] = ()
+    """Those that cannot be used, with the reasons."""
 
 
 class CallResult(Struct, frozen=True):
@@ -199,7 +205,9 @@ class McpServers:
         session = await self._session(entry, target)
         try:
             return await work(session)
-        except (SessionLost, ConnectionBroke):
+        except SessionLost:
+            pass  # it says that nothing was run
+        except ConnectionBroke:
             if not may_repeat or session is not known:
                 raise
         return await work(await self._session(entry, target))
@@ -223,23 +231,25 @@ class McpServers:
     async def _list(self, session: McpSession) -> ToolList:
         """The tools of all pages, up to the bounds."""
         limits = self._limits
-        listed: list[mcp_types.Tool] = []
+        listed: list[Any] = []
         cursor = None
         for _ in range(MAX_PAGES):
-            page = await session.tools(cursor, limits.list_timeout_s)
-            listed += page.tools
-            cursor = page.next_cursor
+            tools, cursor = await session.tools(cursor, limits.list_timeout_s)
+            listed += tools
             if not cursor or len(listed) > limits.max_tools:
                 break
         kept: list[McpTool] = []
         size = 0
-        for tool in read_tools(listed):
+        usable, unusable = read_tools(listed)
+        if unusable and not usable:
+            raise refused(f"None of the server's tools can be used: {in_words(unusable)}.")
+        for tool in usable:
             size += len(msgspec.json.encode(tool))
             if len(kept) == limits.max_tools or size > limits.max_schema_bytes:
                 break
             kept.append(tool)
-        more = len(listed) - len(kept) + bool(cursor)
-        return ToolList(tuple(kept), left_out=more)
+        more = len(usable) - len(kept) + bool(cursor)
+        return ToolList(tuple(kept), left_out=more, unusable=tuple(unusable))
 
     async def _sweep(self) -> None:
         """Close idle sessions and forget old lists, for as long as there are any."""
@@ -253,6 +263,12 @@ class McpServers:
                     _end_session(entry)
                 if entry.session is None and entry.listed_until <= now:
                     del self._entries[key]
+
+
+def in_words(unusable: Sequence[str]) -> str:
+    """Unusable tools in a message."""
+    more = len(unusable) - MAX_NAMED
+    return ", ".join(unusable[:MAX_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 def _end_session(entry: _Entry) -> None:

@@ -31,7 +31,9 @@ from .failures import (
     broken,
     refused,
     too_late,
+    unreadable,
 )
+from .listed import ToolsApart, tools_in
 from .text import harmless_text
 from .transport import McpTransport, failure_in
 
@@ -49,7 +51,9 @@ _HANDSHAKE_IS_OVER = frozenset({mcp_types.METHOD_NOT_FOUND, mcp_types.UNSUPPORTE
 
 _STREAM_FAILED = "SSE stream failed: "
 _BROKE_OFF = ("Connection closed", "SSE stream ended")
-"""How the SDK's own errors begin; what follows the first are words of our transport."""
+_UNPARSED = ("Failed to parse JSON response: ", "Failed to parse SSE message: ")
+"""How the SDK's own errors begin; what follows the first are words of our transport, and what
+follows the last are those of a library, with parts of the answer."""
 
 for _name in ("mcp", "httpx2"):  # they log URLs, and what servers send: either may be a secret
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -116,11 +120,12 @@ class McpSession:
         if not self._users:
             self._closing.set()
 
-    async def tools(self, cursor: str | None, seconds: float) -> mcp_types.ListToolsResult:
-        """A page of the server's list of tools."""
+    async def tools(self, cursor: str | None, seconds: float) -> tuple[list[Any], str | None]:
+        """A page of the server's list of tools, as they came, and the cursor of the next one."""
         params = mcp_types.PaginatedRequestParams(cursor=cursor)
         request = mcp_types.ListToolsRequest(params=params)
-        return await self._ask(request, mcp_types.ListToolsResult, seconds)
+        page = await self._ask(request, mcp_types.ListToolsResult, seconds)
+        return tools_in(page), page.next_cursor
 
     async def call(
         self, name: str, arguments: dict[str, object], seconds: float
@@ -170,7 +175,9 @@ class McpSession:
         if failure is None and error.message.startswith(_STREAM_FAILED):
             failure = refused(error.message.removeprefix(_STREAM_FAILED))
         elif failure is None and error.message.startswith(_BROKE_OFF):
-            failure = broken("The server broke off.")
+            failure = unreadable("The server broke off its answer.")
+        elif failure is None and error.message.startswith(_UNPARSED):
+            failure = unreadable("The server's answer is not one of the protocol.")
         if failure is None:
             words = harmless_text(error.message, MAX_MESSAGE_CHARACTERS)
             return McpFailed("mcp_protocol_error", error.code, words or "The server has failed.")
@@ -193,7 +200,7 @@ class McpSession:
                     self._url, http_client=http, max_sse_event_size=self._max_bytes
                 ) as (reading, writing),
                 ClientSession(
-                    reading, writing, client_info=_INFO, message_handler=_ignore
+                    ToolsApart(reading), writing, client_info=_INFO, message_handler=_ignore
                 ) as session,
             ):
                 await _greet(session)
@@ -215,7 +222,7 @@ class McpSession:
             first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
         if isinstance(first, MCPError):
             return self._failed(first)
-        return broken("The server's answer is not one of the protocol.")
+        return unreadable("The server's answer is not one of the protocol.")
 
 
 async def _greet(session: ClientSession) -> None:

@@ -34,6 +34,7 @@ from .failures import (
     broken,
     http_error,
     refused,
+    unreadable,
 )
 
 USER_AGENT = f"translator/{VERSION} (calls tools for a model)"
@@ -209,7 +210,7 @@ class _Reading(httpx2.AsyncByteStream):
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises McpFailed."""
         if self.answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise broken("The server's answer is compressed, which was not asked for.")
+            raise unreadable("The server's answer is compressed, which was not asked for.")
         size = 0
         try:
             async for chunk in self.answer.content.iter_any():
@@ -222,8 +223,8 @@ class _Reading(httpx2.AsyncByteStream):
                     await self._large.acquire()
                     self._is_large = True
                 yield chunk
-        except (aiohttp.ClientError, OSError) as error:
-            raise _broken(error) from None
+        except (aiohttp.ClientError, OSError):
+            raise unreadable("The server broke off its answer.") from None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -263,12 +264,12 @@ async def _answer(
         if answer.status != 200:
             raise http_error(answer.status)
         if kind != _JSON:
-            raise broken("The server's answer is neither JSON nor a stream of events.")
+            raise unreadable("The server's answer is neither JSON nor a stream of events.")
         body = await _body(reading)
         with suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             if _read_message(body).id == asked.id:  # else the SDK would wait for another one
                 return httpx2.Response(200, headers=headers, content=body)
-        raise broken("The server's answer is no JSON-RPC message for this request.")
+        raise unreadable("The server's answer is no JSON-RPC message for this request.")
     finally:
         await reading.aclose()
 

@@ -10,9 +10,11 @@ import pytest
 from tests.invariants import check_events
 from tests.mcp_rounds import ASKING, LISTING, REQUEST, SERVER, adds, hosted
 from tests.rounds import FUNCTION, Played, body_of, call, play, replayed, says, turn
+from tests.test_mcp_declarations import raws
 from tests.test_rounds import kinds_of, tool_messages
 from translator import InvalidRequest
 from translator.common.hosted import Approved, HostedCall, McpListing
+from translator.common.mcp import call_of, read_declarations
 from translator.request.mcp_history import LOST, UNANSWERED, PendingCall, pending_calls
 from translator.request.parse import parse_request
 
@@ -45,7 +47,7 @@ def answer(request: dict[str, Any], approve: bool = True, **more: Any) -> dict[s
 
 def pending(request: dict[str, Any]) -> list[PendingCall]:
     parsed = parse_request(json.dumps(request).encode())
-    return pending_calls(parsed.request.input, ())
+    return pending_calls(parsed.request.input, ())[0]
 
 
 def approved(request: dict[str, Any], run: Any = adds) -> tuple[Approved, ...]:
@@ -280,3 +282,81 @@ def test_a_call_that_was_not_asked_about_is_replayed_once() -> None:
     before = played.bodies[1]["messages"]
     assert body["messages"][: len(before)] == before
     assert sum(one["role"] == "tool" for one in body["messages"]) == 1
+
+
+def test_what_the_program_has_kept_is_what_is_run() -> None:
+    """Items and seals of the client may say anything of the call that it approves of."""
+    output = asked(turn(add("call_a"), reasoning="R.")).output
+    [request] = requests_in(output)
+    shown = {**request, "arguments": '{"a": 8}', "name": "write"}
+    given = raws(shown, answer(request))
+    [call_], ran = pending_calls(given, raws(request))
+    assert (call_.name, json.loads(call_.arguments), call_.kept) == ("add", {"a": 1, "b": 2}, True)
+    assert (call_.target, ran) == ("", [])
+    [call_], _ = pending_calls(given, raws(*output))  # with its seal
+    [(_, declared)] = read_declarations(raws(ASKING))
+    assert call_.target == declared.target != ""
+    [call_], _ = pending_calls(given, ())
+    assert (call_.name, call_.kept) == ("write", False)
+
+
+@pytest.mark.parametrize(
+    ("item", "read"),
+    [
+        ({"output": "3"}, "3"),
+        ({"error": {"type": "http_error", "code": 500, "message": "No."}}, "The tool failed: No."),
+    ],
+)
+def test_a_call_that_the_program_has_kept_is_not_run_again(item: Any, read: str) -> None:
+    """The model reads its result, and no item shows it a second time."""
+    output = asked(turn(add("call_a"), reasoning="R.")).output
+    [request] = requests_in(output)
+    kept = {"type": "mcp_call", "id": call_of(request["id"]), "name": "add", **item}
+    kept |= {"server_label": "math", "approval_request_id": request["id"]}
+    to_run, ran = pending_calls(raws(answer(request)), raws(request, kept))
+    assert to_run == []
+    again = replayed(ASKED, output, answer(request))
+    here = hosted(McpListing(LISTING.tools), *ran)
+    found = play(again, [says("So.")], adds, hosted=here)
+    assert tool_messages(found.bodies[0]) == [read]
+    assert "mcp_call" not in found.kinds
+    assert found.translation is not None
+    assert not found.translation.has_run
+
+
+def test_a_response_with_an_approved_call_has_run() -> None:
+    request = asked(turn(add("call_a"), reasoning="R."))
+    [wanted] = requests_in(request.output)
+    again = replayed(ASKED, request.output, answer(wanted))
+    found = play(again, [says("So.")], adds, hosted=hosted(McpListing(()), *approved(again)))
+    assert found.translation is not None
+    assert found.translation.has_run
+
+
+def test_what_stands_for_a_server() -> None:
+    """Neither its secrets nor its label matter, but where it is."""
+
+    def target(**more: Any) -> str:
+        [(_, one)] = read_declarations(raws({**SERVER, **more}))
+        return one.target
+
+    other_secrets = "https://math.example/mcp?key=other"
+    assert target() == target(server_url=other_secrets, server_label="other")
+    urls = (SERVER["server_url"], "https://other.example/mcp", None)
+    assert len({target(server_url=url) for url in urls}) == 3
+    assert "math" not in target()
+
+
+@pytest.mark.parametrize(
+    ("rule", "trusts"),
+    [
+        (None, False),
+        ("never", False),
+        ({"never": {"tool_names": ["add"]}}, False),
+        ({"never": {"read_only": True}}, True),
+        ({"always": {"read_only": False}}, True),
+    ],
+)
+def test_rules_that_trust_hints(rule: Any, *, trusts: bool) -> None:
+    [(_, one)] = read_declarations(raws({**ASKING, "require_approval": rule}))
+    assert one.trusts_hints is trusts

@@ -69,10 +69,11 @@ def test_the_lists_in_an_input() -> None:
     ]
     newer = {**lists[0], "tools": [{"name": "add"}]}
     found = listed_in(raws(newer), raws(*lists))
-    assert {label: json.loads(bytes(raw)) for label, raw in found.items()} == {"math": newer}
+    assert {label: json.loads(bytes(raw)) for label, (raw, _) in found.items()} == {"math": newer}
+    assert found["math"][1] == "input[0]"
     assert listed_in(raws({"role": "user", "content": "words"}), ()) == {}
     assert listed_in("words", ()) == {}
-    assert pending_calls("words", ()) == []
+    assert pending_calls("words", ()) == ([], [])
 
 
 def test_odd_errors_and_seals_in_an_input() -> None:

@@ -234,7 +234,8 @@ class Translation:
     @property
     def has_run(self) -> bool:
         """Whether hosted tools have run for it, or run now: asking again would run them again."""
-        return self.waits or self.continues or bool(self._tools.approved)
+        ran_before = any(one.item_id for one in self._tools.approved)
+        return self.waits or self.continues or ran_before
 
     @property
     def may_go_on(self) -> bool:

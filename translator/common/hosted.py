@@ -166,7 +166,8 @@ class Outcome(Struct, frozen=True):
 class Approved(Struct, frozen=True):
     """A call that the client has approved of, with what became of it.
 
-    `id` is that of the request for approval, `item_id` that of the item for the call.
+    `id` is that of the request for approval, `item_id` that of the item for the call; it is empty
+    where an earlier response has run it.
     """
 
     id: str
@@ -188,11 +189,15 @@ class Approved(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True):
-    """What was asked of the client: its id, and the tool that a call waits for."""
+    """What was asked of the client: its id, and the tool that a call waits for.
+
+    `target` stands for the URL of the server; it is empty where that is not known.
+    """
 
     id: str
     server: str
     name: str
+    target: str = ""
 
 
 class Ran(Struct, frozen=True, omit_defaults=True):

@@ -8,6 +8,7 @@ a call is the declaration's; without a word of it, it has to.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
@@ -20,6 +21,7 @@ from translator.wire.notices import Notice
 
 from .hosted import HostedFunction, McpListing, McpTool
 from .invalid import decode_at
+from .tool_secrets import public_url
 
 MAX_LABEL_CHARACTERS = 64
 REFUSED = -32000
@@ -91,6 +93,20 @@ class McpDeclaration(Struct, frozen=True):
         """Whether the client has to approve of each call of a tool."""
         rule = self.require_approval
         return rule.asks(tool) if isinstance(rule, ApprovalRule) else rule != "never"
+
+    @property
+    def trusts_hints(self) -> bool:
+        """Whether the client is asked or not by what the server hints at of a tool."""
+        rule = self.require_approval
+        filters = (rule.always, rule.never) if isinstance(rule, ApprovalRule) else ()
+        return any(one is not None and one.read_only is not None for one in filters)
+
+    @property
+    def target(self) -> str:
+        """What stands for its URL, without the secrets in it; where it has none, its label does."""
+        if self.server_url is None:
+            return "label"
+        return hashlib.sha256(public_url(self.server_url).encode()).hexdigest()[:16]
 
     @property
     def sent_headers(self) -> dict[str, str]:
@@ -216,6 +232,11 @@ def named_function(name: str, labels: Iterable[str]) -> HostedFunction | None:
         if (found := re.fullmatch(spelled, name, re.DOTALL)) is not None:
             return HostedFunction("mcp", label, found[1])
     return None
+
+
+def call_of(approval: str) -> str:
+    """The id of the item of a call that ran for a request for approval, where that was kept."""
+    return f"mcp_{approval.removeprefix('mcpr_')}"
 
 
 def own_error(message: str) -> Raw:

@@ -61,7 +61,7 @@ def _clean(value: object) -> object:
             clean[name] = None
         elif name == "server_url":
             url = as_string(field)
-            clean[name] = None if url is None else _public(url)
+            clean[name] = None if url is None else public_url(url)
     return clean
 
 
@@ -78,7 +78,7 @@ def _collect(value: object, found: dict[str, list[Any]]) -> None:
             _collect(field, found)
 
 
-def _public(url: str) -> str:
+def public_url(url: str) -> str:
     """A URL without the user and password, the query and the fragment."""
     url = url.partition("#")[0].partition("?")[0]
     scheme, separator, rest = url.rpartition("://")

@@ -264,6 +264,9 @@ class Toolset:
         if listing.left_out:
             message = f"Tools of the server beyond the limits were left out: {listing.left_out}."
             self.notices.append(Notice(path, "tool_dropped", message))
+        if listing.tools and not mcp.allowed_tools(tool, listing):
+            message = "The server has none of the tools that are allowed."
+            self.notices.append(Notice(f"{path}.allowed_tools", "tool_dropped", message))
         if listing.unusable:
             message = f"Tools of the server that cannot be used: {listing.unusable}."
             self.notices.append(Notice(path, "tool_dropped", message))

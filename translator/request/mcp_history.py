@@ -11,13 +11,13 @@ holds, too, is not needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct, UnsetType
 
-from translator.common.hosted import RanRound
+from translator.common.hosted import Approved, Outcome, RanRound
 from translator.common.invalid import decode_at
 from translator.common.sealed import Thought, unseal
 from translator.common.tools import Toolset
@@ -44,7 +44,8 @@ class PendingCall(Struct, frozen=True):
     """A call that the client approves of, and that has not been run.
 
     `path` is that of the approval in the request. `arguments` are those that the client was asked
-    about.
+    about. `target` stands for the server that they were for; empty where nothing but the client
+    tells. `kept`: the program has the request itself.
     """
 
     id: str
@@ -52,6 +53,66 @@ class PendingCall(Struct, frozen=True):
     name: str
     arguments: str
     path: str
+    target: str = ""
+    kept: bool = False
+
+
+class _Request(NamedTuple):
+    """A request for approval."""
+
+    server: str
+    name: str
+    arguments: str
+    target: str = ""
+
+
+class _Requests:
+    """The requests for approval that are known, and what became of them."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, _Request] = {}
+        self.sealed: dict[str, _Request] = {}
+        self.shown: dict[str, _Request] = {}
+        self.ran: set[str] = set()
+        self.calls: dict[str, InputMcpCall] = {}  # that the program has kept, by their approval
+
+    def __contains__(self, approval: str) -> bool:
+        return approval in self.kept or approval in self.sealed or approval in self.shown
+
+    def read(self, raw: Raw, kind: str | None, encrypted: str | None, path: str) -> None:
+        """Take an item of the context; its path is empty where the program has kept it."""
+        if kind == "mcp_approval_request":
+            one = decode_at(raw, InputMcpApprovalRequest, path or "input")
+            asked = _Request(one.server_label, one.name, one.arguments or "{}")
+            known = self.shown if path else self.kept
+            known.setdefault(one.id, asked)
+        elif kind == "mcp_call":
+            call = decode_at(raw, InputMcpCall, path or "input")
+            approval = call.approval_request_id or ""
+            self.ran.add(approval)
+            if not path:
+                self.calls[approval] = call
+        elif kind == "reasoning" and encrypted:
+            self._unsealed(encrypted)
+
+    def _unsealed(self, blob: str) -> None:
+        """Take the calls that waited when reasoning was sealed, and those that were answered."""
+        thought: Thought | None = unseal(blob)
+        if thought is None or isinstance(thought.ran, UnsetType):
+            return
+        for call in thought.ran.calls:
+            if not isinstance(call.asked, UnsetType):
+                one = call.asked
+                asked = _Request(one.server, one.name, call.arguments, one.target)
+                self.sealed.setdefault(one.id, asked)
+        self.ran |= thought.ran.approved.keys()
+
+    def pending(self) -> Iterator[tuple[str, _Request]]:
+        """The requests as they are to be run: as they were kept, else as the seal says."""
+        for approval in {**self.kept, **self.sealed, **self.shown}:
+            sealed = self.sealed.get(approval)
+            found = self.kept.get(approval) or sealed or self.shown[approval]
+            yield approval, found._replace(target=sealed.target if sealed else "")
 
 
 class _Entry(NamedTuple):
@@ -194,71 +255,78 @@ _OF_MODEL = frozenset(
 _MARK = b"mcp_approval_response"
 
 
-def pending_calls(given: str | Sequence[Raw] | None, earlier: Iterable[Raw]) -> list[PendingCall]:
-    """The calls that the input approves of and nothing has run yet, in the order of the requests.
+def pending_calls(
+    given: str | Sequence[Raw] | None, earlier: Iterable[Raw]
+) -> tuple[list[PendingCall], list[Approved]]:
+    """The calls that the input approves of: those to run, and those that ran for an earlier one.
 
-    `earlier` are the items before the input. Raises InvalidRequest for an approval of what was not
+    They are in the order of the requests. `earlier` are items that the program has kept: those
+    before the input, and what belongs to it. Raises InvalidRequest for an approval of what was not
     asked, or a second one of the same.
     """
     source: Sequence[Raw] = [] if given is None or isinstance(given, str) else given
     if not any(_MARK in bytes(raw) for raw in source):
-        return []
-    asked: dict[str, tuple[str, str, str]] = {}
-    ran: set[str] = set()
+        return [], []
+    asked = _Requests()
     answers: dict[str, tuple[InputMcpApprovalResponse, str]] = {}
     known = [(raw, "") for raw in earlier]
     known += [(raw, f"input[{index}]") for index, raw in enumerate(source)]
     for raw, path in known:
         head = decode_at(raw, _ItemHead, path or "input")
-        if head.type == "mcp_approval_request":
-            request = decode_at(raw, InputMcpApprovalRequest, path or "input")
-            asked[request.id] = (request.server_label, request.name, request.arguments or "{}")
-        elif head.type == "reasoning" and head.encrypted_content:
-            _unsealed(head.encrypted_content, asked, ran)
-        elif head.type == "mcp_call":
-            ran.add(decode_at(raw, InputMcpCall, path or "input").approval_request_id or "")
-        elif head.type == "mcp_approval_response" and path:
+        asked.read(raw, head.type, head.encrypted_content, path)
+        if head.type == "mcp_approval_response" and path:
             answer = decode_at(raw, InputMcpApprovalResponse, path)
             if answer.approval_request_id in answers:
                 message = f"The approval request '{answer.approval_request_id}' is answered twice."
                 raise _invalid(message, path)
             answers[answer.approval_request_id] = (answer, path)
         if head.type in _OF_MODEL or head.role == "assistant":
-            ran |= answers.keys()
+            asked.ran |= answers.keys()
     for approval, (_, path) in answers.items():
         if approval not in asked:
             raise _invalid(f"No approval request with id '{approval}'.", path)
-    return [
-        PendingCall(approval, *call, answers[approval][1])
-        for approval, call in list(asked.items())[-MAX_CALLS:]
-        if approval in answers and answers[approval][0].approve and approval not in ran
+    approved = [one for one in answers if answers[one][0].approve]
+    pending = [
+        PendingCall(
+            approval,
+            one.server,
+            one.name,
+            one.arguments,
+            answers[approval][1],
+            one.target,
+            kept=approval in asked.kept,
+        )
+        for approval, one in list(asked.pending())[-MAX_CALLS:]
+        if approval in approved and approval not in asked.ran
     ]
+    return pending, [_again(one, asked.calls[one]) for one in approved if one in asked.calls]
 
 
-def _unsealed(blob: str, asked: dict[str, tuple[str, str, str]], ran: set[str]) -> None:
-    """Take the calls that waited when reasoning was sealed, and those that had been answered."""
-    thought: Thought | None = unseal(blob)
-    if thought is None or isinstance(thought.ran, UnsetType):
-        return
-    for call in thought.ran.calls:
-        if not isinstance(call.asked, UnsetType):
-            asked[call.asked.id] = (call.asked.server, call.asked.name, call.arguments)
-    ran |= thought.ran.approved.keys()
+def _again(approval: str, call: InputMcpCall) -> Approved:
+    """A call that ran for an earlier approval, as the model reads it; an earlier item shows it."""
+    outcome = Outcome((_output(call),), failed=call.output is None)
+    return Approved(
+        approval, "", call.server_label or "", call.name, call.arguments or "{}", outcome
+    )
 
 
-def listed_in(given: str | Sequence[Raw] | None, earlier: Iterable[Raw]) -> dict[str, Raw]:
-    """The lists of tools in an input and before it, by the labels of their servers."""
+def listed_in(
+    given: str | Sequence[Raw] | None, earlier: Iterable[Raw]
+) -> dict[str, tuple[Raw, str]]:
+    """The lists of tools in an input and before it, with their paths, by their servers' labels."""
     source: Sequence[Raw] = [] if given is None or isinstance(given, str) else given
-    found: dict[str, Raw] = {}
-    for raw in (*earlier, *source):
+    found: dict[str, tuple[Raw, str]] = {}
+    known = [(raw, "input") for raw in earlier]
+    known += [(raw, f"input[{index}]") for index, raw in enumerate(source)]
+    for raw, path in known:
         if b'"mcp_list_tools"' not in bytes(raw):
             continue
-        head = decode_at(raw, items.Head, "input")
+        head = decode_at(raw, items.Head, path)
         if head.type == "mcp_list_tools":
             fields = as_object(msgspec.json.decode(raw)) or {}
             label = as_string(fields.get("server_label"))
             if label is not None and not fields.get("error"):
-                found[label] = raw
+                found[label] = raw, path
     return found
 
 

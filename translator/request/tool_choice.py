@@ -182,9 +182,11 @@ def _hosted_functions(value: object, path: str, tools: Toolset) -> list[str]:
     kind = choice.get("type")
     if kind == "mcp" and tools.runs_mcp:
         server = as_string(choice.get("server_label")) or ""
-        names = tools.hosted_names("mcp", server, as_string(choice.get("name")) or "")
+        name = as_string(choice.get("name")) or ""
+        names = tools.hosted_names("mcp", server, name)
         if server not in tools.mcp or not names:
-            raise _not_declared(server or kind, path)
+            wanted = f"{server}.{name}" if name and server in tools.mcp else server or kind
+            raise _not_declared(wanted, path)
         return names
     if kind not in web_search.TYPES or not tools.runs_hosted:
         return []

@@ -96,7 +96,8 @@ def first_items(tools: Toolset, place: Callable[[str], Place]) -> Iterator[Closi
         if listing.item_id:
             yield _list(place(listing.item_id), declaration, listing)
     for call in tools.approved:
-        yield _approved(place(call.item_id), call)
+        if call.item_id:
+            yield _approved(place(call.item_id), call)
 
 
 def _list(place: Place, declaration: McpDeclaration, listing: McpListing) -> Closing:

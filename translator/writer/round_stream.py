@@ -333,7 +333,9 @@ class RoundStream(ResponseStream):
             if call.hosted.kind == "mcp":
                 ran = replace(ran, item=call.item_id)
             if call.outcome.asks:
-                asked = Asked(call.item_id, call.hosted.server, call.hosted.name)
+                server = call.hosted.server
+                target = self._tools.mcp[server].target
+                asked = Asked(call.item_id, server, call.hosted.name, target)
                 calls.append(replace(ran, asked=asked))
             else:
                 told = self._told(call.outcome) if call.told is None else call.told

@@ -53,7 +53,7 @@ async def test_an_upstream_that_fails_once_a_tool_has_run(
     request = asking(script, require_approval="always" if fails != "at once" else "never")
     async with hosting(model, script, retries=0) as client:
         if fails != "at once":
-            request = approving(request, items_of_output(await events_of(client, request)))
+            request = approving(request, output_of(await events_of(client, request)))
         del request["stream"]
         openai = sdk(client)
         if stream:
@@ -71,7 +71,7 @@ async def test_an_upstream_that_fails_once_a_tool_has_run(
     assert len(model.bodies) == 2
 
 
-def items_of_output(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def output_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     output: list[dict[str, Any]] = events[-1]["response"]["output"]
     return output
 
@@ -88,13 +88,13 @@ async def test_an_approved_call_stands_in_the_stream_that_fails(
     model = Model(turn(write("call_a")), hidden if hides else refused, says("Done."))
     request = asking(script, require_approval="always")
     async with hosting(model, script, retries=0) as client:
-        approved = approving(request, items_of_output(await events_of(client, request)))
+        approved = approving(request, output_of(await events_of(client, request)))
         events = await events_of(client, approved)
         assert events[-1]["type"] == "response.failed"
         [called] = items_of(events, "mcp_call")
         assert (called["status"], called["output"]) == ("completed", "written: x")
         more = {"role": "user", "content": "?"}
-        output = items_of_output(events)
+        output = output_of(events)
         await events_of(client, {**request, "input": [*approved["input"], *output, more]})
     assert model.tool_messages(2) == ["written: x"]
     assert script.methods.count("tools/call") == 1
@@ -130,3 +130,16 @@ async def test_a_store_that_fails_once_a_tool_has_run(
         found = await client.post("/v1/responses", json=request)
     assert (found.status_code, found.json()["status"]) == (200, "failed")
     assert "mcp_call" in [one["type"] for one in found.json()["output"]]
+
+
+async def test_an_error_once_an_approved_call_has_run_is_not_for_a_retry(
+    script: McpScript,
+) -> None:
+    """The request turns out to be none when its tools are known."""
+    async with hosting(Model(turn(write())), script) as client:
+        request = asking(script, require_approval="always")
+        approved = approving(request, output_of(await events_of(client, request)))
+        approved["tool_choice"] = {"type": "function", "name": "none"}
+        found = await client.post("/v1/responses", json=approved)
+    assert (found.status_code, script.methods.count("tools/call")) == (400, 1)
+    assert found.headers["x-should-retry"] == "false"

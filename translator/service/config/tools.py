@@ -58,7 +58,8 @@ class ToolsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     is not done by then is told the model."""
 
     max_concurrent_calls: _Positive = 64
-    """Most searches and pages that are being fetched at once; further ones wait for their turn."""
+    """Most searches and pages that are being fetched at once, and most calls of MCP servers, of
+    which one client has half at most; further ones wait for their turn, as long as one may take."""
 
     hosted_search: bool = True
     """Run the `web_search` tool of the Responses API, where there is a search; else it is left out

@@ -9,36 +9,32 @@ What the model calls later goes to the same targets, whose secrets stay here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from translator.common.hosted import Approved, Hosted, HostedCall, McpListing, McpTool, Outcome
-from translator.common.invalid import decode_at
-from translator.common.mcp import McpDeclaration, own_error, read_declarations
+from translator.common.hosted import Hosted, HostedCall, Outcome
+from translator.common.mcp import McpDeclaration, read_declarations
 from translator.common.tools import Toolset
 from translator.common.web_search import arguments_of
-from translator.request.mcp_history import PendingCall, listed_in, pending_calls
+from translator.request.mcp_history import listed_in, pending_calls
 from translator.request.parse import ParsedRequest
 from translator.service.access.client import Client
 from translator.service.base.ids import NewId
 from translator.service.config.mcp import McpServer
 from translator.service.config.tools import ToolsSection
 from translator.service.observe.context import RequestContext
-from translator.service.observe.observer import ToolName, ToolRan, ToolResult
+from translator.service.observe.observer import ToolName
 from translator.service.tools.owners import Owners
 from translator.service.turns.hosting import Hosting, ToolRunner
-from translator.wire.errors import InvalidRequest, TranslatorError
-from translator.wire.json_values import as_object
-from translator.wire.mcp import InputMcpListTools
+from translator.wire.errors import InvalidRequest
 
-from .failures import ConnectionBroke, McpFailed
+from .requested import RequestedServer
 from .room import McpRoom
-from .servers import CallResult, Target, ToolList, in_words
+from .servers import Target
+from .slots import CallSlots
 from .targets import NoSuchServer
 
 T = TypeVar("T")
@@ -52,20 +48,6 @@ _BY_URL = "*"
 _TRIGGER = b'"compaction_trigger"'
 
 
-class ToolListFailed(TranslatorError):
-    """424: the tools of a server that the request declares cannot be listed."""
-
-    status_hint = 424
-    type = "external_connector_error"
-
-    def __init__(self, label: str, failure: McpFailed) -> None:
-        what = f"Error retrieving tool list from MCP server: '{label}'."
-        answered = failure.kind == "http_error" and not isinstance(failure, ConnectionBroke)
-        status = f" Http status code: {failure.code}" if answered else ""
-        words = f"{status} ({failure.message})" if status else f" {failure.message}"
-        super().__init__(f"{what}{words}", param="tools", code="http_error")
-
-
 class HostedServers:
     """The servers of the settings, beside the hosted search."""
 
@@ -74,7 +56,7 @@ class HostedServers:
         self.inner: Hosting | None = None
         """The search, where there is one."""
         self.room = room
-        self.slots = asyncio.Semaphore(limits.max_concurrent_calls)
+        self.slots = CallSlots(limits.max_concurrent_calls)
         self.calls_at_once = limits.max_calls_at_once
         self._owners = owners
         self._bounds = replace(bounds, kinds=frozenset())
@@ -124,16 +106,24 @@ class HostedServers:
             raise InvalidRequest(message, param="tools", code="array_above_max_length")
         owner = self._owners.owner(context.client, authorization)
         servers = {
-            tool.server_label: _Server(
-                self, context, tool, *self._target(context, owner, path, tool)
+            tool.server_label: RequestedServer(
+                self.room,
+                self.slots,
+                context,
+                path,
+                tool,
+                *self._target(context, owner, path, tool),
             )
             for path, tool in declared
         }
-        pending = pending_calls(given, earlier or ())
+        pending, ran_before = pending_calls(given, earlier or ())
         for call in pending:
-            if call.server not in servers:
+            why = "is not in 'tools'" if call.server not in servers else ""
+            if not why and call.target not in ("", servers[call.server].target):
+                why = "has another URL in 'tools' than when the client was asked"
+            if why:
                 raise InvalidRequest(
-                    f"The MCP server '{call.server}' of an approved call is not in 'tools'.",
+                    f"The MCP server '{call.server}' of an approved call {why}.",
                     param=f"{call.path}.approval_request_id",
                     code="invalid_value",
                 )
@@ -147,7 +137,7 @@ class HostedServers:
             base,
             kinds=base.kinds | {"mcp"},
             mcp=dict(zip(servers, listings, strict=True)),
-            approved=tuple(approved),
+            approved=(*ran_before, *approved),
         )
         return _RequestHosting(self, hosted, servers)
 
@@ -178,125 +168,19 @@ class HostedServers:
             ) from None
 
 
-class _Server:
-    """A server in one request."""
-
-    def __init__(
-        self,
-        hosting: HostedServers,
-        context: RequestContext,
-        declared: McpDeclaration,
-        target: Target,
-        right: str,
-    ) -> None:
-        self._hosting = hosting
-        self._context = context
-        self._declared = declared
-        self._target = target
-        self.right = right
-
-    async def listing(self, known: Raw | None, new_id: NewId) -> McpListing:
-        """Its tools: those of a list that the client has, else those that it has now.
-
-        Raises ToolListFailed.
-        """
-        if known is not None:
-            return _listing_of_client(known)
-        item_id = new_id("mcpl_")
-        try:
-            listed = await self._list()
-        except McpFailed as failure:
-            if self._hosting.room.limits.list_failure == "fail":
-                raise ToolListFailed(self._declared.server_label, failure) from None
-            return McpListing((), item_id, failure.message)
-        tools = (
-            McpTool(
-                one.name, one.description, Raw(msgspec.json.encode(one.input_schema)), one.read_only
-            )
-            for one in listed.tools
-        )
-        unusable = in_words(listed.unusable)
-        return McpListing(tuple(tools), item_id, left_out=listed.left_out, unusable=unusable)
-
-    async def _list(self) -> ToolList:
-        began = time.perf_counter()
-        result: ToolResult = "left"
-        try:
-            async with self._hosting.slots:
-                listed = await self._hosting.room.servers.tools(self._target)
-            result = "completed"
-        except McpFailed:
-            result = "failed"
-            raise
-        finally:
-            seconds = time.perf_counter() - began
-            self._context.observer.on(ToolRan("mcp_list", result, seconds))
-        return listed
-
-    async def call(self, name: str, arguments: dict[str, Any]) -> Outcome:
-        """What became of a call; a tool that may not be called, or is not there, is not called."""
-        servers = self._hosting.room.servers
-        try:
-            async with self._hosting.slots:
-                listed = await servers.tools(self._target)
-                tool = next((one for one in listed.tools if one.name == name), None)
-                if tool is None or not self._declared.allows(
-                    McpTool(tool.name, "", Raw(b"{}"), tool.read_only)
-                ):
-                    return _refused("The server has no such tool, or it is not allowed.")
-                return _outcome(
-                    await servers.call(self._target, name, arguments, may_repeat=tool.idempotent)
-                )
-        except McpFailed as failure:
-            text = f"The tool failed: {failure.message}"
-            return _outcome(CallResult(text, failure.as_error()))
-
-    async def approved(self, pending: PendingCall, new_id: NewId) -> Approved:
-        """A call that the client has approved of, with what became of it."""
-        began = time.perf_counter()
-        result: ToolResult = "left"
-        try:
-            outcome = await self._charged(pending)
-            result = "failed" if outcome.failed else "completed"
-        finally:
-            self._context.observer.on(ToolRan("mcp", result, time.perf_counter() - began))
-        return Approved(
-            pending.id,
-            new_id("mcp_"),
-            pending.server,
-            pending.name,
-            pending.arguments,
-            outcome,
-        )
-
-    async def _charged(self, pending: PendingCall) -> Outcome:
-        arguments = arguments_of(pending.arguments)
-        if arguments is None:
-            return _refused("Not run: the arguments are not a JSON object.")
-        try:
-            charge = await self._context.charge_for_call(self.right)
-        except TranslatorError as error:
-            return _refused(f"Not run: {error.message}")
-        ran = False
-        try:
-            outcome = await self.call(pending.name, arguments)
-            ran = not outcome.failed
-        finally:
-            charge.end(ran=ran)
-        return outcome
-
-
 class _RequestHosting:
     """The hosted tools of one request with servers."""
 
-    def __init__(self, hosting: HostedServers, hosted: Hosted, servers: dict[str, _Server]) -> None:
+    def __init__(
+        self, hosting: HostedServers, hosted: Hosted, servers: dict[str, RequestedServer]
+    ) -> None:
         limits = hosting.room.limits
         self._hosting = hosting
         self._hosted = hosted
         self._servers = servers
         self.calls_at_once = hosting.calls_at_once
-        # each kind keeps to its own: this is for both, and for the list before a call
-        self.call_timeout_s = limits.call_timeout_s + 2 * limits.list_timeout_s
+        # each kind keeps to its own: this is for both, for a slot, and for the list before a call
+        self.call_timeout_s = 2 * (limits.call_timeout_s + limits.list_timeout_s)
         if hosting.inner is not None:
             self.call_timeout_s = max(self.call_timeout_s, hosting.inner.call_timeout_s)
 
@@ -333,7 +217,7 @@ class _Runner:
     """Runs the calls of one response: those of servers, and those of the search."""
 
     def __init__(
-        self, servers: dict[str, _Server], inner: ToolRunner | None, search_timeout_s: float
+        self, servers: dict[str, RequestedServer], inner: ToolRunner | None, search_timeout_s: float
     ) -> None:
         self._servers = servers
         self._inner = inner
@@ -361,32 +245,6 @@ class _Runner:
         except TimeoutError:
             text = f"The tool took more than {self._search_timeout_s:g} s. Answer without it."
             return Outcome((text,), failed=True)
-
-
-def _outcome(result: CallResult) -> Outcome:
-    error = None if result.error is None else Raw(msgspec.json.encode(result.error))
-    return Outcome((result.text,), failed=error is not None, error=error)
-
-
-def _refused(message: str) -> Outcome:
-    return Outcome((message,), failed=True, error=own_error(message))
-
-
-def _listing_of_client(raw: Raw) -> McpListing:
-    """The tools of a list that the client sends back, which serves for declaring alone."""
-    tools: list[McpTool] = []
-    for one in decode_at(raw, InputMcpListTools, "input").tools:
-        hints = as_object(one.annotations) or {}
-        read_only = hints.get("read_only")
-        tools.append(
-            McpTool(
-                one.name,
-                one.description or "",
-                one.input_schema,
-                read_only if isinstance(read_only, bool) else None,
-            )
-        )
-    return McpListing(tuple(tools))
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -8,14 +8,16 @@ tools beside it as they came.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
 import mcp_types
+import msgspec
 from mcp.shared.message import SessionMessage
 from msgspec import Struct
 
+from translator.service.config.mcp import McpSection
 from translator.service.tools.untrusted import harmless
 from translator.wire.json_values import as_list, as_object, as_string
 
@@ -24,6 +26,9 @@ from .text import harmless_text
 MAX_DESCRIPTION_CHARACTERS = 1024
 MAX_NAME_CHARACTERS = 128
 MAX_SHOWN_CHARACTERS = 64
+MAX_NAMED = 10
+"""Most unusable tools that a message names."""
+
 _WORDS = frozenset({"description", "title", "$comment"})
 _APART = "translator/tools"
 _Item = SessionMessage | Exception
@@ -54,6 +59,17 @@ class _Messages(Protocol):
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> bool | None: ...
+
+
+class ToolList(Struct, frozen=True):
+    """The tools of a server, within the bounds."""
+
+    tools: tuple[McpTool, ...]
+    left_out: int = 0
+    """How many the bounds have kept out, as far as is known."""
+
+    unusable: tuple[str, ...] = ()
+    """Those that cannot be used, with the reasons."""
 
 
 class ToolsApart:
@@ -106,6 +122,25 @@ def tools_in(page: mcp_types.ListToolsResult) -> list[Any]:
     return [*(as_list((page.meta or {}).get(_APART)) or ())]
 
 
+def within_bounds(listed: Iterable[object], limits: McpSection) -> ToolList:
+    """The usable tools of a list, as many as there may be."""
+    usable, unusable = read_tools(listed)
+    kept: list[McpTool] = []
+    size = 0
+    for tool in usable:
+        size += len(msgspec.json.encode(tool))
+        if len(kept) == limits.max_tools or size > limits.max_schema_bytes:
+            break
+        kept.append(tool)
+    return ToolList(tuple(kept), len(usable) - len(kept), tuple(unusable))
+
+
+def in_words(unusable: Sequence[str]) -> str:
+    """Unusable tools in a message."""
+    more = len(unusable) - MAX_NAMED
+    return ", ".join(unusable[:MAX_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
 def read_tools(listed: Iterable[object]) -> tuple[list[McpTool], list[str]]:
     """The usable tools of a list, the first of each name; and of the others, what is wrong."""
     found: dict[str, McpTool] = {}
@@ -142,7 +177,7 @@ def _read_tool(name: str, fields: dict[str, Any]) -> McpTool:
         description=harmless_text(
             as_string(fields.get("description")) or "", MAX_DESCRIPTION_CHARACTERS
         ),
-        input_schema=clean_schema({"type": "object", **given}),
+        input_schema=clean_schema(given if "type" in given else {"type": "object", **given}),
         read_only=read_only if isinstance(read_only, bool) else None,
         idempotent=read_only is True or hints.get("idempotentHint") is True,
     )

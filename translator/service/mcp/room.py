@@ -10,7 +10,8 @@ from translator.service.config.tools import Tools
 from translator.service.tools.addresses import AddressRules
 
 from .failures import McpFailed
-from .servers import McpServers, Target, in_words
+from .listed import in_words
+from .servers import McpServers, Target
 from .targets import Targets
 from .transport import Connections
 

@@ -13,17 +13,18 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from translator.service.config.mcp import McpSection
 
 from .failures import ConnectionBroke, McpFailed, SessionLost, refused, too_late
-from .listed import McpTool, read_tools
+from .listed import ToolList, in_words, within_bounds
 from .session import McpSession
 from .text import result_text
 from .transport import Connections
@@ -32,9 +33,6 @@ T = TypeVar("T")
 
 MAX_PAGES = 64
 """Most pages of a list that are read."""
-
-MAX_NAMED = 10
-"""Most unusable tools that a message names."""
 
 SHORTEST_SWEEP_S = 0.05
 
@@ -58,17 +56,6 @@ class Target(Struct, frozen=True):
             [self.owner, self.url, sorted(self.headers.items()), self.checked]
         )
         return hashlib.blake2b(text, digest_size=16).digest()
-
-
-class ToolList(Struct, frozen=True):
-    """The tools of a server, within the bounds."""
-
-    tools: tuple[McpTool, ...]
-    left_out: int = 0
-    """How many the bounds have kept out, as far as is known."""
-
-    unusable: tuple[str, ...] = ()
-    """Those that cannot be used, with the reasons."""
 
 
 class CallResult(Struct, frozen=True):
@@ -238,18 +225,10 @@ class McpServers:
             listed += tools
             if not cursor or len(listed) > limits.max_tools:
                 break
-        kept: list[McpTool] = []
-        size = 0
-        usable, unusable = read_tools(listed)
-        if unusable and not usable:
-            raise refused(f"None of the server's tools can be used: {in_words(unusable)}.")
-        for tool in usable:
-            size += len(msgspec.json.encode(tool))
-            if len(kept) == limits.max_tools or size > limits.max_schema_bytes:
-                break
-            kept.append(tool)
-        more = len(usable) - len(kept) + bool(cursor)
-        return ToolList(tuple(kept), left_out=more, unusable=tuple(unusable))
+        found = within_bounds(listed, limits)
+        if found.unusable and not found.tools and not found.left_out:
+            raise refused(f"None of the server's tools can be used: {in_words(found.unusable)}.")
+        return replace(found, left_out=found.left_out + bool(cursor))
 
     async def _sweep(self) -> None:
         """Close idle sessions and forget old lists, for as long as there are any."""
@@ -263,12 +242,6 @@ class McpServers:
                     _end_session(entry)
                 if entry.session is None and entry.listed_until <= now:
                     del self._entries[key]
-
-
-def in_words(unusable: Sequence[str]) -> str:
-    """Unusable tools in a message."""
-    more = len(unusable) - MAX_NAMED
-    return ", ".join(unusable[:MAX_NAMED]) + (f", and {more} more" if more > 0 else "")
 
 
 def _end_session(entry: _Entry) -> None:

@@ -204,6 +204,7 @@ class _Reading(httpx2.AsyncByteStream):
     ) -> None:
         self.answer = answer
         self.limit = limit
+        self.advice = "; ask for less" if limit != MAX_OTHER_BYTES else ""
         self._large = large
         self._is_large = False
 
@@ -217,7 +218,7 @@ class _Reading(httpx2.AsyncByteStream):
                 size += len(chunk)
                 if size > self.limit:
                     raise refused(
-                        f"The server's answer is larger than {self.limit} bytes; ask for less."
+                        f"The server's answer is larger than {self.limit} bytes{self.advice}."
                     )
                 if size > LARGE_BYTES and not self._is_large:
                     await self._large.acquire()

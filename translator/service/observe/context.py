@@ -32,7 +32,7 @@ class RequestContext:
 
     __slots__ = (
         *("answered", "calls", "charge", "client", "goes_on", "lost", "observer", "progress"),
-        "record",
+        *("record", "runs_again"),
     )
 
     def __init__(self, record: Record) -> None:
@@ -54,6 +54,9 @@ class RequestContext:
 
         self.calls = 0
         """Calls with a result, of those that the request itself was charged for."""
+
+        self.runs_again = False
+        """Whether the same request, sent again, would have tools run a second time."""
 
         self.goes_on = False
         """Whether its work goes on in the background, which ends it."""

@@ -15,6 +15,7 @@ from operator import itemgetter
 import msgspec
 from msgspec import Raw, Struct
 
+from translator.common.mcp import call_of
 from translator.service.database.connection import Connection, Row
 from translator.wire.json_values import NOT_JSON
 
@@ -30,6 +31,7 @@ MAX_ROWS = 50_000
 MAX_CALL_BYTES = 1024 * 1024
 """Largest item that may be a call of a hosted tool; MCP calls have their output with them."""
 
+_APPROVAL = b"mcp_approval_response"
 _MARKS = (b"web_search_call", b'"ws_', b'"mcp')
 _CALLS = frozenset({"web_search_call", "mcp_call", "mcp_approval_request"})
 _PREFIXES = ("ws_", "mcp_", "mcpr_")
@@ -76,6 +78,17 @@ def may_lack_results(source: Iterable[Raw]) -> bool:
         if len(raw) <= MAX_CALL_BYTES and any(mark in bytes(raw) for mark in _MARKS):
             return True
     return False
+
+
+def approvals_in(source: Iterable[Raw]) -> list[str]:
+    """The ids of the requests that an input answers, and those of the calls that ran for them."""
+    heads = (_head(raw) for raw in source if _APPROVAL in bytes(raw))
+    answered = [
+        head.approval_request_id
+        for head in heads
+        if head.type == "mcp_approval_response" and head.approval_request_id
+    ]
+    return [*answered, *map(call_of, answered)][: 2 * MAX_CALLS]
 
 
 def missing_results(

@@ -24,7 +24,7 @@ from translator.wire.errors import InvalidRequest
 from translator.wire.responses import Request
 
 from . import statements as sql
-from .missing_results import Missing, missing_results
+from .missing_results import Missing, approvals_in, missing_results
 from .owners import used
 from .places import Key, Place, context, place_of
 
@@ -125,15 +125,19 @@ class _Places:
 
 
 class ParentMissing(Exception):
-    """The response before is not found, or cannot be continued; `running`: not yet.
+    """The response before is not found, or cannot be continued.
 
-    `link` is the id of the response that is missing in its chain, if it is not itself.
+    `running`: it cannot yet; `failed`: it never can. `link` is the id of the response that is
+    missing in its chain, if it is not itself.
     """
 
-    def __init__(self, link: str | None = None, *, running: bool = False) -> None:
+    def __init__(
+        self, link: str | None = None, *, running: bool = False, failed: bool = False
+    ) -> None:
         super().__init__(link)
         self.link = link
         self.running = running
+        self.failed = failed
 
 
 def too_large(found: ContextTooLarge, parent_id: str | None) -> InvalidRequest:
@@ -153,6 +157,8 @@ def parent_missing(
     what = f"Previous response with id '{response_id}' not found."
     if error.running:
         what = f"Previous response with id '{response_id}' is still in progress."
+    elif error.failed:
+        what = f"Previous response with id '{response_id}' has failed and cannot be continued."
     elif error.link is not None:
         what = (
             f"Previous response with id '{error.link}' not found: '{response_id}' goes on from it."
@@ -209,6 +215,7 @@ def recall(
     heads = [_head(raw, seen) for raw in source]
     wanted = dict.fromkeys(one.reference for one in heads if one is not None)
     ids = [one for one in wanted if one is not None]
+    ids += approvals_in(source)
     missing = missing_results(connection, owner, source, seen, max_bytes)
     found = _stored(connection, owner, [*ids, *(one.id for one in missing)], conversation_s)
     duplicates: dict[int, str] = {}
@@ -251,7 +258,10 @@ def find_chain(
         raise ParentMissing
     n, status, temporary, links, size, missing, keys, conversation, upto, bytes_used = rows[0]
     if continued and (status not in CONTINUABLE or temporary):
-        raise ParentMissing(running=status in RUNNING and not temporary)
+        lasts = not temporary
+        raise ParentMissing(
+            running=status in RUNNING and lasts, failed=status == "failed" and lasts
+        )
     if missing is not None:
         values = {"n": n, "stops": int(continued), "depth": missing}
         raise ParentMissing(connection.execute(sql.CHAIN_LINK, values)[0][0])

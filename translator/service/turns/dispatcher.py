@@ -24,7 +24,7 @@ from translator.service.models.table import ModelTable, Route
 from translator.service.observe.context import RequestContext
 from translator.service.observe.observer import RequestReceived, Routed
 from translator.service.upstreams.client import Upstreams
-from translator.wire.errors import InvalidRequest
+from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.json_values import NOT_JSON
 from translator.wire.responses import Request
 
@@ -199,7 +199,9 @@ class Dispatcher:
                 asks_servers=keeps,
                 remembers=remembers,
             )
-        except BaseException:
+        except BaseException as error:
+            if context.runs_again and isinstance(error, TranslatorError):
+                error.headers["x-should-retry"] = "false"  # SDKs do so after a 503
             if keeping is not None:
                 await keeping.leave(None)
             raise

@@ -122,8 +122,7 @@ class TurnState:
     def _sendable(self, now: float) -> list[Event]:
         translation = self.translation
         if translation.finished:
-            answered = translation.produced or translation.has_run
-            if not answered and _is_http_error(translation.error):
+            if not translation.produced and _is_http_error(translation.error):
                 raise translation.error  # a failure, though the status was 200
             self.over = True
             return self._take()

@@ -50,7 +50,7 @@ def made(what: str, number: int) -> dict[str, Any]:
         case "is an error":
             return call("math__fail", name, words="It broke.")
         case "is large" | "is too large":
-            times = 100_000 if what == "is large" else 10_000_000
+            times = 100_000 if what == "is large" else 17_000_000  # over `max_answer_bytes`
             return call("math__repeat", name, text="x", times=times)
         case "has no arguments":
             function = {"name": "math__add", "arguments": "[]"}
@@ -110,7 +110,10 @@ async def _check(
     final = check_wire(frames(found.text)) if stream else found.json()
     check_response_types(final)
     if lists:
-        assert not any(one["type"] == "mcp_call" for one in final["output"])
+        calls = [one for one in final["output"] if one["type"] == "mcp_call"]
+        assert [one["status"] for one in calls] == ["failed"] * len(outcomes)
+        assert len(model.tool_messages(1)) == len(outcomes)
+        assert "tools/call" not in script.methods
         return
     assert final["status"] == "completed"
     calls = [one for one in final["output"] if one["type"] == "mcp_call"]

@@ -262,7 +262,7 @@ def test_a_forged_seal_runs_nothing_without_an_answer() -> None:
 
 
 def test_approvals_without_servers_here_are_left_out() -> None:
-    given = [
+    given: list[dict[str, Any]] = [
         {"type": "mcp_approval_request", "id": "mcpr_1", "server_label": "math", "name": "add", "arguments": "{}"},
         {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
     ]  # fmt: skip

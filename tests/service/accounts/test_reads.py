@@ -105,10 +105,13 @@ async def test_pages_wait_for_their_turn_and_not_for_ever(
 def plan(books: Books, connection: Connection, statement: Statement, **values: Any) -> str:
     """How a database finds the rows of a statement."""
     kind = books.location.kind
-    explain = "EXPLAIN QUERY PLAN" if kind == "sqlite" else "EXPLAIN"
-    text = statement.text("sqlite", DatabaseTime())
-    rows = connection.execute(Statement(f"{explain} {text}"), values)
-    return "\n".join(str(row[-1]) for row in rows)
+    text = statement.text(kind, DatabaseTime())
+    driver: Any = connection._driver  # type: ignore[attr-defined] # pyright: ignore
+    if kind == "sqlite":
+        rows = driver.execute(f"EXPLAIN QUERY PLAN {text}", statement.in_order(values))
+    else:
+        rows = driver.execute(f"EXPLAIN {text}", values)
+    return "\n".join(str(row[-1]) for row in rows.fetchall())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from msgspec.structs import force_setattr
 
 from tests.rounds import call, says, turn
 from tests.service.tools.hosting import Model, events_of, items_of
+from tests.service.wire import bounded
 from translator.common.hosted import RanRound
 from translator.common.sealed import seal, unseal
 
@@ -24,6 +26,10 @@ WRITTEN = "written: asked"
 
 def room(folder: Path) -> dict[str, Any]:
     return {"store": {"url": f"sqlite:///{folder}/store.db"}}
+
+
+def stored_in(folder: Path) -> bytes:
+    return b"".join(one.read_bytes() for one in folder.iterdir())
 
 
 def answer(approval: str, *, approve: bool = True) -> dict[str, Any]:
@@ -137,3 +143,35 @@ async def test_a_failed_response_is_not_continued(script: McpScript, tmp_path: P
     error = found.json()["error"]
     assert (found.status_code, error["code"]) == (400, "previous_response_not_found")
     assert error["message"].endswith("has failed and cannot be continued.")
+
+
+async def test_a_client_that_leaves_once_its_call_has_run(
+    script: McpScript, tmp_path: Path
+) -> None:
+    """Nothing of the answer has come; asked again, it gets the result of the first call."""
+    pytest.importorskip("sqlalchemy")
+    asked_upstream = asyncio.Event()
+
+    async def silent(call_: Any) -> None:
+        del call_
+        asked_upstream.set()
+        await asyncio.sleep(30)
+
+    scripted = model(silent, says("Done."))
+    request = {**waiting(script), "store": True}
+    async with hosting(scripted, script, more=room(tmp_path), on_socket=True) as client:
+        first = await events_of(client, request)
+        following = {**request, "previous_response_id": first[-1]["response"]["id"]}
+        following["input"] = [answer(approval_in(first))]
+        left = asyncio.create_task(client.post("/v1/responses", json=following))
+        await bounded(asked_upstream.wait())
+        left.cancel()
+        await asyncio.wait([left])
+        for _ in range(100):  # until the service knows
+            await asyncio.sleep(0.02)
+            if b'"mcp_call"' in await asyncio.to_thread(stored_in, tmp_path):
+                break
+        final = await events_of(client, following)
+    assert final[-1]["type"] == "response.completed"
+    assert script.methods.count("tools/call") == 1
+    assert scripted.tool_messages(2) == [WRITTEN]

@@ -18,6 +18,7 @@ from tests.conversations import (
 from tests.replaying import translation
 from translator import Target
 from translator.common.sealed import Thought, seal
+from translator.dialects import Dialect
 
 SUMMARY = [{"type": "summary_text", "text": "sum"}]
 CONTENT = [{"type": "reasoning_text", "text": "raw "}, {"type": "reasoning_text", "text": "text"}]
@@ -67,6 +68,35 @@ def test_reasoning_that_comes_back_as_a_message_is_reasoning(
     assert turn.get("reasoning_content") == thought
     assert len(messages(items)) == (3 if role == "assistant" else 4)
     assert (thought is None) is ("<think>" in str(messages(items)))
+
+
+def assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def test_reasoning_goes_with_what_it_has_led_to() -> None:
+    """The messages before are those of the request that got it: an upstream's cache has them."""
+    before = [user("u"), assistant("a"), call("a"), output("a"), assistant("b")]
+    later = [reasoning(summary=SUMMARY), assistant("c"), user("v")]
+    sent = messages([*before, *later])
+    assert sent[: len(before) - 1] == messages(before)
+    assert sent[len(before) - 1 :] == [
+        {"role": "assistant", "content": "c", "reasoning_content": "sum"},
+        {"role": "user", "content": "v"},
+    ]
+
+
+def test_reasoning_between_text_and_a_call_is_of_one_message_with_both() -> None:
+    items = [user("u"), assistant("a"), reasoning(summary=SUMMARY), call("a"), output("a")]
+    [_, message, _] = messages(items)
+    assert (message["content"], message["reasoning_content"]) == ("a", "sum")
+    assert len(message["tool_calls"]) == 1
+
+
+def test_roles_that_alternate_have_the_reasoning_of_a_turn_in_one_message() -> None:
+    items = [user("u"), assistant("a"), reasoning(summary=SUMMARY), assistant("b")]
+    [_, message] = messages(items, dialect=Dialect("x", alternating_roles=True))
+    assert (message["content"], message["reasoning_content"]) == ("a\n\nb", "sum")
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "reasoning_text"])

@@ -5,11 +5,12 @@
 Where the upstream's template requires it, roles alternate, each call has a message of its own, and
 the user begins.
 
-Adjacent reasoning, text and calls of the assistant form one message, as the upstream sent them. The
-results of its calls follow directly, in input order, whatever stood between; images in results go
-into one user message after the last result. A call without a result gets a placeholder, so an
-interrupted turn does not break the conversation; a result without a call is a client error, but
-one that is stored is left out: its call has been deleted, and no client could mend that.
+Adjacent reasoning, text and calls of the assistant form one message, as the upstream sent them;
+text after text begins another, with the reasoning between. The results of its calls follow directly,
+in input order, whatever stood between; images in results go into one user message after the last
+result. A call without a result gets a placeholder, so an interrupted turn does not break the
+conversation; a result without a call is a client error, but one that is stored is left out: its call
+has been deleted, and no client could mend that.
 
 Messages are only appended: the same beginning of the input gives the same first messages, byte for
 byte, so prefix caches hit.
@@ -32,18 +33,15 @@ from translator.common.sealed import Thought
 from translator.common.tools import REPEAT_MARK
 from translator.dialects import Dialect
 from translator.wire import chat
-from translator.wire.errors import InvalidRequest
 from translator.wire.json_values import NOT_JSON
 from translator.wire.notices import Notice
 
+from .call_plan import Plan, plan_calls
 from .content import ContentWriter, UndescribedImage
 from .items_read import Call, InputItem, Message, Result
 
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Replaces the missing result of a call."""
-
-ABORTED = b'"aborted"'
-"""The result that Codex adds to each call of a killed turn, once the thread is resumed."""
 
 NO_USER = "[the conversation begins with the assistant]"
 """Replaces a user's first message that an upstream requires."""
@@ -93,7 +91,7 @@ def write_messages(
     model will think, so reasoning that it requires must be sent. `pause` is called between items,
     and between their parts. Raises InvalidRequest for an item that no message can express.
     """
-    plan = _plan(input_items, pause)
+    plan = plan_calls(input_items, pause)
     content = ContentWriter(dialect, vision=vision, descriptions=descriptions, pause=pause)
     writer = _Writer(dialect, content, plan, thinking=thinking)
     if instructions:
@@ -117,107 +115,6 @@ def write_messages(
     )
 
 
-class _Plan:
-    """Facts about the whole input that are needed before the first message is written."""
-
-    def __init__(self) -> None:
-        self.results: dict[int, list[tuple[int, Result]]] = {}
-        """The results of each call; both by their position in the input."""
-
-        self.inside_turns: set[int] = set()
-        """The positions of results between the calls of one turn.
-
-        Codex resumes a killed turn as call, "aborted", call, "aborted". Only a user message can
-        follow such a turn, so output of the model directly after such a result belongs to the same
-        turn. As a turn of their own the later calls would lack the reasoning at the turn's
-        beginning, and strict upstreams refuse that.
-        """
-
-        self.extras: dict[str, Any] = {}
-        """`extra_content` by the id of its call."""
-
-        self.call_ids: set[str] = set()
-        self.called: set[str] = set()
-        """The names of the called functions."""
-
-        self.repeated: list[Result] = []
-        """Results that stand before as they are, of the same call; some clients send them again."""
-
-        self.orphans: list[Result] = []
-        """The stored results whose calls have been deleted."""
-
-
-def _plan(input_items: Sequence[InputItem], pause: Pause) -> _Plan:
-    """Match calls and results in one pass.
-
-    Raises InvalidRequest for a result without a call in the request's input.
-
-    Ids may repeat over turns: a result belongs to the last unanswered call of its id before it,
-    else to the next one after it.
-    """
-    plan = _Plan()
-    matched = plan.results
-    unanswered: dict[str, list[int]] = {}
-    answered: dict[str, int] = {}
-    early: dict[str, list[tuple[int, Result]]] = {}
-    aborted = -2  # position of the last aborted result; the next item decides if it is inside
-    for position, item in enumerate(paced(input_items, pause)):
-        if isinstance(item, Message):
-            continue
-        if aborted == position - 1 and not isinstance(item, Result):
-            plan.inside_turns.add(aborted)
-        match item:
-            case Call():
-                call_id = item.call_id
-                plan.call_ids.add(call_id)
-                plan.called.add(item.name)
-                if early.get(call_id):
-                    matched[position] = [early[call_id].pop(0)]
-                    answered[call_id] = position
-                else:
-                    unanswered.setdefault(call_id, []).append(position)
-            case Result():
-                if _is_aborted(item):
-                    aborted = position
-                waiting = unanswered.get(item.call_id)
-                if waiting:
-                    call = waiting.pop()
-                    answered[item.call_id] = call
-                    matched[call] = [(position, item)]
-                elif item.call_id in answered:
-                    before = matched[answered[item.call_id]]
-                    if any(item.content == one.content for _, one in before):
-                        plan.repeated.append(item)
-                    else:
-                        before.append((position, item))
-                else:
-                    early.setdefault(item.call_id, []).append((position, item))
-            case Thought():
-                if item.extras:
-                    plan.extras.update(item.extras)
-            case _ as never:
-                assert_never(never)
-    for orphans in early.values():
-        for _, orphan in orphans:
-            if not orphan.path.startswith("input"):
-                plan.orphans.append(orphan)
-                continue
-            raise InvalidRequest(
-                f"No tool call found for {orphan.noun} with call_id {orphan.call_id}.",
-                param=f"{orphan.path}.call_id",
-            )
-    return plan
-
-
-def _is_aborted(result: Result) -> bool:
-    content = result.content
-    return (
-        isinstance(content, Raw)
-        and memoryview(content).nbytes == len(ABORTED)  # avoids copying a screenshot
-        and bytes(content) == ABORTED
-    )
-
-
 class _Draft:
     """An assistant message under construction."""
 
@@ -226,6 +123,21 @@ class _Draft:
         self.content: str | None = None
         self.refusal: str | None = None
         self.calls: list[tuple[int, Call]] = []
+        self.used_thoughts = 0  # those before its text or its latest call
+
+    def add_call(self, position: int, call: Call) -> None:
+        self.calls.append((position, call))
+        self.used_thoughts = len(self.thoughts)
+
+    def set_text(self, text: str | None, refusal: str | None) -> None:
+        self.content, self.refusal = text, refusal
+        self.used_thoughts = len(self.thoughts)
+
+    def take_unused_thoughts(self) -> list[Thought]:
+        """Remove the reasoning that stands after all else in it."""
+        unused = self.thoughts[self.used_thoughts :]
+        del self.thoughts[self.used_thoughts :]
+        return unused
 
     @property
     def reasoning_field(self) -> str:
@@ -237,7 +149,7 @@ class _Draft:
 
 class _Writer:
     def __init__(
-        self, dialect: Dialect, content: ContentWriter, plan: _Plan, *, thinking: bool
+        self, dialect: Dialect, content: ContentWriter, plan: Plan, *, thinking: bool
     ) -> None:
         self.dialect = dialect
         self.content = content
@@ -255,7 +167,7 @@ class _Writer:
             case Thought():
                 self._open_draft().thoughts.append(item)
             case Call():
-                self._open_draft().calls.append((self._position, item))
+                self._open_draft().add_call(self._position, item)
             case Result():
                 if self._position not in self._plan.inside_turns and not self._may_go_on():
                     self.flush()  # it is written after its call; another turn follows
@@ -344,14 +256,16 @@ class _Writer:
     def _assistant(self, message: Message) -> None:
         text, refusal = self.content.assistant(message.content, f"{message.path}.content")
         draft = self._draft
+        thoughts: list[Thought] = []
         if draft and (draft.content is not None or draft.refusal is not None):
             if self.dialect.alternating_roles:
-                draft.content = _either(draft.content, text)
-                draft.refusal = _either(draft.refusal, refusal)
+                draft.set_text(_either(draft.content, text), _either(draft.refusal, refusal))
                 return
+            thoughts = draft.take_unused_thoughts()  # which have led to this message
             self.flush()
         draft = self._open_draft()
-        draft.content, draft.refusal = text, refusal
+        draft.thoughts += thoughts
+        draft.set_text(text, refusal)
 
     def flush(self) -> None:
         """Close the assistant's turn: write its message, then the results of its calls."""

@@ -6,11 +6,11 @@ Where the upstream's template requires it, roles alternate, each call has a mess
 the user begins.
 
 Adjacent reasoning, text and calls of the assistant form one message, as the upstream sent them;
-text after text begins another, with the reasoning between. The results of its calls follow directly,
-in input order, whatever stood between; images in results go into one user message after the last
-result. A call without a result gets a placeholder, so an interrupted turn does not break the
-conversation; a result without a call is a client error, but one that is stored is left out: its call
-has been deleted, and no client could mend that.
+text after text begins another, with the reasoning between. The results of its calls follow
+directly, in input order, whatever stood between; images in results go into one user message after
+the last result. A call without a result gets a placeholder, so an interrupted turn does not break
+the conversation; a result without a call is a client error, but one that is stored is left out: its
+call has been deleted, and no client could mend that.
 
 Messages are only appended: the same beginning of the input gives the same first messages, byte for
 byte, so prefix caches hit.

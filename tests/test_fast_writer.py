@@ -195,3 +195,24 @@ def test_reasoning_is_shown_in_its_family(family: str) -> None:
     thought = unseal(blob)
     assert thought is not None
     assert (thought.text, thought.field) == ("ab", "reasoning")
+
+
+@pytest.mark.parametrize(
+    ("deltas", "grows"),
+    [
+        ([Text("a")], True),
+        ([Refusal("No")], False),
+        ([Text("a"), Refusal("No")], False),
+        ([ToolCall(0, "call_1", "f", '{"a')], True),
+        ([ToolCall(0, "call_1", "f", "nul")], False),  # which may become `null`, for no arguments
+        ([ToolCall(0, "call_1", "f", "nul"), ToolCall(0, None, None, "x")], True),
+        ([ToolCall(0, "call_1", "f", "nul"), ToolCall(1, "call_2", None, "")], False),
+        ([ToolCall(0, "call_1", "patch", '{"input":"a')], False),
+    ],
+)
+def test_what_grows_takes_deltas_of_one_event_each(deltas: list[Delta], grows: bool) -> None:
+    machine = machine_of()
+    machine.start()
+    for delta in deltas:
+        machine.feed(delta)
+    assert (machine.growing is not None) == grows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from tests.service.test_page import (
 )
 from tests.service.wire import ScriptedUpstream, make_settings, serving
 
-from .conftest import Look
+from .conftest import BOUND_MS, Look
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -40,6 +41,17 @@ OVERFLOW = """() => {
         .filter((one) => !one.closest('pre, .hidden-text, .skip, thead'))
         .map((one) => one.outerHTML.slice(0, 80));
 }"""
+
+
+async def holds(page: Page, condition: str) -> None:
+    """Wait until an expression is true.
+
+    `wait_for_function` would evaluate it in the page, whose content policy forbids that, unless it
+    is true at once.
+    """
+    async with asyncio.timeout(BOUND_MS / 1000):
+        while not await page.evaluate(condition):
+            await asyncio.sleep(0.02)
 
 
 async def fits(page: Page) -> None:
@@ -113,8 +125,8 @@ async def test_a_button_copies_the_text_that_stands_there(look: Look) -> None:
                 await page.locator("button.copied").wait_for()
                 assert await page.evaluate(clipboard) == f"{url}/v1"
                 await page.locator("#model").select_option(ODD)
-                await page.wait_for_function(
-                    "document.getElementById('text-node').textContent.includes('onerror')"
+                await holds(
+                    page, "document.getElementById('text-node').textContent.includes('onerror')"
                 )
                 content = json.loads(
                     await (
@@ -147,8 +159,9 @@ async def test_a_row_comes_and_goes_with_its_answer(look: Look) -> None:
         upstream.script = held = Held()
         async with serving(settings_of(upstream.url)) as url, look(url) as page:
             state = page.locator("#live-state")
-            await page.wait_for_function(
-                "document.getElementById('live-state').textContent === 'Nothing at the moment'"
+            await holds(
+                page,
+                "document.getElementById('live-state').textContent === 'Nothing at the moment'",
             )
             async with asked(url, ASK | {"model": "small"}):
                 row = page.locator("#live-rows tr")
@@ -167,7 +180,7 @@ async def test_it_says_when_the_service_does_not_answer_and_goes_on_when_it_does
         async with serving(settings_of(upstream.url)) as url:
             with pytest.raises(AssertionError, match="503"):  # in the console, by the browser
                 async with look(url) as page:
-                    await page.wait_for_function("sample !== null")
+                    await holds(page, "sample !== null")
                     await page.route("**/page/live", lambda route: route.fulfill(status=503))
                     await page.evaluate("stopWatching(); watch()")
                     await page.get_by_text("status 503").wait_for()
@@ -259,7 +272,7 @@ async def test_no_other_page_reads_it(look: Look) -> None:
 async def test_the_feed_is_closed_while_nobody_sees_the_page(look: Look) -> None:
     async with ScriptedUpstream().running() as upstream:
         async with serving(settings_of(upstream.url)) as url, look(url) as page:
-            await page.wait_for_function("sample !== null && feed !== null")
+            await holds(page, "sample !== null && feed !== null")
             await page.evaluate(
                 "Object.defineProperty(document, 'hidden', { value: true, configurable: true });"
                 "document.dispatchEvent(new Event('visibilitychange'))"
@@ -268,4 +281,4 @@ async def test_the_feed_is_closed_while_nobody_sees_the_page(look: Look) -> None
             await page.evaluate(
                 "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))"
             )
-            await page.wait_for_function("feed !== null")
+            await holds(page, "feed !== null")

@@ -160,14 +160,13 @@ class RequestedServer:
     def _failed(self, what: str, kind: str, status: int | None, began: float) -> None:
         """Log that a list or a call has failed; nothing of what the server says."""
         log.warning(
-            "the %s of MCP server %r (%s) failed: %s%s, %d ms, id=%s",
+            "the %s of MCP server %r (%s) failed: %s%s, %d ms",
             what,
             self._declared.server_label,
             urlsplit(self._target.url).hostname,
             kind,
             "" if status is None else f" {status}",
             round(1000 * (time.perf_counter() - began)),
-            self._context.record.request_id,
         )
 
     async def approved(self, pending: PendingCall, new_id: NewId) -> Approved:

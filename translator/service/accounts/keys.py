@@ -16,6 +16,8 @@ from translator.service.database.connection import Connection
 from . import statements as sql
 from .tools import has_right
 
+_read_names = msgspec.json.Decoder(tuple[str, ...]).decode
+
 ALL = "*"
 """Of a channel: all models that the settings list."""
 
@@ -155,7 +157,7 @@ def read_catalog(connection: Connection, *, billing: bool) -> Catalog:
 
 def read_names(text: str | None) -> tuple[str, ...] | None:
     """A list of names as a column has it: JSON, or NULL."""
-    return None if text is None else msgspec.json.decode(text, type=tuple[str, ...])
+    return None if text is None else _read_names(text)
 
 
 def is_list(text: str) -> bool:

@@ -23,6 +23,7 @@ from .exchange import Attempt, CapturedExchange
 from .redaction import UPSTREAM_HEADERS, Redaction, without_tool_secrets
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+_read_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def folder_name(exchange: CapturedExchange, redaction: Redaction) -> str:
@@ -192,7 +193,7 @@ def _changed_fields(attempt: Attempt) -> list[str]:
     translated, body = attempt.translated, attempt.body
     if translated is None or body is None or translated == body:
         return []
-    one, other = (msgspec.json.decode(text, type=dict[str, Any]) for text in (translated, body))
+    one, other = map(_read_fields, (translated, body))
     return [name for name in one | other if one.get(name) != other.get(name)]
 
 

@@ -98,7 +98,7 @@ def named_by(dialect: Dialect) -> set[str]:
 def number_of_choices(fields: Mapping[str, Raw]) -> int:
     """The number of answers that a chat request asks for, as upstreams read `n`; at least one."""
     try:
-        return max(1, int(msgspec.json.decode(fields.get("n", b"1"), type=float, strict=False)))
+        return max(1, int(_read_choices(fields.get("n", b"1"))))
     except (*NOT_JSON, OverflowError, ValueError):
         return 1
 
@@ -108,7 +108,7 @@ def asked_output_tokens(fields: Mapping[str, Raw]) -> int | None:
     asked: list[int] = []
     for name in LIMIT_FIELDS:
         try:
-            asked.append(int(msgspec.json.decode(fields.get(name, b"0"), type=float)))
+            asked.append(int(_read_limit(fields.get(name, b"0"))))
         except (*NOT_JSON, OverflowError, ValueError):
             continue
     return max((one for one in asked if one > 0), default=None)
@@ -156,7 +156,7 @@ def _ask_for_usage(fields: dict[str, Raw]) -> bool:
 
 def _checked_metadata(raw: Raw) -> Raw:
     try:
-        metadata = msgspec.json.decode(raw, type=dict[str, object] | None)
+        metadata = _read_metadata(raw)
     except NOT_JSON:
         raise InvalidRequest(
             "Invalid type for 'metadata': expected an object.",
@@ -198,4 +198,7 @@ def _unsupported(path: str) -> InvalidRequest:
 
 
 _read_options = msgspec.json.Decoder(dict[str, Raw] | None).decode
+_read_choices = msgspec.json.Decoder(float, strict=False).decode
+_read_limit = msgspec.json.Decoder(float).decode
+_read_metadata = msgspec.json.Decoder(dict[str, object] | None).decode
 _read_tools = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode

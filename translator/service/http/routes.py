@@ -91,6 +91,7 @@ NO_STORE = {"cache-control": "no-store"}
 
 _read_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_values = msgspec.json.Decoder(list[msgspec.Raw] | None).decode
+_read_model = msgspec.json.Decoder(str | None).decode
 
 
 class AccountRoutes(Protocol):
@@ -407,7 +408,7 @@ def _may_repeat_a_name(body: bytes) -> bool:
 def _model_of(fields: Mapping[str, msgspec.Raw]) -> str | None:
     """The model of a chat request; raises InvalidRequest where it is not a string."""
     try:
-        return msgspec.json.decode(fields.get("model", b"null"), type=str | None)
+        return _read_model(fields.get("model", b"null"))
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"model: {error}.", param=None, code="invalid_type") from None
 

@@ -14,13 +14,16 @@ class _Named(Struct, frozen=True):
     id: str
 
 
+_read_named = msgspec.json.Decoder(str | _Named).decode
+
+
 def named_conversation(request: Request) -> str | None:
     """The id of the conversation of a request; None without one. Raises InvalidRequest."""
     raw = request.conversation
     if isinstance(raw, UnsetType) or not present(raw):
         return None
     try:
-        named = msgspec.json.decode(raw, type=str | _Named)
+        named = _read_named(raw)
     except msgspec.ValidationError:
         raise InvalidRequest(
             "Invalid 'conversation': expected an id, or an object with one.",

@@ -59,6 +59,7 @@ from .recall import (
 from .removal import delete, undo
 from .resends import Beginning, beginning
 from .room import ROOM
+from .shown import raw_fields
 from .sweep import sweep
 
 T = TypeVar("T")
@@ -406,7 +407,7 @@ class StoredResponses:
         if found.dead:
             await self.runs.reap(found.n)
             return await self.response(owner, response_id)
-        fields = msgspec.json.decode(body, type=dict[str, Raw])
+        fields = raw_fields(body)
         if found.running:
             fields["status"] = Raw(msgspec.json.encode(found.status))
         if output:  # that of one which is only to be polled is in its body

@@ -29,6 +29,7 @@ from .conversation_rows import begin_at, end_at
 from .keep import Draft, keep, keep_output, set_body
 from .owners import charge
 from .places import Place
+from .shown import raw_fields
 from .statements import BODY, KNOWN
 
 REAPED = 100
@@ -239,7 +240,7 @@ def _force(
         return
     [(streamed, last_seq, temporary)] = rows
     [(body,)] = connection.execute(BODY, {"n": n})
-    fields = msgspec.json.decode(body, type=dict[str, Raw])
+    fields = raw_fields(body)
     fields["status"] = Raw(_encode(status))
     if status == "failed":
         fields["error"] = Raw(_encode(ResponseError(error.code or error.type, error.message)))

@@ -11,7 +11,8 @@ from translator.wire.items import CustomToolCall, FunctionCall, Message, OutputI
 from translator.wire.json_values import NOT_JSON, is_string, objects_in
 
 _fields = msgspec.json.Decoder(dict[str, Any]).decode
-_raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+raw_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_read_content = msgspec.json.Decoder(str | list[Raw] | None).decode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 _LISTS: dict[str, Any] = {"annotations": [], "logprobs": []}
@@ -25,7 +26,7 @@ def item_resource(item_id: str, body: bytes | Raw) -> Raw:
 
     The values of all other fields keep their bytes.
     """
-    fields = _raw_fields(body)
+    fields = raw_fields(body)
     kind = "message"
     if "type" in fields:
         kind = msgspec.json.decode(fields["type"], type=str)
@@ -77,7 +78,7 @@ _COMPLETE = (Message, Reasoning, FunctionCall, CustomToolCall)
 
 def _parts(content: Raw, *, of_model: bool) -> list[Any]:
     text = "output_text" if of_model else "input_text"
-    given: Any = msgspec.json.decode(content, type=str | list[Raw] | None)
+    given: Any = _read_content(content)
     if isinstance(given, str):
         given = [Raw(msgspec.json.encode(given))]
     return [_part(raw, text) for raw in given or ()]
@@ -88,6 +89,6 @@ def _part(raw: Raw, text: str) -> Any:  # noqa: ANN401 - JSON
     if is_string(raw):
         fields: dict[str, Any] = {"type": text, "text": raw}
     else:
-        fields = _raw_fields(raw)
+        fields = raw_fields(raw)
         text = msgspec.json.decode(fields.get("type", b"null"), type=Any)
     return {**fields, **_LISTS, **fields} if text == "output_text" else fields

@@ -151,7 +151,7 @@ class SearchRunner:
         """What became of a call."""
         if call.name != SEARCH and not self._fetches:
             return Outcome((_NO_PAGES,), failed=True)
-        arguments = msgspec.json.decode(call.arguments.encode(), type=dict[str, Any])
+        arguments = _read_arguments(call.arguments)
         try:
             found = await self._calls.found(_command(call.name, arguments))
         except CALL_ERRORS as error:
@@ -260,6 +260,7 @@ class _ChatRequest(Struct, frozen=True):
 
 
 _read_chat = msgspec.json.Decoder(_ChatRequest).decode
+_read_arguments = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def _told(body: bytes, searches: frozenset[str], pages: frozenset[str]) -> str:

@@ -353,9 +353,17 @@ class _RequestMetrics:
         metrics.requests_open.labels(self._endpoint).inc()
 
     def on(self, event: ObservedEvent) -> None:
-        match event:
-            case AttemptWritten(translation):
-                self._attempt_written(translation)
+        if type(event) not in self.wants:
+            return
+        match event:  # those of every request first: a Struct that is another one costs some time
+            case AttemptWritten():
+                self._attempt_written(event.translation)
+            case UpstreamCalled():
+                self._upstream_called()
+            case UpstreamAnswered():
+                self._upstream_answered(event.status, event.headers)
+            case RequestEnded():
+                self._ended()
             case FallbackChosen(route, why):
                 name = f"{route.model}@{route.upstream.name}"
                 self._metrics.fallbacks.labels(self._record.model, name, why or "returned").inc()
@@ -364,14 +372,8 @@ class _RequestMetrics:
             case ToolRan():
                 if self._metrics.tools is not None:
                     self._metrics.tools.ran(event)
-            case UpstreamCalled():
-                self._upstream_called()
-            case UpstreamAnswered(status, headers):
-                self._upstream_answered(status, headers)
             case AttemptFailed(error) | RetryScheduled(error) | ErrorSent(error):
                 self._count_error(error)
-            case RequestEnded():
-                self._ended()
             case _:
                 pass
 

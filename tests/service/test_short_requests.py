@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
+import translator.service
 from translator import Translation
 from translator.common.pauses import Pause, no_pause
 from translator.service.base.drain import Drain
@@ -231,6 +234,31 @@ async def test_labels_of_metrics_are_checked_once(upstream: ScriptedUpstream) ->
     labels = of(calls, "prometheus_client/metrics.py", "MetricWrapperBase.labels")
     assert labels == 0
     assert of(calls, "prometheus_client/values.py") > 0
+
+
+async def test_what_is_the_same_for_all_requests_is_made_once(upstream: ScriptedUpstream) -> None:
+    async with upstream.service() as url:
+        client = await warm(url, request())
+        calls = await calls_of(client, request())
+        await client.close()
+    assert of(calls, "upstreams/client.py", "Upstreams.open") > 0
+    assert of(calls, "upstreams/health.py", "_Observed.__init__") == 0
+    assert of(calls, "aiohttp/client_reqrep.py", "ClientRequest.connection_key") == 0
+
+
+def test_a_decoder_of_a_composed_type_is_made_once() -> None:
+    """`msgspec.json.decode` makes one at each call, unless its type is a plain one or a Struct."""
+    sources = sorted(Path(translator.service.__path__[0]).rglob("*.py"))
+    assert len(sources) > 100
+    made = [
+        f"{source.name}:{node.lineno}"
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "msgspec.json.decode"
+        for keyword in node.keywords
+        if keyword.arg == "type" and not isinstance(keyword.value, ast.Name)
+    ]
+    assert made == []
 
 
 @pytest.mark.parametrize("body", [BODY, WHOLE], ids=["stream", "whole"])

@@ -375,8 +375,8 @@ class Upstream(Struct, frozen=True, kw_only=True):
     @property
     def has_credential(self) -> bool:
         """Whether the operator configured a key: the client's own must not be passed on then."""
-        return self.api_key is not None or any(
-            name.lower() in CREDENTIAL_HEADERS for name in self.headers
+        return self.api_key is not None or not CREDENTIAL_HEADERS.isdisjoint(
+            map(str.lower, self.headers)
         )
 
     def shares_keys_with(self, other: Upstream) -> bool:

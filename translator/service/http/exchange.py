@@ -145,9 +145,10 @@ class Exchange:
     def header(self, name: str) -> str | None:
         """The first request header of that name, which is given in lower case."""
         wanted = name.encode()
-        for key, value in self._scope["headers"]:
+        raw: bytes
+        for key, raw in self._scope["headers"]:
             if key == wanted:
-                return str(value, "latin-1")
+                return raw.decode("latin-1")
         return None
 
     def authorization(self) -> str | None:
@@ -160,9 +161,8 @@ class Exchange:
     def all_of(self, name: str) -> str:
         """All request headers of that name, as one list; empty without any."""
         wanted = name.encode()
-        return ", ".join(
-            str(value, "latin-1") for key, value in self._scope["headers"] if key == wanted
-        )
+        raw: list[bytes] = [value for key, value in self._scope["headers"] if key == wanted]
+        return b", ".join(raw).decode("latin-1") if raw else ""
 
     def pop_header(self, name: str) -> str | None:
         """The request header of that name, removed from the request."""

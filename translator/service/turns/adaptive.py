@@ -234,6 +234,8 @@ class AdaptiveRequest:
     def accepted(self) -> None:
         """The upstream has accepted the attempt: remember what made it acceptable."""
         found, self._tentative = self._tentative, NOTHING_LEARNED
+        if found is NOTHING_LEARNED:  # as nearly always
+            return
         found = replace(found, refused=tuple(one for one in found.refused if not one.once))
         if found == NOTHING_LEARNED:
             return

@@ -98,6 +98,8 @@ DEFAULT_HEADERS: Mapping[str, str] = {
 }
 """The headers of a request that has none of these names."""
 
+_DEFAULTS = {name: text for name, text in DEFAULT_HEADERS.items() if name != "accept"}
+
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+*-]+")
 _PARAMETERS = re.compile(r"[A-Za-z0-9 ;=._\"-]{0,100}")
 _RETRY_VALUE = re.compile(r"[A-Za-z0-9 .,:;=_+-]{1,100}")
@@ -195,7 +197,7 @@ class Upstreams:
             if context is not None and self._hops is not None:
                 identity[HOPS] = self._hops.forwarded(context.record.headers)
             response = await self._transport.send(
-                method, f"{url}/{path}", _with_defaults(identity | headers), body
+                method, f"{url}/{path}", _with_defaults(identity, headers), body
             )
             observer.on(UpstreamAnswered(response.status, response.headers))
             return response
@@ -296,9 +298,12 @@ def _secrets_with(known: Redaction, authorization: str) -> frozenset[str]:
     return known.secrets | (words or {authorization})
 
 
-def _with_defaults(headers: Mapping[str, str]) -> dict[str, str]:
-    defaults = {name: text for name, text in DEFAULT_HEADERS.items() if name not in headers}
-    return {**defaults, **headers}
+def _with_defaults(identity: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a request that has an `accept`, those of its identity before its own."""
+    defaults = _DEFAULTS
+    if not _DEFAULTS.keys().isdisjoint(headers):  # the operator has set one
+        defaults = {name: text for name, text in _DEFAULTS.items() if name not in headers}
+    return {**defaults, **identity, **headers}
 
 
 class Answer:

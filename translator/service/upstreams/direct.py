@@ -14,9 +14,9 @@ same pool, and errors are those of a ClientSession.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -39,7 +39,7 @@ MISSING = missing_attributes(_NEEDS)
 _Url = type(aiohttp.ClientRequest.url)
 """yarl's, which comes with aiohttp."""
 
-_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FORBIDDEN = bytes((*range(9), *range(10, 32), 127))
 """RFC 9110, 5.5. All other characters of ASCII may stand in a header."""
 
 
@@ -96,6 +96,16 @@ class Head(NamedTuple):
     body: DirectBody
 
 
+class _Prototype(aiohttp.ClientRequest):
+    """A request whose connections are all alike: what tells them apart is made once."""
+
+    @cached_property
+    def connection_key(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+    ) -> Any:  # noqa: ANN401 - aiohttp's own
+        return super().connection_key
+
+
 class DirectRequests:
     """Sends requests to one URL."""
 
@@ -112,7 +122,7 @@ class DirectRequests:
         self._timeout = timeout
         self._host = host
         # For the pool: which connections may serve it, and how one is made.
-        self._prototype = aiohttp.ClientRequest(
+        self._prototype = _Prototype(
             "GET", _Url(url), loop=asyncio.get_running_loop(), session=session
         )
         self._path = self._prototype.url.raw_path_qs
@@ -168,10 +178,12 @@ class DirectRequests:
 
     def _head(self, method: str, headers: Mapping[str, str]) -> bytes:
         lines = {"host": self._host, **headers}
-        if _FORBIDDEN.search("".join((*lines, *lines.values()))):
+        fields = "\r\n".join(map(": ".join, lines.items()))
+        head = f"{method} {self._path} HTTP/1.1\r\n{fields}\r\n\r\n".encode("ascii")
+        ends = len(b"\r\n") * (len(lines) + 2)
+        if len(head) - len(head.translate(None, _FORBIDDEN)) != ends:
             raise ValueError("a control character in a header")
-        fields = "".join([f"{name}: {value}\r\n" for name, value in lines.items()])
-        return f"{method} {self._path} HTTP/1.1\r\n{fields}\r\n".encode("ascii")
+        return head
 
 
 def direct_requests(

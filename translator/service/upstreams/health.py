@@ -111,4 +111,7 @@ class UpstreamHealth:
             return "unreachable" if observed.probe_failed else "reachable"
 
     def _of(self, upstream: str) -> _Observed:
-        return self._observed.setdefault(upstream, _Observed())
+        observed = self._observed.get(upstream)
+        if observed is None:
+            observed = self._observed[upstream] = _Observed()
+        return observed

@@ -110,6 +110,8 @@ class Replicas:
 
     def choose(self, tried: Sequence[Replica]) -> Replica:
         """The replica for the next attempt of a request that has `tried` some."""
+        if len(self._all) == 1:
+            return self._all[0]
         return min(self._all, key=lambda one: (one.open_for, tried.count(one)))
 
     def has_untried(self, tried: Sequence[Replica]) -> bool:

@@ -24,7 +24,7 @@ import base64
 import logging
 import os
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -182,17 +182,20 @@ class Transport:
             await self._session.close()
 
 
-def decoded(raw_headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def decoded(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers with their names in lower case; values of one name are joined by commas.
 
     All are UTF-8, or all Latin-1, in which any bytes are text.
     """
-    pairs = [(name.lower(), value) for name, value in raw_headers]
     try:
-        texts = [(str(name, "utf-8"), str(value, "utf-8")) for name, value in pairs]
+        return _decoded(raw_headers, "utf-8")
     except UnicodeDecodeError:
-        texts = [(str(name, "latin-1"), str(value, "latin-1")) for name, value in pairs]
+        return _decoded(raw_headers, "latin-1")
+
+
+def _decoded(raw_headers: Iterable[tuple[bytes, bytes]], encoding: str) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in texts:
+    for raw_name, raw_value in raw_headers:
+        name, value = raw_name.lower().decode(encoding), raw_value.decode(encoding)
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers

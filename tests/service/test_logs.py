@@ -193,6 +193,30 @@ def test_a_record_is_one_line_whatever_it_quotes(form: LogFormat) -> None:
     line.encode()
 
 
+def test_a_text_record_has_the_time_as_logging_gives_it() -> None:
+    """Though the text of a second is made once."""
+    record = logging.LogRecord("translator", logging.INFO, "", 0, "Hello.", (), None)
+    ours, plain = FORMATTERS["text"](), logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    for second, thousandth in ((10**9, 0), (10**9, 7), (10**9 + 1, 999), (10**9, 42)):
+        record.created, record.msecs = second + thousandth / 1000, float(thousandth)
+        assert ours.format(record) == plain.format(record)
+
+
+@pytest.mark.parametrize("log", ["text"], indirect=True)
+async def test_the_line_of_a_request_does_not_look_for_who_logs_it(
+    upstream: ScriptedUpstream, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line tells it, and to walk up the stack costs as much as to write the line."""
+
+    def look(*_: object) -> None:
+        raise AssertionError("who logs it was looked for")
+
+    monkeypatch.setattr(logging.Logger, "findCaller", look)
+    async with upstream.client(models=MODELS) as client:
+        await client.post(PATH, json=ASK_SMALL)
+    assert f" INFO POST {PATH} 200 " in "\n".join(log.lines)
+
+
 async def test_a_request_id_is_returned_and_sent_upstream(
     upstream: ScriptedUpstream, log: Log
 ) -> None:

@@ -116,7 +116,9 @@ class RequestContext:
                 self._settle(self.charge)
             except Exception:
                 log.exception("the charge could not be settled")
-        log.log(logging.DEBUG if record.path in QUIET else logging.INFO, LogLine(record))
+        level = logging.DEBUG if record.path in QUIET else logging.INFO
+        if log.isEnabledFor(level):  # not `log.log`, which looks for its caller in the stack
+            log.handle(log.makeRecord(log.name, level, __file__, 0, LogLine(record), (), None))
         self.observer = NOBODY
         observer.on(RequestEnded())
         drop_tracebacks(record.failure)

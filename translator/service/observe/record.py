@@ -236,7 +236,7 @@ def notices_summary(notices: Sequence[Notice]) -> str:
 
 def bounded(text: str) -> str:
     """A word of an upstream, such as an error's code, as a log may show it."""
-    return _NOT_IN_A_WORD.sub("?", text[:MAX_WORD_CHARACTERS])
+    return _NOT_IN_A_WORD.sub("?", text[:MAX_WORD_CHARACTERS]) if text else ""
 
 
 def _ms(seconds: float) -> int:

@@ -40,6 +40,8 @@ _NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def _one_line(text: str) -> str:
+    if text.isprintable():  # as nearly always; it is found sooner than nothing to replace
+        return text
     return _NOT_IN_A_LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -69,9 +71,21 @@ class TextFormatter(logging.Formatter):
     def __init__(self, redaction: Redaction = NOTHING_SECRET) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
         self._redaction = redaction
+        self._latest = 0, ""  # a second, and its text
 
     def format(self, record: logging.LogRecord) -> str:
         return self._redaction.text(super().format(record))
+
+    def formatTime(  # noqa: N802 - logging's name
+        self, record: logging.LogRecord, datefmt: str | None = None
+    ) -> str:
+        """As logging's own, which makes the text of a second again for each record."""
+        second, text = self._latest
+        if second != int(record.created):
+            second = int(record.created)
+            text = time.strftime(self.default_time_format, self.converter(second))
+            self._latest = second, text
+        return f"{text},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         line, name = super().formatMessage(record), _id_of(record)

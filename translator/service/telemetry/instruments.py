@@ -5,11 +5,14 @@ prometheus_client reads its settings on import, so this module is imported as la
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from .shared_metrics import FOLDER
 
 NAMESPACE = "translator"
 """The prefix of all names."""
@@ -45,7 +48,9 @@ class Instruments:
             registry=self._registry,
             multiprocess_mode=mode,
         )
-        return _cached(made)
+        if FOLDER in os.environ:
+            return _cached(made)
+        return _of_one_process(made, has_labels=bool(labels))
 
     def histogram(
         self, name: str, text: str, *labels: str, buckets: Sequence[float] = SLOW
@@ -54,6 +59,40 @@ class Instruments:
             name, text, labels, namespace=NAMESPACE, registry=self._registry, buckets=buckets
         )
         return _cached(made)
+
+
+class _Level:
+    """The value of a gauge, which asks for it when the metrics are read.
+
+    prometheus_client takes a lock for each change, and checks the gauge before it.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, gauge: Gauge) -> None:
+        self._value = 0.0
+        gauge.set_function(lambda: self._value)
+
+    def inc(self, amount: float = 1) -> None:
+        self._value += amount
+
+    def dec(self, amount: float = 1) -> None:
+        self._value -= amount
+
+    def set(self, value: float) -> None:
+        self._value = value
+
+
+def _of_one_process(gauge: Gauge, *, has_labels: bool) -> Gauge:
+    """The gauge, changed without a lock: what counts up and down is the event loop's alone."""
+    found: Any = gauge
+    if has_labels:
+        labels = gauge.labels
+        found.labels = cache(lambda *values: _Level(labels(*values)))
+    else:
+        level = _Level(gauge)
+        found.inc, found.dec, found.set = level.inc, level.dec, level.set
+    return gauge
 
 
 def _cached(metric: M) -> M:

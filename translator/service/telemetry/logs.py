@@ -66,15 +66,18 @@ def _encodable(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """Formats a record as a line of text."""
+    """Formats a record as a line of text: its time, its level, its message."""
 
     def __init__(self, redaction: Redaction = NOTHING_SECRET) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        super().__init__()
         self._redaction = redaction
         self._latest = 0, ""  # a second, and its text
 
     def format(self, record: logging.LogRecord) -> str:
         return self._redaction.text(super().format(record))
+
+    def usesTime(self) -> bool:  # noqa: N802 - logging's name
+        return True
 
     def formatTime(  # noqa: N802 - logging's name
         self, record: logging.LogRecord, datefmt: str | None = None
@@ -88,7 +91,7 @@ class TextFormatter(logging.Formatter):
         return f"{text},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        line, name = super().formatMessage(record), _id_of(record)
+        line, name = f"{record.asctime} {record.levelname} {record.message}", _id_of(record)
         if name and not getattr(record, "id_in_text", False):
             line += f" id={name}"
         return _one_line(line)

@@ -110,7 +110,7 @@ class Metrics:
         counter, gauge, histogram = (
             instruments.counter,
             instruments.gauge,
-            instruments.histogram,
+            instruments.loop_histogram,
         )
         self.requests = counter(
             "requests",

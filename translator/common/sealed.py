@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from typing import Any
+from typing import Any, final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -37,6 +37,7 @@ MAX_REASONING_BYTES = 4 * 1024 * 1024
 every blob back on every turn, and a forged one must not expand without limit."""
 
 
+@final
 class Thought(Struct, frozen=True):
     """Reasoning as the upstream sent it, complete enough to send it back.
 

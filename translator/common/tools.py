@@ -469,7 +469,7 @@ class Toolset:
 
     def declares(self, chat_name: str) -> bool:
         """Whether a function is declared upstream that this name means."""
-        return self._meant(chat_name) is not None
+        return chat_name in self._by_chat_name or self._meant(chat_name) is not None
 
     def _meant(self, chat_name: str) -> Declared | None:
         known = self._by_chat_name.get(chat_name)

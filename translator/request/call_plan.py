@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any
 
 from msgspec import Raw
 
@@ -13,7 +13,7 @@ from translator.wire.errors import InvalidRequest
 
 from .items_read import Call, InputItem, Message, Result
 
-ABORTED = b'"aborted"'
+ABORTED = Raw(b'"aborted"')
 """The result that Codex adds to each call of a killed turn, once the thread is resumed."""
 
 
@@ -62,41 +62,38 @@ def plan_calls(input_items: Sequence[InputItem], pause: Pause) -> Plan:
     early: dict[str, list[tuple[int, Result]]] = {}
     aborted = -2  # position of the last aborted result; the next item decides if it is inside
     for position, item in enumerate(paced(input_items, pause)):
-        if isinstance(item, Message):
+        if type(item) is Message:
             continue
         if aborted == position - 1 and not isinstance(item, Result):
             plan.inside_turns.add(aborted)
-        match item:
-            case Call():
-                call_id = item.call_id
-                plan.call_ids.add(call_id)
-                plan.called.add(item.name)
-                if early.get(call_id):
-                    matched[position] = [early[call_id].pop(0)]
-                    answered[call_id] = position
+        if type(item) is Call:
+            call_id = item.call_id
+            plan.call_ids.add(call_id)
+            plan.called.add(item.name)
+            if early.get(call_id):
+                matched[position] = [early[call_id].pop(0)]
+                answered[call_id] = position
+            else:
+                unanswered.setdefault(call_id, []).append(position)
+        elif type(item) is Thought:
+            if item.extras:
+                plan.extras.update(item.extras)
+        else:
+            if item.content == ABORTED:
+                aborted = position
+            waiting = unanswered.get(item.call_id)
+            if waiting:
+                call = waiting.pop()
+                answered[item.call_id] = call
+                matched[call] = [(position, item)]
+            elif item.call_id in answered:
+                before = matched[answered[item.call_id]]
+                if any(item.content == one.content for _, one in before):
+                    plan.repeated.append(item)
                 else:
-                    unanswered.setdefault(call_id, []).append(position)
-            case Result():
-                if _is_aborted(item):
-                    aborted = position
-                waiting = unanswered.get(item.call_id)
-                if waiting:
-                    call = waiting.pop()
-                    answered[item.call_id] = call
-                    matched[call] = [(position, item)]
-                elif item.call_id in answered:
-                    before = matched[answered[item.call_id]]
-                    if any(item.content == one.content for _, one in before):
-                        plan.repeated.append(item)
-                    else:
-                        before.append((position, item))
-                else:
-                    early.setdefault(item.call_id, []).append((position, item))
-            case Thought():
-                if item.extras:
-                    plan.extras.update(item.extras)
-            case _ as never:
-                assert_never(never)
+                    before.append((position, item))
+            else:
+                early.setdefault(item.call_id, []).append((position, item))
     for orphans in early.values():
         for _, orphan in orphans:
             if not orphan.path.startswith("input"):
@@ -107,12 +104,3 @@ def plan_calls(input_items: Sequence[InputItem], pause: Pause) -> Plan:
                 param=f"{orphan.path}.call_id",
             )
     return plan
-
-
-def _is_aborted(result: Result) -> bool:
-    content = result.content
-    return (
-        isinstance(content, Raw)
-        and memoryview(content).nbytes == len(ABORTED)  # avoids copying a screenshot
-        and bytes(content) == ABORTED
-    )

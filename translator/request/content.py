@@ -104,33 +104,33 @@ class ContentWriter:
         return "\n".join(texts) if len(texts) == len(parts) else parts
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
-        """Text and refusal of an assistant message, None where empty."""
+        """Text and refusal of the assistant's message at `path`, None where empty."""
         if isinstance(content, str):
             return content or None, None
         texts: list[str] = []
         refusals: list[str] = []
         for index, part in enumerate(paced(content or [], self._pause)):
-            match part:
-                case str():
-                    texts.append(part)
-                case items.OutputRefusal():
-                    refusals.append(part.refusal)
-                case _:
-                    written = self._part(part, f"{path}[{index}]")
-                    if not isinstance(written, chat.TextPart):
-                        raise InvalidRequest(
-                            "An assistant message contains only text.",
-                            param=f"{path}[{index}]",
-                            code="invalid_value",
-                        )
-                    texts.append(written.text)
+            if type(part) is items.EchoedText:  # as nearly all are
+                texts.append(part.text)
+            elif isinstance(part, items.OutputRefusal):
+                refusals.append(part.refusal)
+            else:
+                where = f"{path}.content[{index}]"
+                written = self._part(part, where)
+                if not isinstance(written, chat.TextPart):
+                    raise InvalidRequest(
+                        "An assistant message contains only text.",
+                        param=where,
+                        code="invalid_value",
+                    )
+                texts.append(written.text)
         return "".join(texts) or None, "".join(refusals) or None
 
     def result(self, content: items.Content | Raw, path: str) -> tuple[str | Raw, list[chat.Part]]:
-        """The text of a call output, and the parts that follow in a user message."""
-        if isinstance(content, str | Raw):
+        """The text of the output of the item at `path`; the parts that follow as the user's."""
+        if type(content) is Raw or isinstance(content, str):
             return content, []
-        parts = self._parts(content, path)
+        parts = self._parts(content, f"{path}.output")
         attached: list[chat.Part] = []
         lines: list[str] = []
         for part in paced(parts, self._pause):

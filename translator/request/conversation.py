@@ -21,9 +21,9 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -38,7 +38,7 @@ from translator.wire.notices import Notice
 
 from .call_plan import Plan, plan_calls
 from .content import ContentWriter, UndescribedImage
-from .items_read import Call, InputItem, Message, Result
+from .items_read import Call, InputItem, Message
 
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Replaces the missing result of a call."""
@@ -118,6 +118,8 @@ def write_messages(
 class _Draft:
     """An assistant message under construction."""
 
+    __slots__ = ("calls", "content", "refusal", "thoughts", "used_thoughts")
+
     def __init__(self) -> None:
         self.thoughts: list[Thought] = []
         self.content: str | None = None
@@ -163,30 +165,29 @@ class _Writer:
 
     def add(self, item: InputItem) -> None:
         self._position += 1
-        match item:
-            case Thought():
-                self._open_draft().thoughts.append(item)
-            case Call():
-                self._open_draft().add_call(self._position, item)
-            case Result():
-                if self._position not in self._plan.inside_turns and not self._may_go_on():
-                    self.flush()  # it is written after its call; another turn follows
-            case Message() if item.role == "assistant":
-                self._assistant(item)
-            case Message() if item.role == "user":
-                self.flush()
-                self._append("user", self.content.user(item.content, f"{item.path}.content"))
-            case Message():
-                self.flush()
-                text = self.content.text(item.content, f"{item.path}.content")
-                self.system(text, item.path, item.role)
-            case _ as never:
-                assert_never(never)
+        if type(item) is Call:
+            self._open_draft().add_call(self._position, item)
+        elif type(item) is Thought:
+            self._open_draft().thoughts.append(item)
+        elif type(item) is not Message:
+            if self._position not in self._plan.inside_turns and not self._may_go_on():
+                self.flush()  # it is written after its call; another turn follows
+        elif item.role == "assistant":
+            self._assistant(item)
+        elif item.role == "user":
+            self.flush()
+            self._append("user", self.content.user(item.content, f"{item.path}.content"))
+        else:
+            self.flush()
+            text = self.content.text(item.content, f"{item.path}.content")
+            self.system(text, item.path, item.role)
 
     def _may_go_on(self) -> bool:
         """The open turn has no calls, and the next one must be joined to it."""
+        if not self.dialect.alternating_roles:
+            return False
         draft = self._draft
-        return self.dialect.alternating_roles and draft is not None and not draft.calls
+        return draft is not None and not draft.calls
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -254,7 +255,7 @@ class _Writer:
         return self._draft
 
     def _assistant(self, message: Message) -> None:
-        text, refusal = self.content.assistant(message.content, f"{message.path}.content")
+        text, refusal = self.content.assistant(message.content, message.path)
         draft = self._draft
         thoughts: list[Thought] = []
         if draft and (draft.content is not None or draft.refusal is not None):
@@ -277,21 +278,16 @@ class _Writer:
         self._begin_with_user()
         self._leading = False
         images: list[chat.Part] = []
-        for turn in self._turns(draft):
-            self._turn(turn, images)
+        calls = draft.calls
+        if len(calls) < 2 or not self.dialect.one_call_per_message:
+            self._turn(draft, images)
+        else:
+            for call in calls:
+                draft.calls = [call]
+                self._turn(draft, images)
+                draft = _Draft()
         if images:
             self._append("user", images)
-
-    def _turns(self, draft: _Draft) -> Iterator[_Draft]:
-        """The messages of a turn: several where one message may have only one call."""
-        calls = draft.calls
-        if not self.dialect.one_call_per_message or len(calls) < 2:
-            yield draft
-            return
-        for call in calls:
-            draft.calls = [call]
-            yield draft
-            draft = _Draft()
 
     def _turn(self, draft: _Draft, images: list[chat.Part]) -> None:
         """Write an assistant message and the results of its calls; add their images to a list."""
@@ -301,7 +297,7 @@ class _Writer:
         if len(results) > 1 and not any(result.is_hosted for _, result in results):
             results.sort(key=_by_position)  # else the order is that of the calls, on every way
         for _, result in results:
-            text, attached = self.content.result(result.content, f"{result.path}.output")
+            text, attached = self.content.result(result.content, result.path)
             images += attached
             self._tool_message(result.call_id, text)
         for position, call in draft.calls:
@@ -316,19 +312,19 @@ class _Writer:
         content: str | UnsetType | None = draft.content or UNSET
         if not draft.content and draft.calls:
             content = _BESIDE_CALLS[self.dialect.content_beside_calls]
-        return chat.Message(
-            "assistant",
-            content,
-            refusal=draft.refusal or UNSET,
-            tool_calls=self._calls(draft) or UNSET,
-            extra_content=self._message_extra(draft),
-            **self._reasoning(draft),
-        )
+        fields = self._reasoning(draft)
+        if draft.refusal:
+            fields["refusal"] = draft.refusal
+        if draft.calls:
+            fields["tool_calls"] = self._calls(draft)
+        if self._plan.extras:
+            fields["extra_content"] = self._message_extra(draft)
+        return chat.Message("assistant", content, **fields)
 
     def _calls(self, draft: _Draft) -> list[chat.ToolCall]:
         calls = [self._call(call) for _, call in draft.calls]
         wanted = self.dialect.extra_content_required
-        if wanted and calls and self._thinking and all(c.extra_content is UNSET for c in calls):
+        if wanted and self._thinking and all(c.extra_content is UNSET for c in calls):
             calls[0] = msgspec.structs.replace(calls[0], extra_content=wanted)
         return calls
 

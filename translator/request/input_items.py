@@ -13,9 +13,9 @@ continue. Calls that ran here are in the reasoning behind them (`hosted_history`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, assert_never, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, get_args
 
 import msgspec
 from msgspec import Raw, UnsetType
@@ -27,7 +27,7 @@ from translator.common.tool_parameters import INPUT_ARGUMENT
 from translator.common.tools import Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
-from translator.wire.json_values import NOT_JSON, as_object, is_string, present
+from translator.wire.json_values import NOT_JSON, as_object, is_string, present, starts_with
 from translator.wire.notices import DuplicateItem, Notice
 
 from . import mcp_history
@@ -45,6 +45,13 @@ _COMMON: dict[str, type[items.CommonInputItem]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(items.CommonInputItem)
 }
 _decode_common = msgspec.json.Decoder(items.CommonInputItem).decode
+
+
+class _UntypedMessage(items.PlainMessage, frozen=True):
+    type: None = None
+
+
+_decode_untyped = msgspec.json.Decoder(_UntypedMessage).decode
 
 _decode_raw_message = msgspec.json.Decoder(items.RawMessage).decode
 
@@ -68,6 +75,9 @@ _HOSTED_HISTORY = frozenset(
 )
 
 
+_Decode: TypeAlias = Callable[[Raw], "items.CommonInputItem | _UntypedMessage"]
+
+
 class InputReader:
     """Reads input items; adds the tools that they declare to `tools`, and losses to `notices`.
 
@@ -87,9 +97,11 @@ class InputReader:
         self._store = store
         self._origin = origin
         self._pause = pause
+        self._decode_typed = _decode_common if pause is no_pause else self._in_groups
+        self._decode: _Decode = self._decode_typed  # or of messages without `type`, while they come
         self._last_search = ""
         self._read_items: list[InputItem] = []
-        self._mcp = mcp_history.McpHistory(tools)
+        self._mcp: mcp_history.McpHistory | None = None  # as few inputs have any of it
         self._searches: list[_Search] = []  # of which no seal holds the results yet
         self.last_source = 0
         """The number of the last source that hosted tools have told the model; 0 without any."""
@@ -115,11 +127,13 @@ class InputReader:
         """
         read = self._read_items
         name = "previous_response_id" if self._store is None else self._store.precedes
-        self._read(after_compaction(earlier, self._pause), name, last=-1)
+        if earlier:
+            self._read(after_compaction(earlier, self._pause), name, last=-1)
         if isinstance(source, str):
             read.append(Message("user", source, "input"))
-        else:
-            source = source or []
+        elif source:
+            if starts_with(source[0], b'{"role"'):
+                self._decode = _decode_untyped
             store = self._store
             self._read(
                 source,
@@ -128,7 +142,8 @@ class InputReader:
                 duplicates=_NONE if store is None else store.duplicates,
                 completed=_NONE if store is None else store.completed,
             )
-        self._settle_searches(self._mcp.settle(read))
+        if self._mcp is not None or self._searches:
+            self._settle_searches([] if self._mcp is None else self._mcp.settle(read))
         for item in history:
             self._add(self._of_response(item))
         if self._undeclared:
@@ -156,7 +171,7 @@ class InputReader:
         """
         for index, raw in enumerate(paced(source, self._pause)):
             path = f"{name}[{index}]"
-            if index in duplicates:
+            if duplicates and index in duplicates:
                 what = "It stands in the context already; it was left out."
                 self.notices.append(
                     DuplicateItem(path, "duplicate_dropped", what, duplicates[index])
@@ -170,12 +185,11 @@ class InputReader:
 
     def _read_item(self, raw: Raw, path: str, *, last: bool) -> None:
         try:
-            # in one step; only rare items are decoded twice
-            common = _decode_common(raw) if len(raw) < GROUP_BYTES else self._large_item(raw)
+            common = self._decode(raw)  # in one step; only rare items are decoded twice
         except NOT_JSON:
-            item = self._rare_item(raw, path, last=last)
+            item = self._other_item(raw, path, last=last)
         else:
-            item = self._common_item(common, path)
+            item = self._BY_TYPE[type(common)](self, common, path)
         if item is not None:
             self._read_items.append(item)
 
@@ -187,43 +201,96 @@ class InputReader:
         """An item of the response that is being answered."""
         if isinstance(item, Thought):
             return self._placed(item.taken_by(self._origin), "output")
-        return self._common_item(_decode_common(item), "output")
+        common = _decode_common(item)
+        return self._BY_TYPE[type(common)](self, common, "output")
 
-    def _large_item(self, raw: Raw) -> items.CommonInputItem:
-        """An item, the parts of a message in groups where the caller pauses; raises NOT_JSON."""
-        if self._pause is not no_pause:
+    def _in_groups(self, raw: Raw) -> items.CommonInputItem:
+        """An item, the parts of a large message in groups; raises NOT_JSON."""
+        if len(raw) >= GROUP_BYTES:
             with suppress(*NOT_JSON):  # then the error is that of the whole item
                 message = _decode_raw_message(raw)
                 return items.InputMessage(message.role, read_content(message.content, self._pause))
         return _decode_common(raw)
 
-    def _common_item(
-        self, item: items.CommonInputItem | items.PlainMessage, path: str
-    ) -> InputItem | None:
-        match item:
-            case items.FunctionCallOutput():
-                return _result(item, "function call output", path, self._pause)
-            case items.InputFunctionCall():
-                return self._call(item, item.arguments, path)
-            case items.InputReasoning():
-                return self._reasoning(item, path)
-            case items.PlainMessage():
-                return _tagged_reasoning(item) or Message(item.role, item.content, path)
-            case items.InputCustomToolCall():
-                return self._call(item, _json({INPUT_ARGUMENT: item.input}), path)
-            case items.CustomToolCallOutput():
-                return _result(item, "custom tool call output", path, self._pause)
-            case _ as never:
-                assert_never(never)
+    def _other_item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
+        """An item that is not what was expected: a message without `type`, or a rarer kind."""
+        expected, self._decode = self._decode, self._decode_typed
+        try:
+            item = self._decode(raw) if expected is _decode_untyped else _decode_untyped(raw)
+        except NOT_JSON:
+            return self._rare_item(raw, path, last=last)
+        return self._BY_TYPE[type(item)](self, item, path)
 
-    def _call(
-        self, item: items.InputFunctionCall | items.InputCustomToolCall, arguments: str, path: str
-    ) -> Call:
+    def _message(self, item: items.PlainMessage, path: str) -> Message | Thought:
+        """A message; reasoning between tags, where a client sends it as the assistant's.
+
+        pydantic-ai does so for models whose profile does not declare sealed reasoning.
+        """
+        if item.role == "assistant" and isinstance(item.content, str):
+            tagged = _TAGGED_REASONING.fullmatch(item.content)
+            if tagged:
+                return Thought(tagged[1], "reasoning_content")
+        return Message(item.role, item.content, path)
+
+    def _call(self, item: items.InputFunctionCall | items.InputCustomToolCall, path: str) -> Call:
         """A call, by the upstream's name of the tool that was declared until then."""
         name = self._tools.called_name(item.name, item.namespace)
         if not self._tools.declares(name):
             self._undeclared[path] = item
-        return Call(item.call_id, name, arguments, path)
+        if isinstance(item, items.InputFunctionCall):
+            return Call(item.call_id, name, item.arguments, path)
+        return Call(item.call_id, name, _json({INPUT_ARGUMENT: item.input}), path)
+
+    def _output(
+        self, item: items.FunctionCallOutput | items.CustomToolCallOutput, path: str
+    ) -> Result:
+        """The output of a call; text is not decoded."""
+        kind = "function" if type(item) is items.FunctionCallOutput else "custom tool"
+        if not item.call_id:
+            raise missing_parameter(f"{path}.call_id")
+        output = item.output
+        if is_string(output):
+            return Result(item.call_id, output, f"{kind} call output", path)
+        try:
+            content = read_content(output, self._pause)
+        except NOT_JSON as error:
+            raise at_path(invalid_from(error, output), f"{path}.output") from None
+        return Result(item.call_id, content, f"{kind} call output", path)
+
+    def _reasoning(self, reasoning: items.InputReasoning, path: str) -> Thought | None:
+        """The reasoning text: unsealed, else raw, else the summary where there is no blob.
+
+        A foreign blob is not refused; the summary beside it is not the reasoning text.
+        """
+        blob = reasoning.encrypted_content
+        thought = unseal(blob) if blob else None
+        if thought is not None:
+            taken = thought.taken_by(self._origin)
+            if taken is not thought and (thought.details or thought.extras):
+                what = "Only its text was sent: another model has signed the rest."
+                self.notices.append(Notice(path, "reasoning_dropped", what))
+            return self._placed(taken, path)
+        parts = reasoning.content or (None if blob else reasoning.summary) or []
+        text = "".join(part.text for part in parts)
+        if text:
+            return Thought(text, "reasoning_content")
+        if blob:
+            self.notices.append(
+                Notice(
+                    path, "reasoning_dropped", "The reasoning was sealed elsewhere; it is ignored."
+                )
+            )
+        return None
+
+    _BY_TYPE: ClassVar[Mapping[type, Callable[..., InputItem | None]]] = {
+        items.InputMessage: _message,
+        _UntypedMessage: _message,
+        items.InputReasoning: _reasoning,
+        items.InputFunctionCall: _call,
+        items.InputCustomToolCall: _call,
+        items.FunctionCallOutput: _output,
+        items.CustomToolCallOutput: _output,
+    }
 
     def _declared_later(self, item: InputItem) -> InputItem:
         """The item; a call of a tool that was declared behind it, by the tool's name."""
@@ -238,11 +305,11 @@ class InputReader:
         """An item of a rarer kind, a message without `type`, or a faulty item."""
         head = decode_at(raw, items.Head, path)
         if head.type is None and head.role is not None:
-            return self._common_item(decode_at(raw, items.PlainMessage, path), path)
+            return self._message(decode_at(raw, items.PlainMessage, path), path)
         kind = head.type or "item_reference"
         match kind:
             case _ if kind in _COMMON:
-                return self._common_item(decode_at(raw, _COMMON[kind], path), path)
+                return self._BY_TYPE[_COMMON[kind]](self, decode_at(raw, _COMMON[kind], path), path)
             case "tool_search_call" | "tool_search_output":
                 return self._tool_search(raw, kind, path)
             case "additional_tools":
@@ -271,7 +338,7 @@ class InputReader:
                 )
                 return None
             case _ if kind in mcp_history.KINDS and (self._tools.runs_mcp or kind == "mcp_call"):
-                return self._mcp.read(raw, kind, path, len(self._read_items))
+                return self._mcp_history().read(raw, kind, path, len(self._read_items))
             case _:
                 return self._shell_or_patch(raw, kind, path)
 
@@ -308,31 +375,6 @@ class InputReader:
                     code="invalid_value",
                 )
 
-    def _reasoning(self, reasoning: items.InputReasoning, path: str) -> Thought | None:
-        """The reasoning text: unsealed, else raw, else the summary where there is no blob.
-
-        A foreign blob is not refused; the summary beside it is not the reasoning text.
-        """
-        blob = reasoning.encrypted_content
-        thought = unseal(blob) if blob else None
-        if thought is not None:
-            taken = thought.taken_by(self._origin)
-            if taken is not thought and (thought.details or thought.extras):
-                what = "Only its text was sent: another model has signed the rest."
-                self.notices.append(Notice(path, "reasoning_dropped", what))
-            return self._placed(taken, path)
-        parts = reasoning.content or (None if blob else reasoning.summary) or []
-        text = "".join(part.text for part in parts)
-        if text:
-            return Thought(text, "reasoning_content")
-        if blob:
-            self.notices.append(
-                Notice(
-                    path, "reasoning_dropped", "The reasoning was sealed elsewhere; it is ignored."
-                )
-            )
-        return None
-
     def _placed(self, thought: Thought, path: str) -> Thought | None:
         """The thought; None where it was put in its place, behind the calls that it holds."""
         ran = thought.ran
@@ -340,10 +382,15 @@ class InputReader:
             return thought
         if ran.searches:
             del self._searches[-ran.searches :]
-        self._mcp.sealed(ran)
+        self._mcp_history().sealed(ran)
         self.last_source = max(self.last_source, ran.last_source)
         place(self._read_items, thought, ran, path)
         return None
+
+    def _mcp_history(self) -> mcp_history.McpHistory:
+        if self._mcp is None:
+            self._mcp = mcp_history.McpHistory(self._tools)
+        return self._mcp
 
     def _settle_searches(self, put: Sequence[tuple[int, int]]) -> None:
         """Put searches in their places whose items hold the results; the others are left out.
@@ -426,34 +473,6 @@ class _Search(NamedTuple):
 
 def _did_not_run(kind: str, path: str) -> Notice:
     return Notice(path, "item_dropped", f"A {kind} did not run here; it was left out.")
-
-
-def _result(
-    item: items.FunctionCallOutput | items.CustomToolCallOutput,
-    noun: str,
-    path: str,
-    pause: Pause,
-) -> Result:
-    if not item.call_id:
-        raise missing_parameter(f"{path}.call_id")
-    output = item.output
-    if is_string(output):
-        return Result(item.call_id, output, noun, path)
-    try:
-        return Result(item.call_id, read_content(output, pause), noun, path)
-    except NOT_JSON as error:
-        raise at_path(invalid_from(error, output), f"{path}.output") from None
-
-
-def _tagged_reasoning(message: items.PlainMessage) -> Thought | None:
-    """Reasoning between tags that a client sends back as an assistant message of its own.
-
-    pydantic-ai does so for models whose profile does not declare sealed reasoning.
-    """
-    if message.role != "assistant" or not isinstance(message.content, str):
-        return None
-    tagged = _TAGGED_REASONING.fullmatch(message.content)
-    return Thought(tagged[1], "reasoning_content") if tagged else None
 
 
 def _json(value: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, final
 
 from msgspec import Raw, Struct
 
@@ -13,6 +13,7 @@ HOSTED_OUTPUT, MCP_OUTPUT = "hosted tool call output", "MCP call output"
 """The nouns of results of hosted tools: those in seals, and those in items of MCP calls."""
 
 
+@final
 class Message(Struct, frozen=True):
     """A message; `path` is its path in the request."""
 
@@ -21,6 +22,7 @@ class Message(Struct, frozen=True):
     path: str
 
 
+@final
 class Call(Struct, frozen=True):
     """A function call; `arguments` is meant to be JSON text, but clients may have damaged it."""
 

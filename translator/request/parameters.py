@@ -6,7 +6,7 @@ One function per group. Each returns the chat fields that the group owns, and ad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -62,7 +62,7 @@ def streaming(request: responses.Request, dialect: Dialect) -> dict[str, Any]:
 
 def sampling(request: responses.Request, dialect: Dialect, notices: list[Notice]) -> dict[str, Any]:
     """Temperature, `top_p` and penalties."""
-    return dict(_accepted(_SAMPLING, request, dialect, notices))
+    return _accepted(_SAMPLING, request, dialect, notices)
 
 
 def token_limit(
@@ -187,8 +187,10 @@ def response_format(
 
 def identity(request: responses.Request, dialect: Dialect, notices: list[Notice]) -> dict[str, Any]:
     """End user, cache key, service tier and verbosity, where the dialect knows them."""
-    names = (name for name in _IDENTITY if name in dialect.forwarded)
-    fields = dict(_accepted(names, request, dialect, notices))
+    if not dialect.forwarded:
+        return {}
+    names = [name for name in _IDENTITY if name in dialect.forwarded]
+    fields = _accepted(names, request, dialect, notices)
     verbosity = request.text.verbosity if request.text else None
     if verbosity and "verbosity" in dialect.forwarded:
         fields["verbosity"] = verbosity
@@ -242,8 +244,9 @@ def _accepted(
     request: responses.Request,
     dialect: Dialect,
     notices: list[Notice],
-) -> Iterator[tuple[str, Any]]:
+) -> dict[str, Any]:
     """The request's fields of these names that the upstream accepts under the same name."""
+    fields: dict[str, Any] = {}
     for name in names:
         value = getattr(request, name)
         if value is None:
@@ -251,7 +254,8 @@ def _accepted(
         if name in dialect.refused:
             notices.append(Notice(name, "ignored", f"The upstream does not accept '{name}'."))
         else:
-            yield name, value
+            fields[name] = value
+    return fields
 
 
 def _format_instruction(wanted: responses.JsonSchemaFormat | responses.JsonObjectFormat) -> str:

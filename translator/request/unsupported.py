@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -91,6 +92,7 @@ _IGNORED = {
     "image": "Images are forwarded unchanged.",
     "client_metadata": "Client metadata is not sent upstream.",
 }
+_values_of_ignored = attrgetter(*_IGNORED)
 
 
 def ignored(
@@ -101,12 +103,12 @@ def ignored(
     `has_store`: there is a store, which says itself what it does not keep. `searches`: the search
     of the web runs here.
     """
-    for name, why in _IGNORED.items():
-        value = getattr(request, name)
+    for (name, why), value in zip(_IGNORED.items(), _values_of_ignored(request), strict=True):
+        if value is None or value is UNSET:
+            continue
         if name == "background_options" and request.background:
             continue  # it is checked
-        if value is not None and value is not UNSET:
-            yield Notice(name, "ignored", why)
+        yield Notice(name, "ignored", why)
     if request.store and not has_store:
         yield Notice("store", "ignored", "Responses are not stored here.")
     if request.truncation == "auto":

@@ -31,7 +31,7 @@ from translator import DIALECTS, Dialect, Notice, Options, Target
 from translator.common.toml import toml_lines
 from translator.dialects.table import own_facts
 from translator.reader.body_sniffer import begins_value
-from translator.wire.json_values import as_object
+from translator.wire.json_values import as_object, decode_elements
 
 EXCHANGE = "exchange.toml"
 REQUEST = "request.json"
@@ -145,7 +145,7 @@ class Capture:
     def earlier(self) -> list[Raw] | None:
         text = self.content(EARLIER)
         try:
-            return None if text is None else msgspec.json.decode(text, type=list[Raw])
+            return None if text is None else decode_elements(text)
         except msgspec.DecodeError as error:
             raise CaptureError(f"{EARLIER}: {error}") from None
 

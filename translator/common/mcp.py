@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from translator.wire.errors import InvalidRequest
+from translator.wire.json_values import decode_members
 from translator.wire.notices import Notice
 
 from .hosted import HostedFunction, McpListing, McpTool
@@ -135,7 +136,7 @@ class McpFunction(Struct, frozen=True):
 def read_declaration(raw: Raw, path: str, notices: list[Notice]) -> McpDeclaration:
     """The declaration at a path. Raises InvalidRequest, which quotes none of its secrets."""
     tool = decode_at(raw, McpDeclaration, path)
-    given = msgspec.json.decode(raw, type=dict[str, Raw])
+    given = decode_members(raw)
     _check_filters(tool, given, path)
     label = tool.server_label
     if len(label) > MAX_LABEL_CHARACTERS or not _LABEL.fullmatch(label):
@@ -182,7 +183,7 @@ def _check_filter(raw: Raw, path: str) -> None:
 
 def _fields_of(raw: Raw, known: type[Struct], path: str) -> dict[str, Raw]:
     """The fields of an object, all of which are known."""
-    given = msgspec.json.decode(raw, type=dict[str, Raw])
+    given = decode_members(raw)
     for name in given:
         if name not in known.__struct_fields__:
             expected = " and ".join(f"'{one}'" for one in known.__struct_fields__)

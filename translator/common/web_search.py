@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from translator.wire.errors import InvalidRequest
 from translator.wire.items import FindInPageAction, OpenPageAction, SearchAction, WebSearchAction
-from translator.wire.json_values import as_object, as_string
+from translator.wire.json_values import as_object, as_string, decode_members
 from translator.wire.notices import Notice
 
 from .hosted import HostedFunction
@@ -138,7 +138,7 @@ def read_tool(raw: Raw, path: str, notices: list[Notice], *, by_country: bool) -
     `by_country`: the search that runs here has regard to the user's country.
     """
     tool = decode_at(raw, WebSearchTool, path)
-    given = msgspec.json.decode(raw, type=dict[str, Raw])
+    given = decode_members(raw)
     for name, value in given.items():
         if name not in _KNOWN and bytes(value) != b"null":
             message = "The search that runs here does not have it."

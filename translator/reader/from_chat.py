@@ -75,6 +75,7 @@ _DELTAS: Mapping[str, Callable[[str], Delta]] = {
 """What the text of each field becomes."""
 
 _chunk_decoder = msgspec.json.Decoder(chat.Chunk)
+_decode_details = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 class ChatReader:
@@ -410,7 +411,7 @@ class ChatReader:
         Returns the reasoning of the payload.
         """
         try:
-            entries = msgspec.json.decode(details, type=list[dict[str, Any]])
+            entries = _decode_details(details)
         except NOT_JSON:
             entries = objects_in(decode_leniently(bytes(details)))
             details = Raw(replace_lone_surrogates(json.dumps(entries, ensure_ascii=False)).encode())

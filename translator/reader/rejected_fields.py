@@ -20,7 +20,7 @@ from msgspec import Raw, Struct
 
 from translator.common.lazy_pattern import lazy_pattern
 from translator.dialects.dialect import EFFORT_LEVELS
-from translator.wire.json_values import NOT_JSON
+from translator.wire.json_values import NOT_JSON, decode_members
 from translator.wire.notices import Notice
 
 from .error_words import is_output_limit
@@ -205,7 +205,7 @@ def find_rejected_fields(
     even so, since chat templates of servers are what refuses one.
     """
     text = plain(text)
-    sent = msgspec.json.decode(body, type=dict[str, Raw])
+    sent = decode_members(body)
     found: dict[str, RejectedField] = {}
     efforts = _effort_fields(sent)
     for one in _rejected(text, sent, efforts):
@@ -349,7 +349,7 @@ def without(body: bytes, refused: Iterable[RejectedField]) -> tuple[bytes, list[
 
     All other fields keep their bytes and their order.
     """
-    fields = msgspec.json.decode(body, type=dict[str, Raw])
+    fields = decode_members(body)
     gone: dict[str, RejectedField] = {}
     for one in refused:
         root, _, member = one.field.partition(".")
@@ -438,7 +438,7 @@ def _level(value: bytes | Raw) -> str:
 
 def _members(value: Raw) -> dict[str, Raw]:
     try:
-        return msgspec.json.decode(value, type=dict[str, Raw])
+        return decode_members(value)
     except NOT_JSON:
         return {}
 

@@ -21,7 +21,7 @@ from translator.common.invalid import missing_parameter
 from translator.common.pauses import Pause, no_pause
 from translator.wire import items, responses
 from translator.wire.errors import UpstreamError
-from translator.wire.json_values import is_null, is_string
+from translator.wire.json_values import decode_elements, decode_members, is_null, is_string
 from translator.wire.notices import Notice
 
 from .compaction import after_compaction, ends_in_trigger, head_of, kept_items
@@ -66,7 +66,7 @@ class CompactRequest:
         if isinstance(source, str):
             source = [_encoded({"role": "user", "content": source})]
         pause()
-        fields = msgspec.json.decode(body, type=dict[str, Raw])
+        fields = decode_members(body)
         pause()
         for name in ("stream", "generate"):  # the answer is one body, and is always generated
             fields.pop(name, None)
@@ -113,18 +113,14 @@ def _summarised(path: str) -> Notice:
 
 def _as_output(raw: Raw, new_id: Callable[[str], str]) -> Raw:
     """An input item in the form of an output item; its parts stay unchanged."""
-    fields = {
-        name: value
-        for name, value in msgspec.json.decode(raw, type=dict[str, Raw]).items()
-        if not is_null(value)
-    }
+    fields = {name: value for name, value in decode_members(raw).items() if not is_null(value)}
     kind = head_of(raw).type or "message"
     if "id" not in fields:
         fields["id"] = _encoded(new_id(_ID_PREFIXES.get(kind, "msg_")))
     if kind != "message":
         return _encoded(fields)
     content = fields.get("content", Raw(b"[]"))
-    parts = [content] if is_string(content) else msgspec.json.decode(content, type=list[Raw])
+    parts = [content] if is_string(content) else decode_elements(content)
     defaults = {"type": kind, "status": "completed"}
     return _encoded({**defaults, **fields, "content": [_as_part(part) for part in parts]})
 

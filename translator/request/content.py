@@ -99,8 +99,10 @@ class ContentWriter:
         """Content of a user message."""
         if self._descriptions is not None:
             self._words = _words(content) or self._words
+        if isinstance(content, str):
+            return content
         parts = self._parts(content, path)
-        texts = [part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart)]
+        texts = [part.text for part in paced(parts, self._pause) if type(part) is chat.TextPart]
         return "\n".join(texts) if len(texts) == len(parts) else parts
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
@@ -115,12 +117,12 @@ class ContentWriter:
             elif isinstance(part, items.OutputRefusal):
                 refusals.append(part.refusal)
             else:
-                where = f"{path}.content[{index}]"
-                written = self._part(part, where)
+                where = f"{path}.content"
+                written = self._part(part, where, index)
                 if not isinstance(written, chat.TextPart):
                     raise InvalidRequest(
                         "An assistant message contains only text.",
-                        param=where,
+                        param=f"{where}[{index}]",
                         code="invalid_value",
                     )
                 texts.append(written.text)
@@ -149,13 +151,15 @@ class ContentWriter:
                 return [chat.TextPart(content)]
             case _:
                 parts = enumerate(paced(content, self._pause))
-                return [self._part(part, f"{path}[{index}]") for index, part in parts]
+                return [self._part(part, path, index) for index, part in parts]
 
     def _joined(self, parts: list[chat.Part]) -> str:
         texts = (part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart))
         return "\n".join(texts)
 
-    def _part(self, part: str | items.InputPart, path: str) -> chat.Part:
+    def _part(self, part: str | items.InputPart, path: str, index: int) -> chat.Part:
+        if type(part) is items.InputText:  # as nearly all are
+            return chat.TextPart(part.text)
         match part:
             case str():
                 return chat.TextPart(part)
@@ -172,9 +176,9 @@ class ContentWriter:
             case items.EncryptedContent():
                 return chat.TextPart(part.encrypted_content)
             case items.InputImage():
-                return self._image(part, path)
+                return self._image(part, f"{path}[{index}]")
             case items.InputFile():
-                return self._file(part, path)
+                return self._file(part, f"{path}[{index}]")
             case items.InputAudio():
                 return chat.AudioPart(
                     chat.AudioBody(part.input_audio.data, part.input_audio.format)

@@ -10,13 +10,12 @@ from msgspec import Raw
 
 from translator.common.pauses import Pause, no_pause
 from translator.wire import items
-from translator.wire.json_values import NOT_JSON
+from translator.wire.json_values import NOT_JSON, decode_elements
 
 GROUP_BYTES = 64 * 1024
 """How much of the parts of one message is decoded at once, where the caller pauses."""
 
 _decode_content = msgspec.json.Decoder(items.Content).decode
-_decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_parts = msgspec.json.Decoder(list[str | items.InputPart]).decode
 
 
@@ -29,7 +28,7 @@ def read_content(raw: Raw, pause: Pause) -> items.Content:
         pause()
         with suppress(*NOT_JSON):  # a string, or a list whose error names the part
             parts: list[str | items.InputPart] = []
-            for group in _groups(_decode_list(raw)):
+            for group in _groups(decode_elements(raw)):
                 pause()
                 parts += _decode_parts(b"[%b]" % b",".join(group))
             return parts

@@ -33,7 +33,7 @@ from translator.common.sealed import Thought
 from translator.common.tools import REPEAT_MARK
 from translator.dialects import Dialect
 from translator.wire import chat
-from translator.wire.json_values import NOT_JSON
+from translator.wire.json_values import NOT_JSON, decode_members
 from translator.wire.notices import Notice
 
 from .call_plan import Plan, plan_calls
@@ -56,7 +56,6 @@ BLANK_REASONING = " "
 """Replaces missing reasoning that an upstream requires: some refuse an empty string."""
 
 _BESIDE_CALLS: dict[str, str | UnsetType | None] = {"omit": UNSET, "null": None, "empty": ""}
-_decode_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _by_position = itemgetter(0)
 _ALPHANUMERICS = string.digits + string.ascii_letters
 _NINE = re.compile(r"[a-zA-Z0-9]{9}")
@@ -376,7 +375,7 @@ class _Writer:
         if not call.arguments or call.arguments.isspace():
             return "{}"
         try:
-            _decode_object(call.arguments)
+            decode_members(call.arguments)
         except NOT_JSON:
             self._notice(call.path, "arguments_wrapped", "Not a JSON object; wrapped in one.")
             return msgspec.json.encode({"input": call.arguments}).decode()

@@ -6,6 +6,7 @@ upstream.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import UNSET, Raw, UnsetType
 from translator.common.pauses import Pause, no_pause, paced
 from translator.common.tool_secrets import without_secrets
 from translator.wire import responses
-from translator.wire.json_values import present
+from translator.wire.json_values import decode_members, present
 
 if TYPE_CHECKING:
     from .store_context import StoreContext
@@ -38,17 +39,20 @@ def first_response(
     `store` is what a store knows of it. A `max_output_tokens` above `output_limit`, which the model
     has, is repeated as that limit: the one that holds. `pause` is called between tools.
     """
-    reasoning = request.reasoning or _NO_REASONING
-    text = request.text or _NO_TEXT
-    given: dict[str, Any] = {
-        name: value
-        for name in _REPEATED
-        if (value := getattr(request, name)) is not None and value is not UNSET
-    }
+    values = zip(_REPEATED, _values_of_repeated(request), strict=True)
+    given: dict[str, Any] = {name: value for name, value in values if value is not None}
     if output_limit is not None and given.get("max_output_tokens", 0) > output_limit:
         given["max_output_tokens"] = output_limit
     if given.get("service_tier") == "auto":
         del given["service_tier"]
+    if request.reasoning is not None:
+        reasoning = request.reasoning
+        given["reasoning"] = responses.ReasoningEcho(reasoning.effort, _summary(reasoning))
+    if request.text is not None:
+        text = request.text
+        given["text"] = responses.TextEcho(_format(text.format), text.verbosity or "medium")
+    if request.tools:
+        given["tools"] = [_tool(raw) for raw in paced(request.tools, pause)]
     return responses.Response(
         response_id,
         created_at,
@@ -57,9 +61,6 @@ def first_response(
         store=store is not None and store.keeps,
         conversation=_conversation(store),
         background=bool(request.background),
-        reasoning=responses.ReasoningEcho(reasoning.effort, _summary(reasoning)),
-        text=responses.TextEcho(_format(text.format), text.verbosity or "medium"),
-        tools=[_tool(raw) for raw in paced(request.tools or (), pause)],
         tool_choice=_tool_choice(request.tool_choice),
     )
 
@@ -68,10 +69,6 @@ def _conversation(store: StoreContext | None) -> responses.ConversationEcho | Un
     if store is None or store.conversation is None:
         return UNSET
     return responses.ConversationEcho(store.conversation)
-
-
-_NO_REASONING = responses.ReasoningConfig()
-_NO_TEXT = responses.TextConfig()
 
 
 def _summary(reasoning: responses.ReasoningConfig) -> str | None:
@@ -99,11 +96,12 @@ _REPEATED = (
     "prompt_cache_key",
     "prompt_cache_retention",
 )
+_values_of_repeated = attrgetter(*_REPEATED)
 
 
 def _tool(raw: Raw) -> Raw:
     """A tool without its secrets; function tools get the keys that clients require."""
-    fields = msgspec.json.decode(raw, type=dict[str, Raw])
+    fields = decode_members(raw)
     is_function = bytes(fields.get("type", b"")) == b'"function"'
     if not is_function:
         return without_secrets(raw).copy()

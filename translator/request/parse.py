@@ -16,7 +16,7 @@ from translator.common.invalid import (
 from translator.common.pauses import Pause, no_pause
 from translator.wire import responses
 from translator.wire.errors import InvalidRequest
-from translator.wire.json_values import NOT_JSON, is_object, on_one_line
+from translator.wire.json_values import NOT_JSON, decode_members, is_object, on_one_line
 
 
 class ParsedRequest(Struct, frozen=True):
@@ -81,7 +81,7 @@ def _decoded(body: bytes, pause: Pause) -> tuple[responses.Request, dict[str, Ra
         pause()
         request = _request_decoder.decode(body)
         pause()
-        fields = _fields_decoder.decode(body)
+        fields = decode_members(body)
     return request, {name: value for name, value in fields.items() if name not in _KNOWN}
 
 
@@ -91,5 +91,4 @@ class _KnownRequest(responses.Request, frozen=True, forbid_unknown_fields=True):
 
 _known_request_decoder = msgspec.json.Decoder(_KnownRequest)
 _request_decoder = msgspec.json.Decoder(responses.Request)
-_fields_decoder = msgspec.json.Decoder(dict[str, Raw])
 _KNOWN = frozenset(responses.Request.__struct_fields__)

@@ -142,7 +142,8 @@ def write_chat_request(
         schema_rules=dialect.schema_rules,
         pause=pause,
     )
-    tools.declare(request.tools or [], "tools")
+    if request.tools:
+        tools.declare(request.tools, "tools")
     reader = InputReader(tools, pause, store, origin=target.origin)
     input_items = reader.read(request.input or None, earlier or (), history)
     if not input_items and request.generate is not False:

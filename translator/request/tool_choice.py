@@ -37,6 +37,9 @@ class ToolChoice(Struct, frozen=True):
     """No tool is declared."""
 
 
+_LEFT_OUT = ToolChoice()
+
+
 def resolve_tool_choice(
     raw: Raw | UnsetType,
     tools: Toolset,
@@ -65,7 +68,7 @@ def _read(raw: Raw | UnsetType, tools: Toolset, notices: list[Notice]) -> ToolCh
     """The client's choice."""
     value: object = None if isinstance(raw, UnsetType) else msgspec.json.decode(raw)
     if value is None:
-        return ToolChoice()
+        return _LEFT_OUT
     if value in ("auto", "none", "required"):
         return ToolChoice(value)
     choice = as_object(value) or {}
@@ -98,7 +101,9 @@ def _weakened(
     One tool that must be called is the only one that is declared, and required where that can be.
     """
     kind, allowed = choice.kind, choice.allowed
-    if kind is not None and kind not in accepted and kind != "auto":
+    if kind is None:
+        return choice
+    if kind not in accepted and kind != "auto":
         message = f"The upstream does not accept '{kind}' here."
         notices.append(Notice("tool_choice", "weakened", message))
         if kind == "none":

@@ -93,6 +93,7 @@ _IGNORED = {
     "client_metadata": "Client metadata is not sent upstream.",
 }
 _values_of_ignored = attrgetter(*_IGNORED)
+_NONE_IGNORED = _values_of_ignored(responses.Request())
 
 
 def ignored(
@@ -103,12 +104,8 @@ def ignored(
     `has_store`: there is a store, which says itself what it does not keep. `searches`: the search
     of the web runs here.
     """
-    for (name, why), value in zip(_IGNORED.items(), _values_of_ignored(request), strict=True):
-        if value is None or value is UNSET:
-            continue
-        if name == "background_options" and request.background:
-            continue  # it is checked
-        yield Notice(name, "ignored", why)
+    if _values_of_ignored(request) != _NONE_IGNORED:
+        yield from _ignored_values(request)
     if request.store and not has_store:
         yield Notice("store", "ignored", "Responses are not stored here.")
     if request.truncation == "auto":
@@ -118,3 +115,12 @@ def ignored(
             continue
         if name not in (responses.INCLUDE_LOGPROBS, responses.INCLUDE_REASONING):
             yield Notice(f"include[{index}]", "ignored", f"'{name}' is not available here.")
+
+
+def _ignored_values(request: responses.Request) -> Iterator[Notice]:
+    for name, why in _IGNORED.items():
+        value = getattr(request, name)
+        if name == "background_options" and request.background:
+            continue  # it is checked
+        if value is not None and value is not UNSET:
+            yield Notice(name, "ignored", why)

@@ -79,6 +79,13 @@ def utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
+decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+"""The members of a JSON object, each as its raw value; raises one of NOT_JSON."""
+
+decode_elements = msgspec.json.Decoder(list[Raw]).decode
+"""The same of an array."""
+
+
 def as_object(value: object) -> dict[str, Any] | None:
     """A decoded value if it is an object, else None."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None

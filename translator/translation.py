@@ -455,7 +455,7 @@ class Translation:
         verdict = self._reader.verdict(stray)
         if self._reader.fails_in_call and self.rounds is not None and self.rounds.takes_cut_calls:
             verdict = Finish("stop")
-        if verdict == Finish("stop") and self._stream.renamed:
+        if self._stream.renamed and verdict == Finish("stop"):
             verdict = Failure(UpstreamError("The upstream renamed a call that had begun."))
         return events + self._end(verdict)
 

@@ -16,7 +16,7 @@ Until a segment is open it has no `output_index`, so no event can be sent for it
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection
 from typing import assert_never
 
 from translator.common.tools import Declared, Toolset
@@ -109,22 +109,25 @@ class ItemQueue:
         self._item_count += 1
         self.is_full = self._item_count > self._max_items
 
-    def _advance(self) -> Events:
+    def _advance(self) -> list[Event]:
         """Send what waits in the first segment; close it, and repeat, while another can follow."""
+        advanced: list[Event] = []
         while self._queue:
-            first = yield from self._first_sent()
+            first = self._queue[0]
+            advanced += self._sent(first)
             if len(self._queue) == 1 or not first.whole:
-                return
-            yield from self._close(first, "completed")
+                break
+            advanced += self._close(first, "completed")
+        return advanced
 
-    def _first_sent(self) -> Generator[Event, None, Segment]:
-        first = self._queue[0]
-        if first.open is None:
-            yield from self._open(first)
-        yield from first.send()
-        return first
+    def _sent(self, segment: Segment) -> list[Event]:
+        """Send what waits in a segment, which is opened for that."""
+        sent = [] if segment.open is not None else [*self._open(segment)]
+        sent += segment.send()
+        return sent
 
     def _open(self, segment: Segment) -> Events:
+        """Make the item of a segment; returns the events that announce it."""
         match segment:
             case MessageSegment():
                 segment.open = OpenMessage(self._place("msg_"))
@@ -136,7 +139,7 @@ class ItemQueue:
                 segment.open = OpenCompaction(self._place("cmp_"), segment.blob)
             case _ as never:
                 assert_never(never)
-        yield from segment.open.opened()
+        return segment.open.opened()
 
     def _close(self, segment: Segment, status: FinalStatus) -> Events:
         assert segment.open is not None

@@ -53,7 +53,7 @@ class _StreamedCall(_OpenCall):
     kind: type[items.FunctionCall | items.CustomToolCall]
 
     def opened(self) -> Events:
-        yield self._place.added(self._item("", "in_progress"))
+        return (self._place.added(self._item("", "in_progress")),)
 
     def _done(self, text: str, status: FinalStatus) -> Closing:
         item = self._item(text, status)

@@ -11,7 +11,7 @@ An open item knows what its events are; which item is open, and when it closes, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Literal, Protocol, TypeVar, assert_never
 
 from msgspec import UNSET, Raw, Struct
@@ -36,7 +36,7 @@ from translator.wire.notices import Notice
 from .citation_marks import citations_in
 from .sizes import RECORD_BYTES, size_of_logprobs, size_of_source
 
-Events = Generator[Event, None, None]
+Events = Iterable[Event]
 Closing = Generator[Event, None, items.OutputItem]
 MessageDelta = Text | Refusal | Citation | Sources
 ReasoningDelta = Reasoning | ReasoningDetails
@@ -132,7 +132,7 @@ class OpenMessage:
         self._part: Literal["text", "refusal"] | None = None
 
     def opened(self) -> Events:
-        yield self._place.added(items.Message(self._place.item_id, "in_progress", []))
+        return (self._place.added(items.Message(self._place.item_id, "in_progress", [])),)
 
     @property
     def size(self) -> int:
@@ -190,9 +190,9 @@ class OpenMessage:
                 assert_never(never)
 
     def _text(self, delta: Text) -> Events:
-        if self._part != "text":
-            yield from self._open_part("text", items.OutputText("", [], []))
-        yield from self.append(delta)
+        if self._part == "text":
+            return self.append(delta)
+        return self._open_part("text", items.OutputText("", [], [])) + self.append(delta)
 
     def _citation(self, citation: Citation) -> Events:
         if self._part != "text":
@@ -236,33 +236,40 @@ class OpenMessage:
 
     def _open_part(
         self, kind: Literal["text", "refusal"], empty: items.OutputText | items.OutputRefusal
-    ) -> Events:
-        yield from self._close_part()
+    ) -> list[Event]:
+        closing = self._close_part()
         self._part = kind
         place = self._place
-        yield events.ContentPartAdded(
+        added = events.ContentPartAdded(
             place.number(), place.item_id, place.output_index, len(self._parts), empty
         )
+        return [*closing, added]
 
-    def _close_part(self) -> Events:
+    def _close_part(self) -> list[Event]:
         if self._part is None:
-            return
+            return []
+        done: Event
         place, index = self._place, len(self._parts)
         text = self._texts.text()
         part: items.OutputText | items.OutputRefusal
         if self._part == "text":
             part = items.OutputText(text, self._citations, self._logprobs)
-            yield events.OutputTextDone(
+            done = events.OutputTextDone(
                 place.number(), place.item_id, place.output_index, index, text, part.logprobs
             )
         else:
             part = items.OutputRefusal(text)
-            yield events.RefusalDone(place.number(), place.item_id, place.output_index, index, text)
-        yield events.ContentPartDone(place.number(), place.item_id, place.output_index, index, part)
+            done = events.RefusalDone(
+                place.number(), place.item_id, place.output_index, index, text
+            )
+        part_done = events.ContentPartDone(
+            place.number(), place.item_id, place.output_index, index, part
+        )
         self._parts.append(part)
         self._closed_size += self._texts.settle()
         self._records_size += RECORD_BYTES
         self._texts, self._logprobs, self._citations, self._part = Pieces(), [], [], None
+        return [done, part_done]
 
 
 class OpenReasoning:
@@ -307,7 +314,7 @@ class OpenReasoning:
         self._field = ""
 
     def opened(self) -> Events:
-        yield self._place.added(items.Reasoning(self._place.item_id, []))
+        return (self._place.added(items.Reasoning(self._place.item_id, [])),)
 
     @property
     def size(self) -> int:

@@ -12,7 +12,7 @@ their own where none follows. `rounds` decides what is run, and whether another 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Literal
 
 import msgspec
@@ -200,7 +200,7 @@ class RoundStream(ResponseStream):
             self._fast_type = self._fast_item = None
             if self.waiting:
                 self._searches = self._searches or 0
-                return list(self._advance())
+                return self._advance()
         return self._end(verdict)
 
     def _end(self, verdict: Verdict) -> list[Event]:
@@ -259,14 +259,14 @@ class RoundStream(ResponseStream):
         call.outcome = outcome
         if not outcome.failed and call.function.name == SEARCH and not call.function.server:
             self._searches = (self._searches or 0) + 1
-        return list(self._advance())
+        return self._advance()
 
     def end_round(self) -> list[Event]:
         """End a round whose calls have their outcomes, and the response, where it cannot go on."""
         events: list[Event] = []
         while self._queue:
             first = self._queue[0]
-            events += self._first_sent()
+            events += self._sent(first)
             events += self._close(first, "completed")
         asks = any(one.outcome is not None and one.outcome.asks for one in self._closed_calls)
         goes_on = len(self._closed_calls) == len(self.waiting) and not asks
@@ -389,11 +389,11 @@ class RoundStream(ResponseStream):
             yield from self._seal_results()
         yield from super()._open(segment)
 
-    def _first_sent(self) -> Generator[Event, None, Segment]:
-        first = yield from super()._first_sent()
-        if self._runs and isinstance(first.open, OpenHostedCall):
-            yield from first.open.running()
-        return first
+    def _sent(self, segment: Segment) -> list[Event]:
+        sent = super()._sent(segment)
+        if self._runs and isinstance(segment.open, OpenHostedCall):
+            sent += segment.open.running()
+        return sent
 
     def _open_call(self, segment: CallSegment, tool: Declared) -> OpenCall:
         if tool.hosted is None:

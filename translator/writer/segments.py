@@ -35,7 +35,6 @@ class Waiting(list[_D]):
     __slots__ = ("size",)
 
     def __init__(self) -> None:
-        super().__init__()
         self.size = 0
         """The bytes that they hold."""
 
@@ -65,10 +64,14 @@ class Narrative(Generic[_D]):
         return self.waiting.size + (0 if self.open is None else self.open.size)
 
     def send(self) -> Events:
+        if not self.waiting:
+            return ()
         assert self.open is not None
+        sent: list[Event] = []
         for delta in self.waiting:
-            yield from self.open.add(delta)
+            sent += self.open.add(delta)
         self.waiting.clear()
+        return sent
 
     @property
     def written(self) -> int:
@@ -183,11 +186,13 @@ class CallSegment:
 
     def send(self) -> Events:
         assert self.open is not None
+        sent: list[Event] = []
         if not self.begun:
-            return  # `null` so far: the next delta shows what it is, or the end
+            return sent  # `null` so far: the next delta shows what it is, or the end
         for arguments in self.waiting:
-            yield from self.open.arguments(arguments)
+            sent += self.open.arguments(arguments)
         self.waiting.clear()
+        return sent
 
     def send_empty(self) -> Events:
         """`{}` for a call without arguments: clients parse them, so they must be JSON."""
@@ -238,7 +243,7 @@ class CompactionSegment:
         self.written = 0  # the summary's text was counted when it came
 
     def send(self) -> Events:
-        yield from ()
+        return ()
 
 
 Segment = MessageSegment | ReasoningSegment | CallSegment | CompactionSegment

@@ -282,17 +282,17 @@ class ResponseStream(ItemQueue):
         self._blank.drop(self._blank.reasoning)
         return self._continue(message, delta)
 
-    def _new_message(self, delta: Text | Refusal) -> Events:
+    def _new_message(self, delta: Text | Refusal) -> list[Event]:
         if isinstance(delta, Text) and delta.text.isspace():
             self._blank.text.add(delta)
-            return
-        yield from self._queue_named_calls()
+            return []
+        sent = self._queue_named_calls()
         message = MessageSegment()
         message.waiting.extend([*self._blank.text, delta])
         self._blank.text.clear()
         self._blank.drop(self._blank.reasoning)
         self._join(message)
-        yield from self._advance()
+        return sent + self._advance()
 
     def _continue(self, narrative: Narrative[_D], delta: _D) -> Iterable[Event]:
         if narrative.open is None:
@@ -320,23 +320,24 @@ class ResponseStream(ItemQueue):
             return ()  # the client would see none of it
         return self._new_reasoning(delta)
 
-    def _new_reasoning(self, delta: Reasoning | ReasoningDetails) -> Events:
-        yield from self._queue_named_calls()
+    def _new_reasoning(self, delta: Reasoning | ReasoningDetails) -> list[Event]:
+        sent = self._queue_named_calls()
         reasoning = ReasoningSegment()
         reasoning.waiting.extend([*self._blank.reasoning, delta])
         self._blank.reasoning.clear()
         self._join(reasoning)
-        yield from self._advance()
+        return sent + self._advance()
 
-    def _tool_call(self, delta: ToolCall) -> Events:
+    def _tool_call(self, delta: ToolCall) -> list[Event]:
         call = self._calls.get(delta.key)
+        sent: list[Event] = []
         if call is None:
             if self._one_call and self._calls:
                 self._written += text_size((delta,))
                 self._lost().call_dropped(delta.key, "parallel_tool_calls")
-                return  # parallel_tool_calls is false, and the upstream did not know
+                return sent  # parallel_tool_calls is false, and the upstream did not know
             call = self._calls[delta.key] = self.call_type(delta.key)
-            yield from self._queue_named_calls()
+            sent = self._queue_named_calls()
             self._blank.drop(self._blank.text)
             self._blank.drop(self._blank.reasoning)
         call.add(delta)
@@ -346,14 +347,16 @@ class ResponseStream(ItemQueue):
                 self._admit(call)
             else:
                 self._named[delta.key] = call
-        yield from self._advance()
+        return sent + self._advance()
 
-    def _queue_named_calls(self) -> Events:
+    def _queue_named_calls(self) -> list[Event]:
         """Another segment begins: calls that are named but not begun take their places before."""
+        if not self._named:
+            return []
         for key in sorted(self._named):
             self._admit(self._named[key])
         self._named.clear()
-        yield from self._advance()
+        return self._advance()
 
     def _admit(self, call: CallSegment) -> None:
         if not call.name:
@@ -381,7 +384,8 @@ class ResponseStream(ItemQueue):
                 self._admit(call)
         cut = False
         while self._queue:
-            first = yield from self._first_sent()
+            first = self._queue[0]
+            yield from self._sent(first)
             cut = not whole and len(self._queue) == 1
             if isinstance(first, CallSegment):
                 cut = first.cut or (cut and not first.whole)
@@ -402,13 +406,15 @@ class ResponseStream(ItemQueue):
 
         Clients keep of a call only the fields of the API, but all of a reasoning item.
         """
-        if (extras := self._call_extras()) and (self._seal or self._keeps):
+        if (self._seal or self._keeps) and (extras := self._call_extras()):
             yield from self._sealing_item(extras)
 
     def _call_extras(self) -> dict[str, Raw]:
-        calls = (one for one in self._calls.values() if one.closed)
-        extras = {one.call_id: one.extra for one in calls if one.extra is not None}
-        return {**self._at_end.extras, **extras}
+        extras = dict(self._at_end.extras)
+        for one in self._calls.values():
+            if one.closed and one.extra is not None:
+                extras[one.call_id] = one.extra
+        return extras
 
     def _sealing_item(self, extras: dict[str, Raw]) -> Events:
         item = self._open_reasoning("none")

@@ -6,7 +6,9 @@ It is put off until the request is on its way: nothing of it is needed before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from .common.hosted import Hosted
 from .common.pauses import Pause
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from .rounds import Rounds
 
 
-class Unprepared(NamedTuple):
+class Unprepared(Struct, frozen=True):
     """What the writer and the reader of an answer are made from."""
 
     chat_request: ChatRequest

@@ -439,17 +439,17 @@ class Translation:
         return streamed
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
-        events: list[Event] = []
         reader = self._reader
+        deltas: list[Delta] = []
         for payload in payloads:
-            self._write(reader.read(payload), events)
+            deltas += reader.read(payload)
             if reader.over:
-                return events + self._over("")
+                return self._write(deltas) + self._over("")
+        events = self._write(deltas)
         return events + self._end(self._too_many_items()) if self._stream.is_full else events
 
     def _over(self, stray: str) -> list[Event]:
-        events: list[Event] = []
-        self._write(self._reader.end(), events)
+        events = self._write(self._reader.end())
         if self._stream.is_full:
             return events + self._end(self._too_many_items())
         verdict = self._reader.verdict(stray)
@@ -462,14 +462,20 @@ class Translation:
     def _too_many_items(self) -> Failure:
         return Failure(AnswerTooLarge.than(self._max_items, "output items"))
 
-    def _write(self, deltas: list[Delta], events: list[Event]) -> None:
+    def _write(self, deltas: list[Delta]) -> list[Event]:
+        events: list[Event] = []
+        if not deltas:
+            return events
         if self._summary is not None:
             self._progress += sum(type(delta) not in _KEEP_ALIVES for delta in deltas)
             deltas = self._summary.read(deltas)  # which leaves only keep-alives
+        feed, progress = self._stream.feed, 0
         for delta in deltas:
             if type(delta) not in _KEEP_ALIVES:
-                self._progress += 1
-            events += self._stream.feed(delta)
+                progress += 1
+            events += feed(delta)
+        self._progress += progress
+        return events
 
     def _end(self, verdict: Verdict) -> list[Event]:
         events: list[Event] = []

@@ -181,17 +181,17 @@ class ChatReader:
     def _read(self, payload: bytes) -> list[Delta]:
         if self.over:
             return []
+        if payload.strip() == DONE:
+            self._end.done = self.over = True
+            return []
         try:
             chunk = _chunk_decoder.decode(payload)
         except NOT_JSON:
-            if payload.strip() != DONE:
-                return self._read_odd(payload)
-            self._end.done = self.over = True
-            return []
+            return self._read_odd(payload)
         self._malformed = 0
         if not chunk.choices and chunk.usage is None:
             return self._read_odd(payload)
-        if present(chunk.error):
+        if chunk.error is not UNSET and present(chunk.error):
             return self._read_odd(payload)
         return self._read_chunk(chunk)
 
@@ -278,8 +278,11 @@ class ChatReader:
 
     def _read_chunk(self, chunk: chat.Chunk) -> list[Delta]:
         deltas: list[Delta] = []
-        if present(chunk.citations) or present(chunk.search_results):
-            sources = self._citations.sources(chunk.citations, chunk.search_results)
+        citations, results = chunk.citations, chunk.search_results
+        if (citations is not UNSET or results is not UNSET) and (
+            present(citations) or present(results)
+        ):
+            sources = self._citations.sources(citations, results)
             if sources is not None:
                 deltas.append(sources)
         usage = chunk.usage
@@ -339,10 +342,9 @@ class ChatReader:
             self._read_parts(content, deltas, with_reasoning=not reasoned.strip())
         if delta.refusal:
             self._add(deltas, "refusal", delta.refusal)
-        for annotation in delta.annotations or ():
-            citation = self._citations.annotation(annotation)
-            if citation is not None:
-                deltas.append(citation)
+        if delta.annotations:
+            read = map(self._citations.annotation, delta.annotations)
+            deltas += [citation for citation in read if citation is not None]
         calls = delta.tool_calls
         if delta.function_call is not None:
             calls = [chat.ToolCallDelta(index=0, function=delta.function_call)]
@@ -350,7 +352,7 @@ class ChatReader:
             if self._tags is not None:
                 self._split(deltas, self._tags.call(), None)
             self._read_calls(calls, deltas)
-        if present(delta.extra_content):
+        if delta.extra_content is not UNSET and present(delta.extra_content):
             deltas.append(CallExtra(None, delta.extra_content))
 
     # --- kinds of content ---------------------------------------------------------------------

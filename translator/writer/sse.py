@@ -29,31 +29,34 @@ def encode_all(events: Sequence[Event]) -> bytes:
     if len(events) == 1:
         [event] = events
         return b"%b%b\n\n" % (_BEFORE[type(event)], _encoder.encode(event))
-    parts: list[bytes | memoryview] = []
+    frames = bytearray()
     if events and type(events[0]) is Created:
-        events = _begin(events[0], events[1:], parts)
-    encoded = _encoder.encode
+        events = _begin(events[0], events[1:], frames)
+    encode_into = _encoder.encode_into
     for event in events:
-        parts += (_BEFORE[type(event)], encoded(event), b"\n\n")
-    return b"".join(parts)
+        frames += _BEFORE[type(event)]
+        encode_into(event, frames, -1)
+        frames += b"\n\n"
+    return bytes(frames)
 
 
-def _begin(
-    created: Created, events: Sequence[Event], parts: list[bytes | memoryview]
-) -> Sequence[Event]:
+def _begin(created: Created, events: Sequence[Event], frames: bytearray) -> Sequence[Event]:
     """Append the first frame, and the second if it holds the same response; the events left.
 
     That response repeats the tools and the instructions of the request: it is encoded once.
     """
-    encoded = _encoder.encode(created)
-    parts += (_BEFORE[Created], encoded, b"\n\n")
+    frames += _BEFORE[Created]
+    start = len(frames)
+    _encoder.encode_into(created, frames, -1)
     second = events[0] if events else None
     if type(second) is not InProgress or second.response is not created.response:
+        frames += b"\n\n"
         return events
-    begin = b'{"type":"%b","sequence_number":%d'
-    head = begin % (b"response.in_progress", second.sequence_number)
-    rest = memoryview(encoded)[len(begin % (b"response.created", created.sequence_number)) :]
-    parts += (_BEFORE[InProgress], head, rest, b"\n\n")
+    shared = frames[frames.index(b',"response":', start) :]  # behind the type and the number
+    frames += b"\n\n%b" % _BEFORE[InProgress]
+    frames += b'{"type":"response.in_progress","sequence_number":%d' % second.sequence_number
+    frames += shared
+    frames += b"\n\n"
     return events[1:]
 
 

@@ -203,10 +203,7 @@ class ChatReader:
         fields = [self._channels[field] for field in _DELTAS if field in self._channels]
         channels = [*fields, *self._arguments.values()]
         held = [(channel, channel.native) for channel in channels if channel.native is not None]
-        calls: list[NativeCall] = []
-        at_limit = self._end.at_limit
-        if not self._calls.count and (at_limit or self._dialect.recover_calls):
-            calls = [call for _, native in held for call in native.calls(at_limit=at_limit)]
+        calls = self._native_calls([native for _, native in held]) if held else []
         for channel, native in held:
             if text := native.rest():
                 self._produced = True
@@ -217,10 +214,18 @@ class ChatReader:
                 channel.half = ""
         for key, call in enumerate(calls):
             deltas.append(ToolCall(key, call.id, call.name, call.arguments))
-        half = any(native.cut for _, native in held)
+        return deltas
+
+    def _native_calls(self, held: list[NativeCalls]) -> list[NativeCall]:
+        """The calls in text that was held back, where there are no others."""
+        calls: list[NativeCall] = []
+        at_limit = self._end.at_limit
+        if not self._calls.count and (at_limit or self._dialect.recover_calls):
+            calls = [call for native in held for call in native.calls(at_limit=at_limit)]
+        half = any(native.cut for native in held)
         self._produced = self._produced or bool(calls) or half
         self._cut_native = half or any(is_cut_object(call.arguments) for call in calls)
-        return deltas
+        return calls
 
     @property
     def fails_in_call(self) -> bool:

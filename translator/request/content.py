@@ -87,6 +87,9 @@ class ContentWriter:
 
     def text(self, content: items.Content, path: str) -> str:
         """Content that must be text, as in system messages."""
+        text = self._only_text(content)
+        if text is not None:
+            return text
         parts = self._parts(content, path)
         for index, part in enumerate(paced(parts, self._pause)):
             if not isinstance(part, chat.TextPart):
@@ -99,10 +102,11 @@ class ContentWriter:
         """Content of a user message."""
         if self._descriptions is not None:
             self._words = _words(content) or self._words
-        if isinstance(content, str):
-            return content
+        text = self._only_text(content)
+        if text is not None:
+            return text
         parts = self._parts(content, path)
-        texts = [part.text for part in paced(parts, self._pause) if type(part) is chat.TextPart]
+        texts = [part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart)]
         return "\n".join(texts) if len(texts) == len(parts) else parts
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
@@ -143,23 +147,24 @@ class ContentWriter:
                 attached.append(part)
         return "\n".join(lines), attached
 
+    def _only_text(self, content: items.Content) -> str | None:
+        """The text of content that is nothing else, as nearly all is; None for any other."""
+        if isinstance(content, str):
+            return content
+        parts = content or ()
+        texts = [part.text for part in paced(parts, self._pause) if type(part) is items.InputText]
+        return "\n".join(texts) if len(texts) == len(parts) else None
+
     def _parts(self, content: items.Content, path: str) -> list[chat.Part]:
-        match content:
-            case None:
-                return []
-            case str():
-                return [chat.TextPart(content)]
-            case _:
-                parts = enumerate(paced(content, self._pause))
-                return [self._part(part, path, index) for index, part in parts]
+        assert not isinstance(content, str), "text is not in parts"
+        parts = enumerate(paced(content or (), self._pause))
+        return [self._part(part, path, index) for index, part in parts]
 
     def _joined(self, parts: list[chat.Part]) -> str:
         texts = (part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart))
         return "\n".join(texts)
 
     def _part(self, part: str | items.InputPart, path: str, index: int) -> chat.Part:
-        if type(part) is items.InputText:  # as nearly all are
-            return chat.TextPart(part.text)
         match part:
             case str():
                 return chat.TextPart(part)

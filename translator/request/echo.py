@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 
 from translator.common.pauses import Pause, no_pause, paced
 from translator.common.tool_secrets import without_secrets
@@ -53,22 +53,14 @@ def first_response(
         given["text"] = responses.TextEcho(_format(text.format), text.verbosity or "medium")
     if request.tools:
         given["tools"] = [_tool(raw) for raw in paced(request.tools, pause)]
-    return responses.Response(
-        response_id,
-        created_at,
-        model,
-        **given,
-        store=store is not None and store.keeps,
-        conversation=_conversation(store),
-        background=bool(request.background),
-        tool_choice=_tool_choice(request.tool_choice),
-    )
-
-
-def _conversation(store: StoreContext | None) -> responses.ConversationEcho | UnsetType:
-    if store is None or store.conversation is None:
-        return UNSET
-    return responses.ConversationEcho(store.conversation)
+    if request.tool_choice is not UNSET and present(request.tool_choice):
+        given["tool_choice"] = request.tool_choice.copy()
+    if store is not None:
+        given["store"] = store.keeps
+        if store.conversation is not None:
+            given["conversation"] = responses.ConversationEcho(store.conversation)
+    background = bool(request.background)
+    return responses.Response(response_id, created_at, model, background=background, **given)
 
 
 def _summary(reasoning: responses.ReasoningConfig) -> str | None:
@@ -108,10 +100,6 @@ def _tool(raw: Raw) -> Raw:
     if fields.keys() >= _NEEDED_IN_FUNCTION.keys():
         return raw.copy()
     return Raw(msgspec.json.encode({**_NEEDED_IN_FUNCTION, **fields}))
-
-
-def _tool_choice(raw: Raw | UnsetType) -> str | Raw:
-    return raw.copy() if present(raw) else "auto"
 
 
 def _format(given: responses.Format | None) -> responses.Format:

@@ -27,7 +27,7 @@ from translator.common.tool_parameters import INPUT_ARGUMENT
 from translator.common.tools import Toolset
 from translator.wire import items, responses
 from translator.wire.errors import InvalidRequest, NotFound
-from translator.wire.json_values import NOT_JSON, as_object, is_string, present, starts_with
+from translator.wire.json_values import NOT_JSON, as_object, begins_with_role, is_string, present
 from translator.wire.notices import DuplicateItem, Notice
 
 from . import mcp_history
@@ -132,7 +132,7 @@ class InputReader:
         if isinstance(source, str):
             read.append(Message("user", source, "input"))
         elif source:
-            if starts_with(source[0], b'{"role"'):
+            if begins_with_role(source[0]):
                 self._decode = _decode_untyped
             store = self._store
             self._read(

@@ -19,7 +19,9 @@ NOT_JSON = (DecodeError, UnicodeDecodeError, RecursionError)
 JSON that is nested too deeply."""
 
 
-_first_byte = struct.Struct("c").unpack_from  # alone in a tuple; a view of it takes far longer
+# Bytes in a tuple: a view of the value, or a copy of it, takes far longer.
+_first_byte = struct.Struct("c").unpack_from
+_first_bytes = struct.Struct("6s").unpack_from
 
 
 def is_string(raw: Raw) -> bool:
@@ -27,14 +29,14 @@ def is_string(raw: Raw) -> bool:
     return _first_byte(raw) == (b'"',)
 
 
-def starts_with(raw: Raw, beginning: bytes) -> bool:
-    """Whether the JSON of a raw value begins with these bytes."""
-    return bytes(memoryview(raw)[: len(beginning)]) == beginning
+def begins_with_role(raw: Raw) -> bool:
+    """Whether a raw value is an object whose first member is `role`, written without spaces."""
+    return len(raw) > 6 and _first_bytes(raw) == (b'{"role',)
 
 
 def is_data_url(raw: Raw) -> bool:
     """Whether a raw value is a string with a `data:` URL."""
-    return starts_with(raw, b'"data:')
+    return len(raw) > 6 and _first_bytes(raw) == (b'"data:',)
 
 
 def is_object(raw: Raw) -> bool:

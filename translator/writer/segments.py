@@ -43,7 +43,7 @@ class Waiting(list[_D]):
         self.size += size_of(delta)
 
     def clear(self) -> None:
-        super().clear()
+        del self[:]
         self.size = 0
 
 

@@ -286,10 +286,12 @@ class ResponseStream(ItemQueue):
         if isinstance(delta, Text) and delta.text.isspace():
             self._blank.text.add(delta)
             return []
-        sent = self._queue_named_calls()
+        sent = self._queue_named_calls() if self._named else []
         message = MessageSegment()
-        message.waiting.extend([*self._blank.text, delta])
-        self._blank.text.clear()
+        if self._blank.text:
+            message.waiting.extend(self._blank.text)
+            self._blank.text.clear()
+        message.waiting.append(delta)
         self._blank.drop(self._blank.reasoning)
         self._join(message)
         return sent + self._advance()
@@ -321,10 +323,12 @@ class ResponseStream(ItemQueue):
         return self._new_reasoning(delta)
 
     def _new_reasoning(self, delta: Reasoning | ReasoningDetails) -> list[Event]:
-        sent = self._queue_named_calls()
+        sent = self._queue_named_calls() if self._named else []
         reasoning = ReasoningSegment()
-        reasoning.waiting.extend([*self._blank.reasoning, delta])
-        self._blank.reasoning.clear()
+        if self._blank.reasoning:
+            reasoning.waiting.extend(self._blank.reasoning)
+            self._blank.reasoning.clear()
+        reasoning.waiting.append(delta)
         self._join(reasoning)
         return sent + self._advance()
 
@@ -337,7 +341,7 @@ class ResponseStream(ItemQueue):
                 self._lost().call_dropped(delta.key, "parallel_tool_calls")
                 return sent  # parallel_tool_calls is false, and the upstream did not know
             call = self._calls[delta.key] = self.call_type(delta.key)
-            sent = self._queue_named_calls()
+            sent = self._queue_named_calls() if self._named else []
             self._blank.drop(self._blank.text)
             self._blank.drop(self._blank.reasoning)
         call.add(delta)
@@ -351,8 +355,6 @@ class ResponseStream(ItemQueue):
 
     def _queue_named_calls(self) -> list[Event]:
         """Another segment begins: calls that are named but not begun take their places before."""
-        if not self._named:
-            return []
         for key in sorted(self._named):
             self._admit(self._named[key])
         self._named.clear()

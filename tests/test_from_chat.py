@@ -209,6 +209,7 @@ SKY, SEA = {"url": "sky", "title": "The sky"}, {"url": "sea"}
         # what is no mark, or a mark of nothing
         ([chunk({"content": "[0][3] `[1]` ```\n[1]\n``` [1a] ```[1]"}, "stop", citations=["sky"])], []),
         ([chunk({"refusal": "[1]"}, "stop", citations=["sky"])], []),
+        ([chunk({"content": "[1]"}, citations=["sky"]), chunk({}, "stop", citations=None)], [("sky", "", 0, 3)]),
         ([chunk({"content": "[1]"}, "stop", citations=[])], []),
         ([chunk({"content": "[1]"}, "stop", citations="sky", search_results={"url": "sky"})], []),
         ([chunk({"content": "[1]"}, "stop", citations=None, search_results=None)], []),

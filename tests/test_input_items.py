@@ -116,3 +116,36 @@ def test_faulty_items_are_refused_with_their_path(item: Any, param: str) -> None
     refused = refusal([item, user("u")])
     assert refused.param == param
     assert refused.status_hint == 400
+
+
+@pytest.mark.parametrize("item", [{"role": "user"}, {"role": "tool", "content": "x"}])
+@pytest.mark.parametrize("first", [user("u"), {"type": "message", **user("u")}])
+def test_a_faulty_message_is_refused_with_its_path_behind_any_other(item: Any, first: Any) -> None:
+    assert (refusal([first, item]).param or "").startswith("input[1].")
+    assert (refusal([first, item | {"type": "message"}]).param or "").startswith("input[1].")
+
+
+def test_messages_mean_the_same_with_and_without_their_type() -> None:
+    said = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
+    call = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
+    said[2:2] = [call, {"type": "function_call_output", "call_id": "a", "output": "x"}]
+    typed = [{"type": "message"} | one for one in said]
+    forms = [said, [one | {"type": one.get("type", "message")} for one in said]]
+    forms += [said[:at] + typed[at:] for at in range(1, 6)]
+    forms += [typed[:at] + said[at:] for at in range(1, 6)]
+    forms.append([{"type": None} | one for one in said])
+    for form in forms:
+        assert messages(form) == messages(typed)
+    assert [one["role"] for one in messages(typed)] == [
+        "user",
+        "assistant",
+        "tool",
+        "user",
+        "assistant",
+    ]
+
+
+def test_the_type_of_an_item_counts_wherever_it_stands() -> None:
+    reasoning = {"role": "user", "content": None, "type": "reasoning", "summary": []}
+    assert messages([reasoning, user("u")]) == [user("u")]
+    assert refusal([{"role": "user", "content": "x", "type": "brand_new"}]).param == "input[0].type"

@@ -84,8 +84,8 @@ class CallAssembler:
 
     @property
     def all_whole(self) -> bool:
-        """There are calls, and each has whole arguments."""
-        return bool(self._calls) and all(call.whole for call in self._calls)
+        """Each call has whole arguments."""
+        return all(call.whole for call in self._calls)
 
     @property
     def cut(self) -> bool:

@@ -237,13 +237,14 @@ class ChatReader:
 
         `stray` is text of the body that belonged to no event; it explains a missing end.
         """
+        called = self._calls.count > 0
         verdict = self._end.verdict(
             produced=self._produced,
-            calls_suffice=self._dialect.lenient_eof and self._calls.all_whole,
-            cut_call=self._cut_native or self._calls.cut,
+            calls_suffice=called and self._dialect.lenient_eof and self._calls.all_whole,
+            cut_call=self._cut_native or (called and self._calls.cut),
             stray=stray,
         )
-        if verdict == STOP and self._calls.nameless:
+        if called and verdict == STOP and self._calls.nameless:
             return Failure(UpstreamError("The upstream called a function without saying which."))
         return verdict
 

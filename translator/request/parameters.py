@@ -7,6 +7,7 @@ One function per group. Each returns the chat fields that the group owns, and ad
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -19,18 +20,22 @@ from translator.wire.json_values import as_object
 from translator.wire.notices import Notice, clamped
 
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
+_values_of_sampling = attrgetter(*_SAMPLING)
+_NOT_GIVEN = (None,) * len(_SAMPLING)
 _IDENTITY = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
 
 MIN_THINKING_BUDGET = 1024
 """Smallest `thinking.budget_tokens` that Claude's API accepts (documentation, 2026-11)."""
 
-_LIMITS = (
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_new_tokens",
-    "n_predict",
-    "num_predict",
+_LIMITS = frozenset(
+    {
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "max_new_tokens",
+        "n_predict",
+        "num_predict",
+    }
 )
 """The names of the token limit in chat requests, of every upstream."""
 
@@ -62,6 +67,8 @@ def streaming(request: responses.Request, dialect: Dialect) -> dict[str, Any]:
 
 def sampling(request: responses.Request, dialect: Dialect, notices: list[Notice]) -> dict[str, Any]:
     """Temperature, `top_p` and penalties."""
+    if _values_of_sampling(request) == _NOT_GIVEN:
+        return {}
     return _accepted(_SAMPLING, request, dialect, notices)
 
 
@@ -98,7 +105,9 @@ def fitting_budget(
     Claude's API refuses a budget below MIN_THINKING_BUDGET, and one that is not below the limit:
     there it does not think.
     """
-    thinking = as_object(fields.get("thinking")) or {}
+    thinking = as_object(fields.get("thinking"))
+    if thinking is None:
+        return fields
     budget = thinking.get("budget_tokens")
     if not isinstance(budget, int) or limit is None or budget < limit:
         return fields
@@ -117,11 +126,10 @@ def output_limit(fields: Mapping[str, Any], model_limit: int | None) -> int | No
     is none that we know of.
     """
     least = model_limit if model_limit is not None and model_limit > 0 else None
-    for name in _LIMITS:
-        if name in fields:
-            limit = _number(fields[name])
-            if limit and (least is None or limit < least):
-                least = limit
+    for name in _LIMITS.intersection(fields):
+        limit = _number(fields[name])
+        if limit and (least is None or limit < least):
+            least = limit
     return least
 
 
@@ -201,8 +209,6 @@ def forwarded(
     unknown: dict[str, Raw], allowed: tuple[str, ...], notices: list[Notice]
 ) -> dict[str, Any]:
     """The fields beyond the Responses API that go upstream unchanged."""
-    if not unknown:
-        return {}
     notices += [
         Notice(name, "ignored", f"Unknown parameter: '{name}'.")
         for name in unknown

@@ -40,15 +40,19 @@ def parse_request(body: bytes, pause: Pause = no_pause) -> ParsedRequest:
         request, unknown = _decoded(on_one_line(body), pause)
     except NOT_JSON as error:
         raise invalid_from(error, body) from None
-    text_format = request.text.format if request.text else None
-    if isinstance(text_format, responses.JsonSchemaFormat) and not is_object(text_format.schema):
+    if request.text is not None:
+        _check_format(request.text.format)
+    return ParsedRequest(request, unknown)
+
+
+def _check_format(wanted: responses.Format | None) -> None:
+    if isinstance(wanted, responses.JsonSchemaFormat) and not is_object(wanted.schema):
         raise at_path(
             InvalidRequest(
                 "Invalid 'schema': a JSON Schema is an object.", param="schema", code="invalid_type"
             ),
             "text.format",
         )
-    return ParsedRequest(request, unknown)
 
 
 def parsed_request(

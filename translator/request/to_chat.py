@@ -208,12 +208,13 @@ def write_chat_request(
         **parameters.fitting_budget(reasoning.fields, limit.get(dialect.max_tokens_field), notices),
         **parameters.identity(request, dialect, notices),
     }
-    parameters.extend(fields, dialect.extra)
-    parameters.extend(fields, parameters.forwarded(unknown, forward, notices))
+    if dialect.extra:
+        parameters.extend(fields, dialect.extra)
+    if unknown:
+        parameters.extend(fields, parameters.forwarded(unknown, forward, notices))
+    renamed = dialect.renamed
     return ChatRequest(
-        body=_encoded(
-            {dialect.renamed.get(name, name): value for name, value in fields.items()}, pause
-        ),
+        body=_encoded({renamed.get(name, name): value for name, value in fields.items()}, pause),
         notices=(
             *advice_notices,
             *tools.notices,

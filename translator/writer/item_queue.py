@@ -146,7 +146,7 @@ class ItemQueue:
         if isinstance(segment, CallSegment):
             yield from segment.send_empty()
             segment.closed = True
-        if isinstance(segment, MessageSegment) and self._at_end.sources is not None:
+        elif self._at_end.sources is not None and isinstance(segment, MessageSegment):
             segment.waiting.append(self._at_end.sources)
             yield from segment.send()
         item = yield from segment.open.closed(status)

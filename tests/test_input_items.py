@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -15,6 +15,8 @@ from tests.conversations import (
     user,
 )
 from translator import NotFound
+from translator.request.input_items import InputReader
+from translator.wire.items import CommonInputItem
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,9 @@ def test_a_faulty_message_is_refused_with_its_path_behind_any_other(item: Any, f
 
 
 def test_messages_mean_the_same_with_and_without_their_type() -> None:
-    said = [{"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")]
+    said: list[dict[str, Any]] = [
+        {"role": role, "content": role} for role in ("user", "assistant", "user", "assistant")
+    ]
     call = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
     said[2:2] = [call, {"type": "function_call_output", "call_id": "a", "output": "x"}]
     typed = [{"type": "message"} | one for one in said]
@@ -146,6 +150,15 @@ def test_messages_mean_the_same_with_and_without_their_type() -> None:
 
 
 def test_the_type_of_an_item_counts_wherever_it_stands() -> None:
-    reasoning = {"role": "user", "content": None, "type": "reasoning", "summary": []}
+    reasoning: dict[str, Any] = {
+        "role": "user",
+        "content": None,
+        "type": "reasoning",
+        "summary": [],
+    }
     assert messages([reasoning, user("u")]) == [user("u")]
     assert refusal([{"role": "user", "content": "x", "type": "brand_new"}]).param == "input[0].type"
+
+
+def test_every_frequent_type_of_item_is_read() -> None:
+    assert set(get_args(CommonInputItem)) <= InputReader.BY_TYPE.keys()

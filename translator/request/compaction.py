@@ -180,8 +180,6 @@ def after_compaction(earlier: Sequence[Raw], pause: Pause = no_pause) -> list[Ra
     A client that refers to a response by its id does not send the shortened conversation itself.
     `pause` is called between items.
     """
-    if not earlier:
-        return []
     kinds = [head_of(raw).type for raw in paced(earlier, pause)]
     pairs = enumerate(itertools.pairwise(kinds), 1)
     starts = [at for at, pair in pairs if pair == ("compaction_trigger", "compaction")]

@@ -87,27 +87,21 @@ class ContentWriter:
 
     def text(self, content: items.Content, path: str) -> str:
         """Content that must be text, as in system messages."""
-        text = self._only_text(content)
-        if text is not None:
-            return text
-        parts = self._parts(content, path)
-        for index, part in enumerate(paced(parts, self._pause)):
-            if not isinstance(part, chat.TextPart):
-                raise InvalidRequest(
-                    "Only text is supported here.", param=f"{path}[{index}]", code="invalid_value"
-                )
-        return self._joined(parts)
+        written = self._written(content, path)
+        if isinstance(written, str):
+            return written
+        is_text = [isinstance(part, chat.TextPart) for part in written]
+        raise InvalidRequest(
+            "Only text is supported here.",
+            param=f"{path}[{is_text.index(False)}]",
+            code="invalid_value",
+        )
 
     def user(self, content: items.Content, path: str) -> str | list[chat.Part]:
         """Content of a user message."""
         if self._descriptions is not None:
             self._words = _words(content) or self._words
-        text = self._only_text(content)
-        if text is not None:
-            return text
-        parts = self._parts(content, path)
-        texts = [part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart)]
-        return "\n".join(texts) if len(texts) == len(parts) else parts
+        return self._written(content, path)
 
     def assistant(self, content: items.Content, path: str) -> tuple[str | None, str | None]:
         """Text and refusal of the assistant's message at `path`, None where empty."""
@@ -136,7 +130,7 @@ class ContentWriter:
         """The text of the output of the item at `path`; the parts that follow as the user's."""
         if type(content) is Raw or isinstance(content, str):
             return content, []
-        parts = self._parts(content, f"{path}.output")
+        parts = self._parts(content or (), f"{path}.output")
         attached: list[chat.Part] = []
         lines: list[str] = []
         for part in paced(parts, self._pause):
@@ -147,22 +141,21 @@ class ContentWriter:
                 attached.append(part)
         return "\n".join(lines), attached
 
-    def _only_text(self, content: items.Content) -> str | None:
-        """The text of content that is nothing else, as nearly all is; None for any other."""
+    def _written(self, content: items.Content, path: str) -> str | list[chat.Part]:
+        """Content as one text where it is only text, as nearly all is; else as parts."""
         if isinstance(content, str):
             return content
-        parts = content or ()
-        texts = [part.text for part in paced(parts, self._pause) if type(part) is items.InputText]
-        return "\n".join(texts) if len(texts) == len(parts) else None
+        given = content or ()
+        texts = [part.text for part in paced(given, self._pause) if type(part) is items.InputText]
+        if len(texts) == len(given):
+            return "\n".join(texts)
+        parts = self._parts(given, path)
+        texts = [part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart)]
+        return "\n".join(texts) if len(texts) == len(parts) else parts
 
-    def _parts(self, content: items.Content, path: str) -> list[chat.Part]:
-        assert not isinstance(content, str), "text is not in parts"
-        parts = enumerate(paced(content or (), self._pause))
+    def _parts(self, given: Sequence[str | items.InputPart], path: str) -> list[chat.Part]:
+        parts = enumerate(paced(given, self._pause))
         return [self._part(part, path, index) for index, part in parts]
-
-    def _joined(self, parts: list[chat.Part]) -> str:
-        texts = (part.text for part in paced(parts, self._pause) if isinstance(part, chat.TextPart))
-        return "\n".join(texts)
 
     def _part(self, part: str | items.InputPart, path: str, index: int) -> chat.Part:
         match part:

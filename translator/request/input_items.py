@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, get_args
 
 import msgspec
@@ -78,6 +79,15 @@ _HOSTED_HISTORY = frozenset(
 _Decode: TypeAlias = Callable[[Raw], "items.CommonInputItem | _UntypedMessage"]
 
 
+def _in_groups(pause: Pause, raw: Raw) -> items.CommonInputItem:
+    """An item, the parts of a large message in groups; raises NOT_JSON."""
+    if len(raw) >= GROUP_BYTES:
+        with suppress(*NOT_JSON):  # then the error is that of the whole item
+            message = _decode_raw_message(raw)
+            return items.InputMessage(message.role, read_content(message.content, pause))
+    return _decode_common(raw)
+
+
 class InputReader:
     """Reads input items; adds the tools that they declare to `tools`, and losses to `notices`.
 
@@ -97,7 +107,7 @@ class InputReader:
         self._store = store
         self._origin = origin
         self._pause = pause
-        self._decode_typed = _decode_common if pause is no_pause else self._in_groups
+        self._decode_typed = _decode_common if pause is no_pause else partial(_in_groups, pause)
         self._decode: _Decode = self._decode_typed  # or of messages without `type`, while they come
         self._last_search = ""
         self._read_items: list[InputItem] = []
@@ -189,7 +199,7 @@ class InputReader:
         except NOT_JSON:
             item = self._other_item(raw, path, last=last)
         else:
-            item = self._BY_TYPE[type(common)](self, common, path)
+            item = self.BY_TYPE[type(common)](self, common, path)
         if item is not None:
             self._read_items.append(item)
 
@@ -202,15 +212,7 @@ class InputReader:
         if isinstance(item, Thought):
             return self._placed(item.taken_by(self._origin), "output")
         common = _decode_common(item)
-        return self._BY_TYPE[type(common)](self, common, "output")
-
-    def _in_groups(self, raw: Raw) -> items.CommonInputItem:
-        """An item, the parts of a large message in groups; raises NOT_JSON."""
-        if len(raw) >= GROUP_BYTES:
-            with suppress(*NOT_JSON):  # then the error is that of the whole item
-                message = _decode_raw_message(raw)
-                return items.InputMessage(message.role, read_content(message.content, self._pause))
-        return _decode_common(raw)
+        return self.BY_TYPE[type(common)](self, common, "output")
 
     def _other_item(self, raw: Raw, path: str, *, last: bool) -> InputItem | None:
         """An item that is not what was expected: a message without `type`, or a rarer kind."""
@@ -219,7 +221,7 @@ class InputReader:
             item = self._decode(raw) if expected is _decode_untyped else _decode_untyped(raw)
         except NOT_JSON:
             return self._rare_item(raw, path, last=last)
-        return self._BY_TYPE[type(item)](self, item, path)
+        return self.BY_TYPE[type(item)](self, item, path)
 
     def _message(self, item: items.PlainMessage, path: str) -> Message | Thought:
         """A message; reasoning between tags, where a client sends it as the assistant's.
@@ -282,7 +284,7 @@ class InputReader:
             )
         return None
 
-    _BY_TYPE: ClassVar[Mapping[type, Callable[..., InputItem | None]]] = {
+    BY_TYPE: ClassVar[Mapping[type, Callable[..., InputItem | None]]] = {
         items.InputMessage: _message,
         _UntypedMessage: _message,
         items.InputReasoning: _reasoning,
@@ -291,6 +293,7 @@ class InputReader:
         items.FunctionCallOutput: _output,
         items.CustomToolCallOutput: _output,
     }
+    """How an item of each frequent type is read."""
 
     def _declared_later(self, item: InputItem) -> InputItem:
         """The item; a call of a tool that was declared behind it, by the tool's name."""
@@ -309,7 +312,7 @@ class InputReader:
         kind = head.type or "item_reference"
         match kind:
             case _ if kind in _COMMON:
-                return self._BY_TYPE[_COMMON[kind]](self, decode_at(raw, _COMMON[kind], path), path)
+                return self.BY_TYPE[_COMMON[kind]](self, decode_at(raw, _COMMON[kind], path), path)
             case "tool_search_call" | "tool_search_output":
                 return self._tool_search(raw, kind, path)
             case "additional_tools":

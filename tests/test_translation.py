@@ -538,3 +538,18 @@ def test_what_an_answer_is_at() -> None:
         t.receive(sse(chunk(delta)))
         seen.append(t.writing)
     assert seen == [("", ""), ("reasoning", ""), ("message", ""), ("call", "f")]
+
+
+def test_what_follows_a_failure_is_not_judged_again() -> None:
+    judged: list[UpstreamError] = []
+
+    def judge(error: UpstreamError) -> UpstreamError:
+        judged.append(error)
+        return error
+
+    t = Translation(
+        REQUEST, response_id="resp_1", created_at=7, new_id=lambda prefix: prefix, judge=judge
+    )
+    assert t.receive(b'data: {"error":{"message":"no"}}\n\n')
+    assert not t.receive(b": comment\n\n")
+    assert len(judged) == 1

@@ -58,7 +58,6 @@ _ACCOUNTED_BYTES = 64 * 1024
 _BYTES_FOR_A_CALL = 512
 """Where there are many calls, so much for each: an account looks at all of them."""
 
-
 _DEFAULT_TARGET = Target()
 _DEFAULT_OPTIONS = Options()
 
@@ -440,13 +439,19 @@ class Translation:
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
         reader = self._reader
+        deltas = reader.read(*payloads) if len(payloads) == 1 else self._read_all(payloads)
+        events = self._write(deltas)
+        if payloads and reader.over:
+            return events + self._over("")
+        return events + self._end(self._too_many_items()) if self._stream.is_full else events
+
+    def _read_all(self, payloads: list[bytes]) -> list[Delta]:
         deltas: list[Delta] = []
         for payload in payloads:
-            deltas += reader.read(payload)
-            if reader.over:
-                return self._write(deltas) + self._over("")
-        events = self._write(deltas)
-        return events + self._end(self._too_many_items()) if self._stream.is_full else events
+            deltas += self._reader.read(payload)
+            if self._reader.over:
+                break
+        return deltas
 
     def _over(self, stray: str) -> list[Event]:
         events = self._write(self._reader.end())
@@ -464,17 +469,13 @@ class Translation:
 
     def _write(self, deltas: list[Delta]) -> list[Event]:
         events: list[Event] = []
-        if not deltas:
-            return events
         if self._summary is not None:
             self._progress += sum(type(delta) not in _KEEP_ALIVES for delta in deltas)
             deltas = self._summary.read(deltas)  # which leaves only keep-alives
-        feed, progress = self._stream.feed, 0
         for delta in deltas:
             if type(delta) not in _KEEP_ALIVES:
-                progress += 1
-            events += feed(delta)
-        self._progress += progress
+                self._progress += 1
+            events += self._stream.feed(delta)
         return events
 
     def _end(self, verdict: Verdict) -> list[Event]:

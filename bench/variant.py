@@ -230,6 +230,12 @@ VARIANTS = (
         switch_off=replaced("translation:Translation.text_run", lambda *_: None),
     ),
     Variant(
+        name="text run of whole chunks",
+        without="HTTP's chunked coding is taken off before a run, and put on behind it",
+        claim="translator/text_run.py",
+        switch_off=replaced("service.turns.sink:TranslatingSink.push_framed", lambda *_: None),
+    ),
+    Variant(
         name="fast chunk types",
         without="each chunk is decoded with all of its fields",
         claim="translator/reader/fast_chunks.py",

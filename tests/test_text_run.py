@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -35,7 +36,22 @@ def frame(delta: dict[str, Any], *, ascii_only: bool = True, **more: Any) -> byt
 
 
 texts = st.sampled_from(
-    ["a", " there", '"', "\\", "\n", "\x7f", "é", "😀", "\u2028", "\u00a0", "null", "-text-", "{}"]
+    [
+        "a",
+        " there",
+        '"',
+        "\\",
+        "\n",
+        "\x1f",
+        "\x7f",
+        "é",
+        "😀",
+        "\u2028",
+        "\u00a0",
+        "null",
+        "-text-",
+        "{}",
+    ]
 )
 frames = st.one_of(
     st.builds(
@@ -93,20 +109,39 @@ def encodings(name: str) -> tuple[Callable[[Event], bytes], Callable[[Sequence[E
     return encode_json, lambda events: b"".join(map(encode_json, events))
 
 
+CHUNKED = text_run.Framing(text_run.Lines(b"%x\r\n"), b"\r\n")
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 def plain(t: Translation, body: Sequence[bytes], encoding: str) -> list[bytes]:
     _, encode = encodings(encoding)
     return [encode(t.start()), *(encode(t.receive(read)) for read in body), encode(t.close())]
 
 
-def with_runs(t: Translation, body: Sequence[bytes], encoding: str) -> list[bytes]:
+def with_runs(
+    t: Translation, body: Sequence[bytes], encoding: str, framed: Iterator[bool] | None = None
+) -> list[bytes]:
+    """The same, with runs; `framed` says which reads come in chunked coding, and all go so."""
     encode_one, encode = encodings(encoding)
     written = [encode(t.start())]
     run = None
     for read in body:
-        one = None if run is None else run.frame(read)
+        if run is None:
+            one = None
+        elif framed is not None and next(framed):
+            one = run.framed(chunked(read), b"%x\r\n" % len(read), len(read))
+        else:
+            one = run.frame(read)
         if one is None:
             one = encode(t.receive(read))
-            run = t.text_run(encode_one)
+            run = t.text_run(encode_one, *(() if framed is None else (CHUNKED, b"\r\n")))
+        elif framed is not None:
+            size, _, rest = one.partition(b"\r\n")
+            assert chunked(rest[:-2]) == one, size
+            one = rest[:-2]
         written.append(one)
     return [*written, encode(t.close())]
 
@@ -130,6 +165,23 @@ def test_a_run_changes_nothing(
     one = translation(TOOLS, options=options, dialect=dialect)
     other = translation(TOOLS, options=options, dialect=dialect)
     assert with_runs(one, body, encoding) == plain(other, body, encoding)
+    assert state(one) == state(other)
+
+
+@given(
+    st.lists(st.one_of(frames, frames, frames)),
+    st.randoms(use_true_random=False),
+    st.sampled_from([400, 2_000, 16 * 2**20]),
+)
+@example([frame({"content": "a"}), frame({"content": "\n"})] * 9, random.Random(1), 16 * 2**20)
+def test_a_run_in_a_framing_changes_nothing(
+    body: list[bytes], some: random.Random, limit: int
+) -> None:
+    options = Options(max_answer_bytes=limit)
+    one = translation(TOOLS, options=options)
+    other = translation(TOOLS, options=options)
+    framed = iter(lambda: some.random() < 0.7, None)
+    assert with_runs(one, body, "sse", framed) == plain(other, body, "sse")
     assert state(one) == state(other)
 
 
@@ -204,15 +256,59 @@ class Counting:
         return self._read(payload)
 
 
-def test_text_between_bytes_that_are_known_is_not_decoded() -> None:
+def test_of_a_chunk_between_bytes_that_are_known_only_the_text_is_decoded() -> None:
     _, run = running(frame({"content": "Hello"}))
     decoded = Counting(run)
     for number in range(100):
         assert run.frame(frame({"content": f" word {number}"})) is not None
     assert decoded.count == 2, "the first one, and one to see that another text is read there, too"
-    for text in ('"', "\\", "\n"):
+    for text in ('"', "\\", "\n", "é", "\U0001f600"):
         assert run.frame(frame({"content": text}, ascii_only=False)) is not None
-    assert decoded.count == 5, "what is escaped is decoded, and nothing learned"
+    assert decoded.count == 2
+    for more, text in enumerate(("é", "\U0001f600", ""), 3):
+        taken = run.frame(frame({"content": text}))
+        assert (taken is None) == (not text)
+        assert decoded.count == more, "what is escaped as we do not, and what is no text"
+
+
+def test_framed_and_unframed_frames_are_known_alike() -> None:
+    t = translation()
+    t.receive(frame({"content": "Hello"}))
+    run = t.text_run(writer.encode, CHUNKED, b"\r\n")
+    assert run is not None
+    decoded = Counting(run)
+    for number in range(20):
+        data = frame({"content": f" word {number}"})
+        if number % 2:
+            taken = run.frame(data)
+        else:
+            taken = run.framed(chunked(data), b"%x\r\n" % len(data), len(data))
+        assert taken is not None
+    assert decoded.count == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("line", "behind"),
+    [(b"%X\r\n", b"\r\n"), (b"%x \r\n", b"\r\n"), (b"%x\r\n", b"\n\n"), (b"%x\r\n", b"")],
+    ids=["capitals", "a space", "no end", "cut"],
+)
+def test_what_is_not_in_the_framing_is_left_alone(line: bytes, behind: bytes, known: bool) -> None:
+    t = translation()
+    t.receive(frame({"content": "Hello"}))
+    run = t.text_run(writer.encode, CHUNKED, b"\r\n")
+    assert run is not None
+    data = frame(
+        {"content": " there"}, obfuscation="x" * (0xAA - len(frame({"content": " there"})))
+    )
+    whole = chunked(data)
+    if known:
+        assert run.framed(whole, b"%x\r\n" % len(data), len(data)) is not None
+    before = state(t)
+    odd = line % len(data) + data + behind
+    assert odd != whole
+    assert run.framed(odd, b"%x\r\n" % len(data), len(data)) is None
+    assert state(t) == before
 
 
 def test_bytes_that_change_now_and_then_are_learned_anew() -> None:

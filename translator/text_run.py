@@ -5,17 +5,21 @@
 
 Nearly all chunks are like the one before but for their text, and so are their events but for text
 and number. The parts of the event that stay the same are encoded once. Where the chunk has the same
-bytes around its text as one that was decoded, its text is not decoded either: it goes over as is.
+bytes around its text as one that was decoded, only its text is decoded, and goes over as it is.
 
 `Translation.receive` translates every chunk, these too, into the same bytes: a run only spares the
 hops from decoder to reader to writer to encoder, and their objects. Any chunk that may be more than
-text is left to it. Of the instructions that a token costs in the service, a run saves four of ten
+text is left to it. Of the instructions that a token costs in the service, a run saves XXX of ten
 (`python -m bench instructions --variant "text run"`).
+
+Chunks come and events go in the framing of a connection, such as the chunked coding of HTTP. A run
+takes both into account, so that neither is another copy and another call for each token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,97 +41,160 @@ LESSONS = 4
 LASTING = 16
 """After so many chunks, what was learned had its use."""
 
+_MAX_KEPT = 4096
+
 _encode_text = msgspec.json.Encoder().encode
+_decode_text = msgspec.json.Decoder(str).decode
 _join = b"".join
+
+
+class _Digits(dict[int, bytes]):
+    """The digits of a number, made once where it is small."""
+
+    def __missing__(self, number: int) -> bytes:
+        digits = b"%d" % number
+        if number < _MAX_KEPT:
+            self[number] = digits
+        return digits
+
+
+_digits = _Digits()
+
+
+class Lines(dict[int, bytes]):
+    """The line before a number of bytes, made once where it is small: nothing, without a format.
+
+    The format has one place, for the number.
+    """
+
+    def __init__(self, format: bytes = b"") -> None:
+        self._format = format
+
+    def __missing__(self, size: int) -> bytes:
+        line = self._format and self._format % size
+        if size < _MAX_KEPT:
+            self[size] = line
+        return line
+
+
+class Framing(NamedTuple):
+    """How encoded events are sent: each between a line that tells its size and an end."""
+
+    lines: Lines
+    end: bytes
+
+
+UNFRAMED = Framing(Lines(), b"")
 
 
 class TextRun:
     """The translation of a run, for as long as `fast` reads its chunks and `growing` its text.
 
-    `frame(data)` returns the encoded event of some bytes of the body that are one frame, and only
-    add text; None for others, which are untouched then. It takes no more than `left` bytes in all.
-    `chunks` counts those that it has translated.
+    `framed` and `frame` return the event of a frame that only adds text, encoded and framed; None
+    for any other bytes, which are untouched then. They take no more than `left` bytes in all.
     """
 
     __slots__ = (
-        *("_after", "_append", "_around", "_before", "_head", "_learned_at", "_lessons", "_middle"),
-        *("_number", "_read_text", "_tail", "chunks", "fast", "growing", "left"),
+        *("_end", "_event", "_known", "_learned_at", "_lessons", "_read_text", "_settled"),
+        *("_taken", "fast", "growing", "left"),
     )
 
     def __init__(
-        self, fast: FastReader, growing: Growing, encode: Callable[[Event], bytes]
+        self,
+        fast: FastReader,
+        growing: Growing,
+        encode: Callable[[Event], bytes],
+        framing: Framing,
+        end: bytes,
     ) -> None:
         self.fast = fast
         self.growing = growing
         self.left = 0
-        self.chunks = 0
-        self._append = growing.append
-        self._number = growing.number
+        self._taken = self._settled = 0
+        self._end = end
         self._read_text = fast.text
-        encoded = encode(growing.event(_NUMBER, _TEXT))
-        self._before, _, rest = encoded.partition(b"%d" % _NUMBER)
-        self._middle, _, self._after = rest.rpartition(_encode_text(_TEXT))
+        before, _, rest = encode(growing.event(_NUMBER, _TEXT)).partition(b"%d" % _NUMBER)
+        middle, _, after = rest.rpartition(_encode_text(_TEXT))
+        size = len(before) + len(middle) + len(after)
+        around = (framing.lines, size, before, middle, after + framing.end)
+        self._event = (growing.append, growing.number, *around)
         self._lessons = LESSONS if fast.plain else 0
         self._learned_at = 0
-        self._head = self._tail = b"-"  # before and behind the text of a chunk; none is like this
-        self._around = -1
+        # What stands before the text of a frame and behind it, to the end, and the size of both
+        # without the end: nothing is between these.
+        self._known = (b"-", b"-", -1)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks it has translated since it was settled."""
+        return self._taken - self._settled
+
+    def settle(self) -> None:
+        """Take no more, until `left` is set."""
+        self._settled = self._taken
+        self.left = 0
 
     def frame(self, data: bytes) -> bytes | None:
-        """The encoded event of a frame that only adds text; None for any other bytes."""
-        size = len(data)
-        left, length = self.left - size, size - self._around
-        literal = data.removeprefix(self._head).removesuffix(self._tail)
-        if len(literal) != length or length < 1 or left < 0:
-            return self._decoded(data)
-        try:
-            text = literal.decode()
-        except UnicodeDecodeError:
-            return None
-        encoded = _encode_text(text)
-        if len(encoded) != length + 2:  # with its quotes: something in it is escaped
-            return self._decoded(data)
-        self.left = left
-        self.chunks += 1
-        append, number = self._append, self._number  # calling an attribute costs twice as much
-        append(text)
-        return _join((self._before, b"%d" % number(), self._middle, encoded, self._after))
+        """The event of a frame without anything around it."""
+        return self.framed(data + self._end, b"", len(data))
 
-    def _decoded(self, data: bytes) -> bytes | None:
-        """The same, whatever stands around the text and in it."""
-        size = len(data)
-        if not data.startswith(b"data: ") or data.find(_LF) != size - 2 or data[-1] != _LF:
+    def framed(self, data: bytes, line: bytes, size: int) -> bytes | None:
+        """The event of a frame of some size that stands between a line and the end."""
+        head, tail, around = self._known
+        literal = data.removeprefix(line + head).removesuffix(tail)
+        length = len(literal)
+        try:
+            text = _decode_text(literal) if length == size - around else ""
+        except NOT_JSON:
+            text = ""
+        left = self.left - size
+        if left < 0:
             return None
-        if size > self.left or _CR in data:
+        if not text or (len(text) != length - 2 and _encode_text(text) != literal):
+            decoded = self._decoded(data, line, size)
+            if decoded is None:
+                return None
+            text, literal = decoded
+            length = len(literal)
+        self.left = left
+        self._taken += 1
+        append, number, lines, event_size, before, middle, after = self._event
+        append(text)
+        digits = _digits[number()]
+        line = lines[event_size + len(digits) + length]
+        return _join((line, before, digits, middle, literal, after))
+
+    def _decoded(self, data: bytes, line: bytes, size: int) -> tuple[str, bytes] | None:
+        """The text, whatever stands around it and is escaped in it; and the same encoded."""
+        if not (data.startswith(line + b"data: ") and data.endswith(b"\n\n" + self._end)):
+            return None
+        data = data[len(line) : len(line) + size]
+        if data.find(_LF) != size - 2 or _CR in data:
             return None
         try:
             text = self._read_text(data[6:-2])
         except (*NOT_JSON, NotMore):
             return None
-        self.left -= size
-        self.chunks += 1
-        self._append(text)
-        number = self._number()
-        if self._lessons and not (data.startswith(self._head) and data.endswith(self._tail)):
-            self._learn(data, text, number)
-        return _join((self._before, b"%d" % number, self._middle, _encode_text(text), self._after))
+        literal = _encode_text(text)
+        if self._lessons:
+            self._learn(data, literal)
+        return text, literal
 
-    def _learn(self, data: bytes, text: str, number: int) -> None:
+    def _learn(self, data: bytes, literal: bytes) -> None:
         """Learn what stands around the text of a chunk: where another text would be read as well.
 
-        Any text without quotes, backslashes and control characters would: where a string begins
-        depends on what stands before it, and where it ends on its first quote.
+        Any JSON string would: where it begins depends on what stands before it.
         """
-        literal = b'"%b"' % text.encode()
-        if data.count(literal) != 1:
+        head, found, tail = data.partition(literal)
+        known = (head, tail + self._end, len(head) + len(tail))
+        if not found or literal in tail or known == self._known:
             return
-        self._lessons = LESSONS if number - self._learned_at >= LASTING else self._lessons - 1
-        self._learned_at = number
-        head, _, tail = data.partition(literal)
-        head, tail = head + b'"', b'"' + tail
+        lasted = self._taken - self._learned_at >= LASTING
+        self._lessons = LESSONS if lasted else self._lessons - 1
+        self._learned_at = self._taken
         try:
-            if self._read_text(b"%b%b%b" % (head[6:], _TEXT.encode(), tail[:-2])) != _TEXT:
+            if self._read_text(b"%b%b%b" % (head[6:], _encode_text(_TEXT), tail[:-2])) != _TEXT:
                 return
         except NOT_JSON:
             return
-        self._head, self._tail = head, tail
-        self._around = len(head) + len(tail)
+        self._known = known

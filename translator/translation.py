@@ -25,7 +25,7 @@ from .reader.from_chat import ChatReader
 from .request.compaction import SummaryReader
 from .request.parse import ParsedRequest, parsed_request
 from .request.to_chat import Target, write_chat_request
-from .text_run import TextRun
+from .text_run import UNFRAMED, Framing, TextRun
 from .wire import responses
 from .wire.deltas import Delta, Failure, Finish, ServiceTier, Usage, Verdict
 from .wire.errors import (
@@ -299,11 +299,13 @@ class Translation:
         """All events of a request that wants no answer."""
         return self.start() + self._finish(Finish("stop"))
 
-    def text_run(self, encode: Callable[[Event], bytes]) -> TextRun | None:
-        """The run that the next bytes may belong to, its events encoded by `encode`.
+    def text_run(
+        self, encode: Callable[[Event], bytes], framing: Framing = UNFRAMED, end: bytes = b""
+    ) -> TextRun | None:
+        """The run that the next bytes may belong to, its events encoded by `encode`, and framed.
 
         None while they may be anything. What the run does not take goes to `receive`, after which
-        the run has to be asked for again.
+        the run has to be asked for again. `end` is what stands behind frames that come framed.
         """
         fast = self._reader.fast
         if fast is None or self._decoder.held or self._summary is not None:
@@ -313,7 +315,7 @@ class Translation:
             return None
         run = self._run
         if run is None or run.fast is not fast or not run.growing.grows_like(growing):
-            run = self._run = TextRun(fast, growing, encode)
+            run = self._run = TextRun(fast, growing, encode, framing, end)
         run.left = self._account_at - self._received
         return run
 
@@ -322,8 +324,7 @@ class Translation:
         if run.chunks:
             self._progress += run.chunks
             self._received = self._account_at - run.left
-            run.chunks = 0
-        run.left = 0
+        run.settle()
 
     def receive(self, data: bytes) -> list[Event]:
         """The events of the next bytes of the upstream's body, which may be cut anywhere."""

@@ -41,13 +41,24 @@ class Wire(asyncio.Transport):
 class Basket:
     """A sink that keeps chunks, and needs its reader after so many of them."""
 
-    def __init__(self, needs_reader_after: int = 0) -> None:
+    def __init__(self, needs_reader_after: int = 0, *, takes_framed: bool = False) -> None:
         self.chunks: list[bytes] = []
         self.takes = True
+        self.takes_framed = takes_framed
+        self.framed = 0
         self._needs_reader_after = needs_reader_after
 
     def ready(self) -> bool:
         return self.takes
+
+    def push_framed(self, data: bytes, line: bytes, size: int) -> bool | None:
+        whole = (
+            data.startswith(line) and data.endswith(b"\r\n") and len(data) == len(line) + size + 2
+        )
+        if not (self.takes_framed and whole):
+            return None
+        self.framed += 1
+        return self.push(data[len(line) : -2])
 
     def push(self, chunk: bytes) -> bool:
         self.chunks.append(chunk)
@@ -160,6 +171,7 @@ chunked = st.tuples(
     needs_reader_after=st.integers(0, 3),
     at_once=st.integers(1, 3),
     refuse=st.frozensets(st.integers(0, 12), max_size=4),
+    takes_framed=st.booleans(),
 )
 # the end of a chunk's data looks like the end of a chunk, and what follows like a whole one
 @example(
@@ -171,13 +183,14 @@ chunked = st.tuples(
     0,
     9,
     frozenset(),
+    True,
 )
 # paused in the middle of a read, more than once
-@example([(LONG, "%x", b"")] * 8, b"", [], False, False, 0, 1, frozenset({0}))
+@example([(LONG, "%x", b"")] * 8, b"", [], False, False, 0, 1, frozenset({0}), True)
 # paused before the body is read at all
-@example([(b"x", "%x", b"")] * 8, b"", [], False, True, 0, 1, frozenset())
+@example([(b"x", "%x", b"")] * 8, b"", [], False, True, 0, 1, frozenset(), True)
 @example(
-    [(b"x", "%x", b"")] * 7, b"", [30], False, True, 0, 1, frozenset()
+    [(b"x", "%x", b"")] * 7, b"", [30], False, True, 0, 1, frozenset(), False
 )  # and after its last chunk
 def test_a_body_is_the_same_wherever_reads_cut_it(
     parts: list[tuple[bytes, str, bytes]],
@@ -188,6 +201,7 @@ def test_a_body_is_the_same_wherever_reads_cut_it(
     needs_reader_after: int,
     at_once: int,
     refuse: frozenset[int],
+    takes_framed: bool,
 ) -> None:
     """Cut anywhere or between chunks, pumped or read: each chunk arrives, once and in order."""
     chunks = [*(coded(*part) for part in parts), b"0\r\n" + trailers + b"\r\n"]
@@ -196,7 +210,7 @@ def test_a_body_is_the_same_wherever_reads_cut_it(
         whole = b"".join(chunks)
         edges = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
         reads = [whole[start:end] for start, end in pairwise(edges)]
-    sink = Basket(needs_reader_after)
+    sink = Basket(needs_reader_after, takes_framed=takes_framed)
     pumped = asyncio.run(received(reads, sink, with_head=with_head, at_once=at_once, refuse=refuse))
     assert pumped == b"".join(chunk for chunk, _, _ in parts)
     assert asyncio.run(received(reads, None, at_once=at_once)) == pumped
@@ -397,13 +411,14 @@ def test_chunks_of_one_read_are_one_push() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("takes_framed", [False, True])
 @pytest.mark.parametrize("form", ["%x", "%X"])
-def test_a_read_that_is_one_whole_chunk_is_not_parsed(form: str) -> None:
+def test_a_read_that_is_one_whole_chunk_is_not_parsed(form: str, takes_framed: bool) -> None:
     """Where a chunk begins is known from the second read on, and again after one that is cut."""
     parsed: list[bytes] = []
 
     async def run() -> None:
-        basket = Basket()
+        basket = Basket(takes_framed=takes_framed)
         handler, _, _, waiting = await pumping(basket)
         parser = handler._parser
         assert parser is not None
@@ -426,6 +441,8 @@ def test_a_read_that_is_one_whole_chunk_is_not_parsed(form: str) -> None:
         body = b"".join(basket.chunks)
         assert body.count(b"x") == 4 * sum(sizes) + 15 + 16
         assert body.count(b"y") == 40 + 1
+        small = sum((form % size) == f"{size:x}" for size in sizes)
+        assert basket.framed == takes_framed * (4 * small - 2)
 
     asyncio.run(run())
 
@@ -434,18 +451,23 @@ def test_the_heads_of_chunks_are_bounded() -> None:
     """There is one for each size of a read that has come, as far as they are of use."""
     frames = framing.Frames()
     for size in range(100_000):
-        heads, _ = frames[size]
-        assert all(head == b"-" or int(head, 16) + len(head) + 2 == size for head in heads)
+        line, inner, lines = frames[size]
+        assert line == b"-" or len(line) + inner + 2 == size
+        assert all(one == b"-" or int(one, 16) == inner for one in (line, *lines))
     assert len(frames) <= 4096
 
 
-def test_what_a_sink_raises_the_read_raises() -> None:
+@pytest.mark.parametrize("takes_framed", [False, True])
+def test_what_a_sink_raises_the_read_raises(takes_framed: bool) -> None:
     class Broken(Basket):
         def push(self, chunk: bytes) -> bool:
-            raise ValueError("broken")
+            if self.chunks:
+                raise ValueError("broken")
+            return super().push(chunk)
 
     async def run() -> None:
-        handler, _, _, waiting = await pumping(Broken())
+        handler, _, _, waiting = await pumping(Broken(takes_framed=takes_framed))
+        handler.data_received(coded(EVENT))
         handler.data_received(coded(EVENT))
         with pytest.raises(ValueError, match="broken"):
             await waiting

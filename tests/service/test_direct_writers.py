@@ -41,11 +41,14 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.direct = self.asgi = 0
-        write, give = http1.ChunkWriter.write, Exchange.write
+        give = Exchange.write
 
-        def count_direct(direct: http1.ChunkWriter, piece: bytes) -> bool:
-            self.direct += 1
-            return write(direct, piece)
+        def counted(write: Callable[..., bool]) -> Callable[..., bool]:
+            def count_direct(direct: http1.ChunkWriter, piece: bytes) -> bool:
+                self.direct += 1
+                return write(direct, piece)
+
+            return count_direct
 
         async def count_asgi(exchange: Exchange, piece: bytes) -> None:
             self.asgi += 1
@@ -58,7 +61,9 @@ class Counted:
             return say(direct, piece)
 
         monkeypatch.setattr(sockets.TextWriter, "write", count_messages)
-        monkeypatch.setattr(http1.ChunkWriter, "write", count_direct)
+        for name in ("write", "write_framed"):
+            write = getattr(http1.ChunkWriter, name)
+            monkeypatch.setattr(http1.ChunkWriter, name, counted(write))
         monkeypatch.setattr(Exchange, "write", count_asgi)
 
 
@@ -264,7 +269,7 @@ async def test_what_came_before_a_break_is_sent(upstream: ScriptedUpstream, how:
 
 @pytest.mark.parametrize(
     ("owner", "name", "works"),
-    [(Translation, "receive", 4), (TextRun, "frame", 20)],
+    [(Translation, "receive", 4), (TextRun, "framed", 20)],
     ids=["receive", "run"],
 )
 async def test_a_fault_of_our_own_ends_the_stream(
@@ -277,12 +282,12 @@ async def test_a_fault_of_our_own_ends_the_stream(
     """It does not go to the event loop, and the client is not left waiting."""
     method, count = getattr(owner, name), 0
 
-    def broken(one: object, data: bytes) -> object:
+    def broken(*args: object) -> object:
         nonlocal count
         count += 1
         if count > works:
             raise RuntimeError("sk-secret")
-        return method(one, data)
+        return method(*args)
 
     monkeypatch.setattr(owner, name, broken)
     upstream.script = slowly(ANSWER)

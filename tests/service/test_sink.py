@@ -14,6 +14,7 @@ from translator.service.observe.observer import EventsSent, ObservedEvent
 from translator.service.turns.progress import ProgressTimeout
 from translator.service.turns.sink import EventWriter, TranslatingSink
 from translator.service.upstreams.streams import UpstreamStream
+from translator.text_run import UNFRAMED
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +67,9 @@ class Setting:
             self.translation,
             self.progress,
             cast("UpstreamStream", self.stream),
-            EventWriter(cast("Any", self.writer), list, encode_json, self.writer.write_one),
+            EventWriter(
+                cast("Any", self.writer), list, encode_json, self.writer.write_one, UNFRAMED
+            ),
             self.observed.append if observed else None,
         )
 
@@ -118,3 +121,22 @@ async def test_an_observer_gets_what_is_written() -> None:
     one.sink.push(sse(chunk({"content": " there"})))
     one.sink.push(b": keep-alive\n\n")
     assert one.observed == [EventsSent(one.writer.written[0])]
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_a_framed_chunk_is_written_where_it_only_adds_text(observed: bool) -> None:
+    one = Setting(observed=observed)
+
+    def pushed(data: bytes) -> bool | None:
+        line = b"%x\r\n" % len(data)
+        return one.sink.push_framed(b"%b%b\r\n" % (line, data), line, len(data))
+
+    more = sse(chunk({"content": " there"}))
+    assert pushed(more) is (None if observed else True)
+    assert len(one.writer.encoded) == (not observed)
+    assert (one.sink.sent_at == one.stream.last_activity >= one.began) is not observed
+    assert pushed(b": keep-alive\n\n") is None
+    assert pushed(sse(chunk({}, "stop"), "[DONE]")) is None
+    one.writer.is_full = True
+    assert pushed(more) is (None if observed else False)
+    assert one.writer.written == []

@@ -35,6 +35,8 @@ class Ended:
     def ready(self) -> bool:
         return True
 
+    def push_framed(self, data: bytes, line: bytes, size: int) -> None: ...
+
     def push(self, chunk: bytes) -> bool:
         return False
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from translator.text_run import Framing
 from translator.wire.errors import TranslatorError
 
 EXTENSION = "translator.direct"
@@ -27,6 +28,13 @@ class ChunkSink(Protocol):
 
     def ready(self) -> bool:
         """Whether it can consume a chunk now, where no push has just said so."""
+        ...
+
+    def push_framed(self, data: bytes, line: bytes, size: int) -> bool | None:
+        """Consume a chunk in the chunked coding of HTTP: a line, data of some size, and CRLF.
+
+        None: it is not what the sink expects, nothing is consumed, and `push` has to do it.
+        """
         ...
 
     def push(self, chunk: bytes) -> bool:
@@ -60,8 +68,18 @@ class DirectWriter(Protocol[T]):
 class HttpWriter(DirectWriter[bytes], Protocol):
     """Writes chunks of the body while an HTTP request is answered."""
 
+    framing: Framing
+    """What `write_framed` expects around each chunk."""
+
     problem: TranslatorError | None
     """Why no more of the request's body can be read, and what has been read is not all of it."""
+
+    def write_framed(self, chunk: bytes) -> bool:
+        """Write one chunk in its framing; False: the client's buffer is full now.
+
+        Nothing is written to a client that has gone.
+        """
+        ...
 
     def take_body(self) -> bytes | None:
         """The request's body, past ASGI's `receive`; None where `receive` has more to tell."""

@@ -91,6 +91,9 @@ class PassthroughSink:
         self._write = direct.write
         self._relay = relay.push
 
+    def push_framed(self, data: bytes, line: bytes, size: int) -> None:
+        """Leave it to `push`."""
+
     def push(self, chunk: bytes) -> bool:
         data = self._relay(chunk)
         return self._write(data) if data else True
@@ -120,7 +123,7 @@ async def stream(exchange: Exchange, turn: Turn) -> None:
 
 
 def _event_writer(direct: HttpWriter) -> EventWriter[bytes]:
-    return EventWriter(direct, encode_all, encode, direct.write)
+    return EventWriter(direct, encode_all, encode, direct.write_framed, direct.framing)
 
 
 def _repeat_much(events: Sequence[Event], translation: Translation) -> bool:

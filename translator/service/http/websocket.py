@@ -43,6 +43,7 @@ from translator.service.observe.record import Record, request_id
 from translator.service.turns.dispatcher import Dispatcher, model_in
 from translator.service.turns.sink import EventWriter
 from translator.service.turns.slices import LARGE_BYTES
+from translator.text_run import UNFRAMED
 from translator.wire.errors import InvalidRequest, TranslatorError
 from translator.wire.events import Event
 from translator.wire.json_values import NOT_JSON
@@ -468,7 +469,7 @@ def _as_post(frame: bytes, pause: Pause = no_pause) -> bytes:
 
 def _event_writer(direct: MessageWriter, lane: _Lane) -> EventWriter[Sequence[bytes]]:
     encode, encode_one = partial(_messages, lane=lane), partial(_message, lane=lane)
-    return EventWriter(direct, encode, encode_one, direct.write_message)
+    return EventWriter(direct, encode, encode_one, direct.write_message, UNFRAMED)
 
 
 def _messages(events: Sequence[Event], lane: _Lane) -> list[bytes]:

@@ -33,6 +33,7 @@ from translator.service.base.internals import missing_attributes
 from translator.service.base.light import LightEvent, LightQueue
 from translator.service.base.sinks import EXTENSION
 from translator.service.observe.record import PROBED
+from translator.text_run import Framing, Lines
 from translator.wire.errors import TranslatorError
 
 from .connections import Connections
@@ -320,6 +321,8 @@ class CloseDelimited(RequestResponseCycle):
 class ChunkWriter:
     """An `HttpWriter` for responses in chunked encoding."""
 
+    framing = Framing(Lines(b"%x\r\n"), b"\r\n")
+
     __slots__ = ("_cycle", "_flow", "_on_disconnect", "_transport", "_writers", "problem")
 
     def __init__(
@@ -366,6 +369,13 @@ class ChunkWriter:
         if transport.is_closing():
             return False
         transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        return not self._flow.write_paused
+
+    def write_framed(self, chunk: bytes) -> bool:
+        try:
+            self._transport.write(chunk)
+        except RuntimeError:  # uvloop's, of a connection that is lost
+            return False
         return not self._flow.write_paused
 
     def on_disconnect(self, callback: Callable[[], None]) -> bool:

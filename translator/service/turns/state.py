@@ -85,6 +85,11 @@ class TurnState:
         """Whether the upstream's turn is over; the response may have further ones."""
         return self.over or self.translation.round_over
 
+    @property
+    def wants_sink(self) -> bool:
+        """Whether a sink can take what follows: the turn's answer has begun, and goes on."""
+        return self.translation.produced and not self.turn_over
+
     def ran(self, key: int, outcome: Outcome, now: float) -> list[Event]:
         """The events to send after the outcome of a call."""
         self._held += self.translation.ran(key, outcome)

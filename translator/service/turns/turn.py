@@ -179,7 +179,7 @@ class Turn:
                             if events:
                                 yield self._sent(events)
                                 events = []
-                            if sink is None and writer is not None and state.translation.produced:
+                            if sink is None and writer is not None and state.wants_sink:
                                 sink = TranslatingSink(
                                     state.translation, state.progress, stream, writer, self._observe
                                 )

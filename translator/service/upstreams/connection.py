@@ -39,7 +39,7 @@ from translator.service.base.internals import missing_attributes, warn_once
 from translator.service.base.light import LightQueue
 from translator.service.base.sinks import ChunkSink
 
-from .framing import Frames, Marks
+from .framing import CRLF, Frames, Marks
 
 _NEEDS: dict[type, str] = {
     aiohttp.ClientSession: "_retry_connection",
@@ -180,12 +180,12 @@ MISSING = _missing()
 class Pump:
     """Pushes the chunks of a body to a sink, all of one network read at once."""
 
-    __slots__ = ("_body", "_push", "first", "needs_reader", "others", "ready")
+    __slots__ = ("_body", "_sink", "first", "needs_reader", "others", "ready")
 
     def __init__(self, body: aiohttp.StreamReader, sink: ChunkSink) -> None:
         self._body = body
         self.ready = sink.ready
-        self._push = sink.push
+        self._sink = sink
         self.first: bytes | None = None
         """The first chunk of the current read, mostly the only one."""
         self.others: list[bytes] = []
@@ -197,12 +197,16 @@ class Pump:
 
     def take(self, data: bytes) -> bool:
         """Push a read that is one whole chunk; False: it has to be parsed."""
-        heads, inner = _frames[len(data)]
-        if not data.startswith(heads) or data[-1] != _LF or self.needs_reader.done():
+        line, size, lines = _frames[len(data)]
+        if self.needs_reader.done():
             return False
-        push = self._push
         try:
-            if not push(data[inner]):
+            goes_on = self._sink.push_framed(data, line, size)
+            if goes_on is None:
+                if not data.startswith(lines) or data[-1] != _LF:
+                    return False
+                goes_on = self._sink.push(data[len(line) : -len(CRLF)])
+            if not goes_on:
                 self.needs_reader.set_result(True)
         except Exception as error:
             self.needs_reader.set_exception(error)
@@ -217,7 +221,7 @@ class Pump:
                 chunk = b"".join((chunk, *self.others))
                 self.others.clear()
             try:
-                if not self._push(chunk):
+                if not self._sink.push(chunk):
                     self.needs_reader.set_result(True)
                     return
             except Exception as error:

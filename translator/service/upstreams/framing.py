@@ -16,28 +16,31 @@ CRLF = b"\r\n"
 
 _MAX_DIGITS = 4
 _MAX_FRAMES = 4096
-_NO_FRAME = ((b"-", b"-"), slice(0))  # no read begins like this
+_NO_FRAME = (b"-", 0, (b"-", b"-"))  # no read begins like this
 
 
-class Frames(dict[int, tuple[tuple[bytes, bytes], slice]]):
-    """What a read of some size is if it is one chunk: how it begins, and where its data is.
+Frame = tuple[bytes, int, tuple[bytes, bytes]]
 
-    Its size is in small letters, or in capitals.
+
+class Frames(dict[int, Frame]):
+    """What a read of some size is if it is one chunk: the line before its data, and their size.
+
+    Then the line with the letters of its number small or capital.
     """
 
-    def __missing__(self, size: int) -> tuple[tuple[bytes, bytes], slice]:
+    def __missing__(self, size: int) -> Frame:
         found = _frame_of(size)
         if len(self) < _MAX_FRAMES:
             self[size] = found
         return found
 
 
-def _frame_of(size: int) -> tuple[tuple[bytes, bytes], slice]:
+def _frame_of(size: int) -> Frame:
     for digits in range(1, _MAX_DIGITS + 1):
         data = size - digits - 2 * len(CRLF)
         if data > 0 and len(b"%x" % data) == digits:
-            inner = slice(digits + len(CRLF), -len(CRLF))
-            return (b"%x\r\n" % data, b"%X\r\n" % data), inner
+            line = b"%x\r\n" % data
+            return line, data, (line, line.upper())
     return _NO_FRAME
 
 

@@ -161,9 +161,9 @@ class Search:
 
 
 def _keeps_up(rig: Rig, running: Running, streams: int) -> bool:
-    """Whether a target keeps to LATE_MS; a near miss is tried again, as the machine may be busy."""
+    """Whether a target keeps to LATE_MS; a near miss is tried twice more, as the machine may be busy."""
     seconds = rig.effort.seconds / 2
-    for _ in range(1 if rig.effort.quick else 2):
+    for _ in range(1 if rig.effort.quick else 3):
         result = rig.steady(running, streams, seconds)
         asked = streams * RATE * result.elapsed_s
         if not result.failures and result.tokens >= 0.97 * asked and result.age_p99_ms < LATE_MS:

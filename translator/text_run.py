@@ -9,7 +9,7 @@ bytes around its text as one that was decoded, only its text is decoded, and goe
 
 `Translation.receive` translates every chunk, these too, into the same bytes: a run only spares the
 hops from decoder to reader to writer to encoder, and their objects. Any chunk that may be more than
-text is left to it. Of the instructions that a token costs in the service, a run saves XXX of ten
+text is left to it. Of the instructions that a token costs in the service, a run saves six of ten
 (`python -m bench instructions --variant "text run"`).
 
 Chunks come and events go in the framing of a connection, such as the chunked coding of HTTP. A run

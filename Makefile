@@ -28,7 +28,7 @@ help:
 	@echo "make lint             check formatting, lint and types"
 	@echo "make check            lint, and all tests but those of clients and engines; the core needs full coverage"
 	@echo "make bench            measure the speed beside other programs (15 minutes; QUICK=1: four; see bench/__main__.py)"
-	@echo "make goals            judge the goals of performance: three runs, eleven minutes (docs/performance.md)"
+	@echo "make goals            judge the goals of performance: three runs, a quarter of an hour (docs/performance.md)"
 	@echo "make fuzz             fuzz with random input, guided by coverage (FUZZ_SECONDS=600)"
 	@echo "make mutants          mutate the fast paths, and list the mutants that no test notices"
 	@echo "make schemathesis     test the service with requests made from its OpenAPI description"

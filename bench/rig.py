@@ -49,11 +49,16 @@ class Rig:
         self.mock = mock
         self.effort = effort
         self.running: list[Running] = []
+        self.direct = True
+        """Whether scenarios in rounds measure the mock upstream without a target, too."""
         self.left_out: list[str] = []
 
-    def only(self, names: Collection[str], effort: Effort | None = None) -> Rig:
+    def only(
+        self, names: Collection[str], effort: Effort | None = None, *, direct: bool = True
+    ) -> Rig:
         """The same rig with some of its targets, and with another effort where one is given."""
         some = Rig(self.mock, effort or self.effort)
+        some.direct = direct
         some.running = [one for one in self.running if one.target.name in names]
         return some
 
@@ -85,7 +90,7 @@ class Rig:
         """The cheapest round of each target, by name."""
         best: dict[str, LoadResult] = {}
         for _ in range(rounds or self.effort.rounds):
-            for running in (None, *self.running):
+            for running in (*((None,) if self.direct else ()), *self.running):
                 name = running.target.name if running else DIRECT
                 result = measure(running)
                 if result is not None and (name not in best or _better(result, best[name], cost)):

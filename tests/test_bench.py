@@ -212,7 +212,7 @@ def test_a_function_is_rewritten_in_place(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(Gone, match="no variant is called 'x'"):
         next(ways.sections(quick=True, only=["x"]))
     assert held([]) == usual == b""
-    rewritten("writer.sse:encode_all", ('return b"".join(', 'return b"!" + b"".join('))()
+    rewritten("writer.sse:encode_all", ("return bytes(frames)", 'return b"!" + bytes(frames)'))()
     assert held([]) == b"!"
 
 

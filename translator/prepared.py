@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from .rounds import Rounds
 
 
+_REMEMBERED = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
+
+
+def remembered(request: responses.Request) -> responses.Request:
+    """The fields of a request that are needed until its answer has ended."""
+    return responses.Request(**{name: getattr(request, name) for name in _REMEMBERED})
+
+
 class Unprepared(Struct, frozen=True):
     """What the writer and the reader of an answer are made from."""
 

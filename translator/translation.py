@@ -17,7 +17,7 @@ from .common.invalid import nested_too_deeply
 from .common.pauses import Pause, no_pause
 from .dialects import DIALECTS, Dialect
 from .options import Options
-from .prepared import Unprepared
+from .prepared import Unprepared, remembered
 from .reader import sse
 from .reader.body_sniffer import BodySniffer
 from .reader.error_bodies import plain_message
@@ -45,9 +45,6 @@ from .writer.stream import ResponseStream
 if TYPE_CHECKING:
     from .request.store_context import StoreContext
     from .rounds import Rounds
-
-_KEPT_AFTER_FORGET = ("model", "stream", "generate", "max_output_tokens", "temperature", "top_p")
-"""Request fields still needed after `forget_request()`."""
 
 _KEEP_ALIVES = frozenset({Usage, ServiceTier})
 """Deltas without content; some upstreams send them all the time."""
@@ -271,8 +268,7 @@ class Translation:
         """Drop what only another attempt would need: the chat body, and most of `request`."""
         self.prepare()
         self.chat_body, self.undescribed = b"", ()
-        kept = {name: getattr(self.request, name) for name in _KEPT_AFTER_FORGET}
-        self.request = responses.Request(**kept)
+        self.request = remembered(self.request)
         self._tools.forget_declarations()
 
     def prepare(self, pause: Pause = no_pause) -> None:

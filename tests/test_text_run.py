@@ -380,3 +380,22 @@ def test_bytes_that_are_no_utf_8_are_not_text() -> None:
     broken = frame({"content": "?"}).replace(b"?", b"\xff")
     assert run.frame(broken) is None
     assert b"\xef\xbf\xbd" in writer.encode_all(t.receive(broken))
+
+
+def test_what_is_kept_of_numbers_and_sizes_is_bounded() -> None:
+    """Large ones are made each time."""
+    t = translation()
+    t.receive(frame({"content": "Hello"}))
+    framing = text_run.Framing(text_run.Lines(b"%x\r\n"), b"\r\n")
+    run = t.text_run(writer.encode, framing, b"\r\n")
+    assert run is not None
+    run.left = 2**30
+    many = 5000
+    for size in range(many):
+        data = frame({"content": "x" * (1 + size)})
+        one = run.framed(chunked(data), b"%x\r\n" % len(data), len(data))
+        assert one is not None
+        length, _, rest = one.partition(b"\r\n")
+        assert int(length, 16) == len(rest) - len(b"\r\n")
+    assert b'"sequence_number":%d,' % (many + 4) in one
+    assert len(framing.lines) < len(text_run._digits) <= 4096

@@ -287,6 +287,25 @@ def test_framed_and_unframed_frames_are_known_alike() -> None:
     assert decoded.count == 2
 
 
+def test_a_string_without_a_frame_is_no_text() -> None:
+    t = translation()
+    t.receive(frame({"content": "Hello"}))
+    run = t.text_run(writer.encode, CHUNKED, b"\r\n")
+    assert run is not None
+    for data in (b'8\r\n-"abcdefg"', b'9\r\n"abcdefg"\r\n', b'8\r\n-"abcdef"-'):
+        assert run.framed(data, data[:3], int(data[:1])) is None
+
+
+def test_a_place_that_holds_the_stand_in_is_not_learned() -> None:
+    """Else the id of the second chunk would be its text."""
+    _, run = running(frame({"content": "Hello"}))
+    for name in (b"-text-", b"foo"):
+        data = frame({"content": "-text-"}).replace(b"-text-", b"\\u002dtext-")
+        data = data.replace(b"chatcmpl-1", name)
+        assert b'"%b"' % name in data
+        assert b'"-text-"' in (run.frame(data) or b"")
+
+
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize(
     ("line", "behind"),
@@ -390,12 +409,13 @@ def test_what_is_kept_of_numbers_and_sizes_is_bounded() -> None:
     run = t.text_run(writer.encode, framing, b"\r\n")
     assert run is not None
     run.left = 2**30
-    many = 5000
+    many, one = 5000, None
     for size in range(many):
         data = frame({"content": "x" * (1 + size)})
         one = run.framed(chunked(data), b"%x\r\n" % len(data), len(data))
         assert one is not None
         length, _, rest = one.partition(b"\r\n")
         assert int(length, 16) == len(rest) - len(b"\r\n")
+    assert one is not None
     assert b'"sequence_number":%d,' % (many + 4) in one
     assert len(framing.lines) < len(text_run._digits) <= 4096

@@ -41,11 +41,14 @@ LESSONS = 4
 LASTING = 16
 """After so many chunks, what was learned had its use."""
 
+_UNKNOWN = 2**62
 _MAX_KEPT = 4096
 
 _encode_text = msgspec.json.Encoder().encode
 _decode_text = msgspec.json.Decoder(str).decode
 _join = b"".join
+
+_STAND_IN = _encode_text(_TEXT)
 
 
 class _Digits(dict[int, bytes]):
@@ -62,16 +65,16 @@ _digits = _Digits()
 
 
 class Lines(dict[int, bytes]):
-    """The line before a number of bytes, made once where it is small: nothing, without a format.
+    """The line before a number of bytes, made once where that is small.
 
-    The format has one place, for the number.
+    The template has one place, for the number; without a template there is no line.
     """
 
-    def __init__(self, format: bytes = b"") -> None:
-        self._format = format
+    def __init__(self, template: bytes = b"") -> None:
+        self._template = template
 
     def __missing__(self, size: int) -> bytes:
-        line = self._format and self._format % size
+        line = self._template and self._template % size
         if size < _MAX_KEPT:
             self[size] = line
         return line
@@ -114,15 +117,15 @@ class TextRun:
         self._end = end
         self._read_text = fast.text
         before, _, rest = encode(growing.event(_NUMBER, _TEXT)).partition(b"%d" % _NUMBER)
-        middle, _, after = rest.rpartition(_encode_text(_TEXT))
+        middle, _, after = rest.rpartition(_STAND_IN)
         size = len(before) + len(middle) + len(after)
         around = (framing.lines, size, before, middle, after + framing.end)
         self._event = (growing.append, growing.number, *around)
         self._lessons = LESSONS if fast.plain else 0
         self._learned_at = 0
         # What stands before the text of a frame and behind it, to the end, and the size of both
-        # without the end: nothing is between these.
-        self._known = (b"-", b"-", -1)
+        # without the end; nothing is as large as to be known yet.
+        self._known = (b"", b"", _UNKNOWN)
 
     @property
     def chunks(self) -> int:
@@ -161,8 +164,8 @@ class TextRun:
         append, number, lines, event_size, before, middle, after = self._event
         append(text)
         digits = _digits[number()]
-        line = lines[event_size + len(digits) + length]
-        return _join((line, before, digits, middle, literal, after))
+        sent_line = lines[event_size + len(digits) + length]
+        return _join((sent_line, before, digits, middle, literal, after))
 
     def _decoded(self, data: bytes, line: bytes, size: int) -> tuple[str, bytes] | None:
         """The text, whatever stands around it and is escaped in it; and the same encoded."""
@@ -187,13 +190,13 @@ class TextRun:
         """
         head, found, tail = data.partition(literal)
         known = (head, tail + self._end, len(head) + len(tail))
-        if not found or literal in tail or known == self._known:
+        if not found or literal in tail or literal == _STAND_IN or known == self._known:
             return
         lasted = self._taken - self._learned_at >= LASTING
         self._lessons = LESSONS if lasted else self._lessons - 1
         self._learned_at = self._taken
         try:
-            if self._read_text(b"%b%b%b" % (head[6:], _encode_text(_TEXT), tail[:-2])) != _TEXT:
+            if self._read_text(b"%b%b%b" % (head[6:], _STAND_IN, tail[:-2])) != _TEXT:
                 return
         except NOT_JSON:
             return

@@ -457,6 +457,24 @@ def test_the_heads_of_chunks_are_bounded() -> None:
     assert len(frames) <= 4096
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"-" + b"a" * 18 + b"\r\n", b"-\r\n", b"5\r\nhelloX\n", b"5\r\nhello\n\n", b"5;hello\r\n"],
+)
+def test_a_read_that_is_no_chunk_is_left_to_the_parser(data: bytes) -> None:
+    async def run() -> None:
+        basket = Basket()
+        handler, _, _, waiting = await pumping(basket)
+        pump = handler.pump
+        assert pump is not None
+        assert not pump.take(data)
+        assert basket.chunks == []
+        assert not waiting.done()
+        waiting.cancel()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("takes_framed", [False, True])
 def test_what_a_sink_raises_the_read_raises(takes_framed: bool) -> None:
     class Broken(Basket):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
+from translator.service.telemetry import instruments
 from translator.service.telemetry import metrics as module
 from translator.service.telemetry.instruments import FAST, Instruments
 from translator.service.telemetry.metrics import Metrics
@@ -576,3 +578,29 @@ def test_a_histogram_of_the_event_loop_is_read_as_any_other(labels: tuple[str, .
         pages.append([line for line in lines if b"_created" not in line])
     assert pages[0] == pages[1]
     assert len(pages[0]) > len(FAST)
+
+
+def test_what_is_observed_while_the_metrics_are_read_leaves_a_series_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are read in another thread; and a label may be any value, as for any histogram."""
+    registry = CollectorRegistry()
+    histogram = Instruments(registry).loop_histogram("seconds", "Some time.", "status")
+    series = histogram.labels(404)
+    series.observe(0.1)
+    usual, observed = instruments.bisect_left, 0
+
+    def meanwhile(bounds: Sequence[float], amount: float) -> int:
+        nonlocal observed
+        observed += 1
+        if observed % 2:
+            series.observe(0.2)
+        return usual(bounds, amount)
+
+    monkeypatch.setattr(instruments, "bisect_left", meanwhile)
+    [metric] = registry.collect()
+    found = {sample.name.rpartition("_")[2]: sample.value for sample in metric.samples}
+    assert observed > 10
+    assert found["count"] == found["bucket"] == 1, "the last bucket is the one of all"
+    assert found["sum"] == 0.1
+    assert metric.samples[0].labels["status"] == "404"

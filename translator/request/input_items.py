@@ -142,7 +142,7 @@ class InputReader:
         if isinstance(source, str):
             read.append(Message("user", source, "input"))
         elif source:
-            if begins_with_role(source[0]):
+            if len(source[0]) < GROUP_BYTES and begins_with_role(source[0]):
                 self._decode = _decode_untyped
             store = self._store
             self._read(

@@ -31,9 +31,10 @@ class ChunkSink(Protocol):
         ...
 
     def push_framed(self, data: bytes, line: bytes, size: int) -> bool | None:
-        """Consume a chunk in the chunked coding of HTTP: a line, data of some size, and CRLF.
+        """Consume a read of the size of one chunk: a chunk-size line, data of some size, and CRLF.
 
-        None: it is not what the sink expects, nothing is consumed, and `push` has to do it.
+        Whether it is one, the sink has to check. None: it is not, or not what the sink expects;
+        nothing is consumed, and it is to be parsed and pushed.
         """
         ...
 

@@ -118,7 +118,8 @@ class RequestContext:
                 log.exception("the charge could not be settled")
         level = logging.DEBUG if record.path in QUIET else logging.INFO
         if log.isEnabledFor(level):  # not `log.log`, which looks for its caller in the stack
-            log.handle(log.makeRecord(log.name, level, __file__, 0, LogLine(record), (), None))
+            line = LogLine(record)
+            log.handle(log.makeRecord(log.name, level, __file__, 0, line, (), None, "end"))
         self.observer = NOBODY
         observer.on(RequestEnded())
         drop_tracebacks(record.failure)

@@ -5,11 +5,11 @@ prometheus_client reads its settings on import, so this module is imported as la
 
 from __future__ import annotations
 
-import math
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -85,36 +85,42 @@ class _Distribution:
         self.sum += amount
         self._counts[bisect_left(self._bounds, amount)] += 1
 
-    def up_to(self, bound: float) -> int:
-        """How many are not over a bound."""
-        return sum(self._counts[: bisect_left(self._bounds, bound) + 1])
+    def so_far(self) -> tuple[list[int], float]:
+        """The cumulative counts, one for each bound and one of all; and the sum."""
+        return list(accumulate(self._counts)), self.sum
 
 
 def _unlocked(histogram: Histogram, names: Sequence[str], bounds: Sequence[float]) -> Histogram:
-    """The histogram, whose samples get their values when the metrics are read."""
+    """The histogram, whose samples get their values when the metrics are read.
+
+    That is done in another thread: all samples of a series are of the same moment.
+    """
     found: Any = histogram
     labels, collect = histogram.labels, histogram.collect
     series: dict[tuple[str, ...], _Distribution] = {}
 
     @cache
     def of(*values: str) -> _Distribution:
-        one = series[values] = _Distribution(bounds)
-        labels(*values)  # of which the samples are made
+        one = series[tuple(map(str, values))] = _Distribution(bounds)
+        labels(*values)  # so that prometheus_client makes its samples
         return one
 
-    def filled(sample: Sample) -> Sample:
-        one = series[tuple([sample.labels[name] for name in names])]
+    def filled(sample: Sample, so_far: Mapping[tuple[str, ...], tuple[list[int], float]]) -> Sample:
+        counts, total = so_far[tuple([sample.labels[name] for name in names])]
         kind = sample.name.rpartition("_")[2]
         if kind == "sum":
-            return sample._replace(value=one.sum)
-        if kind not in ("bucket", "count"):
-            return sample  # when it was made
-        bound = float(sample.labels.get("le", math.inf))
-        return sample._replace(value=float(one.up_to(bound)))
+            return sample._replace(value=total)
+        if kind == "count":
+            return sample._replace(value=float(counts[-1]))
+        if kind == "bucket":
+            bound = float(sample.labels["le"])
+            return sample._replace(value=float(counts[bisect_left(bounds, bound)]))
+        return sample  # `_created`
 
     def collected() -> Iterator[Metric]:
         for metric in collect():
-            metric.samples = [filled(sample) for sample in metric.samples]
+            so_far = {values: one.so_far() for values, one in tuple(series.items())}
+            metric.samples = [filled(sample, so_far) for sample in metric.samples]
             yield metric
 
     if names:

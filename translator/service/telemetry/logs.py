@@ -71,7 +71,7 @@ class TextFormatter(logging.Formatter):
     def __init__(self, redaction: Redaction = NOTHING_SECRET) -> None:
         super().__init__()
         self._redaction = redaction
-        self._latest = 0, ""  # a second, and its text
+        self._latest = -1, ""  # a second, and its text
 
     def format(self, record: logging.LogRecord) -> str:
         return self._redaction.text(super().format(record))

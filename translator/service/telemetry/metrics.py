@@ -355,7 +355,7 @@ class _RequestMetrics:
     def on(self, event: ObservedEvent) -> None:
         if type(event) not in self.wants:
             return
-        match event:  # those of every request first: a Struct that is another one costs some time
+        match event:  # those of every request first: a pattern that does not match a Struct is slow
             case AttemptWritten():
                 self._attempt_written(event.translation)
             case UpstreamCalled():
@@ -374,8 +374,6 @@ class _RequestMetrics:
                     self._metrics.tools.ran(event)
             case AttemptFailed(error) | RetryScheduled(error) | ErrorSent(error):
                 self._count_error(error)
-            case _:
-                pass
 
     def _image_described(self, model: str, result: str, usage: Usage | None) -> None:
         self._metrics.image_descriptions.labels(model, result).inc()

@@ -22,7 +22,7 @@ P = TypeVar("P")
 class EventWriter(NamedTuple, Generic[P]):
     """A direct writer to the client, and how events are encoded for it: several, or one.
 
-    `write_one` writes an encoded event, in its framing, as `direct.write` does.
+    `write_one` writes an encoded event in its `framing`; False: the client's buffer is full now.
     """
 
     direct: DirectWriter[P]

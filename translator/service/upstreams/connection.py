@@ -73,7 +73,6 @@ setattr(payload, "TOO_LARGE_BYTES_BODY", sys.maxsize)  # noqa: B010 - it is decl
 
 _marks = Marks()
 _frames = Frames()
-_LF = 10  # as a number
 
 _new_connections: ContextVar[bool] = ContextVar("new_connections", default=False)
 
@@ -203,7 +202,7 @@ class Pump:
         try:
             goes_on = self._sink.push_framed(data, line, size)
             if goes_on is None:
-                if not data.startswith(lines) or data[-1] != _LF:
+                if not (data.startswith(lines) and data.endswith(CRLF)):
                     return False
                 goes_on = self._sink.push(data[len(line) : -len(CRLF)])
             if not goes_on:

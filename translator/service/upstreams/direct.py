@@ -97,7 +97,7 @@ class Head(NamedTuple):
 
 
 class _Prototype(aiohttp.ClientRequest):
-    """A request whose connections are all alike: what tells them apart is made once."""
+    """A template of all requests to one URL; the key of its connections is computed once."""
 
     @cached_property
     def connection_key(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -16,16 +16,17 @@ CRLF = b"\r\n"
 
 _MAX_DIGITS = 4
 _MAX_FRAMES = 4096
-_NO_FRAME = (b"-", 0, (b"-", b"-"))  # no read begins like this
+_NO_FRAME = (b"-", 0, ())
 
 
-Frame = tuple[bytes, int, tuple[bytes, bytes]]
+Frame = tuple[bytes, int, tuple[bytes, ...]]
 
 
 class Frames(dict[int, Frame]):
-    """What a read of some size is if it is one chunk: the line before its data, and their size.
+    """What a read of some size is if it is one chunk: its chunk-size line, and its data's size.
 
-    Then the line with the letters of its number small or capital.
+    Then all forms of that line, with small letters and with capitals: none where no chunk has the
+    size.
     """
 
     def __missing__(self, size: int) -> Frame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, assert_never
+from typing import Any
 
 from msgspec import Raw
 
@@ -78,7 +78,7 @@ def plan_calls(input_items: Sequence[InputItem], pause: Pause) -> Plan:
         elif type(item) is Thought:
             if item.extras:
                 plan.extras.update(item.extras)
-        elif type(item) is Result:
+        else:
             if item.content == ABORTED:
                 aborted = position
             waiting = unanswered.get(item.call_id)
@@ -94,8 +94,6 @@ def plan_calls(input_items: Sequence[InputItem], pause: Pause) -> Plan:
                     before.append((position, item))
             else:
                 early.setdefault(item.call_id, []).append((position, item))
-        else:
-            assert_never(item)
     for orphans in early.values():
         for _, orphan in orphans:
             if not orphan.path.startswith("input"):

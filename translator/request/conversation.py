@@ -23,7 +23,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -38,7 +38,7 @@ from translator.wire.notices import Notice
 
 from .call_plan import Plan, plan_calls
 from .content import ContentWriter, UndescribedImage
-from .items_read import Call, InputItem, Message, Result
+from .items_read import Call, InputItem, Message
 
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Replaces the missing result of a call."""
@@ -168,11 +168,9 @@ class _Writer:
             self._open_draft().add_call(self._position, item)
         elif type(item) is Thought:
             self._open_draft().thoughts.append(item)
-        elif type(item) is Result:
+        elif type(item) is not Message:
             if self._position not in self._plan.inside_turns and not self._may_go_on():
                 self.flush()  # it is written after its call; another turn follows
-        elif type(item) is not Message:
-            assert_never(item)
         elif item.role == "assistant":
             self._assistant(item)
         elif item.role == "user":

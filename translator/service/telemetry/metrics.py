@@ -374,6 +374,8 @@ class _RequestMetrics:
                     self._metrics.tools.ran(event)
             case AttemptFailed(error) | RetryScheduled(error) | ErrorSent(error):
                 self._count_error(error)
+            case _:
+                pass
 
     def _image_described(self, model: str, result: str, usage: Usage | None) -> None:
         self._metrics.image_descriptions.labels(model, result).inc()

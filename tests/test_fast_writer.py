@@ -216,3 +216,13 @@ def test_what_grows_takes_deltas_of_one_event_each(deltas: list[Delta], grows: b
     for delta in deltas:
         machine.feed(delta)
     assert (machine.growing is not None) == grows
+
+
+@pytest.mark.parametrize(
+    ("family", "grows"), [("summary", True), ("text", True), ("both", False), ("none", False)]
+)
+def test_reasoning_grows_where_each_delta_is_one_event(family: Any, grows: bool) -> None:
+    machine = machine_of(Options(reasoning_events=family))
+    machine.start()
+    machine.feed(Reasoning("Hm", "reasoning_content"))
+    assert (machine.growing is not None) == grows

@@ -436,7 +436,7 @@ class Translation:
 
     def _read(self, payloads: list[bytes]) -> list[Event]:
         reader = self._reader
-        deltas = reader.read(*payloads) if len(payloads) == 1 else self._read_all(payloads)
+        deltas = reader.read(payloads[0]) if len(payloads) == 1 else self._read_all(payloads)
         events = self._write(deltas)
         if payloads and reader.over:
             return events + self._over("")

@@ -6,20 +6,16 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 
-from translator.service.telemetry import instruments
 from translator.service.telemetry import metrics as module
-from translator.service.telemetry.instruments import FAST, Instruments
 from translator.service.telemetry.metrics import Metrics
 from translator.service.telemetry.shared_metrics import FOLDER, shared_metrics, worker_gone
 from translator.service.upstreams.error_kinds import UPSTREAM_KINDS
@@ -561,46 +557,3 @@ def test_the_series_that_begin_at_zero_are_few() -> None:
     models = {f"m{number}": {"upstream": "up"} for number in range(100)}
     page = asyncio.run(Metrics(make_settings("http://up.test", models=models)).page(""))[0]
     assert page.count(b"\n") < 1500
-
-
-@pytest.mark.parametrize("labels", [(), ("model", "endpoint")], ids=["one series", "several"])
-def test_a_histogram_of_the_event_loop_is_read_as_any_other(labels: tuple[str, ...]) -> None:
-    pages: list[list[bytes]] = []
-    for kind in ("histogram", "loop_histogram"):
-        registry = CollectorRegistry()
-        make = getattr(Instruments(registry), kind)
-        histogram = make("seconds", "Some time.", *labels, buckets=FAST)
-        for values in (("a", "x"), ("b", "x")) if labels else ((),):
-            one = histogram.labels(*values) if labels else histogram
-            for amount in (0.0, FAST[0], 0.0006, 0.7, FAST[-1], 5):
-                one.observe(amount)
-        lines = generate_latest(registry).splitlines()
-        pages.append([line for line in lines if b"_created" not in line])
-    assert pages[0] == pages[1]
-    assert len(pages[0]) > len(FAST)
-
-
-def test_what_is_observed_while_the_metrics_are_read_leaves_a_series_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """They are read in another thread; and a label may be any value, as for any histogram."""
-    registry = CollectorRegistry()
-    histogram = Instruments(registry).loop_histogram("seconds", "Some time.", "status")
-    series = histogram.labels(404)
-    series.observe(0.1)
-    usual, observed = instruments.bisect_left, 0
-
-    def meanwhile(bounds: Sequence[float], amount: float) -> int:
-        nonlocal observed
-        observed += 1
-        if observed % 2:
-            series.observe(0.2)
-        return usual(bounds, amount)
-
-    monkeypatch.setattr(instruments, "bisect_left", meanwhile)
-    [metric] = registry.collect()
-    found = {sample.name.rpartition("_")[2]: sample.value for sample in metric.samples}
-    assert observed > 10
-    assert found["count"] == found["bucket"] == 1, "the last bucket is the one of all"
-    assert found["sum"] == 0.1
-    assert metric.samples[0].labels["status"] == "404"

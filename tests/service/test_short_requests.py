@@ -236,22 +236,6 @@ async def test_labels_of_metrics_are_checked_once(upstream: ScriptedUpstream) ->
     assert of(calls, "prometheus_client/values.py") > 0
 
 
-async def test_gauges_and_histograms_of_one_process_take_no_lock(
-    upstream: ScriptedUpstream,
-) -> None:
-    async with upstream.service() as url:
-        client = await warm(url, request())
-        calls = await calls_of(client, request())
-        page = await client.answer(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
-        await client.close()
-    assert b"translator_connections_open 1.0\n" in page
-    assert b'translator_requests_open{endpoint="responses"} 0.0\n' in page
-    assert of(calls, "prometheus_client/metrics.py", "Counter.inc") > 0
-    of_others = ("Gauge.inc", "Gauge.dec", "Histogram.observe")
-    assert of(calls, "prometheus_client/metrics.py", *of_others) == 0
-    assert of(calls, "telemetry/instruments.py", "_Distribution.observe") > 0
-
-
 async def test_what_is_the_same_for_all_requests_is_made_once(upstream: ScriptedUpstream) -> None:
     async with upstream.service() as url:
         client = await warm(url, request())

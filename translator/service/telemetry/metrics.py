@@ -110,7 +110,7 @@ class Metrics:
         counter, gauge, histogram = (
             instruments.counter,
             instruments.gauge,
-            instruments.loop_histogram,
+            instruments.histogram,
         )
         self.requests = counter(
             "requests",

@@ -79,21 +79,22 @@ def plan_calls(input_items: Sequence[InputItem], pause: Pause) -> Plan:
             if item.extras:
                 plan.extras.update(item.extras)
         else:
-            if item.content == ABORTED:
+            result: Result = item  # no other kind is left
+            if result.content == ABORTED:
                 aborted = position
-            waiting = unanswered.get(item.call_id)
+            waiting = unanswered.get(result.call_id)
             if waiting:
                 call = waiting.pop()
-                answered[item.call_id] = call
-                matched[call] = [(position, item)]
-            elif item.call_id in answered:
-                before = matched[answered[item.call_id]]
-                if any(item.content == one.content for _, one in before):
-                    plan.repeated.append(item)
+                answered[result.call_id] = call
+                matched[call] = [(position, result)]
+            elif result.call_id in answered:
+                before = matched[answered[result.call_id]]
+                if any(result.content == one.content for _, one in before):
+                    plan.repeated.append(result)
                 else:
-                    before.append((position, item))
+                    before.append((position, result))
             else:
-                early.setdefault(item.call_id, []).append((position, item))
+                early.setdefault(result.call_id, []).append((position, result))
     for orphans in early.values():
         for _, orphan in orphans:
             if not orphan.path.startswith("input"):

@@ -38,7 +38,7 @@ from translator.wire.notices import Notice
 
 from .call_plan import Plan, plan_calls
 from .content import ContentWriter, UndescribedImage
-from .items_read import Call, InputItem, Message
+from .items_read import Call, InputItem, Message, Result
 
 NO_OUTPUT = "[no output: the call was interrupted]"
 """Replaces the missing result of a call."""
@@ -168,10 +168,18 @@ class _Writer:
             self._open_draft().add_call(self._position, item)
         elif type(item) is Thought:
             self._open_draft().thoughts.append(item)
-        elif type(item) is not Message:
-            if self._position not in self._plan.inside_turns and not self._may_go_on():
-                self.flush()  # it is written after its call; another turn follows
-        elif item.role == "assistant":
+        elif type(item) is Message:
+            self._message(item)
+        else:
+            self._result(item)
+
+    def _result(self, _: Result) -> None:
+        """Note where a result stands: it is written after its call."""
+        if self._position not in self._plan.inside_turns and not self._may_go_on():
+            self.flush()  # another turn follows
+
+    def _message(self, item: Message) -> None:
+        if item.role == "assistant":
             self._assistant(item)
         elif item.role == "user":
             self.flush()

@@ -174,9 +174,9 @@ class _Writer:
             self._result(item)
 
     def _result(self, _: Result) -> None:
-        """Note where a result stands: it is written after its call."""
+        """End the open turn, unless the result stands inside it; it is written after its call."""
         if self._position not in self._plan.inside_turns and not self._may_go_on():
-            self.flush()  # another turn follows
+            self.flush()
 
     def _message(self, item: Message) -> None:
         if item.role == "assistant":

@@ -25,6 +25,7 @@ TESTS ?=
 help:
 	@echo "make demo             watch an answer being translated: no key, no network"
 	@echo "make test             run the tests"
+	@echo "make drawn            run the tests that draw their input, with new draws each time (ROUNDS=5)"
 	@echo "make lint             check formatting, lint and types"
 	@echo "make check            lint, and all tests but those of clients and engines; the core needs full coverage"
 	@echo "make bench            measure the speed beside other programs (15 minutes; QUICK=1: four; see bench/__main__.py)"
@@ -52,6 +53,13 @@ demo: $(VENV)/service.stamp
 .PHONY: test
 test: $(VENV)/dev.stamp
 	$(BIN)/$(RUN) -m pytest $(TESTS)
+
+# Elsewhere the draws are new in each run, too; but in CI they are the same ones each time.
+ROUNDS ?= 5
+.PHONY: drawn
+drawn: $(VENV)/dev.stamp
+	for round in $$(seq $(ROUNDS)); do \
+		CI= $(BIN)/python -m pytest -m hypothesis --ignore=tests/clients --ignore=tests/engines tests || exit 1; done
 
 .PHONY: lint
 lint: $(VENV)/dev.stamp $(VENV)/node.stamp

@@ -370,7 +370,8 @@ class Both:
         price = self.call_price
         more = (found, known.account, known.id, price, "", self.day, found.amount, parent, True)
         self.holds.append(Open(*more))
-        self._covered(known.account)
+        if found.amount:  # a tool without a price is run for who owes something, too
+            self._covered(known.account)
 
     def end(self, which: int, part: int, billed: bool, times: int) -> None:
         """Settle a hold for a part of what it paid for; a settlement may be done again."""

@@ -44,14 +44,14 @@ CALLS = st.sampled_from([*FAULTS, "is an error", "is large", "is too large", "ha
 
 
 def made(what: str, number: int) -> dict[str, Any]:
-    """A call of the model that ends in this way."""
+    """A call of the model that ends in this way; no two are the same, which would not be run."""
     name = f"call_{number}"
     match what:
         case "is an error":
-            return call("math__fail", name, words="It broke.")
+            return call("math__fail", name, words=f"It broke. {number}")
         case "is large" | "is too large":
             times = 100_000 if what == "is large" else 17_000_000  # over `max_answer_bytes`
-            return call("math__repeat", name, text="x", times=times)
+            return call("math__repeat", name, text=str(number), times=times)
         case "has no arguments":
             function = {"name": "math__add", "arguments": "[]"}
             return {"id": name, "type": "function", "function": function}

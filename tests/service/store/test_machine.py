@@ -266,6 +266,7 @@ FIRST: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_service_does_what_its_model_does(location: Location, part: int) -> None:
     """After each step: what is found, by whom, with which context; at the end nothing is left."""

@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .open_sockets import pytest_runtest_makereport
+
+__all__ = ["pytest_runtest_makereport"]
+
 # No deadlines: the machines are shared, and a slow moment proves nothing.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # A verdict is one on the tree: the same draws each time. New ones are `make drawn`'s, and everyone's.

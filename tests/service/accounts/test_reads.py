@@ -118,8 +118,9 @@ MANY = """
     INSERT INTO acct_usages (hold_id, account_id, key_id, key_name, request_id, response_id, endpoint,
         model, channel, began_at, ended_at, outcome, input, cached, written, output, reasoning,
         estimated, amount)
-    SELECT n, 1 + n % 3, 1 + n % 5, 'k', 'r' || n, 'a' || n, '/responses', 'm' || n % 4, 'all',
-        n, n, 'completed', 1, 0, 0, 1, 0, 'no', 0
+    SELECT n, 1 + n % 3, CASE WHEN n % 100 = 1 THEN 7 ELSE 1 + n % 5 END, 'k', 'r' || n, 'a' || n,
+        '/responses', CASE WHEN n % 100 = 1 THEN 'rare' ELSE 'm' END, 'all', n, n, 'completed',
+        1, 0, 0, 1, 0, 'no', 0
     FROM generate_series(1, 20000) n
 """
 

@@ -43,6 +43,11 @@ LASTING = 16
 
 _UNKNOWN = 2**62
 _MAX_KEPT = 4096
+"""Numbers whose digits are kept: as many as an answer may have tokens."""
+
+_MAX_SIZE_KEPT = 1024
+"""Bytes of an event whose line is kept: those of tokens are smaller."""
+
 
 _encode_text = msgspec.json.Encoder().encode
 _decode_text = msgspec.json.Decoder(str).decode
@@ -75,7 +80,7 @@ class Lines(dict[int, bytes]):
 
     def __missing__(self, size: int) -> bytes:
         line = self._template and self._template % size
-        if size < _MAX_KEPT:
+        if size < _MAX_SIZE_KEPT:
             self[size] = line
         return line
 

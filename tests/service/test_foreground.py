@@ -178,18 +178,22 @@ class Terminal:
 def test_the_program_has_the_terminal(launcher: str) -> None:
     """Its size is that of the terminal, also after a change; Ctrl-C reaches it once."""
     program = """
-import os, signal, time
+import os, select, signal
+def write(*words):
+    os.write(1, f"{' '.join(map(str, words))}\\n".encode())  # where print may be interrupted
 def size(*_):
-    print("size", *os.get_terminal_size(), flush=True)
+    write("size", *os.get_terminal_size())
 count = 0
 def interrupted(*_):
     global count
     count += 1
-    print("interrupted", count, flush=True)
+    write("interrupted", count)
 signal.signal(signal.SIGWINCH, size)
 signal.signal(signal.SIGINT, interrupted)
 print("ready", os.isatty(0), os.isatty(1), os.isatty(2), flush=True)
 while True:
+    while not select.select([0], [], [], 0.05)[0]:
+        pass  # a signal just before a call that waits would be handled after it
     line = input()
     if line == "end":
         raise SystemExit(3)

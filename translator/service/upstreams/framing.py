@@ -15,7 +15,9 @@ from functools import partial
 CRLF = b"\r\n"
 
 _MAX_DIGITS = 4
-_MAX_FRAMES = 4096
+_MAX_KEPT = 1024
+"""Bytes of a read whose frame is kept: those of tokens are smaller."""
+
 _NO_FRAME = (b"-", 0, ())
 
 
@@ -31,7 +33,7 @@ class Frames(dict[int, Frame]):
 
     def __missing__(self, size: int) -> Frame:
         found = _frame_of(size)
-        if len(self) < _MAX_FRAMES:
+        if size < _MAX_KEPT:
             self[size] = found
         return found
 

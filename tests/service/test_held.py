@@ -268,6 +268,37 @@ async def test_what_is_over_is_gone_without_a_search_for_cycles(
         assert await garbage_of(lambda: ask(url)) == []
 
 
+CALL = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    "delta", [{"content": "so on "}, {"reasoning_content": "so on "}, {"tool_calls": [CALL]}]
+)
+async def test_so_it_is_where_an_answer_is_too_large(
+    upstream: ScriptedUpstream, delta: dict[str, Any]
+) -> None:
+    """Its last item is not closed: what is held of it is as large as an answer may be."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        for _ in range(40):
+            await call.send(chunk(delta) * 10)
+        await call.end()
+
+    upstream.script = script
+    body = ASK | {"stream": True, "tools": [{"type": "function", "name": "f", "parameters": {}}]}
+    of_the_test: list[object] = []
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(timeout=BOUND_S) as client:
+            answer = await client.post(f"{url}/v1/responses", json=body)
+            assert b"response.failed" in answer.content
+            of_the_test.extend((client, answer))
+
+    async with upstream.service(max_answer_bytes=1000) as url:
+        assert await garbage_of(ask) == []
+
+
 @pytest.mark.parametrize("retries", [0, 2])
 async def test_an_upstream_that_cannot_be_reached_leaves_no_cycles(retries: int) -> None:
     """Aiohttp's frames hold the error of a connection that was refused, and it holds ours."""

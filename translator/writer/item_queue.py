@@ -64,6 +64,7 @@ class ItemQueue:
         "_queue",
         "_seal",
         "_tools",
+        "_unsealed",
         "_written",
         "is_full",
         "output",
@@ -99,6 +100,7 @@ class ItemQueue:
         self._queue: list[Segment] = []  # mostly one: a deque takes 760 bytes
         self._last: Segment | None = None  # which text continues, unless another segment began
         self._losses: Losses | None = None
+        self._unsealed: list[Notice] = []  # of open items, which do not refer to the queue itself
         self._at_end = AtEnd()
         self._done_size: int = 0  # of closed items and of extra content, in bytes
         self._written: int = 0  # bytes of closed narratives, and of deltas that were dropped
@@ -164,16 +166,13 @@ class ItemQueue:
     def _open_reasoning(self, family: ReasoningEvents) -> OpenReasoning:
         place = self._place("rs_")
         return OpenReasoning(
-            place, family, self._lose, self._origin, sealed=self._seal, keeps=self._keeps
+            place, family, self._unsealed.append, self._origin, sealed=self._seal, keeps=self._keeps
         )
 
     def _lost(self) -> Losses:
         if self._losses is None:
             self._losses = Losses()
         return self._losses
-
-    def _lose(self, notice: Notice) -> None:
-        self._lost().add(notice)
 
     def _called(self, call: CallSegment) -> Declared:
         return self._tools.called(call.name or "")

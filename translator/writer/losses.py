@@ -28,7 +28,6 @@ class Losses:
     def __init__(self) -> None:
         self._dropped: dict[int, WhyNot] = {}  # of the current round, by the key of the call
         self._calls: Counter[WhyNot] = Counter()  # of the rounds before
-        self._other: dict[Notice, None] = {}
 
     def call_dropped(self, key: int, why: WhyNot) -> None:
         """A call is left out, however many deltas of it come."""
@@ -37,10 +36,6 @@ class Losses:
     def call_taken(self, key: int) -> None:
         """It is not, now that its name is whole."""
         self._dropped.pop(key, None)
-
-    def add(self, notice: Notice) -> None:
-        """Something else was lost; the same one counts once."""
-        self._other[notice] = None
 
     def round_over(self) -> None:
         """The calls of the next round have keys of their own."""
@@ -55,9 +50,8 @@ class Losses:
     def notices(self) -> tuple[Notice, ...]:
         """A notice for each kind of loss, so that there are few."""
         calls = self._calls + Counter(self._dropped.values())
-        dropped = (
+        return tuple(
             Notice(why, "call_dropped", text.format(calls[why]))
             for why, text in _CALLS_DROPPED.items()
             if calls[why]
         )
-        return (*dropped, *self._other)

@@ -408,7 +408,7 @@ class RoundStream(ResponseStream):
         item = OpenRoundReasoning(
             self._place("rs_"),
             family,
-            self._lose,
+            self._unsealed.append,
             self._origin,
             sealed=self._seal,
             keeps=self._keeps,

@@ -169,7 +169,8 @@ class ResponseStream(ItemQueue):
     @property
     def notices(self) -> tuple[Notice, ...]:
         """What of the answer is not in the response, so far."""
-        return () if self._losses is None else self._losses.notices
+        calls = () if self._losses is None else self._losses.notices
+        return (*calls, *dict.fromkeys(self._unsealed))  # each counts once
 
     @property
     def renamed(self) -> bool:

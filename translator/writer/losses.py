@@ -1,4 +1,4 @@
-"""Losses of an answer: what the model has made and the response does not have.
+"""Losses of an answer: the calls that the model has made and the response does not have.
 
 They become notices, which are known in full only at the end of the response.
 """
@@ -21,9 +21,9 @@ _CALLS_DROPPED: dict[WhyNot, str] = {
 
 
 class Losses:
-    """The losses of a response, over all of its rounds."""
+    """The calls that a response does not have, over all of its rounds."""
 
-    __slots__ = ("_calls", "_dropped", "_other")
+    __slots__ = ("_calls", "_dropped")
 
     def __init__(self) -> None:
         self._dropped: dict[int, WhyNot] = {}  # of the current round, by the key of the call
@@ -48,7 +48,7 @@ class Losses:
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """A notice for each kind of loss, so that there are few."""
+        """A notice for each reason, so that there are few."""
         calls = self._calls + Counter(self._dropped.values())
         return tuple(
             Notice(why, "call_dropped", text.format(calls[why]))
